@@ -5,12 +5,13 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use ktstr::run::{place, queue_name};
 use ktstr::snapshot::{FailureDumpReport, RenderedValue};
 use ktstr_record::{CaptureRecord, Clock, RunRecord};
 use ktstr_schedule::Pid;
 
 use crate::report::Mark;
-use crate::story::{self, Story};
+use crate::story::Story;
 
 /// The distance in nanoseconds from a time up to which a capture still counts as close to it.
 const NEAR_NS: u64 = 20_000_000;
@@ -152,33 +153,6 @@ pub fn read(path: &Path) -> Result<Vec<(String, FailureDumpReport)>> {
     serde_json::from_slice(&bytes).with_context(|| format!("reading {}", path.display()))
 }
 
-/// Returns where the task `pid` is in a capture, as the end of a sentence.
-pub fn place(report: &FailureDumpReport, pid: Pid) -> Option<String> {
-    for queue in &report.dsq_states {
-        let place = queue
-            .tasks
-            .iter()
-            .position(|task| task.pid.cast_unsigned() == pid.0);
-        if let Some(place) = place {
-            return Some(format!(
-                "in {}, where it is number {} of {}",
-                self::queue(queue.id, &queue.origin),
-                place + 1,
-                queue.nr
-            ));
-        }
-    }
-    let task = report
-        .task_enrichments
-        .iter()
-        .find(|task| task.pid.cast_unsigned() == pid.0)?;
-    Some(match (task.on_cpu, task.state) {
-        (true, _) => format!("running on CPU {}", task.cpu),
-        (false, 0) => format!("runnable on CPU {}, in no dispatch queue", task.cpu),
-        (false, _) => "asleep".to_owned(),
-    })
-}
-
 /// Returns sentences about a `wait` of the task `pid`, from the captures taken during it; if there are none, the command that
 /// takes one.
 pub fn of_wait(
@@ -193,7 +167,7 @@ pub fn of_wait(
         let at = at_ns(index, story).filter(|at| (from_ns..=to_ns).contains(at));
         let report = captures.iter().find(|(tag, _)| *tag == index.tag);
         if let (Some(at), Some((_, report))) = (at, report)
-            && let Some(place) = place(report, pid)
+            && let Some(place) = place(report, pid.0)
         {
             let seconds = (at as f64 - story.zero_ns() as f64) / 1e9;
             let _ = writeln!(
@@ -287,7 +261,7 @@ fn queues(text: &mut String, report: &FailureDumpReport) {
         let _ = writeln!(
             text,
             "{}: {} tasks",
-            self::queue(queue.id, &queue.origin),
+            queue_name(queue.id, &queue.origin),
             queue.nr
         );
         for task in queue.tasks.iter().take(TASKS) {
@@ -330,14 +304,6 @@ fn variables(text: &mut String, report: &FailureDumpReport) {
         });
         let shown: Vec<String> = shown.take(VARIABLES).collect();
         let _ = writeln!(text, "{}: {}", map.name.escape_debug(), shown.join(" "));
-    }
-}
-
-/// Returns the name of a dispatch queue for people.
-fn queue(id: u64, origin: &str) -> String {
-    match origin {
-        "user" => story::dsq(id),
-        origin => format!("the queue `{origin}`"),
     }
 }
 

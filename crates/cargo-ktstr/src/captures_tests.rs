@@ -104,13 +104,13 @@ fn a_wait_is_told_by_the_captures_in_it() {
 #[test]
 fn each_task_has_its_place() {
     let report = report();
-    let of = |pid| place(&report, Pid(pid));
+    let of = |pid| place(&report, pid);
     assert_eq!(of(8).as_deref(), Some("running on CPU 0"));
     assert_eq!(of(6).as_deref(), Some("asleep"));
     assert_eq!(of(5), None);
     let mut unqueued = report.clone();
     unqueued.dsq_states.clear();
-    let told = place(&unqueued, Pid(7));
+    let told = place(&unqueued, 7);
     assert_eq!(
         told.as_deref(),
         Some("runnable on CPU 0, in no dispatch queue")

@@ -17,6 +17,8 @@ pub fn command(program: &Path, name: &str, root: &Path) -> Command {
         .args(["--exact", &format!("ktstr/{name}")])
         .env("NEXTEST", "1")
         .env("KTSTR_SESSION", session())
+        // Who starts a run this way decides himself whether and how it is repeated.
+        .env("KTSTR_AUTO_REPRO", "0")
         .env("KTSTR_RUNS_ROOT", root)
         .process_group(0);
     ends_with_its_parent(&mut command);

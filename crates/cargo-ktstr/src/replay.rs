@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
-use ktstr_record::compare::{Comparison, Run, compare};
+use ktstr_record::compare::{Comparison, Run, repeated};
 use ktstr_record::{
     CaptureMoment, Clock, GUEST_VARIABLES, RECORD_FILE, RunRecord, Start, runs_root,
 };
@@ -76,7 +76,7 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
         .context("starting the test binary")?;
     child.wait().context("waiting for the test binary")?;
     let (again, replayed) = child::left(root, child.id())?;
-    let comparison = judge(&recorded, &replayed);
+    let comparison = repeated(&recorded, &replayed);
     if options.json {
         let value = serde_json::json!({
             "same": match comparison {
@@ -322,24 +322,6 @@ fn command(record: &RunRecord, root: &Path) -> Result<Command> {
         command.env("KTSTR_COLD", "1");
     }
     Ok(command)
-}
-
-/// Compares two runs; the result is unknown if they cannot be compared.
-fn judge(recorded: &Run, replayed: &Run) -> Comparison {
-    let comparison = compare(recorded, replayed);
-    let (a, b) = (&recorded.record, &replayed.record);
-    let (from, to) = (&a.start, &b.start);
-    match comparison {
-        Comparison::Differ(_) if from != to || a.template != b.template => {
-            Comparison::Unknown(format!(
-                "the run began in another template ({from:?} {}, now {to:?} {}): that one is gone, so run the test \
-                 again and replay that, or run both with KTSTR_COLD=1",
-                a.template.as_deref().unwrap_or("none"),
-                b.template.as_deref().unwrap_or("none"),
-            ))
-        }
-        other => other,
-    }
 }
 
 fn text(comparison: &Comparison, recorded: &Run, replayed: &Run) -> String {

@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use ktstr_record::brief::{self, Excerpt, evidence, facts, headline};
-use ktstr_record::{RunRecord, markdown, read, runs_root};
+use ktstr_record::{
+    CaptureMoment, CaptureRecord, Repeated, RunRecord, markdown, read, repeat_of, runs_root,
+};
 
 use crate::exit::Exit;
 use crate::{captures, cell, payloads, replay};
@@ -39,10 +41,15 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let excerpt = Excerpt::of(&record, folder);
     let again = again(&record);
-    let text = match options.markdown {
-        true => markdown::block(&record, again.as_deref(), excerpt.as_ref()),
-        false => plain(&record, again.as_deref(), excerpt.as_ref()),
-    };
+    if options.markdown {
+        let block = markdown::block(&record, again.as_deref(), excerpt.as_ref());
+        out.write_all(block.as_bytes())?;
+        return Ok(Exit::Done);
+    }
+    let mut text = plain(&record, again.as_deref(), excerpt.as_ref());
+    for line in repeats(&record, &path) {
+        let _ = writeln!(text, "{line}");
+    }
     out.write_all(text.as_bytes())?;
     Ok(Exit::Done)
 }
@@ -52,10 +59,40 @@ pub fn again(record: &RunRecord) -> Option<String> {
     brief::again(record).filter(|_| !record.test.starts_with(cell::PREFIX))
 }
 
+/// Returns sentences about the run that this one repeats, and about the repeat of this one.
+pub fn repeats(record: &RunRecord, path: &Path) -> Vec<String> {
+    let outcome = |repeated: Repeated| match repeated {
+        Repeated::Same => "it is the same run",
+        Repeated::Different => "it is another run",
+        Repeated::Unknown => "whether it is the same run is not known",
+        Repeated::FailedAgain => "it failed again",
+        Repeated::DidNotFailAgain => "it did not fail again",
+    };
+    let mut lines = Vec::new();
+    if let Some(first) = &record.repeats {
+        let outcome = outcome(first.outcome);
+        lines.push(format!("This run repeats {}: {outcome}.", first.run));
+    }
+    if let Some(repeat) = repeat_of(record, path) {
+        let outcome = repeat.repeats.as_ref().map_or("", |of| outcome(of.outcome));
+        let asked = |capture: &&CaptureRecord| capture.moment == Some(CaptureMoment::Asked);
+        let tag = repeat.captures.iter().rfind(asked);
+        let tag = tag.map_or_else(String::new, |tag| format!(" --capture {}", tag.tag));
+        lines.push(format!(
+            "The run was repeated ({outcome}): cargo ktstr show {}{tag}",
+            repeat.run_id
+        ));
+    }
+    lines
+}
+
 fn plain(record: &RunRecord, again: Option<&str>, excerpt: Option<&Excerpt>) -> String {
     let mut text = format!("{}\n", headline(record));
     for line in evidence(record) {
         let _ = writeln!(text, "  {line}");
+    }
+    if !record.trail.is_empty() {
+        let _ = writeln!(text, "trail: {}", record.trail.join("\n  "));
     }
     for (name, value) in facts(record).into_iter().chain(payloads::facts(record)) {
         let _ = writeln!(text, "{name}: {value}");
@@ -75,6 +112,7 @@ fn plain(record: &RunRecord, again: Option<&str>, excerpt: Option<&Excerpt>) -> 
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use ktstr_record::{Clock, FindingRecord, RunVerdict};
 
     use super::*;
@@ -119,5 +157,48 @@ mod tests {
         assert_eq!(again(&record), record.again);
         record.test = format!("{}steady", cell::PREFIX);
         assert_eq!(again(&record), None);
+    }
+
+    #[test]
+    fn a_run_and_its_repeat_name_each_other() {
+        use ktstr_record::{RepeatRecord, RunDir};
+        let root = tempfile::tempdir().unwrap();
+        let written = |record: RunRecord| {
+            let path = RunDir::create(root.path(), "t")
+                .unwrap()
+                .commit(record)
+                .unwrap();
+            (read(&path).unwrap(), path)
+        };
+        let (first, of_first) = written(RunRecord::new("t"));
+        assert!(repeats(&first, &of_first).is_empty());
+        let mut repeat = RunRecord::new("t");
+        repeat.repeats = Some(RepeatRecord {
+            run: first.run_id.clone(),
+            outcome: Repeated::Same,
+            text: String::new(),
+        });
+        repeat.captures.push(CaptureRecord {
+            tag: "asked_for".to_owned(),
+            moment: Some(CaptureMoment::Asked),
+            ..CaptureRecord::default()
+        });
+        let (repeat, of_repeat) = written(repeat);
+        // Another run of the same process repeats nothing.
+        let _other = written(RunRecord::new("t"));
+        assert_eq!(
+            repeats(&first, &of_first),
+            [format!(
+                "The run was repeated (it is the same run): cargo ktstr show {} --capture asked_for",
+                repeat.run_id
+            )]
+        );
+        assert_eq!(
+            repeats(&repeat, &of_repeat),
+            [format!(
+                "This run repeats {}: it is the same run.",
+                first.run_id
+            )]
+        );
     }
 }

@@ -6,21 +6,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use ktstr_schedule::query::{Answers, Did, Stretch, stretches};
-use ktstr_schedule::{
-    Cpu, CpuMask, Event, Gap, Pid, SCHEDULE_FILE, SchedExtState, Schedule, Tables, What,
-};
-
-/// The time in which a step was held.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Held {
-    /// The number of the step; 1 is the first.
-    pub number: u16,
-    /// When the hold began, in nanoseconds of the scheduler's clock.
-    pub from_ns: u64,
-    /// When the hold ended, in nanoseconds of the scheduler's clock.
-    pub to_ns: u64,
-}
+pub use ktstr::run::step;
+use ktstr_schedule::query::{Answers, Did, Stretch, Timeline, stretches};
+use ktstr_schedule::words::Words;
+pub use ktstr_schedule::words::{dsq, ranges};
+use ktstr_schedule::{Event, Gap, Pid, SCHEDULE_FILE, SchedExtState, Schedule, Tables, What};
 
 /// Something that happened to the whole machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,12 +30,10 @@ pub struct Story {
     pub tables: Tables,
     /// The stretches of all tasks except sleep, in the order of their ends.
     pub stretches: Vec<Stretch>,
-    /// The holds of the steps, in order.
-    pub held: Vec<Held>,
+    /// The holds of the steps, and the times at which a scheduler was unloaded.
+    pub timeline: Timeline,
     /// The events of the machine, in order.
     pub moments: Vec<Moment>,
-    /// When the kernel began to unload a BPF scheduler, in nanoseconds of the scheduler's clock.
-    pub unloaded_ns: Vec<u64>,
     /// The intervals whose events were lost.
     pub gaps: Vec<Gap>,
     /// The time of the earliest event, in nanoseconds of the scheduler's clock.
@@ -87,44 +75,27 @@ impl Story {
             tables: schedule.tables().clone(),
             stretches: all,
             gaps: schedule.gaps().collect(),
-            from_ns: u64::MAX,
             ..Self::default()
         };
         schedule.for_each(|event| {
             if let Ok(event) = event {
+                story.timeline.take(event);
                 story.take(event);
             }
         })?;
-        story.end();
+        story.timeline.end();
+        let (from_ns, to_ns) = story.timeline.ends_ns.unwrap_or_default();
+        (story.from_ns, story.to_ns) = (from_ns, to_ns);
         Ok(story)
     }
 
     fn take(&mut self, event: &Event) {
-        // Events at the time 0 describe the state before the recording.
-        if event.time_ns > 0 {
-            self.from_ns = self.from_ns.min(event.time_ns);
-            self.to_ns = self.to_ns.max(event.time_ns);
-        }
         let text = match event.what {
-            What::Phase { number } => {
-                self.release(event.time_ns);
-                let (from_ns, to_ns) = (event.time_ns, u64::MAX);
-                self.held.push(Held {
-                    number,
-                    from_ns,
-                    to_ns,
-                });
-                return;
-            }
-            What::End {} => return self.release(event.time_ns),
             What::Bypass { on: true } => "sched_ext begins to bypass the BPF scheduler".to_owned(),
             What::Bypass { on: false } => "sched_ext ends the bypass".to_owned(),
             What::SchedExt { state } => match state {
                 SchedExtState::Enabling => "a BPF scheduler is being loaded".to_owned(),
-                SchedExtState::Disabling => {
-                    self.unloaded_ns.push(event.time_ns);
-                    "the BPF scheduler is being unloaded".to_owned()
-                }
+                SchedExtState::Disabling => "the BPF scheduler is being unloaded".to_owned(),
             },
             What::Online { cpu, online } if event.time_ns > 0 => {
                 let state = if online { "online" } else { "offline" };
@@ -147,46 +118,35 @@ impl Story {
             | What::Kick { .. }
             | What::Fork { .. }
             | What::Name { .. }
-            | What::Exit { .. } => return,
+            | What::Exit { .. }
+            | What::Phase { .. }
+            | What::End {} => return,
         };
         let at_ns = event.time_ns;
         self.moments.push(Moment { at_ns, text });
     }
 
-    fn release(&mut self, now: u64) {
-        if let Some(held) = self.held.last_mut().filter(|held| held.to_ns == u64::MAX) {
-            held.to_ns = now;
-        }
-    }
-
-    fn end(&mut self) {
-        self.from_ns = self.from_ns.min(self.to_ns);
-        let to_ns = self.to_ns;
-        self.release(to_ns);
-    }
-
     /// Returns the time from which displayed times count: the begin of the first step, as in findings, or else the begin of the
     /// schedule.
     pub fn zero_ns(&self) -> u64 {
-        self.answers.from_ns.unwrap_or(self.from_ns)
+        self.timeline.zero_ns()
     }
 
     /// Returns a task as `name[pid]`, with the name unescaped.
     pub fn name(&self, pid: Pid) -> String {
-        let info = self.answers.tasks.get(&pid);
-        match (pid, info.and_then(|info| info.name())) {
-            (Pid::IDLE, _) => "idle".to_owned(),
-            (Pid(pid), Some(name)) => format!("{name}[{pid}]"),
-            (Pid(pid), None) => format!("[{pid}]"),
-        }
+        self.words().task(pid)
     }
 
     /// Returns the path of a cgroup, or its id if the path is not known.
     pub fn cgroup(&self, id: Option<u64>) -> String {
-        match (id, id.and_then(|id| self.tables.cgroups.get(&id))) {
-            (_, Some(cgroup)) => cgroup.path.clone(),
-            (Some(id), None) => format!("cgroup {id}"),
-            (None, _) => "unknown".to_owned(),
+        self.words().cgroup(id)
+    }
+
+    /// Returns the names to which the events refer.
+    pub fn words(&self) -> Words<'_> {
+        Words {
+            tables: &self.tables,
+            tasks: &self.answers.tasks,
         }
     }
 
@@ -217,50 +177,6 @@ impl Story {
     }
 }
 
-/// Returns the name of a step in findings.
-pub fn step(number: u16) -> String {
-    format!("Step[{}]", number.saturating_sub(1))
-}
-
-/// Returns the name of a dispatch queue by its id (`SCX_DSQ_*`, `kernel/sched/ext_internal.h`).
-pub fn dsq(id: u64) -> String {
-    const BUILTIN: u64 = 1 << 63;
-    const LOCAL_ON: u64 = 3 << 62;
-    match id {
-        _ if id & LOCAL_ON == LOCAL_ON => format!("the local queue of CPU {}", id & 0xffff_ffff),
-        _ if id == BUILTIN | 1 => "the global queue".to_owned(),
-        _ if id == BUILTIN | 2 => "the local queue".to_owned(),
-        _ if id & BUILTIN != 0 => format!("the built-in queue {:#x}", id & !BUILTIN),
-        _ => format!("queue {id}"),
-    }
-}
-
-/// Formats a set of CPUs as ranges, such as `0-3,6`, on a machine with `cpus` CPUs.
-pub fn ranges(mask: CpuMask, cpus: usize) -> String {
-    let inside = |cpu: usize| cpu < cpus && mask.contains(Cpu(cpu as u16));
-    let mut parts = Vec::new();
-    let mut cpu = 0;
-    while cpu < cpus {
-        if !inside(cpu) {
-            cpu += 1;
-            continue;
-        }
-        let first = cpu;
-        while inside(cpu + 1) {
-            cpu += 1;
-        }
-        parts.push(match cpu == first {
-            true => first.to_string(),
-            false => format!("{first}-{cpu}"),
-        });
-        cpu += 1;
-    }
-    match parts.is_empty() {
-        true => "none".to_owned(),
-        false => parts.join(","),
-    }
-}
-
 #[cfg(test)]
 pub mod testing;
 
@@ -272,6 +188,7 @@ mod tests {
     fn steps_moments_and_names_are_found() {
         let story = testing::story();
         let held: Vec<_> = story
+            .timeline
             .held
             .iter()
             .map(|h| (h.number, h.to_ns - h.from_ns))
@@ -282,17 +199,5 @@ mod tests {
         assert_eq!(story.name(Pid(7)), "</script>[7]");
         assert_eq!(story.name(Pid(0)), "idle");
         assert_eq!(story.name(Pid(99)), "[99]");
-    }
-
-    #[test]
-    fn sets_and_queues_are_named_as_in_the_kernel() {
-        let of = |bits: u64, cpus| ranges(CpuMask([bits, 0]), cpus);
-        assert_eq!(of(0b1101_0111, 8), "0-2,4,6-7");
-        assert_eq!(of(u64::MAX, 4), "0-3");
-        assert_eq!(of(0, 4), "none");
-        assert_eq!(dsq(7), "queue 7");
-        assert_eq!(dsq(1 << 63 | 1), "the global queue");
-        assert_eq!(dsq(1 << 63 | 2), "the local queue");
-        assert_eq!(dsq(3 << 62 | 5), "the local queue of CPU 5");
     }
 }

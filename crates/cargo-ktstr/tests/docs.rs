@@ -221,7 +221,7 @@ fn every_field_of_a_declaration_has_a_reader() {
         assert!(!fields.is_empty(), "{file} has no {name}");
         // These accept only `false`, and `true` is an error (`KtstrTestEntry::validate`), so nothing is accepted that has no
         // effect. They exist for declarations that spell them out.
-        let refused = ["auto_repro", "kaslr", "pci"];
+        let refused = ["kaslr", "pci"];
         for field in fields {
             if name == "KtstrTestEntry" && refused.contains(&field) {
                 continue;

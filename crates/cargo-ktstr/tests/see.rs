@@ -103,6 +103,7 @@ fn block(root: &Path, run: &str, summary: &Path) {
         "BLAKE3 ",
         "scx\\_exit.json",
         "triggered exit kind 1026",
+        "then nothing happened to it for ",
     ] {
         assert!(block.contains(part), "no {part:?} in\n{block}");
     }
@@ -123,6 +124,8 @@ fn page(root: &Path, run: &str) {
         "nr_dispatched (bpf_bpf.bss)",
         "/ktstr/left",
         "runnable task stall",
+        "<h2>Trail</h2><pre>",
+        "then nothing happened to it for ",
     ] {
         assert!(page.contains(part), "no {part:?} in the page");
     }
@@ -238,7 +241,7 @@ fn answer(root: &Path, run: &str, worker: &str) {
         "Of 2 CPUs it may run on 0-1",
         "\nCPU 0:\n",
         "\nCPU 1:\n",
-        "\nIt was on the runqueue of CPU ",
+        "\nIt was in ",
     ] {
         assert!(why.contains(part), "no {part:?} in\n{why}");
     }
@@ -255,6 +258,7 @@ fn answer(root: &Path, run: &str, worker: &str) {
 fn captures(root: &Path, run: &str, worker: &str) {
     let shown = said(root, &["show", run]);
     for part in [
+        "\ntrail: ",
         "\ncaptures: ",
         "\ncapture scx_exit: sched_ext begins to end the scheduler, ",
         "\ncapture scx_bypass: ",

@@ -23,13 +23,16 @@ const ROOTS: &str = "task_struct signal_struct rq idr xa_node bpf_map bpf_array 
     bucket bpf_prog bpf_prog_aux bpf_prog_stats bpf_link bpf_struct_ops_map \
     bpf_struct_ops_sched_ext_ops sched_ext_ops bpf_ringbuf bpf_ringbuf_map bpf_arena btf scx_sched \
     scx_sched_pcpu scx_event_stats scx_dispatch_q rhashtable bucket_table kernel_cpustat kernel_stat \
-    bpf_map_type scx_enable_state scx_exit_kind";
+    bpf_map_type scx_enable_state scx_exit_kind bpf_local_storage bpf_local_storage_map \
+    bpf_local_storage_elem bpf_local_storage_map_bucket scx_sched_pnode scx_dsq_list_node \
+    cgroup cgroup_root css_set kernfs_node psi_group psi_states cgroup_rstat_base_cpu cgroup_rstat_cpu \
+    cgroup_subsys_id task_group pglist_data zone per_cpu_zonestat numa_stat_item";
 
 /// Symbols that a capture looks up.
 const SYMBOLS: &str = "_text init_top_pgt jiffies jiffies_64 nr_cpu_ids __per_cpu_offset map_idr \
     prog_idr runqueues kernel_cpustat kstat init_task scx_root scx_enable_state_var scx_ops \
     scx_exit_kind scx_bypass_depth scx_aborting scx_watchdog_timeout scx_watchdog_timestamp \
-    event_stats_cpu dsq_hash";
+    event_stats_cpu dsq_hash cgrp_dfl_root psi_system node_data nr_node_ids scx_watchdog_interval";
 
 struct Recorder {
     ram: File,
@@ -84,6 +87,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     let view = KernelView::new(&memory, &symbols, &types)?;
     view.jiffies()?;
     let report = capture(&view, &CaptureOptions::default());
+    // What is read outside of captures: for the schedule, and where a test names a variable.
+    for task in &report.task_enrichments {
+        let _ = view.affinity_of(task.task_kva);
+        if let Ok(node) = view.cgroup_node_of(task.task_kva) {
+            let _ = view.cgroup_at(node);
+        }
+    }
+    let _ = view.scx_watchdog_writes(1000);
+    let _ = view.scx_variable(".bss", "nr_dispatched");
 
     let pages = memory.pages.into_inner();
     let mut image = Vec::new();

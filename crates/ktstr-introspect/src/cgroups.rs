@@ -1,12 +1,63 @@
-//! Cgroups of the unified hierarchy: which one a task is in, and its path.
+//! Cgroups of the unified hierarchy: their tree, which one a task is in, and their paths.
+
+use std::collections::VecDeque;
 
 use crate::kernel::{KernelError, KernelView};
 use crate::memory::GuestMemory;
 
 /// The largest number of levels of a path.
 const MAX_DEPTH: usize = 64;
+/// The largest number of cgroups that are listed.
+pub(crate) const MAX_CGROUPS: usize = 1024;
+
+/// A cgroup in the tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CgroupAt {
+    /// The kernel address of its `struct cgroup`.
+    pub(crate) kva: u64,
+    /// The index of its parent in the list; `None` for the root.
+    pub(crate) above: Option<usize>,
+    /// Its path; `None` if it is being removed and no longer has a name.
+    pub(crate) path: Option<String>,
+}
 
 impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
+    /// Returns the cgroups, each after its parent, and the reason if some are missing.
+    ///
+    /// # Errors
+    /// If the kernel has no tree of cgroups.
+    pub(crate) fn cgroups(&self) -> Result<(Vec<CgroupAt>, Option<String>), KernelError> {
+        let cgroup = |path| Ok::<u64, KernelError>(self.member("cgroup", path)?.offset());
+        let (children, sibling) = (cgroup("self.children")?, cgroup("self.sibling")?);
+        let node = cgroup("kn")?;
+        let root = self
+            .symbol("cgrp_dfl_root")?
+            .wrapping_add(self.member("cgroup_root", "cgrp")?.offset());
+        let mut found: Vec<CgroupAt> = Vec::new();
+        let mut trouble = None;
+        let mut waiting = VecDeque::from([(root, None)]);
+        let mut seen = 1;
+        while let Some((kva, above)) = waiting.pop_front() {
+            let here = found.len();
+            let head = kva.wrapping_add(children);
+            let room = MAX_CGROUPS.saturating_sub(seen);
+            let walked = self.walk_list("children of a cgroup", head, room, |child| {
+                waiting.push_back((child.wrapping_sub(sibling), Some(here)));
+                seen += 1;
+                true
+            });
+            if let Err(error) = walked {
+                trouble.get_or_insert(error.to_string());
+            }
+            let path = self
+                .read_u64(kva.wrapping_add(node))
+                .and_then(|node| self.cgroup_at(node));
+            let path = path.ok().map(|(_, path)| path);
+            found.push(CgroupAt { kva, above, path });
+        }
+        Ok((found, trouble))
+    }
+
     /// The kernfs node of the cgroup that the task at `task` is in.
     pub fn cgroup_node_of(&self, task: u64) -> Result<u64, KernelError> {
         let mut at = task;

@@ -11,11 +11,13 @@
 pub mod bpf;
 pub mod btf;
 pub mod capture;
+mod cgroup_cpu;
 mod cgroups;
 mod cpus;
 mod dsq;
 pub mod kernel;
 pub mod memory;
+mod numa;
 pub mod paging;
 mod pressure;
 pub mod render;

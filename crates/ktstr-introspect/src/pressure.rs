@@ -1,14 +1,12 @@
 //! Pressure stall information of every cgroup (kernel/sched/psi.c), as the kernel last averaged it, which it does every two
 //! seconds while there are tasks.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use crate::kernel::{KernelError, KernelView};
 use crate::memory::GuestMemory;
 use crate::report::{CgroupPsi, PsiLine};
 
-/// The largest number of cgroups that are listed.
-const MAX_CGROUPS: usize = 1024;
 /// The number of averages of each state: over 10, 60 and 300 s.
 const AVERAGES: u64 = 3;
 /// The largest number of states; there are seven or eight.
@@ -23,37 +21,16 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
     /// If the kernel does not account pressure, or memory cannot be read.
     pub fn cgroup_pressure(&self) -> Result<(Vec<CgroupPsi>, Option<String>), KernelError> {
         let lines = Lines::new(self)?;
-        let cgroup = |path| Ok::<u64, KernelError>(self.member("cgroup", path)?.offset());
-        let (group, node) = (cgroup("psi")?, cgroup("kn")?);
-        let (children, sibling) = (cgroup("self.children")?, cgroup("self.sibling")?);
-        let root = self
-            .symbol("cgrp_dfl_root")?
-            .wrapping_add(self.member("cgroup_root", "cgrp")?.offset());
+        let group = self.member("cgroup", "psi")?.offset();
+        let (cgroups, mut trouble) = self.cgroups()?;
         let mut found = Vec::new();
-        let mut trouble = None;
-        let mut waiting = VecDeque::from([root]);
-        let mut seen = 1;
-        while let Some(at) = waiting.pop_front() {
-            let head = at.wrapping_add(children);
-            let room = MAX_CGROUPS.saturating_sub(seen);
-            let walked = self.walk_list("children of a cgroup", head, room, |child| {
-                waiting.push_back(child.wrapping_sub(sibling));
-                seen += 1;
-                true
-            });
-            if let Err(error) = walked {
-                trouble.get_or_insert(error.to_string());
-            }
-            let psi = match at == root {
+        for cgroup in cgroups {
+            let psi = match cgroup.above {
                 // The pressure of the whole machine, which is not stored in the root cgroup.
-                true => self.symbol("psi_system")?,
-                false => self.read_u64(at.wrapping_add(group))?,
+                None => self.symbol("psi_system")?,
+                Some(_) => self.read_u64(cgroup.kva.wrapping_add(group))?,
             };
-            // A cgroup that is being removed no longer has a name.
-            let path = self
-                .read_u64(at.wrapping_add(node))
-                .and_then(|node| self.cgroup_at(node));
-            if let (true, Ok((_, path))) = (psi != 0, path) {
+            if let (true, Some(path)) = (psi != 0, cgroup.path) {
                 match lines.read(self, psi) {
                     Ok(lines) => found.push(CgroupPsi { path, lines }),
                     Err(error) => {

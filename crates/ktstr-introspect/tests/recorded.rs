@@ -5,68 +5,29 @@
 //! while `scx-ktstr` drove three busy tasks, with one map of each basic kind that was filled by hand. It only holds the pages
 //! that a capture reads.
 
-use std::collections::HashMap;
+mod image;
+
 use std::sync::OnceLock;
 
-use ktstr_introspect::btf::Btf;
-use ktstr_introspect::capture::{CaptureOptions, capture};
+use image::{Image, Recording};
 use ktstr_introspect::kernel::KernelView;
 use ktstr_introspect::memory::{GuestMemory, MemoryError};
-use ktstr_introspect::report::{FailureDumpReport, RenderedValue};
+use ktstr_introspect::report::RenderedValue;
 use ktstr_introspect::snapshot::Snapshot;
-use ktstr_introspect::symbols::Symbols;
 use proptest::prelude::*;
 
 /// The scheduler's counter when the guest was stopped.
 const NR_DISPATCHED: u64 = 41_776;
 
-/// Recorded pages by guest-physical address.
-#[derive(Clone)]
-struct Image(HashMap<u64, Vec<u8>>);
-
-impl GuestMemory for Image {
-    fn read(&self, gpa: u64, buf: &mut [u8]) -> Result<(), MemoryError> {
-        let len = buf.len();
-        let (page, inside) = (gpa & !0xfff, (gpa & 0xfff) as usize);
-        let page = self.0.get(&page);
-        let bytes = page.and_then(|page| page.get(inside..inside + len));
-        buf.copy_from_slice(bytes.ok_or(MemoryError::NotRecorded { gpa, len })?);
-        Ok(())
-    }
-}
-
-struct Recording {
-    image: Image,
-    symbols: Symbols,
-    btf: Btf,
-}
-
 fn recording() -> &'static Recording {
     static RECORDING: OnceLock<Recording> = OnceLock::new();
-    RECORDING.get_or_init(unpack_recording)
-}
-
-fn unpack_recording() -> Recording {
-    let unpack = |bytes| miniz_oxide::inflate::decompress_to_vec_zlib(bytes).unwrap();
-    let pages = unpack(include_bytes!("data/scx-ktstr-7.3.pages.z"));
-    let pages = pages.chunks_exact(8 + 4096).map(|chunk| {
-        let (gpa, page) = chunk.split_at(8);
-        (u64::from_le_bytes(gpa.try_into().unwrap()), page.to_vec())
-    });
-    Recording {
-        image: Image(pages.collect()),
-        symbols: Symbols::from_kallsyms(include_str!("data/scx-ktstr-7.3.kallsyms")).unwrap(),
-        btf: Btf::parse(unpack(include_bytes!("data/scx-ktstr-7.3.btf.z"))).unwrap(),
-    }
-}
-
-impl Recording {
-    fn capture(&self, image: &Image) -> FailureDumpReport {
-        match KernelView::new(image, &self.symbols, &self.btf) {
-            Ok(view) => capture(&view, &CaptureOptions::default()),
-            Err(error) => FailureDumpReport::placeholder(error.to_string()),
-        }
-    }
+    RECORDING.get_or_init(|| {
+        Recording::unpack(
+            include_bytes!("data/scx-ktstr-7.3.pages.z"),
+            include_str!("data/scx-ktstr-7.3.kallsyms"),
+            include_bytes!("data/scx-ktstr-7.3.btf.z"),
+        )
+    })
 }
 
 #[test]

@@ -137,6 +137,7 @@ fn fields(attrs: &Attrs) -> TokenStream {
         ("performance_mode", "performance_mode"),
         ("no_perf_mode", "no_perf_mode"),
         ("survives_storm", "survives_storm"),
+        ("auto_repro", "auto_repro"),
     ] {
         if let Some(value) = attrs.bool(key) {
             let field = format_ident!("{field}");

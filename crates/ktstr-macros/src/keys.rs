@@ -189,9 +189,12 @@ pub(crate) const KEYS: &[Key] = &[
         "0",
         "captures spread over the window, at most 64 and at least 100 ms apart",
     ),
-    only_false(
+    key(
         "auto_repro",
-        "a second run with probes after the scheduler has crashed",
+        Bool,
+        Run,
+        "true",
+        "whether a run that failed under a BPF scheduler is repeated from the same seed, with captures at the times of its findings; a test that passes pays nothing for it; `true` needs a VM",
     ),
     key(
         "post_vm",

@@ -82,7 +82,8 @@ fn check_host_only(attrs: &Attrs) -> Result<()> {
         .or(given("clock"))
         .or(given("cpu_budget"))
         .or(given("perf_delta_assertions"))
-        .or(given("cleanup_budget_ms"));
+        .or(given("cleanup_budget_ms"))
+        .or((attrs.bool("auto_repro") == Some(true)).then_some("auto_repro"));
     match excluded {
         None => Ok(()),
         Some(name) => Err(error(
@@ -331,7 +332,7 @@ mod tests {
         assert!(message("frobnicate").starts_with("unknown key `frobnicate`. Valid keys: "));
         insta::assert_snapshot!(message("llcs = 1, llcs = 1"), @"`llcs` is given twice");
         insta::assert_snapshot!(message("workers_per_cgroup = 3"), @"`workers_per_cgroup` is not an attribute of the test: set it for each cgroup with `CgroupDef::named(..).workers(n)`");
-        insta::assert_snapshot!(message("auto_repro"), @"`auto_repro` is not available yet: a second run with probes after the scheduler has crashed");
+        insta::assert_snapshot!(message("kaslr"), @"`kaslr` is not available yet: randomised kernel addresses, which the guest never has");
         insta::assert_snapshot!(message("performance_mode, no_perf_mode"), @"`performance_mode` and `no_perf_mode` exclude each other");
         insta::assert_snapshot!(message("cpu_budget = 1"), @"`cpu_budget` needs `no_perf_mode`: a test that shares CPUs cannot have pinned ones");
         insta::assert_snapshot!(message("cpu_budget = 0, no_perf_mode"), @"`cpu_budget` must be at least 1");
@@ -386,6 +387,7 @@ mod tests {
             "cpu_budget = 1",
             "perf_delta_assertions = P",
             "post_vm = f",
+            "auto_repro = true",
         ] {
             let name = other.split(' ').next().unwrap_or_default();
             assert_eq!(

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use crate::error::RecordError;
 use crate::list::read;
-use crate::record::RunRecord;
+use crate::record::{Repeated, RunRecord};
 use crate::switches::{SWITCHES_FILE, Switch, Switches};
 
 /// A recorded run as far as two runs are compared: its record and its trace.
@@ -102,6 +102,37 @@ pub fn compare(left: &Run, right: &Run) -> Comparison {
         (Some(left), Some(right)) => parting(left, right),
         _ => Parting::Beyond(0),
     })
+}
+
+/// Compares a run with its repeat. The two can only be the same if they began in the same template.
+#[must_use]
+pub fn repeated(recorded: &Run, again: &Run) -> Comparison {
+    let comparison = compare(recorded, again);
+    let (a, b) = (&recorded.record, &again.record);
+    let (from, to) = (&a.start, &b.start);
+    match comparison {
+        Comparison::Differ(_) if from != to || a.template != b.template => {
+            Comparison::Unknown(format!(
+                "the run began in another template ({from:?} {}, now {to:?} {}): that one is gone, so run the test \
+                 again and replay that, or run both with KTSTR_COLD=1",
+                a.template.as_deref().unwrap_or("none"),
+                b.template.as_deref().unwrap_or("none"),
+            ))
+        }
+        other => other,
+    }
+}
+
+impl Repeated {
+    /// Returns the outcome in the record of the repeat.
+    #[must_use]
+    pub const fn of(comparison: &Comparison) -> Self {
+        match comparison {
+            Comparison::Same => Self::Same,
+            Comparison::Differ(_) => Self::Different,
+            Comparison::Unknown(_) => Self::Unknown,
+        }
+    }
 }
 
 /// Compares runs of which at least one was stopped by the host, for example because its kernel panicked. The exact switch at

@@ -77,20 +77,42 @@ pub fn list(root: &Path, last: Option<usize>) -> Result<Listing, RecordError> {
 /// Returns the `record.json` of the newest run under `root` that the process `pid` wrote: a run's name ends with the pid and a
 /// counter of that process. Pids are reused, so call this soon after the run.
 pub fn newest_of_process(root: &Path, pid: u32) -> Option<PathBuf> {
-    let pid = pid.to_string();
-    let of_process = |name: &str| {
+    let name = of_process(root, &pid.to_string()).max()?;
+    Some(root.join(name).join(RECORD_FILE))
+}
+
+/// Returns the record of the newest run that repeats the run `record`, whose `record.json` is at `path`; `None` if it was not
+/// repeated. A repeat is made by the process of the first run.
+#[must_use]
+pub fn repeat_of(record: &RunRecord, path: &Path) -> Option<RunRecord> {
+    let root = path.ancestors().nth(2)?;
+    let (_, end) = record.run_id.rsplit_once('-')?;
+    let (process, _) = end.split_once('.')?;
+    let mut names: Vec<String> = of_process(root, process)
+        .filter(|name| *name > record.run_id)
+        .collect();
+    names.sort_unstable();
+    names.iter().rev().find_map(|name| {
+        let repeat = read(&root.join(name).join(RECORD_FILE)).ok()?;
+        let is_meant = repeat.repeats.as_ref()?.run == record.run_id;
+        is_meant.then_some(repeat)
+    })
+}
+
+/// Returns the names of the runs under `root` that the process with this id wrote.
+fn of_process(root: &Path, process: &str) -> impl Iterator<Item = String> {
+    let is_of_process = move |name: &str| {
         let end = name
             .rsplit_once('-')
             .and_then(|(_, end)| end.split_once('.'));
-        end.is_some_and(|(process, _)| process == pid)
+        end.is_some_and(|(of, _)| of == process)
     };
     fs::read_dir(root)
-        .ok()?
+        .into_iter()
+        .flatten()
         .flatten()
         .filter_map(|entry| entry.file_name().into_string().ok())
-        .filter(|name| !name.starts_with('.') && of_process(name))
-        .max()
-        .map(|name| root.join(name).join(RECORD_FILE))
+        .filter(move |name| !name.starts_with('.') && is_of_process(name))
 }
 
 /// Reads the record at `path`, a `record.json`.

@@ -9,7 +9,7 @@ use crate::RunRecord;
 use crate::brief::{Excerpt, evidence, facts, headline};
 use crate::terminal::escaped;
 
-/// Returns the block: what failed, the evidence, the versions, the command that runs it `again`, and an excerpt of the guest's
+/// Returns the block: what failed, the evidence, the trail of the task, the versions, the command that runs it `again`, and an excerpt of the guest's
 /// output.
 #[must_use]
 pub fn block(record: &RunRecord, again: Option<&str>, excerpt: Option<&Excerpt>) -> String {
@@ -17,6 +17,10 @@ pub fn block(record: &RunRecord, again: Option<&str>, excerpt: Option<&Excerpt>)
     let evidence = evidence(record);
     if !evidence.is_empty() {
         fence(&mut text, "text", &evidence);
+        text.push('\n');
+    }
+    if !record.trail.is_empty() {
+        fence(&mut text, "text", &record.trail);
         text.push('\n');
     }
     text.push_str("| | |\n| --- | --- |\n");

@@ -37,7 +37,7 @@ moments! {
     Hang "hang" "the host gives up on a guest that is silent"
     /// The guest's kernel panics.
     Panic "panic" "the guest's kernel panics"
-    /// A time that the user requested (`KTSTR_CAPTURE_AT`).
+    /// A time that the user requested (`KTSTR_CAPTURE_AT`), or the time of a finding in the repeat of a failed run.
     Asked "asked_for" "the requested time has come"
 }
 

@@ -218,6 +218,35 @@ pub struct CaptureRecord {
     pub placeholder: Option<String>,
 }
 
+/// How the repeat of a failed run compares with that run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Repeated {
+    /// It is the same run to the last bit.
+    Same,
+    /// It is another run, although the clock is virtual.
+    Different,
+    /// Whether it is the same run is not known.
+    #[default]
+    Unknown,
+    /// Under the real clock: the first check that failed failed again.
+    FailedAgain,
+    /// Under the real clock: that check did not fail again.
+    DidNotFailAgain,
+}
+
+/// The run that another one repeats because it failed, and the result of comparing the two.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RepeatRecord {
+    /// The name of the run that is repeated.
+    pub run: String,
+    /// The result of the comparison.
+    pub outcome: Repeated,
+    /// The same for people: where the two runs diverge, or how the repeat ended.
+    pub text: String,
+}
+
 /// The host machine of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -258,6 +287,11 @@ pub struct RunRecord {
     pub evidence: Option<String>,
     /// The findings, the most significant first; at most 100. `result.json` has all of them.
     pub findings: Vec<FindingRecord>,
+    /// The last events of the task that the first finding is about, or of the scheduler, as lines; empty for a run that did not
+    /// fail, and under the real clock.
+    pub trail: Vec<String>,
+    /// How this run compares with the failed run that it repeats; null if it repeats none.
+    pub repeats: Option<RepeatRecord>,
     /// The kernel's release, as `uname -r` prints it; null if none was resolved.
     pub kernel: Option<String>,
     /// The kernel's id in the cache.
@@ -436,7 +470,7 @@ mod tests {
             ..RunRecord::new("demo")
         };
         let json = serde_json::to_string(&record).unwrap();
-        insta::assert_snapshot!(json, @r#"{"schema":1,"run_id":"","timestamp":"","ktstr":"","test":"demo","verdict":"inconclusive","reason":null,"fault":null,"evidence":null,"findings":[],"kernel":null,"kernel_id":null,"kernel_hash":null,"accelerator":null,"clock":null,"seed":null,"mips":null,"digest":null,"switches":null,"captures_digest":null,"again":null,"program":null,"inputs":{},"environment":{},"template":null,"topology":null,"vcpus":null,"memory_mib":null,"scheduler":null,"sysctls":{},"kargs":[],"window_s":null,"wall_s":0.0,"boot_s":null,"timings":{},"cleanup_duration_ms":null,"start":null,"qemu":null,"periodic_target":0,"periodic_fired":0,"periodic_real":0,"freeze_ms":[],"stats":null,"payload":null,"payloads":[],"captures":[],"artefacts":[],"omitted":[],"host":{"cores":0,"memory_mib":0,"cpu_model":""}}"#);
+        insta::assert_snapshot!(json, @r#"{"schema":1,"run_id":"","timestamp":"","ktstr":"","test":"demo","verdict":"inconclusive","reason":null,"fault":null,"evidence":null,"findings":[],"trail":[],"repeats":null,"kernel":null,"kernel_id":null,"kernel_hash":null,"accelerator":null,"clock":null,"seed":null,"mips":null,"digest":null,"switches":null,"captures_digest":null,"again":null,"program":null,"inputs":{},"environment":{},"template":null,"topology":null,"vcpus":null,"memory_mib":null,"scheduler":null,"sysctls":{},"kargs":[],"window_s":null,"wall_s":0.0,"boot_s":null,"timings":{},"cleanup_duration_ms":null,"start":null,"qemu":null,"periodic_target":0,"periodic_fired":0,"periodic_real":0,"freeze_ms":[],"stats":null,"payload":null,"payloads":[],"captures":[],"artefacts":[],"omitted":[],"host":{"cores":0,"memory_mib":0,"cpu_model":""}}"#);
     }
 
     #[test]

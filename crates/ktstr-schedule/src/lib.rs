@@ -22,6 +22,7 @@ mod tables;
 mod testing;
 #[cfg(test)]
 mod tests;
+pub mod words;
 mod writer;
 
 pub use assemble::{Assembler, Raw};

@@ -55,7 +55,7 @@ fn nextest(arguments: &[String]) -> Option<i32> {
         eprintln!("ktstr: there is no test `ktstr/{name}` in this binary");
         return Some(run::EXIT_FAIL);
     };
-    let finished = run::run(entry);
+    let finished = run::run_and_repeat(entry);
     finished.print();
     Some(finished.exit_code())
 }
@@ -129,7 +129,7 @@ fn is_ours(line: &str) -> bool {
 
 /// Runs one entry from the `main` of a binary, and returns the exit code.
 pub fn run_as_main(entry: &'static crate::entry::KtstrTestEntry) -> ExitCode {
-    let finished = run::run(entry);
+    let finished = run::run_and_repeat(entry);
     finished.print();
     ExitCode::from(finished.exit_code() as u8)
 }

@@ -299,7 +299,7 @@ pub mod __private {
 
     /// The body of the `#[test]` function of an entry.
     pub fn run_under_libtest(entry: &'static KtstrTestEntry) {
-        let finished = crate::run::run(entry);
+        let finished = crate::run::run_and_repeat(entry);
         if finished.exit_code() == crate::run::EXIT_PASS {
             finished.print();
         } else {

@@ -60,7 +60,7 @@ pub fn data(story: &Story, all_marks: &[Mark], cap: usize) -> (Value, Thinned) {
             let home = homes.get(pid).copied().flatten();
             json!([shown(&story.name(*pid)), shown(&story.cgroup(home))])
         }).collect::<Vec<_>>(),
-        "phases": story.held.iter().map(|held| json!({
+        "phases": story.timeline.held.iter().map(|held| json!({
             "name": step(held.number), "from": since(held.from_ns), "to": since(held.to_ns),
         })).collect::<Vec<_>>(),
         "marks": marks.iter().map(|mark| json!({

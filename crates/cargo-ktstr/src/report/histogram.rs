@@ -18,7 +18,7 @@ pub fn histograms(story: &Story) -> String {
     let waits = &story.answers.waits;
     // A wait that has no end, or that ends after its step, is counted for the step.
     let in_steps = |wait: &Wait| {
-        let mut held = story.held.iter();
+        let mut held = story.timeline.held.iter();
         held.any(|held| wait.from_ns < held.to_ns && wait.to_ns > held.from_ns)
     };
     let mut by_cgroup: BTreeMap<Option<u64>, usize> = BTreeMap::new();

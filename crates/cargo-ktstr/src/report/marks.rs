@@ -1,12 +1,9 @@
 //! The marks on the time line: the times that findings are about, and events of the whole machine.
-//!
-//! If a finding has a time, it is in the finding's numbers. Otherwise the finding is about a step or about the whole run, and
-//! that interval is marked.
 
+use ktstr::run::Aim;
 use ktstr_record::{FindingRecord, RunRecord};
-use serde_json::Value;
 
-use crate::story::{Story, step};
+use crate::story::Story;
 
 /// A mark on the time line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,89 +38,26 @@ pub fn marks(record: &RunRecord, story: &Story) -> Vec<Mark> {
 }
 
 fn of_finding(number: usize, finding: &FindingRecord, story: &Story) -> Mark {
-    let data = finding
-        .data
-        .as_object()
-        .and_then(|data| data.values().next());
-    let data = data.unwrap_or(&Value::Null);
-    let phase = finding.phase.as_deref();
-    let held = story
-        .held
-        .iter()
-        .find(|held| phase == Some(&*step(held.number)));
-    let (around_from, around_to) = match held {
-        Some(held) => (held.from_ns, held.to_ns),
-        None => (story.zero_ns(), story.answers.to_ns.unwrap_or(story.to_ns)),
-    };
-    let ms = |name: &str| {
-        data.get(name)
-            .and_then(Value::as_u64)
-            .map(|ms| ms.saturating_mul(1_000_000))
-    };
-    // A worker's times count from its release, which is the begin of its step's hold.
-    let ejected = || {
-        let stall = data.pointer("/cause/stall")?;
-        let zero = story.zero_ns();
-        let to = story.unloaded_ns.iter().find(|at| **at >= zero)?;
-        let seconds = stall.get("seconds").and_then(Value::as_f64).unwrap_or(0.0);
-        // The kernel prints the number in seconds with three decimals.
-        let waited = (seconds.clamp(0.0, 1e6) * 1e9) as u64;
-        Some((to.saturating_sub(waited), *to))
-    };
-    let moment = match (
-        ms("from_ms"),
-        ms("waited_ms"),
-        ms("at_ms"),
-        ms("gap_ms"),
-        ms("until_ms"),
-    ) {
-        (Some(from), Some(waited), ..) => {
-            let from = story.zero_ns().saturating_add(from);
-            Some((from, from.saturating_add(waited)))
-        }
-        (_, _, Some(at), Some(gap), _) => {
-            let to = around_from.saturating_add(at);
-            Some((to.saturating_sub(gap), to))
-        }
-        (.., Some(until)) => {
-            let to = story.zero_ns().saturating_add(until);
-            Some((to, to))
-        }
-        _ => ejected(),
-    };
-    let moment = moment.filter(|(from, _)| *from <= story.to_ns);
-    let (from_ns, to_ns) = moment.unwrap_or((around_from, around_to));
-    let tid = data.get("tid").and_then(Value::as_u64);
-    let tid = tid.and_then(|tid| u32::try_from(tid).ok());
-    let named = || {
-        let task = data
-            .get("task")
-            .or_else(|| data.pointer("/cause/stall/task"));
-        pid_of(task?.as_str()?)
-    };
+    let aim = Aim::of(finding, &story.timeline);
     Mark {
         finding: number,
-        from_ns,
-        to_ns: to_ns.min(story.to_ns),
+        from_ns: aim.from_ns,
+        to_ns: aim.to_ns,
         text: finding
             .message
             .lines()
             .next()
             .unwrap_or_default()
             .to_owned(),
-        pid: tid.or_else(named),
-        exact: moment.is_some(),
+        pid: aim.pid,
+        exact: aim.exact,
     }
-}
-
-/// Returns the pid in `comm[pid]`.
-fn pid_of(task: &str) -> Option<u32> {
-    let (_, rest) = task.rsplit_once('[')?;
-    rest.trim_end_matches(']').parse().ok()
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
     use crate::story::testing::story;
 

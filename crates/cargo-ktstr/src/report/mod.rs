@@ -115,6 +115,7 @@ fn page(record: &RunRecord, story: Option<&Story>, folder: &Path) -> String {
     });
     let mut body = top(record);
     findings(&mut body, record, story, &marks);
+    trail(&mut body, record, folder);
     let mut sections = Vec::new();
     if let Some(story) = story {
         sections.push(("Cgroups and steps", "cgroups", tables::cgroups(story)));
@@ -249,6 +250,18 @@ fn findings(out: &mut String, record: &RunRecord, story: Option<&Story>, marks: 
     }
     if let Some(fault) = &record.evidence {
         let _ = writeln!(out, "<p>Whose fault it is, by: {}</p>", text(fault));
+    }
+}
+
+/// Renders the trail of the task that the first finding is about, and the repeat of the run.
+fn trail(out: &mut String, record: &RunRecord, folder: &Path) {
+    if !record.trail.is_empty() {
+        let lines: Vec<String> = record.trail.iter().map(|line| text(&cut(line))).collect();
+        let _ = writeln!(out, "<h2>Trail</h2><pre>{}</pre>", lines.join("\n"));
+    }
+    let path = folder.join(ktstr_record::RECORD_FILE);
+    for line in show::repeats(record, &path) {
+        let _ = writeln!(out, "<p>{}</p>", text(&line));
     }
 }
 

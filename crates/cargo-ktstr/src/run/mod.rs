@@ -160,7 +160,7 @@ fn launch(
         entry.duration,
         entry.scheduler.binary.display_name()
     ));
-    let finished = ktstr::run::run(entry);
+    let finished = ktstr::run::run_and_repeat(entry);
     if let Some(screen) = crate::demo::screen(&finished, &options.file.display().to_string()) {
         write!(out, "{screen}")?;
         out.flush()?;

@@ -41,7 +41,7 @@ pub fn write(trace: &mut Packets, record: &RunRecord, story: &Story, captures: &
         part,
     };
     let steps = tracks.track("Steps", None, false);
-    for held in &story.held {
+    for held in &story.timeline.held {
         tracks.span(steps, &step(held.number), held.from_ns, held.to_ns);
     }
     let findings = tracks.track("Findings", None, false);

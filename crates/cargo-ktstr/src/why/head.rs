@@ -44,13 +44,19 @@ pub fn head(story: &Story, stretch: &Stretch) -> String {
                 ),
                 false => "and got no CPU".to_owned(),
             };
-            let queue = dsq.map_or_else(String::new, |id| {
-                format!(", in {} of sched_ext", story::dsq(id))
-            });
+            // A CPU that takes a task out of a queue moves it to its own runqueue first: that is where it was at last, and not
+            // where it waited.
+            let place = match dsq {
+                Some(id) => format!(
+                    "It was in {} of sched_ext, at last on the runqueue of CPU {}.",
+                    story::dsq(id),
+                    cpu.0
+                ),
+                None => format!("It was on the runqueue of CPU {}.", cpu.0),
+            };
             format!(
-                "{name} in {cgroup} waited for {times}, {then}.\n{}\nIt was on the runqueue of CPU {}{queue}.\n",
+                "{name} in {cgroup} waited for {times}, {then}.\n{}\n{place}\n",
                 began(story, cause, waker),
-                cpu.0
             )
         }
         Did::Throttled => {
@@ -76,17 +82,12 @@ fn after(story: &Story, wait: &Stretch) -> Option<u16> {
 fn began(story: &Story, cause: WaitCause, waker: Option<Waker>) -> String {
     match (cause, waker) {
         (WaitCause::Woken, Some(waker)) => {
-            let how = if waker.interrupt {
-                "an interrupt that came while it ran"
-            } else {
-                "itself"
-            };
-            format!(
-                "{} woke it from CPU {} at {} ({how}).",
-                shown(story, waker.task),
-                waker.cpu.0,
-                seconds(story, waker.at_ns)
-            )
+            let who = shown(story, waker.task);
+            let place = format!("on CPU {} at {}", waker.cpu.0, seconds(story, waker.at_ns));
+            match waker.interrupt {
+                true => format!("An interrupt that came while {who} ran {place} woke it."),
+                false => format!("{who} woke it, {place}."),
+            }
         }
         (WaitCause::Woken, None) => "It was woken.".to_owned(),
         (WaitCause::Forked, _) => "It had just been made.".to_owned(),

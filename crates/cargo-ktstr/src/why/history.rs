@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 
 use ktstr_schedule::query::Stretch;
-use ktstr_schedule::{CpuMask, DequeueReason, Event, Pid, ReadError, Schedule, What};
+use ktstr_schedule::{CpuMask, Event, Pid, ReadError, Schedule, What};
 
 use super::seconds;
-use crate::story::{Story, dsq, ranges};
+use crate::story::Story;
 
 /// The largest number of lines, since a queue that is reordered all the time would fill pages.
 const LINES: usize = 20;
@@ -76,63 +76,10 @@ pub fn history(
     })
 }
 
-/// Describes `event` if it concerns the task `of`.
+/// Describes `event` if it concerns the waiting task `of`. How its wait began and ended is said elsewhere.
 fn described(event: &Event, of: Pid, story: &Story) -> Option<String> {
     match event.what {
-        What::Enqueue {
-            task, on, class, ..
-        } if task == of => Some(format!("enqueued on CPU {}, class {class:?}", on.0)),
-        What::Dequeue {
-            task, on, reason, ..
-        } if task == of => Some(match reason {
-            DequeueReason::Sleep => format!("dequeued from CPU {}", on.0),
-            DequeueReason::Change => format!("taken off CPU {} to be moved or changed", on.0),
-            DequeueReason::Throttle => {
-                format!("put aside on CPU {}: its cgroup is out of quota", on.0)
-            }
-        }),
-        What::Migrate { task, to } if task == of => Some(format!("moved to CPU {}", to.0)),
-        What::Insert {
-            task,
-            dsq: id,
-            slice_ns,
-        } if task == of => Some(format!(
-            "put into {} by the BPF scheduler, slice {:.3} ms",
-            dsq(id),
-            slice_ns as f64 / 1e6
-        )),
-        What::Affinity { task, mask } if task == of => Some(format!(
-            "may run on CPUs {} from now on",
-            ranges(mask, story.cpus())
-        )),
-        What::Nice { task, nice } if task == of => {
-            Some(format!("has the nice value {nice} from now on"))
-        }
-        What::Cgroup { task, cgroup } if task == of => Some(format!(
-            "is in the cgroup {} from now on",
-            story.cgroup(Some(cgroup))
-        )),
-        What::Enqueue { .. }
-        | What::Dequeue { .. }
-        | What::Migrate { .. }
-        | What::Insert { .. }
-        | What::Affinity { .. }
-        | What::Nice { .. }
-        | What::Cgroup { .. }
-        | What::Switch { .. }
-        | What::Wake { .. }
-        | What::Policy { .. }
-        | What::Weight { .. }
-        | What::Throttle { .. }
-        | What::Unthrottle { .. }
-        | What::Online { .. }
-        | What::Bypass { .. }
-        | What::SchedExt { .. }
-        | What::Kick { .. }
-        | What::Fork { .. }
-        | What::Name { .. }
-        | What::Exit { .. }
-        | What::Phase { .. }
-        | What::End {} => None,
+        What::Switch { .. } | What::Wake { .. } => None,
+        _ => story.words().of_task(event, of),
     }
 }

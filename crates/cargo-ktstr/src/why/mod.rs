@@ -242,8 +242,8 @@ mod tests {
     fn the_longest_wait_is_explained() {
         insta::assert_snapshot!(asked("7", None).unwrap(), @r"
         </script>[7] in /ktstr/<b>cell waited for 29.000 ms, from 0.051000 s to 0.080000 s, and got no CPU.
-        hog|`\u{202e}[8] woke it from CPU 0 at 0.051000 s (itself).
-        It was on the runqueue of CPU 0, in the local queue of sched_ext.
+        hog|`\u{202e}[8] woke it, on CPU 0 at 0.051000 s.
+        It was in the local queue of sched_ext, at last on the runqueue of CPU 0.
         Of 2 CPUs it may run on 0, from 0.060000 s on 0-1.
         In that time, CPUs on which it may run were idle for 20.000 ms of CPU time.
 

@@ -98,7 +98,13 @@ pub fn capture<M: GuestMemory + ?Sized>(
         report.cgroup_psi = cgroups;
         report.cgroup_psi_unavailable = trouble;
     }
-    report.per_node_numa_unavailable = Some("counters of nodes are not captured yet".to_owned());
+    let times = view.cgroup_cpu_stats();
+    if let Some((cgroups, trouble)) = part(times, &mut report.cgroup_cpu_unavailable) {
+        report.cgroup_cpu = cgroups;
+        report.cgroup_cpu_unavailable = trouble;
+    }
+    let unavailable = &mut report.per_node_numa_unavailable;
+    report.per_node_numa = part(view.per_node_numa(), unavailable).unwrap_or_default();
     report
 }
 

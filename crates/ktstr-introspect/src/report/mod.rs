@@ -19,9 +19,9 @@ pub use map::{
 };
 pub use runqueue::{RqCounts, RqSample, RqSchedstat, SchedDomain, ScxExit, WaitingTask, WaitsIn};
 pub use system::{
-    CgroupPsi, CpuStat, DsqState, EventCounterSample, PerCpuTimeStats, PerNodeNumaStats,
-    ProgRuntimeStats, PsiLine, QueuedTask, RqScxState, ScxEventCounters, ScxSchedState,
-    TaskEnrichment,
+    CgroupCpuStat, CgroupPsi, CpuStat, DsqState, EventCounterSample, PerCpuTimeStats,
+    PerNodeNumaStats, ProgRuntimeStats, PsiLine, QueuedTask, RqScxState, ScxEventCounters,
+    ScxSchedState, TaskEnrichment, Throttling,
 };
 pub use value::{RenderedMember, RenderedValue};
 
@@ -70,6 +70,11 @@ pub struct FailureDumpReport {
     /// Why `cgroup_psi` is empty or incomplete.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cgroup_psi_unavailable: Option<String>,
+    /// CPU time and throttling, one entry per cgroup except for the root.
+    pub cgroup_cpu: Vec<CgroupCpuStat>,
+    /// Why `cgroup_cpu` is empty or incomplete.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cgroup_cpu_unavailable: Option<String>,
     /// Memory events, one entry per NUMA node.
     pub per_node_numa: Vec<PerNodeNumaStats>,
     /// Why `per_node_numa` is empty.
@@ -125,6 +130,8 @@ impl Default for FailureDumpReport {
             per_cpu_time_unavailable: None,
             cgroup_psi: Vec::new(),
             cgroup_psi_unavailable: None,
+            cgroup_cpu: Vec::new(),
+            cgroup_cpu_unavailable: None,
             per_node_numa: Vec::new(),
             per_node_numa_unavailable: None,
             task_enrichments: Vec::new(),
@@ -155,6 +162,7 @@ impl FailureDumpReport {
             prog_runtime_stats_unavailable: because(),
             per_cpu_time_unavailable: because(),
             cgroup_psi_unavailable: because(),
+            cgroup_cpu_unavailable: because(),
             per_node_numa_unavailable: because(),
             task_enrichments_unavailable: because(),
             event_counters_unavailable: because(),

@@ -81,13 +81,39 @@ pub struct CgroupPsi {
     pub lines: BTreeMap<String, PsiLine>,
 }
 
+/// CPU time of one cgroup and its descendants, as its file `cpu.stat` has it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CgroupCpuStat {
+    /// Path from the cgroup root.
+    pub path: String,
+    /// CPU time in microseconds (`usage_usec`), up to the last time that the kernel charged it: at a switch or a tick.
+    pub usage_us: u64,
+    /// Its throttling; `None` if it has no `cpu` controller.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub throttled: Option<Throttling>,
+}
+
+/// How a cgroup's quota has limited it (`struct cfs_bandwidth`, kernel/sched/sched.h). The kernel enforces quotas in the fair class
+/// only: these stay zero for tasks of sched_ext.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Throttling {
+    /// Periods that have ended while the cgroup had tasks to run (`nr_periods`).
+    pub periods: u64,
+    /// Periods in which the cgroup was out of quota on some CPU (`nr_throttled`).
+    pub throttled: u64,
+    /// The time for which runqueues of the cgroup were throttled, summed over the CPUs, in microseconds (`throttled_usec`).
+    pub throttled_us: u64,
+}
+
 /// Allocation counters of one NUMA node.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PerNodeNumaStats {
     /// The number of the NUMA node whose counters these are.
     pub node: u32,
-    /// Counter name (`numa_hit`, …) to value, pages.
+    /// Counter name (`numa_hit`, `numa_miss`, `numa_foreign`, `numa_interleave_hit`, `numa_local`, `numa_other`) to value, pages.
     pub counters: BTreeMap<String, u64>,
 }
 

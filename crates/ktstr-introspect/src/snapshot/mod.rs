@@ -19,8 +19,9 @@ pub use json::{JsonField, stats_path};
 pub use map::SnapshotMap;
 
 use crate::report::{
-    CgroupPsi, DsqState, EventCounterSample, FailureDumpMap, FailureDumpReport, PerCpuTimeStats,
-    PerNodeNumaStats, ProgRuntimeStats, RenderedMember, RqScxState, ScxSchedState, TaskEnrichment,
+    CgroupCpuStat, CgroupPsi, DsqState, EventCounterSample, FailureDumpMap, FailureDumpReport,
+    PerCpuTimeStats, PerNodeNumaStats, ProgRuntimeStats, RenderedMember, RqScxState, ScxSchedState,
+    TaskEnrichment,
 };
 
 /// The suffixes of the names of maps that hold global variables.
@@ -206,6 +207,11 @@ impl<'a> Snapshot<'a> {
         &self.report.cgroup_psi
     }
 
+    /// CPU time and throttling, one entry per cgroup except for the root.
+    pub fn cgroup_cpu(&self) -> &'a [CgroupCpuStat] {
+        &self.report.cgroup_cpu
+    }
+
     /// Allocation counters, one entry per NUMA node.
     pub fn per_node_numa(&self) -> &'a [PerNodeNumaStats] {
         &self.report.per_node_numa
@@ -280,6 +286,11 @@ impl<'a> Snapshot<'a> {
     /// Why there is no pressure information.
     pub fn cgroup_psi_unavailable(&self) -> Option<&'a str> {
         self.report.cgroup_psi_unavailable.as_deref()
+    }
+
+    /// Why there are no CPU times of cgroups, or not all.
+    pub fn cgroup_cpu_unavailable(&self) -> Option<&'a str> {
+        self.report.cgroup_cpu_unavailable.as_deref()
     }
 
     /// Why there are no counters of NUMA nodes.

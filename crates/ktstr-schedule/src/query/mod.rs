@@ -16,7 +16,9 @@ mod steps;
 mod stretches;
 #[cfg(test)]
 mod tests;
+mod timeline;
 mod totals;
+mod trail;
 mod waits;
 mod walk;
 
@@ -28,7 +30,9 @@ pub use percentile::percentile;
 pub use shares::Share;
 pub use state::TaskInfo;
 pub use stretches::{Did, Stretch, Waker, stretches};
+pub use timeline::{Held, Timeline};
 pub use totals::{Key, Totals};
+pub use trail::{Meanwhile, Trail};
 pub use waits::{Wait, WaitCause};
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -3,6 +3,7 @@
 
 mod accelerator;
 mod admission;
+mod aim;
 mod asks;
 mod budget;
 mod captures;
@@ -23,6 +24,7 @@ mod performance;
 mod plan;
 mod record_writer;
 mod report;
+mod repro;
 mod reshape;
 mod schedule;
 mod scheduler;
@@ -48,11 +50,13 @@ use ktstr_guest::protocol::SchedulerJob;
 use ktstr_introspect::report::ScxExit;
 use ktstr_machine::Accelerator;
 use ktstr_record::terminal::{eprint_line, escaped};
-use ktstr_record::{RunVerdict, Switches};
+use ktstr_record::{RepeatRecord, RunVerdict, Switches};
 
+pub use aim::{Aim, step};
 pub use error::RunError;
 pub use plan::SchedulerThatRan;
 pub use report::say_again;
+pub use repro::{place, queue_name, run_and_repeat};
 pub use scheduler::{Found, Source as SchedulerSource, find as find_scheduler_binary};
 pub use start::Level;
 pub use verdict::Fault;
@@ -70,6 +74,7 @@ use in_window::InWindow;
 use moments::{CaptureContext, Moments};
 use monitor::Monitor;
 use plan::Plan;
+use repro::{Evidence, Observe};
 use reshape::Reshaped;
 use teardown::Teardown;
 use verdict::Case;
@@ -142,6 +147,12 @@ pub struct Finished {
     pub text: String,
     /// The path of the run's record on disk.
     pub record: Option<PathBuf>,
+    /// What the comparison with the run that this one repeats says; `None` if it repeats none.
+    pub repeats: Option<RepeatRecord>,
+    /// What a repeat of this run showed, as lines; `None` if it was not repeated.
+    pub repeat: Option<String>,
+    /// What the schedule shows about the failures; empty for any other run.
+    evidence_of_schedule: Evidence,
     exit_code: i32,
 }
 
@@ -176,8 +187,15 @@ pub fn run_ktstr_test(entry: &'static KtstrTestEntry) -> anyhow::Result<AssertRe
     }
 }
 
-/// Runs one test to its end. The run leaves nothing behind but its record.
+/// Runs one test to its end, once. The run leaves nothing behind but its record.
 pub fn run(declared: &'static KtstrTestEntry) -> Finished {
+    once(declared, &Observe::default())
+}
+
+/// Runs one test, and observes in addition what `observe` says. A repeat does not call the test's callbacks: the test has been
+/// told of the run already.
+fn once(declared: &'static KtstrTestEntry, observe: &Observe) -> Finished {
+    let is_repeat = observe.repeats.is_some();
     let began = Instant::now();
     let mut run = Run::default();
     let reshaped = reshape::reshape(declared);
@@ -198,8 +216,11 @@ pub fn run(declared: &'static KtstrTestEntry) -> Finished {
             Reshaped::Skip(why) => Ok(Judgement::skip(why)),
             Reshaped::Run(_) if entry.host_only => Ok(crate::host_side::call(entry)),
             Reshaped::Run(_) => {
-                sidecar::begin(entry);
-                run.in_machine(entry)
+                // The sidecar is that of the first run, and a repeat changes nothing of it.
+                if observe.repeats.is_none() {
+                    sidecar::begin(entry);
+                }
+                run.in_machine(entry, observe)
             }
         }
     });
@@ -223,13 +244,16 @@ pub fn run(declared: &'static KtstrTestEntry) -> Finished {
             crash: None,
         }
     });
-    let dumped = dump_if_failed(entry, run.vm.as_ref(), &judgement);
+    // A repeat leaves the files of the first run as they are.
+    let dumped = is_repeat || dump_if_failed(entry, run.vm.as_ref(), &judgement);
     if entry.expect_err && began_at_all {
         expect_error(entry, run.vm.as_ref(), &mut judgement);
     }
     if let Some(vm) = &run.vm {
         storm::judge(&mut judgement, entry, vm);
-        call_back(entry, vm, &mut judgement);
+        if !is_repeat {
+            call_back(entry, vm, &mut judgement);
+        }
         // A failure of a callback or of the cleanup budget must not satisfy `expect_err`, so both are judged after it.
         let dilation = vm.host_vcpu_schedstat.map(|stat| stat.dilation());
         teardown::judge(&mut judgement, entry, run.teardown, dilation);
@@ -260,22 +284,31 @@ pub fn run(declared: &'static KtstrTestEntry) -> Finished {
         wall: began.elapsed(),
         text: String::new(),
         record: None,
+        repeats: None,
+        repeat: None,
+        evidence_of_schedule: Evidence::default(),
         exit_code,
     };
-    match record_writer::write(&finished, run.plan.as_ref(), run.accelerator) {
-        Ok(path) => {
-            if let Err(error) = sidecar::write(&finished, &path) {
+    if verdict == RunVerdict::Fail {
+        finished.evidence_of_schedule = evidence(&mut finished, run.plan.as_ref());
+    }
+    let first = observe.repeats.as_deref();
+    match record_writer::write(&finished, run.plan.as_ref(), run.accelerator, first) {
+        Ok((path, repeats)) => {
+            if first.is_none()
+                && let Err(error) = sidecar::write(&finished, &path)
+            {
                 eprint_line(&format!(
                     "ktstr: the sidecar of the run could not be written: {error:#}"
                 ));
             }
-            finished.record = Some(path);
+            (finished.record, finished.repeats) = (Some(path), repeats);
         }
         Err(error) => eprint_line(&format!(
             "ktstr: the run's record could not be written: {error}"
         )),
     }
-    if exit_code != EXIT_PASS {
+    if exit_code != EXIT_PASS && !is_repeat {
         // `Finished::print` prints this text, or libtest prints it as the panic's message.
         finished.text = escaped(&report::text(&finished)).into_owned();
         let warning = finished.record.as_deref().and_then(step_summary::append);
@@ -297,6 +330,26 @@ fn dump_if_failed(entry: &KtstrTestEntry, vm: Option<&VmResult>, judgement: &Jud
         ));
     }
     failed
+}
+
+/// Returns what the schedule of a failed run shows about its failures, if it left one.
+fn evidence(finished: &mut Finished, plan: Option<&Plan>) -> Evidence {
+    let schedule = finished.vm.as_ref().and_then(|vm| vm.schedule.as_deref());
+    let (Some(schedule), Some(plan)) = (schedule, plan) else {
+        return Evidence::default();
+    };
+    let findings = record_writer::findings(&finished.result);
+    let moments = finished.vm.iter().flat_map(|vm| &vm.moments);
+    let mut exits = moments.filter(|m| m.moment == ktstr_record::CaptureMoment::ScxExit);
+    let exit_ns = exits.next().and_then(|exit| exit.clock_ns);
+    let root = &plan.job.workload_root;
+    let found = Evidence::of(&findings, schedule, root, exit_ns);
+    found.unwrap_or_else(|error| {
+        finished
+            .result
+            .note(format!("the schedule could not be read back: {error}"));
+        Evidence::default()
+    })
 }
 
 fn verdict_of(result: &AssertResult) -> RunVerdict {
@@ -412,7 +465,13 @@ struct Run {
 }
 
 impl Run {
-    fn in_machine(&mut self, entry: &'static KtstrTestEntry) -> Result<Judgement, RunError> {
+    fn in_machine(
+        &mut self,
+        entry: &'static KtstrTestEntry,
+        observe: &Observe,
+    ) -> Result<Judgement, RunError> {
+        // A value that cannot be used is told before the run, and not after it.
+        repro::tries()?;
         let Self {
             plan,
             accelerator: used,
@@ -431,7 +490,7 @@ impl Run {
         let mut kernel_info = LazyKernelInfo::load(&plan.kernel);
         let mut captures = Captures::new(entry);
         let mut watches = Watches::default();
-        let mut moments = Moments::new(engine)?;
+        let mut moments = Moments::new(engine, observe)?;
         let mut in_window = InWindow::default();
         let mut maps = WatchedMaps::new(entry.watch_bpf_maps, plan.job.seed);
         let builtin = matches!(plan.setup.scheduler, Some(SchedulerJob::Builtin { .. }));

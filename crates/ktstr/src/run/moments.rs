@@ -15,13 +15,14 @@ use super::captures::{Captures, KernelInfo, LazyKernelInfo};
 use super::engine::Engine;
 use super::guest_session::End;
 use super::guest_state::GuestState;
+use super::repro::Observe;
 use super::schedule::Recorder;
 use crate::moment::{CaptureMoment, MomentCapture};
 
 /// The variable with the times that are asked for: nanoseconds of the scheduler's clock, separated by commas.
-const CAPTURE_AT: &str = "KTSTR_CAPTURE_AT";
+pub(super) const CAPTURE_AT: &str = "KTSTR_CAPTURE_AT";
 /// Times that can be asked for.
-const MOST_ASKED: usize = 16;
+const MOST_ASKED: usize = super::repro::MOST_CAPTURES;
 /// Captures of a run at most: each stops the machine, and a scheduler can be ended as often as it is started.
 const MOST_CAPTURES: usize = 32;
 /// What the kernel's last message begins with (kernel/panic.c).
@@ -91,8 +92,10 @@ pub(super) struct CaptureContext<'a> {
 /// The moments of a run so far.
 #[derive(Debug, Default)]
 pub(super) struct Moments {
-    /// Times that are still to come, in their order.
+    /// Times of the virtual clock that are still to come, in their order.
     asked: VecDeque<u64>,
+    /// Times of a window in real time that are still to come, in their order.
+    window: VecDeque<Duration>,
     /// Whether the plugin knows of the first of them.
     armed: bool,
     /// What has happened, each with the number of schedulers that had been attached.
@@ -101,13 +104,17 @@ pub(super) struct Moments {
 }
 
 impl Moments {
-    /// For a run on this engine.
+    /// For a run on this engine, with captures at the times that the user asks for, or else those of `observe`.
     ///
     /// # Errors
-    /// If times are asked for that cannot be.
-    pub(super) fn new(engine: Engine) -> Result<Self, RunError> {
+    /// If the user asks for times that cannot be.
+    pub(super) fn new(engine: Engine, observe: &Observe) -> Result<Self, RunError> {
         let Some(text) = super::environment(CAPTURE_AT) else {
-            return Ok(Self::default());
+            return Ok(Self {
+                asked: observe.clock_ns.iter().copied().collect(),
+                window: observe.window.iter().copied().collect(),
+                ..Self::default()
+            });
         };
         let wrong = |wanted: &str| RunError::Environment {
             name: CAPTURE_AT,
@@ -144,9 +151,16 @@ impl Moments {
         has_ended: bool,
     ) -> Result<(), MachineError> {
         let Some(clock) = context.machine.virtual_clock() else {
-            return match has_ended {
-                true => self.happens(CaptureMoment::ScxExit, context),
-                false => Ok(()),
+            if has_ended {
+                self.happens(CaptureMoment::ScxExit, context)?;
+            }
+            let elapsed = context.guest.window.elapsed(context.now);
+            return match (elapsed, self.window.front()) {
+                (Some(elapsed), Some(at)) if elapsed >= *at => {
+                    self.window.pop_front();
+                    self.take(CaptureMoment::Asked, context)
+                }
+                _ => Ok(()),
             };
         };
         match hold {

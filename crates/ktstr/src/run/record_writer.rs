@@ -6,23 +6,25 @@ use std::time::Duration;
 use ktstr_assert::{AssertResult, Finding, MetricStream, PayloadEnd, PayloadMetrics, Polarity};
 use ktstr_introspect::report::FailureDumpReport;
 use ktstr_machine::Accelerator;
+use ktstr_record::compare::Run;
 use ktstr_record::{
     CaptureRecord, FindingRecord, GUEST_VARIABLES, PayloadMetricRecord, PayloadRecord, RecordError,
-    RunDir, RunRecord, SWITCHES_FILE, SchedulerRecord, SwitchesRecord, runs_root,
+    RepeatRecord, RunDir, RunRecord, SWITCHES_FILE, SchedulerRecord, SwitchesRecord, runs_root,
 };
 
 use ktstr_schedule::SCHEDULE_FILE;
 
 use super::plan::Plan;
-use super::{Finished, headline, moments, report};
+use super::{Finished, headline, moments, report, repro};
 use crate::vm_result::VmResult;
 
-/// Writes all files or none. Returns the path of the record.
+/// Writes all files or none. Returns the path of the record, and how the run compares with the `first` one, which it repeats.
 pub(super) fn write(
     finished: &Finished,
     plan: Option<&Plan>,
     accelerator: Option<Accelerator>,
-) -> Result<PathBuf, RecordError> {
+    first: Option<&Run>,
+) -> Result<(PathBuf, Option<RepeatRecord>), RecordError> {
     let mut folder = RunDir::create(&runs_root(), finished.entry.name)?;
     let mut record = RunRecord::new(finished.entry.name);
     record.verdict = finished.verdict;
@@ -30,6 +32,7 @@ pub(super) fn write(
     record.fault = finished.fault.map(|fault| fault.name().to_owned());
     record.evidence = finished.evidence.clone();
     record.findings = findings(&finished.result);
+    record.trail = finished.evidence_of_schedule.trail.clone();
     record.wall_s = finished.wall.as_secs_f64();
     record.topology = Some(finished.entry.topology.to_string());
     let mut stats = finished.result.stats.clone();
@@ -104,7 +107,16 @@ pub(super) fn write(
         }
     }
     folder.add_json("result.json", &finished.result)?;
-    folder.commit(record)
+    if let Some(first) = first {
+        let switches = finished.vm.as_ref().and_then(|vm| vm.trace.clone());
+        let again = Run {
+            record: record.clone(),
+            switches,
+        };
+        record.repeats = Some(repro::compared(first, &again));
+    }
+    let repeats = record.repeats.clone();
+    Ok((folder.commit(record)?, repeats))
 }
 
 /// All captures of a run, in the order in which they were taken.
@@ -179,7 +191,7 @@ fn payload(run: PayloadMetrics) -> PayloadRecord {
     }
 }
 
-fn findings(result: &AssertResult) -> Vec<FindingRecord> {
+pub(super) fn findings(result: &AssertResult) -> Vec<FindingRecord> {
     let skips = result.skip_details().map(|detail| ("skip", detail));
     let ranked = headline::ranked(result).into_iter().map(|detail| {
         let failed = result.failure_details().any(|d| std::ptr::eq(d, detail));

@@ -80,6 +80,10 @@ pub(super) fn text(finished: &Finished) -> String {
     }
     if let Some(vm) = &finished.vm {
         sections(&mut text, finished, vm, &all);
+        let trail = finished.evidence_of_schedule.trail.join("\n");
+        section(&mut text, "trail", &trail);
+        let repeat = finished.repeat.as_deref().unwrap_or_default();
+        section(&mut text, "auto-repro", repeat);
         let record = finished.record.as_deref().filter(|_| vm.mips.is_some());
         let run = record.and_then(Path::parent).and_then(Path::file_name);
         let run = run.map(|run| run.to_string_lossy());
@@ -238,7 +242,8 @@ fn sections(text: &mut String, finished: &Finished, vm: &VmResult, all: &[&Asser
         section(text, "monitor", &monitor_lines(monitor));
     }
     if let Some(exit) = &vm.scx_exit {
-        section(text, "sched_ext dump", &dump_lines(exit));
+        let has_trail = !finished.evidence_of_schedule.trail.is_empty();
+        section(text, "sched_ext dump", &dump_lines(exit, has_trail));
     }
     let output = last_lines(&vm.output, LOG_LINES);
     section(text, "test output", &output);
@@ -309,8 +314,8 @@ fn monitor_lines(report: &MonitorReport) -> String {
 }
 
 /// Returns what the scheduler reported about itself when it was ejected, and the state of the task that was left
-/// waiting. The rest is in the record.
-fn dump_lines(exit: &ScxExit) -> String {
+/// waiting, unless the trail says where it was. The rest is in the record.
+fn dump_lines(exit: &ScxExit, has_trail: bool) -> String {
     let lines = || exit.dump.lines();
     // The kernel's header and backtrace are shown already. The scheduler's own dump follows them.
     let own = lines()
@@ -319,7 +324,8 @@ fn dump_lines(exit: &ScxExit) -> String {
         .skip_while(|line| line.trim().is_empty())
         .take_while(|line| !line.trim().is_empty() && *line != "CPU states")
         .take(LOG_LINES);
-    let task = exit.stalled().map(|(task, _)| format!("R {task} "));
+    let stalled = exit.stalled().filter(|_| !has_trail);
+    let task = stalled.map(|(task, _)| format!("R {task} "));
     let stalled = task.iter().flat_map(|task| {
         lines()
             .skip_while(move |line| !line.contains(task.as_str()))

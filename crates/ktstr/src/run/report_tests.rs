@@ -10,7 +10,7 @@ use super::super::guest_session::End;
 use super::super::guest_state::GuestState;
 use super::super::stall::StallReport;
 use super::super::verdict::{Case, Judgement, judge};
-use super::super::{Timings, verdict};
+use super::super::{Evidence, Timings, verdict};
 use ktstr_assert::DetailKind;
 
 use super::*;
@@ -88,6 +88,9 @@ fn finished(judgement: Judgement, vm: Option<VmResult>) -> Finished {
         wall: Duration::from_millis(12_345),
         text: String::new(),
         record: Some("target/ktstr/RUN/record.json".into()),
+        repeats: None,
+        repeat: None,
+        evidence_of_schedule: Evidence::default(),
         exit_code: 1,
     }
 }

@@ -64,6 +64,8 @@ impl Case {
         command
             .env("NEXTEST", "1")
             .env("KTSTR_RUNS_ROOT", folder.path().join("runs"))
+            // Most of these runs have to fail, and are asked for their first record.
+            .env("KTSTR_AUTO_REPRO", "0")
             .env_remove("RUST_BACKTRACE")
             .env_remove("KTSTR_SCHEDULER")
             .env_remove("KTSTR_VERBOSE");

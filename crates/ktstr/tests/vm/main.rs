@@ -7,7 +7,10 @@
 #[macro_use]
 mod common;
 
+mod auto_repro;
+mod bypass;
 mod captures;
+mod cgroup_cpu;
 mod claims;
 mod defaults;
 mod direct;

@@ -4,6 +4,8 @@
 pub(super) mod metrics;
 mod observe;
 mod points;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 
@@ -18,6 +20,9 @@ use super::engine::Engine;
 use super::guest_state::GuestState;
 use observe::{Shown, interpret};
 
+/// The latest time of an event, in nanoseconds: 104 days. A run takes seconds, so a later clock is a lie of the guest's; sums
+/// of times over all tasks must not overflow.
+const LATEST_NS: u64 = 1 << 53;
 /// The number of tasks whose names are read when the recording starts.
 const MAX_TASKS: usize = 4096;
 
@@ -188,8 +193,9 @@ impl Recorder {
             }
         }
         let (cpu, current) = (observe::cpu(seen.cpu), Pid(seen.current));
+        let clock_ns = seen.clock_ns.min(LATEST_NS);
         for raw in raws.into_iter().flatten() {
-            if let Some(event) = self.assembler.take(seen.clock_ns, cpu, current, raw) {
+            if let Some(event) = self.assembler.take(clock_ns, cpu, current, raw) {
                 self.writer.push(event);
             }
         }

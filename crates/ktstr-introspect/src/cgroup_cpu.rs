@@ -1,0 +1,159 @@
+//! CPU time and throttling of every cgroup, as its file `cpu.stat` shows them.
+//!
+//! The kernel charges CPU time per CPU and adds it up only when somebody reads the file (`cgroup_base_stat_flush()`,
+//! kernel/cgroup/rstat.c). So what has not been added up yet is added here, for the cgroup and all that are below it.
+
+use crate::kernel::{KernelError, KernelView};
+use crate::memory::GuestMemory;
+use crate::report::{CgroupCpuStat, Throttling};
+
+/// The path of the CPU time in a `struct cgroup_base_stat`.
+const RAN: &str = "cputime.sum_exec_runtime";
+
+impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
+    /// Returns CPU time and throttling of each cgroup except for the root, whose times are those of the CPUs, and the reason if
+    /// some are missing.
+    ///
+    /// # Errors
+    /// If the kernel does not have these numbers, or memory cannot be read.
+    pub fn cgroup_cpu_stats(&self) -> Result<(Vec<CgroupCpuStat>, Option<String>), KernelError> {
+        let layout = Layout::new(self)?;
+        let offsets: Vec<u64> = (0..self.cpu_count()?)
+            .map(|cpu| self.per_cpu_offset(cpu))
+            .collect::<Result<_, _>>()?;
+        let (cgroups, mut trouble) = self.cgroups()?;
+        // What each cgroup has not been charged with yet, with that of its descendants: children come after their parents.
+        let mut pending: Vec<u64> = vec![0; cgroups.len()];
+        for (at, cgroup) in cgroups.iter().enumerate().rev() {
+            match layout.pending(self, cgroup.kva, &offsets) {
+                Ok(own) => pending[at] = pending[at].wrapping_add(own),
+                Err(error) => {
+                    trouble.get_or_insert(error.to_string());
+                }
+            }
+            if let Some(above) = cgroup.above {
+                pending[above] = pending[above].wrapping_add(pending[at]);
+            }
+        }
+        let mut found = Vec::new();
+        for (cgroup, pending) in cgroups.into_iter().zip(pending) {
+            let (Some(path), Some(_)) = (cgroup.path, cgroup.above) else {
+                continue;
+            };
+            match layout.read(self, cgroup.kva, pending) {
+                Ok((usage_us, throttled)) => found.push(CgroupCpuStat {
+                    path,
+                    usage_us,
+                    throttled,
+                }),
+                Err(error) => {
+                    trouble.get_or_insert(error.to_string());
+                }
+            }
+        }
+        Ok((found, trouble))
+    }
+}
+
+/// The places of the numbers, looked up once per capture.
+struct Layout {
+    /// In `struct cgroup`: the sum that has been added up, and the pointer to the numbers of the CPUs.
+    added_up: u64,
+    per_cpu: u64,
+    /// In the numbers of a CPU: the time so far, and the part of it that has been added up.
+    now: u64,
+    before: u64,
+    /// In `struct cgroup`: the pointer to the state of the `cpu` controller; `None` if the kernel has none.
+    controller: Option<Controller>,
+}
+
+struct Controller {
+    pointer: u64,
+    periods: crate::btf::Member,
+    throttled: crate::btf::Member,
+    throttled_ns: crate::btf::Member,
+}
+
+impl Layout {
+    fn new<M: GuestMemory + ?Sized>(view: &KernelView<'_, M>) -> Result<Self, KernelError> {
+        let offset =
+            |kind: &str, path: &str| Ok::<u64, KernelError>(view.member(kind, path)?.offset());
+        // Until 6.15 one struct had the numbers of all controllers.
+        let (pointer, kind) = match offset("cgroup", "rstat_base_cpu") {
+            Ok(pointer) => (pointer, "cgroup_rstat_base_cpu"),
+            Err(_) => (offset("cgroup", "rstat_cpu")?, "cgroup_rstat_cpu"),
+        };
+        let added_up = offset("cgroup", &format!("bstat.{RAN}"))?;
+        Ok(Self {
+            added_up,
+            per_cpu: pointer,
+            now: offset(kind, &format!("bstat.{RAN}"))?,
+            before: offset(kind, &format!("last_bstat.{RAN}"))?,
+            controller: Controller::new(view),
+        })
+    }
+
+    /// Returns the CPU time of the cgroup's own tasks that has not been added up yet, in nanoseconds.
+    fn pending<M: GuestMemory + ?Sized>(
+        &self,
+        view: &KernelView<'_, M>,
+        cgroup: u64,
+        offsets: &[u64],
+    ) -> Result<u64, KernelError> {
+        let per_cpu = view.read_u64(cgroup.wrapping_add(self.per_cpu))?;
+        let mut sum = 0_u64;
+        for offset in offsets {
+            let at = per_cpu.wrapping_add(*offset);
+            let now = view.read_u64(at.wrapping_add(self.now))?;
+            let before = view.read_u64(at.wrapping_add(self.before))?;
+            sum = sum.wrapping_add(now.wrapping_sub(before));
+        }
+        Ok(sum)
+    }
+
+    /// Returns the CPU time in microseconds, with the `pending` nanoseconds, and the throttling.
+    fn read<M: GuestMemory + ?Sized>(
+        &self,
+        view: &KernelView<'_, M>,
+        cgroup: u64,
+        pending: u64,
+    ) -> Result<(u64, Option<Throttling>), KernelError> {
+        let added_up = view.read_u64(cgroup.wrapping_add(self.added_up))?;
+        let usage_us = added_up.wrapping_add(pending) / 1000;
+        let Some(controller) = &self.controller else {
+            return Ok((usage_us, None));
+        };
+        // A cgroup without the controller uses that of its parent, and has none of its own.
+        let state = view.read_u64(cgroup.wrapping_add(controller.pointer))?;
+        if state == 0 {
+            return Ok((usage_us, None));
+        }
+        let throttled = Throttling {
+            periods: view.read_member(state, &controller.periods)?,
+            throttled: view.read_member(state, &controller.throttled)?,
+            throttled_us: view.read_member(state, &controller.throttled_ns)? / 1000,
+        };
+        Ok((usage_us, Some(throttled)))
+    }
+}
+
+impl Controller {
+    /// `None` for a kernel without the `cpu` controller or without quotas.
+    fn new<M: GuestMemory + ?Sized>(view: &KernelView<'_, M>) -> Option<Self> {
+        let number = view
+            .btf()
+            .enumerator_value("cgroup_subsys_id", "cpu_cgrp_id")?;
+        let number = u64::try_from(number).ok()?;
+        let member = |path: &str| view.member("task_group", path).ok();
+        // The pointer leads to the first member of the group.
+        (member("css")?.offset() == 0).then_some(())?;
+        let subsystems = view.member("cgroup", "subsys").ok()?;
+        (number < subsystems.size / 8).then_some(())?;
+        Some(Self {
+            pointer: subsystems.offset() + 8 * number,
+            periods: member("cfs_bandwidth.nr_periods")?,
+            throttled: member("cfs_bandwidth.nr_throttled")?,
+            throttled_ns: member("cfs_bandwidth.throttled_time")?,
+        })
+    }
+}

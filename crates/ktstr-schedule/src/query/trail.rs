@@ -1,0 +1,455 @@
+//! The trail of a task: its last events before a time, and what everybody else did from then on. For a task that is left waiting
+//! these are the scheduler's last words about it.
+
+use std::collections::VecDeque;
+
+use crate::event::{Class, Cpu, DequeueReason, Event, Pid, Reason, What};
+use crate::words::{Words, dsq};
+use crate::{ReadError, Schedule};
+
+/// A kick belongs to a task if the same CPU makes it within this time after it has put the task into a queue, in nanoseconds.
+const KICK_NS: u64 = 100_000;
+
+/// A task that is taken off a runqueue less than this time, in nanoseconds, before its wait ends is taken to the CPU that runs it.
+const TAKEN_NS: u64 = 50_000;
+
+/// What happened on the machine after the last event of a trail, up to the trail's end.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Meanwhile {
+    /// The CPU on whose runqueue the task was; `None` if that is not known.
+    pub cpu: Option<Cpu>,
+    /// The dispatch queue into which the BPF scheduler put the task last; `None` if it did not.
+    pub dsq: Option<u64>,
+    /// How often that CPU switched from one task to another.
+    pub switches: u64,
+    /// How often the BPF scheduler put another task into the same queue.
+    pub same_queue: u64,
+    /// How often it put another task into another queue.
+    pub other_queues: u64,
+    /// How often it kicked that CPU.
+    pub kicks: u64,
+    /// Whether the task is one of sched_ext's that waits without having been put into a queue since it last ran.
+    pub in_no_queue: bool,
+}
+
+/// The last events of a task, or of the BPF scheduler, before a time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trail {
+    /// The task; `None` for what the scheduler did with all tasks.
+    pub of: Option<Pid>,
+    /// The end of the trail, in nanoseconds of the scheduler's clock.
+    pub until_ns: u64,
+    /// The last events, in order.
+    pub events: Vec<Event>,
+    /// The number of events before those.
+    pub earlier: u64,
+    /// What happened after the last event; only for a task.
+    pub meanwhile: Meanwhile,
+}
+
+impl Trail {
+    /// Reads the last `most` events up to `until_ns`: those of the task `of`, or without one those of the scheduler.
+    ///
+    /// # Errors
+    /// If the schedule is damaged.
+    pub fn read(
+        schedule: &Schedule<'_>,
+        of: Option<Pid>,
+        until_ns: u64,
+        most: usize,
+    ) -> Result<Self, ReadError> {
+        let until_ns = match of {
+            Some(pid) => taken_ns(schedule, pid, until_ns)?,
+            None => until_ns,
+        };
+        let mut kept = VecDeque::with_capacity(most);
+        let mut all = 0_u64;
+        let mut meanwhile = Meanwhile::default();
+        // When and where the task was put into a queue last.
+        let mut put: Option<(u64, Cpu)> = None;
+        // Whether the task is waiting already, so that waking it changes nothing.
+        let mut waits = false;
+        let mut class = Class::Unknown;
+        // During a bypass the kernel puts tasks into queues itself.
+        let mut bypass = false;
+        schedule.for_each(|event| {
+            let Ok(event) = event else {
+                return;
+            };
+            // Events at the time 0 describe the state before the recording.
+            if event.time_ns == 0 || event.time_ns > until_ns {
+                return;
+            }
+            if let What::Bypass { on } = event.what {
+                bypass = on;
+            }
+            let is_kick_for_it = matches!(event.what, What::Kick { .. })
+                && put.is_some_and(|(at, cpu)| {
+                    cpu == event.cpu && event.time_ns.saturating_sub(at) <= KICK_NS
+                });
+            let concerns = match of {
+                Some(_) if waits && matches!(event.what, What::Wake { .. }) => false,
+                Some(pid) => is_kick_for_it || is_of(&event.what, pid),
+                None => is_of_scheduler(&event.what),
+            };
+            if !concerns {
+                meanwhile.count(&event.what, event.cpu);
+                return;
+            }
+            all += 1;
+            if kept.len() == most {
+                kept.pop_front();
+            }
+            kept.push_back(*event);
+            match event.what {
+                What::Enqueue { on, class: its, .. } => {
+                    class = its;
+                    waits = true;
+                    meanwhile.cpu = Some(on);
+                    put = Some((event.time_ns, event.cpu));
+                }
+                What::Insert { dsq, .. } => {
+                    meanwhile.dsq = Some(dsq);
+                    put = Some((event.time_ns, event.cpu));
+                }
+                What::Migrate { to, .. } => meanwhile.cpu = Some(to),
+                What::Dequeue { reason, .. } => {
+                    waits = false;
+                    if reason == DequeueReason::Sleep {
+                        meanwhile.dsq = None;
+                    }
+                }
+                What::Switch { reason, next, .. } => {
+                    put = None;
+                    let is_left_runnable = matches!(reason, Reason::Preempted | Reason::Yielded);
+                    waits = is_left_runnable && of != Some(next);
+                    meanwhile.cpu = Some(event.cpu);
+                    if of == Some(next) {
+                        meanwhile.dsq = None;
+                    }
+                }
+                _ => {}
+            }
+            meanwhile = Meanwhile {
+                cpu: meanwhile.cpu,
+                dsq: meanwhile.dsq,
+                in_no_queue: waits && class == Class::Ext && meanwhile.dsq.is_none() && !bypass,
+                ..Meanwhile::default()
+            };
+        })?;
+        Ok(Self {
+            of,
+            until_ns,
+            earlier: all - kept.len() as u64,
+            events: kept.into(),
+            meanwhile,
+        })
+    }
+
+    /// Returns the trail as lines. Times are seconds since `zero_ns`, a time of the scheduler's clock. Names are escaped.
+    pub fn lines(&self, words: &Words<'_>, zero_ns: u64) -> Vec<String> {
+        let seconds = |ns: u64| format!("{:.6} s", (ns as f64 - zero_ns as f64) / 1e9);
+        let who = self.of.map_or_else(
+            || "the BPF scheduler".to_owned(),
+            |pid| words.task(pid).escape_debug().to_string(),
+        );
+        let until = seconds(self.until_ns);
+        if self.events.is_empty() {
+            return vec![format!("the schedule has no event of {who} up to {until}")];
+        }
+        let mut lines = vec![match self.earlier {
+            0 => format!("all events of {who} up to {until}:"),
+            earlier => format!(
+                "the last {} of {who} up to {until}, after {}:",
+                counted(self.events.len() as u64, "event", "s"),
+                counted(earlier, "other", "s")
+            ),
+        }];
+        for event in &self.events {
+            let told = match (self.of, event.what) {
+                (Some(pid), what) if is_of(&what, pid) => words.of_task(event, pid),
+                _ => words.of_machine(event),
+            };
+            let told = told.unwrap_or_else(|| "changed its settings".to_owned());
+            let told = told.escape_debug();
+            lines.push(format!("  {}  {told}", seconds(event.time_ns)));
+        }
+        lines.extend(self.of.and_then(|_| self.rest(words)));
+        lines
+    }
+
+    /// Describes what happened after the last event; `None` if that was the end of the trail.
+    fn rest(&self, words: &Words<'_>) -> Option<String> {
+        let last = self.events.last()?;
+        let passed = self.until_ns.saturating_sub(last.time_ns);
+        let runs = matches!(last.what, What::Switch { next, .. } if Some(next) == self.of);
+        if passed == 0 || runs {
+            return None;
+        }
+        let m = &self.meanwhile;
+        let mut counts = Vec::new();
+        if let Some(cpu) = m.cpu.filter(|cpu| usize::from(cpu.0) < words.cpus()) {
+            counts.push(format!(
+                "{} on CPU {}",
+                counted(m.switches, "switch", "es"),
+                cpu.0
+            ));
+            counts.push(format!("{} of it", counted(m.kicks, "kick", "s")));
+        }
+        if let Some(id) = m.dsq {
+            let queue = dsq(id);
+            let inserts = counted(m.same_queue, "insert", "s");
+            counts.push(format!("{inserts} of other tasks into {queue}"));
+        }
+        let all = m.same_queue + m.other_queues;
+        counts.push(format!("{} in all", counted(all, "insert", "s")));
+        let queue = match m.in_no_queue {
+            true => ", and since it last ran the BPF scheduler has put it into no queue",
+            false => "",
+        };
+        Some(format!(
+            "  then nothing happened to it for {:.3} ms{queue}; meanwhile: {}",
+            passed as f64 / 1e6,
+            counts.join(", ")
+        ))
+    }
+}
+
+impl Meanwhile {
+    fn count(&mut self, what: &What, on: Cpu) {
+        match *what {
+            What::Switch { .. } if self.cpu == Some(on) => self.switches += 1,
+            What::Insert { dsq, .. } if self.dsq == Some(dsq) => self.same_queue += 1,
+            What::Insert { .. } => self.other_queues += 1,
+            What::Kick { cpu, .. } if self.cpu == Some(cpu) => self.kicks += 1,
+            _ => {}
+        }
+    }
+}
+
+/// Returns the end of the trail of the task `of`: a CPU that takes a task out of a queue moves it to its own runqueue first, and
+/// that is the end of the wait, and no longer what led to it.
+fn taken_ns(schedule: &Schedule<'_>, of: Pid, until_ns: u64) -> Result<u64, ReadError> {
+    let near = until_ns.saturating_sub(TAKEN_NS)..=until_ns;
+    let mut taken = None;
+    schedule.for_each(|event| {
+        if let Ok(event) = event
+            && let What::Dequeue {
+                task,
+                reason: DequeueReason::Change,
+                ..
+            } = event.what
+            && task == of
+            && near.contains(&event.time_ns)
+        {
+            taken = Some(event.time_ns);
+        }
+    })?;
+    Ok(taken.map_or(until_ns, |taken| taken.saturating_sub(1)))
+}
+
+/// Returns a count with its noun.
+fn counted(count: u64, noun: &str, plural: &str) -> String {
+    match count {
+        1 => format!("1 {noun}"),
+        count => format!("{count} {noun}{plural}"),
+    }
+}
+
+/// Whether an event concerns the task `of`.
+fn is_of(what: &What, of: Pid) -> bool {
+    match *what {
+        What::Switch { prev, next, .. } => prev == of || next == of,
+        What::Wake { task, .. }
+        | What::Enqueue { task, .. }
+        | What::Dequeue { task, .. }
+        | What::Migrate { task, .. }
+        | What::Affinity { task, .. }
+        | What::Nice { task, .. }
+        | What::Cgroup { task, .. }
+        | What::Insert { task, .. } => task == of,
+        _ => false,
+    }
+}
+
+/// Whether an event is a decision of the BPF scheduler, or what it is asked for.
+fn is_of_scheduler(what: &What) -> bool {
+    match *what {
+        What::Enqueue { class, .. } | What::Dequeue { class, .. } => class == Class::Ext,
+        What::Insert { .. } | What::Kick { .. } => true,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::query::TaskInfo;
+    use crate::{Tables, Topology, Writer};
+
+    const A: Pid = Pid(7);
+    const B: Pid = Pid(8);
+
+    fn switch(prev: Pid, next: Pid) -> What {
+        What::Switch {
+            prev,
+            next,
+            reason: Reason::Preempted,
+        }
+    }
+
+    fn enqueue(task: Pid) -> What {
+        What::Enqueue {
+            task,
+            on: Cpu(0),
+            class: Class::Ext,
+            wakeup: true,
+        }
+    }
+
+    fn insert(task: Pid, dsq: u64) -> What {
+        What::Insert {
+            task,
+            dsq,
+            slice_ns: 5_000_000,
+        }
+    }
+
+    fn kick() -> What {
+        What::Kick {
+            cpu: Cpu(0),
+            flags: 1,
+        }
+    }
+
+    /// Returns the lines of a trail in a schedule of these events, one a millisecond except for kicks, which follow at once.
+    fn lines(events: &[What], of: Option<Pid>, until_ms: u64, most: usize) -> String {
+        let mut writer = Writer::default();
+        let mut ms = 0;
+        for what in events {
+            ms += u64::from(!matches!(what, What::Kick { .. }));
+            writer.push(Event {
+                time_ns: ms * 1_000_000,
+                cpu: Cpu(0),
+                what: *what,
+            });
+        }
+        let file = writer.finish(&Tables {
+            topology: Topology {
+                llc: vec![0, 0],
+                node: vec![0, 0],
+            },
+            ..Tables::default()
+        });
+        let schedule = Schedule::read(&file).unwrap();
+        let named = |name: &str| TaskInfo {
+            names: vec![name.to_owned()],
+            ..TaskInfo::default()
+        };
+        let tasks = BTreeMap::from([(A, named("left\n")), (B, named("hog"))]);
+        let words = Words {
+            tables: schedule.tables(),
+            tasks: &tasks,
+        };
+        let trail = Trail::read(&schedule, of, until_ms * 1_000_000, most).unwrap();
+        trail.lines(&words, 1_000_000).join("\n")
+    }
+
+    const STARVED: &[What] = &[
+        What::Switch {
+            prev: A,
+            next: B,
+            reason: Reason::Slept,
+        },
+        What::Wake {
+            task: A,
+            waker: B,
+            interrupt: true,
+        },
+    ];
+
+    #[test]
+    fn the_last_words_about_a_starved_task_are_told() {
+        let mut events = STARVED.to_vec();
+        events.extend([enqueue(A), insert(A, 3), kick()]);
+        events.extend([insert(B, 3), insert(B, 4), switch(B, Pid::IDLE)]);
+        // Nothing comes of waking a task that waits already.
+        events.extend([STARVED[1]]);
+        events.extend([switch(Pid::IDLE, B), insert(B, 3)]);
+        // What comes after the end does not count.
+        events.extend([switch(B, A)]);
+        let told = lines(&events, Some(A), 10, 4);
+        assert_eq!(
+            told,
+            "the last 4 events of left\\n[7] up to 0.009000 s, after 1 other:\n  \
+             0.001000 s  was woken by an interrupt during hog[8]\n  \
+             0.002000 s  enqueued on CPU 0, class Ext\n  \
+             0.003000 s  put into queue 3 by the BPF scheduler, slice 5.000 ms\n  \
+             0.003000 s  the BPF scheduler kicks CPU 0 if it is idle\n  \
+             then nothing happened to it for 6.000 ms; meanwhile: 2 switches on CPU 0, 0 kicks of it, 2 inserts of other tasks \
+             into queue 3, 3 inserts in all"
+        );
+    }
+
+    #[test]
+    fn a_task_that_runs_at_the_end_has_no_rest_and_one_without_events_is_said_to_have_none() {
+        let mut events = STARVED.to_vec();
+        events.extend([enqueue(A), switch(B, A), enqueue(B)]);
+        let told = lines(&events, Some(A), 9, 1);
+        assert_eq!(
+            told,
+            "the last 1 event of left\\n[7] up to 0.008000 s, after 3 others:\n  0.003000 s  got CPU 0"
+        );
+        let none = lines(&events, Some(Pid(99)), 9, 8);
+        assert_eq!(none, "the schedule has no event of [99] up to 0.008000 s");
+    }
+
+    #[test]
+    fn a_task_that_the_scheduler_forgets_is_said_to_be_in_no_queue() {
+        let forgotten = [
+            enqueue(A),
+            insert(A, 3),
+            switch(B, A),
+            switch(A, B),
+            insert(B, 3),
+        ];
+        let told = lines(&forgotten, Some(A), 9, 1);
+        assert!(
+            told.ends_with(
+                "then nothing happened to it for 5.000 ms, and since it last ran the BPF scheduler has put it into no queue; \
+                 meanwhile: 0 switches on CPU 0, 0 kicks of it, 1 insert in all"
+            ),
+            "{told}"
+        );
+        // The scheduler puts a task that it preempts into a queue before it is switched away from.
+        let queued = [
+            enqueue(A),
+            insert(A, 3),
+            switch(B, A),
+            insert(A, 4),
+            switch(A, B),
+        ];
+        let told = lines(&queued, Some(A), 9, 1);
+        assert!(
+            told.contains("0 inserts of other tasks into queue 4") && !told.contains("no queue"),
+            "{told}"
+        );
+    }
+
+    #[test]
+    fn without_a_task_the_trail_is_that_of_the_scheduler() {
+        let mut events = STARVED.to_vec();
+        events.extend([enqueue(A), insert(A, 3), kick()]);
+        let told = lines(&events, None, 9, 3);
+        assert_eq!(
+            told,
+            "all events of the BPF scheduler up to 0.008000 s:\n  \
+             0.002000 s  left\\n[7] enqueued on CPU 0, class Ext\n  \
+             0.003000 s  left\\n[7] put into queue 3 by the BPF scheduler, slice 5.000 ms\n  \
+             0.003000 s  the BPF scheduler kicks CPU 0 if it is idle"
+        );
+    }
+}

@@ -1,0 +1,206 @@
+//! The words for events, tasks, cgroups, queues and sets of CPUs, so that every command says them alike.
+
+use std::collections::BTreeMap;
+
+use crate::event::{Cpu, CpuMask, DequeueReason, Event, Pid, Reason, What};
+use crate::query::TaskInfo;
+use crate::tables::Tables;
+
+/// The flags of a kick (`SCX_KICK_*`, include/linux/sched/ext.h) with their words.
+const KICKS: [(u8, &str); 3] = [
+    (1, "if it is idle"),
+    (2, "and preempts its task"),
+    (4, "and waits for it"),
+];
+
+/// The names to which events refer.
+#[derive(Debug, Clone, Copy)]
+pub struct Words<'a> {
+    /// The names of cgroups, and the number of CPUs.
+    pub tables: &'a Tables,
+    /// The names of tasks.
+    pub tasks: &'a BTreeMap<Pid, TaskInfo>,
+}
+
+impl Words<'_> {
+    /// Returns a task as `name[pid]`, with the name unescaped.
+    pub fn task(&self, pid: Pid) -> String {
+        let info = self.tasks.get(&pid);
+        match (pid, info.and_then(|info| info.name())) {
+            (Pid::IDLE, _) => "idle".to_owned(),
+            (Pid(pid), Some(name)) => format!("{name}[{pid}]"),
+            (Pid(pid), None) => format!("[{pid}]"),
+        }
+    }
+
+    /// Returns the path of a cgroup, or its id if the path is not known.
+    pub fn cgroup(&self, id: Option<u64>) -> String {
+        match (id, id.and_then(|id| self.tables.cgroups.get(&id))) {
+            (_, Some(cgroup)) => cgroup.path.clone(),
+            (Some(id), None) => format!("cgroup {id}"),
+            (None, _) => "unknown".to_owned(),
+        }
+    }
+
+    /// Returns the number of CPUs of the machine.
+    pub fn cpus(&self) -> usize {
+        self.tables.topology.llc.len()
+    }
+
+    /// Describes `event` from the view of the task `of`, as a predicate without a subject; `None` if it does not concern it.
+    pub fn of_task(&self, event: &Event, of: Pid) -> Option<String> {
+        match event.what {
+            What::Switch { next, .. } if next == of => Some(format!("got CPU {}", event.cpu.0)),
+            What::Switch { prev, next, reason } if prev == of => {
+                let why = match reason {
+                    Reason::Slept => "slept",
+                    Reason::Preempted => "was preempted",
+                    Reason::Yielded => "yielded",
+                    Reason::Exited => "ended",
+                    Reason::Idle => "was idle",
+                };
+                let next = self.task(next);
+                Some(format!(
+                    "{why} on CPU {}, which went to {next}",
+                    event.cpu.0
+                ))
+            }
+            What::Wake {
+                task,
+                waker,
+                interrupt,
+            } if task == of => {
+                let how = if interrupt {
+                    "an interrupt during "
+                } else {
+                    ""
+                };
+                Some(format!("was woken by {how}{}", self.task(waker)))
+            }
+            What::Enqueue {
+                task, on, class, ..
+            } if task == of => Some(format!("enqueued on CPU {}, class {class:?}", on.0)),
+            What::Dequeue {
+                task, on, reason, ..
+            } if task == of => Some(match reason {
+                DequeueReason::Sleep => format!("dequeued from CPU {}", on.0),
+                DequeueReason::Change => format!("taken off CPU {} to be moved or changed", on.0),
+                DequeueReason::Throttle => {
+                    format!("put aside on CPU {}: its cgroup is out of quota", on.0)
+                }
+            }),
+            What::Migrate { task, to } if task == of => Some(format!("moved to CPU {}", to.0)),
+            What::Insert {
+                task,
+                dsq: id,
+                slice_ns,
+            } if task == of => Some(format!(
+                "put into {} by the BPF scheduler, slice {:.3} ms",
+                dsq(id),
+                slice_ns as f64 / 1e6
+            )),
+            What::Affinity { task, mask } if task == of => Some(format!(
+                "may run on CPUs {} from now on",
+                ranges(mask, self.cpus())
+            )),
+            What::Nice { task, nice } if task == of => {
+                Some(format!("has the nice value {nice} from now on"))
+            }
+            What::Cgroup { task, cgroup } if task == of => Some(format!(
+                "is in the cgroup {} from now on",
+                self.cgroup(Some(cgroup))
+            )),
+            _ => None,
+        }
+    }
+
+    /// Describes an event of scheduling as a sentence without a full stop, whichever task it is of; `None` for any other event.
+    pub fn of_machine(&self, event: &Event) -> Option<String> {
+        let of = match event.what {
+            What::Kick { cpu, flags } => {
+                return Some(format!(
+                    "the BPF scheduler kicks CPU {}{}",
+                    cpu.0,
+                    kick(flags)
+                ));
+            }
+            What::Switch { prev, next, .. } if prev == Pid::IDLE => next,
+            What::Switch { prev: task, .. }
+            | What::Wake { task, .. }
+            | What::Enqueue { task, .. }
+            | What::Dequeue { task, .. }
+            | What::Migrate { task, .. }
+            | What::Insert { task, .. }
+            | What::Affinity { task, .. }
+            | What::Nice { task, .. } => task,
+            _ => return None,
+        };
+        let what = self.of_task(event, of)?;
+        Some(format!("{} {what}", self.task(of)))
+    }
+}
+
+/// Returns the words for the flags of a kick, with a leading space; empty without flags.
+pub fn kick(flags: u8) -> String {
+    let set = KICKS.iter().filter(|(bit, _)| flags & bit != 0);
+    set.map(|(_, words)| format!(" {words}")).collect()
+}
+
+/// Returns the name of a dispatch queue by its id (`SCX_DSQ_*`, kernel/sched/ext_internal.h).
+pub fn dsq(id: u64) -> String {
+    const BUILTIN: u64 = 1 << 63;
+    const LOCAL_ON: u64 = 3 << 62;
+    match id {
+        _ if id & LOCAL_ON == LOCAL_ON => format!("the local queue of CPU {}", id & 0xffff_ffff),
+        _ if id == BUILTIN | 1 => "the global queue".to_owned(),
+        _ if id == BUILTIN | 2 => "the local queue".to_owned(),
+        _ if id & BUILTIN != 0 => format!("the built-in queue {:#x}", id & !BUILTIN),
+        _ => format!("queue {id}"),
+    }
+}
+
+/// Formats a set of CPUs as ranges, such as `0-3,6`, on a machine with `cpus` CPUs.
+pub fn ranges(mask: CpuMask, cpus: usize) -> String {
+    let inside = |cpu: usize| cpu < cpus && mask.contains(Cpu(cpu as u16));
+    let mut parts = Vec::new();
+    let mut cpu = 0;
+    while cpu < cpus {
+        if !inside(cpu) {
+            cpu += 1;
+            continue;
+        }
+        let first = cpu;
+        while inside(cpu + 1) {
+            cpu += 1;
+        }
+        parts.push(match cpu == first {
+            true => first.to_string(),
+            false => format!("{first}-{cpu}"),
+        });
+        cpu += 1;
+    }
+    match parts.is_empty() {
+        true => "none".to_owned(),
+        false => parts.join(","),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sets_queues_and_kicks_are_named_as_in_the_kernel() {
+        let of = |bits: u64, cpus| ranges(CpuMask([bits, 0]), cpus);
+        assert_eq!(of(0b1101_0111, 8), "0-2,4,6-7");
+        assert_eq!(of(u64::MAX, 4), "0-3");
+        assert_eq!(of(0, 4), "none");
+        assert_eq!(dsq(7), "queue 7");
+        assert_eq!(dsq(1 << 63 | 1), "the global queue");
+        assert_eq!(dsq(1 << 63 | 2), "the local queue");
+        assert_eq!(dsq(3 << 62 | 5), "the local queue of CPU 5");
+        assert_eq!(kick(0), "");
+        assert_eq!(kick(1), " if it is idle");
+        assert_eq!(kick(2 | 4), " and preempts its task and waits for it");
+    }
+}

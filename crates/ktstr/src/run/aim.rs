@@ -1,0 +1,109 @@
+//! The times that findings are about: where a page marks them, and where a repeated run is captured.
+//!
+//! If a finding has a time, it is in the finding's numbers. Otherwise the finding is about a step or about the whole run.
+
+use ktstr_record::FindingRecord;
+use ktstr_schedule::query::Timeline;
+use serde_json::Value;
+
+/// The interval that a finding is about, and its task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Aim {
+    /// The begin in nanoseconds of the scheduler's clock.
+    pub from_ns: u64,
+    /// The end in nanoseconds of the scheduler's clock.
+    pub to_ns: u64,
+    /// The pid of the task that the finding is about.
+    pub pid: Option<u32>,
+    /// Whether the interval is that of the finding itself, and not only its step.
+    pub exact: bool,
+}
+
+impl Aim {
+    /// Returns what `finding` is about in a schedule with this `timeline`.
+    pub fn of(finding: &FindingRecord, timeline: &Timeline) -> Self {
+        let data = finding
+            .data
+            .as_object()
+            .and_then(|data| data.values().next());
+        let data = data.unwrap_or(&Value::Null);
+        let phase = finding.phase.as_deref();
+        let held = timeline
+            .held
+            .iter()
+            .find(|held| phase == Some(&*step(held.number)));
+        let around = match held {
+            Some(held) => (held.from_ns, held.to_ns),
+            None => (timeline.zero_ns(), timeline.steps_end_ns()),
+        };
+        let moment = moment(data, timeline, around.0);
+        let moment = moment.filter(|(from, _)| *from <= timeline.to_ns());
+        let (from_ns, to_ns) = moment.unwrap_or(around);
+        let tid = data.get("tid").and_then(Value::as_u64);
+        let tid = tid.and_then(|tid| u32::try_from(tid).ok());
+        let named = || {
+            let task = data
+                .get("task")
+                .or_else(|| data.pointer("/cause/stall/task"));
+            pid_of(task?.as_str()?)
+        };
+        Self {
+            from_ns,
+            to_ns: to_ns.min(timeline.to_ns()),
+            pid: tid.or_else(named),
+            exact: moment.is_some(),
+        }
+    }
+}
+
+/// Returns the interval in the numbers of a finding, if there is one. A worker's times count from its release, which is the
+/// begin of its step's hold, `released`.
+fn moment(data: &Value, timeline: &Timeline, released: u64) -> Option<(u64, u64)> {
+    let zero = timeline.zero_ns();
+    let ms = |name: &str| {
+        data.get(name)
+            .and_then(Value::as_u64)
+            .map(|ms| ms.saturating_mul(1_000_000))
+    };
+    let ejected = || {
+        let stall = data.pointer("/cause/stall")?;
+        let to = timeline.unloaded_ns.iter().find(|at| **at >= zero)?;
+        let seconds = stall.get("seconds").and_then(Value::as_f64).unwrap_or(0.0);
+        // The kernel prints the number in seconds with three decimals.
+        let waited = (seconds.clamp(0.0, 1e6) * 1e9) as u64;
+        Some((to.saturating_sub(waited), *to))
+    };
+    match (
+        ms("from_ms"),
+        ms("waited_ms"),
+        ms("at_ms"),
+        ms("gap_ms"),
+        ms("until_ms"),
+    ) {
+        (Some(from), Some(waited), ..) => {
+            let from = zero.saturating_add(from);
+            Some((from, from.saturating_add(waited)))
+        }
+        (_, _, Some(at), Some(gap), _) => {
+            let to = released.saturating_add(at);
+            Some((to.saturating_sub(gap), to))
+        }
+        (.., Some(until)) => {
+            let to = zero.saturating_add(until);
+            Some((to, to))
+        }
+        _ => ejected(),
+    }
+}
+
+/// Returns the name of a step in findings.
+pub fn step(number: u16) -> String {
+    format!("Step[{}]", number.saturating_sub(1))
+}
+
+/// Returns the pid in `comm[pid]`.
+fn pid_of(task: &str) -> Option<u32> {
+    let (_, rest) = task.rsplit_once('[')?;
+    rest.trim_end_matches(']').parse().ok()
+}

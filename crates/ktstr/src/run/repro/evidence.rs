@@ -1,0 +1,241 @@
+//! What the exact schedule shows about a failure: the waits that its findings are about, and the trail of the first of them.
+//! It costs two passes over the schedule of a run that failed, and no second run.
+
+use ktstr_record::FindingRecord;
+use ktstr_schedule::query::{Answers, Did, Stretch, Timeline, Trail, stretches};
+use ktstr_schedule::words::Words;
+use ktstr_schedule::{Pid, ReadError, Schedule};
+
+use crate::run::{Aim, step};
+
+/// The most findings that are looked at.
+const FINDINGS: usize = 4;
+/// The most events of a trail.
+const EVENTS: usize = 4;
+/// The longest time before the end of a wait at which a capture is taken, in nanoseconds: at the end itself there is nothing
+/// left to see.
+const BEFORE_NS: u64 = 1_000_000;
+
+/// A capture for one finding is one for another, too, if it is less than this time, in nanoseconds, from where that would be
+/// captured.
+const NEAR_NS: u64 = 20_000_000;
+
+/// What a finding is about, after a look at the schedule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Target {
+    /// The task, as `comm[pid]`, and its pid; `None` if the finding is about no single task.
+    pub(super) task: Option<(String, u32)>,
+    /// The begin of its wait, in nanoseconds of the scheduler's clock.
+    pub(super) from_ns: u64,
+    /// The end of its wait, in nanoseconds of the scheduler's clock.
+    pub(super) to_ns: u64,
+}
+
+/// What the schedule shows about a failure.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(in crate::run) struct Evidence {
+    /// The trail of the first target as lines.
+    pub(in crate::run) trail: Vec<String>,
+    /// What the findings are about, without repetitions.
+    pub(super) targets: Vec<Target>,
+    /// The time from which displayed times count, in nanoseconds of the scheduler's clock.
+    pub(super) zero_ns: u64,
+}
+
+impl Evidence {
+    /// Looks up the failures among `findings` in the schedule `file`, whose workers are below the cgroup `root`. `exit_ns` is when
+    /// sched_ext began to end the scheduler, in nanoseconds of the scheduler's clock, if it did and that is known.
+    ///
+    /// # Errors
+    /// If the schedule is damaged.
+    pub(in crate::run) fn of(
+        findings: &[FindingRecord],
+        file: &[u8],
+        root: &str,
+        exit_ns: Option<u64>,
+    ) -> Result<Self, ReadError> {
+        let schedule = Schedule::read(file)?;
+        let mut timeline = Timeline::of(&schedule)?;
+        if let Some(exit_ns) = exit_ns {
+            // It is unloaded some time after that.
+            timeline.unloaded_ns.insert(0, exit_ns);
+        }
+        let failed = findings.iter().filter(|finding| finding.outcome == "fail");
+        let mut wanted: Vec<Wanted<'_>> = failed
+            .take(FINDINGS)
+            .map(|finding| Wanted::new(finding, &timeline))
+            .collect();
+        let tables = schedule.tables();
+        let answers = stretches(&schedule, |stretch| {
+            let path = stretch.cgroup.and_then(|id| tables.cgroups.get(&id));
+            let path = path.map_or("", |cgroup| &cgroup.path);
+            wanted.iter_mut().for_each(|w| w.see(stretch, path, root));
+        })?;
+        let mut evidence = Self {
+            zero_ns: timeline.zero_ns(),
+            ..Self::default()
+        };
+        for wanted in wanted {
+            let target = wanted.target(&answers, tables);
+            if !evidence.targets.contains(&target) {
+                evidence.targets.push(target);
+            }
+        }
+        if let Some(first) = evidence.targets.first() {
+            let of = first.task.as_ref().map(|(_, pid)| Pid(*pid));
+            // At the end of the wait the task gets a CPU; the trail is about what came before.
+            let until = first.to_ns.saturating_sub(u64::from(first.task.is_some()));
+            let trail = Trail::read(&schedule, of, until, EVENTS)?;
+            let words = Words {
+                tables,
+                tasks: &answers.tasks,
+            };
+            evidence.trail = trail.lines(&words, evidence.zero_ns);
+        }
+        Ok(evidence)
+    }
+
+    /// Returns at most `most` times at which captures show the targets, in nanoseconds of the scheduler's clock: in the middle of
+    /// each wait, and shortly before its end. Targets that wait at the same time share captures.
+    pub(in crate::run) fn times(&self, most: usize) -> Vec<u64> {
+        let mut times: Vec<u64> = Vec::new();
+        for target in &self.targets {
+            let length = target.to_ns.saturating_sub(target.from_ns);
+            let middle = target.from_ns + length / 2;
+            let end = target.to_ns.saturating_sub(BEFORE_NS.min(length / 10));
+            let others = times.len();
+            for at in [middle, end] {
+                let mut earlier = times[..others].iter();
+                let is_new = earlier.all(|other| other.abs_diff(at) >= NEAR_NS);
+                if times.len() < most && is_new && !times.contains(&at) {
+                    times.push(at);
+                }
+            }
+        }
+        times.sort_unstable();
+        times
+    }
+}
+
+/// A finding whose wait is searched for.
+struct Wanted<'a> {
+    aim: Aim,
+    cgroup: Option<&'a str>,
+    /// When the scheduler was unloaded, if it was.
+    unloaded_ns: Option<u64>,
+    /// When the step that the finding is about ended, or the last one, unless the finding itself is about a later time: then the
+    /// harness moves and ends the workers.
+    over_ns: u64,
+    /// Whether the finding is about the scheduler's doing and no waiting task: it ended, or was ejected for something else, or a
+    /// sample of the monitor shows it.
+    is_of_scheduler: bool,
+    /// The task that the message of that error names.
+    named: Option<Pid>,
+    longest: Option<Stretch>,
+}
+
+impl<'a> Wanted<'a> {
+    fn new(finding: &'a FindingRecord, timeline: &Timeline) -> Self {
+        let aim = Aim::of(finding, timeline);
+        let mut unloaded = timeline.unloaded_ns.iter().copied();
+        let is_ejected = finding.data.pointer("/ejected/cause").is_some();
+        let is_dead = finding.data.get("scheduler_died").is_some();
+        // A sample of the monitor is about the time at which it was taken.
+        let is_sample = aim.exact && aim.pid.is_none() && finding.cgroup.is_none();
+        Self {
+            // It can be ended before the first step is held, too.
+            unloaded_ns: unloaded
+                .find(|at| *at >= timeline.zero_ns())
+                .or(timeline.unloaded_ns.first().copied()),
+            is_of_scheduler: aim.pid.is_none() && (is_ejected || is_dead || is_sample),
+            named: named_in(&finding.message),
+            over_ns: match aim.exact {
+                true => over_ns(finding, timeline).max(aim.to_ns),
+                false => over_ns(finding, timeline),
+            },
+            aim,
+            cgroup: finding.cgroup.as_deref(),
+            longest: None,
+        }
+    }
+
+    /// Keeps the longest wait that the finding can be about.
+    fn see(&mut self, stretch: &Stretch, path: &str, root: &str) {
+        let is_meant = match (self.aim.pid, self.cgroup) {
+            (Some(pid), _) => stretch.task == Pid(pid),
+            (None, Some(cgroup)) => path
+                .strip_suffix(cgroup)
+                .is_some_and(|rest| rest.ends_with('/')),
+            (None, None) => path.starts_with(root),
+        };
+        let is_then = stretch.from_ns < self.aim.to_ns && stretch.to_ns > self.aim.from_ns;
+        let is_longer = |other: &Stretch| stretch.len_ns() > other.len_ns();
+        if !self.is_of_scheduler
+            && matches!(stretch.did, Did::Waited { .. })
+            && is_meant
+            && is_then
+            && self.longest.as_ref().is_none_or(is_longer)
+        {
+            self.longest = Some(*stretch);
+        }
+    }
+
+    fn target(&self, answers: &Answers, tables: &ktstr_schedule::Tables) -> Target {
+        let words = Words {
+            tables,
+            tasks: &answers.tasks,
+        };
+        let named = |pid: Pid| Some((words.task(pid).escape_debug().to_string(), pid.0));
+        let ended_ns = match self.aim.exact {
+            true => Some(self.aim.to_ns),
+            false => self.unloaded_ns,
+        };
+        match (ended_ns.filter(|_| self.is_of_scheduler), &self.longest) {
+            (Some(at), _) => Target {
+                task: self
+                    .named
+                    .filter(|pid| answers.tasks.contains_key(pid))
+                    .and_then(named),
+                from_ns: at,
+                to_ns: at,
+            },
+            (None, Some(wait)) => Target {
+                task: named(wait.task),
+                from_ns: wait.from_ns,
+                // Once it is unloaded the kernel serves all tasks, so the rest of the wait is not the scheduler's.
+                to_ns: self
+                    .unloaded_ns
+                    .into_iter()
+                    .chain([self.over_ns])
+                    .filter(|at| *at > wait.from_ns)
+                    .fold(wait.to_ns, u64::min),
+            },
+            (None, None) => Target {
+                task: self.aim.pid.and_then(|pid| named(Pid(pid))),
+                from_ns: self.aim.from_ns,
+                to_ns: self.aim.to_ns,
+            },
+        }
+    }
+}
+
+/// Returns the pid of the last task that a message names as `comm[pid]`, as sched_ext does in errors about a task.
+fn named_in(message: &str) -> Option<Pid> {
+    let starts = message.match_indices('[').map(|(at, _)| at);
+    starts.rev().find_map(|at| {
+        let (pid, _) = message[at + 1..].split_once(']')?;
+        let is_after_name = message[..at].ends_with(|c: char| !c.is_whitespace());
+        pid.parse().ok().filter(|_| is_after_name).map(Pid)
+    })
+}
+
+/// Returns the end of the step that a finding is about, or of the last step, in nanoseconds of the scheduler's clock.
+fn over_ns(finding: &FindingRecord, timeline: &Timeline) -> u64 {
+    let mut held = timeline.held.iter();
+    let of_finding = held.find(|held| finding.phase.as_ref() == Some(&step(held.number)));
+    of_finding.map_or_else(|| timeline.steps_end_ns(), |held| held.to_ns)
+}
+
+#[cfg(test)]
+#[path = "evidence_tests.rs"]
+mod tests;

@@ -1,0 +1,149 @@
+//! Tests of a bypass while the scheduler stays attached.
+//!
+//! sched_ext bypasses a scheduler without ending it while the system is suspended or hibernated (`scx_pm_handler()`,
+//! kernel/sched/ext.c). It is told so as soon as a program opens `/dev/snapshot` for reading, which prepares for hibernation, and
+//! told of the end when the program closes it (`snapshot_open()`, kernel/power/user.c); nothing is suspended in between.
+
+use std::fs::File;
+use std::time::Duration;
+
+use crate::common::{Case, Ended};
+use anyhow::Context;
+use ktstr::prelude::*;
+use ktstr::test_support::ClockMode;
+use ktstr_record::RunVerdict;
+use ktstr_schedule::{Schedule, What};
+
+const SCHED: Scheduler =
+    Scheduler::named("ktstr_sched").binary(SchedulerSpec::Discover("scx-ktstr"));
+
+macro_rules! bypassed {
+    ($($entry:ident = $name:literal, $func:expr, $seed:literal;)*) => { $(
+        case!($entry = $name, $func, clock: ClockMode::Virtual, topology: Topology::new(1, 1, 2, 1), seed: Some($seed),
+            duration: Duration::from_secs(2), scheduler: &SCHED, num_snapshots: 2);
+    )* };
+}
+
+bypassed! {
+    SHORT = "bypass_short", short, 0;
+    LONG = "bypass_long", long, 0;
+}
+
+/// Spinners on all CPUs, and a bypass that begins after 300 ms and ends after the given time.
+fn spinners(ctx: &Ctx, bypassed: Duration) -> Result<AssertResult> {
+    let prepare = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(300));
+        let file = File::open("/dev/snapshot")?;
+        std::thread::sleep(bypassed);
+        drop(file);
+        Ok::<(), std::io::Error>(())
+    });
+    let spinners = CgroupDef::named("spin").workers(4).comm("spinner");
+    let result = execute_defs(ctx, vec![spinners])?;
+    let prepared = prepare.join().expect("the thread does not panic");
+    prepared.context("/dev/snapshot cannot be opened")?;
+    Ok(result)
+}
+
+fn short(ctx: &Ctx) -> Result<AssertResult> {
+    spinners(ctx, Duration::from_millis(400))
+}
+
+fn long(ctx: &Ctx) -> Result<AssertResult> {
+    spinners(ctx, Duration::from_millis(1500))
+}
+
+/// Returns the times at which a bypass began and ended, in milliseconds since the first step began.
+fn bypasses(ended: &Ended) -> Vec<(bool, u64)> {
+    let record = ended.record.as_ref().expect("a record");
+    let file = std::fs::read(record.path.with_file_name("schedule.bin")).expect("a schedule");
+    let schedule = Schedule::read(&file).expect("a schedule that can be read");
+    let mut zero = None;
+    let mut found = Vec::new();
+    let walked = schedule.for_each(
+        |event| match event.map(|event| (event.what, event.time_ns)) {
+            Ok((What::Phase { number: 1 }, at)) => zero = Some(at),
+            Ok((What::Bypass { on }, at)) => {
+                found.extend(zero.map(|zero| (on, at.saturating_sub(zero) / 1_000_000)));
+            }
+            _ => {}
+        },
+    );
+    walked.expect("a schedule that can be read");
+    found
+}
+
+#[test]
+fn a_bypass_without_an_end_of_the_scheduler_is_captured_and_passes() {
+    let ended = Case::new("bypass_short").run();
+    let record = &ended.record.as_ref().expect("a record").record;
+    assert_eq!(record.verdict, RunVerdict::Pass, "{}", ended.text);
+    // The end of the run unloads the scheduler, which bypasses it, too, but that is no moment.
+    let moments: Vec<_> = record
+        .captures
+        .iter()
+        .filter(|c| c.moment.is_some())
+        .collect();
+    let [bypass] = &moments[..] else {
+        panic!("{moments:?}");
+    };
+    assert_eq!(bypass.moment, Some(CaptureMoment::ScxBypass));
+    let [(true, begun), (false, over), ..] = bypasses(&ended)[..] else {
+        panic!("{:?}", bypasses(&ended));
+    };
+    assert!(
+        (250..400).contains(&begun) && (390..450).contains(&(over - begun)),
+        "{begun} {over}"
+    );
+
+    let captures = ended.artefact("captures.json");
+    let reports: Vec<(String, FailureDumpReport)> =
+        serde_json::from_str(&captures).expect("captures are JSON");
+    let of = |tag: &str| {
+        let found = reports.iter().find(|(known, _)| known == tag);
+        &found.unwrap_or_else(|| panic!("no {tag}")).1
+    };
+    let state = |tag: &str| of(tag).scx_sched_state.as_ref().expect("sched_ext's state");
+    let counter = |tag: &str| of(tag).event_counter_timeline[0].counters.bypass_activate;
+    let dispatched = |tag: &str| {
+        let snapshot = Snapshot::new(of(tag));
+        snapshot.var("nr_dispatched").as_u64().expect("a counter")
+    };
+    // The scheduler is attached at the begin of the bypass, within it and after it, and nobody ends it.
+    for tag in ["scx_bypass", "periodic_000", "periodic_001"] {
+        assert_eq!(state(tag).enable_state, "enabled", "{tag}");
+        assert_eq!(
+            state(tag).exit_kind_name.as_deref(),
+            Some("SCX_EXIT_NONE"),
+            "{tag}"
+        );
+    }
+    assert_eq!(
+        state("scx_bypass").bypass_depth,
+        Some(0),
+        "the capture is before the first change"
+    );
+    // The first of the series is at 0.73 s, which is after the bypass: 0.2 s and two thirds of 1.6 s.
+    assert_eq!(state("periodic_001").bypass_depth, Some(0));
+    assert!(counter("periodic_001") > counter("scx_bypass"));
+    assert!(
+        dispatched("periodic_001") > dispatched("periodic_000"),
+        "it drives the tasks again"
+    );
+}
+
+#[test]
+fn a_scheduler_that_is_bypassed_most_of_the_time_did_not_drive_the_tasks() {
+    let ended = Case::new("bypass_long").run();
+    let record = &ended.record.as_ref().expect("a record").record;
+    assert_eq!(record.verdict, RunVerdict::Fail, "{}", ended.text);
+    ended.says(1, &["bypass"]);
+    assert!(
+        record
+            .findings
+            .iter()
+            .any(|f| f.data.pointer("/not_driven").is_some()),
+        "{}",
+        ended.text
+    );
+}
