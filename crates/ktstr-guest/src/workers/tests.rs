@@ -208,7 +208,12 @@ fn crowds_wake_each_other_and_measure_it() {
             let wakes = name != "MutexContention" && at % group == 0;
             assert_eq!(r.is_messenger, wakes, "{name} {at}");
             if name != "MutexContention" && !wakes {
-                assert_eq!(r.iterations, r.wake_sample_total, "{name} {at}");
+                let woken = r.wake_sample_total;
+                // The stop may cut the work of the last wakeup short, which is then no iteration.
+                assert!(
+                    (r.iterations..=r.iterations + 1).contains(&woken),
+                    "{name} {at}: {r:?}"
+                );
             }
         }
     }
