@@ -4,6 +4,7 @@
 #   scripts/schedulers.sh install [NAME...]        what scripts/schedulers.txt lists, or these of it, into target/registry
 #   scripts/schedulers.sh check [OPTION...]        installs all, runs `cargo ktstr check OPTION...` on each, and writes
 #                                                  docs/schedulers.md
+#   scripts/schedulers.sh page [OPTION...]         writes it from the results of such a check in target/schedulers
 #
 # The installation of all takes an hour on two cores the first time; what is installed in its version is not built again. Exit:
 # 0 all were checked, whatever was found; 1 one could not be installed or checked; 2 the arguments are wrong.
@@ -14,12 +15,13 @@ list=scripts/schedulers.txt
 cargo=${CARGO:-cargo}
 
 usage() {
-    sed -n '3,7s/^# \{0,1\}//p' "$0" >&2
+    sed -n '3,8s/^# \{0,1\}//p' "$0" >&2
     exit 2
 }
 
 names() { awk '!/^#/ && NF { print $1 }' "$list"; }
 version() { awk -v name="$1" '$1 == name { print $2 }' "$list"; }
+options() { awk -v name="$1" '$1 == name { $1 = $2 = ""; print }' "$list"; }
 
 # The build looks for `clang` and nothing else, which Debian 12 does not have under that name. It is done without optimisation
 # of the Rust part, in a third of the time: what a scheduler does is in its BPF programs, which clang always optimises. All
@@ -39,28 +41,39 @@ install() {
 }
 
 check() {
-    local name of code files=()
+    local name code
     mkdir -p target/schedulers
-    "$cargo" build --quiet --workspace --bin scx-ktstr --bin cargo-ktstr
     for name in $(names); do
         code=0
-        target/debug/cargo-ktstr ktstr check "target/registry/bin/$name" --results "target/schedulers/$name.json" "$@" || code=$?
+        # shellcheck disable=SC2046 # options are words
+        target/debug/cargo-ktstr ktstr check "target/registry/bin/$name" --results "target/schedulers/$name.json" "$@" \
+            $(options "$name") || code=$?
         # 1 is a finding about the scheduler, and 2 with results a check in which nothing could be judged.
         [[ $code -le 1 || -s target/schedulers/$name.json ]] || exit 1
-        files+=("target/schedulers/$name.json")
     done
+}
+
+page() {
+    local name files=()
+    for name in $(names); do files+=("target/schedulers/$name.json"); done
     {
         printf '# Published schedulers\n\n'
         printf '<!-- Written by `make schedulers`. -->\n\n'
-        printf 'Each scheduler was installed from the package registry in this version, and checked without arguments of its own by\n'
-        printf '`cargo ktstr check%s`: ' "${*:+ $*}"
-        awk '!/^#/ && NF { printf "%s%s %s", separator, $1, $2; separator = ", " } END { print "." }' "$list"
+        printf 'Each scheduler was installed from the package registry in this version, and checked by `cargo ktstr check%s`, with\n' \
+            "${*:+ $*}"
+        printf 'these options if there are any: '
+        awk '!/^#/ && NF {
+                 printf "%s%s %s", separator, $1, $2; separator = ", "
+                 $1 = $2 = ""; sub(/^ +/, ""); if ($0 != "") printf " (`%s`)", $0
+             } END { print "." }' "$list"
         printf '[check.md](check.md) explains the lists. The virtual clock decides everything on this page, so the same binaries give the\n'
         printf 'same page to the letter.\n\n'
         target/debug/cargo-ktstr ktstr table "${files[@]}"
-    } >docs/schedulers.md.new
+    } >docs/schedulers.md.new || exit 1
     mv docs/schedulers.md.new docs/schedulers.md
 }
+
+build() { "$cargo" build --quiet --workspace --bin scx-ktstr --bin cargo-ktstr; }
 
 case ${1:-} in
 install)
@@ -71,7 +84,14 @@ check)
     shift
     mapfile -t all < <(names)
     install "${all[@]}"
+    build
     check "$@"
+    page "$@"
+    ;;
+page)
+    shift
+    build
+    page "$@"
     ;;
 *) usage ;;
 esac

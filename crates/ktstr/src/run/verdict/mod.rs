@@ -318,8 +318,28 @@ fn out_of_memory(case: &Case) -> String {
 pub(super) fn last_words(log: &str) -> String {
     match verifier_log::of(log) {
         Some(refusal) => refusal.excerpt(),
-        None => last_lines(log, LAST_WORDS),
+        None => last_lines(&without_backtrace(log), LAST_WORDS),
     }
+}
+
+/// Leaves out the backtraces that Rust programs print after an error: they end a log with frames of the runtime, which push the
+/// error itself out of its last lines.
+fn without_backtrace(log: &str) -> String {
+    let is_frame = |line: &str| {
+        let number = line.split(':').next().unwrap_or_default();
+        let is_numbered = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+        is_numbered || line.starts_with("at ") || line.is_empty()
+    };
+    let mut kept = Vec::new();
+    let mut inside = false;
+    for line in log.lines() {
+        let text = line.trim();
+        inside = text.eq_ignore_ascii_case("stack backtrace:") || inside && is_frame(text);
+        if !inside {
+            kept.push(line);
+        }
+    }
+    kept.join("\n")
 }
 
 /// The number of lines of a scheduler's log that a message quotes.

@@ -666,3 +666,13 @@ fn a_bound_on_events_that_the_kernel_does_not_count_is_noted() {
     assert!(!noted(asks, true));
     assert!(!noted(Assert::NO_OVERRIDES.max_local_dsq_depth(1), false));
 }
+
+#[test]
+fn the_last_words_are_the_error_and_not_its_backtrace() {
+    let log = "01:02 [INFO] starts\nError: No layer spec\n\nStack backtrace:\n   0: anyhow::error::msg\n             at ./error.rs:7\n   \
+               1: main\n12 layers are left\n";
+    assert_eq!(
+        super::last_words(log),
+        "    01:02 [INFO] starts\n    Error: No layer spec\n    12 layers are left"
+    );
+}
