@@ -146,7 +146,7 @@ pub fn kick(flags: u8) -> String {
     set.map(|(_, words)| format!(" {words}")).collect()
 }
 
-/// Returns the name of a dispatch queue by its id (`SCX_DSQ_*`, kernel/sched/ext_internal.h).
+/// Returns the name of a dispatch queue by its id (`SCX_DSQ_*`, `kernel/sched/ext_internal.h`).
 pub fn dsq(id: u64) -> String {
     const BUILTIN: u64 = 1 << 63;
     const LOCAL_ON: u64 = 3 << 62;

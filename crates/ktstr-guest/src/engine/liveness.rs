@@ -14,7 +14,7 @@ use crate::init::ATTACH_WITHIN;
 
 /// Guest time that a scheduler may take to attach again without using any CPU time; sysfs offers no event for it. Nearly all of
 /// a return is loading, which computes: scx-ktstr took 2.1 s under the virtual clock, on a CPU that it shared with two
-/// workers, and scx_rusty 21 s.
+/// workers, and `scx_rusty` 21 s.
 const IDLE: Duration = Duration::from_secs(20);
 
 /// The interval at which the state of sched_ext is read while a scheduler is waited for.

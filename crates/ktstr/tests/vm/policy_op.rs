@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ktstr::prelude::*;
 
-/// The policy of each task of the cgroup at each reading, as in `/proc/PID/stat` (proc_pid_stat(5), field 41).
+/// The policy of each task of the cgroup at each reading, as in `/proc/PID/stat` (`proc_pid_stat(5)`, field 41).
 static SEEN: Mutex<Vec<Vec<u32>>> = Mutex::new(Vec::new());
 
 fn look(ctx: &Ctx) -> Vec<CgroupDef> {

@@ -125,7 +125,7 @@ fn live(end: Instant, busy: Duration, idle: Duration) -> Own {
     own
 }
 
-/// A file that can be read from once the calling thread has exited: pidfd_open(2) with PIDFD_THREAD, which is O_EXCL (Linux
+/// A file that can be read from once the calling thread has exited: `pidfd_open(2)` with `PIDFD_THREAD`, which is `O_EXCL` (Linux
 /// 6.9).
 fn own_exit() -> std::io::Result<OwnedFd> {
     // SAFETY: plain integers; the new descriptor has no other owner.
