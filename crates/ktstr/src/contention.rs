@@ -10,7 +10,7 @@ use crate::vm_result::HostVcpuSchedstat;
 pub struct ContentionWitness {
     /// The phases of which the monitor has at least two samples, in order.
     pub per_phase: Vec<PerPhaseSchedstat>,
-    /// The whole window.
+    /// The workload window as a whole, without regard to phases.
     pub body_window: BodyContentionWindow,
 }
 
@@ -30,7 +30,7 @@ pub struct PerPhaseSchedstat {
 pub struct BodyContentionWindow {
     /// The time of the first sample, milliseconds of guest time since the window opened.
     pub start_ms: u64,
-    /// The time of the last sample.
+    /// The time of the last sample, milliseconds of guest time since the window opened.
     pub end_ms: u64,
     /// What the vCPUs got.
     pub schedstat: HostVcpuSchedstat,

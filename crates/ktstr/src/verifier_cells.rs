@@ -44,7 +44,7 @@ struct Listed<'a> {
     path: &'a str,
 }
 
-/// Splits the list.
+/// Splits the list of kernels in `KTSTR_KERNEL_LIST`, `LABEL=PATH` separated by semicolons.
 fn kernels(list: &str) -> Result<Vec<Listed<'_>>, String> {
     let entries = list.split(';').map(str::trim);
     let kernels = entries.filter(|entry| !entry.is_empty()).map(|entry| {

@@ -39,7 +39,7 @@ pub fn append(report: &Report) {
     }
 }
 
-/// Returns the block.
+/// Returns the block of Markdown that is appended to the job's page.
 fn render(report: &Report) -> String {
     let mut text = String::new();
     // Writing to a String cannot fail.

@@ -31,7 +31,7 @@ pub struct Look {
 /// The looks of a comparison, the one with the fewest seeds first. There is at least one.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Looks {
-    /// The first seed.
+    /// The first seed, with which each look begins.
     pub first: u64,
     /// The looks; their shares add up to 1.
     pub all: Vec<Look>,

@@ -7,7 +7,7 @@ use yaml_rust2::{Yaml as Parsed, YamlLoader};
 pub enum Yaml {
     /// A text, a number, or nothing.
     Scalar(String),
-    /// A sequence.
+    /// A sequence of nodes, in block or in flow style.
     List(Vec<Yaml>),
     /// A mapping, in the order of the file.
     Map(Vec<(String, Yaml)>),

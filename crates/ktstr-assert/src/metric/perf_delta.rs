@@ -20,7 +20,7 @@ pub enum PerfDeltaError {
     /// Neither the assertion nor the metric says which way is better.
     #[error("the metric {metric:?} has no direction: give one with `with_direction`")]
     NoDirection {
-        /// The metric.
+        /// The name of the metric that the assertion is about.
         metric: &'static str,
     },
     /// The metric is none of ktstr's, and so has no gate of its own.
@@ -28,15 +28,15 @@ pub enum PerfDeltaError {
         "the metric {metric:?} has no gate of its own: give one with `with_max_regression_pct`"
     )]
     NoGate {
-        /// The metric.
+        /// The name of the metric that the assertion is about.
         metric: &'static str,
     },
     /// A gate is negative or not finite.
     #[error("the gate {gate} of the metric {metric:?}: expected a finite number of at least 0")]
     Gate {
-        /// The metric.
+        /// The name of the metric that the assertion is about.
         metric: &'static str,
-        /// The gate.
+        /// The value that was given for the gate.
         gate: f64,
     },
 }

@@ -10,7 +10,7 @@ use super::guest_state::GuestState;
 use super::plan::Plan;
 use crate::vm_result::ProgVerifierStats;
 
-/// What was read.
+/// What was read, and for which scheduler of the run.
 #[derive(Debug, Default)]
 pub(super) struct InWindow {
     pub(super) programs: Vec<ProgVerifierStats>,

@@ -36,7 +36,7 @@ pub(super) fn take<'a>(ctx: &WorkerCtx<'a>) -> Result<&'a Object, End> {
     }
 }
 
-/// Releases the lock.
+/// Releases a lock that this worker has taken.
 pub(super) fn give(lock: &Object) {
     lock.word.store(0, Release);
 }
