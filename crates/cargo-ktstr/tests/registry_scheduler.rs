@@ -1,4 +1,4 @@
-//! A test with a third-party scheduler: scx_bpfland from the package registry runs a scenario, and its counters are read from
+//! A test with a third-party scheduler: `scx_bpfland` from the package registry runs a scenario, and its counters are read from
 //! outside.
 //!
 //! `cargo test` does not run it by default, because it needs a binary that takes minutes to build: `make test-registry`
