@@ -67,7 +67,8 @@ page() {
                  $1 = $2 = ""; sub(/^ +/, ""); if ($0 != "") printf " (`%s`)", $0
              } END { print "." }' "$list"
         printf '[check.md](check.md) explains the lists. The virtual clock decides everything on this page, so the same binaries give the\n'
-        printf 'same page to the letter.\n\n'
+        printf 'same page to the letter. The schedulers say nowhere what they promise: a row says what the schedule shows, measured by\n'
+        printf 'fairness and work conservation, and a scheduler that trades fairness for latency on purpose is listed all the same.\n\n'
         target/debug/cargo-ktstr ktstr table "${files[@]}"
     } >docs/schedulers.md.new || exit 1
     mv docs/schedulers.md.new docs/schedulers.md

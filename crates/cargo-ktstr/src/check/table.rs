@@ -117,7 +117,7 @@ fn section(text: &mut String, report: &Report) {
     }
     let _ = writeln!(text, "\n## {}\n", inline(&name(report)));
     for kernel in &report.not_loaded {
-        refusal(text, kernel);
+        refusal(text, kernel, report);
     }
     if rows.iter().all(|(_, rows)| rows.is_empty()) {
         return;
@@ -128,12 +128,31 @@ fn section(text: &mut String, report: &Report) {
     );
     for (list, rows) in rows {
         for row in rows {
-            finding(text, list, row);
+            finding(text, list, row, report);
         }
     }
 }
 
-fn refusal(text: &mut String, kernel: &NotLoaded) {
+/// Replaces the paths of the scheduler's binary in a text by its file name: the page does not depend on where it was built.
+fn without_folder(text: &str, report: &Report) -> String {
+    let path = &report.scheduler.path;
+    let Some(file) = path.file_name().and_then(|file| file.to_str()) else {
+        return text.to_owned();
+    };
+    let named = format!("/{file}");
+    let mut rest = text;
+    let mut out = String::new();
+    while let Some(at) = rest.find(&named) {
+        let ends = |c: char| c.is_whitespace() || "`'\"(=".contains(c);
+        let begin = rest[..at].rfind(ends).map_or(0, |before| before + 1);
+        out.push_str(&rest[..begin]);
+        out.push_str(file);
+        rest = &rest[at + named.len()..];
+    }
+    out + rest
+}
+
+fn refusal(text: &mut String, kernel: &NotLoaded, report: &Report) {
     let fault = match kernel.blamed {
         true => "",
         false => ", which is not its fault",
@@ -144,12 +163,12 @@ fn refusal(text: &mut String, kernel: &NotLoaded) {
         inline(&kernel.kernel)
     );
     for line in kernel.reason.iter().take(REASON) {
-        let _ = writeln!(text, "> {}  ", inline(line));
+        let _ = writeln!(text, "> {}  ", inline(&without_folder(line, report)));
     }
     text.push('\n');
 }
 
-fn finding(text: &mut String, list: &str, row: &Row) {
+fn finding(text: &mut String, list: &str, row: &Row, report: &Report) {
     let seeds: Vec<String> = row.seeds.iter().map(u64::to_string).collect();
     let _ = writeln!(
         text,
@@ -161,7 +180,7 @@ fn finding(text: &mut String, list: &str, row: &Row) {
         row.of,
         inline(&row.check),
         shown_by(row.proof),
-        inline(&shortened(&row.message)),
+        inline(&shortened(&without_folder(&row.message, report))),
         inline(&row.why),
     );
 }
@@ -229,6 +248,17 @@ mod tests {
         assert!(text.contains("| 5 | 2 | does not load |"), "{text}");
         assert!(text.contains("\n> R6 invalid  \n\n"), "{text}");
         assert!(!text.contains("R7 invalid"), "{text}");
+    }
+
+    #[test]
+    fn the_folder_of_the_binary_is_left_out() {
+        let mut report = results().report();
+        report.scheduler.path = "./build/scx_mine".into();
+        let text = "scheduler `/home/me/build/scx_mine` died; see /home/me/build/scx_mine and /home/me/scx_other";
+        assert_eq!(
+            without_folder(text, &report),
+            "scheduler `scx_mine` died; see scx_mine and /home/me/scx_other"
+        );
     }
 
     #[test]
