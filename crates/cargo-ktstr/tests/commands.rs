@@ -115,7 +115,10 @@ fn a_run_is_shown_with_what_its_scheduler_said() {
         assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
         let text = stdout(&output);
         assert!(text.contains("t failed, the scheduler's fault"), "{text}");
-        assert!(text.contains("last ") && !text.contains('\x1b'), "{text}");
+        assert!(
+            text.contains("last words") && !text.contains('\x1b'),
+            "{text}"
+        );
     }
     let missing = ktstr(root.path(), &["show", "no-such-run"]);
     assert_eq!(missing.status.code(), Some(2));

@@ -45,7 +45,7 @@ pub fn block(record: &RunRecord, again: Option<&str>, excerpt: Option<&Excerpt>)
 #[must_use]
 pub fn inline(text: &str) -> String {
     let mut out = String::new();
-    for c in text.chars() {
+    for c in escaped(text).chars() {
         match c {
             '\n' | '\r' | '\t' => out.push(' '),
             '<' => out.push_str("&lt;"),
@@ -55,7 +55,7 @@ pub fn inline(text: &str) -> String {
                 out.push('\\');
                 out.push(c);
             }
-            c => out.push_str(&escaped(c.encode_utf8(&mut [0; 4]))),
+            c => out.push(c),
         }
     }
     out

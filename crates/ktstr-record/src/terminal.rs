@@ -16,14 +16,20 @@ fn is_active(c: char) -> bool {
 }
 
 /// Returns `text` with control characters in the form `\u001b`. JSON uses the same form, so a JSON document stays valid and
-/// keeps its content.
+/// keeps its content. Changes of colour (`ESC [ … m`) are left out: most schedulers write logs with them, and they say nothing.
 #[must_use]
 pub fn escaped(text: &str) -> Cow<'_, str> {
     if !text.contains(is_active) {
         return Cow::Borrowed(text);
     }
     let mut out = String::with_capacity(text.len() + 32);
-    for c in text.chars() {
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        if let Some(behind) = behind_colour(rest) {
+            rest = behind;
+            continue;
+        }
+        rest = &rest[c.len_utf8()..];
         if is_active(c) {
             // Writing to a String cannot fail.
             let _ = write!(out, "\\u{:04x}", u32::from(c));
@@ -32,6 +38,14 @@ pub fn escaped(text: &str) -> Cow<'_, str> {
         }
     }
     Cow::Owned(out)
+}
+
+/// Returns what follows a change of colour at the beginning of `text`.
+fn behind_colour(text: &str) -> Option<&str> {
+    let codes = text.strip_prefix("\u{1b}[")?;
+    codes
+        .trim_start_matches(|c: char| c.is_ascii_digit() || c == ';')
+        .strip_prefix('m')
 }
 
 /// Prints a line on standard error, escaped.
@@ -94,6 +108,12 @@ mod tests {
             "a\\u001b]52;c;cm0K\\u0007b\\u000d\\u009b2J\\u202ec\\u007f\td\n"
         );
         assert!(matches!(escaped("plain — ünïcode →\n"), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn changes_of_colour_are_left_out_and_nothing_else_is() {
+        let log = "\x1b[2m12:00\x1b[0m \x1b[1;32mINFO\x1b[m starts\x1b[2J \x1b[31";
+        assert_eq!(escaped(log), "12:00 INFO starts\\u001b[2J \\u001b[31");
     }
 
     #[test]

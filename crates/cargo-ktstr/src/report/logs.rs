@@ -95,7 +95,7 @@ mod tests {
         let long: String = (0..9_000).map(|n| format!("line {n}\n")).collect();
         fs::write(
             folder.path().join("console.log"),
-            format!("{long}</pre><script>x\u{1b}[0m"),
+            format!("{long}</pre><script>x\u{1b}[2J"),
         )
         .unwrap();
         fs::write(
@@ -113,7 +113,7 @@ mod tests {
         let page = logs(&record, folder.path());
         assert!(page.contains("stall: m\n\n&lt;d&gt;"), "{page}");
         assert!(
-            page.contains("line 8999\n&lt;/pre&gt;&lt;script&gt;x\\u001b[0m</pre>"),
+            page.contains("line 8999\n&lt;/pre&gt;&lt;script&gt;x\\u001b[2J</pre>"),
             "the end"
         );
         assert!(!page.contains("line 100\n") && page.contains(" bytes are in the file."));
