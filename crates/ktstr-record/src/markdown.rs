@@ -45,9 +45,9 @@ pub fn block(record: &RunRecord, again: Option<&str>, excerpt: Option<&Excerpt>)
 #[must_use]
 pub fn inline(text: &str) -> String {
     let mut out = String::new();
-    for c in escaped(text).chars() {
+    for c in escaped(&text.replace('\r', " ")).chars() {
         match c {
-            '\n' | '\r' | '\t' => out.push(' '),
+            '\n' | '\t' => out.push(' '),
             '<' => out.push_str("&lt;"),
             '>' => out.push_str("&gt;"),
             '&' => out.push_str("&amp;"),
@@ -129,7 +129,7 @@ mod tests {
 
         | | |
         | --- | --- |
-        | scheduler | scx\_mine 1.2 &lt;dev\|x&gt;\u202e --slow, /opt/scx\_mine, BLAKE3 e5b2ff64676c |
+        | scheduler | scx\_mine 1.2 &lt;dev\|x&gt;\\u202e --slow, /opt/scx\_mine, BLAKE3 e5b2ff64676c |
         | kernel | 7.3.4, image 0123456789ab |
         | machine | 1n1l2c1t, 384 MiB, virtual clock, 250 MIPS, seed 3 |
         | ktstr | 0.1.0, QEMU 10.0.2 |
