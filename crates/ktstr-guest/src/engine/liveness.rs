@@ -112,7 +112,13 @@ impl Liveness {
             std::thread::sleep(POLL);
             let found = check_at(&self.root, pid, bpf);
             let lasts = patience.lasts(cpu_ticks(&self.root, pid), Instant::now());
-            if !lasts || !matches!(found, Some(Gone::Off(_))) {
+            // The kernel refuses a scheduler while it attaches if another CPU has come or gone since it began to load.
+            let comes = match found {
+                None => state(&self.root).is_some_and(|state| state == "enabling"),
+                Some(Gone::Off(_)) => true,
+                Some(Gone::Ended(_)) => false,
+            };
+            if !comes || !lasts {
                 return found;
             }
         }
@@ -165,6 +171,12 @@ enum Gone {
     Ended(Finding),
 }
 
+/// Returns the state of sched_ext; `None` on a kernel without it.
+fn state(root: &Path) -> Option<String> {
+    let text = std::fs::read_to_string(root.join("sys/kernel/sched_ext/state")).ok()?;
+    Some(text.trim().to_owned())
+}
+
 /// Returns `None` while the scheduler runs.
 fn check_at(root: &Path, pid: i32, bpf: bool) -> Option<Gone> {
     let died = |end, how: String| Finding::SchedulerDied {
@@ -197,12 +209,11 @@ fn check_at(root: &Path, pid: i32, bpf: bool) -> Option<Gone> {
         };
         return Some(Gone::Ended(died(end, format!("pid {pid}: {how}"))));
     }
-    let state = std::fs::read_to_string(root.join("sys/kernel/sched_ext/state"));
-    match state.as_deref().map(str::trim) {
-        Ok("enabled" | "enabling") | Err(_) => None,
-        Ok(_) if !bpf => None,
+    match state(root).as_deref() {
+        Some("enabled" | "enabling") | None => None,
+        Some(_) if !bpf => None,
         // The kernel ejected the scheduler, or the scheduler detached on its own; the host learns which from the kernel's log.
-        Ok(state) => Some(Gone::Off(died(
+        Some(state) => Some(Gone::Off(died(
             SchedulerEnd::Unknown,
             format!(
                 "pid {pid} has not exited, but it schedules nothing any more: sched_ext is {state}"
@@ -288,6 +299,31 @@ mod tests {
         assert_eq!(off(true, true).unwrap(), 1);
         assert!(off(true, false).is_err());
         assert!(off(false, true).is_err(), "nobody asked it to leave");
+    }
+
+    /// CPUs that come and go while it loads make the kernel refuse it once more while it attaches.
+    #[test]
+    fn a_scheduler_that_is_refused_while_it_attaches_is_still_awaited() {
+        let tmp = root(Some("7 (s) S 1 7 0\n"), "enabled\n");
+        let put = |name: &str, text: &str| {
+            let path = tmp.path().join("sys/kernel/sched_ext").join(name);
+            std::fs::write(path, text).unwrap();
+        };
+        put("enable_seq", "1\n");
+        put("hotplug_seq", "4\n");
+        let mut liveness = Liveness::at(tmp.path());
+        put("hotplug_seq", "15\n");
+        put("state", "disabled\n");
+        let mut states = ["enabling\n", "disabled\n", "enabled\n"].into_iter();
+        let found = liveness.check_pid(7, true, &mut || {
+            let next = states.next().unwrap();
+            if next.starts_with("enabled") {
+                put("enable_seq", "2\n");
+            }
+            put("state", next);
+        });
+        assert_eq!(found.unwrap(), 1);
+        assert_eq!(states.next(), None);
     }
 
     /// One that loads for as long as a start may take is waited for; one that has stopped loading is not.
