@@ -149,6 +149,22 @@ fn without_folder(text: &str, report: &Report) -> String {
         out.push_str(file);
         rest = &rest[at + named.len()..];
     }
+    without_registry(&(out + rest))
+}
+
+/// Removes the folders of cargo's registry from the paths of source files, which logs of schedulers name.
+fn without_registry(text: &str) -> String {
+    const SOURCES: &str = "/registry/src/";
+    let mut rest = text;
+    let mut out = String::new();
+    while let Some(at) = rest.find(SOURCES) {
+        let begin = rest[..at]
+            .rfind(char::is_whitespace)
+            .map_or(0, |before| before + 1);
+        out.push_str(&rest[..begin]);
+        let behind = &rest[at + SOURCES.len()..];
+        rest = behind.split_once('/').map_or("", |(_, path)| path);
+    }
     out + rest
 }
 
@@ -258,6 +274,11 @@ mod tests {
         assert_eq!(
             without_folder(text, &report),
             "scheduler `scx_mine` died; see scx_mine and /home/me/scx_other"
+        );
+        let log = "INFO /home/me/.cargo/registry/src/index.example-1949/scx_utils-1.1.4/src/compat.rs:564: features";
+        assert_eq!(
+            without_folder(log, &report),
+            "INFO scx_utils-1.1.4/src/compat.rs:564: features"
         );
     }
 
