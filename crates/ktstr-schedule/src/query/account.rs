@@ -26,9 +26,12 @@ impl Walk<'_> {
         if usable != 0 {
             let wasted = u64::from(usable).saturating_mul(passed);
             *self.answers.wasted_ns.entry(self.phase).or_default() += wasted;
-            let mut late = self.waiting_since(before);
-            let late = usable_time(self.idle, before, self.now, &mut late);
-            *self.answers.wasted_late_ns.entry(self.phase).or_default() += late;
+            // While the scheduler loads once more at the kernel's request, another one places the tasks.
+            if !self.away {
+                let mut late = self.waiting_since(before);
+                let late = usable_time(self.idle, before, self.now, &mut late);
+                *self.answers.wasted_late_ns.entry(self.phase).or_default() += late;
+            }
         }
         for (cpu, current) in &self.current {
             if *current == Pid::IDLE {

@@ -123,6 +123,16 @@ fn after_a_change_of_affinity_the_queues_need_time_to_balance() {
     }
 }
 
+/// A CPU that goes offline switches to its idle task after that was reported.
+#[test]
+fn a_cpu_that_is_offline_does_not_idle() {
+    let mut script = script();
+    script.at(0).switch(1, 20, 0, Slept);
+    in_turn(&mut script, 10, 10);
+    let measures = measured(&script, Rules::default());
+    assert_eq!(measures.wasted.map_or(0, |wasted| wasted.ns), 0);
+}
+
 /// Two tasks share CPU 0 while CPU 1 idles. They are allowed to use it between two steps: from then on a balancer has a second
 /// to find it, and what is wasted later counts.
 #[test]
@@ -314,6 +324,36 @@ fn no_scheduler_has_to_drive_during_a_restart_after_a_hotplug() {
     };
     assert_eq!(driven(true), (400, 400));
     assert_eq!(driven(false), (400, 900));
+}
+
+/// The CPU that idles beside a waiting task is the scheduler's only while it has the tasks.
+#[test]
+fn nothing_is_wasted_by_a_scheduler_that_was_asked_to_load_again() {
+    let wasted = |hotplug: bool| {
+        let mut script = script();
+        let online = true;
+        script.at(0).push(
+            0,
+            What::Online {
+                cpu: Cpu(1),
+                online,
+            },
+        );
+        script.switch(1, 20, 0, Slept);
+        script.at(MS).switch(0, 0, A, Idle);
+        script.at(1000 * MS).switch(0, A, B, Preempted);
+        if hotplug {
+            let (cpu, online) = (Cpu(2), true);
+            script.at(100 * MS).push(0, What::Online { cpu, online });
+        }
+        let state = SchedExtState::Disabling;
+        script.at(200 * MS).push(0, What::SchedExt { state });
+        script.at(1000 * MS).push(0, What::End {});
+        let worst = measured(&script, Rules::default()).wasted;
+        worst.map_or(0, |worst| worst.ns / MS)
+    };
+    assert_eq!(wasted(false), 996);
+    assert_eq!(wasted(true), 196);
 }
 
 #[test]

@@ -83,7 +83,8 @@ pub struct Answers {
     /// smaller of two numbers: the idle CPUs on which some waiting task may run, and the waiting tasks that may run on
     /// some idle CPU.
     pub wasted_ns: BTreeMap<Phase, u64>,
-    /// The part of it that could have been used by tasks that had waited for longer than a tick.
+    /// The part of it that could have been used by tasks that had waited for longer than a tick, while the scheduler under test
+    /// had the tasks.
     pub wasted_late_ns: BTreeMap<Phase, u64>,
     /// The CPU time that each task got and was entitled to, by phase, task and cgroup.
     pub shares: BTreeMap<(Phase, Pid, Option<u64>), Share>,

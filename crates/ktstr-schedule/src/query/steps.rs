@@ -11,6 +11,12 @@ impl Walk<'_> {
         if prev != Pid::IDLE {
             self.stop(prev, reason);
         }
+        // A CPU that goes offline ends in its idle task, but it is not there to be used.
+        if next == Pid::IDLE && self.offline.contains(&cpu) {
+            self.current.remove(&cpu);
+            self.set_idle(cpu, false);
+            return;
+        }
         self.current.insert(cpu, next);
         self.set_idle(cpu, next == Pid::IDLE);
         if next == Pid::IDLE {

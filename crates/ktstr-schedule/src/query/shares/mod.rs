@@ -268,10 +268,12 @@ impl Walk<'_> {
                 }
             })
             .collect();
-        // If an affinity changes within a window, its sums do not show which task could have run where and when.
+        // If an affinity changes within a window, its sums do not show which task could have run where and when. While the
+        // scheduler loads once more at the kernel's request, another one shares out the time.
         let mut tasks: Vec<Pid> = consumers.iter().map(|consumer| consumer.pid).collect();
         tasks.dedup();
-        let moved = consumers.len() > tasks.len() || self.now < self.unsettled_until_ns;
+        let moved =
+            consumers.len() > tasks.len() || self.now < self.unsettled_until_ns || self.away;
         // A window counts only if it begins after the queues have become balanced again. If some tasks are confined,
         // the CPUs on which the others start are arbitrary.
         let mut masks = consumers.iter().filter(|one| one.long).map(|one| one.mask);
