@@ -341,7 +341,6 @@ fn nothing_is_wasted_by_a_scheduler_that_was_asked_to_load_again() {
         );
         script.switch(1, 20, 0, Slept);
         script.at(MS).switch(0, 0, A, Idle);
-        script.at(1000 * MS).switch(0, A, B, Preempted);
         if hotplug {
             let (cpu, online) = (Cpu(2), true);
             script.at(100 * MS).push(0, What::Online { cpu, online });
