@@ -81,6 +81,9 @@ pub struct CpuSnapshot {
     /// Whether the idle task is running. `nr_running` may count tasks even so: with a queue that all CPUs share, a
     /// waiting task is counted where it ran last.
     pub idle: Option<bool>,
+    /// Whether the CPU is online; `None` if that is not known. An offline CPU runs its idle task.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub online: Option<bool>,
     /// The number of context switches on this CPU since the boot (`rq->nr_switches`).
     pub nr_switches: Option<u64>,
     /// Runnable tasks of this runqueue that are not running, at most 64.

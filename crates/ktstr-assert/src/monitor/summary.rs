@@ -136,7 +136,8 @@ impl MonitorSample {
     /// Returns the number of CPUs that idle while a task that may run on them waits.
     pub fn wasted_cpus(&self) -> usize {
         let cpus = self.cpus.iter().enumerate();
-        cpus.filter(|(c, cpu)| cpu.is_idle() && self.waiting_for(*c).next().is_some())
+        cpus.filter(|(_, cpu)| cpu.is_idle() && cpu.online != Some(false))
+            .filter(|(c, _)| self.waiting_for(*c).next().is_some())
             .count()
     }
 }

@@ -105,6 +105,22 @@ fn a_cpu_that_was_newly_allowed_may_idle_for_a_second() {
     assert!(late[1].starts_with("cpu1 idled while w[1]"), "{late:?}");
 }
 
+/// A CPU that is offline runs its idle task, and nobody may run on it.
+#[test]
+fn a_cpu_that_is_offline_idles_beside_nobody() {
+    let with = |online| {
+        move |_| {
+            let mut other = cpu(true, vec![]);
+            other.online = online;
+            vec![cpu(false, waiting(1, 3, BOTH, WaitsIn::Local)), other]
+        }
+    };
+    assert_eq!(judged(with(Some(false))), [""; 0]);
+    for online in [Some(true), None] {
+        assert!(judged(with(online))[0].starts_with("cpu1 idled while w[1]"));
+    }
+}
+
 #[test]
 fn an_idle_cpu_beside_waiting_tasks() {
     let other = |i: usize| i as i32 * 10;

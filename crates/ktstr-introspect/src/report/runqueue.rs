@@ -101,6 +101,8 @@ pub struct RqSample {
     pub scx_flags: u32,
     /// Whether the idle task is running.
     pub idle: bool,
+    /// Whether the CPU is online (`rq->online`); `None` if the kernel's BTF lacks it. An offline CPU runs its idle task.
+    pub online: Option<bool>,
     /// Context switches so far.
     pub nr_switches: Option<u64>,
     /// `avg_irq.util_avg`, on kernels that account interrupt time.

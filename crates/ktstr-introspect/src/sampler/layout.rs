@@ -15,6 +15,7 @@ pub(super) struct RqLayout {
     pub clock: Member,
     pub curr: Member,
     pub idle: Member,
+    pub online: Option<Member>,
     pub nr_switches: Option<Member>,
     pub cfs_tasks: Option<Member>,
     pub domain: Option<Member>,
@@ -65,6 +66,7 @@ impl RqLayout {
             clock: member("clock")?,
             curr: member("curr")?,
             idle: member("idle")?,
+            online: member("online").ok(),
             nr_switches: member("nr_switches").ok(),
             cfs_tasks: member("cfs_tasks").ok(),
             domain: member("sd").ok(),
@@ -81,6 +83,7 @@ impl RqLayout {
     fn all(&self) -> Vec<Member> {
         let mut all = vec![self.cpu, self.nr_running, self.clock, self.curr, self.idle];
         let optional = [
+            self.online,
             self.nr_switches,
             self.cfs_tasks,
             self.domain,

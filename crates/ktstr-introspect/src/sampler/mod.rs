@@ -241,6 +241,7 @@ impl Sampler {
                 rq_clock: value(&self.rq.clock),
                 scx_flags: scx.map_or(0, |scx| value(&scx.flags) as u32),
                 idle: value(&self.rq.curr) == value(&self.rq.idle),
+                online: self.rq.online.as_ref().map(|member| value(member) != 0),
                 nr_switches: self.rq.nr_switches.as_ref().map(value),
                 avg_irq_util: self.rq.avg_irq.as_ref().map(value),
                 event_counters: None,

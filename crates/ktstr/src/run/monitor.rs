@@ -254,6 +254,7 @@ fn snapshot(rq: RqSample, vcpu: Option<VcpuTime>) -> CpuSnapshot {
         vcpu_cpu_time_ns: vcpu.map(|time| time.ran_ns),
         vcpu_run_delay_ns: vcpu.map(|time| time.waited_ns),
         idle: Some(rq.idle),
+        online: rq.online,
         nr_switches: rq.nr_switches,
         waiting: rq.waiting,
         sched_domains: rq.sched_domains,
