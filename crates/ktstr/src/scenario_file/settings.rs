@@ -72,6 +72,7 @@ pub(super) const ITEMS: &[(&str, &str)] = &[
     ),
     ("bpf_map_write", "it names a constant of a test"),
     ("watch_bpf_maps", "it names a constant of a test"),
+    ("perf_delta_assertions", "it names a constant of a test"),
     ("host_only", "a file is run in a machine"),
     ("ignore", "a file is run when it is named"),
 ];
@@ -152,6 +153,7 @@ fn set_other(
         "performance_mode" => entry.performance_mode = given.bool(0, 0)?,
         "cpu_budget" => entry.cpu_budget = Some(given.number(1, MOST)?),
         "no_perf_mode" => entry.no_perf_mode = given.bool(0, 0)?,
+        "auto_repro" => entry.auto_repro = given.bool(0, 0)?,
         "fresh_attach" => entry.fresh_attach = given.bool(0, 0)?,
         "seed" => entry.seed = Some(given.number(0, u64::MAX)?),
         "workload_root_cgroup" => {
