@@ -13,10 +13,33 @@ use super::verdict::{Fault, default_evidence, last_lines, without_time};
 use super::{EXIT_INCONCLUSIVE, Finished, accelerator, headline};
 use crate::vm_result::VmResult;
 
-/// The number of lines that are shown of a log, and of what an ejected scheduler said about itself.
-const LOG_LINES: usize = 6;
-/// The number of findings that are shown of one kind. The record contains all of them.
-const SAME_KIND: usize = 3;
+/// The number of lines of a screen. Most terminals have 24 to 50, and a headline wraps.
+const SCREEN: usize = 30;
+
+/// How many lines the parts of the report have that could be of any length. The record contains all of them.
+#[derive(Clone, Copy)]
+struct Limits {
+    /// The number of findings that are shown of one kind.
+    same_kind: usize,
+    /// The number of lines that are shown of a log, and of what an ejected scheduler said about itself.
+    log: usize,
+}
+
+/// The limits that are tried one after the other until the report fits on a screen.
+const LIMITS: [Limits; 3] = [
+    Limits {
+        same_kind: 3,
+        log: 6,
+    },
+    Limits {
+        same_kind: 2,
+        log: 4,
+    },
+    Limits {
+        same_kind: 1,
+        log: 2,
+    },
+];
 
 /// Returns the reason for the verdict in one line.
 pub(super) fn reason(result: &AssertResult) -> String {
@@ -47,8 +70,20 @@ pub(super) fn placeholder_reason(vm: &VmResult) -> String {
         .unwrap_or_else(|| "no boundary was reached".to_owned())
 }
 
-/// Returns the whole report of a run that did not pass. It fits on one screen.
+/// Returns the whole report of a run that did not pass. It fits on one screen: the longer the parts that every failure
+/// has, the less is shown of those that can be read in the record as well.
 pub(super) fn text(finished: &Finished) -> String {
+    let mut text = String::new();
+    for limits in LIMITS {
+        text = text_within(finished, limits);
+        if text.lines().count() <= SCREEN {
+            break;
+        }
+    }
+    text
+}
+
+fn text_within(finished: &Finished, limits: Limits) -> String {
     let entry = finished.entry;
     let all = headline::ranked(&finished.result);
     let headline = headline::headline(&finished.result, finished.fault);
@@ -66,7 +101,7 @@ pub(super) fn text(finished: &Finished) -> String {
             "came to no verdict"
         },
     );
-    findings(&mut text, &all, &headline);
+    findings(&mut text, &all, &headline, limits.same_kind);
     if let Some(fault) = finished.fault {
         let _ = write!(text, "\n  fault: {fault}");
         if let Some(evidence) = &finished.evidence {
@@ -79,7 +114,7 @@ pub(super) fn text(finished: &Finished) -> String {
         section(&mut text, "stats", &table);
     }
     if let Some(vm) = &finished.vm {
-        sections(&mut text, finished, vm, &all);
+        sections(&mut text, finished, vm, &all, limits.log);
         let trail = finished.evidence_of_schedule.trail.join("\n");
         section(&mut text, "trail", &trail);
         let repeat = finished.repeat.as_deref().unwrap_or_default();
@@ -104,10 +139,10 @@ pub(super) fn text(finished: &Finished) -> String {
 
 /// Appends the failures, then the inconclusive findings. Of each kind only the first few are shown, and fewer if the
 /// first finding may explain the others. A finding that the sentence `headline` quotes word for word is not repeated.
-fn findings(text: &mut String, all: &[&AssertDetail], headline: &str) {
+fn findings(text: &mut String, all: &[&AssertDetail], headline: &str, same_kind: usize) {
     let few = match all.first() {
-        Some(first) if first.explains_the_rest() => SAME_KIND - 1,
-        _ => SAME_KIND,
+        Some(first) if first.explains_the_rest() => (same_kind - 1).max(1),
+        _ => same_kind,
     };
     let mut shown: BTreeMap<String, usize> = BTreeMap::new();
     for detail in all {
@@ -213,7 +248,13 @@ pub(super) fn again(test: &str, seed: u64, replayed: Option<&str>) -> String {
     }
 }
 
-fn sections(text: &mut String, finished: &Finished, vm: &VmResult, all: &[&AssertDetail]) {
+fn sections(
+    text: &mut String,
+    finished: &Finished,
+    vm: &VmResult,
+    all: &[&AssertDetail],
+    log_lines: usize,
+) {
     let mut diagnostics = format!(
         "stage: {:?}, exit_code={}; {}, {}, wall {:.1} s, boot {:.1} s",
         vm.final_guest_phase,
@@ -243,25 +284,29 @@ fn sections(text: &mut String, finished: &Finished, vm: &VmResult, all: &[&Asser
     }
     if let Some(exit) = &vm.scx_exit {
         let has_trail = !finished.evidence_of_schedule.trail.is_empty();
-        section(text, "sched_ext dump", &dump_lines(exit, has_trail));
+        section(
+            text,
+            "sched_ext dump",
+            &dump_lines(exit, has_trail, log_lines),
+        );
     }
-    let output = last_lines(&vm.output, LOG_LINES);
+    let output = last_lines(&vm.output, log_lines);
     section(text, "test output", &output);
     // The kernel's record of an ejection is shown above. The log and the console only repeat it at length.
     if vm.scx_exit.is_none() {
         // A message may quote the end of the log already, which is then not repeated.
         if !all.iter().any(|detail| detail.finding.quotes_log()) {
-            let log = last_lines(&vm.scheduler_log, LOG_LINES);
+            let log = last_lines(&vm.scheduler_log, log_lines);
             section(text, "scheduler log", &log);
         }
-        section(text, "console", &console_lines(&vm.kernel_log));
+        section(text, "console", &console_lines(&vm.kernel_log, log_lines));
     }
 }
 
 /// Returns the end of the console; for a kernel panic its beginning, without registers.
-fn console_lines(log: &str) -> String {
+fn console_lines(log: &str, most: usize) -> String {
     let Some(panic) = log.find("Kernel panic - not syncing: ") else {
-        return last_lines(log, LOG_LINES);
+        return last_lines(log, most);
     };
     let begin = log[..panic].rfind('\n').map_or(0, |at| at + 1);
     let told: Vec<&str> = log[begin..]
@@ -315,7 +360,7 @@ fn monitor_lines(report: &MonitorReport) -> String {
 
 /// Returns what the scheduler reported about itself when it was ejected, and the state of the task that was left
 /// waiting, unless the trail says where it was. The rest is in the record.
-fn dump_lines(exit: &ScxExit, has_trail: bool) -> String {
+fn dump_lines(exit: &ScxExit, has_trail: bool, most: usize) -> String {
     let lines = || exit.dump.lines();
     // The kernel's header and backtrace are shown already. The scheduler's own dump follows them.
     let own = lines()
@@ -323,7 +368,7 @@ fn dump_lines(exit: &ScxExit, has_trail: bool) -> String {
         .skip_while(|line| !line.trim().is_empty())
         .skip_while(|line| line.trim().is_empty())
         .take_while(|line| !line.trim().is_empty() && *line != "CPU states")
-        .take(LOG_LINES);
+        .take(most);
     let stalled = exit.stalled().filter(|_| !has_trail);
     let task = stalled.map(|(task, _)| format!("R {task} "));
     let stalled = task.iter().flat_map(|task| {

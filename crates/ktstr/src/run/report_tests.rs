@@ -400,6 +400,44 @@ fn only_the_first_findings_of_a_kind_are_shown() {
     );
 }
 
+/// Each part is within its own limit here, and all of them together are not.
+#[test]
+fn a_report_of_many_parts_fits_on_one_screen() {
+    let mut many = AssertResult::pass();
+    for tid in 0..8 {
+        for (kind, text) in [
+            (DetailKind::NoProgress, "made no progress (0 work units)"),
+            (DetailKind::Stuck, "stuck 3018ms on cpu1 at +3018ms"),
+            (DetailKind::Unfair, "got less than its share"),
+        ] {
+            many.record_fail(AssertDetail::new(kind, format!("tid {tid} {text}")));
+        }
+    }
+    let mut shown = None;
+    for lines in [0, 2, 8] {
+        let mut run = finished(
+            judgement_of(&End::Completed, vec![result(many.clone())], ""),
+            Some(VmResult {
+                output: "a line of the test\n".repeat(lines),
+                scheduler_log: "a line of the scheduler\n".repeat(lines),
+                kernel_log: "a line of the kernel\n".repeat(lines),
+                ..VmResult::blank()
+            }),
+        );
+        run.evidence_of_schedule.trail = vec!["  an event".to_owned(); 6];
+        let text = text(&run);
+        assert!(text.lines().count() <= SCREEN, "{text}");
+        assert!(
+            text.contains("tid 0 stuck") && text.contains("\nrecord: "),
+            "{text}"
+        );
+        // The longer the logs are, the fewer findings of a kind are shown.
+        let findings = text.matches("  tid ").count();
+        assert!(shown.is_none_or(|before| findings <= before), "{text}");
+        shown = Some(findings);
+    }
+}
+
 #[test]
 fn the_command_to_repeat_a_run_has_seed_and_test() {
     let command = again("the_command_to_repeat_a_run_has_seed_and_test", 7, None);
