@@ -1,6 +1,7 @@
 //! The summary of a recorded run for people: its verdict, the versions, the evidence, and the command that runs it again. Each
 //! part is data or a plain line; [`crate::markdown`] and the commands do the layout.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -12,6 +13,16 @@ pub const MOST_FINDINGS: usize = 9;
 const MOST_LINES: usize = 40;
 /// The text in the first line of a dump of sched_ext (`scx_dump_state` in kernel/sched/ext.c, from 6.12 on).
 const DUMP: &str = " triggered exit kind ";
+
+/// Returns the first `most` characters of a text, with an ellipsis for those that are left out, for a table or a page that is
+/// bounded. A text that is no longer is returned as it is.
+#[must_use]
+pub fn shortened(text: &str, most: usize) -> Cow<'_, str> {
+    match text.char_indices().nth(most) {
+        Some((end, _)) => format!("{}…", &text[..end]).into(),
+        None => text.into(),
+    }
+}
 
 /// Returns the first line: the name of the test, its verdict, and whose fault it is.
 #[must_use]
@@ -170,6 +181,13 @@ mod tests {
             let told = lines.contains(&format!("and {left_out} more findings"));
             assert_eq!(told, count > MOST_FINDINGS);
         }
+    }
+
+    #[test]
+    fn a_long_text_ends_in_an_ellipsis() {
+        let long = "é".repeat(9);
+        assert_eq!(shortened(&long, 8), "é".repeat(8) + "…");
+        assert_eq!(shortened(&long, 9), long);
     }
 
     #[test]

@@ -7,6 +7,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
+use ktstr_record::brief::shortened;
 use ktstr_record::markdown::{fence, inline};
 use ktstr_record::step_summary::{self, VARIABLE};
 use ktstr_record::terminal::eprint_line;
@@ -152,11 +153,7 @@ fn commands(text: &mut String, report: &Report) {
 
 /// Returns the first characters of a text, with its markup escaped.
 fn cut(text: &str, most: usize) -> String {
-    let first: String = text.chars().take(most).collect();
-    match first.len() < text.len() {
-        true => inline(&first) + "…",
-        false => inline(&first),
-    }
+    inline(&shortened(text, most))
 }
 
 #[cfg(test)]

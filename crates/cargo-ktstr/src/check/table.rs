@@ -1,12 +1,12 @@
-//! `cargo ktstr table FILE...`: shows the results of several checks on one page of Markdown. Nothing is run. The page holds only
-//! what the virtual clock decides, so the same checks give the same page to the letter: no wall times, no dates, no paths of
-//! records.
+//! `cargo ktstr table FILE...`: shows the results of several checks on one page of Markdown. Nothing is run. The page has no wall
+//! times, no dates and no paths of records, only what the virtual clock decides: the same checks give the same page to the letter.
 
 use std::fmt::Write as _;
 use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::Result;
+use ktstr_record::brief::shortened;
 use ktstr_record::markdown::inline;
 
 use super::report::{NotLoaded, Report, Row};
@@ -111,22 +111,23 @@ fn line(text: &mut String, report: &Report) {
 }
 
 fn section(text: &mut String, report: &Report) {
-    let rows = lists(report);
-    if report.not_loaded.is_empty() && rows.iter().all(|(_, rows)| rows.is_empty()) {
+    let lists = lists(report);
+    let has_rows = lists.iter().any(|(_, rows)| !rows.is_empty());
+    if report.not_loaded.is_empty() && !has_rows {
         return;
     }
     let _ = writeln!(text, "\n## {}\n", inline(&name(report)));
     for kernel in &report.not_loaded {
         refusal(text, kernel, report);
     }
-    if rows.iter().all(|(_, rows)| rows.is_empty()) {
+    if !has_rows {
         return;
     }
     text.push_str(
         "| List | Scenario | Kernel, shape | Seeds | Check | Shown by | What was found, and why it is in this list |\n\
          | --- | --- | --- | --- | --- | --- | --- |\n",
     );
-    for (list, rows) in rows {
+    for (list, rows) in lists {
         for row in rows {
             finding(text, list, row, report);
         }
@@ -196,7 +197,7 @@ fn finding(text: &mut String, list: &str, row: &Row, report: &Report) {
         row.of,
         inline(&row.check),
         shown_by(row.proof),
-        inline(&shortened(&without_folder(&row.message, report))),
+        inline(&shortened(&without_folder(&row.message, report), MESSAGE)),
         inline(&row.why),
     );
 }
@@ -208,14 +209,6 @@ fn shown_by(proof: Proof) -> &'static str {
         Proof::Worker => "a worker",
         Proof::Expected => "an expectation alone",
         Proof::Nothing => "nothing",
-    }
-}
-
-/// Returns at most [`MESSAGE`] characters of a message.
-fn shortened(message: &str) -> String {
-    match message.char_indices().nth(MESSAGE) {
-        Some((end, _)) => format!("{}…", &message[..end]),
-        None => message.to_owned(),
     }
 }
 
@@ -280,13 +273,6 @@ mod tests {
             without_folder(log, &report),
             "INFO scx_utils-1.1.4/src/compat.rs:564: features"
         );
-    }
-
-    #[test]
-    fn a_long_message_ends_in_an_ellipsis() {
-        let long = "é".repeat(MESSAGE + 1);
-        assert_eq!(shortened(&long), format!("{}…", "é".repeat(MESSAGE)));
-        assert_eq!(shortened(&long[2..]), &long[2..]);
     }
 
     #[test]

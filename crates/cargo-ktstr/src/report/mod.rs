@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
-use ktstr_record::brief::{evidence, facts, headline};
+use ktstr_record::brief::{evidence, facts, headline, shortened};
 use ktstr_record::{RunRecord, RunVerdict, read, runs_root};
 use serde_json::Value;
 
@@ -267,10 +267,7 @@ fn trail(out: &mut String, record: &RunRecord, folder: &Path) {
 
 /// Returns the beginning of a long message; the record has the rest.
 fn cut(message: &str) -> String {
-    match message.char_indices().nth(MESSAGE) {
-        Some((at, _)) => format!("{}…", &message[..at]),
-        None => message.to_owned(),
-    }
+    shortened(message, MESSAGE).into_owned()
 }
 
 /// Renders the controls of the time line, and the notes about it.
