@@ -8,15 +8,9 @@ mod common;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use common::Case;
+use common::{Case, scx_ktstr};
 use ktstr::prelude::*;
 use ktstr_record::RunVerdict::{self, Fail, Pass};
-
-const fn scx_ktstr(args: &'static [&'static str]) -> Scheduler {
-    Scheduler::named("scx_ktstr")
-        .binary(SchedulerSpec::Discover("scx-ktstr"))
-        .sched_args(args)
-}
 
 const SOUND: Scheduler = scx_ktstr(&[]);
 const TWO_CPUS: Topology = Topology::new(1, 1, 2, 1);

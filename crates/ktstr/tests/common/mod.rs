@@ -10,7 +10,15 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use ktstr::test_support::{Scheduler, SchedulerSpec};
 use ktstr_record::Listed;
+
+/// Returns scx-ktstr with these arguments, such as the defect that it is to have.
+pub const fn scx_ktstr(args: &'static [&'static str]) -> Scheduler {
+    Scheduler::named("scx_ktstr")
+        .binary(SchedulerSpec::Discover("scx-ktstr"))
+        .sched_args(args)
+}
 
 /// Registers an entry that only [`Case`] runs: its name excludes it from every listing, and it is not a `#[test]`.
 #[macro_export]

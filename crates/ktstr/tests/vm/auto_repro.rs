@@ -3,17 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::common::{Case, records};
+use crate::common::{Case, records, scx_ktstr};
 use ktstr::prelude::*;
 use ktstr::snapshot::FailureDumpReport;
 use ktstr::test_support::ClockMode;
 use ktstr_record::{Listed, Repeated, RunVerdict};
-
-const fn scx_ktstr(args: &'static [&'static str]) -> Scheduler {
-    Scheduler::named("ktstr_sched")
-        .binary(SchedulerSpec::Discover("scx-ktstr"))
-        .sched_args(args)
-}
 
 const SOUND: Scheduler = scx_ktstr(&[]);
 const STALLS: Scheduler = scx_ktstr(&["--stall-after", "1"]);

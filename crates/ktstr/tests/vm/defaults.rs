@@ -3,14 +3,8 @@
 
 use std::time::Duration;
 
-use crate::common::{Case, Ended};
+use crate::common::{Case, Ended, scx_ktstr};
 use ktstr::prelude::*;
-
-const fn scx_ktstr(args: &'static [&'static str]) -> Scheduler {
-    Scheduler::named("scx_ktstr")
-        .binary(SchedulerSpec::Discover("scx-ktstr"))
-        .sched_args(args)
-}
 
 const SOUND: Scheduler = scx_ktstr(&[]);
 const IDLE_CPU: Scheduler = scx_ktstr(&["--idle-cpu"]);

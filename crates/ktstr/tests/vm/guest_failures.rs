@@ -2,15 +2,9 @@
 
 use std::time::Duration;
 
-use crate::common::{Case, Ended, wedge};
+use crate::common::{Case, Ended, scx_ktstr, wedge};
 use ktstr::prelude::*;
 use ktstr_record::RunVerdict;
-
-const fn scx_ktstr(args: &'static [&'static str]) -> Scheduler {
-    Scheduler::named("scx_ktstr")
-        .binary(SchedulerSpec::Discover("scx-ktstr"))
-        .sched_args(args)
-}
 
 const REFUSED: Scheduler = scx_ktstr(&["--fail-verify"]);
 const EXITS: Scheduler = Scheduler::named("exits").binary(SchedulerSpec::Path("/bin/false"));

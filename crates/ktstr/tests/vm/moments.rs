@@ -2,17 +2,11 @@
 
 use std::time::Duration;
 
-use crate::common::{Case, Ended, wedge};
+use crate::common::{Case, Ended, scx_ktstr, wedge};
 use ktstr::prelude::*;
 use ktstr::snapshot::ScxExit;
 use ktstr::test_support::ClockMode;
 use ktstr_record::CaptureRecord;
-
-const fn scx_ktstr(args: &'static [&'static str]) -> Scheduler {
-    Scheduler::named("ktstr_sched")
-        .binary(SchedulerSpec::Discover("scx-ktstr"))
-        .sched_args(args)
-}
 
 const STALLS: Scheduler = scx_ktstr(&["--stall-after", "1"]);
 const CRASHES: Scheduler = scx_ktstr(&["--crash-after", "1"]);

@@ -3,17 +3,11 @@
 
 use std::time::Duration;
 
-use crate::common::Case;
+use crate::common::{Case, scx_ktstr};
 use anyhow::Result;
 use ktstr::assert::monitor::{MonitorReport, MonitorThresholds, WaitsIn};
 use ktstr::prelude::*;
 use ktstr::run::{Fault, Finished, run};
-
-const fn scx_ktstr(args: &'static [&'static str]) -> Scheduler {
-    Scheduler::named("ktstr_sched")
-        .binary(SchedulerSpec::Discover("scx-ktstr"))
-        .sched_args(args)
-}
 
 /// Twice as many spinning workers as CPUs, and some that sleep.
 fn contended(ctx: &Ctx) -> Result<AssertResult> {

@@ -2,15 +2,10 @@
 
 use std::time::Duration;
 
+use crate::common::scx_ktstr;
 use ktstr::prelude::*;
 use ktstr::run::{Fault, Finished, run};
 use ktstr::test_support::ClockMode;
-
-const fn scx_ktstr(args: &'static [&'static str]) -> Scheduler {
-    Scheduler::named("ktstr_sched")
-        .binary(SchedulerSpec::Discover("scx-ktstr"))
-        .sched_args(args)
-}
 
 const SOUND: Scheduler = scx_ktstr(&[]);
 const STALLS: Scheduler = scx_ktstr(&["--stall-after", "1"]);
@@ -243,7 +238,7 @@ fn a_cgroup_that_is_starved() {
     let sentence = text.lines().next().unwrap_or_default();
     assert!(sentence.contains(&format!(" of cgroup {name}")), "{text}");
     assert!(
-        [" no CPU for ", " did no work at all, "]
+        [" no CPU for ", " did no work at all"]
             .iter()
             .any(|told| sentence.contains(told)),
         "{text}"
