@@ -67,26 +67,31 @@ impl Liveness {
         }
     }
 
-    /// Checks the scheduler, and waits for it if the kernel asked it to attach again. `waits` is called when a wait begins
+    /// Checks the scheduler, and waits for it if the kernel asked it to attach again. `on_wait` is called when a wait begins
     /// and once a second while it lasts. `Ok` is the number of times that it attached again since the last check; it is 0
     /// if the test has no scheduler. `Err` says how the scheduler exited as far as the guest can see; the host adds what it
     /// knows.
     pub(super) fn check(
         &mut self,
         scheduler: Option<Attached>,
-        waits: &mut dyn FnMut(),
+        on_wait: &mut dyn FnMut(),
     ) -> Result<u64, Finding> {
         match scheduler {
             None => Ok(0),
-            Some(Attached { pid, bpf }) => self.check_pid(pid, bpf, waits),
+            Some(Attached { pid, bpf }) => self.check_pid(pid, bpf, on_wait),
         }
     }
 
-    fn check_pid(&mut self, pid: i32, bpf: bool, waits: &mut dyn FnMut()) -> Result<u64, Finding> {
+    fn check_pid(
+        &mut self,
+        pid: i32,
+        bpf: bool,
+        on_wait: &mut dyn FnMut(),
+    ) -> Result<u64, Finding> {
         let mut found = check_at(&self.root, pid, bpf);
         let hotplugs = Counts::read(&self.root).hotplugs;
         if hotplugs != self.counts.hotplugs && matches!(found, Some(Gone::Off(_))) {
-            found = self.await_return(pid, bpf, waits);
+            found = self.await_return(pid, bpf, on_wait);
             // Not the count of now: a CPU that has gone since then asks it to leave once more.
             self.counts.hotplugs = hotplugs;
         }
@@ -101,14 +106,16 @@ impl Liveness {
         }
     }
 
-    /// Waits until the scheduler is attached again, for as long as it may take to start, or until it has stopped working on
-    /// it.
-    fn await_return(&self, pid: i32, bpf: bool, waits: &mut dyn FnMut()) -> Option<Gone> {
+    /// Waits until the scheduler is attached again, for as long as a start may take and the scheduler works on it. Returns
+    /// `None` once it is attached, otherwise how it is gone.
+    fn await_return(&self, pid: i32, bpf: bool, on_wait: &mut dyn FnMut()) -> Option<Gone> {
         let mut patience = Patience::from(Instant::now(), self.idle);
-        for poll in 0_u64.. {
-            if poll.is_multiple_of(POLLS_PER_REPORT) {
-                waits();
+        let mut polls = 0_u64;
+        loop {
+            if polls.is_multiple_of(POLLS_PER_REPORT) {
+                on_wait();
             }
+            polls += 1;
             std::thread::sleep(POLL);
             let found = check_at(&self.root, pid, bpf);
             let lasts = patience.lasts(cpu_ticks(&self.root, pid), Instant::now());
@@ -122,7 +129,6 @@ impl Liveness {
                 return found;
             }
         }
-        None
     }
 }
 

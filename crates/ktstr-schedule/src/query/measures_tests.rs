@@ -19,11 +19,7 @@ fn script() -> Script {
     };
     script.tables.cgroups = [(1, cgroup("/root/a")), (2, cgroup("/root/b"))].into();
     for cpu in 1..4 {
-        let what = What::Online {
-            cpu: Cpu(cpu),
-            online: false,
-        };
-        script.at(0).push(0, what);
+        online(script.at(0), cpu, false);
     }
     for (task, cgroup) in [(A, 1), (B, 2)] {
         let task = Pid(task);
@@ -32,6 +28,12 @@ fn script() -> Script {
     script.phase(1);
     script.wake(0, A, 0).wake(0, B, 0);
     script
+}
+
+/// CPU `cpu` comes online or goes offline.
+fn online(script: &mut Script, cpu: u16, online: bool) {
+    let cpu = Cpu(cpu);
+    script.push(0, What::Online { cpu, online });
 }
 
 /// `A` runs for `a` ms and `B` for `b` ms in turn, for one second.
@@ -139,14 +141,7 @@ fn a_cpu_that_is_offline_does_not_idle() {
 fn a_cpu_that_was_newly_allowed_is_wasted_only_after_a_second() {
     let wasted = |end: u64| {
         let mut script = script();
-        let online = true;
-        script.at(0).push(
-            0,
-            What::Online {
-                cpu: Cpu(1),
-                online,
-            },
-        );
+        online(script.at(0), 1, true);
         for task in [A, B] {
             script.affinity(task, 0b01);
         }
@@ -298,9 +293,7 @@ fn no_scheduler_has_to_drive_during_a_restart_after_a_hotplug() {
         let mut script = script();
         script.at(100 * MS).switch(0, 0, A, Idle);
         if hotplug {
-            let online = false;
-            let cpu = Cpu(3);
-            script.at(150 * MS).push(0, What::Online { cpu, online });
+            online(script.at(150 * MS), 3, false);
         }
         let mut class = |ms: u64, state, class| {
             script.at(ms * MS).push(0, What::SchedExt { state });
@@ -331,19 +324,11 @@ fn no_scheduler_has_to_drive_during_a_restart_after_a_hotplug() {
 fn nothing_is_wasted_by_a_scheduler_that_was_asked_to_load_again() {
     let wasted = |hotplug: bool| {
         let mut script = script();
-        let online = true;
-        script.at(0).push(
-            0,
-            What::Online {
-                cpu: Cpu(1),
-                online,
-            },
-        );
+        online(script.at(0), 1, true);
         script.switch(1, 20, 0, Slept);
         script.at(MS).switch(0, 0, A, Idle);
         if hotplug {
-            let (cpu, online) = (Cpu(2), true);
-            script.at(100 * MS).push(0, What::Online { cpu, online });
+            online(script.at(100 * MS), 2, true);
         }
         let state = SchedExtState::Disabling;
         script.at(200 * MS).push(0, What::SchedExt { state });

@@ -91,10 +91,10 @@ fn split(ctx: &Ctx) -> Result<()> {
         );
     }
     // All members have the memory of the shared matrices.
-    let config = of(WorkType::schbench(config), 1);
+    let config = of(WorkType::schbench(config), 1).signal_first_iteration(true);
     let mut handle = WorkloadHandle::spawn_seeded(&config, ctx.seed)?;
     handle.start();
-    std::thread::sleep(Duration::from_millis(20));
+    handle.wait_first_iterations(Duration::from_secs(2))?;
     let pids = handle.worker_pids();
     let shared: Vec<_> = pids
         .into_iter()
@@ -152,7 +152,8 @@ fn transfer(ctx: &Ctx) -> Result<()> {
         (served..=served + 2).contains(&handed_out) && workers.iter().all(Seen::woken),
         "{handed_out} handed out: {workers:?}"
     );
-    // The bytes are in memory that messenger and worker share, and each pass changes every one of them.
+    // The bytes are in memory that messenger and worker share, and each pass changes every one of them. There are many passes
+    // in the time between two readings.
     let mut handle = WorkloadHandle::spawn_seeded(&work, ctx.seed)?;
     handle.start();
     let pids = handle.worker_pids();

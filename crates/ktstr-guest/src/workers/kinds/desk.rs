@@ -31,8 +31,8 @@ pub(super) fn ask(ctx: &mut WorkerCtx<'_>, keeper: usize) -> Option<u64> {
     Some(answered)
 }
 
-/// Answers the waiting members among `askers`, each after a call of `serve` with its index, and sleeps while none of them waits. Each
-/// answer is an iteration. Returns when the worker is told to stop, or when `serve` returns `false`.
+/// Answers the waiting members among `askers`, each after a call of `serve` with its index, and sleeps while none of them
+/// waits. Each answer is an iteration. Returns when the worker is told to stop, or when `serve` returns `false`.
 pub(super) fn keep(
     ctx: &mut WorkerCtx<'_>,
     askers: impl Iterator<Item = usize> + Clone,

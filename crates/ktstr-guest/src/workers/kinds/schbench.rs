@@ -114,15 +114,18 @@ fn serve(ctx: &mut WorkerCtx<'_>, config: &SchbenchConfig) {
         return;
     }
     let [(own_kib, own_operations), (shared_kib, shared_operations)] = config.split();
-    let own = (own_operations > 0).then(|| Matrices::map(own_kib as u64));
-    let shared = (shared_operations > 0).then(|| {
-        let place = ctx.bytes.map(|bytes| bytes.place());
-        // SAFETY: the mapping is that of `shared_bytes`, lives as long as the process, and is used for nothing else.
-        place.and_then(|place| unsafe { Matrices::at(place, shared_kib as u64) })
-    });
-    let (Some(own), Some(shared)) = (or_nothing(own), or_nothing(shared)) else {
-        return ctx.unable(Unable::Memory, sys::errno());
+    let own = match own_operations {
+        0 => None,
+        _ => Matrices::map(own_kib as u64),
     };
+    let shared = match (shared_operations, ctx.bytes) {
+        (0, _) | (_, None) => None,
+        // SAFETY: the mapping is that of `shared_bytes`, lives as long as the process, and is used for nothing else.
+        (_, Some(bytes)) => unsafe { Matrices::at(bytes.place(), shared_kib as u64) },
+    };
+    if own.is_some() != (own_operations > 0) || shared.is_some() != (shared_operations > 0) {
+        return ctx.unable(Unable::Memory, sys::errno());
+    }
     let thought = config.sleep_usec.saturating_mul(1000);
     while let Some(called) = desk::ask(ctx, messenger) {
         ctx.sample(sys::now_ns().saturating_sub(called));
@@ -140,7 +143,9 @@ fn serve(ctx: &mut WorkerCtx<'_>, config: &SchbenchConfig) {
         };
         let done = multiply(ctx, own.as_ref(), own_operations)
             && multiply(ctx, shared.as_ref(), shared_operations);
-        lock.inspect(|lock| cpu_lock::give(lock));
+        if let Some(lock) = lock {
+            cpu_lock::give(lock);
+        }
         if !done {
             return;
         }
@@ -149,15 +154,7 @@ fn serve(ctx: &mut WorkerCtx<'_>, config: &SchbenchConfig) {
     }
 }
 
-/// Matrices that are not needed are nothing; those that are needed and missing make all of it `None`.
-fn or_nothing(matrices: Option<Option<Matrices>>) -> Option<Option<Matrices>> {
-    match matrices {
-        None => Some(None),
-        Some(found) => found.map(Some),
-    }
-}
-
-/// Multiplies that many times. Returns `false` when the worker is told to stop.
+/// Multiplies the matrices that many times; none are needed for no multiplication. Returns `false` when the worker is told to stop.
 fn multiply(ctx: &mut WorkerCtx<'_>, matrices: Option<&Matrices>, times: u64) -> bool {
     matrices.is_none_or(|matrices| (0..times).all(|_| matrices.multiply(ctx)))
 }
