@@ -61,8 +61,8 @@ fn bounded(value: Value, most: usize) -> Value {
     Value::Object(fields)
 }
 
-/// Cuts the lists and texts in a value. What is left out is counted by the `path` of the field, over all entries of the lists
-/// above it.
+/// Cuts the lists and texts in a value. The entries and characters that are left out are counted by the `path` of the field,
+/// over all entries of the lists above it.
 fn cut(value: &mut Value, path: &str, most: usize, left_out: &mut BTreeMap<String, u64>) {
     let mut count = |rest: usize| {
         if rest > 0 {

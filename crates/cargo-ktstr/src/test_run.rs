@@ -53,8 +53,8 @@ struct Test {
 struct Ended {
     exit: Exit,
     wall_s: f64,
-    /// What the run printed.
-    said: String,
+    /// What the run printed, both streams in order.
+    output: String,
 }
 
 /// The tests whose newest recorded run did not pass, with the seed of that run.
@@ -144,8 +144,8 @@ fn failed(records: &[Listed]) -> Failed {
         .collect()
 }
 
-/// Returns the tests of a binary that are to be run. Ignored tests are run only if their last run failed, since somebody asked for
-/// that one.
+/// Returns the tests of a binary that are to be run. An ignored test is run only if its last run failed, because somebody asked
+/// for that run.
 fn chosen(
     binary: &Path,
     names: Vec<String>,
@@ -174,8 +174,8 @@ fn chosen(
 fn one(test: &Test, root: &Path) -> Result<Ended> {
     let began = Instant::now();
     // The output goes to a file, because a pipe would have to be read during the run.
-    let mut said = tempfile::tempfile().context("creating a file for the output of a run")?;
-    let share = || said.try_clone().context("sharing that file");
+    let mut output = tempfile::tempfile().context("creating a file for the output of a run")?;
+    let share = || output.try_clone().context("sharing that file");
     let mut command = child::command(&test.binary, &test.name, root);
     if let Some(seed) = test.seed {
         command.env("KTSTR_SEED", seed.to_string());
@@ -187,14 +187,15 @@ fn one(test: &Test, root: &Path) -> Result<Ended> {
         .status()
         .with_context(|| format!("running {}", test.binary.display()))?;
     let mut bytes = Vec::new();
-    said.rewind()
-        .and_then(|()| said.read_to_end(&mut bytes))
+    output
+        .rewind()
+        .and_then(|()| output.read_to_end(&mut bytes))
         .context("reading the output of a run")?;
     Ok(Ended {
         // A run that a signal ended has no code, and says nothing about the scheduler.
         exit: exit::from_code(status.code().unwrap_or(Exit::Host as i32)),
         wall_s: began.elapsed().as_secs_f64(),
-        said: String::from_utf8_lossy(&bytes).into_owned(),
+        output: String::from_utf8_lossy(&bytes).into_owned(),
     })
 }
 
@@ -209,7 +210,7 @@ fn print(out: &mut dyn Write, test: &Test, ended: &Ended) -> Result<()> {
         .map_or_else(String::new, |seed| format!(" seed {seed}"));
     writeln!(out, "{word} {}{seed} ({:.1} s)", test.name, ended.wall_s)?;
     if ended.exit != Exit::Done {
-        writeln!(out, "{}", ended.said.trim_end())?;
+        writeln!(out, "{}", ended.output.trim_end())?;
     }
     Ok(())
 }

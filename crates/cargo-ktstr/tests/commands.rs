@@ -341,8 +341,8 @@ fn the_result_of_a_check_is_on_the_page_of_a_ci_job() {
     );
 }
 
-/// Writes a test binary that lists three tests of ktstr and an ordinary one. It prints its seed, `broken` fails, and `lost` is
-/// inconclusive.
+/// Writes a stub of a test binary that lists three tests of ktstr and an ordinary one. Of these `broken` fails and `lost` is
+/// inconclusive, and both print the seed that they are given.
 fn stub(folder: &Path) -> std::path::PathBuf {
     use std::os::unix::fs::PermissionsExt;
     let path = folder.join("stub");

@@ -10,8 +10,8 @@ use ktstr_mailbox::{Layout, MailboxMemory};
 
 use crate::MachineError;
 
-/// The RAM size from which the machine type splits RAM around the PCI hole: q35 splits at 2 GiB once RAM reaches 2.75
-/// GiB (`hw/i386/pc_q35.c`).
+/// The RAM size from which the machine type splits RAM around the PCI hole. The source is `pc_q35_init()` in
+/// `hw/i386/pc_q35.c` of QEMU: RAM of 2.75 GiB and more is split at 2 GiB.
 const SPLIT_FROM: u64 = 0xb000_0000;
 const LOW_WHEN_SPLIT: u64 = 0x8000_0000;
 const ABOVE_4G: u64 = 1 << 32;

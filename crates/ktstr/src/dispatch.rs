@@ -42,7 +42,6 @@ fn nextest(arguments: &[String]) -> Option<i32> {
         let at = arguments.iter().position(|a| a == option)?;
         arguments.get(at + 1)
     };
-
     if let Some(name) = asked("--show-thresholds").and_then(|name| name.strip_prefix("ktstr/")) {
         return Some(show_thresholds(name));
     }
@@ -74,8 +73,7 @@ fn show_thresholds(name: &str) -> i32 {
     }
 }
 
-/// Prints the names in libtest's format: first the tests of ktstr, then the loads of schedulers, then the tests
-/// of libtest.
+/// Prints the names in libtest's format: the tests of ktstr, the loads of schedulers, and the tests of libtest, in this order.
 fn list(ignored_only: bool) -> i32 {
     for entry in KTSTR_TESTS {
         let ignored = entry.ignored || entry.name.starts_with("demo_");

@@ -121,8 +121,8 @@ pub struct VmResult {
     pub duration: Duration,
     /// The number of the guest's CPUs.
     pub vcpus: u32,
-    /// CPUs of the host that the vCPUs could use: those of this process, or the `cpu_budget` of the test; 0 when that is not
-    /// known.
+    /// The number of CPUs of the host that the vCPUs could use: those of this process, or the `cpu_budget` of the test. It is 0
+    /// when it is not known.
     pub cpu_budget: u32,
     /// The accelerator that executed the guest: `tcg` or `kvm`.
     pub accelerator: &'static str,
@@ -188,9 +188,9 @@ pub struct VmResult {
     pub kern_kaslr_offset: u64,
     /// The name of the test's entry; always present in the result of a run.
     pub entry_name: Option<&'static str>,
-    /// The number of the test's variant: a hash of its topology, scheduler, payload, sysctls and kernel arguments. It is in the
-    /// names of the test's files in [`sidecar_dir`](crate::test_support::sidecar_dir), and the guest has it as
-    /// `Ctx::variant_hash`.
+    /// The number of the test's variant: a hash of its topology, scheduler, payload, sysctls and kernel arguments. It is part of
+    /// the names of the test's files in [`sidecar_dir`](crate::test_support::sidecar_dir). Within the guest it is
+    /// `Ctx::variant_hash`, the same number.
     pub variant_hash: u64,
     pub(crate) watchdog: Option<WatchdogObservation>,
     pub(crate) trace: Option<ktstr_record::Switches>,

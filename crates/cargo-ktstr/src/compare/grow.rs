@@ -2,8 +2,7 @@
 //! are still undecided.
 //!
 //! A place is undecided while one of its metrics shows a difference that would matter, is not significant yet, and would be
-//! with the most seeds if it stayed as large. Everything else is either decided, or would not be decided by the seeds that are
-//! left.
+//! with the most seeds if it stayed as large. Everything else is decided, or cannot be decided by the seeds that are left.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -13,8 +13,8 @@ use super::judge::LEVEL;
 use super::{LEAST_SEEDS, MORE_SEEDS, MOST_SEEDS, holm, permutation};
 use crate::explore::Seeds;
 
-/// The share of the level that the first of several looks uses. Most conclusions are reached there, and a larger share costs
-/// fewer seeds.
+/// The share of the level that the first of several looks uses. It is the largest share, because most conclusions are reached
+/// there, and a larger share needs fewer seeds.
 const FIRST_SHARE: f64 = 0.5;
 /// How many times as many seeds as at the first look are run at most, where nobody asks for another number.
 const MOST_TIMES: u64 = 2;

@@ -111,7 +111,7 @@ fn jobs(file: &str, documents: &[Yaml]) -> Vec<(String, Vec<String>)> {
     }
 }
 
-/// Returns what is wrong with the commands of an example, and how many commands lines it has.
+/// Returns what is wrong with the commands of an example, and how many lines of commands it has.
 fn faults(file: &str, text: &str) -> (Vec<String>, usize) {
     let jobs = jobs(file, &documents(text).unwrap());
     let faults = jobs.iter().flat_map(|(name, script)| {

@@ -1,5 +1,5 @@
-//! The CPUs on which a waiting task has a claim: those that it may use, without the ones that are offline or that it was newly
-//! allowed.
+//! The CPUs on which a waiting task has a claim: those that it may use, without the ones that are offline, and without those
+//! that it was allowed only a short time ago.
 //!
 //! Schedulers balance their queues gradually. The kernel's own looks for work on behalf of an idle CPU as rarely as every 512 ms
 //! after it has found nothing but pinned tasks (`MAX_PINNED_INTERVAL`, kernel/sched/fair.c, 7.0), so a CPU may idle for that long

@@ -87,8 +87,8 @@ fn a_local_queue_of_tasks_that_cannot_leave_is_not_too_deep() {
     assert!(!depth(judged(deep(0b01))));
 }
 
-/// The tasks were confined to CPU 0 in the first sample. A balancer has a second to use CPU 1 after that; later, five samples are
-/// enough.
+/// The tasks were confined to CPU 0 in the first sample. A balancer has a second to use CPU 1 after that; once that has passed,
+/// five samples of an idle CPU 1 are enough for a finding.
 #[test]
 fn a_cpu_that_was_newly_allowed_may_idle_for_a_second() {
     let widened = |i| {

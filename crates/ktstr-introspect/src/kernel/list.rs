@@ -32,8 +32,8 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         })
     }
 
-    /// Follows a chain from `first`; the end is NULL or a marker with the lowest bit set
-    /// (`include/linux/list_nulls.h`, rhashtable).
+    /// Follows a chain of an rhashtable from `first`. Its end is NULL or a marker with the lowest bit set:
+    /// `is_a_nulls()` in `include/linux/list_nulls.h`.
     pub(crate) fn walk_nulls(
         &self,
         what: &'static str,

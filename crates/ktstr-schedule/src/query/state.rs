@@ -40,8 +40,8 @@ pub(super) struct Task {
     pub cgroup: Option<u64>,
     pub class: Class,
     pub mask: CpuMask,
-    /// The last change of its affinity after it had begun to work: the time in nanoseconds, and the CPUs on which it had a
-    /// claim before.
+    /// The last change of its affinity after it had begun to work: the time in nanoseconds, and the CPUs on which it had had a
+    /// claim until then.
     pub confined: Option<(u64, CpuMask)>,
     /// The CPU on which it last ran.
     pub ran_on: Option<Cpu>,

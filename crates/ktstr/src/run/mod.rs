@@ -217,7 +217,7 @@ fn once(declared: &'static KtstrTestEntry, observe: &Observe) -> Finished {
             Reshaped::Run(_) if entry.host_only => Ok(crate::host_side::call(entry)),
             Reshaped::Run(_) => {
                 // The sidecar is that of the first run, and a repeat changes nothing of it.
-                if observe.repeats.is_none() {
+                if !is_repeat {
                     sidecar::begin(entry);
                 }
                 run.in_machine(entry, observe)
@@ -295,9 +295,7 @@ fn once(declared: &'static KtstrTestEntry, observe: &Observe) -> Finished {
     let first = observe.repeats.as_deref();
     match record_writer::write(&finished, run.plan.as_ref(), run.accelerator, first) {
         Ok((path, repeats)) => {
-            if first.is_none()
-                && let Err(error) = sidecar::write(&finished, &path)
-            {
+            if !is_repeat && let Err(error) = sidecar::write(&finished, &path) {
                 eprint_line(&format!(
                     "ktstr: the sidecar of the run could not be written: {error:#}"
                 ));

@@ -15,9 +15,7 @@ const EVENTS: usize = 4;
 /// The longest time before the end of a wait at which a capture is taken, in nanoseconds: at the end itself there is nothing
 /// left to see.
 const BEFORE_NS: u64 = 1_000_000;
-
-/// A capture for one finding is one for another, too, if it is less than this time, in nanoseconds, from where that would be
-/// captured.
+/// The time between two captures, in nanoseconds, below which one of them serves both findings.
 const NEAR_NS: u64 = 20_000_000;
 
 /// What a finding is about, after a look at the schedule.
