@@ -13,8 +13,9 @@ use super::verdict::{Fault, default_evidence, last_lines, without_time};
 use super::{EXIT_INCONCLUSIVE, Finished, accelerator, headline};
 use crate::vm_result::VmResult;
 
-/// The number of lines of a screen. Most terminals have 24 to 50, and a headline wraps.
-const SCREEN: usize = 30;
+/// The most lines of a report, the outcome of auto-repro included: one screen, since a terminal has some 50 lines and some of
+/// the report's are wrapped.
+const SCREEN: usize = 40;
 
 /// How many lines the parts of the report have that could be of any length. The record contains all of them.
 #[derive(Clone, Copy)]
@@ -25,21 +26,22 @@ struct Limits {
     log: usize,
 }
 
-/// The limits that are tried one after the other until the report fits on a screen.
-const LIMITS: [Limits; 3] = [
-    Limits {
-        same_kind: 3,
-        log: 6,
-    },
-    Limits {
-        same_kind: 2,
-        log: 4,
-    },
-    Limits {
-        same_kind: 1,
-        log: 2,
-    },
+/// The limits that are tried one after the other until the report fits on a screen: logs are shortened first.
+const LIMITS: [Limits; 7] = [
+    Limits::new(3, 6),
+    Limits::new(3, 5),
+    Limits::new(2, 5),
+    Limits::new(2, 4),
+    Limits::new(2, 3),
+    Limits::new(1, 3),
+    Limits::new(1, 2),
 ];
+
+impl Limits {
+    const fn new(same_kind: usize, log: usize) -> Self {
+        Self { same_kind, log }
+    }
+}
 
 /// Returns the reason for the verdict in one line.
 pub(super) fn reason(result: &AssertResult) -> String {

@@ -97,7 +97,7 @@ fn screen_of(fault: Fault, entry: &'static KtstrTestEntry, says: &[&str]) -> Fin
     assert_eq!(finished.fault, Some(fault), "{text}");
     let lines: Vec<&str> = text.lines().collect();
     assert!(
-        (8..=30).contains(&lines.len()),
+        (8..=40).contains(&lines.len()),
         "{} lines:\n{text}",
         lines.len()
     );
