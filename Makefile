@@ -23,7 +23,7 @@ help:
 	@echo "make packages       the crates as a registry would serve them: a crate that depends on them, an installed demo"
 	@echo "make determinism    the virtual clock's promise, each comparison up to 100 times, under scx_bpfland too"
 	@echo "make bench          where the time of a run goes, and what a comparison of stored runs costs"
-	@echo "make lint           format, clippy, documentation"
+	@echo "make lint           format, clippy, documentation, spelling"
 	@echo "make deps           install what is missing on this machine (the others do it too)"
 
 deps:
@@ -90,9 +90,11 @@ bench: deps
 	@$(CARGO) run --quiet --bin cargo-ktstr -- bench
 	@$(CARGO) run --quiet --release --bin cargo-ktstr -- bench --only compare
 
-# The scheduler's build script compiles BPF, so clippy needs the set-up as well. `--all-targets` leaves out the test
-# that `make test-registry` runs.
-lint: deps
+# The scheduler's build script compiles BPF, so clippy needs the set-up as well, and the spell check a program that nothing else
+# needs. `--all-targets` leaves out the test that `make test-registry` runs.
+lint:
+	@scripts/deps.sh --lint
+	codespell
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CARGO) clippy --workspace --test registry_scheduler -- -D warnings

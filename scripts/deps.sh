@@ -6,6 +6,7 @@
 #   scripts/deps.sh --clang   print the clang that will do, for builds that do not look for one themselves
 #   scripts/deps.sh --kernel-build
 #                             the same as without an option, for what `cargo ktstr kernel build` needs besides
+#   scripts/deps.sh --lint    the same as without an option, and what only `make lint` needs
 #
 # Exit: 0 all there; 2 something is missing that this script cannot, or with --check may not, install.
 # Knows Debian 12 (QEMU from its backports) and 13; elsewhere it says what to install by hand. It never changes an
@@ -24,8 +25,9 @@ case ${1:-} in
 '') ;;
 --check | --clang) check=yes ;;
 --kernel-build) look=look_for_kernel_build ;;
+--lint) look=look_for_lint ;;
 *)
-    echo "usage: $0 [--check|--clang|--kernel-build]" >&2
+    echo "usage: $0 [--check|--clang|--kernel-build|--lint]" >&2
     exit 1
     ;;
 esac
@@ -72,6 +74,11 @@ look_for_kernel_build() {
     if ! have cc || ! has_header libelf.h; then missing="$missing libelf"; fi
 }
 
+look_for_lint() {
+    look_for_ktstr
+    have codespell || missing="$missing codespell"
+}
+
 in_words() {
     case $1 in
     cc) say "  a C compiler and linker (cc)" ;;
@@ -81,6 +88,7 @@ in_words() {
     pkg-config) say "  pkg-config" ;;
     libelf) say "  libelf with its header (libelf.h)" ;;
     zlib) say "  zlib with its header (zlib.h)" ;;
+    codespell) say "  codespell, which checks the spelling" ;;
     pahole) say "  pahole, which makes a kernel's type information" ;;
     *) say "  $1" ;;
     esac

@@ -84,6 +84,11 @@ run thirteen 0
 says_not backports
 says 'qemu-system-x86'
 says_not 'clang-19'
+says_not codespell
+
+run thirteen 0 --lint
+says 'qemu-system-x86'
+says 'zlib1g-dev codespell'
 
 system other fedora forty
 run other 2
