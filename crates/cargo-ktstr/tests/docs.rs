@@ -1,5 +1,8 @@
-//! Tests that the documentation (the Markdown files) matches the code.
+//! Tests that the documentation (the Markdown files) matches the code, and that comments and pages keep their form.
 #![allow(clippy::unwrap_used)]
+
+#[path = "docs/words.rs"]
+mod words;
 
 use std::collections::BTreeSet;
 use std::fs;

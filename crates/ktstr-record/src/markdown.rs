@@ -61,8 +61,8 @@ pub fn inline(text: &str) -> String {
     out
 }
 
-/// Appends lines in a fence that is longer than any run of backticks in them, so that none of them ends it. `kind` is the language
-/// after the opening fence.
+/// Appends lines in a fence that is longer than any run of backticks in them, so that none of them ends it. `kind` is the
+/// language after the opening fence.
 pub fn fence(text: &mut String, kind: &str, lines: &[String]) {
     let longest = lines.iter().flat_map(|line| line.split(|c| c != '`'));
     let longest = longest.map(str::len).max().unwrap_or(0);

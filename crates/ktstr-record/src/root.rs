@@ -24,8 +24,8 @@ fn find(var: impl Fn(&str) -> Option<OsString>, exe: Option<&Path>, cwd: &Path) 
         return cwd.join(root);
     }
     let target = var("CARGO_TARGET_DIR").map(PathBuf::from);
-    // Cargo resolves a relative CARGO_TARGET_DIR against the folder in which cargo was called, but it starts a test in the folder of
-    // the test's package. So the path of the executable is more reliable than a relative path.
+    // Cargo resolves a relative CARGO_TARGET_DIR against the folder in which cargo was called, but it starts a test in the folder
+    // of the test's package. So the path of the executable is more reliable than a relative path.
     let target = match target {
         Some(absolute) if absolute.is_absolute() => absolute,
         relative => exe

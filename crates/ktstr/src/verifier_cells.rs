@@ -1,6 +1,6 @@
-//! Loads of the declared schedulers, as tests for nextest: `verifier/SCHEDULER/KERNEL/PRESET` for each scheduler with a binary, each
-//! kernel of `KTSTR_KERNEL_LIST`, and each preset that the scheduler's constraints admit. A cell boots the kernel on that shape, and
-//! passes if the scheduler attaches and runs two workers; nothing else is checked.
+//! Loads of the declared schedulers, as tests for nextest: `verifier/SCHEDULER/KERNEL/PRESET` for each scheduler with a binary,
+//! each kernel of `KTSTR_KERNEL_LIST`, and each preset that the scheduler's constraints admit. A cell boots the kernel on that
+//! shape, and passes if the scheduler attaches and runs two workers; nothing else is checked.
 
 use std::time::Duration;
 

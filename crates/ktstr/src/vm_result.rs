@@ -375,8 +375,8 @@ impl VmResult {
         &self.scheduler_log
     }
 
-    /// Returns the stall timeout of sched_ext that was in effect in the workload window; `None` without an attached scheduler, and
-    /// if the kernel's configuration is not known.
+    /// Returns the stall timeout of sched_ext that was in effect in the workload window; `None` without an attached scheduler,
+    /// and if the kernel's configuration is not known.
     pub fn watchdog_observation(&self) -> Option<WatchdogObservation> {
         self.watchdog
     }

@@ -118,7 +118,8 @@ fn all_measures(ctx: &Ctx) -> Result<AssertResult> {
 
 // Pages are only examined if a check needs them.
 case!(MEASURED = "measured", all_measures, scheduler: &SCX_KTSTR, topology: TWO_CPUS,
-    assert: Assert::NO_OVERRIDES.min_page_locality(0.0), duration: Duration::from_secs(1), watchdog_timeout: Duration::from_secs(20));
+    assert: Assert::NO_OVERRIDES.min_page_locality(0.0), duration: Duration::from_secs(1),
+    watchdog_timeout: Duration::from_secs(20));
 
 #[test]
 fn every_metric_of_workers_has_a_value_in_a_real_run() {

@@ -1,8 +1,8 @@
 //! The result of a check on the summary page of a CI job, if `GITHUB_STEP_SUMMARY` names a file: a table of the findings, and the
 //! commands that reproduce the worst of them.
 //!
-//! The block is bounded, because GitHub shows nothing of a page over 1 MiB, which all steps of a job share. Names and messages may
-//! come from a guest, so their markup is escaped.
+//! The block is bounded, because GitHub shows nothing of a page over 1 MiB, which all steps of a job share. Names and messages
+//! may come from a guest, so their markup is escaped.
 
 use std::fmt::Write;
 use std::path::Path;

@@ -1,5 +1,5 @@
 //! `cargo ktstr table FILE...`: shows the results of several checks on one page of Markdown. Nothing is run. The page has no wall
-//! times, no dates and no paths of records, only what the virtual clock decides: the same checks give the same page to the letter.
+//! times, no dates and no paths of records, only what the virtual clock decides: the same checks give exactly the same page.
 
 use std::fmt::Write as _;
 use std::io::Write;

@@ -1,5 +1,5 @@
-//! Tests a family: the paired numbers of each metric in each place, over the looks that were taken there, with Holm's procedure for
-//! all of them.
+//! Tests a family: the paired numbers of each metric in each place, over the looks that were taken there, with Holm's procedure
+//! for all of them.
 //!
 //! A difference is only called a regression if the adjusted p is below the level.
 

@@ -1,8 +1,8 @@
 //! When a comparison looks at its runs: once after all seeds, or up to three times after more and more of them, so that more
 //! seeds are run only where they can still change a conclusion.
 //!
-//! Each look may use a fixed share of the level, and the shares add up to 1. The p-value of a test is the smallest, over the looks
-//! that were taken, of the look's own p-value divided by its share (alpha spending by Bonferroni's inequality): if nothing
+//! Each look may use a fixed share of the level, and the shares add up to 1. The p-value of a test is the smallest, over the
+//! looks that were taken, of the look's own p-value divided by its share (alpha spending by Bonferroni's inequality): if nothing
 //! differs, `p_k/w_k ≤ u` has a probability of at most `u·w_k` for look k, so some look has it with a probability of at most u. A
 //! look that is not taken can only make the smallest value larger, so this holds whatever decides where more seeds are run.
 //! Holm's procedure over all tests takes these p-values like any others.

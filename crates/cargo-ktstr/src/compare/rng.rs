@@ -1,4 +1,4 @@
-//! Random numbers for resampling, and for made-up runs: SplitMix64 (Steele, Lea and Flood 2014), with a seed that the caller fixes.
+//! Random numbers for resampling, and for made-up runs: SplitMix64 (Steele, Lea and Flood 2014), with the caller's seed.
 
 /// A stream of numbers.
 #[derive(Debug)]

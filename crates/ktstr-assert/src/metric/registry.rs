@@ -3,11 +3,13 @@
 //! Columns: variant, wire name, polarity, kind, absolute and relative gate, unit, source. Metrics with the source
 //! `Pending` have a definition and gates, but nothing measures them yet.
 
-use super::def::{GaugeFold, MetricDef, MetricKind, Polarity, Reduction, Source};
-use crate::stats::SampleSource;
+use super::def::Reduction::{Cv, Mean, Median, P99, P999, Worst};
+use super::def::{GaugeFold, MetricDef, MetricKind, Polarity, Source};
+use crate::stats::SampleSource::{RunDelayNs, TimerLatencyNs, WakeLatencyNs};
 
 macro_rules! registry {
-    ($($variant:ident $name:literal $polarity:ident [$($kind:tt)+] $abs:literal, $rel:literal, $unit:literal $source:ident;)*) => {
+    ($($variant:ident $name:literal $polarity:ident [$($kind:tt)+]
+       $abs:literal, $rel:literal, $unit:literal $source:ident;)*) => {
         /// A metric of the registry; the variant is its wire name in camel case.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum BuiltinMetric {
@@ -75,18 +77,18 @@ registry! {
     TtwuCountPerVcpuSec "ttwu_count_per_vcpu_sec" Informational [Rate { numerator: "total_ttwu_count", denominator: "total_schedstat_vcpu_sec" }] 1.0, 0.3, "" Monitor;
     SchedGoidlePerVcpuSec "sched_goidle_per_vcpu_sec" Informational [Rate { numerator: "total_sched_goidle", denominator: "total_schedstat_vcpu_sec" }] 1.0, 0.3, "" Monitor;
     // Wake latency over the run
-    WorstP99WakeLatencyUs "worst_p99_wake_latency_us" LowerBetter [Distribution { source: SampleSource::WakeLatencyNs, reduction: Reduction::P99 }] 50.0, 0.25, "µs" Workers;
-    WorstMedianWakeLatencyUs "worst_median_wake_latency_us" LowerBetter [Distribution { source: SampleSource::WakeLatencyNs, reduction: Reduction::Median }] 20.0, 0.25, "µs" Workers;
-    WorstWakeLatencyCv "worst_wake_latency_cv" LowerBetter [Distribution { source: SampleSource::WakeLatencyNs, reduction: Reduction::Cv }] 0.1, 0.25, "" Workers;
+    WorstP99WakeLatencyUs "worst_p99_wake_latency_us" LowerBetter [Distribution { source: WakeLatencyNs, reduction: P99 }] 50.0, 0.25, "µs" Workers;
+    WorstMedianWakeLatencyUs "worst_median_wake_latency_us" LowerBetter [Distribution { source: WakeLatencyNs, reduction: Median }] 20.0, 0.25, "µs" Workers;
+    WorstWakeLatencyCv "worst_wake_latency_cv" LowerBetter [Distribution { source: WakeLatencyNs, reduction: Cv }] 0.1, 0.25, "" Workers;
     WorstWakeLatencyTailRatio "worst_wake_latency_tail_ratio" LowerBetter [WakeLatencyTailRatio] 0.5, 0.25, "x" Workers;
     // Timer latency over the run
-    WorstP99TimerLatencyUs "worst_p99_timer_latency_us" LowerBetter [Distribution { source: SampleSource::TimerLatencyNs, reduction: Reduction::P99 }] 50.0, 0.25, "µs" Workers;
-    WorstMedianTimerLatencyUs "worst_median_timer_latency_us" LowerBetter [Distribution { source: SampleSource::TimerLatencyNs, reduction: Reduction::Median }] 20.0, 0.25, "µs" Workers;
-    WorstP999TimerLatencyUs "worst_p999_timer_latency_us" LowerBetter [Distribution { source: SampleSource::TimerLatencyNs, reduction: Reduction::P999 }] 100.0, 0.25, "µs" Workers;
-    WorstTimerLatencyUs "worst_timer_latency_us" LowerBetter [Distribution { source: SampleSource::TimerLatencyNs, reduction: Reduction::Worst }] 200.0, 0.25, "µs" Workers;
+    WorstP99TimerLatencyUs "worst_p99_timer_latency_us" LowerBetter [Distribution { source: TimerLatencyNs, reduction: P99 }] 50.0, 0.25, "µs" Workers;
+    WorstMedianTimerLatencyUs "worst_median_timer_latency_us" LowerBetter [Distribution { source: TimerLatencyNs, reduction: Median }] 20.0, 0.25, "µs" Workers;
+    WorstP999TimerLatencyUs "worst_p999_timer_latency_us" LowerBetter [Distribution { source: TimerLatencyNs, reduction: P999 }] 100.0, 0.25, "µs" Workers;
+    WorstTimerLatencyUs "worst_timer_latency_us" LowerBetter [Distribution { source: TimerLatencyNs, reduction: Worst }] 200.0, 0.25, "µs" Workers;
     // Run delay over the run
-    WorstMeanRunDelayUs "worst_mean_run_delay_us" LowerBetter [Distribution { source: SampleSource::RunDelayNs, reduction: Reduction::Mean }] 50.0, 0.25, "µs" Workers;
-    WorstRunDelayUs "worst_run_delay_us" LowerBetter [Distribution { source: SampleSource::RunDelayNs, reduction: Reduction::Worst }] 100.0, 0.5, "µs" Workers;
+    WorstMeanRunDelayUs "worst_mean_run_delay_us" LowerBetter [Distribution { source: RunDelayNs, reduction: Mean }] 50.0, 0.25, "µs" Workers;
+    WorstRunDelayUs "worst_run_delay_us" LowerBetter [Distribution { source: RunDelayNs, reduction: Worst }] 100.0, 0.5, "µs" Workers;
     // Throughput
     TotalIterations "total_iterations" Informational [Counter] 2.0, 0.1, "" Workers;
     TotalCpuTimeSec "total_cpu_time_sec" Informational [Counter] 1.0, 0.3, "s" Workers;

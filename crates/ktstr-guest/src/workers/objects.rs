@@ -1,7 +1,7 @@
 //! Locks, conditions, barriers, semaphores and timers that workers share by name, whichever cgroup or process they are in.
 //!
-//! They are in a hash table in the memory that all workers of a scenario share. A worker finds an object by a hash of its kind and
-//! its name, and the first worker that looks for it takes the next free slot for it. Nothing here allocates or panics.
+//! They are in a hash table in the memory that all workers of a scenario share. A worker finds an object by a hash of its kind
+//! and its name, and the first worker that looks for it takes the next free slot for it. Nothing here allocates or panics.
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicU32, AtomicU64};

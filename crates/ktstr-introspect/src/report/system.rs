@@ -94,8 +94,8 @@ pub struct CgroupCpuStat {
     pub throttled: Option<Throttling>,
 }
 
-/// How a cgroup's quota has limited it (`struct cfs_bandwidth`, kernel/sched/sched.h). The kernel enforces quotas in the fair class
-/// only: these stay zero for tasks of sched_ext.
+/// How a cgroup's quota has limited it (`struct cfs_bandwidth`, kernel/sched/sched.h). The kernel enforces quotas in the fair
+/// class only: these stay zero for tasks of sched_ext.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Throttling {

@@ -10,7 +10,7 @@ use crate::memory::GuestMemory;
 use crate::report::ScxExit;
 use crate::symbols::Symbols;
 
-/// `SCX_EXIT_UNREG`, the lowest exit kind that says why a scheduler ended. Those below it are `SCX_EXIT_NONE` and `SCX_EXIT_DONE`.
+/// `SCX_EXIT_UNREG`, the lowest exit kind that says why a scheduler ended. Below it are `SCX_EXIT_NONE` and `SCX_EXIT_DONE`.
 const FIRST_END: u32 = 64;
 /// `SCX_EXIT_DONE`: the kernel has processed the exit.
 const DONE: u32 = 1;

@@ -138,8 +138,8 @@ fn suspend(place: &mut Place<'_>, node: &Node) -> Result<RtAction, TextError> {
     Ok(RtAction::Suspend(name.to_owned()))
 }
 
-/// Fills in what depends on the events of all tasks: how many threads meet at a barrier, and which timers are absolute. A timer is
-/// absolute if at least one of its events says so.
+/// Fills in what depends on the events of all tasks: how many threads meet at a barrier, and which timers are absolute. A timer
+/// is absolute if at least one of its events says so.
 pub(super) fn settle(tasks: &mut [Task]) {
     let mut threads: BTreeMap<String, u32> = BTreeMap::new();
     let mut absolute_ones = BTreeSet::new();

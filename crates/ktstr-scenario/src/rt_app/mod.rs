@@ -4,8 +4,8 @@
 //! almost JSON: an object with the keys `global`, `tasks` and, in old files, `resources`. Each task becomes a group of workers of
 //! the work type [`RtApp`](crate::workload::WorkType::RtApp). All tasks of a task group are threads of one process in one cgroup.
 //!
-//! Nothing is dropped silently: a key that ktstr does not support is an error, and a key that has no effect in ktstr's machines is
-//! a note. Both have the line of the key.
+//! Nothing is dropped silently: a key that ktstr does not support is an error, and a key that has no effect in ktstr's machines
+//! is a note. Both have the line of the key.
 //!
 //! | File | Holds |
 //! |---|---|
@@ -62,15 +62,15 @@ impl std::fmt::Display for RtAppNote {
 }
 
 impl Scenario {
-    /// Reads the text of a workload file of rt-app. It may have comments, repeated keys, commas before a closing bracket, and keys
-    /// without a value, as published files do.
+    /// Reads the text of a workload file of rt-app. It may have comments, repeated keys, commas before a closing bracket, and
+    /// keys without a value, as published files do.
     ///
-    /// `run` is an amount of CPU time, however fast the CPU is, so the file's calibration has no effect. [`RtAppFile::notes`] lists
-    /// all keys without an effect.
+    /// `run` is an amount of CPU time, however fast the CPU is, so the file's calibration has no effect. [`RtAppFile::notes`]
+    /// lists all keys without an effect.
     ///
     /// # Errors
-    /// Returns a [`TextError`] with the line if the text cannot be parsed, if it has a key or a value that rt-app does not have, or
-    /// if it asks for what ktstr does not support, such as the events `fork`, `mem`, `memrun` and `iorun`.
+    /// Returns a [`TextError`] with the line if the text cannot be parsed, if it has a key or a value that rt-app does not have,
+    /// or if it asks for what ktstr does not support, such as the events `fork`, `mem`, `memrun` and `iorun`.
     ///
     /// ```
     /// use ktstr_scenario::text::Scenario;

@@ -1,4 +1,4 @@
-//! What a thread of an rt-app workload does: phases of actions on named objects. This is plain data, which `ktstr-guest` executes.
+//! What a thread of an rt-app workload does: phases of actions on named objects. `ktstr-guest` executes this plain data.
 //! [`crate::rt_app`] makes it from a workload file.
 
 use std::collections::BTreeSet;
@@ -43,13 +43,13 @@ RtPhase::usual(), { repeat, actions } }
 
 /// One action of a phase.
 ///
-/// After a sleep, or after another worker has woken it, a worker records how late it ran as a wake-up latency. A worker that uses a
-/// timer records instead how late it ran after the timer, as a timer latency, and the slack of each period.
+/// After a sleep, or after another worker has woken it, a worker records how late it ran as a wake-up latency. A worker that uses
+/// a timer records instead how late it ran after the timer, as a timer latency, and the slack of each period.
 ///
 /// An object is known by its name: all workers of a scenario that use the same name for the same kind of object (lock, condition,
-/// barrier, semaphore, shared timer) share one object, whichever cgroup they are in. `Suspend` and `Resume` use conditions. Objects
-/// exist for the whole scenario: if the workers of one step were stopped while some of them waited at a barrier, the barrier still
-/// counts these, so a later step has to name another one.
+/// barrier, semaphore, shared timer) share one object, whichever cgroup they are in. `Suspend` and `Resume` use conditions.
+/// Objects exist for the whole scenario: if the workers of one step were stopped while some of them waited at a barrier, the
+/// barrier still counts these, so a later step has to name another one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RtAction {
@@ -59,8 +59,8 @@ pub enum RtAction {
     Runtime(Duration),
     /// Sleeps for this long.
     Sleep(Duration),
-    /// Sleeps until the timer's period ends, or not at all if it has ended already. The worker records the slack, which is the time
-    /// that was left of the period, and how late it woke up.
+    /// Sleeps until the timer's period ends, or not at all if it has ended already. The worker records the slack, which is the
+    /// time that was left of the period, and how late it woke up.
     Timer {
         /// The name of the timer; 1 to 128 bytes.
         name: String,

@@ -10,7 +10,7 @@ use crate::{ReadError, Schedule};
 /// A kick belongs to a task if the same CPU makes it within this time after it has put the task into a queue, in nanoseconds.
 const KICK_NS: u64 = 100_000;
 
-/// A task that is taken off a runqueue less than this time, in nanoseconds, before its wait ends is taken to the CPU that runs it.
+/// A task that is taken off a runqueue less than this time, in nanoseconds, before its wait ends moves to the CPU that runs it.
 const TAKEN_NS: u64 = 50_000;
 
 /// What happened on the machine after the last event of a trail, up to the trail's end.

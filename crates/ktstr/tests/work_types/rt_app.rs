@@ -68,7 +68,7 @@ fn costs(seen: &Seen, each: Duration) -> bool {
     (times * each..=(times + 1) * each * 102 / 100).contains(&had)
 }
 
-/// Whether a worker finished one iteration in every `ms` milliseconds of its life. Two may be missing: the first and the last one.
+/// Whether a worker finished one iteration in every `ms` milliseconds of its life. Two may be missing: the first and the last.
 fn every(seen: &Seen, ms: u64) -> bool {
     let times = seen.report.wall_time_ns / (ms * 1_000_000);
     (times.saturating_sub(2)..=times).contains(&seen.report.iterations)
@@ -321,8 +321,8 @@ fn locks(ctx: &Ctx) -> Result<()> {
     Ok(())
 }
 
-/// Returns how often a worker of high priority gets a lock that a worker of low priority holds, while a worker of medium priority,
-/// which does not use the lock, competes with them for their CPU.
+/// Returns how often a worker of high priority gets a lock that a worker of low priority holds, while a worker of medium
+/// priority, which does not use the lock, competes with them for their CPU.
 fn inversions(ctx: &Ctx, inherits: bool) -> Result<u64> {
     let thread = |priority: Option<u32>, actions: &[RtAction]| {
         let policy = priority.map(|priority| RtAction::Policy(SchedPolicy::Fifo(priority)));

@@ -54,8 +54,8 @@ pub(super) fn cgroup_churn(ctx: &mut WorkerCtx<'_>) {
     }
 }
 
-/// Forks children that exit at once, and moves each to the cgroup `dest` while it is exiting. Each child counts as a unit of work,
-/// and each successful move as another.
+/// Forks children that exit at once, and moves each to the cgroup `dest` while it is exiting. Each child counts as a unit of
+/// work, and each successful move as another.
 pub(super) fn attach_storm(ctx: &mut WorkerCtx<'_>) {
     let WorkType::CgroupAttachStorm { dest, reap } = ctx.work_type else {
         return;

@@ -154,7 +154,7 @@ fn serve(ctx: &mut WorkerCtx<'_>, config: &SchbenchConfig) {
     }
 }
 
-/// Multiplies the matrices that many times; none are needed for no multiplication. Returns `false` when the worker is told to stop.
+/// Multiplies the matrices that many times; none are needed for no multiplication. Returns `false` if the worker has to stop.
 fn multiply(ctx: &mut WorkerCtx<'_>, matrices: Option<&Matrices>, times: u64) -> bool {
     matrices.is_none_or(|matrices| (0..times).all(|_| matrices.multiply(ctx)))
 }

@@ -41,8 +41,8 @@ pub(in crate::run) struct Evidence {
 }
 
 impl Evidence {
-    /// Looks up the failures among `findings` in the schedule `file`, whose workers are below the cgroup `root`. `exit_ns` is when
-    /// sched_ext began to end the scheduler, in nanoseconds of the scheduler's clock, if it did and that is known.
+    /// Looks up the failures among `findings` in the schedule `file`, whose workers are below the cgroup `root`. `exit_ns` is
+    /// when sched_ext began to end the scheduler, in nanoseconds of the scheduler's clock, if it did and that is known.
     ///
     /// # Errors
     /// If the schedule is damaged.
