@@ -7,11 +7,12 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use ktstr::run::{place, queue_name};
 use ktstr::snapshot::{FailureDumpReport, RenderedValue};
+use ktstr_record::brief::counted;
 use ktstr_record::{CaptureRecord, Clock, RunRecord};
 use ktstr_schedule::Pid;
 
 use crate::report::Mark;
-use crate::story::Story;
+use crate::story::{self, Story};
 
 /// The distance in nanoseconds from a time up to which a capture still counts as close to it.
 const NEAR_NS: u64 = 20_000_000;
@@ -103,7 +104,9 @@ pub fn of_finding(
 
 /// Returns the list of a run's captures for a terminal: how many are periodic or requested by the test, and each capture that
 /// was triggered by an event.
-pub fn listed(record: &RunRecord) -> String {
+///
+/// Times count from `zero_ns`, the start of the first step on the scheduler's clock, if it is known.
+pub fn listed(record: &RunRecord, zero_ns: Option<u64>) -> String {
     let with_data = record
         .captures
         .iter()
@@ -116,17 +119,19 @@ pub fn listed(record: &RunRecord) -> String {
         // Writing to a String cannot fail.
         let _ = match others.len() {
             1 => writeln!(text, "captures: {}", first.tag),
-            count => writeln!(text, "captures: {count}, from {} to {last}", first.tag),
+            count => writeln!(
+                text,
+                "captures without an event: {count}, from {} to {last}",
+                first.tag
+            ),
         };
     }
     for capture in &moments {
         let description = capture
             .moment
             .map_or("", ktstr_record::CaptureMoment::description);
-        let at = capture.elapsed_ms.map_or_else(String::new, |ms| {
-            format!(", {:.3} s into the window", ms as f64 / 1e3)
-        });
-        let _ = writeln!(text, "capture {}: {description}{at}", capture.tag);
+        let at = when(capture, zero_ns);
+        let _ = writeln!(text, "capture {}{at}: {description}", capture.tag);
     }
     if !moments.is_empty() {
         let tag = &moments[0].tag;
@@ -137,6 +142,16 @@ pub fn listed(record: &RunRecord) -> String {
         );
     }
     text
+}
+
+/// Formats when a capture was taken, with a leading space: seconds since the start of the first step, or else in the window, which
+/// does not count while steps are set up and after its end.
+fn when(capture: &CaptureRecord, zero_ns: Option<u64>) -> String {
+    match (capture.clock_ns, zero_ns, capture.elapsed_ms) {
+        (Some(at), Some(zero), _) => format!(" at {:.6} s", (at as f64 - zero as f64) / 1e9),
+        (_, _, Some(ms)) => format!(" at {:.3} s of the window", ms as f64 / 1e3),
+        _ => String::new(),
+    }
 }
 
 /// Reads the captures in `captures.json` next to the record at `path`; none if there is no such file.
@@ -172,7 +187,7 @@ pub fn of_wait(
             let seconds = (at as f64 - story.zero_ns() as f64) / 1e9;
             let _ = writeln!(
                 text,
-                "The capture {} at {seconds:.6} s has it {place}.",
+                "In the capture {} at {seconds:.6} s it was {place}.",
                 index.tag
             );
         }
@@ -207,12 +222,9 @@ pub fn text(record: &RunRecord, path: &Path, tag: &str) -> Result<String> {
     let captures = read(path)?;
     let found = captures.iter().find(|(known, _)| known == tag);
     let (_, report) = found.with_context(|| format!("captures.json has no capture {tag:?}"))?;
-    let mut text = index.tag.clone();
+    let mut text = format!("{}{}", index.tag, when(index, story::zero_of(path)));
     if let Some(moment) = index.moment {
         let _ = write!(text, ": {}", moment.description());
-    }
-    if let Some(ms) = index.elapsed_ms {
-        let _ = write!(text, ", {:.3} s into the window", ms as f64 / 1e3);
     }
     text.push('\n');
     sched_ext(&mut text, report);
@@ -260,9 +272,9 @@ fn queues(text: &mut String, report: &FailureDumpReport) {
     for queue in report.dsq_states.iter().filter(|queue| queue.nr > 0) {
         let _ = writeln!(
             text,
-            "{}: {} tasks",
+            "{}: {}",
             queue_name(queue.id, &queue.origin),
-            queue.nr
+            counted(queue.nr as usize, "task")
         );
         for task in queue.tasks.iter().take(TASKS) {
             let name = task.comm.escape_debug();

@@ -87,7 +87,7 @@ fn a_wait_is_told_by_the_captures_in_it() {
     let inside = record(vec![at("scx_exit", 70, Some(CaptureMoment::ScxExit))]);
     insta::assert_snapshot!(
         of_wait(&inside, &story, &captures, Pid(7), times),
-        @"The capture scx_exit at 0.060000 s has it in queue 3, where it is number 2 of 2."
+        @"In the capture scx_exit at 0.060000 s it was in DSQ 0x3, as number 2 of 2."
     );
     let without = record(vec![at("scx_exit", 30, Some(CaptureMoment::ScxExit))]);
     let told = of_wait(&without, &story, &captures, Pid(7), times);
@@ -151,16 +151,16 @@ fn captures_are_listed_marked_and_shown() {
     std::fs::write(folder.path().join("captures.json"), bytes).unwrap();
     let taken = at("scx_exit", 70, Some(CaptureMoment::ScxExit));
     let record = record(vec![at("periodic_000", 20, None), taken]);
-    insta::assert_snapshot!(listed(&record), @r"
+    insta::assert_snapshot!(listed(&record, Some(10 * MS)), @r"
     captures: periodic_000
-    capture scx_exit: sched_ext begins to end the scheduler, 0.060 s into the window
+    capture scx_exit at 0.060000 s: sched_ext starts to disable the scheduler
     see: cargo ktstr show RUN --capture scx_exit
     ");
     insta::assert_snapshot!(text(&record, &path, "scx_exit").unwrap(), @r"
-    scx_exit: sched_ext begins to end the scheduler, 0.060 s into the window
+    scx_exit at 0.060 s of the window: sched_ext starts to disable the scheduler
     sched_ext: ktstr, enabled, exit kind SCX_EXIT_NONE, bypass depth 0
     CPU 0: runs hog[8], 3 runnable
-    queue 3: 2 tasks
+    DSQ 0x3: 2 tasks
       first[9], vtime 5
       \u{1b}[2J[7], vtime 5
     empty dispatch queues: 1
@@ -174,7 +174,7 @@ fn captures_are_listed_marked_and_shown() {
     let marks = marks(&record, &story());
     assert_eq!(
         marks[1].text,
-        "capture scx_exit: sched_ext begins to end the scheduler"
+        "capture scx_exit: sched_ext starts to disable the scheduler"
     );
     assert_eq!((marks[1].from_ns, marks[1].finding), (70 * MS, 0));
 }

@@ -116,7 +116,7 @@ pub fn find(asked: &Path, root: &Path) -> Result<PathBuf> {
     let found = candidates.iter().find(|path| path.is_file());
     let found = found.with_context(|| {
         format!(
-            "{} is not a record, a folder with a record, or the name of a run under {}: `cargo ktstr runs --json` lists them",
+            "{} is not a record, a folder with a record, or the name of a run under {}: `cargo ktstr runs` lists the runs",
             asked.display(),
             root.display()
         )

@@ -14,7 +14,7 @@ use ktstr_record::{
 };
 
 use crate::exit::Exit;
-use crate::{captures, cell, payloads, replay};
+use crate::{captures, cell, payloads, replay, story};
 
 /// The options of `cargo ktstr show`.
 #[derive(Debug, clap::Args)]
@@ -46,7 +46,11 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
         out.write_all(block.as_bytes())?;
         return Ok(Exit::Done);
     }
-    let mut text = plain(&record, again.as_deref(), excerpt.as_ref());
+    let zero_ns = story::zero_of(&path);
+    let captured = captures::listed(&record, zero_ns);
+    let why = brief::why(&record).filter(|_| zero_ns.is_some());
+    let commands = [("why", why), ("again", again)];
+    let mut text = plain(&record, &captured, &commands, excerpt.as_ref());
     for line in repeats(&record, &path) {
         let _ = writeln!(text, "{line}");
     }
@@ -62,9 +66,9 @@ pub fn again(record: &RunRecord) -> Option<String> {
 /// Returns sentences about the run that this one repeats, and about the repeat of this one.
 pub fn repeats(record: &RunRecord, path: &Path) -> Vec<String> {
     let outcome = |repeated: Repeated| match repeated {
-        Repeated::Same => "it is the same run",
-        Repeated::Different => "it is another run",
-        Repeated::Unknown => "whether it is the same run is not known",
+        Repeated::Same => "both are the same to the last bit",
+        Repeated::Different => "they are not the same",
+        Repeated::Unknown => "whether they are the same is unknown",
         Repeated::FailedAgain => "it failed again",
         Repeated::DidNotFailAgain => "it did not fail again",
     };
@@ -86,7 +90,12 @@ pub fn repeats(record: &RunRecord, path: &Path) -> Vec<String> {
     lines
 }
 
-fn plain(record: &RunRecord, again: Option<&str>, excerpt: Option<&Excerpt>) -> String {
+fn plain(
+    record: &RunRecord,
+    captured: &str,
+    commands: &[(&str, Option<String>)],
+    excerpt: Option<&Excerpt>,
+) -> String {
     let mut text = format!("{}\n", headline(record));
     for line in evidence(record) {
         let _ = writeln!(text, "  {line}");
@@ -97,9 +106,11 @@ fn plain(record: &RunRecord, again: Option<&str>, excerpt: Option<&Excerpt>) -> 
     for (name, value) in facts(record).into_iter().chain(payloads::facts(record)) {
         let _ = writeln!(text, "{name}: {value}");
     }
-    text.push_str(&captures::listed(record));
-    if let Some(command) = again {
-        let _ = writeln!(text, "again: {command}");
+    text.push_str(captured);
+    for (name, command) in commands {
+        if let Some(command) = command {
+            let _ = writeln!(text, "{name}: {command}");
+        }
     }
     if let Some(Excerpt { name, lines }) = excerpt {
         let _ = writeln!(text, "--- {name} ---");
@@ -141,8 +152,8 @@ mod tests {
             name: "scheduler.log".to_owned(),
             lines: vec!["stall (``)".to_owned()],
         };
-        let command = again(&record);
-        insta::assert_snapshot!(plain(&record, command.as_deref(), Some(&excerpt)), @r"
+        let commands = [("why", None), ("again", again(&record))];
+        insta::assert_snapshot!(plain(&record, "", &commands, Some(&excerpt)), @r"
         two_steps failed, the scheduler's fault
           Step[0]: the kernel ejected scx-ktstr
           fault: sched_ext notes SCX_EXIT_ERROR_STALL
@@ -189,14 +200,14 @@ mod tests {
         assert_eq!(
             repeats(&first, &of_first),
             [format!(
-                "The run was repeated (it is the same run): cargo ktstr show {} --capture asked_for",
+                "The run was repeated (both are the same to the last bit): cargo ktstr show {} --capture asked_for",
                 repeat.run_id
             )]
         );
         assert_eq!(
             repeats(&repeat, &of_repeat),
             [format!(
-                "This run repeats {}: it is the same run.",
+                "This run repeats {}: both are the same to the last bit.",
                 first.run_id
             )]
         );

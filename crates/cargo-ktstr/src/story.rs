@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 pub use ktstr::run::step;
 use ktstr_schedule::query::{Answers, Did, Stretch, Timeline, stretches};
 use ktstr_schedule::words::Words;
-pub use ktstr_schedule::words::{dsq, ranges};
+pub use ktstr_schedule::words::{cpus, dsq};
 use ktstr_schedule::{Event, Gap, Pid, SCHEDULE_FILE, SchedExtState, Schedule, Tables, What};
 
 /// Something that happened to the whole machine.
@@ -57,6 +57,14 @@ pub fn bytes(record: &Path) -> Result<(PathBuf, Vec<u8>)> {
     Ok((path, file))
 }
 
+/// Returns the time from which displayed times count, in nanoseconds of the scheduler's clock: the start of the first step of the
+/// run whose record is at `record`. `None` if the run left no schedule, or one that is damaged.
+pub fn zero_of(record: &Path) -> Option<u64> {
+    let (_, file) = bytes(record).ok()?;
+    let timeline = Timeline::of(&Schedule::read(&file).ok()?).ok()?;
+    Some(timeline.zero_ns())
+}
+
 impl Story {
     /// Parses a schedule from the bytes of its file.
     ///
@@ -91,7 +99,7 @@ impl Story {
 
     fn take(&mut self, event: &Event) {
         let text = match event.what {
-            What::Bypass { on: true } => "sched_ext begins to bypass the BPF scheduler".to_owned(),
+            What::Bypass { on: true } => "sched_ext starts to bypass the BPF scheduler".to_owned(),
             What::Bypass { on: false } => "sched_ext ends the bypass".to_owned(),
             What::SchedExt { state } => match state {
                 SchedExtState::Enabling => "a BPF scheduler is being loaded".to_owned(),

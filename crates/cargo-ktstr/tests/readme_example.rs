@@ -1,4 +1,4 @@
-// tests/fair.rs
+//! tests/fair.rs: a test of two steps under a scheduler.
 use ktstr::prelude::*;
 
 const MINE: Scheduler = Scheduler::named("mine").binary(SchedulerSpec::Discover("scx-ktstr"));

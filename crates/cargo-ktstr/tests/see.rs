@@ -103,7 +103,7 @@ fn block(root: &Path, run: &str, summary: &Path) {
         "BLAKE3 ",
         "scx\\_exit.json",
         "triggered exit kind 1026",
-        "then nothing happened to it for ",
+        "then no event of it for ",
     ] {
         assert!(block.contains(part), "no {part:?} in\n{block}");
     }
@@ -125,7 +125,7 @@ fn page(root: &Path, run: &str) {
         "/ktstr/left",
         "runnable task stall",
         "<h2>Trail</h2><pre>",
-        "then nothing happened to it for ",
+        "then no event of it for ",
     ] {
         assert!(page.contains(part), "no {part:?} in the page");
     }
@@ -141,7 +141,7 @@ fn page(root: &Path, run: &str) {
         marks.iter().any(|mark| mark["text"] == unloads),
         "{marks:?}"
     );
-    let captured = "capture scx_exit: sched_ext begins to end the scheduler";
+    let captured = "capture scx_exit: sched_ext starts to disable the scheduler";
     assert!(
         marks.iter().any(|mark| mark["text"] == captured),
         "{marks:?}"
@@ -238,7 +238,7 @@ fn answer(root: &Path, run: &str, worker: &str) {
     let why = said(root, &["why", run, worker]);
     for part in [
         " waited for ",
-        "Of 2 CPUs it may run on 0-1",
+        "It was allowed on CPUs 0-1 of 2",
         "\nCPU 0:\n",
         "\nCPU 1:\n",
         "\nIt was in ",
@@ -248,7 +248,7 @@ fn answer(root: &Path, run: &str, worker: &str) {
     let nobody = ktstr(root, &["why", run, "nobody"]).output().unwrap();
     assert_eq!(nobody.status.code(), Some(1), "{}", text(&nobody));
     assert!(
-        text(&nobody).contains("no task has the id `nobody`"),
+        text(&nobody).contains("no task has the pid `nobody`"),
         "{}",
         text(&nobody)
     );
@@ -260,8 +260,9 @@ fn captures(root: &Path, run: &str, worker: &str) {
     for part in [
         "\ntrail: ",
         "\ncaptures: ",
-        "\ncapture scx_exit: sched_ext begins to end the scheduler, ",
-        "\ncapture scx_bypass: ",
+        ": sched_ext starts to disable the scheduler\n",
+        "\ncapture scx_exit at ",
+        "\ncapture scx_bypass at ",
     ] {
         assert!(shown.contains(part), "no {part:?} in\n{shown}");
     }
@@ -281,7 +282,7 @@ fn captures(root: &Path, run: &str, worker: &str) {
     );
     let why = said(root, &["why", run, worker]);
     assert!(
-        why.contains("\nThe capture ") && why.contains(" has it "),
+        why.contains("\nIn the capture ") && why.contains(" it was "),
         "{why}"
     );
     let missing = ktstr(root, &["show", run, "--capture", "nothing"])

@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::path::Path;
 
+use serde_json::Value;
+
 use crate::{Clock, RunRecord, RunVerdict};
 
 /// The largest number of findings in a summary; the record has the rest.
@@ -21,6 +23,15 @@ pub fn shortened(text: &str, most: usize) -> Cow<'_, str> {
     match text.char_indices().nth(most) {
         Some((end, _)) => format!("{}…", &text[..end]).into(),
         None => text.into(),
+    }
+}
+
+/// Returns a number with its noun, such as `1 run` or `2 runs`. The plural of `noun` must end in an s.
+#[must_use]
+pub fn counted(count: usize, noun: &str) -> String {
+    match count {
+        1 => format!("1 {noun}"),
+        count => format!("{count} {noun}s"),
     }
 }
 
@@ -90,12 +101,22 @@ fn scheduler(record: &RunRecord) -> String {
 /// Returns the evidence for the verdict, at most ten lines.
 #[must_use]
 pub fn evidence(record: &RunRecord) -> Vec<String> {
-    let first_line = |text: &str| text.lines().next().unwrap_or_default().to_owned();
+    // A message that quotes a log announces it at the end of its first line.
+    let first_line = |text: &str| {
+        let line = text.lines().next().unwrap_or_default();
+        let is_quote = text.lines().nth(1).is_some() && line.ends_with(':');
+        match line.rsplit_once("; ").filter(|_| is_quote) {
+            Some((line, _)) => line.to_owned(),
+            None => line.to_owned(),
+        }
+    };
     let told = |count: usize| {
         let findings = record.findings.iter().take(count);
-        findings.map(|finding| match &finding.phase {
-            Some(phase) => format!("{phase}: {}", first_line(&finding.message)),
-            None => first_line(&finding.message),
+        findings.map(|finding| {
+            let phase = finding.phase.iter().map(|phase| format!("{phase}: "));
+            let cgroup = finding.cgroup.iter().map(|cgroup| format!(" [{cgroup}]"));
+            let message = [first_line(&finding.message)];
+            phase.chain(message).chain(cgroup).collect()
         })
     };
     let fault = record.evidence.as_ref();
@@ -116,6 +137,26 @@ pub fn again(record: &RunRecord) -> Option<String> {
     let replay = || format!("cargo ktstr replay {}", record.run_id);
     let replayed = (record.clock == Some(Clock::Virtual)).then(replay);
     record.again.clone().or(replayed)
+}
+
+/// Returns the command that explains the longest wait of the first task that a finding names; `None` if no finding names one. It
+/// needs the run's schedule.
+#[must_use]
+pub fn why(record: &RunRecord) -> Option<String> {
+    let pid = record
+        .findings
+        .iter()
+        .find_map(|finding| pid(&finding.data))?;
+    Some(format!("cargo ktstr why {} {pid}", record.run_id))
+}
+
+/// Returns the task that the data of a finding name first, as `tid` or as a `task` such as `comm[7]`.
+fn pid(data: &Value) -> Option<u64> {
+    let fields = data.as_object()?;
+    let task = |text: &str| text.strip_suffix(']')?.rsplit_once('[')?.1.parse().ok();
+    let own = fields.get("tid").and_then(Value::as_u64);
+    let own = own.or_else(|| fields.get("task")?.as_str().and_then(task));
+    own.or_else(|| fields.values().find_map(pid))
 }
 
 /// The most informative lines of the guest's output, for a run that did not pass.
@@ -156,8 +197,12 @@ impl Excerpt {
         let lines: Vec<&str> = text.lines().collect();
         let dump = lines.iter().position(|line| line.contains(DUMP));
         let from = dump.unwrap_or(lines.len().saturating_sub(MOST_LINES));
+        let left_out = lines.len().saturating_sub(from + MOST_LINES);
         let some = lines.into_iter().skip(from).take(MOST_LINES);
-        let lines: Vec<String> = some.map(str::to_owned).collect();
+        let mut lines: Vec<String> = some.map(str::to_owned).collect();
+        if left_out > 0 {
+            lines.push(format!("... {} in {name}", counted(left_out, "more line")));
+        }
         let name = name.to_owned();
         (!lines.is_empty()).then_some(Self { name, lines })
     }
@@ -181,6 +226,49 @@ mod tests {
             let told = lines.contains(&format!("and {left_out} more findings"));
             assert_eq!(told, count > MOST_FINDINGS);
         }
+    }
+
+    #[test]
+    fn the_first_task_that_a_finding_names_can_be_explained() {
+        let of = |data: Value| FindingRecord {
+            data,
+            ..FindingRecord::default()
+        };
+        let mut record = RunRecord::new("t");
+        record.run_id = "RUN".to_owned();
+        record.findings = vec![
+            of(serde_json::json!({"left": {"pid": 3}})),
+            of(serde_json::json!({"ejected": {"cause": {"stall": {"task": "a[b][12]"}}}})),
+            of(serde_json::json!({"gap": {"tid": 13}})),
+        ];
+        assert_eq!(why(&record).as_deref(), Some("cargo ktstr why RUN 12"));
+        record.findings.remove(1);
+        assert_eq!(why(&record).as_deref(), Some("cargo ktstr why RUN 13"));
+        record.findings.clear();
+        assert_eq!(why(&record), None);
+    }
+
+    #[test]
+    fn a_finding_has_its_cgroup_and_announces_no_quote_that_is_left_out() {
+        let mut record = RunRecord::new("t");
+        record.findings = vec![FindingRecord {
+            message: "it exited with code 0; its last output:\n  bye".to_owned(),
+            phase: Some("Step[0]".to_owned()),
+            cgroup: Some("left".to_owned()),
+            ..FindingRecord::default()
+        }];
+        assert_eq!(evidence(&record), ["Step[0]: it exited with code 0 [left]"]);
+    }
+
+    #[test]
+    fn an_excerpt_says_how_much_it_leaves_out() {
+        let text = format!("x{DUMP}1:\n{}", "line\n".repeat(MOST_LINES));
+        let excerpt = Excerpt::in_text("scx_exit.json", &text).unwrap();
+        assert_eq!(excerpt.lines.len(), MOST_LINES + 1);
+        assert_eq!(
+            excerpt.lines[MOST_LINES],
+            "... 1 more line in scx_exit.json"
+        );
     }
 
     #[test]

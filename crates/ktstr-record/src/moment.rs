@@ -29,16 +29,16 @@ macro_rules! moments {
 }
 
 moments! {
-    /// sched_ext begins to end the scheduler: an error, the watchdog, or a scheduler that unregisters itself.
-    ScxExit "scx_exit" "sched_ext begins to end the scheduler"
-    /// sched_ext begins to bypass the scheduler: from then on the kernel dispatches tasks itself.
-    ScxBypass "scx_bypass" "sched_ext begins to bypass the scheduler"
+    /// sched_ext starts to disable the scheduler: an error, the watchdog, or a scheduler that unregisters itself.
+    ScxExit "scx_exit" "sched_ext starts to disable the scheduler"
+    /// sched_ext starts to bypass the scheduler: from then on the kernel dispatches tasks itself.
+    ScxBypass "scx_bypass" "sched_ext starts to bypass the scheduler"
     /// The host gives up on the guest, because it hangs or has been silent for too long.
     Hang "hang" "the host gives up on a guest that is silent"
     /// The guest's kernel panics.
     Panic "panic" "the guest's kernel panics"
     /// A time that the user requested (`KTSTR_CAPTURE_AT`), or the time of a finding in the repeat of a failed run.
-    Asked "asked_for" "the requested time has come"
+    Asked "asked_for" "the requested time"
 }
 
 #[cfg(test)]

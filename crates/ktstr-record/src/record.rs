@@ -226,7 +226,7 @@ pub enum Repeated {
     Same,
     /// It is another run, although the clock is virtual.
     Different,
-    /// Whether it is the same run is not known.
+    /// It is unknown whether both runs are the same.
     #[default]
     Unknown,
     /// Under the real clock: the first check that failed failed again.

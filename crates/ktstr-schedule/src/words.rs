@@ -53,17 +53,14 @@ impl Words<'_> {
             What::Switch { next, .. } if next == of => Some(format!("got CPU {}", event.cpu.0)),
             What::Switch { prev, next, reason } if prev == of => {
                 let why = match reason {
-                    Reason::Slept => "slept",
+                    Reason::Slept => "went to sleep",
                     Reason::Preempted => "was preempted",
                     Reason::Yielded => "yielded",
-                    Reason::Exited => "ended",
+                    Reason::Exited => "exited",
                     Reason::Idle => "was idle",
                 };
                 let next = self.task(next);
-                Some(format!(
-                    "{why} on CPU {}, which went to {next}",
-                    event.cpu.0
-                ))
+                Some(format!("{why} on CPU {}, next: {next}", event.cpu.0))
             }
             What::Wake {
                 task,
@@ -79,35 +76,38 @@ impl Words<'_> {
             }
             What::Enqueue {
                 task, on, class, ..
-            } if task == of => Some(format!("enqueued on CPU {}, class {class:?}", on.0)),
+            } if task == of => Some(format!("was enqueued on CPU {} (class {class:?})", on.0)),
             What::Dequeue {
                 task, on, reason, ..
             } if task == of => Some(match reason {
-                DequeueReason::Sleep => format!("dequeued from CPU {}", on.0),
-                DequeueReason::Change => format!("taken off CPU {} to be moved or changed", on.0),
+                DequeueReason::Sleep => format!("was dequeued from CPU {}", on.0),
+                DequeueReason::Change => {
+                    format!("was dequeued from CPU {} for a move or a change", on.0)
+                }
                 DequeueReason::Throttle => {
-                    format!("put aside on CPU {}: its cgroup is out of quota", on.0)
+                    format!("was dequeued from CPU {}: its cgroup is out of quota", on.0)
                 }
             }),
-            What::Migrate { task, to } if task == of => Some(format!("moved to CPU {}", to.0)),
+            What::Migrate { task, to } if task == of => {
+                Some(format!("was migrated to CPU {}", to.0))
+            }
             What::Insert {
                 task,
                 dsq: id,
                 slice_ns,
             } if task == of => Some(format!(
-                "put into {} by the BPF scheduler, slice {:.3} ms",
+                "was inserted into {} by the BPF scheduler, slice {:.3} ms",
                 dsq(id),
                 slice_ns as f64 / 1e6
             )),
-            What::Affinity { task, mask } if task == of => Some(format!(
-                "may run on CPUs {} from now on",
-                ranges(mask, self.cpus())
-            )),
+            What::Affinity { task, mask } if task == of => {
+                Some(format!("was confined to {}", cpus(mask, self.cpus())))
+            }
             What::Nice { task, nice } if task == of => {
-                Some(format!("has the nice value {nice} from now on"))
+                Some(format!("was given the nice value {nice}"))
             }
             What::Cgroup { task, cgroup } if task == of => Some(format!(
-                "is in the cgroup {} from now on",
+                "was put into the cgroup {}",
                 self.cgroup(Some(cgroup))
             )),
             _ => None,
@@ -151,12 +151,25 @@ pub fn dsq(id: u64) -> String {
     const BUILTIN: u64 = 1 << 63;
     const LOCAL_ON: u64 = 3 << 62;
     match id {
-        _ if id & LOCAL_ON == LOCAL_ON => format!("the local queue of CPU {}", id & 0xffff_ffff),
-        _ if id == BUILTIN | 1 => "the global queue".to_owned(),
-        _ if id == BUILTIN | 2 => "the local queue".to_owned(),
-        _ if id & BUILTIN != 0 => format!("the built-in queue {:#x}", id & !BUILTIN),
-        _ => format!("queue {id}"),
+        _ if id & LOCAL_ON == LOCAL_ON => format!("the local DSQ of CPU {}", id & 0xffff_ffff),
+        _ if id == BUILTIN | 1 => "the global DSQ".to_owned(),
+        _ if id == BUILTIN | 2 => "the local DSQ".to_owned(),
+        _ if id & BUILTIN != 0 => format!("the built-in DSQ {:#x}", id & !BUILTIN),
+        _ => format!("DSQ {id:#x}"),
     }
+}
+
+/// Names a set of CPUs, such as `CPU 2` or `CPUs 0-3,6`, on a machine with `cpus` CPUs.
+pub fn cpus(mask: CpuMask, cpus: usize) -> String {
+    let one = (0..cpus)
+        .filter(|cpu| mask.contains(Cpu(*cpu as u16)))
+        .count()
+        == 1;
+    format!(
+        "{} {}",
+        if one { "CPU" } else { "CPUs" },
+        ranges(mask, cpus)
+    )
 }
 
 /// Formats a set of CPUs as ranges, such as `0-3,6`, on a machine with `cpus` CPUs.
@@ -195,10 +208,13 @@ mod tests {
         assert_eq!(of(0b1101_0111, 8), "0-2,4,6-7");
         assert_eq!(of(u64::MAX, 4), "0-3");
         assert_eq!(of(0, 4), "none");
-        assert_eq!(dsq(7), "queue 7");
-        assert_eq!(dsq(1 << 63 | 1), "the global queue");
-        assert_eq!(dsq(1 << 63 | 2), "the local queue");
-        assert_eq!(dsq(3 << 62 | 5), "the local queue of CPU 5");
+        let named = |bits: u64| cpus(CpuMask([bits, 0]), 4);
+        assert_eq!([named(2), named(6)], ["CPU 1", "CPUs 1-2"]);
+        // The kernel's dump has `dsq_id=0x80` for this one.
+        assert_eq!(dsq(128), "DSQ 0x80");
+        assert_eq!(dsq(1 << 63 | 1), "the global DSQ");
+        assert_eq!(dsq(1 << 63 | 2), "the local DSQ");
+        assert_eq!(dsq(3 << 62 | 5), "the local DSQ of CPU 5");
         assert_eq!(kick(0), "");
         assert_eq!(kick(1), " if it is idle");
         assert_eq!(kick(2 | 4), " and preempts its task and waits for it");

@@ -12,6 +12,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use ktstr_record::{Accelerator, Listed, Listing, RunVerdict, clean, list, runs_root};
 use serde::Serialize;
 
+use ktstr_record::brief::counted;
 use ktstr_record::terminal::eprint_line;
 
 use crate::exit::Exit;
@@ -53,8 +54,8 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
         })?;
         writeln!(
             out,
-            "removed {} runs of {}, kept {} of {}",
-            cleaned.removed,
+            "removed {} of {}, kept {} of {}",
+            counted(cleaned.removed, "run"),
             Size(cleaned.freed),
             cleaned.kept,
             Size(cleaned.kept_bytes)
@@ -69,7 +70,11 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     listing.records.retain(is_meant);
     listing.records.truncate(options.last.unwrap_or(usize::MAX));
     if some && listing.records.is_empty() && !options.json {
-        writeln!(out, "No run under {} is one of these.", root.display())?;
+        writeln!(
+            out,
+            "No run under {} matches these filters.",
+            root.display()
+        )?;
         return Ok(Exit::Done);
     }
     for damaged in &listing.damaged {

@@ -38,8 +38,8 @@ pub(super) fn print(
             row.switches += totals.runs;
         }
     }
-    for wait in &story.answers.waits {
-        if wanted(wait.task) && inside(wait.phase) {
+    for wait in story.answers.waits_of(phase) {
+        if wanted(wait.task) {
             let row = rows.entry(wait.task).or_default();
             row.waits += 1;
             row.waited += wait.len_ns();
@@ -101,7 +101,7 @@ pub(super) fn print(
         .iter()
         .any(|(_, row)| row.longest.is_some_and(|wait| !wait.served))
     {
-        writeln!(out, "* The task had no CPU yet when the schedule ended.")?;
+        writeln!(out, "* The task still had no CPU at the end of this time.")?;
     }
     Ok(())
 }
@@ -131,7 +131,7 @@ mod tests {
          hog|`\u{202e}[8]  78.000         2     10.000       10.000       10.000  0.007000  0.017000
 
         All: 88.000 ms in 3 switches. Times count from the beginning of the first step.
-        * The task had no CPU yet when the schedule ended.
+        * The task still had no CPU at the end of this time.
         ");
     }
 

@@ -8,9 +8,9 @@ use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 use ktstr_record::runs_root;
-use ktstr_schedule::query::{Answers, Idle, Totals, percentile};
+use ktstr_schedule::query::{Answers, Idle, Totals, Wait, percentile};
 use ktstr_schedule::{Cpu, Pid, Schedule};
 use serde::Serialize;
 
@@ -31,7 +31,7 @@ pub struct Options {
     /// Only the task with this pid, or tasks whose name contains this text.
     #[arg(long, value_name = "X")]
     task: Option<String>,
-    /// Only the hold of this step of the scenario; 1 is the first step.
+    /// Only this step of the scenario, without its set-up. 1 is the first step, which findings and metrics call `Step[0]`.
     #[arg(long, value_name = "N")]
     phase: Option<u16>,
     /// Print a line for each time that a task had a CPU: how long it slept before that, waited and ran.
@@ -91,32 +91,37 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     let (path, file) = story::bytes(&record)?;
     let schedule = Schedule::read(&file).with_context(|| path.display().to_string())?;
     let answers = Answers::of(&schedule).with_context(|| path.display().to_string())?;
+    if let Some(step) = options.phase {
+        ensure!(
+            answers.phases.contains_key(&Some(step)),
+            "{}",
+            no_step(step, &answers)
+        );
+    }
     let mut summary = summarise(&schedule, &answers, options);
     let all = std::mem::take(&mut summary.tasks);
     if let Some(wanted) = &options.task
         && !all.iter().any(|task| is(task, wanted))
     {
-        eprintln!("ktstr: {}", no_task(wanted, &all, &path, options.phase));
-        return Ok(Exit::Failed);
+        bail!(no_task(wanted, &all, &path, options.phase));
     }
     let chosen = |task: &Task| options.task.as_ref().is_none_or(|wanted| is(task, wanted));
     summary.tasks = all.into_iter().filter(chosen).collect();
     let chosen: BTreeSet<u32> = summary.tasks.iter().map(|task| task.pid).collect();
     let wanted = |pid: Pid| chosen.contains(&pid.0);
-    if options.latency || options.map {
+    if options.latency || options.map || options.timehist {
         let story = Story::read(&file).with_context(|| path.display().to_string())?;
-        match options.map {
-            true => map::print(out, &schedule, &story, options.phase, wanted)?,
-            false => latency::print(out, &story, options.phase, wanted)?,
+        if options.map {
+            map::print(out, &schedule, &story, options.phase, wanted)?;
+        } else if options.latency {
+            latency::print(out, &story, options.phase, wanted)?;
+        } else {
+            let name = |pid: Pid| {
+                let info = answers.tasks.get(&pid);
+                info.and_then(|info| info.name()).unwrap_or("-").to_owned()
+            };
+            timehist::print(out, &schedule, story.zero_ns(), options.phase, name, wanted)?;
         }
-        return Ok(Exit::Done);
-    }
-    if options.timehist {
-        let name = |pid: Pid| {
-            let info = answers.tasks.get(&pid);
-            info.and_then(|info| info.name()).unwrap_or("-").to_owned()
-        };
-        timehist::print(out, &schedule, options.phase, name, wanted)?;
         return Ok(Exit::Done);
     }
     if options.json {
@@ -135,7 +140,10 @@ fn summarise(schedule: &Schedule<'_>, answers: &Answers, options: &Options) -> S
         .into_iter()
         .map(|pid| {
             let info = answers.tasks.get(&pid);
-            let waits = answers.waits_ns(|wait| wait.task == pid && in_phase(wait.phase));
+            let waits = answers.waits_of(options.phase);
+            let waits = waits.filter(|wait| wait.task == pid);
+            let mut waits: Vec<u64> = waits.map(Wait::len_ns).collect();
+            waits.sort_unstable();
             let cgroups = info.map_or(&[][..], |info| &info.cgroups);
             let paths = cgroups.iter().map(|id| match tables.cgroups.get(id) {
                 Some(cgroup) => cgroup.path.clone(),
@@ -185,6 +193,20 @@ fn summarise(schedule: &Schedule<'_>, answers: &Answers, options: &Options) -> S
     }
 }
 
+/// Returns the error that the run did not reach this step, with those that it did.
+fn no_step(step: u16, answers: &Answers) -> String {
+    let steps = answers.phases.keys().flatten();
+    match (steps.clone().min(), steps.max()) {
+        (Some(first), Some(last)) if first == last => {
+            format!("there is no step {step}: the run held step {first} only")
+        }
+        (Some(first), Some(last)) => {
+            format!("there is no step {step}: the run held the steps {first} to {last}")
+        }
+        _ => format!("there is no step {step}: the run held no step"),
+    }
+}
+
 fn is(task: &Task, wanted: &str) -> bool {
     wanted.parse() == Ok(task.pid) || task.name.as_ref().is_some_and(|name| name.contains(wanted))
 }
@@ -208,7 +230,7 @@ fn no_task(wanted: &str, tasks: &[Task], path: &Path, phase: Option<u16>) -> Str
         (false, 0) => format!("there are {}", names.join(", ")),
         (false, more) => format!("there are {} and {more} more", names.join(", ")),
     };
-    let when = phase.map_or(String::new(), |phase| format!(" in phase {phase}"));
+    let when = phase.map_or(String::new(), |phase| format!(" in step {phase}"));
     let wanted = escape(wanted);
     format!("no task `{wanted}`{when} in {}; {names}", path.display())
 }
@@ -221,19 +243,19 @@ fn print(out: &mut dyn Write, summary: &Summary) -> Result<()> {
         "RAN MS",
         "WAITED MS",
         "WAITS",
-        "P50 US",
-        "P99 US",
-        "MAX US",
-        "SLEPT",
+        "WAIT P50",
+        "WAIT P99",
+        "WAIT MAX",
+        "SLEEPS",
         "PREEMPTED",
-        "YIELDED",
-        "MOVED",
+        "YIELDS",
+        "MIGRATED",
     ];
     let mut table = numbers(&header, 3);
     for task in &summary.tasks {
         let totals = &task.totals;
-        let us = |ns: Option<u64>| {
-            ns.map_or_else(|| "-".to_owned(), |ns| format!("{:.1}", ns as f64 / 1e3))
+        let wait = |ns: Option<u64>| {
+            ns.map_or_else(|| "-".to_owned(), |ns| format!("{:.3}", ns as f64 / 1e6))
         };
         table.add_row([
             escape(task.name.as_deref().unwrap_or("-")),
@@ -242,9 +264,9 @@ fn print(out: &mut dyn Write, summary: &Summary) -> Result<()> {
             ms(totals.run_ns),
             ms(totals.wait_ns),
             task.waits.to_string(),
-            us(task.wait_p50_ns),
-            us(task.wait_p99_ns),
-            us(task.wait_max_ns),
+            wait(task.wait_p50_ns),
+            wait(task.wait_p99_ns),
+            wait(task.wait_max_ns),
             totals.slept.to_string(),
             totals.preempted.to_string(),
             totals.yielded.to_string(),
@@ -252,7 +274,10 @@ fn print(out: &mut dyn Write, summary: &Summary) -> Result<()> {
         ]);
     }
     writeln!(out, "{}\n", table.trim_fmt())?;
-    let mut table = numbers(&["CPU", "BUSY MS", "IDLE MS", "IDLE BESIDE A WAITER MS"], 0);
+    let mut table = numbers(
+        &["CPU", "BUSY MS", "IDLE MS", "IDLE WHILE TASKS WAITED MS"],
+        0,
+    );
     for cpu in &summary.cpus {
         table.add_row([
             cpu.cpu.to_string(),

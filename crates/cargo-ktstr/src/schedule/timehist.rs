@@ -93,10 +93,11 @@ impl Stretches {
     }
 }
 
-/// Prints the stretches of tasks that `wanted` accepts, only in the phase `phase` if it is given.
+/// Prints the stretches of tasks that `wanted` accepts, only in the phase `phase` if it is given. Times count from `zero_ns`.
 pub(super) fn print(
     out: &mut dyn Write,
     schedule: &ktstr_schedule::Schedule<'_>,
+    zero_ns: u64,
     phase: Option<u16>,
     name: impl Fn(Pid) -> String,
     wanted: impl Fn(Pid) -> bool,
@@ -122,7 +123,7 @@ pub(super) fn print(
                 && wanted(stretch.task)
                 && failed.is_ok()
             {
-                failed = line(out, &stretch, &name(stretch.task));
+                failed = line(out, &stretch, zero_ns, &name(stretch.task));
             }
         }
         Err(gap) => {
@@ -136,7 +137,7 @@ pub(super) fn print(
     failed
 }
 
-fn line(out: &mut dyn Write, stretch: &Stretch, name: &str) -> Result<()> {
+fn line(out: &mut dyn Write, stretch: &Stretch, zero_ns: u64, name: &str) -> Result<()> {
     let ms =
         |ns: Option<u64>| ns.map_or_else(|| "-".to_owned(), |ns| format!("{:.3}", ns as f64 / 1e6));
     let then = match stretch.reason {
@@ -150,7 +151,7 @@ fn line(out: &mut dyn Write, stretch: &Stretch, name: &str) -> Result<()> {
     writeln!(
         out,
         "{:>14.6}  {:>4}  {:<24} {:>10} {:>10} {:>10}  {then}",
-        stretch.end_ns as f64 / 1e9,
+        (stretch.end_ns as f64 - zero_ns as f64) / 1e9,
         stretch.cpu.0,
         format!("{name}[{}]", stretch.task.0),
         ms(stretch.slept_ns),
@@ -205,7 +206,7 @@ mod tests {
         let schedule = Schedule::read(&file).unwrap();
         let mut out = Vec::new();
         let name = |pid: Pid| format!("\u{1b}task{}", pid.0);
-        print(&mut out, &schedule, phase, name, wanted).unwrap();
+        print(&mut out, &schedule, 2_000_000, phase, name, wanted).unwrap();
         String::from_utf8(out).unwrap()
     }
 
@@ -213,10 +214,10 @@ mod tests {
     fn each_stretch_has_its_line() {
         insta::assert_snapshot!(text(None, |_| true), @r"
                 TIME S   CPU  TASK                       SLEPT MS  WAITED MS     RAN MS  THEN
-              0.005000     1  \u{1b}task7[7]                    -          -      4.000  preempted
-              0.006000     1  \u{1b}task8[8]                    -          -      1.000  slept
-              0.009000     1  \u{1b}task7[7]                0.000      1.000      3.000  slept
-              0.016000     1  \u{1b}task7[7]                3.000      2.000      2.000  slept
+              0.003000     1  \u{1b}task7[7]                    -          -      4.000  preempted
+              0.004000     1  \u{1b}task8[8]                    -          -      1.000  slept
+              0.007000     1  \u{1b}task7[7]                0.000      1.000      3.000  slept
+              0.014000     1  \u{1b}task7[7]                3.000      2.000      2.000  slept
         ");
     }
 

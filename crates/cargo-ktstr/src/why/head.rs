@@ -22,7 +22,7 @@ pub fn head(story: &Story, stretch: &Stretch) -> String {
                 Reason::Slept => "and then slept",
                 Reason::Preempted => "and then was preempted",
                 Reason::Yielded => "and then yielded",
-                Reason::Exited => "and then ended",
+                Reason::Exited => "and then exited",
                 Reason::Idle => "and then the CPU was idle",
             });
             format!(
@@ -44,15 +44,16 @@ pub fn head(story: &Story, stretch: &Stretch) -> String {
                 ),
                 false => "and got no CPU".to_owned(),
             };
-            // A CPU that takes a task out of a queue moves it to its own runqueue first: that is where it was at last, and not
-            // where it waited.
-            let place = match dsq {
-                Some(id) => format!(
-                    "It was in {} of sched_ext, at last on the runqueue of CPU {}.",
+            // A CPU that takes a task out of a DSQ moves it to its own runqueue first: that is where the task was at last, and
+            // not where it waited.
+            let place = match (dsq, served) {
+                (Some(id), true) => format!(
+                    "It was in {}, and CPU {} took it from there.",
                     story::dsq(id),
                     cpu.0
                 ),
-                None => format!("It was on the runqueue of CPU {}.", cpu.0),
+                (Some(id), false) => format!("It was in {}.", story::dsq(id)),
+                (None, _) => format!("It was on the runqueue of CPU {}.", cpu.0),
             };
             format!(
                 "{name} in {cgroup} waited for {times}, {then}.\n{}\n{place}\n",
@@ -90,10 +91,10 @@ fn began(story: &Story, cause: WaitCause, waker: Option<Waker>) -> String {
             }
         }
         (WaitCause::Woken, None) => "It was woken.".to_owned(),
-        (WaitCause::Forked, _) => "It had just been made.".to_owned(),
-        (WaitCause::Preempted, _) => "It had been preempted.".to_owned(),
-        (WaitCause::Yielded, _) => "It had yielded.".to_owned(),
-        (WaitCause::Unthrottled, _) => "Its cgroup had got a new quota.".to_owned(),
-        (WaitCause::Unknown, _) => "The schedule does not say how that began.".to_owned(),
+        (WaitCause::Forked, _) => "The wait began when it was created.".to_owned(),
+        (WaitCause::Preempted, _) => "The wait began when it was preempted.".to_owned(),
+        (WaitCause::Yielded, _) => "The wait began when it yielded.".to_owned(),
+        (WaitCause::Unthrottled, _) => "The wait began when its cgroup got a new quota.".to_owned(),
+        (WaitCause::Unknown, _) => "The schedule does not show how the wait began.".to_owned(),
     }
 }

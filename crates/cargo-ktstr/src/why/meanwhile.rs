@@ -6,6 +6,8 @@ use std::fmt::Write as _;
 use ktstr_schedule::query::{Did, Stretch};
 use ktstr_schedule::{Cpu, CpuMask, Pid};
 
+use ktstr_record::brief::counted;
+
 use super::{ms, shown};
 use crate::story::Story;
 
@@ -44,9 +46,9 @@ pub fn meanwhile(story: &Story, wait: &Stretch, masks: &[(u64, CpuMask)]) -> Str
         .any(|gap| gap.from_ns < wait.to_ns && gap.to_ns > wait.from_ns);
     let mut text = match (gap, all_idle) {
         (true, _) => "Events of that time are missing, so this list is incomplete.\n".to_owned(),
-        (false, 0) => "No CPU on which it may run was idle in that time.\n".to_owned(),
+        (false, 0) => "No CPU on which it was allowed was idle in that time.\n".to_owned(),
         (false, idle) => format!(
-            "In that time, CPUs on which it may run were idle for {} of CPU time.\n",
+            "In that time the CPUs on which it was allowed were idle for {}, added up over the CPUs.\n",
             ms(idle)
         ),
     };
@@ -69,14 +71,15 @@ pub fn meanwhile(story: &Story, wait: &Stretch, masks: &[(u64, CpuMask)]) -> Str
             line(&shown(story, *pid), *ns);
         }
         if tasks.len() > TASKS {
-            line(&format!("{} other tasks", tasks.len() - TASKS), rest);
+            let others = counted(tasks.len() - TASKS, "other task");
+            line(&others, rest);
         }
         if idle(cpu) > 0 {
-            line("idle, or not known", idle(cpu));
+            line(if gap { "idle, or unknown" } else { "idle" }, idle(cpu));
         }
     }
     if allowed.len() > CPUS {
-        let _ = writeln!(text, "and {} more CPUs.", allowed.len() - CPUS);
+        let _ = writeln!(text, "and {}.", counted(allowed.len() - CPUS, "more CPU"));
     }
     text
 }

@@ -18,7 +18,7 @@ use crate::captures;
 use crate::exit::Exit;
 use crate::replay;
 use crate::span::Span;
-use crate::story::{self, Story, ranges};
+use crate::story::{self, Story, cpus};
 use head::head;
 use history::history;
 use meanwhile::meanwhile;
@@ -33,7 +33,7 @@ pub struct Options {
     record: PathBuf,
     /// The task: its pid, or a part of its name.
     task: String,
-    /// The time since the begin of the first step, such as `1.25s` or `300ms`; the default is in the task's longest wait.
+    /// A time since the start of the first step, such as `1.25s` or `300ms`. Without it the task's longest wait is explained.
     time: Option<Span>,
 }
 
@@ -111,14 +111,16 @@ fn answer(
                 let name = shown(story, *pid);
                 let at = seconds(story, at);
                 return Ok(Answer {
-                    text: format!("At {at} {name} slept, or was not there.\n"),
+                    text: format!(
+                        "At {at} {name} was not runnable: it slept, did not exist yet, or had exited.\n"
+                    ),
                     wait: None,
                 });
             }
         },
         (Some(_), several) => {
             return Err(NoAnswer::Asked(format!(
-                "`{task}` is a part of {} names, and a time is of one task: name one by its process id; {}",
+                "`{task}` matches {} tasks, and a time is explained for one of them: give its pid; {}",
                 several.len(),
                 listed(story, several)
             )));
@@ -128,7 +130,7 @@ fn answer(
     if let Some(at) = at {
         let passed = ms(at - stretch.from_ns);
         text.push_str(&format!(
-            "At {}, {passed} of it had passed.\n",
+            "At {}, {passed} of this time had passed.\n",
             seconds(story, at)
         ));
     }
@@ -136,22 +138,22 @@ fn answer(
         let known = history(schedule, story, &stretch).map_err(NoAnswer::Damaged)?;
         let sets = known.masks.iter().enumerate();
         let sets = sets.map(|(at, (since, mask))| match at {
-            0 => ranges(*mask, story.cpus()),
+            0 => cpus(*mask, story.cpus()),
             _ => format!(
-                "from {} on {}",
+                "then from {} on {}",
                 seconds(story, *since),
-                ranges(*mask, story.cpus())
+                cpus(*mask, story.cpus())
             ),
         });
         let sets: Vec<String> = sets.collect();
         text.push_str(&format!(
-            "Of {} CPUs it may run on {}.\n",
-            story.cpus(),
-            sets.join(", ")
+            "It was allowed on {} of {}.\n",
+            sets.join(", "),
+            story.cpus()
         ));
         text.push_str(&meanwhile(story, &stretch, &known.masks));
         if !known.lines.is_empty() {
-            text.push_str("\nWhat happened to it in that time:\n");
+            text.push_str("\nIts events in that time:\n");
             text.push_str(&known.lines.concat());
         }
     }
@@ -178,7 +180,7 @@ fn meant(story: &Story, wanted: &str) -> Result<Vec<Pid>, NoAnswer> {
     if found.is_empty() {
         let all: Vec<Pid> = tasks.keys().rev().copied().collect();
         return Err(NoAnswer::Asked(format!(
-            "no task has the id `{wanted}` or that in its name; {}",
+            "no task has the pid `{wanted}` or a name that contains it; {}",
             listed(story, &all)
         )));
     }
@@ -243,19 +245,19 @@ mod tests {
         insta::assert_snapshot!(asked("7", None).unwrap(), @r"
         </script>[7] in /ktstr/<b>cell waited for 29.000 ms, from 0.051000 s to 0.080000 s, and got no CPU.
         hog|`\u{202e}[8] woke it, on CPU 0 at 0.051000 s.
-        It was in the local queue of sched_ext, at last on the runqueue of CPU 0.
-        Of 2 CPUs it may run on 0, from 0.060000 s on 0-1.
-        In that time, CPUs on which it may run were idle for 20.000 ms of CPU time.
+        It was in the local DSQ.
+        It was allowed on CPU 0, then from 0.060000 s on CPUs 0-1 of 2.
+        In that time the CPUs on which it was allowed were idle for 20.000 ms, added up over the CPUs.
 
         CPU 0:
              29.000 ms  100.0 %  hog|`\u{202e}[8]
         CPU 1:
-             29.000 ms  100.0 %  idle, or not known
+             29.000 ms  100.0 %  idle
 
-        What happened to it in that time:
-          0.051000 s  enqueued on CPU 0, class Ext
-          0.051000 s  put into the local queue by the BPF scheduler, slice 5.000 ms
-          0.060000 s  may run on CPUs 0-1 from now on
+        Its events in that time:
+          0.051000 s  was enqueued on CPU 0 (class Ext)
+          0.051000 s  was inserted into the local DSQ by the BPF scheduler, slice 5.000 ms
+          0.060000 s  was confined to CPUs 0-1
         ");
     }
 
@@ -269,7 +271,7 @@ mod tests {
             "{text}"
         );
         assert!(
-            text.contains("At 0.004000 s, 2.000 ms of it had passed."),
+            text.contains("At 0.004000 s, 2.000 ms of this time had passed."),
             "{text}"
         );
         let ran = asked("7", Some("8ms")).unwrap();
@@ -280,7 +282,7 @@ mod tests {
         let slept = asked("</script", Some("30ms")).unwrap();
         assert_eq!(
             slept,
-            "At 0.030000 s </script>[7] slept, or was not there.\n"
+            "At 0.030000 s </script>[7] was not runnable: it slept, did not exist yet, or had exited.\n"
         );
     }
 
@@ -288,10 +290,10 @@ mod tests {
     fn who_is_meant_must_be_there() {
         let error = asked("nobody", None).unwrap_err();
         assert!(
-            error.contains("no task has the id `nobody`") && error.contains("</script>[7]"),
+            error.contains("no task has the pid `nobody`") && error.contains("</script>[7]"),
             "{error}"
         );
         let several = asked("", Some("1ms")).unwrap_err();
-        assert!(several.contains("is a part of 2 names"), "{several}");
+        assert!(several.contains("matches 2 tasks"), "{several}");
     }
 }

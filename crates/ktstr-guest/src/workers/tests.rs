@@ -427,12 +427,23 @@ fn new_bodies_iterate_and_stop() {
     }
 }
 
+/// Waits until a worker has exited, and leaves its exit status to the handle.
+fn ended(pid: i32) {
+    // SAFETY: `siginfo_t` is plain data, and the kernel writes into it.
+    let found = unsafe {
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        let flags = libc::WEXITED | libc::WNOWAIT;
+        libc::waitid(libc::P_PID, pid.cast_unsigned(), &mut info, flags)
+    };
+    assert_eq!(found, 0, "{}", std::io::Error::last_os_error());
+}
+
 #[test]
 fn a_worker_that_gives_up_reports_why() {
     let why = |work: WorkType| {
         let mut handle = WorkloadHandle::spawn(&of(work, 1)).unwrap();
         handle.start();
-        std::thread::sleep(Duration::from_millis(50));
+        ended(handle.worker_pids()[0]);
         match handle.stop_and_collect().remove(0).exit_info {
             Some(WorkerExitInfo::WaitFailed(why)) => why,
             other => panic!("{other:?}"),

@@ -132,6 +132,14 @@ impl Answers {
         found.fold(Totals::default(), |sum, (_, totals)| sum + *totals)
     }
 
+    /// Returns the waits of the step `step`: those that ended in it, and those that were still open at its end, with their length
+    /// at that time. Without a step it returns every wait once, with its full length.
+    pub fn waits_of(&self, step: Phase) -> impl Iterator<Item = &Wait> {
+        let open = self.open_waits.iter().filter(move |_| step.is_some());
+        let all = self.waits.iter().chain(open);
+        all.filter(move |wait| step.is_none() || wait.phase == step)
+    }
+
     /// Returns the lengths of the waits that match, shortest first, in nanoseconds.
     pub fn waits_ns(&self, matches: impl Fn(&Wait) -> bool) -> Vec<u64> {
         let found = self.waits.iter().filter(|wait| matches(wait));

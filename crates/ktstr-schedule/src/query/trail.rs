@@ -160,9 +160,9 @@ impl Trail {
         let mut lines = vec![match self.earlier {
             0 => format!("all events of {who} up to {until}:"),
             earlier => format!(
-                "the last {} of {who} up to {until}, after {}:",
-                counted(self.events.len() as u64, "event", "s"),
-                counted(earlier, "other", "s")
+                "the last {} of {} events of {who} up to {until}:",
+                self.events.len(),
+                earlier + self.events.len() as u64
             ),
         }];
         for event in &self.events {
@@ -190,25 +190,25 @@ impl Trail {
         let mut counts = Vec::new();
         if let Some(cpu) = m.cpu.filter(|cpu| usize::from(cpu.0) < words.cpus()) {
             counts.push(format!(
-                "{} on CPU {}",
-                counted(m.switches, "switch", "es"),
-                cpu.0
+                "CPU {} had {} and {}",
+                cpu.0,
+                counted(m.switches, "context switch", "es"),
+                counted(m.kicks, "kick", "s")
             ));
-            counts.push(format!("{} of it", counted(m.kicks, "kick", "s")));
         }
         if let Some(id) = m.dsq {
             let queue = dsq(id);
             let inserts = counted(m.same_queue, "insert", "s");
-            counts.push(format!("{inserts} of other tasks into {queue}"));
+            counts.push(format!("{queue} got {inserts} of other tasks"));
         }
         let all = m.same_queue + m.other_queues;
-        counts.push(format!("{} in all", counted(all, "insert", "s")));
+        counts.push(format!("all DSQs got {}", counted(all, "insert", "s")));
         let queue = match m.in_no_queue {
-            true => ", and since it last ran the BPF scheduler has put it into no queue",
+            true => "; since it last ran, the BPF scheduler has inserted it into no DSQ",
             false => "",
         };
         Some(format!(
-            "  then nothing happened to it for {:.3} ms{queue}; meanwhile: {}",
+            "  then no event of it for {:.3} ms{queue}. Meanwhile {}",
             passed as f64 / 1e6,
             counts.join(", ")
         ))
@@ -384,13 +384,13 @@ mod tests {
         let told = lines(&events, Some(A), 10, 4);
         assert_eq!(
             told,
-            "the last 4 events of left\\n[7] up to 0.009000 s, after 1 other:\n  \
+            "the last 4 of 5 events of left\\n[7] up to 0.009000 s:\n  \
              0.001000 s  was woken by an interrupt during hog[8]\n  \
-             0.002000 s  enqueued on CPU 0, class Ext\n  \
-             0.003000 s  put into queue 3 by the BPF scheduler, slice 5.000 ms\n  \
+             0.002000 s  was enqueued on CPU 0 (class Ext)\n  \
+             0.003000 s  was inserted into DSQ 0x3 by the BPF scheduler, slice 5.000 ms\n  \
              0.003000 s  the BPF scheduler kicks CPU 0 if it is idle\n  \
-             then nothing happened to it for 6.000 ms; meanwhile: 2 switches on CPU 0, 0 kicks of it, 2 inserts of other tasks \
-             into queue 3, 3 inserts in all"
+             then no event of it for 6.000 ms. Meanwhile CPU 0 had 2 context switches and 0 kicks, DSQ 0x3 got 2 inserts \
+             of other tasks, all DSQs got 3 inserts"
         );
     }
 
@@ -401,7 +401,7 @@ mod tests {
         let told = lines(&events, Some(A), 9, 1);
         assert_eq!(
             told,
-            "the last 1 event of left\\n[7] up to 0.008000 s, after 3 others:\n  0.003000 s  got CPU 0"
+            "the last 1 of 4 events of left\\n[7] up to 0.008000 s:\n  0.003000 s  got CPU 0"
         );
         let none = lines(&events, Some(Pid(99)), 9, 8);
         assert_eq!(none, "the schedule has no event of [99] up to 0.008000 s");
@@ -419,8 +419,8 @@ mod tests {
         let told = lines(&forgotten, Some(A), 9, 1);
         assert!(
             told.ends_with(
-                "then nothing happened to it for 5.000 ms, and since it last ran the BPF scheduler has put it into no queue; \
-                 meanwhile: 0 switches on CPU 0, 0 kicks of it, 1 insert in all"
+                "then no event of it for 5.000 ms; since it last ran, the BPF scheduler has inserted it into no DSQ. \
+                 Meanwhile CPU 0 had 0 context switches and 0 kicks, all DSQs got 1 insert"
             ),
             "{told}"
         );
@@ -434,7 +434,7 @@ mod tests {
         ];
         let told = lines(&queued, Some(A), 9, 1);
         assert!(
-            told.contains("0 inserts of other tasks into queue 4") && !told.contains("no queue"),
+            told.contains("DSQ 0x4 got 0 inserts of other tasks") && !told.contains("no DSQ"),
             "{told}"
         );
     }
@@ -447,8 +447,8 @@ mod tests {
         assert_eq!(
             told,
             "all events of the BPF scheduler up to 0.008000 s:\n  \
-             0.002000 s  left\\n[7] enqueued on CPU 0, class Ext\n  \
-             0.003000 s  left\\n[7] put into queue 3 by the BPF scheduler, slice 5.000 ms\n  \
+             0.002000 s  left\\n[7] was enqueued on CPU 0 (class Ext)\n  \
+             0.003000 s  left\\n[7] was inserted into DSQ 0x3 by the BPF scheduler, slice 5.000 ms\n  \
              0.003000 s  the BPF scheduler kicks CPU 0 if it is idle"
         );
     }

@@ -127,6 +127,9 @@ fn text_within(finished: &Finished, limits: Limits) -> String {
         if let Some(ran) = &finished.scheduler {
             let _ = write!(text, "\nscheduler: {ran}");
         }
+        if let (Some(run), Some(pid)) = (&run, finished.evidence_of_schedule.task()) {
+            let _ = write!(text, "\nwhy: cargo ktstr why {run} {pid}");
+        }
         let _ = write!(
             text,
             "\nagain: {}",

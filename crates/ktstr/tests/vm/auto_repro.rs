@@ -124,7 +124,7 @@ fn a_stall_is_repeated_and_the_captures_show_the_task_in_its_queue() {
     let digest = one.digest.as_ref().expect("a digest");
     done.says(&[
         "--- trail ---",
-        "then nothing happened to it for ",
+        "then no event of it for ",
         "--- auto-repro ---",
         &format!("the repeat is the same run, digest {digest:.16}…"),
         " by the BPF scheduler, slice ",
@@ -132,7 +132,7 @@ fn a_stall_is_repeated_and_the_captures_show_the_task_in_its_queue() {
     // The trail in the record is the one on the screen, and ends with the queue in which the task was left.
     let trail = one.trail.join("\n");
     done.says(&[&trail]);
-    assert!(trail.contains("put into queue "), "{trail}");
+    assert!(trail.contains("inserted into DSQ "), "{trail}");
     // The captures of the repeat have the task in that queue.
     let told: Vec<&str> = done
         .text

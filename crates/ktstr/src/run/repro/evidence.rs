@@ -41,6 +41,12 @@ pub(in crate::run) struct Evidence {
 }
 
 impl Evidence {
+    /// Returns the pid of the task that the first finding about a single task is about.
+    pub(in crate::run) fn task(&self) -> Option<u32> {
+        let mut targets = self.targets.iter();
+        targets.find_map(|target| target.task.as_ref().map(|(_, pid)| *pid))
+    }
+
     /// Looks up the failures among `findings` in the schedule `file`, whose workers are below the cgroup `root`. `exit_ns` is
     /// when sched_ext began to end the scheduler, in nanoseconds of the scheduler's clock, if it did and that is known.
     ///

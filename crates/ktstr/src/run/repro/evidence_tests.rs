@@ -107,17 +107,17 @@ fn the_wait_of_the_task_of_a_finding_is_captured_in_its_middle_and_at_its_end() 
     assert_eq!(evidence.times(16), [26_000_000, 39_000_000]);
     assert_eq!(evidence.times(1), [26_000_000]);
     assert!(
-        evidence.trail[2].ends_with("enqueued on CPU 0, class Ext"),
+        evidence.trail[2].ends_with("was enqueued on CPU 0 (class Ext)"),
         "{:?}",
         evidence.trail
     );
     assert!(
-        evidence.trail[3].contains("put into queue 5"),
+        evidence.trail[3].contains("inserted into DSQ 0x5"),
         "{:?}",
         evidence.trail
     );
     assert!(
-        evidence.trail[4].contains("then nothing happened to it for 28.000 ms"),
+        evidence.trail[4].contains("then no event of it for 28.000 ms"),
         "{:?}",
         evidence.trail
     );
@@ -146,7 +146,9 @@ fn an_ejection_for_an_error_is_about_the_task_that_the_error_names() {
     assert_eq!(target(&evidence), (Some(8), 90, 90));
     let trail = &evidence.trail;
     assert!(
-        trail.iter().any(|line| line.contains("put into queue 6")),
+        trail
+            .iter()
+            .any(|line| line.contains("inserted into DSQ 0x6")),
         "{trail:?}"
     );
     // The time at which the error is reported is known more exactly than that of the end.
@@ -172,7 +174,7 @@ fn a_scheduler_that_ends_and_a_sample_of_the_monitor_are_about_what_it_did_befor
         sample
             .trail
             .iter()
-            .any(|line| line.contains("[7] put into queue 5"))
+            .any(|line| line.contains("[7] was inserted into DSQ 0x5"))
     );
     // One that names a task is about the task.
     let idle = json!({ "idle_cpu": { "task": "[8]", "until_ms": 15 } });

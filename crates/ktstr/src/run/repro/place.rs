@@ -12,7 +12,7 @@ pub fn place(report: &FailureDumpReport, pid: u32) -> Option<String> {
             .position(|task| task.pid.cast_unsigned() == pid);
         if let Some(place) = place {
             return Some(format!(
-                "in {}, where it is number {} of {}",
+                "in {}, as number {} of {}",
                 queue_name(queue.id, &queue.origin),
                 place + 1,
                 queue.nr

@@ -103,7 +103,7 @@ fn captures(text: &mut String, first: &Finished, vm: &VmResult, record: Option<&
             .map(|at| (at as f64 - evidence.zero_ns as f64) / 1e9);
         let when = match (seconds, capture.elapsed_ms) {
             (Some(seconds), _) => format!("at {seconds:.6} s"),
-            (None, Some(ms)) => format!("{:.3} s into the window", ms as f64 / 1e3),
+            (None, Some(ms)) => format!("at {:.3} s of the window", ms as f64 / 1e3),
             (None, None) => "outside of the window".to_owned(),
         };
         // A finding is about a wait that the capture falls into, if there is one.

@@ -22,7 +22,7 @@ pub(super) fn usable(path: &Path, role: &str) -> Result<(), RunError> {
 
 /// Returns what is wrong with a file, and how to fix it.
 fn problem(path: &Path) -> Option<(String, &'static str)> {
-    const NAME_A_FILE: &str = "name the scheduler's binary, or unset the variable";
+    const NAME_A_FILE: &str = "name the scheduler's binary";
     let meta = match std::fs::metadata(path) {
         Ok(meta) => meta,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
