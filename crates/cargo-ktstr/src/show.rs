@@ -54,7 +54,8 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// Returns the command that runs it again; `None` for a run of a matrix, whose record does not have all of its settings.
+/// Returns the command that runs the test again; `None` if the record has none, or if it is of a run of `check`, `compare` or
+/// `power`, whose record does not have all of the run's settings.
 pub fn again(record: &RunRecord) -> Option<String> {
     brief::again(record).filter(|_| !record.test.starts_with(cell::PREFIX))
 }
@@ -64,7 +65,7 @@ pub fn repeats(record: &RunRecord, path: &Path) -> Vec<String> {
     let outcome = |repeated: Repeated| match repeated {
         Repeated::Same => "it is the same run",
         Repeated::Different => "it is another run",
-        Repeated::Unknown => "whether it is the same run is not known",
+        Repeated::Unknown => "whether it is the same run is unknown",
         Repeated::FailedAgain => "it failed again",
         Repeated::DidNotFailAgain => "it did not fail again",
     };

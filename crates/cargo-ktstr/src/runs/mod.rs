@@ -38,7 +38,7 @@ pub struct Options {
     clean: Option<Size>,
 }
 
-/// The longest reason shown in the table; the record has the rest.
+/// The largest number of characters of a reason in the table; the record has the rest.
 const REASON_WIDTH: usize = 48;
 
 /// Prints the newest of the selected runs as a table or as JSON, or removes the oldest.
@@ -69,7 +69,11 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     listing.records.retain(is_meant);
     listing.records.truncate(options.last.unwrap_or(usize::MAX));
     if some && listing.records.is_empty() && !options.json {
-        writeln!(out, "No run under {} is one of these.", root.display())?;
+        writeln!(
+            out,
+            "No run under {} meets these conditions.",
+            root.display()
+        )?;
         return Ok(Exit::Done);
     }
     for damaged in &listing.damaged {

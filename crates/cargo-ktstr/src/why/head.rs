@@ -1,4 +1,4 @@
-//! The first lines of an answer: the state of the task, its interval, and how it began.
+//! The first lines of an answer: what the task did, from when to when, how its wait began, and in which queue it was.
 
 use ktstr_schedule::Reason;
 use ktstr_schedule::query::{Did, Stretch, WaitCause, Waker};
@@ -6,7 +6,7 @@ use ktstr_schedule::query::{Did, Stretch, WaitCause, Waker};
 use super::{ms, seconds, shown};
 use crate::story::{self, Story};
 
-/// Returns the lines about the state of the task, its interval, and how it began.
+/// Returns the first lines of the answer about `stretch`. They include a cause and a queue only for a wait.
 pub fn head(story: &Story, stretch: &Stretch) -> String {
     let name = shown(story, stretch.task);
     let cgroup = story.cgroup(stretch.cgroup);
@@ -44,8 +44,8 @@ pub fn head(story: &Story, stretch: &Stretch) -> String {
                 ),
                 false => "and got no CPU".to_owned(),
             };
-            // A CPU that takes a task out of a queue moves it to its own runqueue first: that is where it was at last, and not
-            // where it waited.
+            // A CPU that takes a task out of a dispatch queue moves the task to its own runqueue first. `cpu` is that
+            // runqueue, where the task was at last, and not where it waited.
             let place = match dsq {
                 Some(id) => format!(
                     "It was in {} of sched_ext, at last on the runqueue of CPU {}.",
@@ -66,7 +66,7 @@ pub fn head(story: &Story, stretch: &Stretch) -> String {
     }
 }
 
-/// Returns the CPU on which the task ran after its wait.
+/// Returns the CPU on which the task ran after its wait; `None` if it did not run after it.
 fn after(story: &Story, wait: &Stretch) -> Option<u16> {
     story
         .stretches
@@ -94,6 +94,6 @@ fn began(story: &Story, cause: WaitCause, waker: Option<Waker>) -> String {
         (WaitCause::Preempted, _) => "It had been preempted.".to_owned(),
         (WaitCause::Yielded, _) => "It had yielded.".to_owned(),
         (WaitCause::Unthrottled, _) => "Its cgroup had got a new quota.".to_owned(),
-        (WaitCause::Unknown, _) => "The schedule does not say how that began.".to_owned(),
+        (WaitCause::Unknown, _) => "The schedule does not show how the wait began.".to_owned(),
     }
 }

@@ -23,7 +23,7 @@ use head::head;
 use history::history;
 use meanwhile::meanwhile;
 
-/// The largest number of task names that are listed if none or several of them match.
+/// The largest number of task names that are listed if no task or several tasks match.
 const NAMES: usize = 12;
 
 /// The options of `cargo ktstr why`.
@@ -33,7 +33,7 @@ pub struct Options {
     record: PathBuf,
     /// The task: its pid, or a part of its name.
     task: String,
-    /// The time since the begin of the first step, such as `1.25s` or `300ms`; the default is in the task's longest wait.
+    /// The time since the start of the first step, such as `1.25s` or `300ms`; without it, the task's longest wait is explained.
     time: Option<Span>,
 }
 
@@ -118,7 +118,7 @@ fn answer(
         },
         (Some(_), several) => {
             return Err(NoAnswer::Asked(format!(
-                "`{task}` is a part of {} names, and a time is of one task: name one by its process id; {}",
+                "`{task}` is a part of {} names, and a time needs a single task: name it by its process id; {}",
                 several.len(),
                 listed(story, several)
             )));
@@ -178,7 +178,7 @@ fn meant(story: &Story, wanted: &str) -> Result<Vec<Pid>, NoAnswer> {
     if found.is_empty() {
         let all: Vec<Pid> = tasks.keys().rev().copied().collect();
         return Err(NoAnswer::Asked(format!(
-            "no task has the id `{wanted}` or that in its name; {}",
+            "no task has the id `{wanted}` or a name that contains it; {}",
             listed(story, &all)
         )));
     }
