@@ -14,7 +14,7 @@ use crate::table;
 /// The subcommands of `cargo ktstr cache`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// List the templates, the one used last first.
+    /// List the templates, the most recently used first.
     List {
         /// Print a JSON array instead of a table.
         #[arg(long)]
@@ -81,7 +81,7 @@ fn list(out: &mut dyn Write, json: bool, limit: Limit) -> Result<()> {
     Ok(())
 }
 
-/// Seconds since `used`; 0 if that lies in the future.
+/// Returns the whole seconds since `used`; 0 if `used` lies in the future.
 fn unused_s(used: SystemTime) -> u64 {
     SystemTime::now()
         .duration_since(used)

@@ -1,5 +1,5 @@
-//! The captures of a recorded run as text for people: the list of them, the content of each, the ones near a finding, and the
-//! command that takes one where there is none.
+//! The captures of a recorded run as text for people: a list of all, the content of each, those near a finding or a wait, and
+//! the command that takes a capture where there is none.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -14,23 +14,24 @@ use ktstr_schedule::Pid;
 use crate::report::Mark;
 use crate::story::{self, Story};
 
-/// The distance in nanoseconds from a time up to which a capture still counts as close to it.
+/// The greatest distance in nanoseconds between a time and a capture that counts as close to it.
 const NEAR_NS: u64 = 20_000_000;
-/// The longest time in nanoseconds before the end of a wait at which its capture is taken; at the end itself there is nothing
-/// left to see.
+/// How long before the end of a wait its capture is taken, in nanoseconds; for a short wait, a tenth of its length. At the end
+/// itself the task does not wait any more.
 const BEFORE_NS: u64 = 1_000_000;
-/// The largest number of tasks of a queue, and of variables, that are printed.
+/// The largest number of tasks that are printed for a queue.
 const TASKS: usize = 32;
+/// The largest number of variables that are printed for a map.
 const VARIABLES: usize = 40;
 
-/// Returns when a capture was taken, in nanoseconds of the scheduler's clock.
+/// Returns when a capture was taken, in nanoseconds of the scheduler's clock; `None` if the record does not have the time.
 pub fn at_ns(capture: &CaptureRecord, story: &Story) -> Option<u64> {
     let elapsed = capture.elapsed_ms.map(|ms| ms.saturating_mul(1_000_000));
     let counted = elapsed.map(|elapsed| story.zero_ns().saturating_add(elapsed));
     capture.clock_ns.or(counted)
 }
 
-/// A mark for each capture.
+/// Returns a mark for each capture whose time is known.
 pub fn marks(record: &RunRecord, story: &Story) -> Vec<Mark> {
     let mark = |capture: &CaptureRecord| {
         let at = at_ns(capture, story)?;
@@ -49,7 +50,8 @@ pub fn marks(record: &RunRecord, story: &Story) -> Vec<Mark> {
     record.captures.iter().filter_map(mark).collect()
 }
 
-/// Returns the captures with data that were taken between two times, or close to them.
+/// Returns the captures with data that were taken between two times or at most 20 ms before or after. The times are in
+/// nanoseconds of the scheduler's clock.
 pub fn near<'r>(
     record: &'r RunRecord,
     story: &Story,
@@ -64,8 +66,8 @@ pub fn near<'r>(
         .collect()
 }
 
-/// Returns the command that takes a capture shortly before the end of the given interval; `None` for a run that cannot be
-/// reproduced.
+/// Returns the command that takes a capture shortly before the end of the given interval; `None` if the run cannot be replayed,
+/// or if the interval ends before the first step starts.
 pub fn command(record: &RunRecord, story: &Story, from_ns: u64, to_ns: u64) -> Option<String> {
     let again =
         record.clock == Some(Clock::Virtual) && !record.test.starts_with(crate::cell::PREFIX);
@@ -81,7 +83,8 @@ pub fn command(record: &RunRecord, story: &Story, from_ns: u64, to_ns: u64) -> O
     })
 }
 
-/// Returns a sentence about a finding: the captures near its time, or how to get one. `None` for a finding without a time.
+/// Returns a sentence that lists the captures near a finding's time; if there are none, a sentence and the command that takes
+/// one. `None` if the finding has no exact time, or if there is neither a capture nor a command.
 pub fn of_finding(
     record: &RunRecord,
     story: &Story,
@@ -157,7 +160,7 @@ fn when(capture: &CaptureRecord, zero_ns: Option<u64>) -> String {
 /// Reads the captures in `captures.json` next to the record at `path`; none if there is no such file.
 ///
 /// # Errors
-/// If the file cannot be parsed.
+/// If the file exists but cannot be read or parsed.
 pub fn read(path: &Path) -> Result<Vec<(String, FailureDumpReport)>> {
     let path = path.with_file_name("captures.json");
     let bytes = match std::fs::read(&path) {
@@ -168,8 +171,8 @@ pub fn read(path: &Path) -> Result<Vec<(String, FailureDumpReport)>> {
     serde_json::from_slice(&bytes).with_context(|| format!("reading {}", path.display()))
 }
 
-/// Returns sentences about a `wait` of the task `pid`, from the captures taken during it; if there are none, the command that
-/// takes one.
+/// Returns a sentence for each capture that shows where the task `pid` was during its wait; if there is none, the command that
+/// takes one. The interval of the wait is in nanoseconds of the scheduler's clock. Empty if the run cannot be replayed either.
 pub fn of_wait(
     record: &RunRecord,
     story: &Story,
@@ -206,7 +209,7 @@ pub fn of_wait(
 /// Returns the whole content of the capture with this tag as text.
 ///
 /// # Errors
-/// If the run has no capture with this tag, or the capture holds no data.
+/// If the run has no capture with this tag, the capture holds no data, or `captures.json` lacks it or cannot be read.
 pub fn text(record: &RunRecord, path: &Path, tag: &str) -> Result<String> {
     let Some(index) = record.captures.iter().find(|capture| capture.tag == tag) else {
         let tags: Vec<&str> = record.captures.iter().map(|c| c.tag.as_str()).collect();
@@ -295,7 +298,7 @@ fn queues(text: &mut String, report: &FailureDumpReport) {
     }
 }
 
-/// Appends the scheduler's global variables that are numbers.
+/// Appends the scheduler's global variables that are integers or Booleans.
 fn variables(text: &mut String, report: &FailureDumpReport) {
     let maps = report.maps.iter().filter(|map| {
         let is_section = [".bss", ".data"].iter().any(|end| map.name.ends_with(end));

@@ -1,4 +1,4 @@
-//! The text about captures, for a hand-written schedule.
+//! Tests of the text about captures, with a hand-written schedule.
 #![allow(clippy::unwrap_used)]
 
 use ktstr::snapshot::{DsqState, QueuedTask, RqScxState, ScxSchedState, TaskEnrichment};
@@ -18,7 +18,8 @@ fn record(captures: Vec<CaptureRecord>) -> RunRecord {
     }
 }
 
-/// A capture at this time of the scheduler's clock.
+/// Returns a capture at `ms` of the scheduler's clock. The first step of the story starts at 10 ms, and `elapsed_ms` counts
+/// from there.
 fn at(tag: &str, ms: u64, moment: Option<CaptureMoment>) -> CaptureRecord {
     CaptureRecord {
         tag: tag.to_owned(),
@@ -29,7 +30,7 @@ fn at(tag: &str, ms: u64, moment: Option<CaptureMoment>) -> CaptureRecord {
     }
 }
 
-/// A report in which task 7 is the second in a queue of the scheduler, and task 8 runs.
+/// Returns a report in which task 7 is the second in queue 3 of the scheduler, and task 8 runs.
 fn report() -> FailureDumpReport {
     let queued = |pid, comm: &str| QueuedTask {
         pid,
@@ -79,7 +80,7 @@ fn report() -> FailureDumpReport {
 }
 
 #[test]
-fn a_wait_is_told_by_the_captures_in_it() {
+fn captures_during_a_wait_show_where_the_task_was() {
     let story = story();
     let captures = vec![("scx_exit".to_owned(), report())];
     // Task 7 waits from 61 to 90 ms.

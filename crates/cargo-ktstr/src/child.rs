@@ -7,17 +7,17 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use ktstr_record::compare::Run;
 
-/// The command that runs the test `name` of the binary `program`, with its record under `root`.
+/// Returns the command that runs the test `name` of the binary `program`, with its record under `root`.
 ///
-/// The process does not outlive the thread that starts it. A Ctrl-C at the terminal does not reach it, so the caller has to end
-/// it.
+/// The process does not outlive the thread that starts it. It has its own process group, so a Ctrl-C at the terminal does not
+/// reach it, and the caller has to end it.
 pub fn command(program: &Path, name: &str, root: &Path) -> Command {
     let mut command = Command::new(program);
     command
         .args(["--exact", &format!("ktstr/{name}")])
         .env("NEXTEST", "1")
         .env("KTSTR_SESSION", session())
-        // Who starts a run this way decides himself whether and how it is repeated.
+        // The caller decides whether and how the run is repeated.
         .env("KTSTR_AUTO_REPRO", "0")
         .env("KTSTR_RUNS_ROOT", root)
         .process_group(0);
@@ -54,7 +54,10 @@ pub fn session() -> String {
     SESSION.get_or_init(made).clone()
 }
 
-/// Returns the run that the process `pid` recorded under `root`, and the path of its record.
+/// Returns the path of the record that the process `pid` left under `root`, and the recorded run.
+///
+/// # Errors
+/// If the process left no record, or the record cannot be read.
 pub fn left(root: &Path, pid: u32) -> Result<(PathBuf, Run)> {
     let path = ktstr_record::newest_of_process(root, pid)
         .context("the run left no record: see its output above")?;

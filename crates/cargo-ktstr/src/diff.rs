@@ -15,7 +15,7 @@ use crate::exit::Exit;
 use crate::replay;
 use crate::table::numbers;
 
-/// The distance in nanoseconds from the first differing switch up to which captures are listed.
+/// The greatest distance in nanoseconds between the first differing switch and a capture that is listed.
 const NEAR_NS: u64 = 20_000_000;
 
 /// The options of `cargo ktstr diff`.
@@ -30,7 +30,7 @@ pub struct Options {
     all: bool,
 }
 
-/// Prints where two runs differ: metrics side by side, and the first switch.
+/// Prints what two runs ran on, their metrics side by side, and the first switch that differs.
 pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     let root = runs_root();
     let left = Run::read(&replay::find(&options.left, &root)?)?;
@@ -76,7 +76,7 @@ fn metrics(record: &RunRecord) -> BTreeMap<(String, String), f64> {
             }
         }
     };
-    // The numeric fields of the run's statistics, and the tables of metrics that have no field.
+    // The numeric fields of the run's statistics, and the table of the metrics that have no field there.
     take("", &record.stats);
     take("", &record.stats["ext_metrics"]);
     for phase in record.stats["phases"].as_array().into_iter().flatten() {
@@ -124,7 +124,7 @@ fn side_by_side(
     text
 }
 
-/// Returns where the schedules diverge, and the captures near that time.
+/// Describes where the schedules diverge, and lists the captures near that time. Runs under the real clock have no schedules.
 fn schedules(left: &Run, right: &Run) -> String {
     let counted = |run: &Run| run.record.clock == Some(Clock::Virtual);
     if !(counted(left) && counted(right)) {

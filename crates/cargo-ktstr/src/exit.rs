@@ -33,7 +33,7 @@ pub fn from_code(code: i32) -> Exit {
     }
 }
 
-/// Classifies an error: the user's fault if that is known, else the host's.
+/// Returns [`Exit::Failed`] for an error that the user can avoid by asking for something else, and [`Exit::Host`] for any other.
 pub fn of(error: &anyhow::Error) -> Exit {
     match error.downcast_ref::<KernelError>() {
         Some(kernel) if kernel.exit_code() == 1 => Exit::Failed,

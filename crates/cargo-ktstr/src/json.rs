@@ -1,8 +1,8 @@
 //! The JSON of the commands, whole or bounded: with `--limit N` every list has at most N entries and every text at most 1,000
 //! characters, and `left_out` counts the rest.
 //!
-//! Without `--limit` the output has the schema of the command's page, which `--limit` does not change: an object gets one more
-//! field, `left_out`, and a command that prints a list prints it as the field `items` of such an object.
+//! Without `--limit` the output has the schema that the command's page describes. `--limit` adds to it: an object gets one more
+//! field, `left_out`, and a command that prints a list prints an object with that list in the field `items`.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -11,11 +11,11 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-/// The field with the counts.
+/// The name of the field that has the counts of what was left out.
 pub const LEFT_OUT: &str = "left_out";
-/// The field with the entries of a command that prints a list.
+/// The name of the field that has the entries of a command that prints a list.
 const ITEMS: &str = "items";
-/// The most characters of a text.
+/// The largest number of characters of a text.
 const TEXT: usize = 1000;
 
 /// The option that bounds the JSON of a command.
@@ -32,7 +32,7 @@ pub fn print(out: &mut dyn Write, value: &impl Serialize, limit: Limit) -> Resul
     Ok(())
 }
 
-/// Returns a value as JSON that ends with a line end.
+/// Returns a value as indented JSON, with a newline at its end.
 pub fn text(value: &impl Serialize, limit: Limit) -> Result<String> {
     let text = match limit.limit {
         None => serde_json::to_string_pretty(value),
@@ -44,7 +44,7 @@ pub fn text(value: &impl Serialize, limit: Limit) -> Result<String> {
     Ok(text.context("the result as JSON")? + "\n")
 }
 
-/// Cuts lists and texts, and adds the counts of what was cut.
+/// Cuts the lists and texts in `value`, and adds the counts of what was cut. A list becomes the field `items` of an object.
 fn bounded(value: Value, most: usize) -> Value {
     let mut fields = match value {
         Value::Object(fields) => fields,
@@ -61,8 +61,8 @@ fn bounded(value: Value, most: usize) -> Value {
     Value::Object(fields)
 }
 
-/// Cuts the lists and texts in a value. The entries and characters that are left out are counted by the `path` of the field,
-/// over all entries of the lists above it.
+/// Cuts the lists and texts in a value. `left_out` gets the numbers of entries and characters that were cut, by the `path` of
+/// the field: one number for all entries of a list that contains the field.
 fn cut(value: &mut Value, path: &str, most: usize, left_out: &mut BTreeMap<String, u64>) {
     let mut count = |rest: usize| {
         if rest > 0 {

@@ -39,8 +39,8 @@ pub enum Command {
     },
     /// Build a kernel from its source into the cache, and print its id.
     Build {
-        /// A kernel source tree, a tarball of one, or a Debian package such as linux-source-6.12. A source tree is not
-        /// modified.
+        /// A kernel source tree, a tarball of one, or a Debian package such as linux-source-6.12. A source tree is
+        /// not modified.
         source: String,
         /// A file with lines of a kernel configuration, applied on top of ktstr's own; may be given more than once.
         #[arg(long = "config", value_name = "FILE")]
@@ -171,12 +171,12 @@ fn spec_of(kernel: &ktstr_kernel::Candidate) -> String {
     format!("debian:{}+{}", kernel.series(), kernel.flavour())
 }
 
-/// The ids of the cached kernels.
+/// Returns the ids of the cached kernels that can be used.
 pub fn cached_ids() -> Result<Vec<String>, KernelError> {
     Ok(cache::list()?.into_iter().map(|kernel| kernel.id).collect())
 }
 
-/// The folder of the cache; `None` if nothing says where it should be.
+/// Returns the folder of the kernel cache; `None` if no environment variable determines it.
 pub fn cache_dir() -> Option<PathBuf> {
     Cache::from_env()
         .ok()

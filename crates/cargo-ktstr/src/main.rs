@@ -1,7 +1,7 @@
 //! The command line of ktstr: `cargo ktstr …`, or `cargo-ktstr …`, which is the same.
 //!
-//! Exit codes: 0 done or passed, 1 failed or asked for something impossible, 2 the host lacks something or the run was
-//! inconclusive.
+//! Exit codes: 0 if the command succeeded or the run passed or was skipped, 1 if the run failed or the user asked for something
+//! impossible, 2 if the host lacks something or the run was inconclusive.
 
 mod bench;
 mod cache;
@@ -78,7 +78,7 @@ enum Command {
     /// Templates that machines are forked from: list, remove all, find.
     #[command(subcommand)]
     Cache(cache::Command),
-    /// List what runs left behind, newest first; or remove the oldest.
+    /// List the recorded runs, newest first; or remove the oldest.
     Runs(runs::Options),
     /// Compare two recorded runs: what they ran on, their metrics, and the first context switch that differs.
     Diff(diff::Options),
@@ -96,7 +96,7 @@ enum Command {
     Why(why::Options),
     /// Run a test with many seeds on all cores, and say which fail.
     Explore(explore::Options),
-    /// Run the tests of a package that ktstr knows, or only those that failed last time.
+    /// Run the tests of ktstr in a package, or only those that did not pass last time.
     Test(test_run::Options),
     /// Print the bounds that a test is judged by, and who set each: the test, its scheduler, or ktstr.
     ShowThresholds(thresholds::Options),
@@ -111,7 +111,7 @@ enum Command {
     },
     /// Run a scenario from a file, under any scheduler. No project, no code.
     Run(run::Options),
-    /// Run a two-step scenario under the scheduler of this project, and show the result.
+    /// Run a two-step scenario under scx-ktstr, the scheduler that ships with ktstr, and show the result.
     Demo,
     /// Measure where the time of a run goes.
     Bench(bench::Options),

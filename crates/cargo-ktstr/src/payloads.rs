@@ -1,6 +1,6 @@
 //! The payload runs of a recorded run, one line each, for `cargo ktstr show`: how each ended, and its metrics.
 //!
-//! Names and units come from a guest, so their control characters are not printed.
+//! Names and units come from a guest, so their control characters are replaced by spaces.
 
 use ktstr_record::{PayloadMetricRecord, PayloadRecord, RunRecord};
 
@@ -9,7 +9,7 @@ const MOST_RUNS: usize = 8;
 /// The largest number of metrics of a payload run that are shown.
 const MOST_METRICS: usize = 8;
 
-/// Returns a label and a line for each payload run.
+/// Returns a label and a line for each payload run that is shown, and a line with the number of the others, if there are any.
 pub fn facts(record: &RunRecord) -> Vec<(&'static str, String)> {
     let all = &record.payloads;
     let shown = all.iter().take(MOST_RUNS).map(line);

@@ -22,7 +22,7 @@ use crate::json::{self, Limit};
 use crate::span::Span;
 use crate::story::{self, Story};
 
-/// The variable that requests captures at given times.
+/// The variable that requests captures at given times, in nanoseconds of the scheduler's clock.
 const CAPTURE_AT: &str = "KTSTR_CAPTURE_AT";
 
 /// The options of `cargo ktstr replay`.
@@ -30,7 +30,7 @@ const CAPTURE_AT: &str = "KTSTR_CAPTURE_AT";
 pub struct Options {
     /// Path of a `record.json` or of its folder, or the name of a run, which is the name of its folder.
     record: PathBuf,
-    /// Take a capture at this time since the beginning of the first step, such as `1.25s`; up to 16 times.
+    /// Take a capture at this time since the beginning of the first step, such as `1.25s`; may be given up to 16 times.
     #[arg(long, value_name = "TIME")]
     capture_at: Vec<Span>,
     /// Print a JSON object instead of text.
@@ -106,7 +106,8 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     })
 }
 
-/// Returns the path of the record that `asked` stands for: a record, a folder with a record, or the name of a run under `root`.
+/// Returns the absolute path of the record that `asked` names: a record, a folder with a record, or the name of a run
+/// under `root`.
 pub fn find(asked: &Path, root: &Path) -> Result<PathBuf> {
     let candidates = [
         asked.to_path_buf(),
@@ -191,7 +192,7 @@ fn check(record: &RunRecord) -> Result<()> {
     if record.test.starts_with(crate::cell::PREFIX) {
         bail!(
             "this run is one of `cargo ktstr check`, `compare` or `power`, which chose its scheduler and arguments: the command \
-             that stands beside the finding makes the same run again"
+             that is printed with the finding makes the same run again"
         );
     }
     if record.test == crate::run::TEST {
@@ -304,7 +305,7 @@ fn command(record: &RunRecord, root: &Path) -> Result<Command> {
     for name in GUEST_VARIABLES {
         command.env_remove(name);
     }
-    // It would take precedence over the recorded kernel.
+    // This variable would take precedence over `KTSTR_KERNEL`, which names the recorded kernel.
     command.env_remove("KTSTR_TEST_KERNEL");
     command.envs(&record.environment);
     command.env("KTSTR_CLOCK", "virtual");

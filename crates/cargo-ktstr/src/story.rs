@@ -1,5 +1,6 @@
-//! A recorded schedule prepared for display: every stretch of every task, the hold of each step, and the events of the whole
-//! machine. `report`, `trace`, `why` and `schedule --latency`, `--map` are based on it.
+//! A recorded schedule prepared for display: the stretches of every task except sleep, the hold of each step, and the events
+//! of the whole machine. `report`, `trace`, `why`, `schedule --latency`, `schedule --map` and `replay --capture-at` are based
+//! on it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,7 +18,7 @@ use ktstr_schedule::{Event, Gap, Pid, SCHEDULE_FILE, SchedExtState, Schedule, Ta
 pub struct Moment {
     /// The time in nanoseconds of the scheduler's clock.
     pub at_ns: u64,
-    /// A description as a sentence.
+    /// A description as a sentence without a full stop.
     pub text: String,
 }
 
@@ -34,23 +35,23 @@ pub struct Story {
     pub timeline: Timeline,
     /// The events of the machine, in order.
     pub moments: Vec<Moment>,
-    /// The intervals whose events were lost.
+    /// The intervals whose frequent events were dropped to keep the file small.
     pub gaps: Vec<Gap>,
-    /// The time of the earliest event, in nanoseconds of the scheduler's clock.
+    /// The time of the earliest event, in nanoseconds of the scheduler's clock; 0 without events.
     pub from_ns: u64,
-    /// The time of the latest event, in nanoseconds of the scheduler's clock.
+    /// The time of the latest event, in nanoseconds of the scheduler's clock; 0 without events.
     pub to_ns: u64,
 }
 
-/// Reads the bytes of the schedule in the folder of the record at `record`.
+/// Reads the schedule in the folder of the record at `record`, and returns its path and its bytes.
 ///
 /// # Errors
-/// If there is none; the error says which runs record one.
+/// If the file cannot be read; the error says which runs leave a schedule.
 pub fn bytes(record: &Path) -> Result<(PathBuf, Vec<u8>)> {
     let path = record.with_file_name(SCHEDULE_FILE);
     let file = fs::read(&path).with_context(|| {
         format!(
-            "reading {}: only runs under the virtual clock leave a schedule, and none with KTSTR_SCHEDULE=0",
+            "reading {}: only runs under the virtual clock leave a schedule, unless KTSTR_SCHEDULE is 0",
             path.display()
         )
     })?;
@@ -69,7 +70,7 @@ impl Story {
     /// Parses a schedule from the bytes of its file.
     ///
     /// # Errors
-    /// If they are damaged.
+    /// If the file is damaged.
     pub fn read(file: &[u8]) -> Result<Self> {
         let schedule = Schedule::read(file)?;
         let mut all = Vec::new();
@@ -134,8 +135,8 @@ impl Story {
         self.moments.push(Moment { at_ns, text });
     }
 
-    /// Returns the time from which displayed times count: the begin of the first step, as in findings, or else the begin of the
-    /// schedule.
+    /// Returns the time from which displayed times count, in nanoseconds of the scheduler's clock: the start of the first
+    /// step, as in findings, or else the start of the schedule.
     pub fn zero_ns(&self) -> u64 {
         self.timeline.zero_ns()
     }
@@ -145,7 +146,7 @@ impl Story {
         self.words().task(pid)
     }
 
-    /// Returns the path of a cgroup, or its id if the path is not known.
+    /// Returns the path of a cgroup, or its id if the path is unknown; `unknown` for `None`.
     pub fn cgroup(&self, id: Option<u64>) -> String {
         self.words().cgroup(id)
     }

@@ -1,6 +1,7 @@
 //! Suggests the known word that a user may have meant by an unknown one.
 
-/// The largest number of letters by which a suggestion may differ, for words of three or more letters.
+/// The largest number of letters by which a suggestion may differ. A known word of fewer than six letters may differ by at most
+/// half of its letters, rounded down.
 const MOST: usize = 3;
 
 /// Returns `: did you mean …?` with the most similar of the `known` words, or an empty text if none is similar.
@@ -14,7 +15,7 @@ pub fn hint<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> String {
     })
 }
 
-/// Returns the edit distance: the number of letters to insert, delete or replace (Levenshtein 1965).
+/// Returns the edit distance: the smallest number of letters to insert, delete or replace (Levenshtein 1965).
 fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();

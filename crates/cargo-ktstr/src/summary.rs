@@ -5,7 +5,7 @@ use serde::Serialize;
 /// The median and the range, in the unit of the values.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Summary {
-    /// The middle value; of an even number, the mean of the two in the middle.
+    /// The middle value; for an even number of values, the mean of the two in the middle.
     pub median: f64,
     /// The smallest of the values.
     pub min: f64,

@@ -1,4 +1,4 @@
-//! Tables without rules, which all commands print.
+//! Tables without lines between their cells, in which numbers are aligned to the right, for the terminal.
 
 use comfy_table::{CellAlignment, Table, presets};
 

@@ -1,8 +1,8 @@
-//! `cargo ktstr test`: runs the tests of a package, or only those whose last recorded run did not pass. Ordinary tests, which
-//! ktstr does not know, are left to `cargo test`.
+//! `cargo ktstr test`: runs the tests of ktstr in a package, or only those whose last recorded run failed or was inconclusive.
+//! Ordinary tests are left to `cargo test`.
 //!
-//! Exit codes: 0 all passed or were skipped, or there was none to run again; 1 one failed; 2 one was inconclusive, or the package
-//! has no such test.
+//! Exit codes: 0 if all tests passed or were skipped, or there was none to run again; 1 if a test failed; 2 if a test was
+//! inconclusive, or the package has no such test.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Seek, Write};
@@ -57,7 +57,7 @@ struct Ended {
     output: String,
 }
 
-/// The tests whose newest recorded run did not pass, with the seed of that run.
+/// The tests whose newest recorded run failed or was inconclusive, with the seed of that run.
 type Failed = BTreeMap<String, Option<u64>>;
 
 /// Runs the tests, and prints a line for each and the output of those that did not pass.
@@ -129,7 +129,7 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     })
 }
 
-/// Returns the tests whose newest record did not pass. The records are in order, the newest first.
+/// Returns the tests whose newest record is of a run that failed or was inconclusive. The newest of the `records` comes first.
 fn failed(records: &[Listed]) -> Failed {
     let mut newest = BTreeMap::new();
     for Listed { record, .. } in records {
@@ -144,8 +144,8 @@ fn failed(records: &[Listed]) -> Failed {
         .collect()
 }
 
-/// Returns the tests of a binary that are to be run. An ignored test is run only if its last run failed, because somebody asked
-/// for that run.
+/// Returns the tests of a binary that are to be run: those in `failed` if it is given, else all that are not ignored. An ignored
+/// test can be in `failed`, because somebody asked for the run that failed.
 fn chosen(
     binary: &Path,
     names: Vec<String>,

@@ -1,5 +1,5 @@
 //! `cargo ktstr show-thresholds TEST`: prints the bounds that a test is judged by. The test's own binary merges and prints them,
-//! because only that has its declaration.
+//! because only that binary has the test's declaration.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -23,7 +23,7 @@ pub struct Options {
     binary: Option<PathBuf>,
 }
 
-/// Prints what the binary says. A binary without such a test is an error.
+/// Prints the bounds as the test's binary lists them. A binary without such a test is an error.
 pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     let binary = match &options.binary {
         Some(path) => std::path::absolute(path)?,

@@ -87,7 +87,7 @@ fn one_that_dies_late_is_broken() {
     let screen = check(&path, &["--crash-after", "1"], 1);
     holds(
         &screen,
-        &["BROKEN  1", "scheduler ejected", "the kernel says so"],
+        &["BROKEN  1", "scheduler ejected", "the kernel reported it"],
     );
     let screen = check(&path, &["--exit-after", "1"], 1);
     holds(

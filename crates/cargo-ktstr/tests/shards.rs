@@ -149,7 +149,7 @@ fn three_shards_merged_are_the_whole_to_the_letter() {
     for (files, said) in [
         (
             &["1.results", "3.results"][..],
-            "of 3 shards 1 are missing: 2/3",
+            "the results of 1 of 3 shards are missing: 2/3",
         ),
         (
             &["1.results", "cut", "3.results"],
@@ -165,7 +165,7 @@ fn three_shards_merged_are_the_whole_to_the_letter() {
         ),
         (
             &["1.results", "2.results", "2.results"],
-            "are both the shard 2/3",
+            "are both shard 2/3",
         ),
         (
             &["1.results", "whole.results"],

@@ -89,8 +89,7 @@ pub fn derive(input: DeriveInput) -> syn::Result<TokenStream> {
 
 const NAMED: &str = "Claim can be derived for structs with named fields";
 
-/// Returns the path of the claim types: the one in `#[claim(crate = path)]` on the struct, else the
-/// one in `ktstr`.
+/// Returns the path of the claim types: the path in `#[claim(crate = path)]` on the struct, otherwise `::ktstr::assert`.
 fn home(input: &DeriveInput) -> syn::Result<TokenStream> {
     let mut home = quote!(::ktstr::assert);
     for attr in input.attrs.iter().filter(|a| a.path().is_ident("claim")) {
@@ -120,8 +119,8 @@ fn skipped(field: &syn::Field) -> syn::Result<bool> {
     Ok(skip)
 }
 
-/// Decides from the last segment of the type's path, because a macro cannot resolve types. Maps get
-/// no claim, and neither do options other than metrics.
+/// Returns how a field of this type is passed to its claim. Only the last segment of the type's path decides, because a macro
+/// cannot resolve types. Maps get no claim, and neither do options other than metrics.
 fn way(ty: &Type) -> Way {
     let Type::Path(path) = ty else {
         return Way::Borrow(quote!(#ty));

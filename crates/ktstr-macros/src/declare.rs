@@ -172,7 +172,7 @@ pub(crate) fn declare(input: TokenStream) -> Result<TokenStream> {
     })
 }
 
-/// Each value of a filter selects something, and no two are the same.
+/// Checks that no value of a filter is empty or contains `/`, and that no two are the same.
 fn check_filter(key: &str, values: &[LitStr]) -> Result<()> {
     for (at, value) in values.iter().enumerate() {
         let text = value.value();
@@ -207,13 +207,15 @@ fn check_ident(ident: &Ident) -> Result<()> {
     Ok(())
 }
 
-/// A scheduler inside the kernel: the commands that turn it on and off.
+/// Generates the specification of a scheduler inside the kernel from the commands that turn it on and off; `None` if neither
+/// key is given.
 fn builtin(enable: Option<&Expr>, disable: Option<&Expr>) -> Result<Option<TokenStream>> {
     let (enable, disable) = match (enable, disable) {
         (None, None) => return Ok(None),
         (Some(enable), Some(disable)) => (enable, disable),
         (Some(one), None) | (None, Some(one)) => {
-            let what = "`kernel_builtin_enable` and `kernel_builtin_disable` go together";
+            let what =
+                "`kernel_builtin_enable` and `kernel_builtin_disable` must be given together";
             return Err(error(one.span(), what));
         }
     };
@@ -245,7 +247,7 @@ fn builtin(enable: Option<&Expr>, disable: Option<&Expr>) -> Result<Option<Token
     ))
 }
 
-/// Whether `command` is `echo VALUE > /path`.
+/// Returns whether `command` has the form `echo VALUE > /path`; the value may have several words.
 fn is_echo(command: &str) -> bool {
     let words: Vec<&str> = command.split_whitespace().collect();
     matches!(words.as_slice(), ["echo", _, .., ">", path] if path.len() > 1 && path.starts_with('/'))
@@ -343,7 +345,7 @@ mod tests {
         insta::assert_snapshot!(message("EEVDF, {}"), @"`EEVDF` is the kernel's own scheduler; choose another name");
         insta::assert_snapshot!(message("MY, {}"), @r#"`name` is missing: `name = "…"`"#);
         insta::assert_snapshot!(message("MY, { name = \"a\" }"), @"exactly one of `binary`, `binary_path` and `kernel_builtin_enable` with `kernel_builtin_disable` must be given");
-        insta::assert_snapshot!(message("MY, { name = \"a\", kernel_builtin_enable = [\"echo 1 > /x\"] }"), @"`kernel_builtin_enable` and `kernel_builtin_disable` go together");
+        insta::assert_snapshot!(message("MY, { name = \"a\", kernel_builtin_enable = [\"echo 1 > /x\"] }"), @"`kernel_builtin_enable` and `kernel_builtin_disable` must be given together");
         insta::assert_snapshot!(message("MY, { name = \"a\", kernel_builtin_enable = [], kernel_builtin_disable = [] }"), @"`kernel_builtin_enable` and `kernel_builtin_disable` are both empty");
         insta::assert_snapshot!(message("MY, { name = \"a\", kernel_builtin_enable = [\"rm /x\"], kernel_builtin_disable = [] }"), @r#""rm /x" must have the form `echo VALUE > /path`"#);
         insta::assert_snapshot!(message("MY, { name = \"kernel\", binary = \"x\" }"), @r#"`name = "kernel"` is reserved for the kernel's own scheduler"#);

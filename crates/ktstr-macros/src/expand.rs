@@ -84,7 +84,7 @@ pub(crate) fn entry(args: TokenStream, item: TokenStream) -> Result<TokenStream>
     })
 }
 
-/// A call of the macro that `callback` names, with the table of keys.
+/// Generates a call of the macro `callback` with the table of available keys.
 pub(crate) fn keys(callback: TokenStream) -> TokenStream {
     let built = KEYS.iter().filter(|key| key.status == Status::Available);
     let lines = built.map(|key| {
@@ -105,6 +105,7 @@ pub(crate) fn keys(callback: TokenStream) -> TokenStream {
     quote!(#callback! { #(#lines)* })
 }
 
+/// Returns the attributes that have one of these names.
 fn of<'a>(attrs: &'a [Attribute], names: &[&str]) -> Vec<&'a Attribute> {
     attrs
         .iter()
@@ -224,8 +225,8 @@ fn fields(attrs: &Attrs) -> TokenStream {
     out
 }
 
-/// Generates the topology: the scheduler's, with the dimensions that the test overrides. If only some are given,
-/// `const` code checks the result, and compilation fails with the numbers in its message.
+/// Generates the topology: the scheduler's, with the dimensions that the test overrides. If any are given, `const` code
+/// checks the result, and a topology that cannot be built is a compile error with the numbers in its message.
 fn topology(attrs: &Attrs, scheduler: &TokenStream) -> TokenStream {
     let given = ["numa_nodes", "llcs", "cores", "threads"];
     if given.iter().all(|name| attrs.get(name).is_none()) {
@@ -385,7 +386,7 @@ mod tests {
         }
     }
 
-    /// Writes a key with a value that it accepts.
+    /// Returns `key = value` with a value that the key accepts.
     fn sample(key: &crate::keys::Key) -> String {
         use crate::keys::Kind;
         let value = match (key.name, key.kind) {

@@ -1,4 +1,4 @@
-//! `json!`: a JSON text that is written as Rust tokens, made while the test compiles.
+//! `json!`: turns a JSON value that is written as Rust tokens into a string literal at compile time.
 
 use proc_macro2::TokenStream;
 use quote::quote;
@@ -8,10 +8,10 @@ use syn::{Ident, Lit, LitStr, Result, Token, braced, bracketed, token};
 
 use crate::attrs::error;
 
-/// A JSON value, written out.
+/// A JSON value as JSON text.
 struct Json(String);
 
-/// `"key": value` of an object, written out.
+/// A member of an object: `"key": value`.
 struct Member {
     key: LitStr,
     value: Json,
@@ -83,7 +83,7 @@ fn object(members: Punctuated<Member, Token![,]>) -> Result<Json> {
     Ok(Json(format!("{{{}}}", written.join(","))))
 }
 
-/// Rust writes `1.` where JSON wants a digit after the point.
+/// Returns the digits of a Rust float in the form of JSON, which requires a digit after the point where Rust allows `1.`.
 fn float(digits: &str) -> String {
     digits
         .strip_suffix('.')
@@ -104,7 +104,7 @@ fn quoted(text: &str) -> String {
     out
 }
 
-/// The string literal of one value.
+/// Generates the string literal of one JSON value.
 pub(crate) fn json(input: TokenStream) -> Result<TokenStream> {
     let Json(text) = syn::parse2(input)?;
     Ok(quote!(#text))

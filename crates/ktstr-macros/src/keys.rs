@@ -1,4 +1,4 @@
-//! The table of all keys of `#[ktstr_test]`: what value each takes, and whether it is available.
+//! The table of all keys of `#[ktstr_test]`: the value that each takes, its default, its meaning, and whether it is available.
 
 /// The kind of value that a key takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub(crate) enum Kind {
     Paths,
     /// A path to an item, or a list of them.
     PathOrPaths,
-    /// Any expression. The key either takes one, or is not available.
+    /// Any expression. Only reserved keys have this kind, so its value is never looked at.
     Any,
 }
 
@@ -42,7 +42,7 @@ pub(crate) enum Group {
     Setting,
     /// A check: a field of `Assert` of the same name.
     Check,
-    /// A check that bounds what the monitor samples. A bound that is given is enforced.
+    /// A check that bounds what the monitor samples. A bound that is given is enforced, unless `monitor` is `"report"`.
     MonitorBound,
     /// How the outcome is judged.
     Outcome,
@@ -74,7 +74,7 @@ pub(crate) enum Status {
     Available,
     /// The key is reserved: any use is an error.
     Later,
-    /// Only this value is accepted; it leaves the feature off.
+    /// Only this value is accepted, and it has no effect.
     Only(bool),
 }
 
@@ -278,7 +278,7 @@ pub(crate) const KEYS: &[Key] = &[
         Bool,
         Check,
         OFF,
-        "every worker makes progress; enables the default bound of the gap and, on the real clock, the one of the spread",
+        "every worker makes progress; enables the default bound on the gap and, under the real clock, the default bound on the spread",
     ),
     key(
         "isolation",
@@ -411,7 +411,7 @@ pub(crate) const KEYS: &[Key] = &[
         Limit,
         Check,
         "0.5",
-        "schedule: the same for a single task",
+        "schedule: least share of its entitlement that a single task must get in a phase, 0 to 1",
     ),
     key(
         "max_wasted_share",
@@ -439,7 +439,7 @@ pub(crate) const KEYS: &[Key] = &[
         Limit,
         Check,
         "0.5",
-        "schedule: least share of the workers' CPU time, 0 to 1, that the scheduler under test must dispatch",
+        "schedule: least share of the workers' CPU time, 0 to 1, that the scheduler under test must give, not another class or the bypass",
     ),
     key(
         "monitor",
@@ -530,7 +530,7 @@ pub(crate) const KEYS: &[Key] = &[
         Bool,
         Run,
         "false",
-        "the test wants no pinned CPUs, so that any host can run its shape, as every host can; not with `performance_mode`",
+        "the test does without pinned CPUs; ktstr pins none in any case, so this only allows `cpu_budget`; not with `performance_mode`",
     ),
     key(
         "cpu_budget",
@@ -558,7 +558,7 @@ pub(crate) const KEYS: &[Key] = &[
         TextOrPath,
         Check,
         OFF,
-        "the same message must match this regular expression",
+        "the message about the scheduler's exit must match this regular expression; needs `expect_err` and `scheduler`",
     ),
     key(
         "allow_inconclusive",
@@ -693,8 +693,8 @@ pub(crate) fn page() -> String {
     text
 }
 
-/// The error message for a key that is not among `keys`: it suggests the key most like `given` and
-/// lists all of them.
+/// Returns the error message for a key that is not among `keys`. It suggests the key that is most like `given`, if there is one,
+/// and lists all keys.
 pub(crate) fn unknown(given: &str, keys: &[&str]) -> String {
     let hint =
         nearest(given, keys).map_or(".".to_owned(), |name| format!(", did you mean `{name}`?"));
@@ -704,8 +704,8 @@ pub(crate) fn unknown(given: &str, keys: &[&str]) -> String {
     )
 }
 
-/// Returns the name in `names` that is closest to `given`, if it is close enough to be a typing
-/// error.
+/// Returns the first of the names that are closest to `given`; `None` if no name is so close that `given` could be a misspelling
+/// of it.
 pub(crate) fn nearest<'a>(given: &str, names: &[&'a str]) -> Option<&'a str> {
     // Two swapped letters are a distance of two.
     let limit = if given.len() < 4 {
@@ -772,7 +772,7 @@ mod tests {
     }
 
     #[test]
-    fn slips_are_recognised() {
+    fn typing_errors_are_recognised() {
         let names = ["duration_s", "llcs", "cores"];
         assert_eq!(nearest("duration", &names), Some("duration_s"));
         assert_eq!(nearest("llc", &names), Some("llcs"));

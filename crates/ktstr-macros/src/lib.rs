@@ -1,12 +1,11 @@
-//! The attribute and declaration macros of ktstr. A declaration becomes an entry that is registered at link time. Each
-//! macro has two steps: `keys`, `attrs` and `test_args` parse and check (they are pure, and their messages are
-//! tested), and `expand` generates the code.
+//! The attribute, derive and declaration macros of ktstr. The declaration of a test or scheduler is registered at link time.
+//! `#[ktstr_test]` works in two steps: `keys`, `attrs` and `test_args` parse and check (they are pure, and their messages are
+//! tested), and `expand` generates the code. Each other macro is one module.
 //!
-//! The generated code refers to these names of the `ktstr` crate, and to no others:
-//! `::ktstr::test_support::{KtstrTestEntry, KTSTR_TESTS, KTSTR_SCHEDULERS, Scheduler, SchedulerSpec, Sysctl,
-//! CgroupPath, Topology, TopologyConstraints, ClockMode, Payload, PayloadKind, OutputFormat, MetricCheck, MetricHint,
-//! MetricPattern}`, `::ktstr::assert::Polarity`, `::ktstr::assert::Assert`, `::ktstr::__private::linkme` and
-//! `::ktstr::__private::run_under_libtest(&'static KtstrTestEntry)`.
+//! Except for `#[derive(Claim)]`, the generated code refers to these names of the `ktstr` crate, and to no others:
+//! `::ktstr::test_support::{KtstrTestEntry, KTSTR_TESTS, KTSTR_SCHEDULERS, Scheduler, SchedulerSpec, CgroupPath, Topology,
+//! TopologyConstraints, ClockMode, Payload, PayloadKind, OutputFormat, MetricCheck, MetricHint, MetricPattern}`,
+//! `::ktstr::assert::{Assert, Limit, Polarity}` and `::ktstr::__private::{linkme, config_content, run_under_libtest}`.
 
 mod attrs;
 mod claim;
@@ -51,8 +50,8 @@ pub fn declare_scheduler(input: TokenStream) -> TokenStream {
     finish(declare::declare(input.into()))
 }
 
-/// A JSON text, checked and written out while the test compiles: a `&'static str`, such as `config` of
-/// [`macro@ktstr_test`] takes.
+/// Expands to a JSON text, which is checked and written out at compile time, as a `&'static str`. Use it for a constant that
+/// the key `config` of [`macro@ktstr_test`] names.
 ///
 /// Strings, numbers, `true`, `false`, `null`, `[…]` and `{"key": …}` are written as in JSON; numbers may have Rust's
 /// forms (`0x10`, `1_000`). A key that is given twice is an error.
@@ -103,7 +102,7 @@ pub fn derive_payload(input: TokenStream) -> TokenStream {
 }
 
 /// The table of the attribute's keys, for the crate `ktstr` alone: `__keys!(apply)` calls the macro `apply` with a line
-/// `name Kind(least, most) Group "doc";` for each key that is built.
+/// `name Kind(least, most) Group "doc";` for each key that is available.
 #[doc(hidden)]
 #[proc_macro]
 pub fn __keys(input: TokenStream) -> TokenStream {

@@ -283,7 +283,7 @@ impl Parse for Polarity {
     }
 }
 
-/// Parses a number, which may be written without a decimal point.
+/// Parses an expression and casts it to `f64`, so that a number may be written without a decimal point.
 fn number(input: ParseStream) -> Result<TokenStream> {
     let number: Expr = input.parse()?;
     Ok(quote!((#number) as f64))

@@ -1,5 +1,5 @@
-//! Rules that involve several keys of `#[ktstr_test]`. A value that may come from the scheduler is
-//! not known to the macro; the `const` code that `expand` generates checks those.
+//! The rules of `#[ktstr_test]` that involve several keys, the text of a value, or the function's signature. The macro does not
+//! know a value that comes from the scheduler; the `const` code that `expand` generates checks such values.
 
 use syn::parse::{Parse, ParseStream};
 use syn::{FnArg, ItemFn, Result, ReturnType, Type};

@@ -8,7 +8,7 @@ use crate::record::RECORD_FILE;
 /// The most bytes of one text artefact: a guest stuck in a loop of warnings must not fill the disk.
 pub const TEXT_CAP: usize = 16 << 20;
 
-/// The most bytes of one JSON artefact. JSON cannot be cut, so one over the cap is left out whole.
+/// The most bytes of one JSON artefact. JSON cannot be cut, so an artefact over the cap is left out whole.
 pub const JSON_CAP: usize = 256 << 20;
 
 /// Refuses names that would leave the run's folder or replace its record.
@@ -27,8 +27,9 @@ pub(crate) fn check_name(name: &str) -> Result<(), RecordError> {
     }
 }
 
-/// Returns `text` if it fits into `cap` bytes. A longer text keeps its first quarter and its end, with a line between them that
-/// says how much is missing: the configuration is in the first lines, and a crash in the last.
+/// Returns `None` if `text` fits into `cap` bytes. Otherwise returns the beginning of the text, which gets a quarter of the cap,
+/// and its end, which gets the rest, with a line between them about how much is missing. The beginning shows the configuration,
+/// and the end shows a crash.
 pub(crate) fn cut_text(text: &[u8], cap: usize) -> Option<Vec<u8>> {
     if text.len() <= cap {
         return None;
@@ -45,7 +46,7 @@ pub(crate) fn cut_text(text: &[u8], cap: usize) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// The position after the last newline before `limit`, or `limit` if that line is very long.
+/// Returns the position after the last newline in the 4096 bytes before `limit`; `limit` itself if there is none.
 fn line_end_before(text: &[u8], limit: usize) -> usize {
     let window = &text[limit.saturating_sub(4096)..limit];
     window

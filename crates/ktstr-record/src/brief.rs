@@ -110,7 +110,7 @@ pub fn evidence(record: &RunRecord) -> Vec<String> {
             None => line.to_owned(),
         }
     };
-    let told = |count: usize| {
+    let first_findings = |count: usize| {
         let findings = record.findings.iter().take(count);
         findings.map(|finding| {
             let phase = finding.phase.iter().map(|phase| format!("{phase}: "));
@@ -123,15 +123,15 @@ pub fn evidence(record: &RunRecord) -> Vec<String> {
     let fault = fault.map(|evidence| format!("fault: {evidence}"));
     // The last line is about the fault, if there is one; before it comes the number of findings that are left out.
     if record.findings.len() <= MOST_FINDINGS {
-        return told(MOST_FINDINGS).chain(fault).collect();
+        return first_findings(MOST_FINDINGS).chain(fault).collect();
     }
     let shown = MOST_FINDINGS - 1;
     let more = format!("and {} more findings", record.findings.len() - shown);
-    told(shown).chain([more]).chain(fault).collect()
+    first_findings(shown).chain([more]).chain(fault).collect()
 }
 
-/// Returns the command that runs the test again. Records of older versions of ktstr do not have it; then it is the command that
-/// replays the run, if that is possible.
+/// Returns the command that runs the test again. If the record has none, as in older versions of ktstr, returns the command that
+/// replays the run; `None` if the run cannot be replayed, because its clock was not virtual.
 #[must_use]
 pub fn again(record: &RunRecord) -> Option<String> {
     let replay = || format!("cargo ktstr replay {}", record.run_id);
@@ -170,13 +170,13 @@ pub struct Excerpt {
 
 impl Excerpt {
     /// Returns the excerpt of the run whose record is in `folder`: the beginning of sched_ext's dump if there is one, else the
-    /// end of the scheduler's log or of the console. `None` for a pass, and if there was no output.
+    /// end of the scheduler's log or of the console. `None` for a pass or a skip, and if there was no output.
     #[must_use]
     pub fn of(record: &RunRecord, folder: &Path) -> Option<Self> {
         if matches!(record.verdict, RunVerdict::Pass | RunVerdict::Skip) {
             return None;
         }
-        // An artefact that has been deleted since is left out.
+        // An artefact that the record does not list, or that has been deleted since, counts as missing.
         let read = |name: &str| {
             let is_there = record.artefacts.iter().any(|artefact| artefact == name);
             let bytes = std::fs::read(folder.join(name)).ok().filter(|_| is_there)?;
@@ -192,7 +192,7 @@ impl Excerpt {
             .or_else(|| log("console.log"))
     }
 
-    /// Returns the beginning of sched_ext's dump in `text`, or else its last lines.
+    /// Returns the beginning of sched_ext's dump in `text`, otherwise the last lines of `text`; `None` if it is empty.
     pub(crate) fn in_text(name: &str, text: &str) -> Option<Self> {
         let lines: Vec<&str> = text.lines().collect();
         let dump = lines.iter().position(|line| line.contains(DUMP));
@@ -223,8 +223,8 @@ mod tests {
             let lines = evidence(&record);
             assert!(lines.len() <= 10, "{} lines", lines.len());
             let left_out = count.saturating_sub(MOST_FINDINGS - 1);
-            let told = lines.contains(&format!("and {left_out} more findings"));
-            assert_eq!(told, count > MOST_FINDINGS);
+            let is_counted = lines.contains(&format!("and {left_out} more findings"));
+            assert_eq!(is_counted, count > MOST_FINDINGS);
         }
     }
 

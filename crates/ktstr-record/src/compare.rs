@@ -11,7 +11,7 @@ use crate::list::read;
 use crate::record::{Repeated, RunRecord};
 use crate::switches::{SWITCHES_FILE, Switch, Switches};
 
-/// A recorded run as far as two runs are compared: its record and its trace.
+/// The parts of a recorded run that a comparison uses: its record and its trace.
 #[derive(Debug, Clone)]
 pub struct Run {
     /// The contents of the run's `record.json`.
@@ -52,14 +52,14 @@ pub enum Parting {
     Switch {
         /// Its number, from 0.
         number: usize,
-        /// The last switch that both runs have.
+        /// The last switch that both runs have; `None` if the first one differs already.
         before: Option<Switch>,
         /// The switch in the first run; `None` if it has no more switches.
         left: Option<Switch>,
         /// The switch in the second run; `None` if it has no more switches.
         right: Option<Switch>,
     },
-    /// After this number of switches, which are all that both traces hold.
+    /// At an unknown point after this number of switches: the traces are the same as far as both go. 0 if a trace is missing.
     Beyond(usize),
     /// Only in the memory, the console or the captures, while all switches are the same.
     Content(&'static str),
@@ -104,7 +104,8 @@ pub fn compare(left: &Run, right: &Run) -> Comparison {
     })
 }
 
-/// Compares a run with its repeat. The two can only be the same if they began in the same template.
+/// Compares a run with its repeat. If they differ and began in different templates, the result is unknown: such runs cannot be
+/// expected to be the same.
 #[must_use]
 pub fn repeated(recorded: &Run, again: &Run) -> Comparison {
     let comparison = compare(recorded, again);
@@ -113,8 +114,8 @@ pub fn repeated(recorded: &Run, again: &Run) -> Comparison {
     match comparison {
         Comparison::Differ(_) if from != to || a.template != b.template => {
             Comparison::Unknown(format!(
-                "the run began in another template ({from:?} {}, now {to:?} {}): that one is gone, so run the test \
-                 again and replay that, or run both with KTSTR_COLD=1",
+                "the run began in another template ({from:?} {}, now {to:?} {}): its template is gone, so run the \
+                 test again and replay the new run, or run both with KTSTR_COLD=1",
                 a.template.as_deref().unwrap_or("none"),
                 b.template.as_deref().unwrap_or("none"),
             ))

@@ -33,7 +33,7 @@ pub enum RecordError {
     /// The folder of runs is not this user's, or cannot be used.
     #[error(transparent)]
     State(ktstr_state::StateError),
-    /// An artefact's name is not a plain file name of its own.
+    /// An artefact's name is not a plain file name, or is the name of the record.
     #[error(
         "artefact name {name:?} refused: use a plain file name other than `record.json`, without `/`"
     )]

@@ -6,8 +6,8 @@ use std::thread;
 use crate::record::HostRecord;
 
 impl HostRecord {
-    /// Reads this machine's size from `/proc`. Values that cannot be read are left empty, since a record must not be lost
-    /// because of them.
+    /// Detects the CPUs that this process may use, this machine's memory, and its processor's model. A value that cannot be
+    /// read is 0 or empty, since a record must not be lost because of it.
     #[must_use]
     pub fn detect() -> Self {
         Self {

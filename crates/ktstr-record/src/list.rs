@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use crate::error::RecordError;
 use crate::record::{RECORD_FILE, RunRecord, SCHEMA};
 
-/// The folder beside the runs that holds the newest result of each test; it is no run.
+/// The folder next to the runs that holds the sidecars, which are the newest results of each test; it is no run.
 pub const SIDECARS: &str = "sidecars";
 
-/// The largest record that is read in bytes, so that a damaged file does not cause a huge allocation.
+/// The largest size in bytes of a record that is read, so that a damaged file does not cause a huge allocation.
 const READ_CAP: u64 = 64 << 20;
 
 /// A record and its path.
@@ -40,7 +40,7 @@ pub struct Listing {
     pub damaged: Vec<Damaged>,
 }
 
-/// Reads the `last` newest runs under `root`, or all of them. A root that does not exist holds no runs.
+/// Reads the `last` newest runs under `root`, or all of them for `None`. A root that does not exist holds no runs.
 ///
 /// # Errors
 /// Only if `root` itself cannot be read: damaged records are part of the answer.
@@ -75,14 +75,14 @@ pub fn list(root: &Path, last: Option<usize>) -> Result<Listing, RecordError> {
 }
 
 /// Returns the `record.json` of the newest run under `root` that the process `pid` wrote: a run's name ends with the pid and a
-/// counter of that process. Pids are reused, so call this soon after the run.
+/// counter of that process. Returns `None` if it wrote none. Pids are reused, so call this soon after the run.
 pub fn newest_of_process(root: &Path, pid: u32) -> Option<PathBuf> {
     let name = of_process(root, &pid.to_string()).max()?;
     Some(root.join(name).join(RECORD_FILE))
 }
 
 /// Returns the record of the newest run that repeats the run `record`, whose `record.json` is at `path`; `None` if it was not
-/// repeated. A repeat is made by the process of the first run.
+/// repeated. Only runs of the same process are considered, because a run is repeated by the process that made it.
 #[must_use]
 pub fn repeat_of(record: &RunRecord, path: &Path) -> Option<RunRecord> {
     let root = path.ancestors().nth(2)?;
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn no_root_is_no_runs() {
+    fn a_missing_root_has_no_runs() {
         assert_eq!(
             list(Path::new("/nonexistent/ktstr"), None).unwrap(),
             Listing::default()

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 macro_rules! moments {
     ($($(#[$doc:meta])* $name:ident $tag:literal $description:literal)+) => {
-        /// The event for which a capture was taken that is neither periodic nor requested by the test.
+        /// The event at which a capture was taken. Periodic captures and those that a test requests have none.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         #[serde(rename_all = "snake_case")]
         pub enum CaptureMoment { $($(#[$doc])* $name,)+ }
@@ -13,7 +13,7 @@ macro_rules! moments {
             /// All moments at which a capture is taken.
             pub const ALL: &[Self] = &[$(Self::$name,)+];
 
-            /// Returns the prefix of the tags of its captures.
+            /// Returns the prefix of the tags of this moment's captures.
             #[must_use]
             pub const fn tag(self) -> &'static str {
                 match self { $(Self::$name => $tag,)+ }

@@ -45,17 +45,17 @@ pub const GUEST_VARIABLES: [&str; 16] = [
 pub enum RunVerdict {
     /// The run was complete, and every check held.
     Pass,
-    /// The scheduler or the test broke a promise.
+    /// A check failed, or a failure was found to be the fault of the scheduler, the test, the user or the guest's kernel.
     Fail,
-    /// The host or the harness could not complete the run, so nothing is known.
+    /// The run was not completed, or its evidence is not enough, so that nothing is known.
     #[default]
     Inconclusive,
-    /// The test said that it does not apply here.
+    /// The test does not apply here.
     Skip,
 }
 
 impl RunVerdict {
-    /// The word used in the record, in lower case.
+    /// Returns the word that stands for the verdict in the record, in lower case.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -151,9 +151,9 @@ pub struct FindingRecord {
     pub kind: String,
     /// One sentence for people.
     pub message: String,
-    /// The phase it was recorded in.
+    /// The phase that it is about; null if it is about the whole run.
     pub phase: Option<String>,
-    /// The cgroup whose workers it is about.
+    /// The cgroup whose workers it is about; null if it is about no cgroup.
     pub cgroup: Option<String>,
     /// The finding's numbers and names, by the finding's type; null for free text.
     pub data: serde_json::Value,
@@ -229,7 +229,7 @@ pub enum Repeated {
     /// It is unknown whether both runs are the same.
     #[default]
     Unknown,
-    /// Under the real clock: the first check that failed failed again.
+    /// Under the real clock: the check that failed first in the recorded run failed again.
     FailedAgain,
     /// Under the real clock: that check did not fail again.
     DidNotFailAgain,
@@ -261,7 +261,7 @@ pub struct HostRecord {
 
 /// Everything that is recorded about a run, as one JSON object.
 ///
-/// A field whose value is not known for this run is null or empty. Times are seconds unless the name says otherwise.
+/// A field whose value is unknown for this run is null or empty. Times are seconds unless the name says otherwise.
 /// [`crate::RunDir::commit`] fills `schema`, `run_id`, `timestamp`, `ktstr`, `artefacts` and `omitted`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -280,8 +280,8 @@ pub struct RunRecord {
     pub verdict: RunVerdict,
     /// Why, in one line; null for a pass.
     pub reason: Option<String>,
-    /// Whose fault it is: `scheduler`, `test`, `user`, `kernel`, `harness`, `host`, or `undetermined`
-    /// where the evidence does not say; null for a pass.
+    /// Whose fault it is: `scheduler`, `test`, `user`, `kernel`, `harness`, `host`, or `undetermined` if the evidence does not
+    /// show it; null for a pass.
     pub fault: Option<String>,
     /// The evidence for that, in one line.
     pub evidence: Option<String>,
@@ -320,7 +320,7 @@ pub struct RunRecord {
     pub inputs: BTreeMap<String, String>,
     /// The variables that were set and can change what the guest does.
     pub environment: BTreeMap<String, String>,
-    /// The key of the template, which names what it was made from; null for a machine that was booted.
+    /// The key of the template, which names what it was made from; null for a cold boot.
     pub template: Option<String>,
     /// The declared shape, such as `1n1l2c1t`: NUMA nodes, LLCs in total, cores per LLC, threads per core.
     pub topology: Option<String>,
@@ -464,7 +464,7 @@ mod tests {
     }
 
     #[test]
-    fn the_schema_is_what_the_paper_says() {
+    fn the_form_of_a_record_changes_only_on_purpose() {
         let record = RunRecord {
             host: HostRecord::default(),
             ..RunRecord::new("demo")
@@ -484,12 +484,12 @@ mod tests {
     }
 
     #[test]
-    fn every_field_is_in_the_paper() {
-        let paper = include_str!("../../../docs/record.md");
+    fn every_field_is_on_the_page() {
+        let page = include_str!("../../../docs/record.md");
         let value = serde_json::to_value(RunRecord::default()).unwrap();
         for field in value.as_object().unwrap().keys() {
             assert!(
-                paper.contains(&format!("| `{field}` |")),
+                page.contains(&format!("| `{field}` |")),
                 "docs/record.md does not describe `{field}`"
             );
         }

@@ -1,13 +1,14 @@
-//! The folder for the records of this process.
+//! Finds the folder that holds the records of runs.
 
 use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-/// The folder that holds the runs: `KTSTR_RUNS_ROOT` if it is set, else `ktstr` in Cargo's target folder.
+/// Returns the folder that holds the runs: `KTSTR_RUNS_ROOT` if it is set, else `ktstr` in Cargo's target folder.
 ///
-/// The target folder is `CARGO_TARGET_DIR` if that is absolute, else the one this executable was built into
-/// (`…/target/debug/deps/name-hash`), else `target` next to the nearest `Cargo.lock` at or above the working directory.
+/// The target folder is `CARGO_TARGET_DIR` if that is absolute, else the folder into which this executable was built
+/// (`…/target/debug/deps/name-hash`), else a relative `CARGO_TARGET_DIR` in the working directory, else `target` next to the
+/// nearest `Cargo.lock` at or above the working directory.
 #[must_use]
 pub fn runs_root() -> PathBuf {
     let exe = env::current_exe().ok();
@@ -36,7 +37,7 @@ fn find(var: impl Fn(&str) -> Option<OsString>, exe: Option<&Path>, cwd: &Path) 
     target.join("ktstr")
 }
 
-/// Returns the target folder that contains `exe`, recognised by the tag file that cargo puts there.
+/// Returns the target folder that contains `exe`, recognised by the tag file that cargo puts there; `None` if there is none.
 fn target_of(exe: &Path) -> Option<PathBuf> {
     exe.ancestors()
         .skip(1)
@@ -44,7 +45,8 @@ fn target_of(exe: &Path) -> Option<PathBuf> {
         .map(Path::to_path_buf)
 }
 
-/// The nearest folder at or above `cwd` with a `Cargo.lock`: the members of a workspace have no lock file.
+/// Returns the nearest folder at or above `cwd` with a `Cargo.lock`, which only the root of a workspace has; `cwd` itself if
+/// there is none.
 fn workspace_of(cwd: &Path) -> &Path {
     cwd.ancestors()
         .find(|folder| folder.join("Cargo.lock").is_file())

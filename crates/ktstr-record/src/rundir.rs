@@ -39,7 +39,7 @@ impl RunDir {
     /// Begins the record of a run of `test` under `root`, and removes the leftovers of killed runs there.
     ///
     /// # Errors
-    /// If the folder cannot be made or locked.
+    /// If the folder cannot be made or locked, or if every name that was tried is taken.
     pub fn create(root: &Path, test: &str) -> Result<Self, RecordError> {
         static COUNTER: AtomicU32 = AtomicU32::new(0);
         // Locks and moves must refer to the same place even if the working directory changes.
@@ -69,7 +69,7 @@ impl RunDir {
         Err(RecordError::io("name a run under", &root, taken))
     }
 
-    /// The run's name, unique under its root.
+    /// Returns the run's name, which is unique under its root.
     #[must_use]
     pub fn run_id(&self) -> &str {
         &self.run_id
@@ -195,7 +195,7 @@ impl Drop for RunDir {
     }
 }
 
-/// Returns the part of a run's name that stands for the test: short, and safe in a path.
+/// Returns the part of a run's name that stands for the test: at most 60 characters, all of them safe in a path.
 fn slug(test: &str) -> String {
     let safe = |c: char| {
         if c.is_ascii_alphanumeric() || c == '_' {
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn the_living_are_not_swept() {
+    fn the_folder_of_a_live_run_is_not_removed() {
         let root = tempfile::tempdir().unwrap();
         let first = RunDir::create(root.path(), "t").unwrap();
         let second = RunDir::create(root.path(), "t").unwrap();

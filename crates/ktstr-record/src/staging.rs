@@ -23,7 +23,7 @@ pub(crate) struct Staging {
     _lock: Lock,
 }
 
-/// Creates and locks the staging folder `name` under `root`, after removing those of dead processes.
+/// Creates and locks the staging folder `name` under `root`, after removing the staging folders of dead processes.
 ///
 /// Other users may read the root, like the rest of cargo's target folder, but it must belong to this user, and nobody else may
 /// write to it. The folders of runs are accessible to this user alone, since they hold the output of the guest.

@@ -6,7 +6,7 @@ use std::path::Path;
 
 /// The environment variable that names the file.
 pub const VARIABLE: &str = "GITHUB_STEP_SUMMARY";
-/// The largest file in bytes that GitHub shows anything of: 1 MiB.
+/// The largest size of the file, 1 MiB in bytes. GitHub shows nothing of a larger one.
 pub const FILE_CAP: u64 = 1 << 20;
 
 /// The reason why a block is not on the page.

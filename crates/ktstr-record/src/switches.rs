@@ -1,13 +1,13 @@
 //! The trace of a run's context switches as a file, in order. `docs/record.md` has the layout.
 
-/// Name of the artefact.
+/// The file name of the artefact.
 pub const SWITCHES_FILE: &str = "switches.bin";
 
 /// The first bytes of the file: what it is, and the version of its layout.
 const MAGIC: [u8; 8] = *b"KTSTRSW1";
-/// Bytes before the first switch.
+/// Bytes before the first switch: the magic and the number of all switches.
 const HEADER: usize = 16;
-/// Bytes of a switch.
+/// Bytes of a switch: the clock as 64 bits, then the CPU and both tasks as 32 bits each, little endian.
 const ENTRY: usize = 20;
 /// The largest number of switches that are read, which is more than are ever written.
 const READ_CAP: usize = 1 << 20;
@@ -17,11 +17,11 @@ const READ_CAP: usize = 1 << 20;
 pub struct Switch {
     /// The scheduler's clock of that CPU, nanoseconds of guest time.
     pub clock_ns: u64,
-    /// CPU; `u32::MAX` if not known.
+    /// The CPU; `u32::MAX` if it is unknown.
     pub cpu: u32,
-    /// Process id of the task that stops.
+    /// The id of the task that stops: the kernel's `pid`, which is a thread id for user space.
     pub prev: u32,
-    /// Process id of the task that starts.
+    /// The id of the task that starts.
     pub next: u32,
 }
 
@@ -61,7 +61,7 @@ impl Switches {
         bytes
     }
 
-    /// Decodes the bytes of the artefact; `None` if they are not such a file.
+    /// Decodes the bytes of the artefact; `None` if they are no such file, or one that is cut in the middle of a switch.
     #[must_use]
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let rest = bytes.strip_prefix(&MAGIC)?;

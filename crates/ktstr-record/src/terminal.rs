@@ -15,8 +15,9 @@ fn is_active(c: char) -> bool {
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// Returns `text` with control characters in the form `\u001b`. JSON uses the same form, so a JSON document stays valid and
-/// keeps its content. Changes of colour (`ESC [ … m`) are left out: most schedulers write logs with them, and they say nothing.
+/// Returns `text` with the characters that a terminal would interpret in the form `\u001b`. JSON uses the same form, so a JSON
+/// document stays valid and keeps its content. Changes of colour (`ESC [ … m`) are left out: most schedulers write logs with
+/// them, and they carry no information.
 #[must_use]
 pub fn escaped(text: &str) -> Cow<'_, str> {
     if !text.contains(is_active) {
@@ -40,7 +41,7 @@ pub fn escaped(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// Returns what follows a change of colour at the beginning of `text`.
+/// Returns what follows a change of colour at the beginning of `text`; `None` if `text` does not begin with one.
 fn behind_colour(text: &str) -> Option<&str> {
     let codes = text.strip_prefix("\u{1b}[")?;
     codes

@@ -10,7 +10,7 @@ use ktstr_record::{RecordError, RunDir, RunRecord, list};
 
 const ROOT: &str = "KTSTR_RECORD_TEST_ROOT";
 
-/// Returns a command that runs only the test `name` of this test binary, with `root` in its environment.
+/// Returns a command that runs only the test `name` of this test binary, with the path `root` in its environment.
 fn myself(name: &str, root: &Path) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command

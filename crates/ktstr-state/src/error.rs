@@ -90,8 +90,8 @@ impl StateError {
         }
     }
 
-    /// Returns whether the folder cannot be created for lack of permission, so that the caller may try another
-    /// location.
+    /// Returns whether a system call failed because of the location: it does not exist, is read-only, or may not be
+    /// written. The caller may then try another location.
     pub fn is_unwritable(&self) -> bool {
         matches!(self, Self::Io { source, .. } if matches!(
             source.kind(),

@@ -58,8 +58,8 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Opens the folder, and creates it with mode 0700 if it is missing. If it exists and others can read it, its mode
-    /// is changed to 0700.
+    /// Opens the folder, and creates it with mode 0700 if it is missing. If it exists and its mode gives others any access,
+    /// the mode is changed to 0700; a folder that others can write is refused.
     pub fn private(path: &Path, place: Place) -> Result<Self, StateError> {
         let folder = Self::owned(path, place)?;
         folder.close_to_others()?;
@@ -81,7 +81,7 @@ impl Folder {
             .ok_or_else(|| StateError::io("open", place, path, Errno::NOENT))
     }
 
-    /// Opens the folder if it exists, without changing anything.
+    /// Opens the folder without changing anything. Returns `Ok(None)` if it does not exist.
     pub fn existing(path: &Path, place: Place) -> Result<Option<Self>, StateError> {
         // A trailing slash would make the kernel follow a link.
         let path: PathBuf = path.components().collect();
@@ -117,7 +117,7 @@ impl Folder {
         self.place
     }
 
-    /// Opens another descriptor of the folder.
+    /// Opens the folder once more. The new file description can be locked on its own.
     pub(crate) fn reopen(&self) -> std::io::Result<File> {
         rustix::fs::openat(
             &self.handle,

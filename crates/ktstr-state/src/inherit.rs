@@ -11,7 +11,7 @@ use std::os::fd::AsRawFd;
 use std::sync::Once;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering::SeqCst};
 
-/// Maximum number of locks that one process holds at once; a machine needs a handful.
+/// Maximum number of locks that one process holds at once. A machine needs only a few.
 const MOST: usize = 1024;
 const FREE: i32 = -1;
 
@@ -46,10 +46,11 @@ impl Drop for OwnFile {
     }
 }
 
-/// Opens a file and lists its descriptor. No other thread can fork during that time.
+/// Opens a file and lists its descriptor in [`HELD`]. No other thread can fork in the meantime.
 pub(crate) fn open(open: impl FnOnce() -> io::Result<File>) -> io::Result<OwnFile> {
     static REGISTERED: Once = Once::new();
     REGISTERED.call_once(|| {
+        // This fails only for lack of memory; forked children then keep the locks, as they would without the handlers.
         // SAFETY: the three handlers are functions of this library, which is never unloaded.
         unsafe { libc::pthread_atfork(Some(prepare), Some(parent), Some(child)) };
     });

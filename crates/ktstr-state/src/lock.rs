@@ -26,8 +26,8 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Waits for the exclusive lock of the file `path`, which is created if it is missing. `what` names what the lock
-    /// protects in the notice to a waiting user: "the kernel cache".
+    /// Waits for the exclusive lock of the file `path`, which is created if it is missing. In the notice to a
+    /// waiting user, `what` names what the lock protects, such as "the kernel cache".
     pub fn take(path: &Path, place: Place, what: &str) -> Result<Self, StateError> {
         Self::open(path, place)?.wait(place, what)
     }
@@ -38,7 +38,7 @@ impl Lock {
         Self::open_folder(folder)?.wait(folder.place(), what)
     }
 
-    /// Takes the exclusive lock of the file `path`. Returns `None` if another process holds it.
+    /// Takes the exclusive lock of the file `path`. Returns `None` if another process, or this one, holds it already.
     pub fn try_take(path: &Path, place: Place) -> Result<Option<Self>, StateError> {
         let lock = Self::open(path, place)?;
         Ok(match lock.attempt(place)? {
@@ -47,7 +47,7 @@ impl Lock {
         })
     }
 
-    /// Takes the exclusive lock of a folder. Returns `None` if another process holds it.
+    /// Takes the exclusive lock of a folder. Returns `None` if another process, or this one, holds it already.
     pub fn try_of_folder(folder: &Folder) -> Result<Option<Self>, StateError> {
         let lock = Self::open_folder(folder)?;
         Ok(match lock.attempt(folder.place())? {
@@ -112,7 +112,7 @@ impl Lock {
         Ok(self)
     }
 
-    /// The message for the user of a waiting process.
+    /// Returns the message for the user of a waiting process.
     fn notice(&self, what: &str) -> String {
         let holders = Holder::of(&self.file).unwrap_or_default();
         let holders = if holders.is_empty() {

@@ -30,7 +30,7 @@ const RUNNING: &str = "running";
 pub struct Weight {
     /// Memory of the machines, in MiB.
     pub memory_mib: u64,
-    /// Number of cores that it can keep busy.
+    /// The number of cores that the claim can keep busy.
     pub cores: u32,
 }
 
@@ -165,7 +165,7 @@ impl Queue {
         mut notice: impl FnMut(&str),
     ) -> Result<Turn, StateError> {
         let began = Instant::now();
-        let mut told = false;
+        let mut notified = false;
         let (mut own, waiting) = self.join(name, weight)?;
         loop {
             let gate = self.gate()?;
@@ -194,9 +194,9 @@ impl Queue {
             // Only the first in the queue checks the running claims; everyone else waits for the ticket just ahead.
             let before = ahead.and_then(|t| File::open(self.path(&t.file())).ok());
             loop {
-                if !told && began.elapsed() >= PATIENCE {
+                if !notified && began.elapsed() >= PATIENCE {
                     notice(&self.notice(&own, &others));
-                    told = true;
+                    notified = true;
                 }
                 std::thread::sleep(LOOK);
                 match &before {
@@ -229,7 +229,7 @@ impl Queue {
         ))
     }
 
-    /// Creates and locks a ticket's file. The caller must hold the lock of the list.
+    /// Creates and locks a ticket's file. The caller must hold the folder's lock.
     fn put(&self, ticket: &Ticket) -> Result<Lock, StateError> {
         let path = self.path(&ticket.file());
         let wrap = |e: io::Error| StateError::io("write the ticket", self.folder.place(), &path, e);
@@ -246,7 +246,7 @@ impl Queue {
     }
 
     /// Returns the tickets of living processes, except the waiting one with the number `own`, and removes those of
-    /// dead processes. The caller must hold the lock of the list.
+    /// dead processes. The caller must hold the folder's lock.
     fn living(&self, own: u64) -> Result<Vec<Ticket>, StateError> {
         let wrap = |e| StateError::io("list", self.folder.place(), self.folder.path(), e);
         let mut living = Vec::new();
@@ -263,6 +263,7 @@ impl Queue {
                 continue;
             };
             if !is_locked(&file) {
+                // A file that cannot be removed now is ignored now and tried again later.
                 let _ = fs::remove_file(&path);
                 continue;
             }
@@ -298,8 +299,8 @@ impl Queue {
     }
 }
 
-/// Returns whether a living process holds a ticket. The lock is shared, so that concurrent checks do not take each
-/// other for the owner.
+/// Returns whether a living process holds a ticket. The check tries a shared lock, so that concurrent checks do not take
+/// each other for the owner.
 fn is_locked(ticket: &File) -> bool {
     ticket.try_lock_shared().is_err()
 }

@@ -20,7 +20,7 @@ pub struct ContentionWitness {
 pub struct PerPhaseSchedstat {
     /// The phase: 0 is before the first step, 1 is the first step.
     pub step_index: u16,
-    /// What the vCPUs got.
+    /// The CPU time and the run delay of the vCPUs in the phase.
     pub schedstat: HostVcpuSchedstat,
 }
 
@@ -32,13 +32,13 @@ pub struct BodyContentionWindow {
     pub start_ms: u64,
     /// The time of the last sample, milliseconds of guest time since the window opened.
     pub end_ms: u64,
-    /// What the vCPUs got.
+    /// The CPU time and the run delay of the vCPUs between these two times.
     pub schedstat: HostVcpuSchedstat,
 }
 
 impl ContentionWitness {
-    /// Computes the witness from the monitor's samples; `None` under the virtual clock, where the guest misses nothing, and with
-    /// fewer than two samples.
+    /// Computes the witness from the monitor's samples. Returns `None` under the virtual clock, where the host's load does not
+    /// affect what the guest sees, and with fewer than two samples.
     pub(crate) fn of(report: &MonitorReport) -> Option<Self> {
         let same = |a: &MonitorSample, b: &MonitorSample| a.step_index == b.step_index;
         let phases = report.samples.chunk_by(same);

@@ -7,12 +7,12 @@ use ktstr_scenario::scheduler::{Scheduler, SchedulerSpec};
 
 use crate::run::{SchedulerSource, environment, find_scheduler_binary};
 
-/// Finds the bootable image of the kernel that a run would use, if it is on this machine: the one that `KTSTR_TEST_KERNEL` or
-/// `KTSTR_KERNEL` names, otherwise one with sched_ext from the cache, otherwise this machine's own. It fetches nothing; `None`
-/// means that a run would fetch a kernel.
+/// Finds the bootable image of the kernel that a run would use, if it is on this machine: the kernel that `KTSTR_TEST_KERNEL` or
+/// `KTSTR_KERNEL` names, otherwise one with sched_ext from the cache, otherwise this machine's own. The function fetches
+/// nothing, and returns `None` if a run would fetch a kernel.
 ///
 /// # Errors
-/// What the variables name does not exist or is no kernel, or the cache cannot be read.
+/// The kernel that a variable names does not exist or is not a kernel, or the cache cannot be read.
 pub fn find_kernel() -> anyhow::Result<Option<PathBuf>> {
     let resolver = Resolver {
         offline: true,
@@ -37,7 +37,8 @@ pub fn resolve_test_kernel() -> anyhow::Result<PathBuf> {
     Ok(kernel.boot)
 }
 
-/// Finds the binary of a scheduler as a run does, and how it was found. Both are `None` for a scheduler without a binary.
+/// Finds the binary of a scheduler as a run does. Returns its path and how it was found; both are `None` for a scheduler
+/// without a binary.
 /// `manifest_dir` is the folder of the crate that declares the scheduler, in whose workspace cargo builds it
 /// (`env!("CARGO_MANIFEST_DIR")`); if it is empty, that is the workspace of the test that runs.
 ///

@@ -31,8 +31,8 @@ extern "C" fn before_main() {
     }
 }
 
-/// Answers nextest's two requests: list the tests, and run this one; and that of `cargo ktstr show-thresholds`. `None` means that
-/// libtest has to answer.
+/// Answers the two requests of nextest (list the tests, and run one test) and the request of `cargo ktstr show-thresholds`.
+/// Returns the exit code; `None` if libtest has to answer.
 fn nextest(arguments: &[String]) -> Option<i32> {
     let has = |wanted: &str| arguments.iter().any(|a| a == wanted);
     if has("--list") {
@@ -73,7 +73,8 @@ fn show_thresholds(name: &str) -> i32 {
     }
 }
 
-/// Prints the names in libtest's format: the tests of ktstr, the loads of schedulers, and the tests of libtest, in this order.
+/// Prints the names in libtest's format: the tests of ktstr, the verifier cells, and the tests of libtest, in this order. Returns
+/// the exit code.
 fn list(ignored_only: bool) -> i32 {
     for entry in KTSTR_TESTS {
         let ignored = entry.ignored || entry.name.starts_with("demo_");
@@ -115,7 +116,7 @@ fn list(ignored_only: bool) -> i32 {
     }
 }
 
-/// Whether a line of libtest's list is the plain form of one of our tests.
+/// Returns whether a line of libtest's list stands for one of ktstr's tests, which `list` handles itself.
 fn is_ours(line: &str) -> bool {
     let Some(path) = line.strip_suffix(": test") else {
         return false;

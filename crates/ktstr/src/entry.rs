@@ -57,7 +57,7 @@ pub struct KtstrTestEntry {
     pub func: TestFn,
     /// The CPU topology of the VM.
     pub topology: Topology,
-    /// The topologies on which the test makes sense. Its own topology must be one of them.
+    /// The topologies on which the test makes sense. The test's own topology must be one of them.
     pub constraints: TopologyConstraints,
     /// The minimum memory of the VM, in MiB.
     pub memory_mib: u32,
@@ -98,31 +98,33 @@ pub struct KtstrTestEntry {
     /// with all of its contents, and a program with its shared libraries.
     pub extra_include_files: &'static [&'static str],
     /// How long the guest may take from the end of the scenario to its own end. A guest that takes longer fails the
-    /// test.
+    /// test, unless the host delayed the vCPUs by more than a tenth of their time.
     pub cleanup_budget: Option<Duration>,
     /// A callback on the host after a run whose guest verdict is not a failure.
     pub post_vm: Option<PostVmFn>,
     /// A callback on the host after every run.
     pub post_vm_unconditional: Option<PostVmFn>,
-    /// The number of captures, which are spread over the workload window.
+    /// The number of periodic captures, which are spread over the workload window.
     pub num_snapshots: u32,
     /// The parent of the test's cgroups; `None` uses the harness's default.
     pub workload_root_cgroup: Option<CgroupPath>,
     /// Additional arguments for the guest kernel.
     pub kargs: &'static [&'static str],
-    /// The seed of the run; `None` lets the harness choose one.
+    /// The seed of the run; `None` stands for 0. `KTSTR_SEED` overrides either.
     pub seed: Option<u64>,
     /// The clock of the guest; `Auto` chooses by whether KVM is usable.
     pub clock: ClockMode,
     /// Whether the scheduler is always started for this test, and never comes attached from a warm template.
     pub fresh_attach: bool,
-    /// Whether the numbers of the test mean something only with pinned CPUs and huge pages on the host. There is no such
-    /// mode: the test is skipped, or fails where `KTSTR_NO_SKIP_MODE` is set.
+    /// Whether the numbers of the test mean something only with pinned CPUs and huge pages on the host. ktstr has no such
+    /// mode yet, so the test is skipped. With `KTSTR_NO_SKIP_MODE` it fails, and with `KTSTR_NO_PERF_MODE` it runs like
+    /// any other.
     pub performance_mode: bool,
-    /// Whether the test wants no pinned CPUs, so that its shape is built on any host, as every shape is. It contradicts
-    /// `performance_mode`.
+    /// Whether the test does without pinned CPUs. ktstr pins none in any case, so this only allows a `cpu_budget` and
+    /// excludes `performance_mode`.
     pub no_perf_mode: bool,
-    /// The most CPUs of the host that the vCPUs may use, instead of all that this process may use. Needs `no_perf_mode`.
+    /// The largest number of the host's CPUs that the vCPUs may use. `None` stands for `KTSTR_CPU_CAP`, or for all CPUs
+    /// that this process may use. A budget needs `no_perf_mode`.
     pub cpu_budget: Option<u32>,
     /// Whether a failed run under a BPF scheduler is repeated from the same seed, with captures at the times of its findings. It
     /// costs nothing while the test passes. Not for tests with `expect_err`.
@@ -130,9 +132,9 @@ pub struct KtstrTestEntry {
     /// Whether the scheduler must outlive the test: its ejection is a failure, whatever else was concluded. Needs a
     /// scheduler, and no `expect_err`.
     pub survives_storm: bool,
-    /// Whether the kernel's addresses are randomised. Not built yet: an entry with it is refused.
+    /// Whether the kernel's addresses are randomised. This is not implemented yet: an entry that sets it is refused.
     pub kaslr: bool,
-    /// Whether devices are on PCI. Not built yet: an entry with it is refused.
+    /// Whether devices are on PCI. This is not implemented yet: an entry that sets it is refused.
     pub pci: bool,
 }
 
@@ -167,7 +169,7 @@ pub enum EntryError {
     NotBuilt {
         /// The name of the test.
         name: &'static str,
-        /// The part of the topology that is at fault.
+        /// What is wrong with the order of the nodes.
         what: &'static str,
     },
     /// The constraints cannot be met, or the test's own topology violates them.
@@ -225,7 +227,7 @@ pub enum EntryError {
         /// The field that needs a scheduler.
         field: &'static str,
     },
-    /// Something that is not built yet.
+    /// The test uses a feature that is not implemented yet.
     #[error("test {name:?}: {field} is not available yet: leave it false")]
     NotAvailable {
         /// The name of the test.
@@ -233,7 +235,7 @@ pub enum EntryError {
         /// The field that is set.
         field: &'static str,
     },
-    /// An assertion about metrics that cannot be judged.
+    /// One of the test's `perf_delta_assertions` can never be judged.
     #[error("test {name:?}: perf_delta_assertions: {source}")]
     PerfDelta {
         /// The name of the test.
@@ -241,7 +243,7 @@ pub enum EntryError {
         /// What is wrong with the assertion.
         source: PerfDeltaError,
     },
-    /// A limit of the host's CPUs on a test that may want them for itself.
+    /// The test has a `cpu_budget`, but not `no_perf_mode`.
     #[error(
         "test {name:?}: cpu_budget needs no_perf_mode: a test that shares CPUs cannot have pinned ones"
     )]
@@ -249,19 +251,19 @@ pub enum EntryError {
         /// The name of the test.
         name: &'static str,
     },
-    /// Two wishes of which only one can be met.
+    /// The test sets both `performance_mode` and `no_perf_mode`.
     #[error("test {name:?}: performance_mode and no_perf_mode exclude each other")]
     PerformanceMode {
         /// The name of the test.
         name: &'static str,
     },
-    /// A scheduler that must live and die.
+    /// The scheduler must survive the test (`survives_storm`), and the run must end in an error (`expect_err`).
     #[error("test {name:?}: survives_storm and expect_err exclude each other")]
     Storm {
         /// The name of the test.
         name: &'static str,
     },
-    /// A configuration without a scheduler that takes it, or the other way round.
+    /// The test has a configuration that its scheduler does not take, or lacks one that the scheduler needs.
     #[error("test {name:?}: {what}")]
     Config {
         /// The name of the test.
@@ -279,7 +281,7 @@ pub enum EntryError {
     },
     /// Two payloads have the same name, so operations could not tell them apart.
     #[error(
-        "test {name:?}: `payload` and `workloads` have two programs named {payload:?}: give each a name of its own"
+        "test {name:?}: `payload` and `workloads` have two programs named {payload:?}: give one of them another name"
     )]
     PayloadTwice {
         /// The name of the test.
@@ -300,8 +302,8 @@ pub enum EntryError {
 }
 
 impl KtstrTestEntry {
-    /// The defaults of a test: the kernel's own scheduler, two CPUs, a window of 12 s. It has neither a name nor a
-    /// function.
+    /// The defaults of a test: the kernel's own scheduler, two CPUs, a window of 12 s. The entry has no name yet, so it is
+    /// not valid, and its function only returns an error.
     pub const DEFAULT: Self = Self {
         name: "",
         func: no_body,
@@ -385,7 +387,8 @@ impl KtstrTestEntry {
         Ok(())
     }
 
-    /// Returns the guest time between two captures; `None` without captures.
+    /// Returns the guest time between two periodic captures, which are spread over eight tenths of the window; `None`
+    /// without captures.
     pub fn snapshot_interval(&self) -> Option<Duration> {
         let count = self.num_snapshots.checked_add(1).filter(|&n| n > 1)?;
         Some(self.duration.checked_mul(8)? / 10 / count)
@@ -522,12 +525,12 @@ impl Default for KtstrTestEntry {
     }
 }
 
-/// Returns the test of this name, or the first if several have it.
+/// Returns the first test of this name; `None` if the binary has none.
 pub fn find_test(name: &str) -> Option<&'static KtstrTestEntry> {
     KTSTR_TESTS.iter().find(|entry| entry.name == name)
 }
 
-/// Returns the declared scheduler of this name.
+/// Returns the first declared scheduler of this name; `None` if the binary declares none.
 pub fn find_scheduler(name: &str) -> Option<&'static Scheduler> {
     KTSTR_SCHEDULERS
         .iter()
@@ -535,24 +538,25 @@ pub fn find_scheduler(name: &str) -> Option<&'static Scheduler> {
         .find(|scheduler| scheduler.name == name)
 }
 
-/// What is wrong with a test's configuration for its scheduler, `None` if nothing is.
+/// Returns why a test's configuration does not fit its scheduler; `None` if it fits.
 pub(crate) const fn config_misfit(
     scheduler: &Scheduler,
     content: Option<&'static str>,
 ) -> Option<&'static str> {
     match (scheduler.config_file_def, content) {
         (Some(_), None) => Some(
-            "the scheduler has a config_file_def, and the test no configuration: give it one with `config`",
+            "the scheduler has a config_file_def, but the test has no configuration: give it one with `config`",
         ),
         (None, Some(_)) => Some(
-            "the test has a configuration, and the scheduler no config_file_def to say where it goes",
+            "the test has a configuration, but the scheduler has no config_file_def that names its file in the guest",
         ),
         (Some(_), Some(_)) | (None, None) => None,
     }
 }
 
-/// Returns the part of a topology that no guest would number as declared; a test on it would pass or fail for the wrong
-/// reason. Linux numbers nodes in the order in which the firmware's table names them, and processors come first there.
+/// Returns why no guest would number the nodes of this topology as declared; `None` if a guest would. A test on such a
+/// topology would pass or fail for the wrong reason. Linux numbers nodes in the order in which the firmware's table names
+/// them, and the entries of processors come first there.
 fn unbuilt(topology: &Topology) -> Option<&'static str> {
     let nodes = topology.nodes?;
     let with_cpus = nodes.iter().take_while(|node| !node.is_memory_only());
@@ -675,7 +679,7 @@ mod tests {
     }
 
     #[test]
-    fn a_configuration_goes_with_a_scheduler_that_takes_it() {
+    fn a_configuration_needs_a_scheduler_that_takes_it_and_the_reverse() {
         const PLAIN: Scheduler = Scheduler::named("plain");
         const TAKES: Scheduler = PLAIN.config_file_def("-c {file}", "/etc/c");
         let entry = |scheduler, config_content| KtstrTestEntry {
@@ -684,12 +688,12 @@ mod tests {
             ..GOOD
         };
         assert_eq!(entry(&TAKES, Some("x")).validate(), Ok(()));
-        assert!(error(entry(&TAKES, None)).contains("the test no configuration"));
-        assert!(error(entry(&PLAIN, Some("x"))).contains("the scheduler no config_file_def"));
+        assert!(error(entry(&TAKES, None)).contains("the test has no configuration"));
+        assert!(error(entry(&PLAIN, Some("x"))).contains("the scheduler has no config_file_def"));
     }
 
     #[test]
-    fn modes_that_are_not_there_are_refused() {
+    fn modes_that_are_not_implemented_or_contradict_are_refused() {
         let kaslr = KtstrTestEntry {
             kaslr: true,
             ..GOOD

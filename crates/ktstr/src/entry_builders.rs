@@ -1,7 +1,7 @@
 //! Builders for an entry, with a setter for each field, for entries that are made by `const` functions or by macros of
 //! a test.
 //!
-//! A field that is missing from the table below does not compile.
+//! If a field is missing from the table below, this file does not compile.
 
 use std::time::Duration;
 

@@ -14,8 +14,8 @@ use ktstr_scenario::topology::TestTopology;
 
 use crate::entry::KtstrTestEntry;
 
-/// Runs the test that its job names. Returns the exit code of the process. The verdict has been sent to the host
-/// before, so the exit code does not decide it.
+/// Waits for a job and runs the test that the job names. Returns the exit code of the process, which does not decide the
+/// verdict: the result has been sent to the host before.
 pub(crate) fn main() -> i32 {
     match prepare() {
         Ok((entry, job, topology)) => call(entry, &job, &topology),
@@ -29,8 +29,8 @@ pub(crate) fn main() -> i32 {
     }
 }
 
-/// Does everything that is the same for every job. This happens before the process waits for its job, so forks of a
-/// template do not have to repeat it.
+/// Does everything that is the same for every job, then waits for the job, and looks up its test. The wait comes late so
+/// that forks of a template, which start in it, do not have to repeat the preparation.
 fn prepare() -> Result<(&'static KtstrTestEntry, TestJob, TestTopology), String> {
     let region = Mapped::open().map_err(|e| format!("could not map the mailbox: {e}"))?;
     link::install(Box::new(MailLink::new(region, Ring::Test)));

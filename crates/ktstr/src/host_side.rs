@@ -10,7 +10,7 @@ use ktstr_scenario::topology::TestTopology;
 use crate::entry::KtstrTestEntry;
 use crate::run::{Fault, panic_text};
 
-/// Calls the test function on the host.
+/// Calls the test function on the host, and judges its result.
 pub(crate) fn call(entry: &'static KtstrTestEntry) -> crate::run::Judgement {
     let parent = crate::run::environment("KTSTR_HOST_CGROUP_PARENT")
         .unwrap_or_else(|| "/sys/fs/cgroup/ktstr".to_owned());

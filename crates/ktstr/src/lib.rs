@@ -274,7 +274,7 @@ pub mod prelude {
         ktstr_test_entry,
     };
     pub use anyhow::Result;
-    /// What [`SnapshotBridge::kernel_op_value`] gives: the value as it was read.
+    /// The type of the value that [`SnapshotBridge::kernel_op_value`] returns.
     pub use ktstr_scenario::ops::KernelValue as KernelOpValue;
 }
 
@@ -286,7 +286,8 @@ pub mod __private {
     use crate::entry::{KtstrTestEntry, config_misfit};
     use crate::test_support::Scheduler;
 
-    /// The content of a test's configuration; one that does not go with the scheduler does not compile.
+    /// Returns `content`, the configuration of a test. Panics if it does not fit the scheduler; in a `static`, that is a compile
+    /// error of the test.
     pub const fn config_content(
         scheduler: &Scheduler,
         content: Option<&'static str>,

@@ -1,4 +1,5 @@
-//! Captures of moments that matter: taken because something happened, and not because they were due or asked for.
+//! Captures that are taken at a [`CaptureMoment`]: an event in the guest, or a time that the user or a repeat requests. Periodic
+//! captures, and those that operations of a test take, are no part of this file.
 
 use std::time::Duration;
 
@@ -7,29 +8,30 @@ pub use ktstr_record::CaptureMoment;
 use ktstr_introspect::report::FailureDumpReport;
 use ktstr_introspect::snapshot::Snapshot;
 
-/// A capture that was taken because something happened in the guest. It is no part of the run's series of captures, so
-/// that what a test computes of those is the same with and without it.
+/// A capture that was taken at a [`CaptureMoment`]. It is no part of the run's series of captures, so that whatever a test
+/// computes from the series is the same with and without it.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct MomentCapture {
     /// What happened at the moment of the capture.
     pub moment: CaptureMoment,
-    /// Its name in the run's record: that of the moment, with a number from the second one on.
+    /// The capture's name in the run's record: the tag of the moment; from the second capture of a moment on, its number
+    /// follows, as in `scx_exit_2`.
     pub tag: String,
-    /// When, since the workload window opened, in milliseconds of guest time; `None` outside of the window.
+    /// The time of the capture, in milliseconds of guest time since the workload window opened; `None` outside of the window.
     pub elapsed_ms: Option<u64>,
-    /// When, in nanoseconds of the scheduler's clock; `None` where no schedule is recorded.
+    /// The time of the last event before the capture, in nanoseconds of the scheduler's clock; `None` without a schedule.
     pub clock_ns: Option<u64>,
-    /// The step that was live: 0 is before the first one.
+    /// The phase in which the capture was taken: 0 is before the first step, 1 is the first step.
     pub step_index: u16,
-    /// Host time that the guest stood still for it.
+    /// The host time for which the guest was frozen for the capture.
     pub freeze: Duration,
     /// The state of kernel and scheduler at the moment.
     pub report: FailureDumpReport,
 }
 
 impl MomentCapture {
-    /// The capture, to be asked for variables, queues and tasks.
+    /// Returns a view of the capture, for access to its variables, queues and tasks.
     pub fn snapshot(&self) -> Snapshot<'_> {
         Snapshot::new(&self.report)
     }

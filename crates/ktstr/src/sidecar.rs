@@ -1,6 +1,6 @@
-//! The files that tell of the newest run of a test, beside the records of all runs: one with its result, and after a failure
-//! one with what was captured of the guest. Their names are those of the test and its variant, so that a script or the next
-//! test finds them without a search.
+//! Sidecars: files that describe the newest run of a test, in addition to the records of all runs. One file has the result, and
+//! after a failure another has a capture of the guest. They are named after the test and its variant, so that a script or the
+//! next test finds them without a search.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ use crate::vm_result::VmResult;
 
 /// The variable that names the folder of these files.
 const FOLDER: &str = "KTSTR_SIDECAR_DIR";
-/// The variable that says that a run belongs to continuous integration.
+/// The variable that marks the runs of continuous integration.
 const CI: &str = "KTSTR_CI";
 /// How the name of a result's file ends.
 const RESULT: &str = "ktstr.json";
@@ -43,13 +43,13 @@ pub struct SidecarResult {
     pub resolve_source: Option<String>,
     /// The name of the test's payload.
     pub payload: Option<String>,
-    /// What the payloads printed, in the order in which they ended.
+    /// The metrics that the payloads printed, in the order in which the payloads ended.
     pub metrics: Vec<PayloadMetrics>,
-    /// Whether every check held.
+    /// Whether the run passed.
     pub passed: bool,
-    /// Whether the test does not apply.
+    /// Whether the run was skipped.
     pub skipped: bool,
-    /// Whether there is no verdict.
+    /// Whether the run was inconclusive.
     pub inconclusive: bool,
     /// Whether the test demands an error (`expect_err`).
     pub expected_failure: bool,
@@ -57,7 +57,7 @@ pub struct SidecarResult {
     pub reason: Option<String>,
     /// The statistics of the scenario.
     pub stats: ScenarioStats,
-    /// What the monitor saw.
+    /// The summary of the monitor's samples.
     pub monitor: Option<MonitorSummary>,
     /// The number of periodic captures that were stored, placeholders included.
     pub periodic_fired: u32,
@@ -65,7 +65,7 @@ pub struct SidecarResult {
     pub periodic_target: u32,
     /// The number of the guest's CPUs.
     pub vcpus: Option<u32>,
-    /// The number of CPUs of the host that they shared.
+    /// The number of the host's CPUs that they could use.
     pub cpu_budget: Option<u32>,
     /// How many times longer the vCPUs took than on an idle host; `None` under the virtual clock.
     pub host_dilation: Option<f64>,
@@ -83,11 +83,11 @@ pub struct SidecarResult {
     pub timestamp: String,
     /// The name of the run, which is that of its record's folder.
     pub run_id: String,
-    /// The machine that it ran on.
+    /// The host machine of the run.
     pub host: HostRecord,
     /// Guest time from the end of the scenario to the end of the guest, milliseconds.
     pub cleanup_duration_ms: Option<f64>,
-    /// The values of the metrics that the test's `perf_delta_assertions` are about.
+    /// The values of the metrics that the test's `perf_delta_assertions` name.
     pub perf_delta_assertions: Vec<MeasuredAssertion>,
     /// `ci` where `KTSTR_CI` is set, otherwise `local`.
     pub run_source: String,
@@ -105,7 +105,7 @@ pub struct MeasuredAssertion {
     pub value: Option<f64>,
 }
 
-/// The folder of these files: `KTSTR_SIDECAR_DIR`, otherwise `sidecars` in the runs' root.
+/// Returns the folder of the sidecars: `KTSTR_SIDECAR_DIR`, otherwise `sidecars` in the runs' root.
 pub fn sidecar_dir() -> PathBuf {
     match environment(FOLDER) {
         Some(folder) => std::path::absolute(&folder).unwrap_or_else(|_| folder.into()),
@@ -113,13 +113,14 @@ pub fn sidecar_dir() -> PathBuf {
     }
 }
 
-/// The folder of the newest run, with its `record.json` and its artefacts; `None` if there is none.
+/// Returns the folder of the newest run whose record can be read, with its `record.json` and its artefacts; `None` if there is no
+/// such run.
 pub fn newest_run_dir() -> Option<PathBuf> {
     let newest = ktstr_record::list(&runs_root(), Some(1)).ok()?;
     Some(newest.records.first()?.path.parent()?.to_owned())
 }
 
-/// The results in `folder`, or in [`sidecar_dir`], by the names of the tests.
+/// Returns the results in `folder`, or in [`sidecar_dir`] for `None`, sorted by the name of the test and then by topology.
 ///
 /// # Errors
 /// If the folder or a file cannot be read. A folder that does not exist holds none.
@@ -150,13 +151,13 @@ pub(crate) fn read_one(folder: &Path, entry: &KtstrTestEntry) -> anyhow::Result<
 fn parse(path: &Path) -> anyhow::Result<SidecarResult> {
     let text = fs::read(path).with_context(|| format!("read {}", path.display()))?;
     let result: Option<SidecarResult> = serde_json::from_slice(&text).ok();
-    // Any object has the form of a sidecar, but every sidecar names its test.
+    // All fields have defaults, so any JSON object parses as a sidecar; but only a sidecar names a test.
     let result = result.filter(|result| !result.test_name.is_empty());
     result.with_context(|| format!("{} is no sidecar of this version", path.display()))
 }
 
-/// Describes the results in `folder`, or in [`sidecar_dir`], for people: how many tests ended in which way, and a line for
-/// each that did not pass.
+/// Describes the results in `folder`, or in [`sidecar_dir`] for `None`, for people: how many tests ended in which way, and a line
+/// for each that did not pass. If the results cannot be read, the text is the error.
 pub fn analyze_sidecars(folder: Option<&Path>) -> String {
     let all = match read_sidecars(folder) {
         Ok(all) => all,
@@ -196,7 +197,7 @@ impl SidecarResult {
     }
 }
 
-/// The path of a file of this test and variant.
+/// Returns the path of a sidecar of this test and variant, whose name has this ending.
 fn path(test: &str, variant: u64, ending: &str) -> PathBuf {
     sidecar_dir().join(file_name(test, variant, ending))
 }
@@ -205,18 +206,18 @@ fn file_name(test: &str, variant: u64, ending: &str) -> String {
     format!("{test}-{variant:016x}.{ending}")
 }
 
-/// The path of the file that a failed run of this test and variant leaves.
+/// Returns the path of the file with the capture that a failed run of this test and variant leaves.
 pub(crate) fn dump_path(test: &str, variant: u64) -> PathBuf {
     path(test, variant, DUMP)
 }
 
-/// Removes what an earlier run of this variant left of a failure, so that what is found belongs to the newest run.
+/// Removes the capture that an earlier failure of this variant left, so that a capture that is found belongs to the newest run.
 pub(crate) fn begin(entry: &KtstrTestEntry) {
-    // A file that is not there is as good as one that was removed; whether another is written shows later.
+    // Usually there is no such file. Any other error shows up if this run fails, too, and writes the file again.
     let _ = fs::remove_file(dump_path(entry.name, variant::hash(entry)));
 }
 
-/// Writes what was captured of a guest whose run failed.
+/// Writes the most informative capture of a guest whose run failed, or a placeholder if no capture holds data.
 ///
 /// # Errors
 /// If the file cannot be written.
@@ -234,7 +235,8 @@ pub(crate) fn write_dump(entry: &KtstrTestEntry, vm: &VmResult) -> anyhow::Resul
     }
 }
 
-/// The capture that says most about a failure: that of the first thing that went wrong, else the last one with data.
+/// Returns the capture that shows most about a failure: the first one of a moment that holds data, otherwise the last of the
+/// other captures that does; `None` if no capture holds data.
 fn captured(vm: &VmResult) -> Option<&FailureDumpReport> {
     let moments = vm.moment_captures().iter().map(|capture| &capture.report);
     let series = vm.captures_series().entries().iter().rev();
@@ -299,7 +301,7 @@ pub(crate) fn write(finished: &Finished, record: &Path) -> anyhow::Result<()> {
 fn put(path: &Path, value: &impl Serialize) -> anyhow::Result<()> {
     let folder = Folder::owned(&sidecar_dir(), Place::RUNS)?;
     let json = serde_json::to_vec(value)?;
-    // One writer at a time, so that what a killed one leaves is what the next one replaces.
+    // Only one process at a time writes the temporary file, so the next writer replaces the one that a killed process left.
     let _gate = Lock::of_folder(&folder, "another run that writes its sidecar")?;
     let aside = folder.path().join(".new");
     let written = fs::write(&aside, json).and_then(|()| fs::rename(&aside, path));
@@ -311,7 +313,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn results_are_counted_and_those_that_are_not_passes_are_named() {
+    fn results_are_counted_and_tests_that_did_not_pass_are_named() {
         let folder = tempfile::tempdir().expect("a folder");
         let put = |name: &str, result: SidecarResult| {
             let path = folder.path().join(format!("{name}-0.{RESULT}"));

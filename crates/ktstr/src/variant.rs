@@ -17,7 +17,7 @@ pub(crate) fn hash(entry: &KtstrTestEntry) -> u64 {
     parts.extend(kargs.map(|karg| (*karg).to_owned()));
     let mut hasher = blake3::Hasher::new();
     for part in parts {
-        // The length keeps two parts apart from one part that is both.
+        // The lengths distinguish lists of parts whose concatenation is the same.
         hasher.update(&(part.len() as u64).to_le_bytes());
         hasher.update(part.as_bytes());
     }

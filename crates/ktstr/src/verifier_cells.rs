@@ -1,6 +1,6 @@
-//! Loads of the declared schedulers, as tests for nextest: `verifier/SCHEDULER/KERNEL/PRESET` for each scheduler with a binary,
-//! each kernel of `KTSTR_KERNEL_LIST`, and each preset that the scheduler's constraints admit. A cell boots the kernel on that
-//! shape, and passes if the scheduler attaches and runs two workers; nothing else is checked.
+//! Verifier cells: loads of the declared schedulers, as tests for nextest. There is a `verifier/SCHEDULER/KERNEL/PRESET` for each
+//! scheduler with a binary, each kernel of `KTSTR_KERNEL_LIST`, and each preset that the scheduler's constraints admit. A cell
+//! boots the kernel on that shape, and passes if the scheduler attaches and runs two workers; nothing else is checked.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::run::environment;
 
 /// The variable with the kernels: `LABEL=PATH`, separated by semicolons.
 const KERNELS: &str = "KTSTR_KERNEL_LIST";
-/// The variable that a cell sets for its own run.
+/// The variable with which a cell selects the kernel of its own run.
 const KERNEL: &str = "KTSTR_TEST_KERNEL";
 /// What the names of cells begin with.
 pub(crate) const PREFIX: &str = "verifier/";
@@ -33,8 +33,9 @@ static CELL: KtstrTestEntry = KtstrTestEntry {
     ..KtstrTestEntry::DEFAULT
 };
 
-/// Whether this binary declares anything that nextest can run.
+/// Returns whether this binary declares anything that nextest can run.
 pub(crate) fn has_tests() -> bool {
+    // Every binary has `CELL`.
     KTSTR_TESTS.len() > 1 || !KTSTR_SCHEDULERS.is_empty()
 }
 
@@ -59,7 +60,8 @@ fn kernels(list: &str) -> Result<Vec<Listed<'_>>, String> {
     kernels.collect()
 }
 
-/// The names of all cells; none without `KTSTR_KERNEL_LIST`.
+/// Returns the names of all cells; an empty list without `KTSTR_KERNEL_LIST`. An error names a declaration or an element of the
+/// variable that cannot be used.
 pub(crate) fn names() -> Result<Vec<String>, String> {
     let Some(list) = environment(KERNELS) else {
         return Ok(Vec::new());
@@ -85,7 +87,7 @@ pub(crate) fn names() -> Result<Vec<String>, String> {
     Ok(names)
 }
 
-/// The presets that the scheduler's minima admit, without those that it excludes.
+/// Returns the presets that meet the minima of the scheduler's constraints, without the presets that it excludes.
 fn presets(scheduler: &Scheduler) -> Result<Vec<&'static Preset>, String> {
     let excluded = scheduler.verifier_exclude_topologies;
     let known = |name: &&&str| PRESETS.iter().any(|preset| preset.name == **name);
@@ -103,8 +105,8 @@ fn presets(scheduler: &Scheduler) -> Result<Vec<&'static Preset>, String> {
     Ok(admitted.collect())
 }
 
-/// Whether the scheduler is for the kernel of this label. A label without a version, such as that of a path, is for every
-/// scheduler, because only its user knows what it is.
+/// Returns whether the scheduler's `kernels` include the kernel of this label. Every scheduler takes a label without a version,
+/// such as the label of a path, because only the user knows the version of that kernel.
 fn wants(scheduler: &Scheduler, label: &str) -> Result<bool, String> {
     let label = label.strip_prefix("kernel_").unwrap_or(label);
     let digits = label.split(['_', '.']).map_while(|part| part.parse().ok());
@@ -122,12 +124,12 @@ fn wants(scheduler: &Scheduler, label: &str) -> Result<bool, String> {
     Ok(any)
 }
 
-/// The versions from the first to the last: `6.14` stands for 6.14 and all of its stable releases, as the end of a range does.
+/// A range of versions. `6.14` on its own, or as the inclusive end of a range, stands for 6.14 and all of its stable releases.
 #[derive(Debug, PartialEq)]
 struct Range {
     first: Vec<u32>,
     last: Vec<u32>,
-    /// Whether the versions that begin with the last belong to it.
+    /// Whether `last` and its stable releases belong to the range.
     inclusive: bool,
 }
 
@@ -161,7 +163,8 @@ impl Range {
     }
 }
 
-/// Returns the entry of the cell `SCHEDULER/KERNEL/PRESET`, and the path of its kernel. The preset may be any shape.
+/// Returns the entry of the cell `SCHEDULER/KERNEL/PRESET`, and the path of its kernel. Instead of a preset, the name may have
+/// any shape, such as `1n2l4c1t`.
 pub(crate) fn find(name: &str) -> Result<(KtstrTestEntry, String), String> {
     let list = environment(KERNELS)
         .ok_or_else(|| format!("{PREFIX}{name} needs {KERNELS}: the kernels, as LABEL=PATH;…"))?;
@@ -197,7 +200,7 @@ pub(crate) fn find(name: &str) -> Result<(KtstrTestEntry, String), String> {
 pub(crate) fn run(name: &str) -> i32 {
     match find(name) {
         Ok((entry, kernel)) => {
-            // SAFETY: the caller's promise.
+            // SAFETY: the caller promises that the process has no other thread.
             unsafe { std::env::set_var(KERNEL, kernel) };
             let finished = crate::run::run(Box::leak(Box::new(entry)));
             finished.print();
@@ -255,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_that_is_none_is_an_error() {
+    fn a_malformed_list_of_kernels_is_an_error() {
         assert_eq!(kernels("a=/x; b=/y;").map(|all| all.len()), Ok(2));
         for bad in ["/x", "=x", "a=", "a/b=/x"] {
             assert!(kernels(bad).is_err(), "{bad:?}");

@@ -58,18 +58,19 @@ pub struct HostVcpuSchedstat {
 }
 
 impl HostVcpuSchedstat {
-    /// How many times longer the vCPUs took than on an otherwise idle host: 1 means no slowdown.
+    /// Returns how many times longer the vCPUs took than on an otherwise idle host: 1 means no slowdown.
     pub fn dilation(&self) -> f64 {
         let on_cpu = self.total_on_cpu_ns.max(1) as f64;
         1.0 + self.total_run_delay_ns as f64 / on_cpu
     }
 
-    /// Computes the value from the monitor's samples; `None` under the virtual clock and with fewer than two samples.
+    /// Computes the value from the monitor's samples. Returns `None` under the virtual clock and with fewer than two samples.
     pub(crate) fn of(report: &MonitorReport) -> Option<Self> {
         Self::over(&report.samples)
     }
 
-    /// Computes the value from these samples, from the first to the last.
+    /// Computes the value between the first and the last of these samples. Returns `None` for fewer than two samples, and if
+    /// they have both times of no vCPU.
     pub(crate) fn over(samples: &[MonitorSample]) -> Option<Self> {
         let (first, last) = match samples {
             [first, .., last] => (first, last),
@@ -111,7 +112,7 @@ pub struct VmResult {
     pub exit_code: i32,
     /// Whether the host ended the machine.
     pub timed_out: bool,
-    /// Why the host ended the machine.
+    /// Why the host ended the machine; `None` if it did not.
     pub watchdog_kill_reason: Option<WatchdogKillReason>,
     /// How far the guest got.
     pub final_guest_phase: GuestLifecyclePhase,
@@ -121,8 +122,8 @@ pub struct VmResult {
     pub duration: Duration,
     /// The number of the guest's CPUs.
     pub vcpus: u32,
-    /// The number of CPUs of the host that the vCPUs could use: those of this process, or the `cpu_budget` of the test. It is 0
-    /// when it is not known.
+    /// The number of CPUs of the host that the vCPUs could use: those of this process, or the `cpu_budget` of the test; 0 if
+    /// it is unknown.
     pub cpu_budget: u32,
     /// The accelerator that executed the guest: `tcg` or `kvm`.
     pub accelerator: &'static str,
@@ -138,7 +139,7 @@ pub struct VmResult {
     pub switches: Option<(u64, u64)>,
     /// Under the virtual clock, the BLAKE3 hash of the contents of all captures, without any time of the host's clock.
     pub captures_digest: Option<String>,
-    /// The wall time for computing the digest.
+    /// The wall time that computing the digest took.
     pub digest_time: Duration,
     /// The state from which the machine was started: `cold`, `booted` or `attached`.
     pub start: &'static str,
@@ -170,10 +171,11 @@ pub struct VmResult {
     pub periodic_fired: u32,
     /// The number of entries that hold data.
     pub periodic_real: u32,
-    /// From the start of the machine until the workload window opened, from when on captures were possible: host time. `None`
-    /// if none was asked for, or the window never opened.
+    /// The host time from the start of the machine until the workload window opened and captures became possible. `None` if no
+    /// captures were asked for, or the window never opened.
     pub periodic_prereqs_ready: Option<Duration>,
-    /// From the start of the machine until the workload window closed; `None` as before, or if it never closed.
+    /// The host time from the start of the machine until the workload window closed. `None` if no captures were asked for, or
+    /// the window never closed.
     pub periodic_window_end: Option<Duration>,
     /// The wall time for which the guest was frozen, for each capture.
     pub capture_freezes: Vec<Duration>,
@@ -204,7 +206,7 @@ pub struct VmResult {
     pub(crate) moments: Vec<MomentCapture>,
     /// What the host knows of the other captures, by their tags.
     pub(crate) captures_taken: std::collections::BTreeMap<String, crate::run::Taken>,
-    /// Identifies what the machine's template was built from.
+    /// Identifies what the machine's template was built from; `None` for a cold boot.
     pub(crate) template: Option<String>,
     pub(crate) kernel_log: String,
     pub(crate) test_stderr: String,
@@ -223,7 +225,7 @@ impl VmResult {
         }
     }
 
-    /// Returns all captures, which are drained from the bridge once. A direct drain afterwards finds nothing.
+    /// Returns all captures except those of moments. The first call drains the bridge, so a later direct drain finds nothing.
     pub fn captures_series(&self) -> &SampleSeries {
         self.drained.get_or_init(|| {
             SampleSeries::from_drained_typed(
@@ -233,8 +235,8 @@ impl VmResult {
         })
     }
 
-    /// Captures that were taken because something happened: sched_ext ended or bypassed the scheduler, the guest hung, its
-    /// kernel panicked. None in a run in which nothing of that happened.
+    /// Returns the captures of moments: sched_ext ended or bypassed the scheduler, the guest hung, its kernel panicked, or a
+    /// requested time came. The slice is empty if nothing of that happened.
     pub fn moment_captures(&self) -> &[MomentCapture] {
         &self.moments
     }
@@ -244,7 +246,8 @@ impl VmResult {
         self.captures_series().clone().periodic_only()
     }
 
-    /// Returns one bucket per phase, in order: the host's captures and the guest's per-cgroup carriers.
+    /// Returns one bucket per phase, in order. A bucket combines what the captures, the guest's reports per cgroup, the monitor
+    /// and the exact schedule show of the phase.
     pub fn phase_buckets(&self) -> Vec<PhaseBucket> {
         let mut all =
             buckets::build_phase_buckets_with_stimulus(self.captures_series(), &self.stimulus);
@@ -266,12 +269,13 @@ impl VmResult {
             .find(|bucket| bucket.step_index == phase.as_u16())
     }
 
-    /// Returns the telemetry of one cgroup in one phase.
+    /// Returns the telemetry of one cgroup in one phase; `None` if the phase or the cgroup does not exist.
     pub fn phase_cgroup(&self, phase: Phase, name: &str) -> Option<PhaseCgroupStats> {
         self.bucket(phase)?.per_cgroup.remove(name)
     }
 
-    /// Returns a metric of a phase: the bucket's own, otherwise the sum of the cgroups' counters.
+    /// Returns a metric of a phase: the bucket's own, otherwise the sum of the cgroups' counters. `None` if the phase or the
+    /// metric does not exist.
     pub fn phase_metric(&self, phase: Phase, metric: impl Into<MetricId>) -> Option<f64> {
         let bucket = self.bucket(phase)?;
         let metric = metric.into();
@@ -281,7 +285,7 @@ impl VmResult {
             .or_else(|| bucket.cgroup_counter_total(name))
     }
 
-    /// Returns a metric of one cgroup in one phase.
+    /// Returns a metric of one cgroup in one phase; `None` if the phase, the cgroup or the metric does not exist.
     pub fn phase_cgroup_metric(
         &self,
         phase: Phase,
@@ -294,15 +298,16 @@ impl VmResult {
         stats.get(name).or_else(|| stats.cgroup_counter(name))
     }
 
-    /// Returns a metric of the whole run.
+    /// Returns a metric of the whole run, from the first source that has it: the guest's result, the exact schedule, the watched
+    /// variables of the scheduler, or the monitor. `None` if no source has it.
     pub fn run_metric(&self, metric: impl Into<MetricId>) -> Option<f64> {
         let metric = metric.into();
         let stats = self.guest_result.as_ref().ok().map(|result| &result.stats);
-        let told = stats.and_then(|stats| stats.run_metric(metric.clone()));
+        let sent = stats.and_then(|stats| stats.run_metric(metric.clone()));
         let seen = self.schedule_metrics.as_ref();
         let seen = seen.and_then(|stats| stats.ext_metrics.get(metric.wire_name()));
         let watched = self.watched_maps.get(metric.wire_name());
-        told.or(seen.copied()).or(watched.copied()).or_else(|| {
+        sent.or(seen.copied()).or(watched.copied()).or_else(|| {
             let samples = &self.monitor.as_ref()?.samples;
             monitor::metrics(samples).remove(metric.wire_name())
         })
@@ -341,7 +346,7 @@ impl VmResult {
         BetterThanPhase::new(verdict, metric, Some(cgroup), was, is)
     }
 
-    /// Returns the iterations per CPU-second of a phase: the metric `iteration_rate`.
+    /// Returns the iterations per CPU-second of a phase, which is the metric `iteration_rate`; `None` if it was not measured.
     pub fn step_throughput(&self, phase: Phase) -> Option<f64> {
         self.phase_metric(phase, "iteration_rate")
     }
@@ -357,7 +362,10 @@ impl VmResult {
         self.stimulus.clone()
     }
 
-    /// Returns the verdict that the guest sent.
+    /// Returns the result that the guest sent.
+    ///
+    /// # Errors
+    /// If the guest sent none; the error has the reason.
     pub fn guest_assert_result(&self) -> anyhow::Result<AssertResult> {
         self.guest_result
             .clone()
@@ -376,12 +384,12 @@ impl VmResult {
     }
 
     /// Returns the stall timeout of sched_ext that was in effect in the workload window; `None` without an attached scheduler,
-    /// and if the kernel's configuration is not known.
+    /// and if the kernel's configuration is unknown.
     pub fn watchdog_observation(&self) -> Option<WatchdogObservation> {
         self.watchdog
     }
 
-    /// Returns the path of the file with what was captured of the guest if the run fails: a `FailureDumpReport` as JSON, which
+    /// Returns the path of the file with the capture of the guest that a failed run leaves: a `FailureDumpReport` as JSON, which
     /// `FailureDumpReportAny` reads too. It is written before the callbacks are called. After a run that has not failed there
     /// is no such file.
     ///

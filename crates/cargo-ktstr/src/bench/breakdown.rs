@@ -53,7 +53,7 @@ pub fn section(measured: &[Measured]) -> Section {
         "of boot: QEMU's start to a guest before its first instruction",
         &|_, record| part(record, "restore").into_iter().collect(),
     ));
-    // In a template the scheduler is attached already, so the time of the attach is that of the template.
+    // A fork starts with the scheduler attached, so the time of the attach in its record is that of its template.
     rows.push(over(
         "attach",
         "of boot: the scheduler's start to its attach, guest time",

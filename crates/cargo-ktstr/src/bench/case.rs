@@ -20,7 +20,7 @@ pub struct Case {
     pub scheduler: &'static str,
     /// CPUs of its machine.
     pub cpus: u32,
-    /// Whether the machine is booted, rather than forked from a template.
+    /// Whether the machine is booted for the run, rather than forked from a template.
     pub cold: bool,
 }
 
@@ -31,7 +31,7 @@ pub struct Measured {
     pub records: Vec<RunRecord>,
 }
 
-/// How a run of a case ended.
+/// How a run of a case ended: it passed and left this record, or did not pass and ended with this exit code.
 #[derive(Debug)]
 pub enum Ended {
     Passed(Box<RunRecord>),
@@ -83,7 +83,7 @@ impl Case {
     }
 }
 
-/// How such a run ended, with the path of its record.
+/// How a run of a test ended; if it passed, with its record and the path of the record.
 #[derive(Debug)]
 pub enum Place {
     Passed(Box<RunRecord>, PathBuf),
@@ -120,7 +120,7 @@ fn command(test: &str, variables: &[(&str, &str)]) -> Result<Command> {
     Ok(command)
 }
 
-/// How such a process ended.
+/// Returns how the process of [`Case::command`] ended, from its exit code and its output, which is the path of the record.
 pub fn ended(output: &Output) -> Result<Ended> {
     Ok(match place(output)? {
         Place::Passed(record, _) => Ended::Passed(record),

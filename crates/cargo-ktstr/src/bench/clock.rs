@@ -17,7 +17,7 @@ use crate::summary::Summary;
 const CPUS: [u32; 5] = [1, 2, 4, 8, 32];
 /// The default number of seeds that are explored.
 pub const SEEDS: u32 = 12;
-/// The number of iterations that work is reported for.
+/// The number of iterations for which the wall time of work is reported.
 const ITERATIONS: f64 = 1e3;
 
 /// The load of a machine, and the clock that it runs under.
@@ -27,7 +27,7 @@ enum Kind {
     Busy,
     /// Busy for one second, in which QEMU translates most of the code for the first time.
     First,
-    /// Busy under the host's clock, with one host thread per virtual CPU.
+    /// Busy for one second under the host's clock, with one host thread per virtual CPU.
     Plain,
 }
 
@@ -46,7 +46,8 @@ impl Clocked {
     }
 }
 
-/// Runs every case `runs` times on machines with up to `most` CPUs, and explores `seeds` seeds.
+/// Runs every case `runs` times on machines with up to `most` CPUs, and explores `seeds` seeds. Returns the exit code of the
+/// first run that did not pass, if there is one.
 pub fn measure(most: u32, runs: u32, seeds: u32) -> Result<Result<Clocked, Exit>> {
     let mut clocked = Clocked::default();
     for number in 0..=runs {
@@ -186,18 +187,18 @@ pub fn section(clocked: &Clocked) -> Section {
     }
 }
 
-/// Wall time of the window for each of its seconds.
+/// Returns the wall time of the window for each second of guest time in it.
 fn per_second(record: &RunRecord) -> Option<f64> {
     Some(part(record, "window")? / record.window_s?)
 }
 
-/// The monitor's own time for each second of the window.
+/// Returns the time that the monitor took for each second of the window's wall time.
 fn monitor(record: &RunRecord) -> Option<f64> {
     let window = part(record, "window").filter(|window| *window > 0.0)?;
     Some(part(record, "monitor")? / window)
 }
 
-/// Wall time of the window for each 1000 iterations of all workers.
+/// Returns the wall time of the window for each 1000 iterations of all workers together; `None` without iterations.
 fn per_work(record: &RunRecord) -> Option<f64> {
     let iterations = record.stats["total_iterations"].as_f64()?;
     (iterations > 0.0).then(|| part(record, "window").map(|s| s / iterations * ITERATIONS))?

@@ -14,12 +14,12 @@ use crate::summary::Summary;
 
 /// The number of runs in each file.
 const RUNS: usize = 1000;
-/// The numbers of scenarios that these runs are of: few with many seeds each, and many with few.
+/// The numbers of scenarios over which the runs of a file are spread: few scenarios with many seeds each, and many with few.
 const SCENARIOS: [usize; 3] = [1, 4, 20];
-/// By how much B's values are larger than A's.
+/// The share by which B's values are larger than A's.
 const SHIFT: f64 = 0.01;
 
-/// Compares two files `times` times for each number of scenarios.
+/// Returns the section: for each number of scenarios, two files are made up and compared `times` times.
 pub fn section(times: u32) -> Result<Section> {
     let folder = tempfile::tempdir().context("making a folder for made-up results")?;
     let names = cell::scenarios(false);
@@ -80,7 +80,7 @@ fn compare(a: &Path, b: &Path, folder: &Path) -> Result<f64> {
         .status()
         .context("running `cargo ktstr compare`")?;
     let wall = began.elapsed().as_secs_f64();
-    // The shift is a regression in some metric, or not; both are results.
+    // With the shift, B is found worse in some metric (1) or not (0); both are results.
     ensure!(
         matches!(status.code(), Some(0 | 1)),
         "`cargo ktstr compare` of made-up results ended with {status}"

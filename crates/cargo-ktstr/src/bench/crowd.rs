@@ -66,7 +66,8 @@ pub fn section(at_once: usize, forks: u32) -> Result<Result<Section, Exit>> {
     }))
 }
 
-/// Returns the peak of the resident bytes of all QEMU processes together.
+/// Returns the peak of the resident bytes of the QEMU processes of `at_once` runs together, or the exit code of a run that did
+/// not pass.
 fn peak(at_once: usize, case: Case) -> Result<Result<u64, Exit>> {
     let mut running = Vec::new();
     for _ in 0..at_once {
@@ -118,7 +119,7 @@ fn machines_of(pid: u32) -> u64 {
     children.iter().filter_map(pss).sum::<u64>() << 10
 }
 
-/// Returns by how many bytes the host's memory in use, without the page cache, grew during `forks` forks.
+/// Returns by how many bytes the host's memory in use, without the page cache, grew during `forks` forks, one after the other.
 fn growth(forks: u32) -> Result<Result<i64, Exit>> {
     let case = Case {
         test: "bench_eevdf",
@@ -150,7 +151,7 @@ fn in_use() -> Result<i64> {
     Ok((kib << 10) as i64)
 }
 
-/// The number of KiB after `name` at the start of a line.
+/// Returns the number of KiB after `name` at the start of a line; `None` if there is no such line.
 fn kib(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_whitespace().next()?.parse().ok()

@@ -1,5 +1,5 @@
-//! `cargo ktstr bench`: measures ktstr itself, not a scheduler. This module runs the cases and keeps their records; each
-//! section is a module that turns records into a table.
+//! `cargo ktstr bench`: measures ktstr itself, not a scheduler. This module measures the chosen parts and prints their sections,
+//! which are tables; each section has a module. Only `breakdown` and `warm` share runs, which are made here.
 
 mod breakdown;
 mod case;
@@ -33,7 +33,7 @@ pub struct Options {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     runs: Option<u32>,
     /// Leave out the machines with more than two CPUs, which take longest to boot; run two machines at once instead of eight,
-    /// and explore two seeds instead of twelve.
+    /// explore two seeds instead of twelve, and measure the schedule only under EEVDF.
     #[arg(long)]
     small: bool,
     /// Number of successive forks of one template over which the growth of the host's memory is measured [default: 20].
@@ -69,8 +69,8 @@ impl Options {
     }
 }
 
-/// A part of the bench that can be measured alone. Each part makes its own machines and templates, so no part depends on
-/// another.
+/// A part of the bench that can be measured alone. Each part makes its own machines and templates, so no part depends
+/// on another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Part {
     /// Where the time of a run goes, for machines that are booted and for machines that are forked.
@@ -232,7 +232,7 @@ fn render(report: &Report) -> String {
     text
 }
 
-/// Returns the named part of a run's wall time in seconds; `None` if it took no time.
+/// Returns the named part of a run's wall time in seconds; `None` if the record does not have it, or if it took no time.
 fn part(record: &RunRecord, name: &str) -> Option<f64> {
     record
         .timings

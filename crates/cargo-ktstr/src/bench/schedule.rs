@@ -12,7 +12,8 @@ use super::part;
 use crate::exit::Exit;
 use crate::summary::Summary;
 
-/// The tests, each with the name of its scheduler: computing, bursts with sleeps between them, and pairs that wake each other.
+/// The tests, each with the name of its scheduler. In each, some workers compute, some sleep between bursts, and pairs wake
+/// each other.
 const TESTS: [(&str, &str); 2] = [
     ("bench_schedule", "EEVDF"),
     ("bench_schedule_scx", "scx-ktstr"),
@@ -21,9 +22,9 @@ const TESTS: [(&str, &str); 2] = [
 /// A run of one test.
 #[derive(Debug, Clone, Copy, Default)]
 struct Run {
-    /// Wall time of the window, seconds.
+    /// The wall time of the window, in seconds.
     window: f64,
-    /// CPU time of the whole run in seconds, QEMU's included.
+    /// The CPU time of the whole run in seconds, with that of QEMU.
     cpu: f64,
     /// Bytes of the schedule per context switch; `None` for a run without a schedule.
     bytes: Option<f64>,
@@ -40,7 +41,8 @@ pub struct Measured {
 /// The measurements of all tests, and the record of the last run.
 type All = (Vec<Measured>, Option<RunRecord>);
 
-/// Runs each test `runs` times with a schedule and without one; with `small` only the first test.
+/// Runs each test `runs` times with a schedule and without one; with `small` only the first test. Returns the exit code of the
+/// first run that did not pass, if there is one.
 pub fn measure(small: bool, runs: u32) -> Result<Result<All, Exit>> {
     let mut measured = Vec::new();
     let mut last = None;
@@ -59,7 +61,7 @@ pub fn measure(small: bool, runs: u32) -> Result<Result<All, Exit>> {
                 }
                 Err(exit) => return Ok(Err(exit)),
             };
-            // The first run makes the template, so it is not measured.
+            // The first run makes the template, so the first pair is not measured.
             if number > 0 {
                 pairs.push((with, without));
             }
@@ -89,8 +91,9 @@ fn cpu_of_children() -> Result<f64> {
     children_of(&text).with_context(|| format!("{path} has no CPU times: {text}"))
 }
 
-/// `cutime` and `cstime` of a `/proc/PID/stat`, which count in hundredths of a second (`proc_pid_stat(5)`). The process name
-/// before them can contain any character, so the fields are counted from the last parenthesis.
+/// Returns the sum of `cutime` and `cstime` of a `/proc/PID/stat` in seconds; the file has them in hundredths of a second
+/// (`proc_pid_stat(5)`). The process name before them can contain any character, so the fields are counted from the last
+/// parenthesis. `None` if they are not there.
 fn children_of(stat: &str) -> Option<f64> {
     let (_, fields) = stat.rsplit_once(") ")?;
     let mut fields = fields.split(' ').skip(13);
@@ -99,7 +102,7 @@ fn children_of(stat: &str) -> Option<f64> {
 }
 
 impl Run {
-    /// The run whose `record` lies at `path`.
+    /// Returns the run whose `record` lies at `path`, without its CPU time, which the record does not have.
     fn of(record: &RunRecord, path: &Path) -> Self {
         let size = std::fs::metadata(path.with_file_name(SCHEDULE_FILE)).ok();
         let switches = record.switches.as_ref().map(|switches| switches.count);

@@ -13,10 +13,10 @@ use super::lock::Lock;
 use crate::explore::Seeds;
 use crate::suggest;
 
-/// Least and most memory that a machine can be given, MiB.
+/// The least and the most memory that a machine can be given, in MiB.
 pub const MEMORY_MIB: RangeInclusive<i64> = 128..=1 << 20;
 
-/// The largest number of seeds.
+/// The largest number of seeds that a command accepts.
 pub const MOST_SEEDS: u64 = 1000;
 
 /// The name of the shape that the scenario itself declares.
@@ -50,9 +50,9 @@ pub struct KernelOptions {
     pub lock: Option<PathBuf>,
 }
 
-/// Resolves words to kernels, each kernel once, and fetches those that are not cached; also returns why some of them are not
-/// available. Without a word, this is the default kernel. Words that the file `lock` pins are taken from there, and the others
-/// are added to it.
+/// Resolves words to kernels, each kernel once, and fetches those that are not cached. Returns the kernels, and why others are
+/// not available. Without a word, this is the default kernel. Words that the file `lock` pins are taken from there, and the
+/// others are added to it if all of their kernels are available.
 ///
 /// # Errors
 ///
@@ -96,7 +96,7 @@ pub fn kernels(words: &[String], lock: Option<&Path>) -> Result<(Vec<Kernel>, Ve
     Ok((kernels, problems))
 }
 
-/// Resolves a word to the kernels that it stands for now.
+/// Resolves a word to the kernels that it stands for now. The reasons why kernels are not available are added to `problems`.
 fn meant(word: Option<&str>, problems: &mut Vec<String>) -> Vec<Kernel> {
     let Some(range) = word.and_then(Range::parse) else {
         return one(word, word, problems).into_iter().collect();
@@ -116,8 +116,8 @@ fn meant(word: Option<&str>, problems: &mut Vec<String>) -> Vec<Kernel> {
     series.iter().filter_map(found).collect()
 }
 
-/// Resolves a word to the kernels that it is pinned to. If a pinned kernel is not in the cache, it is fetched if the source
-/// still offers the same image.
+/// Resolves a word to the kernels that it is pinned to. A pinned kernel that is not in the cache is fetched if its source still
+/// offers the same image; otherwise the reason is added to `problems`.
 fn pinned(
     word: Option<&str>,
     ids: &[String],
@@ -148,7 +148,8 @@ fn pinned(
     found
 }
 
-/// Resolves a request to one kernel, and fetches it if it is not cached. `word` is the word of the user.
+/// Resolves a request to one kernel, and fetches it if it is not cached. `word` is the user's word that led to the request.
+/// Returns `None`, and adds the reason to `problems`, if the kernel is not available or lacks `sched_ext` or BTF.
 fn one(request: Option<&str>, word: Option<&str>, problems: &mut Vec<String>) -> Option<Kernel> {
     let found = ktstr_kernel::resolve(request, &mut progress::on_stderr()).and_then(|kernel| {
         kernel.require_sched_ext()?.require_btf()?;
@@ -170,7 +171,7 @@ fn one(request: Option<&str>, word: Option<&str>, problems: &mut Vec<String>) ->
     }
 }
 
-/// Returns every release that is in the cache or that Debian offers; also why Debian's list is not available, if so.
+/// Returns every release that is in the cache or that Debian offers; also the reason if Debian's list is not available.
 fn releases() -> (Vec<String>, Option<String>) {
     let cached = ktstr_kernel::cache::list().unwrap_or_default();
     let cached = cached.into_iter().map(|kernel| kernel.release);
@@ -216,7 +217,7 @@ impl Range {
     }
 }
 
-/// Returns the first two numbers of a release.
+/// Returns the first two numbers of a release; `None` if it does not start with two numbers and a dot between them.
 fn numbers(release: &str) -> Option<(u32, u32)> {
     let (major, rest) = release.split_once('.')?;
     let digits = rest
@@ -226,6 +227,10 @@ fn numbers(release: &str) -> Option<(u32, u32)> {
 }
 
 /// Returns the scenarios with these names, in the order of `all`; all scenarios if no name is given.
+///
+/// # Errors
+///
+/// There is no scenario with such a name; the error suggests the most similar one.
 pub fn scenarios(words: &[String], all: &[String]) -> Result<Vec<String>> {
     for word in words {
         if !all.contains(word) {
@@ -241,6 +246,10 @@ pub fn scenarios(words: &[String], all: &[String]) -> Result<Vec<String>> {
 }
 
 /// Returns the shapes with these names, each once. `None` is the scenario's own shape, which is the default.
+///
+/// # Errors
+///
+/// A word is neither a preset nor a shape.
 pub fn topologies(words: &[String]) -> Result<Vec<Option<String>>> {
     let mut shapes = Vec::new();
     for word in words {
@@ -259,6 +268,10 @@ pub fn topologies(words: &[String]) -> Result<Vec<Option<String>>> {
 }
 
 /// Parses seeds: `5` stands for the seeds 1 to 5, `3..7` for 3 to 6.
+///
+/// # Errors
+///
+/// The text is neither, or names no seed or more than [`MOST_SEEDS`].
 pub fn seeds(text: &str) -> Result<Seeds> {
     let wrong =
         || anyhow!("expected a number of seeds from 1 to {MOST_SEEDS}, or A..B, not `{text}`");
@@ -321,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scenario_that_is_none_is_refused_with_the_nearest_name() {
+    fn an_unknown_scenario_is_refused_with_the_nearest_name() {
         let all = words(&["custom_bursts", "steady"]);
         assert_eq!(scenarios(&[], &all).expect("all"), all);
         let some = scenarios(&words(&["steady"]), &all).expect("some");

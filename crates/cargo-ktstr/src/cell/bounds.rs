@@ -15,7 +15,7 @@ pub enum Bound {
     At(f64),
 }
 
-// Bounds are read from text: none is NaN (`check/config.rs`), so that they have an order.
+// A `Cell` has an order and contains bounds. `f64` has none, so these are written out; no bound is NaN (`check/config.rs`).
 impl PartialEq for Bound {
     fn eq(&self, other: &Self) -> bool {
         self.cmp(other).is_eq()
@@ -44,7 +44,7 @@ impl Ord for Bound {
 /// A function that sets one bound.
 type Set = fn(Assert, Limit) -> Assert;
 
-/// The keys, and how each is set.
+/// The keys of `[bounds]` in `ktstr.toml`, each with the function that sets its bound.
 pub const BOUNDS: [(&str, Set); 7] = [
     ("max_owed_ms", Assert::max_owed_ms),
     ("min_entitled_share", Assert::min_entitled_share),
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bound_that_is_given_is_set_and_no_other() {
+    fn only_given_bounds_are_set() {
         let bounds = BTreeMap::from([
             ("max_owed_ms".to_owned(), Bound::At(80.0)),
             ("min_task_share".to_owned(), Bound::Off),

@@ -1,4 +1,5 @@
-//! The smallest difference of a metric that is reported. Each metric has its own gate, which `ktstr.toml` can change.
+//! The smallest difference of a metric that matters to `compare`: a smaller one is never a regression, however significant it is.
+//! Each metric has its own gate, which `ktstr.toml` can change.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +13,7 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// Returns whether a difference from `other` is large enough to be reported.
+    /// Returns whether a difference from the value `other` is large enough to matter. Its sign does not count.
     pub fn counts(self, difference: f64, other: f64) -> bool {
         difference.abs() >= self.least && difference.abs() >= self.share * other.abs()
     }
@@ -34,7 +35,7 @@ pub enum GateWish {
 }
 
 impl GateWish {
-    /// Returns the resulting gate; `None` if the metric is not compared.
+    /// Returns `gate`, the default of the metric, with the changes of this setting; `None` if the metric is not compared.
     pub fn over(self, gate: Gate) -> Option<Gate> {
         match self {
             Self::Off => None,
@@ -62,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wish_moves_what_it_names() {
+    fn a_wish_changes_only_the_values_that_it_has() {
         let gate = Gate {
             least: 50.0,
             share: 0.1,

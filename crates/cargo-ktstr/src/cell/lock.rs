@@ -1,6 +1,6 @@
-//! A file that pins kernels: it maps each word of the command line to the ids of the kernels that it stood for when it was
-//! first used; an id contains the hash of the image. With the file, a check in CI uses the same kernels until somebody changes
-//! the file.
+//! A file that pins kernels: it maps each word of the command line to the ids of the kernels that the word stood for when it was
+//! first used; an id contains a hash of the image. With the file, a check in CI uses the same kernels until somebody changes the
+//! file.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 const VERSION: u32 = 1;
 /// The comment at the beginning of the file.
 const HEAD: &str = "# The kernels that words on the command line of `cargo ktstr` stand for. Remove a line, or the file, to pin again.\n";
-/// The word in the file for the default kernel.
+/// The key in the file for the default kernel, which has no word on the command line.
 const NONE: &str = "(none asked for)";
 
 #[derive(Serialize, Deserialize)]
@@ -60,18 +60,22 @@ impl Lock {
         })
     }
 
-    /// Returns the ids that a word is pinned to; the word `None` stands for the default kernel.
+    /// Returns the ids that a word is pinned to; `None` if it is not pinned. The word `None` stands for the default kernel.
     pub fn pinned(&self, word: Option<&str>) -> Option<&[String]> {
         self.pins.get(word.unwrap_or(NONE)).map(Vec::as_slice)
     }
 
-    /// Pins a word of the command line to these kernels.
+    /// Pins a word of the command line to these kernels; the word `None` stands for the default kernel.
     pub fn pin(&mut self, word: Option<&str>, ids: Vec<String>) {
         self.pins.insert(word.unwrap_or(NONE).to_owned(), ids);
         self.changed = true;
     }
 
     /// Writes the file if a pin was added.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be written.
     pub fn write(&self) -> Result<()> {
         if !self.changed {
             return Ok(());

@@ -9,7 +9,7 @@ use ktstr_schedule::{Schedule, Tables};
 
 use super::Gate;
 
-/// The smallest difference that is reported, as a share of the value.
+/// The smallest difference that matters, as a share of the value, for every metric.
 pub const LEAST_SHARE: f64 = 0.01;
 /// The smallest number of wake-ups for which a 99th percentile is meaningful.
 const LEAST_WAKEUPS: usize = 100;
@@ -39,8 +39,9 @@ pub struct Metric {
     pub slower_share: f64,
     /// The second condition: it is worse by at least this many units.
     pub slower_by: f64,
-    /// The smallest difference in units that is reported, however certain a smaller one is.
+    /// The smallest difference in units that matters to `compare`, however significant a smaller one is.
     pub least: f64,
+    /// Computes the metric; `None` if the run has too little data for it.
     of: fn(&Seen<'_>) -> Option<f64>,
 }
 
@@ -147,7 +148,7 @@ pub const METRICS: &[Metric] = &[
 ];
 
 impl Metric {
-    /// Returns the smallest difference that is reported: at least [`LEAST_SHARE`] of the value, and [`Metric::least`] units.
+    /// Returns the default gate: a difference matters from [`LEAST_SHARE`] of the value and [`Metric::least`] units on.
     pub const fn gate(&self) -> Gate {
         Gate {
             least: self.least,
@@ -176,8 +177,8 @@ fn wake(seen: &Seen<'_>, percent: f64) -> Option<f64> {
     Some(ns as f64 / 1e3)
 }
 
-/// Computes all metrics from the schedule `file` and the workers' `stats`, for the tasks below the cgroup `root`. A schedule
-/// that is unreadable or has gaps yields no metrics.
+/// Computes the metrics from `file`, the bytes of a schedule, and the workers' `stats`, for the tasks below the cgroup `root`. A
+/// metric for which there is too little data is left out, and a schedule that is unreadable or has gaps yields no metrics at all.
 pub fn measure(file: &[u8], root: &str, stats: &ScenarioStats) -> BTreeMap<String, f64> {
     let read = || {
         let schedule = Schedule::read(file).ok()?;
@@ -221,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn slower_is_worse_by_both_measures() {
+    fn slower_is_worse_by_its_share_and_by_its_units() {
         let wake = metric("wake_p99");
         assert!(wake.slower(9_000.0, 1_000.0));
         assert!(!wake.slower(2_500.0, 1_000.0), "1.5 ms are too little");

@@ -1,5 +1,5 @@
-//! A cell of a matrix: one scenario under one scheduler, on one kernel and one shape, with one seed. `power`, `check` and
-//! `compare` are made of cells.
+//! A cell of a matrix: one scenario under one scheduler, on one kernel and one shape, with one seed. `power`, `check`,
+//! `compare` and `verifier` are made of cells.
 //!
 //! A cell runs in a separate process of this binary (`run.rs`) and returns an [`Outcome`]. The commands decide which cells
 //! there are and what their outcomes mean together.
@@ -70,15 +70,15 @@ pub struct Cell {
     pub kernel: Option<String>,
     /// The shape; `None` for the scenario's own.
     pub topology: Option<String>,
-    /// Memory of the machine, MiB; `None` for the scenario's own.
+    /// The memory of the machine in MiB; `None` for the scenario's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_mib: Option<u32>,
     /// What the scheduler does not promise, by the keys of [`PROMISES`].
     pub without: Vec<String>,
     /// Bounds that differ from the harness's own, by the keys of [`BOUNDS`].
     pub bounds: BTreeMap<String, Bound>,
-    /// Whether the scheduler is started in every run, without a template of it: templates of each defect on each shape would
-    /// evict all other templates from the cache.
+    /// Whether the scheduler is started in every run, without a template of it. `power` sets it for defects, because templates of
+    /// each defect on each shape would evict all other templates from the cache.
     pub fresh: bool,
 }
 
@@ -111,7 +111,8 @@ impl Cell {
     }
 }
 
-/// The names of the scenarios of this binary in alphabetical order: the plain ones, or the others.
+/// Returns the names of the scenarios of this binary in alphabetical order: those that set no checks if `plain` is set, else the
+/// others. [`LOAD_ONLY`] is in neither list.
 pub fn scenarios(plain: bool) -> Vec<String> {
     let mut names: Vec<String> = KTSTR_TESTS
         .iter()
@@ -123,7 +124,7 @@ pub fn scenarios(plain: bool) -> Vec<String> {
     names
 }
 
-/// The shape that the scenario of that name declares itself; `None` if this binary has no such scenario.
+/// Returns the shape that the scenario of that name declares itself; `None` if this binary has no such scenario.
 pub fn own_shape(scenario: &str) -> Option<String> {
     let is_it = |entry: &&KtstrTestEntry| entry.name.strip_prefix(PREFIX) == Some(scenario);
     let entry = KTSTR_TESTS.iter().find(is_it)?;
@@ -135,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_baseline_differs_in_its_scheduler_alone() {
+    fn a_baseline_differs_only_in_its_scheduler() {
         let mut cell = Cell::new("steady", Under::ScxKtstr, 3);
         cell.args = vec!["--slow".to_owned()];
         cell.topology = Some("1n2l2c1t".to_owned());

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 /// The largest number of findings that are kept.
 const MOST: usize = 8;
-/// The largest number of characters of a finding's line.
+/// The largest number of characters that are kept of a line.
 const LINE: usize = 240;
 /// The largest number of lines that are kept of the first finding.
 const LINES: usize = 12;
@@ -19,14 +19,15 @@ const LINES: usize = 12;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Proof {
-    /// The kernel reported it: it ejected the scheduler, or the scheduler has exited.
+    /// The kernel reported it, or the host saw it: the scheduler was ejected, exited or did not attach, or the guest panicked or
+    /// hung.
     Kernel,
     /// The exact schedule shows it.
     Schedule,
     /// A worker observed it: it ran on a CPU that it must not use, or never ran at all.
     Worker,
-    /// A number is outside the range that the scenario or the monitor expects. This proves nothing, because sound schedulers
-    /// differ in such numbers.
+    /// A number is outside the range that the scenario or the monitor expects. This proves nothing, because sound schedulers,
+    /// too, differ in such numbers.
     Expected,
     /// The finding is not about the scheduler.
     Nothing,
@@ -59,12 +60,12 @@ pub struct Program {
 pub struct Outcome {
     /// How the run ended.
     pub verdict: RunVerdict,
-    /// Whose fault it is, in the record's words; `None` for a pass and a skip.
+    /// Whose fault it is, as the run's record names it, such as `scheduler`; `None` for a pass and a skip.
     pub fault: Option<String>,
     /// The findings, the most significant first.
     #[serde(rename = "found")]
     pub findings: Vec<Found>,
-    /// The lines of the first finding in full; a message of the verifier has several.
+    /// The first lines of the first finding, since its message has only one; a message of the verifier has several.
     pub details: Vec<String>,
     /// Broken expectations that the scheduler does not promise to meet.
     pub not_promised: Vec<String>,
@@ -76,20 +77,20 @@ pub struct Outcome {
     /// The scheduler's log, which contains the messages of the verifier; only for [`super::LOAD_ONLY`].
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub verifier_log: String,
-    /// The digest of the run.
+    /// The digest of the run; `None` if the run left none.
     pub digest: Option<String>,
     /// The wall time of the run in seconds; 0 for an outcome that no run reported.
     pub wall_s: f64,
-    /// Release of the kernel.
+    /// Release of the kernel; `None` if the run left no record.
     pub kernel: Option<String>,
-    /// The shape that the machine had.
+    /// The shape that the machine had; `None` if the run left no record.
     pub topology: Option<String>,
-    /// Path of the run's record.
+    /// Path of the run's record; `None` if there is none.
     pub record: Option<PathBuf>,
 }
 
 impl Outcome {
-    /// Returns the outcome of a run that was inconclusive for this reason.
+    /// Returns the outcome of a run that was inconclusive for this reason, by the harness's fault.
     pub fn without_answer(why: String) -> Self {
         Self {
             verdict: RunVerdict::Inconclusive,
@@ -113,7 +114,7 @@ impl Outcome {
         }
     }
 
-    /// Returns the name of the most significant check that failed.
+    /// Returns the name of the check of the first finding, which is the most significant; `None` without findings.
     pub fn check(&self) -> Option<&str> {
         self.findings.first().map(|found| found.check.as_str())
     }
@@ -124,14 +125,15 @@ impl Outcome {
     }
 }
 
-/// Returns the failures, or the reasons why the run was inconclusive; and the first of them in full.
+/// Returns the failures and the reasons why the run was inconclusive or skipped, the most significant first and at most [`MOST`];
+/// also the first [`LINES`] lines of the first of them.
 pub fn findings(result: &AssertResult) -> (Vec<Found>, Vec<String>) {
     let mut details: Vec<&AssertDetail> = result
         .failure_details()
         .chain(result.inconclusive_details())
         .chain(result.skip_details())
         .collect();
-    // The reason for the scheduler's exit comes first, then the exit itself, since these explain all other findings.
+    // The reason for an ejection comes first, then the exit of the scheduler, since these explain all other findings.
     details.sort_by_key(|detail| match &*detail.check_name() {
         CHECK_EJECTED => 0,
         check if check.starts_with("scheduler ") => 1,
@@ -163,7 +165,7 @@ pub fn findings(result: &AssertResult) -> (Vec<Found>, Vec<String>) {
     (findings, lines.collect())
 }
 
-/// The evidence for a finding.
+/// Returns the evidence for a finding.
 fn proof(finding: &Finding) -> Proof {
     match finding {
         Finding::SchedulerDied { .. }
@@ -211,7 +213,7 @@ fn proof(finding: &Finding) -> Proof {
     }
 }
 
-/// Returns the first line, shortened.
+/// Returns the first line of a text, with at most [`LINE`] characters.
 pub fn first_line(text: &str) -> String {
     let line = text.lines().next().unwrap_or_default();
     line.chars().take(LINE).collect()
@@ -224,7 +226,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn checks_have_names_and_the_scheduler_s_end_comes_first() {
+    fn findings_name_their_checks_and_an_ejection_comes_first() {
         let mut result = AssertResult::pass();
         let mut verdict = Verdict::new();
         verdict
@@ -277,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn what_proves_most_is_never_cut_away() {
+    fn the_strongest_evidence_is_never_cut_off() {
         let mut result = AssertResult::pass();
         for tid in 0..20 {
             result.record_fail(AssertDetail::of(Finding::Gap {

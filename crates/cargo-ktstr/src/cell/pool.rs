@@ -1,4 +1,4 @@
-//! Runs jobs in parallel, passes on each result when it is there, and shows the progress.
+//! Runs jobs in parallel, passes each result on as soon as it is available, and shows the progress.
 
 use std::collections::VecDeque;
 use std::fmt::Write;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Result;
 use indicatif::{HumanDuration, ProgressBar, ProgressState, ProgressStyle};
 
-/// Returns the default number of machines that run at once.
+/// Returns the default number of machines that run at once: one per CPU that this process may use, or 1 if that is unknown.
 pub fn width() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
@@ -21,17 +21,17 @@ pub fn bar() -> ProgressBar {
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style.with_key("left", left));
     }
-    // A run takes seconds, in which the displayed time has to advance.
+    // A run takes seconds, and the displayed time has to advance meanwhile.
     bar.enable_steady_tick(Duration::from_secs(1));
     bar
 }
 
-/// Writes the estimated remaining time, once the first run has ended.
+/// Writes the remaining time, which is estimated from the runs that have ended.
 fn left(state: &ProgressState, out: &mut dyn Write) {
     let (done, all) = (state.pos(), state.len().unwrap_or_default());
     // A failure to draw the bar is harmless.
     let _ = match done {
-        0 => write!(out, "time left not known yet"),
+        0 => write!(out, "time left unknown"),
         done => {
             let to_do = all.saturating_sub(done) as f64 / done as f64;
             let left = Duration::from_secs_f64(state.elapsed().as_secs_f64() * to_do);
@@ -40,8 +40,12 @@ fn left(state: &ProgressState, out: &mut dyn Write) {
     };
 }
 
-/// Calls `work` for each job in order, for up to `jobs` jobs at once, and passes each result to `done` when it is there. If
-/// `work` gives no result for a job because the time is over, the next job is still tried.
+/// Calls `work` for each job in order, for up to `jobs` jobs at once, and passes each result to `done`, on the calling thread, as
+/// soon as it is available. If `work` returns `None` for a job because the time is over, the next job is still tried.
+///
+/// # Errors
+///
+/// The first error of `done`. It returns once the running jobs have ended; no further result is passed on.
 pub fn run<J: Send, R: Send>(
     all: Vec<J>,
     jobs: usize,
@@ -79,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_job_has_its_result_and_an_error_ends_it() {
+    fn every_job_has_its_result_and_an_error_ends_the_run() {
         let bar = ProgressBar::hidden();
         let mut seen = Vec::new();
         let work = |job: &u32| (*job != 3).then_some(job * 10);

@@ -28,7 +28,7 @@ pub const fn key(promise: Promise) -> &'static str {
     }
 }
 
-/// Returns all promises except those with these names. Unknown names are ignored, because the code that reads user input has
+/// Returns all promises except those with these names in `ktstr.toml`. Unknown names are ignored, because `check/config.rs` has
 /// refused them already.
 pub fn without(words: &[String]) -> Promises {
     PROMISES
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_word_takes_its_own_promise_away() {
+    fn each_name_removes_one_promise() {
         for promise in PROMISES {
             let left = without(&[key(promise).to_owned()]);
             for other in PROMISES {

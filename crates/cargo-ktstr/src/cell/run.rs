@@ -20,7 +20,7 @@ const NOT_PROMISED: &str = "not promised (";
 const ROOT: &str = "/ktstr";
 
 impl Cell {
-    /// Runs the cell in a separate process, with its record below `records`. Every error becomes an outcome too.
+    /// Runs the cell in a separate process, with its record below `records`. An error becomes an inconclusive outcome.
     pub fn run(&self, records: &Path) -> Outcome {
         let output = serde_json::to_string(self)
             .context("the cell as JSON")
@@ -76,7 +76,7 @@ pub fn run_here(out: &mut dyn Write, cell: &str) -> Result<Exit> {
             Scheduler::named("other").binary(SchedulerSpec::Path(path.leak()))
         }
     };
-    // These are leaked, because they live as long as the process, which makes one run.
+    // The scheduler, its arguments and the entry are leaked: they live as long as the process, which makes one run.
     let scheduler = Box::leak(Box::new(Scheduler {
         promises: promises::without(&cell.without),
         ..scheduler
@@ -98,7 +98,7 @@ pub fn run_here(out: &mut dyn Write, cell: &str) -> Result<Exit> {
     let (findings, details) = findings(&finished.result);
     let notes = finished.result.info_notes.iter();
     let notes = notes.filter(|note| note.message.starts_with(NOT_PROMISED));
-    // The numbers of a scheduler that exited early say nothing about how well it schedules.
+    // The metrics of a run that ended early show nothing about how well the scheduler schedules.
     let ended_early = (finished.result.failure_details()).any(AssertDetail::explains_the_rest);
     let metrics = (record.as_deref())
         .filter(|_| !ended_early && !finished.result.is_inconclusive())
@@ -126,7 +126,7 @@ pub fn run_here(out: &mut dyn Write, cell: &str) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// The guest's BPF programs when the host looked last.
+/// Returns the guest's BPF programs in the last capture, sorted by name; none without a capture.
 fn programs(vm: &VmResult) -> Vec<Program> {
     let last = vm.captures_series().iter_samples().last();
     let stats = last.map_or(&[][..], |sample| sample.snapshot.prog_runtime_stats());

@@ -1,6 +1,6 @@
 //! The canned scenarios, and one in which a CPU goes offline, as tests of this binary, each the same under every scheduler.
-//! Windows are short and shapes are small, since each scenario is run a hundred times or so. There are two CPUs, or four if the
-//! scenario is about where tasks may run, in two LLCs if it places tasks by LLC.
+//! Windows are short and shapes are small, since each scenario is run some hundred times. Most machines have two CPUs; the others
+//! have four, in two LLCs except for `cpuset_resize`.
 //!
 //! The host decides which scheduler runs and with which arguments (`run.rs`); the scheduler declared here stands for any of
 //! them.
@@ -16,7 +16,7 @@ const TWO_CPUS: Topology = Topology::new(1, 1, 2, 1);
 const FOUR_CPUS: Topology = Topology::new(1, 1, 4, 1);
 const TWO_LLCS: Topology = Topology::new(1, 2, 2, 1);
 
-/// The default checks of the matrix.
+/// The checks of every scenario, unless a cell changes their bounds.
 const CHECKS: Assert = Assert::NO_OVERRIDES
     .check_not_stuck()
     .check_isolation()

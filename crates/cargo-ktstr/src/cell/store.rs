@@ -31,6 +31,10 @@ pub struct Store<K> {
 
 impl<K: Ord + Serialize + DeserializeOwned> Store<K> {
     /// Opens the results of these binaries with these settings under `folder`, for reading and appending.
+    ///
+    /// # Errors
+    ///
+    /// A binary cannot be read, the folder belongs to or can be written by others, or the file cannot be opened.
     pub fn open(folder: &Path, binaries: &[&Path], settings: &str) -> Result<Self> {
         let folder = Folder::owned(folder, Place::POWER)?;
         let path = folder
@@ -48,7 +52,11 @@ impl<K: Ord + Serialize + DeserializeOwned> Store<K> {
         })
     }
 
-    /// Opens the newest results under `folder` for reading, whichever binaries they are of.
+    /// Opens the newest results under `folder` for reading, whatever binaries they belong to.
+    ///
+    /// # Errors
+    ///
+    /// There are no results, they cannot be read, or the folder belongs to or can be written by others.
     pub fn newest(folder: &Path) -> Result<Self> {
         let files = match Folder::existing(folder, Place::POWER)? {
             Some(folder) => Some(
@@ -111,7 +119,7 @@ impl<K: Ord + Serialize + DeserializeOwned> Store<K> {
 }
 
 /// Returns a file name derived from the content of the binaries and from the settings. The hash may differ between versions of
-/// Rust's standard library, which does no harm: another build of this command then starts with no results.
+/// Rust's standard library, which is harmless: a build of this command with another version then starts without results.
 fn key(binaries: &[&Path], settings: &str) -> Result<String> {
     let mut hasher = DefaultHasher::new();
     hasher.write(settings.as_bytes());
@@ -135,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_kept_is_there_again_and_a_cut_line_is_not() {
+    fn stored_results_are_read_back_without_a_truncated_line() {
         let folder = tempfile::tempdir().unwrap();
         let binary = folder.path().join("binary");
         fs::write(&binary, "one").unwrap();

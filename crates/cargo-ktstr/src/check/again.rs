@@ -39,7 +39,8 @@ impl Again {
         line(&words)
     }
 
-    /// Returns the command that compares the scheduler with EEVDF in one place, with as many seeds as that takes.
+    /// Returns the command that compares the scheduler with EEVDF in one place. It names no seeds, so that `compare` takes as
+    /// many as it needs.
     pub fn compare(&self, place: &Place) -> String {
         let mut words = vec!["compare".to_owned(), "eevdf".to_owned(), self.path()];
         words.extend(axes(place));
@@ -67,7 +68,7 @@ fn axes(place: &Place) -> Vec<String> {
     words
 }
 
-/// Joins words to a command line, quoted for a shell.
+/// Returns the command line of `cargo ktstr` with these words, which are quoted for a shell where necessary.
 pub fn line(words: &[String]) -> String {
     let words: Vec<String> = words.iter().map(|word| quoted(word)).collect();
     format!("cargo ktstr {}", words.join(" "))
@@ -87,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_command_names_all_that_makes_the_run() {
+    fn a_command_names_everything_that_determines_the_run() {
         let again = Again {
             binary: "./my schedulers/scx_a".into(),
             args: vec!["--slice".to_owned(), "it's 5".to_owned()],

@@ -1,4 +1,4 @@
-//! `ktstr.toml`: a project's own matrix, promises, bounds, and the failures that it knows of. `docs/check.md` describes it.
+//! `ktstr.toml`: a project's own matrix, promises, bounds, gates and known failures. `docs/check.md` describes it.
 //!
 //! An unknown key is an error, which names the line and the most similar key.
 
@@ -27,9 +27,9 @@ pub struct Config {
     pub scenarios: Vec<String>,
     /// The seeds, as on the command line.
     pub seeds: Option<String>,
-    /// The promises that the scheduler does not make.
+    /// The promises that the scheduler does not make, by their names in the file.
     pub without: Vec<String>,
-    /// Bounds that differ from the harness's own.
+    /// Bounds that differ from the harness's own, by their keys in the file.
     pub bounds: BTreeMap<String, Bound>,
     /// The gates of `compare`, by the names of metrics.
     pub gates: BTreeMap<String, GateWish>,
@@ -44,7 +44,7 @@ pub struct Known {
     pub scenario: String,
     /// Name of the check; `None` for any.
     pub check: Option<String>,
-    /// The kernel, by its release, its id or its word on the command line; `None` for any.
+    /// The kernel, by its release or the first numbers of it, such as `7.3` or `debian:7.3`; `None` for any.
     pub kernel: Option<String>,
     /// The shape; `None` for any.
     pub topology: Option<String>,
@@ -92,8 +92,12 @@ struct OneKnown {
     expires: Spanned<String>,
 }
 
-/// Reads the file that was given, or else the one in the current folder if there is one. Also returns the path of the file that
-/// was read.
+/// Reads the file that was given, or else [`FILE`] in the current folder if it exists. Also returns the path of the file that was
+/// read; `None` if there is none.
+///
+/// # Errors
+///
+/// The file cannot be read, or is not a configuration; the error names the line.
 pub fn read(named: Option<&Path>) -> Result<(Config, Option<PathBuf>)> {
     let path = named.unwrap_or(Path::new(FILE));
     if named.is_none() && !path.exists() {
@@ -108,10 +112,10 @@ pub fn read(named: Option<&Path>) -> Result<(Config, Option<PathBuf>)> {
     Ok((config, Some(path.to_owned())))
 }
 
-/// An error in the file: its line and a message.
+/// An error in the file: its line, if that is known, and a message.
 type Wrong = (Option<usize>, String);
 
-/// Reads the text of a file.
+/// Parses the text of a configuration.
 pub fn parse(text: &str) -> Result<Config, Wrong> {
     let line = |at: usize| {
         text.get(..at)
@@ -212,7 +216,7 @@ fn gate(key: &str, value: &toml::Value) -> Result<GateWish> {
     }
     let wrong = || {
         anyhow!(
-            "`{key}` is \"off\", or {{ least = UNITS, share = PART }} with one of them or both, from 0 on"
+            "`{key}` is \"off\", or {{ least = UNITS, share = PART }} with one or both of them, each at least 0"
         )
     };
     match value {
@@ -243,7 +247,7 @@ fn gate(key: &str, value: &toml::Value) -> Result<GateWish> {
     }
 }
 
-/// Returns the message of the parser, which names the unknown key and the known ones, with the most similar key added.
+/// Returns the message of the parser. If it is about an unknown key, the message names the most similar key and all known ones.
 fn with_hint(message: &str) -> String {
     let words: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
     match (message.starts_with("unknown field"), &words[..]) {
@@ -307,7 +311,7 @@ expires = "2026-12-31"
     }
 
     #[test]
-    fn what_nobody_reads_is_an_error_with_its_line_and_the_word_that_was_meant() {
+    fn an_unknown_word_is_an_error_with_its_line_and_the_most_similar_word() {
         insta::assert_snapshot!(error("[matrix]\nseedz = 3\n"), @"2: unknown key `seedz`: did you mean `seeds`?; there are kernels, topologies, scenarios, seeds");
         insta::assert_snapshot!(error("\n[matrx]\n"), @"2: unknown key `matrx`: did you mean `matrix`?; there are matrix, scheduler, bounds, gates, known");
         insta::assert_snapshot!(error("[bounds]\nmax_owed = 3\n"), @"2: unknown bound `max_owed`: did you mean `max_owed_ms`?; there are max_owed_ms, min_entitled_share, min_task_share, max_wasted_share, max_wake_wait_ms, max_preemption_rate, min_driven_share");
@@ -317,13 +321,13 @@ expires = "2026-12-31"
     #[test]
     fn a_gate_is_of_a_metric_and_has_numbers() {
         insta::assert_snapshot!(error("[gates]\nwake_99 = \"off\"\n"), @"2: unknown metric `wake_99`: did you mean `wake_p99`?; there are run_delay, wake_p50, wake_p99, worst_share, wasted, migrations, slice, iterations");
-        insta::assert_snapshot!(error("[gates]\nslice = 3\n"), @r#"2: `slice` is "off", or { least = UNITS, share = PART } with one of them or both, from 0 on"#);
-        insta::assert_snapshot!(error("[gates]\nslice = { share = -1 }\n"), @r#"2: `slice` is "off", or { least = UNITS, share = PART } with one of them or both, from 0 on"#);
+        insta::assert_snapshot!(error("[gates]\nslice = 3\n"), @r#"2: `slice` is "off", or { least = UNITS, share = PART } with one or both of them, each at least 0"#);
+        insta::assert_snapshot!(error("[gates]\nslice = { share = -1 }\n"), @r#"2: `slice` is "off", or { least = UNITS, share = PART } with one or both of them, each at least 0"#);
         insta::assert_snapshot!(error("[gates]\nslice = { leest = 1 }\n"), @"2: unknown key `leest`: did you mean `least`?; there are least, share");
     }
 
     #[test]
-    fn what_cannot_be_is_an_error_with_its_line() {
+    fn an_impossible_value_is_an_error_with_its_line() {
         insta::assert_snapshot!(error("[bounds]\nmax_owed_ms = -3\n"), @r#"2: `max_owed_ms` is a number of at least 0, or "off""#);
         insta::assert_snapshot!(error("[bounds]\nmax_owed_ms = nan\n"), @r#"2: `max_owed_ms` is a number of at least 0, or "off""#);
         insta::assert_snapshot!(error("[matrix]\nseeds = true\n"), @r#"2: `seeds` is a number, or a range as "3..7""#);

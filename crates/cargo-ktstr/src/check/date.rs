@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_day_is_refused() {
+    fn text_that_is_no_day_is_refused() {
         for wrong in [
             "2026-02-29",
             "2026-13-01",

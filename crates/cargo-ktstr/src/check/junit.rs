@@ -1,8 +1,8 @@
 //! The result as JUnit XML, as CI systems read it: a suite for each kernel and shape, a case for each scenario and seed.
 //!
-//! A kernel that is not available is an error. A failure is a scheduler that is broken or does not load. An inconclusive case
-//! is skipped with its reason, since it says nothing about the scheduler. Texts come from guests: characters that XML cannot
-//! hold are left out, the others are escaped.
+//! A kernel that is not available is an error. A case fails if the scheduler is broken or does not load. A known failure, an
+//! inconclusive run, and a scenario that does not apply to the shape are skipped cases with their reasons. Texts come from
+//! guests: characters that XML cannot hold are replaced by U+FFFD, and markup is escaped.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -133,7 +133,7 @@ impl End {
     }
 }
 
-/// Escapes `text` for XML.
+/// Escapes `text` for XML, and replaces characters that XML cannot hold by U+FFFD.
 fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -144,7 +144,7 @@ fn escaped(text: &str) -> String {
             '"' => out.push_str("&quot;"),
             '\'' => out.push_str("&apos;"),
             '\n' | '\t' => out.push(c),
-            // XML 1.0 has no other control characters, and these two code points not at all.
+            // XML 1.0 excludes most control characters, and these two code points. The few that it allows are of no use here.
             c if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') => out.push('\u{fffd}'),
             c => out.push(c),
         }
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kernel_that_could_not_be_had_is_an_error() {
+    fn a_kernel_that_is_not_available_is_an_error() {
         let pairs = mixed();
         let mut report = report(pairs.clone(), &Config::default());
         report.missing_kernels.push("kernel <9.9>: none".to_owned());
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_known_is_no_failure() {
+    fn a_known_failure_is_skipped() {
         let known =
             "[[known]]\nscenario = \"steady\"\nreason = \"a & b\"\nexpires = \"2027-01-01\"\n";
         let config = parse(known).expect("a configuration");
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn what_xml_cannot_hold_is_left_out() {
+    fn characters_that_xml_cannot_hold_are_replaced() {
         assert_eq!(
             escaped("a\u{1b}[0m\0<&\"'>\t\u{ffff}"),
             "a\u{fffd}[0m\u{fffd}&lt;&amp;&quot;&apos;&gt;\t\u{fffd}"

@@ -8,13 +8,13 @@ use super::report::{KnownNote, Report, Row};
 use crate::cell::axes::OWN;
 use crate::cell::own_shape;
 
-/// Moves known failures to their own list, marks those that have expired, and lists those that were looked for and did not
-/// occur.
+/// Moves known failures to their own list. A failure whose entry has expired stays in the list of what is broken, and is marked.
+/// Entries whose places were run, and whose failures did not occur, are listed as unseen.
 pub fn apply(report: &mut Report, config: &Config, today: Date) {
     let mut seen = vec![false; config.known.len()];
     let mut broken = Vec::new();
     for mut row in std::mem::take(&mut report.broken) {
-        // If several entries match, one that has not expired is taken.
+        // If several entries match, an entry that has not expired is preferred.
         let fits = |known: &&Known| is(known, &row);
         let place = |of: &dyn Fn(&&Known) -> bool| config.known.iter().position(|known| of(&known));
         let entry = place(&|known| fits(known) && today <= known.expires).or_else(|| place(&fits));
@@ -69,7 +69,7 @@ fn is_of_kernel(known: &Known, release: &str) -> bool {
     known.kernel.as_ref().is_none_or(|word| {
         let word = word.strip_prefix("debian:").unwrap_or(word);
         let rest = release.strip_prefix(word);
-        // `7.3` is 7.3.4, and not 7.30.
+        // `7.3` stands for 7.3.4, and not for 7.30.
         rest.is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_digit()))
     })
 }
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_known_does_not_count_until_its_day_is_over() {
+    fn a_known_failure_does_not_count_until_its_day_is_over() {
         // Today is 2026-11-27 in these reports.
         for day in ["2026-11-27", "2027-01-01"] {
             let report = report(mixed(), &known("", day));
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_is_for_what_it_says_alone() {
+    fn an_entry_matches_only_what_it_names() {
         let day = "2027-01-01";
         for (more, matches) in [
             ("check = \"starvation\"", true),
@@ -123,7 +123,7 @@ mod tests {
         ] {
             let report = report(mixed(), &known(more, day));
             assert_eq!(report.known.len() == 1, matches, "{more}");
-            // Of the other entries only the one with another check was looked for: those kernels and shapes were not run.
+            // An entry that does not match is unseen only if its place was run: the other kernels and shapes were not.
             let looked_for = more.starts_with("check");
             let unseen = !matches && looked_for;
             assert_eq!(report.unseen.len(), usize::from(unseen), "{more}");

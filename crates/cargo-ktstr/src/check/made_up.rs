@@ -20,8 +20,8 @@ const MEAN: f64 = 10_000.0;
 /// The standard deviation of the noise.
 const NOISE: f64 = MEAN / 20.0;
 
-/// Returns results of these scenarios with the seeds from 1 to `seeds`. `draw` selects the random numbers; the values of all
-/// metrics are larger by the share `shift`.
+/// Returns results of these scenarios with the seeds from 1 to `seeds`. `draw` is the seed of the random numbers; the values of
+/// all metrics of the scheduler are larger by the share `shift` than the values of EEVDF, noise aside.
 pub fn results(scenarios: &[String], seeds: u64, draw: u64, shift: f64) -> Results {
     let kernel = Kernel {
         id: "7.3.4-made-up".to_owned(),
@@ -81,7 +81,7 @@ pub fn results(scenarios: &[String], seeds: u64, draw: u64, shift: f64) -> Resul
     Results::new(asked, None, Date::today(), walked, 0.0)
 }
 
-/// Returns a run that passed, as large in a file as a real one.
+/// Returns the outcome of a run that passed, which takes as much space in a file as a real one.
 fn outcome(rng: &mut Rng, shift: f64) -> Outcome {
     let metrics = METRICS.iter().map(|metric| {
         let value = (MEAN + NOISE * rng.normal()) * (1.0 + shift);
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn they_are_results_like_those_of_a_check() {
+    fn made_up_results_are_written_and_read_like_those_of_a_check() {
         let scenarios = ["steady", "custom_bursts"].map(str::to_owned);
         let made = results(&scenarios, 3, 1, 0.0);
         let read = Results::parse(&made.text().expect("text")).expect("results");

@@ -1,5 +1,5 @@
-//! The matrix of runs: scenarios × kernels × shapes, and the number of seeds of each, from the three levels of thoroughness and
-//! the options.
+//! The matrix of runs: scenarios × kernels × shapes, and the seeds that are run in each of these places, from the options, the
+//! configuration and the three levels of thoroughness.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::explore::Seeds;
 pub enum Level {
     /// A dozen scenarios with one seed each, which takes about two minutes.
     Quick,
-    /// Every scenario with two seeds.
+    /// Every scenario with two seeds, on its own shape.
     Usual,
     /// Every scenario with five seeds, on its own shape and on one more.
     Thorough,
@@ -110,7 +110,7 @@ pub struct Place {
 pub struct Matrix {
     /// The places, in the order in which they are run.
     pub places: Vec<Place>,
-    /// The seeds of each.
+    /// The seeds that are run in each place.
     pub seeds: Seeds,
     /// The scenarios in it.
     pub scenarios: Vec<String>,
@@ -123,8 +123,12 @@ pub struct Matrix {
 }
 
 impl Matrix {
-    /// Builds the matrix from the options, else from the configuration, else from the level. All words are checked before a
-    /// kernel is looked for.
+    /// Builds the matrix. Each axis comes from the options, else from the configuration, else from the level. All words are
+    /// checked before a kernel is looked for.
+    ///
+    /// # Errors
+    ///
+    /// A word is unknown, or none of the kernels is available.
     pub fn of(options: &Options, config: &Config, level: Level, all: &[String]) -> Result<Self> {
         let first = |a: &[String], b: &[String], c: Vec<String>| match (a, b) {
             ([], []) => c,
@@ -169,7 +173,7 @@ impl Matrix {
         })
     }
 
-    /// Returns the position of a place in the matrix.
+    /// Returns the index of a place in the matrix; `None` if the matrix does not have it.
     pub fn position(&self, place: &Place) -> Option<usize> {
         self.places.iter().position(|other| other == place)
     }
@@ -208,7 +212,7 @@ mod tests {
         for (at, place) in all.iter().enumerate() {
             assert!(!all[at + 1..].contains(place), "{place:?} twice");
         }
-        assert_eq!(all[0].kernel, all[3].kernel, "a kernel is done with first");
+        assert_eq!(all[0].kernel, all[3].kernel, "grouped by kernel");
     }
 
     #[test]

@@ -35,7 +35,11 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     print_outcome(out, &merged(shards)?, &options.outputs)
 }
 
-/// Merges the shards of one check.
+/// Merges the shards of one check, each with the name of its file. The results of a whole check alone are returned as they are.
+///
+/// # Errors
+///
+/// The files are not all shards of one check, or a shard is missing or given twice.
 pub fn merged(mut shards: Vec<(String, Results)>) -> Result<Results> {
     let Some((name, first)) = shards.first().cloned() else {
         bail!("there is nothing to merge");
@@ -51,7 +55,7 @@ pub fn merged(mut shards: Vec<(String, Results)>) -> Result<Results> {
         match (count(&first), count(other)) {
             (Some(a), Some(b)) if a == b => {}
             (Some(a), Some(b)) => bail!(
-                "{name} is a shard of {a}, and {other_name} one of {b}: a check is merged from its own shards"
+                "{name} is one of {a} shards, and {other_name} is one of {b}: a check is merged from its own shards"
             ),
             (None, _) => bail!("{name} is a whole check, and not a shard"),
             (_, None) => bail!("{other_name} is a whole check, and not a shard"),
@@ -66,7 +70,7 @@ pub fn merged(mut shards: Vec<(String, Results)>) -> Result<Results> {
         };
         ensure!(
             index(one) != index(other),
-            "{a} and {b} are both the shard {}/{of}",
+            "{a} and {b} are both shard {}/{of}",
             index(one)
         );
     }
@@ -77,7 +81,7 @@ pub fn merged(mut shards: Vec<(String, Results)>) -> Result<Results> {
         .collect();
     ensure!(
         missing.is_empty(),
-        "of {of} shards {} are missing: {}",
+        "the results of {} of {of} shards are missing: {}",
         missing.len(),
         missing.join(", ")
     );
@@ -90,7 +94,7 @@ pub fn merged(mut shards: Vec<(String, Results)>) -> Result<Results> {
             let place = first.asked.matrix.position(&pair.place);
             ensure!(
                 place.and_then(|at| owner.get(at)) == Some(&mine),
-                "{name} has a run of {} that is not the shard {mine}/{of}'s",
+                "{name} is shard {mine}/{of}, and has a run of {} that belongs to another shard",
                 pair.place.scenario
             );
         }
@@ -185,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn shards_in_any_order_are_the_whole_to_the_letter() {
+    fn shards_in_any_order_merge_into_the_whole_check() {
         let whole = results();
         for of in 1..=4 {
             let mut shards = divided(&whole, of);
@@ -201,23 +205,23 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_belong_together_is_refused_by_name() {
+    fn files_that_are_not_all_shards_of_one_check_are_refused_by_name() {
         let whole = results();
         let shards = divided(&whole, 3);
-        insta::assert_snapshot!(error(shards[..2].to_vec()), @"of 3 shards 1 are missing: 3/3");
-        insta::assert_snapshot!(error(vec![shards[0].clone(), shards[1].clone(), shards[1].clone()]), @"2.json and 2.json are both the shard 2/3");
-        insta::assert_snapshot!(error(vec![shards[0].clone(), divided(&whole, 2)[1].clone()]), @"1.json is a shard of 3, and 2.json one of 2: a check is merged from its own shards");
+        insta::assert_snapshot!(error(shards[..2].to_vec()), @"the results of 1 of 3 shards are missing: 3/3");
+        insta::assert_snapshot!(error(vec![shards[0].clone(), shards[1].clone(), shards[1].clone()]), @"2.json and 2.json are both shard 2/3");
+        insta::assert_snapshot!(error(vec![shards[0].clone(), divided(&whole, 2)[1].clone()]), @"1.json is one of 3 shards, and 2.json is one of 2: a check is merged from its own shards");
         insta::assert_snapshot!(error(vec![("w.json".to_owned(), whole), shards[0].clone()]), @"w.json is a whole check, and not a shard");
         let mut foreign = shards.clone();
         foreign[1].1.walked.pairs = shards[0].1.walked.pairs.clone();
-        assert!(error(foreign).contains("that is not the shard 2/3's"));
+        assert!(error(foreign).contains("2.json is shard 2/3, and has a run of"));
     }
 
     /// A change of one setting of a check.
     type Change = fn(&mut Asked);
 
     #[test]
-    fn what_differs_is_named() {
+    fn the_first_difference_between_two_checks_is_named() {
         let changes: [(&str, Change); 7] = [
             ("they were run by version", |asked| asked.version.push('x')),
             ("different files", |asked| asked.scheduler.hash.push('x')),

@@ -2,10 +2,12 @@
 //! seeds.
 //!
 //! No project and no code are needed: this binary is also PID 1 of the guest, as in the demo. `matrix` decides what is run,
-//! `walk` runs it, `sort` classifies the findings, `report` is the result as data, `screen`, `page`,
-//! `junit` and `step_summary` render it.
+//! `walk` runs it, `sort` classifies the findings, `report` is the result as data, and `screen`, `page`, `junit` and
+//! `step_summary` render it. `results` stores the outcomes of the runs in a file, `shard` and `merge` divide a check among
+//! several machines, and `table` shows several checks on one page.
 //!
-//! Exit codes: 0 nothing is broken, 1 something is, 2 nothing could be judged, or what was asked for makes no sense.
+//! Exit codes: 0 nothing is broken, 1 something is, 2 nothing could be judged, a requested kernel is not available, or the
+//! request makes no sense.
 
 mod again;
 mod config;
@@ -220,26 +222,29 @@ pub fn show(out: &mut dyn Write, text: &str) -> Result<()> {
     }
 }
 
-/// Returns the absolute path of the scheduler's binary, since runs have their own working directories. A binary that cannot run
-/// in the guest is an error.
+/// Returns the absolute path of the scheduler's binary, since runs have their own working directories.
+///
+/// # Errors
+///
+/// The file does not exist, or cannot run in the guest.
 pub fn scheduler(path: &Path) -> Result<PathBuf> {
     let absolute = std::path::absolute(path)?;
     let text = absolute
         .to_str()
         .context("the scheduler's path is not valid UTF-8")?;
-    // There is one such path per process.
+    // A process checks one scheduler, or compares two, so only two paths can leak.
     let spec = SchedulerSpec::Path(text.to_owned().leak());
     ktstr::run::find_scheduler_binary(&Scheduler::named("checked").binary(spec))?;
     Ok(absolute)
 }
 
-/// BLAKE3 of a file, in hexadecimal.
+/// Returns the BLAKE3 hash of a file, in hexadecimal.
 pub fn hash(path: &Path) -> Result<String> {
     let bytes = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
     Ok(blake3::hash(&bytes).to_hex().to_string())
 }
 
-/// Writes a file atomically.
+/// Writes a file atomically: the text goes to a file with `.part` added to its name, which is then renamed.
 pub fn write(path: &Path, text: &str) -> Result<()> {
     let mut part = path.as_os_str().to_owned();
     part.push(".part");

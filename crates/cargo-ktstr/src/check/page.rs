@@ -11,9 +11,9 @@ use crate::exit::Exit;
 use crate::report::STYLE;
 use crate::report::html::text;
 
-/// The largest number of rows of a list on the page; the JSON has all.
+/// The largest number of rows of a list on the page; the JSON has all rows.
 const MOST: usize = 200;
-/// The style sheet, in addition to that of the page of a run.
+/// The style rules of this page, which are added to those of the page of a run.
 const MORE: &str = include_str!("assets/check.css");
 
 /// A list of the page.
@@ -22,7 +22,7 @@ struct List<'a> {
     title: &'static str,
     /// The explanation of the list.
     means: &'static str,
-    /// The word for it in the table of scenarios, and the class of that word.
+    /// The word for the list in the table of scenarios, and the CSS class of that word.
     state: (&'static str, &'static str),
     rows: &'a [Row],
 }
@@ -118,7 +118,7 @@ fn document(title: &str, body: &str) -> String {
     )
 }
 
-/// Returns the verdict in a sentence, and what was run.
+/// Returns the top of the page: the verdict, the scheduler, and what was run.
 fn top(report: &Report) -> String {
     let (class, word) = match report.code() {
         Exit::Done => ("pass", "nothing broken"),
@@ -148,7 +148,10 @@ fn top(report: &Report) -> String {
                 report.runs, report.judged, report.sound, report.skipped, report.left_out
             ),
         ),
-        ("EEVDF", format!("{made} runs beside them, {kept} cached")),
+        (
+            "EEVDF",
+            format!("{made} runs with the same seeds, {kept} cached"),
+        ),
         ("wall time", format!("{:.0} s", report.wall_s)),
         ("BLAKE3", report.scheduler.hash.clone()),
     ];
@@ -313,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_guest_says_is_no_markup() {
+    fn text_of_a_guest_is_not_markup() {
         let mut ours = failed("</style><script>alert(1)</script>", Proof::Schedule);
         ours.findings[0].message = "<img onerror=x>\u{1b}[2J\u{202e}&".to_owned();
         let mut refused = failed("scheduler not attached", Proof::Kernel);

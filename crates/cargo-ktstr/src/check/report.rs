@@ -1,5 +1,5 @@
-//! The result of a check as data: `--json` writes it, and the screen and the JUnit file are made from it. `docs/check.md`
-//! describes each field.
+//! The result of a check as data: `--json` writes it, and the screen, the HTML page, the JUnit file, the summary of a CI job and
+//! the table of several checks are made from it. `docs/check.md` describes each field.
 
 use std::path::PathBuf;
 
@@ -69,7 +69,7 @@ pub struct Row {
     pub topology: String,
     /// The seeds that show it.
     pub seeds: Vec<u64>,
-    /// How many seeds were run there.
+    /// The number of seeds that were run there.
     pub of: u64,
     /// Name of the check, or of the metric.
     pub check: String,
@@ -206,7 +206,7 @@ impl Report {
                 && (&row.check, &row.why) == (&new.check, &new.why)
         };
         match rows.iter_mut().find(same) {
-            // A shape that was given twice is run twice.
+            // A place is run twice if its own shape was also given by name.
             Some(row) if row.seeds.contains(&pair.seed) => {}
             Some(row) => row.seeds.push(pair.seed),
             None => rows.push(new),
@@ -287,7 +287,7 @@ fn row(pair: &Pair, finding: &Finding, pairs: &[Pair], again: &Again) -> Row {
     }
 }
 
-/// Returns the shape that a run had, as far as it is known.
+/// Returns the shape that the machine of the scheduler's run had; the requested shape, or `own`, if the run did not report it.
 pub fn actual_shape(pair: &Pair) -> String {
     let had = pair.ours.topology.as_deref();
     shape(had.or(pair.place.topology.as_deref()))
@@ -386,7 +386,7 @@ pub mod tests {
             pair("b", 1, refused.clone(), passed()),
         ];
         let report_of = report(pairs, &Config::default());
-        assert_eq!(report_of.not_loaded.len(), 1, "told once");
+        assert_eq!(report_of.not_loaded.len(), 1, "reported once");
         assert_eq!(report_of.not_loaded[0].runs, 2);
         assert_eq!(report_of.not_loaded[0].reason[1], "R1 invalid");
         assert_eq!(report_of.code(), Exit::Failed);

@@ -19,7 +19,7 @@ use crate::cell::Outcome;
 
 /// The value of the field `format` in every such file.
 const FORMAT: &str = "ktstr-check-results";
-/// The version of the schema. It is raised when a field changes its meaning, goes away or is needed.
+/// The version of the schema. It is raised when a field changes its meaning or goes away, or a new field is required.
 pub const SCHEMA: u32 = 1;
 
 /// The fields that identify a file of results; the rest is only read if they match.
@@ -38,7 +38,7 @@ pub struct Asked {
     pub scheduler: Checked,
     /// How much was run.
     pub level: Level,
-    /// The whole matrix, whichever part of it this file is about.
+    /// The matrix of the whole check, even if this file holds only a shard of it.
     pub matrix: Matrix,
     /// The configuration by which the runs are judged.
     pub config: Config,
@@ -61,7 +61,7 @@ pub struct Results {
     pub day: Date,
     /// The outcomes of the runs.
     pub walked: Walked,
-    /// Wall time in seconds; for merged shards, that of the slowest.
+    /// Wall time in seconds; for merged shards, the time of the slowest.
     pub wall_s: f64,
 }
 
@@ -95,7 +95,7 @@ impl Results {
         Self::parse(&text).with_context(|| path.display().to_string())
     }
 
-    /// Reads the text of a file.
+    /// Reads the text of a file; fails as [`Results::read`] does.
     pub fn parse(text: &str) -> Result<Self> {
         let ends_early = |error: &serde_json::Error| match error.is_eof() {
             true => format!(
@@ -143,8 +143,8 @@ impl Results {
         report
     }
 
-    /// BLAKE3 of everything that the virtual clock decides: two checks with the same digest had the same runs. Wall times and
-    /// paths of records are not in it.
+    /// Returns the BLAKE3 hash of everything that the virtual clock decides: two checks with the same digest had the same runs.
+    /// Wall times and paths of records are not in it.
     fn digest(&self) -> String {
         let bare = |outcome: &Outcome| Outcome {
             wall_s: 0.0,
@@ -163,13 +163,14 @@ impl Results {
     }
 }
 
-/// Returns whether a file holds results, by its first bytes, rather than being a scheduler's binary.
+/// Returns whether a file holds results and is not a scheduler's binary, by its first bytes. A file that cannot be read holds
+/// none.
 pub fn is_results(path: &Path) -> bool {
     use std::io::Read;
     let mut first = [0_u8; 64];
     let read = std::fs::File::open(path).and_then(|mut file| file.read(&mut first));
     let first = &first[..read.unwrap_or_default()];
-    // Schedulers are ELF files, which begin with another byte.
+    // Results are a JSON object. Schedulers are ELF files, which start with the byte 0x7f.
     first.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{')
 }
 
@@ -191,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_whole_file_of_this_schema_is_refused() {
+    fn files_that_are_cut_damaged_or_of_another_schema_are_refused() {
         let text = results().text().expect("text");
         for at in [text.len() - 2, text.len() / 2, 40, 1] {
             let error = error(&text[..at]);
@@ -217,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn the_digest_is_of_what_the_clock_decides_alone() {
+    fn the_digest_covers_only_what_the_clock_decides() {
         let one = results();
         let mut other = one.clone();
         other.wall_s = 1e6;

@@ -5,10 +5,10 @@ use std::fmt::Write;
 
 use super::report::{NotLoaded, Report, Row};
 
-/// The number of rows that are shown of the broken, and of each other list; the files have all rows.
+/// The largest number of rows that are shown of the list of what is broken, and of each other list; the JSON has all rows.
 const MOST_BROKEN: usize = 6;
 const MOST: usize = 4;
-/// The number of lines that are shown of the reason why a scheduler does not load.
+/// The largest number of lines that are shown of the reason why a scheduler does not load.
 const REASON: usize = 6;
 
 /// Returns the text of the screen.
@@ -80,7 +80,7 @@ fn render_to(text: &mut String, report: &Report) -> std::fmt::Result {
     let [made, kept] = report.eevdf_runs;
     writeln!(
         text,
-        "{}: {} runs on {} (level {}), {} sound{}{}{}; beside them EEVDF with the same seeds ({made} runs, {kept} cached); \
+        "{}: {} runs on {} (level {}), {} sound{}{}{}; EEVDF with the same seeds: {made} runs, {kept} cached; \
          {:.0} s",
         report.scheduler.path.display(),
         report.runs,
@@ -202,7 +202,7 @@ mod tests {
 
         Promises that the scheduler does not make, and known failures, can be listed in ktstr.toml (docs/check.md).
 
-        ./scx_mine: 5 runs on 7.3.4 (level quick), 2 sound, 1 without an answer, 1 broken; beside them EEVDF with the same seeds (1 runs, 4 cached); 41 s
+        ./scx_mine: 5 runs on 7.3.4 (level quick), 2 sound, 1 without an answer, 1 broken; EEVDF with the same seeds: 1 runs, 4 cached; 41 s
         ");
     }
 

@@ -1,8 +1,8 @@
 //! Divides a check among several machines: which machine runs which places. A place is never divided, since the outcome with
 //! one seed decides whether the next seed is run there.
 //!
-//! The division follows from the matrix alone, so that machines that know nothing of each other agree on it. The costs are
-//! estimates; a wrong estimate only makes one shard slower than the others.
+//! The division follows from the matrix alone, so that machines agree on it without communication. The costs are estimates; a
+//! wrong estimate only makes one shard slower than the others.
 
 use std::fmt;
 use std::str::FromStr;
@@ -89,8 +89,8 @@ pub fn division(matrix: &Matrix, of: usize) -> Vec<usize> {
     owner
 }
 
-/// Returns the number of the range that each place is in, if no range may cost more than `most`; `None` if that takes more than
-/// `of` ranges. No range is empty as long as there are enough places.
+/// Cuts the places into ranges, none of which costs more than `most`. Returns the number of the range of each place, from 1;
+/// `None` if that takes more than `of` ranges. No range is empty as long as there are enough places.
 fn stretches(costs: &[(u64, bool)], of: usize, most: u64) -> Option<Vec<usize>> {
     let (mut shard, mut load) = (1, 0_u64);
     let mut owner: Vec<usize> = Vec::with_capacity(costs.len());

@@ -45,7 +45,7 @@ impl Finding {
             Some(found) => (found.check.clone(), found.message.clone(), found.proof),
             None => (
                 "no answer".to_owned(),
-                "nothing was said".to_owned(),
+                "the run left no message".to_owned(),
                 Proof::Nothing,
             ),
         };
@@ -70,7 +70,7 @@ pub fn judge(pair: &Pair) -> Vec<Finding> {
             class: Class::NotPromised,
             check: promise.to_owned(),
             message: message.to_owned(),
-            why: format!("the configuration says that it does not promise {promise}"),
+            why: format!("the configuration lists {promise} as not promised"),
             proof: Proof::Schedule,
         });
     }
@@ -82,7 +82,7 @@ fn verdict(pair: &Pair) -> Option<Finding> {
     let first = ours.findings.first();
     if ours.never_attached() {
         let why = match ours.verdict {
-            RunVerdict::Fail => "the scheduler never took the CPUs over",
+            RunVerdict::Fail => "the scheduler never took over the CPUs",
             _ => "it is not the scheduler's fault",
         };
         return Some(Finding::of(Class::NotLoaded, first, why));
@@ -127,9 +127,9 @@ fn verdict(pair: &Pair) -> Option<Finding> {
     }
     let proof = strongest.map_or(Proof::Nothing, |found| found.proof);
     Some(match proof {
-        Proof::Kernel => Finding::of(Class::Broken, strongest, "the kernel says so"),
+        Proof::Kernel => Finding::of(Class::Broken, strongest, "the kernel reported it"),
         Proof::Schedule => Finding::of(Class::Broken, strongest, "the exact schedule shows it"),
-        Proof::Worker => Finding::of(Class::Broken, strongest, "a worker saw it"),
+        Proof::Worker => Finding::of(Class::Broken, strongest, "a worker observed it"),
         Proof::Expected if ours.findings.iter().all(|found| found.speed) => {
             Finding::of(Class::Slower, first, "EEVDF keeps the bound")
         }
@@ -142,8 +142,8 @@ fn verdict(pair: &Pair) -> Option<Finding> {
     })
 }
 
-/// Returns a finding about the metric with the largest slowdown against EEVDF, among those that are worse in every pair of this
-/// place; `None` if there is no such metric.
+/// Returns a finding about the metric that is worse than EEVDF's by the largest factor, among the metrics that are worse in every
+/// pair of this place; `None` if there is no such metric.
 pub fn slower(pairs: &[&Pair]) -> Option<Finding> {
     let mut worst: Option<(f64, Finding)> = None;
     for metric in METRICS {
@@ -182,7 +182,7 @@ pub fn slower(pairs: &[&Pair]) -> Option<Finding> {
     worst.map(|(_, finding)| finding)
 }
 
-/// Formats a number with about three digits.
+/// Formats a number with about three significant digits, and no fraction from 100 on.
 pub fn short(value: f64) -> String {
     match value.abs() {
         size if size >= 100.0 => format!("{value:.0}"),
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_proved_and_eevdf_does_not_do_is_broken() {
+    fn a_proved_finding_that_eevdf_does_not_have_is_broken() {
         for proof in [Proof::Kernel, Proof::Schedule, Proof::Worker] {
             let ours = failed("starvation", proof);
             assert_eq!(class(ours.clone(), passed()), Some(Class::Broken));
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn eevdf_excuses_nothing_that_is_proved_better_than_its_own_failure() {
+    fn a_failure_of_eevdf_excuses_no_finding_with_stronger_evidence() {
         let ejected = failed("ejected", Proof::Kernel);
         let missed = failed("spread", Proof::Expected);
         assert_eq!(class(ejected, missed.clone()), Some(Class::Broken));
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_promised_is_told() {
+    fn a_finding_that_breaks_no_promise_is_listed() {
         let mut ours = passed();
         ours.not_promised = vec!["not promised (nice values): a got 1 ms".to_owned()];
         let found = judge(&pair("steady", 1, ours, passed()));
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scheduler_that_never_attached_is_no_pair() {
+    fn a_scheduler_that_never_attached_is_not_compared_with_eevdf() {
         let mut ours = failed("scheduler not attached", Proof::Kernel);
         assert_eq!(class(ours.clone(), passed()), Some(Class::NotLoaded));
         ours.verdict = RunVerdict::Inconclusive;

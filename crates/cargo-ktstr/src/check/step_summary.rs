@@ -16,18 +16,18 @@ use super::report::{Report, Row};
 
 /// The largest number of rows of the table. The worst lists come first.
 const ROWS: usize = 40;
-/// The largest number of commands.
+/// The largest number of commands that are shown.
 const COMMANDS: usize = 6;
 /// The largest number of lines about kernels that are not available.
 const MISSING: usize = 6;
-/// The most characters of a cell of the table, and of a message in it.
+/// The largest number of characters of a cell of the table, and of a message in it.
 const CELL: usize = 80;
 const MESSAGE: usize = 240;
-/// The longest command that is shown: a part of a command is no use.
+/// The largest length of a command in bytes. A longer one is left out, because a part of a command is of no use.
 const COMMAND: usize = 1000;
 
-/// Appends the report to the job's page, if there is one. A page that cannot be written causes a warning only, because that says
-/// nothing about the scheduler.
+/// Appends the report to the job's page, if there is one. A page that cannot be written only causes a warning, because that is
+/// not about the scheduler.
 pub fn append(report: &Report) {
     let Some(file) = std::env::var_os(VARIABLE).filter(|file| !file.is_empty()) else {
         return;
@@ -151,7 +151,7 @@ fn commands(text: &mut String, report: &Report) {
     }
 }
 
-/// Returns the first characters of a text, with its markup escaped.
+/// Returns a text with at most `most` characters and its markup escaped.
 fn cut(text: &str, most: usize) -> String {
     inline(&shortened(text, most))
 }
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_guest_says_ends_no_cell_and_opens_no_tag() {
+    fn text_of_a_guest_ends_no_cell_and_opens_no_tag() {
         let mut report = results().report();
         let hostile = "a | b\n| c `d` <img src=x> @team #1 [x](http://y) \u{1b}[2J\u{202e}";
         let row = &mut report.broken[0];

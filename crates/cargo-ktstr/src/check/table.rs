@@ -15,9 +15,9 @@ use super::show;
 use crate::cell::Proof;
 use crate::exit::Exit;
 
-/// The number of lines that are shown of the reason why a scheduler does not load.
+/// The largest number of lines that are shown of the reason why a scheduler does not load.
 const REASON: usize = 6;
-/// The number of characters that are shown of a message.
+/// The largest number of characters that are shown of a message.
 const MESSAGE: usize = 400;
 
 /// The options of `cargo ktstr table`.
@@ -58,7 +58,7 @@ fn page(reports: &[Report]) -> String {
     text
 }
 
-/// Returns the scheduler's file name and arguments.
+/// Returns the scheduler's file name and arguments, and the shard if the report is not of a whole check.
 fn name(report: &Report) -> String {
     let checked = &report.scheduler;
     let file = checked.path.file_name().unwrap_or(checked.path.as_os_str());
@@ -73,7 +73,7 @@ fn name(report: &Report) -> String {
     }
 }
 
-/// The lists of a report, with their names and the reason why they do or do not count.
+/// Returns the lists of a report with their names, in the order of the columns.
 fn lists(report: &Report) -> [(&'static str, &[Row]); 5] {
     [
         ("broken", &report.broken),
@@ -134,7 +134,8 @@ fn section(text: &mut String, report: &Report) {
     }
 }
 
-/// Replaces the paths of the scheduler's binary in a text by its file name: the page does not depend on where it was built.
+/// Replaces the paths of the scheduler's binary in a text by its file name, so that the page does not depend on where the binary
+/// was built.
 fn without_folder(text: &str, report: &Report) -> String {
     let path = &report.scheduler.path;
     let Some(file) = path.file_name().and_then(|file| file.to_str()) else {
@@ -276,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sound_scheduler_has_a_row_alone() {
+    fn a_sound_scheduler_has_only_a_row() {
         let mut report = results().report();
         report.broken.clear();
         report.not_promised.clear();

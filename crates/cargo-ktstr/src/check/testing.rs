@@ -12,7 +12,7 @@ use crate::cell::axes::Kernel;
 use crate::cell::{Found, Outcome, Proof};
 use crate::explore::Seeds;
 
-/// A run that passed.
+/// Returns the outcome of a run that passed.
 pub fn passed() -> Outcome {
     let mut outcome = Outcome::without_answer(String::new());
     outcome.verdict = RunVerdict::Pass;
@@ -23,7 +23,7 @@ pub fn passed() -> Outcome {
     outcome
 }
 
-/// A run that failed, by the scheduler's fault.
+/// Returns the outcome of a run that failed by the scheduler's fault.
 pub fn failed(check: &str, proof: Proof) -> Outcome {
     Outcome {
         verdict: RunVerdict::Fail,
@@ -40,7 +40,7 @@ pub fn failed(check: &str, proof: Proof) -> Outcome {
     }
 }
 
-/// A pair on the one kernel of tests.
+/// Returns a pair of runs on the kernel 7.3.4, which all tests use.
 pub fn pair(scenario: &str, seed: u64, ours: Outcome, eevdf: Outcome) -> Pair {
     Pair {
         place: Place {

@@ -32,7 +32,7 @@ pub struct Pair {
     pub eevdf: Option<Outcome>,
 }
 
-/// The outcomes of all runs that were made, and the number of those that were left out.
+/// The outcomes of all runs that were made, and the number of runs that were left out.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Walked {
     /// The pairs, in the order of seeds and places.
@@ -60,7 +60,7 @@ pub struct Baseline {
 }
 
 impl Baseline {
-    /// Opens the cache for this binary, this QEMU and the current settings.
+    /// Opens the cache for this binary, this QEMU and the environment variables that change what a guest does.
     pub fn open() -> Result<Self> {
         let own = std::env::current_exe().context("looking for this binary")?;
         let qemu = ktstr_machine::Qemu::find()?.path;
@@ -103,7 +103,8 @@ impl Baseline {
     }
 }
 
-/// Removes the record of a run that passed, since nobody will need it.
+/// Removes the record of a run that passed or was skipped, since nobody will need it. Only a record directly below `records` is
+/// removed.
 pub fn tidy(outcome: &Outcome, records: &Path) {
     let passed = matches!(outcome.verdict, RunVerdict::Pass | RunVerdict::Skip);
     let folder = outcome.record.as_deref().and_then(Path::parent);
@@ -164,7 +165,7 @@ pub fn walk(
         let open = mine.iter().filter(|place| is_open(&walked.pairs, place));
         let mut round: Vec<(Place, u64)> = open.map(|place| ((*place).clone(), seed)).collect();
         if seed == matrix.seeds.first {
-            // One run on each kernel says whether the scheduler loads there at all.
+            // One run on each kernel shows whether the scheduler loads there at all.
             let mut firsts = Vec::new();
             for kernel in &matrix.kernels {
                 let first = matrix.places.iter().find(|place| place.kernel == *kernel);
@@ -202,7 +203,8 @@ fn collect(
     })
 }
 
-/// Returns whether a place is to be run again: the scheduler loads on its kernel, and is not known to be broken there.
+/// Returns whether a place is to be run with a further seed: the scheduler loads on its kernel, or was not run on it yet, and is
+/// not known to be broken in this place.
 fn is_open(pairs: &[Pair], place: &Place) -> bool {
     let of_kernel = pairs
         .iter()
@@ -221,7 +223,7 @@ mod tests {
     use crate::cell::Proof;
 
     #[test]
-    fn what_is_decided_is_not_run_again() {
+    fn a_decided_place_is_not_run_again() {
         let green = pair("steady", 1, passed(), passed());
         let place = green.place.clone();
         assert!(is_open(&[], &place));

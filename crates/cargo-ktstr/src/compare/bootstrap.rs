@@ -1,13 +1,14 @@
-//! A 95 % interval of a mean by the bootstrap (Efron 1979): percentiles of the means of samples drawn from the sample.
+//! A 95 % confidence interval of a mean by the percentile bootstrap (Efron 1979): the values are resampled with replacement, and
+//! the ends of the interval are the 2.5 and the 97.5 percentile of the means of these samples.
 
 use super::rng::Rng;
 
-/// How many samples are drawn.
+/// The number of samples that are drawn, each with as many values as there are.
 const SAMPLES: usize = 2000;
 /// The seed of the draws, so that the same numbers give the same interval.
 const SEED: u64 = 0x626f_6f74;
 
-/// Returns the interval; `None` if there are no values.
+/// Returns the 95 % interval of the mean of `values`, its lower end first; `None` if there are no values.
 pub fn interval(values: &[f64]) -> Option<(f64, f64)> {
     if values.is_empty() {
         return None;
@@ -20,7 +21,7 @@ pub fn interval(values: &[f64]) -> Option<(f64, f64)> {
         })
         .collect();
     means.sort_unstable_by(f64::total_cmp);
-    // 2.5 % of the samples lie outside on each side.
+    // 2.5 % of the means lie outside the interval on each side.
     let outside = SAMPLES / 40;
     Some((means[outside], means[SAMPLES - 1 - outside]))
 }
@@ -30,8 +31,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_holds_the_mean_and_is_as_wide_as_theory_says() {
-        // 0 and 1 in equal parts, 40 of them: the standard error of the mean is 0.5/√40 = 0.0791, and 1.96 of it 0.155.
+    fn the_interval_contains_the_mean_and_is_as_wide_as_theory_predicts() {
+        // 20 zeros and 20 ones: the standard error of the mean is 0.5/√40 = 0.0791, and 1.96 times that is 0.155.
         let coins: Vec<f64> = (0..40).map(|n| f64::from(n % 2)).collect();
         let (low, high) = interval(&coins).expect("an interval");
         assert!(
@@ -42,7 +43,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_vary_has_a_point() {
+    fn equal_values_give_an_interval_of_one_point() {
         assert_eq!(interval(&[2.5; 6]), Some((2.5, 2.5)));
         assert_eq!(interval(&[]), None);
     }

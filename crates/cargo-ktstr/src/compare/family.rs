@@ -1,6 +1,5 @@
-//! The rows of a comparison: one for each scenario and metric, with the judgement of the family and the numbers that it is about.
-//!
-//! If even the smallest possible p is not below the level, the row says how many seeds it would take.
+//! The rows of a comparison: one for each metric in each place, with the conclusion that the test of the whole family gives, and
+//! the numbers that it is about.
 
 use serde::Serialize;
 
@@ -21,9 +20,9 @@ pub struct Row {
     pub metric: &'static str,
     /// The metric's unit; empty for a plain number.
     pub unit: &'static str,
-    /// How many pairs there are.
+    /// The number of pairs of which both runs have the metric.
     pub pairs: usize,
-    /// After how many looks the seeds of this place ended.
+    /// The number of looks that this place has had.
     pub looks: usize,
     /// The mean of A's values.
     pub a: f64,
@@ -31,7 +30,7 @@ pub struct Row {
     pub b: f64,
     /// The mean of B − A.
     pub difference: f64,
-    /// Its 95 % interval by the bootstrap.
+    /// The 95 % interval of `difference` by the bootstrap, its lower end first.
     pub interval: (f64, f64),
     /// The p-value of this test alone, over all its looks.
     pub p: f64,
@@ -39,15 +38,15 @@ pub struct Row {
     pub p_adjusted: f64,
     /// The size from which a difference counts.
     pub gate: Gate,
-    /// The smallest difference that this number of pairs, with this noise, can show in this family; `None` if they can show
-    /// none.
+    /// The smallest difference that this number of pairs, with this noise, can show in this family; `None` if they are too few
+    /// to show any.
     pub smallest: Option<f64>,
-    /// What follows from the adjusted p-value, the gate, and the direction in which the metric is better.
+    /// What follows from the adjusted p-value, the gate, and the direction in which the metric improves.
     #[serde(rename = "said")]
     pub conclusion: Conclusion,
 }
 
-/// Returns the rows of a family: the judgement of each test with its numbers.
+/// Returns the rows of a family: the conclusion of each test with its numbers. A metric with fewer than two pairs has no row.
 pub fn rows(family: &[Paired]) -> Vec<Row> {
     let rows = judge(family).into_iter().map(|(one, judged)| {
         let differences: Vec<f64> = one.values.iter().map(|(_, a, b)| b - a).collect();
@@ -129,7 +128,7 @@ pub mod tests {
     }
 
     #[test]
-    fn what_is_real_and_slight_is_no_regression() {
+    fn a_significant_but_slight_difference_is_no_regression() {
         let slight = SHIFTED.map(|b| 1000.0 + (b - 1000.0) / 100.0);
         assert_eq!(
             conclusions(&[paired("wake_p99", "a", 1000.0, &slight)]),
@@ -149,7 +148,7 @@ pub mod tests {
     }
 
     #[test]
-    fn nothing_is_said_that_so_few_pairs_cannot_carry() {
+    fn too_few_pairs_give_no_conclusion() {
         // Five pairs have a p of at least 2/32, which decides no family of any size.
         let few = paired("wake_p99", "a", 1000.0, &SHIFTED[..5]);
         let row = &rows(std::slice::from_ref(&few))[0];
@@ -170,7 +169,7 @@ pub mod tests {
         );
     }
 
-    /// Returns a metric with looks after eight and sixteen seeds, of which `taken` were taken.
+    /// Returns pairs of a metric with looks after 8 and 16 seeds, each with half of the level; `taken` of the looks were taken.
     fn looked(b: &[f64], taken: usize) -> Paired {
         let eight = Seeds { first: 1, end: 9 };
         let mut all = Looks::growing(eight, 16);
@@ -197,8 +196,8 @@ pub mod tests {
     }
 
     #[test]
-    fn more_seeds_are_for_what_they_could_still_show() {
-        // Six of eight are clearly worse: it would matter, it is not significant, and eight more such pairs would show it.
+    fn more_seeds_are_run_for_a_difference_that_they_could_show() {
+        // Six of eight pairs are clearly worse: the difference matters, is not significant, and eight more such pairs show it.
         let mostly = [1100.0, 1200.0, 950.0, 1250.0, 1100.0, 960.0, 1200.0, 1170.0];
         let row = |b: &[f64], taken| judge(&[looked(b, taken)])[0].1;
         assert!(row(&mostly, 1).undecided);
@@ -209,7 +208,7 @@ pub mod tests {
             (Conclusion::Regression, false)
         );
         assert!(!row(&mostly, 2).undecided, "no look is left");
-        // Noise around the same value, what is the same, and what is too small to matter.
+        // No more seeds are run for noise around the same value, equal values, or a difference that is too small to matter.
         let slight = mostly.map(|b| 1000.0 + (b - 1000.0) / 100.0);
         for b in [NOISE, [1000.0; 8], slight] {
             assert!(!row(&b, 1).undecided, "{b:?}");

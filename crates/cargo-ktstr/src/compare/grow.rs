@@ -2,7 +2,8 @@
 //! are still undecided.
 //!
 //! A place is undecided while one of its metrics shows a difference that would matter, is not significant yet, and would be
-//! with the most seeds if it stayed as large. Everything else is decided, or cannot be decided by the seeds that are left.
+//! significant with the seeds of the last look if it stayed as large. Every other place is decided, or cannot be decided by the
+//! seeds that are left.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +15,7 @@ use super::looks::Looks;
 use super::report::{Gates, family_of};
 use crate::cell::Outcome;
 
-/// A pair of runs that were made.
+/// A pair of runs: its place and seed, the outcome of A and the outcome of B.
 pub type Made = (Job, Outcome, Outcome);
 
 /// The runs of a comparison.
@@ -22,11 +23,15 @@ pub type Made = (Job, Outcome, Outcome);
 pub struct Grown {
     /// The pairs, in the order of the looks, seeds and places.
     pub pairs: Vec<Made>,
-    /// How many looks each place has had. A place that is not in it has had one.
+    /// The number of looks that each place has had. A place that is not in the map has had one.
     pub taken: BTreeMap<[String; 3], usize>,
 }
 
-/// Makes the runs of `places`, whose seeds are ignored, with `walk`, which makes a list of runs.
+/// Makes the runs of `places`, whose own seeds are ignored. `walk` makes the runs of a list of jobs.
+///
+/// # Errors
+///
+/// The first error of `walk`.
 pub fn run(
     looks: &Looks,
     places: &[Job],

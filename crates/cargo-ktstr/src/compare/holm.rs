@@ -1,7 +1,8 @@
-//! Many tests at once: Holm's step-down procedure (1979), which keeps the chance of a single false alarm in the whole family at
-//! the level of one test.
+//! Many tests at once: Holm's step-down procedure (1979), which keeps the probability that the whole family has any false alarm
+//! at or below the level of one test.
 
-/// Returns the p-values adjusted for the family that they form: each can be compared with the level of a single test.
+/// Returns the p-values adjusted for the family that they form, in the same order. Each can be compared with the level of a
+/// single test.
 pub fn adjusted(p: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..p.len()).collect();
     order.sort_by(|a, b| p[*a].total_cmp(&p[*b]));
@@ -15,7 +16,7 @@ pub fn adjusted(p: &[f64]) -> Vec<f64> {
 }
 
 /// Returns the smallest number of pairs that can decide a family of `tests` tests at `level`: their smallest possible p is
-/// small enough for the strictest step. `None` if no number of pairs can.
+/// small enough for the strictest step. `None` if no number of pairs can, because no p of drawn signs is small enough.
 pub fn pairs_needed(tests: usize, level: f64) -> Option<usize> {
     let strictest = level / tests.max(1) as f64;
     (2..=64).find(|pairs| super::permutation::smallest_p(*pairs) <= strictest)
@@ -27,7 +28,7 @@ mod tests {
 
     #[test]
     fn by_hand() {
-        // 0.01·4, then 0.02·3 = 0.06, 0.03·2 = 0.06, and 0.04·1, which is raised to the value before it.
+        // 0.01·4 = 0.04, then 0.02·3 = 0.06, 0.03·2 = 0.06, and 0.04·1, which is raised to the value before it.
         let found = adjusted(&[0.04, 0.01, 0.03, 0.02]);
         for (found, wanted) in found.iter().zip([0.06, 0.04, 0.06, 0.06]) {
             assert!((found - wanted).abs() < 1e-12, "{found} is not {wanted}");

@@ -1,7 +1,8 @@
 //! Tests a family: the paired numbers of each metric in each place, over the looks that were taken there, with Holm's procedure
 //! for all of them.
 //!
-//! A difference is only called a regression if the adjusted p is below the level.
+//! A difference is called a regression only if its adjusted p is at most the level, it reaches the gate of its metric, and B is
+//! worse.
 
 use serde::Serialize;
 
@@ -26,7 +27,7 @@ pub struct Paired {
     pub values: Vec<(u64, f64, f64)>,
     /// The looks of the comparison.
     pub looks: Looks,
-    /// How many of them were taken in this place; at least one.
+    /// How many of the looks were taken in this place; at least one.
     pub taken: usize,
 }
 
@@ -35,19 +36,20 @@ pub struct Paired {
 struct Tested {
     /// The p-value over all looks.
     p: f64,
-    /// The smallest difference that the last look can show.
+    /// The smallest difference that the last look that was taken can show; `None` if it can show none.
     smallest: Option<f64>,
-    /// Whether the seeds that are left could show a difference as large as the one that is seen.
+    /// Whether the seeds of the later looks could show a difference as large as the observed one. False at the last look.
     can_be_shown: bool,
 }
 
 impl Paired {
-    /// Returns the mean over all pairs.
+    /// Returns the mean of `of` over all pairs.
     pub fn mean(&self, of: impl Fn(&(u64, f64, f64)) -> f64) -> f64 {
         self.values.iter().map(of).sum::<f64>() / self.values.len() as f64
     }
 
-    /// Tests the differences at each look that was taken. `strictest` is the level of the strictest step for the whole family.
+    /// Tests the differences at each look that was taken. `strictest` is the level of the strictest step of
+    /// Holm's procedure.
     fn test(&self, strictest: f64) -> Tested {
         let mut tested = Tested {
             p: 1.0,
@@ -70,7 +72,7 @@ impl Paired {
             tested.smallest = smallest::effect(&differences, &sums, strictest * look.share);
             if look.end < last.end {
                 let in_the_end = smallest::effect(&differences, &sums, strictest * last.share);
-                // What can be shown falls with the square root of the number of pairs.
+                // The smallest difference that can be shown falls with the square root of the number of pairs.
                 let now = differences.len() as f64;
                 let then = now + (last.end - look.end) as f64;
                 let mean = differences.iter().sum::<f64>() / now;
@@ -86,20 +88,20 @@ impl Paired {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Conclusion {
-    /// Every pair is the same, to the last digit.
+    /// In every pair the two values are equal.
     Identical,
     /// The difference is significant and reaches the gate, and B is worse.
     Regression,
     /// The difference is significant and reaches the gate, and B is better.
     Improvement,
-    /// B differs, and neither direction is better.
+    /// The difference is significant and reaches the gate, and neither direction of the metric is better.
     Different,
-    /// There is a significant difference that is too small to matter.
+    /// The difference is significant, but does not reach the gate.
     Slight,
-    /// The pairs show no significant difference, although they are enough to show a large one.
+    /// The difference is not significant, although the pairs are enough to show a large one.
     #[serde(rename = "not_told")]
     NotShown,
-    /// The seeds are too few to show any difference.
+    /// The pairs are too few to show any difference.
     TooFewSeeds,
 }
 
@@ -118,22 +120,23 @@ impl Conclusion {
     }
 }
 
-/// What the family says about one of its tests.
+/// The judgement of one test, within its family.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Judged {
     /// The p-value of this test alone, over all its looks.
     pub p: f64,
     /// The p-value adjusted for the family.
     pub p_adjusted: f64,
-    /// The smallest difference that the last look can show; `None` if it can show none.
+    /// The smallest difference that the last look that was taken can show; `None` if it can show none.
     pub smallest: Option<f64>,
-    /// What follows from these.
+    /// What follows from these numbers and the gate.
     pub conclusion: Conclusion,
     /// Whether there is a difference that would matter and that more seeds would make significant if it stayed as large.
     pub undecided: bool,
 }
 
-/// Tests a family. A metric with fewer than two pairs is left out, since there is nothing to test.
+/// Tests a family, and returns the judgement of each test. A metric with fewer than two pairs in a place is left out, since there
+/// is nothing to test.
 pub fn judge(family: &[Paired]) -> Vec<(&Paired, Judged)> {
     let tested: Vec<&Paired> = family.iter().filter(|one| one.values.len() > 1).collect();
     let strictest = LEVEL / tested.len().max(1) as f64;

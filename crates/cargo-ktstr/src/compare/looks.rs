@@ -16,29 +16,29 @@ use crate::explore::Seeds;
 /// The share of the level that the first of several looks uses. It is the largest share, because most conclusions are reached
 /// there, and a larger share needs fewer seeds.
 const FIRST_SHARE: f64 = 0.5;
-/// How many times as many seeds as at the first look are run at most, where nobody asks for another number.
+/// The default largest number of seeds, as a multiple of the number at the first look.
 const MOST_TIMES: u64 = 2;
 
 /// A look at the runs.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Look {
-    /// The seed after the last that has been run.
+    /// The seed after the last one that this look covers.
     pub end: u64,
     /// The share of the level that this look uses.
     pub share: f64,
 }
 
-/// The looks of a comparison, the one with the fewest seeds first. There is at least one.
+/// The looks of a comparison, the look with the fewest seeds first. There is at least one.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Looks {
-    /// The first seed, with which each look begins.
+    /// The first seed, from which on each look covers all seeds up to its end.
     pub first: u64,
     /// The looks; their shares add up to 1.
     pub all: Vec<Look>,
 }
 
 impl Looks {
-    /// Returns the one look after all of these seeds.
+    /// Returns a single look after all of these seeds.
     pub fn one(seeds: Seeds) -> Self {
         Self {
             first: seeds.first,
@@ -49,7 +49,8 @@ impl Looks {
         }
     }
 
-    /// Returns looks after these seeds, after `most` seeds, and half-way between.
+    /// Returns looks after these seeds, half-way to `most` seeds, and after `most` seeds. A later look that would cover no more
+    /// seeds than the one before it is left out.
     pub fn growing(seeds: Seeds, most: u64) -> Self {
         let first = seeds.count();
         let mut later = vec![first.midpoint(most), most];
@@ -74,7 +75,7 @@ impl Looks {
     }
 
     /// Returns the looks that a comparison has by default: each of them can decide this number of tests. A family that is too
-    /// large for several looks gets one.
+    /// large for several looks gets a single one, which may be too small for it, too.
     pub fn usual(tests: usize) -> Self {
         let seeds = |share: f64| Seeds {
             first: 1,
@@ -88,13 +89,14 @@ impl Looks {
         }
     }
 
-    /// Returns whether a look can decide this number of tests: the smallest p that its pairs can have is small enough.
+    /// Returns whether a look can decide this number of tests: the smallest p that its pairs can have is small enough for the
+    /// strictest step of Holm's procedure.
     pub fn decides(&self, look: Look, tests: usize) -> bool {
         let pairs = (look.end - self.first) as usize;
         permutation::smallest_p(pairs) <= LEVEL * look.share / tests.max(1) as f64
     }
 
-    /// Returns the last of the looks.
+    /// Returns the look with the most seeds.
     pub fn last(&self) -> Look {
         let none = Look {
             end: self.first,
@@ -104,7 +106,8 @@ impl Looks {
     }
 }
 
-/// Returns the number of seeds that it takes to decide this number of tests with a share of the level, within limits.
+/// Returns the default number of seeds of a look with this share of the level: [`MORE_SEEDS`] more than it takes to decide this
+/// number of tests, but from [`LEAST_SEEDS`] to [`MOST_SEEDS`].
 pub fn enough(tests: usize, share: f64) -> usize {
     let needed = holm::pairs_needed(tests, LEVEL * share).unwrap_or(MOST_SEEDS);
     (needed + MORE_SEEDS).clamp(LEAST_SEEDS, MOST_SEEDS)
@@ -149,7 +152,7 @@ mod tests {
                 assert!(looks.decides(*look, tests), "{tests}: {look:?}");
             }
         }
-        // No p of drawn signs is below 1/10001, which is too much for a quarter of the level and 126 tests.
+        // No p of drawn signs is below 1/10001, which is too large for 126 tests at a quarter of the level.
         let one = Looks::usual(126);
         assert_eq!(one.all.len(), 1);
         assert!(one.decides(one.last(), 126));

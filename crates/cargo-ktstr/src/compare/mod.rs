@@ -2,10 +2,12 @@
 //! Each seed is a pair; the test is the sign-flip permutation test, with Holm's procedure over the family. More seeds are run
 //! only where they can still change a conclusion.
 //!
-//! `looks` says after which seeds the runs are looked at, `grow` makes them. `judge` is the entry to the statistics, which are in
-//! `permutation`, `holm` and `smallest`; `family` makes the rows of the table, and `screen` renders them.
+//! `looks` decides after which seeds the runs are tested, `grow` makes the runs, and `stored` reads them from two files instead.
+//! `judge` is the entry to the statistics, which are in `permutation`, `signs`, `holm` and `smallest`; `family` makes the rows of
+//! the table, `report` is the result as data, and `screen` renders it.
 //!
-//! Exit codes: 0 no regression was found, 1 one was found or B exits early where A does not, 2 nothing could be compared.
+//! Exit codes: 0 no regression was found, 1 one was found or B failed by its own fault without numbers where A has some, 2
+//! nothing could be compared, the seeds are too few to decide anything, or a requested kernel is not available.
 
 mod bootstrap;
 mod family;
@@ -43,7 +45,7 @@ use crate::exit::Exit;
 use crate::explore::Seeds;
 use crate::json::{self, Limit};
 
-/// The word for the kernel's own scheduler.
+/// The word on the command line for the kernel's own scheduler.
 const EEVDF: &str = "eevdf";
 /// The default scenarios. They are few, so that few seeds decide the family.
 const SCENARIOS: [&str; 4] = [
@@ -52,7 +54,7 @@ const SCENARIOS: [&str; 4] = [
     "custom_wake_under_load",
     "custom_nice_mix",
 ];
-/// The smallest and the largest default number of seeds.
+/// The smallest and the largest default number of seeds at the first look, which may be the only one.
 const LEAST_SEEDS: usize = 8;
 const MOST_SEEDS: usize = 20;
 /// The number of seeds that are run in addition to the fewest that can decide a family: with the fewest, every single pair
@@ -248,7 +250,7 @@ fn given_looks(options: &Options) -> Result<Option<Looks>> {
     Ok(Some(Looks::growing(seeds, most)))
 }
 
-/// Refuses a family of tests that the last look cannot decide, before anything is run.
+/// Returns an error if the last look cannot decide a family of so many tests. Called before anything is run.
 fn decidable(looks: &Looks, tests: usize) -> Result<()> {
     let last = looks.last();
     if looks.decides(last, tests) {
@@ -305,7 +307,7 @@ fn side(name: &str, args: &[String]) -> Result<Side> {
     })
 }
 
-/// Makes these runs; the results are in the order of the jobs.
+/// Makes these runs, and returns their outcomes in the order of the jobs.
 fn walk(options: &Options, jobs: Vec<Job>, a: &Side, b: &Side) -> Result<Vec<Made>> {
     let records = runs_root();
     let width = options.jobs.map_or_else(pool::width, NonZeroUsize::get);
@@ -344,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn a_family_that_cannot_be_decided_is_refused_with_what_it_takes() {
+    fn a_family_that_cannot_be_decided_is_refused_with_the_number_of_seeds() {
         let error =
             |looks: &Looks, tests| decidable(looks, tests).expect_err("refused").to_string();
         let one = |count| Looks::one(seeds(count));

@@ -1,10 +1,10 @@
 //! The sign-flip permutation test on paired differences (Fisher 1935): if neither of two schedulers is better, each difference
-//! is equally likely to have the other sign. Two-sided, on the mean.
+//! is equally likely to have the other sign. The test is two-sided, on the mean.
 
 use super::signs::{self, Sums};
 
-/// Returns the probability of a mean at least as far from 0 if the signs are random, from the differences and their sums. It is
-/// exact for up to 12 pairs, else estimated from 10 000 draws with a fixed seed.
+/// Returns the p-value of `differences`: the probability that random signs give a mean at least as far from 0 as the observed
+/// mean. It is exact for up to 12 pairs, else estimated from 10 000 draws with a fixed seed. `sums` are those of `differences`.
 pub fn p_value(differences: &[f64], sums: &Sums) -> f64 {
     let sum = differences.iter().sum::<f64>().abs();
     // A sum that differs only by rounding counts as equally far.
@@ -15,7 +15,7 @@ pub fn p_value(differences: &[f64], sums: &Sums) -> f64 {
     far as f64 / sums.all() as f64
 }
 
-/// Returns how many of `all` sign vectors may be at least as far as the observed one for a p of at most `level`.
+/// Returns how many of `all` sign vectors may give a mean at least as far from 0 as the observed mean for a p of at most `level`.
 pub fn allowed(level: f64, all: usize) -> usize {
     // A product that falls short of a whole number only by rounding counts as that number.
     (level * all as f64 + 1e-9).floor() as usize
@@ -43,7 +43,7 @@ mod tests {
     fn by_hand() {
         // All have the same sign, so only the vectors that flip all or none are as far: 2 of 8.
         near(p_value(&[1.0, 2.0, 3.0]), 0.25);
-        // Sums of ±1±2±3 at least as far from 0 as 4 = -1+2+3: ±6 and ±4, 4 of 8.
+        // The sums of ±1±2±3 at least as far from 0 as 4 = -1+2+3 are ±6 and ±4: 4 of 8.
         near(p_value(&[-1.0, 2.0, 3.0]), 0.5);
         // 0 = 1+2-3 is the smallest possible distance.
         near(p_value(&[1.0, 2.0, -3.0]), 1.0);
@@ -60,20 +60,20 @@ mod tests {
     }
 
     #[test]
-    fn of_many_pairs_some_signs_are_drawn() {
+    fn the_signs_of_many_pairs_are_drawn() {
         let clear = p_value(&[1.0; 20]);
         near(clear, 1.0 / 10_001.0);
         near(clear, smallest_p(20));
         let alternating: Vec<f64> = (0..20).map(|n| f64::from(n % 2) * 2.0 - 1.0).collect();
         near(p_value(&alternating), 1.0);
-        // Of 16 ones and 4 minus ones the sum is 12: a binomial tail, 2·P(X ≤ 4 of 20) = 0.0118.
+        // The sum of 16 ones and 4 minus ones is 12: a binomial tail, 2·P(X ≤ 4 of 20) = 0.0118.
         let mostly: Vec<f64> = (0..20).map(|n| if n < 4 { -1.0 } else { 1.0 }).collect();
         let p = p_value(&mostly);
         assert!((0.008..0.016).contains(&p), "{p}");
     }
 
     #[test]
-    fn the_smallest() {
+    fn the_smallest_p() {
         near(smallest_p(6), 0.03125);
         near(smallest_p(12), 2.0 / 4096.0);
         near(p_value(&[1.0, 5.0, 0.1, 7.0, 9.0, 2.0]), smallest_p(6));

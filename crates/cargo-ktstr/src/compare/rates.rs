@@ -1,6 +1,6 @@
 //! Measures how often the comparison raises a false alarm and how often it finds a real shift, on synthetic pairs with a fixed
-//! seed. A family is the eight metrics of a scenario, each with noise of 5 % of its value, on as many seeds as the command
-//! takes by default.
+//! seed, once with a single look and once with seeds that grow. A family is the eight metrics of one scenario, or of two, each
+//! with noise of 5 % of its value, on as many seeds as the command takes by default.
 
 use super::Job;
 use super::grow::{self, Made};
@@ -12,7 +12,7 @@ use crate::cell::axes::Kernel;
 use crate::cell::{METRICS, Outcome};
 use crate::explore::Seeds;
 
-/// The number of families without a difference; a rate of 5 % is then known to within 3 percentage points.
+/// The number of families without a difference: enough to measure a rate of 5 % to within 3 percentage points.
 const EQUAL: u64 = 200;
 /// The number of families with a shift.
 const SHIFTED: u64 = 60;
@@ -49,7 +49,7 @@ fn family(rng: &mut Rng, shift: f64) -> Vec<Paired> {
 }
 
 #[test]
-fn of_equals_at_most_one_family_in_twenty_is_called_a_regression() {
+fn without_a_difference_at_most_one_family_in_twenty_has_a_regression() {
     let mut rng = Rng::new(14);
     let wrong = (0..EQUAL).filter(|_| {
         let family = family(&mut rng, 0.0);
@@ -63,7 +63,7 @@ fn of_equals_at_most_one_family_in_twenty_is_called_a_regression() {
 }
 
 #[test]
-fn a_shift_that_so_many_seeds_can_show_is_found_nine_times_in_ten() {
+fn a_shift_of_two_standard_deviations_is_found_nine_times_in_ten() {
     let mut rng = Rng::new(14);
     // A tenth of the value is two standard deviations of the differences.
     let found = (0..SHIFTED)
@@ -73,7 +73,7 @@ fn a_shift_that_so_many_seeds_can_show_is_found_nine_times_in_ten() {
 }
 
 #[test]
-fn what_is_smaller_than_can_be_shown_is_not_found_by_luck() {
+fn a_difference_below_the_smallest_that_can_be_shown_is_no_regression() {
     let mut rng = Rng::new(15);
     for _ in 0..20 {
         let family = family(&mut rng, 0.02);
@@ -105,7 +105,7 @@ fn places(scenarios: &[&str]) -> Vec<Job> {
     scenarios.iter().map(place).collect()
 }
 
-/// Returns the looks that a comparison of so many places has by default, and the number of seeds at the first.
+/// Returns the looks that a comparison of this number of places has by default, and the number of seeds at the first look.
 fn growing(places: usize) -> (Looks, usize) {
     let looks = Looks::usual(places * METRICS.len());
     let first = (looks.all[0].end - looks.first) as usize;
@@ -132,7 +132,7 @@ fn made(rng: &mut Rng, job: Job, shift: f64) -> Made {
     (job, a, b)
 }
 
-/// Runs a whole comparison of made-up runs. Returns the conclusions, and how many pairs of runs each of the places took.
+/// Makes a whole comparison of made-up runs. Returns the conclusions of all tests, and the number of pairs of runs in each place.
 fn compared(
     rng: &mut Rng,
     looks: &Looks,
@@ -157,7 +157,7 @@ fn compared(
 }
 
 #[test]
-fn growing_seeds_call_at_most_one_family_of_equals_in_twenty_a_regression() {
+fn growing_seeds_keep_to_one_family_in_twenty_without_a_difference() {
     let mut rng = Rng::new(16);
     let (looks, first) = growing(1);
     let (mut wrong, mut more) = (0, 0);
@@ -167,7 +167,7 @@ fn growing_seeds_call_at_most_one_family_of_equals_in_twenty_a_regression() {
         more += u64::from(pairs[0] > first);
     }
     assert!(wrong * 20 <= EQUAL, "{wrong} of {EQUAL}");
-    // Some of these families take further looks, so the number above includes the errors of these.
+    // Some of these families have further looks, so `wrong` includes the false alarms of those looks.
     assert!((5..EQUAL / 2).contains(&more), "{more} of {EQUAL}");
 }
 
@@ -185,7 +185,7 @@ fn growing_seeds_find_a_shift_nine_times_in_ten() {
 }
 
 #[test]
-fn more_seeds_are_run_where_a_smaller_shift_is_open_and_show_more_of_it() {
+fn more_seeds_are_run_where_a_small_shift_is_open_and_find_it_more_often() {
     const FAMILIES: usize = 20;
     let scenarios = ["steady", "custom_bursts"];
     let (looks, first) = growing(scenarios.len());

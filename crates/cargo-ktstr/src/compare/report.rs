@@ -14,13 +14,13 @@ use super::{Job, holm};
 use crate::cell::{Gate, GateWish, METRICS, Metric, Outcome, Under};
 use crate::exit::Exit;
 
-/// The version of the schema.
+/// The version of the schema of the JSON that `compare` writes.
 const SCHEMA: u32 = 1;
 
 /// One side of a comparison.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Side {
-    /// Its name, as it was given.
+    /// Its name as it was given; for a file of results, followed by the path of the scheduler.
     pub name: String,
     /// The scheduler's own arguments.
     pub args: Vec<String>,
@@ -46,16 +46,16 @@ pub struct Ended {
     pub seed: u64,
     /// How the run ended.
     pub verdict: RunVerdict,
-    /// Whose fault it is.
+    /// Whose fault it is, such as `scheduler`; `None` for a run that passed or was skipped.
     pub fault: Option<String>,
-    /// Why, in one line.
+    /// Why it ended like this: the first finding.
     pub message: String,
-    /// Path of its record.
+    /// Path of its record; `None` if there is none.
     pub record: Option<PathBuf>,
 }
 
 impl Ended {
-    /// Returns what the run has in common with its partner on the other side: scenario, kernel, shape and seed.
+    /// Returns the key that the run shares with its partner on the other side: scenario, kernel, shape and seed.
     fn cell(&self) -> (&str, &str, &str, u64) {
         (&self.scenario, &self.kernel, &self.topology, self.seed)
     }
@@ -72,17 +72,18 @@ pub struct Report {
     pub b: Side,
     /// The first seed, and the one after the last that was run anywhere.
     pub seeds: [u64; 2],
-    /// The looks that were planned: after which seed, and with which share of the level. Each row says how many it had.
+    /// The looks that were planned: after which seed, and with which share of the level. Each row has the number of looks that
+    /// were taken there.
     pub looks: Vec<Look>,
     /// The largest probability of a false alarm in the whole family.
     pub level: f64,
-    /// How many tests the family has.
+    /// The number of tests in the family.
     pub tests: usize,
     /// The number of pairs that it takes to decide this number of tests at the first look; `None` if no number does.
     pub pairs_needed: Option<usize>,
-    /// Pairs of runs that are the same to the last bit.
+    /// The number of pairs whose two runs are the same to the last bit, by their digests.
     pub same_runs: u64,
-    /// All pairs of runs.
+    /// The number of all pairs of runs.
     pub pairs: u64,
     /// A row for each test.
     pub rows: Vec<Row>,
@@ -133,7 +134,8 @@ impl Report {
         }
     }
 
-    /// Returns how often B exited early by its own fault where A did not.
+    /// Returns the number of pairs in which the run of B failed by the scheduler's fault and left no metrics, and the run of A
+    /// left some. Such a scheduler has usually exited early.
     pub fn only_b_ended(&self) -> u64 {
         let by_fault = |one: &&Ended| {
             one.verdict == RunVerdict::Fail && one.fault.as_deref() == Some("scheduler")
@@ -144,14 +146,15 @@ impl Report {
         alone.filter(|b| !of_a.contains(&b.cell())).count() as u64
     }
 
-    /// Returns the exit code.
+    /// Returns the exit code: failed for a regression, or if only B ended without metrics by its own fault; the host's code if
+    /// nothing could be decided or a kernel is missing.
     pub fn code(&self) -> Exit {
         let regression = self
             .rows
             .iter()
             .any(|row| row.conclusion == Conclusion::Regression);
         let is_decided = |row: &Row| row.conclusion != Conclusion::TooFewSeeds;
-        // A row may lack some seeds; if even the row with the most pairs cannot be decided, none can.
+        // A row may lack some seeds, so only the rows with the most pairs have to be decided.
         let most = self.rows.iter().map(|row| row.pairs).max();
         let is_whole = |row: &&Row| Some(row.pairs) == most;
         let decided =
@@ -167,7 +170,7 @@ impl Report {
 /// The gates in a configuration file, by the names of metrics.
 pub type Gates = BTreeMap<String, GateWish>;
 
-/// Returns the metrics that are compared, with the gate of each.
+/// Returns the metrics that are compared, which are all that the configuration does not turn off, with the gate of each.
 pub fn compared(gates: &Gates) -> Vec<(&'static Metric, Gate)> {
     let of = |metric: &'static Metric| {
         let gate = match gates.get(metric.name) {
@@ -180,7 +183,7 @@ pub fn compared(gates: &Gates) -> Vec<(&'static Metric, Gate)> {
 }
 
 /// Returns the paired values of each metric in each place: the places in the order in which they first occur, the metrics in the
-/// order of the tables. `taken` says how many of the `looks` each place has had, one if it does not name the place.
+/// order of the tables. `taken` has the number of the `looks` that each place has had; a place that is not in it has had one.
 pub fn family_of(
     pairs: &[Made],
     gates: &Gates,
@@ -277,7 +280,7 @@ pub mod tests {
         outcome
     }
 
-    /// Returns the report of seven pairs in which B is about `more` above A.
+    /// Returns the report of seven pairs in which B is about `more` above A; the runs are identical if `more` is 0.
     pub fn compared(more: f64) -> Report {
         let pairs: Vec<_> = (1..8)
             .map(|seed| {
@@ -293,7 +296,7 @@ pub mod tests {
     }
 
     #[test]
-    fn a_shift_is_a_regression_and_itself_is_identical() {
+    fn a_shift_is_a_regression_and_equal_runs_are_identical() {
         let worse = compared(60.0);
         assert_eq!(worse.rows[0].conclusion, Conclusion::Regression);
         assert_eq!((worse.code(), worse.same_runs), (Exit::Failed, 0));
@@ -304,7 +307,7 @@ pub mod tests {
     }
 
     #[test]
-    fn what_so_few_seeds_cannot_carry_is_no_answer() {
+    fn without_a_decided_row_the_exit_code_is_2() {
         let mut report = compared(60.0);
         for conclusion in [
             Conclusion::TooFewSeeds,
@@ -318,7 +321,7 @@ pub mod tests {
             };
             assert_eq!(report.code(), wanted, "{conclusion:?}");
         }
-        // A row that lacks a seed changes nothing next to a decided row; a row that lacks none does.
+        // An undecided row prevents a success if it has as many pairs as the decided one, and does not if it lacks a seed.
         let mut other = report.rows[0].clone();
         other.conclusion = Conclusion::TooFewSeeds;
         report.rows.push(other);
@@ -344,7 +347,7 @@ pub mod tests {
     }
 
     #[test]
-    fn a_side_that_ends_early_is_told_and_counts_against_b_alone() {
+    fn runs_without_metrics_are_listed_and_count_against_b_only() {
         let dead = || {
             let mut outcome = Outcome::without_answer("ejected".to_owned());
             outcome.verdict = RunVerdict::Fail;

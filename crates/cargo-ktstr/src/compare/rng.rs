@@ -5,7 +5,7 @@
 pub struct Rng(u64);
 
 impl Rng {
-    /// The stream of this seed.
+    /// Returns the stream of this seed, at its start.
     pub const fn new(seed: u64) -> Self {
         Self(seed)
     }
@@ -19,7 +19,7 @@ impl Rng {
         z ^ (z >> 31)
     }
 
-    /// A number below `end`, which is not 0. The bias is below 2⁻³² for the small numbers that are used here.
+    /// Returns a uniformly distributed number below `end`, which must not be 0. The bias is below 2⁻³² for an `end` below 2³².
     pub fn below(&mut self, end: usize) -> usize {
         let product = u128::from(self.next()) * end as u128;
         (product >> 64) as usize
@@ -40,7 +40,7 @@ mod tests {
     use super::Rng;
 
     #[test]
-    fn the_stream_is_that_of_the_paper() {
+    fn the_stream_is_that_of_the_reference_implementation() {
         // The reference implementation's first numbers for seed 1234567.
         let mut rng = Rng::new(1_234_567);
         let first: Vec<u64> = (0..3).map(|_| rng.next()).collect();
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_stay_below_their_end_and_reach_all() {
+    fn numbers_below_an_end_are_uniform() {
         let mut rng = Rng::new(1);
         let mut seen = [0; 6];
         for _ in 0..6000 {

@@ -1,4 +1,5 @@
-//! The table of a comparison, with a note of what it can and cannot show.
+//! Renders a comparison for the terminal: the table of its rows, the runs and kernels that are missing from it, and a summary of
+//! what it can and cannot show.
 
 use std::fmt::Write;
 
@@ -8,9 +9,10 @@ use super::report::{Report, Side};
 use crate::check::short;
 use crate::table;
 
-/// The largest number of rows that are shown; rows with a conclusion come first.
+/// The largest number of rows in the table. If there are more, they are sorted by their conclusions, significant differences
+/// first.
 const MOST: usize = 40;
-/// The largest number of runs without metrics that are shown.
+/// The largest number of runs without metrics that are listed below the table.
 const ENDED: usize = 4;
 
 /// Returns the text of the screen.
@@ -103,85 +105,83 @@ fn render_to(text: &mut String, report: &Report) -> std::fmt::Result {
 
 fn sum_up(text: &mut String, report: &Report) -> std::fmt::Result {
     let count = |conclusion: Conclusion| {
-        report
-            .rows
-            .iter()
-            .filter(|row| row.conclusion == conclusion)
-            .count()
+        let rows = report.rows.iter();
+        rows.filter(|row| row.conclusion == conclusion).count() as u64
     };
-    let pairs = report.seeds[1].saturating_sub(report.seeds[0]);
+    let tests = counted(report.tests as u64, "test");
     writeln!(
         text,
-        "A is {}, B is {}: {} regressions, {} improvements and {} other differences in {} tests on {}, a false alarm \
-         among all of them at most {:.0} % likely.",
+        "A is {}, B is {}. In {tests} on {}: {}, {} and {}. The probability of a false alarm among all tests is at most {:.0} %.",
         name(&report.a),
         name(&report.b),
-        count(Conclusion::Regression),
-        count(Conclusion::Improvement),
-        count(Conclusion::Different),
-        report.tests,
         seeds(report),
+        counted(count(Conclusion::Regression), "regression"),
+        counted(count(Conclusion::Improvement), "improvement"),
+        counted(count(Conclusion::Different), "other difference"),
         report.level * 100.0
     )?;
-    match report.same_runs {
-        0 => {}
-        same if same == report.pairs => {
-            writeln!(
-                text,
-                "All {same} pairs of runs are the same to the last bit."
-            )?;
-        }
-        same => writeln!(
+    if report.same_runs > 0 {
+        writeln!(
             text,
-            "{same} of {} pairs of runs are the same to the last bit.",
-            report.pairs
-        )?,
+            "In {} of {} the run of A and the run of B are the same to the last bit.",
+            report.same_runs,
+            counted(report.pairs, "pair")
+        )?;
     }
     let dead = report.only_b_ended();
     if dead > 0 {
         writeln!(
             text,
-            "B exited early by its own fault in {dead} runs in which A did not: `cargo ktstr check` has the details."
+            "In {} the run of B failed by the scheduler's fault and has no numbers, while the run of A has some: `cargo ktstr check` has the details.",
+            counted(dead, "pair")
         )?;
     }
     let hidden = count(Conclusion::NotShown);
     if hidden > 0 {
         writeln!(
             text,
-            "In {hidden} tests no difference shows, and one that is smaller than CAN SHOW would not show either."
+            "No difference shows in {}. A difference smaller than CAN SHOW can have gone unnoticed.",
+            counted(hidden, "test")
         )?;
     }
-    if count(Conclusion::TooFewSeeds) > 0 {
+    let few = count(Conclusion::TooFewSeeds);
+    if few > 0 {
         match report.pairs_needed {
             Some(needed) => writeln!(
                 text,
-                "{pairs} seeds cannot decide {} tests, whatever they show: it takes {needed}, or fewer scenarios.",
-                report.tests
+                "In {few} of {tests} there are too few pairs to show any difference: it takes at least {needed} for this many tests, or fewer scenarios."
             )?,
             None => writeln!(
                 text,
-                "No number of seeds decides {} tests: name fewer scenarios.",
-                report.tests
+                "No number of seeds decides {tests}: name fewer scenarios."
             )?,
         }
     }
     writeln!(
         text,
-        "P is adjusted for all tests (Holm). CAN SHOW is the smallest difference that so many seeds, as noisy as these, can show."
+        "P is adjusted for all tests (Holm). CAN SHOW is the smallest difference that this number of seeds, with this noise, could have shown."
     )
 }
 
-/// Returns on how many seeds the tests are, and where there are more.
+/// Returns the number of seeds that every place has, with the larger number in some places if there were further looks.
 fn seeds(report: &Report) -> String {
     let [first, end] = report.seeds;
     let count = |end: u64| end.saturating_sub(first);
     match report.looks.first() {
         Some(look) if look.end < end => format!(
-            "{} seeds, and up to {} in places where these left a difference open",
-            count(look.end),
+            "{} (up to {} in places where these left a difference open)",
+            counted(count(look.end), "seed"),
             count(end)
         ),
-        _ => format!("{} seeds", count(end)),
+        _ => counted(count(end), "seed"),
+    }
+}
+
+/// Returns a number with its noun, which has a plural with `s`.
+fn counted(count: u64, noun: &str) -> String {
+    match count {
+        1 => format!("1 {noun}"),
+        count => format!("{count} {noun}s"),
     }
 }
 
@@ -190,7 +190,7 @@ fn name(side: &Side) -> String {
     words.cloned().collect::<Vec<_>>().join(" ")
 }
 
-/// Formats a difference as a share of the value that it is compared with, with its sign.
+/// Formats a difference with its sign, as a percentage of the value `of`; as a plain number if that value is 0.
 fn change(difference: f64, of: f64) -> String {
     match of {
         0.0 if difference == 0.0 => "0.0 %".to_owned(),
@@ -199,7 +199,7 @@ fn change(difference: f64, of: f64) -> String {
     }
 }
 
-/// Formats a size, which has no sign, as such a share.
+/// Formats a size, which has no sign, as a percentage of the value `of`; as a plain number if that value is 0.
 fn size(difference: f64, of: f64) -> String {
     match of {
         0.0 => short(difference),
@@ -207,7 +207,7 @@ fn size(difference: f64, of: f64) -> String {
     }
 }
 
-/// Returns the rank of a conclusion: lower ones are shown first if there are too many rows.
+/// Returns the rank of a conclusion. If there are more rows than the table holds, those of a lower rank are shown.
 fn order(conclusion: Conclusion) -> u8 {
     match conclusion {
         Conclusion::Regression => 0,
@@ -231,41 +231,40 @@ mod tests {
          SCENARIO  METRIC        PAIRS     A     B   B - A              95 %      P  CAN SHOW  SAID
          steady    wake_p99, µs      7  1000  1050  +5.0 %  +5.0 % to +5.1 %  0.016     0.0 %  REGRESSION
 
-        A is eevdf, B is ./scx_mine: 1 regressions, 0 improvements and 0 other differences in 1 tests on 7 seeds, a false alarm among all of them at most 5 % likely.
-        P is adjusted for all tests (Holm). CAN SHOW is the smallest difference that so many seeds, as noisy as these, can show.
+        A is eevdf, B is ./scx_mine. In 1 test on 7 seeds: 1 regression, 0 improvements and 0 other differences. The probability of a false alarm among all tests is at most 5 %.
+        P is adjusted for all tests (Holm). CAN SHOW is the smallest difference that this number of seeds, with this noise, could have shown.
         ");
     }
 
     #[test]
-    fn more_seeds_in_some_places_are_told() {
+    fn more_seeds_in_some_places_are_named() {
         let mut report = compared(50.0);
         report.looks[0].end = 5;
         report.rows[0].conclusion = Conclusion::NotShown;
         let text = render(&report);
-        let seeds = "in 1 tests on 4 seeds, and up to 7 in places where these left a difference open, a false alarm";
+        let seeds = "In 1 test on 4 seeds (up to 7 in places where these left a difference open): ";
         assert!(text.contains(seeds), "{text}");
-        let hidden = "In 1 tests no difference shows, and one that is smaller than CAN SHOW would not show either.";
+        let hidden = "No difference shows in 1 test. A difference smaller than CAN SHOW can have gone unnoticed.";
         assert!(text.contains(hidden), "{text}");
     }
 
     #[test]
-    fn the_same_runs_are_told() {
+    fn pairs_of_equal_runs_are_counted() {
         let text = render(&compared(0.0));
-        assert!(
-            text.contains("All 7 pairs of runs are the same to the last bit."),
-            "{text}"
-        );
+        let same = "In 7 of 7 pairs the run of A and the run of B are the same to the last bit.";
+        assert!(text.contains(same), "{text}");
         assert!(text.contains("identical"), "{text}");
     }
 
     #[test]
-    fn what_cannot_be_decided_says_what_it_takes() {
+    fn too_few_seeds_name_the_number_that_is_needed() {
         let mut report = compared(50.0);
         report.rows[0].conclusion = Conclusion::TooFewSeeds;
         report.pairs_needed = Some(9);
         let text = render(&report);
-        assert!(text.contains("it takes 9, or fewer scenarios"), "{text}");
+        let needed = "In 1 of 1 test there are too few pairs to show any difference: it takes at least 9 for";
+        assert!(text.contains(needed), "{text}");
         report.pairs_needed = None;
-        assert!(render(&report).contains("No number of seeds decides 1 tests"));
+        assert!(render(&report).contains("No number of seeds decides 1 test: "));
     }
 }

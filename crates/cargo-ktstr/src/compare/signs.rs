@@ -1,7 +1,8 @@
-//! Sign vectors: all of them for few pairs, else a sample drawn with a fixed seed; and the sums that differences have under them.
+//! The sign vectors of the permutation test, and the sum of the differences under each: all vectors for few pairs, else a sample
+//! drawn with a fixed seed.
 //!
 //! A comparison of stored results can have a thousand pairs, so the sums are not added up pair by pair: the sums of each eight
-//! neighbouring pairs under all 256 sign patterns are tabulated once, and each vector looks up a byte of its signs at a time.
+//! neighbouring pairs under all 256 sign patterns are tabulated once, and a vector needs one look-up for each byte of its signs.
 
 use super::rng::Rng;
 
@@ -11,7 +12,7 @@ pub const EXACT: usize = 12;
 pub const DRAWS: usize = 10_000;
 /// The seed of the draws, so that the same numbers give the same result.
 const SEED: u64 = 0x5163_6e73;
-/// The number of pairs that one look-up covers, and the number of such groups in a word.
+/// The number of pairs that one look-up covers, which is the bits of a byte; also the number of such groups in a 64-bit word.
 const GROUP: usize = 8;
 
 /// The sums under one sign vector.
@@ -19,7 +20,7 @@ const GROUP: usize = 8;
 pub struct Sum {
     /// The sum of the differences, each with its sign.
     pub differences: f64,
-    /// The sum of the signs: the number of pairs that keep their sign less the number of those that are flipped.
+    /// The sum of the signs: the number of pairs that keep their sign minus the number of pairs whose sign is flipped.
     pub signs: f64,
 }
 
@@ -28,7 +29,7 @@ pub struct Sum {
 pub struct Sums {
     /// The number of differences.
     pub pairs: usize,
-    /// The sums of each vector.
+    /// The sums under each vector.
     pub of: Vec<Sum>,
 }
 
@@ -50,12 +51,12 @@ impl Sums {
         Self { pairs, of }
     }
 
-    /// Returns the number of sign vectors. If they are drawn, the observed one is counted in addition.
+    /// Returns the number of sign vectors. If they are drawn, the observed vector is counted in addition.
     pub fn all(&self) -> usize {
         self.of.len() + self.observed()
     }
 
-    /// Returns 1 if the observed vector is not among those that were tried.
+    /// Returns 1 if the vectors are drawn, so that the observed one has to be counted in addition; else 0.
     pub fn observed(&self) -> usize {
         usize::from(self.pairs > EXACT)
     }
@@ -71,13 +72,13 @@ fn table(group: &[f64]) -> [f64; 1 << GROUP] {
     })
 }
 
-/// Returns how many signs a vector flips.
+/// Returns the number of signs that a vector flips.
 fn flipped(words: &[u64]) -> u32 {
     words.iter().map(|word| word.count_ones()).sum()
 }
 
-/// Calls `with` for sign vectors of `n` pairs: all of them, or those drawn. Each is a set of bits, of which the first `n` say
-/// whether the sign of a pair is flipped; the others are 0.
+/// Calls `with` for the sign vectors of `n` pairs: all of them, or those that are drawn. A vector is a set of bits, lowest first:
+/// bit i is 1 if the sign of pair i is flipped, and the bits after the last pair are 0.
 fn each(n: usize, mut with: impl FnMut(&[u64])) {
     if n <= EXACT {
         for mask in 0..1_u64 << n {
@@ -97,8 +98,9 @@ fn each(n: usize, mut with: impl FnMut(&[u64])) {
     }
 }
 
-/// Returns the number of sign vectors, and how many of them are "at least as far" for any differences: those that flip none or
-/// all signs. If they are drawn, the observed one is counted in addition.
+/// Returns the number of sign vectors of `n` pairs, and the number of those under which the mean is at least as far from 0 as the
+/// observed mean, whatever the differences are: those that flip no sign or all signs. If the vectors are drawn, the observed one
+/// is counted in addition.
 pub fn counts(n: usize) -> (usize, usize) {
     let mut always = 0;
     each(n, |words| {
@@ -116,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_of_few_and_some_of_many() {
+    fn all_vectors_of_few_pairs_and_a_sample_for_many() {
         let mut masks = Vec::new();
         each(2, |words| masks.push(words.to_vec()));
         assert_eq!(masks, [[0], [1], [2], [3]]);
@@ -134,13 +136,13 @@ mod tests {
         }
         assert_eq!(counts(6), (64, 2));
         assert_eq!(counts(40), (DRAWS + 1, 1));
-        // Of 10 000 draws of 13 signs, about 2.4 have all signs alike.
+        // In about 2.4 of 10 000 draws all 13 signs are alike.
         let (all, always) = counts(13);
         assert!(all == DRAWS + 1 && (1..12).contains(&always), "{always}");
     }
 
     #[test]
-    fn the_sums_are_those_of_adding_pair_by_pair() {
+    fn the_sums_equal_sums_pair_by_pair() {
         for n in [1, 3, 8, 9, 12, 13, 64, 65, 130] {
             let differences: Vec<f64> = (0..n).map(|at| f64::from(at * 7 % 11) - 4.5).collect();
             let sums = Sums::of(&differences);

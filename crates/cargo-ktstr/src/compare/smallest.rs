@@ -4,18 +4,19 @@
 use super::permutation;
 use super::signs::Sums;
 
-/// The infimum of the shifts `d` for which the differences, moved to a mean of `d`, have a p of at most `level`; `None` if
-/// none has, because there are too few pairs.
+/// Returns the infimum of the shifts `d` for which the differences, moved to a mean of `d`, have a p of at most `level`; `None`
+/// if there is no such shift, because there are too few pairs. `sums` are those of `differences`.
 ///
-/// With the residuals r, whose sum is 0, a sign vector s is at least as far as the shifted ones if |Σ s·r + d·Σ s| ≥ n·d. For
-/// d > 0 this ends at d = R/(n − S) or −R/(n + S), whichever is larger, with R = Σ s·r and S = Σ s.
+/// With the residuals r, whose sum is 0, the mean under a sign vector s is at least as far from 0 as the shifted mean if
+/// |Σ s·r + d·Σ s| ≥ n·d. For d > 0 this holds up to d = R/(n − S) or −R/(n + S), whichever is larger, with R = Σ s·r and
+/// S = Σ s.
 pub fn effect(differences: &[f64], sums: &Sums, level: f64) -> Option<f64> {
     if sums.pairs == 0 {
         return None;
     }
     let n = sums.pairs as f64;
     let mean = differences.iter().sum::<f64>() / n;
-    // Vectors of one sign are as far for any shift; they are counted separately.
+    // Vectors that flip no sign or all signs are as far for any shift; they are counted separately.
     let mixed = sums.of.iter().filter(|sum| sum.signs.abs() < n);
     let mut ends: Vec<f64> = mixed
         .map(|sum| {
@@ -40,7 +41,7 @@ mod tests {
         super::effect(differences, &Sums::of(differences), level)
     }
 
-    /// Finds the same value by trying shifts.
+    /// Finds the same value by a bisection over shifts.
     fn tried(differences: &[f64], level: f64) -> f64 {
         let mean = differences.iter().sum::<f64>() / differences.len() as f64;
         let real = |shift: f64| {
@@ -61,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_what_trying_finds() {
+    fn the_formula_finds_what_a_bisection_finds() {
         let noisy = [1.0, -2.0, 0.5, 3.0, -1.5, 2.0, 0.0, -0.7];
         for level in [0.05, 0.02, 0.0079] {
             let (formula, search) = (effect(&noisy, level), tried(&noisy, level));
@@ -78,8 +79,8 @@ mod tests {
 
     #[test]
     fn by_hand() {
-        // Residuals -1, 0, 1 and a level at which only all of one sign may be as far (2 of 8): the largest of R/(n-S) and
-        // -R/(n+S) over the six others is 1 for s = (-,+,+) with R = 2, S = 1.
+        // Residuals -1, 0, 1 and a level at which only the vectors that flip no sign or all signs may be as far (2 of 8): the
+        // largest of R/(n-S) and -R/(n+S) over the six others is 1, for s = (-,+,+) with R = 2, S = 1.
         assert_eq!(effect(&[4.0, 5.0, 6.0], 0.25), Some(1.0));
         assert_eq!(effect(&[4.0, 5.0, 6.0], 0.2), None, "2/8 is the least");
         assert_eq!(effect(&[3.0; 6], 0.05), Some(0.0), "no noise");
@@ -87,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn noise_costs_and_pairs_help() {
+    fn noise_raises_the_smallest_effect_and_more_pairs_lower_it() {
         let few: Vec<f64> = (0..8).map(|n| f64::from(n % 4)).collect();
         let loud: Vec<f64> = few.iter().map(|d| d * 10.0).collect();
         let many: Vec<f64> = (0..12).map(|n| f64::from(n % 4)).collect();

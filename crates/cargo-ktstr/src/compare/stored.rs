@@ -14,13 +14,14 @@ use crate::check::results::{Results, is_results};
 /// A side of the comparison whose results are stored in a file.
 #[derive(Debug)]
 pub struct Set {
-    /// The scheduler that the results are of.
+    /// The scheduler under which the runs were made.
     pub side: Side,
     version: String,
     runs: BTreeMap<Key, (Job, Outcome)>,
 }
 
-/// The key by which runs are paired: scenario, kernel, shape, seed. The kernel is left out if each file is of a single kernel.
+/// The key by which runs are paired: scenario, kernel, shape, seed. The kernel is left out if each file is of a single kernel,
+/// and these differ.
 type Key = (String, Option<String>, Option<String>, u64);
 
 /// The pairs of two files, and the number of runs without a partner.
@@ -37,8 +38,8 @@ pub fn is_set(name: &str) -> bool {
     name != EEVDF && is_results(Path::new(name))
 }
 
-/// Reads the two sides, of which at least one is a file of results. The other is also a file, or EEVDF, whose runs are in the
-/// same file as those of the scheduler.
+/// Reads the two sides, of which at least one is a file of results. The other side is also a file, or EEVDF, whose runs are in
+/// the same file as the runs of the scheduler.
 ///
 /// # Errors
 ///
@@ -49,7 +50,7 @@ pub fn read(a: &str, b: &str) -> Result<[Set; 2]> {
         name if is_set(name) => Results::read(Path::new(name)).map(|results| ours(name, results)),
         name => bail!(
             "{other} is a file of results, and {name} is not: compare two such files, or two schedulers; \
-             `cargo ktstr check {name} --results FILE` stores a set"
+             `cargo ktstr check {name} --results FILE` writes one"
         ),
     };
     Ok([load(a, b)?, load(b, a)?])
@@ -107,14 +108,15 @@ fn set(
 }
 
 impl Set {
-    /// Returns the kernel of the file if there is only one.
+    /// Returns the id of the kernel of all runs; `None` if there are several kernels or no runs.
     fn kernel(&self) -> Option<&str> {
         let mut kernels = self.runs.values().map(|(job, _)| job.kernel.id.as_str());
         let first = kernels.next()?;
         kernels.all(|other| other == first).then_some(first)
     }
 
-    /// Pairs runs by scenario, shape and seed, for these `scenarios`, or for all scenarios if the list is empty.
+    /// Pairs runs by scenario, kernel, shape and seed, for these `scenarios`, or for all scenarios if the list is empty. If each
+    /// side has a single kernel, and these differ, the kernel is left out.
     ///
     /// # Errors
     ///
@@ -123,7 +125,7 @@ impl Set {
         ensure!(
             self.version == other.version,
             "A was run by version {} of this command, and B by {}: scenarios and metrics may have changed between them, so check \
-             both again with one",
+             both again with the same version",
             self.version,
             other.version
         );
@@ -158,7 +160,7 @@ impl Set {
         let alone = [only_a, b.len() as u64];
         ensure!(
             !pairs.is_empty(),
-            "A and B have no run in common: the same scenario on the same kernel and shape with the same seed ({} runs in A alone, \
+            "A and B have no run in common, that is, no scenario on the same kernel and shape with the same seed ({} runs in A alone, \
              {} in B alone)",
             alone[0],
             alone[1]

@@ -1,5 +1,5 @@
 //! `cargo ktstr demo`: runs one test of this binary and shows the result. The test is in [`scenario`], the rendering in
-//! [`mod@screen`]; this module turns the result of the one into the input of the other.
+//! [`mod@screen`]; this module turns the result of a run into the content of the screen, also for `cargo ktstr run`.
 
 #[cfg(not(test))]
 mod scenario;
@@ -113,7 +113,7 @@ fn cgroups(vm: &VmResult) -> Vec<CgroupRow> {
     rows
 }
 
-/// Returns the rows of the variables that are in the captures; other schedulers may lack them.
+/// Returns the rows of those variables that the captures hold: a scheduler other than scx-ktstr may lack them.
 fn counters(vm: &VmResult) -> Vec<CounterRow> {
     let series = vm.periodic_series();
     let found = |row: &CounterRow| row.values.iter().any(|(_, value)| value.is_some());
@@ -133,7 +133,7 @@ fn counters(vm: &VmResult) -> Vec<CounterRow> {
         .collect()
 }
 
-/// Returns the name of a phase for people. Steps are counted from 1, as in the protocol.
+/// Returns the name of a phase for people. As in the protocol between guest and host, 0 is the baseline and 1 is the first step.
 fn phase(step_index: u16) -> String {
     match step_index {
         0 => "baseline".to_owned(),

@@ -6,7 +6,8 @@ use ktstr::prelude::*;
 const SCX_KTSTR: Scheduler =
     Scheduler::named("scx_ktstr").binary(SchedulerSpec::Discover("scx-ktstr"));
 
-/// Checks that the counters rise: one that does not rise under load is not the scheduler's, or was not read.
+/// Checks that `nr_enqueued` rises from capture to capture: a counter that does not rise under load is not the scheduler's, or
+/// was not read.
 fn counters_rise(result: &VmResult) -> Result<()> {
     let enqueued = result.periodic_series().bpf("nr_enqueued", |snap| {
         snap.var("nr_enqueued").as_u64().map(|count| count as f64)

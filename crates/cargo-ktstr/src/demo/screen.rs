@@ -9,7 +9,7 @@ use crate::table;
 pub struct Screen {
     /// `pass`, `fail`, `inconclusive` or `skip`.
     pub verdict: String,
-    /// Why, in one line.
+    /// The reason for the verdict, in one line; `None` for a pass.
     pub reason: Option<String>,
     /// Name of the test.
     pub test: String,
@@ -25,7 +25,7 @@ pub struct Screen {
     pub scheduler: String,
     /// The shape of the machine, such as `1n1l2c1t`.
     pub topology: String,
-    /// How many virtual CPUs the demo's machine had.
+    /// The number of virtual CPUs of the machine.
     pub vcpus: u32,
     /// The memory of the guest in MiB; 0 if the run left no record.
     pub memory_mib: u32,
@@ -33,11 +33,11 @@ pub struct Screen {
     pub cgroups: Vec<CgroupRow>,
     /// One row per captured variable.
     pub counters: Vec<CounterRow>,
-    /// The number of captures with data, and of captures that were requested.
+    /// The number of periodic captures with data, and the number of periodic captures that the test requested.
     pub captures: (u32, u32),
     /// The median time in milliseconds for which a capture froze the guest.
     pub freeze_ms: Option<f64>,
-    /// The whole run, seconds.
+    /// The wall time of the whole run, in seconds.
     pub wall_s: f64,
     /// The part of it that was the boot, in seconds.
     pub boot_s: f64,
@@ -60,8 +60,8 @@ pub struct CgroupRow {
     pub cpu_ms: f64,
     /// Iterations of all workers.
     pub iterations: u64,
-    /// Difference between the workers that got the most and the least of a CPU, percentage points; `None` for one
-    /// worker.
+    /// The difference between the shares of time that the workers with the most and with the least CPU time ran, in percentage
+    /// points; `None` for a single worker.
     pub spread_pct: Option<f64>,
     /// Longest time that a worker did not run, milliseconds.
     pub gap_ms: u64,

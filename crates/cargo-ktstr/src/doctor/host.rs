@@ -1,4 +1,5 @@
-//! The requirements on the machine itself: available kernels, disk space, and permission to read the memory of a child process.
+//! The requirements on the machine itself: available kernels, KVM, space in `/dev/shm` and on disks, and permission to read the
+//! memory of a child process.
 
 use std::env;
 use std::fs::{self, File};
@@ -11,7 +12,7 @@ use super::tools::on_path;
 use super::{Check, permissions};
 use crate::kernel;
 
-/// The least free disk space: enough for two cached kernels and some runs.
+/// The least free disk space in MiB: enough for two cached kernels and some runs.
 const DISK_MIN_MIB: u64 = 1024;
 
 pub(super) fn checks() -> Vec<Check> {
@@ -78,7 +79,8 @@ fn kernel_cache() -> Check {
     }
 }
 
-/// Checks KVM. That the device exists does not mean that a kernel boots under it, which only a boot shows.
+/// Checks whether KVM can be opened. Whether a kernel boots under it is shown only by a boot, so the results of earlier boots
+/// are reported, too.
 fn kvm(device: &Path) -> Check {
     match File::options().read(true).write(true).open(device) {
         Ok(_) => Check::info(
@@ -153,8 +155,8 @@ fn free_mib(path: &Path) -> Option<u64> {
     Some(stat.f_bavail.saturating_mul(stat.f_frsize) >> 20)
 }
 
-/// Captures read the guest's memory from the QEMU process, a child. This checks the same permission on a child that does
-/// nothing.
+/// Captures read the guest's memory from the QEMU process, a child. This checks the same permission on a child that
+/// does nothing.
 fn child_memory() -> Check {
     let name = "reading a child's memory";
     let spawned = Command::new("sleep")

@@ -20,7 +20,7 @@ enum Status {
     Found,
     /// The requirement is not met, and tests need it.
     Missing,
-    /// An information on which nothing depends.
+    /// The check only informs: no test depends on it.
     Info,
 }
 
@@ -32,7 +32,7 @@ struct Check {
     status: Status,
     /// What was found on the host, as a text for people.
     found: String,
-    /// What to do about it; null if nothing.
+    /// What to do about it; `None` if there is nothing to do.
     todo: Option<String>,
 }
 

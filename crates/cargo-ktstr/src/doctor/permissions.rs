@@ -1,4 +1,5 @@
-//! The permissions of this user on this machine: to read a child's memory, to use KVM, to write the folders of state.
+//! The permissions of this user on this machine: to read a child's memory and `/proc`, to create nameless files, to use KVM,
+//! and to write the folders of state.
 //!
 //! Each probe reads small files below a root, which is `/`, or a folder that a test made.
 
@@ -11,7 +12,7 @@ use ktstr_state::{Folder, Place};
 
 use super::Check;
 
-/// Bit of `CAP_SYS_PTRACE` in a capability set (capabilities(7)).
+/// The number of the bit of `CAP_SYS_PTRACE` in a capability set (capabilities(7)).
 const CAP_SYS_PTRACE: u32 = 19;
 
 pub(super) fn checks() -> Vec<Check> {
@@ -37,8 +38,8 @@ fn text(root: &Path, path: &str) -> Option<String> {
     fs::read_to_string(root.join(path)).ok()
 }
 
-/// Checks Yama. Captures read the memory of QEMU, a child, and the virtual clock reads its state. Both need the permissions of
-/// ptrace(2), which Yama (Documentation/admin-guide/LSM/Yama.rst) denies above level 1.
+/// Checks Yama (Documentation/admin-guide/LSM/Yama.rst). Captures read the memory of QEMU, a child, and the virtual clock reads
+/// QEMU's state. Both need the permissions of ptrace(2), which Yama denies at level 2 without `CAP_SYS_PTRACE`, and at level 3.
 fn ptrace_scope(root: &Path) -> Check {
     let name = "ptrace of a child";
     let setting = "kernel.yama.ptrace_scope";
@@ -55,21 +56,21 @@ fn ptrace_scope(root: &Path) -> Check {
         ),
         "2" => Check::missing(
             name,
-            format!("{found}: only processes with CAP_SYS_PTRACE may"),
+            format!("{found}: only processes with CAP_SYS_PTRACE may trace a child"),
             format!(
                 "as root, run `sysctl {setting}=1`, and write the same to a file in /etc/sysctl.d"
             ),
         ),
         "3" => Check::missing(
             name,
-            format!("{found}: nobody may, and that holds until the next boot"),
+            format!("{found}: no process may trace a child until the next boot"),
             format!("set {setting}=1 where /etc/sysctl.d sets it to 3, and restart the machine"),
         ),
-        _ => Check::info(name, format!("{found}, a level that is not known here")),
+        _ => Check::info(name, format!("{found}, an unknown level")),
     }
 }
 
-/// Returns whether this process has a capability.
+/// Returns whether this process has the capability with this bit in its effective set.
 fn capable(root: &Path, bit: u32) -> bool {
     let status = text(root, "proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
@@ -128,7 +129,8 @@ fn memfd(root: &Path) -> Check {
     }
 }
 
-/// Returns what to do about a KVM device that this user may not open: join its group, if the group may open it.
+/// Returns what to do about a KVM device that this user may not open: join its group if the group may open it, or else give the
+/// device to the group `kvm`. `None` if there is no such device.
 pub(super) fn kvm_todo(root: &Path, device: &Path) -> Option<String> {
     let meta = fs::metadata(device).ok()?;
     let group = text(root, "etc/group").and_then(|text| {
@@ -183,7 +185,7 @@ fn folder(name: &'static str, path: &Path, place: Place) -> Check {
     }
 }
 
-/// Returns the nearest existing folder above `path`.
+/// Returns the nearest existing path above `path`.
 fn nearest(path: &Path) -> PathBuf {
     path.ancestors()
         .skip(1)

@@ -133,7 +133,7 @@ fn folders_of_state() {
     fs::write(&file, "").unwrap();
     let below = look(&file.join("cache"));
     assert_eq!(below.status, Status::Missing, "{}", below.found);
-    // Root may write everywhere.
+    // Root may write everywhere, so this holds only for other users.
     if rustix::process::geteuid().as_raw() != 0 {
         let closed = dir.path().join("closed");
         fs::create_dir(&closed).unwrap();

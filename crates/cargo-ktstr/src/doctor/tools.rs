@@ -107,7 +107,8 @@ fn clang_of(named: Option<PathBuf>, name: &'static str) -> Check {
     )
 }
 
-/// Returns the first candidate that is new enough; if there is none, the check names the newest candidate.
+/// Checks for a program. The check names the first candidate that is new enough. If there is none, it is `Missing`, and names
+/// the first candidate that was found, whose version is too old.
 fn judge(name: &'static str, candidates: &[(PathBuf, &[&str])], min: Version, todo: &str) -> Check {
     let mut too_old = None;
     for (program, arguments) in candidates {
@@ -141,7 +142,8 @@ fn library(name: &'static str, package: &str) -> Check {
     }
 }
 
-/// Returns the path of `program` on `PATH`, or `program` itself if it is a path.
+/// Returns the path of `program` on `PATH`, or `program` itself if it has more than one component; `None` if there is no
+/// such file.
 pub(super) fn on_path(program: impl AsRef<Path>) -> Option<PathBuf> {
     let program = program.as_ref();
     if program.components().count() > 1 {
@@ -152,7 +154,7 @@ pub(super) fn on_path(program: impl AsRef<Path>) -> Option<PathBuf> {
         .find(|path| path.is_file())
 }
 
-/// Returns the output of a program if it exits with 0.
+/// Returns the standard output of a program; `None` if it does not start or does not exit with 0.
 fn output(program: &Path, arguments: &[&str]) -> Option<String> {
     let output = Command::new(program)
         .args(arguments)
@@ -166,7 +168,7 @@ fn output(program: &Path, arguments: &[&str]) -> Option<String> {
         .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Returns the first `major.minor` in the version output of a program.
+/// Returns the first `major.minor` in the version output of a program; `None` if there is none.
 fn version_in(text: &str) -> Option<Version> {
     text.split(|c: char| !c.is_ascii_digit() && c != '.')
         .find_map(|word| {
@@ -201,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_qemu_newer_than_those_tried_is_told_with_what_to_do() {
+    fn a_qemu_newer_than_the_tried_ones_comes_with_advice() {
         let of = |version: &str| {
             version_of(&Qemu {
                 path: "/q".into(),

@@ -1,4 +1,4 @@
-//! Makes the runs, as many at once as there are cores, and ends them at Ctrl-C.
+//! Makes the runs, several at once, and ends them at Ctrl-C or SIGTERM.
 
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
@@ -15,7 +15,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use super::seeds::Seeds;
 use crate::child;
 
-/// The interval at which a child is checked.
+/// The interval at which a child is polled.
 const LOOK: Duration = Duration::from_millis(10);
 
 /// The test to run, and how to run it.
@@ -25,6 +25,7 @@ pub struct Pool {
     pub test: String,
     /// The folder in which the records are stored.
     pub root: PathBuf,
+    /// The number of runs at once.
     pub jobs: usize,
     pub stop_at_first_failure: bool,
 }
@@ -39,17 +40,19 @@ pub struct Ended {
 
 /// The state that the threads share.
 struct Shared {
+    /// The seed of the next run.
     next: AtomicU64,
     /// Whether no more runs are to be started.
     enough: AtomicBool,
-    /// Whether Ctrl-C was pressed, so that the current runs are to be ended too.
+    /// Whether SIGINT (Ctrl-C) or SIGTERM has arrived, so that the current runs are to be ended too.
     interrupted: Arc<AtomicBool>,
     ended: Mutex<Vec<Ended>>,
     bar: ProgressBar,
 }
 
 impl Pool {
-    /// Runs `seeds`, all of them or up to the first failure or a Ctrl-C, and returns the runs in the order of the seeds.
+    /// Runs all `seeds`, up to the first failure with `stop_at_first_failure`, or up to a Ctrl-C. Returns the runs
+    /// in the order of their seeds.
     pub fn run(&self, seeds: Seeds) -> Result<Vec<Ended>> {
         let interrupted = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM] {
@@ -111,7 +114,7 @@ impl Pool {
         Ok(())
     }
 
-    /// Makes one run; `None` if it was ended by Ctrl-C.
+    /// Makes one run, and returns it; `None` if Ctrl-C or SIGTERM ended it.
     fn one(&self, seed: u64, shared: &Shared) -> Result<Option<Ended>> {
         // The output goes to a file, because a pipe would have to be read during the run.
         let said = tempfile::tempfile().context("creating a file for the output of a run")?;
@@ -137,13 +140,14 @@ impl Pool {
     }
 }
 
-/// Ends a run. Its QEMU ends with it, and the next run removes its record if it had begun one.
+/// Ends a run. Its QEMU ends with it, and the next run removes its record if it had begun one. Errors are ignored: the process
+/// may have ended already.
 fn end(child: &mut Child) {
     let _ = child.kill();
     let _ = child.wait();
 }
 
-/// Returns the last lines of the output of a run.
+/// Returns the last ten lines of the output of a run; nothing if the output cannot be read.
 fn last_words(mut said: std::fs::File) -> String {
     use std::io::{Read, Seek};
     let mut text = Vec::new();

@@ -14,7 +14,7 @@ pub struct Seeds {
 }
 
 impl Seeds {
-    /// How many seeds there are, which is how many runs a test gets.
+    /// Returns the number of seeds, which is the number of runs of a test.
     pub fn count(self) -> u64 {
         self.end - self.first
     }

@@ -25,7 +25,7 @@ pub struct Found {
     pub run: u64,
     /// The number of runs for each verdict.
     pub verdicts: BTreeMap<&'static str, u64>,
-    /// The number of different orders of context switches.
+    /// The number of different sequences of context switches among the runs.
     pub distinct: u64,
     /// The first seed that failed, in the order of seeds.
     pub first_failure: Option<Failure>,
@@ -38,9 +38,9 @@ pub struct Found {
 pub struct Failure {
     /// The seed under which it failed.
     pub seed: u64,
-    /// Why, in one line.
+    /// Why it failed, in one line.
     pub reason: Option<String>,
-    /// The command that reproduces it.
+    /// The command that reproduces the run.
     pub command: String,
     /// Path of the run's `record.json`, for `cargo ktstr replay`.
     pub record: PathBuf,
@@ -57,7 +57,7 @@ pub struct Line {
     pub reason: Option<String>,
     /// The digest of the run's memory and console; `None` if the run did not reach its end.
     pub digest: Option<String>,
-    /// The running digest of its context switches.
+    /// The digest of the run's context switches; `None` if the record has none.
     pub switches: Option<String>,
     /// Path of the run's `record.json`.
     pub record: PathBuf,

@@ -67,7 +67,7 @@ impl Baseline {
     }
 }
 
-/// One cell of the matrix with one seed.
+/// One run of the matrix: a scheduler under a scenario with one seed.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Case {
     #[serde(rename = "subject")]
@@ -95,13 +95,13 @@ impl Case {
         }
     }
 
-    /// Runs the case in a separate process. Every error becomes an outcome too.
+    /// Runs the case in a separate process. An error becomes an inconclusive outcome.
     ///
     /// Its record is stored in `records`, apart from those of the user's own tests.
     pub fn run(&self, records: &Path) -> Outcome {
         let cell = self.cell();
         let mut outcome = cell.run(records);
-        // A defect that prevents the scheduler from loading without being meant to is a mistake in the defect.
+        // A defect that prevents the scheduler from loading, but is not meant to, is itself wrong.
         let meant = |arg: &String| NEVER_LOAD.contains(&arg.as_str());
         if outcome.never_attached() && !cell.args.iter().any(meant) {
             outcome.verdict = RunVerdict::Inconclusive;
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_case_reads_back() {
+    fn a_case_is_read_back_as_it_was_written() {
         let case = Case {
             scheduler: Scheduler::Defect(vec!["--slow".to_owned()]),
             scenario: "steady".to_owned(),

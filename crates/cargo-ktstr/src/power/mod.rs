@@ -67,7 +67,7 @@ pub struct Options {
     report_only: bool,
 }
 
-/// Runs the matrix and reports. The exit code is 1 if a defect was missed, or a sound scheduler was accused.
+/// Runs the matrix and reports. The exit code is 1 if a defect was not caught, or a run under a scheduler without defects failed.
 pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     let scheduler = ktstr::run::find_scheduler_binary(&cell::SCX_KTSTR)?
         .context("scx-ktstr has no binary")?
@@ -160,7 +160,11 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
 /// The plain scenarios under which defects are tried; the others are the same scenarios on other shapes.
 const PLAIN: [&str; 3] = ["plain_four_cgroups", "plain_moves", "plain_spare"];
 
-/// Returns the elements of `all` that were named, or all if none was.
+/// Returns the elements of `all` whose names are in `wanted`; all if `wanted` is empty, and none for the name `none`.
+///
+/// # Errors
+///
+/// A name is unknown; the error lists the known ones.
 fn chosen<T>(
     what: &str,
     wanted: &[String],
@@ -196,7 +200,7 @@ fn walk(
     clean_runs: u64,
 ) -> Result<()> {
     let bar = pool::bar();
-    // The next step of a row needs all results of its last step. All rows take their steps together, so that no core is idle.
+    // The next step of a row depends on all results of its last step. All rows take their steps together, so that no core idles.
     loop {
         let next: Vec<Case> = rows
             .iter()
@@ -277,7 +281,7 @@ fn defect_row(store: &Store, row: &Row) -> DefectRow {
     }
 }
 
-/// Returns how many runs of a scheduler, in the order of seeds, it took until it was first caught.
+/// Returns how many runs of a scheduler, in the order of seeds, it took until one failed; `None` if none did.
 fn runs_to_first(store: &Store, scheduler: &Scheduler) -> Option<u64> {
     let mut runs: Vec<_> = store
         .all()
@@ -345,7 +349,7 @@ fn absolute(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
     paths.iter().map(absolute).collect()
 }
 
-/// Returns the command that makes the page again.
+/// Returns the command that makes the same page again.
 fn command(options: &Options) -> String {
     let mut command = format!(
         "cargo ktstr power --seeds {} --clean-runs {}",

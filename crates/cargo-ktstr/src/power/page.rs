@@ -1,4 +1,4 @@
-//! Renders the result as text: the tables on the screen, and docs/power.md.
+//! Renders the result as text: the tables on the screen, `docs/power.md`, and a page on third-party schedulers.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -16,19 +16,19 @@ pub struct DefectRow {
     pub rare: bool,
     /// The class of checks that was expected to find it.
     pub seen_by: String,
-    /// The scenario that catches it best; `None` if none does.
+    /// The scenario that catches it best; `None` if no scenario does.
     pub scenario: Option<String>,
     /// The checks that failed there, the most frequent first.
     pub checks: Vec<(String, u64)>,
-    /// An example message of these checks.
+    /// The message of one of these checks in one run; `None` if no run failed.
     pub example: Option<String>,
     /// The number of seeds of that scenario with which it was caught.
     pub count: Count,
     /// The number of inconclusive runs of that scenario.
     pub unanswered: u64,
-    /// How many of the scenarios that were tried with the first seed caught it, and how many were tried.
+    /// Of the scenarios that were tried with the first seed, the number that caught it, and their total number.
     pub breadth: Count,
-    /// For a rare defect, the number of runs of all scenarios until the first catch.
+    /// For a rare defect, the number of runs of all scenarios until the first catch; `None` for other defects.
     pub runs_to_first: Option<u64>,
     pub verdict: Caught,
 }
@@ -57,7 +57,7 @@ impl Caught {
     }
 }
 
-/// Alarms of a scheduler without defects.
+/// The result for one scheduler without defects: its runs and its alarms.
 #[derive(Clone, Debug, Serialize)]
 pub struct CleanRow {
     pub scheduler: String,
@@ -216,9 +216,9 @@ pub fn markdown(report: &Report) -> String {
          {}\n\n\
          `scx-ktstr` has defects that can be switched on (`--help` lists them). Each runs under every scenario once{},\n\
          {}; then under the scenario that caught it, with up\n\
-         to {} seeds. Runs are on the virtual clock: scenario and seed name a run to the last bit. Intervals are Wilson's, at\n\
-         95 %. A defect is caught if one scenario fails in 90 % of its seeds; a rare one if it is found within {} runs. A run\n\
-         without an answer counts as neither; so does one in which a defect keeps the scheduler from loading by mistake.\n\n\
+         to {} seeds. Runs are on the virtual clock: scenario and seed determine a run to the last bit. Intervals are Wilson's,\n\
+         at 95 %. A defect is caught if one scenario fails in 90 % of its seeds; a rare one if it is found within {} runs. A run\n\
+         without an answer is not counted, nor is a run in which a defect that should not do so keeps the scheduler from loading.\n\n\
          ## Defects\n\n\
          | Defect | What it does | Caught | Seeds | 95 % | By scenario | By check | Scenarios that caught it |\n\
          | --- | --- | --- | --- | --- | --- | --- | --- |\n",
@@ -307,7 +307,7 @@ pub fn schedulers(report: &Report) -> String {
         "# What the checks say of other schedulers\n\n\
          Made by `{}` on kernel {}. Do not edit: run it again.\n\n\
          Each ran on the virtual clock under {} scenarios, with {}.\n\
-         An alarm is a run that failed; what is undetermined blames nobody.\n\n\
+         An alarm is a run that failed; an undetermined run blames nobody.\n\n\
          | Scheduler | Runs | Alarms | Undetermined |\n| --- | --- | --- | --- |\n",
         report.command,
         report.kernel.as_deref().unwrap_or("unknown"),
@@ -514,7 +514,7 @@ mod tests {
 
         Each ran on the virtual clock under 2 scenarios, with the harness's own checks, `not_stuck`, isolation, the monitor's usual
         bounds, and what the scenario itself expects.
-        An alarm is a run that failed; what is undetermined blames nobody.
+        An alarm is a run that failed; an undetermined run blames nobody.
 
         | Scheduler | Runs | Alarms | Undetermined |
         | --- | --- | --- | --- |
@@ -554,9 +554,9 @@ mod tests {
         `scx-ktstr` has defects that can be switched on (`--help` lists them). Each runs under every scenario once,
         with the checks `not_stuck`, isolation and the monitor's usual bounds, and what the scenario itself expects, since
         it knows what it asked for (`crates/ktstr/src/canned/expect.rs`); then under the scenario that caught it, with up
-        to 20 seeds. Runs are on the virtual clock: scenario and seed name a run to the last bit. Intervals are Wilson's, at
-        95 %. A defect is caught if one scenario fails in 90 % of its seeds; a rare one if it is found within 200 runs. A run
-        without an answer counts as neither; so does one in which a defect keeps the scheduler from loading by mistake.
+        to 20 seeds. Runs are on the virtual clock: scenario and seed determine a run to the last bit. Intervals are Wilson's,
+        at 95 %. A defect is caught if one scenario fails in 90 % of its seeds; a rare one if it is found within 200 runs. A run
+        without an answer is not counted, nor is a run in which a defect that should not do so keeps the scheduler from loading.
 
         ## Defects
 

@@ -2,7 +2,7 @@
 //! default checks catch.
 //!
 //! The scenarios were chosen before any results were counted: one that is busy, one with spare CPUs, and one in which cgroups
-//! are created, removed and moved. The copies on other shapes are for the schedulers without a defect.
+//! are created and removed, and one moves between CPUs. The copies on other shapes are for the schedulers without a defect.
 
 use std::time::Duration;
 
@@ -49,7 +49,8 @@ fn pipes(name: &str, pairs: usize) -> CgroupDef {
     CgroupDef::named(name).work_type(work).workers(2 * pairs)
 }
 
-/// Two cgroups of spinners, one of nice 5, one whose workers wake each other through pipes: three tasks for each CPU.
+/// Two cgroups of spinners, one with a nice value of 5, and one whose workers wake each other through pipes: at least three tasks
+/// for each CPU.
 fn four_cgroups(ctx: &Ctx) -> Result<AssertResult> {
     let cpus = ctx.topo.total_cpus();
     let defs = vec![
@@ -61,7 +62,8 @@ fn four_cgroups(ctx: &Ctx) -> Result<AssertResult> {
     execute_defs(ctx, defs)
 }
 
-/// Fewer tasks than CPUs: half of the CPUs are busy, and tasks run in bursts on the others.
+/// Less load than CPUs: there are as many tasks as CPUs, but only half of them spin; the others run for 5 ms and then sleep for
+/// 15 ms.
 fn spare(ctx: &Ctx) -> Result<AssertResult> {
     let cpus = ctx.topo.total_cpus();
     let bursts = WorkType::Bursty {
@@ -77,7 +79,7 @@ fn spare(ctx: &Ctx) -> Result<AssertResult> {
     execute_defs(ctx, defs)
 }
 
-/// A cgroup is confined to one half of the machine, then the other, while other cgroups are created and removed.
+/// A cgroup is confined to one half of the CPUs and then the other, six times, while other cgroups are created and removed.
 fn moves(ctx: &Ctx) -> Result<AssertResult> {
     let cpus: Vec<usize> = ctx.topo.all_cpus().to_vec();
     let (low, high) = cpus.split_at(cpus.len() / 2);

@@ -1,5 +1,5 @@
-//! Decides which runs are made. For each defect this is one run of every scenario with one seed, then more seeds of its best
-//! scenario; for the schedulers without defects it is everything.
+//! Decides which runs are made. For each defect this is one run of every scenario, then more seeds of the scenarios that catch it
+//! best; for each scheduler without defects it is a given number of runs, spread over all scenarios.
 
 use std::collections::BTreeMap;
 
@@ -8,16 +8,17 @@ use super::stats::Count;
 use super::table::Defect;
 use crate::cell::Outcome;
 
-/// The largest number of seeds that are tried for a rare defect.
+/// The largest number of runs that are made to find a rare defect after the first run of every scenario, and the largest seed of
+/// such a run.
 pub const RARE_SEEDS: u64 = 200;
 /// The share of a scenario's seeds with which a defect has to be caught to count as caught.
 pub const CAUGHT: f64 = 0.9;
-/// The number of scenarios that are tried with all seeds if the first is not good enough.
+/// The largest number of scenarios that are tried with all seeds, while none of them catches the defect often enough.
 const TRIES: usize = 3;
 
 /// A source of results by case.
 pub trait Known {
-    /// Returns the outcome of a case, if it was run.
+    /// Returns the outcome of a case; `None` if it has not been run.
     fn outcome(&self, case: &Case) -> Option<&Outcome>;
 }
 
@@ -27,7 +28,7 @@ impl Known for super::Store {
     }
 }
 
-/// Returns the cases of a scheduler under a scenario.
+/// Returns the cases of a scheduler under a scenario, one for each seed.
 pub fn cell(
     scheduler: &Scheduler,
     scenario: &str,
@@ -42,7 +43,7 @@ pub fn cell(
         .collect()
 }
 
-/// Returns whether a run shows a fault. An inconclusive run does not.
+/// Returns whether a run failed. An inconclusive run does not count as a failure.
 pub fn is_caught(outcome: &Outcome) -> bool {
     outcome.verdict == ktstr_record::RunVerdict::Fail
 }
@@ -70,7 +71,7 @@ pub struct Row<'a> {
     pub quick: bool,
 }
 
-/// Returns the most promising scenarios for the class of checks that is expected to find the defect.
+/// Returns the most promising scenarios for a class of checks, the class that is expected to find a defect.
 fn likely(seen_by: &str) -> &'static [&'static str] {
     match seen_by {
         "stuck" => &[
@@ -135,7 +136,7 @@ impl Row<'_> {
                 all.push((count, wall, scenario));
             }
         }
-        // Sort by rate, then by the number of catches, then by cost.
+        // Sort by rate, then by the number of runs, then by cost.
         all.sort_by(|(a, a_wall, _), (b, b_wall, _)| {
             let rate = |count: &Count| count.rate().unwrap_or(0.0);
             rate(b)
@@ -148,8 +149,8 @@ impl Row<'_> {
             .collect()
     }
 
-    /// Returns the share of the seeds with which a scenario catches the defect; `None` while some seeds have not been run. For
-    /// a rare defect one catch is enough.
+    /// Returns the share of the seeds with which a scenario catches the defect; `None` while some seeds have not been run, if no
+    /// run was conclusive, and for a rare defect, for which one catch is enough.
     fn rate(&self, known: &impl Known, scenario: &str) -> Option<f64> {
         if self.defect.rare {
             return None;
@@ -161,7 +162,8 @@ impl Row<'_> {
         count(known, &cases).0.rate()
     }
 
-    /// Returns the next runs to make; none when the search is finished.
+    /// Returns the next runs to make; none when the search is finished. A search for a rare defect that no run has caught yet
+    /// goes on in steps of at most `at_once` runs.
     pub fn next(&self, known: &impl Known, at_once: usize) -> Vec<Case> {
         let missing = |cases: Vec<Case>| -> Vec<Case> {
             cases
@@ -232,7 +234,8 @@ pub fn clean(baseline: &Baseline, scenarios: &[String], runs: u64) -> Vec<Case> 
     cases
 }
 
-/// Returns the names of the checks that failed, with how often each was the most significant.
+/// Returns the names of the checks that failed, the most frequent first, each with the number of runs in which it was the most
+/// significant.
 pub fn checks<'a>(
     known: &impl Known,
     cases: impl IntoIterator<Item = &'a Case>,
@@ -304,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn the_row_comes_first_then_the_seeds_of_what_caught_it() {
+    fn every_scenario_runs_once_before_the_seeds_of_the_one_that_caught_it() {
         let made = walk(false, false, |case| case.scenario == "b");
         assert_eq!(made.len(), 3 + 4);
         assert!(made[3..].iter().all(|case| case.scenario == "b"));
@@ -350,12 +353,12 @@ mod tests {
     }
 
     #[test]
-    fn what_nothing_catches_ends_with_its_row() {
+    fn the_search_for_an_uncaught_defect_ends_after_one_run_per_scenario() {
         assert_eq!(walk(false, false, |_| false).len(), 3);
     }
 
     #[test]
-    fn a_rare_one_is_looked_for_until_it_is_found() {
+    fn a_rare_defect_is_searched_for_until_it_is_caught() {
         let made = walk(true, false, |case| case.seed == 7 && case.scenario == "a");
         // Seeds 2 to 6 of all scenarios, then two at once until seed 7 of `a` was among them.
         assert_eq!(made.iter().filter(|case| case.seed == 7).count(), 1);

@@ -1,4 +1,4 @@
-//! Confidence intervals of rates that were counted in few runs.
+//! Confidence intervals of rates that are measured in few runs.
 
 use serde::Serialize;
 
@@ -50,8 +50,8 @@ impl Count {
         (low.max(0.0), high.min(1.0))
     }
 
-    /// Returns the upper 95 % confidence bound of the rate: by the rule of three (1 − 0.05^(1/n) exactly) where nothing
-    /// happened, else the interval's upper end.
+    /// Returns an upper confidence bound of the rate: without hits the one-sided 95 % bound, 1 − 0.05^(1/n), which the rule of
+    /// three approximates; else the upper end of the two-sided 95 % interval. Without runs it is 1.
     pub fn upper_bound(&self) -> f64 {
         match (self.hits, self.runs) {
             (_, 0) => 1.0,

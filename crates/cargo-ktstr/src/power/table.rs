@@ -1,4 +1,4 @@
-//! The table of defects, which scx-ktstr prints itself.
+//! The table of defects, which `scx-ktstr --list-defects` prints: one defect per line, in five fields separated by tabs.
 
 use std::path::Path;
 use std::process::Command;
@@ -6,7 +6,8 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
-/// The argument in seconds for the defects that start at a given time: after the workload has begun, long before it ends.
+/// The argument, in seconds after attach, of the defects that start at a given time: the workload of 3 s has begun by then, and
+/// most of it is left.
 const SECONDS: &str = "1";
 
 /// A defect as scx-ktstr declares it.
@@ -14,13 +15,13 @@ const SECONDS: &str = "1";
 pub struct Defect {
     /// The flag without `--`.
     pub name: String,
-    /// Whether the flag takes seconds.
+    /// Whether the flag takes an argument in seconds.
     pub timed: bool,
     /// The class of checks that should find it.
     pub seen_by: String,
     /// Whether the defect occurs so rarely that many runs do not show it.
     pub rare: bool,
-    /// A description of the defect.
+    /// What the defect does, as a verb phrase without a subject.
     pub does: String,
 }
 
@@ -33,7 +34,11 @@ impl Defect {
     }
 }
 
-/// Returns all defects of the scheduler at `path`.
+/// Returns all defects of the scheduler at `path`, which is run with `--list-defects`.
+///
+/// # Errors
+///
+/// The scheduler cannot be run, does not know the option, or prints something else.
 pub fn read(path: &Path) -> Result<Vec<Defect>> {
     let output = Command::new(path)
         .arg("--list-defects")
@@ -43,7 +48,7 @@ pub fn read(path: &Path) -> Result<Vec<Defect>> {
     let defects = parse(&text)?;
     ensure!(
         output.status.success() && !defects.is_empty(),
-        "{} knows no --list-defects",
+        "{} does not support --list-defects, or lists no defect",
         path.display()
     );
     Ok(defects)
@@ -53,7 +58,7 @@ fn parse(text: &str) -> Result<Vec<Defect>> {
     let line = |line: &str| {
         let fields: Vec<&str> = line.split('\t').collect();
         let [name, seconds, seen_by, rare, does] = fields[..] else {
-            anyhow::bail!("a line of --list-defects has five fields, this has not: {line:?}");
+            anyhow::bail!("expected five fields in a line of --list-defects, not {line:?}");
         };
         Ok(Defect {
             name: name.to_owned(),

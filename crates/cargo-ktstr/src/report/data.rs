@@ -1,7 +1,7 @@
 //! The data of the time line, small enough to be embedded in the page.
 //!
-//! Stretches are encoded as LEB128 numbers in Base64, each as the difference from the one before; `assets/data.js` decodes
-//! them. If they do not fit, adjacent short stretches on a CPU are merged, short waits are left out, and the page says so.
+//! Stretches are encoded as LEB128 numbers in Base64 (`pack.rs`), and `assets/data.js` decodes them. If they do not fit,
+//! adjacent short stretches on a CPU are merged, short waits and short throttled stretches are left out, and the page says so.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,17 +15,19 @@ use super::marks::Mark;
 use super::pack::{Drawn, base64, drawn, pack};
 use crate::story::{Story, step};
 
-/// The largest numbers of rows for tasks, of marks, and of characters of a text.
+/// The largest number of tasks that have a row.
 const TASKS: usize = 1000;
+/// The largest number of marks.
 const MARKS: usize = 500;
+/// The largest number of characters of a text.
 const TEXT: usize = 200;
 
 /// What was left out of the time line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Thinned {
-    /// The length in nanoseconds below which stretches are not drawn individually; 0 if all are.
+    /// The length in nanoseconds below which stretches are not drawn individually; 0 if none is left out for its length.
     pub shorter_than_ns: u64,
-    /// The number of such stretches.
+    /// The number of stretches that are not drawn individually: the shorter ones, and those of tasks without a row.
     pub left_out: usize,
     /// The number of all stretches.
     pub all: usize,
@@ -35,7 +37,8 @@ pub struct Thinned {
     pub marks: usize,
 }
 
-/// Returns the data, and what was left out to keep it under `cap` bytes.
+/// Returns the data, and what was left out of it. Stretches are thinned until the data has at most `cap` bytes or thinning saves
+/// nothing more.
 pub fn data(story: &Story, all_marks: &[Mark], cap: usize) -> (Value, Thinned) {
     let marks = &all_marks[..all_marks.len().min(MARKS)];
     let mut order = tasks(story, marks);
@@ -70,6 +73,7 @@ pub fn data(story: &Story, all_marks: &[Mark], cap: usize) -> (Value, Thinned) {
         })).collect::<Vec<_>>(),
         "gaps": story.gaps.iter().map(|gap| json!([since(gap.from_ns), since(gap.to_ns)])).collect::<Vec<_>>(),
     });
+    // 100 bytes are for the names of the two fields that are added below, and for the count.
     let room = cap.saturating_sub(html::json(&data).len() + 100);
     let mut shorter_than_ns = 0;
     let (drawn, packed) = loop {
@@ -78,6 +82,7 @@ pub fn data(story: &Story, all_marks: &[Mark], cap: usize) -> (Value, Thinned) {
         if packed.len().div_ceil(3) * 4 <= room || shorter_than_ns > story.to_ns {
             break (drawn, packed);
         }
+        // The limit starts at 500 ns and doubles until the stretches fit.
         shorter_than_ns = (shorter_than_ns * 2).max(500);
     };
     let whole = drawn.iter().filter(|drawn| matches!(drawn, Drawn::One(_)));
@@ -93,7 +98,8 @@ pub fn data(story: &Story, all_marks: &[Mark], cap: usize) -> (Value, Thinned) {
     (data, thinned)
 }
 
-/// Returns the tasks in the order of their rows: first those that findings are about, then those that ran and waited longest.
+/// Returns the tasks in the order of their rows: first those that findings are about, then the others. Within both groups, the
+/// task that spent most time running, waiting or throttled comes first.
 fn tasks(story: &Story, marks: &[Mark]) -> Vec<Pid> {
     let mut time: BTreeMap<Pid, u64> = BTreeMap::new();
     for stretch in &story.stretches {
@@ -105,7 +111,8 @@ fn tasks(story: &Story, marks: &[Mark]) -> Vec<Pid> {
     order.into_iter().map(|(pid, _)| pid).collect()
 }
 
-/// Returns a text from the guest as it is shown. A long text is cut to its end, which is the most useful part of a path.
+/// Returns a text from the guest with its control characters escaped. Of a text with more than `TEXT` characters only the end is
+/// kept, which is the most useful part of a path.
 fn shown(text: &str) -> String {
     let count = text.chars().count();
     let end = text.chars().skip(count.saturating_sub(TEXT));

@@ -1,4 +1,4 @@
-//! Histograms of the lengths of waits. Each bar stands for lengths up to twice those of the bar before.
+//! Histograms of the lengths of waits. The upper end of each bar is twice that of the bar before it.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -8,7 +8,7 @@ use ktstr_schedule::query::{Wait, WaitCause, percentile};
 use super::html::{length, text};
 use crate::story::Story;
 
-/// The largest number of cgroups that get a histogram; those with the most waits are taken.
+/// The largest number of cgroups that get histograms; those with the most waits are taken.
 const CGROUPS: usize = 4;
 /// The upper end of the first bar in nanoseconds.
 const SHORTEST: u64 = 1_000;
@@ -16,7 +16,7 @@ const SHORTEST: u64 = 1_000;
 /// Renders the histograms of all waits and of wake-up latencies: for all tasks, then for the cgroups that waited most often.
 pub fn histograms(story: &Story) -> String {
     let waits = &story.answers.waits;
-    // A wait that has no end, or that ends after its step, is counted for the step.
+    // A wait counts if it overlaps a step, even if it ends after the step or has no end.
     let in_steps = |wait: &Wait| {
         let mut held = story.timeline.held.iter();
         held.any(|held| wait.from_ns < held.to_ns && wait.to_ns > held.from_ns)
@@ -45,7 +45,8 @@ pub fn histograms(story: &Story) -> String {
     out
 }
 
-/// Returns the counts of the lengths by powers of two, without empty bars at the ends: (from, to, count).
+/// Returns the counts of the lengths by powers of two, without empty bars at the ends: (from, to, count), where `from` and `to`
+/// are in nanoseconds and `to` is not included.
 fn bars(lengths: &[u64]) -> Vec<(u64, u64, usize)> {
     let bucket = |ns: u64| (ns / SHORTEST).checked_ilog2().map_or(0, |log| log + 1);
     let mut counts: BTreeMap<u32, usize> = BTreeMap::new();
@@ -98,7 +99,7 @@ fn one(caption: &str, mut lengths: Vec<u64>) -> String {
             text(&told)
         );
     }
-    // A few bars must not fill the whole figure.
+    // A bar has at most an eighth of the width, so that a few of them do not fill the whole figure.
     let width = WIDTH as f64 / bars.len().max(8) as f64;
     let every = bars.len().div_ceil(5);
     for (place, (from, to, count)) in bars.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! Escaping and formatting for HTML pages: a browser shows what a guest said, and does not interpret it.
+//! Escaping and formatting for HTML pages: a browser shows what a guest wrote, and does not interpret it.
 
 use std::fmt::Write as _;
 
@@ -20,7 +20,7 @@ pub fn text(text: &str) -> String {
     out
 }
 
-/// Formats JSON for use inside a `script` element: no character in it can end the element or begin a comment.
+/// Formats JSON for use inside a `script` element: no character in it can end the element or start a comment.
 pub fn json(value: &serde_json::Value) -> String {
     let plain = value.to_string();
     let mut out = String::with_capacity(plain.len() + 16);
@@ -35,7 +35,8 @@ pub fn json(value: &serde_json::Value) -> String {
     out
 }
 
-/// Renders a table with a caption, columns, of which those from the index `numbers` hold numbers, and rows of plain text.
+/// Renders a table with a caption. The columns from the index `numbers` on hold numbers, which are aligned to the right;
+/// `rows` are plain text, which is escaped here.
 pub fn table(caption: &str, header: &[&str], numbers: usize, rows: &[Vec<String>]) -> String {
     let mut out = format!(
         "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{0}\"><table><caption>{0}</caption><thead><tr>",
@@ -70,7 +71,7 @@ pub fn ms(ns: u64) -> String {
     format!("{:.1}", ns as f64 / 1e6)
 }
 
-/// Formats a length of time in the unit in which the number is short.
+/// Formats a length of time in the largest unit that is not longer than it: ns, us, ms or s.
 pub fn length(ns: u64) -> String {
     match ns {
         0..1_000 => format!("{ns} ns"),

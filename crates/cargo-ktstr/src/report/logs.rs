@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::html::text;
 
-/// The largest number of bytes that are shown of a log.
+/// The largest number of bytes that are shown of a log, before they are escaped.
 const SHOWN: usize = 48 << 10;
 /// The logs that are shown, in this order.
 const LOGS: &[&str] = &["scheduler.log", "stdout.log", "stderr.log", "console.log"];
@@ -53,7 +53,7 @@ fn one(out: &mut String, name: &str, log: &str, open: bool) {
     let (from, shown) = loop {
         let from = beginning(log, room);
         let shown = text(&log[from..]);
-        // Escaping makes the text longer.
+        // Escaping makes the text longer, so less of the log is shown if the text becomes too long.
         if shown.len() <= 2 * SHOWN {
             break (from, shown);
         }
@@ -67,12 +67,13 @@ fn one(out: &mut String, name: &str, log: &str, open: bool) {
         log.len()
     );
     if from > 0 {
-        let _ = write!(out, "<p>The first {from} bytes are in the file.</p>");
+        let _ = write!(out, "<p>The first {from} bytes are only in the file.</p>");
     }
     let _ = writeln!(out, "<pre tabindex=\"0\">{shown}</pre></details>");
 }
 
-/// Returns where the last `room` bytes of `log` begin, rounded to the beginning of a line if there is one.
+/// Returns the index of the byte at which the last `room` bytes of `log` start, rounded up to the start of a line, or to that
+/// of a character if no line starts there.
 fn beginning(log: &str, room: usize) -> usize {
     let mut from = log.len().saturating_sub(room);
     while !log.is_char_boundary(from) {
@@ -116,7 +117,7 @@ mod tests {
             page.contains("line 8999\n&lt;/pre&gt;&lt;script&gt;x\\u001b[2J</pre>"),
             "the end"
         );
-        assert!(!page.contains("line 100\n") && page.contains(" bytes are in the file."));
+        assert!(!page.contains("line 100\n") && page.contains(" bytes are only in the file."));
         assert!(page.len() < SHOWN + 2_000);
         fs::write(folder.path().join("console.log"), "<".repeat(1 << 20)).unwrap();
         assert!(logs(&record, folder.path()).len() < 2 * SHOWN + 2_000);

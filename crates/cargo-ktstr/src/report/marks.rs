@@ -10,7 +10,7 @@ use crate::story::Story;
 pub struct Mark {
     /// The number of the finding in the record, from 1; 0 if the mark is not about a finding.
     pub finding: usize,
-    /// The begin in nanoseconds of the scheduler's clock.
+    /// The start in nanoseconds of the scheduler's clock.
     pub from_ns: u64,
     /// The end in nanoseconds of the scheduler's clock.
     pub to_ns: u64,
@@ -18,11 +18,12 @@ pub struct Mark {
     pub text: String,
     /// The pid of the task that the mark is about.
     pub pid: Option<u32>,
-    /// Whether the mark is at the time of the finding itself, and not only its step.
+    /// Whether the mark is at the time of the finding itself, and not merely at that of its step or of the whole run.
     pub exact: bool,
 }
 
-/// Returns all marks, those of findings first, in their order.
+/// Returns a mark for each finding, in the order of the record, then one for each event of the machine, in the order of time.
+/// The marks of captures are in [`crate::captures::marks`].
 pub fn marks(record: &RunRecord, story: &Story) -> Vec<Mark> {
     let findings = record.findings.iter().enumerate();
     let findings = findings.map(|(at, finding)| of_finding(at + 1, finding, story));

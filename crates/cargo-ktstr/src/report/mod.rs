@@ -32,18 +32,20 @@ pub use variables::series;
 
 /// The default file name of the page, in the folder of the record.
 const PAGE: &str = "report.html";
-/// The largest numbers of findings on the page and of characters of each.
+/// The largest number of findings on the page.
 const FINDINGS: usize = 50;
+/// The largest number of characters of a finding's message, and of a line of the trail.
 const MESSAGE: usize = 2000;
-/// The largest size of a page in bytes, without its scripts and style sheet.
+/// The target for the size of a page in bytes, without its scripts and style sheet: the time line is thinned to fit. A page
+/// whose other sections alone are larger exceeds it.
 const CAP: usize = 2_000_000;
 /// The text in place of a time line.
-const NO_SCHEDULE: &str = "<p>This run left no schedule: only runs under the virtual clock do, and none with \
-                           KTSTR_SCHEDULE=0.</p>\n";
+const NO_SCHEDULE: &str = "<p>This run left no schedule: only runs under the virtual clock leave one, unless \
+                           KTSTR_SCHEDULE is 0.</p>\n";
 
 /// The style sheet of all pages.
 pub const STYLE: &str = include_str!("assets/page.css");
-/// The scripts, each after those that it needs.
+/// The scripts, in an order in which each follows those that it needs.
 const SCRIPTS: &[&str] = &[
     include_str!("assets/data.js"),
     include_str!("assets/view.js"),
@@ -65,7 +67,7 @@ pub struct Options {
     open: bool,
 }
 
-/// Writes the page, and prints its path.
+/// Writes the page and prints its path; with `--open`, opens the page in the browser too.
 pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     let path = replay::find(&options.record, &runs_root())?;
     let record = read(&path)?;
@@ -96,7 +98,7 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
         })?;
         anyhow::ensure!(
             status.success(),
-            "xdg-open found no browser ({status}); the page is {}",
+            "xdg-open failed ({status}); the page is {}",
             to.display()
         );
     }
@@ -108,7 +110,7 @@ fn page(record: &RunRecord, story: Option<&Story>, folder: &Path) -> String {
     let marks = story.map_or_else(Vec::new, |story| {
         let of_captures = captures::marks(record, story);
         let mut all = marks(record, story);
-        // If there are too many marks, those of the machine are left out first.
+        // Findings, then captures, then events of the machine: if there are too many marks, the last ones are left out.
         let findings = all.iter().take_while(|mark| mark.finding > 0).count();
         all.splice(findings..findings, of_captures);
         all
@@ -198,7 +200,8 @@ fn top(record: &RunRecord) -> String {
     out
 }
 
-/// Renders the findings, each with a button that shows its time.
+/// Renders the first `FINDINGS` findings, and the evidence for the fault. If the run has a schedule, each finding has a
+/// button that shows its time on the time line, and a note about the captures near that time.
 fn findings(out: &mut String, record: &RunRecord, story: Option<&Story>, marks: &[Mark]) {
     if record.findings.is_empty() {
         // There are no findings, or the record has no list of them.
@@ -244,16 +247,16 @@ fn findings(out: &mut String, record: &RunRecord, story: Option<&Story>, marks: 
     if record.findings.len() > FINDINGS {
         let _ = writeln!(
             out,
-            "<p>{} more: see result.json.</p>",
-            record.findings.len() - FINDINGS
+            "<p>These are the first {FINDINGS} findings; result.json has all of them.</p>"
         );
     }
     if let Some(fault) = &record.evidence {
-        let _ = writeln!(out, "<p>Whose fault it is, by: {}</p>", text(fault));
+        let _ = writeln!(out, "<p>Evidence for the fault: {}</p>", text(fault));
     }
 }
 
-/// Renders the trail of the task that the first finding is about, and the repeat of the run.
+/// Renders the trail, which is the last events of the first finding's task or of the scheduler. Then it says which run this one
+/// repeats, or which run repeats this one.
 fn trail(out: &mut String, record: &RunRecord, folder: &Path) {
     if !record.trail.is_empty() {
         let lines: Vec<String> = record.trail.iter().map(|line| text(&cut(line))).collect();
@@ -265,7 +268,7 @@ fn trail(out: &mut String, record: &RunRecord, folder: &Path) {
     }
 }
 
-/// Returns the beginning of a long message; the record has the rest.
+/// Returns the first `MESSAGE` characters of a text; the record has the rest.
 fn cut(message: &str) -> String {
     shortened(message, MESSAGE).into_owned()
 }
@@ -275,13 +278,18 @@ fn time_line(story: &Story, thinned: &data::Thinned) -> String {
     let mut out = include_str!("assets/timeline.html").to_owned();
     let mut notes = Vec::new();
     if thinned.left_out > 0 {
+        let why = match thinned.shorter_than_ns {
+            0 => "their tasks have no row".to_owned(),
+            ns => format!(
+                "they are shorter than {} or their tasks have no row",
+                html::length(ns)
+            ),
+        };
         notes.push(format!(
-            "The schedule is larger than a page: {} of {} stretches are not drawn by themselves, since they are shorter than {} \
-             or their tasks have no row. Those on a CPU are drawn together in grey, the waits among them are left out. Tables \
-             and distributions count all.",
-            thinned.left_out,
-            thinned.all,
-            html::length(thinned.shorter_than_ns)
+            "The schedule is larger than a page: {} of {} stretches are not drawn individually, since {why}. Stretches on a CPU \
+             are merged and drawn in grey instead; waits and throttled stretches are left out. The tables and distributions \
+             include them all.",
+            thinned.left_out, thinned.all
         ));
     }
     if thinned.tasks > 0 {
@@ -292,7 +300,7 @@ fn time_line(story: &Story, thinned: &data::Thinned) -> String {
     }
     if thinned.marks > 0 {
         notes.push(format!(
-            "{} more events of sched_ext and of CPUs are not marked.",
+            "{} more captures or events of sched_ext and CPUs have no mark.",
             thinned.marks
         ));
     }
@@ -304,7 +312,7 @@ fn time_line(story: &Story, thinned: &data::Thinned) -> String {
     }
     if !story.tables.missing.is_empty() {
         notes.push(format!(
-            "This kernel does not have {}.",
+            "This kernel lacks {}, so the events that they would show are missing.",
             story.tables.missing.join(", ")
         ));
     }

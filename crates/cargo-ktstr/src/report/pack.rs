@@ -1,24 +1,45 @@
-//! Encodes the stretches to be drawn as bytes, which `assets/data.js` decodes.
+//! Merges or drops the stretches that are too short to be drawn, and encodes the rest as bytes, which `assets/data.js` decodes.
+//!
+//! The encoding is a sequence of unsigned LEB128 numbers; times are in nanoseconds. Each element has:
+//!
+//! - its start, as the difference from the start of the element before it, or from the start of the schedule;
+//! - its length;
+//! - its head: `4 * value + kind`, where the value is the index of the task, or the number of merged stretches for [`SEVERAL`];
+//! - for [`RAN`]: the CPU, then `8 * then + class`, where `then` is the code of the reason for which the task stopped plus 1, or 0
+//!   for none, and `class` is the code of its class;
+//! - for [`WAITED`]: the CPU, then `2 * cause + 1` if the task got a CPU or `2 * cause` if not, then what woke it: the index of
+//!   the task plus 2, 1 for an interrupt, or 0 if that is unknown or the task has no row;
+//! - for [`THROTTLED`]: nothing more;
+//! - for [`SEVERAL`]: the CPU.
 
 use std::collections::BTreeMap;
 
 use ktstr_schedule::query::{Did, Stretch, WaitCause, Waker};
 use ktstr_schedule::{Cpu, Pid};
 
+/// The kind of an element: a task ran. The four kinds have the same numbers in `assets/data.js`.
+const RAN: u64 = 0;
+/// The kind of an element: a task waited for a CPU.
+const WAITED: u64 = 1;
+/// The kind of an element: the quota of its cgroup kept a task from running.
+const THROTTLED: u64 = 2;
+/// The kind of an element: several short stretches on a CPU.
+const SEVERAL: u64 = 3;
+
 /// An element of the time line.
 #[derive(Debug, Clone, Copy)]
 pub enum Drawn<'a> {
-    /// A stretch that is drawn by itself.
+    /// A stretch that is drawn individually.
     One(&'a Stretch),
-    /// Adjacent stretches on a CPU, of one or of several tasks.
+    /// Short stretches of any tasks on one CPU that follow each other, merged; short idle times between them are included.
     Several {
-        /// The CPU of all of them.
+        /// The CPU on which the tasks ran.
         cpu: Cpu,
-        /// The begin of the first one.
+        /// The start of the first stretch, in nanoseconds of the scheduler's clock.
         from_ns: u64,
-        /// The end of the last one.
+        /// The end of the last stretch, in nanoseconds of the scheduler's clock.
         to_ns: u64,
-        /// The number of stretches.
+        /// The number of merged stretches, which is at least 1.
         count: u64,
     },
 }
@@ -32,14 +53,15 @@ impl Drawn<'_> {
     }
 }
 
-/// Returns the elements to draw for `stretches`, which are sorted by begin. Of stretches that are shorter than `shorter` or
-/// belong to tasks without a row, those that are adjacent on a CPU are merged, and waits are left out.
+/// Returns the elements to draw for `stretches`, which are sorted by start. A stretch is short if it lasts less than `shorter`
+/// nanoseconds, or if its task has no row. Short stretches on a CPU are merged if less than `shorter` lies between them; short
+/// waits and short throttled stretches are left out. The elements are sorted by start, too.
 pub fn drawn<'a>(
     stretches: &[&'a Stretch],
     shorter: u64,
     has_row: impl Fn(Pid) -> bool,
 ) -> Vec<Drawn<'a>> {
-    /// The largest length of a merged element, in multiples of `shorter`.
+    /// Stretches are merged only into an element that stays shorter than this multiple of `shorter`.
     const MOST: u64 = 16;
     let mut all = Vec::with_capacity(stretches.len());
     let mut open: BTreeMap<Cpu, (u64, u64, u64)> = BTreeMap::new();
@@ -80,7 +102,7 @@ pub fn drawn<'a>(
     all
 }
 
-/// Encodes the elements: times count from `zero`, and `index` has the row of each task.
+/// Encodes the elements. The start of the first one counts from `zero`, and `index` has the index of each task with a row.
 pub fn pack(drawn: &[Drawn<'_>], index: &BTreeMap<Pid, u64>, zero: u64) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(drawn.len() * 8);
     let mut last = zero;
@@ -93,7 +115,7 @@ pub fn pack(drawn: &[Drawn<'_>], index: &BTreeMap<Pid, u64>, zero: u64) -> Vec<u
         match drawn {
             Drawn::One(stretch) => one(&mut bytes, stretch, index),
             Drawn::Several { cpu, count, .. } => {
-                put(&mut bytes, *count * 4 + 3);
+                put(&mut bytes, head(*count, SEVERAL));
                 put(&mut bytes, u64::from(cpu.0));
             }
         }
@@ -101,11 +123,17 @@ pub fn pack(drawn: &[Drawn<'_>], index: &BTreeMap<Pid, u64>, zero: u64) -> Vec<u
     bytes
 }
 
+/// Returns the head of an element.
+fn head(value: u64, kind: u64) -> u64 {
+    value * 4 + kind
+}
+
 fn one(bytes: &mut Vec<u8>, stretch: &Stretch, index: &BTreeMap<Pid, u64>) {
+    // A task without a row has no stretch that is drawn individually, so the 0 is never used.
     let task = index.get(&stretch.task).copied().unwrap_or(0);
     match stretch.did {
         Did::Ran { cpu, class, then } => {
-            put(bytes, task * 4);
+            put(bytes, head(task, RAN));
             put(bytes, u64::from(cpu.0));
             put(
                 bytes,
@@ -119,7 +147,7 @@ fn one(bytes: &mut Vec<u8>, stretch: &Stretch, index: &BTreeMap<Pid, u64>) {
             served,
             dsq: _,
         } => {
-            put(bytes, task * 4 + 1);
+            put(bytes, head(task, WAITED));
             put(bytes, u64::from(cpu.0));
             put(bytes, code(cause) * 2 + u64::from(served));
             let by = |waker: Waker| match waker.interrupt {
@@ -128,11 +156,12 @@ fn one(bytes: &mut Vec<u8>, stretch: &Stretch, index: &BTreeMap<Pid, u64>) {
             };
             put(bytes, waker.map_or(0, by));
         }
-        Did::Throttled | Did::Slept => put(bytes, task * 4 + 2),
+        // A story has no stretches of sleep.
+        Did::Throttled | Did::Slept => put(bytes, head(task, THROTTLED)),
     }
 }
 
-/// Returns the number of a cause in `assets/data.js`.
+/// Returns the index of a cause in the list `CAUSE` of `assets/data.js`.
 fn code(cause: WaitCause) -> u64 {
     match cause {
         WaitCause::Unknown => 0,
@@ -144,7 +173,7 @@ fn code(cause: WaitCause) -> u64 {
     }
 }
 
-/// Appends a LEB128 number.
+/// Appends a number in unsigned LEB128.
 fn put(bytes: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
         bytes.push(number as u8 | 0x80);

@@ -8,7 +8,7 @@ use ktstr_schedule::query::{Phase, Totals, percentile};
 use super::html::{length, ms, table};
 use crate::story::{Story, step};
 
-/// The largest number of cgroups that are shown of a step.
+/// The largest number of cgroups that are shown for a step.
 const CGROUPS: usize = 40;
 /// The largest number of steps with a table.
 const STEPS: usize = 16;
@@ -19,7 +19,7 @@ fn of_phase(phase: Phase) -> String {
     phase.map_or_else(|| "outside of the steps".to_owned(), step)
 }
 
-/// Renders the cgroups by step, those that ran longest first.
+/// Renders a table of cgroups for each step, and one for the time outside of the steps. The cgroup that ran longest comes first.
 pub fn cgroups(story: &Story) -> String {
     let mut sums: BTreeMap<(Phase, Option<u64>), (Totals, BTreeSet<Pid>)> = BTreeMap::new();
     for (key, totals) in &story.answers.totals {
@@ -42,7 +42,7 @@ pub fn cgroups(story: &Story) -> String {
     let mut out = String::new();
     if phases.len() > STEPS {
         let more = phases.len() - STEPS;
-        out.push_str(&format!("<p>The last {more} steps have no tables here: see <code>cargo ktstr schedule --phase N</code>.</p>\n"));
+        out.push_str(&format!("<p>{more} more tables are left out: see <code>cargo ktstr schedule RUN --phase N</code>.</p>\n"));
         phases.truncate(STEPS);
     }
     for phase in phases {
@@ -102,7 +102,7 @@ pub fn cgroups(story: &Story) -> String {
     out
 }
 
-/// Renders the tasks, those that ran and waited longest first.
+/// Renders a table of the tasks. The task with the longest time of running and waiting comes first.
 pub fn tasks(story: &Story) -> String {
     let mut sums: BTreeMap<Pid, Totals> = BTreeMap::new();
     for (key, totals) in &story.answers.totals {

@@ -1,5 +1,5 @@
-//! The BPF scheduler's global variables over time, from the captures of a run: a chart for each that changed, a row of a table
-//! for each that did not.
+//! The BPF scheduler's global variables over time, from the captures of a run. The page has a chart for each variable that
+//! changed, and a row of a table for each that did not; `trace` writes the same series as counters.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -15,14 +15,16 @@ const DRAWN: usize = 24;
 const LISTED: usize = 100;
 
 /// The values of variables, by map and name: for each capture that has the variable, the milliseconds since the window opened,
-/// and the value.
+/// and the value. If the record does not have that time, the position of the capture takes its place.
 pub type Series = BTreeMap<(String, String), Vec<(f64, f64)>>;
 
-/// Renders the variables in `captures`, the content of `captures.json`; `index` has their times.
+/// Renders the variables in `captures`, the content of `captures.json`; `index` is the record's list of the same captures, which
+/// has their times.
 pub fn variables(captures: &Value, index: &[CaptureRecord]) -> String {
     let series = series(captures, index);
     if series.is_empty() {
-        return "<p>No capture of this run holds numbers of a BPF scheduler.</p>\n".to_owned();
+        return "<p>No capture of this run holds a numeric variable of a BPF scheduler.</p>\n"
+            .to_owned();
     }
     let changed = |points: &[(f64, f64)]| points.windows(2).any(|pair| pair[0].1 != pair[1].1);
     let (moving, still): (Vec<_>, Vec<_>) = series.iter().partition(|(_, points)| changed(points));
@@ -34,7 +36,7 @@ pub fn variables(captures: &Value, index: &[CaptureRecord]) -> String {
     if moving.len() > DRAWN {
         let _ = writeln!(
             out,
-            "<p>{} more changed: see captures.json.</p>",
+            "<p>{} more variables changed: see captures.json.</p>",
             moving.len() - DRAWN
         );
     }
@@ -57,7 +59,8 @@ pub fn variables(captures: &Value, index: &[CaptureRecord]) -> String {
     out
 }
 
-/// Returns the variables in `captures`, each with its values.
+/// Returns the numeric variables in the `.bss` and `.data` sections of the active BPF scheduler, each with its values over
+/// the `captures`.
 pub fn series(captures: &Value, index: &[CaptureRecord]) -> Series {
     let mut series = Series::new();
     for (place, capture) in captures.as_array().into_iter().flatten().enumerate() {
@@ -98,7 +101,7 @@ pub fn series(captures: &Value, index: &[CaptureRecord]) -> Series {
     series
 }
 
-/// Returns a rendered value as a number, if it is one.
+/// Returns a rendered value as a number, a Boolean as 0 or 1; `None` if it is not a single number.
 fn scalar(value: &Value) -> Option<f64> {
     let number = value.get("value")?;
     match value.get("kind")?.as_str()? {
@@ -111,7 +114,7 @@ fn scalar(value: &Value) -> Option<f64> {
 fn number(value: f64) -> String {
     match value.fract() == 0.0 && value.abs() < 1e15 {
         true => format!("{value:.0}"),
-        // A floating-point number has no more digits than these.
+        // An `f64` is not exact for large integers, so they are shown with ten digits.
         false if value.abs() >= 1e15 => format!("{value:.9e}"),
         false => format!("{value:.6}"),
     }

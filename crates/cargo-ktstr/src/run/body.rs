@@ -36,7 +36,7 @@ static FILE: OnceLock<ScenarioFile> = OnceLock::new();
 /// A callback on the host after the machine has ended.
 type PostVm = fn(&VmResult) -> Result<()>;
 
-/// Returns the callback that judges the claims of a text, if it has any.
+/// Returns the callback that judges the claims of the file with this text; `None` if the file has no claims.
 pub(super) fn claims(text: &str) -> Option<PostVm> {
     let file = FILE.get_or_init(|| ScenarioFile::from_text(text).expect("it was read before"));
     match file.claims.is_empty() {

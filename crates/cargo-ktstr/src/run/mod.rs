@@ -95,7 +95,7 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     launch(out, options, entry, &text, folder.path())
 }
 
-/// Returns the file as a test, on the requested machine and with the requested seed.
+/// Returns the file as a test, with the machine, the scheduler, its arguments and the seed that the options request.
 fn declared(scenario: &ScenarioFile, options: &Options) -> Result<KtstrTestEntry> {
     let mut entry = file::entry(scenario, TEST, no_body)?;
     if let Some(shape) = &options.topology {

@@ -7,7 +7,7 @@ use anyhow::Result;
 use ktstr::scenario::Scenario;
 use ktstr_record::terminal::eprint_line;
 
-/// The number of CPUs of a machine if the file does not need more.
+/// The number of CPUs of the machine if the file does not need more; a test compares it with the default topology.
 const USUAL_CPUS: usize = 2;
 
 /// Whether a file is read as one of rt-app: if the user asks for that, or if its name ends with `.json`.
@@ -18,7 +18,7 @@ pub(super) fn is_rt_app(path: &Path, asked: bool) -> bool {
             .is_some_and(|end| end.eq_ignore_ascii_case("json"))
 }
 
-/// Returns the file as TOML. The notes on keys without effect are printed on standard error, one on each line.
+/// Returns the file as TOML. Notes on keys that have no effect are printed on standard error, one per line.
 pub(super) fn as_toml(path: &Path, text: &str) -> Result<String> {
     let file = Scenario::from_rt_app(text)?;
     for note in &file.notes {

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use ktstr_record::{RunRecord, RunVerdict, timestamp};
 
-/// The name that stands for runs without a scheduler under test.
+/// The text that `--scheduler` matches for a run whose record names no scheduler.
 const NONE: &str = "eevdf";
 
 /// The conditions for a run to be selected; all of them must hold.

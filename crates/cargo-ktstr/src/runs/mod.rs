@@ -39,7 +39,7 @@ pub struct Options {
     clean: Option<Size>,
 }
 
-/// The longest reason shown in the table; the record has the rest.
+/// The largest number of characters of a reason in the table; the record has the rest.
 const REASON_WIDTH: usize = 48;
 
 /// Prints the newest of the selected runs as a table or as JSON, or removes the oldest.

@@ -1,5 +1,6 @@
-//! `cargo ktstr schedule RUN --latency`: prints one line per task: how long it ran, how often it got a CPU, its average and its
-//! longest wait for a CPU, and when the longest wait began and ended. The columns are those of `perf sched latency`.
+//! `cargo ktstr schedule RUN --latency`: prints one line per task: how long it ran, how often it got a CPU, its average and
+//! its longest wait for a CPU, and when the longest wait began and ended. The columns are those of `perf sched latency`, plus
+//! the total time of waiting.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -12,7 +13,7 @@ use super::escape;
 use crate::story::Story;
 use crate::table::numbers;
 
-/// The line of a task. Times are in nanoseconds.
+/// The line of a task. `ran` and `waited` are in nanoseconds.
 #[derive(Debug, Default)]
 struct Row {
     ran: u64,

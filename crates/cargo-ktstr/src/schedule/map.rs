@@ -1,5 +1,6 @@
-//! `cargo ktstr schedule RUN --map`: prints one line per switch, with the task on every CPU as two letters. The CPU that
-//! switched is marked with a star, as in `perf sched map`; a task's letters are explained where they first appear.
+//! `cargo ktstr schedule RUN --map`: prints one line per switch, with the task on every CPU as a letter and a digit. The CPU
+//! that switched is marked with a star, as in `perf sched map`; the name of a task is printed where its letter and digit
+//! first appear.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
@@ -69,7 +70,7 @@ pub(super) fn print(
     Ok(failed?)
 }
 
-/// Returns the letters of the task with this number: `A0` to `Z9`, then `a0` to `z9`, then longer ones.
+/// Returns the short name of the task with this number: `A0` to `Z9`, then `a0` to `z9`, then `#520` and so on.
 fn named(number: usize) -> String {
     let (letter, digit) = (number / 10, number % 10);
     match letter {

@@ -1,4 +1,5 @@
-//! `cargo ktstr schedule`: summarizes the schedule of a recorded run for each task and each CPU.
+//! `cargo ktstr schedule`: summarizes the schedule of a recorded run for each task and each CPU, or lists its stretches
+//! (`--timehist`), its tasks (`--latency`) or its switches (`--map`).
 
 mod latency;
 mod map;
@@ -85,7 +86,7 @@ struct Summary {
     unreadable: u64,
 }
 
-/// Prints the summary of a recorded schedule.
+/// Prints the summary of a recorded schedule, or the listing that the options select.
 pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     let record = replay::find(&options.record, &runs_root())?;
     let (path, file) = story::bytes(&record)?;
@@ -211,7 +212,7 @@ fn is(task: &Task, wanted: &str) -> bool {
     wanted.parse() == Ok(task.pid) || task.name.as_ref().is_some_and(|name| name.contains(wanted))
 }
 
-/// Returns the error that no task matches, with the names of the tasks that ran longest, each once.
+/// Returns the message that no task matches, with the names of the tasks, each once and the one that ran longest first.
 fn no_task(wanted: &str, tasks: &[Task], path: &Path, phase: Option<u16>) -> String {
     let mut names: Vec<String> = Vec::new();
     for task in tasks {
@@ -308,7 +309,10 @@ fn print(out: &mut dyn Write, summary: &Summary) -> Result<()> {
     }
     if !summary.missing_functions.is_empty() {
         let names = summary.missing_functions.join(", ");
-        writeln!(out, "This kernel does not have {names}.")?;
+        writeln!(
+            out,
+            "This kernel lacks {names}, so the events that they would show are missing."
+        )?;
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! `cargo ktstr schedule RUN --timehist`: prints one line for each stretch of time in which a task had a CPU, in the order of
 //! their ends: how long the task had slept before, how long it then waited, how long it ran, and why it stopped. The columns
-//! are those of `perf sched timehist`.
+//! are those of `perf sched timehist`. The times are those of the scheduler's clock, and do not count from the first step.
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -55,7 +55,7 @@ impl Stretches {
             What::Switch { prev, next, reason } => {
                 let ended = self.stop(now, event.cpu, prev, reason);
                 self.tasks.entry(next).or_default().started_ns = Some(now);
-                // The idle tasks of all CPUs have the same pid.
+                // The idle tasks of all CPUs have the same pid, so their state is not kept.
                 self.tasks.remove(&Pid(0));
                 ended
             }

@@ -1,5 +1,5 @@
-//! A small hand-written schedule for tests: two CPUs, two steps, and a task with a hostile name that is starved in the second
-//! step.
+//! A small hand-written schedule for tests: two CPUs, two steps, and a task with a hostile name that is starved in the
+//! second step.
 
 use std::collections::BTreeMap;
 
@@ -43,6 +43,7 @@ fn events() -> Vec<(u64, u16, What)> {
     };
     let insert = What::Insert {
         task: Pid(7),
+        // `SCX_DSQ_LOCAL`, the local queue.
         dsq: 1 << 63 | 2,
         slice_ns: 5 * MS,
     };
@@ -92,7 +93,7 @@ fn tables() -> Tables {
     }
 }
 
-/// Returns the file of the schedule.
+/// Returns the bytes of the schedule's file.
 pub fn file() -> Vec<u8> {
     let mut writer = Writer::default();
     for (ms, cpu, what) in events() {
@@ -105,7 +106,7 @@ pub fn file() -> Vec<u8> {
     writer.finish(&tables())
 }
 
-/// Returns the file of a schedule of `count` switches between the two tasks, 10 µs each.
+/// Returns the bytes of a schedule's file with `count` switches between two tasks on one CPU, about 10 µs apart.
 pub fn long(count: u64) -> Vec<u8> {
     let mut writer = Writer::default();
     let mut prev = 0;

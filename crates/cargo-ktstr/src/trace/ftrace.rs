@@ -17,6 +17,8 @@ const EVENT_SWITCH: u32 = 4;
 const EVENT_FLAGS: u32 = 5;
 const EVENT_WAKING: u32 = 20;
 const EVENT_WAKEUP_NEW: u32 = 114;
+/// The priority that the trace gives every task: that of nice 0 (`DEFAULT_PRIO` in include/linux/sched/prio.h).
+const PRIORITY: u64 = 120;
 /// The flag of an event inside an interrupt, `TRACE_FLAG_HARDIRQ` (`include/linux/trace_events.h`).
 const IN_INTERRUPT: u64 = 8;
 /// The largest number of events in a bundle.
@@ -62,12 +64,15 @@ struct Writer<'a> {
     trace: &'a mut Packets,
     story: &'a Story,
     part: Part,
+    /// Whether the part that the trace covers has started.
     begun: bool,
+    /// Whether that part has ended.
     over: bool,
     /// The current names of the tasks.
     names: HashMap<Pid, u32>,
     /// The task on each CPU, and since when it has been running.
     current: BTreeMap<Cpu, (Pid, u64)>,
+    /// What last woke each task.
     wakers: HashMap<Pid, Waker>,
     /// Tasks that were created and have not been enqueued yet.
     fresh: HashSet<Pid>,
@@ -134,7 +139,7 @@ impl Writer<'_> {
         }
     }
 
-    /// Starts the stretches of tasks that are running when the trace begins.
+    /// Writes a switch from idle to each task that is running when the part starts.
     fn begin(&mut self) {
         self.begun = true;
         for (cpu, (task, _)) in self.current.clone() {
@@ -144,18 +149,19 @@ impl Writer<'_> {
         }
     }
 
-    /// Writes a wake-up. Its time is that of the enqueue, where the wait begins in all our tables, and not that of the wake-up
-    /// call, which may be slightly earlier.
+    /// Writes the wake-up of a task that slept or is new. Its time is that of the enqueue, at which waits start in all tables of
+    /// ktstr, and not that of the wake-up call, which may be slightly earlier.
     fn enqueue(&mut self, now: u64, task: Pid, on: Cpu, wakeup: bool) {
         let fresh = self.fresh.remove(&task);
         if self.current.values().any(|(current, _)| *current == task) || !(wakeup || fresh) {
             return;
         }
         let waker = self.wakers.get(&task).copied().filter(|_| wakeup);
+        // The fields are comm, pid, prio, success and target_cpu.
         let what = Message::default()
             .text(1, &self.name(task))
             .number(2, u64::from(task.0))
-            .number(3, 120)
+            .number(3, PRIORITY)
             .number(4, 1)
             .number(5, u64::from(on.0));
         let field = if wakeup {
@@ -174,14 +180,15 @@ impl Writer<'_> {
     }
 
     fn switch(&mut self, now: u64, cpu: Cpu, prev: Pid, next: Pid, prev_state: u64) {
+        // The fields are comm, pid, prio and state of the previous task, then comm, pid and prio of the next.
         let what = Message::default()
             .text(1, &self.name(prev))
             .number(2, u64::from(prev.0))
-            .number(3, 120)
+            .number(3, PRIORITY)
             .number(4, prev_state)
             .text(5, &self.name(next))
             .number(6, u64::from(next.0))
-            .number(7, 120);
+            .number(7, PRIORITY);
         let event = Message::default()
             .number(EVENT_TIME, now)
             .number(EVENT_PID, u64::from(prev.0))
@@ -189,7 +196,7 @@ impl Writer<'_> {
         self.push(cpu, event);
     }
 
-    /// Ends all stretches at `now`, because the tasks on the CPUs are unknown from then on.
+    /// Writes a switch to idle at `now` on each CPU, because the tasks on the CPUs are unknown after it or the trace ends there.
     fn stop_all(&mut self, now: u64) {
         for (cpu, (task, since)) in std::mem::take(&mut self.current) {
             if task != Pid::IDLE {
@@ -235,8 +242,9 @@ impl Writer<'_> {
     }
 }
 
-/// `prev_state` of `sched_switch` (include/trace/events/sched.h): the schedule does not distinguish interruptible from
-/// uninterruptible sleep.
+/// Returns the `prev_state` of `sched_switch` (include/trace/events/sched.h): `TASK_INTERRUPTIBLE` for all sleep,
+/// since the schedule does not distinguish it from uninterruptible sleep, `TASK_REPORT_MAX` for a preemption,
+/// `EXIT_DEAD`, or `TASK_RUNNING`.
 fn state(reason: Reason) -> u64 {
     match reason {
         Reason::Slept => 0x1,

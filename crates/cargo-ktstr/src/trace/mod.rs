@@ -1,7 +1,7 @@
 //! `cargo ktstr trace`: writes the schedule of a recorded run as a trace for the Perfetto UI.
 //!
-//! Switches and wake-ups are written as the kernel's own tracepoints, since that is what the UI draws best: CPUs, states of
-//! threads, who woke whom. Steps, findings and counters are tracks of their own.
+//! Switches and wake-ups are written as the kernel's own tracepoints, from which the UI draws CPUs, the states of threads, and
+//! which task woke which. Steps, findings, captures, events of the machine and counters are written as separate tracks.
 
 mod ftrace;
 mod part;
@@ -61,6 +61,7 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     let path = replay::find(&options.record, &runs_root())?;
     let record = read_record(&path)?;
     let (from, file) = story::bytes(&path)?;
+    // Without captures that can be read, the trace has no counters of the scheduler's variables.
     let captures = fs::read(path.with_file_name("captures.json")).ok();
     let captures = captures.and_then(|bytes| serde_json::from_slice(&bytes).ok());
     let trace = trace(
@@ -83,7 +84,8 @@ fn trace(record: &RunRecord, file: &[u8], captures: &Value, last: Option<Last>) 
     let schedule = Schedule::read(file)?;
     let part = Part::of(record, &story, last)?;
     let mut trace = Packets::default();
-    // The UI interprets the states of threads by the kernel's version.
+    // The UI interprets the states of threads by the kernel's version. In `Utsname`, 1 is the field `sysname` and 3
+    // is `release`.
     let release = record.kernel.as_deref().unwrap_or("7.0");
     let utsname = Message::default().text(1, "Linux").text(3, release);
     let system = Message::default().message(1, &utsname);

@@ -43,7 +43,7 @@ impl FromStr for Last {
 /// The interval of the schedule that a trace covers, in nanoseconds of the scheduler's clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Part {
-    /// The begin of the interval.
+    /// The start of the interval.
     pub from_ns: u64,
     /// The end of the interval.
     pub to_ns: u64,
@@ -53,7 +53,7 @@ impl Part {
     /// Returns the requested part.
     ///
     /// # Errors
-    /// If the finding does not exist, or has no time.
+    /// If the finding does not exist, or is about a whole step or the whole run.
     pub fn of(record: &RunRecord, story: &Story, last: Option<Last>) -> Result<Self> {
         Ok(match last {
             None => Self {
@@ -68,7 +68,7 @@ impl Part {
                 let marks = marks(record, story);
                 let Some(mark) = marks.iter().find(|mark| mark.finding == number) else {
                     bail!(
-                        "the run {} has no finding {number}: it has {}; `cargo ktstr show {0}` tells them",
+                        "the run {} has no finding {number}: it has {}; `cargo ktstr show {0}` lists them",
                         record.run_id,
                         record.findings.len()
                     );

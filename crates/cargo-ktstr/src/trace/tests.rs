@@ -26,7 +26,7 @@ fn tried(file: &[u8], last: Option<&str>) -> Result<Vec<u8>> {
     trace(&record, file, &Value::Null, last)
 }
 
-/// Returns the events on tracks: name of the track, type, time, name.
+/// Returns the events on tracks: the name of the track, the type, the time in milliseconds, the name.
 fn events(trace: &[u8]) -> Vec<(String, u64, u64, String)> {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     let mut names = std::collections::HashMap::new();
@@ -63,7 +63,7 @@ fn cpu_time_is_that_of_the_schedule_to_the_nanosecond() {
 }
 
 #[test]
-fn the_last_part_begins_with_who_runs_then() {
+fn the_last_part_starts_with_the_running_tasks() {
     let sums = cpu_time(&made(&testing::file(), Some("70ms")));
     // From 20 to 90 ms: task 7 up to 27 ms, then task 8.
     assert_eq!(sums, [(7, 7_000_000), (8, 63_000_000)].into());
@@ -71,7 +71,7 @@ fn the_last_part_begins_with_who_runs_then() {
 
 #[test]
 fn the_part_before_a_finding_ends_with_it() {
-    // The finding is about a wait up to 81 ms: of the 30 before, task 7 slept 10 and waited 20.
+    // The finding is about a wait up to 81 ms: in the 30 ms before that, task 7 slept for 10 and waited for 20.
     let trace = made(&testing::file(), Some("30ms-before-finding"));
     assert_eq!(cpu_time(&trace), [(8, 30_000_000)].into());
     let ends = events(&trace).into_iter().map(|(.., at, _)| at).max();

@@ -1,4 +1,4 @@
-//! Writes steps, findings, events of the whole machine, and counters, each as a track.
+//! Writes tracks: steps, findings, events of the whole machine, captures, and counters.
 
 use std::collections::BTreeMap;
 
@@ -73,7 +73,7 @@ pub fn write(trace: &mut Packets, record: &RunRecord, story: &Story, captures: &
     }
 }
 
-/// Writes the number of waiting tasks at each change.
+/// Writes a counter of the waiting tasks, with a value for each time at which their number changes.
 fn waiting(tracks: &mut Tracks<'_>, story: &Story) {
     let mut changes: BTreeMap<u64, i64> = BTreeMap::new();
     for stretch in &story.stretches {
@@ -113,7 +113,7 @@ impl Tracks<'_> {
         if counter {
             track = track.message(TRACK_COUNTER, &Message::default());
         }
-        // The first packet of a sequence resets the state of the sequence.
+        // The first packet of a sequence resets the state of the sequence (`SEQ_INCREMENTAL_STATE_CLEARED`, which is 1).
         let flags = u64::from(self.last == 1);
         let packet = Message::default()
             .number(PACKET_SEQUENCE, SEQUENCE)

@@ -3,7 +3,8 @@
 //!
 //! `report` is the result as data, `stats` parses the verifier's output in a scheduler's log, `screen` is the table.
 //!
-//! Exit codes: 0 the scheduler loads everywhere, 1 a load failed or a program has grown too much, 2 a load was inconclusive.
+//! Exit codes: 0 the scheduler loads everywhere, 1 a load failed or a program has grown too much, 2 a load was inconclusive, the
+//! scheduler and a kernel do not fit, or a requested kernel is not available.
 
 mod report;
 #[cfg(not(test))]
@@ -64,7 +65,7 @@ pub struct Options {
     args: Vec<String>,
 }
 
-/// A load to be made.
+/// A load to be made: its kernel, and its shape, which is `None` for two CPUs.
 type Job = (Kernel, Option<String>);
 
 /// Loads the scheduler everywhere, and prints the verifier's statistics.

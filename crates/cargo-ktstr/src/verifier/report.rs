@@ -15,17 +15,17 @@ use crate::json;
 
 /// The value of the field `format` in every such file.
 const FORMAT: &str = "ktstr-verifier";
-/// The version of the schema. It is raised when a field changes its meaning, goes away or is needed.
+/// The version of the schema. It is raised when a field changes its meaning or goes away, or a new field is required.
 const SCHEMA: u32 = 1;
 
-/// A program of the scheduler's, as the verifier saw it.
+/// A BPF program of the scheduler, with the verifier's statistics of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Row {
     /// Its name; for a program that loads, at most 15 bytes, which is what the kernel keeps.
     pub program: String,
     /// The instructions that the verifier processed on all paths; `None` if the kernel does not report it.
     pub insns: Option<u64>,
-    /// The states that it kept; `None` if the scheduler's log does not have the number.
+    /// The states that the verifier saved for pruning; `None` if the scheduler's log does not have the number.
     pub states: Option<u64>,
     /// Whether it is the program that was rejected.
     pub refused: bool,
@@ -37,13 +37,13 @@ pub struct Row {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ended {
-    /// The scheduler took over the CPUs.
+    /// The scheduler took over the CPUs, even if it was ejected at once.
     Loads,
     /// The scheduler did not load, by its own fault.
     Refused,
     /// The kernel lacks something that this scheduler was built for, so neither alone is at fault.
     DoesNotFit,
-    /// The load was inconclusive, because the harness or the host failed.
+    /// The load was inconclusive, because something other than the scheduler failed, such as the harness or the host.
     NoAnswer,
 }
 
@@ -71,7 +71,7 @@ pub struct Load {
     /// The reason as reported by the verifier, the scheduler or the harness; for a scheduler that loads and is ejected at once,
     /// the reason for that.
     pub reason: Vec<String>,
-    /// Its programs, by name.
+    /// Its programs, the rejected one first, the others by name.
     pub programs: Vec<Row>,
     /// How it ended in the baseline; `None` if there is no baseline, or it lacks this machine.
     pub before: Option<Ended>,
@@ -84,7 +84,7 @@ pub struct Load {
 }
 
 impl Load {
-    /// Converts the outcome of one run.
+    /// Returns the load on `kernel` that had this outcome. `topology` is used if the outcome does not name the machine's shape.
     pub fn of(kernel: &str, topology: &str, outcome: &Outcome, again: String) -> Self {
         let ended = match (outcome.never_attached(), outcome.verdict) {
             (true, RunVerdict::Fail) => Ended::Refused,
@@ -118,7 +118,7 @@ impl Load {
     }
 }
 
-/// Merges the kernel's numbers with those in the log.
+/// Returns the rows of a load, from the numbers of the kernel and the numbers in the scheduler's log.
 fn rows(programs: &[Program], log: &str) -> Vec<Row> {
     let said = stats::of(log);
     // The kernel keeps 15 bytes of a name.
@@ -170,8 +170,8 @@ pub struct Report {
     /// The growth of a program, in percent of its instructions in the baseline, above which it counts as a failure; `None` for
     /// no such bound.
     pub max_growth: Option<u32>,
-    /// The exit code of the command: 1 if a load was refused or a program grew too much, 2 if a load has no answer, its
-    /// programs do not fit, or a kernel is missing, otherwise 0.
+    /// The exit code of the command: 1 if a load was refused or a program grew too much, 2 if a load has no answer, the
+    /// scheduler and a kernel do not fit, or a kernel is missing, otherwise 0.
     pub exit: u8,
 }
 
@@ -223,7 +223,11 @@ impl Report {
         serde_json::from_value(head).context("a field of it is damaged")
     }
 
-    /// Compares the loads with those of an earlier call.
+    /// Compares the loads with those of an earlier call, and stores what these had in the fields about the baseline.
+    ///
+    /// # Errors
+    ///
+    /// The two reports have no machine in common.
     pub fn hold_against(&mut self, earlier: &Self) -> Result<()> {
         let mut common = 0;
         for load in &mut self.loads {
@@ -245,7 +249,7 @@ impl Report {
         }
         ensure!(
             common > 0,
-            "the baseline has none of these machines: it is of {}",
+            "the baseline has none of these machines; it has loads on {}",
             (earlier.loads.iter())
                 .map(|load| format!("{} {}", load.kernel, load.topology))
                 .collect::<Vec<_>>()
@@ -332,7 +336,7 @@ pub mod tests {
         )
     }
 
-    /// The report of these loads.
+    /// Returns the report of these loads.
     pub fn report(loads: Vec<Load>) -> Report {
         let scheduler = Checked {
             path: "./scx_mine".into(),
@@ -342,7 +346,7 @@ pub mod tests {
     }
 
     #[test]
-    fn the_exit_code_is_the_gravest() {
+    fn the_exit_code_is_that_of_the_worst_load() {
         let fine = || loaded(vec![program("mine_enqueue", 400)]);
         assert_eq!(report(vec![fine()]).code(), Exit::Done);
         assert_eq!(report(vec![fine(), refused()]).code(), Exit::Failed);
@@ -358,7 +362,7 @@ pub mod tests {
     }
 
     #[test]
-    fn a_refused_program_is_there_with_what_its_log_says() {
+    fn a_refused_program_has_the_numbers_of_its_log() {
         let load = refused();
         assert_eq!(load.ended, Ended::Refused);
         let row = &load.programs[0];
@@ -376,7 +380,7 @@ pub mod tests {
     }
 
     #[test]
-    fn a_baseline_shows_what_grew_what_came_and_what_went() {
+    fn a_baseline_shows_programs_that_grew_are_new_or_are_gone() {
         let before = report(vec![loaded(vec![program("a", 100), program("old", 5)])]);
         let mut now = report(vec![loaded(vec![program("a", 121), program("new", 7)])]);
         let text = serde_json::to_string(&before).expect("JSON");
@@ -395,13 +399,13 @@ pub mod tests {
         let other = report(vec![refused()]);
         let error = now.hold_against(&other).expect_err("nothing in common");
         assert!(
-            error.to_string().contains("it is of 7.0.1 1n1l2c1t"),
+            error.to_string().contains("it has loads on 7.0.1 1n1l2c1t"),
             "{error}"
         );
     }
 
     #[test]
-    fn what_is_no_baseline_is_refused() {
+    fn a_file_that_is_no_baseline_is_refused() {
         let text = serde_json::to_string(&report(vec![refused()])).expect("JSON");
         let error = |text: &str| format!("{:#}", Report::parse(text).expect_err("none"));
         assert!(error(&text[..text.len() / 2]).contains("ends in the middle"));

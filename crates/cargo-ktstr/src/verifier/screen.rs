@@ -1,4 +1,4 @@
-//! The table of loads: a line for each program on each machine, and the reasons of failed loads.
+//! Renders the loads for the terminal: for each machine how the load ended and why, and a table of its programs.
 
 use std::fmt::Write;
 
@@ -7,7 +7,8 @@ use crate::table;
 
 /// The largest number of instructions that the verifier processes (`BPF_COMPLEXITY_LIMIT_INSNS`).
 const LIMIT: f64 = 1e6;
-/// The largest number of programs that are shown of a load: the biggest, and those that were rejected.
+/// The largest number of programs that are shown of a load. If there are more, rejected programs come first, then those with the
+/// most instructions.
 const MOST: usize = 30;
 /// The largest number of lines that are shown of a reason.
 const REASON: usize = 12;
@@ -51,7 +52,7 @@ fn render_to(text: &mut String, report: &Report) -> std::fmt::Result {
     for (load, row) in report.grown() {
         writeln!(
             text,
-            "GROWN  {} on {} {} by {}, and {} % are the most",
+            "GROWN  {} on {} {} by {}, more than the allowed {} %",
             row.program,
             load.kernel,
             load.topology,
@@ -69,7 +70,7 @@ fn render_to(text: &mut String, report: &Report) -> std::fmt::Result {
     )
 }
 
-/// Describes the change if the load ended differently in the baseline.
+/// Returns how the load ended in the baseline, in parentheses, if it ended differently there; else an empty text.
 fn change(load: &Load) -> String {
     match load.before {
         Some(before) if before != load.ended => format!(" (baseline: {})", before.words()),
@@ -95,7 +96,7 @@ fn programs(text: &mut String, load: &Load, baseline: bool) -> std::fmt::Result 
     if rows.len() > MOST {
         rows.sort_by_key(|row| (!row.refused, std::cmp::Reverse(row.insns)));
     }
-    let number = |of: Option<u64>| of.map_or_else(|| "not known".to_owned(), |n| n.to_string());
+    let number = |of: Option<u64>| of.map_or_else(|| "unknown".to_owned(), |n| n.to_string());
     for row in rows.iter().take(MOST) {
         let mark = if row.refused { " (refused)" } else { "" };
         let share = row.insns.map(|insns| insns as f64 / LIMIT * 100.0);
@@ -124,7 +125,7 @@ fn programs(text: &mut String, load: &Load, baseline: bool) -> std::fmt::Result 
     }
 }
 
-/// Formats the change of a program's instructions since the baseline.
+/// Formats the change of a program's instructions since the baseline; empty if one of the numbers is unknown.
 fn growth(row: &Row) -> String {
     match (row.insns, row.before) {
         (Some(now), Some(before)) if before > 0 => {
@@ -154,9 +155,9 @@ mod tests {
             .push("kernel 9.9: there is none".to_owned());
         insta::assert_snapshot!(render(&now), @r"
         7.3.4 1n1l2c1t: loads
-           PROGRAM       INSNS  OF LIMIT     STATES  BASELINE   CHANGE
-           mine_enqueue    500     0.1 %  not known       400  +25.0 %
-           mine_tick     12345     1.2 %  not known       new
+           PROGRAM       INSNS  OF LIMIT   STATES  BASELINE   CHANGE
+           mine_enqueue    500     0.1 %  unknown       400  +25.0 %
+           mine_tick     12345     1.2 %  unknown       new
           gone since the baseline: old
 
         7.0.1 1n1l2c1t: DOES NOT LOAD
@@ -167,7 +168,7 @@ mod tests {
            mine_init (refused)      6     0.0 %       2       new
 
         not run: kernel 9.9: there is none
-        GROWN  mine_enqueue on 7.3.4 1n1l2c1t by +25.0 %, and 10 % are the most
+        GROWN  mine_enqueue on 7.3.4 1n1l2c1t by +25.0 %, more than the allowed 10 %
         ./scx_mine: loads on 1 of 2 machines; no workload was run
         ");
     }

@@ -11,7 +11,7 @@ pub struct Walked {
     pub program: Option<String>,
     /// The instructions that the verifier processed on all paths.
     pub insns: u64,
-    /// The states that it had kept for pruning at the end.
+    /// The states that it saved for pruning, including those that it freed again (`total_states`).
     pub states: u64,
     /// Whether the program was refused.
     pub refused: bool,
@@ -46,14 +46,15 @@ pub fn of(log: &str) -> Vec<Walked> {
     all
 }
 
-/// Returns the program that a line of libbpf is about.
+/// Returns the program that a line of libbpf is about; `None` if the line names none.
 fn name(line: &str) -> Option<String> {
     let (_, rest) = line.split_once("prog '")?;
     let (name, _) = rest.split_once('\'')?;
     Some(name.to_owned())
 }
 
-/// Parses `processed 6 insns (limit 1000000) max_states_per_insn 0 total_states 2 peak_states 2 mark_read 0`
+/// Returns the numbers of instructions and of total states, 6 and 2, of a line such as
+/// `processed 6 insns (limit 1000000) max_states_per_insn 0 total_states 2 peak_states 2 mark_read 0`; `None` for another line.
 fn processed(line: &str) -> Option<(u64, u64)> {
     let words: Vec<&str> = line.trim().strip_prefix("processed ")?.split(' ').collect();
     let after = |word: &str| {
@@ -69,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refused_program_is_named_by_what_follows() {
+    fn a_refused_program_is_named_by_a_line_after_its_statistics() {
         let log = "libbpf: -- BEGIN PROG LOAD LOG --\n0: R1=ctx()\nR1 invalid mem access 'scalar'\n\
                    processed 6 insns (limit 1000000) max_states_per_insn 0 total_states 2 peak_states 2 mark_read 0\n\
                    -- END PROG LOAD LOG --\nlibbpf: prog 'mine_init': failed to load: -EACCES\n";
@@ -81,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn programs_that_load_are_named_by_what_stands_before() {
+    fn programs_that_load_are_named_by_a_line_before_their_statistics() {
         let one = |name: &str, insns: u64| {
             format!(
                 "libbpf: prog '{name}': -- BEGIN PROG LOAD LOG --\nprocessed {insns} insns (limit 1000000) \
@@ -95,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn other_lines_are_nothing() {
+    fn other_lines_are_ignored() {
         for log in [
             "",
             "processed",

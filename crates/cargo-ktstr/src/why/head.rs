@@ -1,4 +1,4 @@
-//! The first lines of an answer: the state of the task, its interval, and how it began.
+//! The first lines of an answer: what the task did, from when to when, how its wait began, and in which queue it was.
 
 use ktstr_schedule::Reason;
 use ktstr_schedule::query::{Did, Stretch, WaitCause, Waker};
@@ -6,7 +6,7 @@ use ktstr_schedule::query::{Did, Stretch, WaitCause, Waker};
 use super::{ms, seconds, shown};
 use crate::story::{self, Story};
 
-/// Returns the lines about the state of the task, its interval, and how it began.
+/// Returns the first lines of the answer about `stretch`. They include a cause and a queue only for a wait.
 pub fn head(story: &Story, stretch: &Stretch) -> String {
     let name = shown(story, stretch.task);
     let cgroup = story.cgroup(stretch.cgroup);
@@ -67,7 +67,7 @@ pub fn head(story: &Story, stretch: &Stretch) -> String {
     }
 }
 
-/// Returns the CPU on which the task ran after its wait.
+/// Returns the CPU on which the task ran after its wait; `None` if it did not run after it.
 fn after(story: &Story, wait: &Stretch) -> Option<u16> {
     story
         .stretches

@@ -8,19 +8,20 @@ use ktstr_schedule::{CpuMask, Event, Pid, ReadError, Schedule, What};
 use super::seconds;
 use crate::story::Story;
 
-/// The largest number of lines, since a queue that is reordered all the time would fill pages.
+/// The largest number of lines: a task that is moved between queues all the time would fill pages.
 const LINES: usize = 20;
 
 /// The events during a wait.
 pub struct History {
-    /// The CPUs that the task may use during its wait, each set with the time in nanoseconds from which it holds; the first
-    /// holds from the begin.
+    /// The sets of CPUs that the task may use during its wait, each with the time from which it holds, in nanoseconds of the
+    /// scheduler's clock. The first set holds from the start of the wait.
     pub masks: Vec<(u64, CpuMask)>,
     /// The events, one line each.
     pub lines: Vec<String>,
 }
 
-/// Walks through the schedule up to the end of `wait`.
+/// Returns the CPUs that the task may use during `wait`, and the events of the task, from the schedule up to the end of
+/// the wait.
 ///
 /// # Errors
 /// If the schedule is damaged.
@@ -68,7 +69,7 @@ pub fn history(
         }
     })?;
     if more > 0 {
-        lines.push(format!("  and {more} times more\n"));
+        lines.push(format!("  and {more} more events\n"));
     }
     Ok(History {
         masks: allowed,
@@ -76,7 +77,8 @@ pub fn history(
     })
 }
 
-/// Describes `event` if it concerns the waiting task `of`. How its wait began and ended is said elsewhere.
+/// Describes `event`; `None` if it does not concern the waiting task `of`. Switches and wake-ups are left out, since the first
+/// lines of the answer tell how the wait began and ended.
 fn described(event: &Event, of: Pid, story: &Story) -> Option<String> {
     match event.what {
         What::Switch { .. } | What::Wake { .. } => None,

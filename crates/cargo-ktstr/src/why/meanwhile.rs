@@ -16,8 +16,8 @@ const CPUS: usize = 16;
 /// The largest number of tasks that are listed for each CPU.
 const TASKS: usize = 5;
 
-/// Describes what each CPU ran during the `wait`, with totals. `masks` are the sets of CPUs that the task may use, each with
-/// the time from which it holds.
+/// Describes what each CPU that the task may use ran during the `wait`, and for how long. `masks` are the sets of CPUs that the
+/// task may use, each with the time from which it holds.
 pub fn meanwhile(story: &Story, wait: &Stretch, masks: &[(u64, CpuMask)]) -> String {
     let all = || (0..story.cpus()).map(|cpu| Cpu(cpu as u16));
     let is_in = |cpu: &Cpu| masks.iter().any(|(_, mask)| mask.contains(*cpu));
@@ -84,7 +84,7 @@ pub fn meanwhile(story: &Story, wait: &Stretch, masks: &[(u64, CpuMask)]) -> Str
     text
 }
 
-/// Returns the CPU time of each task on each CPU between two times.
+/// Returns the CPU time of each task on each CPU between two times, in nanoseconds.
 fn ran(story: &Story, from: u64, to: u64) -> BTreeMap<Cpu, BTreeMap<Pid, u64>> {
     let mut ran: BTreeMap<Cpu, BTreeMap<Pid, u64>> = BTreeMap::new();
     for stretch in &story.stretches {

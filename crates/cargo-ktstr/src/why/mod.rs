@@ -23,7 +23,7 @@ use head::head;
 use history::history;
 use meanwhile::meanwhile;
 
-/// The largest number of task names that are listed if none or several of them match.
+/// The largest number of task names that are listed if no task or several tasks match.
 const NAMES: usize = 12;
 
 /// The options of `cargo ktstr why`.

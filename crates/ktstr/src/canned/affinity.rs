@@ -1,4 +1,4 @@
-//! Scenarios whose workers change their CPU affinity, or have it changed.
+//! Scenarios whose workers are pinned, or whose CPU affinity changes while they run.
 
 use anyhow::Result;
 use ktstr_assert::AssertResult;
@@ -12,8 +12,7 @@ use super::{ANY, group, needs_cpus, spinners, split, spread};
 
 const NAMES: [&str; 2] = ["cg_0", "cg_1"];
 
-/// Moves the affinity of two cgroups' workers back and forth between the halves of the machine,
-/// four times.
+/// Pins the running workers of two cgroups to opposite halves of the machine, and then swaps the halves three times.
 ///
 /// # Errors
 /// As [`execute_scenario`].
@@ -69,10 +68,10 @@ pub fn affinity_pinned(ctx: &Ctx) -> Result<AssertResult> {
     Ok(expect.result())
 }
 
-/// Runs workers that pin themselves to another CPU after each piece of work, next to spinners.
+/// Runs workers that pin themselves to a random CPU after each piece of work, next to spinners.
 ///
 /// # Errors
-/// As [`execute_defs`].
+/// As [`execute_steps_with`].
 pub fn custom_affinity_churn(ctx: &Ctx) -> Result<AssertResult> {
     let cpus = ctx.topo.total_cpus();
     let churn = WorkType::AffinityChurn { spin_iters: 4096 };

@@ -28,7 +28,7 @@ pub fn custom_cgroup_add_midrun(ctx: &Ctx) -> Result<AssertResult> {
         .equal_share(0, &NAMES);
     expect.work_conserving(1, &["cg_0", "cg_1", "cg_2", "cg_3"], &all);
     for name in new {
-        // Four workers for each CPU.
+        // There are four workers for each CPU.
         expect.served(1, name, 100.0 / 4.0);
     }
     Ok(expect.result())
@@ -75,8 +75,8 @@ pub fn custom_cgroup_cpuset_add_remove(ctx: &Ctx) -> Result<AssertResult> {
         hold(0.35),
     ];
     let mut expect = Expect::of(execute_scenario(ctx, backdrop, steps)?);
-    // The half has two new workers for each CPU, which is less than the machine has for each CPU, so the new cgroup
-    // can get a full share.
+    // The new cgroup has two workers for each CPU of its half, and the machine has more than two for each of its CPUs.
+    // So the half has room for the new cgroup's whole fair share.
     let fair_pct = 100.0 * cpus.len() as f64 / (stays + comes) as f64;
     expect
         .work_conserving(0, &NAMES[..1], &cpus)
@@ -87,7 +87,8 @@ pub fn custom_cgroup_cpuset_add_remove(ctx: &Ctx) -> Result<AssertResult> {
     Ok(expect.result())
 }
 
-/// Runs two cgroups with four workers and one worker for each CPU, then adds a third with one worker for each CPU.
+/// Runs a cgroup with four workers for each CPU and another with one worker for each CPU, then adds a third with one
+/// worker for each CPU.
 ///
 /// # Errors
 /// As [`execute_scenario`].
@@ -102,7 +103,7 @@ pub fn custom_cgroup_add_during_imbalance(ctx: &Ctx) -> Result<AssertResult> {
         .work_conserving(0, &NAMES, &all)
         .equal_share(0, &NAMES)
         .work_conserving(1, &[NAMES[0], NAMES[1], "cg_2"], &all)
-        // Six workers for each CPU.
+        // There are six workers for each CPU.
         .served(1, "cg_2", 100.0 / 6.0);
     Ok(expect.result())
 }

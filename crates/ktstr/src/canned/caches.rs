@@ -10,9 +10,9 @@ use ktstr_scenario::workload::WorkType;
 use super::expect::Expect;
 use super::{ANY, LOADED, device_io, group, needs_cpus, spinners, spread};
 
-/// Runs twice as many workers that walk through 256 KiB as workers that compute. Members of a cgroup with equal CPU
-/// time should get about equal work done, so the coefficient of variation of their rates must be at most 1. With two
-/// members that is the value when one of them does all the work.
+/// Runs twice as many workers that walk through 256 KiB as workers that compute. The workers of a cgroup should do about
+/// the same amount of work per CPU-second, so by default the coefficient of variation of these rates must be at most 1.
+/// For two workers, the value is 1 if one of them does all the work.
 ///
 /// # Errors
 /// As [`execute_steps_with`].
@@ -60,9 +60,9 @@ pub fn custom_cache_yield_wake_affine(ctx: &Ctx) -> Result<AssertResult> {
     Ok(expect.result())
 }
 
-/// Runs one pair for each CPU that keeps 32 KiB hot and wakes each other through pipes, next to one worker for each
-/// CPU that waits for a device and one that computes. The computing workers could use every CPU all the time; the
-/// others need little CPU time, but promptly.
+/// Runs for each CPU a pair of workers that keep 32 KiB hot and wake each other through pipes, a worker that waits for a
+/// device, and a worker that computes. The computing workers could use every CPU all the time; the workers that wait for
+/// a device need little CPU time, but promptly.
 ///
 /// # Errors
 /// As [`execute_defs`].
@@ -78,9 +78,9 @@ pub fn custom_cache_pipe_io_compute_imbalance(ctx: &Ctx) -> Result<AssertResult>
     expect
         .work_conserving(0, &names, &ctx.topo.all_cpuset())
         .wakes(0, "cache_pipe", LOADED)
-        // The I/O workers ask for 0.2 of 2.2 ms. In a queue in which each of them has to wait for one 20 ms slice of a
-        // computing worker, they would get 0.2 of some 21 ms, one for each CPU: 0.0095 of it. At least half of that is
-        // required.
+        // An I/O worker asks for 0.2 ms of CPU time between sleeps of 2 ms. If it also had to wait for a 20 ms slice of
+        // a computing worker each time, it would get 0.2 of 22.2 ms. There is one I/O worker for each CPU, so together
+        // they would get 0.009 of the CPU time. At least half of that is required.
         .share(0, "io", &names, 0.0045);
     Ok(expect.result())
 }

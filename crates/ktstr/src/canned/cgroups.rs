@@ -55,8 +55,8 @@ pub fn cgroup_remove(ctx: &Ctx) -> Result<AssertResult> {
     Ok(expect.result())
 }
 
-/// Runs a busy cgroup next to two cgroups that are removed and recreated, together with their workers, five times. One
-/// of the two is busy, the other sleeps most of the time.
+/// Runs a busy cgroup next to two cgroups that are created and removed, together with their workers, five times. One of
+/// the two is busy, and the workers of the other sleep most of the time.
 ///
 /// # Errors
 /// As [`execute_scenario`].

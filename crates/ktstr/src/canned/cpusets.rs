@@ -13,6 +13,7 @@ use super::expect::Expect;
 use super::{ANY, exactly, needs_cpus, spinners, split, spread};
 
 pub(super) const NAMES: [&str; 2] = ["cg_0", "cg_1"];
+/// The fraction of the window for which a step is held that only makes a change.
 const CHANGE: f64 = 0.1;
 
 pub(super) fn hold(frac: f64) -> Step {
@@ -88,8 +89,8 @@ pub fn cpuset_clear(ctx: &Ctx) -> Result<AssertResult> {
 /// Two cgroups with half of the machine each are resized to a quarter and three quarters, then to three quarters and a
 /// quarter.
 ///
-/// EEVDF fails this scenario if a cut runs through an LLC. It balances LLCs by their total load, and leaves a CPU idle
-/// whose neighbours have all the tasks of the LLC but must not give them away. This is the "group imbalance" of Lozi
+/// EEVDF fails this scenario if a cut runs through an LLC. It balances LLCs by their total load, so it leaves a CPU idle
+/// if the CPU's neighbours have many tasks that are not allowed to run on it. This is the "group imbalance" of Lozi
 /// et al., The Linux Scheduler: a Decade of Wasted Cores, EuroSys 2016; it was seen on 7.3 with four CPUs in two LLCs.
 ///
 /// # Errors
@@ -99,7 +100,8 @@ pub fn cpuset_resize(ctx: &Ctx) -> Result<AssertResult> {
     let [Some(half), Some(less), Some(more)] = shares else {
         return Ok(needs_cpus(ctx, 4));
     };
-    // A number of workers that divides evenly among a half, a quarter and three quarters.
+    // If the number of CPUs is a multiple of four, these workers divide evenly among the CPUs of a half, of a quarter
+    // and of three quarters.
     let workers = 3 * half[0].len();
     let backdrop = Backdrop::from_cgroups(
         NAMES

@@ -13,7 +13,7 @@ use super::cpusets::{NAMES, change, confined, hold};
 use super::expect::Expect;
 use super::{ANY, exactly, group, ms, spinners, spread};
 
-/// Runs a cgroup with two workers for each CPU, at most 64, each confined to its CPU.
+/// Runs one cgroup for each CPU, at most 64 of them. Each has two workers and is confined to its CPU.
 ///
 /// # Errors
 /// As [`execute_defs`].
@@ -34,8 +34,8 @@ pub fn custom_cgroup_per_cpu(ctx: &Ctx) -> Result<AssertResult> {
     Ok(expect.result())
 }
 
-/// Removes and recreates sixteen cgroups three times next to a busy one. Each has one worker that sleeps most of the
-/// time. A scheduler that allocates something for each cgroup has to free it again.
+/// Creates and removes sixteen cgroups three times, next to a busy one. Each of the sixteen has one worker, which sleeps
+/// most of the time. A scheduler that allocates something for each cgroup has to free it again.
 ///
 /// # Errors
 /// As [`execute_scenario`].
@@ -55,8 +55,9 @@ pub fn custom_cgroup_exhaust_reuse(ctx: &Ctx) -> Result<AssertResult> {
     for step in 0..3 {
         expect.work_conserving(step, &all, &ctx.topo.all_cpuset());
         for name in &names {
-            // Each worker asks for 1 of 21 ms. Behind a spinner's 20 ms and 1 ms of each of the other workers, all on
-            // one CPU, it would get 1 of 56 ms of that CPU. At least half of that is required.
+            // Each worker asks for 1 ms of CPU time between sleeps of 20 ms. In the worst case all sixteen are on one
+            // CPU with a spinner. A cycle of a worker then takes 56 ms: its sleep, the spinner's slice of 20 ms, and 1 ms
+            // of each of the sixteen. So it would get 1/56 of the time of one of `cpus` CPUs. Half of that is required.
             expect.share(step, name, &all, 1.0 / 56.0 / 2.0 / cpus as f64);
         }
     }
@@ -64,7 +65,8 @@ pub fn custom_cgroup_exhaust_reuse(ctx: &Ctx) -> Result<AssertResult> {
 }
 
 /// Runs eight cgroups with one worker for each CPU. Each worker yields after each piece of work, so that all CPUs
-/// contend for the scheduler's queues all the time. No worker may wait for more than 1.5 s.
+/// contend for the scheduler's queues all the time. Unless the test has a `max_gap_ms`, the longest gap between two
+/// iterations of a worker may be 1.5 s.
 ///
 /// # Errors
 /// As [`execute_steps_with`].

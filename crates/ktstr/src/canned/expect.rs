@@ -1,5 +1,6 @@
 //! The behaviour that a scenario expects of any correct scheduler, as claims about what the workers measured. The
-//! bounds catch schedulers that are broken, not schedulers that are slow: EEVDF keeps all of them by a wide margin.
+//! bounds catch schedulers that are broken, not schedulers that are slow: EEVDF keeps all of them by a wide margin, except
+//! where a scenario's documentation says otherwise.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -9,19 +10,19 @@ use ktstr_assert::{
     Verdict,
 };
 
-/// Minimum share of the available CPU time that workers which never sleep must get. The harness itself uses the rest
-/// to create and collect workers.
+/// Minimum share of the available CPU time that workers must get if enough of them never sleep. The harness itself needs
+/// some of the rest to create and collect workers.
 const BUSY: f64 = 0.8;
 /// Maximum ratio between the CPU times of equal cgroups.
 const FAIR: f64 = 2.0;
 /// Maximum number of context switches per CPU-second of workers that only compute. EEVDF, whose base slice is at most
-/// 3 ms, needs some hundred.
+/// 3 ms, needs a few hundred.
 const SWITCHES: f64 = 2500.0;
-/// Minimum length in ns of the first phase for its CPU time to be judged.
+/// Minimum length in ns of any step for the use of its CPUs to be judged, and of the first step for its shares.
 const SHORTEST: u64 = 100_000_000;
-/// Minimum length in ns of a later step for its shares to be judged, because such a step moves workers or adds new
-/// ones. Load balancing needs time: the kernel's own balancer gave a worker 0.47 of its share in the first quarter of
-/// a second after a move, and at least 0.68 in the first half second (7.3, 8 workers on 4 CPUs).
+/// Minimum length in ns of a later step for its shares to be judged. Such a step moves workers or adds new ones, and load
+/// balancing needs time: the kernel's own balancer gave a worker 0.47 of its share in the first quarter of a second after
+/// a move, and at least 0.68 in the first half second (7.3, 8 workers on 4 CPUs).
 const BALANCED: u64 = 800_000_000;
 
 /// A result to which a scenario adds its claims.
@@ -83,9 +84,9 @@ impl Expect {
         Some(all)
     }
 
-    /// Returns how long workers ran in a step: their longest lifetime, limited to the length of the step. The limit
-    /// matters because a worker that waits for a CPU when the step ends notices the end only when it runs again, in
-    /// the next step.
+    /// Returns how long workers existed in a step, in ns: their longest lifetime, limited to the length of the step. The
+    /// limit matters because a worker that waits for a CPU when the step ends notices the end only when it runs again,
+    /// in the next step.
     fn held_ns(&self, step: u16, carriers: &[PhaseCgroupStats]) -> u64 {
         let life = carriers
             .iter()
@@ -102,8 +103,8 @@ impl Expect {
         }
     }
 
-    /// Claims that the workers of these cgroups, which never sleep, together got most of the time of `cpus` in a step
-    /// and ran on each of them.
+    /// Claims that the workers of these cgroups together got most of the time of `cpus` in a step and ran on each of
+    /// them. Enough of the workers must never sleep to keep all of `cpus` busy.
     pub(super) fn work_conserving(
         &mut self,
         step: u16,
@@ -147,8 +148,8 @@ impl Expect {
         self
     }
 
-    /// Returns how long a step was held if that is long enough to judge shares. Otherwise adds a note and returns
-    /// `None`.
+    /// Returns how long a step was held, in ns, if that is long enough to judge shares. Otherwise adds a note and
+    /// returns `None`.
     fn long_enough(&mut self, step: u16, carriers: &[PhaseCgroupStats]) -> Option<u64> {
         let held = self.held_ns(step, carriers);
         if held < shortest_of(step) {
@@ -191,8 +192,8 @@ impl Expect {
     }
 
     /// Claims that a worker of a cgroup that exists only for this step was on a CPU for at least half of its fair
-    /// share. The share is measured over the worker's own lifetime. It cannot be compared with that of a cgroup that
-    /// outlives the step, which also runs without competition while the step is set up and torn down.
+    /// share, which is `fair_pct` percent of the worker's own lifetime. A cgroup that outlives the step is no measure for
+    /// it, because such a cgroup also runs without competition while the step is set up and torn down.
     pub(super) fn served(&mut self, step: u16, cgroup: &str, fair_pct: f64) -> &mut Self {
         let _label = PhaseGuard::install_step(step);
         let Some(carriers) = self.carriers(step, &[cgroup]) else {
@@ -215,8 +216,8 @@ impl Expect {
         self
     }
 
-    /// Makes the claim of [`equal_share`](Self::equal_share) about the CPU time that a worker got in all of these
-    /// steps together.
+    /// Makes the claim of [`equal_share`](Self::equal_share) about the CPU time, measured by `of`, that a worker got in
+    /// all of these steps together.
     fn equal(&mut self, steps: Range<u16>, cgroups: &[&str], of: CpuTime) -> &mut Self {
         let one = steps.len() == 1;
         let _label = one.then(|| PhaseGuard::install_step(steps.start));
@@ -266,7 +267,7 @@ impl Expect {
         self
     }
 
-    /// Claims that workers which never sleep were not context-switched needlessly.
+    /// Claims that workers which never sleep were context-switched at most [`SWITCHES`] times per CPU-second.
     pub(super) fn few_switches(&mut self, step: u16, cgroups: &[&str]) -> &mut Self {
         let _label = PhaseGuard::install_step(step);
         let Some(carriers) = self.carriers(step, cgroups) else {
@@ -317,7 +318,7 @@ impl Expect {
         self
     }
 
-    /// Claims that `cgroup` got at least the share `least` of the CPU time of `all`.
+    /// Claims that `cgroup` got at least the share `least`, from 0 to 1, of the CPU time that the cgroups `all` got.
     pub(super) fn share(&mut self, step: u16, cgroup: &str, all: &[&str], least: f64) -> &mut Self {
         let _label = PhaseGuard::install_step(step);
         let Some(carriers) = self.carriers(step, all) else {
@@ -335,7 +336,8 @@ impl Expect {
         self
     }
 
-    /// Claims that no worker ran outside of these CPUs, which were in effect before the step began.
+    /// Claims that no worker of the cgroup ran outside of these CPUs. The cgroup must have been confined to them before
+    /// the step began.
     pub(super) fn confined_to(
         &mut self,
         step: u16,
@@ -388,7 +390,7 @@ impl Expect {
     }
 }
 
-/// Returns the minimum length of a step in ns for its shares to be judged.
+/// Returns the minimum length in ns that the step with this number needs for its shares to be judged.
 fn shortest_of(step: u16) -> u64 {
     match step {
         0 => SHORTEST,
@@ -396,14 +398,16 @@ fn shortest_of(step: u16) -> u64 {
     }
 }
 
-/// The measure by which cgroups are compared: the CPU time in ns of one of a cgroup's workers in a step that was held
-/// for the given time in ns.
+/// A measure by which cgroups are compared: the average CPU time in ns of a worker of the cgroup in a step. The second
+/// argument is the time in ns for which the step was held.
 type CpuTime = fn(&PhaseCgroupStats, u64) -> f64;
 
+/// The measure of [`Expect::equal_share`]: the on-CPU share of the workers' lifetimes, times the length of the step.
 const OF_ITS_LIFE: CpuTime = |c, held_ns| on_cpu(c) / 100.0 * held_ns as f64;
+/// The measure of [`Expect::equal_time`]: the CPU time of the workers in the step.
 const OF_THE_STEP: CpuTime = |c, _| c.total_cpu_time_ns as f64 / c.num_workers as f64;
 
-/// Returns the share of their lifetimes that workers were on a CPU, in percent.
+/// Returns the share of their lifetimes that workers were on a CPU, in percent; NaN if it was not measured.
 fn on_cpu(carrier: &PhaseCgroupStats) -> f64 {
     match carrier.get("avg_off_cpu_pct") {
         Some(off) => 100.0 - off,
@@ -411,7 +415,7 @@ fn on_cpu(carrier: &PhaseCgroupStats) -> f64 {
     }
 }
 
-/// Rounds a value to about three digits for a message.
+/// Rounds a value for a message: to three decimals if it is below 1000, otherwise to a whole number.
 fn round(value: f64) -> f64 {
     if value.abs() < 1000.0 {
         (value * 1000.0).round() / 1000.0

@@ -75,7 +75,7 @@ pub fn custom_nice_mix(ctx: &Ctx) -> Result<AssertResult> {
         .work_conserving(0, &names, &ctx.topo.all_cpuset())
         .weighted_share(0, names[0], names[1], 1.5)
         .weighted_share(0, names[1], names[2], 1.5)
-        // A third of the share that follows from the weights.
+        // The weights give it a share of 0.075. A third of that is required.
         .share(0, names[2], &names, 0.025);
     Ok(expect.result())
 }
@@ -83,7 +83,7 @@ pub fn custom_nice_mix(ctx: &Ctx) -> Result<AssertResult> {
 /// Runs workers that step through all nice values, next to spinners.
 ///
 /// # Errors
-/// As [`execute_defs`].
+/// As [`execute_steps_with`].
 pub fn custom_nice_sweep(ctx: &Ctx) -> Result<AssertResult> {
     let cpus = ctx.topo.total_cpus();
     let defs = vec![

@@ -1,4 +1,4 @@
-//! Scenarios in which the cpuset of a single cgroup changes, or cpusets of cgroups with unequal loads.
+//! Scenarios in which the cpuset of one cgroup changes, or in which cgroups with unequal loads have cpusets.
 
 use anyhow::Result;
 use ktstr_assert::AssertResult;
@@ -102,8 +102,8 @@ pub fn custom_cgroup_cpuset_resize(ctx: &Ctx) -> Result<AssertResult> {
     Ok(expect.result())
 }
 
-/// One half of the machine has four spinning workers for each of its CPUs; the other half has one worker for each CPU,
-/// which works for 2 of 12 ms.
+/// One half of the machine has four spinning workers for each of its CPUs. The other half has one worker for each of its
+/// CPUs, which works for 2 of 12 ms.
 ///
 /// # Errors
 /// As [`execute_defs`].
@@ -121,7 +121,7 @@ pub fn custom_cgroup_cpuset_workload_imbalance(ctx: &Ctx) -> Result<AssertResult
         .work_conserving(0, &NAMES[..1], &full)
         .confined_to(0, NAMES[0], &full)
         .confined_to(0, NAMES[1], &spare)
-        // There is one worker for each CPU of its half, so a worker that wakes up always finds an idle CPU.
+        // There is one worker for each CPU of this half, so a worker that wakes up always finds an idle CPU.
         .wakes(0, NAMES[1], SPARE);
     Ok(expect.result())
 }
@@ -152,8 +152,8 @@ pub fn custom_cgroup_cpuset_change_imbalance(ctx: &Ctx) -> Result<AssertResult> 
     Ok(expect.result())
 }
 
-/// Two cgroups have half of the machine each. First one of them has six workers for each CPU and the other two, then
-/// the reverse. Each step creates both cgroups again.
+/// Two cgroups have half of the machine each. First one of them has six workers for each of its CPUs and the other has
+/// two, then the reverse. Each step creates both cgroups again.
 ///
 /// # Errors
 /// As [`execute_steps`].
@@ -220,8 +220,9 @@ pub fn custom_cgroup_cpuset_overlap_imbalance_combined(ctx: &Ctx) -> Result<Asse
     expect
         .confined_to(0, NAMES[0], &left)
         .confined_to(0, NAMES[1], &right)
-        // If all 5 n workers were on the 3 n / 4 CPUs of one cgroup, the n workers of the smaller one would get a
-        // fifth of those CPUs: 0.15 of the machine. The run queues of the CPUs may be unequal by a factor of two.
+        // On n CPUs there are 5 n workers. If all of them were on the 3 n / 4 CPUs of one cgroup, the n workers of the
+        // smaller cgroup would get a fifth of those CPUs: 0.15 of the machine. The run queues of the CPUs may be unequal
+        // by a factor of two.
         .share(0, NAMES[1], &NAMES, 0.15 / 2.0);
     // EEVDF fails this where a cpuset splits an LLC: see `cpuset_resize`.
     if ctx.topo.num_llcs() == 1 {

@@ -2,10 +2,10 @@
 //! test function itself. A scenario adapts its size to the machine, divides the window by fractions, and skips with a
 //! reason where the topology does not fit.
 //!
-//! In addition to the test's own checks, each scenario claims what any correct scheduler does: CPUs are not idle while
-//! workers wait, equal cgroups with equal work get equal time within a factor, and a task stays on the CPUs it is
-//! confined to. The bounds in `expect.rs` are generous. They catch schedulers that are broken; they do not measure how
-//! good a scheduler is.
+//! In addition to the test's own checks, almost every scenario claims what any correct scheduler does: CPUs are not idle
+//! while workers wait, equal workers get equal CPU time within a factor of two, wakeups are not delayed for long, and a
+//! task stays on the CPUs to which it is confined. The bounds here and in `expect.rs` are generous. They catch schedulers
+//! that are broken; they do not measure how good a scheduler is.
 
 mod affinity;
 mod arrivals;
@@ -97,7 +97,8 @@ pub struct Canned {
     pub name: &'static str,
     /// The function that runs the scenario.
     pub run: fn(&Ctx) -> Result<AssertResult>,
-    /// Whether `cargo ktstr power` runs the scenario for every planted defect, and `cargo ktstr check` runs it too.
+    /// Whether the scenario belongs to the core, which `cargo ktstr check` runs by default, and `cargo ktstr power` for
+    /// every planted defect.
     /// The other scenarios are variations for closer study of a single subject.
     pub core: bool,
 }
@@ -155,8 +156,8 @@ fn group(name: &str, work: WorkType, workers: usize) -> CgroupDef {
     CgroupDef::named(name).work_type(work).workers(workers)
 }
 
-/// Work that looks to the scheduler like waiting for a device: 0.2 ms of work between sleeps of 2 ms, each of which
-/// ends with an interrupt.
+/// Returns work that looks to the scheduler like waiting for a device: 0.2 ms of work between sleeps of 2 ms, each of
+/// which a timer interrupt ends.
 fn device_io() -> WorkType {
     WorkType::idle_churn(Duration::from_micros(200), ms(2), true)
 }
@@ -169,14 +170,15 @@ const fn ms(ms: u64) -> Duration {
 /// example because they change their own weight or yield.
 const ANY: f64 = 100.0;
 
-/// Bounds in µs for the median and the 99th percentile of wakeup latencies while CPUs are idle: three orders of
-/// magnitude above what a CPU needs to leave idle.
+/// Upper bounds in µs for the median and the 99th percentile of wakeup latencies while CPUs are idle. The one for the
+/// median is about three orders of magnitude above the time that a CPU needs to leave idle.
 const SPARE: (f64, f64) = (1_000.0, 10_000.0);
-/// The same bounds when each CPU is busy: one and two default slices of sched_ext (`SCX_SLICE_DFL`, 20 ms:
+/// The same bounds while all CPUs are busy: one and two default slices of sched_ext (`SCX_SLICE_DFL`, 20 ms:
 /// include/linux/sched/ext.h).
 const LOADED: (f64, f64) = (20_000.0, 40_000.0);
 
-/// Returns the test's checks, with `pct` instead of the default bound on spread.
+/// Returns the test's checks. If the default bound on spread applies (`not_stuck` without `max_spread_pct`), `pct`
+/// replaces it.
 fn spread(ctx: &Ctx, pct: f64) -> Assert {
     match (ctx.assert.not_stuck, ctx.assert.max_spread_pct) {
         (Some(true), None) => ctx.assert.max_spread_pct(pct),
@@ -185,7 +187,7 @@ fn spread(ctx: &Ctx, pct: f64) -> Assert {
 }
 
 /// Splits the machine's CPUs into two parts that are not empty, the first with about `share` of them. Returns `None`
-/// for a machine with fewer than `at_least` CPUs.
+/// for a machine with one CPU or fewer than `at_least`.
 fn split(ctx: &Ctx, share: f64, at_least: usize) -> Option<[BTreeSet<usize>; 2]> {
     let all = ctx.topo.all_cpus();
     if all.len() < at_least.max(2) {
@@ -196,8 +198,8 @@ fn split(ctx: &Ctx, share: f64, at_least: usize) -> Option<[BTreeSet<usize>; 2]>
     Some([a, b].map(|cpus| cpus.iter().copied().collect()))
 }
 
-/// Splits the CPUs like [`split`], but between two LLCs if there are several, because EEVDF fails where a cpuset
-/// splits an LLC: see [`cpuset_resize`].
+/// Splits the CPUs like [`split`], but between two LLCs if there are several, because EEVDF fails scenarios in which a
+/// cpuset splits an LLC: see [`cpuset_resize`].
 fn cut(ctx: &Ctx, share: f64, at_least: usize) -> Option<[BTreeSet<usize>; 2]> {
     let llcs = ctx.topo.num_llcs();
     if llcs < 2 || ctx.topo.total_cpus() < at_least {
@@ -253,7 +255,7 @@ mod tests {
             let topo = TestTopology::from_vm_topology(&Topology::new(1, llcs, 3, 1));
             let ctx = Ctx::builder(&cgroups, &topo).build();
             for share in [0.0, 0.25, 0.5, 0.75, 1.0] {
-                let [a, b] = cut(&ctx, share, 2).expect("there are CPUs enough");
+                let [a, b] = cut(&ctx, share, 2).expect("there are enough CPUs");
                 assert!(!a.is_empty() && !b.is_empty());
                 assert_eq!(&a | &b, topo.all_cpuset());
                 for llc in topo.split_by_llc() {

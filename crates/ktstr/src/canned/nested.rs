@@ -64,8 +64,8 @@ pub fn custom_nested_cgroup_task_move(ctx: &Ctx) -> Result<AssertResult> {
     Ok(expect.result())
 }
 
-/// Runs a busy cgroup next to a small tree that is removed and recreated four times. One leaf of the tree is busy, the
-/// other sleeps most of the time.
+/// Runs a busy cgroup next to a small tree that is created and removed four times. One leaf of the tree is busy, and the
+/// workers of the other sleep most of the time.
 ///
 /// # Errors
 /// As [`execute_scenario`].
@@ -159,8 +159,8 @@ pub fn custom_nested_cgroup_imbalance(ctx: &Ctx) -> Result<AssertResult> {
     Ok(expect.result())
 }
 
-/// Two leaves of a tree without CPU controllers: workers are added to one until it has three times as many. Each task
-/// counts on its own, whatever the shape of the tree.
+/// A tree without CPU controllers has two equal leaves. Workers are added to one leaf until it has three times as many as
+/// the other. Each task counts on its own, whatever the shape of the tree.
 ///
 /// # Errors
 /// As [`execute_scenario`].

@@ -124,9 +124,9 @@ pub fn custom_cgroup_io_compute_imbalance(ctx: &Ctx) -> Result<AssertResult> {
     let mut expect = Expect::of(execute_defs(ctx, defs)?);
     expect
         .work_conserving(0, &names, &ctx.topo.all_cpuset())
-        // The I/O workers ask for 0.2 of 2.2 ms. In a queue in which each of them has to wait for a 20 ms slice of
-        // each of four others, they would get 0.2 of 82 ms, two for each CPU: 0.005 of it. At least half of that is
-        // required.
+        // An I/O worker asks for 0.2 ms of CPU time between sleeps of 2 ms. If it also had to wait for a 20 ms slice of
+        // each of four computing workers each time, it would get 0.2 of 82.2 ms. There are two I/O workers for each CPU,
+        // so together they would get 0.005 of the CPU time. At least half of that is required.
         .share(0, "io", &names, 0.0025);
     Ok(expect.result())
 }

@@ -1,4 +1,4 @@
-//! Scenarios whose workers are pinned to some of the CPUs, each to a different set.
+//! Scenarios whose workers are pinned to random halves of the CPUs, or to pairs of neighbouring CPUs.
 
 use anyhow::Result;
 use ktstr_assert::AssertResult;
@@ -11,8 +11,8 @@ use super::cpusets::NAMES;
 use super::expect::Expect;
 use super::{ANY, cut, exactly, needs_cpus, spinners, spread};
 
-/// Maximum spread, in percentage points, of workers that are pinned to the same two CPUs. One of them could have the
-/// first CPU to itself while the other shares the second with three more and gets a quarter.
+/// Maximum spread, in percentage points, of workers that are pinned to pairs of CPUs. Of the two workers on a pair, one
+/// could have the first CPU to itself while the other shares the second CPU with three more workers and gets a quarter.
 const PINNED: f64 = 75.0;
 
 /// Draws a random half of the CPUs as the affinity of each worker of two cgroups, four times.
@@ -38,9 +38,9 @@ pub fn custom_cgroup_affinity_change(ctx: &Ctx) -> Result<AssertResult> {
     let mut expect = Expect::of(execute_scenario_with(ctx, backdrop, steps, Some(&checks))?);
     for step in 1..5 {
         for name in NAMES {
-            // In the worst case all 2 n workers are on the same n / 2 CPUs. Each then gets a quarter of a CPU, so n
-            // workers get a quarter of the time of n CPUs. The run queues of the CPUs may be unequal by a factor of
-            // two.
+            // In the worst case all 2 n workers of a machine with n CPUs are on the same n / 2 CPUs. Each then gets a
+            // quarter of a CPU, so the n workers of a cgroup get a quarter of the time of n CPUs. The run queues of the
+            // CPUs may be unequal by a factor of two.
             expect.share(step, name, &NAMES, 0.25 / 2.0);
         }
     }
@@ -95,7 +95,7 @@ pub fn custom_cgroup_cpuset_multicpu_pin(ctx: &Ctx) -> Result<AssertResult> {
     let mut expect = Expect::of(execute_steps_with(ctx, steps, Some(&checks))?);
     for (name, half) in NAMES.iter().zip(&halves) {
         expect.confined_to(0, name, half);
-        // EEVDF passes where each half lies within an LLC, which is so with at most two LLCs.
+        // EEVDF passes if each half lies within one LLC, which is the case with at most two LLCs.
         if ctx.topo.num_llcs() <= 2 {
             expect.work_conserving(0, &[name], half);
         }

@@ -36,9 +36,9 @@ pub fn custom_host_cgroup_contention(ctx: &Ctx) -> Result<AssertResult> {
 /// Runs two equal cgroups with workers of four policies: normal and batch tasks that work in bursts, idle tasks that
 /// use the CPU time left over, and a FIFO task that runs for 1 of 10 ms.
 ///
-/// No idle task starves. The bursts take 5 of 25 ms, of at most n + 1 normal and n + 1 batch tasks on n CPUs, which is
-/// 0.4 (n + 1) CPUs. Together with the two FIFO tasks (0.2 CPUs) that is at most 0.7 n CPUs for n of 2 or more, so 0.3 n CPUs
-/// are left for the 2 n idle tasks.
+/// On n CPUs, with n of 2 or more, no idle task has to starve. At most n + 1 normal and n + 1 batch tasks run for 5 of
+/// 25 ms each, which takes 0.4 (n + 1) CPUs. Together with the two FIFO tasks (0.2 CPUs) that is at most 0.7 n CPUs, so
+/// 0.3 n CPUs are left for the 2 n idle tasks.
 ///
 /// # Errors
 /// As [`execute_steps_with`].

@@ -50,7 +50,7 @@ pub fn custom_bursts_spare(ctx: &Ctx) -> Result<AssertResult> {
 /// Runs one worker for each CPU that forks short-lived children, next to spinners.
 ///
 /// # Errors
-/// As [`execute_defs`].
+/// As [`execute_steps_with`].
 pub fn custom_fork_storm(ctx: &Ctx) -> Result<AssertResult> {
     let cpus = ctx.topo.total_cpus();
     let defs = vec![
@@ -85,7 +85,7 @@ pub fn custom_idle_churn(ctx: &Ctx) -> Result<AssertResult> {
 /// Runs a yielding worker for each CPU, next to spinners.
 ///
 /// # Errors
-/// As [`execute_defs`].
+/// As [`execute_steps_with`].
 pub fn custom_yield_storm(ctx: &Ctx) -> Result<AssertResult> {
     let cpus = ctx.topo.total_cpus();
     let names = ["spin", "yield"];

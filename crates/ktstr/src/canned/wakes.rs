@@ -61,8 +61,8 @@ pub fn custom_futex_ping_pong(ctx: &Ctx) -> Result<AssertResult> {
     run(ctx, defs, &["futexes"], SPARE)
 }
 
-/// Runs rings of four workers that wake each other through pipes or through futexes. There is one
-/// ring of each kind for every two CPUs; one worker of a ring is awake at a time.
+/// Runs rings of four workers that wake each other through pipes or through futexes. There is one ring of each kind for
+/// every two CPUs, and only one worker of a ring is awake at a time.
 ///
 /// # Errors
 /// As [`execute_defs`].
@@ -78,7 +78,7 @@ pub fn custom_wake_chain(ctx: &Ctx) -> Result<AssertResult> {
     run(ctx, defs, &["by_pipe", "by_futex"], SPARE)
 }
 
-/// Runs groups of five for every four CPUs: one worker wakes four, which answer.
+/// Runs a group of five workers for every four CPUs: one worker wakes the other four, which answer.
 ///
 /// # Errors
 /// As [`execute_defs`].
@@ -114,8 +114,8 @@ pub fn custom_thundering_herd(ctx: &Ctx) -> Result<AssertResult> {
     )
 }
 
-/// Runs twice as many workers as CPUs, with four workers for each lock, which they hold for a fifth
-/// of their work.
+/// Runs twice as many workers as CPUs, rounded up to groups of four that contend for a lock. A worker holds the lock for
+/// a fifth of its work. The scenario claims nothing; the test's own checks apply.
 ///
 /// # Errors
 /// As [`execute_defs`].

@@ -4,7 +4,8 @@
 use ktstr_assert::{MetricCheck, MetricHint, MetricPattern, OutputFormat, Polarity};
 use ktstr_scenario::payload::Payload;
 
-/// `hackbench` with one group of 40 tasks and 100 messages. The metric is `time_s`, the seconds for all messages.
+/// `hackbench` with one group of 20 senders and 20 receivers, in which each sender sends each receiver 100 messages. The metric
+/// is `time_s`, the seconds for all messages.
 /// hackbench uses the last of repeated arguments, so `.args(["-g", "4"])` runs four groups.
 pub const HACKBENCH: Payload = Payload::binary("hackbench", "hackbench")
     .with_default_args(&["-g", "1", "-l", "100"])

@@ -1,9 +1,10 @@
 //! Presets for existing benchmarks and load generators, to be named in a test's `payload` or `workloads`: their
 //! arguments, the format of their output, and which direction of each metric is better. The programs come from the
-//! host: a test that names a preset whose program is not installed fails with that message before it starts.
+//! host: a test that names a preset whose program is not installed ends before a machine is started, with a message that
+//! names the program.
 //!
-//! A preset is a file in this folder and a line in the table below. Its test parses recorded output of the program
-//! (`recorded/`).
+//! A preset is a file in this folder, a `mod` and a `pub use` below, and an element of [`PRESETS`]. Its test parses recorded
+//! output of the program (`recorded/`).
 
 use ktstr_scenario::payload::Payload;
 
@@ -23,7 +24,7 @@ pub use perf_pipe::PERF_PIPE;
 pub use stress_ng::STRESS_NG;
 pub use sysbench_cpu::SYSBENCH_CPU;
 
-/// All presets, each with the program that it runs.
+/// All presets, in the order of their names.
 pub const PRESETS: &[&Payload] = &[
     &CYCLICTEST,
     &FIO,
@@ -40,7 +41,8 @@ mod testing {
     use ktstr_assert::payload::{MetricStream, PayloadMetrics, judge};
     use ktstr_assert::{Polarity, extract_metrics};
 
-    /// Returns the metrics that a preset reads from an output, with their names and directions.
+    /// Returns the name, value and unit of each metric that a preset reads from an output and declares a direction for. Panics
+    /// if a default check of the preset fails.
     pub(super) fn read(preset: &Payload, output: &str) -> Vec<(String, f64, String)> {
         let metrics = extract_metrics(output, &preset.output, MetricStream::Stdout);
         let mut run = PayloadMetrics::default();

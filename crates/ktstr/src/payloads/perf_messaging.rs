@@ -3,8 +3,8 @@
 use ktstr_assert::{MetricCheck, MetricHint, MetricPattern, OutputFormat, Polarity};
 use ktstr_scenario::payload::Payload;
 
-/// `perf bench sched messaging` with one group of 40 processes and 50 messages. The metric is `time_s`, the seconds for
-/// all messages.
+/// `perf bench sched messaging` with one group of 20 senders and 20 receivers, in which each sender sends each receiver 50
+/// messages. The metric is `time_s`, the seconds for all messages.
 pub const PERF_MESSAGING: Payload = Payload::binary("perf_messaging", "perf")
     .with_default_args(&["bench", "sched", "messaging", "-g", "1", "-l", "50"])
     .with_output(OutputFormat::Patterns(&[MetricPattern {

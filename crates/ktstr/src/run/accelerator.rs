@@ -1,9 +1,9 @@
-//! Whether KVM works: this is found out by booting a kernel, and remembered.
+//! Chooses the accelerator of a run. Whether KVM works is determined by booting a kernel, and the result is kept.
 //!
 //! `/dev/kvm` may exist and still be useless: a nested host may be able to create VMs, and yet fail when a stock kernel
-//! sets up its first page tables. A result that the guest caused is kept for a time, under a name that depends on
-//! everything that may change it (see [`kvm`]). A failure that the host caused, because it was busy or out of some
-//! resource, is reported and not kept.
+//! sets up its first page tables. A result that the guest caused is kept, under a name that depends on everything that
+//! may change it; a failure expires after a day (see [`kvm`]). A failure that the host caused, because it was busy or out
+//! of some resource, is reported and not kept.
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -27,13 +27,13 @@ const BOOT_CPU: Duration = Duration::from_secs(10);
 const BOOT_IDLE: Duration = Duration::from_secs(30);
 /// A guest is idle if its CPU time is below this share of wall time.
 const IDLE_SHARE: f64 = 0.02;
-/// The wall time after which a host that gives the guest no CPU time counts as too slow.
+/// The wall time after which a host that gives the guest too little CPU time counts as too slow.
 const BOOT_WALL: Duration = Duration::from_secs(300);
 
 /// The reason why KVM is not used although `/dev/kvm` can be opened.
 static LOST: OnceLock<String> = OnceLock::new();
 
-/// Returns the reason why the runs of this process do not use KVM on a host that seems to have it.
+/// Returns the reason why the runs of this process do not use KVM on a host that seems to have it; `None` if there is none.
 pub(super) fn why_no_kvm() -> Option<&'static str> {
     LOST.get().map(String::as_str)
 }
@@ -79,7 +79,7 @@ pub(super) fn choose(plan: &Plan) -> Result<Accelerator, RunError> {
             Accelerator::Tcg
         }
         Outcome::Host(why) => {
-            let why = format!("it could not be tried, and will be in the next run: {why}");
+            let why = format!("it could not be tried, and the next run tries again: {why}");
             lose(&why, true);
             Accelerator::Tcg
         }
@@ -95,7 +95,8 @@ fn accept(known: &Finding) -> Accelerator {
     Accelerator::Tcg
 }
 
-/// Remembers for this process why there is no KVM, and reports it once if it is `news`.
+/// Stores for this process why KVM is not used. The first reason is reported if it is `news`, which means that it was not read
+/// from a file.
 fn lose(why: &str, news: bool) {
     if LOST.set(why.to_owned()).is_ok() && news {
         eprint_line(&format!(
@@ -138,7 +139,7 @@ enum Stopped {
     },
 }
 
-/// Classifies a failure: see [`Outcome`].
+/// Classifies how a boot ended, see [`Outcome`]. `None` stands for a boot that reached PID 1.
 fn outcome(booted: Result<Option<Stopped>, RunError>) -> Outcome {
     let stopped = match booted {
         Ok(None) => return Outcome::Works,
@@ -179,7 +180,8 @@ fn outcome(booted: Result<Option<Stopped>, RunError>) -> Outcome {
     }
 }
 
-/// Whether there is nothing left to wait for. Wall time alone says nothing about a guest.
+/// Whether a boot that has not reached PID 1 is given up: the guest has used enough CPU time, it is idle although the host
+/// does not keep it waiting, or the host has been too slow for too long.
 fn is_over(wall: Duration, cpu: Duration, waited: Duration) -> bool {
     let idle = cpu.as_secs_f64() < wall.as_secs_f64() * IDLE_SHARE && waited < cpu;
     cpu >= BOOT_CPU || (idle && wall >= BOOT_IDLE) || wall >= BOOT_WALL

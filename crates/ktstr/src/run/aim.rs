@@ -1,6 +1,6 @@
-//! The times that findings are about: where a page marks them, and where a repeated run is captured.
+//! The times that findings are about, at which a page marks them and the repeat of a run takes captures.
 //!
-//! If a finding has a time, it is in the finding's numbers. Otherwise the finding is about a step or about the whole run.
+//! A finding that is about a certain time has it in its data. Any other finding is about a step or about the whole run.
 
 use ktstr_record::FindingRecord;
 use ktstr_schedule::query::Timeline;
@@ -10,13 +10,13 @@ use serde_json::Value;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Aim {
-    /// The begin in nanoseconds of the scheduler's clock.
+    /// The start of the interval, in nanoseconds of the scheduler's clock.
     pub from_ns: u64,
-    /// The end in nanoseconds of the scheduler's clock.
+    /// The end of the interval, in nanoseconds of the scheduler's clock.
     pub to_ns: u64,
-    /// The pid of the task that the finding is about.
+    /// The pid of the task that the finding is about; `None` if it names no task.
     pub pid: Option<u32>,
-    /// Whether the interval is that of the finding itself, and not only its step.
+    /// Whether the finding itself has the interval. Otherwise it is that of the finding's step, or of the whole run.
     pub exact: bool,
 }
 
@@ -57,8 +57,8 @@ impl Aim {
     }
 }
 
-/// Returns the interval in the numbers of a finding, if there is one. A worker's times count from its release, which is the
-/// begin of its step's hold, `released`.
+/// Returns the interval in the data of a finding; `None` if the data has none. A worker's times count from its release, at the
+/// start of its step's hold: `released`.
 fn moment(data: &Value, timeline: &Timeline, released: u64) -> Option<(u64, u64)> {
     let zero = timeline.zero_ns();
     let ms = |name: &str| {
@@ -70,7 +70,7 @@ fn moment(data: &Value, timeline: &Timeline, released: u64) -> Option<(u64, u64)
         let stall = data.pointer("/cause/stall")?;
         let to = timeline.unloaded_ns.iter().find(|at| **at >= zero)?;
         let seconds = stall.get("seconds").and_then(Value::as_f64).unwrap_or(0.0);
-        // The kernel prints the number in seconds with three decimals.
+        // The kernel's message has the length of the stall in seconds, with three decimals.
         let waited = (seconds.clamp(0.0, 1e6) * 1e9) as u64;
         Some((to.saturating_sub(waited), *to))
     };
@@ -97,12 +97,13 @@ fn moment(data: &Value, timeline: &Timeline, released: u64) -> Option<(u64, u64)
     }
 }
 
-/// Returns the name of a step in findings.
+/// Returns the name that findings and reports use for a step, `Step[0]` for the first. `number` is the step's number in the
+/// schedule, which starts at 1.
 pub fn step(number: u16) -> String {
     format!("Step[{}]", number.saturating_sub(1))
 }
 
-/// Returns the pid in `comm[pid]`.
+/// Returns the pid in `comm[pid]`; `None` if the text does not have this form.
 fn pid_of(task: &str) -> Option<u32> {
     let (_, rest) = task.rsplit_once('[')?;
     rest.trim_end_matches(']').parse().ok()

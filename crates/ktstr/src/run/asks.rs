@@ -1,5 +1,5 @@
-//! Requests of the test process to the host, for which it waits. They are carried out while the guest is held, and
-//! answered in the mailbox ([`Layout::ANSWER`]).
+//! Requests of the test process to the host. The test process waits for each answer, which the host writes into the mailbox
+//! ([`Layout::ANSWER`]). Under the virtual clock the guest is held meanwhile.
 
 use std::time::Duration;
 
@@ -19,7 +19,8 @@ use crate::snapshot_bridge::CgroupProcsSnapshot;
 /// test.
 const MOST_CAPTURES: u32 = 1024;
 
-/// Carries out and answers all pending requests at `now`.
+/// Carries out and answers all pending requests at `now`. What fails in the guest is an answer; only a failure of the host is an
+/// error.
 pub(super) fn answer(
     machine: &mut Machine,
     kernel_info: &mut LazyKernelInfo,
@@ -119,7 +120,8 @@ fn carry_out(
     }
 }
 
-/// The guest has checked the tag already, but the host must not trust the guest.
+/// Checks a tag that the test chose, and returns what is wrong with it. The guest has checked it already, but the host must not
+/// trust the guest.
 fn check(tag: &str) -> Result<(), String> {
     if !(1..=MAX_TAG).contains(&tag.len()) {
         let length = tag.len();
@@ -129,7 +131,7 @@ fn check(tag: &str) -> Result<(), String> {
     }
     if tag.starts_with(PERIODIC) {
         return Err(format!(
-            "the tag {tag:?} begins with {PERIODIC:?}, which names the periodic captures: give it another"
+            "the tag {tag:?} begins with {PERIODIC:?}, which is reserved for the periodic captures: use another one"
         ));
     }
     let is_moments = |moment: &&CaptureMoment| {
@@ -141,7 +143,7 @@ fn check(tag: &str) -> Result<(), String> {
     };
     if let Some(moment) = CaptureMoment::ALL.iter().find(is_moments) {
         return Err(format!(
-            "the tag {tag:?} is that of the captures that are taken when {}: give it another",
+            "the tag {tag:?} is reserved for the captures that are taken when {}: use another one",
             moment.description()
         ));
     }
@@ -151,7 +153,7 @@ fn check(tag: &str) -> Result<(), String> {
 fn reply(machine: &Machine, number: u64, answer: &Answer) -> Result<(), MachineError> {
     let mut answer = answer.clone();
     if let Err(why) = &mut answer {
-        // JSON needs at most six bytes for each byte.
+        // An escape in JSON (`\u0001`) has at most six bytes for each byte of the text.
         why.truncate(why.floor_char_boundary(MAX_ANSWER / 8));
     }
     let bytes = serde_json::to_vec(&answer).unwrap_or_default();

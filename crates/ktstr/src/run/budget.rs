@@ -1,11 +1,11 @@
-//! The CPUs of the host that a machine may use: those of this process, unless the test or the user allows it fewer.
+//! The CPUs of the host that a machine may use: those that this process may use, unless the test or the user sets a limit.
 
 use ktstr_machine::Machine;
 
 use super::{RunError, environment};
 use crate::entry::KtstrTestEntry;
 
-/// The variable that limits every test that has no limit of its own.
+/// The environment variable that limits every test whose declaration sets no limit.
 const CAP: &str = "KTSTR_CPU_CAP";
 
 /// Restricts the machine to the CPUs of its budget, if it has one. Returns how many CPUs it may use.
@@ -19,7 +19,7 @@ pub(super) fn apply(entry: &KtstrTestEntry, machine: &Machine) -> Result<u32, Ru
     }
 }
 
-/// Returns the user's limit.
+/// Returns the user's limit; `None` if there is none.
 fn cap() -> Result<Option<u32>, RunError> {
     let Some(value) = environment(CAP) else {
         return Ok(None);

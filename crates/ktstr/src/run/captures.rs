@@ -1,4 +1,5 @@
-//! Captures: when the periodic ones are due, and how a capture is taken, whether it is due or asked for.
+//! Captures: when the periodic ones are due, and how any capture is taken. Also what else the host reads and writes in the
+//! kernel's memory: current tasks, the stall timeout, variables of the scheduler, and the addresses that the plugin observes.
 
 use std::collections::BTreeMap;
 use std::thread::JoinHandle;
@@ -21,7 +22,7 @@ use crate::entry::KtstrTestEntry;
 use crate::moment::MomentCapture;
 use crate::snapshot_bridge::SnapshotBridge;
 
-/// The number of consecutive failed freezes after which no further captures are tried.
+/// The number of consecutive periodic captures without data after which no further ones are taken.
 const GIVE_UP_AFTER: u32 = 2;
 
 /// The prefix of the tags of periodic captures.
@@ -34,7 +35,7 @@ pub(super) struct KernelInfo {
     pub(super) symbols: Symbols,
 }
 
-/// The kernel's symbols and types, which are loaded while the guest boots.
+/// The kernel's symbols and types, which a thread loads while the guest boots.
 pub(super) enum LazyKernelInfo {
     Loading(JoinHandle<Result<KernelInfo, String>>),
     Loaded(Result<Box<KernelInfo>, String>),
@@ -52,7 +53,7 @@ impl LazyKernelInfo {
         }))
     }
 
-    /// Returns the symbols and types, or the reason why they are not available.
+    /// Returns the symbols and types, or the reason why they are not available. Waits until they are loaded.
     pub(super) fn get(&mut self) -> Result<&KernelInfo, &str> {
         if let Self::Loading(_) = self
             && let Self::Loading(handle) =
@@ -98,7 +99,7 @@ pub(super) fn current_tasks(machine: &Machine, kernel_info: &mut LazyKernelInfo)
         .collect()
 }
 
-/// The largest number of processes that are listed of a guest that the host gave up on.
+/// The largest number of processes and threads that are listed of a guest that the host gave up on.
 const MOST_PROCESSES: usize = 4096;
 
 /// Returns the guest's processes and threads; empty if the guest's memory cannot be read.
@@ -119,20 +120,23 @@ pub(super) fn processes(
 /// What the host knows about a capture in addition to its content.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Taken {
-    /// When it was taken, nanoseconds of the scheduler's clock.
+    /// When it was taken, in nanoseconds of the scheduler's clock; `None` if no schedule is recorded.
     pub(super) clock_ns: Option<u64>,
-    /// Host time that the guest stood still for it.
+    /// The wall time for which the guest was stopped for it; `None` if the kernel's memory could not be interpreted.
     pub(super) freeze: Option<Duration>,
 }
 
 /// The capture times of a run, and what was captured.
 pub(super) struct Captures {
+    /// The times of the periodic captures, since the window opened, and the index of the next one.
     boundaries: Vec<Duration>,
     next: usize,
+    /// The number of periodic captures without data since the last one with data.
     failures: u32,
     /// The reason why captures come without statistics of the scheduler.
     no_stats: MissingStatsReason,
     pub(super) bridge: SnapshotBridge,
+    /// The number of periodic captures that were taken, and of those with data.
     pub(super) fired: u32,
     pub(super) real: u32,
     /// The number of captures that the test asked for.
@@ -141,9 +145,9 @@ pub(super) struct Captures {
     pub(super) map_writes: Option<bool>,
     /// The wall time for which the guest was frozen, for each capture.
     pub(super) freezes: Vec<Duration>,
-    /// What the bridge does not keep of each, by its tag.
+    /// What the bridge does not keep of each capture, by the capture's tag.
     pub(super) taken: BTreeMap<String, Taken>,
-    /// The scheduler's clock at this look, nanoseconds; `None` where no schedule is recorded.
+    /// The scheduler's clock at this poll, in nanoseconds; `None` if no schedule is recorded.
     pub(super) clock_ns: Option<u64>,
     /// The digest of all captures.
     pub(super) digest: blake3::Hasher,
@@ -152,8 +156,8 @@ pub(super) struct Captures {
 }
 
 impl Captures {
-    /// Computes the capture times that the entry asks for in its window: the first after one tenth of the window, the
-    /// others evenly over the next eight tenths.
+    /// Computes the capture times that the entry asks for in its window: they divide the eight tenths in the middle of the
+    /// window into equal parts, so no capture is taken at the start or at the end.
     pub(super) fn new(entry: &KtstrTestEntry) -> Self {
         let no_stats = if entry.scheduler.binary.has_bpf_scheduler() {
             MissingStatsReason::NoScheduler {
@@ -203,7 +207,7 @@ impl Captures {
         Ok(next.and_then(|boundary| guest.window.when(*boundary)))
     }
 
-    /// Freezes the machine, reads it, stores the capture under `periodic_NNN`, and resumes the machine.
+    /// Takes the next periodic capture and stores it under the tag `periodic_NNN`. A capture without data is stored, too.
     fn take(
         &mut self,
         machine: &mut Machine,
@@ -240,7 +244,7 @@ impl Captures {
         Ok(())
     }
 
-    /// Takes a capture under this tag. The inner error is reported to the test: nothing could be read.
+    /// Takes a capture and stores it under this tag. The inner error, that nothing could be read, is reported to the test.
     pub(super) fn take_tagged(
         &mut self,
         machine: &mut Machine,
@@ -271,8 +275,9 @@ impl Captures {
         Ok(Ok(()))
     }
 
-    /// Freezes the machine, reads it, and resumes a machine that `goes_on`. Returns how long the guest was stopped for it,
-    /// if the kernel's memory can be interpreted.
+    /// Reads the machine's state. A machine that `goes_on` is stopped for it and resumed afterwards; any other is stopped
+    /// already. Returns the capture, and the wall time that it took. If the kernel's symbols and types are not available, the
+    /// capture is a placeholder with the reason, and there is no time.
     pub(super) fn freeze(
         &mut self,
         machine: &mut Machine,
@@ -301,6 +306,7 @@ impl Captures {
         Ok((report, Some(freeze)))
     }
 
+    /// Stores a capture, and adds it to the digest under the virtual clock.
     fn store(&mut self, machine: &Machine, entry: DrainedSnapshotEntry, freeze: Option<Duration>) {
         if machine.virtual_clock().is_some() {
             let began = Instant::now();
@@ -319,7 +325,7 @@ impl Captures {
         self.bridge.store_entry(entry);
     }
 
-    /// Takes the capture of a moment into the digest of all captures.
+    /// Adds the capture of a moment to the digest of all captures.
     pub(super) fn take_in(&mut self, capture: &MomentCapture) {
         let began = Instant::now();
         let place = (&capture.tag, capture.elapsed_ms, capture.step_index);
@@ -336,7 +342,8 @@ const SENDERS: [&str; MAX_SENDERS] = [
     "native_send_call_func_ipi",
 ];
 
-/// The kernel addresses that the virtual clock's plugin has to observe.
+/// Returns the kernel addresses and offsets that the virtual clock's plugin needs. The error names the first required symbol or
+/// member that the kernel lacks. Functions of the schedule and of moments that it lacks are listed as missing.
 pub(super) fn watch_points(info: &KernelInfo) -> Result<WatchPoints, String> {
     let symbol = |name: &str| {
         info.symbols
@@ -374,7 +381,7 @@ pub(super) fn watch_points(info: &KernelInfo) -> Result<WatchPoints, String> {
     Ok(points)
 }
 
-/// Overrides sched_ext's runnable-stall timeout in a machine whose scheduler is attached.
+/// Sets the timeout of sched_ext's watchdog for runnable tasks that stall. A scheduler has to be attached.
 pub(super) fn set_watchdog(
     ram: &GuestRam,
     info: &KernelInfo,
@@ -406,7 +413,7 @@ pub(super) fn write_variable(
     let bytes = write.value().to_le_bytes();
     if found.size != bytes.len() as u64 {
         return Err(format!(
-            "the variable {:?} has {} bytes, and only those of {} bytes are written",
+            "the variable {:?} has {} bytes, and only variables of {} bytes can be written",
             write.field(),
             found.size,
             bytes.len()
@@ -415,7 +422,7 @@ pub(super) fn write_variable(
     ram.write(found.gpa, &bytes).map_err(|e| e.to_string())
 }
 
-/// Takes one capture of a frozen machine.
+/// Takes one capture of a machine that is stopped. If the kernel's memory cannot be read, the capture is a placeholder.
 pub(super) fn read(ram: &GuestRam, info: &KernelInfo) -> FailureDumpReport {
     let memory = RamView(ram);
     match KernelView::new(&memory, &info.symbols, &info.btf) {
@@ -424,6 +431,7 @@ pub(super) fn read(ram: &GuestRam, info: &KernelInfo) -> FailureDumpReport {
     }
 }
 
+/// Returns `count` times that divide the eight tenths in the middle of a window of this length into equal parts.
 fn boundaries(count: u32, duration: Duration) -> Vec<Duration> {
     let window = duration.as_secs_f64();
     (0..count)

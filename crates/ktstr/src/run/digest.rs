@@ -1,12 +1,12 @@
-//! The digest of a run: one number for the guest's memory and console at its end.
+//! The digest of a run: one hash of the guest's memory and console at the end of the run.
 //!
 //! It exists only under the virtual clock, where the guest is held at its last message and the same seed leads to the
-//! same bytes. Captures are not part of it, because taking a capture must not change the digest.
+//! same bytes. Captures are not part of it, because taking a capture must not change it; they have a digest themselves.
 
 use ktstr_introspect::report::FailureDumpReport;
 use ktstr_machine::{GuestRam, MachineError};
 
-/// Returns the digest of a machine that is held, in hexadecimal.
+/// Returns the digest (BLAKE3) of a machine that is held, in hexadecimal.
 pub(super) fn digest(ram: &GuestRam, console: &str) -> Result<String, MachineError> {
     let mut hasher = blake3::Hasher::new();
     ram.own_pages(|gpa, bytes| {
@@ -17,8 +17,8 @@ pub(super) fn digest(ram: &GuestRam, console: &str) -> Result<String, MachineErr
     Ok(hasher.finalize().to_hex().to_string())
 }
 
-/// Adds a capture to the digest of all captures of a run: what was captured, and its `place`, which is its tag and the guest
-/// time at which it was taken. How long the host took is not part of it.
+/// Adds a capture to the digest of all captures of a run: its content, and its `place`, which is its tag, its step, and the guest
+/// time at which it was taken. How long the host took for it is left out, because that differs from run to run.
 pub(super) fn take_in(
     hasher: &mut blake3::Hasher,
     place: &impl serde::Serialize,

@@ -62,13 +62,13 @@ impl Engine {
         })
     }
 
-    /// Returns the number of instructions of the longest turn; 0 means QEMU's default.
+    /// Returns the number of instructions of the longest turn; 0 means QEMU's default, or the real clock.
     pub(super) fn turn(&self) -> u32 {
         // Millions of instructions per second equal instructions per microsecond.
         self.turn_us * self.mips().unwrap_or(0)
     }
 
-    /// Returns how many million instructions make up a second of the virtual clock.
+    /// Returns how many million instructions make up a second of the virtual clock; `None` under the real clock.
     pub(super) fn mips(&self) -> Option<u32> {
         match self.clock {
             ClockMode::Real => None,
@@ -90,10 +90,11 @@ impl Engine {
     }
 }
 
-/// Returns the shift of the virtual clock. All CPUs share the instructions of a virtual second, so machines with more
-/// CPUs get more of them, which costs more wall time: 250 million up to 4 CPUs, 500 million up to 8, then 1000 million.
-/// Twice as many for up to 4 CPUs doubled the wall time of a busy second. A scheduler that misses deadlines of its own
-/// at this speed asks for more (`Scheduler::speed`).
+/// Returns the shift of the virtual clock: an instruction takes `1 << shift` nanoseconds. All CPUs share the instructions
+/// of a virtual second, so a second has more instructions on machines with more CPUs, which costs more wall time: 250
+/// million up to 4 CPUs, 500 million up to 8, then 1000 million. With 500 million for up to 4 CPUs, a busy second took
+/// twice the wall time. A scheduler that misses its own deadlines at this speed declares a higher one
+/// (`Scheduler::speed`).
 fn shift(plan: &Plan) -> Result<u8, RunError> {
     let wanted = match environment(MIPS).as_deref() {
         None => plan
@@ -124,11 +125,11 @@ fn shift(plan: &Plan) -> Result<u8, RunError> {
 /// a value, for machines of up to 8 CPUs. At this length a wakeup on a spare CPU takes effect within 100 us of guest
 /// time, and a busy second costs as much wall time as with QEMU's own turns.
 const USUAL_TURNS_US: RangeInclusive<u32> = 30..=70;
-/// The shortest turn that can be set. It is long compared with the cost of changing turns.
+/// The shortest turn that can be set, apart from 0. It is long compared with the cost of changing to the next CPU.
 const SHORTEST_TURN_US: u32 = 10;
 
-/// Returns the longest turn of a run with this seed on `cpus` CPUs. Each CPU waits for the turns of all busy CPUs, so
-/// turns are shorter on machines with more CPUs.
+/// Returns the longest turn of a run with this seed on `cpus` CPUs, in microseconds of guest time. Each CPU waits for the
+/// turns of all other busy CPUs, so turns are shorter on machines with more than 8 CPUs.
 fn turn(seed: u64, cpus: u32) -> Result<u32, RunError> {
     let Some(text) = environment(TURN) else {
         let drawn = blake3::hash(&seed.to_le_bytes()).as_bytes()[0];

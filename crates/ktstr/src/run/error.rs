@@ -7,7 +7,7 @@ use ktstr_machine::MachineError;
 
 use super::{EXIT_FAIL, EXIT_INCONCLUSIVE};
 
-/// An error that kept a run from producing a verdict of its own.
+/// An error because of which a run could not be started or judged.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RunError {
@@ -46,7 +46,7 @@ pub enum RunError {
         role: String,
         /// The path of the file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// What is wrong with the file.
         found: String,
         /// How to fix it.
         advice: &'static str,
@@ -94,7 +94,7 @@ pub enum RunError {
         /// What is wrong with the file.
         source: Box<RunError>,
     },
-    /// Two files of the host would have the same path in the guest.
+    /// Two files of the host would have the same path in the guest, or one would be below the other.
     #[error(
         "`{}` and `{}` would both be {place} in the guest: rename one of them",
         first.display(),

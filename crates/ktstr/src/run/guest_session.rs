@@ -1,4 +1,5 @@
-//! The session with a running machine: the messages from and to its mailbox, and the decision to give up on it.
+//! The session with a machine: the messages in its mailbox, the holds under the virtual clock, and the decision to give up on
+//! the guest.
 
 use std::time::{Duration, Instant};
 
@@ -17,12 +18,12 @@ use crate::vm_result::{GuestLifecyclePhase, WatchdogKillReason};
 
 /// The interval at which the host polls the mailbox.
 const POLL: Duration = Duration::from_micros(500);
-/// How long the host waits for the guest to be held before it checks whether QEMU is still there.
+/// How long the host waits for the guest to be held before it checks whether the machine still runs.
 const HOLD_WAIT: Duration = Duration::from_millis(50);
 /// The largest number of messages per poll: a guest that floods the mailbox must not keep the host from its other
 /// duties.
 const BURST: usize = 256;
-/// The guest time for which a boot may be silent. Each CPU adds to it.
+/// The guest time for which a boot may be silent, and what each CPU adds to it.
 const BOOT_PATIENCE: Duration = Duration::from_secs(60);
 const BOOT_PATIENCE_PER_CPU: Duration = Duration::from_secs(4);
 /// The guest time that a scheduler may take to attach. PID 1 gives up earlier.
@@ -61,7 +62,7 @@ impl std::fmt::Display for Lost {
     }
 }
 
-/// The positions of both sides in the rings that exist as long as PID 1.
+/// The positions in the two rings that exist as long as PID 1: the one that PID 1 writes, and the one that the host writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct RingCursors {
     pub(super) agent: RingCursor,
@@ -80,7 +81,7 @@ pub(super) struct GuestSession {
     vcpus: u32,
     ready: bool,
     next_check: Instant,
-    /// The bytes that the guest had sent and the CPU times of its vCPUs when it was first seen to send nothing more.
+    /// The number of bytes that the guest had sent, and the CPU times of its vCPUs, at the first check after its last message.
     quiet: (u64, Vec<Option<VcpuTime>>),
     /// Under the virtual clock: why the guest has been held since the last poll.
     pub(super) hold: Option<Hold>,
@@ -124,8 +125,8 @@ impl GuestSession {
         }
     }
 
-    /// Returns the positions of both sides. They are meaningful only while the guest is held and everything has been
-    /// read.
+    /// Returns the positions in the rings. They are meaningful only while the guest is held or stopped, and after everything
+    /// has been read.
     pub(super) fn cursors(&self) -> RingCursors {
         RingCursors {
             agent: self.agent.cursor(),
@@ -133,7 +134,7 @@ impl GuestSession {
         }
     }
 
-    /// Sends a message to the guest.
+    /// Sends a message to PID 1.
     pub(super) fn send(&mut self, message: &ToGuest) -> Result<(), MachineError> {
         let failed = |reason: String| {
             MachineError::system(
@@ -180,7 +181,7 @@ impl GuestSession {
         Ok(None)
     }
 
-    /// Waits until `reached` holds. Returns an end if it never will.
+    /// Waits until `reached` is true. Returns an end if the session ends before.
     pub(super) fn wait_until(
         &mut self,
         reached: impl Fn(&GuestState) -> bool,
@@ -244,8 +245,8 @@ impl GuestSession {
         }
     }
 
-    /// The time in which windows are measured: the guest's own under the virtual clock, otherwise the time for which
-    /// the machine could run.
+    /// Returns the current time on the clock that measures windows: guest time under the virtual clock, otherwise the time
+    /// for which the machine was not stopped.
     pub(super) fn now(&self) -> Duration {
         match (self.machine.virtual_clock(), self.hold) {
             (Some(_), Some(Hold::Due(ns))) => Duration::from_nanos(ns),
@@ -259,7 +260,7 @@ impl GuestSession {
 
     /// Waits a moment, or until the guest is held, and processes the messages that have arrived. Under the virtual
     /// clock the guest is held at each event until the next poll: whatever the host does in between happens at a point
-    /// of guest time that is the same in every run.
+    /// of guest time that is the same in every run. Returns how the session ended, if it did.
     pub(super) fn poll(&mut self, stall_limit: Duration) -> Result<Option<End>, MachineError> {
         if let Some(clock) = self.machine.virtual_clock() {
             if self.hold.take().is_some() {
@@ -289,8 +290,8 @@ impl GuestSession {
             self.ready = is_ready(&MailboxRam(self.machine.ram()))?;
         }
         if self.ready {
-            // The test's ring is read after PID 1's. Once PID 1 reports that the test has ended, all of the test's
-            // messages are there.
+            // The test's ring is read after PID 1's: when PID 1 has reported that the test has ended, all messages of the
+            // test are in its ring.
             let (machine, guest) = (&self.machine, &mut self.guest);
             for reader in [&mut self.agent, &mut self.test] {
                 let taken = drain(&MailboxRam(machine.ram()), reader, |message, time_ns| {
@@ -339,7 +340,7 @@ impl GuestSession {
         }
     }
 
-    /// Returns the schedule's file, once the guest no longer runs.
+    /// Returns the contents of the schedule's file; `None` if no schedule was recorded. The guest must no longer run.
     pub(super) fn finish_recording(&mut self, kernel_info: &mut LazyKernelInfo) -> Option<Vec<u8>> {
         let mut recorder = self.recorder.take()?;
         recorder.drain(self.machine.virtual_clock()?);
@@ -347,6 +348,7 @@ impl GuestSession {
         Some(recorder.finish())
     }
 
+    /// Gives up on a guest that has stalled. Does nothing until [`CHECK`] has passed since the last time.
     fn check(&mut self, stall_limit: Duration) -> Option<End> {
         let now = Instant::now();
         if now < self.next_check {
@@ -401,7 +403,7 @@ impl GuestSession {
     }
 }
 
-/// Processes the messages of a ring, each with the guest time at which it was written.
+/// Processes at most [`BURST`] messages of a ring, each with the guest time at which it was written.
 fn drain<M: MailboxMemory>(
     memory: &M,
     reader: &mut Reader,
@@ -464,7 +466,7 @@ mod tests {
         for message in [ToHost::TestStarted { pid: 7 }, ToHost::Bye] {
             writer.write(&memory, &message.encode(), 7).expect("room");
         }
-        // The offset of the last byte in the payload of the first frame, which is `"test_started"`.
+        // The offset of a byte in the payload of the first frame, behind the frame's header of 32 bytes.
         let at = Ring::Test.offset() as usize + 32 + 13;
         memory.0.borrow_mut()[at] ^= 1;
         let mut reader = Reader::new(Ring::Test);

@@ -10,10 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::vm_result::GuestLifecyclePhase;
 
-/// The number of bytes that are kept of each stream.
+/// The largest number of bytes that are kept of each stream, without the note that the rest was left out.
 const STREAM_CAP: usize = 8 << 20;
 const CUT: &str = "\n[... the rest was left out ...]\n";
-/// The number of stimulus events that are kept: a scenario has a handful, but a hostile guest could send millions.
+/// The largest number of stimulus events that are kept: a scenario has a handful, but a hostile guest could send millions.
 const EVENTS_CAP: usize = 100_000;
 /// The largest number of unanswered requests. A test process sends one request at a time.
 const ASKS_CAP: usize = 16;
@@ -45,14 +45,16 @@ pub(super) struct GuestState {
     pub(super) stimulus: Vec<StimulusEvent>,
     /// The unanswered requests of the test process, each with its number.
     pub(super) asks: VecDeque<(u64, Ask)>,
+    /// The step that has started last; 0 before the first.
     pub(super) step_index: u16,
-    /// The step that is being held; `None` while a step is set up or torn down.
+    /// The step that is being held; `None` while a step is set up or torn down, and without a scenario.
     pub(super) held: Option<u16>,
     /// The counters of the workers, in the order in which the workers were stopped.
     pub(super) workers: Vec<WorkerNumbers>,
     pub(super) result: Option<AssertResult>,
     pub(super) error: Option<String>,
     pub(super) panic: Option<String>,
+    /// How the test process ended, and whether the guest's OOM killer killed it.
     pub(super) test_end: Option<(ProcessEnd, bool)>,
     pub(super) harness_error: Option<String>,
     pub(super) bye: bool,
@@ -68,13 +70,13 @@ pub(super) struct GuestState {
     pub(super) loaded: bool,
     /// When the host received the message that the test function is being called.
     pub(super) called: Option<Instant>,
-    /// When the last message arrived.
+    /// The time of the last message, on the clock of [`Self::window`].
     pub(super) at: Duration,
-    /// The number of messages processed.
+    /// The number of messages that have been processed.
     pub(super) count: u64,
-    /// When the host saw the window open and close.
+    /// When the host received the messages that the window opened and closed, in wall time.
     pub(super) seen: (Option<Instant>, Option<Instant>),
-    /// The workload window, measured in the machine's running time or in the guest's clock.
+    /// The workload window, measured in the guest's clock under the virtual clock, otherwise in the machine's running time.
     pub(super) window: Window,
 }
 
@@ -85,7 +87,7 @@ pub(super) struct Hello {
     pub(super) topology: Result<String, String>,
 }
 
-/// The scheduler has attached.
+/// What is known about a scheduler that has attached.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Attached {
     /// Guest time from the scheduler's start to its attach.
@@ -112,7 +114,8 @@ impl Window {
         }
     }
 
-    /// The same as [`Self::elapsed`], but a paused window returns the time that it had reached when it was paused.
+    /// Returns the window time at `now`, like [`Self::elapsed`], but while the window is paused returns the time that it had
+    /// reached before.
     pub(super) fn counted(&self, now: Duration) -> Option<Duration> {
         let now = self.pause_began.unwrap_or(now);
         match (self.opened, self.closed) {
@@ -144,7 +147,8 @@ impl Window {
 }
 
 impl GuestState {
-    /// Processes one message. `now` is the machine's running time.
+    /// Processes one message. `now` is the guest time at which the message was sent under the virtual clock, otherwise the
+    /// machine's running time.
     pub(super) fn take(&mut self, mut message: ToHost, now: Duration) {
         use GuestLifecyclePhase::{Attach, Body, Dispatch, Teardown};
         message.bound_texts();
@@ -167,7 +171,7 @@ impl GuestState {
                     took: Duration::from_nanos(took_ns),
                 });
             }
-            // That it was sent is all that it says.
+            // The message only shows that the guest is alive.
             ToHost::SchedulerAwaited => {}
             ToHost::SchedulerNotAttached { reason } => self.not_attached = Some(reason),
             ToHost::SchedulerDied { end, signal } => {
@@ -288,6 +292,7 @@ impl GuestState {
     }
 }
 
+/// Appends output to a stream, up to [`STREAM_CAP`] bytes in total.
 fn append(kept: &mut String, text: &str) {
     let room = STREAM_CAP.saturating_sub(kept.len());
     let cut = text.floor_char_boundary(room);

@@ -5,7 +5,7 @@ use ktstr_assert::{AssertDetail, AssertResult, Ejection, Finding};
 
 use super::verdict::Fault;
 
-/// The number of characters of a finding that the sentence quotes: two lines of a narrow terminal.
+/// The largest number of characters of a finding that the sentence quotes: two lines of a terminal of 80 columns.
 const MOST: usize = 160;
 
 /// Returns the failures, the most significant first, followed by the inconclusive findings.
@@ -18,7 +18,7 @@ pub(super) fn ranked(result: &AssertResult) -> Vec<&AssertDetail> {
     failures
 }
 
-/// Returns the most significant finding, and whose fault it is.
+/// Returns the sentence: the most significant finding, and whose fault it is. Empty if the result has no finding.
 pub(super) fn headline(result: &AssertResult, fault: Option<Fault>) -> String {
     let all = ranked(result);
     let Some(first) = all.first() else {
@@ -40,7 +40,7 @@ pub(super) fn headline(result: &AssertResult, fault: Option<Fault>) -> String {
     }
 }
 
-/// Describes one finding in plain words. `all` are the findings of the result, this one included.
+/// Returns one finding in plain words. `all` are the findings of the result, including this one.
 fn clause(detail: &AssertDetail, all: &[&AssertDetail]) -> String {
     let alike = all.iter().filter(|d| d.kind == detail.kind).count();
     let plain = match &detail.finding {
@@ -173,7 +173,8 @@ fn ejected(scheduler: &str, cause: &Ejection, all: &[&AssertDetail]) -> Option<S
     }
 }
 
-/// Returns the stalled task and a finding about it, which tells whose worker it is.
+/// Returns the pid of the stalled task and another finding about it, which names the cgroup of the worker. `None` if no task
+/// stalled, or if no finding is about it.
 fn stalled_worker<'d>(
     cause: &Ejection,
     all: &[&'d AssertDetail],
@@ -183,7 +184,7 @@ fn stalled_worker<'d>(
     Some((tid, detail))
 }
 
-/// Returns the cgroup that the most significant finding is about.
+/// Returns the cgroup that the most significant finding is about; `None` if it is about no cgroup.
 pub(super) fn cgroup<'a>(all: &[&'a AssertDetail]) -> Option<&'a str> {
     let first = all.first()?;
     let stalled = || match &first.finding {
@@ -192,7 +193,7 @@ pub(super) fn cgroup<'a>(all: &[&'a AssertDetail]) -> Option<&'a str> {
         }
         _ => None,
     };
-    // The kernel may name any task that waited too long. The findings that follow name the cgroups of workers.
+    // The kernel may have named a task that is no worker. The less significant findings name the cgroups of workers.
     let followed = || {
         let mut cgroups = all.iter().filter_map(|d| d.cgroup.as_deref());
         cgroups.next().filter(|_| first.explains_the_rest())

@@ -1,5 +1,5 @@
-//! The sentence for each kind of finding. The findings come from the checks themselves, so a check that words its
-//! finding differently fails here.
+//! Tests of the sentence for each kind of finding. The findings come from the checks themselves, so these tests fail if a
+//! check changes the data of its finding.
 
 use std::collections::BTreeSet;
 
@@ -21,7 +21,7 @@ fn worker(tid: i32) -> WorkerReport {
     }
 }
 
-/// Returns the sentence for workers of a cgroup `web`.
+/// Returns the sentence for the findings of `checks` about workers of a cgroup `web`.
 fn of(checks: Assert, workers: &[WorkerReport], cpuset: Option<&BTreeSet<usize>>) -> String {
     let mut result = checks.assert_cgroup(workers, cpuset);
     for outcome in &mut result.outcomes {
@@ -35,7 +35,7 @@ fn of(checks: Assert, workers: &[WorkerReport], cpuset: Option<&BTreeSet<usize>>
 const NONE: Assert = Assert::NO_OVERRIDES;
 
 #[test]
-fn of_workers_that_stood_still() {
+fn of_workers_that_made_no_progress_for_too_long() {
     let mut workers = [worker(7), worker(8)];
     (workers[0].max_gap_ms, workers[1].max_gap_ms) = (2100, 20);
     insta::assert_snapshot!(of(NONE.max_gap_ms(2000), &workers, None), @"worker 7 of cgroup web got nothing done for 2.1 s, where 2.0 s are allowed — the scheduler's fault.");

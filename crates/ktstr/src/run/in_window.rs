@@ -1,5 +1,5 @@
-//! What is read of the guest once in the workload window, for the result: the programs that are loaded, and the watchdog
-//! timeout that is in effect.
+//! What the host reads from the guest once for each scheduler in the workload window, for the result: the BPF programs that are
+//! loaded, and the watchdog timeout that is in effect.
 
 use ktstr_assert::monitor::WatchdogObservation;
 use ktstr_introspect::kernel::KernelView;
@@ -10,17 +10,18 @@ use super::guest_state::GuestState;
 use super::plan::Plan;
 use crate::vm_result::ProgVerifierStats;
 
-/// What was read, and for which scheduler of the run.
+/// The values that were read for the scheduler that attached last.
 #[derive(Debug, Default)]
 pub(super) struct InWindow {
     pub(super) programs: Vec<ProgVerifierStats>,
     pub(super) watchdog: Option<WatchdogObservation>,
-    /// The number of schedulers that had attached when it was read; `None` before.
+    /// The number of schedulers that had attached when the values were read; `None` before the first time.
     attaches: Option<u32>,
 }
 
 impl InWindow {
-    /// Reads it as soon as the window is open and a scheduler is attached, and again after the test has attached another.
+    /// Reads the values as soon as the window is open and a scheduler is attached, and again after the test has attached another
+    /// scheduler.
     pub(super) fn poll(
         &mut self,
         machine: &Machine,
@@ -58,7 +59,7 @@ impl InWindow {
     }
 }
 
-/// Returns the test's timeout in jiffies; `None` if the configuration of the kernel is not known.
+/// Returns the test's timeout in jiffies; `None` if the kernel's configuration or its `CONFIG_HZ` is unknown.
 fn expected_jiffies(plan: &Plan) -> Option<u64> {
     let config = std::fs::read_to_string(plan.kernel.config.as_ref()?).ok()?;
     let hz = config

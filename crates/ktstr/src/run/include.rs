@@ -23,7 +23,7 @@ const SCRIPT_LINE: u64 = 256;
 /// The first bytes of a program and of a shared library.
 const ELF: &[u8; 4] = b"\x7fELF";
 
-/// Returns the guest's path of the host's file or folder that `spec` names.
+/// Returns the path that the host's file or folder `spec` has in the guest.
 pub(super) fn place(spec: &str) -> String {
     let name = Path::new(spec).file_name().unwrap_or_default();
     format!("{FOLDER}/{}", name.to_string_lossy())
@@ -87,7 +87,7 @@ impl Packer<'_> {
         Ok(())
     }
 
-    /// Finds the file or folder that `spec` names.
+    /// Returns the host's path of the file or folder that `spec` names. A path with a `/` is not checked here.
     fn find(&self, spec: &str) -> Result<PathBuf, RunError> {
         let path = PathBuf::from(spec);
         if spec.contains('/') || path.exists() {
@@ -113,6 +113,7 @@ impl Packer<'_> {
         })
     }
 
+    /// Packs the file or folder `host` as `place`. `depth` is the number of folders above it that were entered.
     fn add_path(
         &self,
         files: &mut Files,
@@ -191,7 +192,8 @@ impl Packer<'_> {
     }
 }
 
-/// Returns the file of `known` that conflicts with `place`: it has this path, one above it, or one below it.
+/// Returns the place and the path on the host of the file of `known` that conflicts with `place`: a file with this path, above
+/// it, or below it. `None` if no file of the host does.
 fn in_the_way<'a>(known: &'a Files, place: &str) -> Option<(&'a str, &'a Path)> {
     let host = |(place, file): (&'a String, &'a GuestFile)| match &file.content {
         Content::Host(host) => Some((place.as_str(), host.as_path())),
@@ -220,7 +222,7 @@ fn same(first: &Path, second: &Path) -> bool {
         )
 }
 
-/// Checks that a file of the host can be executed. Returns the interpreter if it is a script.
+/// Checks that a file of the host can be executed. Returns the interpreter of a script; `None` for an ELF program.
 fn program_of(host: &Path) -> Result<Option<PathBuf>, RunError> {
     let meta = std::fs::metadata(host).map_err(|e| failed(host, e))?;
     let refused = |found: String| failed(host, std::io::Error::other(found));

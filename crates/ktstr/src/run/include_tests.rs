@@ -1,4 +1,4 @@
-//! Which files are packed into the guest, and which are refused.
+//! Tests of which files are packed into the guest, and which are refused.
 
 use std::os::unix::fs::symlink;
 

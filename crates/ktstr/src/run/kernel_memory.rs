@@ -1,4 +1,4 @@
-//! Reads and writes of kernel memory that a test requests: from the name of a location to its address and to the
+//! Reads and writes of kernel memory that a test requests: finds the address of the named location, and its place in the
 //! guest's RAM.
 
 use ktstr_introspect::btf::Kind;
@@ -12,18 +12,18 @@ use ktstr_scenario::ops::{
 
 use super::captures::{KernelInfo, RamView};
 
-/// The largest number of tasks that are searched for one.
+/// The largest number of tasks among which a pid is searched for.
 const MOST_TASKS: usize = 1 << 16;
-/// The length of a tick of `/proc/PID/stat`, in nanoseconds.
+/// The length of a tick of the times in `/proc/PID/stat`, in nanoseconds (`USER_HZ` is 100).
 const USER_TICK_NS: u64 = 10_000_000;
-/// The start of the direct mapping on a kernel that has no variable for it.
+/// The start of the direct mapping on a kernel that has no variable for it (`__PAGE_OFFSET_BASE_L4`).
 const DIRECT_MAPPING: u64 = 0xffff_8880_0000_0000;
 
 type View<'a, 'm> = KernelView<'a, RamView<'m>>;
-/// The inner error is reported to the test.
+/// A result whose inner error is reported to the test, while the outer one ends the run.
 type Done<T> = Result<Result<T, String>, MachineError>;
 
-/// Writes all of `writes`, or nothing if one of the locations cannot be found.
+/// Writes all of `writes`, or nothing if one of the locations cannot be found. If `cold`, no CPU runs meanwhile.
 pub(super) fn write(
     machine: &mut Machine,
     info: Result<&KernelInfo, &str>,
@@ -64,6 +64,7 @@ fn pages(view: &View, kva: u64, len: usize) -> Result<Vec<(u64, usize)>, KernelE
     Ok(pages)
 }
 
+/// Writes a value to the bytes at these physical addresses.
 fn put(machine: &Machine, value: &KernelValue, pages: &[(u64, usize)]) -> Result<(), MachineError> {
     let mut bytes = match value {
         KernelValue::U32(value) => value.to_le_bytes().to_vec(),
@@ -85,7 +86,7 @@ fn put(machine: &Machine, value: &KernelValue, pages: &[(u64, usize)]) -> Result
     Ok(())
 }
 
-/// Reads a value of this width at a location.
+/// Reads a value of this width at a location. If `cold`, no CPU runs meanwhile.
 pub(super) fn read(
     machine: &mut Machine,
     info: Result<&KernelInfo, &str>,
@@ -111,7 +112,7 @@ pub(super) fn read(
     })
 }
 
-/// Returns the address of a variable of the kernel image.
+/// Returns the address of a kernel variable that is not per-CPU.
 pub(super) fn variable(symbols: &Symbols, name: &str) -> Result<u64, String> {
     let symbol = |name: &str| symbols.address(name);
     let kva = symbol(name).ok_or_else(|| {
@@ -128,7 +129,7 @@ pub(super) fn variable(symbols: &Symbols, name: &str) -> Result<u64, String> {
     Ok(kva)
 }
 
-/// Calls a function while no CPU runs, if that is requested. Under the virtual clock the guest is held already.
+/// Calls `work`, and if `cold` stops all CPUs meanwhile. Under the virtual clock the guest is held already.
 fn still<T>(
     machine: &mut Machine,
     cold: bool,
@@ -157,7 +158,7 @@ fn of(target: &KernelTarget, error: impl std::fmt::Display) -> String {
     format!("{target}: {error}")
 }
 
-/// Returns the address of a value of this width.
+/// Returns the address of a location, if a value of this width fits there.
 fn place(view: &View, target: &KernelTarget, width: KernelValueWidth) -> Result<u64, String> {
     let failed = |error: &dyn std::fmt::Display| of(target, error);
     let (kva, size) = match target {
@@ -223,6 +224,7 @@ fn of_variable(view: &View, symbol: &str, field: &str) -> Result<(u64, u64), Str
     of_struct(view, inner.name(), field)
 }
 
+/// Returns the offset and the size of a member of a structure.
 fn of_struct(view: &View, name: &str, field: &str) -> Result<(u64, u64), String> {
     let member = view.member(name, field).map_err(|e| e.to_string())?;
     match member.bitfield_bits {
@@ -233,6 +235,8 @@ fn of_struct(view: &View, name: &str, field: &str) -> Result<(u64, u64), String>
     }
 }
 
+/// Returns the address of the `task_struct` of a pid. `expected` is the task's start time in nanoseconds, by which a reused pid
+/// is detected, or 0 for any task.
 fn task(view: &View, pid: i32, expected: u64) -> Result<u64, String> {
     let (tasks, _) = view.tasks(MOST_TASKS).map_err(|e| e.to_string())?;
     let found = tasks.iter().find(|task| task.pid == pid);
@@ -246,6 +250,7 @@ fn task(view: &View, pid: i32, expected: u64) -> Result<u64, String> {
     };
     let start = time("start_time").map_err(|e| e.to_string())?;
     let boot = time("start_boottime").map_err(|e| e.to_string())?;
+    // A test that takes the time from `/proc/PID/stat` knows it in ticks.
     if [start, boot, boot - boot % USER_TICK_NS].contains(&expected) {
         return Ok(task);
     }
@@ -254,8 +259,8 @@ fn task(view: &View, pid: i32, expected: u64) -> Result<u64, String> {
     ))
 }
 
-/// Refuses addresses in the kernel's code. Code is compiled and translated ahead of time, so a write would have no
-/// effect, or only part of one.
+/// Refuses addresses in the kernel's code. The compiler may have inlined the code elsewhere, and QEMU's TCG executes code that
+/// it has translated before, so a write would have no effect, or only part of one.
 fn no_text(view: &View, target: &KernelTarget, kva: u64, len: u64) -> Result<(), String> {
     let (Ok(start), Ok(end)) = (view.symbol("_stext"), view.symbol("_etext")) else {
         return Ok(());

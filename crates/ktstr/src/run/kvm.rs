@@ -1,5 +1,5 @@
-//! What was found out about KVM by booting a kernel under it. The finding is kept with its reason and its time, so that
-//! a host that loses KVM reports it and tries again.
+//! The result of booting a kernel under KVM. It is kept with its reason and its time, so that a host on which KVM does not
+//! work reports why, and tries again later.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::RunError;
 
-/// How long a kernel that did not boot is not tried again. After a change of the host's kernel or microcode, of QEMU or
-/// of the guest's kernel the finding no longer applies, and the kernel is tried at once.
+/// The time after which a kernel that did not boot is tried again. After a change of the host's kernel or microcode, of QEMU
+/// or of the guest's kernel, the finding no longer applies, and a kernel is tried at once.
 const EXPIRES: Duration = Duration::from_secs(24 * 3600);
 
 /// The result of a boot under KVM. Only results that the guest caused are kept: a host that was busy or out of some
@@ -24,7 +24,7 @@ pub struct Finding {
     pub kernel: String,
     /// The version of QEMU.
     pub qemu: String,
-    /// The host's kernel and processor.
+    /// The host's kernel, processor and microcode.
     pub host: String,
 }
 
@@ -40,7 +40,7 @@ impl Finding {
         }
     }
 
-    /// Reads the finding from `file`, unless it cannot be read, belongs to another host or has expired.
+    /// Reads the finding from `file`; `None` if it cannot be read, belongs to another host or has expired.
     pub(super) fn read(file: &Path) -> Option<Self> {
         let text = std::fs::read_to_string(file).ok()?;
         let finding: Self = serde_json::from_str(&text).ok()?;
@@ -87,7 +87,10 @@ impl std::fmt::Display for Finding {
     }
 }
 
-/// Returns all findings on this host, newest first.
+/// Returns all findings on this host that have not expired, newest first.
+///
+/// # Errors
+/// Returns an error if the cache cannot be used.
 pub fn findings() -> Result<Vec<Finding>, RunError> {
     let files = std::fs::read_dir(folder()?).into_iter().flatten().flatten();
     let mut all: Vec<Finding> = files
@@ -97,7 +100,7 @@ pub fn findings() -> Result<Vec<Finding>, RunError> {
     Ok(all)
 }
 
-/// Returns the folder of findings.
+/// Returns the folder of findings, and creates it if it is missing.
 pub(super) fn folder() -> Result<PathBuf, RunError> {
     let cache = ktstr_kernel::cache::Cache::from_env()?;
     Ok(cache.folder("kvm")?.path().to_owned())

@@ -1,4 +1,4 @@
-//! A run on the host, from the plan to the record: plan, machine, session, verdict, record. Each is a module, and
+//! A run on the host, from the plan to the record: plan, machine, session, verdict, record. Each stage is a module, and
 //! this module calls them in that order.
 
 mod accelerator;
@@ -94,7 +94,7 @@ pub(crate) fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// The wall time of each stage of a run.
+/// The time of each stage of a run. All are wall time, except for `attach`.
 #[derive(Debug, Clone, Default)]
 pub struct Timings {
     /// Finding QEMU, the kernel and the scheduler.
@@ -129,9 +129,9 @@ pub struct Finished {
     pub entry: &'static KtstrTestEntry,
     /// The verdict of the run.
     pub verdict: RunVerdict,
-    /// Whose fault the failure is; `None` for a pass.
+    /// Whose fault it is that the run did not pass; `None` for a pass and for a skip.
     pub fault: Option<Fault>,
-    /// The evidence for that fault, in one line.
+    /// The evidence for the fault, in one line.
     pub evidence: Option<String>,
     /// The result: all outcomes, claims and measurements.
     pub result: AssertResult,
@@ -139,19 +139,19 @@ pub struct Finished {
     pub scheduler: Option<SchedulerThatRan>,
     /// What is known of the virtual machine after its end; `None` if no machine was started.
     pub vm: Option<VmResult>,
-    /// The wall time of each stage.
+    /// The time of each stage.
     pub timings: Timings,
     /// Wall time of the whole run.
     pub wall: Duration,
-    /// The text of the failure report; empty for a pass.
+    /// The text of the failure report; empty if the exit code is 0, and for the repeat of another run.
     pub text: String,
-    /// The path of the run's record on disk.
+    /// The path of the run's record on disk; `None` if it could not be written.
     pub record: Option<PathBuf>,
-    /// What the comparison with the run that this one repeats says; `None` if it repeats none.
+    /// How the run compares with the one that it repeats; `None` if it repeats none.
     pub repeats: Option<RepeatRecord>,
-    /// What a repeat of this run showed, as lines; `None` if it was not repeated.
+    /// What the repeats of this run showed, as lines; `None` if it was not repeated.
     pub repeat: Option<String>,
-    /// What the schedule shows about the failures; empty for any other run.
+    /// What the schedule shows about the failures; empty unless the run failed and left a schedule.
     evidence_of_schedule: Evidence,
     exit_code: i32,
 }
@@ -173,11 +173,12 @@ impl Finished {
     }
 }
 
-/// Runs one test to its end, as the harness does, for tests that look at the outcome of another: what was concluded, skips
-/// among it.
+/// Runs one test to its end, as the harness does, and returns its result, which may be a skip. For tests that check the
+/// outcome of another test.
 ///
 /// # Errors
-/// The text of the failure, of a run that failed or is inconclusive and whose test does not allow that.
+/// Returns the failure report if the run failed, or if it is inconclusive and the test does not allow that
+/// (`allow_inconclusive`).
 pub fn run_ktstr_test(entry: &'static KtstrTestEntry) -> anyhow::Result<AssertResult> {
     let finished = run(entry);
     if finished.exit_code() == EXIT_PASS {
@@ -187,13 +188,13 @@ pub fn run_ktstr_test(entry: &'static KtstrTestEntry) -> anyhow::Result<AssertRe
     }
 }
 
-/// Runs one test to its end, once. The run leaves nothing behind but its record.
+/// Runs one test to its end, once, and writes its record and its sidecar. [`run_and_repeat`] also repeats a run that failed.
 pub fn run(declared: &'static KtstrTestEntry) -> Finished {
     once(declared, &Observe::default())
 }
 
-/// Runs one test, and observes in addition what `observe` says. A repeat does not call the test's callbacks: the test has been
-/// told of the run already.
+/// Runs one test, with the additional captures that `observe` asks for. A repeat of a run leaves the sidecar of the first run
+/// as it is, and does not call the test's callbacks, which were called for the first run.
 fn once(declared: &'static KtstrTestEntry, observe: &Observe) -> Finished {
     let is_repeat = observe.repeats.is_some();
     let began = Instant::now();
@@ -216,7 +217,7 @@ fn once(declared: &'static KtstrTestEntry, observe: &Observe) -> Finished {
             Reshaped::Skip(why) => Ok(Judgement::skip(why)),
             Reshaped::Run(_) if entry.host_only => Ok(crate::host_side::call(entry)),
             Reshaped::Run(_) => {
-                // The sidecar is that of the first run, and a repeat changes nothing of it.
+                // The sidecar describes the first run.
                 if !is_repeat {
                     sidecar::begin(entry);
                 }
@@ -315,8 +316,8 @@ fn once(declared: &'static KtstrTestEntry, observe: &Observe) -> Finished {
     finished
 }
 
-/// Writes what was captured of a guest whose run is not a pass, where the callbacks of the test find it. Returns whether the
-/// run is not a pass.
+/// Writes what was captured of the guest to the place where the test's callbacks look for it, if the run failed or is
+/// inconclusive. Returns whether it failed or is inconclusive.
 fn dump_if_failed(entry: &KtstrTestEntry, vm: Option<&VmResult>, judgement: &Judgement) -> bool {
     let failed = judgement.result.is_fail() || judgement.result.is_inconclusive();
     if failed
@@ -330,7 +331,8 @@ fn dump_if_failed(entry: &KtstrTestEntry, vm: Option<&VmResult>, judgement: &Jud
     failed
 }
 
-/// Returns what the schedule of a failed run shows about its failures, if it left one.
+/// Returns what the schedule of a failed run shows about its failures; nothing if the run left no schedule, or if the schedule
+/// cannot be read, which is noted.
 fn evidence(finished: &mut Finished, plan: Option<&Plan>) -> Evidence {
     let schedule = finished.vm.as_ref().and_then(|vm| vm.schedule.as_deref());
     let (Some(schedule), Some(plan)) = (schedule, plan) else {
@@ -362,8 +364,8 @@ fn verdict_of(result: &AssertResult) -> RunVerdict {
     }
 }
 
-/// Inverts the verdict of an `expect_err` test: the run passes if it failed with the error that the test expects. An
-/// inconclusive run stays inconclusive.
+/// Inverts the verdict of an `expect_err` test: the run passes if it failed with the error that the test expects, and
+/// fails if it passed. A skip and an inconclusive run stay as they are.
 fn expect_error(entry: &KtstrTestEntry, vm: Option<&VmResult>, judgement: &mut Judgement) {
     if judgement.result.is_skip() || judgement.result.is_inconclusive() {
         return;
@@ -398,7 +400,9 @@ fn expect_error(entry: &KtstrTestEntry, vm: Option<&VmResult>, judgement: &mut J
     }
 }
 
-/// Calls the test's own callbacks. `expect_err` does not invert what they report.
+/// Calls the test's own callbacks: `post_vm` only after a run that neither failed nor is inconclusive, and
+/// `post_vm_unconditional` always. `expect_err` does not invert what they report. Without a `post_vm` that could check
+/// them, a run none of whose periodic captures holds data becomes inconclusive.
 fn call_back(entry: &KtstrTestEntry, vm: &VmResult, judgement: &mut Judgement) {
     let failed = judgement.result.is_fail() || judgement.result.is_inconclusive();
     let mut calls = Vec::new();
@@ -444,6 +448,7 @@ fn call_back(entry: &KtstrTestEntry, vm: &VmResult, judgement: &mut Judgement) {
     }
 }
 
+/// Returns the message of a panic.
 pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     panic
         .downcast_ref::<String>()
@@ -452,7 +457,7 @@ pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
         .unwrap_or_else(|| "a panic without a message".to_owned())
 }
 
-/// What a run in a machine leaves behind for the record, whatever its outcome.
+/// What a run in a machine leaves for the record, also if it ends with an error.
 #[derive(Debug, Default)]
 struct Run {
     plan: Option<Plan>,
@@ -468,7 +473,7 @@ impl Run {
         entry: &'static KtstrTestEntry,
         observe: &Observe,
     ) -> Result<Judgement, RunError> {
-        // A value that cannot be used is told before the run, and not after it.
+        // An invalid value of the variable is reported before the run, and not when the run has failed.
         repro::tries()?;
         let Self {
             plan,
@@ -597,7 +602,7 @@ impl Run {
         let mut judgement = verdict::judge(&case, &end, &guest, &console, scx_exit.as_ref());
         let mut checks = entry.scheduler.assert.merge(&entry.assert);
         if guest.scheduler_changes > 0 {
-            // The test itself decided which scheduler drove the tasks, so there is no share to demand.
+            // The test itself decided which scheduler drove the tasks, so no share is demanded of one of them.
             checks.min_driven_share = Some(ktstr_assert::Limit::Off);
         }
         let schedule = followed.schedule.as_deref();
@@ -656,7 +661,8 @@ fn due_ns(due: Duration) -> Option<u64> {
 }
 
 impl Timings {
-    /// `started` is when the machine began to be made, `ended` is when it was gone.
+    /// Fills in the stages from the boot on. `started` is when the host started to build the machine, and `ended` is when QEMU
+    /// had exited.
     fn fill(
         &mut self,
         started: Instant,
@@ -676,7 +682,7 @@ impl Timings {
     }
 }
 
-/// What the virtual clock recorded during a run.
+/// What the virtual clock recorded during a run; empty under the real clock.
 #[derive(Debug, Default)]
 struct Followed {
     digest: Option<String>,
@@ -688,6 +694,7 @@ struct Followed {
     took: Duration,
 }
 
+/// Collects what the virtual clock recorded, before the machine ends.
 fn follow(
     session: &guest_session::GuestSession,
     end: &End,
@@ -698,7 +705,7 @@ fn follow(
         return Ok(Followed::default());
     };
     let began = Instant::now();
-    // A guest that was given up on is still running: its memory has no final state to digest.
+    // Only a guest that completed is held at its last message. In any other its memory has no defined final state.
     let digest = match end {
         End::Completed => Some(digest::digest(machine.ram(), &machine.console())?),
         _ => None,

@@ -1,8 +1,9 @@
-//! Captures at the moments that matter: when sched_ext ends the scheduler or bypasses it, the guest's kernel panics or
-//! hangs, and at times that the user requested.
+//! Captures at moments: when sched_ext ends the scheduler or bypasses it, when the guest's kernel panics or the guest hangs,
+//! and at times that the user or the repeat of a run requests.
 //!
-//! Under the virtual clock the plugin holds the guest at the entry of a function of the kernel, so the capture shows what the
-//! kernel found. Under the real clock the host finds out at its next poll. Neither belongs to the run's series of captures.
+//! Under the virtual clock the plugin holds the guest at the entry of a kernel function, so the capture shows the state that
+//! the kernel found. Under the real clock the host notices the event at its next poll; it does not notice a bypass. These
+//! captures are not part of the run's series, which has the periodic captures and those that the test requests.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -19,25 +20,28 @@ use super::repro::Observe;
 use super::schedule::Recorder;
 use crate::moment::{CaptureMoment, MomentCapture};
 
-/// The variable with the times that are asked for: nanoseconds of the scheduler's clock, separated by commas.
+/// The environment variable with the times at which the user requests captures: nanoseconds of the scheduler's clock,
+/// separated by commas.
 pub(super) const CAPTURE_AT: &str = "KTSTR_CAPTURE_AT";
-/// Times that can be asked for.
+/// The largest number of times that the variable may contain.
 const MOST_ASKED: usize = super::repro::MOST_CAPTURES;
-/// Captures of a run at most: each stops the machine, and a scheduler can be ended as often as it is started.
+/// The largest number of captures at moments in a run. Each stops the machine, and a test can start any number of schedulers
+/// that sched_ext then ends.
 const MOST_CAPTURES: usize = 32;
-/// What the kernel's last message begins with (kernel/panic.c).
+/// The start of the message with which the kernel panics (kernel/panic.c).
 const PANIC: &str = "Kernel panic - not syncing";
 
-/// The functions of the kernel at whose entries a moment is, and the `bool` parameter that must be true.
+/// For each moment, the kernel functions at whose entry the plugin holds the guest, and the `bool` parameter that must be
+/// true, if any. The functions for the end of a scheduler differ by version:
 ///
 /// | Kernel | error, watchdog | unregistered |
 /// | --- | --- | --- |
-/// | 6.16, 6.17 | `scx_vexit` | none: the capture is that of the bypass |
-/// | 6.18 | `scx_exit` | none, as before |
+/// | 6.16, 6.17 | `scx_vexit` | none: only the bypass that follows is captured |
+/// | 6.18 | `scx_exit` | none, as in 6.17 |
 /// | 6.19, 7.0, 7.2 | `scx_vexit` | `scx_disable` |
 /// | 7.1, 7.3 | `scx_vexit` | `scx_claim_exit` |
 ///
-/// Where several are called one after the other the first one counts.
+/// If a kernel calls several of them for the same event, the first call counts.
 const FUNCTIONS: [(CaptureMoment, &[&str], Option<&str>); 3] = [
     (
         CaptureMoment::ScxExit,
@@ -45,7 +49,7 @@ const FUNCTIONS: [(CaptureMoment, &[&str], Option<&str>); 3] = [
         None,
     ),
     (CaptureMoment::ScxBypass, &["scx_bypass"], Some("bypass")),
-    // A panic within a panic calls neither again.
+    // `panic` calls `vpanic` in kernels that have both.
     (CaptureMoment::Panic, &["vpanic", "panic"], None),
 ];
 
@@ -54,7 +58,8 @@ pub(super) fn are_wanted() -> bool {
     super::environment("KTSTR_MOMENTS").is_none_or(|value| value != "0")
 }
 
-/// Where the plugin holds the guest in this kernel, and the functions of which there is none.
+/// Returns the points at which the plugin holds the guest in this kernel. The second list names the functions of each moment
+/// for which the kernel has none of them.
 pub(super) fn points(info: &KernelInfo) -> (Vec<MomentPoint>, Vec<String>) {
     let (mut found, mut missing) = (Vec::new(), Vec::new());
     for (moment, functions, condition) in FUNCTIONS {
@@ -79,7 +84,7 @@ pub(super) fn points(info: &KernelInfo) -> (Vec<MomentPoint>, Vec<String>) {
     (found, missing)
 }
 
-/// What a look needs to take a capture.
+/// What [`Moments`] needs in order to take a capture.
 pub(super) struct CaptureContext<'a> {
     pub(super) machine: &'a mut Machine,
     pub(super) kernel_info: &'a mut LazyKernelInfo,
@@ -92,22 +97,24 @@ pub(super) struct CaptureContext<'a> {
 /// The moments of a run so far.
 #[derive(Debug, Default)]
 pub(super) struct Moments {
-    /// Times of the virtual clock that are still to come, in their order.
+    /// The requested times under the virtual clock that are still to come, in nanoseconds of the scheduler's clock, in ascending
+    /// order.
     asked: VecDeque<u64>,
-    /// Times of a window in real time that are still to come, in their order.
+    /// The requested times under the real clock that are still to come, since the window opened, in ascending order.
     window: VecDeque<Duration>,
-    /// Whether the plugin knows of the first of them.
+    /// Whether the first of `asked` has been passed to the plugin.
     armed: bool,
-    /// What has happened, each with the number of schedulers that had been attached.
+    /// The moments that have been captured, each with the number of schedulers that had attached until then.
     seen: Vec<(CaptureMoment, u32)>,
     pub(super) taken: Vec<MomentCapture>,
 }
 
 impl Moments {
-    /// For a run on this engine, with captures at the times that the user asks for, or else those of `observe`.
+    /// Creates the moments of a run on this engine, with captures at the times in `KTSTR_CAPTURE_AT`, or else at those of
+    /// `observe`.
     ///
     /// # Errors
-    /// If the user asks for times that cannot be.
+    /// Returns an error if the variable is set under the real clock, or is no list of at most 16 whole numbers.
     pub(super) fn new(engine: Engine, observe: &Observe) -> Result<Self, RunError> {
         let Some(text) = super::environment(CAPTURE_AT) else {
             return Ok(Self {
@@ -123,7 +130,7 @@ impl Moments {
         };
         if engine.mips().is_none() {
             return Err(wrong(
-                "only runs under the virtual clock happen twice: set KTSTR_CLOCK=virtual too",
+                "these times exist only under the virtual clock: set KTSTR_CLOCK=virtual, too",
             ));
         }
         let times: Option<Vec<u64>> = text
@@ -142,8 +149,8 @@ impl Moments {
         })
     }
 
-    /// Takes a capture if the guest is held for a moment that matters; under the real clock, if the scheduler `has_ended` since
-    /// the last poll.
+    /// Takes a capture if the guest is held for a moment or a requested time. Under the real clock, takes one if the scheduler
+    /// `has_ended`, and at the requested times of the window.
     pub(super) fn poll(
         &mut self,
         context: &mut CaptureContext<'_>,
@@ -182,7 +189,7 @@ impl Moments {
         }
     }
 
-    /// Takes a capture of a guest that will not continue, unless it ended on its own.
+    /// Takes a capture of a guest that the host gave up on, or whose kernel panicked. It will not continue.
     pub(super) fn end(
         &mut self,
         context: &mut CaptureContext<'_>,
@@ -198,13 +205,13 @@ impl Moments {
         self.happens(moment, context)
     }
 
-    /// Tells the plugin the next time that is asked for.
+    /// Passes the next requested time to the plugin, or that there is none.
     fn arm_clock(&mut self, clock: &VirtualClock) {
         self.armed = true;
         clock.set_clock_due(self.asked.front().copied());
     }
 
-    /// Takes a capture for what happens, the first time for each scheduler that attaches.
+    /// Takes a capture of a moment, at most one of its kind for each scheduler that attaches.
     fn happens(
         &mut self,
         moment: CaptureMoment,
@@ -238,7 +245,7 @@ impl Moments {
             CaptureMoment::ScxExit | CaptureMoment::ScxBypass | CaptureMoment::Asked => true,
         };
         if !goes_on && context.machine.virtual_clock().is_none() {
-            // It is stopped for good, and may have been already: what QEMU answers tells nothing.
+            // The guest is stopped for good. An error only means that it has stopped already, or that QEMU is gone.
             let _ = context.machine.stop();
         }
         let (report, freeze) =
@@ -259,7 +266,7 @@ impl Moments {
             freeze: freeze.unwrap_or_default(),
             report,
         };
-        // Who asks for a time sees more of the same run.
+        // A repeat with captures at requested times must have the same digest as the run that it repeats.
         if moment != CaptureMoment::Asked && context.machine.virtual_clock().is_some() {
             context.captures.take_in(&capture);
         }
@@ -268,7 +275,7 @@ impl Moments {
     }
 }
 
-/// Why a report stands for a capture that could not be taken; `None` for a real one.
+/// Returns the reason why a capture could not be taken, if this report is the placeholder for it; `None` for a real capture.
 pub(super) fn placeholder(report: &FailureDumpReport) -> Option<String> {
     report
         .is_placeholder

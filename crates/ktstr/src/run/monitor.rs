@@ -28,8 +28,8 @@ const MAX_SAMPLES: usize = 20_000;
 /// Takes the samples of a run.
 pub(super) struct Monitor {
     on: bool,
-    /// Whether the scheduler under test is one of the kernel's own classes, for which no sched_ext state says whether
-    /// it is active.
+    /// Whether the scheduler under test is built into the kernel. Then the state of sched_ext does not show whether it is
+    /// active.
     builtin: bool,
     sampler: Option<Sampler>,
     exit_reader: Option<ExitReader>,
@@ -82,7 +82,7 @@ impl Monitor {
         let elapsed = guest.window.elapsed(now).filter(|at| *at >= self.next);
         let sampling = self.on && elapsed.is_some() && self.unavailable.is_none();
         if self.attaches != guest.attaches {
-            // The test has started another scheduler, to which the record of the one before does not apply.
+            // The test has started another scheduler, to which the exit record of the previous one does not apply.
             self.attaches = guest.attaches;
             (self.ended, self.exit_reader) = (None, None);
         }
@@ -156,6 +156,7 @@ impl Monitor {
         }
     }
 
+    /// Reads what sched_ext has recorded about the end of the scheduler.
     fn look_for_the_end(&mut self, machine: &Machine, info: &KernelInfo, guest: &GuestState) {
         let memory = RamView(machine.ram());
         if self.exit_reader.is_none() {
@@ -180,13 +181,13 @@ impl Monitor {
         }
     }
 
-    /// Whether the scheduler has exited, or is exiting, before the end of the test.
+    /// Whether the scheduler that attached last has exited, or is exiting, before the end of the test.
     pub(super) fn has_ended(&self) -> bool {
         matches!(self.ended, Some(Ended::Ending(_) | Ended::Done(_)))
     }
 
-    /// Returns the report, `None` if the monitor was off, and what sched_ext recorded about the scheduler if it ended
-    /// before the test did.
+    /// Returns the report, or `None` if the monitor was off, and what sched_ext recorded about the scheduler if the
+    /// scheduler ended before the test did.
     pub(super) fn done(self) -> (Option<MonitorReport>, Option<ScxExit>) {
         let exit = match self.ended {
             Some(Ended::Ending(exit) | Ended::Done(exit)) => Some(exit),
@@ -208,7 +209,7 @@ impl Monitor {
 }
 
 /// Returns when the sample after one at `elapsed` is due: at the next multiple of the interval, so that a late sample
-/// does not delay the following ones, plus up to a quarter of the interval, which the seed draws. Without that, work
+/// does not delay the following ones, plus up to a quarter of the interval, which the seed draws. Without this jitter, work
 /// that repeats in step with the samples would be seen at the same point of its cycle each time. The guest reports the
 /// time, so `elapsed` may be any value.
 pub(super) fn next_after(elapsed: Duration, seed: u64) -> Duration {
@@ -228,6 +229,7 @@ fn jitter(seed: u64, multiple: Duration) -> Duration {
     INTERVAL / 4 * u32::from(u16::from_le_bytes([low, high])) / (u32::from(u16::MAX) + 1)
 }
 
+/// Combines what the guest's memory shows about a CPU with what the host knows about its vCPU.
 fn snapshot(rq: RqSample, vcpu: Option<VcpuTime>) -> CpuSnapshot {
     CpuSnapshot {
         nr_running: rq.nr_running,

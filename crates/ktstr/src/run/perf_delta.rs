@@ -1,5 +1,6 @@
-//! Comparisons with an earlier run of the same test (`perf_delta_assertions`): the folder that `KTSTR_PERF_BASELINE` names has
-//! its sidecar. Without the variable nothing is compared; the values are in this run's sidecar, which can be the next baseline.
+//! Comparisons with an earlier run of the same test and variant (`perf_delta_assertions`), the baseline: its sidecar is in the
+//! folder that `KTSTR_PERF_BASELINE` names. Without the variable nothing is compared. In either case this run's sidecar holds
+//! the values, and can be a later run's baseline.
 
 use std::path::Path;
 
@@ -11,10 +12,11 @@ use crate::entry::KtstrTestEntry;
 use crate::sidecar::{self, MeasuredAssertion};
 use crate::vm_result::VmResult;
 
-/// The folder with the sidecars of the runs to compare with.
+/// The environment variable that names the folder with the sidecars of the earlier runs.
 const BASELINE: &str = "KTSTR_PERF_BASELINE";
 
-/// Returns the values of the metrics that the test's assertions are about.
+/// Returns the values that the test's assertions compare, one for each assertion and in the same order. A metric that
+/// was not measured has no value.
 pub(crate) fn measured(entry: &KtstrTestEntry, vm: &VmResult) -> Vec<MeasuredAssertion> {
     let assertions = entry.perf_delta_assertions.iter();
     assertions
@@ -29,7 +31,8 @@ pub(crate) fn measured(entry: &KtstrTestEntry, vm: &VmResult) -> Vec<MeasuredAss
         .collect()
 }
 
-/// Fails a run that is worse than its baseline, if it is to be compared with one and has not failed already.
+/// Compares a run that has passed so far with its baseline, if there is a baseline and the test has assertions. The run
+/// fails if it is worse by more than an assertion allows, and is inconclusive if a value is missing in either run.
 pub(super) fn judge(judgement: &mut Judgement, entry: &KtstrTestEntry, vm: &VmResult) {
     let Some(folder) = environment(BASELINE) else {
         return;
@@ -39,15 +42,17 @@ pub(super) fn judge(judgement: &mut Judgement, entry: &KtstrTestEntry, vm: &VmRe
     }
     let compared = compare(entry, vm, Path::new(&folder));
     if compared.is_fail() {
-        let why = format!("it was better in the run whose sidecar is in {folder}");
+        let why = format!("a metric was better in the baseline, whose sidecar is in {folder}");
         judgement.blame(Fault::Scheduler, why);
     } else if compared.is_inconclusive() {
-        let why = format!("there is nothing to compare with in {folder}");
+        let why = format!("a value is missing in this run or in the baseline in {folder}");
         judgement.blame(Fault::User, why);
     }
     judgement.result.merge(compared);
 }
 
+/// Returns the result of the comparison alone: a note for each assertion that holds, a failure for each that does not, and
+/// an inconclusive outcome for each that lacks a value. It is inconclusive as a whole if the baseline cannot be read.
 fn compare(entry: &KtstrTestEntry, vm: &VmResult, folder: &Path) -> AssertResult {
     let mut result = AssertResult::pass();
     let unknown = |why: String| {

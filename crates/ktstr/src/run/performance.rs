@@ -1,23 +1,23 @@
 //! Tests in performance mode: with pinned CPUs and huge pages on the host, so that their numbers mean something.
 //!
-//! The harness has no such mode. A test that asks for it is skipped, and fails where the environment allows no skips. Only
-//! an environment that turns the mode off runs it as any other test.
+//! The harness has no such mode. A test that asks for it is skipped, or fails if the environment allows no skips. If the
+//! environment turns the mode off, the test runs like any other.
 
 use super::{RunError, environment};
 use crate::entry::KtstrTestEntry;
 
-/// The variable whose presence turns skips for want of something of the host into failures.
+/// The environment variable whose presence turns a skip for lack of a host resource into a failure.
 const NO_SKIP: &str = "KTSTR_NO_SKIP_MODE";
 
-/// The variable that turns performance mode off for all tests.
+/// The environment variable that turns performance mode off for all tests.
 const NO_PERF: &str = "KTSTR_NO_PERF_MODE";
 
 const WHY: &str = "performance mode is unavailable: the harness does not pin CPUs of the host";
 
-/// Why `entry` is skipped, `None` if it is not.
+/// Returns the reason why `entry` is skipped; `None` if it is not skipped.
 ///
 /// # Errors
-/// When it would be, and the environment allows no skips.
+/// Returns an error if the test would be skipped and the environment allows no skips.
 pub(super) fn skipped(entry: &KtstrTestEntry) -> Result<Option<String>, RunError> {
     let off = environment(NO_PERF).is_some();
     judged(entry, off, std::env::var_os(NO_SKIP).is_some())
@@ -31,7 +31,7 @@ fn judged(entry: &KtstrTestEntry, off: bool, no_skip: bool) -> Result<Option<Str
         (true, true) => Err(RunError::Declaration {
             test: entry.name.to_owned(),
             reason: format!(
-                "{WHY}, and {NO_SKIP} allows no skip: unset it, set {NO_PERF}, or take performance_mode away"
+                "{WHY}, and {NO_SKIP} allows no skip: unset it, set {NO_PERF}, or remove performance_mode"
             ),
         }),
     }

@@ -15,11 +15,12 @@ use crate::entry::KtstrTestEntry;
 
 /// The folder of programs in the guest.
 const PROGRAM_FOLDER: &str = "/ktstr/bin";
-/// Guest memory for each CPU, in MiB. [`MEMORY_LEAST`] is the minimum for the whole guest.
+/// The guest's memory for each CPU, in MiB, and the minimum for the whole guest.
 const MEMORY_PER_CPU: u32 = 64;
 const MEMORY_LEAST: u32 = 256;
-/// Memory for the guest's files is added in steps of this many MiB, one for each half as many MiB of files: the files
-/// are in memory up to twice while the kernel unpacks them. The steps keep the machine's size when a test is rebuilt.
+/// Memory for the guest's files is added in steps of this many MiB, one step for each 32 MiB of files or part of it: the files
+/// are in memory up to twice while the kernel unpacks them. Because of the steps, the machine's size seldom changes when a test
+/// is rebuilt.
 const MEMORY_FOR_FILES: u32 = 64;
 
 /// A run that is ready to start.
@@ -35,7 +36,7 @@ pub(super) struct Plan {
     pub(super) scheduler_version: scheduler::Version,
     pub(super) shape: Shape,
     pub(super) memory_mib: u32,
-    /// The files that every machine with this kernel has from its start.
+    /// The files in the initramfs of every machine with this kernel.
     pub(super) base: Files,
     /// The files that the scheduler needs.
     pub(super) for_scheduler: Files,
@@ -61,7 +62,7 @@ pub struct SchedulerThatRan {
     pub path: Option<PathBuf>,
     /// How the binary was found.
     pub source: Option<scheduler::Source>,
-    /// The first line that it prints for `--version`.
+    /// The first line that the binary prints for `--version`; `None` if it prints none or fails.
     pub version: Option<String>,
     /// BLAKE3 of the binary, in hexadecimal.
     pub hash: Option<String>,
@@ -98,7 +99,7 @@ pub(super) enum Content {
     Program(Program),
     /// A file of the host, read when its contents are needed.
     Host(PathBuf),
-    /// As the test declares them.
+    /// A text in the test's declaration.
     Written(&'static str),
 }
 
@@ -117,7 +118,7 @@ impl GuestFile {
 pub(super) type Files = BTreeMap<String, GuestFile>;
 
 impl Plan {
-    /// Resolves everything that `entry` needs.
+    /// Resolves everything that `entry` needs. The error says what is missing or cannot be used.
     pub(super) fn make(entry: &'static KtstrTestEntry) -> Result<Self, RunError> {
         let began = Instant::now();
         let qemu = Qemu::find()?;
@@ -295,7 +296,7 @@ impl Plan {
             .collect()
     }
 
-    /// Whether runs may share machines that have the scheduler attached already.
+    /// Whether the run may start from a template that has the scheduler attached already.
     pub(super) fn shares_attach(&self) -> bool {
         matches!(self.setup.scheduler, Some(SchedulerJob::Program { .. }))
             && !self.entry.fresh_attach
@@ -303,7 +304,7 @@ impl Plan {
     }
 }
 
-/// Returns the size of the files, in MiB.
+/// Returns the size of all files together, in MiB, rounded down.
 fn size_of(all: &[&Files]) -> u32 {
     let bytes: u64 = all
         .iter()
@@ -317,6 +318,7 @@ fn size_of(all: &[&Files]) -> u32 {
     (bytes >> 20) as u32
 }
 
+/// Packs a program and the shared libraries that it needs.
 fn add_program(files: &mut Files, path: &str, program: Program) -> Result<(), RunError> {
     for library in &program.libraries {
         let name = library.to_string_lossy().into_owned();
@@ -340,7 +342,7 @@ pub(super) fn host_file(path: &Path, mode: u32) -> Result<GuestFile, RunError> {
     })
 }
 
-/// A file that a declaration writes out.
+/// Returns a file with a text from the test's declaration.
 fn written_file(text: &'static str) -> GuestFile {
     GuestFile {
         stamp: format!("written-{}", blake3::hash(text.as_bytes()).to_hex()),
@@ -407,7 +409,7 @@ fn setup(
     })
 }
 
-/// Packs a scheduler that the test may start, into a folder of its own: two schedulers may have programs of the same
+/// Packs a scheduler that the test may start into a separate folder, because two schedulers may have programs of the same
 /// name.
 fn stage(
     entry: &KtstrTestEntry,
@@ -453,7 +455,7 @@ fn stage(
     })
 }
 
-/// The host's environment variables that are passed to the test and the scheduler in the guest.
+/// Returns the host's environment variables that are passed to the test and the scheduler in the guest.
 fn passed_on() -> impl Iterator<Item = (String, String)> {
     ["RUST_BACKTRACE", "RUST_LOG", ktstr_assert::LOG_PASSES]
         .into_iter()

@@ -18,7 +18,7 @@ use super::plan::Plan;
 use super::{Finished, headline, moments, report, repro};
 use crate::vm_result::VmResult;
 
-/// Writes all files or none. Returns the path of the record, and how the run compares with the `first` one, which it repeats.
+/// Writes all files or none. Returns the path of the record, and how the run compares with the run `first`, if it repeats one.
 pub(super) fn write(
     finished: &Finished,
     plan: Option<&Plan>,
@@ -119,7 +119,7 @@ pub(super) fn write(
     Ok((folder.commit(record)?, repeats))
 }
 
-/// All captures of a run, in the order in which they were taken.
+/// Returns all captures of a run, in the order in which they were taken.
 fn captures(vm: &VmResult) -> Vec<(CaptureRecord, &FailureDumpReport)> {
     let series = vm.captures_series().entries().iter().map(|entry| {
         let taken = vm.captures_taken.get(&entry.tag).copied();
@@ -148,7 +148,7 @@ fn captures(vm: &VmResult) -> Vec<(CaptureRecord, &FailureDumpReport)> {
         (index, &capture.report)
     });
     let mut all: Vec<_> = series.chain(moments).collect();
-    // Of one run either all have the first or none has.
+    // Either all captures of a run have a `clock_ns`, or none has one.
     all.sort_by_key(|(index, _)| index.clock_ns.or(index.elapsed_ms).unwrap_or(u64::MAX));
     all
 }
@@ -191,6 +191,7 @@ fn payload(run: PayloadMetrics) -> PayloadRecord {
     }
 }
 
+/// Returns the findings for the record: failures and inconclusive findings, the most significant first, and then skips.
 pub(super) fn findings(result: &AssertResult) -> Vec<FindingRecord> {
     let skips = result.skip_details().map(|detail| ("skip", detail));
     let ranked = headline::ranked(result).into_iter().map(|detail| {

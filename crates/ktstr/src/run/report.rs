@@ -13,16 +13,16 @@ use super::verdict::{Fault, default_evidence, last_lines, without_time};
 use super::{EXIT_INCONCLUSIVE, Finished, accelerator, headline};
 use crate::vm_result::VmResult;
 
-/// The most lines of a report, the outcome of auto-repro included: one screen, since a terminal has some 50 lines and some of
-/// the report's are wrapped.
+/// The largest number of lines of a report, including the outcome of auto-repro: one screen, since a terminal has some 50 lines,
+/// and some lines of the report are wrapped.
 const SCREEN: usize = 40;
 
-/// How many lines the parts of the report have that could be of any length. The record contains all of them.
+/// The limits on those parts of the report that could be of any length. The record contains these parts in full.
 #[derive(Clone, Copy)]
 struct Limits {
-    /// The number of findings that are shown of one kind.
+    /// The largest number of findings of one kind.
     same_kind: usize,
-    /// The number of lines that are shown of a log, and of what an ejected scheduler said about itself.
+    /// The largest number of lines of a log, and of an ejected scheduler's own dump.
     log: usize,
 }
 
@@ -43,7 +43,7 @@ impl Limits {
     }
 }
 
-/// Returns the reason for the verdict in one line.
+/// Returns the reason for the verdict in one line; empty for a pass.
 pub(super) fn reason(result: &AssertResult) -> String {
     let ranked = headline::ranked(result);
     let first = ranked.first().copied();
@@ -54,7 +54,7 @@ pub(super) fn reason(result: &AssertResult) -> String {
     })
 }
 
-/// Returns the suffix for a finding that a busy host can explain.
+/// Returns the suffix for a finding that a busy host can explain; empty for any other.
 fn excuse(detail: &AssertDetail) -> &'static str {
     match detail.host_explains {
         true => "; the host's other work can explain it",
@@ -62,7 +62,7 @@ fn excuse(detail: &AssertDetail) -> &'static str {
     }
 }
 
-/// Returns the reason why captures hold no data.
+/// Returns the reason why the first capture without data holds none.
 pub(super) fn placeholder_reason(vm: &VmResult) -> String {
     vm.captures_series()
         .entries()
@@ -72,8 +72,8 @@ pub(super) fn placeholder_reason(vm: &VmResult) -> String {
         .unwrap_or_else(|| "no boundary was reached".to_owned())
 }
 
-/// Returns the whole report of a run that did not pass. It fits on one screen: the longer the parts that every failure
-/// has, the less is shown of those that can be read in the record as well.
+/// Returns the whole report of a run that did not pass. If it would not fit on one screen, less is shown of the logs and of
+/// findings of the same kind, which can be read in the record as well.
 pub(super) fn text(finished: &Finished) -> String {
     let mut text = String::new();
     for limits in LIMITS {
@@ -171,7 +171,8 @@ fn findings(text: &mut String, all: &[&AssertDetail], headline: &str, same_kind:
     }
 }
 
-/// Returns the indices of the cgroups in the table that stand out in what failed.
+/// Returns the indices in `stats.cgroups` of the cgroups that the table marks, because the most significant finding is about
+/// them; empty if it is about none.
 fn odd_ones(stats: &ScenarioStats, all: &[&AssertDetail]) -> Vec<usize> {
     let Some(first) = all.first() else {
         return Vec::new();
@@ -181,7 +182,8 @@ fn odd_ones(stats: &ScenarioStats, all: &[&AssertDetail]) -> Vec<usize> {
         let named = places.filter(|(_, cgroup)| cgroup.cgroup_name == name);
         return named.map(|(at, _)| at).collect();
     }
-    // A claim may name cgroups in its reason. The worst of these by what the claim is about is marked.
+    // A claim may name cgroups in its reason. Of these, or else of all cgroups, the one is marked that does worst in what the
+    // finding is about.
     let reasons = match &first.finding {
         Finding::Claim { reason, .. } => reason.as_deref(),
         _ => None,
@@ -208,18 +210,19 @@ fn odd_ones(stats: &ScenarioStats, all: &[&AssertDetail]) -> Vec<usize> {
         .collect()
 }
 
-/// The parts before and after the seed of the command that repeats a run of this process, if the run is not a test of a test
-/// binary.
+/// The parts of the command that repeats a run of this process, before and after `--seed` and the seed. Not set in a test
+/// binary, whose command is derived from the test's name.
 static AGAIN: std::sync::OnceLock<(String, String)> = std::sync::OnceLock::new();
 
-/// Sets the command that the records of this process name for repeating a run: `before`, then `--seed` and the run's seed, then
-/// `after`. For a process that does one run; a second call changes nothing.
+/// Sets the command that the report and the record of this process's run name for repeating the run: `before`, then `--seed` and
+/// the run's seed, then `after`. For a program that does one run and is no test binary. A second call has no effect.
 pub fn say_again(before: String, after: String) {
     let _ = AGAIN.set((before, after));
 }
 
-/// Returns the one command that repeats the run with the same seed. Under cargo's test runners it is their command,
-/// which rebuilds the test. Otherwise it is the replay of the record, if the run can be repeated to the last bit.
+/// Returns the one command that repeats the run with the same seed. Under `cargo test` and nextest it is their command, which
+/// rebuilds the test. Otherwise it is `cargo ktstr replay` of the run `replayed`, whose name is given if the run can be
+/// repeated to the last bit.
 pub(super) fn again(test: &str, seed: u64, replayed: Option<&str>) -> String {
     if let Some((before, after)) = AGAIN.get() {
         return format!("{before} --seed {seed}{after}");
@@ -228,7 +231,7 @@ pub(super) fn again(test: &str, seed: u64, replayed: Option<&str>) -> String {
     let file = exe.file_name().unwrap_or_default().to_string_lossy();
     // Cargo appends a hash to the name of a test's binary.
     let target = file.rsplit_once('-').map_or(&*file, |(name, _)| name);
-    // libtest names the thread after the whole path of the test.
+    // libtest gives the thread the whole path of the test as its name.
     let thread = std::thread::current();
     let path = thread
         .name()
@@ -308,13 +311,13 @@ fn sections(
     }
 }
 
-/// Returns the end of the console; for a kernel panic its beginning, without registers.
+/// Returns the end of the console; for a kernel panic the first lines of the panic, without registers.
 fn console_lines(log: &str, most: usize) -> String {
     let Some(panic) = log.find("Kernel panic - not syncing: ") else {
         return last_lines(log, most);
     };
-    let begin = log[..panic].rfind('\n').map_or(0, |at| at + 1);
-    let told: Vec<&str> = log[begin..]
+    let start = log[..panic].rfind('\n').map_or(0, |at| at + 1);
+    let shown: Vec<&str> = log[start..]
         .lines()
         .filter(|line| {
             let line = without_time(line).trim_start();
@@ -322,12 +325,12 @@ fn console_lines(log: &str, most: usize) -> String {
         })
         .take(PANIC_LINES)
         .collect();
-    last_lines(&told.join("\n"), PANIC_LINES)
+    last_lines(&shown.join("\n"), PANIC_LINES)
 }
 
-/// The number of lines that are shown of a kernel panic.
+/// The largest number of lines that are shown of a kernel panic.
 const PANIC_LINES: usize = 8;
-/// The lines of a panic that do not help to find its cause.
+/// How those lines of a panic start that do not help to find its cause.
 const PANIC_NOISE: &[&str] = &[
     "?",
     "<",
@@ -338,7 +341,7 @@ const PANIC_NOISE: &[&str] = &[
     "panic+",
 ];
 
-/// Summarizes the monitor's samples in a few lines.
+/// Summarizes the monitor's samples in one or two lines, or says why there are none.
 fn monitor_lines(report: &MonitorReport) -> String {
     let s = &report.summary;
     if s.total_samples == 0 {
@@ -363,11 +366,12 @@ fn monitor_lines(report: &MonitorReport) -> String {
     lines
 }
 
-/// Returns what the scheduler reported about itself when it was ejected, and the state of the task that was left
-/// waiting, unless the trail says where it was. The rest is in the record.
+/// Returns what the scheduler reported about itself when it was ejected, and the state of the task that stalled, unless the
+/// report has a trail, which shows where the task was. The rest of the dump is in the record.
 fn dump_lines(exit: &ScxExit, has_trail: bool, most: usize) -> String {
     let lines = || exit.dump.lines();
-    // The kernel's header and backtrace are shown already. The scheduler's own dump follows them.
+    // The kernel's header and backtrace are left out, because the findings have their content. The scheduler's own dump
+    // follows them.
     let own = lines()
         .skip_while(|line| *line != "Backtrace:")
         .skip_while(|line| !line.trim().is_empty())
@@ -394,6 +398,7 @@ fn dump_lines(exit: &ScxExit, has_trail: bool, most: usize) -> String {
     text
 }
 
+/// Appends a section, unless its body is blank.
 fn section(text: &mut String, name: &str, body: &str) {
     if !body.trim().is_empty() {
         let _ = write!(text, "\n--- {name} ---\n{}", body.trim_end());

@@ -1,4 +1,4 @@
-//! The failure report for each main kind of failure, as it appears on the screen.
+//! Tests of the failure report for each main kind of failure, as it appears on the screen.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ static ENTRY: KtstrTestEntry = KtstrTestEntry {
     ..KtstrTestEntry::DEFAULT
 };
 
-/// What is left after a run: the guest's messages, its console, and sched_ext's exit record.
+/// What a run left: the guest's messages, its console, and sched_ext's exit record.
 #[derive(Default)]
 struct Left<'a> {
     messages: Vec<ToHost>,
@@ -127,7 +127,7 @@ fn whole_screen(end: &End, left: Left) -> String {
     shown(&finished(judgement, Some(vm)))
 }
 
-/// The results and exit records of runs of `tests/vm/screens.rs`.
+/// Reads the result, and on request the exit record, of a recorded run of `tests/vm/screens.rs`.
 macro_rules! recorded {
     ($name:literal) => {{
         let text = include_str!(concat!("../../tests/data/screens/", $name, ".json"));
@@ -403,7 +403,7 @@ fn only_the_first_findings_of_a_kind_are_shown() {
     );
 }
 
-/// Each part is within its own limit here, and all of them together are not.
+/// Each part is within its own limit here, but all of them together do not fit on a screen.
 #[test]
 fn a_report_of_many_parts_fits_on_one_screen() {
     let mut many = AssertResult::pass();

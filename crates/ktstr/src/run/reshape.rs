@@ -1,6 +1,5 @@
-//! The topology of the machine, if it differs from the one that the test declares.
-//!
-//! `KTSTR_TOPOLOGY` sets one topology for all tests of a command. Tests whose constraints do not allow it are skipped.
+//! `KTSTR_TOPOLOGY`: sets one topology for all tests of a command, instead of the ones that the tests declare. Tests whose
+//! constraints do not allow it are skipped.
 
 use ktstr_scenario::topology::Topology;
 
@@ -18,7 +17,8 @@ pub(super) enum Reshaped {
     Skip(String),
 }
 
-/// Returns `entry` with the topology that the environment asks for, or unchanged if it asks for none.
+/// Returns `entry` with the topology that the environment asks for, or unchanged if it asks for none or if the test runs on the
+/// host.
 pub(super) fn reshape(entry: &'static KtstrTestEntry) -> Result<Reshaped, RunError> {
     match environment(TOPOLOGY) {
         Some(text) if !entry.host_only => onto(entry, &text),

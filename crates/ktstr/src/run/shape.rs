@@ -6,8 +6,11 @@ use ktstr_scenario::topology::{CacheAssociativity, CacheWritePolicy, NumaNode};
 use super::RunError;
 use crate::entry::KtstrTestEntry;
 
-/// Converts a declared topology into QEMU's shape. A node has the memory that it declares; otherwise the nodes share
-/// `memory_mib` evenly.
+/// Converts a declared topology into the shape of the machine. A node has the memory that it declares, or else an even share
+/// of `memory_mib`.
+///
+/// # Errors
+/// Returns an error if the nodes declare less memory than `memory_mib` together.
 pub(super) fn of(entry: &KtstrTestEntry, memory_mib: u32) -> Result<Shape, RunError> {
     let topology = &entry.topology;
     let nodes = topology
@@ -66,7 +69,7 @@ pub(super) fn of(entry: &KtstrTestEntry, memory_mib: u32) -> Result<Shape, RunEr
     })
 }
 
-/// Returns the entry of the machine's HMAT for a node's memory.
+/// Returns the entry of the machine's HMAT for a node's memory; `None` for a node that declares no performance.
 fn hmat(node: &NumaNode) -> Option<Hmat> {
     let performance = node.performance?;
     Some(Hmat {

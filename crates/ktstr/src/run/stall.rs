@@ -1,8 +1,8 @@
-//! The stall detector: decides when to give up on a guest, and whose fault that is.
+//! The stall detector: decides when to give up on a guest, and whether the guest hangs or its host is too slow.
 //!
 //! Wall time alone would blame the wrong party, because a healthy guest is slow on a busy host. A stall is therefore
 //! measured in the CPU time that the host gave to QEMU. A guest that makes no progress although it consumes CPU time,
-//! or that stays idle without progress, hangs; a guest that simply gets no CPU time has a slow host.
+//! or that stays idle without progress, hangs; a guest that gets too little CPU time has a slow host.
 
 use std::time::{Duration, Instant};
 
@@ -12,31 +12,35 @@ use crate::vm_result::WatchdogKillReason;
 
 /// A guest is idle if its CPU time is below this share of wall time.
 const IDLE_SHARE: f64 = 0.02;
-/// An idle guest is woken by timers for housekeeping, so only a long idle stall is a wedge.
+/// The wall time after which an idle stall counts as a wedge, in addition to the patience: timers wake an idle guest for
+/// housekeeping, after which it may go on.
 const IDLE_LIMIT: Duration = Duration::from_secs(20);
-/// How many times longer than guest time a stall may last in wall time before the host counts as too slow.
+/// A stall that lasts this many times longer in wall time than the patience in guest time shows that the host is too slow.
 const DEAD_MAN_FACTOR: u32 = 10;
 
 /// Measures the time since the last sign of progress.
 #[derive(Debug)]
 pub(super) struct StallDetector {
-    /// The number of CPUs that can consume host time at once.
+    /// The number of vCPUs that the host can run at once.
     width: f64,
+    /// The time of the last progress, and QEMU's CPU time until then.
     since: Instant,
     cpu_then: Duration,
+    /// The last value of the number that shows progress.
     seen: u64,
 }
 
-/// What was found out about a guest when the host gave up on it.
+/// The state of a guest when the host gave up on it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct StallReport {
-    /// The value of the guest's clock, under the virtual clock.
+    /// The latest guest time that was observed; `None` under the real clock.
     pub(super) guest_clock: Option<Duration>,
     /// Wall time since the machine's last sign of progress. Under the virtual clock that is an advance of the clock.
     pub(super) wall: Duration,
     /// The CPU time that QEMU got from the host in that time.
     pub(super) burnt: Duration,
-    /// The CPU time of each vCPU in that time, if the host can report it.
+    /// The CPU time of each vCPU since the guest sent its last message, as far as the host can report it; empty under the
+    /// virtual clock, where one thread executes all vCPUs.
     pub(super) vcpus: Vec<Duration>,
     /// The current task of each of the guest's CPUs, if the guest's memory can be read.
     pub(super) tasks: Vec<String>,
@@ -55,13 +59,14 @@ impl StallDetector {
         }
     }
 
-    /// Returns the wall time and QEMU's CPU time since the last progress. `cpu` is QEMU's CPU time in total.
+    /// Returns the wall time and QEMU's CPU time since the last progress. `cpu` is QEMU's total CPU time until now.
     pub(super) fn since_progress(&self, cpu: Duration) -> (Duration, Duration) {
         (self.since.elapsed(), cpu.saturating_sub(self.cpu_then))
     }
 
-    /// Judges the time without progress. `progress` is any number that grows when the guest makes progress, `cpu` is
-    /// QEMU's CPU time in total, and `patience` is the guest time for which no progress is acceptable at this stage.
+    /// Judges the time without progress. `progress` is any number that changes when the guest makes progress, `cpu` is
+    /// QEMU's total CPU time, and `patience` is the guest time for which no progress is acceptable at this stage. Returns the
+    /// reason to give up on the guest; `None` to wait on.
     pub(super) fn check(
         &mut self,
         progress: u64,
@@ -83,6 +88,7 @@ impl StallDetector {
     }
 }
 
+/// Returns the reason to give up on a guest that has `stalled` for this much wall time, in which QEMU used the CPU time `burnt`.
 fn judge(
     stalled: Duration,
     burnt: Duration,

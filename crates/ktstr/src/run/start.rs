@@ -1,5 +1,5 @@
-//! Brings a machine to the point where it waits for its test: from a kernel image, from a template that has booted, or
-//! from a template that has the scheduler attached already.
+//! Brings a machine to the point where its test process receives its job: from a kernel image, from a template that has booted,
+//! or from a template that has the scheduler attached already. Either template may also have the test process loaded.
 
 use std::time::{Duration, SystemTime};
 
@@ -18,7 +18,7 @@ use super::{RunError, environment, templates};
 /// The state from which a machine was started.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Level {
-    /// A kernel image. Holds the reason why no template was used, if one was wanted.
+    /// A kernel image. Holds the reason why no template could be used; `None` if `KTSTR_COLD` is set.
     Cold(Option<String>),
     /// A template that had booted.
     Booted,
@@ -37,7 +37,7 @@ impl Level {
     }
 }
 
-/// A machine that is held before its test, with the state of its files and its console.
+/// A machine that has not received its job yet, with the state of its files and its console.
 #[derive(Debug)]
 pub(super) struct Started {
     pub(super) session: GuestSession,
@@ -48,7 +48,7 @@ pub(super) struct Started {
     pub(super) console: String,
 }
 
-/// Starts a machine for `plan`.
+/// Starts a machine for `plan`: as a fork of its template, or cold if that is not possible or `KTSTR_COLD` is set.
 pub(super) fn start(
     plan: &Plan,
     engine: Engine,
@@ -123,8 +123,8 @@ pub(super) fn pack(
 }
 
 impl Started {
-    /// Returns a digest of what the template was built from. The template's key covers only a part of that: it leaves
-    /// out which test binary was its PID 1. `None` for a machine that was booted.
+    /// Returns a digest of what the template was built from; `None` for a machine that was started cold. The template's
+    /// key covers only a part of that: it leaves out which test binary was its PID 1.
     pub(super) fn template(&self) -> Option<String> {
         (!matches!(self.level, Level::Cold(_))).then(|| {
             let text = format!("{} {:?}", self.level.name(), self.present);
@@ -132,7 +132,8 @@ impl Started {
         })
     }
 
-    /// Runs the machine until the test function starts. Returns an end if it does not get there.
+    /// Runs the machine until the test process is loaded, and sends the test process its job. Returns an end if the guest does
+    /// not get there.
     pub(super) fn dispatch(
         &mut self,
         plan: &Plan,
@@ -170,7 +171,8 @@ impl Started {
         Ok(None)
     }
 
-    /// Installs the test's binary, and starts the process that will run it.
+    /// Installs the test's binary, unless it is PID 1's, and starts the test process. Returns an end if the guest does not get
+    /// there.
     pub(super) fn load(&mut self, plan: &Plan) -> Result<Option<End>, RunError> {
         let own = plan.for_load.get(&plan.test_binary);
         let is_init = own.map(|file| &file.stamp) == self.present.get("/init");
@@ -189,7 +191,8 @@ impl Started {
         Ok(self.session.wait_until(|guest| guest.loaded)?)
     }
 
-    /// Installs the scheduler, starts it, and sets its stall timeout.
+    /// Installs the scheduler, starts it, and sets its stall timeout. Returns an end if the guest ends instead, as it does if the
+    /// scheduler does not attach.
     pub(super) fn prepare(
         &mut self,
         plan: &Plan,
@@ -208,7 +211,7 @@ impl Started {
         Ok(None)
     }
 
-    /// Stores the files that the guest does not have yet.
+    /// Stores the files that the guest does not have yet. Returns an end if the guest is gone.
     fn install(&mut self, files: &Files) -> Result<Option<End>, RunError> {
         for (path, file) in files {
             if self.present.get(path) == Some(&file.stamp) {
@@ -224,7 +227,7 @@ impl Started {
     }
 }
 
-/// Sets the test's stall timeout in the scheduler that has attached.
+/// Sets the test's stall timeout for the scheduler that has attached. If that fails, a line on the screen says so.
 pub(super) fn set_timeout(machine: &Machine, plan: &Plan, kernel_info: &mut LazyKernelInfo) {
     let set = kernel_info.get().map_err(str::to_owned).and_then(|info| {
         captures::set_watchdog(machine.ram(), info, plan.setup.watchdog_timeout_ms)
@@ -236,8 +239,8 @@ pub(super) fn set_timeout(machine: &Machine, plan: &Plan, kernel_info: &mut Lazy
     }
 }
 
-/// Returns the identity of this machine, which distinguishes it from other forks of its template. Under the virtual
-/// clock it depends on the seed alone.
+/// Returns the message that makes this machine different from other forks of its template: the wall-clock time, entropy, and
+/// the pid from which new ones are counted. Under the virtual clock it depends on the seed alone.
 fn refresh(plan: &Plan, engine: Engine) -> Result<ToGuest, RunError> {
     let mut entropy = vec![0u8; 32];
     let realtime_ns = match engine.clock {

@@ -1,6 +1,6 @@
 //! Adds a run that did not pass to the summary page of a CI job (`ktstr_record::step_summary`).
 //!
-//! A file that cannot be written causes a warning only, because that says nothing about the run.
+//! If the page's file cannot be written, that is only a warning, because it says nothing about the run.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use ktstr_record::brief::{Excerpt, again};
 use ktstr_record::step_summary::{self, VARIABLE};
 use ktstr_record::{RecordError, markdown, read};
 
-/// Appends the run with that `record` to the job's page, if there is one. Returns a warning if that failed.
+/// Appends the run whose record is the file `record` to the job's page, if there is one. Returns a warning if that failed.
 pub(super) fn append(record: &Path) -> Option<String> {
     let file = super::environment(VARIABLE)?;
     let failed = append_to(Path::new(&file), record).err()?;

@@ -1,5 +1,5 @@
-//! Tests that the scheduler must outlive (`survives_storm`): its ejection is a failure, even if the run is otherwise
-//! inconclusive.
+//! The check of tests that the scheduler must outlive (`survives_storm`): its ejection is a failure, even if the run would
+//! otherwise be inconclusive.
 
 use ktstr_assert::{AssertDetail, DetailKind};
 
@@ -8,7 +8,7 @@ use super::verdict::Judgement;
 use crate::entry::KtstrTestEntry;
 use crate::vm_result::VmResult;
 
-/// Fails a run of such a test in which sched_ext ejected the scheduler, even if the run would be inconclusive.
+/// Fails a run of a test with `survives_storm` in which sched_ext ejected the scheduler. A run that failed stays as it is.
 pub(super) fn judge(judgement: &mut Judgement, entry: &KtstrTestEntry, vm: &VmResult) {
     let Some(exit) = vm.scx_exit.as_ref().filter(|_| entry.survives_storm) else {
         return;

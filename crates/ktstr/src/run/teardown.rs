@@ -8,7 +8,7 @@ use super::guest_state::GuestState;
 use super::verdict::{Fault, Judgement};
 use crate::entry::KtstrTestEntry;
 
-/// The largest dilation by the host with which a teardown that was measured under the real clock is judged.
+/// The largest dilation of the vCPUs by the host with which a teardown under the real clock is judged.
 const MOST_DILATION: f64 = 1.1;
 
 /// How long the guest took to shut down, in guest time.
@@ -16,7 +16,7 @@ const MOST_DILATION: f64 = 1.1;
 pub(super) struct Teardown {
     /// From the end of the scenario to the end of the test process.
     of_test: Duration,
-    /// From the end of the test process to the guest's last message, when the scheduler has been stopped.
+    /// From the end of the test process to the guest's last message, before which PID 1 stops the scheduler.
     of_scheduler: Duration,
 }
 
@@ -39,8 +39,8 @@ impl Teardown {
     }
 }
 
-/// Fails a test whose guest took longer than its budget. `dilation` is how many times longer the vCPUs took than on an
-/// idle host; `None` under the virtual clock, where the host has no influence.
+/// Fails a test whose guest took longer to shut down than its budget. `dilation` is how many times longer the vCPUs took
+/// than on an idle host; `None` under the virtual clock, where the host has no influence, or if that was not measured.
 pub(super) fn judge(
     judgement: &mut Judgement,
     entry: &KtstrTestEntry,
@@ -103,7 +103,8 @@ mod tests {
         ..KtstrTestEntry::DEFAULT
     };
 
-    /// The scenario ends at 1 s, the test process ends `of_test` later, and the guest `of_scheduler` after that.
+    /// Judges a guest whose scenario ends at 1 s, whose test process ends `of_test` ms later, and which itself ends
+    /// `of_scheduler` ms after that.
     fn judged(of_test: u64, of_scheduler: u64, dilation: Option<f64>) -> Judgement {
         let mut guest = GuestState::default();
         let mut at = Duration::from_secs(1);
@@ -132,12 +133,12 @@ mod tests {
     }
 
     #[test]
-    fn within_the_budget_is_a_pass() {
+    fn a_teardown_within_the_budget_is_a_pass() {
         assert!(judged(60, 40, None).result.is_pass());
     }
 
     #[test]
-    fn beyond_the_budget_fails_and_names_whose_fault_it_is() {
+    fn a_teardown_beyond_the_budget_fails_and_is_attributed() {
         let of_test = judged(90, 20, None);
         assert!(of_test.result.is_fail());
         assert_eq!(of_test.fault, Some(Fault::Test));

@@ -1,5 +1,5 @@
-//! The bounds that a test is judged by, for people: those of the test, then of its scheduler, then the defaults of the checks on
-//! the exact schedule.
+//! Lists the bounds by which a test is judged, for people. A bound of the test has priority over one of its scheduler, and that
+//! over the defaults of the checks on the exact schedule.
 
 use std::fmt::Write;
 
@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::verdict::schedule::DEFAULTS;
 use crate::entry::KtstrTestEntry;
 
-/// Returns a line for each bound and each check that is on: its key, its value, and who set it.
+/// Returns a line for each bound that is set and each check that is on: its key, its value, and who set it.
 pub(crate) fn of(entry: &KtstrTestEntry) -> String {
     lines(&[
         ("the test", &entry.assert),
@@ -18,7 +18,7 @@ pub(crate) fn of(entry: &KtstrTestEntry) -> String {
     ])
 }
 
-/// Returns the lines of these layers, of which the first that sets a key decides.
+/// Returns the lines for these layers, each with its name. The first layer that sets a key decides its value.
 fn lines(layers: &[(&str, &Assert); 3]) -> String {
     let [test, scheduler, defaults] = layers;
     let merged = defaults.1.merge(scheduler.1).merge(test.1);
@@ -31,9 +31,9 @@ fn lines(layers: &[(&str, &Assert); 3]) -> String {
             continue;
         }
         let set_by = of_layers.iter().find(|(_, layer)| is_set(layer.get(key)));
-        // Every key that the merged checks have is one of a layer.
+        // Every key that is set in the merged checks is set in a layer.
         let set_by = set_by.map_or("nobody", |(name, _)| name);
-        // A bound that is on by default can be turned off, so its value has a name.
+        // A bound that is on by default is a `Limit`, which is `{"at": VALUE}` or `"off"` in JSON.
         let value = value.get("at").unwrap_or(value);
         let value = value
             .as_str()

@@ -12,7 +12,8 @@ use super::captures::{Captures, KernelInfo, LazyKernelInfo, RamView};
 use super::guest_state::GuestState;
 use super::kernel_memory;
 
-/// The largest number of captures that all watches together may take. Each capture stops the machine.
+/// The number of captures that all watches together may take. Each capture stops the machine, so after that many nothing is
+/// watched any more.
 const MOST_CAPTURES: u32 = 1024;
 
 /// The kernel variables that a test watches, and the number of captures for them.
@@ -25,13 +26,15 @@ pub(super) struct Watches {
 #[derive(Debug)]
 struct Watched {
     symbol: String,
+    /// The guest-virtual and the guest-physical address of the variable's first four bytes.
     kva: u64,
     gpa: u64,
+    /// The value at the last poll.
     last: u32,
 }
 
 impl Watches {
-    /// Starts to watch a variable.
+    /// Starts to watch the first four bytes of the kernel variable `symbol`. The error is reported to the test.
     pub(super) fn arm(
         &mut self,
         machine: &Machine,
@@ -102,7 +105,8 @@ impl Watches {
         for symbol in changed {
             captures.bridge.count_watch(&symbol, 1);
             self.taken += 1;
-            // A failure to capture is reported where the test asks for captures. The change is counted all the same.
+            // The inner error, that the guest's memory cannot be read, is dropped: nobody waits for the answer, and the
+            // change has been counted.
             let _ =
                 captures.take_tagged(machine, kernel_info, symbol, elapsed, guest.step_index)?;
         }
@@ -113,7 +117,7 @@ impl Watches {
         Ok(())
     }
 
-    /// Tells the clock's plugin which addresses to watch.
+    /// Passes the addresses and their current values to the clock's plugin.
     fn program_watches(&self, machine: &Machine) {
         if let Some(clock) = machine.virtual_clock() {
             let words = self.words.iter().map(|word| WatchedWord {

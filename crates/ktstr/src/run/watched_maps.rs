@@ -1,5 +1,5 @@
-//! Variables of the scheduler that a test has as metrics (`watch_bpf_maps`). They are sampled at short intervals in the
-//! workload window.
+//! Variables of the scheduler that a test declares as metrics (`watch_bpf_maps`). They are sampled in the workload window, at
+//! the monitor's intervals.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -25,6 +25,7 @@ pub(super) struct WatchedMaps {
 struct Watched {
     declared: &'static WatchBpfMap,
     found: Option<WatchedVariable>,
+    /// Why the variable was not found the last time that it was searched for.
     trouble: Option<String>,
     seen: Seen,
 }
@@ -32,13 +33,17 @@ struct Watched {
 /// The accumulated values of all samples.
 #[derive(Debug, Default)]
 struct Seen {
+    /// The name of the BPF object, with which the metric's name starts.
     object: String,
+    /// The number of samples.
     looks: u32,
-    /// The sum of the samples' means over the CPUs.
+    /// The sum over all samples of the mean over the CPUs.
     sum: f64,
+    /// The largest value of any CPU in any sample.
     max: u64,
-    /// The sum over the CPUs in the last sample.
+    /// The sum over the CPUs in the last sample; `None` before the first sample of a scheduler.
     last: Option<u64>,
+    /// The sum of the increases from each sample to the next one of the same scheduler.
     grown: u64,
 }
 
@@ -71,13 +76,13 @@ impl WatchedMaps {
         }
         if let Some(elapsed) = guest.window.elapsed(now).filter(|at| *at >= self.next) {
             self.next = next_after(elapsed, self.seed);
-            let anew = self.attaches != guest.attaches;
+            let is_another = self.attaches != guest.attaches;
             self.attaches = guest.attaches;
             // Nothing can be read while no scheduler is attached.
             if guest.attached.is_some() && !guest.stopped_by_test {
                 let info = kernel_info.get();
                 for watched in &mut self.all {
-                    watched.poll(machine.ram(), info, anew);
+                    watched.poll(machine.ram(), info, is_another);
                 }
             }
         }
@@ -100,8 +105,9 @@ impl WatchedMaps {
 }
 
 impl Watched {
-    fn poll(&mut self, ram: &GuestRam, info: Result<&KernelInfo, &str>, anew: bool) {
-        if anew || self.found.is_none() {
+    /// Takes a sample. First searches for the variable if it has not been found yet, or if another scheduler has attached.
+    fn poll(&mut self, ram: &GuestRam, info: Result<&KernelInfo, &str>, is_another: bool) {
+        if is_another || self.found.is_none() {
             self.seen.last = None;
             match self.find(ram, info) {
                 Ok(found) => self.found = Some(found),

@@ -1,11 +1,12 @@
-//! The value of a setting as the type that its key takes.
+//! Converts the value of a setting to the type that its key takes.
 
 use ktstr_assert::Limit;
 use ktstr_scenario::text::{Setting, SettingValue, TextError};
 
 use super::wrong;
 
-/// A value of a file.
+/// A setting of a file, whose value the methods convert. They take the bounds of the key in the macro's table, so that the table
+/// can call all of them alike; only `number` has a use for the bounds.
 #[derive(Clone, Copy)]
 pub(super) struct Given<'a>(pub(super) &'a Setting);
 

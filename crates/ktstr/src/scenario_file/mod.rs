@@ -14,11 +14,12 @@ use ktstr_scenario::topology::TestTopology;
 use crate::entry::{KtstrTestEntry, TestFn};
 use crate::vm_result::VmResult;
 
-/// Returns the test that `file` declares, with this name and body. It is leaked, like everything that a file declares.
+/// Returns the test that `file` declares, with this name and body. Its texts and lists are leaked, because an entry holds
+/// references to static data.
 ///
 /// # Errors
-/// [`TextError`] for a key that there is not or whose value cannot be, and for a scenario that cannot be run on the machine that
-/// the file declares.
+/// [`TextError`] for an unknown key, for a value that its key does not take, and for a scenario that cannot be run on the machine
+/// that the file declares.
 pub fn entry(
     file: &ScenarioFile,
     name: &'static str,
@@ -41,8 +42,8 @@ pub fn entry(
     Ok(entry)
 }
 
-/// The keys that a file may set at its top, which are those of `#[ktstr_test]` except those that name an item of the code, each
-/// with what it means.
+/// Returns the keys that a file may set at its top, each with its meaning: those of `#[ktstr_test]`, except the few that only a
+/// test in Rust can use.
 pub fn settings() -> impl Iterator<Item = (&'static str, &'static str)> {
     let item = |key: &str| settings::ITEMS.iter().any(|(item, _)| *item == key);
     settings::KEYS
@@ -51,7 +52,7 @@ pub fn settings() -> impl Iterator<Item = (&'static str, &'static str)> {
         .filter(move |(key, _)| !item(key))
 }
 
-/// Whether the file's scenario can be run on the machine of an entry.
+/// Checks that the file's scenario can be run on the machine of an entry.
 ///
 /// # Errors
 /// [`TextError`] with the line of the error.
@@ -59,13 +60,14 @@ pub fn fits(file: &ScenarioFile, entry: &KtstrTestEntry) -> Result<(), TextError
     file.validate(&TestTopology::from_vm_topology(&entry.topology))
 }
 
-/// Holds the claims of a file against what the run left. To be called on the host, by a test's `post_vm`.
+/// Checks the claims of a file against the metrics of a run. To be called on the host, by a test's `post_vm`.
 ///
 /// # Errors
 /// All claims that do not hold, a line for each.
 pub fn judge(file: &ScenarioFile, vm: &VmResult) -> anyhow::Result<()> {
     let broken: Vec<String> = (file.claims.iter().enumerate())
         .filter_map(|(at, claim)| {
+            // The largest step that has a phase stands for all larger ones: no run reaches any of them.
             let phase = Phase::step(u16::try_from(claim.step).unwrap_or(u16::MAX - 1));
             let metric = claim.metric.as_str();
             let value = match &claim.cgroup {
@@ -106,7 +108,8 @@ pub fn judge(file: &ScenarioFile, vm: &VmResult) -> anyhow::Result<()> {
     }
 }
 
-/// The metrics that there are of a cgroup in a phase, or of the phase.
+/// Returns for a message the names of the metrics that a cgroup has in a phase (without a cgroup: that the phase itself has), or
+/// the reason why there are none.
 fn measured(vm: &VmResult, phase: Phase, cgroup: Option<&str>) -> String {
     let buckets = vm.phase_buckets();
     let bucket = buckets
@@ -126,7 +129,7 @@ fn measured(vm: &VmResult, phase: Phase, cgroup: Option<&str>) -> String {
     names.join(", ")
 }
 
-/// An error at a setting.
+/// Creates an error with the line and the key of a setting.
 fn wrong(setting: &Setting, message: impl Into<String>) -> TextError {
     TextError {
         line: setting.line,

@@ -1,5 +1,5 @@
-//! The keys of `#[ktstr_test]` as settings of a file. Checks are set by the macro's table itself; what else a file can say is
-//! in [`set`], and what only code can say in [`ITEMS`].
+//! The keys of `#[ktstr_test]` as settings of a file. The macro's table generates the code that sets checks; [`set`] handles the
+//! other keys of a file, and [`ITEMS`] lists the keys that only a test in Rust can use.
 
 use std::time::Duration;
 
@@ -12,10 +12,11 @@ use super::given::Given;
 use super::wrong;
 use crate::entry::{ClockMode, KtstrTestEntry};
 
-/// Sets a check of the table, by the kind of its key. `None` for a key that is no check.
+/// Generates from the table of keys the list `KEYS`, and the function `check`, which sets a check by the kind of its key and
+/// returns `None` for a key that is no check.
 macro_rules! table {
     ($( $name:ident $kind:ident($least:literal, $most:literal) $group:ident $doc:literal; )*) => {
-        /// All keys that are built, and what each of them means.
+        /// All keys that are available, each with its meaning.
         pub(super) const KEYS: &[(&str, &str)] = &[$( (stringify!($name), $doc) ),*];
 
         fn check(assert: &mut Assert, given: Given<'_>) -> Option<Result<(), TextError>> {
@@ -30,7 +31,7 @@ macro_rules! table {
 macro_rules! check {
     (Check $($rest:tt)*) => { Some(set_check!($($rest)*)) };
     (MonitorBound $kind:ident $assert:ident $($rest:tt)*) => {{
-        // A bound that is asked for is meant, unless `monitor` says otherwise.
+        // A bound that is given is enforced, unless `apply` finds a `monitor` that decides otherwise.
         $assert.enforce_monitor_thresholds = true;
         Some(set_check!($kind $assert $($rest)*))
     }};
@@ -50,7 +51,8 @@ macro_rules! set_check {
 
 ktstr_macros::__keys!(table);
 
-/// Keys that name an item of the code, or run without a machine: a file has no use for them.
+/// Keys that a file cannot set, because they name an item of the code, or concern how Rust tests are run. The second text tells
+/// the user what to do instead, or why the key has no use.
 pub(super) const ITEMS: &[(&str, &str)] = &[
     (
         "post_vm",
@@ -77,7 +79,7 @@ pub(super) const ITEMS: &[(&str, &str)] = &[
     ("ignore", "a file is run when it is named"),
 ];
 
-/// The entry with all settings of the file.
+/// Returns the entry with all settings of the file.
 pub(super) fn apply(
     file: &ScenarioFile,
     mut entry: KtstrTestEntry,
@@ -99,7 +101,7 @@ pub(super) fn apply(
     Ok(entry)
 }
 
-/// Sets what is no check.
+/// Sets a field of the entry that is no check.
 pub(super) fn set(
     entry: &mut KtstrTestEntry,
     file: &ScenarioFile,
@@ -174,7 +176,7 @@ fn set_other(
                 word => return Err(word_of(given, word, &["auto", "real", "virtual"])),
             };
         }
-        // Applied after all others, whichever comes first in the file.
+        // `apply` evaluates this key after all others, so that its place in the file does not matter. Here its word is checked.
         "monitor" => match given.text(0, 0)? {
             "report" | "enforce" => {}
             word => return Err(word_of(given, word, &["report", "enforce"])),
@@ -184,7 +186,7 @@ fn set_other(
     Ok(())
 }
 
-/// Seconds, which may have a fraction: a file is run for a tenth of a second, too.
+/// Returns the duration of a number of seconds. It may have a fraction, so that a file can ask for a tenth of a second.
 fn seconds(given: Given<'_>) -> Result<Duration, TextError> {
     let seconds = given.float(0, 0)?;
     let duration = Duration::try_from_secs_f64(seconds).ok();

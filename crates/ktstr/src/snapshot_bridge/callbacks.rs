@@ -13,14 +13,14 @@ use ktstr_scenario::ops::{KernelTarget, KernelValue, KernelValueWidth};
 
 use super::{CgroupProcsSnapshot, MAX_WATCH_SNAPSHOTS, SnapshotBridge};
 
-/// Takes the capture for the given tag. `None` means that there is nothing to capture, which is an event and not an
-/// error.
+/// Takes the capture for the given tag. `None` means that there is nothing to capture, which is recorded as an event and
+/// is no error.
 pub type CaptureCallback = Arc<dyn Fn(&str) -> Option<FailureDumpReport> + Send + Sync>;
 
 /// Arms a watch on the kernel variable of this name. An error is the reason why it cannot be watched.
 pub type WatchRegisterCallback = Arc<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
 
-/// Reads or writes kernel memory. Returns a value for a read and `None` for a write. An error is the reason why that
+/// Reads or writes kernel memory. Returns a value for a read and `None` for a write. An error is the reason why the access
 /// failed.
 pub type KernelOpCallback =
     Arc<dyn Fn(&KernelOp) -> Result<Option<KernelValue>, String> + Send + Sync>;
@@ -161,7 +161,7 @@ impl SnapshotBridge {
     fn answer(&self, ask: &Ask) -> Option<Result<(), String>> {
         match ask {
             Ask::Capture { tag, step_index } => {
-                // A callback without an answer is only an event, because the operation itself succeeded.
+                // The operation itself succeeds, so a callback that has nothing to capture is only an event.
                 self.capture_with_step(tag, *step_index);
                 Some(Ok(()))
             }

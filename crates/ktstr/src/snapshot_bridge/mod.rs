@@ -17,7 +17,8 @@ pub use self::callbacks::{
     BridgeGuard, CaptureCallback, KernelOp, KernelOpCallback, WatchRegisterCallback,
 };
 
-/// The number of captures that are kept. When it is exceeded, the oldest is dropped.
+/// The number of captures that are kept, and likewise of lists of processes and of values. When one exceeds it, its oldest
+/// element is dropped.
 const CAP: usize = 64;
 /// The largest number of kernel variables that a scenario can watch.
 pub const MAX_WATCH_SNAPSHOTS: usize = ktstr_machine::MAX_WATCHED;
@@ -51,7 +52,7 @@ impl SnapshotBridge {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Stores a capture. A capture with the same tag is replaced.
+    /// Stores a capture. A capture with the same tag is replaced, and of more than 64 captures the oldest is dropped.
     pub fn store_entry(&self, entry: DrainedSnapshotEntry) {
         let mut entries = self.entries();
         let before = entries.len();
@@ -73,7 +74,8 @@ impl SnapshotBridge {
         self.store_entry(DrainedSnapshotEntry::new(tag, report));
     }
 
-    /// Stores a report with the scheduler's statistics, and its time in guest milliseconds since the scenario started.
+    /// Stores a report with the scheduler's statistics and the time of the capture, in milliseconds of guest time since the
+    /// scenario started.
     pub fn store_with_stats(
         &self,
         tag: impl Into<String>,
@@ -177,7 +179,7 @@ impl SnapshotBridge {
         procs.push(list);
     }
 
-    /// Returns the list of processes with this tag.
+    /// Returns the list of processes with this tag; `None` if there is none.
     pub fn cgroup_procs_by_tag(&self, tag: &str) -> Option<CgroupProcsSnapshot> {
         self.procs().iter().find(|list| list.tag == tag).cloned()
     }
@@ -198,7 +200,7 @@ impl SnapshotBridge {
         values.push((tag, value));
     }
 
-    /// Returns the value that was read from kernel memory under this tag.
+    /// Returns the value that was read from kernel memory under this tag; `None` if there is none.
     pub fn kernel_op_value(&self, tag: &str) -> Option<KernelValue> {
         let values = self.kernel_ops();
         let found = values.iter().find(|(known, _)| known == tag);
@@ -215,7 +217,7 @@ impl SnapshotBridge {
         self.watches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds to the number of changes of a watched variable.
+    /// Adds to the number of changes of a watched variable. The first call for a variable makes it a watched one.
     pub(crate) fn count_watch(&self, symbol: &str, changes: u64) {
         let mut watches = self.watches();
         match watches.iter_mut().find(|(known, _)| known == symbol) {

@@ -1,4 +1,4 @@
-// Unpacks what src/report/data.rs packed. Times are nanoseconds since the schedule began.
+// Decodes what src/report/pack.rs encoded; the layout is described there. Times are nanoseconds since the schedule began.
 const run = JSON.parse(document.getElementById("data").textContent);
 const RAN = 0, WAITED = 1, THROTTLED = 2, SEVERAL = 3;
 const THEN = ["", "slept", "was preempted", "yielded", "exited", "idled"];
@@ -19,7 +19,7 @@ function unpacked(count, text) {
   };
   const s = {
     from: new Float64Array(count), to: new Float64Array(count), kind: new Uint8Array(count),
-    // The task; of several stretches, how many they are.
+    // `task` is the index of the task, or the number of merged stretches for SEVERAL. `more` and `by` depend on the kind.
     task: new Uint32Array(count), cpu: new Uint16Array(count), more: new Uint8Array(count), by: new Uint32Array(count),
   };
   let from = 0;
@@ -38,7 +38,7 @@ function unpacked(count, text) {
 }
 
 const s = run ? unpacked(run.count, run.stretches) : null;
-// The stretches of each CPU and of each task, in their order.
+// The indices of the stretches of each CPU and of each task, in the order of their starts.
 const ofCpu = run ? run.cpus.map(() => []) : [];
 const ofTask = run ? run.tasks.map(() => []) : [];
 for (let i = 0; run && i < run.count; i++) {
@@ -46,7 +46,7 @@ for (let i = 0; run && i < run.count; i++) {
   if (s.kind[i] !== SEVERAL && ofTask[s.task[i]]) ofTask[s.task[i]].push(i);
 }
 
-// The place in `list` of the first stretch that ends after `time`.
+// Returns the position in `list` of the first stretch that ends after `time`, or the length of `list` if there is none.
 function after(list, time) {
   let low = 0, high = list.length;
   while (low < high) {
@@ -56,7 +56,7 @@ function after(list, time) {
   return low;
 }
 
-// The stretch of `list` at `time`, or -1.
+// Returns the stretch of `list` that covers `time`, or -1 if there is none.
 function during(list, time) {
   const i = list[after(list, time)];
   return i !== undefined && s.from[i] <= time ? i : -1;

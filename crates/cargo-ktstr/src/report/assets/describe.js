@@ -1,8 +1,8 @@
-// Says who ran and who waited at a time.
+// Describes which task ran and which tasks waited at a time, for the tooltip.
 const MOST = 6;
 const taskName = (task) => (run.tasks[task] ? run.tasks[task][0] : "a task");
 
-// All tasks that wait at `time`, the longest first; of one CPU's queue, if one is asked for.
+// Returns the waits at `time`, those that began first at the front; with `cpu`, only those in the queue of that CPU.
 function waiting(time, cpu) {
   const found = [];
   ofTask.forEach((list) => {

@@ -1,4 +1,4 @@
-// Draws the rows, the steps behind them and the marks before them.
+// Draws the rows, the steps behind them and the marks in front of them.
 let asked = false;
 function draw() {
   if (!asked) requestAnimationFrame(paint);
@@ -59,7 +59,7 @@ function paintTicks(pen, colour, width, height) {
   }
 }
 
-// Of what falls on the same pixel only the first is drawn.
+// Of several stretches that fall on the same pixel, only the first is drawn.
 function paintRow(pen, row, y, ratio, colour, hue) {
   let edge = -1;
   for (let at = after(row.list, view.from); at < row.list.length; at++) {
@@ -137,7 +137,8 @@ function paintNames(pen, colour, width, left) {
   });
 }
 
-// What fits into `wide` pixels: `head` is the part of it that is from the beginning, the rest is from the end.
+// Returns as much of `text` as fits into `wide` pixels. The share `head` of it, from 0 to 1, is the start of the text, and the
+// rest is its end.
 function shortened(pen, text, wide, head = 1) {
   if (wide < 12) return "";
   if (pen.measureText(text).width <= wide) return text;

@@ -1,4 +1,4 @@
-// What keys, pointers and buttons do.
+// Handles keys, pointers and buttons.
 function step(by) {
   if (view.row < 0) view.row = 0;
   const list = view.rows[view.row].list;
@@ -80,7 +80,7 @@ function listenToPointers() {
     down.set(event.pointerId, event.offsetX);
     const others = [...down.entries()].filter(([id]) => id !== event.pointerId);
     if (others.length > 0) {
-      // Two fingers: what is between them keeps its place.
+      // Two fingers zoom: the time under the finger that does not move keeps its place.
       const other = others[0][1];
       const before = Math.max(Math.abs(last - other), 10), now = Math.max(Math.abs(event.offsetX - other), 10);
       zoom(before / now, timeOf(other));

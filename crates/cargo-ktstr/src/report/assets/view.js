@@ -1,4 +1,4 @@
-// Which part of the run is seen, and which rows.
+// The visible part of the run, and the rows that are shown.
 const canvas = document.getElementById("lanes");
 const ROW = 20, GAP = 10, HEAD = 44, FEW = 30;
 const view = { from: 0, to: 1, rows: [], tasks: FEW, filter: "", row: -1, time: null };
@@ -18,7 +18,7 @@ function rowOf(y) {
   return y >= HEAD && row < view.rows.length ? row : -1;
 }
 
-// CPUs, then the tasks that the filter lets through.
+// Sets the rows: the CPUs, then the first tasks whose name or cgroup contains the text of the filter.
 function chooseRows() {
   const wanted = view.filter.toLowerCase();
   const matching = [];
@@ -37,7 +37,7 @@ function chooseRows() {
 }
 
 function show(from, to) {
-  // A clock that is asked for less than a microsecond tells nothing.
+  // At least a microsecond is shown: a shorter interval holds nothing of interest.
   const length = Math.min(Math.max(to - from, 1000), Math.max(run.end, 1000));
   view.from = Math.min(Math.max((from + to - length) / 2, 0), Math.max(run.end, 1000) - length);
   view.to = view.from + length;
@@ -69,7 +69,7 @@ function showMark(mark) {
   show(mark.from - around, mark.to + around);
 }
 
-// A time or a length for people.
+// Formats a time in seconds. `length` is the length of the visible interval, which determines the number of digits.
 function seconds(ns, length) {
   const digits = length < 1e5 ? 6 : length < 1e7 ? 5 : length < 1e9 ? 3 : 2;
   return `${(ns / 1e9).toFixed(digits)} s`;

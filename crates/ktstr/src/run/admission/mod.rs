@@ -18,7 +18,7 @@ const MACHINES: &str = "KTSTR_MACHINES";
 /// The folder of the queue, in the first base folder that can be used.
 const FOLDER: &str = "machines";
 
-/// Waits until the host has room for the machine of `plan`.
+/// Waits until the host has room for the machine of `plan`. The place is free again when the returned value is dropped.
 pub(super) fn enter(plan: &Plan, engine: Engine) -> Result<Turn, RunError> {
     let weight = Weight {
         memory_mib: plan.memory_mib.into(),

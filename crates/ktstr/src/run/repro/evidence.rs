@@ -1,5 +1,5 @@
-//! What the exact schedule shows about a failure: the waits that its findings are about, and the trail of the first of them.
-//! It costs two passes over the schedule of a run that failed, and no second run.
+//! What the exact schedule shows about a failure: the waits that its findings are about, and the events that led to the first
+//! of these waits (its trail). This takes a few passes over the schedule of a run that failed, and no second run.
 
 use ktstr_record::FindingRecord;
 use ktstr_schedule::query::{Answers, Did, Stretch, Timeline, Trail, stretches};
@@ -8,24 +8,24 @@ use ktstr_schedule::{Pid, ReadError, Schedule};
 
 use crate::run::{Aim, step};
 
-/// The most findings that are looked at.
+/// The largest number of findings that are looked up.
 const FINDINGS: usize = 4;
-/// The most events of a trail.
+/// The largest number of events of a trail.
 const EVENTS: usize = 4;
-/// The longest time before the end of a wait at which a capture is taken, in nanoseconds: at the end itself there is nothing
-/// left to see.
+/// How long before the end of a wait its second capture is taken at most, in nanoseconds. At the end itself the task has a CPU
+/// already.
 const BEFORE_NS: u64 = 1_000_000;
 /// The time between two captures, in nanoseconds, below which one of them serves both findings.
 const NEAR_NS: u64 = 20_000_000;
 
-/// What a finding is about, after a look at the schedule.
+/// The task and the interval that a finding is about, as found in the schedule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Target {
     /// The task, as `comm[pid]`, and its pid; `None` if the finding is about no single task.
     pub(super) task: Option<(String, u32)>,
-    /// The begin of its wait, in nanoseconds of the scheduler's clock.
+    /// The start of the task's wait, or else of the finding's interval, in nanoseconds of the scheduler's clock.
     pub(super) from_ns: u64,
-    /// The end of its wait, in nanoseconds of the scheduler's clock.
+    /// The end of that, in nanoseconds of the scheduler's clock.
     pub(super) to_ns: u64,
 }
 
@@ -51,7 +51,7 @@ impl Evidence {
     /// when sched_ext began to end the scheduler, in nanoseconds of the scheduler's clock, if it did and that is known.
     ///
     /// # Errors
-    /// If the schedule is damaged.
+    /// Returns an error if the schedule is damaged.
     pub(in crate::run) fn of(
         findings: &[FindingRecord],
         file: &[u8],
@@ -61,7 +61,7 @@ impl Evidence {
         let schedule = Schedule::read(file)?;
         let mut timeline = Timeline::of(&schedule)?;
         if let Some(exit_ns) = exit_ns {
-            // It is unloaded some time after that.
+            // The schedule shows when the scheduler is unloaded, which is some time after that.
             timeline.unloaded_ns.insert(0, exit_ns);
         }
         let failed = findings.iter().filter(|finding| finding.outcome == "fail");
@@ -125,16 +125,17 @@ impl Evidence {
 struct Wanted<'a> {
     aim: Aim,
     cgroup: Option<&'a str>,
-    /// When the scheduler was unloaded, if it was.
+    /// When sched_ext began to end the scheduler, or when the scheduler was unloaded, if it was.
     unloaded_ns: Option<u64>,
-    /// When the step that the finding is about ended, or the last one, unless the finding itself is about a later time: then the
-    /// harness moves and ends the workers.
+    /// The end of the step that the finding is about, or else of the last step; later if the finding is about a later time.
+    /// Afterwards the harness moves and ends the workers, so the rest of a wait does not count.
     over_ns: u64,
-    /// Whether the finding is about the scheduler's doing and no waiting task: it ended, or was ejected for something else, or a
-    /// sample of the monitor shows it.
+    /// Whether the finding is about the scheduler and not about a task that waited: the scheduler ended, or was ejected for
+    /// something other than the stall of a known task, or a sample of the monitor shows it.
     is_of_scheduler: bool,
-    /// The task that the message of that error names.
+    /// The task that the finding's message names, for an ejection because of an error.
     named: Option<Pid>,
+    /// The longest wait so far that the finding can be about.
     longest: Option<Stretch>,
 }
 
@@ -147,7 +148,7 @@ impl<'a> Wanted<'a> {
         // A sample of the monitor is about the time at which it was taken.
         let is_sample = aim.exact && aim.pid.is_none() && finding.cgroup.is_none();
         Self {
-            // It can be ended before the first step is held, too.
+            // The scheduler may also have been unloaded before the first step was held.
             unloaded_ns: unloaded
                 .find(|at| *at >= timeline.zero_ns())
                 .or(timeline.unloaded_ns.first().copied()),
@@ -163,7 +164,7 @@ impl<'a> Wanted<'a> {
         }
     }
 
-    /// Keeps the longest wait that the finding can be about.
+    /// Keeps `stretch` if it is the longest wait so far that the finding can be about. `path` is the cgroup of its task.
     fn see(&mut self, stretch: &Stretch, path: &str, root: &str) {
         let is_meant = match (self.aim.pid, self.cgroup) {
             (Some(pid), _) => stretch.task == Pid(pid),
@@ -184,6 +185,8 @@ impl<'a> Wanted<'a> {
         }
     }
 
+    /// Returns the target of the finding: the moment at which the scheduler ended or the monitor took its sample, else the
+    /// longest wait, else the interval of the finding itself.
     fn target(&self, answers: &Answers, tables: &ktstr_schedule::Tables) -> Target {
         let words = Words {
             tables,
@@ -206,7 +209,7 @@ impl<'a> Wanted<'a> {
             (None, Some(wait)) => Target {
                 task: named(wait.task),
                 from_ns: wait.from_ns,
-                // Once it is unloaded the kernel serves all tasks, so the rest of the wait is not the scheduler's.
+                // Once the scheduler is unloaded the kernel serves all tasks, so the rest of the wait is not its doing.
                 to_ns: self
                     .unloaded_ns
                     .into_iter()
@@ -223,7 +226,8 @@ impl<'a> Wanted<'a> {
     }
 }
 
-/// Returns the pid of the last task that a message names as `comm[pid]`, as sched_ext does in errors about a task.
+/// Returns the pid of the last task that a message names as `comm[pid]`, as sched_ext does in errors about a task; `None` if it
+/// names none.
 fn named_in(message: &str) -> Option<Pid> {
     let starts = message.match_indices('[').map(|(at, _)| at);
     starts.rev().find_map(|at| {

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::*;
 
 /// Returns a schedule in which the task 7 of the cgroup `left` waits from 12 ms to 40 ms and the task 8 of `right` from 20 ms
-/// until the scheduler is unloaded at 90 ms; the step begins at 10 ms.
+/// until the scheduler is unloaded at 90 ms; the step starts at 10 ms.
 fn schedule() -> Vec<u8> {
     let enqueue = |task: u32| What::Enqueue {
         task: Pid(task),
@@ -77,7 +77,8 @@ fn of(data: serde_json::Value, cgroup: Option<&str>) -> Evidence {
     ended(data, cgroup, None)
 }
 
-/// The same for a scheduler that sched_ext began to end at that time.
+/// Returns the evidence for a failure with this data, about this cgroup, in [`schedule`]. `exit_ns` is when sched_ext began to
+/// end the scheduler.
 fn ended(data: serde_json::Value, cgroup: Option<&str>, exit_ns: Option<u64>) -> Evidence {
     let message = match data.pointer("/ejected") {
         Some(_) => "runtime error (target CPU 1 [of 2] not allowed for a b[8])",
@@ -134,7 +135,7 @@ fn a_finding_about_a_cgroup_is_about_its_longest_wait() {
     let late = json!({ "late_wakeups": { "p90_ms": 3.0 } });
     assert_eq!(target(&of(late.clone(), Some("right"))).0, Some(8));
     assert_eq!(target(&of(late.clone(), Some("left"))).0, Some(7));
-    // A part of a name is no name.
+    // A part of a cgroup's name does not match.
     assert_eq!(target(&of(late.clone(), Some("eft"))), (None, 10, 100));
     assert_eq!(target(&of(late, None)).0, Some(8));
 }
@@ -151,7 +152,7 @@ fn an_ejection_for_an_error_is_about_the_task_that_the_error_names() {
             .any(|line| line.contains("inserted into DSQ 0x6")),
         "{trail:?}"
     );
-    // The time at which the error is reported is known more exactly than that of the end.
+    // If the time at which sched_ext reported the error is known, it counts instead of the time of the unload.
     assert_eq!(
         target(&ended(error, None, Some(21_000_000))),
         (Some(8), 21, 21)
@@ -176,13 +177,13 @@ fn a_scheduler_that_ends_and_a_sample_of_the_monitor_are_about_what_it_did_befor
             .iter()
             .any(|line| line.contains("[7] was inserted into DSQ 0x5"))
     );
-    // One that names a task is about the task.
+    // A sample that names a task is about the task.
     let idle = json!({ "idle_cpu": { "task": "[8]", "until_ms": 15 } });
     assert_eq!(target(&of(idle, None)).0, Some(8));
 }
 
 #[test]
-fn a_damaged_schedule_is_an_error_and_no_failure_has_no_evidence() {
+fn a_damaged_schedule_is_an_error_and_without_failures_there_is_no_evidence() {
     assert!(Evidence::of(&[], &[1, 2, 3], "/ktstr", None).is_err());
     let none = Evidence::of(&[], &schedule(), "/ktstr", None).unwrap();
     assert!(none.trail.is_empty() && none.times(16).is_empty());

@@ -1,8 +1,8 @@
 //! The repeat of a run that failed (`auto_repro`): the same seed once more, with captures at the times of the findings.
 //!
-//! Under the virtual clock the repeat is the same run, which its digest shows, so one is enough and the captures show the run
-//! that failed. Under the real clock a run is repeated until the failure comes back, a few times at most. Whatever a repeat
-//! does, the verdict and the record of the first run stay as they are: its record is on disk before the repeat begins.
+//! Under the virtual clock the repeat is the same run, which its digest shows, so one repeat is enough, and its captures show the
+//! run that failed. Under the real clock a run is repeated until the failure comes back, a few times at most. Whatever a repeat
+//! does, the verdict and the record of the first run do not change: the record is on disk before the repeat starts.
 
 mod evidence;
 mod place;
@@ -21,30 +21,30 @@ pub use place::{place, queue_name};
 use super::{Fault, Finished, RunError, environment, once, report};
 use crate::entry::KtstrTestEntry;
 
-/// The variable that turns repeats off, or limits those under the real clock.
+/// The environment variable that turns repeats off, or limits their number under the real clock.
 const TRIES: &str = "KTSTR_AUTO_REPRO";
-/// How often a run under the real clock is repeated at most, if the variable does not say it.
+/// How often a run under the real clock is repeated at most, if the variable is not set.
 const USUAL_TRIES: u32 = 3;
-/// The largest number of repeats that can be asked for.
+/// The largest value of the variable.
 const MOST_TRIES: u32 = 100;
-/// The most captures of a repeat: as many as the clock's plugin is told of.
+/// The largest number of captures at requested times in a run, since each stops the machine.
 pub(super) const MOST_CAPTURES: usize = 16;
 
-/// What is observed in a run in addition to what every run observes. The default is nothing.
+/// What is done in a run in addition to what every run does. The default is nothing.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Observe {
-    /// The times of captures under the virtual clock, in nanoseconds of the scheduler's clock, in order.
+    /// The times of captures under the virtual clock, in nanoseconds of the scheduler's clock, in ascending order.
     pub(super) clock_ns: Vec<u64>,
-    /// The times of captures under the real clock, since the window opened, in order.
+    /// The times of captures under the real clock, since the window opened, in ascending order.
     pub(super) window: Vec<Duration>,
-    /// The run that this one repeats.
+    /// The run that this one repeats; `None` for a first run.
     pub(super) repeats: Option<Box<Run>>,
 }
 
 /// Returns how often a failed run is repeated at most under the real clock; 0 turns all repeats off.
 ///
 /// # Errors
-/// If `KTSTR_AUTO_REPRO` is not such a number.
+/// Returns an error if `KTSTR_AUTO_REPRO` is not a number from 0 to 100.
 pub(super) fn tries() -> Result<u32, RunError> {
     let Some(value) = environment(TRIES) else {
         return Ok(USUAL_TRIES);
@@ -61,8 +61,8 @@ pub(super) fn tries() -> Result<u32, RunError> {
     }
 }
 
-/// Whether a failure of this test is repeated: one with a BPF scheduler that wants it and expects no error. While somebody asks
-/// for captures of his own, he repeats the run already.
+/// Whether a failure of this test is repeated: the test has a BPF scheduler, does not turn repeats off, and does not expect an
+/// error. A run with captures at times that the user requested is not repeated, because the user already repeats a run.
 fn is_wanted(entry: &KtstrTestEntry) -> bool {
     entry.auto_repro
         && entry.scheduler.binary.has_bpf_scheduler()
@@ -70,7 +70,8 @@ fn is_wanted(entry: &KtstrTestEntry) -> bool {
         && environment(super::moments::CAPTURE_AT).is_none()
 }
 
-/// Runs one test to its end, and repeats it if it failed and its declaration does not say otherwise (`auto_repro`).
+/// Runs one test to its end. If it failed by the fault of the scheduler or of the guest's kernel, repeats it, unless the
+/// declaration (`auto_repro`) or `KTSTR_AUTO_REPRO` turns that off. Returns the first run, with what the repeats showed.
 pub fn run_and_repeat(declared: &'static KtstrTestEntry) -> Finished {
     let mut first = super::run(declared);
     let is_for_repeat = first.verdict == RunVerdict::Fail
@@ -80,9 +81,9 @@ pub fn run_and_repeat(declared: &'static KtstrTestEntry) -> Finished {
     if !is_for_repeat || tries == 0 || first.vm.is_none() {
         return first;
     }
-    // A repeat that ends in a panic is a repeat that shows nothing.
-    let told = catch_unwind(AssertUnwindSafe(|| repeat(&first, tries)));
-    let section = told.unwrap_or_else(|panic| {
+    // A panic during the repeat must not change the outcome of the first run.
+    let repeated = catch_unwind(AssertUnwindSafe(|| repeat(&first, tries)));
+    let section = repeated.unwrap_or_else(|panic| {
         format!(
             "the repeat ended in a panic, which says nothing about the run: {}",
             super::panic_text(&*panic)
@@ -93,7 +94,7 @@ pub fn run_and_repeat(declared: &'static KtstrTestEntry) -> Finished {
     first
 }
 
-/// Repeats a failed run, and returns what that showed.
+/// Repeats a failed run, and returns what the repeats showed, or why the run was not repeated, as lines.
 fn repeat(first: &Finished, tries: u32) -> String {
     let Some(record) = &first.record else {
         return "the run left no record to compare a repeat with, so it was not repeated"
@@ -148,7 +149,8 @@ fn try_until_it_fails<T>(
     tried
 }
 
-/// Returns what the record of a repeat says about the run that it repeats. `again` is the repeat, as far as it is recorded.
+/// Compares the repeat `again` with the run `first`. Under the virtual clock they are compared for being the same run. Under the
+/// real clock the failure is back if the repeat fails the check of the first run's most significant finding.
 pub(super) fn compared(first: &Run, again: &Run) -> RepeatRecord {
     let run = first.record.run_id.clone();
     if first.record.clock == Some(ktstr_record::Clock::Virtual) {
@@ -206,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn another_failure_is_not_the_failure() {
+    fn a_failure_of_another_check_is_not_the_failure() {
         let run = |check: &str, verdict| {
             let mut record = ktstr_record::RunRecord::new("t");
             record.clock = Some(ktstr_record::Clock::Real);
@@ -230,8 +232,8 @@ mod tests {
             Repeated::DidNotFailAgain
         );
         let excused = run("gap", RunVerdict::Inconclusive);
-        let told = compared(&first, &excused);
-        assert_eq!(told.outcome, Repeated::DidNotFailAgain);
-        assert_eq!(told.text, "inconclusive: why");
+        let repeat = compared(&first, &excused);
+        assert_eq!(repeat.outcome, Repeated::DidNotFailAgain);
+        assert_eq!(repeat.text, "inconclusive: why");
     }
 }

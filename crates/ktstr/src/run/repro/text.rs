@@ -1,4 +1,4 @@
-//! What a repeat showed, as lines for the screen.
+//! The lines of the report about the repeats of a run.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -11,10 +11,11 @@ use super::place::place;
 use crate::run::{Aim, Finished};
 use crate::vm_result::{GuestLifecyclePhase, VmResult};
 
-/// The most lines about captures.
+/// The largest number of captures that have a line.
 const CAPTURES: usize = 4;
 
-/// Returns the line before all others if the first run ended before its workload, so that a repeat cannot show one either.
+/// Returns a warning as the first line if the first run ended before its scenario started, so that a repeat cannot show a
+/// workload either; empty otherwise.
 pub(super) fn label(first: &Finished) -> String {
     let phase = first.vm.as_ref().map(|vm| vm.final_guest_phase);
     match phase {
@@ -24,8 +25,8 @@ pub(super) fn label(first: &Finished) -> String {
     }
 }
 
-/// Returns the times at which a repeat in real time is captured, since the window opened: in the middle and shortly before the
-/// end of what each finding is about.
+/// Returns at most `most` times since the window opened at which captures are taken in a repeat under the real clock: in the
+/// middle and shortly before the end of the interval of each failure that has one.
 pub(super) fn window_times(record: &RunRecord, most: usize) -> Vec<Duration> {
     // Without a schedule the times in the findings are all that is known; they count from the first step.
     let timeline = Timeline {
@@ -87,7 +88,7 @@ pub(super) fn of_virtual(first: &Finished, again: &Finished) -> String {
     text
 }
 
-/// Appends a line for each capture: when it was taken, and where it has the task that the first finding is about.
+/// Appends a line for each of the first [`CAPTURES`] captures: when it was taken, and where a task was that a finding is about.
 fn captures(text: &mut String, first: &Finished, vm: &VmResult, record: Option<&Path>) {
     let run = record.and_then(Path::parent).and_then(Path::file_name);
     let run = run.map_or_else(|| "RUN".into(), |run| run.to_string_lossy());
@@ -106,18 +107,18 @@ fn captures(text: &mut String, first: &Finished, vm: &VmResult, record: Option<&
             (None, Some(ms)) => format!("at {:.3} s of the window", ms as f64 / 1e3),
             (None, None) => "outside of the window".to_owned(),
         };
-        // A finding is about a wait that the capture falls into, if there is one.
+        // The line is about the task whose wait contains the time of the capture, if there is one.
         let target = evidence.targets.iter().find(|target| {
             let at = capture.clock_ns.unwrap_or_default();
             (target.from_ns..=target.to_ns).contains(&at)
         });
         let of_task = target.and_then(|target| target.task.as_ref());
-        let told = of_task.and_then(|(name, pid)| {
+        let shown = of_task.and_then(|(name, pid)| {
             let place = place(&capture.report, *pid)?;
             Some(format!("{name} was {place}"))
         });
-        let told = told.unwrap_or_else(|| "taken".to_owned());
-        let _ = write!(text, "\ncapture {} {when}: {told}", capture.tag);
+        let shown = shown.unwrap_or_else(|| "taken".to_owned());
+        let _ = write!(text, "\ncapture {} {when}: {shown}", capture.tag);
         last = Some(&capture.tag);
     }
     if let Some(tag) = last {
@@ -125,7 +126,7 @@ fn captures(text: &mut String, first: &Finished, vm: &VmResult, record: Option<&
     }
 }
 
-/// Describes the repeats of a run under the real clock, which were `most` at most.
+/// Describes the repeats of a run under the real clock. `most` is the number of repeats after which the harness stops.
 pub(super) fn of_real(tried: &[Finished], most: u32) -> String {
     let outcome = |run: &Finished| run.repeats.as_ref().map(|repeat| repeat.outcome);
     let is_back = tried.last().and_then(outcome) == Some(Repeated::FailedAgain);
@@ -138,9 +139,9 @@ pub(super) fn of_real(tried: &[Finished], most: u32) -> String {
     };
     text.push_str(" (real clock: no two runs are the same, and there is no digest)");
     for (at, run) in tried.iter().enumerate() {
-        let told = run.repeats.as_ref().map(|repeat| repeat.text.as_str());
-        let told = told.unwrap_or("it left no record");
-        let _ = write!(text, "\nrepeat {}: {told}", at + 1);
+        let result = run.repeats.as_ref().map(|repeat| repeat.text.as_str());
+        let result = result.unwrap_or("it left no record");
+        let _ = write!(text, "\nrepeat {}: {result}", at + 1);
     }
     if let Some(last) = tried.last() {
         let moments = last.vm.iter().flat_map(|vm| &vm.moments);
@@ -153,6 +154,7 @@ pub(super) fn of_real(tried: &[Finished], most: u32) -> String {
     text
 }
 
+/// Appends the path of the repeat's record, if it has one.
 fn record(text: &mut String, run: &Finished) {
     if let Some(path) = &run.record {
         let _ = write!(text, "\nrecord of the repeat: {}", path.display());

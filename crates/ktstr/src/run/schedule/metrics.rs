@@ -1,5 +1,5 @@
-//! Metrics of the registry that come from the exact schedule: for each cgroup in each phase, for each phase, and for
-//! the run.
+//! Computes the metrics of the registry that come from the exact schedule: for each cgroup in each phase, for each phase,
+//! and for the run.
 
 use std::collections::BTreeMap;
 
@@ -32,20 +32,22 @@ const METRICS: &[(B, Read)] = &[
     (B::ScheduleIdleBesideWaiterNs, |n| n.wasted_ns.and_then(ns)),
 ];
 
-/// Functions without which the time that a quota keeps a task from running is not visible (the second one exists from
-/// Linux 6.18 on).
+/// The functions that have to be observed for `schedule_throttled_time_ns`, the time for which a quota keeps tasks from
+/// running. The second one exists from Linux 6.18 on.
 const THROTTLES: [&str; 2] = ["throttle_cfs_rq", "throttle_cfs_rq_work"];
 
 fn ns(count: u64) -> Option<f64> {
     Some(count as f64)
 }
 
+/// Returns a percentile of sorted times, converted from nanoseconds to microseconds.
 fn us(sorted: &[u64], percent: f64) -> Option<f64> {
     Some(percentile(sorted, percent)? as f64 / 1e3)
 }
 
-/// Returns the metrics of the tasks below the cgroup `root`. A cgroup that workers created counts towards its nearest
-/// ancestor in `known`, which is what the guest reported; a cgroup without such an ancestor counts for itself.
+/// Returns the metrics of the tasks below the cgroup `root`. `known` are the statistics that the guest reported: a cgroup that
+/// they do not contain, because a worker created it, counts towards its nearest ancestor there; without one it counts for
+/// itself.
 pub(in crate::run) fn metrics(
     seen: &Seen,
     root: &str,
@@ -90,7 +92,7 @@ pub(in crate::run) fn metrics(
             }
             (Some(bucket), None) => bucket.metrics.extend(values),
             (None, None) => stats.ext_metrics.extend(values),
-            // The statistics hold the numbers of a cgroup by phase only.
+            // The statistics have no place for the numbers of a cgroup outside of phases.
             (None, Some(_)) => {}
         }
     }
@@ -153,8 +155,8 @@ mod tests {
         Seen { answers, tables }
     }
 
-    /// What the guest reported: one cgroup of the test.
-    fn told() -> ScenarioStats {
+    /// Returns what the guest reported: one cgroup of the test.
+    fn reported() -> ScenarioStats {
         let mut bucket = PhaseBucket::new(Phase::step(0));
         bucket
             .per_cgroup
@@ -167,7 +169,7 @@ mod tests {
 
     #[test]
     fn a_cgroup_that_a_worker_created_counts_towards_the_workers_cgroup() {
-        let stats = metrics(&seen(&[]), "/root", Some(&told()));
+        let stats = metrics(&seen(&[]), "/root", Some(&reported()));
         let of = |name| stats.phase_cgroup_metric(Phase::step(0), "cg", name);
         assert_eq!(of("schedule_cpu_time_ns"), Some(19_000.0));
         assert_eq!(of("schedule_max_wait_us"), Some(7.0));

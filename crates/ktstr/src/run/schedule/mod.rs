@@ -1,4 +1,4 @@
-//! Records the schedule of a run under the virtual clock: the plugin observes function entries, and the host collects
+//! Records the exact schedule of a run under the virtual clock: the plugin observes function entries, and the host collects
 //! the observations while the guest is held.
 
 pub(super) mod metrics;
@@ -20,14 +20,14 @@ use super::engine::Engine;
 use super::guest_state::GuestState;
 use observe::{Shown, interpret};
 
-/// The latest time of an event, in nanoseconds: 104 days. A run takes seconds, so a later clock is a lie of the guest's; sums
-/// of times over all tasks must not overflow.
+/// The latest time of an event, in nanoseconds: 104 days. A run takes seconds, so only a hostile guest's clock shows a later
+/// time, which is cut to this one: sums of times over all tasks must not overflow.
 const LATEST_NS: u64 = 1 << 53;
-/// The number of tasks whose names are read when the recording starts.
+/// The largest number of tasks that are read when the recording starts.
 const MAX_TASKS: usize = 4096;
 
-/// Returns the points that are observed in a run: all of `points`, or none with `KTSTR_SCHEDULE=0`. Machines that
-/// become templates are not observed, and use QEMU's default turns.
+/// Returns the points that are observed in a run: all of `points`, but no schedule with `KTSTR_SCHEDULE=0`, and no moments
+/// with `KTSTR_MOMENTS=0`. Machines that become templates are not observed, and use QEMU's default turns.
 pub(super) fn points_of_run(points: &WatchPoints, engine: Engine) -> WatchPoints {
     let mut points = match super::environment("KTSTR_SCHEDULE").as_deref() {
         Some("0") => points.without_hooks(),
@@ -40,7 +40,7 @@ pub(super) fn points_of_run(points: &WatchPoints, engine: Engine) -> WatchPoints
     points
 }
 
-/// Adds the functions that make up a schedule to `points`.
+/// Sets the functions that make up a schedule in `points`, and the names of those that this kernel lacks.
 pub(super) fn add_points(points: &mut WatchPoints, info: &KernelInfo) {
     let found = points::find(&info.symbols, &info.btf);
     points.hooks = found.hooks;
@@ -53,15 +53,16 @@ pub(super) struct Recorder {
     assembler: Assembler,
     writer: Writer,
     tables: Tables,
-    /// Cgroups whose paths are not known yet: the addresses of their kernfs nodes, by cgroup id.
+    /// The cgroups whose paths have not been read yet: the addresses of their kernfs nodes, by cgroup id.
     nodes: BTreeMap<u64, u64>,
+    /// The step that is held; `None` between steps.
     phase: Option<u16>,
     /// Whether the tasks that existed before the recording have been named.
     named: bool,
 }
 
 impl Recorder {
-    /// Creates a recorder for a machine of that `shape` whose kernel is observed at `points`. `None` if nothing is
+    /// Creates a recorder for a machine of this `shape` whose kernel is observed at `points`; `None` if no function is
     /// observed.
     pub(super) fn new(points: &WatchPoints, shape: &Shape) -> Option<Self> {
         if points.hooks.is_empty() {
@@ -88,9 +89,9 @@ impl Recorder {
         self.tables.unreadable = clock.unreadable();
     }
 
-    /// Records the step that the guest now holds, if any. While a step is set up and torn down, the harness's own
-    /// processes use CPUs, and workers are created and removed. The guest sends its messages where it is held, so every
-    /// earlier observation belongs to the earlier phase.
+    /// Records an event if the guest has started or ended the hold of a step. Only holds count: while a step is set up and
+    /// torn down, the harness's own processes use CPUs, and workers are created and removed. The plugin holds the guest when it
+    /// sends a message, so every observation before that belongs to the earlier phase.
     pub(super) fn follow(&mut self, guest: &GuestState) {
         let phase = guest.held;
         if phase != self.phase {
@@ -125,7 +126,7 @@ impl Recorder {
         }
     }
 
-    /// The time of the last event, nanoseconds of the scheduler's clock.
+    /// Returns the time of the last event, in nanoseconds of the scheduler's clock.
     pub(super) fn last_ns(&self) -> u64 {
         self.assembler.last_ns()
     }
@@ -135,6 +136,7 @@ impl Recorder {
         self.writer.finish(&self.tables)
     }
 
+    /// Records the name, nice value, cgroup and affinity of each task that exists already.
     fn name_tasks(&mut self, view: &KernelView<'_, RamView<'_>>) {
         let (tasks, _) = view.tasks(MAX_TASKS).unwrap_or_default();
         for task in tasks {
@@ -159,6 +161,7 @@ impl Recorder {
         }
     }
 
+    /// Converts an observation into at most two events.
     fn observe(&mut self, seen: &Observation) {
         let mut raws = [None; 2];
         let plain = |what| Some(Raw::Plain(what));
@@ -201,13 +204,14 @@ impl Recorder {
         }
     }
 
+    /// Requests the path of a cgroup, unless it is known.
     fn meet(&mut self, node: u64, cgroup: u64) {
         if !self.tables.cgroups.contains_key(&cgroup) {
             self.nodes.insert(cgroup, node);
         }
     }
 
-    /// Adds an event that the host knows about.
+    /// Adds an event that no observation shows, at the time of the last event.
     fn note(&mut self, what: What) {
         self.writer.push(Event {
             time_ns: self.assembler.last_ns(),
@@ -217,7 +221,8 @@ impl Recorder {
     }
 }
 
-/// Returns the nice value of a `task_struct.prio` (`PRIO_TO_NICE`, include/linux/sched/prio.h).
+/// Returns the nice value of a `task_struct.prio` (`PRIO_TO_NICE`, include/linux/sched/prio.h); `None` for the priority of a
+/// real-time or deadline task.
 fn nice_of(prio: i32) -> Option<i8> {
     i8::try_from(prio - 120)
         .ok()

@@ -5,8 +5,8 @@ use ktstr_schedule::{Cpu, CpuMask, Pid, Raw, SchedExtState, What};
 
 use super::points::{CLASSES, DEQUEUE, ENQUEUE, Seen};
 
-/// The bits of `preempt_count()` that show an interrupt: an NMI, a hardware interrupt, or a softirq that is being
-/// served (include/linux/preempt.h).
+/// The bits of `preempt_count()` that show an interrupt (include/linux/preempt.h): `NMI_MASK`, `HARDIRQ_MASK`, and
+/// `SOFTIRQ_OFFSET` for a softirq that is being served.
 const IN_INTERRUPT: u64 = 0x00ff_0100;
 /// `SETPARAM_POLICY` (kernel/sched/sched.h): the policy is not changed.
 const SAME_POLICY: u32 = u32::MAX;
@@ -23,7 +23,7 @@ const WEIGHT_USUAL: u64 = 1024;
 pub(super) enum Shown {
     /// An event that stands alone in the schedule.
     Raw(Raw),
-    /// A task was created, with this name.
+    /// A task was created with this name.
     Fork(Pid, String),
     /// A task was renamed.
     Name(Pid, String),
@@ -33,11 +33,12 @@ pub(super) enum Shown {
     OfCgroup(What, u64, u64),
     /// A task got another policy and another nice value.
     Policy(Pid, u8, i8),
-    /// No event: the kind is unknown, or a word could not be read.
+    /// No event: the kind is unknown, a word could not be read, or the policy stayed the same.
     Nothing,
 }
 
-/// Returns the meaning of `seen`, by its kind; an observation without a kind is a context switch.
+/// Returns the meaning of an observation, by its kind; one without a kind is a context switch. The words have the order in which
+/// `points.rs` lists them for the function.
 pub(super) fn interpret(seen: &Observation) -> Shown {
     let words = seen.words;
     if seen.partial {
@@ -130,6 +131,7 @@ pub(super) fn interpret(seen: &Observation) -> Shown {
     }
 }
 
+/// Returns the meaning of a call of a class's enqueue or dequeue function, whose kind is the first kind plus the class's number.
 fn of_class(kind: u32, task: Pid, on: Cpu, flags: u64) -> Shown {
     let flags = u64::from(flags as u32);
     let class = |first: u32| {
@@ -161,7 +163,7 @@ pub(super) fn cpu(number: u32) -> Cpu {
     u16::try_from(number).map_or(Cpu::UNKNOWN, Cpu)
 }
 
-/// Converts the bytes of a `task_struct.comm`.
+/// Converts the bytes of a `task_struct.comm`, of which at most 15 are characters.
 fn text(low: u64, high: u64) -> String {
     let bytes: Vec<u8> = [low, high].map(u64::to_le_bytes).concat();
     let end = bytes.iter().take(15).position(|byte| *byte == 0);
@@ -196,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_class_is_known_by_its_function() {
+    fn the_kind_of_a_function_shows_its_class() {
         let kind = DEQUEUE + Class::Ext as u32;
         let shown = interpret(&seen(kind, [5, 3, 0xffff_0000_0000_0001, 0, 0, 0]));
         let raw = Raw::Dequeue {

@@ -21,7 +21,7 @@ pub(super) const CLASSES: [(Class, &str); 5] = [
 
 macro_rules! seen {
     ($( $name:ident = $number:literal, )*) => {
-        /// What the entry of a function shows, for functions other than those of the classes.
+        /// What the entry of a function shows, except for the enqueue and dequeue functions of the classes.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         #[repr(u32)]
         pub(super) enum Seen { $( $name = $number ),* }
@@ -87,7 +87,7 @@ struct Finder<'a> {
     points: Points,
 }
 
-/// Offsets of members, each of them in the struct to which the previous one leads.
+/// A path of members, each as the name of a struct and the path of a member in it. Each member points to the struct of the next.
 type Members<'m> = &'m [(&'m str, &'m str)];
 
 const NODE_OF_GROUP: [(&str, &str); 2] = [("task_group", "css.cgroup"), ("cgroup", "kn")];
@@ -280,7 +280,7 @@ impl Finder<'_> {
         };
         let words = words();
         self.seen(&[name], Seen::Insert, words);
-        // Up to 7.1 the compiler may split a part of it off into a function of its own, with the same parameters.
+        // Up to 7.1 the compiler may move the body of `scx_kick_cpu` into a separate function with the same parameters.
         let words = || {
             let name = "scx_kick_cpu";
             let cpu = self.btf.parameter(name, "cpu")?;
@@ -297,7 +297,7 @@ impl Finder<'_> {
         Some(vec![task, argument("dsq_id")?, argument("slice")?])
     }
 
-    /// The pid of the task that is the parameter with that name.
+    /// Returns the word that reads the pid of the task that a function has as `parameter`; `None` if BTF does not have it.
     fn task(&self, function: &str, parameter: &str, when: Reading) -> Option<Word> {
         Some(Word::Memory {
             argument: self.btf.parameter(function, parameter)?,
@@ -307,6 +307,7 @@ impl Finder<'_> {
         })
     }
 
+    /// Returns the word that reads four bytes that never change, along a path of members that starts at an argument.
     fn once(&self, argument: u32, members: Members<'_>) -> Option<Word> {
         Some(Word::Memory {
             argument,
@@ -316,7 +317,7 @@ impl Finder<'_> {
         })
     }
 
-    /// The address of a cgroup's kernfs node, and its id.
+    /// Returns the words that read the address of a cgroup's kernfs node and the cgroup's id. The path leads to the node.
     fn node(&self, argument: u32, members: Members<'_>) -> Option<[Word; 2]> {
         let node = self.path(members)?;
         let mut id = node.clone();
@@ -324,6 +325,7 @@ impl Finder<'_> {
         Some([memory(argument, node, 8), memory(argument, id, 8)])
     }
 
+    /// Returns the offsets of these members; `None` if BTF lacks one of them.
     fn path(&self, members: Members<'_>) -> Option<Vec<u32>> {
         members.iter().map(|member| self.offset(*member)).collect()
     }
@@ -338,7 +340,8 @@ impl Finder<'_> {
         self.hook(names, kind, ClockOf::ThisCpu, words);
     }
 
-    /// Hooks the first of the functions `names` that exists.
+    /// Hooks the first of the functions `names` that exists. If there is none, or `words` could not be located, the first name is
+    /// added to the missing functions.
     fn hook(&mut self, names: &[&str], kind: HookKind, clock: ClockOf, words: Option<Vec<Word>>) {
         let address = names.iter().find_map(|name| self.symbols.address(name));
         match address.zip(words) {

@@ -1,5 +1,5 @@
-//! Tests that whatever a guest's registers and memory say becomes a schedule, and that everything that is read out of such a
-//! schedule ends: the observations are the guest's, and a guest can say anything.
+//! Observations contain registers and memory of the guest, so a hostile guest can put any values into them. These tests check
+//! that any observations become a schedule that can be read, and that the queries on such a schedule end.
 #![allow(clippy::unwrap_used)]
 
 use ktstr_record::FindingRecord;
@@ -11,7 +11,7 @@ use serde_json::json;
 use super::*;
 use crate::run::Evidence;
 
-/// An observation of any kind; most numbers are small, so that tasks, CPUs and cgroups occur more than once.
+/// Generates observations of any kind. Most numbers are small, so that tasks, CPUs and cgroups occur more than once.
 fn observation() -> impl Strategy<Value = Observation> {
     let word = || {
         prop_oneof![
@@ -44,7 +44,7 @@ fn observation() -> impl Strategy<Value = Observation> {
         )
 }
 
-/// A finding with any numbers about any task.
+/// Generates findings with any numbers about any task.
 fn finding() -> impl Strategy<Value = FindingRecord> {
     (0_u32..5, any::<u64>(), 0_u64..20_000, any::<bool>()).prop_map(|(pid, at, length, gap)| {
         let data = match gap {

@@ -2,7 +2,7 @@
 //!
 //! Asking cargo about a package that is up to date takes some tenths of a second. Tests that run in parallel in separate
 //! processes (under nextest, or as children of `cargo ktstr`) pay that once: the first test of a session asks cargo, and stores
-//! the answer for the others in a file, which is locked until then. A later session asks again, so that no edit is missed.
+//! the answer for the others in a file, which is locked meanwhile. A later session asks again, so that no edit is missed.
 
 use std::collections::HashMap;
 use std::io::{Read, Seek, Write};
@@ -24,7 +24,7 @@ const PROFILE: &str = "KTSTR_SCHEDULER_PROFILE";
 const SESSIONS: [&str; 2] = ["NEXTEST_RUN_ID", "KTSTR_SESSION"];
 /// A build that takes longer than this is announced.
 const QUIET: Duration = Duration::from_secs(2);
-/// The number of lines of the compiler's output that an error quotes.
+/// The largest number of lines of cargo's output that an error quotes.
 const LAST_LINES: usize = 12;
 /// Answers of sessions that are older than this are removed.
 const KEEP: Duration = Duration::from_secs(24 * 3600);
@@ -45,10 +45,10 @@ pub(super) struct Request {
 pub(super) enum Outcome {
     /// The binary is up to date.
     Built(PathBuf),
-    /// Cargo could not build it, for this reason.
+    /// Cargo could not be run, or the workspace has no such package or binary. Holds the reason.
     NotThere(String),
-    /// There is no workspace to build it in, as is the case for an installed program. Names the folder that was
-    /// searched.
+    /// There is no workspace to build it in, as is usual for an installed program. Holds the reason, which names the folder
+    /// that was searched.
     NoWorkspace(String),
 }
 
@@ -119,7 +119,7 @@ fn profile_of(own: &Path) -> String {
     }
 }
 
-/// Builds the scheduler, once per session.
+/// Builds the scheduler, once per session, or once per process outside of a session.
 pub(super) fn build(request: &Request) -> Result<Outcome, RunError> {
     static DONE: Mutex<Option<HashMap<Request, Outcome>>> = Mutex::new(None);
     // The map is valid even if a test panicked while it held the lock, because entries are only added.
@@ -139,7 +139,7 @@ pub(super) fn build(request: &Request) -> Result<Outcome, RunError> {
     Ok(outcome)
 }
 
-/// Returns the answer that another process of the session left; otherwise asks cargo and leaves the answer.
+/// Returns the answer that another process of the session stored; otherwise asks cargo and stores the answer.
 fn of_session(request: &Request, session: &str, folder: &Path) -> Result<Outcome, RunError> {
     let key = blake3::hash(format!("{session}\0{request:?}").as_bytes());
     let Ok(lock) = open(folder, &key.to_hex()[..32]) else {
@@ -156,7 +156,7 @@ fn of_session(request: &Request, session: &str, folder: &Path) -> Result<Outcome
     }
     let outcome = ask(request)?;
     if let Outcome::Built(path) = &outcome {
-        // The newline marks the answer as complete.
+        // The newline marks the answer as complete. If it cannot be stored, the next process asks cargo again.
         let _ = answer
             .set_len(0)
             .and_then(|()| answer.rewind())
@@ -165,7 +165,7 @@ fn of_session(request: &Request, session: &str, folder: &Path) -> Result<Outcome
     Ok(outcome)
 }
 
-/// Opens and locks the file for the answer. Answers of sessions that ended long ago are removed.
+/// Opens and locks the file for the answer, and removes files that have not been written for longer than [`KEEP`].
 fn open(folder: &Path, name: &str) -> Result<Lock, RunError> {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let age = entry.metadata().and_then(|meta| meta.modified());
@@ -177,7 +177,8 @@ fn open(folder: &Path, name: &str) -> Result<Lock, RunError> {
     Ok(Lock::take(&folder.join(name), Place::CACHE, what)?)
 }
 
-/// Lets cargo build the scheduler's package, and reads from its messages where the binary is.
+/// Lets cargo build the scheduler's package, and reads from cargo's messages where the binary is. If no package has the name,
+/// builds the package with a binary of that name.
 fn ask(request: &Request) -> Result<Outcome, RunError> {
     let name = request.name.as_str();
     if !(request.folder.ancestors()).any(|folder| folder.join("Cargo.toml").is_file()) {
@@ -237,8 +238,8 @@ fn failed(name: &str, what: String, output: &Output) -> RunError {
     }
 }
 
-/// Returns the member of the workspace that has the package or binary `request.name`, and the name of its binary.
-/// `None` if it has no such member, and an error if there is no workspace.
+/// Returns the name of the workspace's package that is called `request.name` or has a binary of that name, and the name of
+/// that binary. `None` if there is no such package, and an error if cargo cannot read the workspace.
 fn package_of(request: &Request) -> Result<Option<(String, String)>, String> {
     let arguments = ["metadata", "--no-deps", "--format-version", "1"].map(str::to_owned);
     let output = run(request, &arguments).map_err(|error| error.to_string())?;
@@ -261,7 +262,7 @@ fn package_of(request: &Request) -> Result<Option<(String, String)>, String> {
     Ok(package.map(|package| (package.to_owned(), name.to_owned())))
 }
 
-/// Returns the path of the binary `name`, from cargo's messages.
+/// Returns the path of the binary `name`, from cargo's messages; `None` if cargo built no such binary.
 fn executable(output: &Output, name: &str) -> Option<PathBuf> {
     String::from_utf8_lossy(&output.stdout)
         .lines()
@@ -286,7 +287,7 @@ fn run(request: &Request, arguments: &[String]) -> std::io::Result<Output> {
     bound_to_us(&mut command).output()
 }
 
-/// Lets the kernel kill a program when the thread that started it exits.
+/// Lets the kernel kill a program when the thread that starts it exits (`PR_SET_PDEATHSIG`).
 pub(super) fn bound_to_us(command: &mut Command) -> &mut Command {
     // SAFETY: the closure only makes the prctl system call, which is async-signal-safe.
     unsafe {
@@ -297,7 +298,7 @@ pub(super) fn bound_to_us(command: &mut Command) -> &mut Command {
     }
 }
 
-/// Calls `work`, and announces `what` it is if it takes long.
+/// Calls `work`, and prints that the run waits for `what` if that takes longer than [`QUIET`].
 fn announced<T>(what: &str, work: impl FnOnce() -> T) -> T {
     let (done, is_done) = mpsc::channel::<()>();
     std::thread::scope(|scope| {

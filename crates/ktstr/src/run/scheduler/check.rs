@@ -7,7 +7,7 @@ use std::path::Path;
 
 use crate::run::RunError;
 
-/// Returns an error for a `path` that cannot run in the guest. `role` says who named it.
+/// Returns an error if the file at `path` cannot run in the guest. `role` says where the path was named.
 pub(super) fn usable(path: &Path, role: &str) -> Result<(), RunError> {
     match problem(path) {
         None => Ok(()),
@@ -20,7 +20,7 @@ pub(super) fn usable(path: &Path, role: &str) -> Result<(), RunError> {
     }
 }
 
-/// Returns what is wrong with a file, and how to fix it.
+/// Returns what is wrong with a file, and how to fix it; `None` if the file can run in the guest.
 fn problem(path: &Path) -> Option<(String, &'static str)> {
     const NAME_A_FILE: &str = "name the scheduler's binary";
     let meta = match std::fs::metadata(path) {
@@ -37,6 +37,7 @@ fn problem(path: &Path) -> Option<(String, &'static str)> {
         return Some(("it is not a regular file".to_owned(), NAME_A_FILE));
     }
     let mut head = Vec::new();
+    // The field `e_machine` of an ELF header ends at byte 20.
     let read = File::open(path).and_then(|file| file.take(20).read_to_end(&mut head));
     if let Err(error) = read {
         return Some((
@@ -62,7 +63,7 @@ fn problem(path: &Path) -> Option<(String, &'static str)> {
     None
 }
 
-/// Whether these are the first bytes of a 64-bit, little-endian ELF file for `EM_X86_64` (62).
+/// Whether these are the first 20 bytes of a 64-bit, little-endian ELF file for `EM_X86_64` (62).
 fn is_x86_64(head: &[u8]) -> bool {
     head.starts_with(b"\x7fELF\x02\x01") && head.get(18..20) == Some(&[62, 0])
 }

@@ -1,5 +1,5 @@
 //! Selects the binary that runs as the scheduler under test: the one that the environment or the declaration names,
-//! otherwise the one that cargo builds from the current sources, otherwise one beside the test's binary.
+//! otherwise the one that cargo builds from the current sources, otherwise one in the folder of the test's binary.
 
 mod build;
 mod check;
@@ -38,7 +38,7 @@ pub enum Source {
     EnvVar,
     /// Cargo built it, or reported that it is up to date.
     AutoBuilt,
-    /// It is beside the test's binary, and cargo could not build it.
+    /// It is in the folder of the test's binary, and cargo could not build it.
     Sibling,
 }
 
@@ -78,11 +78,12 @@ impl Found {
 /// Finds the binary of `scheduler`; `None` for a scheduler without one.
 ///
 /// `SchedulerSpec::Path` is used as it is. For `SchedulerSpec::Discover` the variable `KTSTR_SCHEDULER` has priority;
-/// otherwise cargo builds the package, which is quick if the binary is up to date. A binary beside the test's own is
-/// used only if cargo cannot build it.
+/// otherwise cargo builds the package, which is quick if the binary is up to date. A binary in the folder of the test's own
+/// binary is used only if there is no cargo, no workspace, or no such package in it.
 ///
 /// # Errors
-/// A file that was named but cannot run in the guest, a package that does not build, or a scheduler that was not found.
+/// Returns an error if a file was named that cannot run in the guest, if the package does not build, or if the scheduler was not
+/// found.
 pub fn find(scheduler: &Scheduler) -> Result<Option<Found>, RunError> {
     match scheduler.binary {
         SchedulerSpec::Path(path) => {
@@ -110,6 +111,7 @@ fn named(path: &Path) -> Result<Found, RunError> {
 
 fn discover(scheduler: &Scheduler, name: &str) -> Result<Found, RunError> {
     let request = build::Request::of(scheduler, name)?;
+    // A program without a workspace is usually installed together with its scheduler, whose use is then not announced.
     let (why, expected) = match build::build(&request)? {
         Outcome::Built(path) => {
             return Ok(Found {
@@ -146,7 +148,8 @@ fn discover(scheduler: &Scheduler, name: &str) -> Result<Found, RunError> {
     }
 }
 
-/// Returns the paths beside the test's binary, and above its `deps` folder.
+/// Returns the paths that a scheduler's binary may have in the folder of the test's binary and, if that is `deps`, in the folder
+/// above.
 fn siblings(name: &str) -> Vec<PathBuf> {
     let own = std::env::current_exe().unwrap_or_default();
     let Some(folder) = own.parent() else {

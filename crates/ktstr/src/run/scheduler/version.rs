@@ -1,4 +1,4 @@
-//! The version that a scheduler's binary prints for `--version`, which is read while the run is prepared.
+//! The version that a scheduler's binary prints for `--version`. The binary is started while the run is prepared.
 //!
 //! The binary is the user's own and made to be run, but nothing guarantees that it honors the argument. It is therefore
 //! started without root privileges and without a terminal, for a second at most: a scheduler that ignores the argument
@@ -14,13 +14,14 @@ use std::time::{Duration, Instant};
 
 /// How long the binary may take to answer.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// The number of bytes of the answer that are read.
+/// The largest number of bytes of the answer that are read.
 const ANSWER: u64 = 4096;
+/// The largest number of characters of its first line that are kept.
 const KEPT: usize = 80;
 /// The IDs of `nobody` and `nogroup`, as which root starts the binary.
 const NOBODY: u32 = 65_534;
 
-/// A query that runs in the background.
+/// The query for a binary's version, which runs in the background. The default is no query, and has no answer.
 #[derive(Debug, Default)]
 pub(in crate::run) struct Version {
     asked: Mutex<Option<JoinHandle<Option<String>>>>,
@@ -37,7 +38,7 @@ impl Version {
         }
     }
 
-    /// Returns the first line of the answer; `None` if there is none.
+    /// Waits for the answer and returns its first line; `None` if the binary printed none, failed, or did not exit in time.
     pub(in crate::run) fn get(&self) -> Option<&str> {
         let answer = self.answer.get_or_init(|| {
             let asked = self.asked.lock().ok()?.take()?;
@@ -78,7 +79,8 @@ fn ask(path: &Path) -> Option<String> {
             _ => break false,
         }
     };
-    // The whole process group is killed, so that no child of the binary keeps the pipe open.
+    // The whole process group is killed, so that no child of the binary keeps the pipe open. An error means that the group
+    // is gone.
     if let Some(group) = rustix::process::Pid::from_raw(child.id().cast_signed()) {
         let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
     }
@@ -87,7 +89,7 @@ fn ask(path: &Path) -> Option<String> {
     if ended_well { first_line(&bytes) } else { None }
 }
 
-/// Returns the first line that is not blank, in a form that is safe for a terminal.
+/// Returns the first line that is not blank, without control characters, so that it is safe for a terminal.
 fn first_line(bytes: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(bytes);
     let line = text.lines().map(str::trim).find(|line| !line.is_empty())?;
@@ -101,7 +103,7 @@ mod tests {
 
     use super::*;
 
-    /// Runs a program with these contents, which `nobody` can execute.
+    /// Returns the version of a shell script with these contents, which `nobody` can execute, and how long the query took.
     fn asked(content: &str) -> (Option<String>, Duration) {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("program");
@@ -116,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_line_of_an_answer_without_control_characters() {
+    fn the_version_is_the_first_line_without_control_characters() {
         let (answer, _) = asked("printf '\\n  scx_x \\033[31m1.2 \\nmore\\n'; test $1 = --version");
         assert_eq!(answer.as_deref(), Some("scx_x [31m1.2"));
         let (answer, _) = asked("printf %0500d 7");

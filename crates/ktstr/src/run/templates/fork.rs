@@ -17,7 +17,7 @@ use crate::run::plan::Plan;
 use crate::run::schedule::{self, Recorder};
 use crate::run::start::{Level, Started};
 
-/// Forks a machine for `plan` from its template, which is built first if it does not exist.
+/// Forks a machine for `plan` from its template, which is built first if it does not exist, and rebuilt once if it is damaged.
 pub(in crate::run) fn fork(
     plan: &Plan,
     engine: Engine,
@@ -61,10 +61,10 @@ fn attempt(
     })
 }
 
-/// The chain of templates for a plan. Each is built from the one before.
+/// The keys of the chain of templates for a plan, without the last. Each template is built from the one before.
 struct Keys {
     booted: String,
-    /// `None` for a run without a scheduler, and for one that must start its scheduler itself.
+    /// `None` for a run without a scheduler's program, and for a run that has to start its scheduler itself.
     attached: Option<String>,
 }
 
@@ -75,7 +75,8 @@ impl Keys {
         Self { booted, attached }
     }
 
-    /// Opens the last template of the chain, if it exists. The templates from which it was built are marked as used.
+    /// Opens the last template of the chain, in which the test process is loaded; `None` if it does not exist. The templates from
+    /// which it was built are marked as used.
     fn open_loaded(
         &self,
         root: &Path,
@@ -94,7 +95,7 @@ impl Keys {
         Ok(Some((template, level)))
     }
 
-    /// Builds the missing templates, as far as the guest gets.
+    /// Builds the missing templates of the chain, and returns the last one that the guest reached.
     fn build(
         &self,
         root: &Path,
@@ -124,7 +125,7 @@ impl Keys {
     }
 }
 
-/// Returns `None` for a guest that did not get that far: the run itself will then hit the same error and report it.
+/// Returns `None` for a template whose guest did not get that far: the run itself then gets the same error and reports it.
 fn reached(made: Result<Template, TemplateError>) -> Result<Option<Template>, TemplateError> {
     match made {
         Ok(template) => Ok(Some(template)),
@@ -133,8 +134,8 @@ fn reached(made: Result<Template, TemplateError>) -> Result<Option<Template>, Te
     }
 }
 
-/// Returns the specification of a machine. A machine that becomes a template boots and attaches the scheduler, which is
-/// when a kernel patches its text; see [`MachineSpec::parallel`]. In its forks that is done already.
+/// Returns the specification of a machine. A machine that becomes a `template` boots or attaches the scheduler, and then the
+/// kernel patches its text, so its CPUs do not run in parallel; see [`MachineSpec::parallel`]. In its forks that is done.
 pub(super) fn specification(plan: &Plan, engine: Engine, template: bool) -> MachineSpec {
     MachineSpec {
         parallel: !template,
@@ -142,7 +143,8 @@ pub(super) fn specification(plan: &Plan, engine: Engine, template: bool) -> Mach
     }
 }
 
-/// Restores a machine from `template`. If QEMU cannot restore it, the template is considered damaged.
+/// Restores a machine from `template`, with its RAM in the files `ram`. With `share` the machine becomes a template itself, and
+/// its writes go to the files; otherwise they are private. If QEMU cannot restore it, the template is considered damaged.
 pub(super) fn restore(
     plan: &Plan,
     engine: Engine,

@@ -11,7 +11,7 @@ use ktstr_state::{Lock, Place};
 use super::template::{self, Description};
 use crate::run::environment;
 
-/// The size limit of templates in MiB, unless `KTSTR_TEMPLATES_MIB` sets another.
+/// The size limit of all templates together in MiB, unless `KTSTR_TEMPLATES_MIB` sets another.
 const CAP_MIB: u64 = 8 << 10;
 
 /// The description of a template for people.
@@ -33,6 +33,9 @@ pub struct Summary {
 const FOLDER: &str = "templates";
 
 /// Returns the folder of all templates, which need not exist.
+///
+/// # Errors
+/// Returns an error if no folder for the cache is known.
 pub fn root() -> Result<PathBuf, KernelError> {
     Ok(Cache::from_env()?.root().join(FOLDER))
 }
@@ -43,20 +46,26 @@ pub(super) fn folder() -> Result<PathBuf, KernelError> {
     Ok(Cache::from_env()?.folder(FOLDER)?.path().to_owned())
 }
 
-/// Returns the folder of all templates if it exists. It is an error if other users have access to it.
+/// Returns the folder of all templates; `None` if it does not exist. It is an error if other users have access to it.
 fn existing() -> Result<Option<PathBuf>, KernelError> {
     let folder = Cache::from_env()?.existing(FOLDER)?;
     Ok(folder.map(|folder| folder.path().to_owned()))
 }
 
 /// Returns all templates, the most recently used first.
+///
+/// # Errors
+/// Returns an error if the cache cannot be used.
 pub fn list() -> Result<Vec<Summary>, KernelError> {
     let mut all = existing()?.map_or_else(Vec::new, |root| summaries(&root));
     all.sort_by_key(|s| std::cmp::Reverse(s.used));
     Ok(all)
 }
 
-/// Removes all templates, and returns their number.
+/// Removes all templates, and returns the number of those that could be removed.
+///
+/// # Errors
+/// Returns an error if the cache cannot be used.
 pub fn clean() -> Result<usize, KernelError> {
     let Some(root) = existing()? else {
         return Ok(0);
@@ -70,8 +79,8 @@ pub fn clean() -> Result<usize, KernelError> {
     Ok(gone)
 }
 
-/// Removes templates that can no longer be used, then the least recently used ones until the rest fits the limit.
-/// Templates that cannot be removed now are left for the next time.
+/// Removes templates whose kernel or QEMU no longer exists, and the least recently used ones that exceed the limit. Templates
+/// that cannot be removed now are left for the next time.
 pub(super) fn make_room() {
     let Ok(root) = folder() else { return };
     sweep(&root);
@@ -92,7 +101,7 @@ pub(super) fn make_room() {
     }
 }
 
-/// Removes what builders that have exited left behind.
+/// Removes the temporary folders that builders left when they exited.
 fn sweep(root: &Path) {
     for entry in std::fs::read_dir(root).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();

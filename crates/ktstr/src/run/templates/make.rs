@@ -1,4 +1,5 @@
-//! Builds templates: boots a machine, or takes a booted one and attaches the scheduler, and saves it.
+//! Builds templates: boots a machine, or forks one from a template and attaches the scheduler or starts the test process, and
+//! saves the machine.
 
 use std::path::Path;
 use std::time::Duration;
@@ -27,7 +28,8 @@ pub(super) struct Maker<'a> {
 }
 
 impl Maker<'_> {
-    /// Boots the machine to the point where it waits for messages.
+    /// Boots a machine to the point where it waits for messages, and saves it as the template `key`. Each of these functions does
+    /// nothing if the template exists already.
     pub(super) fn booted(
         &self,
         key: &str,
@@ -54,7 +56,7 @@ impl Maker<'_> {
         self.save(builder, session, kernel_info, level, present)
     }
 
-    /// Starts the scheduler in a fork of the template `base`.
+    /// Starts the scheduler in a fork of the template `base`, and saves it as the template `key`.
     pub(super) fn attached(
         &self,
         key: &str,
@@ -69,7 +71,7 @@ impl Maker<'_> {
         )
     }
 
-    /// Starts the test process in a fork of the template `base`.
+    /// Starts the test process in a fork of the template `base`, and saves it as the template `key`.
     pub(super) fn loaded(
         &self,
         key: &str,
@@ -81,7 +83,7 @@ impl Maker<'_> {
         })
     }
 
-    /// Applies `step` to a fork of the template `base`.
+    /// Applies `step` to a fork of the template `base`, and saves it as the template `key` of the level `name`.
     fn build_on(
         &self,
         (key, name): (&str, &str),
@@ -121,13 +123,14 @@ impl Maker<'_> {
         self.save(builder, session, kernel_info, level, present)
     }
 
-    /// Returns `None` if another process has built the template in the meantime.
+    /// Starts to build the template `key`. Returns `None` if another process has built it in the meantime.
     fn begin_build(&self, key: &str) -> Result<Option<TemplateBuilder>, TemplateError> {
         let sizes = self.plan.shape.memory_mib.iter().map(|mib| mib << 20);
         template::begin_build(self.root, key, &sizes.collect::<Vec<u64>>())
     }
 
-    /// `level` also holds the console output from before this session.
+    /// Saves the machine as a template. The pair is the name of the template's level, and the console output from before this
+    /// session.
     fn save(
         &self,
         builder: TemplateBuilder,
@@ -185,6 +188,7 @@ impl Maker<'_> {
     }
 }
 
+/// Turns the end of a guest into the error that the template was not reached.
 fn reached(end: Option<End>, session: &GuestSession) -> Result<(), TemplateError> {
     match end {
         None => Ok(()),
@@ -198,6 +202,7 @@ fn reached(end: Option<End>, session: &GuestSession) -> Result<(), TemplateError
     }
 }
 
+/// Lets the guest run for [`SETTLE`].
 fn settle(session: &mut GuestSession) -> Result<(), TemplateError> {
     let settled = session.machine.running_time() + SETTLE;
     while session.machine.running_time() < settled {

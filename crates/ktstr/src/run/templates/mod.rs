@@ -1,5 +1,5 @@
-//! Warm start: each machine is a copy-on-write fork of a machine that was booted once, or booted once with the
-//! scheduler attached.
+//! Warm start: each machine is a copy-on-write fork of a template, which is a saved machine. Templates form a chain: one that
+//! has booted, one that also has the scheduler attached, and one in which the test process also waits for its job.
 //!
 //! A template is a folder of the cache that holds RAM, device state, and the state of the host's side of the session.
 //! The first run that needs a template builds it under a flock, which the kernel releases when the holder exits. The
@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 pub(super) use fork::fork;
 pub use housekeeping::{Summary, clean, list, root};
 
-/// The stamps of files, by their path in the guest.
+/// The stamps that identify the contents of files, by their path in the guest.
 pub(super) type Stamps = BTreeMap<String, String>;
 
 /// The reason why there is no template to start from.
@@ -37,15 +37,15 @@ pub(super) enum TemplateError {
     /// The folder of templates, or a lock in it, cannot be used.
     #[error(transparent)]
     State(#[from] ktstr_state::StateError),
-    /// The template has changed since it was built.
+    /// The template has changed since it was built, or QEMU cannot restore it.
     #[error("the template {key} is damaged: {reason}")]
     Damaged {
         /// The template's key, which is the name of its folder.
         key: String,
-        /// What has changed in the template since it was made.
+        /// What is wrong with the template.
         reason: String,
     },
-    /// The guest did not reach the point at which a template is saved.
+    /// The guest did not reach the point at which a template is saved. Holds what the guest did instead.
     #[error("no template could be made: the guest {0}")]
     NotReached(String),
 }

@@ -30,6 +30,7 @@ pub(super) struct Description {
     pub(super) qemu: PathBuf,
     state: FileChecksum,
     ram: Vec<FileStamp>,
+    /// The positions in the rings of PID 1 and of the host: bytes and sequence number.
     agent: (u64, u32),
     host: (u64, u32),
     hello: Option<Hello>,
@@ -51,7 +52,8 @@ struct FileChecksum {
     crc32: u32,
 }
 
-/// A large file, which is verified by its size and modification time: reading all of it would take longer than a fork.
+/// A large file, which is verified by its size and its times: reading all of it would take longer than a fork. A time is
+/// in seconds and nanoseconds (`st_mtime` and `st_ctime`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct FileStamp {
     len: u64,
@@ -125,7 +127,7 @@ impl Template {
         self.folder.join(STATE)
     }
 
-    /// Returns the positions of both sides of the mailbox.
+    /// Returns the positions in the mailbox's rings that both sides had reached.
     pub(super) fn cursors(&self) -> RingCursors {
         let cursor = |(bytes, sequence)| RingCursor { bytes, sequence };
         RingCursors {
@@ -134,7 +136,7 @@ impl Template {
         }
     }
 
-    /// Returns what the guest had reported.
+    /// Returns what the guest had reported, as far as the template keeps it.
     pub(super) fn guest_state(&self) -> GuestState {
         GuestState {
             hello: self.description.hello.clone(),
@@ -148,7 +150,8 @@ impl Template {
     }
 }
 
-/// Marks a template as used, so that it is among the last to be removed when space is needed.
+/// Marks a template as used, so that it is among the last to be removed when space is needed. If that fails, it is only removed
+/// earlier.
 pub(super) fn touch(root: &Path, key: &str) {
     let _ = File::options()
         .append(true)
@@ -175,7 +178,7 @@ fn checksum(path: &Path) -> std::io::Result<FileChecksum> {
     })
 }
 
-/// Returns what is wrong with the owner or the permissions of a template's file.
+/// Returns what is wrong with the owner or the permissions of a template's file; `None` if nothing is.
 fn not_ours(file: &File) -> std::io::Result<Option<String>> {
     let meta = file.metadata()?;
     let user = rustix::process::geteuid().as_raw();
@@ -223,10 +226,10 @@ pub(super) fn begin_build(
         return Ok(None);
     }
     let folder = root.join(format!(".making-{key}"));
-    // A folder that is still there belongs to a builder that no longer holds the lock.
+    // A folder that is still there was left by a builder that no longer holds the lock.
     let _ = std::fs::remove_dir_all(&folder);
     let wrap = |e| TemplateError::files(format!("making {}", folder.display()), e);
-    // The folder must not exist: one that could not be removed belongs to another user.
+    // The folder must be new: one that could not be removed may belong to another user.
     std::fs::DirBuilder::new()
         .mode(0o700)
         .create(&folder)
@@ -312,7 +315,7 @@ impl TemplateBuilder {
 }
 
 impl TemplateBuilder {
-    /// Writes the RAM of a node to its file.
+    /// Writes the RAM of a node to its file, which is read-only afterwards, and returns the file's stamp.
     fn keep_ram(&self, node: usize) -> std::io::Result<FileStamp> {
         let file = File::options()
             .read(true)
@@ -333,7 +336,7 @@ impl Drop for TemplateBuilder {
     }
 }
 
-/// Removes a template under its lock, so that no other process opens a part of it.
+/// Removes a template. It is first renamed under its lock, so that no other process opens a part of it.
 pub(super) fn discard(root: &Path, key: &str) -> Result<(), TemplateError> {
     let _lock = lock(root, key)?;
     let aside = root.join(format!(".making-{key}"));

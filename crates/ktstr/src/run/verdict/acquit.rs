@@ -9,13 +9,14 @@ use ktstr_schedule::query::{Answers, Measures, Underserved};
 
 use super::Judgement;
 
-/// If a worker did no work at all, but was runnable and not running for no longer than this many milliseconds, then
-/// something else kept it from working.
+/// The time for which a worker that did no work at all must have waited for a CPU, in milliseconds, for the finding to
+/// stand. If it waited no longer than that, something else kept it from working.
 const FIRST_TURN_MS: u64 = 200;
 const NS_PER_MS: u64 = 1_000_000;
 
-/// Turns such failures into notes. If no other failure is left, nobody is at fault. `checks` contains the bounds that
-/// apply, set by the test or by default, except for a spread, for which it only contains a bound that the test sets.
+/// Turns failures that the schedule does not confirm into notes. If no failure is left and the run is not inconclusive,
+/// nobody is at fault. `checks` contains the bounds that apply, set by the test, by its scheduler or by default. A bound on
+/// the spread has no default there, so it is one that was set.
 pub(super) fn acquit(
     judgement: &mut Judgement,
     checks: &Assert,
@@ -29,7 +30,7 @@ pub(super) fn acquit(
     judgement.result.outcomes.retain(|outcome| match outcome {
         Outcome::Fail(detail) => {
             let why = match detail.finding {
-                // A bound on the spread that the test sets itself applies as it is.
+                // A bound on the spread that was set explicitly applies as it is.
                 Finding::Spread { .. } if checks.max_spread_pct.is_none() => {
                     judged_by_shares(detail, checks, answers, measured)
                 }
@@ -52,9 +53,10 @@ pub(super) fn acquit(
     }
 }
 
-/// Returns what the schedule shows about a spread; `None` if it shows nothing, and the finding stands. The default bound on a
-/// spread limits percentage points over a worker's whole life, and takes no account of the tasks with which the worker shared
-/// its CPUs, nor of when it was placed there. Each task's share of its entitlement replaces it, and fails a run on its own.
+/// Returns what the schedule shows about a spread; `None` if it shows nothing, so that the finding stands. The default bound
+/// on a spread limits percentage points over a worker's whole life, and takes no account of the tasks with which the worker
+/// shared its CPUs, nor of when it was placed there. The bound on each task's share of its entitlement replaces it: that
+/// check fails a run by itself.
 fn judged_by_shares(
     detail: &AssertDetail,
     checks: &Assert,
@@ -79,7 +81,9 @@ fn judged_by_shares(
     ))
 }
 
-/// Returns what kept a worker from its work if it was not a wait for a CPU; `None` if the finding stands.
+/// Returns how long a worker without progress waited for a CPU, as a note, if that is within the bound, so that the scheduler
+/// did not cause the gap. `None` if the finding stands: the worker waited longer, the schedule does not show how long, or the
+/// finding is about something else.
 fn not_waiting(detail: &AssertDetail, answers: &Answers) -> Option<String> {
     let (tid, gap_ms, bound_ms) = match detail.finding {
         Finding::Gap {

@@ -1,4 +1,4 @@
-//! A gap remains a failure if the schedule shows the wait, and is acquitted if it shows none.
+//! Tests of which failures the schedule turns into notes: gaps and spreads that it does not confirm.
 
 use ktstr_assert::{AssertResult, DetailKind};
 use ktstr_schedule::Cpu;
@@ -9,7 +9,7 @@ use crate::run::verdict::Fault;
 
 const MS: u64 = NS_PER_MS;
 
-/// A schedule in which task 7 waited during these intervals, in milliseconds.
+/// Returns a schedule in which task 7 waited during these intervals, each from and to a time in milliseconds.
 fn schedule(waits: &[(u64, u64)]) -> Answers {
     let wait = |&(from, to): &(u64, u64)| Wait {
         phase: Some(1),
@@ -59,7 +59,7 @@ fn a_gap_is_a_failure_only_if_the_worker_could_have_run() {
         // It waited for a while, and was then frozen.
         (&[(1500, 1700)], false),
         (&[], false),
-        // There are two waits, and a gap of that length cannot contain both.
+        // It waited twice, and the gap of 2500 ms is too short to contain enough of both waits.
         (&[(0, 1100), (4000, 5100)], false),
     ] {
         let judgement = judged(gap(), &schedule(waits));
@@ -105,7 +105,7 @@ fn failures_that_the_schedule_cannot_judge_remain() {
     assert_eq!(judgement.result.failure_details().count(), 1);
 }
 
-/// Queues that were balanced for `even` milliseconds, and unbalanced for `uneven` milliseconds.
+/// Returns a schedule in which the queues were balanced for `even` milliseconds, and unbalanced for `uneven` milliseconds.
 fn queues(even: u64, uneven: u64) -> Answers {
     Answers {
         even_ns: even * MS,
@@ -115,7 +115,7 @@ fn queues(even: u64, uneven: u64) -> Answers {
 }
 
 #[test]
-fn an_unasked_spread_is_judged_by_the_share_of_what_each_task_was_entitled_to() {
+fn without_a_bound_of_the_test_a_spread_is_judged_by_each_tasks_share_of_its_entitlement() {
     let spread = || Finding::Spread {
         low_pct: 18.0,
         high_pct: 54.0,

@@ -1,5 +1,5 @@
-//! The evidence for whose fault a failure is, in one line: the workload, a lack of memory, or a host that was busy with
-//! other work. For a guest that hung or panicked, what is known about it.
+//! Attributes a failure whose fault the end of the run does not show, and words the evidence in one line: the workload, a
+//! lack of memory, a host that was busy with other work, or the state of a guest that hung or panicked.
 
 use std::time::Duration;
 
@@ -16,8 +16,8 @@ use crate::vm_result::HostVcpuSchedstat;
 /// ran`, for the time that the machine's threads waited for the host's CPUs and the time that they ran.
 const CONTENDED: f64 = 1.5;
 
-/// Whether contention to this degree explains the failure: a latency, divided by the dilation, must be within its
-/// bound.
+/// Whether this dilation explains a failure. Only failures about times can be explained; a latency that has a bound must
+/// be within it after division by the dilation.
 fn explains(dilation: f64, detail: &AssertDetail) -> bool {
     detail.is_about_time()
         && detail
@@ -25,7 +25,8 @@ fn explains(dilation: f64, detail: &AssertDetail) -> bool {
             .is_none_or(|gate| gate.measured_ns as f64 / dilation <= gate.threshold_ns as f64)
 }
 
-/// Turns failures of timing that a busy host explains into inconclusive outcomes, and attributes them to the host.
+/// Turns failures about times that a busy host explains into inconclusive outcomes. If no other failure is left, the run is
+/// attributed to the host; otherwise how busy the host was is noted.
 pub(in crate::run) fn downgrade_if_contended(judgement: &mut Judgement, stat: &HostVcpuSchedstat) {
     let dilation = stat.dilation();
     if dilation <= CONTENDED {
@@ -54,8 +55,8 @@ pub(in crate::run) fn downgrade_if_contended(judgement: &mut Judgement, stat: &H
     }
 }
 
-/// Returns the kernel's message about a process that was killed because memory ran out, in the machine or in a cgroup,
-/// and which limit to raise (`mm/oom_kill.c`, `mm/memcontrol.c`).
+/// Returns the kernel's message about the first process that was killed because memory ran out, in a cgroup or in the
+/// machine, and which limit to raise (`mm/oom_kill.c`, `mm/memcontrol.c`). `None` if no process was killed for that.
 fn killed_for_memory(console: &str, memory_mib: u32) -> Option<String> {
     let of_machine = format!("{memory_mib} MiB; raise `memory_mib`");
     let kinds = [
@@ -73,8 +74,8 @@ fn killed_for_memory(console: &str, memory_mib: u32) -> Option<String> {
     Some(format!("{} ({advice})", line[..end].trim_end_matches(',')))
 }
 
-/// Attributes a guest's result that is not a pass, if the fault has not been found otherwise. If the fault is known
-/// already but has no evidence yet, adds the evidence.
+/// Attributes a result that is neither a pass nor a skip, if that has not been done yet. If the fault is known already but
+/// has no evidence, adds the evidence.
 pub(super) fn attribute_fault(
     judgement: &mut Judgement,
     case: &Case,
@@ -103,7 +104,7 @@ pub(super) fn attribute_fault(
     }
     let mut failures: Vec<&AssertDetail> = judgement.result.failure_details().collect();
     failures.sort_by_key(|detail| detail.rank());
-    // The test that starts a scheduler is not at fault if the scheduler does not attach.
+    // A scheduler that the test started and that did not attach is not the test's fault.
     let did_not_start = failures.iter().find_map(|detail| match &detail.finding {
         Finding::StartupDeath { scheduler, .. } => Some(scheduler.clone()),
         _ => None,
@@ -118,7 +119,7 @@ pub(super) fn attribute_fault(
         }
         return;
     }
-    // A scenario that could not be set up was not judged, so other findings do not count.
+    // A scenario that could not be set up was not run as declared, so its other findings do not count.
     let set_up = failures.iter().find_map(|detail| match &detail.finding {
         Finding::SetUp { stage, error } => Some((stage.clone(), error.clone())),
         _ => None,
@@ -160,7 +161,7 @@ pub(super) fn attribute_fault(
     let of_program = |d: &AssertDetail| matches!(d.finding, Finding::PayloadMetric { .. });
     let of_scheduling =
         of_scheduling && (case.has_scheduler || !first.is_some_and(|detail| of_program(detail)));
-    // A failure that the test reports in its own words may mean anything.
+    // The kind of a failure that the test reports in its own words is unknown.
     let own_words =
         first.is_some_and(|d| d.kind == DetailKind::Other && d.finding == Finding::Text);
     let scheduler = case.scheduler;
@@ -199,7 +200,7 @@ pub(super) fn attribute_fault(
     judgement.blame(fault, why);
 }
 
-/// Makes all failures inconclusive, because it is not known whose fault they are.
+/// Makes all failures inconclusive, because whose fault they are is undetermined. `why` is the evidence.
 fn undecided(judgement: &mut Judgement, why: &str) {
     for outcome in &mut judgement.result.outcomes {
         if let Outcome::Fail(detail) = outcome {
@@ -209,8 +210,8 @@ fn undecided(judgement: &mut Judgement, why: &str) {
     judgement.blame(Fault::Undetermined, why.to_owned());
 }
 
-/// Attributes a kernel panic, and returns the evidence. sched_ext promises that no BPF scheduler can crash the kernel,
-/// so the presence of a scheduler proves nothing.
+/// Attributes a kernel panic, and returns the evidence, which is empty if only the panic itself speaks for the fault.
+/// sched_ext promises that no BPF scheduler can crash the kernel, so the presence of a scheduler proves nothing.
 pub(super) fn of_kernel_panic(panic: &str, console: &str, guest: &GuestState) -> (Fault, String) {
     if panic.starts_with("Attempted to kill init") {
         return (Fault::Harness, "PID 1 is ktstr's own".to_owned());
@@ -236,7 +237,7 @@ pub(super) fn of_kernel_panic(panic: &str, console: &str, guest: &GuestState) ->
     (Fault::Kernel, String::new())
 }
 
-/// Returns the pid of the task in which the kernel panicked.
+/// Returns the pid of the task in which the kernel panicked; `None` if the console does not show it.
 fn panicking_pid(console: &str) -> Option<i32> {
     let (_, rest) = console.rsplit_once("Kernel panic - not syncing: ")?;
     let line = rest
@@ -247,7 +248,7 @@ fn panicking_pid(console: &str) -> Option<i32> {
     pid.split_whitespace().next()?.parse().ok()
 }
 
-/// Returns the evidence for a fault for which only the failure itself speaks.
+/// Returns the text that stands for the evidence if nothing but the failure itself shows the fault.
 pub(in crate::run) fn default_evidence(fault: Fault) -> &'static str {
     match fault {
         Fault::Scheduler => "it drove the CPUs at that time",
@@ -260,13 +261,14 @@ pub(in crate::run) fn default_evidence(fault: Fault) -> &'static str {
     }
 }
 
-/// Describes a hung guest: when it sent its last message, how much CPU time it has used since, and which tasks its CPUs
-/// run.
+/// Describes a hung guest: when it sent its last message, how far its clock advanced or how much CPU time it has used since,
+/// and which tasks its first eight CPUs run.
 pub(super) fn hang_evidence(stall: &StallReport, guest: &GuestState) -> String {
     let mut parts = Vec::new();
     match stall.guest_clock {
         Some(clock) => {
-            // The clock stops if no timer is served any more, no matter how many instructions are executed.
+            // The clock is read at timer interrupts. If the guest serves none any more, the value stops, no matter how many
+            // instructions are executed.
             let stood = match stall.wall > Duration::from_secs(5) {
                 true => format!(
                     " and stopped there for {} of wall time, in which QEMU used {} of CPU time",
@@ -295,7 +297,7 @@ pub(super) fn hang_evidence(stall: &StallReport, guest: &GuestState) -> String {
     parts.join("; ")
 }
 
-/// Describes a guest on a slow host: how much CPU time it got, in which time.
+/// Describes a guest on a slow host: how much CPU time it got in how much wall time.
 pub(super) fn of_slow_host(stall: &StallReport, guest: &GuestState) -> String {
     let wall = stall.wall.as_secs_f64();
     let share = 100.0 * stall.burnt.as_secs_f64() / wall.max(1e-3);
@@ -317,6 +319,7 @@ fn secs(time: Duration) -> String {
     format!("{:.1} s", time.as_secs_f64())
 }
 
+/// Returns the CPU times of the first eight CPUs in parentheses; empty if none is known.
 fn of_each(vcpus: &[Duration]) -> String {
     let each: Vec<String> = (vcpus.iter().enumerate())
         .map(|(cpu, ran)| format!("cpu{cpu} {}", secs(*ran)))
@@ -328,13 +331,13 @@ fn of_each(vcpus: &[Duration]) -> String {
     }
 }
 
-/// The number of frames of a panic that are reported.
+/// The largest number of frames of a panic that are reported.
 const FRAMES: usize = 3;
 /// Functions on the kernel's path to a panic (`kernel/panic.c`, `lib/dump_stack.c`), which are left out.
 const PANICKING: &[&str] = &["dump_stack", "vpanic", "panic", "oops", "die"];
 
-/// Describes a kernel panic: its CPU, its task and its function, as far as the console shows them (`lib/dump_stack.c`,
-/// `dump_stack_print_info`).
+/// Describes where the kernel panicked: the CPU, the task and the innermost functions, as far as the console shows them
+/// (`dump_stack_print_info` in `lib/dump_stack.c`). Empty if the console shows no panic.
 pub(super) fn of_panic(console: &str) -> String {
     let lines: Vec<&str> = console.lines().map(without_time).collect();
     let Some(panic) = lines.iter().rposition(|l| l.starts_with("Kernel panic")) else {
@@ -359,6 +362,7 @@ pub(super) fn of_panic(console: &str) -> String {
         word("PID: ").unwrap_or("?"),
     );
     let after = || lines[place..].iter();
+    // 0010 is the kernel's code segment (`__KERNEL_CS`).
     let faulted = after().find_map(|line| line.strip_prefix("RIP: 0010:"));
     let frames = after()
         .skip_while(|line| !line.starts_with("Call Trace:"))

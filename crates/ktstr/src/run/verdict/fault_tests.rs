@@ -1,4 +1,4 @@
-//! The host is blamed if contention explains the measurements, and only then.
+//! Tests of who is blamed with which evidence. The host is blamed only if its contention explains all failures.
 
 use ktstr_assert::AssertResult;
 
@@ -108,7 +108,7 @@ fn judgement_of(
 }
 
 #[test]
-fn of_several_schedulers_none_is_blamed_without_evidence() {
+fn none_of_several_schedulers_is_blamed_without_evidence() {
     let stuck = || AssertResult::fail(AssertDetail::new(DetailKind::Stuck, "tid 7 stuck"));
     let judgement = judgement_of(stuck(), true, true, "", "");
     assert_eq!(judgement.fault, Some(Fault::Undetermined));
@@ -119,7 +119,7 @@ fn of_several_schedulers_none_is_blamed_without_evidence() {
     assert!(own.result.is_fail());
 }
 
-/// The test that starts a scheduler is at fault only if it asks for something impossible.
+/// A test that starts a scheduler is at fault only if the step cannot be set up for a reason other than the scheduler.
 #[test]
 fn a_scheduler_that_the_test_starts_is_blamed_if_it_does_not_attach() {
     let of = |finding| AssertResult::fail(AssertDetail::of(finding));

@@ -11,8 +11,8 @@ use super::super::stall::StallReport;
 use super::Fault;
 use crate::vm_result::{GuestLifecyclePhase, WatchdogKillReason};
 
-/// The share of the stall for which the test process must have run to count as busy. CPU time is sampled at ticks, so
-/// the number is rough.
+/// The test process counts as busy if the CPU time of its threads, over their whole lives, is at least this share of the
+/// length of the stall. The kernel samples CPU time at ticks, so the number is rough.
 const BUSY: f64 = 0.25;
 /// A guest whose virtual clock has not advanced for this much wall time no longer serves its timer interrupts.
 const STOOD: Duration = Duration::from_secs(5);
@@ -22,11 +22,11 @@ const STOOD: Duration = Duration::from_secs(5);
 pub(super) struct Hang {
     pub(super) fault: Fault,
     pub(super) finding: Finding,
-    /// The evidence for the fault, which may be empty. The caller adds for how long the run made no progress.
+    /// The evidence for the fault, which may be empty. The caller adds how long the run made no progress.
     pub(super) evidence: String,
 }
 
-/// Judges a guest that the host gave up on.
+/// Judges a guest that the host gave up on because it hung, and not because the host was too slow.
 pub(super) fn judge(reason: WatchdogKillReason, stall: &StallReport, guest: &GuestState) -> Hang {
     let stage = stage(guest.phase).to_owned();
     if let Some((fault, doing)) = of_test(stall, guest) {
@@ -53,7 +53,7 @@ pub(super) fn judge(reason: WatchdogKillReason, stall: &StallReport, guest: &Gue
     }
 }
 
-/// Returns the stage at which the run stopped making progress.
+/// Returns the stage at which the run stopped making progress, as the end of a sentence.
 pub(super) fn stage(phase: GuestLifecyclePhase) -> &'static str {
     match phase {
         GuestLifecyclePhase::Boot => "while booting",
@@ -64,7 +64,7 @@ pub(super) fn stage(phase: GuestLifecyclePhase) -> &'static str {
     }
 }
 
-/// Returns whether the test process is the cause, and what it did.
+/// Returns the fault, and what the test process did, if the process is the cause or is gone; `None` if nothing shows that.
 fn of_test(stall: &StallReport, guest: &GuestState) -> Option<(Fault, String)> {
     // The guest does not wait for a test that has ended.
     let pid = guest.test_pid.filter(|_| guest.test_end.is_none())?;
@@ -98,6 +98,7 @@ fn of_test(stall: &StallReport, guest: &GuestState) -> Option<(Fault, String)> {
         ));
     }
     // Before a scenario starts the harness has no workers, so these processes belong to the test.
+    // They have the name of the test process, so they were forked from it and run no other program.
     let own = guest.phase == GuestLifecyclePhase::Dispatch && !kin.is_empty();
     own.then(|| {
         (
@@ -107,11 +108,11 @@ fn of_test(stall: &StallReport, guest: &GuestState) -> Option<(Fault, String)> {
     })
 }
 
-/// The number of runnable tasks per CPU with which even a correct scheduler exceeds its stall timeout. With sched_ext's default
-/// slice of 20 ms (`SCX_SLICE_DFL`), a CPU that gives each of so many tasks one slice takes two seconds.
+/// The number of forked runnable tasks per CPU from which a stall is attributed to the test. With sched_ext's default slice of
+/// 20 ms (`SCX_SLICE_DFL`), a CPU needs two seconds to give each of so many tasks one slice.
 const CROWD: usize = 100;
 
-/// Returns evidence if the test forked so many processes that under any scheduler each waits too long for its turn.
+/// Returns the evidence if the test forked so many processes that each waits for seconds under any scheduler; `None` otherwise.
 pub(super) fn crowd(stall: &StallReport, guest: &GuestState) -> Option<String> {
     let pid = guest.test_pid.filter(|_| guest.test_end.is_none())?;
     let test = stall.processes.iter().find(|task| task.tgid == pid)?;
@@ -124,7 +125,8 @@ pub(super) fn crowd(stall: &StallReport, guest: &GuestState) -> Option<String> {
     })
 }
 
-/// Returns evidence if the test process itself used the CPU all the time.
+/// Returns the evidence if the test process itself keeps a CPU busy: it is on a CPU that serves no timer interrupts any more, or
+/// it has used much CPU time ([`BUSY`]). `None` otherwise.
 fn spins(threads: &[&TaskEnrichment], stall: &StallReport, guest: &GuestState) -> Option<String> {
     let on_cpu = threads.iter().find(|task| task.on_cpu)?;
     let ran = (threads.iter()).fold(Duration::ZERO, |sum, task| {

@@ -10,15 +10,17 @@ pub enum Fault {
     Scheduler,
     /// The test function or its workload.
     Test,
-    /// The user asked for a kernel, a scheduler or a value of a variable that cannot be used.
+    /// The user: nothing can be run, because the declaration, the kernel, the scheduler, a file for the guest or an
+    /// environment variable cannot be used. Also if a comparison with a baseline lacks a value.
     User,
-    /// The guest's kernel, or whatever made it hang or panic.
+    /// The guest's kernel: it panicked, and no process is known to have caused that; or its own scheduler broke a
+    /// bound while no scheduler was under test.
     Kernel,
     /// ktstr itself, on the host or in the guest.
     Harness,
-    /// The host: it is too slow, or lacks some resource.
+    /// The host: it is too slow or too busy, lacks some resource, or its virtualization failed.
     Host,
-    /// The evidence does not show whose fault it is. Such a run is inconclusive.
+    /// The evidence does not show whose fault it is. A run with this fault is inconclusive.
     Undetermined,
 }
 
@@ -51,14 +53,14 @@ impl std::fmt::Display for Fault {
     }
 }
 
-/// The result of a run, before the host's own checks.
+/// The result of a run, as far as it has been judged. Each check on the host adds its findings, and may attribute them.
 #[derive(Debug, Clone)]
 pub(crate) struct Judgement {
-    /// The guest's own verdict, or the reason why there is none.
+    /// The result that the test reported from the guest, or the reason why there is none.
     pub(crate) guest: Result<AssertResult, String>,
-    /// The result so far.
+    /// The result with the findings of the checks that have been made.
     pub(crate) result: AssertResult,
-    /// Whose fault it is that the run did not pass; `None` for a pass.
+    /// Whose fault it is that the run did not pass; `None` for a pass, for a skip, and before the fault is attributed.
     pub(crate) fault: Option<Fault>,
     /// The evidence for that fault, in one line.
     pub(crate) evidence: Option<String>,
@@ -67,7 +69,7 @@ pub(crate) struct Judgement {
 }
 
 impl Judgement {
-    /// Creates the result of a run that does not apply on this host.
+    /// Creates a skip, for a test that is not run on this host or on the requested topology. `why` is the reason.
     pub(crate) fn skip(why: String) -> Self {
         Self {
             guest: Err(why.clone()),
@@ -78,7 +80,7 @@ impl Judgement {
         }
     }
 
-    /// Creates a failure with this finding.
+    /// Creates a failure with this finding, and without evidence.
     pub(super) fn fail(fault: Fault, finding: Finding) -> Self {
         let detail = AssertDetail::of(finding);
         Self {
@@ -90,12 +92,12 @@ impl Judgement {
         }
     }
 
-    /// Creates an inconclusive result with this reason.
+    /// Creates an inconclusive result for a reason that is only a text. [`Self::unanswered`] takes a finding with data.
     pub(super) fn inconclusive(fault: Fault, message: String) -> Self {
         Self::unanswered(fault, Finding::NoAnswer { message })
     }
 
-    /// Creates an inconclusive result with this finding.
+    /// Creates an inconclusive result with this finding, which keeps its data in the record.
     pub(super) fn unanswered(fault: Fault, finding: Finding) -> Self {
         let detail = AssertDetail::of(finding);
         Self {
@@ -107,27 +109,27 @@ impl Judgement {
         }
     }
 
-    /// Sets whose fault it is, and the evidence for it.
+    /// Sets the fault and the evidence for it, and replaces any earlier ones.
     pub(in crate::run) fn blame(&mut self, fault: Fault, evidence: String) {
         self.fault = Some(fault);
         self.evidence = Some(evidence);
     }
 
-    /// Whether later findings decide whose fault the run is: no fault has been found yet, or only programs of the test
-    /// have failed, which may be a consequence of what is found later.
+    /// Whether later findings decide whose fault it is: no fault has been attributed yet, or only programs of the test
+    /// have failed, which may be a consequence of what a later check finds.
     pub(super) fn is_open(&self) -> bool {
         let of_payload = |d: &AssertDetail| matches!(d.finding, Finding::PayloadFailed { .. });
         let payloads_alone = self.result.is_fail() && self.result.failure_details().all(of_payload);
         self.fault.is_none() || self.guest.is_ok() && payloads_alone
     }
 
-    /// Adds the evidence for the fault, unless it is empty.
+    /// Sets the evidence for the fault. An empty text removes the evidence, so that a later check can add it.
     pub(super) fn because(mut self, evidence: String) -> Self {
         self.evidence = Some(evidence).filter(|evidence| !evidence.is_empty());
         self
     }
 
-    /// Adds the message of a panic in the kernel or in the test function.
+    /// Sets the message of a panic in the kernel or in the test function.
     pub(super) fn with_crash(mut self, crash: String) -> Self {
         self.crash = Some(crash);
         self
@@ -136,9 +138,12 @@ impl Judgement {
 
 /// The facts about the test that the verdict needs.
 pub(in crate::run) struct Case<'a> {
+    /// The name of the scheduler in messages. Without a scheduler under test, the name of the kernel's own one.
     pub(in crate::run) scheduler: &'a str,
+    /// Whether a scheduler is under test: a BPF scheduler, or one that is built into the kernel and has to be enabled.
     pub(in crate::run) has_scheduler: bool,
-    /// Whether the test has stopped or started schedulers itself.
+    /// Whether the test has stopped or started schedulers itself. Its findings then do not show which scheduler drove
+    /// the CPUs at the time.
     pub(in crate::run) changed: bool,
     pub(in crate::run) promises: Promises,
     pub(in crate::run) topology: &'a str,

@@ -3,13 +3,14 @@
 
 use ktstr_assert::Finding;
 
-/// The number of reports that are kept of one run: a defect that repeats prints the same each time.
+/// The largest number of different reports that are kept of a run.
 const REPORTS: usize = 8;
 /// The number of characters that are kept of a line.
 const LINE: usize = 200;
 
-/// The beginnings of reports, and their names (`lib/bug.c`, `kernel/panic.c`, `kernel/watchdog.c`, `kernel/hung_task.c`,
-/// `kernel/rcu/tree_stall.h`, `kernel/locking/lockdep.c`, `kernel/sched/psi.c`).
+/// How the lines of reports start, and the names of the reports. The first match counts (`lib/bug.c`, `lib/ubsan.c`,
+/// `kernel/panic.c`, `kernel/watchdog.c`, `kernel/workqueue.c`, `kernel/hung_task.c`, `kernel/rcu/tree_stall.h`,
+/// `kernel/locking/lockdep.c`, `kernel/sched/psi.c`, `arch/x86/kernel/dumpstack.c`, `arch/x86/kernel/apic/ipi.c`).
 const KINDS: &[(&str, &str)] = &[
     ("WARNING: possible circular locking", "lockdep report"),
     ("WARNING: possible recursive locking", "lockdep report"),
@@ -30,12 +31,12 @@ const KINDS: &[(&str, &str)] = &[
     ("UBSAN: ", "UBSAN report"),
 ];
 
-/// Returns the reports on a console, each kind of line once.
+/// Returns the first [`REPORTS`] reports on a console. A report that repeats in the same words is returned once.
 pub(in crate::run) fn reports(console: &str) -> Vec<Finding> {
     let mut found: Vec<Finding> = Vec::new();
     for line in console.lines().map(without_time) {
-        // The console also contains lines that user space wrote to it, which look the same.
-        let kind = KINDS.iter().find(|(begin, _)| line.starts_with(begin));
+        // User space can write lines that look the same to the console, so a report never decides the verdict.
+        let kind = KINDS.iter().find(|(start, _)| line.starts_with(start));
         let Some((_, report)) = kind else { continue };
         let finding = Finding::KernelReport {
             report: (*report).to_owned(),
@@ -51,24 +52,25 @@ pub(in crate::run) fn reports(console: &str) -> Vec<Finding> {
     found
 }
 
-/// Returns the reason of a kernel panic.
+/// Returns the reason that the kernel printed for its last panic; `None` if it did not panic.
 pub(super) fn panic_of(console: &str) -> Option<String> {
     let (_, rest) = console.rsplit_once("Kernel panic - not syncing: ")?;
     Some(rest.lines().next().unwrap_or_default().trim().to_owned())
 }
 
-/// Returns the line that the kernel prints when it goes down on request: by `reboot(2)` (kernel/reboot.c) or by a magic
-/// SysRq key (drivers/tty/sysrq.c).
+/// Returns the last line that the kernel printed because it goes down on request: by `reboot(2)` (kernel/reboot.c) or by a
+/// magic SysRq key (drivers/tty/sysrq.c). `None` if it was not asked to.
 pub(super) fn asked_to_go_down(console: &str) -> Option<&str> {
     (console.lines().rev().map(without_time).map(str::trim_end)).find(|line| {
         ["reboot: ", "sysrq: Power Off", "sysrq: Resetting"]
             .iter()
-            .any(|begin| line.starts_with(begin))
+            .any(|start| line.starts_with(start))
     })
 }
 
-/// The line with which the kernel kills the process `pid`, or any where it is not known, because the machine has no memory left
-/// (`__oom_kill_process` in `mm/oom_kill.c`). What a memory cgroup's limit kills has other words.
+/// Returns the line that the kernel prints when it kills the process `pid`, or any process if `pid` is `None`, because the
+/// machine is out of memory (`__oom_kill_process` in `mm/oom_kill.c`); `None` if there is no such line. The line about a
+/// process that a memory cgroup's limit kills starts differently, and does not count.
 pub(super) fn killed_for_memory(console: &str, pid: Option<i32>) -> Option<String> {
     console.lines().map(without_time).find_map(|line| {
         let rest = line.strip_prefix("Out of memory: Killed process ")?;
@@ -104,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_is_killed_for_memory_is_told_from_others() {
+    fn a_process_that_is_killed_for_memory_is_distinguished_from_others() {
         let console = "[    6.6] Out of memory: Killed process 1002 (tail) total-vm:322584kB, anon-rss:320168kB\n\
                        [    7.6] Memory cgroup out of memory: Killed process 7 (hog) total-vm:1kB\n";
         let line = killed_for_memory(console, Some(1002));

@@ -9,6 +9,7 @@
 
 use std::fmt;
 
+/// The text before the symbol's name in libbpf's messages, for a function and for a variable.
 const BEFORE_NAME: [&str; 2] = ["extern (func ksym) '", "extern (var ksym) '"];
 
 /// A symbol of the kernel that the scheduler needs and that does not match.
@@ -23,7 +24,7 @@ pub(super) struct Misfit<'a> {
 
 #[derive(Debug, PartialEq, Eq)]
 enum How {
-    /// It has another type in the kernel than the one that the scheduler was built with.
+    /// Its type in the kernel is not the one with which the scheduler was built.
     Differs,
     /// It is missing from the kernel's BTF.
     Missing,

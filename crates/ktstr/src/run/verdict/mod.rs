@@ -29,7 +29,8 @@ pub(crate) use judgement::Judgement;
 pub(super) use kernel_log::without_time;
 pub(super) use scheduler_exit::exit_text;
 
-/// Judges a run: first by how it ended, then by what the guest reported.
+/// Judges a run: first by how it ended, then by what the guest reported, then by how the scheduler ended. `console` is the
+/// kernel's log, and `exit` is what sched_ext recorded about a scheduler that ended before the test did.
 pub(super) fn judge(
     case: &Case,
     end: &End,
@@ -74,8 +75,8 @@ pub(super) fn judge(
         End::Completed => finished(case, guest, console),
     };
     match end {
-        // The kernel ejected the scheduler first, which explains why nothing made progress, unless the test left the
-        // scheduler no way to serve all tasks in time.
+        // If the kernel ejected the scheduler before, that explains why nothing made progress, unless the test started
+        // so many tasks that no scheduler could have served all of them in time.
         End::TimedOut(_, stall) => {
             scheduler_exit::ejected(&mut judgement, case, console, exit);
             let stalled = exit.is_some_and(ScxExit::is_stall);
@@ -99,7 +100,7 @@ pub(super) fn judge(
 }
 
 /// Adds the findings of the monitor. Its bounds apply to a scheduler under test only, so they are checked only if there
-/// is one and the test sets a bound.
+/// is one, and the test or the scheduler's declaration sets a bound.
 pub(super) fn monitor(
     judgement: &mut Judgement,
     case: &Case,
@@ -214,7 +215,8 @@ fn halted(case: &Case, halt: Halt, guest: &GuestState, console: &str) -> Judgeme
     }
 }
 
-/// Judges a machine that went down without a panic: either something asked the kernel for it, or the cause is unknown.
+/// Judges a machine that went down without a panic: either a process asked the kernel to go down, or the cause is
+/// unknown.
 fn went_down(halt: Halt, guest: &GuestState, console: &str) -> Judgement {
     let how = match halt {
         Halt::Reset => "reset itself without a panic message",
@@ -239,7 +241,7 @@ fn went_down(halt: Halt, guest: &GuestState, console: &str) -> Judgement {
 
 fn finished(case: &Case, guest: &GuestState, console: &str) -> Judgement {
     if let Some(reason) = &guest.not_attached {
-        // Before a scheduler has attached, nothing else runs that could use the memory up.
+        // Before the scheduler has attached, only its own process can use up the memory, so the kill needs no pid.
         if let (true, Some(line)) = (
             reason.contains("killed by signal 9"),
             kernel_log::killed_for_memory(console, None),
@@ -304,8 +306,8 @@ fn finished(case: &Case, guest: &GuestState, console: &str) -> Judgement {
     }
 }
 
-/// The message about a scheduler that the guest's OOM killer killed. Nobody is blamed: the scheduler may leak memory, or need
-/// more than the guest has.
+/// Returns the message about a scheduler that the guest's OOM killer killed. Nobody is blamed: the scheduler may leak memory,
+/// or may need more than the guest has.
 fn out_of_memory(case: &Case) -> String {
     format!(
         "the guest ran out of memory, of which it has {} MiB (memory_mib): if the same happens with several times as much, the \
@@ -322,8 +324,8 @@ pub(super) fn last_words(log: &str) -> String {
     }
 }
 
-/// Leaves out the backtraces that Rust programs print after an error: they end a log with frames of the runtime, which push the
-/// error itself out of its last lines.
+/// Leaves out the backtraces that Rust programs print after an error: at the end of a log, their frames would push the error
+/// itself out of the lines that are quoted.
 fn without_backtrace(log: &str) -> String {
     let is_frame = |line: &str| {
         let number = line.split(':').next().unwrap_or_default();
@@ -345,7 +347,7 @@ fn without_backtrace(log: &str) -> String {
 /// The number of lines of a scheduler's log that a message quotes.
 const LAST_WORDS: usize = 8;
 
-/// Returns the last `count` lines of a text, indented.
+/// Returns the last `count` lines of a text that are not blank, indented by four spaces.
 pub(super) fn last_lines(text: &str, count: usize) -> String {
     let lines: Vec<&str> = text.lines().filter(|l| !l.trim().is_empty()).collect();
     lines[lines.len().saturating_sub(count)..]

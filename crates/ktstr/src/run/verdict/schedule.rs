@@ -1,4 +1,4 @@
-//! The default checks on the exact schedule of a run, if there is one.
+//! The checks on the exact schedule of a run, if there is one, with their default bounds.
 //!
 //! In the canned scenarios on 4 CPUs the kernel's own scheduler and scx-ktstr keep well within the bounds: cgroups and
 //! tasks get at least 0.85 of their entitlement, and no task is owed more than 33 ms. `cargo ktstr power --plain`
@@ -14,9 +14,10 @@ use ktstr_scenario::scheduler::Promise;
 
 /// The bounds that apply if neither the test nor the scheduler sets them. The bounds on owed CPU time and on waits
 /// after a wakeup derive from sched_ext's default slice (`SCX_SLICE_DFL`, 20 ms: include/linux/sched/ext.h): in a queue
-/// in which each task gets one slice in turn, no task is owed more than a slice, and none waits longer than one slice
-/// for each task in the queue. The bound for a single task is lower than that for a cgroup: if each CPU has its own
-/// queue, the lengths of queues differ by a task.
+/// in which each task gets one slice in turn, no task is owed more than one slice, and none waits longer than one slice
+/// for each task in the queue. The bounds leave a margin above that: two and a half slices (50 ms) and one and a quarter
+/// (25 ms). The smallest share of its entitlement is lower for a task than for a cgroup: if each CPU has its own queue,
+/// the lengths of the queues differ by up to one task.
 pub(in crate::run) const DEFAULTS: Assert = Assert::NO_OVERRIDES
     .max_owed_ms(Limit::At(50.0))
     .min_entitled_share(Limit::At(0.7))
@@ -26,7 +27,8 @@ pub(in crate::run) const DEFAULTS: Assert = Assert::NO_OVERRIDES
     .max_preemption_rate(Limit::At(3000.0))
     .min_driven_share(Limit::At(0.5));
 
-/// Functions without which a schedule has gaps. Nothing is concluded from a schedule that lacks one of them.
+/// The kernel functions that have to be observed for a complete schedule. If one of them could not be observed, switches
+/// or waits are missing, and nothing is concluded from the schedule.
 const NEEDED: [&str; 5] = [
     "__switch_to",
     "enqueue_task_fair",
@@ -35,14 +37,18 @@ const NEEDED: [&str; 5] = [
     "dequeue_task_scx",
 ];
 
-/// A schedule that has been evaluated.
+/// The exact schedule of a run, evaluated.
 #[derive(Debug)]
 pub(in crate::run) struct Seen {
+    /// The waits, shares and other values that were computed from the events.
     pub(in crate::run) answers: Answers,
+    /// The names, cgroups and topology of the schedule, and the functions that could not be observed.
     pub(in crate::run) tables: Tables,
 }
 
-/// Evaluates the schedule `file`. Returns `None` if there is no schedule, or if it has gaps.
+/// Evaluates the schedule `file`, with entitlements that follow nice values and cgroup weights as far as the scheduler
+/// promises to honor them. Returns `None` if there is no schedule, if one of the functions [`NEEDED`] was not observed,
+/// or if the file cannot be read, which is noted in the result.
 pub(in crate::run) fn see(
     judgement: &mut Judgement,
     case: &Case,
@@ -60,7 +66,8 @@ pub(in crate::run) fn see(
     })
 }
 
-/// Adds what the schedule shows about the tasks below the cgroup `root`.
+/// Adds what the schedule shows about the tasks below the cgroup `root`: findings that the schedule does not confirm
+/// become notes, and each bound that is broken is a failure if the scheduler promises to keep it, and a note otherwise.
 pub(in crate::run) fn judge(
     judgement: &mut Judgement,
     case: &Case,
@@ -68,14 +75,15 @@ pub(in crate::run) fn judge(
     seen: &Seen,
     root: &str,
 ) {
-    // The cause of an inconclusive run makes its schedule inconclusive as well, and a scheduler that has ended did not
-    // produce the rest of the schedule.
+    // The cause of an inconclusive run makes its schedule inconclusive as well. A guest without a result has not run the
+    // test to its end, which is reported already.
     if judgement.result.is_inconclusive() || judgement.guest.is_err() {
         return;
     }
     let measured = measures(&seen.answers, &seen.tables, root);
     let checks = DEFAULTS.merge(checks);
     super::acquit::acquit(judgement, &checks, &seen.answers, &measured);
+    // A scheduler that has ended did not produce the rest of the schedule.
     if judgement
         .result
         .failure_details()
@@ -110,6 +118,7 @@ pub(in crate::run) fn judge(
     }
 }
 
+/// Reads and evaluates a schedule; `None` if one of the functions [`NEEDED`] was not observed.
 fn read(file: &[u8], rules: Rules) -> Result<Option<Seen>, ReadError> {
     let schedule = Schedule::read(file)?;
     let tables = schedule.tables();
@@ -125,7 +134,7 @@ fn read(file: &[u8], rules: Rules) -> Result<Option<Seen>, ReadError> {
     Ok(Some(Seen { answers, tables }))
 }
 
-/// Stores the values that the checks use in the record.
+/// Adds the values that the checks compare with their bounds to the measurements of the result.
 fn note(result: &mut AssertResult, measured: &Measures) {
     let mut keep = |name: &str, value: Option<f64>| {
         if let Some(value) = value {
@@ -159,11 +168,13 @@ fn note(result: &mut AssertResult, measured: &Measures) {
     keep("driven_share", driven(measured));
 }
 
+/// Returns the share of the tasks' CPU time that the scheduler under test gave; `None` if no task ran.
 fn driven(measured: &Measures) -> Option<f64> {
     (measured.ran_ns > 0).then(|| measured.driven_ns as f64 / measured.ran_ns as f64)
 }
 
-/// Returns every measure that exceeds its bound, with the promise that it breaks.
+/// Returns a finding for each measure that is outside its bound, with the promise that it breaks. Of a cgroup and a task
+/// that got too little CPU time, only the cgroup is reported.
 fn findings(
     checks: &Assert,
     measured: &Measures,
@@ -193,7 +204,8 @@ fn findings(
         let (floor, worst) = (floor?, worst.as_ref()?);
         (worst.ratio() < floor).then_some((floor, worst))
     });
-    // A finding about a cgroup includes its tasks, so it comes first.
+    // Both findings break the same promise, so only one is reported: the one about a cgroup, if there is one (`false` is
+    // less than `true`), because it covers all of the cgroup's tasks.
     if let Some((floor, worst)) =
         short.min_by_key(|(_, worst)| matches!(worst.who, Who::Task { .. }))
     {
@@ -252,6 +264,7 @@ fn findings(
     found
 }
 
+/// Returns the detail of a finding about this cgroup; an empty name means that it is about none.
 fn detail(finding: Finding, cgroup: &str) -> AssertDetail {
     let detail = AssertDetail::of(finding);
     match cgroup {

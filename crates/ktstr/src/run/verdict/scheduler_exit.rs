@@ -1,5 +1,5 @@
-//! How the scheduler under test ended, if it did before the test: the kernel ejected it, its process died, or it exited
-//! by itself. This is determined from sched_ext's exit record, the kernel's log, and PID 1's report about the process.
+//! How the scheduler under test ended, if it ended before the test did: the kernel ejected it, its process died, or it exited
+//! by itself. The sources are sched_ext's exit record, the kernel's log, and PID 1's report about the process.
 
 use ktstr_assert::{AssertDetail, Ejection, Finding, Outcome, SchedulerEnd};
 use ktstr_guest::protocol::ProcessEnd;
@@ -10,8 +10,8 @@ use super::kernel_log::{killed_for_memory, without_time};
 use super::{Case, Fault, Judgement, last_words, out_of_memory};
 use crate::vm_result::VmResult;
 
-/// Returns the text about the scheduler's end: the kernel's message or, if the kernel did not eject it, the scheduler's
-/// own last lines. The text is empty if the scheduler ran until the end.
+/// Returns the text about the scheduler's end, in which tests search for an expected error: the kernel's message or, if the
+/// kernel did not eject the scheduler, the end of the scheduler's own log. Empty if the scheduler ran until the end.
 pub(in crate::run) fn exit_text(vm: &VmResult, judgement: &Judgement) -> String {
     let by_kernel = vm.scx_exit.as_ref().map(reason);
     let ended = |detail: &AssertDetail| {
@@ -23,7 +23,7 @@ pub(in crate::run) fn exit_text(vm: &VmResult, judgement: &Judgement) -> String 
     };
     let own = || {
         let log = vm.scheduler_log();
-        // A dump names tasks, symbols and counters, which say nothing about the end.
+        // A dump contains the names of tasks and symbols, in which an expected error must not be found.
         let words = log.split(DUMP).next().unwrap_or_default();
         let cut = words.len().saturating_sub(LOG_TAIL);
         let cut = (cut..words.len()).find(|at| words.is_char_boundary(*at));
@@ -35,12 +35,12 @@ pub(in crate::run) fn exit_text(vm: &VmResult, judgement: &Judgement) -> String 
         .unwrap_or_default()
 }
 
-/// The words with which a dump of sched_ext begins (`scx_dump_state` in kernel/sched/ext.c, from 6.12 on).
+/// Words of the first line of a dump of sched_ext (`scx_dump_state` in kernel/sched/ext.c, from 6.12 on).
 const DUMP: &str = " triggered exit kind ";
 /// The number of bytes at the end of a scheduler's log that are searched.
 const LOG_TAIL: usize = 16 << 10;
 
-/// Adds the findings about the scheduler's end.
+/// Adds the findings about the end of a scheduler whose run did not time out. `exit` is what sched_ext recorded about it.
 pub(super) fn judge(
     judgement: &mut Judgement,
     case: &Case,
@@ -49,7 +49,7 @@ pub(super) fn judge(
     exit: Option<&ScxExit>,
 ) {
     let known = exit.filter(|exit| exit.is_error()).is_some() || ejection(console).is_some();
-    // If the test itself failed, the end of the scheduler may be a consequence.
+    // If the test itself panicked or returned an error, the end of the scheduler may be a consequence.
     if guest.not_attached.is_none() && guest.panic.is_none() && guest.error.is_none() {
         let starved = guest
             .scheduler_pid
@@ -85,7 +85,8 @@ pub(super) fn ejected(
     judgement.blame(Fault::Scheduler, evidence);
 }
 
-/// Adds what PID 1 or the engine reported about the process. The guest can see that sched_ext is off, but not why.
+/// Adds what PID 1 or the guest's engine reported about the scheduler's process. The guest can see that sched_ext is off, but
+/// not why. `starved` is the kernel's line about a scheduler that was killed because the guest ran out of memory.
 fn merge_exit(
     judgement: &mut Judgement,
     case: &Case,
@@ -138,7 +139,7 @@ fn merge_exit(
         }
     }
     match (seen, guest.scheduler_died, finding) {
-        // A clean exit that was not noticed during the test happened after it.
+        // Neither PID 1 nor the engine noticed an end, so the scheduler ended after the test.
         (false, None, _) => return,
         (false, Some(_), Some(finding)) => {
             judgement.result.record_fail(AssertDetail::of(finding));
@@ -165,7 +166,7 @@ fn merge_exit(
     }
 }
 
-/// Attributes the end of a scheduler that the kernel did not eject, and returns the evidence.
+/// Attributes the end of a scheduler that the kernel did not eject, and returns the evidence. `left` is its exit record.
 fn culprit(case: &Case, guest: &GuestState, left: Option<&ScxExit>) -> (Fault, String) {
     if let Some(signal) = guest.scheduler_signal.as_ref()
         && Some(signal.sender) != guest.scheduler_pid
@@ -197,7 +198,7 @@ fn culprit(case: &Case, guest: &GuestState, left: Option<&ScxExit>) -> (Fault, S
                    CPUs do less work than in a second of real hardware";
         return (Fault::Undetermined, why.to_owned());
     }
-    // A process that dies always detaches its scheduler, so that is not reported separately.
+    // A process that dies always detaches its scheduler, so the exit record of such a process adds nothing.
     let notes = left
         .filter(|_| matches!(guest.scheduler_died, Some(ProcessEnd::Exited(0)) | None))
         .map(|exit| format!("sched_ext reported {}: {}", exit.kind_name, exit.reason));
@@ -242,7 +243,7 @@ fn cause(reason: &str) -> Ejection {
     }
 }
 
-/// Returns the reason of the exit with its details.
+/// Returns the reason of the exit, with the kernel's message in parentheses if there is one.
 fn reason(exit: &ScxExit) -> String {
     match exit.msg.as_str() {
         "" => exit.reason.clone(),
@@ -282,9 +283,9 @@ fn frames(exit: &ScxExit) -> Vec<String> {
     }
 }
 
-/// The number of frames of a backtrace that are reported.
+/// The largest number of frames of a backtrace that are reported.
 const FRAMES: usize = 3;
-/// The functions of sched_ext that record an exit.
+/// The functions that record an exit and its backtrace. The frame after them is where the error was detected.
 const NOTING: &[&str] = &[
     "scx_vexit",
     "__scx_exit",
@@ -293,8 +294,8 @@ const NOTING: &[&str] = &[
     "stack_trace_save",
 ];
 
-/// Returns why sched_ext disabled a scheduler, according to the kernel's log (kernel/sched/ext.c). A regular unload is
-/// not a reason.
+/// Returns why sched_ext ejected a scheduler, according to the kernel's log (kernel/sched/ext.c). `None` if it ejected none:
+/// a scheduler that was unregistered is not ejected.
 fn ejection(console: &str) -> Option<String> {
     let mut lines = console.lines().map(without_time);
     let reason = lines.find_map(|line| {

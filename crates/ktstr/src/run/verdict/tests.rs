@@ -1,4 +1,4 @@
-//! Each way in which a run can end, and whose fault it is in that case.
+//! Tests of the verdict and the fault for each way in which a run can end.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ const CASE: Case = Case {
     parallel_tcg: false,
 };
 
-/// The state of a guest of the right topology that then sent `messages`.
+/// Returns the state of a guest that has the declared topology and has sent `messages` after its greeting.
 fn guest_after(messages: Vec<ToHost>) -> GuestState {
     let mut guest = GuestState::default();
     let hello = ToHost::Hello {
@@ -52,7 +52,7 @@ fn a_result_is_taken_as_it_is() {
 }
 
 #[test]
-fn a_lost_message_is_the_harnesss_fault_whatever_else_was_said() {
+fn a_lost_message_is_the_harnesss_fault_whatever_else_was_reported() {
     let lost = End::Lost(crate::run::guest_session::Lost { agent: 1, test: 2 });
     let ended = ToHost::TestEnded {
         end: ProcessEnd::Exited(0),
@@ -91,7 +91,7 @@ fn a_hang_without_evidence_blames_nobody() {
         assert!(hung.result.is_inconclusive(), "{hung:?}");
         assert_eq!(hung.fault, Some(Fault::Undetermined));
     }
-    // The scheduler is blamed if the kernel had ejected it before.
+    // The scheduler is blamed if the kernel has ejected it before.
     let stalled = left(1026, "SCX_EXIT_ERROR_STALL", "runnable task stall");
     let ejected = judge(
         &CASE,
@@ -105,9 +105,9 @@ fn a_hang_without_evidence_blames_nobody() {
 }
 
 #[test]
-fn a_stall_beside_real_time_hogs_is_the_tests_fault() {
+fn a_stall_under_real_time_hogs_is_the_tests_fault() {
     let stalled = left(1026, "SCX_EXIT_ERROR_STALL", "runnable task stall");
-    let told = |hog: bool| {
+    let fault = |hog: bool| {
         let mut result = AssertResult::pass();
         if hog {
             result.note_value(HOG_KEY, "1 real-time workers took what CPUs they were on");
@@ -115,8 +115,8 @@ fn a_stall_beside_real_time_hogs_is_the_tests_fault() {
         let guest = guest_after(vec![attached(), ToHost::TestResult(Box::new(result))]);
         judge(&CASE, &End::Completed, &guest, "", Some(&stalled)).fault
     };
-    assert_eq!(told(true), Some(Fault::Test));
-    assert_eq!(told(false), Some(Fault::Scheduler));
+    assert_eq!(fault(true), Some(Fault::Test));
+    assert_eq!(fault(false), Some(Fault::Scheduler));
 }
 
 #[test]
@@ -161,7 +161,7 @@ fn a_stale_breakpoint_is_attributed_to_parallel_tcg_only() {
         evidence.contains("ktime_get_update_offsets_now"),
         "{evidence}"
     );
-    // On any other machine the breakpoint is real, and so is every other panic on this one.
+    // On any other machine the breakpoint is the kernel's fault, and so is any other panic under parallel TCG.
     let other = console.replace("int3", "general protection fault");
     for (case, console) in [(&CASE, console), (&parallel, other.as_str())] {
         let judgement = judged(case, console);
@@ -171,7 +171,7 @@ fn a_stale_breakpoint_is_attributed_to_parallel_tcg_only() {
 }
 
 #[test]
-fn a_wrong_shape_is_the_harnesss_fault_whatever_the_test_said() {
+fn a_wrong_topology_is_the_harnesss_fault_even_if_the_test_passed() {
     let mut guest = guest_after(vec![ToHost::TestResult(Box::new(AssertResult::pass()))]);
     if let Some(hello) = &mut guest.hello {
         hello.topology = Ok("1n2l1c1t".into());
@@ -183,7 +183,7 @@ fn a_wrong_shape_is_the_harnesss_fault_whatever_the_test_said() {
 }
 
 #[test]
-fn out_of_memory_says_what_to_raise() {
+fn a_test_that_runs_out_of_memory_names_the_limit_to_raise() {
     let end = ToHost::TestEnded {
         end: ProcessEnd::Signaled(9),
         oom_killed: true,
@@ -271,7 +271,7 @@ fn a_scheduler_that_the_guest_has_no_memory_for_is_not_accused() {
             "{evidence}"
         );
     }
-    // Signal 9 alone is no want of memory, and another process's want is not the scheduler's.
+    // Signal 9 alone does not show a lack of memory, and a kill of another process says nothing about the scheduler.
     let other = console.replace("process 7", "process 8");
     for judgement in [of(vec![refused()], ""), of(dead(), ""), of(dead(), &other)] {
         assert!(judgement.result.is_fail());
@@ -330,7 +330,7 @@ fn left(kind: u32, name: &str, reason: &str) -> ScxExit {
     }
 }
 
-/// The engine's finding about a scheduler whose process still exists while sched_ext is off.
+/// Returns the engine's finding about a scheduler whose process still exists while sched_ext is disabling.
 fn found_dead() -> ToHost {
     ToHost::TestResult(Box::new(AssertResult::fail(AssertDetail::of(
         Finding::SchedulerDied {
@@ -467,7 +467,7 @@ fn an_ejection_is_reported_from_the_exit_record() {
 }
 
 #[test]
-fn the_monitor_is_asked_for_a_scheduler_under_test_alone() {
+fn the_monitor_judges_only_a_scheduler_under_test() {
     let passed = || {
         let result = AssertResult::pass();
         let guest = guest_after(vec![attached(), ToHost::TestResult(Box::new(result))]);
@@ -496,7 +496,7 @@ fn the_monitor_is_asked_for_a_scheduler_under_test_alone() {
     }
 }
 
-/// The trace of signals decides who ended a scheduler.
+/// The trace of signals shows who ended a scheduler: 7 is the scheduler itself, 100 the test process, 1 PID 1.
 #[test]
 fn a_scheduler_that_somebody_killed_is_not_at_fault() {
     use ktstr_guest::protocol::SentSignal;
@@ -609,7 +609,7 @@ fn the_end_of_a_payload_is_the_tests_fault_alone() {
     assert!(why.contains("its own exit status"), "{why}");
     let killed = "[ 9.0] Out of memory: Killed process 80 (load) total-vm:1kB";
     assert!(judged(None, killed).1.contains("raise `memory_mib`"));
-    // Other findings are judged without the payload's.
+    // Other findings are attributed as if the payload had not failed.
     let starved = AssertDetail::new(DetailKind::Stuck, "tid 7 stuck");
     assert_eq!(judged(Some(starved), "").0, Some(Fault::Scheduler));
     let slow = AssertDetail::of(Finding::PayloadMetric {

@@ -8,9 +8,9 @@ use super::last_lines;
 
 const BEGIN: &str = "-- BEGIN PROG LOAD LOG --";
 const END: &str = "-- END PROG LOAD LOG --";
-/// The number of lines that are shown before the reason: they show what the program did.
+/// The largest number of lines that are shown before the reason: they show what the program did.
 const BEFORE: usize = 4;
-/// The number of lines that are shown of the explanation.
+/// The largest number of lines that are shown of the explanation.
 const EXPLAINED: usize = 12;
 
 /// A program that the verifier refused.
@@ -18,8 +18,9 @@ const EXPLAINED: usize = 12;
 pub(super) struct Refusal<'a> {
     /// The name of the program, if libbpf prints it.
     program: Option<&'a str>,
+    /// The lines of the verifier's log that are not blank.
     lines: Vec<&'a str>,
-    /// The index of the reason among the lines.
+    /// The index in `lines` of the reason.
     reason: usize,
 }
 
@@ -72,12 +73,12 @@ impl Refusal<'_> {
                     .any(|end| head.starts_with(end))
             })
             .take(EXPLAINED);
-        let told: Vec<&str> = self.lines[before..=self.reason]
+        let shown: Vec<&str> = self.lines[before..=self.reason]
             .iter()
             .chain(explanation)
             .copied()
             .collect();
-        last_lines(&told.join("\n"), BEFORE + 1 + EXPLAINED)
+        last_lines(&shown.join("\n"), BEFORE + 1 + EXPLAINED)
     }
 }
 

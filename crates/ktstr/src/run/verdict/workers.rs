@@ -1,6 +1,6 @@
-//! Checks the workers' counters against the exact schedule: each counter must agree with the schedule of the same time
-//! span. If it does not, one of the two is wrong and nothing that was concluded from them can be relied on. The fault
-//! is then the harness's, and the run is inconclusive.
+//! Checks the workers' counters against the exact schedule: each counter must agree with what the schedule shows for the
+//! same time span. If one does not, either the counter or the schedule is wrong, and no conclusion from either is
+//! reliable. The fault is then the harness's, and the run is inconclusive.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -12,14 +12,15 @@ use ktstr_schedule::query::{Span, TaskInfo, spans};
 use super::schedule::Seen;
 use super::{Fault, Judgement};
 
-/// The largest relative difference between CPU times, as a share of the larger one. [`GRAIN_NS`] is added to it.
+/// The largest relative difference between CPU times that is allowed, as a share of the larger one. [`GRAIN_NS`] is
+/// allowed in addition.
 const APART: f64 = 0.01;
-/// The absolute difference between CPU times that is allowed in nanoseconds, in addition to the time that the worker's marks
-/// took.
+/// The difference between CPU times that is allowed in any case, in nanoseconds, in addition to the time that the worker's
+/// marks took.
 const GRAIN_NS: u64 = 100_000;
-/// The schedule may show this much more CPU time for each run of a worker on a CPU, in nanoseconds. A kernel that picks
-/// the next task, above all from other CPUs' queues, charges that time to no task, but in the schedule it belongs to
-/// the task that stops. sched_ext takes some 10 to 30 us under the virtual clock.
+/// The schedule may show this much more CPU time for each run of a worker on a CPU, in nanoseconds. The kernel charges the
+/// time in which it picks the next task, above all from other CPUs' queues, to no task, but in the schedule the time
+/// belongs to the task that stops. sched_ext takes some 10 to 30 us for it under the virtual clock.
 const PICKING_NS: u64 = 40_000;
 /// The largest share of all CPU time for which picking may account. Without this bound, it could hide any difference
 /// for workers that switch often.
@@ -29,7 +30,8 @@ const TOLD: usize = 3;
 
 /// Judges the counters of the workers against the schedule.
 pub(in crate::run) fn judge(judgement: &mut Judgement, seen: &Seen, workers: &[WorkerNumbers]) {
-    // Without the function that shows marks nothing can be compared. An inconclusive run needs no second reason.
+    // Without the function whose calls are the marks, nothing can be compared. An inconclusive run needs no second
+    // reason.
     let missing = &seen.tables.missing;
     if missing.iter().any(|name| name == MARKS_BY) || judgement.result.is_inconclusive() {
         return;
@@ -60,10 +62,10 @@ pub(in crate::run) fn judge(judgement: &mut Judgement, seen: &Seen, workers: &[W
     judgement.blame(Fault::Harness, evidence.to_owned());
 }
 
-/// The function of the kernel whose calls are the marks.
+/// The kernel function whose calls are the marks: a worker sets its own name again where its counters start and stop.
 const MARKS_BY: &str = "__set_task_comm";
 
-/// Describes each worker whose counters disagree with the schedule.
+/// Returns a description of each worker whose counters disagree with the schedule, or that the schedule does not have.
 fn disagreements(seen: &Seen, workers: &[WorkerNumbers]) -> Vec<String> {
     let spans = spans(&seen.answers.marks);
     let mut spans: BTreeMap<Pid, VecDeque<Span>> = spans
@@ -73,7 +75,8 @@ fn disagreements(seen: &Seen, workers: &[WorkerNumbers]) -> Vec<String> {
     let mut found = Vec::new();
     for own in workers {
         let pid = Pid(own.tid.cast_unsigned());
-        // Pids are reused, and workers report in the order of their lives.
+        // A pid may be reused. The workers that have had it reported in the order in which they stopped, which is also
+        // the order of the spans.
         let span = spans.get_mut(&pid).and_then(VecDeque::pop_front);
         let who = || {
             let info = seen.answers.tasks.get(&pid);
@@ -95,7 +98,8 @@ fn disagreements(seen: &Seen, workers: &[WorkerNumbers]) -> Vec<String> {
     found
 }
 
-/// Describes how the counters of a worker disagree with the schedule.
+/// Returns how the counters of a worker disagree with the schedule; `None` if they agree. The schedule may show more
+/// migrations and context switches than the worker counted, but not fewer.
 fn disagreement(own: &WorkerNumbers, span: &Span) -> Option<String> {
     let share = |ns: u64, share: f64| (ns as f64 * share) as u64;
     let apart = share(own.cpu_ns.max(span.ran_ns), APART)

@@ -8,7 +8,8 @@ use super::*;
 const MS: u64 = 1_000_000;
 const TID: u32 = 1007;
 
-/// A task that runs for 100 ms on CPU 0 and for 100 ms on CPU 1 between its marks, as often as `lives` says.
+/// Returns the schedule of a task that lives `lives` times. Each time it runs between its marks for 100 ms on CPU 0 and for
+/// 100 ms on CPU 1.
 fn seen(lives: u64) -> Seen {
     let mut writer = Writer::default();
     let task = Pid(TID);
@@ -151,7 +152,7 @@ fn many_falsified_reports_are_counted() {
 }
 
 #[test]
-fn a_kernel_without_marks_is_not_asked() {
+fn without_marks_nothing_is_compared() {
     let mut seen = seen(1);
     seen.tables.missing.push(MARKS_BY.to_owned());
     let wrong = WorkerNumbers {
@@ -175,7 +176,8 @@ fn the_allowance_for_picking_the_next_task_is_bounded() {
         migrations: 0,
         ..honest()
     };
-    // A thousand runs on a CPU would explain 40 ms, but at most 4 ms of 100 ms. With the usual 1 % that makes 5 ms.
+    // A thousand runs on a CPU would explain 40 ms, but picking explains at most 4 % of 100 ms. With the usual 1 % the
+    // allowance is 5 ms.
     assert_eq!(disagreement(&own(95 * MS), &span(1000)), None);
     assert!(disagreement(&own(94 * MS), &span(1000)).is_some());
     assert!(disagreement(&own(95 * MS), &span(10)).is_some());
