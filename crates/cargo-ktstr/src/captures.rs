@@ -147,8 +147,8 @@ pub fn listed(record: &RunRecord, zero_ns: Option<u64>) -> String {
     text
 }
 
-/// Formats when a capture was taken, with a leading space: seconds since the start of the first step, or else in the window, which
-/// does not count while steps are set up and after its end.
+/// Formats when a capture was taken, with a leading space: seconds since the start of the first step, or else in the window,
+/// which does not count while steps are set up and after its end.
 fn when(capture: &CaptureRecord, zero_ns: Option<u64>) -> String {
     match (capture.clock_ns, zero_ns, capture.elapsed_ms) {
         (Some(at), Some(zero), _) => format!(" at {:.6} s", (at as f64 - zero as f64) / 1e9),

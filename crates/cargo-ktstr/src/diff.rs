@@ -102,13 +102,16 @@ fn side_by_side(
             same += 1;
             continue;
         }
-        let shown =
-            |value: Option<&f64>| value.map_or_else(|| "-".to_owned(), |v| format!("{v:.3}"));
+        // A run that ended early did not reach every step.
+        let shown = |value: Option<&f64>| value.map_or_else(|| "not reached".to_owned(), number);
         let change = match (a, b) {
-            (Some(a), Some(b)) if *a != 0.0 => format!("{:+.1} %", (b - a) / a.abs() * 100.0),
+            // The number of a CPU is no quantity.
+            _ if name.1.ends_with("_cpu") => String::new(),
+            (Some(a), Some(b)) if *a != 0.0 => change(*a, *b),
             _ => String::new(),
         };
-        table.add_row([name.0.clone(), name.1.clone(), shown(a), shown(b), change]);
+        let step = if name.0.is_empty() { "run" } else { &name.0 };
+        table.add_row([step.to_owned(), name.1.clone(), shown(a), shown(b), change]);
         rows += 1;
     }
     let mut text = match rows {
@@ -118,10 +121,31 @@ fn side_by_side(
     if same > 0 {
         let _ = writeln!(
             text,
-            "{same} metrics are the same in both; --all prints them."
+            "{} the same in both; --all prints them.",
+            match same {
+                1 => "1 metric is".to_owned(),
+                more => format!("{more} metrics are"),
+            }
         );
     }
     text
+}
+
+/// Formats a value with three digits after the point, unless it is a whole number.
+fn number(value: &f64) -> String {
+    match value.fract() == 0.0 {
+        true => format!("{value:.0}"),
+        false => format!("{value:.3}"),
+    }
+}
+
+/// Formats the change from `from`, which is not zero, to `to`: in per cent, or as a factor if it is large.
+fn change(from: f64, to: f64) -> String {
+    let percent = (to - from) / from.abs() * 100.0;
+    match percent.abs() <= 1000.0 {
+        true => format!("{percent:+.1} %"),
+        false => format!("x {:.0}", to / from),
+    }
 }
 
 /// Describes where the schedules diverge, and lists the captures near that time. Runs under the real clock have no schedules.
@@ -215,9 +239,9 @@ mod tests {
         machine: virtual clock, 250 MIPS, seed 3, in both
         ktstr: 0.1.0, in both
 
-         STEP     METRIC           FIRST  SECOND   CHANGE
-                  max_wait_ms     10.000  15.000  +50.0 %
-         Step[0]  iteration_rate  20.000  30.000  +50.0 %
+         STEP     METRIC          FIRST  SECOND   CHANGE
+         run      max_wait_ms        10      15  +50.0 %
+         Step[0]  iteration_rate     20      30  +50.0 %
         2 metrics are the same in both; --all prints them.
 
         the runs diverge at context switch 1 (tasks by process id):

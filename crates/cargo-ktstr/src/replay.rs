@@ -114,15 +114,38 @@ pub fn find(asked: &Path, root: &Path) -> Result<PathBuf> {
         asked.join(RECORD_FILE),
         root.join(asked).join(RECORD_FILE),
     ];
-    let found = candidates.iter().find(|path| path.is_file());
-    let found = found.with_context(|| {
-        format!(
-            "{} is not a record, a folder with a record, or the name of a run under {}: `cargo ktstr runs` lists the runs",
+    let found = candidates.into_iter().find(|path| path.is_file());
+    let found = match found {
+        Some(path) => path,
+        None => by_prefix(asked, root)?,
+    };
+    Ok(std::path::absolute(found)?)
+}
+
+/// Returns the record of the only run under `root` whose name starts with `asked`.
+fn by_prefix(asked: &Path, root: &Path) -> Result<PathBuf> {
+    let prefix = asked.to_string_lossy();
+    let entries = std::fs::read_dir(root).into_iter().flatten().flatten();
+    let named = entries.filter(|entry| {
+        let name = entry.file_name();
+        !prefix.is_empty() && name.to_string_lossy().starts_with(&*prefix)
+    });
+    let records = named.map(|entry| entry.path().join(RECORD_FILE));
+    let mut found: Vec<PathBuf> = records.filter(|path| path.is_file()).collect();
+    match found.len() {
+        1 => Ok(found.remove(0)),
+        0 => bail!(
+            "{} is not a record, a folder with a record, or the start of the name of a run under {}: `cargo ktstr runs` lists \
+             the runs",
             asked.display(),
             root.display()
-        )
-    })?;
-    Ok(std::path::absolute(found)?)
+        ),
+        many => bail!(
+            "the names of {many} runs under {} start with {}: give more of the name",
+            root.display(),
+            asked.display()
+        ),
+    }
 }
 
 /// Returns the captures that were taken at requested times.

@@ -2,11 +2,14 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
 
 use crate::{MachineError, anonymous_file};
 
@@ -22,38 +25,41 @@ struct Kept {
     total: u64,
 }
 
-/// Collects a stream in its own thread until the stream ends.
+/// Collects what is written into a pipe, in its own thread, until the pipe is closed.
 #[derive(Debug)]
 pub struct Console {
-    kept: Arc<Mutex<Kept>>,
+    shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
 
+/// The pipe and what was read from it. The pipe is only read under the lock, so that bytes are kept in their order.
+#[derive(Debug)]
+struct Shared {
+    pipe: File,
+    kept: Mutex<Kept>,
+}
+
 impl Console {
-    /// Starts to read `stream`.
-    pub fn collect(mut stream: impl Read + Send + 'static) -> Self {
-        let kept = Arc::new(Mutex::new(Kept::default()));
-        let shared = Arc::clone(&kept);
-        let thread = std::thread::spawn(move || {
-            let mut chunk = [0u8; 16 << 10];
-            loop {
-                match stream.read(&mut chunk) {
-                    Ok(0) => break,
-                    Ok(n) => keep(&shared, &chunk[..n]),
-                    Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-                    Err(_) => break,
-                }
-            }
+    /// Starts to read `pipe`.
+    pub fn collect(pipe: impl Into<OwnedFd>) -> Self {
+        let shared = Arc::new(Shared {
+            pipe: File::from(pipe.into()),
+            kept: Mutex::default(),
         });
+        let reader = Arc::clone(&shared);
+        let thread = std::thread::spawn(move || while reader.wait_and_read() {});
         Self {
-            kept,
+            shared,
             thread: Some(thread),
         }
     }
 
-    /// Returns what was printed so far: all of it, or its start and its end with a note about the gap.
+    /// Returns what was printed so far: all of it, or its start and its end with a note about the gap. The text has every byte
+    /// that was written before the call, even if the thread of the console has not run since: the host may be busy, and whether
+    /// the guest panicked is decided by this text.
     pub fn text(&self) -> String {
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.shared.lock();
+        self.shared.read_available(&mut kept);
         let tail: Vec<u8> = kept.tail.iter().copied().collect();
         text_of(&kept.head, &tail, kept.total)
     }
@@ -64,6 +70,49 @@ impl Console {
             // The thread cannot panic. If it did, the data that it had collected would still be available.
             let _ = thread.join();
         }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for bytes, and reads them. Returns whether there can be more.
+    fn wait_and_read(&self) -> bool {
+        let mut fds = [PollFd::new(&self.pipe, PollFlags::IN)];
+        match poll(&mut fds, None) {
+            Ok(_) => {}
+            Err(Errno::INTR) => return true,
+            Err(_) => return false,
+        }
+        let is_closed = fds[0]
+            .revents()
+            .intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL);
+        let found = self.read_available(&mut self.lock());
+        found || !is_closed
+    }
+
+    /// Reads the bytes that are in the pipe now, without waiting for others. Returns whether there were any.
+    fn read_available(&self, kept: &mut Kept) -> bool {
+        let count = rustix::io::ioctl_fionread(&self.pipe).unwrap_or(0);
+        let mut bytes = Vec::new();
+        // An error ends the console, like its end.
+        let read = (&self.pipe).take(count).read_to_end(&mut bytes);
+        kept.keep(&bytes);
+        read.is_ok() && !bytes.is_empty()
+    }
+}
+
+impl Kept {
+    fn keep(&mut self, bytes: &[u8]) {
+        self.total += bytes.len() as u64;
+        let room = KEEP - self.head.len().min(KEEP);
+        let (head, tail) = bytes.split_at(bytes.len().min(room));
+        self.head.extend_from_slice(head);
+        self.tail.extend(tail);
+        let over = self.tail.len().saturating_sub(KEEP);
+        self.tail.drain(..over);
     }
 }
 
@@ -135,28 +184,43 @@ impl ConsoleFile {
     }
 }
 
-fn keep(kept: &Mutex<Kept>, bytes: &[u8]) {
-    let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
-    kept.total += bytes.len() as u64;
-    let room = KEEP - kept.head.len().min(KEEP);
-    let (head, tail) = bytes.split_at(bytes.len().min(room));
-    kept.head.extend_from_slice(head);
-    kept.tail.extend(tail);
-    let over = kept.tail.len().saturating_sub(KEEP);
-    kept.tail.drain(..over);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write;
+
+    /// Returns the console of a process that printed `text` and exited.
+    fn printed(text: Vec<u8>) -> Console {
+        let (reader, mut writer) = std::io::pipe().expect("a pipe");
+        let mut console = Console::collect(reader);
+        let writer = std::thread::spawn(move || writer.write_all(&text));
+        writer.join().expect("no panic").expect("the pipe is read");
+        console.finish();
+        console
+    }
+
+    #[test]
+    fn the_text_has_what_was_written_even_if_the_thread_of_the_console_does_not_run() {
+        let (reader, mut writer) = std::io::pipe().expect("a pipe");
+        let console = Console {
+            shared: Arc::new(Shared {
+                pipe: File::from(OwnedFd::from(reader)),
+                kept: Mutex::default(),
+            }),
+            thread: None,
+        };
+        for (line, all) in [("one\n", "one\n"), ("", "one\n"), ("two\n", "one\ntwo\n")] {
+            writer.write_all(line.as_bytes()).expect("room in the pipe");
+            assert_eq!(console.text(), all);
+        }
+    }
 
     #[test]
     fn a_flood_keeps_its_start_and_its_end() {
         let mut flood = b"first line\n".to_vec();
         flood.resize(3 * KEEP, b'x');
         flood.extend_from_slice(b"last line\n");
-        let mut console = Console::collect(std::io::Cursor::new(flood));
-        console.finish();
+        let console = printed(flood);
         let text = console.text();
         assert!(text.starts_with("first line\n"));
         assert!(text.ends_with("last line\n"));
@@ -166,7 +230,6 @@ mod tests {
 
     #[test]
     fn a_file_that_grows_without_end_keeps_its_start_and_its_end_and_no_more_memory() {
-        use std::io::Write;
         use std::os::unix::fs::MetadataExt;
         let mut console = ConsoleFile::new().expect("memory");
         let mut flood = b"first line\n".to_vec();
@@ -183,8 +246,7 @@ mod tests {
         flood.extend_from_slice(b"last line\n");
         console.bound().expect("a file in memory has holes");
         // The text is the same as that from a pipe.
-        let mut piped = Console::collect(std::io::Cursor::new(flood));
-        piped.finish();
+        let piped = printed(flood);
         let text = console.text();
         assert!(text.starts_with("first line\n") && text.ends_with("last line\n"));
         assert!(!text.contains('\0'), "a part that was given back is shown");
@@ -193,7 +255,6 @@ mod tests {
 
     #[test]
     fn a_short_file_is_shown_whole() {
-        use std::io::Write;
         let mut console = ConsoleFile::new().expect("memory");
         console
             .file
@@ -205,8 +266,7 @@ mod tests {
 
     #[test]
     fn bytes_that_are_not_utf8_are_replaced() {
-        let mut console = Console::collect(&b"\xff\xfeok"[..]);
-        console.finish();
+        let console = printed(b"\xff\xfeok".to_vec());
         assert!(console.text().ends_with("ok"));
     }
 }

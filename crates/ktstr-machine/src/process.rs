@@ -1,6 +1,5 @@
 //! The QEMU process. It cannot outlive this process, and it leaves nothing behind when it ends.
 
-use std::io::Read;
 use std::os::fd::RawFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
@@ -76,16 +75,13 @@ impl Process {
             path: program.to_owned(),
             source,
         })?;
-        let take = |stream: Option<Box<dyn Read + Send>>| {
-            Console::collect(stream.unwrap_or_else(|| Box::new(std::io::empty())))
-        };
-        let stdout = child.stdout.take().map(|s| Box::new(s) as Box<_>);
-        let stderr = child.stderr.take().map(|s| Box::new(s) as Box<_>);
+        let console = child.stdout.take().expect("the standard output is a pipe");
+        let stderr = child.stderr.take().expect("the standard error is a pipe");
         Ok(Self {
             child,
             ended: None,
-            console: take(stdout),
-            stderr: take(stderr),
+            console: Console::collect(console),
+            stderr: Console::collect(stderr),
         })
     }
 

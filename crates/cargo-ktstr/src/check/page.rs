@@ -6,6 +6,8 @@
 
 use std::fmt::Write;
 
+use ktstr_record::brief::counted;
+
 use super::report::{NotLoaded, Report, Row};
 use crate::exit::Exit;
 use crate::report::STYLE;
@@ -200,13 +202,13 @@ fn section(out: &mut String, list: &List<'_>) {
     for row in rows.iter().take(MOST) {
         let _ = writeln!(
             out,
-            "<article><h3>{}: {}</h3><p><small>{} {}, {} of {} seeds</small></p>\n<p>{}</p><p><small>{}</small></p>",
+            "<article><h3>{}: {}</h3><p><small>{} {}, {} of {}</small></p>\n<p>{}</p><p><small>{}</small></p>",
             text(&row.scenario),
             text(&row.check),
             text(&row.kernel),
             text(&row.topology),
             row.seeds.len(),
-            row.of,
+            counted(row.of as usize, "seed"),
             text(&row.message),
             text(&reason(row))
         );

@@ -3,6 +3,8 @@
 
 use std::fmt::Write;
 
+use ktstr_record::brief::counted;
+
 use super::report::{NotLoaded, Report, Row};
 
 /// The largest number of rows that are shown of the list of what is broken, and of each other list; the JSON has all rows.
@@ -62,9 +64,12 @@ fn render_to(text: &mut String, report: &Report) -> std::fmt::Result {
     if report.left_out > 0 {
         writeln!(
             text,
-            "{} runs were left out because the time was over. The next call is faster, since the machines are booted by now; \
+            "{} left out because the time was over. The next call is faster, since the machines are booted by now; \
              --thorough has no time limit.",
-            report.left_out
+            match report.left_out {
+                1 => "1 run was".to_owned(),
+                more => format!("{more} runs were"),
+            }
         )?;
     }
     if let Some(shard) = &report.shard {
@@ -80,10 +85,9 @@ fn render_to(text: &mut String, report: &Report) -> std::fmt::Result {
     let [made, kept] = report.eevdf_runs;
     writeln!(
         text,
-        "{}: {} runs on {} (level {}), {} sound{}{}{}; EEVDF with the same seeds: {made} runs, {kept} cached; \
-         {:.0} s",
+        "{}: {} on {} (level {}), {} sound{}{}{}; EEVDF with the same seeds: {}, {kept} cached; {:.0} s",
         report.scheduler.path.display(),
-        report.runs,
+        counted(report.runs as usize, "run"),
         report.kernels.join(", "),
         report.level,
         report.sound,
@@ -96,6 +100,7 @@ fn render_to(text: &mut String, report: &Report) -> std::fmt::Result {
             broken.iter().map(|row| row.seeds.len() as u64).sum(),
             "broken"
         ),
+        counted(made as usize, "run"),
         report.wall_s,
     )
 }
@@ -162,7 +167,11 @@ fn section(
 }
 
 fn seeds(row: &Row) -> String {
-    format!("{} of {} seeds", row.seeds.len(), row.of)
+    format!(
+        "{} of {}",
+        row.seeds.len(),
+        counted(row.of as usize, "seed")
+    )
 }
 
 #[cfg(test)]
@@ -188,21 +197,21 @@ mod tests {
             record: /runs/run-1/record.json
 
         NOT PROMISED  1  (this does not count against the scheduler)
-          bursts  7.3.4 1n1l2c1t  1 of 1 seeds  spread
+          bursts  7.3.4 1n1l2c1t  1 of 1 seed  spread
             spread of <worker>
             it is only an expectation, and the exact schedule does not confirm it
             again: cargo ktstr check ./scx_mine --scenarios bursts --kernels 7.3.4-ab --seeds 1..2 -- --fast
             record: /runs/run-1/record.json
 
         NO ANSWER  1  (these runs are inconclusive)
-          sweep  7.3.4 own  1 of 1 seeds  no answer
+          sweep  7.3.4 own  1 of 1 seed  no answer
             the disk is full
             the run was inconclusive
             again: cargo ktstr check ./scx_mine --scenarios sweep --kernels 7.3.4-ab --seeds 1..2 -- --fast
 
         Promises that the scheduler does not make, and known failures, can be listed in ktstr.toml (docs/check.md).
 
-        ./scx_mine: 5 runs on 7.3.4 (level quick), 2 sound, 1 without an answer, 1 broken; EEVDF with the same seeds: 1 runs, 4 cached; 41 s
+        ./scx_mine: 5 runs on 7.3.4 (level quick), 2 sound, 1 without an answer, 1 broken; EEVDF with the same seeds: 1 run, 4 cached; 41 s
         ");
     }
 

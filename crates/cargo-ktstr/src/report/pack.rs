@@ -1,4 +1,4 @@
-//! Merges or drops the stretches that are too short to be drawn, and encodes the rest as bytes, which `assets/data.js` decodes.
+//! Merges or drops the stretches that are too short to be drawn, and encodes the rest as bytes. `assets/data.js` decodes them.
 //!
 //! The encoding is a sequence of unsigned LEB128 numbers; times are in nanoseconds. Each element has:
 //!

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 
 use anyhow::Result;
 use comfy_table::{CellAlignment, Table, presets};
-use ktstr_record::{Accelerator, Listed, Listing, RunVerdict, clean, list, runs_root};
+use ktstr_record::{Listed, Listing, RunVerdict, clean, list, runs_root};
 use serde::Serialize;
 
 use ktstr_record::brief::counted;
@@ -40,7 +40,7 @@ pub struct Options {
 }
 
 /// The largest number of characters of a reason in the table; the record has the rest.
-const REASON_WIDTH: usize = 48;
+const REASON_WIDTH: usize = 76;
 
 /// Prints the newest of the selected runs as a table or as JSON, or removes the oldest.
 pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
@@ -123,42 +123,28 @@ fn print_table(out: &mut dyn Write, listing: &Listing, root: &Path) -> Result<()
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header([
-        "WHEN (UTC)",
-        "TEST",
+        "RUN",
         "VERDICT",
+        "SCHEDULER",
         "KERNEL",
-        "ACCEL",
         "TOPOLOGY",
-        "BOOT",
         "WALL",
         "REASON",
     ]);
     for Listed { record, .. } in &listing.records {
+        let scheduler = record.scheduler.as_ref();
         table.add_row([
-            record
-                .timestamp
-                .get(..19)
-                .unwrap_or(&record.timestamp)
-                .replace('T', " "),
-            record.test.clone(),
+            record.run_id.clone(),
             shout(record.verdict),
+            scheduler.map_or_else(dash, |scheduler| scheduler.name.clone()),
             record.kernel.clone().unwrap_or_else(dash),
-            record
-                .accelerator
-                .map_or_else(dash, |accelerator| match accelerator {
-                    Accelerator::Tcg => "tcg".to_owned(),
-                    Accelerator::Kvm => "kvm".to_owned(),
-                }),
             record.topology.clone().unwrap_or_else(dash),
-            record.boot_s.map_or_else(dash, seconds),
             seconds(record.wall_s),
             shorten(record.reason.as_deref().unwrap_or("")),
         ]);
     }
-    for column in [6, 7] {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
+    if let Some(column) = table.column_mut(5) {
+        column.set_cell_alignment(CellAlignment::Right);
     }
     writeln!(out, "{}", table.trim_fmt())?;
     Ok(())
@@ -187,15 +173,17 @@ fn shorten(reason: &str) -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use ktstr_record::RunRecord;
+    use ktstr_record::{RunRecord, SchedulerRecord};
 
     fn listing() -> Listing {
         let record = RunRecord {
-            timestamp: "2026-01-02T03:04:05.678Z".to_owned(),
+            run_id: "20260102T030405.678Z-two_steps-7.0".to_owned(),
+            scheduler: Some(SchedulerRecord {
+                name: "scx_mine".to_owned(),
+                ..SchedulerRecord::default()
+            }),
             kernel: Some("7.3.4-cloud".to_owned()),
-            accelerator: Some(Accelerator::Tcg),
             topology: Some("1n1l2c1t".to_owned()),
-            boot_s: Some(4.25),
             wall_s: 12.0,
             verdict: RunVerdict::Fail,
             reason: Some(
@@ -205,7 +193,7 @@ mod tests {
             ..RunRecord::new("two_steps")
         };
         let bare = RunRecord {
-            timestamp: "2026-01-02T03:04:04.000Z".to_owned(),
+            run_id: "20260102T030404.000Z-bare-7.1".to_owned(),
             ..RunRecord::new("bare")
         };
         let listed = |record: RunRecord| Listed {
@@ -223,9 +211,9 @@ mod tests {
         let mut out = Vec::new();
         print_table(&mut out, &listing(), Path::new("/r")).unwrap();
         insta::assert_snapshot!(String::from_utf8(out).unwrap(), @r"
-        WHEN (UTC)           TEST       VERDICT       KERNEL       ACCEL  TOPOLOGY   BOOT    WALL  REASON
-        2026-01-02 03:04:05  two_steps  FAIL          7.3.4-cloud  tcg    1n1l2c1t  4.2 s  12.0 s  a worker of cg_1 waited 3.2 s for a CPU, more t…
-        2026-01-02 03:04:04  bare       INCONCLUSIVE  -            -      -             -   0.0 s
+        RUN                                 VERDICT       SCHEDULER  KERNEL       TOPOLOGY    WALL  REASON
+        20260102T030405.678Z-two_steps-7.0  FAIL          scx_mine   7.3.4-cloud  1n1l2c1t  12.0 s  a worker of cg_1 waited 3.2 s for a CPU, more than the 3 s that are allowed
+        20260102T030404.000Z-bare-7.1       INCONCLUSIVE  -          -            -          0.0 s
         ");
     }
 

@@ -169,12 +169,19 @@ fn meant(story: &Story, wanted: &str) -> Result<Vec<Pid>, NoAnswer> {
         .ok()
         .map(Pid)
         .filter(|pid| tasks.contains_key(pid));
+    if by_id == Some(Pid::IDLE) {
+        return Err(NoAnswer::Asked(
+            "0 is the pid of the idle task of every CPU, which never waits".to_owned(),
+        ));
+    }
     if let Some(pid) = by_id {
         return Ok(vec![pid]);
     }
     let found: Vec<Pid> = tasks
         .iter()
-        .filter(|(_, info)| info.name().is_some_and(|name| name.contains(wanted)))
+        .filter(|(pid, info)| {
+            **pid != Pid::IDLE && info.name().is_some_and(|name| name.contains(wanted))
+        })
         .map(|(pid, _)| *pid)
         .collect();
     if found.is_empty() {

@@ -8,6 +8,7 @@ use ktstr_assert::stats::CgroupStats;
 use ktstr_assert::{AssertDetail, AssertResult, Finding, MonitorReport, ScenarioStats};
 use ktstr_introspect::report::ScxExit;
 use ktstr_record::RunVerdict;
+use ktstr_record::brief::counted;
 
 use super::verdict::{Fault, default_evidence, last_lines, without_time};
 use super::{EXIT_INCONCLUSIVE, Finished, accelerator, headline};
@@ -349,18 +350,18 @@ fn monitor_lines(report: &MonitorReport) -> String {
     }
     let mut lines = format!(
         "{} samples, {} torn: {:.1} tasks on a runqueue on average, the longest at most {:.1} times the shortest, \
-         at most {} tasks in a local DSQ",
+         at most {} in a local DSQ",
         s.total_samples,
         report.torn_samples,
         s.avg_nr_running,
         s.max_imbalance_ratio,
-        s.max_local_dsq_depth,
+        counted(s.max_local_dsq_depth as usize, "task"),
     );
     if s.stuck_count > 0 {
         let _ = write!(
             lines,
-            "\nrunqueue clocks did not advance {} times",
-            s.stuck_count
+            "\nrunqueue clocks did not advance {}",
+            counted(s.stuck_count as usize, "time")
         );
     }
     lines

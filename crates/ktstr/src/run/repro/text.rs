@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
+use ktstr_record::brief::counted;
 use ktstr_record::{CaptureMoment, Repeated, RunRecord};
 use ktstr_schedule::query::Timeline;
 
@@ -135,7 +136,10 @@ pub(super) fn of_real(tried: &[Finished], most: u32) -> String {
             "the failure came back in repeat {} of {most} at most",
             tried.len()
         ),
-        false => format!("the failure did not come back in {} repeats", tried.len()),
+        false => format!(
+            "the failure did not come back in {}",
+            counted(tried.len(), "repeat")
+        ),
     };
     text.push_str(" (real clock: no two runs are the same, and there is no digest)");
     for (at, run) in tried.iter().enumerate() {
