@@ -3,6 +3,15 @@
 //!
 //! Both sides are the same binary, so the format needs no version. The guest is untrusted nevertheless, so the host
 //! checks every field before it uses it.
+// The numbers are those of another machine: none may change its value unnoticed.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        clippy::cast_sign_loss
+    )
+)]
 
 use ktstr_assert::payload::MAX_PAYLOADS;
 use ktstr_assert::{AssertResult, Outcome};
@@ -537,7 +546,7 @@ impl ToGuest {
                 let message = Self::Refresh {
                     realtime_ns: (realtime_ns != NO_TIME).then_some(realtime_ns),
                     entropy: take.bytes().to_vec(),
-                    last_pid: take.number() as u32,
+                    last_pid: take.small(),
                 };
                 (message, take)
             }

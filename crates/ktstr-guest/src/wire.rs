@@ -4,6 +4,15 @@
 //! All other messages between guest and host are JSON. A fork, however, executes this code for the first time, and
 //! QEMU has to translate each block of it: parsing one JSON document takes about a thousand blocks, this format about
 //! a hundred. The code is therefore deliberately simple, without generics or iterators.
+// The numbers are those of another machine: none may change its value unnoticed.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        clippy::cast_sign_loss
+    )
+)]
 
 /// Encodes values in sequence.
 #[derive(Debug, Default)]
@@ -59,13 +68,24 @@ impl<'a> Take<'a> {
         }
     }
 
+    /// Decodes a number of 32 bits; a larger one is malformed.
+    pub(crate) fn small(&mut self) -> u32 {
+        match u32::try_from(self.number()) {
+            Ok(value) => value,
+            Err(_) => {
+                self.broken = true;
+                0
+            }
+        }
+    }
+
     pub(crate) fn bytes(&mut self) -> &'a [u8] {
-        let len = self.number();
-        if len > self.rest.len() as u64 {
+        let len = usize::try_from(self.number()).unwrap_or(usize::MAX);
+        if len > self.rest.len() {
             self.broken = true;
             return &[];
         }
-        let (bytes, rest) = self.rest.split_at(len as usize);
+        let (bytes, rest) = self.rest.split_at(len);
         self.rest = rest;
         bytes
     }
@@ -155,6 +175,11 @@ mod tests {
                 "{message:?}"
             );
         }
+        // A process id of more than 32 bits.
+        let mut bytes = refresh(None).encode().expect("plain data");
+        let last = bytes.len() - 1;
+        bytes[last] = 1;
+        assert!(ToGuest::decode(&bytes).is_err());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use crate::kernel::{KernelError, KernelView};
 use crate::memory::GuestMemory;
+use crate::narrow;
 use crate::report::{CpuStat, PerCpuTimeStats, RqScxState};
 
 impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
@@ -33,12 +34,12 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
             });
             states.push(RqScxState {
                 cpu,
-                nr_running: self.read_member(rq, &running)? as u32,
-                scx_nr_running: optional(&scx_running)?.unwrap_or(0) as u32,
-                local_dsq_depth: optional(&local_depth)?.unwrap_or(0) as u32,
+                nr_running: narrow::count(self.read_member(rq, &running)?),
+                scx_nr_running: narrow::count(optional(&scx_running)?.unwrap_or(0)),
+                local_dsq_depth: narrow::count(optional(&local_depth)?.unwrap_or(0)),
                 rq_clock: self.read_member(rq, &clock)?,
-                scx_flags: optional(&scx_flags)?.unwrap_or(0) as u32,
-                curr_pid: curr_pid.map(|pid| (pid as u32).cast_signed()),
+                scx_flags: narrow::low_half(optional(&scx_flags)?.unwrap_or(0)),
+                curr_pid: curr_pid.map(narrow::int),
                 curr_comm,
                 nr_switches: optional(&switches)?,
             });

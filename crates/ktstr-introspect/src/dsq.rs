@@ -14,6 +14,7 @@
 use crate::btf::Member;
 use crate::kernel::{KernelError, KernelView};
 use crate::memory::GuestMemory;
+use crate::narrow;
 use crate::report::{DsqState, QueuedTask, RqScxState};
 
 /// The largest number of user dispatch queues that are listed.
@@ -176,7 +177,7 @@ impl DsqFields {
         let (tasks, trouble) = self.tasks(view, kva.wrapping_add(self.list));
         Ok(DsqState {
             id: view.read_member(kva, &self.id)?,
-            nr: view.read_member(kva, &self.nr)? as u32,
+            nr: narrow::count(view.read_member(kva, &self.nr)?),
             seq: match &self.seq {
                 Some(seq) => view.read_member(kva, seq)?,
                 None => 0,
@@ -226,7 +227,7 @@ impl DsqFields {
         let task = node.wrapping_sub(self.node);
         let comm = task.wrapping_add(self.comm.offset());
         Ok(Some(QueuedTask {
-            pid: view.read_member(task, &self.pid)? as i32,
+            pid: narrow::int(view.read_member(task, &self.pid)?),
             comm: view.read_string(comm, self.comm.size)?,
             vtime: view.read_member(task, &self.vtime)?,
         }))

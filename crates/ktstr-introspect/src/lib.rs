@@ -7,6 +7,15 @@
 //! Guest bytes are treated as hostile. Every reader is total: loops are bounded, arithmetic is checked, no allocation has a
 //! size that the guest chose without a cap, and a failed read becomes an error that names what was requested and what was
 //! found.
+// The numbers are a guest's: none may change its value unnoticed.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        clippy::cast_sign_loss
+    )
+)]
 
 pub mod bpf;
 pub mod btf;
@@ -17,6 +26,7 @@ mod cpus;
 mod dsq;
 pub mod kernel;
 pub mod memory;
+mod narrow;
 mod numa;
 pub mod paging;
 mod pressure;

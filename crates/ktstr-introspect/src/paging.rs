@@ -7,7 +7,9 @@ use thiserror::Error;
 use crate::memory::{GuestMemory, MemoryError};
 
 /// Bytes of the smallest page.
-pub const PAGE_SIZE: u64 = 4096;
+pub const PAGE_SIZE: u64 = PAGE as u64;
+/// The same as a length of this host.
+pub(crate) const PAGE: usize = 4096;
 /// Bits 12 to 51 of an entry: the physical address.
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 const PRESENT: u64 = 1;

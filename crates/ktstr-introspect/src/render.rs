@@ -6,6 +6,7 @@
 use std::fmt::Write as _;
 
 use crate::btf::{Btf, Kind, Type};
+use crate::narrow;
 use crate::report::{RenderedMember, RenderedValue};
 
 /// The limits of one rendered value.
@@ -227,7 +228,9 @@ impl Renderer<'_> {
         let mut wide = [0u8; 16];
         wide[..len].copy_from_slice(own);
         let mask = u128::MAX >> (128 - bits);
-        let value = (u128::from_le_bytes(wide) >> shift & mask) as u64;
+        // The mask leaves at most 64 bits.
+        let value = u128::from_le_bytes(wide) >> shift & mask;
+        let value = u64::try_from(value).unwrap_or(u64::MAX);
         let ty = self.btf.resolve(type_id);
         match ty.and_then(|ty| ty.int_encoding()) {
             Some(encoding) if encoding.bool => RenderedValue::Bool { value: value != 0 },
@@ -296,7 +299,9 @@ fn int(ty: &Type<'_>, bytes: &[u8]) -> RenderedValue {
     if encoding.bool {
         RenderedValue::Bool { value: value != 0 }
     } else if encoding.char || (ty.name() == "char" && bits == 8) {
-        RenderedValue::Char { value: value as u8 }
+        RenderedValue::Char {
+            value: (value & 0xff) as u8,
+        }
     } else if encoding.signed {
         RenderedValue::Int {
             bits,
@@ -311,7 +316,7 @@ fn enumeration(ty: &Type<'_>, bytes: &[u8]) -> RenderedValue {
     if bytes.is_empty() || bytes.len() > 8 {
         return render_bytes(bytes);
     }
-    named_enum(ty, uint(bytes), 8 * bytes.len() as u32)
+    named_enum(ty, uint(bytes), 8 * narrow::count(bytes.len() as u64))
 }
 
 fn named_enum(ty: &Type<'_>, raw: u64, bits: u32) -> RenderedValue {

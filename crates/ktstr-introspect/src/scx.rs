@@ -8,6 +8,7 @@ use crate::bpf::maps::BpfMap;
 use crate::btf::Kind;
 use crate::kernel::{KernelError, KernelView};
 use crate::memory::GuestMemory;
+use crate::narrow;
 use crate::report::{ScxEventCounters, ScxSchedState};
 
 /// The attached scheduler as found among the maps.
@@ -25,7 +26,7 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         let sched = self.scx_root();
         let enable_state = self.scx_enable_state()?;
         let number = |member: &str, globals: &[&str]| self.scx_number(sched, member, globals);
-        let exit_kind = number("exit_kind", &["scx_exit_kind"]).map(|kind| kind as u32);
+        let exit_kind = number("exit_kind", &["scx_exit_kind"]).map(narrow::count);
         let ops_name = match self.scx_ops() {
             Some(ops) if sched.is_some() || enable_state != "disabled" => {
                 let name = self.member("sched_ext_ops", "name")?;
@@ -43,7 +44,7 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
                 "bypass_depth",
                 &["scx_bypass_depth", "scx_ops_bypass_depth"],
             )
-            .map(|depth| (depth as u32).cast_signed()),
+            .map(narrow::int),
             exit_kind,
             exit_kind_name: exit_kind
                 .and_then(|kind| btf.enumerator("scx_exit_kind", i64::from(kind)))

@@ -3,6 +3,7 @@
 use crate::btf::Member;
 use crate::kernel::{KernelError, KernelView};
 use crate::memory::GuestMemory;
+use crate::narrow;
 use crate::report::TaskEnrichment;
 
 impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
@@ -68,7 +69,7 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
 
     fn task(&self, fields: &TaskFields, kva: u64) -> Result<TaskEnrichment, KernelError> {
         let number = |member: &Member| self.read_member(kva, member);
-        let signed = |member: &Member| number(member).map(|v| (v as u32).cast_signed());
+        let signed = |member: &Member| number(member).map(narrow::int);
         let optional = |member: &Option<Member>| match member {
             Some(member) => number(member).map(Some),
             None => Ok(None),
@@ -79,18 +80,18 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
             pid: signed(&fields.pid)?,
             tgid: signed(&fields.tgid)?,
             comm: self.read_string(comm, fields.comm.size)?,
-            cpu: number(&fields.cpu)? as u32,
+            cpu: narrow::count(number(&fields.cpu)?),
             on_cpu: optional(&fields.on_cpu)?.unwrap_or(0) != 0,
-            state: number(&fields.state)? as u32,
+            state: narrow::low_half(number(&fields.state)?),
             prio: signed(&fields.prio)?,
             utime_ns: number(&fields.utime)?,
             stime_ns: number(&fields.stime)?,
             nvcsw: number(&fields.nvcsw)?,
             nivcsw: number(&fields.nivcsw)?,
-            scx_flags: optional(&fields.scx_flags)?.map(|v| v as u32),
+            scx_flags: optional(&fields.scx_flags)?.map(narrow::low_half),
             scx_slice_ns: optional(&fields.scx_slice)?,
             scx_dsq_vtime: optional(&fields.scx_vtime)?,
-            scx_weight: optional(&fields.scx_weight)?.map(|v| v as u32),
+            scx_weight: optional(&fields.scx_weight)?.map(narrow::count),
             scx_runnable_at: optional(&fields.scx_runnable_at)?,
         })
     }

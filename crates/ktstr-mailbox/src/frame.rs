@@ -25,7 +25,8 @@ impl Header {
     /// Creates the header of `payload`, including its checksum.
     pub(crate) fn new(payload: &[u8], sequence: u32, flags: u32, time_ns: u64) -> Self {
         let mut header = Self {
-            len: payload.len() as u32,
+            // A reader refuses a payload that is longer than a frame's.
+            len: u32::try_from(payload.len()).unwrap_or(u32::MAX),
             sequence,
             flags,
             time_ns,

@@ -10,6 +10,15 @@
 //! [`RingError`]; the consumer never waits for it.
 //!
 //! This crate does not define what the messages mean, and does no I/O: memory is accessed through [`MailboxMemory`].
+// The numbers are a guest's: none may change its value unnoticed.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        clippy::cast_sign_loss
+    )
+)]
 
 mod frame;
 mod reader;
@@ -28,6 +37,9 @@ pub const CALL_MESSAGE: u64 = 1;
 /// Argument of a call: the guest is idle until the host sends a message.
 pub const CALL_IDLE: u64 = 2;
 
+/// [`Layout::HEADER`] as a length of this machine.
+const HEADER: usize = 4096;
+
 /// The layout of the mailbox. Offsets are in bytes from the start of the mailbox.
 pub struct Layout;
 
@@ -43,7 +55,7 @@ impl Layout {
     /// The magic number of an initialised mailbox: "KTSTRMB1" in little-endian order.
     pub const MAGIC: u64 = u64::from_le_bytes(*b"KTSTRMB1");
     /// Length of the header page in bytes.
-    pub const HEADER: u64 = 4096;
+    pub const HEADER: u64 = HEADER as u64;
     /// Offset of the bulk window, through which the contents of files pass into the guest. It overlaps the ring of the
     /// test process, which is not in use until the test process has its job.
     pub const BULK: u64 = Ring::Test.offset();
@@ -126,7 +138,7 @@ pub trait MailboxMemory {
 /// Clears the mailbox and marks it as ready. The guest calls this once, before any other access.
 pub fn initialise<M: MailboxMemory>(memory: &M) -> Result<(), M::Error> {
     memory.store(Layout::MAGIC_OFFSET, 0)?;
-    let rest = [0u8; Layout::HEADER as usize - 8];
+    let rest = [0u8; HEADER - 8];
     memory.write(8, &rest)?;
     memory.store(Layout::MAGIC_OFFSET, Layout::MAGIC)
 }

@@ -189,7 +189,7 @@ impl Reader {
         buf: &mut [u8],
     ) -> Result<(), M::Error> {
         let start = position & (self.ring.size() - 1);
-        let until_end = (self.ring.size() - start) as usize;
+        let until_end = usize::try_from(self.ring.size() - start).unwrap_or(usize::MAX);
         let (first, wrapped) = buf.split_at_mut(until_end.min(buf.len()));
         memory.read(self.ring.offset() + start, first)?;
         if !wrapped.is_empty() {

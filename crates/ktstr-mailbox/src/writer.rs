@@ -128,7 +128,7 @@ impl Writer {
         bytes: &[u8],
     ) -> Result<(), M::Error> {
         let start = position & (self.ring.size() - 1);
-        let until_end = (self.ring.size() - start) as usize;
+        let until_end = usize::try_from(self.ring.size() - start).unwrap_or(usize::MAX);
         let (first, wrapped) = bytes.split_at(bytes.len().min(until_end));
         memory.write(self.ring.offset() + start, first)?;
         if !wrapped.is_empty() {

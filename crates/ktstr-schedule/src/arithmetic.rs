@@ -100,7 +100,8 @@ impl<'a> Coder<'a> {
     fn code(&mut self, one: u16, bit: bool) -> bool {
         let part = (u64::from(self.high - self.low) * u64::from(one)) >> 16;
         // The middle is below the end of the range, so that each value of the bit gets a part of the range.
-        let middle = self.low + part as u32;
+        // The part is smaller than the range, so the mask cuts nothing off.
+        let middle = self.low + (part & 0xffff_ffff) as u32;
         let bit = match &self.way {
             Way::Writing(_) => bit,
             Way::Reading { window, .. } => *window <= middle,

@@ -3,10 +3,10 @@
 /// Appends `value` with seven bits per byte, lowest first (LEB128).
 pub(crate) fn put(to: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
-        to.push(value as u8 | 0x80);
+        to.push((value & 0x7f) as u8 | 0x80);
         value >>= 7;
     }
-    to.push(value as u8);
+    to.push((value & 0x7f) as u8);
 }
 
 /// Reads what [`put`] wrote.

@@ -251,7 +251,8 @@ impl<'a> Codec<'a> {
     fn context(&mut self) -> u32 {
         let part = self.part;
         self.part += 1;
-        (self.tag as u32) << 11 | part << 8 | self.before[0]
+        // A tag has eight bits, and the shift leaves 21.
+        ((self.tag & 0x1f_ffff) as u32) << 11 | part << 8 | self.before[0]
     }
 
     fn coded(&mut self, of: Of, context: u32, value: u64) -> u64 {

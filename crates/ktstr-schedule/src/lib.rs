@@ -5,6 +5,15 @@
 //! ask.
 //!
 //! This crate knows nothing about machines, guest memory or verdicts, and does no I/O: a file is a byte slice.
+// The numbers come from a guest, or from a file: none may change its value unnoticed.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        clippy::cast_sign_loss
+    )
+)]
 
 mod arithmetic;
 mod assemble;

@@ -81,7 +81,8 @@ impl<'a> Numbers<'a> {
         };
         let known = model.recent.iter().position(|known| *known == value);
         let known = known.unwrap_or(RECENT) as u64;
-        let at = tree(&mut self.coder, &mut model.place, RECENT_BITS, known) as usize;
+        let at = tree(&mut self.coder, &mut model.place, RECENT_BITS, known);
+        let at = usize::try_from(at).unwrap_or(RECENT);
         let (value, end) = match model.recent.get(at) {
             Some(known) => (*known, at),
             None => match new(&mut self.coder, model, value) {
@@ -116,7 +117,8 @@ impl<'a> Numbers<'a> {
 /// Codes a number that is not a recent one: its length, followed by the bits after the leading one.
 fn new(coder: &mut Coder<'_>, model: &mut Model, value: u64) -> Option<u64> {
     let length = u64::from(u64::BITS - value.leading_zeros());
-    let length = tree(coder, &mut model.length, LENGTH_BITS, length) as u32;
+    let length = tree(coder, &mut model.length, LENGTH_BITS, length);
+    let length = u32::try_from(length).ok()?;
     let top = model.top.get_mut(length as usize)?;
     if length < 2 {
         return Some(u64::from(length));

@@ -25,7 +25,8 @@ pub(crate) fn header() -> Vec<u8> {
 
 pub(crate) fn append(to: &mut Vec<u8>, kind: Kind, payload: &[u8]) {
     to.push(kind as u8);
-    to.extend_from_slice(&(payload.len() as u32).to_le_bytes());
+    let len = u32::try_from(payload.len()).expect("a section is a part of a file of 64 MiB");
+    to.extend_from_slice(&len.to_le_bytes());
     to.extend_from_slice(&crc32fast::hash(payload).to_le_bytes());
     to.extend_from_slice(payload);
 }

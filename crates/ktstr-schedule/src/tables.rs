@@ -8,7 +8,7 @@ use miniz_oxide::inflate::decompress_to_vec_with_limit;
 use crate::bytes::{Bytes, put};
 
 /// The largest length of a name or a path, in bytes.
-const TEXT_CAP: u64 = 4096;
+const TEXT_CAP: usize = 4096;
 /// The largest size of all tables before compression, in bytes.
 const UNPACKED_CAP: usize = 64 << 20;
 const LEVEL: u8 = 6;
@@ -133,7 +133,7 @@ impl Tables {
         let mut cgroups = BTreeMap::new();
         for _ in 0..bytes.number()? {
             let id = bytes.number()?;
-            let path = bytes.text(TEXT_CAP)?;
+            let path = bytes.text(TEXT_CAP as u64)?;
             cgroups.insert(id, Cgroup { path });
         }
         bytes.0.is_empty().then_some(Self {
@@ -148,7 +148,7 @@ impl Tables {
 }
 
 fn put_text(to: &mut Vec<u8>, text: &str) {
-    let text = &text[..text.floor_char_boundary(TEXT_CAP as usize)];
+    let text = &text[..text.floor_char_boundary(TEXT_CAP)];
     put(to, text.len() as u64);
     to.extend_from_slice(text.as_bytes());
 }
@@ -164,7 +164,7 @@ fn places(bytes: &mut Bytes<'_>) -> Option<Vec<u32>> {
 fn texts(bytes: &mut Bytes<'_>) -> Option<Vec<String>> {
     let mut texts = Vec::new();
     for _ in 0..bytes.number()? {
-        texts.push(bytes.text(TEXT_CAP)?);
+        texts.push(bytes.text(TEXT_CAP as u64)?);
     }
     Some(texts)
 }

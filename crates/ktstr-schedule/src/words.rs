@@ -174,7 +174,8 @@ pub fn cpus(mask: CpuMask, cpus: usize) -> String {
 
 /// Formats a set of CPUs as ranges, such as `0-3,6`, on a machine with `cpus` CPUs.
 pub fn ranges(mask: CpuMask, cpus: usize) -> String {
-    let inside = |cpu: usize| cpu < cpus && mask.contains(Cpu(cpu as u16));
+    let contains = |cpu| u16::try_from(cpu).is_ok_and(|cpu| mask.contains(Cpu(cpu)));
+    let inside = |cpu: usize| cpu < cpus && contains(cpu);
     let mut parts = Vec::new();
     let mut cpu = 0;
     while cpu < cpus {

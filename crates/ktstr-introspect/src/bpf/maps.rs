@@ -3,6 +3,7 @@
 use crate::btf::Member;
 use crate::kernel::{KernelError, KernelView};
 use crate::memory::GuestMemory;
+use crate::narrow;
 
 /// The largest number of maps that are listed.
 pub const MAX_MAPS: usize = 1024;
@@ -110,7 +111,7 @@ impl MapFields {
         kva: u64,
     ) -> Result<BpfMap, KernelError> {
         let number = |index: usize| view.read_member(kva, &self.numbers[index]);
-        let small = |index: usize| number(index).map(|value| value as u32);
+        let small = |index: usize| number(index).map(narrow::count);
         let map_type = small(1)?;
         let type_name = view
             .btf()

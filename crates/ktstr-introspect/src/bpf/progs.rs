@@ -3,6 +3,7 @@
 use crate::btf::Member;
 use crate::kernel::{KernelError, KernelView};
 use crate::memory::GuestMemory;
+use crate::narrow;
 use crate::report::ProgRuntimeStats;
 
 /// The largest number of programs that are listed.
@@ -36,7 +37,7 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
             let number = |member: &Member| self.read_member(aux, member);
             Ok(ProgRuntimeStats {
                 name: self.read_string(aux.wrapping_add(name.offset()), name.size)?,
-                id: number(&id)? as u32,
+                id: narrow::count(number(&id)?),
                 cnt: sums[0],
                 nsecs: sums[1],
                 misses: sums[2],

@@ -10,6 +10,7 @@ use crate::bpf::maps::BpfMap;
 use crate::btf::{Btf, Kind};
 use crate::kernel::{KernelError, KernelView};
 use crate::memory::GuestMemory;
+use crate::narrow;
 use crate::render::{RenderLimits, hex, render_bytes, render_counted};
 use crate::report::{
     ArenaSnapshot, FailureDumpArrayEntry, FailureDumpEntry, FailureDumpMap, FailureDumpPercpuEntry,
@@ -179,13 +180,13 @@ impl<M: GuestMemory + ?Sized> MapReader<'_, '_, M> {
             dump.truncated = len < size;
             return Ok(());
         }
-        let count = self.room(u64::from(map.max_entries), size);
-        dump.truncated = count < u64::from(map.max_entries);
+        let count = narrow::count(self.room(u64::from(map.max_entries), size));
+        dump.truncated = count < map.max_entries;
         for index in 0..count {
-            let at = values.wrapping_add(index.wrapping_mul(stride));
+            let at = values.wrapping_add(u64::from(index).wrapping_mul(stride));
             let bytes = self.read(at, size)?;
             dump.array_entries.push(FailureDumpArrayEntry {
-                index: index as u32,
+                index,
                 value: Some(self.value(map, types, &bytes)),
             });
         }
@@ -199,9 +200,9 @@ impl<M: GuestMemory + ?Sized> MapReader<'_, '_, M> {
         dump: &mut FailureDumpMap,
     ) -> Result<(), KernelError> {
         let bytes = u64::from(map.value_size).max(8) * u64::from(self.cpus);
-        let count = self.room(u64::from(map.max_entries), bytes);
-        dump.truncated = count < u64::from(map.max_entries);
-        for index in 0..count as u32 {
+        let count = narrow::count(self.room(u64::from(map.max_entries), bytes));
+        dump.truncated = count < map.max_entries;
+        for index in 0..count {
             let per_cpu = (0..self.cpus).map(|cpu| {
                 let at = self.view.bpf_percpu_array_value(map, index, cpu).ok()?;
                 self.percpu_value(map, types, at)
@@ -228,7 +229,7 @@ impl<M: GuestMemory + ?Sized> MapReader<'_, '_, M> {
         let bytes = u64::from(map.key_size) + u64::from(map.value_size);
         let room = self.room(u64::from(map.max_entries), bytes);
         self.charge(map.kva, 8 * u64::from(map.max_entries).min(MAX_BUCKETS))?;
-        let found = self.view.bpf_hash_entries(map, room as usize)?;
+        let found = self.view.bpf_hash_entries(map, narrow::length(room))?;
         dump.truncated = found.truncated;
         for entry in found.entries {
             let key = self.read(entry.key, u64::from(map.key_size))?;
@@ -251,7 +252,7 @@ impl<M: GuestMemory + ?Sized> MapReader<'_, '_, M> {
         let values = u64::from(map.value_size) * u64::from(self.cpus);
         let room = self.room(u64::from(map.max_entries), u64::from(map.key_size) + values);
         self.charge(map.kva, 8 * u64::from(map.max_entries).min(MAX_BUCKETS))?;
-        let found = self.view.bpf_hash_entries(map, room as usize)?;
+        let found = self.view.bpf_hash_entries(map, narrow::length(room))?;
         dump.truncated = found.truncated;
         for entry in found.entries {
             let key = self.read(entry.key, u64::from(map.key_size))?;

@@ -5,6 +5,7 @@ use crate::bpf::hash::MAX_BUCKETS;
 use crate::bpf::maps::BpfMap;
 use crate::kernel::KernelError;
 use crate::memory::GuestMemory;
+use crate::narrow;
 use crate::render::hex;
 use crate::report::{FailureDumpEntry, FailureDumpMap, RenderedMember, RenderedValue};
 
@@ -45,7 +46,7 @@ impl<M: GuestMemory + ?Sized> MapReader<'_, '_, M> {
         // `max_entries` is 0, because there are as many entries as owners.
         let room = self.room(u64::MAX, u64::from(map.value_size));
         self.charge(map.kva, 8 * MAX_BUCKETS.min(room))?;
-        let found = self.view.bpf_storage_entries(map, room as usize)?;
+        let found = self.view.bpf_storage_entries(map, narrow::length(room))?;
         dump.truncated = found.truncated;
         for entry in found.entries {
             let (key, bytes) = self.key_of(owner, entry.owner);
@@ -89,7 +90,7 @@ impl<M: GuestMemory + ?Sized> MapReader<'_, '_, M> {
 
     fn task(&self, at: u64) -> Result<Named, KernelError> {
         let field = |name| self.view.member("task_struct", name);
-        let pid = self.view.read_member(at, &field("pid")?)? as i32;
+        let pid = narrow::int(self.view.read_member(at, &field("pid")?)?);
         let comm = field("comm")?;
         let comm = self
             .view

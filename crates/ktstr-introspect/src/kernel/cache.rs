@@ -2,9 +2,9 @@
 
 use super::KernelError;
 use crate::memory::{GuestMemory, MemoryError};
-use crate::paging::{PAGE_SIZE, PageTable};
+use crate::narrow;
+use crate::paging::{PAGE, PAGE_SIZE, PageTable};
 
-const PAGE: usize = PAGE_SIZE as usize;
 /// Slots for data pages (2 MiB when full).
 const DATA_SLOTS: usize = 512;
 /// Slots for page-table pages.
@@ -51,7 +51,7 @@ impl PageCache {
     ) -> Result<&[u8; PAGE], KernelError> {
         self.data.resize_with(DATA_SLOTS, || None);
         self.tables.resize_with(TABLE_SLOTS, || None);
-        let slot = &mut self.data[number as usize % DATA_SLOTS];
+        let slot = &mut self.data[narrow::length(number % DATA_SLOTS as u64)];
         let hit = matches!(slot, Some((held, _)) if *held == number);
         if !hit {
             let tables = Tables {

@@ -16,6 +16,7 @@ use std::cell::RefCell;
 
 use crate::btf::{Btf, Member};
 use crate::memory::GuestMemory;
+use crate::narrow;
 use crate::paging::PageTable;
 use crate::symbols::Symbols;
 use cache::PageCache;
@@ -137,7 +138,7 @@ impl<'a, M: GuestMemory + ?Sized> KernelView<'a, M> {
     pub fn read_uint(&self, kva: u64, size: u64) -> Result<u64, KernelError> {
         let mut bytes = [0; 8];
         let part = match size {
-            1 | 2 | 4 | 8 => &mut bytes[..size as usize],
+            1 | 2 | 4 | 8 => &mut bytes[..narrow::length(size)],
             _ => {
                 return Err(KernelError::TooLarge {
                     kva,

@@ -2,6 +2,7 @@
 
 use super::{KernelError, KernelView};
 use crate::memory::GuestMemory;
+use crate::narrow;
 
 /// The largest number of nodes that are read; each has 64 entries.
 const MAX_NODES: usize = 4096;
@@ -64,7 +65,7 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         };
         for slot in 0..walk.slot_count {
             let entry = self.read_u64(node.wrapping_add(walk.slots + 8 * slot))?;
-            let index = index | slot.checked_shl(shift as u32).unwrap_or(0);
+            let index = index | slot.checked_shl(narrow::count(shift)).unwrap_or(0);
             self.walk_entry(walk, root, entry, index, shift, levels)?;
         }
         Ok(())

@@ -185,7 +185,7 @@ fn span(members: &[Member]) -> usize {
 /// is the number in the bytes that contain it.
 pub(super) fn number(bytes: &[u8], member: &Member) -> u64 {
     let start = usize::try_from(member.offset()).unwrap_or(usize::MAX);
-    let len = (member.size as usize).min(8);
+    let len = member.size.min(8) as usize;
     let mut value = [0; 8];
     if let Some(part) = start.checked_add(len).and_then(|end| bytes.get(start..end)) {
         value[..len].copy_from_slice(part);

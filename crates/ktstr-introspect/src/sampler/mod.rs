@@ -19,6 +19,7 @@ use thiserror::Error;
 use crate::btf::Member;
 use crate::kernel::{KernelError, KernelView};
 use crate::memory::GuestMemory;
+use crate::narrow;
 use crate::report::{RqCounts, RqSample, RqSchedstat, SchedDomain, ScxEventCounters};
 use layout::{DomainLayout, RqLayout, TaskLayout, number, pointer};
 use translation_cache::TranslationCache;
@@ -204,7 +205,7 @@ impl Sampler {
     ) -> Result<RqSample, SampleError> {
         let (at, offset) = self.cpus[cpu];
         let torn = |what| SampleError::Torn {
-            cpu: cpu as u32,
+            cpu: narrow::count(cpu as u64),
             what,
         };
         let [mut first, mut second, mut task] = std::mem::take(&mut self.buffers);
@@ -235,11 +236,11 @@ impl Sampler {
             }
             let scx = self.rq.scx.as_ref();
             let mut sample = RqSample {
-                nr_running: value(&self.rq.nr_running) as u32,
-                scx_nr_running: scx.map_or(0, |scx| value(&scx.nr_running) as u32),
-                local_dsq_depth: scx.map_or(0, |scx| value(&scx.local_nr) as u32),
+                nr_running: narrow::count(value(&self.rq.nr_running)),
+                scx_nr_running: scx.map_or(0, |scx| narrow::count(value(&scx.nr_running))),
+                local_dsq_depth: scx.map_or(0, |scx| narrow::count(value(&scx.local_nr))),
                 rq_clock: value(&self.rq.clock),
-                scx_flags: scx.map_or(0, |scx| value(&scx.flags) as u32),
+                scx_flags: scx.map_or(0, |scx| narrow::low_half(value(&scx.flags))),
                 idle: value(&self.rq.curr) == value(&self.rq.idle),
                 online: self.rq.online.as_ref().map(|member| value(member) != 0),
                 nr_switches: self.rq.nr_switches.as_ref().map(value),
@@ -292,7 +293,7 @@ impl Sampler {
     fn schedstat(&self, rq: &[u8], counted: bool) -> Option<RqSchedstat> {
         let (run_delay, pcount) = (self.rq.run_delay.as_ref()?, self.rq.pcount.as_ref()?);
         let counts = self.rq.counts.as_ref().filter(|_| counted).map(|members| {
-            let [yld, sched, goidle, ttwu, local] = members.map(|m| number(rq, &m) as u32);
+            let [yld, sched, goidle, ttwu, local] = members.map(|m| narrow::count(number(rq, &m)));
             RqCounts {
                 yld_count: yld,
                 sched_count: sched,

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use crate::kernel::KernelError;
 use crate::memory::GuestMemory;
-use crate::paging::{PAGE_SIZE, PageTable};
+use crate::paging::{PAGE, PAGE_SIZE, PageTable};
 
 /// The largest number of cached pages; beyond it the cache is cleared.
 const MAX_PAGES: usize = 1 << 16;
@@ -56,7 +56,7 @@ impl TranslationCache {
                 memory.read(from, &mut buf[start..end])?;
                 (start, from) = (end, gpa);
             }
-            let here = (PAGE_SIZE - at % PAGE_SIZE) as usize;
+            let here = PAGE - (at % PAGE_SIZE) as usize;
             end += here.min(buf.len() - end);
         }
         if start < end {
@@ -90,7 +90,7 @@ impl TranslationCache {
         let mut text = Vec::new();
         let mut at = kva;
         while text.len() < max && kva != 0 {
-            let here = (PAGE_SIZE - at % PAGE_SIZE) as usize;
+            let here = PAGE - (at % PAGE_SIZE) as usize;
             let mut piece = vec![0; here.min(max - text.len())];
             if self.read(memory, at, &mut piece).is_err() {
                 break;

@@ -4,6 +4,7 @@ use super::Sampler;
 use super::layout::{number, pointer};
 use crate::kernel::KernelError;
 use crate::memory::GuestMemory;
+use crate::narrow;
 use crate::report::{WaitingTask, WaitsIn};
 
 /// The largest number of tasks that are listed of a queue.
@@ -75,6 +76,7 @@ impl Sampler {
             }
             let layout = &self.task;
             let (pid, on_rq) = (number(task, &layout.pid), number(task, &layout.on_rq));
+            let pid = i32::try_from(pid).unwrap_or(0);
             if pid == 0 || pid > 1 << 22 {
                 return Ok(Err("a list has an entry that is not a task"));
             }
@@ -96,7 +98,7 @@ impl Sampler {
                 let ran_ns = number(task, &layout.ran);
                 let allowed = self.allowed(memory, queues, kva, task)?;
                 found.push(WaitingTask {
-                    pid: pid as i32,
+                    pid,
                     comm,
                     allowed,
                     queue,
@@ -155,9 +157,9 @@ impl Sampler {
 }
 
 fn text(bytes: &[u8], offset: u64, size: u64) -> String {
-    let start = offset as usize;
+    let start = narrow::length(offset);
     let field = bytes
-        .get(start..start.saturating_add(size as usize))
+        .get(start..start.saturating_add(narrow::length(size)))
         .unwrap_or_default();
     let end = field.iter().position(|b| *b == 0).unwrap_or(field.len());
     String::from_utf8_lossy(&field[..end]).into_owned()

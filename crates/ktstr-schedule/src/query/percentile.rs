@@ -3,6 +3,11 @@
 /// Returns the smallest of the `sorted` values that at least `percent` of them do not exceed (the nearest-rank method);
 /// `None` without values.
 pub fn percentile(sorted: &[u64], percent: f64) -> Option<u64> {
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "from 0 to the number of values"
+    )]
     let rank = (percent.clamp(0.0, 100.0) / 100.0 * sorted.len() as f64).ceil() as usize;
     sorted.get(rank.max(1) - 1).copied()
 }

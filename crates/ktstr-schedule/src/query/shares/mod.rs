@@ -291,6 +291,11 @@ impl Walk<'_> {
         let flat = fill::fill(&consumers, &capacity, None);
         let tree = fill::fill(&consumers, &capacity, Some(&tree));
         for ((consumer, flat), tree) in consumers.iter().zip(flat).zip(tree) {
+            #[allow(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "shares of the length, which are at least 0"
+            )]
             let (flat, tree) = (flat as u64, tree as u64);
             let limited =
                 window.throttled.contains(&consumer.pid) || self.is_throttled(consumer.pid);
