@@ -1,8 +1,8 @@
-# Each target sees to its own set-up. A second call finds everything there and installs nothing.
+# Each target does its own set-up. If everything is there, it installs nothing.
 #
-# Cargo is asked for the whole workspace and one part of it by name, not for a package (-p): which features the
-# dependencies have, and so what can be used again, depends on the packages that are chosen. Every other choice
-# compiles most of the workspace once more.
+# Cargo always builds from the whole workspace (`--workspace --bin NAME`), not from one package (`-p NAME`): the packages
+# that are chosen determine the features of the dependencies, and so what can be reused. Any other choice compiles most
+# of the workspace once more.
 CARGO ?= cargo
 
 # A third-party scheduler from the package registry. The test names this path.
@@ -33,8 +33,8 @@ demo: deps
 	$(CARGO) build --workspace --bin scx-ktstr --bin cargo-ktstr
 	@$(CARGO) run --quiet --bin cargo-ktstr -- demo
 
-# The scheduler under test must lie where cargo puts binaries before a test looks for it. A red test hides no other. With
-# SEED=n the tests that boot virtual machines run under that seed instead of the one that each of them has.
+# The scheduler under test must be built before a test looks for its binary. A failing test does not keep other tests from
+# running. With SEED=n the tests that boot virtual machines run under that seed instead of the one that each of them has.
 test: deps
 	$(CARGO) build --workspace --bin scx-ktstr
 ifdef SEED
@@ -44,7 +44,8 @@ else
 endif
 
 # The tests that try something else as root than as an ordinary user: files and folders of another user, file systems that root
-# mounts, and what is left when a run of root's is killed. In programs with other tests too, their names begin with `as_root`.
+# mounts, and what is left when a run of root's is killed. In a program that has other tests, too, their names start with
+# `as_root`.
 test-root: deps
 	$(CARGO) build --workspace --bin scx-ktstr --bin cargo-ktstr
 	$(CARGO) test --workspace --no-fail-fast --test bad_input --test hygiene
@@ -64,12 +65,12 @@ test-perfetto: deps
 $(BPFLAND):
 	CARGO=$(CARGO) scripts/schedulers.sh install scx_bpfland
 
-# Hours: what `cargo ktstr check` says of the schedulers that scripts/schedulers.txt lists. CHECK holds its options.
+# Takes hours: runs `cargo ktstr check` on the schedulers that scripts/schedulers.txt lists. CHECK holds its options.
 CHECK ?= --thorough --topologies own --seeds 2
 schedulers: deps
 	CARGO=$(CARGO) scripts/schedulers.sh check $(CHECK)
 
-# A red seed is printed with the command that runs it again.
+# A seed under which a test fails is printed with the command that runs it again.
 SEEDS ?= 10
 seeds: deps
 	@scripts/seeds.sh $(SEEDS)
@@ -77,7 +78,7 @@ seeds: deps
 packages: deps
 	@scripts/test-packages.sh
 
-# Each comparison says how many runs gave how many digests.
+# Each comparison prints how many runs gave how many digests.
 determinism: deps $(BPFLAND)
 	$(CARGO) build --workspace --bin scx-ktstr
 	KTSTR_DETERMINISM_RUNS=$${KTSTR_DETERMINISM_RUNS:-100} \
@@ -90,7 +91,7 @@ bench: deps
 	@$(CARGO) run --quiet --bin cargo-ktstr -- bench
 	@$(CARGO) run --quiet --release --bin cargo-ktstr -- bench --only compare
 
-# The scheduler's build script compiles BPF, so clippy needs the set-up as well, and the spell check a program that nothing else
+# The scheduler's build script compiles BPF, so clippy needs the set-up as well. The spell check needs a program that nothing else
 # needs. `--all-targets` leaves out the test that `make test-registry` runs.
 lint:
 	@scripts/deps.sh --lint

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Runs a command as an ordinary user, with root's Rust toolchain: what .ci/run tries ktstr by, as it is used by most.
+# Runs a command as an ordinary user, with root's Rust toolchain. .ci/run uses it to try ktstr as most people use it.
 #
 #   scripts/as-user.sh USER COMMAND [ARGUMENT...]
 #
 # Needs root. USER must exist; the command runs in the current folder, with USER's own home, groups and environment. A
-# toolchain that lies where only root can look (/root is closed on most systems) is bound into USER's home, for this
-# command alone: no permission of the system is changed, and the binding is gone with the command.
+# toolchain in a folder that only root can enter (as /root is on most systems) is bound into USER's home, for this
+# command alone: no permission of the system is changed, and the bind mount disappears with the command.
 #
-# USER's ~/.cargo is seen at the path of root's as well, and cargo is told to use it there. The reason: cargo compiles a
-# package again when the path of its source changes, so packages that root has compiled could not be used otherwise.
+# USER's ~/.cargo also appears at the path of root's ~/.cargo, and cargo uses it there. Otherwise packages that root has
+# compiled could not be reused, because cargo compiles a package again when the path of its source changes.
 set -euo pipefail
 
 [[ $# -ge 2 ]] || {
@@ -43,7 +43,7 @@ for ((at = 1; at <= ${#cargo}; at++)); do
     fi
 done
 
-# The variables of the build are the caller's, everything else is the user's own.
+# The variables of the build are taken from the caller, everything else is USER's own.
 keep=()
 for name in CARGO_PROFILE_DEV_DEBUG CARGO_INCREMENTAL CARGO_BUILD_JOBS CARGO_TERM_COLOR CI; do
     [[ -z ${!name:-} ]] || keep+=("$name=${!name}")

@@ -1,15 +1,16 @@
 #!/bin/sh
-# Sees to it that this machine has what ktstr is built and run with.
+# Makes sure that this machine has what is needed to build and run ktstr.
 #
-#   scripts/deps.sh           say what is missing, install it, go on
-#   scripts/deps.sh --check   only say what is missing
-#   scripts/deps.sh --clang   print the clang that will do, for builds that do not look for one themselves
+#   scripts/deps.sh           print what is missing, and install it
+#   scripts/deps.sh --check   only print what is missing
+#   scripts/deps.sh --clang   print the name of a suitable clang, for builds that do not look for one themselves
 #   scripts/deps.sh --kernel-build
-#                             the same as without an option, for what `cargo ktstr kernel build` needs besides
-#   scripts/deps.sh --lint    the same as without an option, and what only `make lint` needs
+#                             the same as without an option, for what `cargo ktstr kernel build` needs instead
+#   scripts/deps.sh --lint    the same as without an option, plus what only `make lint` needs
 #
-# Exit: 0 all there; 2 something is missing that this script cannot, or with --check may not, install.
-# Knows Debian 12 (QEMU from its backports) and 13; elsewhere it says what to install by hand. It never changes an
+# Exit: 0 nothing is missing any more; 1 the option is unknown; 2 something is missing that this script cannot, or with
+# --check may not, install.
+# It knows Debian 12 (QEMU from its backports) and 13; elsewhere it prints what to install by hand. It never changes an
 # existing file of the system: the one it may add is ktstr-backports.sources.
 #
 # For tests: KTSTR_DEPS_ROOT is a folder to use for / when reading the system's configuration; with it set, nothing is
@@ -35,7 +36,7 @@ esac
 say() { printf '%s\n' "$*"; }
 have() { command -v "$1" >/dev/null 2>&1; }
 
-# The first number in the first line of what a command prints of its version.
+# Prints the first number in the first line of a command's output, which is its major version.
 major() { "$@" 2>/dev/null | sed -n '1s/^[^0-9]*\([0-9][0-9]*\).*/\1/p'; }
 
 at_least() { [ -n "$2" ] && [ "$2" -ge "$1" ]; }
@@ -50,7 +51,7 @@ find_clang() {
     return 1
 }
 
-# A header is asked of the compiler, which knows its own search path.
+# Whether the compiler finds a header. Only the compiler knows its search path.
 has_header() { printf '#include <%s>\n' "$1" | cc -E -x c - >/dev/null 2>&1; }
 
 # Fills $missing with one word for each thing that is not there.
@@ -101,7 +102,7 @@ by_hand() {
 }
 
 # Prints the URL and, on a second line, the keyring of the machine's own Debian archive entry for suite $1.
-# Reads both forms: deb822 (.sources) and one line (.list). Security archives have other paths: never taken.
+# Reads both forms: deb822 (.sources) and one line (.list). Skips security archives, which have other paths.
 archive_of() {
     for file in "$root"/etc/apt/sources.list.d/*.sources; do
         [ -f "$file" ] || continue
@@ -117,7 +118,7 @@ archive_of() {
             }
             /^#/ { next }
             /^[ \t]*$/ { flush(); next }
-            # A key written into the entry itself goes on over further lines: such an entry names no keyring.
+            # A key that is written into the entry itself takes several lines. Such an entry names no keyring.
             /^[ \t]/ { if (key == "uris") uris = (uris == "" ? "" : uris " ") trim($0)
                        if (key == "suites") suites = suites " " trim($0); next }
             { key = tolower(substr($0, 1, index($0, ":") - 1)); value = trim(substr($0, index($0, ":") + 1)) }
@@ -214,7 +215,7 @@ esac
 packages=
 for item in $missing; do
     case $item in
-    # The linker and libc's headers come along with gcc only where recommended packages are installed.
+    # gcc only recommends libc's headers and start-up files, and recommended packages are not installed.
     cc) packages="$packages gcc libc6-dev" ;;
     make) packages="$packages make" ;;
     qemu) packages="$packages qemu-system-x86" ;;
@@ -243,7 +244,7 @@ case " $packages " in
 *) qemu_suite= ;;
 esac
 
-# Only QEMU, and what it cannot do without, is to come from the backports: the rest stays with the machine's own suite.
+# Only QEMU and the packages that it depends on come from the backports. The rest comes from the machine's own suite.
 wanted=
 for package in $packages; do
     case $package:$qemu_suite in

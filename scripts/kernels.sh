@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # The demo and the acceptance test on other kernels.
 #
-#   scripts/kernels.sh           on each series that Debian's archive offers today, and on the plain and the PREEMPT_RT
-#                                flavour of one
-#   scripts/kernels.sh SPEC...   on these: all that KTSTR_KERNEL takes, such as debian:7.1 or ~/linux
+#   scripts/kernels.sh           on one kernel of each series that Debian's archive offers today, and on the other flavours
+#                                (plain, PREEMPT_RT) of one series
+#   scripts/kernels.sh SPEC...   on these: anything that KTSTR_KERNEL accepts, such as debian:7.1 or ~/linux
 #
 # Prints a table at the end. Exit: 0 all passed, 1 one failed, 2 the kernels could not be listed.
-# The acceptance test is that of the folder beside this one where it exists, else the project's own first_run test.
+# The acceptance test is ../shared/acceptance/run if that exists, else the project's own first_run test.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -52,7 +52,7 @@ acceptance() {
     fi
 }
 
-# check NAME COMMAND...: sets $result; what the command printed is shown when it fails.
+# check NAME COMMAND...: runs the command and sets $result. Shows what the command printed if it fails.
 check() {
     local name=$1 log start=$SECONDS
     shift

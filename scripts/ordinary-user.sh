@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# ktstr as an ordinary user sees it: a clone in a home folder, the demo twice, doctor, the whole suite, acceptance.
+# Tries ktstr as an ordinary user: a clone in a home folder, the demo twice, doctor, acceptance, the whole suite.
 #
 #   scripts/ordinary-user.sh [--seed N] [USER]
 #
-# Needs root, and what `make deps` installs. USER (ktstr-ci) is created if need be, and is removed afterwards if this script
-# created it. Root's packages and compiled dependencies are copied, since they do not depend on who compiles; the crates of
+# Needs root, and what `make deps` installs. USER (default: ktstr-ci) is created if it does not exist, and then removed
+# afterwards. Root's packages and compiled dependencies are copied, since they do not depend on who compiles; the crates of
 # the workspace are compiled again, as in any clone. With --seed the tests that boot machines run under that seed.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -33,14 +33,14 @@ make_user() {
     clone=$home/a-clone-of/ktstr
 }
 
-# The tracked files as they lie here, so that what is being changed is what is tried.
+# Copies the tracked files as they are in this checkout, so that changes that are not committed yet are tried, too.
 give_clone() {
     rm -rf "$clone"
     mkdir -p "$clone"
     git ls-files -z | tar --null --files-from=- --create | tar --extract --directory="$clone"
 }
 
-# Packages and compiled dependencies, which as-user.sh shows at the path that root has them at.
+# Copies root's packages and compiled dependencies. as-user.sh makes the packages appear at the path that they have for root.
 give_dependencies() {
     local registry=${CARGO_HOME:-$HOME/.cargo}/registry
     mkdir -p "$home/.cargo" "$clone/target/debug"
@@ -63,7 +63,7 @@ demo() {
 
 templates() { find "$home/.cache/ktstr/templates" -mindepth 1 -maxdepth 1 ! -name '.*' -printf '%f %i\n' | sort; }
 
-# The second run starts from what the first one made, and costs at most 10 s beside its window.
+# The second run starts from the templates that the first one made, and takes at most 10 s in addition to its window.
 demo_twice() {
     local out before
     out=$(mktemp)
@@ -91,7 +91,7 @@ acceptance() {
     as_user "$home/acceptance/run" "$clone"
 }
 
-# The whole of it: whoever clones the project gets these tests, in a folder with another name than root's.
+# Runs the whole suite, which everybody who clones the project gets, in a folder with another name than root's.
 suite() { as_user make test ${seed:+SEED="$seed"}; }
 
 make_user

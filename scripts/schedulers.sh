@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Schedulers that others wrote: installs them from the package registry, and checks them all.
+# Installs third-party schedulers from the package registry, and checks them.
 #
-#   scripts/schedulers.sh install [NAME...]        what scripts/schedulers.txt lists, or these of it, into target/registry
+#   scripts/schedulers.sh install [NAME...]        installs these of scripts/schedulers.txt, or all, into target/registry
 #   scripts/schedulers.sh check [OPTION...]        installs all, runs `cargo ktstr check OPTION...` on each, and writes
 #                                                  docs/schedulers.md
-#   scripts/schedulers.sh page [OPTION...]         writes it from the results of such a check in target/schedulers
+#   scripts/schedulers.sh page [OPTION...]         writes that page from the results of such a check in target/schedulers
 #
-# The installation of all takes an hour on two cores the first time; what is installed in its version is not built again. Exit:
-# 0 all were checked, whatever was found; 1 one could not be installed or checked; 2 the arguments are wrong.
+# The installation of all takes an hour on two cores the first time; a scheduler that is installed in its version is not built
+# again. Exit: 0 all were checked, whatever was found; 1 one could not be installed or checked; 2 the arguments are wrong.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 root=$PWD/target/registry
@@ -23,9 +23,9 @@ names() { awk '!/^#/ && NF { print $1 }' "$list"; }
 version() { awk -v name="$1" '$1 == name { print $2 }' "$list"; }
 options() { awk -v name="$1" '$1 == name { $1 = $2 = ""; print }' "$list"; }
 
-# The build looks for `clang` and nothing else, which Debian 12 does not have under that name. It is done without optimisation
-# of the Rust part, in a third of the time: what a scheduler does is in its BPF programs, which clang always optimises. All
-# share one folder, since most of their dependencies are the same.
+# The builds look for clang only under the name `clang`, which Debian 12 does not have, so they are given its name. The Rust
+# parts are built without optimisation, in a third of the time: what a scheduler does is in its BPF programs, which clang always
+# optimises. All builds share one folder, since most of their dependencies are the same.
 install() {
     local clang name of
     clang=$(scripts/deps.sh --clang)
@@ -48,7 +48,7 @@ check() {
         # shellcheck disable=SC2046 # options are words
         target/debug/cargo-ktstr ktstr check "target/registry/bin/$name" --results "target/schedulers/$name.json" "$@" \
             $(options "$name") || code=$?
-        # 1 is a finding about the scheduler, and 2 with results a check in which nothing could be judged.
+        # Exit code 1 is a finding about the scheduler; 2 with a file of results is a check in which nothing could be judged.
         [[ $code -le 1 || -s target/schedulers/$name.json ]] || exit 1
     done
 }

@@ -1,13 +1,13 @@
 #!/bin/sh
-# Runs the tests that boot a virtual machine once for each of some seeds: a green run is one schedule, and a test or a
-# check that holds for that schedule alone is a defect.
+# Runs the tests that boot a virtual machine once for each of several seeds: a passing run shows one schedule, and a test
+# or a check that holds for that schedule alone is a defect.
 #
 #   scripts/seeds.sh COUNT          draw COUNT seeds, print them, run the tests under each
 #   scripts/seeds.sh --seeds 1 2 3  run the tests under these seeds
 #   scripts/seeds.sh --others       run all the other tests, which no seed reaches
 #
-# Exit: 0 all tests passed under all seeds; 1 a test failed under a seed: its name, the seed and the command that runs it
-# again are printed at the end; 2 the arguments are wrong.
+# Exit: 0 all tests passed under all seeds; 1 a test failed: with a seed, the command that runs the tests under it again is
+# printed at the end; 2 the arguments are wrong.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -43,8 +43,8 @@ case ${1:-} in
 esac
 for seed in $seeds; do number "$seed"; done
 
-# Test files that set the seed themselves, or judge something that no seed reaches: files, command lines, compilers, how a
-# machine is confined. Whatever else lies among the tests of these packages runs.
+# Test files that set the seed themselves, or test something on which a seed has no influence: files, command lines,
+# compilers, how a machine is confined. All other test files of these packages run.
 without="accelerator bad_input commands confinement determinism docs guide hostile_guest hygiene nextest power"
 without="$without promise replay ui warm"
 targets=
@@ -57,7 +57,8 @@ for file in crates/*/tests/*.rs crates/*/tests/*/main.rs schedulers/*/tests/*.rs
     # It needs a scheduler that `make test-registry` installs.
     */registry_scheduler.rs) continue ;;
     crates/ktstr/*) boots=yes ;;
-    # The others run the command as its users do, with seeds from the command line: tests/common takes KTSTR_SEED away.
+    # The test files with `mod common` run the command as its users do, with seeds from the command line: tests/common
+    # removes KTSTR_SEED.
     crates/cargo-ktstr/*) boots=$(grep -q '^mod common;' "$file" || echo yes) ;;
     *) boots= ;;
     esac
@@ -72,7 +73,7 @@ for file in crates/*/tests/*.rs crates/*/tests/*/main.rs schedulers/*/tests/*.rs
 done
 
 cargo=${CARGO:-cargo}
-# The scheduler under test must lie where the tests look for it.
+# The scheduler under test must be built before the tests look for it.
 "$cargo" build --quiet --workspace --bin scx-ktstr
 if [ -n "$others" ]; then
     red=0

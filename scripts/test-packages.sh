@@ -3,10 +3,10 @@
 # of these packages and of what they depend on, and, in folders outside the checkout,
 #   1. installs the packaged cargo-ktstr, and runs its demo in an empty folder with the scheduler that came with it;
 #   2. builds a crate that depends on the packaged ktstr, and runs its test in a virtual machine.
-# So every crate is compiled from its package, which is why the dry run of publishing does not compile it once more.
+# This compiles every crate from its package, so the dry run of publishing does not have to compile it (--no-verify).
 #
 # Exit: 0 all passed; else the exit code of what failed.
-# Needs: what `make deps` installs, and a registry: cargo asks its index what is published, and refuses to do so off line.
+# Needs: what `make deps` installs, and a registry: cargo asks its index what is published, and cannot do so offline.
 set -eu
 cd "$(dirname "$0")/.."
 root=$PWD
@@ -47,7 +47,7 @@ directory = "$source"
 offline = true
 TOML
 
-# Said on the command line: `cargo install` does not look for a configuration above the current folder.
+# The configuration is given on the command line, because `cargo install` does not look for one above the current folder.
 from_packages() { $cargo --config "$work/config.toml" "$@"; }
 
 # Nothing of the checkout may be found by accident: every command below runs in a folder below $work.
@@ -57,7 +57,7 @@ export CARGO_TARGET_DIR="$work/build"
 say "install cargo-ktstr $version and run its demo in an empty folder"
 mkdir "$work/empty"
 cd "$work/empty"
-# The profile of tests, so that the crate below finds its dependencies compiled.
+# Uses the profile of tests (--debug), so that the crate below can reuse the compiled dependencies.
 from_packages install --debug --quiet --locked "cargo-ktstr@$version" --root "$work/root"
 PATH=$work/root/bin:$PATH
 export PATH

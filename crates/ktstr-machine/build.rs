@@ -1,4 +1,4 @@
-//! Builds the QEMU plugin with the same compiler, so that it can be embedded.
+//! Builds the QEMU plugin with the compiler that builds this crate, so that `virtual_clock.rs` can embed it.
 
 use std::path::PathBuf;
 use std::process::Command;

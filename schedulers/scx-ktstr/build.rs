@@ -18,7 +18,8 @@ const CLANGS: [&str; 8] = [
 
 const SOURCE_DIR: &str = "src/bpf";
 
-/// Enables 32-bit and fetching atomics (kernel 5.12); clang before 20 defaults to v1.
+/// The BPF instruction set: v3 has 32-bit arithmetic, and atomics that return the old value (kernel 5.12). Clang before 20
+/// defaults to v1.
 const BPF_CPU: &str = "-mcpu=v3";
 
 fn main() -> Result<()> {
@@ -96,7 +97,8 @@ fn find_clang() -> Result<String> {
     )
 }
 
-/// Parses the major version in "… clang version 19.1.7 (…)".
+/// Returns the major version that a compiler prints, as in "… clang version 19.1.7 (…)"; `None` if it does not run or is not
+/// clang.
 fn clang_version(clang: &str) -> Option<u32> {
     let out = Command::new(clang).arg("--version").output().ok()?;
     let text = String::from_utf8(out.stdout).ok()?;

@@ -36,14 +36,14 @@ fn holds(screen: &str, parts: &[&str]) {
 }
 
 #[test]
-fn one_that_ends_at_once_is_told_to_stay() {
+fn a_program_that_exits_at_once_must_stay_in_the_foreground() {
     let screen = check(&program("true"), &[], 1);
     let said = "it exited with code 0 before it attached; a scheduler must stay in the foreground";
     holds(&screen, &["DOES NOT LOAD on ", said]);
 }
 
 #[test]
-fn one_that_wants_a_configuration_is_shown_with_its_own_words() {
+fn a_program_without_its_configuration_is_shown_with_its_output() {
     let screen = check(&program("cat"), &["/etc/scx_mine/config.toml"], 1);
     holds(
         &screen,
@@ -55,7 +55,7 @@ fn one_that_wants_a_configuration_is_shown_with_its_own_words() {
 }
 
 #[test]
-fn one_that_never_attaches_is_not_waited_for_for_ever() {
+fn a_program_that_never_attaches_ends_at_the_time_limit() {
     let screen = check(&program("sleep"), &["1000000"], 1);
     holds(
         &screen,
@@ -64,8 +64,8 @@ fn one_that_never_attaches_is_not_waited_for_for_ever() {
 }
 
 #[test]
-fn one_that_needs_more_memory_than_there_is_is_told_so_and_not_blamed() {
-    // It reads an endless line into memory.
+fn a_program_that_exhausts_the_memory_of_the_guest_is_not_blamed() {
+    // `tail` reads an endless line into memory.
     let screen = check(&program("tail"), &["/dev/zero"], 2);
     holds(
         &screen,
@@ -78,7 +78,7 @@ fn one_that_needs_more_memory_than_there_is_is_told_so_and_not_blamed() {
 }
 
 #[test]
-fn one_that_dies_late_is_broken() {
+fn a_scheduler_that_dies_after_it_has_attached_is_broken() {
     let declared = Scheduler::named("scx_ktstr")
         .binary(SchedulerSpec::Discover("scx-ktstr"))
         .manifest_dir(env!("CARGO_MANIFEST_DIR"));

@@ -132,7 +132,7 @@ fn a_scheduler_that_does_not_load_is_told_once() {
 }
 
 #[test]
-fn what_is_not_promised_is_told_and_breaks_nothing() {
+fn what_is_not_promised_is_reported_and_breaks_nothing() {
     let root = tempfile::tempdir().unwrap();
     let scheduler = scx_ktstr();
     let words = [
@@ -147,7 +147,7 @@ fn what_is_not_promised_is_told_and_breaks_nothing() {
         "--",
         "--starve-nice",
     ];
-    // A task that is owed nothing is not starved.
+    // Without these promises no task is owed anything, so no task is starved.
     std::fs::write(
         root.path().join("ktstr.toml"),
         "[scheduler]\ndoes_not_promise = [\"service\", \"fairness\", \"nice\"]\n[bounds]\nmax_wake_wait_ms = \"off\"\n",
@@ -168,7 +168,7 @@ fn what_is_not_promised_is_told_and_breaks_nothing() {
 }
 
 #[test]
-fn what_cannot_be_checked_is_two_with_a_reason() {
+fn what_cannot_be_checked_exits_with_2_and_a_reason() {
     let root = tempfile::tempdir().unwrap();
     let at = |name: &str| root.path().join(name);
     std::fs::write(at("text"), "a scheduler in prose\n").unwrap();
@@ -245,7 +245,7 @@ fn a_scheduler_is_not_worse_than_itself() {
 }
 
 #[test]
-fn a_slowed_one_is_a_regression() {
+fn a_slowed_scheduler_is_a_regression() {
     let root = tempfile::tempdir().unwrap();
     let scheduler = scx_ktstr();
     let scheduler = scheduler.to_str().unwrap();
@@ -264,7 +264,7 @@ fn a_slowed_one_is_a_regression() {
     let output = run(root.path(), &words);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
     let report = common::json(&output);
-    // Nine pairs decide the tests of one scenario, one per metric.
+    // Nine pairs are enough to decide the tests of one scenario, which has one test per metric.
     assert_eq!(report["pairs_needed"], 9, "{report}");
     assert_eq!(
         (&report["same_runs"], &report["pairs"]),

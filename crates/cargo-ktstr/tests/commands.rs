@@ -88,7 +88,7 @@ fn bounded_json_has_the_first_entries_and_counts_the_rest() {
     let long = runs(&["--limit", "3"]);
     let characters = serde_json::json!({ "items.findings.message": 600 });
     assert_eq!(long["left_out"], characters, "200 of each of three runs");
-    // A list that is no longer than that is whole.
+    // A list that is not longer than the limit is complete.
     let metrics = ktstr(root.path(), &["metrics", "--json", "--limit", "100000"]);
     let metrics: serde_json::Value = serde_json::from_slice(&metrics.stdout).unwrap();
     assert_eq!(metrics["left_out"], serde_json::json!({}));
@@ -341,8 +341,8 @@ fn the_result_of_a_check_is_on_the_page_of_a_ci_job() {
     );
 }
 
-/// Writes a stub of a test binary that lists three tests of ktstr and an ordinary one. Of these `broken` fails and `lost` is
-/// inconclusive, and both print the seed that they are given.
+/// Writes a stub of a test binary that lists three tests of ktstr and an ordinary one. `fair` passes, `broken` fails, and `lost`
+/// is inconclusive; the last two print their seed.
 fn stub(folder: &Path) -> std::path::PathBuf {
     use std::os::unix::fs::PermissionsExt;
     let path = folder.join("stub");

@@ -175,7 +175,7 @@ fn reads(text: &str, field: &str) -> bool {
 }
 
 #[test]
-fn a_reader_is_told_from_a_writer() {
+fn a_reader_is_distinguished_from_a_writer() {
     for (text, read) in [
         ("run(entry.seed)", true),
         ("if a.seed == b {", true),
@@ -213,7 +213,7 @@ fn every_field_of_a_declaration_has_a_reader() {
         ("ktstr-scenario/src/payload.rs", "Payload"),
         ("ktstr-scenario/src/workload/spec.rs", "WorkSpec"),
         ("ktstr-assert/src/check/assert.rs", "Assert"),
-        // The messages of the guest: a field that is stored and never read was sent for nothing.
+        // These store the messages of the guest: a field that nobody reads was sent for nothing.
         ("ktstr/src/run/guest_state.rs", "GuestState"),
         ("ktstr/src/run/guest_state.rs", "Hello"),
         ("ktstr/src/run/guest_state.rs", "Attached"),
@@ -231,7 +231,7 @@ fn every_field_of_a_declaration_has_a_reader() {
             }
             // An entry must be read by the code that runs it; validating it is not enough.
             let elsewhere = name == "KtstrTestEntry";
-            // Its field names are common words, and nothing outside of the run uses it.
+            // The field names in `guest_state.rs` are common words, and only the code of the run uses its types.
             let here = file
                 .ends_with("guest_state.rs")
                 .then(|| root().join("crates/ktstr/src/run"));
@@ -284,7 +284,7 @@ fn takes(text: &str, variant: &str, field: &str) -> bool {
 }
 
 #[test]
-fn a_field_that_is_taken_is_told_from_one_that_is_passed_over() {
+fn a_field_that_is_taken_is_distinguished_from_one_that_is_skipped() {
     for (text, taken) in [
         ("ToHost::Hello { cpus } => {", true),
         ("ToHost::Hello {\n    cpus: n,\n    ..\n} => {", true),

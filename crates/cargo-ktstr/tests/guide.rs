@@ -1,7 +1,7 @@
-//! Tests that the pages for users are true where that can be told without a machine: their commands exist, their links lead
-//! to files, every page of the guide is in its table of contents, the CI examples keep the rules of their systems, call programs
-//! that exist and run all their shards, and the messages on the page on troubleshooting are those of the code. Each checker is
-//! also tested on a text with a planted error.
+//! Tests that the pages for users are true as far as that can be checked without a machine: their commands exist, their links
+//! lead to files, every page of the guide is in its table of contents, the CI examples keep the rules of their systems, call
+//! programs that exist and run all their shards, and the messages on the page on troubleshooting are those of the code. Each
+//! checker is also tested on a text with a planted error.
 #![allow(clippy::unwrap_used)]
 
 #[path = "guide/commands.rs"]

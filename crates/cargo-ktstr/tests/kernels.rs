@@ -12,7 +12,7 @@ use ktstr_kernel::cache;
 use serde_json::Value;
 
 #[test]
-fn kernels_that_are_missing_are_told_and_the_others_are_run() {
+fn missing_kernels_are_reported_and_the_others_are_run() {
     let root = tempfile::tempdir().unwrap();
     let declared = Scheduler::named("scx_ktstr")
         .binary(SchedulerSpec::Discover("scx-ktstr"))
@@ -112,8 +112,8 @@ fn a_lock_file_pins_what_a_word_means() {
     assert!(run(image).contains("is not a file of pinned kernels"));
 }
 
-/// Creates a cache that has a kernel of this user twice, by links to its files: as it is, and as one of series 1.0. There is
-/// a damaged entry, too. Returns the ids of the two, the newer one first.
+/// Creates a cache that has a kernel of this user twice, by links to its files: once as it is, and once as a kernel of series
+/// 1.0. The cache also has a damaged entry. Returns the ids of the two kernels, the newer one first.
 fn lend_kernel(cache: &Path) -> [String; 2] {
     let private = |path: &Path| {
         let mut builder = std::fs::DirBuilder::new();
@@ -143,7 +143,7 @@ fn lend_kernel(cache: &Path) -> [String; 2] {
 }
 
 #[test]
-fn a_cache_of_kernels_is_cleaned_after_it_was_said() {
+fn a_cache_of_kernels_is_cleaned_only_after_a_confirmation() {
     let root = tempfile::tempdir().unwrap();
     let cache = root.path().join("cache");
     let [kept, gone] = lend_kernel(&cache);

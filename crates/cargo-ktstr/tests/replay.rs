@@ -62,7 +62,7 @@ fn the_bounds_of_a_test_are_shown_with_who_set_them() {
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
     let said = text(&output);
     let words: Vec<&str> = said.lines().next().unwrap().split_whitespace().collect();
-    // The first in the order of the alphabet; nobody has moved it.
+    // The first bound in alphabetical order, which still has its default.
     let owed = [
         "max_owed_ms",
         "50.0",
@@ -185,7 +185,7 @@ fn the_first_failure_can_be_the_end() {
 }
 
 #[test]
-fn what_is_no_test_is_told() {
+fn a_test_that_does_not_exist_is_named() {
     let root = tempfile::tempdir().unwrap();
     let output = explore(root.path(), "nobody", &["--seeds", "0..2"])
         .output()
@@ -196,7 +196,7 @@ fn what_is_no_test_is_told() {
 }
 
 #[test]
-fn ctrl_c_ends_the_runs_and_shows_what_there_was() {
+fn ctrl_c_ends_the_runs_and_shows_the_results_so_far() {
     let root = tempfile::tempdir().unwrap();
     let child = explore(root.path(), "__unit_test_waits__", &["--seeds", "0..9"])
         .env("KTSTR_EXPLORE_MARK", root.path())

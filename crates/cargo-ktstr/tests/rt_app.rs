@@ -24,7 +24,7 @@ fn run(root: &Path, file: &str, words: &[&str]) -> Output {
 /// What a thread did between a wake-up and its next sleep.
 #[derive(Debug)]
 struct Turn {
-    /// The task that woke it, or that an interrupt which woke it had interrupted.
+    /// The task that woke it; if an interrupt woke it, the task that was interrupted.
     waker: Pid,
     /// Whether an interrupt woke it.
     interrupt: bool,
@@ -34,7 +34,7 @@ struct Turn {
     ran_ns: u64,
 }
 
-/// Returns the turns of a thread in their order, without one that was not over at the end of the run.
+/// Returns the turns of a thread in their order, without a turn that had not ended when the run ended.
 fn turns(events: &[Event], of: Pid) -> Vec<Turn> {
     let mut all = Vec::new();
     let mut open: Option<Turn> = None;

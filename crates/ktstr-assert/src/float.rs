@@ -7,7 +7,7 @@
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// An `f64` as it is written.
+/// An `f64` in its serialized form.
 #[derive(Clone, Copy)]
 struct Wire(f64);
 
@@ -68,7 +68,7 @@ pub mod one {
     }
 }
 
-/// An `Option<f64>`; `null` is `None`.
+/// The serialization of a field of type `Option<f64>`: `None` is `null`.
 pub mod opt {
     use super::*;
 

@@ -6,8 +6,8 @@
 //! or a user enables with the variable [`LOG_PASSES`].
 //!
 //! The data flows through the crate as follows. The guest sends [`worker`] reports. They become per-cgroup [`stats`],
-//! and [`check`]s judge them into an [`AssertResult`]. Captures become a [`series`]. Both meet in the per-phase
-//! [`buckets`], in which [`metric`]s are looked up.
+//! and [`check`]s judge them into an [`AssertResult`]. Captures become a [`series`]. The statistics and the series meet
+//! in the per-phase [`buckets`], in which [`metric`]s are looked up.
 //!
 //! Times are guest time, and rates are per CPU-second: a rate per wall-clock second would measure the host.
 

@@ -1,8 +1,9 @@
-//! Small statistics over samples. The functions are total: an empty input gives `None`, and nothing overflows.
+//! Small statistics over samples. The functions are total: a statistic of no samples is `None`, and no integer
+//! overflows.
 
-/// The nearest-rank percentile of `sorted` (ascending): element `ceil(n·p) − 1`, clamped.
+/// Returns the nearest-rank percentile of `sorted` (ascending): element `ceil(n·p) − 1`, clamped.
 ///
-/// `p` is a fraction, 0.99 for the 99th percentile. `None` when there are no samples.
+/// `p` is a fraction, 0.99 for the 99th percentile. `None` without samples.
 pub(crate) fn percentile(sorted: &[u64], p: f64) -> Option<u64> {
     let n = sorted.len();
     let rank = (n as f64 * p).ceil() as usize;
@@ -12,11 +13,12 @@ pub(crate) fn percentile(sorted: &[u64], p: f64) -> Option<u64> {
 /// Below this number of values a comparison sort is at least as fast.
 const RADIX_FROM: usize = 256;
 
-/// Returns a sorted copy.
+/// Returns a copy of `values` in ascending order.
 ///
-/// The guest calls this with up to 100 000 samples a worker, in test binaries that nobody optimises, on an emulated CPU.
-/// The sort of the standard library then executes some 300 instructions for each comparison. This one sorts by one byte
-/// after the other, in plain loops, and skips the bytes in which all values agree.
+/// The guest calls this function with up to 100 000 samples per worker, in unoptimised test binaries on an emulated
+/// CPU, where the sort of the standard library executes some 300 instructions for each comparison. This function is a
+/// radix sort instead: it sorts by one byte after the other, in plain loops, and skips the bytes in which all values
+/// agree.
 pub(crate) fn sorted(values: &[u64]) -> Vec<u64> {
     let mut from = values.to_vec();
     if from.len() < RADIX_FROM {
@@ -66,7 +68,7 @@ fn by_byte(from: &[u64], to: &mut [u64], shift: u32) {
     }
 }
 
-/// The arithmetic mean. Sums in `f64`, so it cannot overflow.
+/// Returns the arithmetic mean; `None` without values. The sum is an `f64`, because a sum of `u64` could overflow.
 pub(crate) fn mean(values: impl IntoIterator<Item = f64>) -> Option<f64> {
     let (mut n, mut sum) = (0u64, 0.0);
     for v in values {
@@ -76,9 +78,9 @@ pub(crate) fn mean(values: impl IntoIterator<Item = f64>) -> Option<f64> {
     (n > 0).then(|| sum / n as f64)
 }
 
-/// The coefficient of variation: population standard deviation over mean.
+/// Returns the coefficient of variation: the population standard deviation divided by the mean.
 ///
-/// `None` without samples or when the mean is zero, where it is not defined.
+/// `None` without samples, and if the mean is zero, for which the coefficient is undefined.
 pub(crate) fn cv(values: impl IntoIterator<Item = f64> + Clone) -> Option<f64> {
     let m = mean(values.clone())?;
     if m == 0.0 {
@@ -88,7 +90,7 @@ pub(crate) fn cv(values: impl IntoIterator<Item = f64> + Clone) -> Option<f64> {
     Some(var.sqrt() / m)
 }
 
-/// The coefficient of variation of whole numbers, in plain loops for the reason that [`sorted`] has.
+/// Returns the same as [`cv`], for integers. It uses plain loops for the reason that [`sorted`] gives.
 pub(crate) fn cv_of(values: &[u64]) -> Option<f64> {
     let n = values.len() as f64;
     let (mut sum, mut i) = (0.0, 0);
@@ -110,7 +112,7 @@ pub(crate) fn cv_of(values: &[u64]) -> Option<f64> {
     Some((squares / n).sqrt() / mean)
 }
 
-/// Smallest and largest value. `None` without samples.
+/// Returns the smallest and the largest value; `None` without values.
 pub(crate) fn min_max(values: impl IntoIterator<Item = f64>) -> Option<(f64, f64)> {
     values.into_iter().fold(None, |acc, v| match acc {
         None => Some((v, v)),
@@ -118,7 +120,7 @@ pub(crate) fn min_max(values: impl IntoIterator<Item = f64>) -> Option<(f64, f64
     })
 }
 
-/// `num / den`, or `None` when the denominator is zero.
+/// Returns `num / den`; `None` if the denominator is zero.
 pub(crate) fn ratio(num: u64, den: u64) -> Option<f64> {
     (den > 0).then(|| num as f64 / den as f64)
 }
@@ -152,7 +154,7 @@ mod tests {
     }
 
     proptest! {
-        /// Around the length from which values are sorted by their bytes, with few and with many bytes that differ.
+        /// The lengths lie on both sides of [`RADIX_FROM`], and few or many bytes differ.
         #[test]
         fn sorted_is_the_order_of_the_standard_library(
             v in prop::collection::vec(any::<u64>(), 0..3 * RADIX_FROM), keep in any::<u64>(),

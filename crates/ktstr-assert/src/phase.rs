@@ -1,7 +1,7 @@
 //! The phases of a scenario, and the label with which a thread stamps its records.
 //!
-//! This is the only place that converts between two numberings: `step_index` counts from 1 (0 is the time before the
-//! first step), `Step[k]` counts from 0.
+//! There are two numberings: `step_index` counts steps from 1, and 0 is the time before the first step, whereas the
+//! label `Step[k]` counts from 0. [`Phase`] converts between them.
 
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -66,7 +66,7 @@ thread_local! {
     static LABEL: RefCell<Option<Cow<'static, str>>> = const { RefCell::new(None) };
 }
 
-/// Installs a phase label on this thread until it is dropped.
+/// A guard that keeps a phase label installed on this thread until it is dropped.
 ///
 /// While the guard exists, every detail, pass and note that this thread records is stamped with the label, unless it
 /// has a label already. Guards nest: dropping one restores the previous label.
@@ -102,12 +102,12 @@ impl PhaseGuard {
 impl Drop for PhaseGuard {
     fn drop(&mut self) {
         let before = self.before.take();
-        // The label may be gone already while the thread is torn down.
+        // An error means that the thread is exiting and has destroyed the label, so there is nothing to restore.
         let _ = LABEL.try_with(|l| *l.borrow_mut() = before);
     }
 }
 
-/// The label installed on this thread, if any.
+/// Returns the label that is installed on this thread; `None` without a guard.
 pub fn current_phase_label() -> Option<Cow<'static, str>> {
     LABEL.with(|l| l.borrow().clone())
 }

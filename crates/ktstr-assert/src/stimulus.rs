@@ -9,15 +9,17 @@ use serde::{Deserialize, Serialize};
 pub struct StimulusEvent {
     /// Guest milliseconds since the scenario started, without pauses for captures.
     pub elapsed_ms: u64,
-    /// The name of the event: `StepStart`, `StepEnd`, `ScenarioEnd` or the name of an operation.
+    /// The name of the event: `StepStart`, `StepEnd` or `ScenarioEnd`.
     pub label: String,
-    /// The kind of the operation, if the event is one.
+    /// The kinds of the step's operations at its start, as a hexadecimal bit mask (`0x…`) with the bit of each at its
+    /// `Op::wire_index`; `None` for a step without operations and for other events.
     pub op_kind: Option<String>,
-    /// The target of the operation, as free text.
+    /// The numbers of operations, cgroups and workers at the start of a step, as free text; `None` for other events.
     pub detail: Option<String>,
-    /// The sum of the iterations of all live workers at the time of the event, if it was read.
+    /// The sum of the iterations of all workers up to the event, those that have ended included; `None` if it was not
+    /// read.
     pub total_iterations: Option<u64>,
-    /// The step to which the event belongs; 0 is the baseline.
+    /// The step to which the event belongs; 0 is the baseline. `None` for the end of the scenario.
     pub step_index: Option<u16>,
     /// Whether this is the last event of the scenario.
     pub is_terminal: bool,
@@ -56,7 +58,8 @@ impl StimulusEvent {
         self
     }
 
-    /// Whether this event starts a step.
+    /// Whether this event can start a step: it belongs to one, and ends neither the step nor the scenario. The first
+    /// such event of a step starts it.
     pub fn is_step_start(&self) -> bool {
         self.step_index.is_some() && !self.is_step_end && !self.is_terminal
     }

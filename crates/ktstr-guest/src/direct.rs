@@ -36,7 +36,7 @@ impl<'a> CgroupGroup<'a> {
     /// Creates a cgroup whose tasks may use only the CPUs of `cpuset`.
     ///
     /// # Errors
-    /// The kernel rejected the directory or the cpuset.
+    /// The name is invalid, or the kernel rejected the controller, the directory or the cpuset.
     pub fn add_cgroup(&mut self, name: &str, cpuset: &BTreeSet<usize>) -> Result<(), CgroupError> {
         self.cgroups.setup(&[Controller::Cpuset].into())?;
         self.add_cgroup_no_cpuset(name)?;
@@ -46,7 +46,7 @@ impl<'a> CgroupGroup<'a> {
     /// Creates a cgroup whose tasks may use all CPUs.
     ///
     /// # Errors
-    /// The kernel rejected the directory.
+    /// The name is invalid, or the kernel rejected the directory.
     pub fn add_cgroup_no_cpuset(&mut self, name: &str) -> Result<(), CgroupError> {
         self.cgroups.create_cgroup(name)?;
         self.names.push(name.to_owned());

@@ -12,7 +12,7 @@ const MESSAGE: usize = 2048;
 const MESSAGES: usize = 1 << 16;
 
 /// Returns the messages in the kernel's log, one a line, oldest first, without their levels and times. Messages that the
-/// kernel has dropped are missing. The text is empty, and a line on standard error says why, where the log cannot be read.
+/// kernel has dropped are missing. If the log cannot be opened, the text is empty, and a line on standard error says why.
 pub fn read_kmsg() -> String {
     let opened = OpenOptions::new()
         .read(true)
@@ -28,7 +28,7 @@ pub fn read_kmsg() -> String {
 }
 
 /// Writes a message to the kernel's log; a prefix such as `<3>` is its level. In the guest the host finds it on the console,
-/// if its level is below 4 (`VmResult::guest_kmsg`). A line on standard error says why where that fails.
+/// if its level is below 4 (`VmResult::guest_kmsg`). If the write fails, a line on standard error says why.
 pub fn send_kmsg(message: &[u8]) {
     // Each write is one message. Without a newline the kernel waits for the rest of the line, and hides what it has.
     let mut line = message.to_vec();
@@ -47,6 +47,7 @@ pub fn send_kmsg(message: &[u8]) {
 /// Reads messages until there are no more.
 fn messages(mut device: impl Read) -> String {
     let mut text = String::new();
+    // Some kernels hand out longer messages, and a read into a buffer that is too small fails.
     let mut one = [0; 4 * MESSAGE];
     for _ in 0..MESSAGES {
         match device.read(&mut one) {

@@ -1,10 +1,10 @@
-//! The guest side: PID 1, cgroup v2, workers, the scheduler process and the step engine, all of
-//! which run inside the VM.
+//! The guest side: PID 1, cgroup v2, workers, payloads, the scheduler process and the step engine,
+//! all of which run inside the VM. The host uses the messages in [`protocol`], and a `host_only`
+//! test runs the engine, the workers and the payloads on the host.
 //!
-//! This crate does not decide whether a run was good (ktstr-assert does), and it does nothing on
-//! the host.
+//! This crate does not decide whether a run was good (ktstr-assert does).
 
-/// A hash of the sources of the guest side. Templates with another hash are not reused.
+/// A hash of the sources of this crate and of ktstr-mailbox. Templates with another hash are not reused.
 pub const AGENT: &str = env!("KTSTR_AGENT_HASH");
 
 pub mod cgroup;

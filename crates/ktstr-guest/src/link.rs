@@ -1,7 +1,7 @@
 //! The guest's link to the host, as the rest of the guest side sees it: `send` and `ask`.
 //!
 //! A `host_only` test has no link: its messages are discarded, and a request to the host is an error, unless the thread
-//! that asks has installed answers of its own.
+//! that asks has installed answers.
 
 use std::cell::RefCell;
 use std::marker::PhantomData;

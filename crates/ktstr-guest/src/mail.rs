@@ -80,7 +80,7 @@ impl Mapped {
 
 impl Mapped {
     /// Returns the first `len` bytes of the bulk window. The host does not write to the window until the guest has
-    /// reported that it took them.
+    /// reported that it has taken these bytes.
     pub fn bulk(&self, len: u64) -> std::io::Result<&[u8]> {
         if len > Layout::BULK_SIZE {
             return Err(Error::from(ErrorKind::InvalidInput));
@@ -122,8 +122,8 @@ impl MailboxMemory for Mapped {
 /// Calls the host. Under the virtual clock the guest is paused until the host has polled the mailbox; on the real
 /// clock this does nothing.
 ///
-/// This is a function of its own, and never inlined: the guest pauses at the end of a block of instructions, and no
-/// read of what the host wrote during the pause may be moved before it.
+/// This function is never inlined, because the guest pauses at the end of a block of instructions, and no read of what the
+/// host wrote during the pause may be moved before it.
 #[inline(never)]
 pub fn call_host(argument: u64) {
     // SAFETY: the instruction exchanges a register with itself, which has no effect.
@@ -176,7 +176,7 @@ impl Link for MailLink {
             match writer.write(&self.region, &bytes, now) {
                 Ok(()) => break,
                 Err(WriteError::NoRoom) => {
-                    // The host reads when it is called; otherwise it polls every millisecond while it lives.
+                    // The host reads when it is called; on the real clock it polls every millisecond instead.
                     call_host(CALL_MESSAGE);
                     std::thread::sleep(Duration::from_millis(1));
                 }

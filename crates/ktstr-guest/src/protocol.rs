@@ -78,7 +78,7 @@ pub struct WorkerNumbers {
     pub migrations: u64,
 }
 
-/// Maximum length of a capture's tag in bytes.
+/// Maximum length in bytes of a tag, and of the name of a variable that is watched.
 pub const MAX_TAG: usize = 64;
 /// Maximum number of processes in a list.
 pub const MAX_PIDS: usize = 1 << 16;
@@ -146,8 +146,8 @@ impl Ask {
 
 /// Maximum length of an answer in bytes.
 pub const MAX_ANSWER: usize = 64 << 10;
-/// Offset of an answer's length from `Layout::ANSWER`. Before it is the number of the request, which is 0 while there
-/// is no answer; after it follows the answer as JSON.
+/// Offset of an answer's length from `Layout::ANSWER`. The eight bytes before the length hold the number of the request, or
+/// 0 while there is no answer; the answer follows the length as JSON.
 pub const ANSWER_LENGTH_AT: u64 = 8;
 /// Offset of an answer's JSON from `Layout::ANSWER`; see [`ANSWER_LENGTH_AT`].
 pub const ANSWER_AT: u64 = 16;
@@ -155,7 +155,7 @@ pub const ANSWER_AT: u64 = 16;
 /// The host's answer: success, or the reason for the failure.
 pub type Answer = Result<(), String>;
 
-/// A message from the guest to the host. Times are the guest's `CLOCK_MONOTONIC` in nanoseconds.
+/// A message from the guest to the host. Times are guest time (`CLOCK_MONOTONIC`), in the unit that the field's name ends in.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ToHost {
@@ -182,7 +182,7 @@ pub enum ToHost {
     /// The kernel asked the scheduler to attach again, and the test still waits for that. Sent once a second, because the host
     /// gives up on a test that sends nothing.
     SchedulerAwaited,
-    /// The scheduler under test exited before it was told to.
+    /// The scheduler under test exited before PID 1 stopped it.
     SchedulerDied {
         /// How the process ended.
         end: ProcessEnd,
@@ -195,7 +195,7 @@ pub enum ToHost {
     Prepared,
     /// A [`ToGuest::Load`] has been executed.
     Loaded,
-    /// The test process has its job.
+    /// PID 1 passes the job to the test process next.
     TestStarted {
         /// Process id of the test process.
         pid: i32,
@@ -214,7 +214,7 @@ pub enum ToHost {
         step_index: u16,
         /// Window time in milliseconds since `ScenarioStart`; it does not advance while it is paused.
         elapsed_ms: u64,
-        /// Ops applied by this step.
+        /// Number of operations in the step.
         op_count: u32,
         /// A bit mask of the kinds of operations, with the bit of each at its `Op::wire_index`.
         op_kinds: u64,
@@ -234,7 +234,7 @@ pub enum ToHost {
         /// Number of iterations of all workers so far.
         total_iterations: u64,
     },
-    /// The last step is over.
+    /// The scenario is over, and the backdrop has been removed.
     ScenarioEnd {
         /// Window time in milliseconds since `ScenarioStart`; it does not advance while it is paused.
         elapsed_ms: u64,
@@ -273,7 +273,7 @@ pub enum ToHost {
     TestEnded {
         /// How the process ended.
         end: ProcessEnd,
-        /// Whether the kernel's out-of-memory killer killed it.
+        /// Whether it was killed by SIGKILL and the kernel's out-of-memory killer killed some process while it lived.
         oom_killed: bool,
     },
     /// The guest side itself failed. This is the harness's fault, never the scheduler's.
@@ -281,7 +281,7 @@ pub enum ToHost {
         /// The error, as one sentence for the user.
         message: String,
     },
-    /// This is the last message; the guest powers off.
+    /// This is the last message. The host ends the machine; without a host, the guest powers off 30 s later.
     Bye,
 }
 
@@ -292,8 +292,8 @@ pub const TEXT_CAP: usize = 256 << 10;
 const NOTE_CAP: usize = 64;
 
 impl ToHost {
-    /// Encodes the message for the mailbox. Texts are truncated, and a message that is still too large is replaced by
-    /// a [`ToHost::HarnessError`] that says so.
+    /// Encodes the message for the mailbox. The texts of a message above [`TEXT_CAP`] bytes are truncated, and a message that
+    /// is still too large is replaced by a [`ToHost::HarnessError`] that says so.
     pub fn encode(&self) -> Vec<u8> {
         // A fork sends these two messages on its way to the test function, so they avoid serde: see `wire.rs`.
         match self {
@@ -329,8 +329,8 @@ impl ToHost {
         })
     }
 
-    /// Truncates every text to [`TEXT_CAP`] and says so at its end. The guest does this so that the message can be
-    /// sent; the host does it again because it does not trust the guest.
+    /// Truncates the message's texts to [`TEXT_CAP`] and appends a note to those that were longer. The guest does this so
+    /// that the message can be sent; the host does it again because it does not trust the guest.
     pub fn bound_texts(&mut self) {
         match self {
             Self::Hello {
@@ -578,7 +578,7 @@ pub struct Setup {
     pub cgroup_parent: Option<String>,
     /// sched_ext's watchdog timeout in milliseconds. The host sets it once the scheduler has attached.
     pub watchdog_timeout_ms: u64,
-    /// The schedulers that the test may start while it runs, by name. Its own scheduler is one of them.
+    /// The schedulers that the test may start while it runs, by name. If there are any, its own scheduler is one of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub staged: Vec<(String, SchedulerJob)>,
 }
@@ -653,7 +653,7 @@ impl Job {
 pub struct SchedulerChange {
     /// Whether to stop the attached scheduler.
     pub stop: bool,
-    /// The scheduler to start.
+    /// The scheduler to start after that; `None` to start none.
     pub start: Option<StartOf>,
 }
 

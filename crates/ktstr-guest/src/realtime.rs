@@ -1,8 +1,8 @@
-//! Protects the harness from the scheduler under test. PID 1 and the engine run with a real-time policy, above all
-//! fair and sched_ext tasks. Both sleep nearly all the time, so they hardly disturb the workload. Their child
-//! processes start with the normal policy again.
+//! Protects the harness from the scheduler under test. PID 1, the engine, and the threads that read the output of payloads
+//! run with a real-time policy, above all fair and sched_ext tasks. They sleep nearly all the time, so they hardly disturb
+//! the workload. Their child processes and threads start with the normal policy again (`SCHED_RESET_ON_FORK`).
 
-/// The priority of the engine, above any that a test would reasonably give to a worker.
+/// The priority of the engine and of the readers of output, above any that a test would reasonably give to a worker.
 pub const ENGINE: i32 = 97;
 /// The priority of PID 1, which must be able to report whatever the engine does.
 pub const PID_1: i32 = 98;
@@ -14,7 +14,7 @@ pub struct RealTime {
 }
 
 impl RealTime {
-    /// Raises the calling thread. If the kernel does not allow that, the thread stays as it is.
+    /// Gives the calling thread `SCHED_RR` with this priority. If the kernel does not allow that, the thread keeps its policy.
     pub fn raise(priority: i32) -> Self {
         let mut before: libc::sched_param = libc::sched_param { sched_priority: 0 };
         let raised = libc::sched_param {

@@ -82,7 +82,7 @@ pub(crate) fn offered(
 }
 
 /// Fetches a package that contains a kernel's source. Returns its version and the path of the tarball in it. The
-/// tarball lies in a folder of the cache, which the next fetch of a source package replaces.
+/// tarball lies in a folder of the cache, which is replaced when another package or version is fetched.
 pub(crate) fn fetch_source(
     cache: &Cache,
     package: &str,
@@ -209,7 +209,7 @@ impl Apt {
         )?)
     }
 
-    /// Describes in messages where kernels were searched.
+    /// Returns the places that are searched, in words for messages.
     fn places(&self) -> String {
         format!("the suites {} of {}", SUITES.join(", "), self.archive)
     }
@@ -319,7 +319,7 @@ impl Apt {
         Ok((offers::candidates(&shown), failure))
     }
 
-    /// Fetches the package lists. A list that cannot be fetched stays as it was.
+    /// Fetches the package lists. Returns the error if that fails. A list that cannot be fetched stays as it was.
     fn update(&self, listener: &mut Listener<'_>) -> Option<KernelError> {
         let stage = "reading Debian's package lists";
         progress::begin(listener, stage);
@@ -460,7 +460,7 @@ impl Apt {
     }
 }
 
-/// Returns the codename in the text of an InRelease file.
+/// Returns the codename in the text of an `InRelease` file; `None` if it has none, or one with unexpected characters.
 fn codename(text: &str) -> Option<String> {
     let name = text
         .lines()

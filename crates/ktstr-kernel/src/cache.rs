@@ -22,7 +22,8 @@ use crate::kernel::{Kernel, Source, file};
 use crate::progress::{self, Listener};
 use crate::{KernelError, features, stamps, version};
 
-/// Incremented when the meaning of an entry's files changes. Entries of another format are recreated.
+/// The format of entries, which is incremented when the meaning of their files changes. An entry of another format counts as
+/// damaged, and is created again when its image is imported.
 const FORMAT: u32 = 2;
 /// Prefix of the temporary folders in which entries are written.
 const ASIDE: &str = ".making-";
@@ -55,7 +56,7 @@ pub(crate) struct Material {
     pub(crate) source: Source,
 }
 
-/// The field of `kernel.json` that says how to read the others.
+/// The field of `kernel.json` that determines how the others are read.
 #[derive(Deserialize)]
 struct Format {
     format: u32,
@@ -102,7 +103,7 @@ impl Cache {
         }
     }
 
-    /// Returns this user's default cache, regardless of `KTSTR_CACHE_DIR`.
+    /// Returns this user's default cache, regardless of `KTSTR_CACHE_DIR`; `None` if `XDG_CACHE_HOME` and `HOME` are unset.
     pub fn of_user() -> Option<Self> {
         let root = variable("XDG_CACHE_HOME")
             .map(|base| base.join("ktstr"))
@@ -131,7 +132,8 @@ impl Cache {
         Ok(Folder::owned(&self.root, Place::CACHE)?.subfolder(name)?)
     }
 
-    /// Opens the folder `name` of the cache if it exists, without creating anything. Fails like [`Cache::folder`].
+    /// Opens the folder `name` of the cache, without creating anything; `None` if it does not exist. Fails like
+    /// [`Cache::folder`].
     pub fn existing(&self, name: &str) -> Result<Option<Folder>, KernelError> {
         match Folder::existing(&self.root, Place::CACHE)? {
             Some(root) => Ok(Folder::existing(&root.path().join(name), Place::CACHE)?),
@@ -403,7 +405,7 @@ fn write_entry(
     Ok(meta)
 }
 
-/// Writes and flushes a file, because some file systems report a full disk only on a flush.
+/// Writes a file and syncs it to the disk, because some file systems report a full disk only then.
 fn write_file(path: &Path, data: &[u8]) -> io::Result<()> {
     let mut file = ktstr_state::create_file(path)?;
     file.write_all(data)?;

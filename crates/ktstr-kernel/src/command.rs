@@ -1,4 +1,5 @@
-//! Runs other programs. Their output is kept for error messages, and they end when this process ends.
+//! Runs other programs. Their output is kept for error messages, and the kernel kills a program when the thread that started it
+//! ends, and so when this process ends.
 
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
@@ -48,6 +49,7 @@ fn follow(command: &mut Command, mut hear: impl FnMut(&str)) -> Result<String, F
     command
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
+        // The error messages are searched for English text.
         .env("LC_ALL", "C");
     // SAFETY: the closure only makes the prctl system call, which is async-signal-safe.
     unsafe {

@@ -57,7 +57,7 @@ pub enum KernelError {
         kernel: String,
         /// The source of the kernel.
         source_text: String,
-        /// What sched_ext was looked for in, with the result.
+        /// Where sched_ext was looked for, with what was found there.
         looked_at: String,
     },
 
@@ -87,17 +87,17 @@ pub enum KernelError {
         reason: String,
     },
 
-    /// No published kernel has the requested version.
+    /// No published kernel, or no package with a kernel's source, matches the request.
     #[error(
         "no kernel matches `{spec}`: looked in {looked_in}; available are: {available}. Choose one of \
          those, as in `debian:7.2` or `debian:7.2+rt`, or `debian:newest`"
     )]
     UnknownVersion {
-        /// The spec that was asked for, as the user wrote it.
+        /// The spec that was asked for, always with `debian:`, or the name of the package.
         spec: String,
         /// The places that were searched.
         looked_in: String,
-        /// The available kernels, newest first, in a short form.
+        /// The available kernels, newest first, in a short form, or the names of the available packages.
         available: String,
     },
 
@@ -154,8 +154,8 @@ pub enum KernelError {
 
     /// The source does not have an option, or other options prevent it from being set.
     #[error(
-        "{origin} did not accept these lines of the configuration: {lines}. Either it has no such option (sched_ext needs \
-         6.12 or newer, BTF needs pahole), or one that it depends on is not set"
+        "{origin} did not accept these lines of the configuration: {lines}. Either the source lacks such an option (sched_ext \
+         needs 6.12 or newer, BTF needs pahole), or an option that it depends on is not set"
     )]
     ConfigRefused {
         /// The source that was configured.
@@ -274,7 +274,7 @@ impl KernelError {
         }
     }
 
-    /// Wraps an I/O error. A full disk becomes an error of its own.
+    /// Wraps an I/O error. A full disk and an exceeded quota become [`KernelError::DiskFull`].
     pub(crate) fn io(action: &'static str, path: impl AsRef<Path>, error: io::Error) -> Self {
         let path = path.as_ref().to_owned();
         match error.kind() {

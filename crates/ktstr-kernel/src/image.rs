@@ -85,7 +85,7 @@ fn u16_at(bytes: &[u8], start: usize) -> Option<u16> {
     Some(u16::from_le_bytes(at(bytes, start, 2)?.try_into().ok()?))
 }
 
-/// Returns the length of the real-mode part: the boot sector and `setup_sects` more sectors.
+/// Returns the length of the real-mode part in bytes: the boot sector and `setup_sects` more sectors, where 0 stands for 4.
 fn setup_len(image: &[u8]) -> Option<usize> {
     let sectors = match *image.get(header::SETUP_SECTS)? {
         0 => 4,
@@ -129,7 +129,7 @@ fn payload(image: &[u8]) -> Result<&[u8], ImageError> {
     })
 }
 
-/// Says briefly what a file that is not a kernel appears to be.
+/// Describes briefly what a file that is not a kernel appears to be.
 fn describe(bytes: &[u8]) -> &'static str {
     match bytes {
         [0x1f, 0x8b, ..] => "a gzip file",
@@ -143,8 +143,7 @@ fn describe(bytes: &[u8]) -> &'static str {
     }
 }
 
-/// Decompresses the payload of a bzImage. Most formats end with the uncompressed length, which the kernel's build
-/// appends; it is trusted only as a first guess.
+/// Decompresses the payload of a bzImage, which must be compressed with zstd or gzip, or not at all.
 fn decompress(payload: &[u8]) -> Result<Vec<u8>, ImageError> {
     let compression = match payload {
         [0x7f, b'E', b'L', b'F', ..] => return Ok(payload.to_vec()),
@@ -171,7 +170,8 @@ fn decompress(payload: &[u8]) -> Result<Vec<u8>, ImageError> {
     Err(ImageError::Compression(compression))
 }
 
-/// Decompresses everything, which must be at most `limit` bytes.
+/// Decompresses everything, which must be at most `limit` bytes. The last four bytes of `payload` are the uncompressed length,
+/// which the kernel's build appends or which the format contains. It is trusted only as a first guess.
 pub(crate) fn read_all(
     reader: impl Read,
     payload: &[u8],
@@ -200,7 +200,7 @@ pub(crate) fn read_all(
     Ok(out)
 }
 
-/// Returns the version line in the setup header.
+/// Returns the version line in the setup header; `None` if there is none.
 fn header_version(image: &[u8]) -> Option<String> {
     let start = usize::from(u16_at(image, header::KERNEL_VERSION)?).checked_add(0x200)?;
     let text = image.get(start..setup_len(image)?.min(image.len()))?;
@@ -228,6 +228,7 @@ fn banner(vmlinux: &[u8]) -> Result<String, ImageError> {
         .ok_or_else(|| not("an ELF file without a `Linux version` line"))
 }
 
+/// Returns the release, which is the first word of the version line and becomes a part of a folder's name.
 fn first_word(version_text: &str) -> Result<String, ImageError> {
     let word = version_text.split(' ').next().unwrap_or("");
     let legal = |c: char| c.is_ascii_alphanumeric() || "+-._~".contains(c);
@@ -284,7 +285,7 @@ pub(crate) fn has_pvh(vmlinux: &[u8]) -> bool {
 /// The type of the PVH note, from include/xen/interface/elfnote.h.
 const XEN_ELFNOTE_PHYS32_ENTRY: object::elf::NoteType = object::elf::NoteType(18);
 
-/// Returns the kernel's type information, which is the `.BTF` section.
+/// Returns the kernel's type information, which is the `.BTF` section; `None` if the kernel has none.
 pub(crate) fn btf(vmlinux: &[u8]) -> Option<&[u8]> {
     let elf = ElfFile64::<Endianness>::parse(vmlinux).ok()?;
     let data = elf.section_by_name(".BTF")?.data().ok()?;
@@ -292,6 +293,7 @@ pub(crate) fn btf(vmlinux: &[u8]) -> Option<&[u8]> {
 }
 
 /// Extracts the configuration that `CONFIG_IKCONFIG` embeds in an image: gzip data between two marks (`kernel/configs.c`).
+/// Returns `None` if there is none.
 pub(crate) fn embedded_config(vmlinux: &[u8]) -> Option<String> {
     const START: &[u8] = b"IKCFG_ST\x1f\x8b";
     const MAX_CONFIG: u64 = 4 << 20;

@@ -1,16 +1,16 @@
-//! Reads the kernel's own symbol table from the uncompressed image. Debian's images contain no ELF symbols, but all
-//! contain the tables behind `/proc/kallsyms`.
+//! Reads a kernel's symbols from its uncompressed image: from the ELF symbol table if there is one, else from the tables
+//! behind `/proc/kallsyms`. Debian's images contain only the latter.
 //!
-//! The tables follow each other in the order that scripts/kallsyms.c has used since Linux 6.4. Each is aligned to
+//! These tables follow each other in the order that scripts/kallsyms.c has used since Linux 6.4. Each is aligned to
 //! eight bytes, and since 7.0 to four:
 //!
 //! ```text
 //! num_syms       u32
 //! names          per symbol: length (one byte, or two from 128 on), then that many token numbers;
-//!                unfolded, the first character is the symbol's type
-//! markers        u32 per 256 symbols: where in `names` the symbol 256*i begins
+//!                the first character of the expanded text is the symbol's type
+//! markers        u32 per 256 symbols: where in `names` the symbol 256*i starts
 //! token_table    256 strings, NUL after each
-//! token_index    u16 per token: where in `token_table` it begins
+//! token_index    u16 per token: where in `token_table` the token starts
 //! offsets        u32 per symbol
 //! relative_base  u64, until Linux 6.19
 //! ```
@@ -28,12 +28,13 @@ use memchr::memmem;
 use object::Endianness;
 use object::read::elf::{ElfFile64, ProgramHeader};
 
-/// A symbol of the kernel's own table.
+/// A symbol of a kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Symbol {
     /// The link address, which is the actual address when the kernel runs with `nokaslr`.
     pub address: u64,
-    /// The type, as in `nm`: `T` and `t` for code, `D`, `d`, `B`, `b`, `R`, `r` for data, and so on.
+    /// The type, as in `nm`: `T` and `t` for code, `D`, `d`, `B`, `b`, `R`, `r` for data, and so on. For an ELF symbol it is `T`
+    /// or `t` for code, and `D` or `d` for anything else.
     pub kind: char,
     /// The name, which is never empty.
     pub name: String,
@@ -62,7 +63,8 @@ const TOKENS: usize = 256;
 const ALIGNMENTS: [usize; 2] = [4, 8];
 const SYMBOLS_PER_MARKER: usize = 256;
 
-/// Reads the symbols of an uncompressed vmlinux, in ascending order of their addresses.
+/// Reads the symbols of an uncompressed vmlinux, in ascending order of their addresses. The kallsyms tables are read only if
+/// there are no ELF symbols.
 pub fn decode(vmlinux: &[u8]) -> Result<Vec<Symbol>, KallsymsError> {
     let elf =
         ElfFile64::<Endianness>::parse(vmlinux).map_err(|e| KallsymsError::Elf(e.to_string()))?;
@@ -73,6 +75,7 @@ pub fn decode(vmlinux: &[u8]) -> Result<Vec<Symbol>, KallsymsError> {
     // Digits occur in names, so each digit has its own entry in the token table.
     const DIGITS: &[u8] = b"0\x001\x002\x003\x004\x005\x006\x007\x008\x009\x00";
     let mut verdict = KallsymsError::NotFound;
+    // A kernel has one such place. The limit bounds the work on a hostile file.
     for digits in memmem::find_iter(vmlinux, DIGITS).take(64) {
         let Some(tokens) = Tokens::around(vmlinux, digits) else {
             continue;
@@ -310,7 +313,8 @@ impl Tables {
     }
 }
 
-/// Finds the markers that end at `at`. Returns their offset, the last marker, and their number.
+/// Finds the markers, of which the last one is at `at`. Returns the offset of the first one, the value of the last one, and their
+/// number; `None` if the words before `at` do not descend to 0.
 fn find_markers(file: &[u8], mut at: usize) -> Option<(usize, u32, usize)> {
     let last = u32_at(file, at)?;
     let (mut next, mut count) = (last, 1);
@@ -326,7 +330,7 @@ fn find_markers(file: &[u8], mut at: usize) -> Option<(usize, u32, usize)> {
     Some((at, last, count))
 }
 
-/// Returns the token numbers of the name at `at`, and the offset of the next name.
+/// Returns the token numbers of the name at `at`, and the offset of the next name; `None` if it runs out of the file.
 fn entry(file: &[u8], at: usize) -> Option<(&[u8], usize)> {
     let first = usize::from(*file.get(at)?);
     let (len, codes) = if first & 0x80 == 0 {
@@ -359,8 +363,8 @@ fn names_fit(file: &[u8], names: usize, count: usize, markers: usize) -> bool {
         .any(|align| at.next_multiple_of(*align) == markers)
 }
 
-/// Decodes `count` offsets. The correct encoding is the one whose addresses are sorted and in which symbol number
-/// `text`, `_text`, is at the start of a segment of the image.
+/// Decodes `count` offsets. The correct encoding is the one whose addresses are sorted and in which `_text`, the symbol with
+/// the index `text`, is at the start of a segment of the image. Returns `None` if no encoding fits.
 fn addresses(
     file: &[u8],
     elf: &ElfFile64<'_, Endianness>,
@@ -423,7 +427,7 @@ fn sorted(addresses: impl Iterator<Item = u64>, count: usize) -> Option<Vec<u64>
     Some(out)
 }
 
-/// Returns the link address of an offset in the file.
+/// Returns the link address of an offset in the file; `None` if no loaded segment contains it.
 fn virtual_address(elf: &ElfFile64<'_, Endianness>, offset: u64) -> Option<u64> {
     let endian = elf.endian();
     elf.elf_program_headers().iter().find_map(|segment| {

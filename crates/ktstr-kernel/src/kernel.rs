@@ -55,7 +55,7 @@ impl fmt::Display for Source {
     }
 }
 
-/// A kernel that has been unpacked and examined. Its files never change.
+/// A kernel that has been unpacked and examined. Its files in the cache never change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kernel {
     /// The release and the beginning of the image's SHA-256: `7.3.4+deb13-cloud-amd64-1a2b3c4d`.
@@ -68,9 +68,9 @@ pub struct Kernel {
     pub image: PathBuf,
     /// The uncompressed kernel, an ELF file.
     pub vmlinux: PathBuf,
-    /// The configuration that the kernel was built with, if known.
+    /// The configuration that the kernel was built with; `None` if it is unknown.
     pub config: Option<PathBuf>,
-    /// The folder of its modules (`lib/modules/<release>`), if known.
+    /// The folder of its modules (`lib/modules/<release>`), which need not be in the cache; `None` if it is unknown.
     pub modules: Option<PathBuf>,
     /// The source of the kernel.
     pub source: Source,

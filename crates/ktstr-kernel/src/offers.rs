@@ -38,8 +38,8 @@ impl Candidate {
     }
 }
 
-/// Returns the kernel release in a package's name, if a package with such a name may hold an image
-/// or a configuration.
+/// Returns the kernel release in a package's name; `None` if a package with such a name holds neither
+/// an image nor a configuration.
 pub(crate) fn kernel_release(package: &str) -> Option<&str> {
     ["linux-binary-", "linux-image-", "linux-base-"]
         .iter()
@@ -47,7 +47,7 @@ pub(crate) fn kernel_release(package: &str) -> Option<&str> {
         .filter(|release| release.starts_with(|c: char| c.is_ascii_digit()))
 }
 
-/// Returns the newest kernel of each series and flavour, newest series first.
+/// Returns the newest kernel of each series and flavour, newest series first. `candidates` must be in order of preference.
 pub(crate) fn newest_of_each(candidates: Vec<Candidate>) -> Vec<Candidate> {
     let mut newest: Vec<Candidate> = Vec::new();
     for candidate in candidates {
@@ -85,12 +85,12 @@ pub(crate) fn in_words(candidates: Vec<Candidate>) -> String {
     words.join(", ")
 }
 
-/// Returns the kernel that a spec selects.
+/// Returns the first of the `candidates` that fits a spec; `None` if none does. They must be in order of preference.
 pub(crate) fn choose<'a>(candidates: &'a [Candidate], spec: &Spec) -> Option<&'a Candidate> {
     candidates.iter().find(|c| spec.matches(&c.release))
 }
 
-/// Parses the output of `apt-cache show`, and returns the kernels in order of preference.
+/// Parses the output of `apt-cache show`, and returns the kernels in order of preference, one for each release.
 pub(crate) fn candidates(shown: &str) -> Vec<Candidate> {
     let mut bases = Vec::new();
     let mut found: Vec<Candidate> = Vec::new();

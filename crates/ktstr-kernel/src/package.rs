@@ -1,4 +1,5 @@
-//! Finds the kernel image, its configuration and its modules in a folder, in an unpacked package or in a `.deb`.
+//! Finds a kernel's image, configuration and modules: in a folder, in an unpacked package, or next to an image. It also unpacks
+//! a `.deb`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,7 +8,7 @@ use std::process::Command;
 use crate::command;
 use crate::{KernelError, version};
 
-/// The files found in a folder.
+/// The files of a kernel that were found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Found {
     pub(crate) image: PathBuf,
@@ -127,7 +128,7 @@ pub(crate) fn unpack(deb: &Path, into: &Path) -> Result<(), KernelError> {
     }
 }
 
-/// Returns the package with the configuration that belongs to a package with an image, if it is in the same folder.
+/// Returns the package with the configuration that belongs to a package with an image; `None` if it is not in the same folder.
 pub(crate) fn base_beside(deb: &Path) -> Option<PathBuf> {
     let name = deb.file_name()?.to_str()?;
     let rest = name.strip_prefix("linux-binary-")?;
@@ -141,8 +142,8 @@ fn existing(path: PathBuf) -> Option<PathBuf> {
     path.exists().then_some(path)
 }
 
-/// Returns a match of the first pattern that matches anything. Of several matches, it is the one with the highest
-/// version in its name.
+/// Returns a match of the first pattern that matches anything. If it has several matches, the one with the highest
+/// version in its name is returned. Returns `None` if no pattern matches.
 fn newest(folder: &Path, patterns: &[&str]) -> Option<PathBuf> {
     patterns.iter().find_map(|pattern| {
         let Some((before, after)) = pattern.split_once('*') else {

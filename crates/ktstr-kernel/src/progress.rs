@@ -1,9 +1,11 @@
-//! Reports the progress of fetching and unpacking a kernel. The caller decides how to display it.
+//! Reports the progress of fetching, unpacking and building a kernel. The caller decides how to display it; [`on_stderr`] is what
+//! commands use.
 
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-/// One progress report. While a stage runs, several reports with the same `what` follow each other.
+/// One progress report. While a stage runs, several reports follow each other. Their `what` is the same, except that during a
+/// build it also names the current file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Progress {
     /// The current stage, e.g. `downloading linux-binary-7.3.4+deb13-cloud-amd64`, or a note.
@@ -40,11 +42,11 @@ pub(crate) fn note(listener: &mut Listener<'_>, what: &str) {
     report(listener, what, None, true);
 }
 
-/// Interval between two lines about a long stage where lines cannot be overwritten.
+/// The least interval between two lines about a running stage if lines cannot be overwritten.
 const INTERVAL: Duration = Duration::from_secs(30);
 
 /// Returns a listener that writes to stderr. On a terminal, it keeps one line up to date. Otherwise, it prints one
-/// line for each finished stage, and one every half minute during a stage.
+/// line for each finished stage, and at most one every half minute during a stage.
 pub fn on_stderr() -> impl FnMut(&Progress) {
     let terminal = std::io::stderr().is_terminal();
     let mut last = Instant::now();

@@ -1,5 +1,5 @@
-//! Turns a request into a kernel. Without a request, the kernel comes from the cache, else from this machine's own
-//! kernel, else from Debian's archive.
+//! Turns a request into a kernel. Without a request, it is a kernel from the cache, else this machine's own kernel, else
+//! the newest kernel in Debian's archive.
 
 use std::env;
 use std::fs;
@@ -13,8 +13,9 @@ use crate::progress::Listener;
 use crate::version::{self, Spec};
 use crate::{Candidate, KernelError, apt, features};
 
-/// Finds the kernel to run: `request` (a `--kernel` value), else the value of `KTSTR_TEST_KERNEL`, else that of
-/// `KTSTR_KERNEL`, else any kernel with sched_ext, from the cache, this machine or Debian's archive, in this order.
+/// Finds the kernel to run. The request is `request` (a `--kernel` value), else the value of `KTSTR_TEST_KERNEL`, else the value
+/// of `KTSTR_KERNEL`. Without any of these, it is a kernel with sched_ext from the cache, this machine or Debian's archive, in
+/// this order.
 pub fn resolve(request: Option<&str>, listener: &mut Listener<'_>) -> Result<Kernel, KernelError> {
     let resolver = Resolver::from_env()?;
     let from_env = ["KTSTR_TEST_KERNEL", "KTSTR_KERNEL"]
@@ -46,14 +47,14 @@ pub fn offered(listener: &mut Listener<'_>) -> Result<Vec<Candidate>, KernelErro
 pub struct Resolver {
     /// The cache that is searched and extended.
     pub cache: Cache,
-    /// Whether only what already is on this machine may be used.
+    /// Whether only kernels that are already on this machine may be used.
     pub offline: bool,
-    /// The root of the file system that is searched for this machine's own kernel.
+    /// The root of the file system that is searched for this machine's own kernel: `/`, except in tests.
     pub host: PathBuf,
 }
 
 impl Resolver {
-    /// Uses this user's cache. It is offline if `KTSTR_OFFLINE` is set and neither empty nor `0`.
+    /// Creates a resolver with this user's cache. It is offline if `KTSTR_OFFLINE` is set and neither empty nor `0`.
     pub fn from_env() -> Result<Self, KernelError> {
         Ok(Self {
             cache: Cache::from_env()?,
@@ -115,8 +116,8 @@ impl Resolver {
         }
     }
 
-    /// Returns the whole cached kernel whose folder, or a file of it, this is. It was imported before, and importing its
-    /// decompressed image again would add a second kernel of the same release.
+    /// Returns the cached kernel whose folder is at `path` or contains it; `None` if there is none, or if its entry is damaged.
+    /// To import the decompressed image of a cached kernel would add a second kernel of the same release.
     fn cached_at(&self, path: &Path) -> Result<Option<Kernel>, KernelError> {
         let real = |path: &Path| path.canonicalize().ok();
         let (Some(path), Some(kernels)) = (real(path), real(&self.cache.kernels())) else {

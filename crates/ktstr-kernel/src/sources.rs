@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-/// Releases whose archive also has the suites with new kernels.
+/// The names of suites of Debian's archive. An archive that has one of them also has the suites with new kernels.
 const RELEASES: [&str; 14] = [
     "sid",
     "unstable",
@@ -47,7 +47,8 @@ impl Entry {
 }
 
 /// Returns the base URI of the first Debian archive in the apt sources below `etc_apt`
-/// (`/etc/apt`). Any URI that apt accepts is allowed, including `mirror+file:`, except a disc.
+/// (`/etc/apt`); `None` if there is none. Any URI that apt accepts is allowed, including
+/// `mirror+file:`, except a disc.
 pub(crate) fn debian_archive(etc_apt: &Path) -> Option<String> {
     let mut files = vec![etc_apt.join("sources.list")];
     let mut parts: Vec<_> = fs::read_dir(etc_apt.join("sources.list.d"))
@@ -93,8 +94,8 @@ fn one_line(text: &str) -> Vec<Entry> {
         .collect()
 }
 
-/// Parses paragraphs of `Field: value`. A line that begins with white space continues the previous
-/// one.
+/// Parses paragraphs of `Field: value`. A line that starts with white space continues the previous
+/// line.
 fn deb822(text: &str) -> Vec<Entry> {
     let mut entries = Vec::new();
     for paragraph in paragraphs(text) {

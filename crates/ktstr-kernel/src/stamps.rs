@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 use crate::cache::hex;
 use crate::kernel::file;
 
-/// The properties of an unchanged file, as the file system reports them.
+/// The properties of a file, as the file system reports them, that stay the same while nobody changes the file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Stamp {
     inode: u64,
@@ -70,7 +70,7 @@ pub(crate) fn check(dir: &Path, hashes: &BTreeMap<String, String>) -> Result<(),
     Ok(())
 }
 
-/// Records the stamps of the files of `hashes`, whose contents are correct.
+/// Records the stamps of the files of `hashes`. The caller has checked that their contents are correct.
 pub(crate) fn write(dir: &Path, hashes: &BTreeMap<String, String>) -> io::Result<()> {
     let stamps: BTreeMap<&String, Stamp> = hashes
         .keys()

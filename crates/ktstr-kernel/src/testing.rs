@@ -89,6 +89,7 @@ pub(crate) fn vmlinux(symbols: &[(u64, String)], encoding: Encoding) -> Vec<u8> 
     let mut data = b"Linux version 9.9.1+made-cloud-amd64 (made@example) #1 SMP\n\0".to_vec();
     data.resize(0x100, 0);
     let note = data.len() as u64;
+    // The header of the PVH note: the lengths of its name and of its value, and its type.
     for word in [4_u32, 8, 18] {
         data.extend(word.to_le_bytes());
     }
@@ -105,15 +106,18 @@ pub(crate) fn vmlinux(symbols: &[(u64, String)], encoding: Encoding) -> Vec<u8> 
     data.resize(data.len().next_multiple_of(8), 0);
     let sections = DATA + data.len() as u64;
 
+    // The ELF header: 64-bit, little-endian; then `e_type` (ET_EXEC), `e_machine` (EM_X86_64) and `e_version`.
     let mut elf = b"\x7fELF\x02\x01\x01".to_vec();
     elf.resize(16, 0);
     elf.extend(2_u16.to_le_bytes());
     elf.extend(62_u16.to_le_bytes());
     elf.extend(1_u32.to_le_bytes());
+    // `e_entry`, `e_phoff` and `e_shoff`; then `e_flags`.
     for word in [0x100_0000, 64, sections] {
         elf.extend(u64::to_le_bytes(word));
     }
     elf.extend(0_u32.to_le_bytes());
+    // `e_ehsize`, then size and number of the program headers and of the section headers, and `e_shstrndx`.
     for half in [64_u16, 56, 2, 64, 3, 2] {
         elf.extend(half.to_le_bytes());
     }
@@ -131,10 +135,12 @@ pub(crate) fn vmlinux(symbols: &[(u64, String)], encoding: Encoding) -> Vec<u8> 
             elf.extend(word.to_le_bytes());
         }
     };
+    // PT_LOAD and PT_NOTE.
     segment(1, 0, data.len() as u64);
     segment(4, note, note_len);
     elf.resize(DATA as usize, 0);
     elf.extend(data);
+    // The empty section, `.BTF` (SHT_PROGBITS), and the sections' names (SHT_STRTAB).
     for (name, kind, offset, len) in [
         (0_u32, 0_u32, 0, 0),
         (1, 1, DATA + btf, 8),
@@ -145,7 +151,7 @@ pub(crate) fn vmlinux(symbols: &[(u64, String)], encoding: Encoding) -> Vec<u8> 
         for word in [0, 0, offset, len, 0, 1, 0] {
             elf.extend(u64::to_le_bytes(word));
         }
-        // sh_link and sh_info share the fifth word above.
+        // `sh_link` and `sh_info`, of 32 bits each, share the fifth word above.
     }
     elf
 }
@@ -160,6 +166,7 @@ pub(crate) fn bzimage(vmlinux: &[u8]) -> Vec<u8> {
 
 /// Creates a bzImage with the given payload.
 pub(crate) fn bzimage_of(payload: &[u8]) -> Vec<u8> {
+    // The fields of the setup header that `image::header` names, with the version line at 0x200 + 0x100.
     let mut image = vec![0; 1024];
     image[0x1f1] = 1;
     image[0x1fe..0x200].copy_from_slice(&[0x55, 0xaa]);

@@ -429,10 +429,10 @@ fn a_killed_importer_leaves_nothing() {
     );
 }
 
-/// Uses a really full disk: a small tmpfs in a mount namespace of its own, so that nothing is left
+/// Fills a real file system: a small tmpfs in a separate mount namespace, so that nothing is left
 /// behind.
 #[test]
-fn a_full_disk_is_told_and_leaves_nothing() {
+fn a_full_disk_is_reported_and_leaves_nothing() {
     if let Some(home) = std::env::var_os("KTSTR_KERNEL_TEST_FULL") {
         let home = PathBuf::from(home);
         let resolver = Resolver {
@@ -457,7 +457,7 @@ fn a_full_disk_is_told_and_leaves_nothing() {
     home.file("vmlinuz", &made());
     fs::create_dir(home.0.path().join("small")).unwrap();
     let script = "mount -t tmpfs -o size=16k,mode=700 none \"$KTSTR_KERNEL_TEST_FULL/small\" && exec \"$0\" --exact \
-                  tests::a_full_disk_is_told_and_leaves_nothing";
+                  tests::a_full_disk_is_reported_and_leaves_nothing";
     let output = Command::new("unshare")
         .args(["--user", "--map-root-user", "--mount", "sh", "-c", script])
         .arg(std::env::current_exe().unwrap())

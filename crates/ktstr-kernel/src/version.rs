@@ -79,8 +79,8 @@ pub fn series(release: &str) -> &str {
     }
 }
 
-/// The order of preference when the user requests no particular kernel: `PREEMPT_RT` last, then the newest first, then
-/// the preferred flavour first.
+/// Compares two releases by the order of preference among kernels that fit a request: `PREEMPT_RT` last, then the newest
+/// version first, then the preferred flavour first. The preferred release is the lesser one.
 pub fn by_preference(a: &str, b: &str) -> Ordering {
     let is = |release: &str, name| flavour(release) == name;
     is(a, REAL_TIME)
@@ -93,7 +93,7 @@ pub fn by_preference(a: &str, b: &str) -> Ordering {
 /// A request for a kernel by its version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Spec {
-    /// A version or the beginning of one, which must end at a `.`, `+`, `-` or `~` of the release: `7.3` matches 7.3
+    /// A version or the first part of a version, which must end before a `.`, `+`, `-` or `~` of the release: `7.3` matches 7.3
     /// and any 7.3.x, and a full release matches only itself. `None` stands for the newest version.
     version: Option<String>,
     /// The flavour, as [`flavour`] returns it; `None` stands for any.
@@ -145,7 +145,7 @@ impl Spec {
         self.version.is_none()
     }
 
-    /// Returns whether the spec selects a kernel release such as `7.3.4+deb13-cloud-amd64`.
+    /// Returns whether a kernel release such as `7.3.4+deb13-cloud-amd64` fits the spec.
     pub fn matches(&self, release: &str) -> bool {
         let begins = |beginning: &str| {
             release

@@ -1,10 +1,11 @@
 //! The pages that the host and the plugin share: the functions to observe, the points at which the guest is held, and
 //! the observations. Both sides compile this file, so it contains only the layout and what both need.
 //!
-//! Each field has one writer. The host writes the first part before QEMU starts (the plugin compares addresses when it
-//! translates a block, so later changes have no effect), `watches` while the guest is held, and `due_ns` and `released`
-//! at any time; the plugin writes the rest. The words are atomics because two processes use them; only `held` and
-//! `released` order accesses.
+//! The host writes the first part before QEMU starts (the plugin compares addresses when it translates a block, so later
+//! changes have no effect), the second part while the guest is held, and `released` to end the hold. The plugin writes the
+//! rest. Three fields have two writers: the plugin also resets `clock_due_ns` and stores the new values of watched words, and
+//! the host sets `events` to 0 during a hold. The words are atomics because two processes use them. `magic`, `held`,
+//! `released`, `switches` and `events` order the accesses to the others.
 
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
@@ -12,9 +13,9 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 pub const MAGIC: u64 = u64::from_le_bytes(*b"KTSTRVC5");
 /// The number of bytes before the trace.
 pub const HEADER: usize = 16 << 10;
-/// The value of `Control::cpu` and `Switch::cpu` if the CPU is not known.
+/// The value of `Control::cpu`, `Event::cpu` and `Switch::cpu` if the CPU is unknown.
 pub const NO_CPU: u32 = u32::MAX;
-/// The number of functions that can be hooked.
+/// The largest number of functions that can be hooked.
 pub const HOOKS: usize = 48;
 /// The largest number of functions that send an interrupt to another CPU.
 pub const SENDERS: usize = 3;
@@ -22,12 +23,12 @@ pub const SENDERS: usize = 3;
 pub const WATCHES: usize = 3;
 /// The largest number of functions at whose entries the guest is held.
 pub const MOMENTS: usize = 8;
-/// The number of words that a hook can record.
+/// The largest number of words that a hook can record.
 pub const OPERANDS: usize = 6;
 /// The largest number of offsets on the way from a register to a value.
 pub const OFFSETS: usize = 4;
-/// The [`Event::kind`] of a context switch. Its words are the pids of the task that stops and of the one that starts,
-/// and whether the first has just yielded. The host assigns the meaning of larger kinds.
+/// The [`Event::kind`] of a context switch. Its words are the pid of the task that stops, the pid of the task that starts,
+/// and whether the task that stops has just yielded (1) or not (0). The host assigns the meaning of kinds from 16 on.
 pub const KIND_SWITCH: u32 = 1;
 /// The [`Hook::kind`] of a class's `yield_task`. It is remembered until the switch, and is not an event itself.
 pub const KIND_YIELD: u32 = 2;
@@ -49,15 +50,15 @@ pub enum Reason {
     First = 1,
     /// The guest executed the marker: `args` are its `rdi` and `rsi`.
     Marker = 2,
-    /// A timer interrupt that was set for `due_ns` or later.
+    /// A timer interrupt that was set for `due_ns` or later: `args[0]` is the time for which it was set.
     Due = 3,
     /// The buffer of events is full, and the host has to empty it.
     Full = 4,
     /// A watched word has changed. `args` are the latest time for which a timer interrupt was set, and the index of the
     /// word.
     Changed = 5,
-    /// The entry of a function in `moments`: `args` are [`Moment::kind`] and the latest time for
-    /// which a timer interrupt was set.
+    /// The entry of a function in `moments`: `args` are [`Moment::kind`] and the latest time for which a timer interrupt was
+    /// set.
     Moment = 6,
     /// A switch or an observed function at `clock_due_ns` or later: `args` are its time, and the latest time for which a timer
     /// interrupt was set.
@@ -72,14 +73,15 @@ pub enum Fetch {
     Nothing = 0,
     /// The word is the value of the register.
     Value = 1,
-    /// The word is in memory: the register plus the first offset is the address of the next pointer, or of the word
-    /// itself.
+    /// The word is in memory: the register plus the first offset is the address of a pointer, to which the next offset is
+    /// added, and so on. The sum with the last offset is the address of the word itself.
     Load = 2,
     /// The same as [`Fetch::Load`], for a word that does not change while the object at its address exists.
     Cached = 3,
     /// The same as [`Fetch::Cached`], but the object at the address is new, so a cached value is not used.
     Fresh = 4,
-    /// The word is a per-CPU variable of the current CPU: the first two offsets are its address.
+    /// The word is a per-CPU variable of the current CPU: the first two offsets are the low and the high half of the address
+    /// of its symbol.
     ThisCpu = 5,
 }
 
@@ -89,7 +91,7 @@ pub enum Fetch {
 pub struct Operand {
     /// How the word is obtained, as the number of a [`Fetch`].
     pub what: AtomicU32,
-    /// The number of the argument: 0 is `rdi`.
+    /// The number of the function's argument, from 0 (`rdi`) to 4 (`r8`).
     pub register: AtomicU32,
     /// The size of the word in bytes: 4 or 8.
     pub size: AtomicU32,
@@ -105,9 +107,9 @@ pub struct Operand {
 pub struct Hook {
     /// The address of the function; 0 if the hook is not used.
     pub address: AtomicU64,
-    /// The [`Event::kind`] of its events.
+    /// The [`Event::kind`] of its events; [`KIND_YIELD`] or [`KIND_SCHEDULE`] if it has none.
     pub kind: AtomicU32,
-    /// The runqueue whose clock gives the time of its events.
+    /// The runqueue whose clock gives the time of its events: [`CLOCK_HERE`], or 1 plus the number of an argument.
     pub clock: AtomicU32,
     /// The words of its events.
     pub operands: [Operand; OPERANDS],
@@ -166,10 +168,10 @@ pub struct Control {
     /// The number of entries of the trace, which starts at [`HEADER`].
     pub trace_capacity: AtomicU64,
 
-    /// The guest is held at the first timer interrupt that was set for this time (`CLOCK_MONOTONIC`) or later;
-    /// `u64::MAX` for none.
+    /// The guest is held at each timer interrupt that was set for this time (`CLOCK_MONOTONIC`) or later; `u64::MAX` for
+    /// none.
     pub due_ns: AtomicU64,
-    /// The words for which the guest is held when they change. The host modifies them while the guest is held.
+    /// The words whose changes hold the guest.
     pub watches: [Watch; WATCHES],
     /// The guest is held once, at the first switch or observed function whose runqueue's clock has this value or a later one;
     /// `u64::MAX` for none. The plugin resets it to `u64::MAX` when it holds the guest.
@@ -181,9 +183,9 @@ pub struct Control {
     pub held: AtomicU32,
     /// The reason of the hold, a [`Reason`].
     pub reason: AtomicU32,
-    /// The guest's number of the CPU that is held; [`NO_CPU`] if it is not known, as in user mode.
+    /// The guest's number of the CPU that is held; [`NO_CPU`] if it is unknown, as in user mode.
     pub cpu: AtomicU32,
-    /// The number of failures: a register or an address could not be read, so something was not observed.
+    /// The number of failures: a register or a word of memory could not be read, so something was not observed.
     pub failures: AtomicU32,
     /// The arguments, whose meaning depends on the reason.
     pub args: [AtomicU64; 2],
@@ -198,7 +200,7 @@ pub struct Control {
     pub digest: AtomicU64,
     /// The number of events in the buffer. The host sets it to 0 while the guest is held.
     pub events: AtomicU64,
-    /// The number of words of events that could not be read.
+    /// The total number of words of events that could not be read.
     pub unreadable: AtomicU64,
 }
 
@@ -214,7 +216,7 @@ pub struct Watch {
     pub reserved: AtomicU32,
 }
 
-/// An observation: a hooked function was entered, with the values that were read there.
+/// An observation: a context switch, or the entry of a hooked function, with the values that were read there.
 #[repr(C)]
 #[derive(Debug)]
 pub struct Event {
@@ -222,32 +224,32 @@ pub struct Event {
     pub clock_ns: AtomicU64,
     /// The kind of the event.
     pub kind: AtomicU32,
-    /// The guest's number of the CPU; [`NO_CPU`] if it is not known.
+    /// The guest's number of the CPU; [`NO_CPU`] if it is unknown.
     pub cpu: AtomicU32,
-    /// The pid of the task that runs on the CPU; [`NO_TASK`] if it is not known.
+    /// The pid of the task that runs on the CPU; [`NO_TASK`] if it is unknown.
     pub current: AtomicU32,
     /// The number of words that could not be read. Such words are 0.
     pub unreadable: AtomicU32,
-    /// The values of the hook's operands.
+    /// The values of the hook's operands; for a context switch see [`KIND_SWITCH`].
     pub words: [AtomicU64; OPERANDS],
 }
 
-/// The value of [`Event::current`] if the task is not known.
+/// The value of [`Event::current`] if the task is unknown.
 pub const NO_TASK: u32 = u32::MAX;
 
 /// A context switch in the trace.
 #[repr(C)]
 #[derive(Debug)]
 pub struct Switch {
-    /// The clock of the CPU's runqueue at the switch (`rq.clock`), in nanoseconds; 0 if its address is not known.
+    /// The clock of the CPU's runqueue at the switch (`rq.clock`), in nanoseconds; 0 if `this_rq_clock` is 0.
     pub clock_ns: AtomicU64,
     /// The running digest, this switch included.
     pub digest: AtomicU64,
-    /// The task that stops.
+    /// The pid of the task that stops.
     pub prev: AtomicU32,
-    /// The task that starts.
+    /// The pid of the task that starts.
     pub next: AtomicU32,
-    /// The guest's number of the CPU; [`NO_CPU`] if it is not known.
+    /// The guest's number of the CPU; [`NO_CPU`] if it is unknown.
     pub cpu: AtomicU32,
     /// Padding to a multiple of 8 bytes, which is always 0.
     pub reserved: AtomicU32,

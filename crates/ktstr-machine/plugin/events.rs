@@ -1,4 +1,4 @@
-//! Events: the entries of functions that the host named, with the values that it requested about their arguments.
+//! Events: context switches, and the entries of the functions that the host hooks, with the words that it requests.
 //!
 //! The host collects events only while the guest is held. When the buffer is full, the guest is therefore held until
 //! the host has emptied it: no event is lost, and the guest cannot observe the hold.
@@ -13,9 +13,9 @@ use crate::control::{
 use crate::qemu::{Reader, Register};
 use crate::shared::Shared;
 
-/// The number of CPUs whose current task is tracked.
+/// The number of CPUs whose current task and yields are tracked; CPUs with higher numbers have no current task in events.
 const CPUS: usize = 1024;
-/// The number of entries of the cache, a power of two.
+/// The number of entries of the cache of words, which must be a power of two.
 const CACHE: usize = 1 << 12;
 
 /// Whether the current task of a CPU has yielded.
@@ -27,11 +27,11 @@ enum Yield {
     Scheduling,
 }
 
-/// The state between two events.
+/// The state that is kept from event to event. The first two lists are indexed by the number of the CPU.
 struct Memory {
     current: Vec<u32>,
     yields: Vec<Yield>,
-    /// Words that do not change, by their addresses.
+    /// Words that do not change, each with its address. An entry with address 0 is free.
     cache: Vec<(u64, u64)>,
 }
 
@@ -61,7 +61,8 @@ impl Recorder {
         }
     }
 
-    /// Returns the hook at `address`, if there is one. Called for each instruction that is translated.
+    /// Returns the index in the page of the hook at `address`; `None` if there is none. Called for each instruction that is
+    /// translated, so it is quick for addresses outside of the range of the hooks.
     pub fn hook_at(&self, address: u64) -> Option<usize> {
         let (first, last) = (self.addresses.first()?, self.addresses.last()?);
         if address < first.0 || address > last.0 {
@@ -71,7 +72,7 @@ impl Recorder {
         self.addresses.get(found.ok()?).map(|hook| hook.1)
     }
 
-    /// Records a context switch, which is observed in any case.
+    /// Records a context switch, which needs no hook. `tasks` are the pids of the task that stops and of the task that starts.
     pub fn switch(&self, shared: &Shared, cpu: u32, clock_ns: u64, tasks: [u32; 2]) {
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         let [prev, next] = tasks;
@@ -98,7 +99,8 @@ impl Recorder {
         append(shared, &seen);
     }
 
-    /// Records the entry of a hooked function. Returns its time, if it has one.
+    /// Records the entry of the hooked function with this index. Returns the time of its event; `None` if it has no event, or if
+    /// the clock could not be read.
     pub fn observe(&self, shared: &Shared, reader: &mut Reader, index: usize) -> Option<u64> {
         let control = shared.control();
         let hook = control.hooks.get(index)?;
@@ -145,7 +147,7 @@ impl Recorder {
             kind,
             cpu,
             current,
-            // Without a clock the event gets the time of the previous event.
+            // The host gives an event without a clock the time of the previous event.
             clock_ns: clock.unwrap_or(0),
             unreadable,
             words,
@@ -156,6 +158,8 @@ impl Recorder {
 }
 
 impl Memory {
+    /// Reads the word that `operand` describes; `None` if it cannot be read. `here` is the base of the current CPU's per-CPU
+    /// variables.
     fn fetch(&mut self, reader: &mut Reader, here: Option<u64>, operand: &Operand) -> Option<u64> {
         let what = operand.what.load(Relaxed);
         if what == Fetch::Nothing as u32 {
@@ -184,9 +188,10 @@ impl Memory {
         self.cached(reader, address, size, what == Fetch::Fresh as u32)
     }
 
-    /// Returns the word at `address`. It is read from memory only if it is `fresh` or was not read before.
+    /// Returns the word at `address`; `None` if it cannot be read. It is read from memory if it is `fresh`, or if it is not in
+    /// the cache: there is one entry for each place, and a word with another address replaces it.
     fn cached(&mut self, reader: &mut Reader, address: u64, size: u32, fresh: bool) -> Option<u64> {
-        // Structures are aligned to at least 64 bytes, so the bits above distinguish them.
+        // Structures are aligned to at least 64 bytes, so the lowest 6 bits do not distinguish them.
         let place = (address >> 6 ^ address >> 18) as usize & (CACHE - 1);
         let known = self.cache.get_mut(place)?;
         if fresh || known.0 != address {
@@ -213,6 +218,7 @@ struct Seen {
     words: [u64; OPERANDS],
 }
 
+/// Adds an event to the buffer. If the buffer is full, holds the guest first, until the host has emptied it.
 fn append(shared: &Shared, seen: &Seen) {
     let control = shared.control();
     let mut number = control.events.load(Relaxed) as usize;
@@ -220,7 +226,7 @@ fn append(shared: &Shared, seen: &Seen) {
         shared.hold(Reason::Full, seen.cpu, [0; 2]);
         number = control.events.load(Relaxed) as usize;
     }
-    // If the host has not emptied the buffer, it does not want any more events.
+    // A host that does not empty the buffer does not want any more events.
     let Some(event) = shared.events().get(number) else {
         return;
     };

@@ -1,15 +1,15 @@
 //! Blocks QEMU's main thread while the guest executes.
 //!
 //! The main thread wakes up at each timer of the guest, and runs the timers that are due. The thread of the virtual
-//! CPUs runs them as well, and nearly always first. But between the end of a CPU's turn and the lock both threads can
-//! get there, and an interrupt that the main thread raises ends the turns of all CPUs, so that the following time is
-//! divided among them differently: on a busy host about one run in thirty differed from the others (tcg-accel-ops-rr.c,
-//! main-loop.c, of QEMU 10.0).
+//! CPUs runs them as well, and nearly always first. But after the end of a CPU's turn, the main thread can take QEMU's big
+//! lock first. An interrupt that it then raises ends the turns of all CPUs, so that the following time is divided among
+//! them differently: on a busy host about one run in thirty differed from the others (`tcg-accel-ops-rr.c` and
+//! `main-loop.c` of QEMU 10.0).
 //!
-//! Therefore the main thread returns from its `ppoll` only while the other thread waits or is held, and the other
-//! thread continues only when the main thread waits again. Both are calls of QEMU into the C library, which this
-//! library intercepts because it is loaded by `LD_PRELOAD`. Each wait ends after a second at the latest, so that a
-//! guest that hangs does not keep QEMU's monitor from answering.
+//! Therefore the main thread returns from its `ppoll` only while the thread of the virtual CPUs waits or is held, and that
+//! thread continues from its `pthread_cond_wait` or from a hold only when the main thread waits again. This library
+//! intercepts both functions of the C library, because it is loaded by `LD_PRELOAD`. Each wait for the other thread ends
+//! after a second at the latest, so that a guest that hangs does not keep QEMU's monitor from answering.
 
 use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_int, c_long, c_void};
@@ -55,16 +55,17 @@ const RTLD_DEFAULT: *mut c_void = std::ptr::null_mut();
 const RTLD_NEXT: *mut c_void = std::ptr::without_provenance_mut(usize::MAX);
 const SYS_GETTID: c_long = 186;
 const EFD_CLOEXEC_NONBLOCK: c_int = 0o2_004_000;
+/// The longest wait of one thread for the other.
 static LIMIT: Timespec = Timespec {
     seconds: 1,
     nanoseconds: 0,
 };
 
-/// Whether the virtual CPUs' thread is running, and not waiting.
+/// Whether the thread of the virtual CPUs is running: 1, or 0 while it waits or is held.
 static RUNNING: AtomicU32 = AtomicU32::new(0);
-/// Whether the main thread is running, and not waiting.
+/// Whether the main thread is running: 1, or 0 while it waits. The word is a futex.
 static ACTIVE: AtomicU32 = AtomicU32::new(0);
-/// Whether the main thread waits at the gate.
+/// Whether the main thread waits at the gate, that is, for the thread of the virtual CPUs to wait: 1 or 0.
 static AT_GATE: AtomicU32 = AtomicU32::new(0);
 
 #[derive(Clone, Copy, PartialEq)]
@@ -79,6 +80,7 @@ thread_local! {
     static ROLE: Cell<Role> = const { Cell::new(Role::Unknown) };
 }
 
+/// Returns the role of the calling thread, which is kept per thread. The main thread is the one whose tid is the pid.
 fn role() -> Role {
     let known = ROLE.get();
     if known != Role::Unknown {
@@ -91,7 +93,7 @@ fn role() -> Role {
     role
 }
 
-/// Whether QEMU's calls are intercepted by this library.
+/// Whether this library intercepts QEMU's calls: it does if its `ppoll` comes before the C library's.
 pub fn is_first() -> bool {
     // SAFETY: the argument is a C string.
     let found = unsafe { dlsym(RTLD_DEFAULT, c"ppoll".as_ptr()) };
@@ -106,7 +108,8 @@ pub fn is_vcpus() {
     }
 }
 
-/// Allows the main thread to run, because the guest is not running.
+/// Allows the main thread to run, because the guest does not execute until [`resume`]. Does nothing in other threads than that
+/// of the virtual CPUs.
 pub fn pause() {
     if ROLE.get() != Role::Vcpus {
         return;
@@ -119,12 +122,13 @@ pub fn pause() {
     }
 }
 
-/// Marks the guest as running. Returns whether it may continue at once, because the main thread waits.
+/// Marks the guest as running. Returns true if it may continue at once, because the main thread waits.
 fn go_on() -> bool {
     RUNNING.store(1, SeqCst);
     ACTIVE.load(SeqCst) == 0
 }
 
+/// Waits until the main thread waits, at most for [`LIMIT`] at a time.
 fn wait_for_main() {
     while ACTIVE.load(SeqCst) != 0 {
         // SAFETY: the word is static, and the timeout outlives the call.
@@ -137,7 +141,7 @@ fn wait_for_main() {
                 &raw const LIMIT,
             )
         };
-        // The result is 0 or EAGAIN after a wakeup or a change; otherwise it is a timeout or a signal.
+        // Any result but a timeout is a wakeup, a change before the wait, or a signal, after which the word is read again.
         // SAFETY: this reads the thread's own errno.
         if ended != 0 && unsafe { *__errno_location() } == ETIMEDOUT {
             return;
@@ -154,13 +158,14 @@ pub fn resume() {
     }
 }
 
+/// Notes that the main thread waits, and wakes the thread of the virtual CPUs if it waits for that.
 fn main_waits() {
     ACTIVE.store(0, SeqCst);
     // SAFETY: the word is static.
     unsafe { syscall(SYS_FUTEX, ACTIVE.as_ptr(), FUTEX_WAKE, 1_u32) };
 }
 
-/// Lets the main thread continue when the guest is not running.
+/// Holds the main thread at the gate until the guest is not running, or until the time limit has passed.
 fn pass() {
     loop {
         ACTIVE.store(1, SeqCst);
@@ -178,8 +183,8 @@ fn pass() {
     }
 }
 
-/// Waits for the door to open, at most for the time limit. It uses neither `ppoll` nor a futex, because the host
-/// recognizes the main thread's state by these calls.
+/// Waits for the door to open, at most for [`LIMIT`], and closes it again. Returns false if the limit has passed. It uses
+/// neither `ppoll` nor a futex, because the host recognizes the main thread's state by these calls.
 fn wait_at_door() -> bool {
     let door = door();
     let mut set = FdSet([0; 16]);
@@ -205,18 +210,21 @@ fn wait_at_door() -> bool {
     }
 }
 
+/// Returns the eventfd on which the main thread waits at the gate; a write to it opens the door.
 fn door() -> c_int {
     static DOOR: OnceLock<c_int> = OnceLock::new();
     // SAFETY: the call takes no pointers.
     *DOOR.get_or_init(|| unsafe { eventfd(0, EFD_CLOEXEC_NONBLOCK) })
 }
 
+/// Returns the address of the function `name` of the C library, which comes after this library.
 fn next(name: &CStr) -> usize {
     // SAFETY: the argument is a C string. The result is the next definition after this library's own.
     unsafe { dlsym(RTLD_NEXT, name.as_ptr()) as usize }
 }
 
-/// Returns the C library's function. There are two versions of it, and `dlsym` may find the one of 2002.
+/// Returns the C library's `pthread_cond_wait`. On x86-64 glibc has two versions of it, and `dlsym` may find the old one, of
+/// glibc 2.2.5.
 fn real_cond_wait() -> CondWait {
     static REAL: OnceLock<usize> = OnceLock::new();
     let address = *REAL.get_or_init(|| {

@@ -6,10 +6,11 @@
 //! file=THIS,control=FILE`, where `FILE` is a [`control::Control`] that the host writes before QEMU starts.
 //!
 //! The CPU index that QEMU passes to a callback is not used: with one thread for all CPUs it is the index of the CPU
-//! for which the block was first translated. The number is read from the guest instead.
+//! for which the block was first translated. The CPU's number is read from the guest instead.
 //!
 //! The plugin has no dependencies, so that `rustc` alone can build it. It makes no decisions: it reads guest memory
-//! only where the host requested it, and a read that fails is counted and skipped.
+//! only where the host requested it. A read that fails is counted, except that of a watched word, which is repeated at the
+//! next observation.
 
 mod control;
 mod events;
@@ -26,7 +27,7 @@ use control::{MARKER, MARKER_CODE, MOMENTS, NO_CPU, Reason, fold};
 use qemu::{Block, Info, Reader, Register, Translation};
 use shared::Shared;
 
-/// The version of the plugin interface for which this was written.
+/// The version of QEMU's plugin interface that the plugin requires.
 #[unsafe(no_mangle)]
 pub static qemu_plugin_version: c_int = 4;
 
@@ -34,7 +35,7 @@ struct Plugin {
     shared: Shared,
     events: events::Recorder,
     turns: Option<turns::Turns>,
-    /// Addresses of the functions at whose entries the guest is held; 0: none.
+    /// The addresses of the functions at whose entries the guest is held; 0 for unused entries.
     moments: [u64; MOMENTS],
     /// `None` until the first virtual CPU exists.
     reader: Mutex<Option<Reader>>,
@@ -159,7 +160,7 @@ extern "C" fn on_translation(_plugin: u64, block: *mut Block) {
         if let Some(index) = plugin.events.hook_at(address) {
             instruction.on_execution(on_hook, index);
         }
-        // After the hook of the same function: what it observed is there when the guest is held.
+        // This comes after the hook of the same function, so that its event is in the buffer when the guest is held.
         if let Some(index) = plugin.moments.iter().position(|moment| *moment == address) {
             instruction.on_execution(on_moment, index);
         }
@@ -210,7 +211,7 @@ extern "C" fn on_moment(_index: c_uint, moment: *mut c_void) {
     };
     if let Some(number) = moment.condition.load(Relaxed).checked_sub(1) {
         let argument = plugin.read(|reader| reader.register(Register::argument(number)?));
-        // The other bits of a register that holds a `bool` mean nothing.
+        // Only the lowest byte of a register with a `bool` argument is defined.
         if argument.is_none_or(|value| value & 0xff == 0) {
             return;
         }
@@ -244,7 +245,7 @@ extern "C" fn on_timer(_index: c_uint, _data: *mut c_void) {
 }
 
 /// `__switch_to(struct task_struct *prev, struct task_struct *next)` (arch/x86/kernel/process_64.c). `__schedule()` has
-/// updated `rq->clock` before.
+/// updated `rq->clock` before it calls this function.
 extern "C" fn on_switch(_index: c_uint, _data: *mut c_void) {
     let Some(plugin) = PLUGIN.get() else { return };
     let control = plugin.shared.control();
@@ -295,7 +296,7 @@ extern "C" fn on_switch(_index: c_uint, _data: *mut c_void) {
     plugin.look_at_clock(clock);
 }
 
-/// Returns the first two arguments of a function, at its entry.
+/// Returns the first two arguments of the function at whose entry the guest is.
 fn arguments(reader: &mut Reader) -> Option<[u64; 2]> {
     Some([
         reader.register(Register::Rdi)?,
@@ -311,7 +312,7 @@ fn this_cpu(reader: &mut Reader, symbol: u64) -> Option<u64> {
 }
 
 impl Plugin {
-    /// Returns the current CPU's number.
+    /// Returns the guest's number of the current CPU; [`NO_CPU`] if it is unknown. Valid in kernel mode only.
     fn cpu(&self) -> u32 {
         match self.shared.control().this_rq_cpu.load(Relaxed) {
             0 => NO_CPU,
@@ -345,7 +346,7 @@ impl Plugin {
         }
     }
 
-    /// Holds the guest if the host has asked for the time `clock` of the scheduler's clock or an earlier one.
+    /// Holds the guest, once, if `clock`, which is the time on a runqueue's clock, has reached the time that the host has set.
     fn look_at_clock(&self, clock: u64) {
         let control = self.shared.control();
         if clock >= control.clock_due_ns.load(Relaxed) {
@@ -355,7 +356,7 @@ impl Plugin {
         }
     }
 
-    /// Reads from the current CPU, and counts a failure.
+    /// Calls `read` with the reader of the current CPU, and counts a failure if it returns `None`.
     fn read<T>(&self, read: impl FnOnce(&mut Reader) -> Option<T>) -> Option<T> {
         let value = lock(&self.reader).as_mut().and_then(read);
         if value.is_none() {

@@ -1,5 +1,5 @@
-//! The parts of QEMU's plugin interface that are used: API version 4 (QEMU 10.0) and earlier functions. The functions
-//! belong to QEMU and GLib, and are resolved when QEMU loads the plugin.
+//! Bindings to the parts of QEMU's plugin interface that the plugin uses: functions of API version 4 (QEMU 10.0) and of
+//! earlier versions. The functions belong to QEMU and GLib, and are bound at their first call (see `build.rs`).
 
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::ptr::NonNull;
@@ -21,7 +21,7 @@ const NO_REGISTERS: c_uint = 0;
 /// A callback that may read registers (`QEMU_PLUGIN_CB_R_REGS`).
 const READS_REGISTERS: c_uint = 1;
 
-/// The beginning of `qemu_info_t`.
+/// The first fields of `qemu_info_t`.
 #[repr(C)]
 pub struct Info {
     pub target: *const c_char,
@@ -80,7 +80,7 @@ unsafe extern "C" {
     fn g_array_free(array: *mut GArray, free_data: c_int) -> *mut c_char;
 }
 
-/// The right to set QEMU's clock, which is used only to end turns. A machine whose plugin holds it cannot be saved.
+/// The right to set QEMU's clock, which the plugin uses only to end turns. A machine whose plugin holds it cannot be saved.
 pub struct TimeControl(*const c_void);
 
 // SAFETY: this is the address of a static variable of QEMU, which is only compared.
@@ -127,7 +127,7 @@ impl Translation {
         Self(block)
     }
 
-    /// Calls `callback` before each execution of the block.
+    /// Calls `callback`, which may read registers, before each execution of the block.
     pub fn on_block(&self, callback: OnExecution) {
         // SAFETY: the block is valid (`new`), and the callback gets no data.
         unsafe {
@@ -140,7 +140,8 @@ impl Translation {
         }
     }
 
-    /// Calls `callback` before each execution of the block, with its number of instructions.
+    /// Calls `callback`, which may not read registers, before each execution of the block. Its data is the number of
+    /// instructions in the block.
     pub fn on_count(&self, callback: OnExecution) {
         // SAFETY: the block is valid (`new`), and the data is a number that is never dereferenced.
         unsafe {
@@ -168,7 +169,7 @@ impl Translation {
 pub struct Translated(NonNull<Instruction>);
 
 impl Translated {
-    /// Returns the guest-virtual address.
+    /// Returns the guest-virtual address of the instruction.
     pub fn address(&self) -> u64 {
         // SAFETY: the instruction is valid as long as its `Translation`.
         unsafe { qemu_plugin_insn_vaddr(self.0.as_ptr()) }
@@ -185,7 +186,7 @@ impl Translated {
         }
     }
 
-    /// Calls `callback` with `data` before each execution of the instruction.
+    /// Calls `callback`, which may read registers, with `data` before each execution of the instruction.
     pub fn on_execution(&self, callback: OnExecution, data: usize) {
         // SAFETY: as above, and the data is a number that is never dereferenced.
         unsafe {
@@ -225,7 +226,7 @@ pub enum Register {
 const REGISTERS: [&CStr; 7] = [c"rax", c"rdi", c"rsi", c"rdx", c"rcx", c"r8", c"gs_base"];
 
 impl Register {
-    /// Returns the register that holds a function's argument, counted from 0.
+    /// Returns the register that holds a function's argument `number`, counted from 0; `None` from number 5 on.
     pub fn argument(number: u32) -> Option<Self> {
         [Self::Rdi, Self::Rsi, Self::Rdx, Self::Rcx, Self::R8]
             .get(number as usize)
@@ -234,7 +235,8 @@ impl Register {
 }
 
 impl Reader {
-    /// Locates the registers of the current CPU. Must be called in a callback that has a CPU.
+    /// Locates the registers of the current CPU; `None` if QEMU lacks one of them. Must be called in a callback of a virtual
+    /// CPU.
     pub fn new() -> Option<Self> {
         // SAFETY: the array is QEMU's answer and is freed here once. Names are interned strings, which are never freed.
         // The size is that of `qemu_plugin_reg_descriptor`.
@@ -264,7 +266,7 @@ impl Reader {
         }
     }
 
-    /// Returns the value of `register` on the current CPU.
+    /// Returns the value of `register` on the current CPU; `None` if it does not have eight bytes.
     pub fn register(&mut self, register: Register) -> Option<u64> {
         let handle = self.handles[register as usize];
         // SAFETY: the handle is QEMU's and the buffer is ours. Callers run in callbacks that were registered with
@@ -276,12 +278,12 @@ impl Reader {
         self.bytes().map(u64::from_le_bytes)
     }
 
-    /// Reads 8 bytes at the guest-virtual `address`.
+    /// Reads 8 bytes at the guest-virtual `address`; `None` if it is not mapped.
     pub fn u64(&mut self, address: u64) -> Option<u64> {
         self.memory(address).map(u64::from_le_bytes)
     }
 
-    /// Reads 4 bytes at the guest-virtual `address`.
+    /// Reads 4 bytes at the guest-virtual `address`; `None` if it is not mapped.
     pub fn u32(&mut self, address: u64) -> Option<u32> {
         self.memory(address).map(u32::from_le_bytes)
     }
@@ -292,7 +294,7 @@ impl Reader {
         if read { self.bytes() } else { None }
     }
 
-    /// Returns the bytes of the buffer, if it holds exactly as many as were requested.
+    /// Returns the bytes of the buffer; `None` if it does not hold exactly `N`.
     fn bytes<const N: usize>(&self) -> Option<[u8; N]> {
         // SAFETY: `buffer` is a valid GByteArray, and its length is checked before its data is used.
         unsafe {

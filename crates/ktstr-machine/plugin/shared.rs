@@ -1,4 +1,4 @@
-//! Maps the control page, and holds the guest on it.
+//! Maps the control page, the trace and the events, and holds the guest until the host releases it through the page.
 
 use std::ffi::{c_int, c_long, c_void};
 use std::fs::OpenOptions;
@@ -95,7 +95,7 @@ impl Shared {
         self.events
     }
 
-    /// Blocks on CPU `cpu` until the host releases the guest.
+    /// Reports `reason`, `cpu` and `args` to the host, and blocks until the host releases the guest.
     ///
     /// The blocked thread is the one that executes all virtual CPUs and owns virtual time. It does not hold QEMU's big
     /// lock, so the monitor continues to answer.

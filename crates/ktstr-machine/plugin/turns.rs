@@ -1,10 +1,10 @@
 //! Bounded turns: how long a CPU executes before the next one continues.
 //!
 //! QEMU itself ends a turn at HLT, at PAUSE, and when the instructions until the nearest timer, divided by the number of CPUs,
-//! have been executed. A wakeup on another CPU may therefore wait for up to a millisecond, depending on the numbers of the two
-//! CPUs, and a scheduler looks late although it is not. This module also ends a turn after a number of instructions, and soon
-//! after the kernel has sent an interrupt to another CPU. Instructions are counted, not timed, so the same run has the same
-//! turns.
+//! have been executed. A task that is woken on another CPU may therefore wait for up to a millisecond, depending on the
+//! numbers of the two CPUs, and a scheduler looks late although it is not. This module also ends a turn after a number of
+//! instructions, and soon after the kernel has sent an interrupt to another CPU. Instructions are counted, not timed, so the
+//! same run has the same turns.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
@@ -13,8 +13,8 @@ use crate::control::SENDERS;
 use crate::qemu::TimeControl;
 use crate::shared::Shared;
 
-/// The number of instructions, from the entry of the function that sends the interrupt, within which it has been sent.
-/// Sending it takes two calls, and a write to one register of the interrupt controller.
+/// The number of instructions after the entry of the function that sends an interrupt, within which the interrupt has been
+/// sent. Sending it takes two calls, and a write to one register of the interrupt controller.
 const SENDING: u64 = 200;
 
 /// The bound, and the progress of the current turn.
@@ -28,7 +28,7 @@ pub struct Turns {
 }
 
 impl Turns {
-    /// Reads the bound from the page; `None` if QEMU's default turns are used.
+    /// Reads the bound from the page; `None` if turns are left to QEMU. It is an error if another plugin controls the clock.
     pub fn new(shared: &Shared) -> Result<Option<Self>, String> {
         let page = shared.control();
         let bound = u64::from(page.turn.load(Relaxed));
@@ -44,12 +44,12 @@ impl Turns {
         }))
     }
 
-    /// Whether a function that sends an interrupt starts at `address`, which is not 0.
+    /// Whether a function that sends an interrupt starts at `address`. It must not be 0, which marks unused entries.
     pub fn is_sender(&self, address: u64) -> bool {
         self.senders.contains(&address)
     }
 
-    /// Counts a block of `instructions` that is about to be executed.
+    /// Counts a block of `instructions` that is about to be executed, and ends the turn when the bound is reached.
     pub fn count(&self, instructions: u64) {
         let count = self.count.load(Relaxed) + instructions;
         if count < self.bound {

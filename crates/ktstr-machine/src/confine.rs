@@ -13,8 +13,8 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use crate::MachineError;
 
-/// QEMU's option and its value. The filter kills QEMU if it makes a system call of these groups. QEMU installs the
-/// filter in all threads, before it reads the guest's image.
+/// QEMU's option for its seccomp filter, and the option's value. The filter kills QEMU if it makes a system call of one of
+/// the groups in the value. QEMU installs the filter in all threads, before it reads the guest's image.
 pub const SANDBOX: [&str; 2] = [
     "-sandbox",
     "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
@@ -31,8 +31,8 @@ pub(crate) fn sandbox() -> &'static [&'static str] {
     }
 }
 
-/// Whether `error` comes from a QEMU that cannot install its filter. The user is then warned once, and machines start
-/// without the filter. A guest cannot cause this, because none has run yet.
+/// Whether `error` comes from a QEMU that cannot install its filter. In this case the user is warned once, and this process
+/// starts all further machines without the filter. A guest cannot cause this, because none has run yet.
 pub(crate) fn is_refused(error: &MachineError) -> bool {
     let MachineError::Died { stderr, .. } = error else {
         return false;
@@ -57,7 +57,8 @@ fn names_sandbox(stderr: &str) -> bool {
 }
 
 /// Confines the calling process, which is about to become QEMU. It is called between fork and exec, and makes system
-/// calls only. Of the open descriptors only `inherit` and the three standard streams are kept.
+/// calls only. QEMU gets the descriptors `inherit` and the three standard streams, and no others. It is an error if the
+/// process `parent` has exited.
 pub(crate) fn before_exec(inherit: &[RawFd], parent: rustix::process::Pid) -> std::io::Result<()> {
     close_others()?;
     for fd in inherit {
@@ -118,12 +119,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_qemu_that_speaks_of_its_sandbox_refused_it() {
-        for said in [
+    fn a_refusal_names_the_sandbox_or_seccomp() {
+        for printed in [
             "-sandbox support is not enabled in this QEMU binary",
             "failed to install seccomp syscall filter in the kernel",
         ] {
-            assert!(names_sandbox(said), "{said}");
+            assert!(names_sandbox(printed), "{printed}");
         }
         assert!(!names_sandbox("could not open kernel file '/k'"));
     }

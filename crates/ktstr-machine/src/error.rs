@@ -18,7 +18,7 @@ pub enum MachineError {
         /// The oldest major version that works.
         needed: u32,
     },
-    /// The QEMU is too old, or does not print its version.
+    /// The version of QEMU is too old, or its output for `--version` is not that of QEMU.
     #[error(
         "{} says it is \"{found}\", and QEMU {needed} or newer is needed (`make deps` installs \
          it on Debian; Debian 12 has it in bookworm-backports)", path.display()
@@ -44,7 +44,7 @@ pub enum MachineError {
         /// The oldest major version that works.
         needed: u32,
     },
-    /// QEMU could not be started.
+    /// QEMU could not be started, or did not succeed with `--version`.
     #[error("could not start {}: {source}", path.display())]
     Spawn {
         /// The path of the program.
@@ -52,10 +52,10 @@ pub enum MachineError {
         /// The underlying I/O error.
         source: std::io::Error,
     },
-    /// QEMU exited on its own.
+    /// QEMU exited, was killed, or closed its monitor, which the host did not request.
     #[error("QEMU {status} while {during}; it printed: {stderr}")]
     Died {
-        /// The exit code or the signal.
+        /// How QEMU ended, such as `exited with code 1`.
         status: String,
         /// What the host was doing at the time.
         during: &'static str,
@@ -84,7 +84,7 @@ pub enum MachineError {
         /// A description of the data.
         what: String,
     },
-    /// A system call of the host failed.
+    /// An operation on the host failed, in most cases a system call.
     #[error("{what}: {source}")]
     System {
         /// The operation that failed.

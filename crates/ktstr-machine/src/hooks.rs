@@ -28,8 +28,8 @@ pub enum HookKind {
 pub enum Word {
     /// The function's argument with this number, counted from 0.
     Argument(u32),
-    /// A word of `size` bytes (4 or 8) in memory. All offsets except the last lead from the argument to the next
-    /// pointer.
+    /// A word of `size` bytes (4 or 8) in memory. Each offset is added to a pointer, first to the argument. At the resulting
+    /// address is the next pointer, and for the last offset the word itself.
     Memory {
         /// The number of the argument that contains the first pointer, counted from 0.
         argument: u32,
@@ -40,7 +40,7 @@ pub enum Word {
         /// How often the word is read.
         when: Reading,
     },
-    /// A variable of the current CPU: the symbol's address, and the size.
+    /// A per-CPU variable of the current CPU: the address of its symbol, and its size in bytes (4 or 8).
     ThisCpu(u64, u32),
 }
 
@@ -80,22 +80,22 @@ pub struct HookPoint {
 /// A context switch, or the entry of a hooked function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Observation {
-    /// The kind; `None` for a context switch. The words of a context switch are the pids of the task that stops and of
-    /// the one that starts, and whether the first has just yielded.
+    /// The kind; `None` for a context switch. The words of a context switch are the pid of the task that stops, the pid of
+    /// the task that starts, and whether the task that stops has just yielded (1) or not (0).
     pub kind: Option<u32>,
-    /// The runqueue's clock (`rq.clock`), in nanoseconds.
+    /// The runqueue's clock (`rq.clock`), in nanoseconds; 0 if it could not be read.
     pub clock_ns: u64,
-    /// The CPU; `u32::MAX` if it is not known.
+    /// The CPU; `u32::MAX` if it is unknown.
     pub cpu: u32,
-    /// The pid of the task that runs on the CPU; `u32::MAX` if it is not known.
+    /// The pid of the task that runs on the CPU; `u32::MAX` if it is unknown.
     pub current: u32,
     /// Whether a word could not be read. Such a word is 0.
     pub partial: bool,
-    /// The words that the hook records.
+    /// The words that the hook records, in its order; 0 beyond them.
     pub words: [u64; MAX_WORDS],
 }
 
-/// Writes the hooks to the shared page, as many as fit.
+/// Writes the first [`MAX_HOOKS`] of the hooks to the shared page.
 pub(crate) fn write(page: &Control, hooks: &[HookPoint]) {
     for (place, hook) in page.hooks.iter().zip(hooks) {
         let kind = match hook.kind {

@@ -10,6 +10,7 @@ use cpio::newc;
 
 use crate::{MachineError, Program, anonymous_file};
 
+// The modes of the entries (`inode(7)`): the type of the file and its permission bits, which `REGULAR` leaves to the caller.
 const FOLDER: u32 = 0o040_755;
 const PROGRAM: u32 = 0o100_755;
 const REGULAR: u32 = 0o100_000;
@@ -54,7 +55,7 @@ impl Initramfs {
         self.add(path, REGULAR | mode, bytes);
     }
 
-    /// Adds a program, and the shared libraries that it needs at the paths where its loader looks for them.
+    /// Adds a program at `path`, and each of its shared libraries at the path at which the loader finds it on the host.
     pub fn add_program(&mut self, path: &str, program: &Program) -> Result<(), MachineError> {
         self.add(path, PROGRAM, program.bytes()?);
         for library in &program.libraries {

@@ -35,7 +35,7 @@ pub use virtual_clock::{
     VirtualClock, WatchPoints, WatchedWord,
 };
 
-/// Returns a hash of a text, for the keys of caches. It is not cryptographic.
+/// Returns a hash of a text, for the keys of caches. It is not cryptographic, and may change with a release of Rust.
 pub fn hash(text: &str) -> u64 {
     use std::hash::Hasher;
     let mut hasher = std::hash::DefaultHasher::new();

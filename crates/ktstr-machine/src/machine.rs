@@ -42,11 +42,11 @@ pub struct Machine {
     clock: Clock,
     virtual_clock: Option<VirtualClock>,
     console: Option<ConsoleFile>,
-    /// The thread IDs of the vCPUs, once they have been requested.
+    /// The thread IDs of the vCPUs in their order; `None` until they are first needed.
     threads: Option<Vec<u32>>,
 }
 
-/// Measures the time for which the guest could run.
+/// Measures the host time for which the guest could run: the sum of past intervals, and the start of the current one.
 #[derive(Debug, Default)]
 struct Clock {
     ran: Duration,
@@ -235,19 +235,21 @@ impl Machine {
         self.clock.now()
     }
 
-    /// Restricts the machine to `count` of the CPUs that this process may use. Returns the number of CPUs that it may use from
-    /// now on. Guest time under the real clock passes while its vCPUs wait for each other.
+    /// Restricts the machine to `count` of the CPUs that this process may use, or to all of them if there are fewer. Returns the
+    /// number of CPUs that the machine may use from now on. If it has more vCPUs than that, they take turns, and under the real
+    /// clock guest time passes while a vCPU waits for its turn.
     pub fn share_cpus(&self, count: u32) -> Result<u32, MachineError> {
         self.process.share_cpus(count)
     }
 
-    /// Returns the CPU time that QEMU has used on the host.
+    /// Returns the CPU time that all threads of QEMU have used on the host; `None` if it cannot be read.
     pub fn cpu_time(&self) -> Option<Duration> {
         self.process.cpu_time()
     }
 
-    /// Returns the CPU time that the host has given to each vCPU. Empty under the virtual clock, where one thread
-    /// executes all vCPUs and time is a number of instructions.
+    /// Returns the CPU time that the host has given to the thread of each vCPU, in the order of the vCPUs; `None` for a thread
+    /// whose time cannot be read. With a single TCG thread, all entries are that thread's. Empty under the virtual clock, where
+    /// one thread executes all vCPUs and time is a number of instructions.
     pub fn vcpu_times(&mut self) -> Vec<Option<VcpuTime>> {
         if self.virtual_clock.is_some() {
             return Vec::new();

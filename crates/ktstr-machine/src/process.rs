@@ -15,7 +15,7 @@ use crate::{MachineError, confine, spawner};
 
 /// The number of consecutive checks at which the main thread must be in an expected system call.
 const SETTLED: u32 = 3;
-/// How long that may take. It normally takes milliseconds.
+/// The longest wait for the main thread to be in an expected system call. It normally takes milliseconds.
 const SETTLE_WITHIN: Duration = Duration::from_secs(30);
 /// The system calls in which QEMU's main thread waits for the virtual CPUs, as during a stop.
 pub(crate) const FUTEX: &[i64] = &[libc::SYS_futex];
@@ -31,7 +31,7 @@ pub struct VcpuTime {
     pub waited_ns: u64,
 }
 
-/// A QEMU process with what it prints. It is killed when the value is dropped.
+/// A QEMU process and its output. The process is killed when the value is dropped.
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
@@ -42,8 +42,8 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts QEMU, which inherits the descriptors `inherit`. If `preload` is given, it is the one of them that refers to a
-    /// library, which is loaded before all others. The kernel kills QEMU when this process ends for any reason.
+    /// Starts QEMU, which inherits the descriptors `inherit`. `preload` is the descriptor among them of a library that is
+    /// loaded before all others. The kernel kills QEMU when this process exits for any reason.
     pub(crate) fn start(
         program: &Path,
         arguments: &[String],
@@ -156,7 +156,7 @@ impl Process {
     }
 
     /// Restricts all threads of QEMU to `count` of the CPUs that this process may use, or to all of them if there are fewer.
-    /// Returns the number of CPUs that QEMU may use from now on, as the kernel tells it.
+    /// Returns the number of CPUs that QEMU may use from now on, as the kernel reports it.
     pub(crate) fn share_cpus(&self, count: u32) -> Result<u32, MachineError> {
         let fail = |e| MachineError::system("restricting QEMU to some of the host's CPUs", e);
         let own = sched_getaffinity(None).map_err(|e| fail(e.into()))?;
@@ -172,7 +172,8 @@ impl Process {
             }
         }
         let threads = format!("/proc/{}/task", self.id());
-        // A thread that starts meanwhile inherits the CPUs of the one that starts it, which may not have been restricted yet.
+        // A thread that starts meanwhile inherits the CPUs of the thread that starts it, which may not have been restricted
+        // yet. The list is therefore read until it has no new thread.
         let mut restricted = std::collections::BTreeSet::new();
         loop {
             let before = restricted.len();
@@ -182,7 +183,7 @@ impl Process {
                 };
                 if restricted.insert(tid) {
                     match sched_setaffinity(Pid::from_raw(tid), &shared) {
-                        // It has ended.
+                        // `ESRCH`: the thread has exited.
                         Ok(()) | Err(Errno::SRCH) => {}
                         Err(e) => return Err(fail(e.into())),
                     }
@@ -193,14 +194,15 @@ impl Process {
             }
         }
         let pid = Pid::from_raw(self.id() as i32);
-        let told = sched_getaffinity(pid).map_err(|e| fail(e.into()))?;
-        Ok(told.count())
+        let allowed = sched_getaffinity(pid).map_err(|e| fail(e.into()))?;
+        Ok(allowed.count())
     }
 
-    /// Returns the CPU time of all threads of QEMU, with the resolution of the clock tick.
+    /// Returns the CPU time of all threads of QEMU, with the resolution of the clock tick; `None` if `/proc` does not show it.
     pub(crate) fn cpu_time(&self) -> Option<Duration> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id())).ok()?;
         let (_, after_name) = stat.rsplit_once(')')?;
+        // The first field after the name is number 3; `utime` and `stime` are numbers 14 and 15 (`proc_pid_stat(5)`).
         let mut fields = after_name.split_whitespace().skip(11);
         let user: u64 = fields.next()?.parse().ok()?;
         let system: u64 = fields.next()?.parse().ok()?;
@@ -210,7 +212,8 @@ impl Process {
         ))
     }
 
-    /// Returns the CPU time that the host gave to a thread (Documentation/scheduler/sched-stats.rst).
+    /// Returns the CPU time that the host gave to a thread (Documentation/scheduler/sched-stats.rst); `None` if the thread has
+    /// exited, or if the host's kernel has no such statistics.
     pub(crate) fn thread_time(&self, thread: u32) -> Option<VcpuTime> {
         let path = format!("/proc/{}/task/{thread}/schedstat", self.id());
         let text = std::fs::read_to_string(path).ok()?;

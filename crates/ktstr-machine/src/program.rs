@@ -1,5 +1,5 @@
-//! A program of the host that is packed into the guest: without debug information, and with the names of the shared
-//! libraries that it needs.
+//! A program of the host that is packed into the guest: without debug information, and with the paths of the shared
+//! libraries that it needs. A cache keeps the stripped contents from run to run.
 
 use std::fs::File;
 use std::io::Read;
@@ -14,14 +14,14 @@ use crate::{MachineError, anonymous_file};
 /// A program that is ready to be packed.
 #[derive(Debug, Clone)]
 pub struct Program {
-    /// A stamp that identifies the file from which it was read.
+    /// The [`stamp`] of the host's file from which the program was read.
     pub stamp: String,
-    /// The BLAKE3 hash of that file, in hexadecimal.
+    /// The BLAKE3 hash of the host's file before it was stripped, in hexadecimal.
     pub blake3: String,
-    /// Its size in the guest, in bytes.
+    /// The size of the contents that are packed, in bytes: without debug information if the host has `strip`.
     pub size: u64,
     content: Content,
-    /// The libraries that it needs, including its loader, at the paths where the host's loader finds them.
+    /// The paths of the libraries that the program needs, including its loader, as `ldd` finds them on the host.
     pub libraries: Vec<PathBuf>,
 }
 
@@ -29,15 +29,16 @@ pub struct Program {
 #[derive(Debug, Clone)]
 enum Content {
     Memory(Arc<Vec<u8>>),
-    /// In a file, from this offset on. The file is kept open, so that removing it from the cache does not affect this
-    /// run.
-    Kept(Arc<File>, u64),
+    /// In a file of the cache, from this offset on. The file stays open, so that removing it from the cache does not
+    /// affect this run.
+    Cached(Arc<File>, u64),
 }
 
 /// The largest size of the header of a cached program, in bytes.
 const HEAD: u64 = 64 << 10;
 
-/// Returns a stamp that identifies the state of a file without reading it: its location, size and times.
+/// Returns a text that identifies the state of a file without reading it: its path, inode, size, and the times at which its
+/// content and its inode were last changed, separated by colons. If two stamps are equal, the file has not changed in between.
 pub fn stamp(path: &Path) -> Result<String, MachineError> {
     let meta = std::fs::metadata(path)
         .map_err(|e| MachineError::system(format!("looking at {}", path.display()), e))?;
@@ -54,16 +55,20 @@ pub fn stamp(path: &Path) -> Result<String, MachineError> {
 }
 
 impl Program {
-    /// Reads a program. The stripped program is stored in `cache`, because stripping a test binary takes longer than a
-    /// warm start.
+    /// Reads the program `host`, and stores it in the folder `cache`, because stripping a test binary takes longer than a warm
+    /// start. A program that is in the cache already, and has not changed since, is read from there.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read, `ldd` cannot be run, or the host lacks a shared library that the program needs.
     pub fn read(host: &Path, cache: Option<&Path>) -> Result<Self, MachineError> {
         // The path is resolved here, because the tools that are run below have another /proc/self/exe.
         let host = std::fs::canonicalize(host)
             .map_err(|e| MachineError::system(format!("looking for {}", host.display()), e))?;
         let stamp = stamp(&host)?;
-        let kept = cache.map(|folder| folder.join(format!("{:016x}", crate::hash(&stamp))));
-        if let Some(kept) = &kept
-            && let Some(program) = Self::load(kept, &stamp)
+        let cached = cache.map(|folder| folder.join(format!("{:016x}", crate::hash(&stamp))));
+        if let Some(cached) = &cached
+            && let Some(program) = Self::load(cached, &stamp)
         {
             return Ok(program);
         }
@@ -75,18 +80,18 @@ impl Program {
             libraries: shared_libraries(&host)?,
             stamp,
         };
-        if let Some(kept) = &kept {
+        if let Some(cached) = &cached {
             // A cache that cannot be written only costs time.
-            let _ = program.store(kept);
+            let _ = program.store(cached);
         }
         Ok(program)
     }
 
-    /// Returns the contents of the program's file.
+    /// Returns the contents of the program's file in the guest: stripped, if the host has `strip`.
     pub fn bytes(&self) -> Result<Vec<u8>, MachineError> {
         match &self.content {
             Content::Memory(bytes) => Ok(bytes.as_ref().clone()),
-            Content::Kept(file, offset) => {
+            Content::Cached(file, offset) => {
                 let mut bytes = vec![0u8; self.size as usize];
                 file.read_exact_at(&mut bytes, *offset)
                     .map_err(|e| MachineError::system("reading a cached program", e))?;
@@ -95,10 +100,11 @@ impl Program {
         }
     }
 
-    /// Loads a program from the cache: one file with the stamp, the hash, the length, the stamps of the libraries and
-    /// an empty line, followed by the contents.
-    fn load(kept: &Path, stamp: &str) -> Option<Self> {
-        let file = File::open(kept).ok()?;
+    /// Loads a program from a file of the cache, which has the stamp, the hash, the length and the stamps of the libraries,
+    /// one per line, then an empty line and the contents. Returns `None` if there is no such file, if it is damaged, or if
+    /// the program or one of its libraries has changed since.
+    fn load(cached: &Path, stamp: &str) -> Option<Self> {
+        let file = File::open(cached).ok()?;
         let mut head = Vec::new();
         (&file).take(HEAD).read_to_end(&mut head).ok()?;
         let end = head.windows(2).position(|pair| pair == b"\n\n")?;
@@ -111,27 +117,30 @@ impl Program {
         // A library that was replaced may need other libraries than before.
         let libraries = lines
             .map(|line| {
+                // The path comes before the last four fields of a stamp, and may have colons itself.
                 let path = PathBuf::from(line.rsplitn(5, ':').nth(4)?);
                 (self::stamp(&path).ok()? == line).then_some(path)
             })
             .collect::<Option<Vec<_>>>()?;
         let offset = end as u64 + 2;
         let there = file.metadata().ok()?.len();
-        // Opening a cached program marks it as used.
+        // The time of modification becomes the time of the last use, for whoever cleans the cache by age; ktstr itself does
+        // not read it, so an error does no harm.
         let _ = File::options()
             .append(true)
-            .open(kept)
+            .open(cached)
             .and_then(|file| file.set_modified(std::time::SystemTime::now()));
         (there == offset + size).then(|| Self {
             stamp: stamp.to_owned(),
             blake3,
             size,
-            content: Content::Kept(Arc::new(file), offset),
+            content: Content::Cached(Arc::new(file), offset),
             libraries,
         })
     }
 
-    fn store(&self, kept: &Path) -> std::io::Result<()> {
+    /// Writes the program to a file of the cache, in the format that [`Program::load`] reads.
+    fn store(&self, cached: &Path) -> std::io::Result<()> {
         let mut whole = format!("{}\n{}\n{}", self.stamp, self.blake3, self.size);
         for library in &self.libraries {
             let stamp = stamp(library).map_err(std::io::Error::other)?;
@@ -140,17 +149,17 @@ impl Program {
         whole.push_str("\n\n");
         let mut whole = whole.into_bytes();
         whole.extend_from_slice(&self.bytes().map_err(std::io::Error::other)?);
-        let folder = kept.parent().unwrap_or(Path::new("."));
+        let folder = cached.parent().unwrap_or(Path::new("."));
         std::fs::create_dir_all(folder)?;
         let mut aside = tempfile::NamedTempFile::new_in(folder)?;
         std::io::Write::write_all(&mut aside, &whole)?;
-        aside.persist(kept)?;
+        aside.persist(cached)?;
         Ok(())
     }
 }
 
-/// Returns the program's contents. If the host has `strip`, the debug information is removed, which is often nine
-/// tenths of a test binary.
+/// Returns the program's contents. If the host has `strip` and it succeeds, the debug information is removed, which is often
+/// nine tenths of a test binary.
 fn without_debug_information(host: &Path) -> Result<Vec<u8>, MachineError> {
     let aside = anonymous_file("ktstr-strip", 0)?;
     let target = format!("/proc/{}/fd/{}", std::process::id(), aside.as_raw_fd());
@@ -192,7 +201,8 @@ fn shared_libraries(program: &Path) -> Result<Vec<PathBuf>, MachineError> {
     })
 }
 
-/// Parses the paths in the output of `ldd`. A missing library is an error; a static program has no libraries.
+/// Parses the paths in the output of `ldd`. The error is the name of a library that is missing; a static program has no
+/// libraries.
 fn parse_ldd(listing: &str) -> Result<Vec<PathBuf>, String> {
     let mut libraries = Vec::new();
     for line in listing.lines().map(str::trim) {
@@ -236,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kept_program_is_the_one_that_was_read_until_its_file_changes() {
+    fn a_cached_program_is_used_until_a_library_changes_or_the_copy_is_damaged() {
         let folder = tempfile::tempdir().expect("temporary folder");
         let cache = folder.path().join("cache");
         let host = folder.path().join("program");
@@ -252,7 +262,7 @@ mod tests {
                 .any(|l| l.to_string_lossy().contains("libc.so"))
         );
         assert_eq!(std::fs::read_dir(&cache).expect("cache").count(), 1);
-        // The cached copy is not used if a library has changed.
+        // The cached copy is not used if a library has changed, here by another digit in the stamp of the C library.
         let other = |whole: &[u8]| {
             let at = whole
                 .windows(9)

@@ -68,7 +68,8 @@ impl Qemu {
         }
     }
 
-    /// The same as [`Qemu::ask`], for a program that the user named: any defect of it is the user's to correct.
+    /// The same as [`Qemu::ask`], for a program that the user named: if it does not run or is no QEMU, the error
+    /// is [`MachineError::NotQemu`], which the user has to correct.
     fn ask_named(path: PathBuf) -> Result<Self, MachineError> {
         let found = if path.is_dir() {
             "it is a folder".to_owned()
@@ -92,6 +93,7 @@ impl Qemu {
         })
     }
 
+    /// Runs the program with `--version`, and returns it if it is a QEMU of a supported version.
     fn ask(path: &Path) -> Result<Self, MachineError> {
         let output = Command::new(path)
             .arg("--version")
@@ -122,7 +124,8 @@ impl Qemu {
     }
 }
 
-/// Parses the major version and the version from a line like `QEMU emulator version 10.0.2 (Debian …)`.
+/// Parses the major version and the whole version from a line like `QEMU emulator version 10.0.2 (Debian …)`; `None` for any
+/// other line.
 fn version(line: &str) -> Option<(u32, String)> {
     let rest = line.strip_prefix("QEMU emulator version ")?;
     let version = rest.split_whitespace().next()?;

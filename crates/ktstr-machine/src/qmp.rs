@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::MachineError;
 
-/// The largest number of bytes that QEMU may send in a line.
+/// The largest number of bytes that may be buffered, and so the largest length of a line from QEMU.
 const MAX_LINE: usize = 1 << 20;
 
 /// An event that QEMU sent, such as `SHUTDOWN`.
@@ -30,7 +30,7 @@ pub struct Qmp {
 }
 
 impl Qmp {
-    /// Reads the greeting, and leaves the negotiation mode.
+    /// Reads the greeting, and leaves the mode in which capabilities are negotiated, so that commands are accepted.
     pub fn connect(stream: UnixStream, within: Duration) -> Result<Self, MachineError> {
         let mut qmp = Self {
             stream,
@@ -67,7 +67,8 @@ impl Qmp {
             .map_err(|e| MachineError::system(format!("sending `{command}` to QEMU"), e))
     }
 
-    /// Waits for the result of the last command.
+    /// Waits for the result of the last command, whose name `command` appears in errors. Events that arrive meanwhile are kept
+    /// for [`Qmp::event`].
     pub fn receive(&mut self, command: &str, within: Duration) -> Result<Value, MachineError> {
         let deadline = Instant::now() + within;
         loop {
@@ -86,7 +87,7 @@ impl Qmp {
         }
     }
 
-    /// Returns the next event, if one has arrived.
+    /// Returns the next event; `None` if none has arrived. Does not wait.
     pub fn event(&mut self) -> Result<Option<Event>, MachineError> {
         while self.events.is_empty() {
             let Some(value) = self.buffered_line()? else {

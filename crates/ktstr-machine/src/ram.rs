@@ -1,4 +1,4 @@
-//! Access to guest RAM from outside, through the memory of the QEMU process.
+//! Access to guest RAM from outside, through the memory of the QEMU process (`/proc/PID/mem`).
 //!
 //! The same code works for every machine: a booted machine maps its RAM shared and a forked one maps it privately, but
 //! in both cases the memory of the QEMU process is authoritative.
@@ -17,7 +17,7 @@ const LOW_WHEN_SPLIT: u64 = 0x8000_0000;
 const ABOVE_4G: u64 = 1 << 32;
 
 const PAGE: u64 = 4096;
-/// The largest number of bytes that are passed on at once.
+/// The largest number of bytes that [`GuestRam::own_pages`] passes on at once.
 const RUN: usize = 1 << 20;
 
 /// Whether an entry of pagemap (Documentation/admin-guide/mm/pagemap.rst) refers to a page of this machine. In a private
@@ -157,7 +157,8 @@ impl GuestRam {
         Ok(())
     }
 
-    /// Returns the host address of byte `done` of a range, and the number of contiguous bytes from there on.
+    /// Returns the address in QEMU of byte `done` of a range of `len` bytes at `gpa`, and how many bytes of the range follow
+    /// contiguously from there on.
     fn place(&self, gpa: u64, done: usize, len: usize) -> Result<(u64, usize), MachineError> {
         let missing = || MachineError::NoSuchMemory {
             gpa,
@@ -192,7 +193,7 @@ impl MailboxMemory for MailboxRam<'_> {
     }
 
     fn load(&self, offset: u64) -> Result<u64, MachineError> {
-        // A copy from another process may be torn, so a value is used only if it was read twice in a row.
+        // A copy from another process may be torn, so the word is read until two reads in a row agree, but not without end.
         let mut last = self.word(offset)?;
         for _ in 0..16 {
             let again = self.word(offset)?;
@@ -248,8 +249,8 @@ fn lay_out(pieces: &[(u64, u64)]) -> Vec<Segment> {
     segments
 }
 
-/// Returns the address of a mapping of `inode`, from its start, that is at least `len` bytes long, according to the
-/// text of `/proc/PID/maps`. A mapping that the kernel shows in several lines is joined.
+/// Returns the address of the mapping of the file `inode` that starts at the file's first byte and has at least `len` bytes,
+/// according to the text of `/proc/PID/maps`; `None` if there is none. Lines that continue each other are one mapping.
 fn mapping_of(maps: &str, inode: u64, len: u64) -> Option<u64> {
     let mut run: Option<(u64, u64)> = None;
     for line in maps.lines() {
@@ -335,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn own_memory_can_be_read_and_written_and_its_end_is_known() {
+    fn a_file_that_is_not_mapped_is_an_error() {
         let file = tempfile::tempfile().expect("temporary file");
         file.set_len(MIB).expect("sparse");
         let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file));

@@ -14,15 +14,18 @@ pub struct Shape {
     pub llcs_per_node: u32,
     /// The number of cores in each LLC, or the largest number in any LLC.
     pub cores: u32,
-    /// The number of cores of each LLC, node by node, if nodes differ in LLCs or LLCs in cores; otherwise empty.
+    /// For each node the number of cores of each of its LLCs, if the nodes have different numbers of LLCs or the LLCs have
+    /// different numbers of cores; otherwise empty.
     pub uneven: Vec<Vec<u32>>,
     /// The number of threads of each core.
     pub threads: u32,
     /// The memory of each node in MiB. Entries beyond `nodes` are nodes without CPUs.
     pub memory_mib: Vec<u64>,
-    /// The distance from each node to each other node, row by row; if empty, 10 within a node and 20 to others.
+    /// The distance from each node (row) to each node (column), as in the ACPI SLIT. If this is empty, a node has distance 10
+    /// to itself and 20 to any other node.
     pub distances: Vec<Vec<u8>>,
-    /// The ACPI HMAT entry of each node's memory; empty for a machine without that table.
+    /// The ACPI HMAT entry of each node's memory, `None` for a node that the table omits; empty for a machine without the
+    /// table.
     pub hmat: Vec<Option<Hmat>>,
 }
 
@@ -82,7 +85,8 @@ impl Shape {
         })
     }
 
-    /// Returns the number of slots of the even machine of which only some have a CPU.
+    /// Returns the number of CPU slots: every node has the largest number of LLCs, and every LLC the largest number of cores.
+    /// In an uneven machine some slots have no CPU.
     fn places(&self) -> u32 {
         self.nodes * self.llcs_per_node * self.cores * self.threads
     }
@@ -104,6 +108,7 @@ impl Shape {
         devices.into_iter().skip(1).collect()
     }
 
+    /// Returns the declared distance between two nodes, or the default.
     fn distance(&self, from: usize, to: usize) -> u32 {
         let declared = self.distances.get(from).and_then(|row| row.get(to));
         declared.map_or(if from == to { 10 } else { 20 }, |distance| {
@@ -111,15 +116,15 @@ impl Shape {
         })
     }
 
-    /// Returns the node with CPUs that is nearest to the memory of `node`.
+    /// Returns the number of the node with CPUs that is nearest to the memory of `node`; the lowest number if several are.
     fn nearest(&self, node: usize) -> usize {
         let cpus = 0..self.nodes as usize;
         cpus.min_by_key(|from| self.distance(*from, node))
             .unwrap_or(0)
     }
 
-    /// Returns the values of `-numa` for the HMAT. CPUs that are farther away than the nearest ones have proportionally
-    /// more latency and less bandwidth.
+    /// Returns the values of `-numa` for the HMAT. For CPUs that are farther away from the memory than the nearest CPUs, the
+    /// latency is higher and the bandwidth is lower in proportion to the distance.
     fn hmat_arguments(&self) -> Vec<String> {
         let mut arguments = Vec::new();
         let entries = self.hmat.iter().enumerate();
@@ -209,8 +214,8 @@ impl Shape {
         Ok(())
     }
 
-    /// Returns `-smp`, with more than one node `-numa`, and for an uneven machine each of its CPUs, which are of that
-    /// `model`. The memory backends are named `ram0`, `ram1`…
+    /// Returns QEMU's options for the shape: `-smp` and `-m`, `-numa` if there is more than one node, and for an uneven machine
+    /// one `-device` of the CPU model `model` for each CPU except the first. The memory backends are named `ram0`, `ram1`…
     pub(crate) fn arguments(&self, model: &str) -> Vec<String> {
         let cpus = match self.uneven.is_empty() {
             true => self.cpus().to_string(),
@@ -309,7 +314,7 @@ mod tests {
         insta::assert_snapshot!(numa("nodeid"), @"node,nodeid=0,memdev=ram0,initiator=0 node,nodeid=1,memdev=ram1,initiator=1 node,nodeid=2,memdev=ram2,initiator=0");
         insta::assert_snapshot!(numa("target=0"), @"hmat-lb,initiator=0,target=0,hierarchy=memory,data-type=access-latency,latency=100 hmat-lb,initiator=0,target=0,hierarchy=memory,data-type=access-bandwidth,bandwidth=8000M hmat-lb,initiator=1,target=0,hierarchy=memory,data-type=access-latency,latency=200 hmat-lb,initiator=1,target=0,hierarchy=memory,data-type=access-bandwidth,bandwidth=4000M");
         assert_eq!(numa("target=1"), "");
-        // Both nodes with CPUs are as near.
+        // Both nodes with CPUs are equally near.
         assert_eq!(numa("target=2").matches("latency=100").count(), 2);
         insta::assert_snapshot!(numa("hmat-cache"), @"hmat-cache,node-id=2,size=1048576,level=1,associativity=direct,policy=write-back,line=64");
         let wrong = Shape {

@@ -11,7 +11,8 @@ use std::sync::{Mutex, PoisonError};
 
 type Job = (Command, Sender<Result<Child>>);
 
-/// The thread's inbox, and the pid of its process: after a fork the child has no such thread.
+/// The pid of the process that has the thread, and the thread's inbox. A child that was forked lacks the thread, and starts
+/// one for itself.
 static SPAWNER: Mutex<Option<(u32, Sender<Job>)>> = Mutex::new(None);
 
 /// The same as [`Command::spawn`], but the child's parent-death signal is sent when this process exits.
@@ -24,6 +25,7 @@ pub(crate) fn spawn(command: Command) -> Result<Child> {
     answered.recv().map_err(|e| gone(e.to_string()))?
 }
 
+/// Returns the inbox of this process's thread, which is started at the first call.
 fn inbox() -> Result<Sender<Job>> {
     let mut spawner = SPAWNER.lock().unwrap_or_else(PoisonError::into_inner);
     let process = std::process::id();

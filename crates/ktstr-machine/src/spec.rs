@@ -48,7 +48,7 @@ pub enum ClockMode {
 /// The specification of a machine that has not been started yet.
 #[derive(Debug, Clone)]
 pub struct MachineSpec {
-    /// The bootable image: a bzImage, or a vmlinux with a PVH note, which saves the guest its own decompression.
+    /// The bootable image: a bzImage, or a vmlinux with a PVH note, which the guest does not have to decompress.
     pub kernel: PathBuf,
     /// Kernel parameters in addition to those that the machine itself needs.
     pub kernel_arguments: Vec<String>,
@@ -73,7 +73,7 @@ pub(crate) struct Descriptors {
     pub(crate) initramfs: Option<i32>,
     /// The memory of each node.
     pub(crate) ram: Vec<i32>,
-    /// Whether the guest's writes to its memory go to those files.
+    /// Whether the guest's writes to its memory go to the files of `ram`.
     pub(crate) share: bool,
     /// Under the virtual clock: the plugin, the page that it shares with the host, and the console's file.
     pub(crate) clock: Option<[i32; 3]>,
@@ -163,9 +163,9 @@ impl MachineSpec {
             ",hmat=on"
         };
         // Without `hpet=off` the HPET's timers keep firing, hundreds of times a second, although Linux has switched to
-        // the timers of its CPUs: under the virtual clock an idle second is seven times as cheap without the HPET. The
-        // machine has no disks, so it does not need the SATA controller, which costs 400 page faults at each start of
-        // QEMU.
+        // the timers of its CPUs: under the virtual clock an idle second takes a seventh of the host's time without the
+        // HPET. The machine has no disks, so it does not need the SATA controller, which costs 400 page faults at each
+        // start of QEMU.
         option(
             "machine",
             format!("q35,smm=off,vmport=off,hpet=off,sata=off{hmat}{memory}"),
@@ -184,11 +184,11 @@ impl MachineSpec {
             }
             (Accelerator::Kvm, _) => option("accel", "kvm".into()),
         }
-        // Linux reads the die topology from CPUID leaf 0x1f, which QEMU offers from this level on and for this vendor
-        // only.
+        // Linux reads the die topology from CPUID leaf 0x1f, and for this vendor only (see `kvm_model`). The level is the
+        // highest leaf that the CPU offers, so it has to be 0x1f or more.
         let model = match self.accelerator {
-            // TCG emulates "rep movsb" byte by byte. Without ERMS and FSRM the kernel copies and clears pages in steps
-            // of eight bytes, which is five times as fast.
+            // TCG emulates "rep movsb" byte by byte. Without ERMS and FSRM the kernel copies and clears memory in steps of
+            // eight bytes instead, which is five times as fast.
             Accelerator::Tcg => "max,erms=off,fsrm=off",
             Accelerator::Kvm => kvm_model(host_is_amd()),
         };
@@ -250,16 +250,17 @@ impl MachineSpec {
     }
 }
 
-/// Returns the model of the host's processor for the guest. The guest sees Intel as the vendor on any host.
+/// Returns QEMU's CPU model for a guest under KVM, on an AMD host or on an Intel host. It is the host's processor, except that
+/// the guest sees Intel as the vendor on any host (`vendor=GenuineIntel`).
 ///
 /// Linux reads dies from CPUID leaf 0x1f for that vendor only (`arch/x86/kernel/cpu/topology_common.c`; for AMD it reads
 /// leaf 0x80000026, which QEMU 10 does not offer), and the guest must see the topology that the test declares. The
 /// register behind `ARCH_CAPABILITIES` exists on Intel's hardware only.
 ///
 /// On AMD hardware a guest that assumes an Intel CPU makes hypercalls with VMCALL, which is an undefined instruction
-/// there. KVM patches that instruction in the guest's text (`fix_hypercall` in arch/x86/kvm/x86.c), and with read-only
-/// text the guest faults. The features that make the guest use hypercalls are therefore disabled. This follows from the
-/// sources and was not tried on AMD hardware: if a kernel does not boot for this reason, the probe detects it and
+/// there. KVM patches that instruction in the guest's text (`emulator_fix_hypercall()` in arch/x86/kvm/x86.c), and with
+/// read-only text the guest faults. The features that make the guest use hypercalls are therefore disabled. This follows from the
+/// sources and was not tried on AMD hardware: if a kernel does not boot for this reason, ktstr's probe of KVM detects and
 /// reports it, and runs do not use KVM.
 fn kvm_model(amd: bool) -> &'static str {
     match amd {

@@ -30,25 +30,25 @@ const _: () = assert!(control::MARKER == ktstr_mailbox::MARKER);
 /// The locations in the guest's kernel that the plugin observes. Addresses are guest-virtual.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WatchPoints {
-    /// `__switch_to`: each context switch is added to the running digest.
+    /// `__switch_to`, at whose entry the context switch is added to the running digest; 0 if switches are not observed.
     pub switch_to: u64,
     /// The offset of `pid` in `struct task_struct`, in bytes.
     pub pid_offset: u32,
-    /// `hrtimer_interrupt`: the plugin reads guest time at its entry.
+    /// `hrtimer_interrupt`, at whose entry the plugin reads guest time; 0 if guest time is not observed.
     pub timer: u64,
     /// The offset of `next_event` in `struct clock_event_device`, in bytes.
     pub next_event_offset: u32,
-    /// Per-CPU address of `rq.cpu`.
+    /// The per-CPU address of `rq.cpu`; 0 if CPUs are not distinguished.
     pub this_rq_cpu: u64,
-    /// Per-CPU address of `rq.clock`.
+    /// The per-CPU address of `rq.clock`; 0 if switches have no times.
     pub this_rq_clock: u64,
     /// The offset of `clock` in `struct rq`, in bytes.
     pub rq_clock_offset: u32,
-    /// The functions whose entries are observed; at most [`MAX_HOOKS`](crate::MAX_HOOKS) of them are.
+    /// The functions whose entries are observed. Those beyond the first [`MAX_HOOKS`](crate::MAX_HOOKS) are ignored.
     pub hooks: Vec<HookPoint>,
     /// Functions that this kernel lacks, so that they cannot be observed.
     pub missing: Vec<String>,
-    /// Functions at whose entries the guest is held; the first [`MAX_MOMENTS`] are.
+    /// The functions at whose entries the guest is held. Those beyond the first [`MAX_MOMENTS`] are ignored.
     pub moments: Vec<MomentPoint>,
     /// When a CPU's turn ends.
     pub turns: Turns,
@@ -61,14 +61,15 @@ pub struct MomentPoint {
     pub address: u64,
     /// The number by which [`Hold::Moment`] reports the moment.
     pub kind: u32,
-    /// The number, from 0, of an argument of type `bool` that must be true; without one the guest is held at each call.
+    /// The number, from 0, of the argument of type `bool` that must be true for the guest to be held; `None` holds the guest
+    /// at each call.
     pub condition: Option<u32>,
 }
 
-/// Functions at whose entries the guest can be held.
+/// The largest number of functions at whose entries the guest can be held.
 pub const MAX_MOMENTS: usize = control::MOMENTS;
 
-/// When the turn of a virtual CPU ends and that of the next one starts, in addition to when the CPU waits.
+/// When the turn of a virtual CPU ends and the turn of the next CPU starts. A turn also ends when the CPU waits.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Turns {
     /// The number of instructions after which a turn ends; 0 leaves that to QEMU, whose turns end when the time until
@@ -92,7 +93,8 @@ impl WatchPoints {
         }
     }
 
-    /// The same without anything that is recorded event by event, and without anything that the guest is held for.
+    /// Returns the same points without hooks, which record events, and without moments, which hold the guest. A machine of
+    /// which a template is made has no others.
     #[must_use]
     pub fn without_observation(&self) -> Self {
         Self {
@@ -102,22 +104,22 @@ impl WatchPoints {
     }
 }
 
-/// The number of context switches in the trace, which holds the first ones. The point at which two runs diverge is in
-/// their common beginning; a contended machine has some thousands of switches per second.
+/// The largest number of context switches in the trace, which has the first ones of a run, because two runs are compared up
+/// to the first switch that differs. A contended machine has some thousands of switches per second.
 pub const TRACE_CAPACITY: usize = 64 << 10;
-/// The largest number of events that wait for the host. When they reach it, the guest is held.
+/// The number of events that the buffer has room for. When it is full, the guest is held until the host has emptied it.
 const EVENT_CAPACITY: usize = 32 << 10;
-/// The offset of the events.
+/// The offset of the events in the mapping, in bytes.
 const EVENTS: usize = HEADER + TRACE_CAPACITY * size_of::<Entry>();
-/// The size of the page, the trace and the events. Pages that are not touched use no memory.
+/// The total size of the control page, the trace and the events, in bytes. Parts that are not touched use no memory.
 const MAPPED: usize = EVENTS + EVENT_CAPACITY * size_of::<Event>();
 
 /// A context switch as the plugin recorded it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Switch {
-    /// The scheduler's clock of that CPU (`rq.clock`), in nanoseconds.
+    /// The clock of the CPU's runqueue (`rq.clock`), in nanoseconds; 0 if switches have no times.
     pub clock_ns: u64,
-    /// The CPU; `u32::MAX` if it is not known.
+    /// The CPU; `u32::MAX` if it is unknown.
     pub cpu: u32,
     /// The pid of the task that stops.
     pub prev: u32,
@@ -130,17 +132,20 @@ pub struct Switch {
 pub enum Hold {
     /// The guest is about to execute its first instruction after a start.
     First,
-    /// The guest called the host. The argument says why.
+    /// The guest called the host. The argument is the reason that it gave.
     Call(u64),
-    /// The requested time has come. The argument is `CLOCK_MONOTONIC` in nanoseconds.
+    /// The time of [`VirtualClock::set_due`] has come. The argument is the time for which the timer interrupt was set,
+    /// `CLOCK_MONOTONIC` in nanoseconds.
     Due(u64),
     /// The buffer of observations is full, and the host has to empty it.
     Full,
     /// A watched word has changed. The argument is the latest time that was observed, `CLOCK_MONOTONIC` in nanoseconds.
     Changed(u64),
-    /// A function of [`WatchPoints::moments`] is about to begin: its kind, and the latest time seen, as above.
+    /// A function of [`WatchPoints::moments`] is about to be executed. The arguments are its kind, and the latest time that
+    /// was observed, as for [`Hold::Changed`].
     Moment(u32, u64),
-    /// The time has come that [`VirtualClock::set_clock_due`] asked for. The argument is the latest time seen, as above.
+    /// The time of [`VirtualClock::set_clock_due`] has come. The argument is the latest time that was observed, as for
+    /// [`Hold::Changed`].
     Clock(u64),
 }
 
@@ -252,7 +257,7 @@ impl VirtualClock {
         })
     }
 
-    /// Waits until the guest is held, at most for `within`.
+    /// Waits until the guest is held, at most for `within`. Returns why it is held; `None` if it is not.
     pub fn wait(&self, within: Duration) -> Option<Hold> {
         let held = self.page.held.load(Acquire);
         if held == self.page.released.load(Relaxed) {
@@ -273,14 +278,14 @@ impl VirtualClock {
         let _ = futex::wake(&self.page.released, futex::Flags::empty(), u32::MAX >> 1);
     }
 
-    /// Holds the guest at the first timer interrupt that was set for `ns` (`CLOCK_MONOTONIC`) or later. May only be
-    /// changed while the guest is held.
+    /// Holds the guest at each timer interrupt that was set for `ns` (`CLOCK_MONOTONIC`) or later; with `None` at no timer
+    /// interrupt. May only be called while the guest is held.
     pub fn set_due(&self, ns: Option<u64>) {
         self.page.due_ns.store(ns.unwrap_or(u64::MAX), Relaxed);
     }
 
     /// Holds the guest once, at the first switch or observed function at which the runqueue's clock (`rq.clock`) is `ns` or
-    /// later. To be changed only while the guest is held.
+    /// later; with `None` at none. May only be called while the guest is held.
     pub fn set_clock_due(&self, ns: Option<u64>) {
         self.page
             .clock_due_ns
@@ -298,8 +303,8 @@ impl VirtualClock {
         }
     }
 
-    /// Returns the latest guest time that was observed, in nanoseconds of `CLOCK_MONOTONIC`: that of the last timer
-    /// interrupt.
+    /// Returns the latest guest time that was observed, in nanoseconds of `CLOCK_MONOTONIC`: the latest time for which a timer
+    /// interrupt that has come was set.
     pub fn now_ns(&self) -> u64 {
         self.page.timer_ns.load(Relaxed)
     }
@@ -310,17 +315,17 @@ impl VirtualClock {
         (count, self.page.digest.load(Relaxed))
     }
 
-    /// Returns the first [`TRACE_CAPACITY`] of these switches. May only be called while the guest is held.
+    /// Returns the first [`TRACE_CAPACITY`] context switches, in order. May only be called while the guest is held.
     pub fn trace(&self) -> Vec<Switch> {
         let (count, _) = self.switches();
-        let kept = usize::try_from(count).unwrap_or(usize::MAX);
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
         let read = |entry: &Entry| Switch {
             clock_ns: entry.clock_ns.load(Relaxed),
             cpu: entry.cpu.load(Relaxed),
             prev: entry.prev.load(Relaxed),
             next: entry.next.load(Relaxed),
         };
-        self.trace.iter().take(kept).map(read).collect()
+        self.trace.iter().take(count).map(read).collect()
     }
 
     /// Calls `each` with every observation since the last call, and empties the buffer. May only be called while the
@@ -334,12 +339,14 @@ impl VirtualClock {
         self.page.events.store(0, Release);
     }
 
-    /// Returns the number of words of observations that could not be read.
+    /// Returns the number of words of observations that could not be read, since the machine was started.
     pub fn unreadable(&self) -> u64 {
         self.page.unreadable.load(Relaxed)
     }
 
-    /// Returns how many times something could not be followed. If this is not 0, the digest is not reliable.
+    /// Returns how many times a register or a word of the guest's memory could not be read, so that a switch, a timer
+    /// interrupt, a call, a moment or the number of a CPU was missed. If this is not 0, the digest of the switches is not
+    /// reliable.
     pub fn failures(&self) -> u32 {
         let failures: &AtomicU32 = &self.page.failures;
         failures.load(Relaxed)

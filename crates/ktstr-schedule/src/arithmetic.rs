@@ -5,11 +5,11 @@
 //! bit that was written or read. Bytes that are not the output of a writer produce arbitrary bits, and
 //! [`Coder::is_sound`] detects this at the end.
 
-/// The limit for the certainty of a bit: at least this much of a probability of 65 536 is left for the other value.
+/// The least probability of either value of a bit, in units of 1/65 536.
 const LEAST: i32 = 48;
-/// The number of bits of a kind after which each new bit has the same constant influence.
+/// The number of bits in a context after which each new bit has the same constant influence.
 const MEMORY: u8 = 60;
-/// The probability of a bit about which nothing is known.
+/// The probability of a bit about which nothing is known, in units of 1/65 536.
 const HALF: u16 = 1 << 15;
 /// The number of bytes that a reader reads ahead, and that a writer therefore appends.
 const AHEAD: usize = 4;
@@ -59,7 +59,7 @@ enum Way<'a> {
 }
 
 impl<'a> Coder<'a> {
-    /// Creates a coder that writes bits to a buffer of its own.
+    /// Creates a coder that writes bits to its own buffer.
     pub(crate) fn writer() -> Self {
         Self {
             low: 0,
@@ -119,7 +119,7 @@ impl<'a> Coder<'a> {
         bit
     }
 
-    /// Shifts out the first byte of the range, which is the same at both ends.
+    /// Writes the first byte of the range, which is the same at both ends, or reads the next byte; 0 beyond the end.
     fn step(&mut self) {
         match &mut self.way {
             Way::Writing(bytes) => bytes.push((self.high >> 24) as u8),
@@ -151,7 +151,7 @@ impl<'a> Coder<'a> {
         }
     }
 
-    /// Returns the bytes that were written.
+    /// Returns the bytes that were written; none for a reader.
     pub(crate) fn finish(self) -> Vec<u8> {
         match self.way {
             Way::Writing(mut bytes) => {

@@ -20,9 +20,9 @@ pub enum Raw {
         /// Whether `prev` called `sched_yield()` right before.
         yielded: bool,
     },
-    /// A class enqueues a task.
+    /// A class puts a task on a runqueue.
     Enqueue {
-        /// The task that becomes runnable.
+        /// The task that is put on the runqueue.
         task: Pid,
         /// The CPU to whose runqueue the task is added.
         on: Cpu,
@@ -31,7 +31,7 @@ pub enum Raw {
         /// The kernel's flags `ENQUEUE_*` of the call.
         flags: u64,
     },
-    /// A class dequeues a task.
+    /// A class removes a task from a runqueue.
     Dequeue {
         /// The task that leaves its runqueue.
         task: Pid,
@@ -58,7 +58,8 @@ pub struct Assembler {
 }
 
 impl Assembler {
-    /// Processes an observation that was made on `cpu` while `current` was running there.
+    /// Processes an observation that was made on `cpu` while `current` was running there. Returns `None` for an observation that
+    /// only prepares a later event.
     ///
     /// The kernel updates a runqueue's clock before it switches, enqueues and dequeues, so these observations have the
     /// time that the kernel itself uses for accounting. At other points the clock may be old, and the latest time of
@@ -140,7 +141,7 @@ impl Assembler {
         Some(Event { time_ns, cpu, what })
     }
 
-    /// Returns the latest time so far.
+    /// Returns the latest time so far, in nanoseconds of the scheduler's clock; 0 before the first observation.
     pub fn last_ns(&self) -> u64 {
         self.last_ns
     }

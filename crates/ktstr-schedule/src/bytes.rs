@@ -1,4 +1,4 @@
-//! Encodes numbers and texts as bytes.
+//! Encodes numbers as bytes, and reads numbers and texts back.
 
 /// Appends `value` with seven bits per byte, lowest first (LEB128).
 pub(crate) fn put(to: &mut Vec<u8>, mut value: u64) {
@@ -9,7 +9,8 @@ pub(crate) fn put(to: &mut Vec<u8>, mut value: u64) {
     to.push((value & 0x7f) as u8);
 }
 
-/// Reads what [`put`] wrote.
+/// The bytes that have not been read yet. Each function reads a value from their start, and returns `None` if they end too
+/// early or hold no such value.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bytes<'a>(pub(crate) &'a [u8]);
 
@@ -45,7 +46,7 @@ impl<'a> Bytes<'a> {
         Some(slice)
     }
 
-    /// Reads a text of at most `max` bytes.
+    /// Reads a text: its length, which may be at most `max`, and then as many bytes of UTF-8.
     pub(crate) fn text(&mut self, max: u64) -> Option<String> {
         let len = self.number().filter(|len| *len <= max)?;
         String::from_utf8(self.slice(len)?.to_vec()).ok()

@@ -1,7 +1,7 @@
 //! Converts events into numbers. Each part of an event is encoded relative to a prediction, so that an event that was
 //! predicted takes almost no space. The predictions are that an event happens on the CPU of the previous event or on
-//! the one that the previous event was about, that it is about the task that runs there or about one of the recent
-//! tasks, and that its time is the latest time or slightly later.
+//! the CPU whose runqueue was mentioned last, that it is about the task that runs there or about one of the recent
+//! tasks, and that its time is the latest time, the last time of its runqueue, or slightly later.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -10,20 +10,20 @@ use crate::numbers::Numbers;
 
 /// The number of recent tasks that are encoded by their index, the latest first.
 const RECENT: usize = 64;
-/// The codes for tasks: the task that runs on the CPU, a task that is not recent, and from here on the recent ones.
+/// The codes for tasks: the task that runs on the CPU, a task that is not recent, and from `LATELY` on the recent ones by index.
 const CURRENT: u64 = 0;
 const UNKNOWN: u64 = 1;
 const LATELY: u64 = 2;
-/// The codes for CPUs: the two that are predicted, and from here on the CPUs by number.
+/// The codes for CPUs: the two that are predicted, and from `NUMBERED` on the CPUs by number.
 const FIRST: u64 = 0;
 const SECOND: u64 = 1;
 const NUMBERED: u64 = 2;
-/// The codes for times: the latest time of all, the runqueue's last time, a later time, and one in between.
+/// The codes for times: the latest time of all, the runqueue's last time, a time after the latest one, and a time before it.
 const LATEST: u64 = 0;
 const SAME: u64 = 1;
 const LATER: u64 = 2;
 const EARLIER: u64 = 3;
-/// The largest number of details of a tag.
+/// The number of values that [`What::detail`] has for a tag, at most.
 const DETAILS: u32 = 5;
 
 /// The meaning of a number, which is a part of its context.
@@ -51,7 +51,7 @@ pub(crate) struct Codec<'a> {
     cpu: u16,
     /// The task that the event is about, once it is known.
     task: Option<u32>,
-    /// The kinds of the two previous events, the last one first.
+    /// The kinds (tag and detail) of the two previous events, the last one first.
     before: [u32; 2],
     /// The CPU of the previous event, and the runqueue that was last mentioned.
     last_cpu: u16,
@@ -75,7 +75,7 @@ pub(crate) trait Field: Sized {
 }
 
 impl<'a> Codec<'a> {
-    /// Creates a codec that writes events to a buffer of its own.
+    /// Creates a codec that writes events to its own buffer.
     pub(crate) fn writer() -> Self {
         Self::by(Numbers::writer(), false)
     }
@@ -106,6 +106,7 @@ impl<'a> Codec<'a> {
 
     /// Encodes an event after those that were written before.
     pub(crate) fn write(&mut self, event: &Event) {
+        // A writer codes any event, so the result is `event` itself.
         self.code(event);
     }
 
@@ -200,7 +201,7 @@ impl<'a> Codec<'a> {
         self.coded(Of::Plain, context, value)
     }
 
-    /// Codes the pid of a task, by its index if it is a recent one.
+    /// Codes the pid of a task, by its index if it is a recent one. Returns `None` if a writer cannot have written it.
     fn task(&mut self, pid: u32) -> Option<u32> {
         let context = self.context();
         let current = self.current.get(&self.cpu).copied();
@@ -232,7 +233,7 @@ impl<'a> Codec<'a> {
         self.one_of(Of::Place, [queue, own], cpu)
     }
 
-    /// Codes a CPU that may be one of these two.
+    /// Codes a CPU, for which there are up to two predictions. Returns `None` if a writer cannot have written it.
     fn one_of(&mut self, of: Of, [first, second]: [Option<u16>; 2], cpu: u16) -> Option<u16> {
         let context = self.context();
         let code = match Some(cpu) {
@@ -247,7 +248,8 @@ impl<'a> Codec<'a> {
         }
     }
 
-    /// Returns the context: the part of the event, the event's tag, and the kind of the previous event.
+    /// Returns the context of the event's next part: the event's tag, the index of the part, and the kind of the previous event,
+    /// which takes eight bits.
     fn context(&mut self) -> u32 {
         let part = self.part;
         self.part += 1;
@@ -260,7 +262,7 @@ impl<'a> Codec<'a> {
     }
 }
 
-/// Returns the runqueue that an event names, whose clock is used for its time.
+/// Returns the runqueue that an event names, whose clock is used for its time; `None` if it uses the clock of the event's CPU.
 fn queue(what: &What) -> Option<u16> {
     match what {
         What::Enqueue { on, .. } | What::Dequeue { on, .. } => Some(on.0),

@@ -7,7 +7,7 @@ pub enum ReadError {
     /// The first bytes are not those of a schedule.
     #[error("this is not a schedule: it does not begin with `KTSTRSCH`")]
     NotASchedule,
-    /// The file was written by another version of ktstr.
+    /// The file has another version of the format.
     #[error(
         "the schedule has format version {found}, and this ktstr reads version {known}: read it \
          with the ktstr that wrote it"
@@ -18,7 +18,7 @@ pub enum ReadError {
         /// The version that this ktstr supports.
         known: u16,
     },
-    /// The file ends before its last section.
+    /// The file ends inside its header or a section, or before the tables, which are its last section.
     #[error("the schedule is cut off after {len} bytes")]
     CutOff {
         /// The number of bytes in the file.
@@ -27,15 +27,15 @@ pub enum ReadError {
     /// The bytes of a section differ from those that were written.
     #[error("the schedule is damaged: the checksum of the section at byte {at} does not match")]
     Checksum {
-        /// The offset of the section.
+        /// The offset of the section in the file, in bytes.
         at: usize,
     },
-    /// A section has a matching checksum, but contents that no writer produces.
+    /// A section has a kind, a place or contents that no writer produces.
     #[error("the schedule is damaged: {what} at byte {at} is invalid")]
     Malformed {
         /// The part of the file.
         what: &'static str,
-        /// The offset of the section.
+        /// The offset of the section in the file, in bytes.
         at: usize,
     },
 }

@@ -11,7 +11,7 @@ pub struct Pid(pub u32);
 impl Pid {
     /// The idle task of any CPU.
     pub const IDLE: Self = Self(0);
-    /// A task whose id is not known.
+    /// A task whose id is unknown.
     pub const UNKNOWN: Self = Self(u32::MAX);
 }
 
@@ -20,11 +20,11 @@ impl Pid {
 pub struct Cpu(pub u16);
 
 impl Cpu {
-    /// A CPU whose number is not known.
+    /// No CPU, or an unknown one: for an event that the host adds, and for a number that does not fit.
     pub const UNKNOWN: Self = Self(u16::MAX);
 }
 
-/// A set of CPUs. Only the first 128 CPUs are represented: any larger CPU is in every set.
+/// A set of CPUs. The first word holds CPUs 0 to 63, the second one 64 to 127. Every CPU with a higher number is in every set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct CpuMask(pub [u64; 2]);
 
@@ -76,7 +76,7 @@ codes! {
         1 Preempted,
         /// The task gave up the CPU with `sched_yield()`.
         2 Yielded,
-        /// The task had ended, and never runs again.
+        /// The task had exited, and never runs again.
         3 Exited,
         /// The task was the idle task.
         4 Idle,
@@ -86,7 +86,7 @@ codes! {
 codes! {
     /// A scheduling class of the kernel (`struct sched_class`, kernel/sched/sched.h).
     Class {
-        /// The class is not known.
+        /// The class is unknown.
         0 Unknown,
         /// `stop_sched_class` (`kernel/sched/stop_task.c`): the stopper thread of each CPU.
         1 Stop,
@@ -104,7 +104,9 @@ codes! {
 }
 
 impl Class {
-    /// Whether the kernel serves tasks of this class before those of sched_ext (`kernel/sched/sched.h`, `for_each_class`).
+    /// Whether the kernel serves tasks of this class before those of sched_ext, whatever the BPF scheduler asks for
+    /// (`for_each_class`, `kernel/sched/sched.h`). The fair class also ranks above sched_ext, but holds only the tasks that the
+    /// scheduler leaves to it.
     pub const fn is_above_ext(self) -> bool {
         matches!(self, Self::Stop | Self::Deadline | Self::RealTime)
     }
@@ -117,7 +119,7 @@ codes! {
         0 Sleep,
         /// The task is moved or changed, and is enqueued again at once.
         1 Change,
-        /// Its cgroup has used up its quota.
+        /// The cgroup of the task has used up its quota.
         2 Throttle,
     }
 }
@@ -155,7 +157,8 @@ macro_rules! events {
                 })
             }
 
-            /// Writes the fields of the event, or reads them, in which case only the tag of `self` is used.
+            /// Writes the fields of the event, or reads them, in which case only the tag of `self` is used. Returns `None` if a
+            /// writer cannot have written them.
             pub(crate) fn code(self, codec: &mut Codec<'_>) -> Option<Self> {
                 Some(match self { $(
                     Self::$name { $( $field ),* } => Self::$name { $( $field: $field.code(codec)? ),* }
@@ -165,7 +168,7 @@ macro_rules! events {
     };
 }
 
-// The numbers are part of the file format, so a new event needs a new number.
+// The tags are part of the file format, so a new event needs a new tag.
 events! {
     /// A CPU switches from one task to another.
     0 Switch {
@@ -176,7 +179,7 @@ events! {
         /// The reason why `prev` stops running.
         reason: Reason,
     }
-    /// A task is asked to be woken. It need not be asleep.
+    /// The kernel is asked to wake a task (`try_to_wake_up()`). The task need not be asleep.
     1 Wake {
         /// The task to wake.
         task: Pid,
@@ -185,15 +188,15 @@ events! {
         /// Whether an interrupt makes the request, and not `waker` itself.
         interrupt: bool,
     }
-    /// A task becomes runnable on a CPU's runqueue.
+    /// A task is put on a CPU's runqueue, because it becomes runnable, or again after it was moved or changed.
     2 Enqueue {
-        /// The task that becomes runnable.
+        /// The task that is put on the runqueue.
         task: Pid,
         /// The CPU to whose runqueue the task is added.
         on: Cpu,
         /// The scheduling class that it is queued in.
         class: Class,
-        /// Whether it was asleep until now.
+        /// Whether the task was asleep until now.
         wakeup: bool,
     }
     /// A task leaves a runqueue.
@@ -216,28 +219,28 @@ events! {
     }
     /// The set of CPUs on which a task may run changes.
     5 Affinity {
-        /// The task whose affinity it is.
+        /// The task whose affinity changes.
         task: Pid,
-        /// The CPUs on which it may run.
+        /// The CPUs on which it may run from now on.
         mask: CpuMask,
     }
     /// The nice value of a task changes.
     6 Nice {
-        /// The task whose nice value it is.
+        /// The task whose nice value changes.
         task: Pid,
         /// The new value, from -20 to 19.
         nice: i8,
     }
     /// The scheduling policy of a task changes.
     7 Policy {
-        /// The task whose policy it is.
+        /// The task whose policy changes.
         task: Pid,
         /// The new policy, `SCHED_*` (include/uapi/linux/sched.h).
         policy: u8,
     }
     /// A task moves to a cgroup.
     8 Cgroup {
-        /// The task that is in the cgroup.
+        /// The task that moves.
         task: Pid,
         /// The id of the cgroup to which the task moves (`cgroup->kn->id`).
         cgroup: u64,
@@ -246,7 +249,7 @@ events! {
     9 Weight {
         /// The id of the cgroup whose weight changes (`cgroup->kn->id`).
         cgroup: u64,
-        /// `task_group.shares`: 1024 is the weight 100, scaled by 1024 on 64-bit kernels.
+        /// The new `task_group.shares`. For the default, `cpu.weight` 100, it is 1024, which 64-bit kernels multiply by 1024.
         shares: u64,
     }
     /// A cgroup has used up its quota on a CPU.
@@ -270,14 +273,14 @@ events! {
         /// Whether it is online now.
         online: bool,
     }
-    /// sched_ext starts or stops to bypass the BPF scheduler.
+    /// sched_ext starts or stops bypassing the BPF scheduler.
     13 Bypass {
         /// Whether the bypass starts rather than ends.
         on: bool,
     }
     /// sched_ext changes its state.
     14 SchedExt {
-        /// The state that sched_ext has entered.
+        /// The state that sched_ext enters.
         state: SchedExtState,
     }
     /// The BPF scheduler puts a task into a dispatch queue.
@@ -286,7 +289,7 @@ events! {
         task: Pid,
         /// The id of the dispatch queue; the built-in ones have the ids `SCX_DSQ_*` (include/linux/sched/ext.h).
         dsq: u64,
-        /// The slice that the task gets, in nanoseconds.
+        /// The slice that the task gets, in nanoseconds; 0 if it keeps the one that it has.
         slice_ns: u64,
     }
     /// The BPF scheduler asks a CPU to reschedule.
@@ -303,11 +306,11 @@ events! {
         /// The task that created it.
         parent: Pid,
     }
-    /// A task is renamed.
+    /// A task is named. If it has this name already, the event is a mark ([`Mark`](crate::query::Mark)).
     18 Name {
         /// The task that is named.
         task: Pid,
-        /// The index of the new name in the table of names.
+        /// The index of the name in the table of names.
         name: u32,
     }
     /// A task ends. It still runs until the switch away from it.
@@ -317,7 +320,7 @@ events! {
     }
     /// The scenario starts to hold a step. The first step has number 1.
     20 Phase {
-        /// The number of the phase.
+        /// The number of the phase, which is the number of its step.
         number: u16,
     }
     /// A step or the scenario ends. Later events belong to no phase.
@@ -325,7 +328,8 @@ events! {
 }
 
 impl What {
-    /// Returns a number that distinguishes events with the same tag that are followed by different events.
+    /// Returns a number that distinguishes events with the same tag by what is likely to follow them. The codec predicts the next
+    /// event from it.
     pub(crate) fn detail(&self) -> u32 {
         match *self {
             Self::Switch { reason, .. } => reason as u32,
@@ -336,7 +340,7 @@ impl What {
         }
     }
 
-    /// Whether these events are so rare that a thinned chunk keeps them.
+    /// Whether events of this kind are so rare that a thinned chunk keeps them.
     pub(crate) fn is_rare(&self) -> bool {
         !matches!(
             self,
@@ -354,10 +358,11 @@ impl What {
 /// An event: what happened, when and where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Event {
-    /// The time by the scheduler's clock, in nanoseconds. Events are in the order in which they happened; the clocks of
-    /// two CPUs are read slightly earlier, so times may go back a little.
+    /// The time by the scheduler's clock, in nanoseconds; 0 for what describes the state before the recording. Events are in the
+    /// order in which they happened. A runqueue's clock was last updated slightly before the event, so times may go back a little
+    /// between events of different CPUs.
     pub time_ns: u64,
-    /// The CPU on which it happened.
+    /// The CPU on which it happened; [`Cpu::UNKNOWN`] for an event that the host adds.
     pub cpu: Cpu,
     /// What happened at that time.
     pub what: What,

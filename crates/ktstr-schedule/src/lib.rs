@@ -41,5 +41,5 @@ pub use reader::{Gap, Schedule};
 pub use tables::{Cgroup, Source, Tables, Topology};
 pub use writer::Writer;
 
-/// The name of the file in the folder of a run's record.
+/// The name of the schedule's file in the folder of a run's record.
 pub const SCHEDULE_FILE: &str = "schedule.bin";

@@ -1,5 +1,5 @@
-//! Codes numbers as bits. Each context has a model that predicts the next number from the recent numbers, and from
-//! which lengths and leading digits are common.
+//! Codes numbers as bits. Each context has a model, which predicts the next number from the recent numbers of this context and
+//! from the frequencies of lengths and leading bits.
 
 use std::collections::HashMap;
 
@@ -50,7 +50,7 @@ pub(crate) struct Numbers<'a> {
 }
 
 impl<'a> Numbers<'a> {
-    /// Creates a coder that writes numbers to a buffer of its own.
+    /// Creates a coder that writes numbers to its own buffer.
     pub(crate) fn writer() -> Self {
         Self::by(Coder::writer())
     }
@@ -69,7 +69,8 @@ impl<'a> Numbers<'a> {
         }
     }
 
-    /// Codes the number `value` in `context`.
+    /// Codes a number in `context`: a writer writes `value`, a reader ignores it. Returns the number that was written or read; 0
+    /// if the bytes hold none that a writer can have written.
     pub(crate) fn code(&mut self, context: u32, value: u64) -> u64 {
         let next = self.models.len().min(MODELS);
         let place = *self.places.entry(context).or_insert(next);
@@ -108,13 +109,14 @@ impl<'a> Numbers<'a> {
         !self.broken && self.coder.is_sound()
     }
 
-    /// Returns the bytes that were written.
+    /// Returns the bytes that were written; none for a reader.
     pub(crate) fn finish(self) -> Vec<u8> {
         self.coder.finish()
     }
 }
 
-/// Codes a number that is not a recent one: its length, followed by the bits after the leading one.
+/// Codes a number that is not a recent one: its length, followed by the bits after the leading one. Returns `None` if a reader
+/// finds a length of more than 64 bits.
 fn new(coder: &mut Coder<'_>, model: &mut Model, value: u64) -> Option<u64> {
     let length = u64::from(u64::BITS - value.leading_zeros());
     let length = tree(coder, &mut model.length, LENGTH_BITS, length);

@@ -7,7 +7,7 @@ use crate::event::Event;
 use crate::section::{Kind, split};
 use crate::tables::Tables;
 
-/// A stretch of time whose frequent events were dropped to keep the file small.
+/// A period whose frequent events were dropped to keep the file small.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gap {
     /// The start of the gap, in nanoseconds of the scheduler's clock.
@@ -27,7 +27,7 @@ struct Chunk<'a> {
     packed: &'a [u8],
 }
 
-/// A schedule that has been read.
+/// A schedule's file whose sections and tables have been read. The events are decoded when they are asked for.
 #[derive(Debug)]
 pub struct Schedule<'a> {
     tables: Tables,
@@ -36,6 +36,9 @@ pub struct Schedule<'a> {
 
 impl<'a> Schedule<'a> {
     /// Reads the sections of the file, checks their checksums, and reads the tables.
+    ///
+    /// # Errors
+    /// If the file is not a schedule of this version, is cut off or damaged.
     pub fn read(file: &'a [u8]) -> Result<Self, ReadError> {
         let mut chunks = Vec::new();
         let mut tables = None;
@@ -68,6 +71,9 @@ impl<'a> Schedule<'a> {
     }
 
     /// Calls `each` with every event, and with every gap before the events that remain in it.
+    ///
+    /// # Errors
+    /// If a chunk cannot be decoded. Then `each` has been called with everything before the events of this chunk.
     pub fn for_each(&self, mut each: impl FnMut(Result<&Event, Gap>)) -> Result<(), ReadError> {
         for chunk in &self.chunks {
             if let Some(gap) = chunk.gap {
@@ -82,7 +88,7 @@ impl<'a> Schedule<'a> {
         Ok(())
     }
 
-    /// Returns all events at once.
+    /// Returns all events at once, without the gaps.
     pub fn events(&self) -> Result<Vec<Event>, ReadError> {
         let mut events = Vec::new();
         self.for_each(|event| events.extend(event.ok().copied()))?;

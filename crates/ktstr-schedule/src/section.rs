@@ -3,7 +3,7 @@
 use crate::ReadError;
 
 pub(crate) const MAGIC: [u8; 8] = *b"KTSTRSCH";
-/// Has to be increased if a reader of the previous version would misread the file.
+/// The version of the format. It must be increased if a reader of the previous version would misread the file.
 pub(crate) const VERSION: u16 = 2;
 /// The length of the header in bytes.
 pub(crate) const HEADER: usize = MAGIC.len() + 2;
@@ -34,7 +34,7 @@ pub(crate) fn append(to: &mut Vec<u8>, kind: Kind, payload: &[u8]) {
 /// A section: its kind, its offset and its payload.
 pub(crate) type Section<'a> = (Kind, usize, &'a [u8]);
 
-/// Splits a file into sections, and checks every checksum.
+/// Splits a file into sections, and checks the checksum of each. The payloads are not decoded.
 pub(crate) fn split(file: &[u8]) -> Result<Vec<Section<'_>>, ReadError> {
     let cut_off = || ReadError::CutOff { len: file.len() };
     let rest = file.strip_prefix(&MAGIC).ok_or(ReadError::NotASchedule)?;

@@ -1,4 +1,4 @@
-//! The tables to which the events refer, names and cgroups, and information about the producer.
+//! The tables to which the events refer (names and cgroups), the topology, and information about the producer.
 
 use std::collections::BTreeMap;
 
@@ -11,6 +11,7 @@ use crate::bytes::{Bytes, put};
 const TEXT_CAP: usize = 4096;
 /// The largest size of all tables before compression, in bytes.
 const UNPACKED_CAP: usize = 64 << 20;
+/// The level of the compression, from 0 to 10 (DEFLATE).
 const LEVEL: u8 = 6;
 
 /// The source of the events.
@@ -44,9 +45,9 @@ impl Source {
 /// The LLC and the NUMA node of each CPU, by CPU number.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Topology {
-    /// The LLC of each CPU.
+    /// The number of each CPU's LLC.
     pub llc: Vec<u32>,
-    /// The NUMA node of each CPU.
+    /// The number of each CPU's NUMA node.
     pub node: Vec<u32>,
 }
 
@@ -64,13 +65,14 @@ pub struct Tables {
     pub source: Source,
     /// The topology of the machine's CPUs.
     pub topology: Topology,
-    /// Functions or tracepoints that this kernel lacks, so that the events that they would have shown are missing.
+    /// The functions or tracepoints that this kernel lacks, or whose arguments its BTF does not describe. The events that they
+    /// would have shown are missing.
     pub missing: Vec<String>,
-    /// The number of observations of which a part could not be read.
+    /// The number of words of guest memory that could not be read. An observation that lacks a word makes no event.
     pub unreadable: u64,
     /// The names of tasks, by the index in [`What::Name`](crate::What::Name).
     pub names: Vec<String>,
-    /// The cgroups, by id.
+    /// The cgroups, by id (`cgroup->kn->id`).
     pub cgroups: BTreeMap<u64, Cgroup>,
 }
 
@@ -147,6 +149,7 @@ impl Tables {
     }
 }
 
+/// Appends the length of a text and the text, which is cut at [`TEXT_CAP`].
 fn put_text(to: &mut Vec<u8>, text: &str) {
     let text = &text[..text.floor_char_boundary(TEXT_CAP)];
     put(to, text.len() as u64);

@@ -60,7 +60,7 @@ fn truncated_or_modified_bytes_are_an_error() {
 }
 
 #[test]
-fn a_file_that_grows_over_its_bound_loses_its_oldest_switches_and_says_so() {
+fn a_file_over_its_limit_loses_its_oldest_switches_and_reports_gaps() {
     let mut script = Script::default();
     for phase in 0..4u16 {
         script.at(u64::from(phase) * 1_000_000).phase(phase);

@@ -38,7 +38,8 @@ impl Default for Writer {
 }
 
 impl Writer {
-    /// Creates a writer whose packed events take at most `cap` bytes.
+    /// Creates a writer that drops frequent events of the oldest chunks while the packed events take more than `cap` bytes. Rare
+    /// events and the newest chunk are kept, however small `cap` is.
     pub fn with_cap(cap: usize) -> Self {
         Self {
             cap,
@@ -49,8 +50,8 @@ impl Writer {
         }
     }
 
-    /// Appends an event. A full chunk is packed first, and the oldest chunks may then lose events, to keep to the
-    /// limit.
+    /// Appends an event. A full chunk is packed first, and the oldest chunks may then lose events, to keep the file within
+    /// the limit.
     pub fn push(&mut self, event: Event) {
         // A phase starts a new chunk, so that old phases can be thinned separately.
         if self.open.len() == CHUNK_EVENTS || matches!(event.what, What::Phase { .. }) {
@@ -96,11 +97,13 @@ impl Writer {
         }
     }
 
+    /// Drops the frequent events of the oldest chunk that still has them.
     fn thin(&mut self) {
         let Some(packed) = self.packed.get_mut(self.thinned) else {
             return;
         };
         self.thinned += 1;
+        // These bytes are the output of `encode`, so they can be decoded.
         let all = decode(&packed.bytes).unwrap_or_default();
         let (rare, frequent): (Vec<Event>, Vec<Event>) =
             all.into_iter().partition(|event| event.what.is_rare());

@@ -59,7 +59,7 @@ struct Run {
 }
 
 impl Run {
-    /// A run under `scx-ktstr` with these arguments.
+    /// Creates a run of [`crowded`] under `scx-ktstr` with these arguments.
     const fn new(
         name: &'static str,
         args: &'static [&'static str],
@@ -241,8 +241,8 @@ fn crowded(ctx: &Ctx) -> Result<AssertResult> {
     // alone, because the kernel ejects one that tries.
     ctx.cgroups.clear_cpuset("bound")?;
     std::thread::sleep(SECOND / 2);
-    // Under a scheduler that starves the nice workers, those that are stopped last can exit, since no others compete with them;
-    // those that are stopped first cannot.
+    // Under a scheduler that starves the nice workers, those that are stopped last can exit, because no other workers compete
+    // with them any more; those that are stopped first cannot exit.
     stopped_first.tell()?;
     for group in watched {
         group.tell()?;
@@ -253,7 +253,7 @@ fn crowded(ctx: &Ctx) -> Result<AssertResult> {
 const SHIFTED: &str = "shifted";
 const SHIFTED_AT: usize = 4;
 
-/// Returns the cgroup of the second step, after exchanging a CPU of the shifted one.
+/// Exchanges a CPU of the cgroup [`SHIFTED`], and returns the cgroup of the second step.
 fn shift(ctx: &Ctx) -> Vec<CgroupDef> {
     let moved = ctx.cgroups.set_cpuset(SHIFTED, &[1, 2].into());
     moved.expect("a cpuset of two CPUs of four");

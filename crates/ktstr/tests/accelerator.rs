@@ -13,7 +13,7 @@ case!(PASSES = "passes", |_| Ok(AssertResult::pass()), topology: ONE_CPU);
 case!(FAILS = "fails", |_| Ok(AssertResult::fail_msg("wanted")), topology: ONE_CPU);
 
 #[test]
-fn a_kvm_that_boots_nothing_is_said_once_and_in_every_failure() {
+fn an_unusable_kvm_is_reported_once_and_in_every_failure() {
     if std::fs::File::options()
         .read(true)
         .write(true)
@@ -39,7 +39,7 @@ fn a_kvm_that_boots_nothing_is_said_once_and_in_every_failure() {
     let record = first.record.as_ref().expect("a record").record.clone();
     let kvm = record.accelerator == Some(ktstr_record::Accelerator::Kvm);
     assert_eq!(kvm, !lost, "{}", first.text);
-    // A run that passes does not repeat what is known already; a failed run does.
+    // A run that passes does not repeat the report; a run that fails does.
     let again = run("passes");
     assert!(!again.says(0, &[]).text.contains(LOST), "{}", again.text);
     let failed = run("fails");

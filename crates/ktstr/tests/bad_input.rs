@@ -1,5 +1,5 @@
-//! The messages if something is missing that a run needs: what was tried, what was found, what to do. Exit code 1 is the user's
-//! fault, 2 the host's. No machine is started in any of these.
+//! Tests of the messages if something that a run needs is missing or invalid: what was tried, what was found, what to do. The
+//! exit code is 1 if it is the user's fault, and 2 if it is the host's. None of these runs starts a machine.
 
 #[macro_use]
 mod common;
@@ -242,7 +242,7 @@ fn a_seed_that_is_no_number() {
 }
 
 #[test]
-fn a_turn_a_speed_a_clock_or_a_shape_that_there_is_not() {
+fn variables_with_invalid_values_are_refused() {
     let out_of_range = [
         ("KTSTR_TURN_US", "9", "10 to 1000 microseconds"),
         ("KTSTR_TURN_US", "-1", "10 to 1000 microseconds"),

@@ -1,5 +1,5 @@
-//! Runs each canned scenario under our own scheduler and under the kernel's: a correct scheduler must pass all of them with the
-//! default checks.
+//! Runs the canned scenarios under scx-ktstr and under EEVDF: a correct scheduler must pass all of them with the default checks.
+//! The core ones run under both, the others under one of the two.
 
 #[macro_use]
 mod common;
@@ -20,7 +20,7 @@ const fn topology(name: &str) -> Topology {
 }
 /// The window of each core scenario.
 const WINDOW: Duration = Duration::from_secs(2);
-/// The window of each of the others.
+/// The window of each scenario outside of the core.
 const SHORT: Duration = Duration::from_secs(1);
 
 fn passes(entry: &'static KtstrTestEntry) {

@@ -1,4 +1,5 @@
-//! Tests of the restrictions of a running QEMU on the host, and that it is tied to its process and not to a thread.
+//! Tests of what a running QEMU may use of the host: its sandbox and capabilities, the files that it has open, and the memory
+//! that the guest's console takes.
 
 #[macro_use]
 mod common;
@@ -28,7 +29,7 @@ fn waits(_: &Ctx) -> Result<AssertResult> {
     Ok(AssertResult::pass())
 }
 
-/// A run whose machine has entered its sandbox.
+/// A run whose QEMU has finished its own start, and so has installed its sandbox.
 struct Running {
     run: Child,
     machine: u32,
@@ -96,7 +97,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Its machines are killed with it.
+        // The kernel kills the run's machines with it. An error means that the run has exited already.
         let _ = self.run.kill();
         let _ = self.run.wait();
     }
@@ -146,7 +147,7 @@ fn qemu_has_nothing_open_but_its_own() {
 
 #[test]
 fn a_qemu_without_a_sandbox_is_reported_once() {
-    // Refuses the option, like a QEMU that was built without libseccomp.
+    // This wrapper refuses the option, like a QEMU that was built without libseccomp.
     let folder = tempfile::tempdir().expect("a temporary folder");
     let wrapper = folder.path().join("qemu");
     let real = ktstr_machine::Qemu::find().expect("a QEMU");
@@ -171,7 +172,7 @@ fn a_qemu_without_a_sandbox_is_reported_once() {
     );
 }
 
-/// Twice as many bytes as are kept.
+/// The number of bytes that the guest prints: twice as many as the host keeps.
 const PRINTED: usize = 1 << 20;
 
 case!(PRINTS = "prints", prints, topology: ONE_CPU, memory_mib: 256, duration: Duration::from_secs(600));

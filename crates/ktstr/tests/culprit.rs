@@ -1,7 +1,7 @@
 //! The matrix of faults: runs that fail in many ways, each with its expected fault. Users stop trusting a harness that accuses
 //! the scheduler wrongly.
 //!
-//! Each row is a run in a fork, in a separate process. The test compares the verdict and the fault in the record.
+//! Each row is a run in a separate process. The test compares the verdict and the fault in the record.
 
 mod common;
 
@@ -43,7 +43,7 @@ macro_rules! rows {
             };
 
             #[test]
-            fn is_told() {
+            fn ends_as_expected() {
                 check(stringify!($row), $verdict, $fault);
             }
         }

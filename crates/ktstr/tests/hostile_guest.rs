@@ -37,7 +37,7 @@ fn loses(_: &Ctx) -> Result<AssertResult> {
 }
 
 #[test]
-fn a_result_with_a_bad_sum_is_the_harnesss_loss() {
+fn a_result_with_a_wrong_checksum_is_the_harnesss_fault() {
     let ended = Case::new("loses").env("KTSTR_CLOCK", "virtual").run();
     ended.says(
         2,
@@ -48,7 +48,7 @@ fn a_result_with_a_bad_sum_is_the_harnesss_loss() {
     );
 }
 
-/// A window that opens at the end of time, and one that closes there.
+/// Sends messages with the largest possible times: one window opens at the largest time, and another one closes there.
 fn end_of_time(_: &Ctx) -> Result<AssertResult> {
     let (region, mut writer) = own_ring()?;
     let step = || ToHost::StepStart {
@@ -64,7 +64,7 @@ fn end_of_time(_: &Ctx) -> Result<AssertResult> {
         elapsed_ms: u64::MAX,
         total_iterations: u64::MAX,
     };
-    // As many intervals of the monitor as a u32 can count.
+    // As many intervals of the monitor (100 ms) as a `u32` can count.
     let far = u64::from(u32::MAX) * 100_000_000;
     for (message, time_ns) in [
         (ToHost::ScenarioStart, 0),
@@ -97,7 +97,7 @@ fn messages_stamped_at_the_end_of_time_do_no_harm() {
     }
 }
 
-/// A process that the test forks passes the test, which fails, and asks the host for a capture.
+/// The test fails. A process that it forks reports a pass, and asks the host to write the scheduler's variables.
 fn forks(_: &Ctx) -> Result<AssertResult> {
     // SAFETY: the child only calls the link, and ends itself.
     let child = unsafe { libc::fork() };

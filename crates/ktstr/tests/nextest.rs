@@ -1,5 +1,5 @@
 //! Tests of the protocol by which `cargo nextest` drives a test binary, and of the same declarations under plain `cargo test`:
-//! each test is run exactly once by either.
+//! both run each test exactly once.
 
 #[macro_use]
 mod common;
@@ -109,13 +109,14 @@ fn ask_with_kernels(nextest: bool, arguments: &[&str], kernels: &str) -> Answer 
     }
 }
 
-/// The tests that a plain run runs, and those that it leaves out.
+/// The entries that a run without `--ignored` includes.
 const RUN: [&str; 4] = [
     "passes",
     "is_skipped",
     "fails_as_expected",
     "may_be_inconclusive",
 ];
+/// The entries that are listed as ignored: one by its declaration, one by its name, which starts with `demo_`.
 const IGNORED: [&str; 2] = ["is_ignored", "demo_of_something"];
 
 #[test]
@@ -137,10 +138,11 @@ fn both_listings_name_each_test_once() {
         let ours = format!("ktstr/{name}");
         assert!(has(&all, &ours) && has(&ignored, &ours), "{name}");
     }
-    // The macro generates a function for libtest for a hand-written one, which must not count as a second test.
+    // For a hand-written entry the macro generates a function for libtest, which must not count as a second test.
     assert!(has(&all, "ktstr/by_hand"));
     assert!(!all.lines.keys().any(|line| line.contains("__ktstr_entry_")));
-    // The harness's own tests are listed too, ours only once, and no sentinel.
+    // The `#[test]` functions of this file are listed too. Entries are listed with their prefix only, and entries that only
+    // other tests run are not listed.
     assert!(has(&all, "both_listings_name_each_test_once"));
     assert!(!has(&ignored, "both_listings_name_each_test_once"));
     for line in all.lines.keys().chain(ignored.lines.keys()) {
@@ -202,7 +204,7 @@ fn plain_cargo_test_runs_the_same() {
         let ran = answer.lines.keys().any(|line| line.contains("1 passed"));
         assert!(answer.code == Some(0) && ran, "{name}: {}", answer.text);
     }
-    // Under plain `cargo test`, libtest reports the failure; the text is ours.
+    // Plain `cargo test` does not know this entry, which is not a `#[test]`.
     let none = run("demo_of_something");
     assert!(
         none.lines
@@ -213,7 +215,7 @@ fn plain_cargo_test_runs_the_same() {
 
 /// A scheduler is listed on the kernels and shapes that it declares.
 #[test]
-fn declared_schedulers_are_loaded_where_they_say() {
+fn schedulers_are_listed_on_their_kernels_and_shapes() {
     let list = ["--list", "--format", "terse"];
     let cells = |answer: &Answer| -> Vec<String> {
         let lines = answer.lines.keys();

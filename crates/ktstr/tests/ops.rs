@@ -166,7 +166,8 @@ fn usage_us(nth: usize) -> u64 {
     line.and_then(|us| us.parse().ok()).unwrap_or_default()
 }
 
-/// Two cgroups with one spinner each on two CPUs: one is throttled from the second step on, which is not the scheduler's fault.
+/// Two cgroups with two spinners each on two CPUs: `a` gets a quota for the second half, and the CPU time that it then lacks is
+/// not the scheduler's fault.
 fn a_quota_that_comes_later(ctx: &Ctx) -> Result<AssertResult> {
     let cgroups = ["a", "b"].map(|name| CgroupDef::named(name).workers(2));
     let part = HoldSpec::frac(0.5);
@@ -179,7 +180,7 @@ fn a_quota_that_comes_later(ctx: &Ctx) -> Result<AssertResult> {
     let mut result = execute_scenario(ctx, Backdrop::from_cgroups(cgroups), steps)?;
     let half = ctx.duration.as_micros() as u64 / 2;
     let (free, held) = (usage_us(0), usage_us(1).saturating_sub(usage_us(0)));
-    // A tenth of a CPU, plus the period that had begun; each CPU may exceed this by a slice of 5 ms.
+    // A tenth of a CPU, plus the quota of the period that had begun; each CPU may exceed this by a slice of 5 ms.
     if held > half / 10 + 30_000 {
         result.merge(AssertResult::fail_msg(format!(
             "{held} us under a quota of 10 %, {free} us without"
@@ -195,7 +196,7 @@ case!(QUOTA = "ops_quota", a_quota_that_comes_later, topology: TWO_CPUS,
     duration: Duration::from_secs(2));
 
 #[test]
-fn a_quota_holds_from_its_operation_on_and_is_nobodys_debt() {
+fn a_quota_holds_from_its_operation_on_and_blames_nobody() {
     passes(&QUOTA);
 }
 
@@ -389,7 +390,7 @@ fn a_scheduler_that_does_not_start_fails_its_step() {
         "AttachScheduler",
         "startup death",
         "broken",
-        // It is not the test's fault, whose request is valid.
+        // The request of the test is valid, so it is not the test's fault.
         "the scheduler's fault",
     ];
     for part in parts {

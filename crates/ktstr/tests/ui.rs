@@ -1,6 +1,5 @@
-//! What the compiler says of a declaration that makes no sense: at the right place, and with what
-//! would make sense. Only the macro's own words: those of the compiler differ from one release to
-//! the next.
+//! Tests of the compiler errors for invalid declarations: each is at the right place, and shows what would be valid. The files
+//! have only errors of the macro, because the compiler's own texts differ from release to release.
 
 #[test]
 fn declarations_that_do_not_compile() {

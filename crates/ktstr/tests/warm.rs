@@ -50,7 +50,7 @@ impl Cache {
             .env("KTSTR_ACCEL", "tcg")
     }
 
-    /// Makes a run that must pass, and returns what the machine was started from and the output.
+    /// Makes a run that must pass. Returns how the machine was started, the output of the test, and the text of the run.
     #[track_caller]
     fn passes(&self) -> (ktstr_record::Start, String, String) {
         let ended = self.case().run();
@@ -106,7 +106,7 @@ fn value<'a>(text: &'a str, name: &str) -> &'a str {
 }
 
 #[test]
-fn forks_of_one_template_are_siblings_and_no_twins() {
+fn forks_of_one_template_have_different_identities() {
     let cache = Cache::new();
     let began = Instant::now();
     let (start, first, _) = cache.passes();
@@ -201,7 +201,7 @@ fn a_damaged_template_is_noticed_and_made_again() {
     }
 }
 
-/// Returns the modes of all files and folders of a template and its cache.
+/// Returns the permission bits of a folder and of its entries, each with its name, sorted by name.
 fn modes(folder: &Path) -> Vec<(String, u32)> {
     let mut all = vec![(
         folder.file_name().unwrap_or_default().display().to_string(),

@@ -17,20 +17,20 @@ pub(crate) enum Request {
     Print(String),
 }
 
-/// The options of a scheduler that runs.
+/// The options of a run of the scheduler.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Options {
-    /// The planted defects to load with, as a bit mask.
+    /// The planted defects to load with, as a mask of their bits.
     pub(crate) defects: u64,
-    /// Stop dispatching from the shared queues this long after attach.
+    /// The time from attach after which the scheduler stops serving the shared queues.
     pub(crate) stall_after: Option<Duration>,
-    /// Behave as with `--degrade` from this long after attach.
+    /// The time from attach after which the scheduler behaves as with `--degrade`.
     pub(crate) degrade_after: Option<Duration>,
-    /// Exit with status 0 this long after attach.
+    /// The time from attach after which the program exits with status 0.
     pub(crate) exit_after: Option<Duration>,
-    /// Let the BPF part report an error this long after attach.
+    /// The time from attach after which the BPF part reports an error.
     pub(crate) crash_after: Option<Duration>,
-    /// Arguments that this scheduler does not know, and ignores.
+    /// The arguments that this scheduler does not know. They are ignored.
     pub(crate) ignored: Vec<String>,
 }
 

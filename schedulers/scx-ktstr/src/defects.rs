@@ -53,13 +53,12 @@ pub(crate) struct Defect {
     pub(crate) does: &'static str,
     /// The kind of check that is expected to detect it.
     pub(crate) seen_by: Oracle,
-    /// Whether the defect shows only under some schedules, so that some or most runs do not detect
-    /// it.
+    /// Whether the defect shows only under some schedules, so that it is not detected in every run.
     pub(crate) rare: bool,
 }
 
-/// The defects that take effect some time after attach: flag, description, kind of check. Each flag
-/// takes a number of seconds.
+/// The defects that take effect some time after attach: the flag, the description, and the kind of
+/// check that is expected to detect it. Each flag takes a number of seconds.
 pub(crate) const TIMED: &[(&str, &str, Oracle)] = &[
     (
         "stall-after",
@@ -336,7 +335,7 @@ pub(crate) const DEFECTS: &[Defect] = &[
 ];
 
 impl Defect {
-    /// Returns the defect that `--flag` switches on.
+    /// Returns the defect that `--flag` plants; `None` if there is no such defect.
     pub(crate) fn by_flag(flag: &str) -> Option<&'static Self> {
         DEFECTS.iter().find(|defect| defect.flag == flag)
     }

@@ -5,7 +5,8 @@ use crate::skel::types::ktstr_exit;
 use std::ffi::CStr;
 use std::fmt;
 
-/// `SCX_EXIT_UNREG` (include/linux/sched/ext.h): the scheduler unregistered itself.
+/// `SCX_EXIT_UNREG` (`kernel/sched/ext_internal.h`, before 6.18 `kernel/sched/ext.c`): user space
+/// unregistered the scheduler.
 const EXIT_UNREG: i32 = 64;
 
 /// `SCX_ECODE_ACT_RESTART`: the kernel asks for a restart, because a CPU went online or offline.
@@ -29,8 +30,8 @@ pub(crate) struct Exit {
 impl Exit {
     /// Reads the record. Returns `None` while the scheduler is attached.
     pub(crate) fn read(record: &ktstr_exit) -> Option<Self> {
-        // SAFETY: the reference is valid. The read is volatile because the kernel writes the record
-        // concurrently.
+        // SAFETY: the reference is valid. The read is volatile because the BPF part writes the record
+        // concurrently. It writes the kind last.
         let kind = unsafe { std::ptr::read_volatile(&record.kind) };
         if kind == 0 {
             return None;

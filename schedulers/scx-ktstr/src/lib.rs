@@ -2,7 +2,7 @@
 //! A small, correct sched_ext scheduler that can be made defective on request. ktstr tests itself
 //! with it.
 //!
-//! The scheduling is in `bpf/main.bpf.c`. The Rust part loads it, flips the timed switches and
+//! The scheduling is in `bpf/main.bpf.c`. The Rust part loads it, turns on the timed switches and
 //! reports why it ended. It makes no scheduling decisions.
 //!
 //! The scheduler is a program. It is also a library, so that `cargo-ktstr` can install it next to
@@ -18,8 +18,9 @@ mod topology;
 
 use std::process::ExitCode;
 
-/// Runs the whole program: parses the command line, schedules until it is told to stop or the
-/// kernel ejects it, and reports why it ended.
+/// Runs the whole program: parses the command line, schedules until a signal, `--exit-after` or the
+/// kernel ends the scheduler, and reports why it ended. The exit status is 0 after a normal end, 1
+/// if the scheduler was ejected or could not be loaded, and 2 if the arguments are wrong.
 pub fn main() -> ExitCode {
     let options = match cli::parse(std::env::args_os().skip(1)) {
         Ok(cli::Request::Run(options)) => options,

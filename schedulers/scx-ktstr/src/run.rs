@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Loads and attaches the scheduler, flips the switches when their time comes, and ends on a signal
-//! or when the kernel ejects it.
+//! Loads and attaches the scheduler, turns on the switches when their time comes, and ends on a
+//! signal, after `--exit-after`, or when the kernel ejects the scheduler.
 
 use crate::cli::Options;
 use crate::exit::Exit;
@@ -22,17 +22,17 @@ const DEGRADE_FILE: &str = "/tmp/ktstr_degrade";
 /// Interval at which the switches and the exit record are polled.
 const TICK: Duration = Duration::from_millis(100);
 
-/// The kernel's count of CPUs that went online or offline; see [`open_settings`].
+/// The kernel's count of CPUs that went online or offline. [`open_settings`] uses it.
 const HOTPLUG_SEQ: &str = "/sys/kernel/sched_ext/hotplug_seq";
 
-/// The message on a kernel with a defective BTF.
+/// The message on a kernel whose BTF does not let schedulers create queues.
 const WITHOUT_QUEUES: &str = "ktstr: this kernel's BTF has no usable scx_bpf_create_dsq (it was built with pahole before \
                               1.31), so no scheduler can create queues: all tasks share the kernel's global queue, and \
                               weights show in the length of their turns";
 
 /// How one load of the scheduler ended.
 enum End {
-    /// It ended on SIGINT or SIGTERM, or was unregistered from outside.
+    /// It ended on SIGINT or SIGTERM or after `--exit-after`, or was unregistered from outside.
     Clean,
     /// The kernel asks for the scheduler to be loaded again (CPU hotplug).
     Restart,
@@ -40,7 +40,8 @@ enum End {
     Ejected,
 }
 
-/// Schedules until told to stop. Returns false if the kernel ejected the scheduler.
+/// Schedules until the scheduler ends, and loads it again when the kernel asks for that. Returns
+/// false if the kernel ejected it.
 ///
 /// # Errors
 /// The scheduler cannot be loaded or attached.
@@ -56,6 +57,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     }
 }
 
+/// Loads and attaches the scheduler once, and returns how it ended.
 fn live(options: &Options, signals: &Signals) -> Result<End> {
     let mut object = MaybeUninit::uninit();
     let mut open = BpfSkelBuilder::default()
@@ -99,8 +101,8 @@ fn live(options: &Options, signals: &Signals) -> Result<End> {
             break None;
         }
         if let Some(bss) = skel.maps.bss_data.as_deref_mut() {
-            // The switches are only turned on here, never off, because the host may have turned one
-            // on through the mapped memory.
+            // The switches are only turned on here, never off, because the host may have turned a
+            // switch on by writing to the guest's memory.
             if due(options.stall_after) || Path::new(STALL_FILE).exists() {
                 switch_on(&mut bss.stall, "stall");
             }
@@ -153,8 +155,8 @@ fn open_settings(open: &mut OpenBpfSkel<'_>, options: &Options) -> Result<()> {
     rodata.nr_cpus = cpus.max(1) as u32;
     rodata.nr_llcs = topology.nr_llcs;
 
-    // With this number, the kernel refuses to attach if a CPU came or went since the topology was
-    // read. The scheduler would otherwise run with a stale topology.
+    // With this number, the kernel refuses to attach if a CPU went online or offline since the
+    // number was read. The scheduler would otherwise run with a stale topology.
     if let Some(seq) = std::fs::read_to_string(HOTPLUG_SEQ)
         .ok()
         .and_then(|s| s.trim().parse().ok())
@@ -166,8 +168,8 @@ fn open_settings(open: &mut OpenBpfSkel<'_>, options: &Options) -> Result<()> {
 
 /// Sets a word that the BPF part reads, and prints a message the first time.
 fn switch_on(word: &mut u32, name: &str) {
-    // SAFETY: the reference is valid. The access is volatile because the kernel and the host share
-    // the page.
+    // SAFETY: the reference is valid. The access is volatile because the BPF part reads the word, and
+    // the host may write it, at any time.
     unsafe {
         if std::ptr::read_volatile(word) == 0 {
             std::ptr::write_volatile(word, 1);

@@ -32,7 +32,7 @@ impl Signals {
         }
     }
 
-    /// Waits for one of the signals for at most `limit`. Returns true if one arrived.
+    /// Waits for one of the signals, for at most `limit`. Returns whether one arrived.
     pub(crate) fn wait(&self, limit: Duration) -> bool {
         let limit = libc::timespec {
             tv_sec: limit.as_secs().try_into().unwrap_or(libc::time_t::MAX),

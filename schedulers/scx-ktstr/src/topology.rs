@@ -10,7 +10,7 @@ const CPU_DIR: &str = "/sys/devices/system/cpu";
 /// The CPUs and their LLCs. LLCs are numbered from 0 in the order of their first CPU.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Topology {
-    /// The LLC of each CPU, indexed by CPU number.
+    /// The LLC of each CPU, indexed by CPU number. A number without a CPU has LLC 0.
     pub(crate) cpu_llc: Vec<u32>,
     /// Number of LLCs, at least 1.
     pub(crate) nr_llcs: u32,
@@ -56,7 +56,8 @@ impl Topology {
     }
 }
 
-/// Returns the CPUs that share the highest-level cache of a CPU, in the format of sysfs.
+/// Returns the CPUs that share the highest-level cache of a CPU, in the format of sysfs; `None` if
+/// sysfs does not describe its caches.
 fn last_level(cache: &Path) -> Option<String> {
     fs::read_dir(cache)
         .ok()?

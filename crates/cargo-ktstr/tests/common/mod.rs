@@ -36,7 +36,7 @@ pub fn text(output: &Output) -> String {
     )
 }
 
-/// Parses the JSON that it printed. Not every test binary uses this.
+/// Parses the JSON on the standard output. Not every test binary uses this.
 #[allow(dead_code)]
 pub fn json(output: &Output) -> serde_json::Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {}", text(output)))

@@ -1,12 +1,12 @@
-//! The form of comments and pages: how long a line is, and that a doc comment says something. What the words are is not judged
-//! here, but by the spell check of `make lint` and by readers.
+//! Tests of the form of comments and pages: the length of lines, and that a doc comment is more than a name. The words
+//! themselves are checked by the spell check of `make lint` and by readers.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The greatest length of a line in characters. rustfmt breaks code before, and leaves comments and literals as they are.
+/// The greatest length of a line in characters. rustfmt breaks code at a smaller width, and does not break comments and literals.
 const WIDTH: usize = 130;
-/// A doc comment of so few words repeats a name.
+/// The least number of words of a doc comment; a shorter one only repeats a name.
 const FEWEST_WORDS: usize = 3;
 /// Pages that a command writes, with texts of runs in them.
 const WRITTEN_BY_COMMANDS: &[&str] = &["docs/power.md", "docs/schedulers.md"];
@@ -58,7 +58,7 @@ fn literal(rest: &str, end: &str, escapes: bool) -> usize {
     1 + at
 }
 
-/// Returns the length in bytes of the character literal at the start of `rest`, or that of the quote alone for a lifetime.
+/// Returns the length in bytes of the character literal at the start of `rest`; for a lifetime 1, the length of the quote.
 fn character(rest: &str) -> usize {
     let inner = &rest[1..];
     let (first, escaped) = (inner.chars().next(), inner.starts_with('\\'));
@@ -73,8 +73,8 @@ fn character(rest: &str) -> usize {
     }
 }
 
-/// Returns the numbers of the lines that are too long. A line with a URL may be, and in Rust, a string literal has no length: a
-/// message that is broken is not found by a search for its words.
+/// Returns the numbers of the lines that are too long. A line with a URL may be longer. In Rust, string literals do not count:
+/// a message that is broken over two lines cannot be found by a search for its words.
 fn long_lines(name: &str, text: &str) -> Vec<usize> {
     let is_page = name.ends_with(".md");
     let text = match is_page {
@@ -96,7 +96,7 @@ fn long_lines(name: &str, text: &str) -> Vec<usize> {
     found
 }
 
-/// Returns the numbers of the lines at which doc comments of one or two words begin.
+/// Returns the numbers of the lines at which doc comments with fewer than [`FEWEST_WORDS`] words begin.
 fn short_docs(text: &str) -> Vec<usize> {
     let mut found = Vec::new();
     let (mut kind, mut words, mut start) = (None, 0, 0);

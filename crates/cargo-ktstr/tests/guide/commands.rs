@@ -5,10 +5,10 @@ use std::process::Command;
 
 use super::pages::{examples, fenced, markdown};
 
-/// A line that calls the command has this in it.
+/// The text that every call of the command has.
 const CALL: &str = "cargo ktstr ";
 
-/// The help of the subcommands that were asked for already, by their words; `None` for one that does not exist.
+/// The help texts of the subcommands that were looked up already, by their words; `None` for one that does not exist.
 #[derive(Default)]
 struct Helps(BTreeMap<String, Option<String>>);
 

@@ -5,10 +5,10 @@ use std::path::Path;
 
 use super::pages::{fenced, root};
 
-/// The characters of source text in which all parts of a message have to lie.
+/// The number of bytes of source text within which all parts of a message must be.
 const NEAR: usize = 600;
 
-/// Adds the sources of programs below `folder`, with strings that continue on the next line joined.
+/// Adds the sources below `folder` to `all`, without their tests. Strings that continue on the next line are joined.
 fn sources(folder: &Path, all: &mut Vec<String>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();

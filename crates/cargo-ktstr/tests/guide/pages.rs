@@ -85,7 +85,7 @@ pub fn prose(markdown: &str) -> String {
 }
 
 #[test]
-fn blocks_are_told_from_prose_and_from_each_other() {
+fn blocks_are_distinguished_from_prose_and_from_each_other() {
     let text = "a\n```sh\nb\n```\nc\n```toml\nd\n```\n```sh\ne\n```\n";
     assert_eq!(fenced(text, "sh"), ["b", "e"]);
     assert_eq!(prose(text), "a\nc\n");

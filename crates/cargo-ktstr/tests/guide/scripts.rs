@@ -1,5 +1,6 @@
-//! Every command in the YAML examples exists: the program is one of the image or of a package that the same job has installed
-//! above, the scripts and crates of ktstr that are named lie in this repository. `commands` checks the calls of `cargo ktstr`.
+//! Every command in the YAML examples exists: the program is in the image or in a package that the same job has installed
+//! above, and the scripts and crates of ktstr that are named are in this repository. `commands` checks the calls of
+//! `cargo ktstr`.
 
 use super::pages::{examples, root};
 use super::yaml::{Yaml, documents};
@@ -8,7 +9,7 @@ use super::yaml::{Yaml, documents};
 const IMAGE: [&str; 9] = [
     "apt-get", "tar", "mv", "cp", "mkdir", "chmod", "export", "[", "set",
 ];
-/// Other programs, and the packages of Debian 13 that bring them, of which one suffices.
+/// Other programs, each with the packages of Debian 13 that contain it. One of them has to be installed.
 const PACKAGES: &[(&str, &[&str])] = &[
     ("cargo", &["cargo", "rustup"]),
     ("git", &["git"]),

@@ -10,9 +10,9 @@ use super::pages::{examples, root};
 /// How an example numbers its shards.
 struct Form {
     file: &'static str,
-    /// What comes before the numbers, as `1, 2, 3`, `1-3`, or their count.
+    /// The text before the list of the shards, which is `1, 2, 3`, `1-3`, or their count.
     list: &'static str,
-    /// The words of the shard's number and, unless a digit follows, of the number of shards.
+    /// The text of the option before the number of shards. If no digit follows, that number is a variable at the end of the text.
     shard: &'static str,
 }
 
@@ -39,7 +39,7 @@ const FORMS: &[Form] = &[
     },
 ];
 
-/// Returns the text that follows the only place at which `before` stands.
+/// Returns the text after `before`. It is an error if `before` does not occur exactly once.
 fn after<'a>(text: &'a str, before: &str) -> Result<&'a str, String> {
     let places = text.matches(before).count();
     match text.split_once(before) {
@@ -57,7 +57,7 @@ fn digits(text: &str) -> Result<usize, String> {
         .map_err(|e| format!("`{}`: {e}", &text[..end]))
 }
 
-/// Returns the shards that the example runs, and their number that it gives to each.
+/// Returns the shards that the example runs, and the number of shards that it passes to each of them.
 fn shards(form: &Form, text: &str) -> Result<(Vec<usize>, usize), String> {
     let list = after(text, form.list)?;
     let list = list.split(['\n', ']']).next().unwrap_or_default();
@@ -72,7 +72,7 @@ fn shards(form: &Form, text: &str) -> Result<(Vec<usize>, usize), String> {
         false => digits(rest)?,
     };
     if form.file == "kubernetes.yml" {
-        // Its index begins with 0.
+        // The index of a pod of an indexed Job starts at 0.
         after(text, "shard=$((JOB_COMPLETION_INDEX + 1))\n")?;
         after(text, "completionMode: Indexed\n")?;
     }
@@ -174,7 +174,7 @@ fn the_slurm_script_runs_each_shard_and_the_merge() {
         let command = format!(
             "cargo ktstr check ./scx_mine --lock ktstr.lock --kernels 7.0,7.3 --shard {task}/3 --results {task}.json\n"
         );
-        // A shard with findings does not fail, because the merge decides on them; one that could not judge does.
+        // A shard with findings does not fail, because the merge decides on them; a shard that could not judge fails.
         for (code, exit) in [(0, 0), (1, 0), (2, 2)] {
             assert_eq!(
                 slurm(folder.path(), task, &[], code),

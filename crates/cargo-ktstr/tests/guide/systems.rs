@@ -1,11 +1,11 @@
-//! The YAML examples keep the essential rules of the CI systems that they are for: no unknown key at the levels that these
-//! systems check, the required ones are there, and names that refer to something within the file do. Sources: "Workflow syntax
-//! for GitHub Actions", "CI/CD YAML syntax reference" of GitLab, and the API reference of Kubernetes (Job v1 batch).
+//! The YAML examples keep the essential rules of the CI systems that they are for: at the levels that these systems check there
+//! is no unknown key and no required key is missing, and what a name refers to within the file is there. Sources: "Workflow
+//! syntax for GitHub Actions", "CI/CD YAML syntax reference" of GitLab, and the API reference of Kubernetes (Job v1 batch).
 
 use super::pages::examples;
 use super::yaml::{Yaml, documents};
 
-/// The keys of a mapping: those that must be there, and those that may.
+/// The required and the optional keys of a mapping.
 struct Keys {
     what: &'static str,
     needed: &'static [&'static str],
@@ -89,7 +89,7 @@ fn github(file: &Yaml) -> Vec<String> {
     for (at, (name, job)) in jobs.iter().enumerate() {
         GITHUB_JOB.check(name, job, &mut faults);
         for needed in job.get("needs").map_or_else(Vec::new, Yaml::items) {
-            // A job that is needed stands above, which also rules out a circle.
+            // A job that is needed must stand above, which also rules out a circle.
             if !jobs[..at].iter().any(|(other, _)| other == needed.text()) {
                 faults.push(format!("{name}: no job {} stands above it", needed.text()));
             }
@@ -120,7 +120,7 @@ fn github(file: &Yaml) -> Vec<String> {
     faults
 }
 
-/// The keys of the file that are no jobs.
+/// The keys at the top of the file that are not names of jobs.
 const GITLAB_GLOBAL: [&str; 6] = [
     "default",
     "include",

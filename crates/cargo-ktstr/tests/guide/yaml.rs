@@ -27,7 +27,8 @@ impl Yaml {
         }
     }
 
-    /// Returns the items of a sequence; of anything else itself, since CI systems take one item without its list.
+    /// Returns the items of a sequence; for any other node, the node itself as the only item, since CI systems accept one item
+    /// without a list.
     pub fn items(&self) -> Vec<&Yaml> {
         match self {
             Self::List(items) => items.iter().collect(),

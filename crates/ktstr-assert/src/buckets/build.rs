@@ -8,14 +8,16 @@ use crate::stats::PhaseBucket;
 use crate::stimulus::StimulusEvent;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Builds one bucket for each step with which captures were stamped; none without captures.
+/// Builds one bucket for each step with which captures were stamped; none without captures. Captures without a stamp
+/// count as baseline.
 pub fn build_phase_buckets(series: &SampleSeries) -> Vec<PhaseBucket> {
     let by = series.by_stamped_phase().into_iter();
     by.map(|(step, samples)| bucket(step, &samples)).collect()
 }
 
 /// Builds one bucket for each step that started or has captures, and one for the baseline if it has captures. The
-/// window of a step extends from its start to its end, or to the next event that ends it.
+/// window of a step extends from its start to its end or, if the end was not recorded, to the start of the next step or
+/// the end of the scenario.
 ///
 /// The sum of `sample_count` is the number of captures of the series.
 pub fn build_phase_buckets_with_stimulus(
@@ -57,7 +59,7 @@ pub fn build_phase_buckets_with_stimulus(
 }
 
 /// Merges the guest's buckets into the host's by step index. Cgroups are merged by name, and a step that only the guest
-/// knows gets a bucket of its own with an empty window. The metrics that come from workers are then recomputed from all
+/// reported gets a new bucket with an empty window. The metrics that come from workers are then recomputed from all
 /// carriers. The result is ordered by step index.
 pub fn fold_carriers(host: &mut Vec<PhaseBucket>, guest: Vec<PhaseBucket>) {
     crate::stats::merge_phases(host, guest);
@@ -69,7 +71,8 @@ pub fn fold_carriers(host: &mut Vec<PhaseBucket>, guest: Vec<PhaseBucket>) {
     }
 }
 
-/// Adds the rates per CPU-second, which do not depend on the host's speed.
+/// Computes the metrics that come from the workers of all cgroups together: pooled counters, the rate per CPU-second,
+/// which does not depend on the host's speed, and the worst values. Does nothing for a bucket without cgroups.
 fn from_carriers(b: &mut PhaseBucket) {
     if b.per_cgroup.is_empty() {
         return;
@@ -96,14 +99,16 @@ fn from_carriers(b: &mut PhaseBucket) {
             metrics.insert(name.to_owned(), value);
         }
     }
-    // A phase has the metrics of a benchmark too: mostly one cgroup has one.
+    // A phase also has the metrics of its benchmarks. Usually a single cgroup has one, otherwise the worse value is
+    // kept.
     for carrier in carriers().filter(|c| !c.bench.is_empty()) {
         crate::metric::merge_worst(&mut metrics, carrier.bench_metrics());
     }
     b.metrics.extend(metrics);
 }
 
-/// Creates a bucket from captures. Their times are its window until the stimulus events give a better one.
+/// Creates a bucket from captures. Its window extends from the first capture to the last; the caller replaces it if the
+/// timeline shows the real one.
 fn bucket(step: u16, samples: &[Sample<'_>]) -> PhaseBucket {
     let times = || samples.iter().filter_map(|s| s.elapsed_ms);
     PhaseBucket {
@@ -118,7 +123,8 @@ fn bucket(step: u16, samples: &[Sample<'_>]) -> PhaseBucket {
     }
 }
 
-/// Returns the event that ends a step: its own end, otherwise the next step's start or the end of the scenario.
+/// Returns the event that ends a step: the end of the step, otherwise the start of the next step or the end of the
+/// scenario. `None` if none of these was recorded.
 fn end_of<'a>(
     step: u16,
     start: &StimulusEvent,
@@ -133,7 +139,8 @@ fn end_of<'a>(
     })
 }
 
-/// Returns the iterations per second of guest time between two events, for steps without a carrier.
+/// Returns the iterations per second of guest time between two events, for steps without a carrier. `None` if the
+/// iterations of one event are unknown, or if no time passed.
 fn wall_rate(start: &StimulusEvent, end: &StimulusEvent) -> Option<f64> {
     let done = end.total_iterations?.checked_sub(start.total_iterations?)?;
     Some(ratio(done, end.elapsed_ms.checked_sub(start.elapsed_ms)?)? * 1e3)

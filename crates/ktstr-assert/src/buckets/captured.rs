@@ -4,10 +4,10 @@ use crate::metric::BuiltinMetric as B;
 use crate::series::Sample;
 use std::collections::BTreeMap;
 
-/// Reads a value from a capture.
+/// Reads a value from a capture; `None` if the capture lacks it.
 type Read = fn(&Sample<'_>) -> Option<f64>;
 
-/// The metrics that are read from captures, one per line. The registry says how the samples of a metric are folded.
+/// The metrics that are read from captures, one per line. The registry defines how the samples of a metric are folded.
 const READS: &[(B, Read)] = &[
     (B::MaxDsqDepth, |s| {
         let depths = s.snapshot.rq_scx_states().iter();

@@ -21,7 +21,8 @@ const SUMS: &[(B, Read)] = &[
     (B::TotalStealTimeNs, |t| t.cpustat.steal_ns),
     (B::TotalPhaseGuestCpuNs, busy_ns),
 ];
-/// The metrics about the CPU with the largest growth: that growth, and its ratio to the mean over the CPUs.
+/// The metrics about the CPU with the largest growth of a counter: that growth, and its ratio to the mean growth over
+/// the CPUs.
 const PEAKS: &[(B, B, Read)] = &[
     (B::MaxCpuHardirqs, B::MaxCpuHardirqConcentration, |t| {
         t.irqs_sum
@@ -33,13 +34,13 @@ const PEAKS: &[(B, B, Read)] = &[
     ),
 ];
 
-// The indices of softirqs (include/linux/interrupt.h).
+// The numbers of softirqs, which are indices in `softirqs` (include/linux/interrupt.h).
 const TIMER: usize = 1;
 const NET_TX: usize = 2;
 const NET_RX: usize = 3;
 const SCHED: usize = 7;
 
-/// Returns the time that a CPU was not idle, as far as the host let it run.
+/// Returns the time that a CPU was busy: neither idle, nor stolen by the host.
 fn busy_ns(time: &PerCpuTimeStats) -> u64 {
     let t = &time.cpustat;
     [t.user_ns, t.nice_ns, t.system_ns, t.softirq_ns, t.irq_ns]

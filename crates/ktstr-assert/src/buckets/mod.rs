@@ -1,4 +1,5 @@
-//! Buckets: everything that was measured in one phase, from captures, the timeline of stimuli and the guest's carriers.
+//! Buckets: everything that was measured in one phase, from captures, the timeline of stimuli, the carriers of the
+//! guest and the exact schedule.
 
 mod build;
 mod captured;

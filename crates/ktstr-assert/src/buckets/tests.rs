@@ -43,7 +43,7 @@ const S0: Phase = Phase::step(0);
 const S1: Phase = Phase::step(1);
 
 #[test]
-fn by_stamp_alone() {
+fn without_events_the_stamps_decide() {
     assert!(build_phase_buckets(&SampleSeries::empty()).is_empty());
     let b = build_phase_buckets(&series(vec![
         capture(10, 1, 3),
@@ -80,7 +80,7 @@ fn a_step_without_captures_gets_its_bucket_and_window() {
 }
 
 #[test]
-fn carriers_meet_their_bucket_or_become_one() {
+fn carriers_are_merged_into_their_bucket_or_get_a_new_one() {
     let mut host = build_phase_buckets(&series(vec![capture(300, 1, 2)]));
     fold_carriers(
         &mut host,
@@ -180,13 +180,13 @@ fn the_first_event_of_a_step_opens_it_whatever_its_label() {
         ..StimulusEvent::default()
     };
     let events = [
-        event(10, 1, "begin"),
+        event(10, 1, "start"),
         event(40, 1, "an operation"),
         StimulusEvent {
             is_step_end: true,
             ..event(90, 1, "end")
         },
-        event(100, 2, "begin"),
+        event(100, 2, "start"),
     ];
     let buckets = build_phase_buckets_with_stimulus(&SampleSeries::empty(), &events);
     let windows: Vec<_> = buckets

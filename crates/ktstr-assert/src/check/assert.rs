@@ -5,8 +5,8 @@ use crate::verdict::Verdict;
 use serde::Serialize;
 use std::fmt::Write;
 
-/// The table of checks, grouped by the code that applies them. The fields, builders and layering, and the methods that
-/// tell whether a check of a group is on, are generated from it.
+/// The table of checks, grouped by the code that applies them. The fields, the builders, the layering, and the methods
+/// that return whether a check of a group is on are generated from it.
 macro_rules! checks {
     ($(
         $group:ident {
@@ -18,12 +18,12 @@ macro_rules! checks {
         #[must_use]
         pub struct Assert {
             $($( $(#[$doc])* pub $name: Option<$t>, )*)*
-            /// Whether monitor violations fail the test. Once set it stays set.
+            /// Whether monitor violations fail the test. Once set in a layer, it stays set in the layers above.
             pub enforce_monitor_thresholds: bool,
         }
 
         impl Assert {
-            /// An empty layer: every check is inherited.
+            /// An empty layer, which inherits every check.
             pub const NO_OVERRIDES: Assert = Assert {
                 $($( $name: None, )*)*
                 enforce_monitor_thresholds: false,
@@ -32,7 +32,7 @@ macro_rules! checks {
             /// Returns this layer with `over` on top. A check that `over` sets wins; enforcement, once set, stays set.
             pub const fn merge(&self, over: &Assert) -> Assert {
                 Assert {
-                    $($( $name: match over.$name { Some(said) => Some(said), None => self.$name }, )*)*
+                    $($( $name: match over.$name { Some(bound) => Some(bound), None => self.$name }, )*)*
                     enforce_monitor_thresholds:
                         self.enforce_monitor_thresholds || over.enforce_monitor_thresholds,
                 }
@@ -52,7 +52,7 @@ macro_rules! checks {
             self
         }
     };
-    // No method tells whether a check of this group is on, because none is needed.
+    // For this group no method returns whether a check is on, because no code needs it.
     (@any text { $($rest:tt)* }) => {};
     (@any schedule { $( $kind:ident $name:ident; )* }) => {
         impl Assert {
@@ -81,10 +81,11 @@ macro_rules! checks {
 
 checks! {
     workers {
-        /// Every worker must do some work. This also enables the default checks of gaps and spread; the latter applies
-        /// to workers that sleep for less than a tenth of their time.
+        /// Every worker must do some work. This also enables the checks of gaps and spread with their default bounds.
+        /// The default check of spread applies to workers that live for at least a second and sleep for at most a tenth
+        /// of their time.
         flag not_stuck: bool;
-        /// Every worker must stay inside its cgroup's cpuset.
+        /// Every worker must run only on CPUs of its cgroup's cpuset.
         flag isolation: bool;
         /// The longest gap between two iterations of a worker, in milliseconds of guest time.
         bound max_gap_ms: u64;
@@ -112,9 +113,10 @@ checks! {
         bound max_slow_tier_ratio: f64;
     }
     monitor {
-        /// Monitor: the largest ratio of the longest to the shortest runqueue.
+        /// Monitor: the largest imbalance of two runqueues that migrations could reduce
+        /// ([`MonitorSample::movable_imbalance`](crate::MonitorSample::movable_imbalance)).
         bound max_imbalance_ratio: f64;
-        /// Monitor: the largest number of tasks in a local DSQ.
+        /// Monitor: the largest number of tasks in a local DSQ that another CPU could take over.
         bound max_local_dsq_depth: u32;
         /// Monitor: whether a runqueue clock that does not advance is a violation.
         bound fail_on_rq_clock_stuck: bool;
@@ -128,11 +130,11 @@ checks! {
     text {
         /// Monitor: the number of consecutive samples that make a violation.
         bound sustained_samples: usize;
-        /// Whether violations that the monitor or the schedule shows are recorded as notes only, no matter who sets the
-        /// bounds.
+        /// Whether violations that the monitor or the schedule shows are only recorded as notes, no matter which layer
+        /// sets the bounds.
         bound report_monitor_only: bool;
-        /// A text that the scheduler's or the kernel's message about the scheduler's end must contain. It applies to
-        /// tests with `expect_err` only.
+        /// A text that the message about the scheduler's end, from the scheduler or the kernel, must contain. It
+        /// applies only to tests with `expect_err`.
         bound expect_scx_bpf_error_contains: &'static str;
         /// A regular expression that the same message must match.
         bound expect_scx_bpf_error_matches: &'static str;
@@ -164,7 +166,7 @@ impl Assert {
         Self::NO_OVERRIDES
     }
 
-    /// Enables [`Assert::not_stuck`] with the default bound.
+    /// Enables [`Assert::not_stuck`]: workers make progress, with the default bounds on gaps and spread.
     pub const fn check_not_stuck(mut self) -> Self {
         self.not_stuck = Some(true);
         self
@@ -176,7 +178,7 @@ impl Assert {
         self
     }
 
-    /// Sets the monitor's default bounds, and makes violations of them failures.
+    /// Sets the monitor's default bounds, and makes violations failures.
     pub const fn with_monitor_defaults(mut self) -> Self {
         self.enforce_monitor_thresholds = true;
         self.max_imbalance_ratio(4.0)
@@ -198,7 +200,8 @@ impl Assert {
         self.numa()
     }
 
-    /// Whether any monitor threshold is set.
+    /// Whether any monitor threshold is set, or [`Assert::report_monitor_only`], which reports violations of the
+    /// default thresholds.
     pub const fn has_monitor_checks(&self) -> bool {
         self.monitor() || matches!(self.report_monitor_only, Some(true))
     }
@@ -213,7 +216,7 @@ impl Assert {
         Verdict::new().with_assert(*self)
     }
 
-    /// Lists the checks that are on, one per line; `no checks` if none is.
+    /// Lists the fields that are set, one per line, except flags that are false; `no checks` if there are none.
     pub fn format_human(&self) -> String {
         let mut out = String::new();
         let fields = serde_json::to_value(self).unwrap_or_default();

@@ -4,7 +4,7 @@ use super::Assert;
 use crate::outcome::{AssertDetail, AssertResult, Finding};
 use regex_lite::{Error, Regex, RegexBuilder};
 
-/// The number of characters of the scheduler's message that a finding quotes.
+/// The largest number of characters of the message about the scheduler's end that a finding quotes.
 const MOST: usize = 400;
 
 /// The reason why the expectation of a test cannot distinguish errors.
@@ -13,7 +13,7 @@ pub enum ExpectedErrorError {
     /// The pattern matches any text.
     #[error("{field} = {pattern:?} matches any text, even an empty one: name a part of the error")]
     MatchesAll {
-        /// The field of [`Assert`].
+        /// The name of the field of [`Assert`].
         field: &'static str,
         /// The pattern as it was written.
         pattern: &'static str,
@@ -32,7 +32,8 @@ impl Assert {
     /// Checks that [`Assert::evaluate_scx_bpf_error_match`] can distinguish one error from another.
     ///
     /// # Errors
-    /// The expectation is empty, is not a regular expression, or matches the empty text.
+    /// Returns an [`ExpectedErrorError`] if an expectation is empty, is not a regular expression, or matches the empty
+    /// text.
     pub fn validate_expected_error(&self) -> Result<(), ExpectedErrorError> {
         let all = |field, pattern| Err(ExpectedErrorError::MatchesAll { field, pattern });
         if let Some(pattern @ "") = self.expect_scx_bpf_error_contains {
@@ -51,8 +52,9 @@ impl Assert {
         }
     }
 
-    /// Judges the message about the scheduler's end, which is the kernel's or the scheduler's own. `^` and `$` match at
-    /// lines. The result is a pass if the test expects no error.
+    /// Judges the message about the scheduler's end, which comes from the kernel or the scheduler. In the regular
+    /// expression `^` and `$` match at the start and the end of each line. The result is a pass if the test expects no
+    /// particular error.
     pub fn evaluate_scx_bpf_error_match(&self, said: &str) -> AssertResult {
         let mut out = AssertResult::default();
         let mut fail = |wanted: String| {
@@ -79,7 +81,7 @@ fn compiled(pattern: &str) -> Result<Regex, Error> {
     RegexBuilder::new(pattern).multi_line(true).build()
 }
 
-/// Returns the last lines: a scheduler reports its end last.
+/// Returns the last [`MOST`] characters, because a scheduler reports its end last.
 fn tail(said: &str) -> String {
     let count = said.chars().count();
     let text: String = said.chars().skip(count.saturating_sub(MOST)).collect();

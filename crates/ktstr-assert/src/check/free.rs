@@ -1,8 +1,8 @@
-//! The checks of worker reports as plain functions, for tests that drive their workers themselves.
+//! The checks of worker reports as plain functions, for tests that start their workers themselves.
 //!
-//! Tests of the step engine do not need them: they enable the same checks with attributes or [`Assert`], and the engine
-//! applies them. A test that starts workers with a `WorkloadHandle` collects the reports itself and judges them with
-//! these functions.
+//! Tests that run steps do not need these functions: they enable the same checks with attributes or [`Assert`], and the
+//! step engine applies them. A test that starts workers with a `WorkloadHandle` collects the reports itself, and judges
+//! them with these functions.
 
 use std::collections::BTreeSet;
 
@@ -25,8 +25,9 @@ pub fn assert_isolation(reports: &[WorkerReport], cpuset: &BTreeSet<usize>) -> A
         .assert_cgroup(reports, Some(cpuset))
 }
 
-/// Judges the workers' throughput: `max_cv` bounds the coefficient of variation of work units per CPU-second over the
-/// workers, `min_rate` is the smallest number of work units per CPU-second of each worker. `None` checks nothing.
+/// Judges the workers' throughput: `max_cv` is the largest coefficient of variation of the work units per CPU-second
+/// over the workers, and `min_rate` is the smallest number of work units per CPU-second of each worker. A bound of
+/// `None` checks nothing.
 pub fn assert_throughput_parity(
     reports: &[WorkerReport],
     max_cv: Option<f64>,
@@ -40,8 +41,9 @@ pub fn assert_throughput_parity(
     asked.assert_cgroup(reports, None)
 }
 
-/// Judges wakeup latencies and iteration rates: the 99th percentile in nanoseconds, the coefficient of variation of the
-/// latencies, and the smallest number of iterations per CPU-second of each worker. `None` checks nothing.
+/// Judges wakeup latencies and iteration rates. The bounds are the largest 99th percentile of the latencies in
+/// nanoseconds, their largest coefficient of variation, and the smallest number of iterations per CPU-second of each
+/// worker. A bound of `None` checks nothing.
 pub fn assert_benchmarks(
     reports: &[WorkerReport],
     max_p99_wake_latency_ns: Option<u64>,
@@ -57,12 +59,12 @@ pub fn assert_benchmarks(
     asked.assert_cgroup(reports, None)
 }
 
-/// Absolute bounds on the reports of all workers. `None` checks nothing.
+/// Absolute bounds on the reports of workers; see [`assert_thresholds`]. A bound of `None` checks nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AbsoluteThresholds {
-    /// The largest 99th percentile of the wakeup latencies, in nanoseconds.
+    /// The largest 99th percentile of the wakeup latencies of all workers, in nanoseconds.
     pub max_p99_wake_latency_ns: Option<u64>,
-    /// The largest 99th percentile of the cost of an iteration, in nanoseconds.
+    /// The largest 99th percentile of the iteration costs of all workers, in nanoseconds.
     pub max_p99_iteration_cost_ns: Option<u64>,
     /// The largest number of migrations of a worker.
     pub max_migrations: Option<u64>,
@@ -71,8 +73,8 @@ pub struct AbsoluteThresholds {
 }
 
 impl AbsoluteThresholds {
-    /// Bounds that a quiet machine meets easily: wakeups within 10 ms, iterations within 1 ms, at most 1000 migrations,
-    /// some work.
+    /// Returns bounds that a quiet machine meets easily: 99 % of the wakeups within 10 ms, 99 % of the iterations
+    /// within 1 ms, and at most 1000 migrations and at least one work unit per worker.
     pub const fn strict() -> Self {
         Self {
             max_p99_wake_latency_ns: Some(10_000_000),
@@ -83,8 +85,8 @@ impl AbsoluteThresholds {
     }
 }
 
-/// Judges `reports` against `bounds`. Without reports the result is a skip. A bound on something that no worker
-/// measured is inconclusive.
+/// Judges `reports` against `bounds`. Without reports the result is a skip. A bound on latencies or costs that no
+/// worker measured is inconclusive.
 pub fn assert_thresholds(reports: &[WorkerReport], bounds: &AbsoluteThresholds) -> AssertResult {
     if reports.is_empty() {
         return AssertResult::skip("there are no worker reports to judge");

@@ -1,8 +1,9 @@
 //! The checks that a test can enable, and how they judge worker reports.
 //!
 //! By default everything is measured and nothing is judged. A check whose data is missing is inconclusive: missing data
-//! never counts as a zero that happens to pass or fail. Thresholds are in guest time and apply to debug and release
-//! builds alike, because neither the speed of the host nor its load affects guest time.
+//! does not count as a zero that happens to pass or fail. The exception is page locality, which counts as 0 for a
+//! cgroup without pages. Thresholds are in guest time and apply to debug and release builds alike, because neither the
+//! speed of the host nor its load affects guest time.
 
 mod assert;
 mod expected_error;

@@ -5,7 +5,7 @@ use crate::outcome::{AssertDetail, AssertResult, DetailKind, Finding};
 use crate::stats::PhaseCgroupStats;
 use std::collections::BTreeSet;
 
-/// The facts about the NUMA nodes of a cgroup's machine.
+/// The NUMA nodes of the machine, as far as the checks of a cgroup's pages need them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CgroupNodes {
     /// The nodes on which the cgroup's pages are expected.
@@ -59,7 +59,8 @@ impl Assert {
         }
     }
 
-    /// Judges the share of pages on memory-only nodes, `slow` of `total` pages, against `max_slow_tier_ratio`.
+    /// Judges the share of pages on memory-only nodes, `slow` of `total` pages, against `max_slow_tier_ratio`. Without
+    /// any pages the check is inconclusive.
     pub fn assert_slow_tier(&self, slow: u64, total: u64) -> AssertResult {
         let Some(ceiling) = self.max_slow_tier_ratio else {
             return AssertResult::pass();
@@ -81,7 +82,7 @@ impl Assert {
     }
 
     /// Judges the share of pages on the expected nodes, `local` of `total` pages, against `min_page_locality`.
-    /// `observed` is that share; without any pages it is 0.
+    /// `observed` is that share; `None`, for no pages at all, counts as 0.
     pub fn assert_page_locality(
         &self,
         observed: Option<f64>,

@@ -40,7 +40,7 @@ fn judge(assert: Assert, reports: &[WorkerReport]) -> AssertResult {
     assert.assert_cgroup_with_numa(reports, Some(&cpuset), Some(&[0].into()))
 }
 
-/// Returns the failures of one check, which must hold for two sound workers.
+/// Judges the reports, and returns the details of the outcomes, one per line, with the kind and a word for the verdict.
 fn lines(assert: Assert, reports: &[WorkerReport]) -> String {
     let r = judge(assert, reports);
     let lines: Vec<_> = r.outcomes.iter().filter_map(|o| o.detail()).collect();
@@ -150,7 +150,7 @@ fn explicit_bounds_replace_the_defaults() {
     assert!(judge(NONE.check_not_stuck().max_spread_pct(45.0), &unfair).is_pass());
 }
 
-/// Half a second is too short for the default bound.
+/// A life of less than a second is too short for the default bound on the spread.
 #[test]
 fn by_default_short_lives_are_not_unfair() {
     let lived = |wall_time_ns: u64| {

@@ -11,14 +11,15 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The bound on gaps that `not_stuck` implies, in milliseconds of guest time.
 pub const DEFAULT_MAX_GAP_MS: u64 = 2000;
 /// The bound on spread that `not_stuck` implies, in percentage points. It is above the largest difference between
-/// purely computing workers that was seen within 2 s under correct schedulers: 33, under a load that comes and goes.
+/// workers that only compute that was seen in runs of 2 s under correct schedulers, which is 33, with a load that comes
+/// and goes.
 pub const DEFAULT_MAX_SPREAD_PCT: f64 = 35.0;
-/// How long a worker must have lived for that bound to apply, in nanoseconds. Tasks are distributed over the CPUs
-/// gradually: of eight workers on four CPUs some share one with two others for the first tenths of a second, under any
-/// scheduler.
+/// How long a worker must have lived for [`DEFAULT_MAX_SPREAD_PCT`] to apply, in nanoseconds. Tasks are distributed
+/// over the CPUs gradually: with eight workers on four CPUs, three workers may share a CPU for the first tenths of a
+/// second, under any scheduler.
 const SHORTEST_LIFE_NS: u64 = 1_000_000_000;
-/// The share of its time for which a worker may sleep and still count as always runnable, in percent. The harness
-/// itself makes each worker wait a little, at its start and at its end.
+/// The largest share of its time for which a worker may sleep and still count as always runnable, in percent. The
+/// harness itself makes each worker wait a little, at its start and at its end.
 const MOST_ASLEEP_PCT: f64 = 10.0;
 
 /// Creates the detail for a check of a worker whose report lacks the data.
@@ -34,7 +35,8 @@ fn unknown(kind: DetailKind, what: &str, why: String) -> AssertDetail {
 }
 
 impl Assert {
-    /// Judges and measures the workers of one cgroup. `cpuset` is the cpuset of the cgroup, if it has one.
+    /// Judges and measures the workers of one cgroup. `cpuset` contains the CPUs of the cgroup's cpuset; `None` if the
+    /// cgroup has no cpuset.
     ///
     /// The statistics in the result contain one cgroup without a name. The caller has to fill in the name.
     pub fn assert_cgroup(
@@ -55,7 +57,7 @@ impl Assert {
         self.judge_cgroup(reports, cpuset, nodes, None)
     }
 
-    /// The same as [`Self::assert_cgroup`], with everything that is known about the machine's nodes.
+    /// The same as [`Self::assert_cgroup`], with the expected and the memory-only NUMA nodes.
     pub fn assert_cgroup_on(
         &self,
         reports: &[WorkerReport],
@@ -116,7 +118,8 @@ impl Assert {
     }
 
     fn judge_progress(&self, reports: &[WorkerReport], out: &mut AssertResult) {
-        // A worker that lacks a resource for its work was not kept from running. The step reports the missing resource.
+        // A worker that lacks a resource for its work did not fail because of the scheduler. The step reports the
+        // missing resource.
         let lacks = |w: &WorkerReport| matches!(w.exit_info, Some(WorkerExitInfo::WaitFailed(_)));
         for w in reports.iter().filter(|w| w.work_units == 0 && !lacks(w)) {
             out.record_fail(AssertDetail::of(Finding::NoProgress {
@@ -233,8 +236,8 @@ impl Assert {
     }
 }
 
-/// Judges gaps. A gap above the bound counts however the worker ended. A worker that did not write its last value may
-/// have had a longer gap than the one it recorded, so a gap below the bound is not judged. Whether the worker made
+/// Judges gaps. A gap above the bound fails however the worker ended. A worker that left no complete report may have
+/// had a longer gap than the one that it recorded, so a smaller gap is then inconclusive. Whether the worker made
 /// progress is checked elsewhere.
 fn judge_gaps(reports: &[WorkerReport], bound_ms: u64, out: &mut AssertResult) {
     for w in reports {
@@ -253,12 +256,13 @@ fn judge_gaps(reports: &[WorkerReport], bound_ms: u64, out: &mut AssertResult) {
     }
 }
 
-/// Judges the spread. It needs two workers whose time was measured and whose entitlement is the same. With fewer, the
-/// check is inconclusive, but only if the test asked for the spread itself. Workers that only wake others are left out,
-/// because their work is not comparable.
+/// Judges the spread. It needs two workers whose time was measured and whose entitlement is the same. Without two such
+/// workers the check is inconclusive if the test asked for the spread itself (`asked`), and is left out otherwise.
+/// Workers that only wake others are not compared, because their work is different, and neither are workers without a
+/// complete report.
 ///
-/// If the test did not ask for the spread, workers that sleep or that lived for a short time are left out as well: how
-/// long a worker waits for its partner, a lock or a timer differs between workers under any scheduler.
+/// If the test did not ask for the spread, workers that sleep or that lived for a short time are not compared either:
+/// how long a worker waits for its partner, a lock or a timer differs between workers under any scheduler.
 fn judge_spread(reports: &[WorkerReport], bound: f64, asked: bool, out: &mut AssertResult) {
     let mut alike: BTreeMap<u64, Vec<(&WorkerReport, f64)>> = BTreeMap::new();
     for w in reports

@@ -12,7 +12,7 @@ pub enum Polarity {
     LowerBetter,
     /// A value closer to this one is better.
     TargetValue(f64),
-    /// The direction is not known.
+    /// The direction is unknown, as for a metric that is not in the registry.
     #[default]
     Unknown,
     /// The metric has no direction, because it only describes the run.
@@ -21,7 +21,7 @@ pub enum Polarity {
 
 impl Polarity {
     /// Returns the worse of two values. NaN is worse than any number. Without a direction the larger value is returned,
-    /// so that the order of merging never matters.
+    /// and of two values at the same distance from a target the smaller, so that the order of merging never matters.
     pub fn worse(self, a: f64, b: f64) -> f64 {
         if a.is_nan() || b.is_nan() {
             return f64::NAN;
@@ -49,7 +49,7 @@ impl Polarity {
     }
 }
 
-/// Which sample of a gauge represents a phase.
+/// How the samples of a gauge in a phase become one value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GaugeFold {
     /// The mean of the phase's samples.
@@ -88,15 +88,15 @@ pub enum MetricKind {
     Peak,
     /// A moment in guest time; it is never summed or averaged.
     Timestamp,
-    /// Sum of the deltas of the phases.
+    /// The sum of the deltas of the phases.
     DeltaSum,
     /// The sum of per-phase deltas of things that are created and removed, such as tasks.
     PerPhaseDeltaSum,
-    /// The ratio of two other metrics, computed after those were pooled.
+    /// The ratio of two other metrics, each of which is pooled before the division.
     Rate {
-        /// The metric that is divided.
+        /// The name of the metric that is divided.
         numerator: &'static str,
-        /// The metric that it is divided by.
+        /// The name of the metric by which it is divided.
         denominator: &'static str,
     },
     /// A number computed from a cgroup's samples. The worst cgroup represents the run.
@@ -117,19 +117,19 @@ pub enum MetricKind {
     WakeLatencyTailRatio,
     /// Pages moved between nodes, divided by all pages. The worst cgroup represents the run.
     WorstCrossNodeRatio,
-    /// A metric that exists only for one cgroup in one phase.
+    /// A metric of one cgroup in one phase. It has no value over the run.
     PerPhase,
-    /// A distribution over the whole run.
+    /// A percentile of all samples of a cgroup over the whole run. The worst cgroup represents the run.
     PerRunDistribution,
-    /// A number computed from all samples of the requested cgroup, phase or run. For a phase it is not folded over the
-    /// cgroups.
+    /// A number computed from all samples of the requested cgroup, phase or run. The value of a phase is not folded
+    /// from the values of its cgroups.
     Pooled,
 }
 
 /// Which part of the harness measures a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// The workers, whose reports say what each of them did and measured.
+    /// The workers, each of which reports what it did and measured.
     Workers,
     /// The captures of guest memory.
     Captures,
@@ -146,9 +146,9 @@ pub enum Source {
 pub struct MetricDef {
     /// The name in records and JSON.
     pub name: &'static str,
-    /// Which way is better.
+    /// The direction in which the metric improves.
     pub polarity: Polarity,
-    /// How the metric is folded.
+    /// How the metric is computed and folded.
     pub kind: MetricKind,
     /// A change of less than this many units is not a regression.
     pub default_abs: f64,
@@ -161,7 +161,7 @@ pub struct MetricDef {
 }
 
 impl MetricDef {
-    /// Whether `candidate` is worse than `baseline` by enough to count: the loss must exceed both the absolute and the
+    /// Whether `candidate` is worse than `baseline` by enough to count: the loss must reach both the absolute and the
     /// relative gate. Always false for a metric without a direction.
     pub fn is_regression(&self, baseline: f64, candidate: f64) -> bool {
         self.polarity.gain(candidate, baseline).is_some_and(|gain| {

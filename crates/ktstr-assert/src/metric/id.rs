@@ -3,9 +3,9 @@
 use super::{BuiltinMetric, MetricDef, Polarity, REGISTRY};
 use std::fmt;
 
-/// The identifier of a metric, either from the registry or from a payload or a watched variable.
+/// The identifier of a metric: a metric of the registry, or a name that a payload or a watched variable gave.
 ///
-/// A name that is in the registry becomes [`MetricId::Builtin`], so both spellings are equal.
+/// A name that is in the registry becomes [`MetricId::Builtin`], so the name and the variant give equal identifiers.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum MetricId {
     /// A metric of the registry.

@@ -22,9 +22,10 @@ pub(crate) fn merge_worst(into: &mut BTreeMap<String, f64>, from: BTreeMap<Strin
     }
 }
 
-/// Returns the value of a metric over the whole run. It comes from the cgroups or, for metrics of captures and the
-/// monitor, from the worst of the phases. A name that is not in the registry is a metric that a payload printed; if
-/// several runs of payloads printed it, the worst counts. `None` if it was not measured.
+/// Returns the value of a metric over the whole run. It comes from the cgroups if they have the metric, otherwise from
+/// the phases: a counter is summed over them, and of other metrics the worst phase counts. A name that is not in the
+/// registry is a metric that a payload printed; if several payloads printed it, the worst value counts. `None` if it
+/// was not measured.
 pub(crate) fn run_value(s: &ScenarioStats, id: &MetricId) -> Option<f64> {
     let metric = match id {
         MetricId::Builtin(metric) => metric,
@@ -85,8 +86,8 @@ pub(crate) fn run_value(s: &ScenarioStats, id: &MetricId) -> Option<f64> {
     }
 }
 
-/// Returns the value over the run of a metric that cgroups have: counters are added up, a rate is computed from the sums
-/// of its parts, and of a distribution the worst cgroup counts.
+/// Returns the value over the run of a metric in the cgroups' `ext_metrics`: a counter is summed, a rate is computed
+/// from the sums of its two parts, and of other metrics the worst cgroup counts. `None` if no cgroup has it.
 fn of_cgroups(s: &ScenarioStats, def: &super::MetricDef) -> Option<f64> {
     let all = |name: &'static str| {
         s.cgroups
@@ -107,7 +108,7 @@ fn of_cgroups(s: &ScenarioStats, def: &super::MetricDef) -> Option<f64> {
     }
 }
 
-/// Adds the rates whose numerator and denominator are present.
+/// Adds the rates whose numerator is present and whose denominator is above 0.
 pub(crate) fn quotients(out: &mut BTreeMap<String, f64>) {
     for def in B::ALL.iter().map(|metric| metric.def()) {
         let super::MetricKind::Rate {

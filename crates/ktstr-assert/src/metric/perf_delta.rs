@@ -2,8 +2,9 @@
 
 use super::{BuiltinMetric, MetricDef, MetricId, Polarity};
 
-/// What a metric is held to in comparison with an earlier run of the same test: the baseline. Both gates have to be exceeded
-/// for a regression: the relative one and the absolute one. Gates that are not given are those of the metric's definition.
+/// A bound on how much worse a metric may be than in the baseline, an earlier run of the same test. A loss is a
+/// regression if it exceeds both gates, the relative and the absolute one. A gate that is not set is the one of the
+/// metric's definition, or 0 if the metric is not in the registry.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PerfDeltaAssertion {
     metric: &'static str,
@@ -17,16 +18,14 @@ pub struct PerfDeltaAssertion {
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PerfDeltaError {
-    /// Neither the assertion nor the metric says which way is better.
+    /// Neither the assertion nor the metric has a direction.
     #[error("the metric {metric:?} has no direction: give one with `with_direction`")]
     NoDirection {
         /// The name of the metric that the assertion is about.
         metric: &'static str,
     },
-    /// The metric is none of ktstr's, and so has no gate of its own.
-    #[error(
-        "the metric {metric:?} has no gate of its own: give one with `with_max_regression_pct`"
-    )]
+    /// The metric is not in the registry, so it has no default gate, and the assertion sets no relative gate.
+    #[error("the metric {metric:?} has no default gate: give one with `with_max_regression_pct`")]
     NoGate {
         /// The name of the metric that the assertion is about.
         metric: &'static str,
@@ -42,7 +41,8 @@ pub enum PerfDeltaError {
 }
 
 impl PerfDeltaAssertion {
-    /// Creates an assertion about a metric of the whole run, with the metric's own gates and direction.
+    /// Creates an assertion about a metric of the whole run, with the gates and the direction of the metric's
+    /// definition.
     pub const fn new(metric: &'static str) -> Self {
         Self {
             metric,
@@ -67,30 +67,32 @@ impl PerfDeltaAssertion {
         self
     }
 
-    /// Sets which way is better.
+    /// Sets the direction in which the metric improves.
     #[must_use]
     pub const fn with_direction(mut self, direction: Polarity) -> Self {
         self.direction = Some(direction);
         self
     }
 
-    /// Compares the metric of one phase: 0 is before the first step, 1 is the first step.
+    /// Compares the metric of one phase instead of the whole run: 0 is the baseline before the first step, 1 is the
+    /// first step.
     #[must_use]
     pub const fn with_phase(mut self, step_index: u16) -> Self {
         self.phase = Some(step_index);
         self
     }
 
-    /// The name of the metric.
+    /// Returns the name of the metric.
     pub const fn metric(&self) -> &'static str {
         self.metric
     }
 
-    /// The phase of which the metric is compared; `None` for the whole run.
+    /// Returns the phase whose metric is compared; `None` for the whole run.
     pub const fn phase(&self) -> Option<u16> {
         self.phase
     }
 
+    /// Returns the definition of the metric; `None` if it is not in the registry.
     fn def(&self) -> Option<&'static MetricDef> {
         match MetricId::from(self.metric) {
             MetricId::Builtin(metric) => Some(BuiltinMetric::def(metric)),
@@ -106,7 +108,7 @@ impl PerfDeltaAssertion {
     /// Checks whether the assertion can be judged.
     ///
     /// # Errors
-    /// A [`PerfDeltaError`] that names the metric and what it lacks.
+    /// Returns a [`PerfDeltaError`] that names the metric and what it lacks, or the gate that is not a valid number.
     pub fn validate(&self) -> Result<(), PerfDeltaError> {
         let metric = self.metric;
         for gate in self.max_regression_pct.into_iter().chain(self.min_abs) {
@@ -123,7 +125,8 @@ impl PerfDeltaAssertion {
         Ok(())
     }
 
-    /// Returns what is wrong if `now` is a regression from `baseline`.
+    /// Returns a message if `now` is a regression from `baseline`; `None` if it is not, or if the metric has no
+    /// direction.
     pub fn regression(&self, baseline: f64, now: f64) -> Option<String> {
         let (abs, rel, unit) = self.def().map_or((0.0, 0.0, ""), |def| {
             (def.default_abs, def.default_rel, def.display_unit)
@@ -131,7 +134,7 @@ impl PerfDeltaAssertion {
         let abs = self.min_abs.unwrap_or(abs);
         let percent = self.max_regression_pct.unwrap_or(rel * 100.0);
         let loss = -self.polarity().gain(now, baseline)?;
-        // A loss that cannot be compared, because a value is NaN, is one.
+        // A loss of NaN, which cannot be compared, is a regression.
         let within = loss <= abs || loss <= percent / 100.0 * baseline.abs();
         if within && !loss.is_nan() {
             return None;
@@ -186,18 +189,18 @@ mod tests {
 
     #[test]
     fn what_cannot_be_judged_is_refused() {
-        let told = |assertion: PerfDeltaAssertion| {
+        let refusal = |assertion: PerfDeltaAssertion| {
             assertion
                 .validate()
                 .err()
                 .map(|error| error.to_string())
                 .unwrap_or_default()
         };
-        assert_eq!(told(PerfDeltaAssertion::new("iteration_rate")), "");
-        insta::assert_snapshot!(told(PerfDeltaAssertion::new("total_migrations")), @r#"the metric "total_migrations" has no direction: give one with `with_direction`"#);
+        assert_eq!(refusal(PerfDeltaAssertion::new("iteration_rate")), "");
+        insta::assert_snapshot!(refusal(PerfDeltaAssertion::new("total_migrations")), @r#"the metric "total_migrations" has no direction: give one with `with_direction`"#);
         let own = PerfDeltaAssertion::new("mine").with_direction(Polarity::LowerBetter);
-        insta::assert_snapshot!(told(own), @r#"the metric "mine" has no gate of its own: give one with `with_max_regression_pct`"#);
-        assert_eq!(told(own.with_max_regression_pct(5.0)), "");
-        insta::assert_snapshot!(told(own.with_max_regression_pct(-5.0)), @r#"the gate -5 of the metric "mine": expected a finite number of at least 0"#);
+        insta::assert_snapshot!(refusal(own), @r#"the metric "mine" has no default gate: give one with `with_max_regression_pct`"#);
+        assert_eq!(refusal(own.with_max_regression_pct(5.0)), "");
+        insta::assert_snapshot!(refusal(own.with_max_regression_pct(-5.0)), @r#"the gate -5 of the metric "mine": expected a finite number of at least 0"#);
     }
 }

@@ -1,4 +1,4 @@
-//! The registry of metrics, one line each. To add a metric, add a line here and the code that measures it.
+//! The registry of metrics, one metric per line. To add a metric, add a line here and the code that measures it.
 //!
 //! Columns: variant, wire name, polarity, kind, absolute and relative gate, unit, source. Metrics with the source
 //! `Pending` have a definition and gates, but nothing measures them yet.

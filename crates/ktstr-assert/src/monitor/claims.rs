@@ -1,21 +1,22 @@
-//! The CPUs on which a waiting task has a claim: those that it may use, without the ones that are offline, and without those
-//! that it was allowed only a short time ago.
+//! Limits the CPUs on which a waiting task counts as neglected: those that the task may use, except the ones that are
+//! offline and the ones that it has been allowed to use for a short time only.
 //!
-//! Schedulers balance their queues gradually. The kernel's own looks for work on behalf of an idle CPU as rarely as every 512 ms
-//! after it has found nothing but pinned tasks (`MAX_PINNED_INTERVAL`, kernel/sched/fair.c, 7.0), so a CPU may idle for that long
-//! beside tasks whose cpuset has just been widened. The checks on the exact schedule make the same allowance.
+//! Schedulers balance their queues gradually. The load balancer of the fair class looks for work on behalf of an idle
+//! CPU as rarely as every 512 ms after it has found nothing but pinned tasks (`MAX_PINNED_INTERVAL`,
+//! kernel/sched/fair.c, 7.0), so a CPU may idle for that long while tasks wait whose cpuset has just been widened. The
+//! checks on the exact schedule make the same allowance.
 
 use std::collections::HashMap;
 
 use super::{CpuSnapshot, MonitorSample};
 
-/// The time after which a task has a claim on a CPU that it was newly allowed, in ms.
+/// How long a task must have been allowed to use a CPU before that CPU counts for it, in milliseconds.
 const BALANCING_MS: u64 = 1000;
 
-/// Removes from the waiting tasks of each sample the CPUs that are offline, and those on which the same task was seen not to be
-/// allowed less than a second earlier. The samples are ordered by time.
+/// Removes CPUs from the `allowed` masks of the waiting tasks in each sample: the CPUs that are offline, and the CPUs
+/// that the mask of the same task lacked in a sample less than a second earlier. The samples are ordered by time.
 pub(super) fn limit(samples: &mut [MonitorSample]) {
-    // For each task the affinities that it was seen with, and when it was last seen with each.
+    // For each task, its recent masks, and when the task was last seen with each of them.
     let mut seen: HashMap<i32, Vec<(Vec<u64>, u64)>> = HashMap::new();
     for sample in samples {
         let now = sample.elapsed_ms;

@@ -16,26 +16,27 @@ pub struct MonitorReport {
     pub preemption_threshold_ns: u64,
     /// Whether the kernel has the sched_ext event counters.
     pub scx_event_counters_supported: bool,
-    /// The stall timeout of sched_ext that was in effect; `None` without an attached scheduler.
+    /// The stall timeout of sched_ext that was in effect; `None` without an attached scheduler, or if the kernel's
+    /// `CONFIG_HZ` is unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub watchdog_observation: Option<WatchdogObservation>,
     /// The intended guest time between two samples, in milliseconds.
     pub interval_ms: u64,
-    /// The number of samples that were dropped because the guest changed the data while it was read. There are none
-    /// under the virtual clock, because the guest is held.
+    /// The number of samples that were dropped because the guest changed the data while it was read. It is 0 under the
+    /// virtual clock, because the guest is held meanwhile.
     pub torn_samples: u64,
     /// Why there are no samples, or why there are not more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unavailable: Option<String>,
 }
 
-/// The time for which sched_ext lets a runnable task wait, as it is wanted and as it is in the guest's memory.
+/// The time for which sched_ext lets a runnable task wait: as the test requests it, and as it is in the guest's memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct WatchdogObservation {
-    /// The test's `watchdog_timeout_s`, in jiffies.
+    /// The test's `watchdog_timeout_s`, in jiffies; at least 2.
     pub expected_jiffies: u64,
-    /// What sched_ext uses, in jiffies.
+    /// The timeout that sched_ext uses, in jiffies.
     pub observed_jiffies: u64,
 }
 
@@ -45,11 +46,11 @@ pub struct WatchdogObservation {
 pub struct MonitorSample {
     /// Guest milliseconds since the scenario started.
     pub elapsed_ms: u64,
-    /// The step during which the sample was taken; 0 is the baseline.
+    /// The step during which the sample was taken; 0 is the baseline, and `None` means unknown.
     pub step_index: Option<u16>,
-    /// Whether a sched_ext scheduler was attached; `None` if that is not known.
+    /// Whether a sched_ext scheduler was attached; `None` if unknown.
     pub scx_attached: Option<bool>,
-    /// One entry per CPU.
+    /// The runqueues, one per CPU; the index is the number of the CPU.
     pub cpus: Vec<CpuSnapshot>,
 }
 
@@ -67,33 +68,34 @@ pub struct CpuSnapshot {
     pub rq_clock: u64,
     /// The state bits `SCX_RQ_*` of sched_ext for this runqueue (`rq->scx.flags`); 0 if the kernel has no sched_ext.
     pub scx_flags: u32,
-    /// Interrupt utilization, 0 to 1024.
+    /// The interrupt utilization, 0 to 1024 (`rq->avg_irq.util_avg`); `None` if the kernel does not account interrupt
+    /// time.
     pub avg_irq_util: Option<u64>,
-    /// The CPU's sched_ext event counters.
+    /// The CPU's sched_ext event counters; `None` if they were not read.
     pub event_counters: Option<ScxEventCounters>,
-    /// The runqueue's schedstats since the boot; `None` if the kernel does not keep them (`CONFIG_SCHED_INFO`).
+    /// The runqueue's schedstats since boot; `None` if the kernel does not keep them (`CONFIG_SCHED_INFO`).
     pub schedstat: Option<CpuSchedstat>,
-    /// CPU time that the vCPU got from the host, in nanoseconds. `None` under the virtual clock, where the vCPU misses
-    /// no guest time.
+    /// The CPU time that the vCPU got from the host, in nanoseconds. `None` under the virtual clock, where the vCPU
+    /// misses no guest time.
     pub vcpu_cpu_time_ns: Option<u64>,
-    /// Time the vCPU waited for the host, in nanoseconds. `None` under the virtual clock.
+    /// The time that the vCPU waited for a CPU of the host, in nanoseconds. `None` under the virtual clock.
     pub vcpu_run_delay_ns: Option<u64>,
-    /// Whether the idle task is running. `nr_running` may count tasks even so: with a queue that all CPUs share, a
-    /// waiting task is counted where it ran last.
+    /// Whether the idle task is running. `nr_running` may be above 0 even then: a task that waits in a queue shared by
+    /// all CPUs is counted on the CPU where it ran last.
     pub idle: Option<bool>,
-    /// Whether the CPU is online; `None` if that is not known. An offline CPU runs its idle task.
+    /// Whether the CPU is online; `None` if unknown. An offline CPU runs its idle task.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub online: Option<bool>,
-    /// The number of context switches on this CPU since the boot (`rq->nr_switches`).
+    /// The number of context switches on this CPU since boot (`rq->nr_switches`).
     pub nr_switches: Option<u64>,
-    /// Runnable tasks of this runqueue that are not running, at most 64.
+    /// The runnable tasks of this runqueue that are not running, at most 64; `None` if they could not be listed.
     pub waiting: Option<Vec<WaitingTask>>,
-    /// The CPU's scheduling domains, innermost first. They are in every sample with `kernel.sched_schedstats=1`,
-    /// otherwise only in the first.
+    /// The CPU's scheduling domains, innermost first. With `kernel.sched_schedstats=1` every sample has them, otherwise
+    /// only the first.
     pub sched_domains: Option<Vec<SchedDomain>>,
 }
 
-/// Cumulative schedstats of a runqueue.
+/// The cumulative schedstats of a runqueue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CpuSchedstat {
@@ -101,7 +103,8 @@ pub struct CpuSchedstat {
     pub run_delay: u64,
     /// The number of times that a task was put on the CPU after it had waited (`rq_sched_info.pcount`).
     pub pcount: u64,
-    /// `yld_count`. This and the following fields are `None` without `kernel.sched_schedstats=1`.
+    /// The number of calls of `sched_yield()` on this CPU (`yld_count`). This and the following fields are `None`
+    /// without `kernel.sched_schedstats=1`.
     pub yld_count: Option<u64>,
     /// The number of calls of `__schedule()` on this CPU (`sched_count`, kernel/sched/core.c).
     pub sched_count: Option<u64>,
@@ -119,7 +122,7 @@ pub struct CpuSchedstat {
 pub struct MonitorSummary {
     /// The number of samples.
     pub total_samples: usize,
-    /// The largest imbalance ratio of a sample.
+    /// The largest imbalance ratio of a sample ([`MonitorSample::imbalance_ratio`]); 0 without samples.
     #[serde(with = "crate::float::one")]
     pub max_imbalance_ratio: f64,
     /// The depth of the deepest local DSQ.
@@ -130,15 +133,15 @@ pub struct MonitorSummary {
     /// The mean of the samples' imbalance ratios ([`MonitorSample::imbalance_ratio`]); 0 without samples.
     #[serde(with = "crate::float::one")]
     pub avg_imbalance_ratio: f64,
-    /// Mean length of a runqueue.
+    /// The mean length of a runqueue (`nr_running`), over all CPUs and samples.
     #[serde(with = "crate::float::one")]
     pub avg_nr_running: f64,
-    /// Mean depth of a local DSQ.
+    /// The mean depth of a local DSQ, over all CPUs and samples.
     #[serde(with = "crate::float::one")]
     pub avg_local_dsq_depth: f64,
-    /// Mean interrupt utilization of a CPU, 0 to 1024.
+    /// The mean interrupt utilization of a CPU, 0 to 1024, over all CPUs and samples.
     pub avg_irq_util: Option<f64>,
-    /// Mean interrupt utilization of the CPU with the highest one.
+    /// The mean interrupt utilization of the CPU for which this mean is highest.
     pub max_avg_irq_util: Option<f64>,
     /// The growth of the sched_ext event counters from the first sample to the last, summed over all CPUs.
     pub event_deltas: Option<ScxEventCounters>,
@@ -147,14 +150,14 @@ pub struct MonitorSummary {
     /// The growth of the number of load-balancing attempts, summed over all CPUs, by domain; only with
     /// `kernel.sched_schedstats=1`.
     pub sched_domain_lb: Option<BTreeMap<String, u64>>,
-    /// The number of times that a CPU was found idle while a task that may run on it waited, over all samples. Short
-    /// moments are normal, see [`MonitorThresholds::work_conservation`](super::MonitorThresholds).
+    /// The number of times that a CPU was found idle while a task waited that may run on it, over all samples. Short
+    /// moments are normal; see [`MonitorThresholds::work_conservation`](super::MonitorThresholds).
     pub wasted_cpu_samples: u64,
 }
 
 impl MonitorSample {
-    /// Returns the length of the longest runqueue divided by that of the shortest, which counts as at least 1. Returns
-    /// 1 without CPUs.
+    /// Returns the length of the longest runqueue divided by the length of the shortest, which counts as at least 1.
+    /// Returns 1 without CPUs. Lengths alone can blame the wrong party; see [`Self::movable_imbalance`].
     pub fn imbalance_ratio(&self) -> f64 {
         let lengths = || self.cpus.iter().map(|c| c.nr_running);
         match (lengths().max(), lengths().min()) {

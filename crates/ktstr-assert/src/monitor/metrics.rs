@@ -61,8 +61,8 @@ pub fn metrics(samples: &[MonitorSample]) -> BTreeMap<String, f64> {
     out
 }
 
-/// Adds each phase's metrics to its bucket: those of the samples in the phase's window or, if it has no window, of the
-/// samples that are stamped with the phase. Metrics that captures have measured are kept.
+/// Adds the metrics of each phase to its bucket. They come from the samples in the window of the phase or, if it has no
+/// window, from the samples that are stamped with the phase. A metric that is already in the bucket is kept.
 pub fn fold_into(buckets: &mut [PhaseBucket], samples: &[MonitorSample]) {
     for bucket in buckets {
         let window = bucket.start_ms..=bucket.end_ms;

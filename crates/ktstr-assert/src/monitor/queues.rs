@@ -1,12 +1,13 @@
-//! What a sample shows about the tasks that wait, and which other CPUs could run them.
+//! What a sample shows about the tasks that wait, and about the other CPUs that could run them.
 //!
 //! The lengths of runqueues alone would blame the wrong party: eight workers that a cpuset confines to one CPU are not
-//! the scheduler's imbalance, and with a queue that CPUs share, a waiting task is counted where it ran last, which
-//! means nothing. These functions therefore look at the waiting tasks and at the CPUs on which they may run.
+//! the scheduler's imbalance, and a task that waits in a queue shared by CPUs is counted on the CPU where it ran last,
+//! which means nothing. The functions in this file therefore look at the waiting tasks and at the CPUs on which they
+//! may run.
 
 use super::{CpuSnapshot, MonitorSample, WaitingTask, WaitsIn};
 
-/// The largest number of tasks that are listed of a runqueue. A list of this length may be incomplete.
+/// The largest number of waiting tasks that the sampler lists per runqueue. A list of this length may be incomplete.
 const LISTED: usize = 64;
 
 impl CpuSnapshot {
@@ -15,8 +16,8 @@ impl CpuSnapshot {
         self.idle.unwrap_or(self.nr_running == 0)
     }
 
-    /// Returns the number of tasks in the local DSQ that another CPU could take over, or the DSQ's depth if they are
-    /// not listed.
+    /// Returns the number of tasks in the local DSQ of this CPU, number `cpu` of `cpus`, that another CPU could take
+    /// over. If the list of waiting tasks is missing or may be incomplete, returns the depth of the DSQ.
     pub fn movable_dsq_depth(&self, cpu: usize, cpus: usize) -> u32 {
         match &self.waiting {
             Some(waiting) if waiting.len() < LISTED => {
@@ -38,7 +39,7 @@ impl CpuSnapshot {
         movable.count()
     }
 
-    /// Returns the number of tasks that are running or waiting in a queue of this CPU only.
+    /// Returns the number of tasks that are running on this CPU or waiting in a queue that no other CPU serves.
     fn bound(&self) -> usize {
         let bound = |t: &&WaitingTask| matches!(t.queue, WaitsIn::Local | WaitsIn::Fair);
         usize::from(!self.is_idle()) + self.waiting.iter().flatten().filter(bound).count()
@@ -46,9 +47,10 @@ impl CpuSnapshot {
 }
 
 impl MonitorSample {
-    /// Returns how much work a CPU has that another one, with less work, could take over, for the worst pair of CPUs:
-    /// the running task and the movable tasks of the first, divided by the tasks of the other (at least 1). If the
-    /// waiting tasks are not known, returns the ratio of the lengths.
+    /// Returns the imbalance that migrations could reduce, for the worst pair of CPUs: the number of tasks that the
+    /// first CPU runs or that the second could take over from its queue, divided by the number of tasks of the second
+    /// (at least 1). Returns 1 if no task could be taken over. If the waiting tasks of a CPU are unknown, returns
+    /// [`Self::imbalance_ratio`].
     pub fn movable_imbalance(&self) -> f64 {
         if self.cpus.iter().any(|c| c.waiting.is_none()) {
             return self.imbalance_ratio();
@@ -76,7 +78,7 @@ impl MonitorSample {
         self.waiting().filter(move |t| t.may_run_on(cpu))
     }
 
-    /// Whether this is the same wait as in `before`: the task waited at that time, and has got no CPU since.
+    /// Whether `task` already waited in the sample `before`, and has got no CPU time since.
     pub(super) fn still_waits(before: &MonitorSample, task: &WaitingTask) -> bool {
         let mut then = before.waiting();
         then.any(|t| t.pid == task.pid && t.ran_ns == task.ran_ns)

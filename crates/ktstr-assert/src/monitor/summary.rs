@@ -5,7 +5,7 @@ use crate::math::mean;
 use std::collections::BTreeMap;
 
 /// Returns for each CPU whether its runqueue clock did not advance between two samples although it had something to
-/// run. A CPU that was idle in both samples, or whose vCPU thread got no CPU time from the host, is exempt.
+/// run. A CPU that was idle in both samples is exempt, and so is a CPU whose vCPU thread got no CPU time from the host.
 pub(super) fn stuck(before: &MonitorSample, now: &MonitorSample) -> Vec<bool> {
     let pairs = before.cpus.iter().zip(&now.cpus);
     pairs
@@ -21,8 +21,8 @@ pub(super) fn stuck(before: &MonitorSample, now: &MonitorSample) -> Vec<bool> {
 }
 
 impl CpuSchedstat {
-    /// Adds the growth of the statistics from `before` to `now`. A counter that either of them lacks is missing from
-    /// the sum.
+    /// Adds the growth of the statistics from `before` to `now`. A counter that is missing in `before` or `now` becomes
+    /// `None` in the sum.
     fn add_growth(&mut self, before: &Self, now: &Self) {
         let add = |sum: &mut u64, before: u64, now: u64| {
             *sum = sum.saturating_add(now.saturating_sub(before));
@@ -48,7 +48,7 @@ impl CpuSchedstat {
     }
 }
 
-/// Returns the growth of the event counters over the samples, summed over all CPUs. `None` if no two consecutive
+/// Returns the growth of the event counters over the samples, summed over all CPUs; `None` if no two consecutive
 /// samples have them.
 pub(super) fn event_deltas(samples: &[MonitorSample]) -> Option<ScxEventCounters> {
     let mut sum: Option<ScxEventCounters> = None;
@@ -60,7 +60,8 @@ pub(super) fn event_deltas(samples: &[MonitorSample]) -> Option<ScxEventCounters
     sum
 }
 
-/// Returns the growth of the schedstats over the samples, summed over all CPUs.
+/// Returns the growth of the schedstats over the samples, summed over all CPUs; `None` if no two consecutive samples
+/// have them.
 pub(super) fn schedstat_deltas(samples: &[MonitorSample]) -> Option<CpuSchedstat> {
     let mut sum: Option<CpuSchedstat> = None;
     for (before, now) in pairs(samples) {
@@ -85,7 +86,7 @@ pub(super) fn vcpu_seconds(samples: &[MonitorSample]) -> f64 {
     seconds(samples, |_| true)
 }
 
-/// The same as [`vcpu_seconds`], but only between samples that both have the kernel's event counters.
+/// Returns the same as [`vcpu_seconds`], but counts a vCPU only between two samples that both have its event counters.
 pub(crate) fn event_seconds(samples: &[MonitorSample]) -> f64 {
     seconds(samples, |cpu| cpu.event_counters.is_some())
 }
@@ -103,7 +104,7 @@ fn seconds(samples: &[MonitorSample], counts: fn(&CpuSnapshot) -> bool) -> f64 {
     ns as f64 / 1e9
 }
 
-/// Returns the time for which a vCPU could run between two samples that are `guest_ns` apart.
+/// Returns the nanoseconds for which a vCPU could run between two samples that are `guest_ns` apart.
 pub(super) fn delivered_ns(before: &CpuSnapshot, now: &CpuSnapshot, guest_ns: u64) -> u64 {
     match (before.vcpu_cpu_time_ns, now.vcpu_cpu_time_ns) {
         (Some(before), Some(now)) => now.saturating_sub(before),
@@ -111,6 +112,8 @@ pub(super) fn delivered_ns(before: &CpuSnapshot, now: &CpuSnapshot, guest_ns: u6
     }
 }
 
+/// Returns the growth of the number of load-balancing attempts by domain, summed over all CPUs; `None` if no two
+/// consecutive samples count them.
 fn domain_deltas(samples: &[MonitorSample]) -> Option<BTreeMap<String, u64>> {
     let mut sum: Option<BTreeMap<String, u64>> = None;
     for (before, now) in pairs(samples) {
@@ -133,7 +136,7 @@ fn pairs(samples: &[MonitorSample]) -> impl Iterator<Item = (&CpuSnapshot, &CpuS
 }
 
 impl MonitorSample {
-    /// Returns the number of CPUs that idle while a task that may run on them waits.
+    /// Returns the number of online CPUs that idle while a task waits that may run on them.
     pub fn wasted_cpus(&self) -> usize {
         let cpus = self.cpus.iter().enumerate();
         cpus.filter(|(_, cpu)| cpu.is_idle() && cpu.online != Some(false))

@@ -54,7 +54,7 @@ fn a_sound_run() {
 
 #[test]
 fn each_threshold_broken() {
-    for (f, said) in [
+    for (f, message) in [
         (
             (|_, c, cpu| {
                 if c == 0 {
@@ -101,7 +101,7 @@ fn each_threshold_broken() {
         ),
     ] {
         let v = judged(f);
-        assert_eq!(v.details, [said]);
+        assert_eq!(v.details, [message]);
         assert_eq!(v.summary, "monitor FAILED: 1 violation(s)");
         assert!(v.into_result().is_fail());
     }

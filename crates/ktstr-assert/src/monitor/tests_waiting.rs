@@ -87,8 +87,8 @@ fn a_local_queue_of_tasks_that_cannot_leave_is_not_too_deep() {
     assert!(!depth(judged(deep(0b01))));
 }
 
-/// The tasks were confined to CPU 0 in the first sample. A balancer has a second to use CPU 1 after that; once that has passed,
-/// five samples of an idle CPU 1 are enough for a finding.
+/// The tasks were confined to CPU 0 in the first sample. After it, a balancer has a second to use CPU 1. Once the
+/// second is over, five samples of an idle CPU 1 are enough for a finding.
 #[test]
 fn a_cpu_that_was_newly_allowed_may_idle_for_a_second() {
     let widened = |i| {
@@ -105,9 +105,9 @@ fn a_cpu_that_was_newly_allowed_may_idle_for_a_second() {
     assert!(late[1].starts_with("cpu1 idled while w[1]"), "{late:?}");
 }
 
-/// A CPU that is offline runs its idle task, and nobody may run on it.
+/// An offline CPU runs its idle task, but no task may run on it, so it is not wasted.
 #[test]
-fn a_cpu_that_is_offline_idles_beside_nobody() {
+fn an_offline_cpu_is_not_idle_while_tasks_wait() {
     let with = |online| {
         move |_| {
             let mut other = cpu(true, vec![]);
@@ -122,7 +122,7 @@ fn a_cpu_that_is_offline_idles_beside_nobody() {
 }
 
 #[test]
-fn an_idle_cpu_beside_waiting_tasks() {
+fn a_cpu_that_idles_while_tasks_wait() {
     let other = |i: usize| i as i32 * 10;
     // A different task waits each time, so the finding is about the CPU.
     let skipped = |i| {

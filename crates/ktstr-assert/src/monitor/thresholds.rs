@@ -6,7 +6,7 @@ use crate::check::Assert;
 use crate::outcome::{AssertDetail, AssertResult, Finding, MonitorBound};
 use serde::{Deserialize, Serialize};
 
-/// A local DSQ cannot be this deep. A larger value shows that the memory was not initialized yet.
+/// A local DSQ cannot be deeper than this. A larger value shows that the memory was not initialized when it was read.
 const IMPLAUSIBLE_DSQ_DEPTH: u32 = 10_000;
 
 /// The bounds that the samples must keep. A violation must last for `sustained_samples` consecutive samples.
@@ -57,7 +57,7 @@ impl Default for MonitorThresholds {
 pub struct MonitorVerdict {
     /// Whether no bound was violated.
     pub passed: bool,
-    /// Whether there was nothing to judge.
+    /// Whether there was nothing to judge: no samples, or samples that a running kernel cannot have.
     pub inconclusive: bool,
     /// Whether a violation fails the test.
     pub enforced: bool,
@@ -70,7 +70,7 @@ pub struct MonitorVerdict {
 }
 
 impl MonitorThresholds {
-    /// No bound is set.
+    /// The thresholds under which nothing is a violation.
     const OFF: MonitorThresholds = MonitorThresholds {
         max_imbalance_ratio: f64::INFINITY,
         max_local_dsq_depth: u32::MAX,
@@ -106,10 +106,10 @@ impl MonitorThresholds {
         })
     }
 
-    /// Judges the samples of a report, without those taken after the scheduler ended. Without usable data the verdict
-    /// is inconclusive.
+    /// Judges the samples of a report, without those that were taken while no scheduler was attached. Without usable
+    /// data the verdict is inconclusive.
     pub fn evaluate(&self, report: &MonitorReport) -> MonitorVerdict {
-        // Samples after the scheduler's end show the kernel's own scheduler.
+        // Samples before the scheduler attached or after it ended show the kernel's own scheduler.
         let under_test = |s: &&MonitorSample| s.scx_attached != Some(false);
         let mut samples: Vec<MonitorSample> =
             report.samples.iter().filter(under_test).cloned().collect();
@@ -238,7 +238,8 @@ impl MonitorVerdict {
 /// Reads one of the event counters.
 type Counter = fn(&ScxEventCounters) -> i64;
 
-/// Returns the index at which the first run of `need` consecutive true values ends.
+/// Returns the index at which the first series of `need` consecutive true values ends; `None` if there is no such
+/// series.
 fn first_run(values: &mut dyn Iterator<Item = bool>, need: usize) -> Option<usize> {
     let mut run = 0;
     for (i, v) in values.enumerate() {
@@ -253,7 +254,7 @@ fn first_run(values: &mut dyn Iterator<Item = bool>, need: usize) -> Option<usiz
 /// Whether the events of a CPU between two samples count.
 type Counts = fn(&MonitorSample, &MonitorSample, usize) -> bool;
 
-/// Whether a task waited for `cpu` from one sample to the next, as far as is known.
+/// Whether a task that may run on `cpu` waited from one sample to the next. True if the waiting tasks are unknown.
 fn someone_waited(before: &MonitorSample, now: &MonitorSample, cpu: usize) -> bool {
     let listed = |s: &MonitorSample| s.cpus.iter().all(|c| c.waiting.is_some());
     if !listed(before) || !listed(now) {
@@ -264,8 +265,9 @@ fn someone_waited(before: &MonitorSample, now: &MonitorSample, cpu: usize) -> bo
 }
 
 /// Returns the events per vCPU-second between two samples, over all CPUs. Under the real clock the rate is relative to
-/// the CPU time that the host delivered, so that a slow host does not look like a quiet scheduler; under the virtual
-/// clock, which delivers all of the time, to guest time. `None` if the counters were not read.
+/// the CPU time that the host delivered, so that a slow host does not look like a quiet scheduler. Under the virtual
+/// clock, where no vCPU misses guest time, it is relative to guest time. `None` if the counters were not read, or if no
+/// time was delivered.
 fn event_rate(a: &MonitorSample, b: &MonitorSample, read: Counter, counts: Counts) -> Option<f64> {
     let (mut events, mut cpu_ns) = (0i64, 0u64);
     let guest_ns = b.elapsed_ms.saturating_sub(a.elapsed_ms);
@@ -292,7 +294,7 @@ fn initialised(samples: &[MonitorSample]) -> bool {
     let mut clocks = cpus().map(|c| c.rq_clock);
     let first = clocks.next();
     let plausible = cpus().all(|c| c.local_dsq_depth <= IMPLAUSIBLE_DSQ_DEPTH);
-    // A single reading cannot differ from another one, and an idle machine has no tick.
+    // A single reading has no other to differ from, and on an idle machine no tick advances the clocks.
     let idled = cpus().all(|c| c.idle == Some(true));
     plausible && (cpus().count() == 1 || idled || clocks.any(|c| Some(c) != first))
 }

@@ -13,7 +13,9 @@ use crate::outcome::Finding;
 /// what the vCPU did not do.
 const PREEMPTED_NS: u64 = 10_000_000;
 
-/// Returns the first CPUs, and the first task, that were left alone for `need` consecutive samples.
+/// Returns at most two findings: the CPU that was first left idle for `need` consecutive samples (see
+/// [`idle_throughout`]) while a task waited for it, and the task that was first left waiting for `need` samples while a
+/// CPU was idle.
 pub(super) fn violations(samples: &[MonitorSample], need: usize) -> Vec<Finding> {
     let cpus = samples.iter().map(|s| s.cpus.len()).min().unwrap_or(0);
     let mut out = Vec::new();
@@ -46,8 +48,9 @@ fn name(task: &WaitingTask) -> String {
     format!("{}[{}]", task.comm, task.pid)
 }
 
-/// Returns where the first series of samples ends in all of which `cpu` idled while a task waited for it: `need`
-/// samples if it stayed idle in between, or twice as many if it did not.
+/// Finds the first series of samples in each of which `cpu` idled while a task waited for it. The series has `need`
+/// samples if the CPU made no context switch in between, and otherwise twice as many. Returns the index of its last
+/// sample and its length; `None` if there is no such series.
 fn idle_throughout(samples: &[MonitorSample], cpu: usize, need: usize) -> Option<(usize, usize)> {
     let (mut alone, mut found) = (0, 0);
     for (i, sample) in samples.iter().enumerate() {
@@ -76,13 +79,14 @@ fn idle_throughout(samples: &[MonitorSample], cpu: usize, need: usize) -> Option
     None
 }
 
-/// Returns the first task that waited through `need` samples without running while in each of them a CPU on which it
-/// may run was idle, with the idle CPU in the last sample and the index of that sample.
+/// Finds the first task that waited through `need` samples without running, while in each of them a CPU was idle on
+/// which the task may run. Returns the task, the idle CPU in the last sample, and the index of that sample; `None` if
+/// there is no such task.
 fn waits_throughout(
     samples: &[MonitorSample],
     need: usize,
 ) -> Option<(&WaitingTask, usize, usize)> {
-    // For each task of the previous sample, the number of samples for which it has waited like this.
+    // The pid of each such task in the previous sample, and the number of samples for which it has waited like this.
     let mut runs: Vec<(i32, usize)> = Vec::new();
     for (i, sample) in samples.iter().enumerate() {
         let before = i.checked_sub(1).map(|b| &samples[b]);
@@ -106,7 +110,7 @@ fn waits_throughout(
     None
 }
 
-/// Whether the host kept a vCPU from running between two samples.
+/// Whether the host kept a vCPU from running for longer than [`PREEMPTED_NS`] between two samples.
 fn preempted(before: &CpuSnapshot, now: &CpuSnapshot) -> bool {
     match (before.vcpu_run_delay_ns, now.vcpu_run_delay_ns) {
         (Some(before), Some(now)) => now.saturating_sub(before) > PREEMPTED_NS,

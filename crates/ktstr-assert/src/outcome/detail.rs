@@ -13,31 +13,32 @@ use std::fmt;
 pub enum DetailKind {
     /// A worker did no work at all.
     NoProgress,
-    /// A worker did not complete an iteration for too long.
+    /// A worker, a task, the guest or the test function made no progress for too long.
     Stuck,
-    /// CPU time was shared unevenly inside a cgroup.
+    /// CPU time was shared unevenly, or was left idle while tasks waited.
     Unfair,
     /// A worker ran on a CPU outside its cpuset.
     Isolation,
     /// A rate or latency missed its bound.
     Benchmark,
-    /// Too many migrations for the work done.
+    /// Workers migrated too often.
     Migration,
-    /// Too few pages on the expected NUMA nodes.
+    /// Too few pages were on the expected NUMA nodes.
     PageLocality,
-    /// Too many pages moved between NUMA nodes.
+    /// Too many pages were moved between NUMA nodes.
     CrossNodeMigration,
-    /// Too many pages on memory-only nodes.
+    /// Too many pages were on memory-only nodes.
     SlowTier,
     /// A monitor threshold was exceeded.
     Monitor,
-    /// The scheduler was killed by a signal, exited with an error code, or was ejected.
+    /// The scheduler was killed by a signal, exited with an error code, or ended after an ejection.
     SchedulerCrashed,
     /// The scheduler exited with status 0 before the test ended.
     SchedulerExitedCleanly,
-    /// The scheduler is gone, and nothing shows why.
+    /// The scheduler ended for an unknown reason, or did not attach.
     SchedulerDiedUnknownReason,
-    /// An event in the scheduler's log or exit record.
+    /// The kernel ejected the scheduler, it ended with another error than the test expects, it gave too little of the
+    /// workers' CPU time, or events of sched_ext were counted too often.
     SchedulerEvent,
     /// A pattern over time was violated.
     Temporal,
@@ -73,16 +74,16 @@ pub struct AssertDetail {
     /// The finding as data.
     #[serde(default, skip_serializing_if = "Finding::is_text")]
     pub finding: Finding,
-    /// Whether a busy host can explain the failure, so that it does not count as one.
+    /// Whether a busy host can explain the failure, so that it does not count against the scheduler.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub host_explains: bool,
     /// The latency and its bound, if the detail is about one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency_gate: Option<LatencyGate>,
-    /// The phase in which it was recorded.
+    /// The label of the phase in which it was recorded; `None` outside of phases.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<Cow<'static, str>>,
-    /// The cgroup of the workers that the detail is about.
+    /// The cgroup of the workers that the detail is about; `None` if it is not about one cgroup.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<Cow<'static, str>>,
 }
@@ -98,7 +99,7 @@ impl AssertDetail {
         }
     }
 
-    /// Changes the kind: a claim has the kind that its test assigns to it.
+    /// Changes the kind. A claim gets the kind that its test assigns to it.
     pub fn with_kind(mut self, kind: DetailKind) -> Self {
         self.kind = kind;
         self
@@ -139,6 +140,7 @@ impl AssertDetail {
         format!("[{:?}] {}", self.kind, self.message)
     }
 
+    /// Adds the phase label of this thread, unless there is a label already.
     pub(crate) fn stamped(mut self) -> Self {
         self.phase = self.phase.or_else(current_phase_label);
         self
@@ -168,7 +170,7 @@ impl From<String> for AssertDetail {
 pub struct InfoNote {
     /// The remark, one sentence for people.
     pub message: String,
-    /// The phase in which it was recorded.
+    /// The label of the phase in which it was recorded; `None` outside of phases.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<Cow<'static, str>>,
 }
@@ -188,6 +190,7 @@ impl InfoNote {
         self
     }
 
+    /// Adds the phase label of this thread, unless there is a label already.
     pub(crate) fn stamped(mut self) -> Self {
         self.phase = self.phase.or_else(current_phase_label);
         self

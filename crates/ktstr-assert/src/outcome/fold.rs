@@ -3,7 +3,7 @@
 use super::{AssertResult, Outcome};
 
 impl AssertResult {
-    /// Adds the contents of `other`. Its records keep the phase in which they were made.
+    /// Adds the contents of `other`, whose records keep their phase labels.
     ///
     /// Outcomes, passes and notes are appended. Of two measurements with the same key the later one is kept. Statistics
     /// are merged by [`crate::ScenarioStats::merge`].
@@ -20,7 +20,7 @@ impl AssertResult {
         self
     }
 
-    /// Combines results into one that holds if all of them hold. It holds without any results.
+    /// Combines results into one that holds if all of them hold. Without any results it is a pass.
     pub fn all_of(results: impl IntoIterator<Item = AssertResult>) -> AssertResult {
         let mut all = AssertResult::pass();
         for r in results {
@@ -29,8 +29,8 @@ impl AssertResult {
         all
     }
 
-    /// Combines results into one that holds if at least one of them holds. The failures of the others are kept as
-    /// notes.
+    /// Combines results into one that holds if at least one of them holds. The details of outcomes that do not count
+    /// are kept as notes.
     ///
     /// If none holds, the result is inconclusive if one of them is (it might have held), otherwise a failure if one of
     /// them is, otherwise a skip. Without any results it is inconclusive.

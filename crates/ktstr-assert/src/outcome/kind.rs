@@ -3,8 +3,8 @@
 use super::detail::AssertDetail;
 use serde::{Deserialize, Serialize};
 
-/// The outcome of a check. `Fail` is the scheduler's fault. `Inconclusive` is caused by the host, the harness or
-/// missing data, and `Skip` is nobody's fault.
+/// The outcome of a check. A `Fail` counts against the scheduler, unless the evidence attributes it to something else.
+/// `Inconclusive` is caused by the host, the harness or missing data, and `Skip` is nobody's fault.
 ///
 /// Severity: `Fail` > `Inconclusive` > `Pass` > `Skip`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -34,7 +34,7 @@ pub enum OutcomeRef<'a> {
 }
 
 impl Outcome {
-    /// Borrows the outcome's details.
+    /// Returns the outcome with a borrowed detail.
     pub fn as_ref(&self) -> OutcomeRef<'_> {
         match self {
             Outcome::Pass => OutcomeRef::Pass,
@@ -78,6 +78,7 @@ impl Outcome {
         self.as_ref().is_fail()
     }
 
+    /// Adds the phase label of this thread to the detail, unless it has a label already.
     pub(super) fn stamped(self) -> Outcome {
         match self {
             Outcome::Pass => Outcome::Pass,

@@ -6,13 +6,13 @@ use std::fmt;
 /// A value of [`crate::AssertResult::measurements`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum NoteValue {
-    /// The value is a signed integer of 64 bits.
+    /// A signed integer of 64 bits.
     Int(i64),
-    /// The value is an unsigned integer of 64 bits.
+    /// An unsigned integer of 64 bits.
     Uint(u64),
     /// A float. Non-finite values are preserved when it is serialized.
     Float(#[serde(with = "crate::float::one")] f64),
-    /// The value is true or false.
+    /// A value that is true or false.
     Bool(bool),
     /// Text, for a value that is not a number.
     Text(String),

@@ -34,9 +34,9 @@ pub const COMPARATOR_VOCABULARY: [&str; 23] = [
 
 /// The largest number of passes in a result, so that a claim in a hot loop does not fill the guest's memory.
 pub const MAX_RECORDED_PASSES: usize = 10_000;
-/// The name of the pass that represents those beyond [`MAX_RECORDED_PASSES`].
+/// The name of the one pass that represents all passes beyond [`MAX_RECORDED_PASSES`].
 pub const PASSES_TRUNCATION_SENTINEL_NAME: &str = "__ktstr_passes_truncated__";
-/// The comparator of the pass that represents those beyond [`MAX_RECORDED_PASSES`].
+/// The comparator of the one pass that represents all passes beyond [`MAX_RECORDED_PASSES`].
 pub const PASSES_TRUNCATION_SENTINEL_COMPARATOR: &str = "truncated";
 
 /// One claim that held.
@@ -48,9 +48,9 @@ pub struct PassDetail {
     pub comparator: Cow<'static, str>,
     /// The value that was found.
     pub value: String,
-    /// The value that it was compared with, for comparators with an argument.
+    /// The value that it was compared with; `None` for comparators without an argument.
     pub expected: Option<String>,
-    /// The phase in which it was recorded.
+    /// The label of the phase in which it was recorded; `None` outside of phases.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<Cow<'static, str>>,
 }
@@ -95,7 +95,7 @@ impl PassDetail {
         self
     }
 
-    /// Creates the pass that stands for those that were not kept.
+    /// Creates the pass that represents those that were not kept.
     pub(crate) fn truncated() -> Self {
         Self::unary(
             PASSES_TRUNCATION_SENTINEL_NAME,

@@ -16,7 +16,7 @@ pub struct AssertResult {
     pub outcomes: Vec<Outcome>,
     /// The claims that held; at most [`MAX_RECORDED_PASSES`], followed by one sentinel.
     pub passes: Vec<PassDetail>,
-    /// What the workers measured.
+    /// The measurements of the workers, by cgroup and by phase.
     pub stats: ScenarioStats,
     /// Values that the test recorded with its verdict.
     pub measurements: BTreeMap<String, NoteValue>,
@@ -71,18 +71,18 @@ impl AssertResult {
         self.record_outcome(Outcome::Skip(detail.into()))
     }
 
-    /// Adds an inconclusive outcome.
+    /// Adds an inconclusive outcome with its detail, which gets the phase label of this thread unless it has one.
     pub fn record_inconclusive(&mut self, detail: impl Into<AssertDetail>) -> &mut Self {
         self.record_outcome(Outcome::Inconclusive(detail.into()))
     }
 
-    /// Adds an outcome, stamped with this thread's phase label.
+    /// Adds an outcome. Its detail gets the phase label of this thread unless it has one.
     pub fn record_outcome(&mut self, outcome: Outcome) -> &mut Self {
         self.outcomes.push(outcome.stamped());
         self
     }
 
-    /// Adds a claim that held. Of those beyond [`MAX_RECORDED_PASSES`] only a sentinel is kept.
+    /// Adds a claim that held. Claims beyond [`MAX_RECORDED_PASSES`] are not kept; one sentinel represents them.
     pub fn record_pass(&mut self, pass: PassDetail) -> &mut Self {
         self.push_pass(pass.stamped());
         self
@@ -108,7 +108,7 @@ impl AssertResult {
         self
     }
 
-    /// Records a value with the verdict. It replaces an earlier one with the same key.
+    /// Records a value with the verdict. It replaces an earlier value with the same key.
     pub fn note_value(&mut self, key: impl Into<String>, value: impl Into<NoteValue>) -> &mut Self {
         self.measurements.insert(key.into(), value.into());
         self
@@ -176,8 +176,8 @@ impl AssertResult {
             .unwrap_or(OutcomeRef::Pass)
     }
 
-    /// Converts the result for a test that uses `?`: a failure is an error, and otherwise an inconclusive result is
-    /// one.
+    /// Converts the result for a test that uses `?`. Failures are an error with their details. Without a failure,
+    /// inconclusive outcomes are an error. A pass or a skip is `Ok`.
     ///
     /// Notes are printed to standard error, because an `anyhow::Result` cannot carry them.
     pub fn into_anyhow_or_log(self) -> anyhow::Result<()> {

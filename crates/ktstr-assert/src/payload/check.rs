@@ -59,27 +59,27 @@ pub enum CheckError {
 }
 
 impl MetricCheck {
-    /// The metric must be at least `value`.
+    /// Creates a check that the metric is at least `value`.
     pub const fn min(metric: &'static str, value: f64) -> Self {
         Self::Min { metric, value }
     }
 
-    /// The metric must be at most `value`.
+    /// Creates a check that the metric is at most `value`.
     pub const fn max(metric: &'static str, value: f64) -> Self {
         Self::Max { metric, value }
     }
 
-    /// The metric must be between `lo` and `hi`, both included.
+    /// Creates a check that the metric is between `lo` and `hi`, both included.
     pub const fn range(metric: &'static str, lo: f64, hi: f64) -> Self {
         Self::Range { metric, lo, hi }
     }
 
-    /// The metric must be present.
+    /// Creates a check that the metric is present.
     pub const fn exists(metric: &'static str) -> Self {
         Self::Exists(metric)
     }
 
-    /// The program must exit with this code.
+    /// Creates a check that the program exits with this code.
     pub const fn exit_code_eq(code: i32) -> Self {
         Self::ExitCodeEq(code)
     }
@@ -104,10 +104,10 @@ impl MetricCheck {
         Self::exists(metric.wire_name())
     }
 
-    /// Checks that some program can meet it.
+    /// Checks that a program can meet this check.
     ///
     /// # Errors
-    /// A [`CheckError`] that names the metric and the bounds.
+    /// Returns a [`CheckError`] that names the metric and the bound, or the bounds of an empty range.
     pub fn validate(&self) -> Result<(), CheckError> {
         let finite = |metric, values: &[f64]| {
             let wrong = values.iter().copied().find(|value| !value.is_finite());

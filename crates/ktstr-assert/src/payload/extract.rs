@@ -1,4 +1,4 @@
-//! Extracts metrics from the output of a program. The functions are total: any text gives a list, which may be empty.
+//! Extracts metrics from the output of a program. Any text gives a list, which may be empty; the functions never fail.
 
 use std::collections::BTreeMap;
 
@@ -7,12 +7,12 @@ use serde_json::Value;
 use super::format::{MetricPattern, OutputFormat};
 use super::metrics::{Metric, MetricStream};
 
-/// The largest depth of a number in JSON. Deeper ones are skipped.
+/// The largest depth of a number in JSON. Deeper numbers are skipped.
 pub const MAX_DEPTH: usize = 64;
-/// The largest number of opening braces without a JSON object that are tried, so that other text does not cost much
-/// time.
+/// The number of opening braces that may turn out not to start a JSON object. The rest of the text is then not
+/// searched, so that text without JSON does not cost much time.
 const MAX_ATTEMPTS: usize = 10_000;
-/// The largest number of numbers that are read from one stream.
+/// The largest number of numbers that are read from the JSON of one stream, or by one pattern.
 const MAX_NUMBERS: usize = 100_000;
 
 /// Extracts the metrics from the text of one stream, sorted by name. Numbers that are not finite are left out.
@@ -35,7 +35,7 @@ pub fn extract_metrics(output: &str, format: &OutputFormat, stream: MetricStream
         .collect()
 }
 
-/// Finds every JSON object in the text, whatever surrounds it.
+/// Collects the numbers of every JSON object in the text, whatever surrounds the object.
 fn json(text: &str, found: &mut BTreeMap<String, f64>) {
     let mut at = 0;
     let mut attempts = 0;

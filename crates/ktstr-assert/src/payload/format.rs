@@ -24,11 +24,12 @@ pub struct MetricPattern {
     /// the name, so that one pattern can read a table.
     pub name: &'static str,
     /// A regular expression (of the crate `regex-lite`). The group named `value`, or else the first group, matches the
-    /// number. `(?m)` lets `^` and `$` match at lines. Of several matches the last one counts.
+    /// number; commas in it are ignored. `(?m)` lets `^` and `$` match at the start and the end of each line. Of
+    /// several matches the last one counts.
     pub regex: &'static str,
 }
 
-/// A property of a metric that its output does not show, such as which direction is better.
+/// Properties of a metric that the output does not show: its direction and its unit.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MetricHint {
     /// The name of the metric in the program's output. The hint also applies to metrics below it, as `lat` applies to
@@ -48,7 +49,7 @@ pub struct PatternError {
     pub name: &'static str,
     /// The expression as declared.
     pub regex: &'static str,
-    /// What is wrong with it.
+    /// What is wrong with the expression, as a clause that follows it.
     pub why: String,
 }
 
@@ -56,7 +57,7 @@ impl OutputFormat {
     /// Checks that the format can be used to read output.
     ///
     /// # Errors
-    /// A [`PatternError`] that names the first pattern that is not a regular expression, or has no group for the
+    /// Returns a [`PatternError`] for the first pattern that is not a regular expression, or that has no group for the
     /// number.
     pub fn validate(&self) -> Result<(), PatternError> {
         match self {
@@ -69,6 +70,7 @@ impl OutputFormat {
 }
 
 impl MetricPattern {
+    /// Compiles the expression, and checks that it has a group for the number.
     pub(super) fn compile(&self) -> Result<regex_lite::Regex, PatternError> {
         let error = |why: String| PatternError {
             name: self.name,

@@ -4,15 +4,15 @@ use super::check::MetricCheck;
 use super::metrics::{Captured, Metric, PayloadEnd, PayloadMetrics};
 use crate::outcome::{AssertDetail, AssertResult, Finding, PassDetail};
 
-/// The number of lines of standard error that a finding quotes.
+/// The largest number of lines of standard error, or of standard output if that is empty, that a finding quotes.
 const LAST_LINES: usize = 8;
-/// The number of bytes of a line that a finding quotes.
+/// The largest number of bytes of a line that a finding quotes.
 const LINE: usize = 256;
-/// The number of metric names that a finding lists.
+/// The largest number of metric names that a finding lists.
 const NAMES: usize = 12;
 
-/// Judges a finished run. A program fails if a signal kills it, if it exceeds its time limit, or if it exits with an
-/// unexpected code. Its metrics are judged only if it exited on its own.
+/// Judges a finished run. A program fails if a signal kills it that the harness did not send, if it exceeds its time
+/// limit, or if it exits with an unexpected code. Its metrics are judged only if it exited by itself.
 pub fn judge(run: &PayloadMetrics, checks: &[MetricCheck]) -> AssertResult {
     let mut result = AssertResult::pass();
     note_output(run, &mut result);
@@ -35,7 +35,7 @@ pub fn judge(run: &PayloadMetrics, checks: &[MetricCheck]) -> AssertResult {
                 let advice = match code {
                     Some(_) => String::new(),
                     None => format!(
-                        " (if that is right, say so with MetricCheck::exit_code_eq({found}))"
+                        " (if that is right, expect it with MetricCheck::exit_code_eq({found}))"
                     ),
                 };
                 fail(
@@ -226,7 +226,7 @@ mod tests {
         "#);
         insta::assert_debug_snapshot!(failures(&run(PayloadEnd::Exited(3)), &[]), @r#"
         [
-            "payload `load` exited with code 3, expected 0 (if that is right, say so with MetricCheck::exit_code_eq(3)); its last output:\n    first\n    no such device",
+            "payload `load` exited with code 3, expected 0 (if that is right, expect it with MetricCheck::exit_code_eq(3)); its last output:\n    first\n    no such device",
         ]
         "#);
         assert!(judge(&run(PayloadEnd::Exited(3)), &[MetricCheck::exit_code_eq(3)]).is_pass());

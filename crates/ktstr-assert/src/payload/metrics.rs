@@ -5,11 +5,13 @@ use serde::{Deserialize, Serialize};
 use super::format::MetricHint;
 use crate::metric::Polarity;
 
-/// The largest number of metrics that are kept of one run. The others are counted in [`PayloadMetrics::left_out`].
+/// The largest number of metrics that are kept from one run of a program. The others are counted in
+/// [`PayloadMetrics::left_out`].
 pub const MAX_METRICS: usize = 2_048;
-/// The largest number of runs that a test's result keeps.
+/// The largest number of runs of programs that a test's result keeps.
 pub const MAX_PAYLOADS: usize = 64;
-/// The number of bytes of each stream that a test's result keeps: the end, where programs print totals and errors.
+/// The largest number of bytes of each stream that a test's result keeps: the last ones, because programs print totals
+/// and errors at the end.
 pub const EXCERPT: usize = 4 << 10;
 /// The largest length of a name or a unit, in bytes.
 const NAME: usize = 256;
@@ -17,10 +19,10 @@ const NAME: usize = 256;
 /// The stream to which a metric was printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum MetricStream {
-    /// The program printed it to its standard output.
+    /// The program printed the metric to its standard output.
     #[default]
     Stdout,
-    /// The program printed it to its standard error.
+    /// The program printed the metric to its standard error.
     Stderr,
 }
 
@@ -32,7 +34,8 @@ pub struct Metric {
     /// The number as it was printed, in `unit`.
     #[serde(with = "crate::float::one")]
     pub value: f64,
-    /// The direction in which the metric improves; [`Polarity::Unknown`] if the declaration does not say.
+    /// The direction in which the metric improves; [`Polarity::Unknown`] if the declaration of the program has no hint
+    /// for it.
     pub polarity: Polarity,
     /// The unit as declared; empty for plain numbers.
     pub unit: String,
@@ -43,13 +46,13 @@ pub struct Metric {
 /// How a program ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PayloadEnd {
-    /// It exited with this code.
+    /// The program exited with this code.
     Exited(i32),
-    /// A signal killed it that the harness did not send.
+    /// This signal killed the program, and the harness did not send it.
     Signaled(i32),
-    /// The test stopped it, or it was stopped at the end of its step or of the scenario.
+    /// The test stopped the program, or it was stopped at the end of its step or of the scenario.
     Stopped,
-    /// The harness killed it because it exceeded its time limit.
+    /// The harness killed the program because it exceeded its time limit.
     TimedOut {
         /// The time limit, in milliseconds of guest time.
         limit_ms: u64,
@@ -70,7 +73,7 @@ pub struct Captured {
     pub text: String,
     /// The number of bytes that the program wrote.
     pub bytes: u64,
-    /// The number of bytes that were dropped because there were too many.
+    /// The number of bytes at the end that were dropped because the program wrote too many.
     pub dropped: u64,
     /// Whether some bytes were not UTF-8.
     pub replaced: bool,
@@ -82,25 +85,26 @@ pub struct Captured {
 pub struct PayloadMetrics {
     /// The index of the run among all runs of programs in the test, from 0.
     pub payload_index: usize,
-    /// The name of the declaration.
+    /// The name under which the program is declared.
     pub payload: String,
-    /// The cgroup in which it was started; `None` for the harness's own.
+    /// The cgroup in which the program was started; `None` for the cgroup of the harness.
     pub cgroup: Option<String>,
     /// The metrics that it printed.
     pub metrics: Vec<Metric>,
     /// The number of metrics that were not kept.
     pub left_out: usize,
-    /// The exit code; 128 plus the signal's number if a signal killed it.
+    /// The exit code, or 128 plus the number of the signal that killed the program. A program that the harness stopped
+    /// counts as killed by `SIGKILL`.
     pub exit_code: i32,
     /// How the program ended: by itself, through a signal, or because the harness stopped it.
     pub end: PayloadEnd,
-    /// How long it ran, in nanoseconds of guest time.
+    /// How long the program ran, in nanoseconds of guest time.
     pub elapsed_ns: u64,
     /// The CPU time of the program and its children, in nanoseconds.
     pub cpu_time_ns: u64,
-    /// Its standard output, truncated if it was too long.
+    /// The standard output of the program, truncated if it was too long.
     pub stdout: Captured,
-    /// Its standard error, truncated if it was too long.
+    /// The standard error of the program, truncated if it was too long.
     pub stderr: Captured,
 }
 
@@ -112,7 +116,7 @@ impl PayloadMetrics {
     }
 
     /// Stores the metrics with the properties that the hints give them. Metrics beyond [`MAX_METRICS`] are only
-    /// counted; those that a hint names are kept first.
+    /// counted; metrics to which a hint applies are kept before others.
     pub fn set_metrics(&mut self, mut metrics: Vec<Metric>, hints: &[MetricHint]) {
         for metric in &mut metrics {
             if let Some(hint) = hint(hints, &metric.name) {
@@ -128,8 +132,8 @@ impl PayloadMetrics {
         self.metrics = metrics;
     }
 
-    /// Truncates everything to the size that a result may have; of a stream the end is kept. Both sides do this: the
-    /// guest so that the result can be sent, and the host because it must not trust the guest.
+    /// Truncates everything to the size that a result may have, and keeps the end of each stream. The guest calls this
+    /// method so that the result can be sent, and the host because it must not trust the guest.
     pub fn bound(&mut self) {
         self.left_out += self.metrics.len().saturating_sub(MAX_METRICS);
         self.metrics.truncate(MAX_METRICS);
@@ -149,7 +153,7 @@ impl PayloadMetrics {
     }
 }
 
-/// Returns the most specific of the hints that have the metric's name or a name above it.
+/// Returns the most specific hint that applies to the metric `name`; `None` if no hint does.
 fn hint<'a>(hints: &'a [MetricHint], name: &str) -> Option<&'a MetricHint> {
     let is_of = |hint: &&MetricHint| {
         let rest = name.strip_prefix(hint.name);
@@ -178,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn hints_say_what_numbers_mean_and_are_kept_first() {
+    fn hints_set_direction_and_unit_and_their_metrics_are_kept_first() {
         let hints = [MetricHint {
             name: "iops",
             polarity: Polarity::HigherBetter,

@@ -1,5 +1,5 @@
-//! The results of a program that a test ran as its workload: how it ended, what it printed, the metrics in its output,
-//! and whether they meet the checks of the test.
+//! The results of a program that a test ran as its workload: how the program ended, what it printed, which metrics its
+//! output contains, and whether these meet the checks of the test.
 //!
 //! The guest (`ktstr-guest`) starts programs, and the scenario (`ktstr-scenario`) declares them.
 

@@ -7,11 +7,11 @@ use crate::verdict::Verdict;
 use std::collections::BTreeMap;
 use std::fmt::Display;
 
-/// The ratio of a later phase's value to an earlier one's, before it is judged.
+/// The ratio of the value in a later phase to the value in an earlier phase, before it is compared with a bound.
 ///
-/// The ratio is not defined if a phase has no value or the earlier one is 0. The claim is then inconclusive, because
-/// that is not the scheduler's fault, and a note gives the reason.
-#[must_use = "a ratio does nothing until it is compared"]
+/// The ratio is undefined if a phase has no value, or if the value in the earlier phase is 0. The claim is then
+/// inconclusive, because a missing value is not the scheduler's fault, and a note gives the reason.
+#[must_use = "a ratio checks nothing until one of its methods is called"]
 pub struct CrossPhaseRatio<'a> {
     verdict: &'a mut Verdict,
     label: String,
@@ -20,7 +20,7 @@ pub struct CrossPhaseRatio<'a> {
 }
 
 impl<'a> CrossPhaseRatio<'a> {
-    /// The ratio is `ceiling` or less. A ratio or value that is not finite fails.
+    /// Claims that the ratio is `ceiling` or less. A ratio that is not finite fails.
     pub fn at_most(self, ceiling: f64) -> &'a mut Verdict {
         let (label, verdict) = (self.label, self.verdict);
         let ((p0, v0), (p1, v1)) = (self.earlier, self.later);
@@ -56,7 +56,8 @@ impl<'a> CrossPhaseRatio<'a> {
 }
 
 impl<T: Copy + Into<f64> + Display> SeriesField<T> {
-    /// Divides the last readable value of `later` by that of `earlier`.
+    /// Divides the last readable value in the phase `later` by the last readable value in the phase `earlier`, for a
+    /// claim.
     pub fn ratio_across_phases<'a>(
         &self,
         verdict: &'a mut Verdict,
@@ -82,7 +83,8 @@ pub trait PhaseMapExt<T> {
         f: impl FnMut(&T, &U) -> R,
     ) -> BTreeMap<Phase, R>;
 
-    /// Divides the value of `later` by that of `earlier`.
+    /// Divides the value of the phase `later` by the value of the phase `earlier`, for a claim. Messages start with
+    /// `label`.
     fn ratio_across_phases<'a>(
         &self,
         verdict: &'a mut Verdict,

@@ -43,7 +43,9 @@ impl SampleSeries {
         self.bpf(name, |snap| snap.live_var(name).as_f64())
     }
 
-    /// Projects several global variables, all from the copy of the object that `picker` chooses in each capture.
+    /// Projects several global variables, all from one copy of the BPF object in each capture. `picker` gets the copies
+    /// that have any of `names`, and returns the index of the copy to read. If it returns `None`, the values of that
+    /// capture are errors.
     pub fn live_bpf_vars_via<const N: usize>(
         &self,
         names: [&str; N],
@@ -56,7 +58,7 @@ impl SampleSeries {
                     Some(field) => field.as_u64(),
                     None => Err(SnapshotError::ProjectionFailed {
                         requested: names[i].to_owned(),
-                        reason: "the picker's copy does not have it".into(),
+                        reason: "the copy that the picker chose does not have it".into(),
                     }),
                 }
             })

@@ -10,17 +10,18 @@ pub const PERIODIC_TAG_PREFIX: &str = "periodic_";
 /// A capture that was drained from the bridge.
 #[derive(Clone, Debug)]
 pub struct DrainedSnapshotEntry {
-    /// The tag under which it was stored.
+    /// The tag under which the capture was stored.
     pub tag: String,
     /// The contents of the capture, or a placeholder if nothing could be read.
     pub report: FailureDumpReport,
-    /// The scheduler's own statistics, which are taken just before the capture, or the reason why there are none.
+    /// The scheduler's own statistics, which are requested just before the capture, or the reason why there are none.
     pub stats: Result<Value, MissingStatsReason>,
-    /// Guest milliseconds since the scenario started, without pauses.
+    /// Guest milliseconds since the scenario started, without pauses; `None` if unknown.
     pub elapsed_ms: Option<u64>,
-    /// For a periodic capture the time at which it was due, in milliseconds since the window's start.
+    /// The time at which a periodic capture was due, in milliseconds since the window's start; `None` for other
+    /// captures.
     pub boundary_offset_ms: Option<u64>,
-    /// The step during which it was taken; 0 is the baseline.
+    /// The step during which the capture was taken; 0 is the baseline, and `None` means unknown.
     pub step_index: Option<u16>,
 }
 

@@ -21,7 +21,7 @@ pub(super) struct Point<T> {
 }
 
 impl<T> SeriesField<T> {
-    /// Creates a field of values without phases. Lists that are longer than the shortest one are truncated.
+    /// Creates a field of values without phases. All lists are truncated to the length of the shortest.
     pub fn from_parts(
         label: impl Into<String>,
         tags: Vec<String>,
@@ -32,7 +32,7 @@ impl<T> SeriesField<T> {
         Self::from_parts_with_phases_opt(label, tags, elapsed_ms, values, phases)
     }
 
-    /// Creates a field of values that all have a phase.
+    /// Creates a field of values that all have a phase. All lists are truncated to the length of the shortest.
     pub fn from_parts_with_phases(
         label: impl Into<String>,
         tags: Vec<String>,
@@ -44,7 +44,7 @@ impl<T> SeriesField<T> {
         Self::from_parts_with_phases_opt(label, tags, elapsed_ms, values, phases)
     }
 
-    /// Creates a field of values, some of which have a phase.
+    /// Creates a field of values, some of which have a phase. All lists are truncated to the length of the shortest.
     pub fn from_parts_with_phases_opt(
         label: impl Into<String>,
         tags: Vec<String>,

@@ -29,7 +29,8 @@ macro_rules! fields {
 }
 
 impl SampleSeries {
-    /// Projects the map with exactly this name. The entry is 0 unless [`BpfMapProjector::at`] sets another.
+    /// Returns a projector for the map with exactly this name. It reads entry 0 unless [`BpfMapProjector::at`] selects
+    /// another.
     pub fn bpf_map<'a>(&'a self, name: &'a str) -> BpfMapProjector<'a> {
         BpfMapProjector {
             series: self,
@@ -40,13 +41,14 @@ impl SampleSeries {
 }
 
 impl<'a> BpfMapProjector<'a> {
-    /// Selects the entry of the map by its index.
+    /// Selects the entry of the map by its index: the position in an array, or in the order in which a hash map was
+    /// read.
     pub fn at(mut self, index: usize) -> Self {
         self.index = index;
         self
     }
 
-    /// Selects the copy that one CPU has of the map's values.
+    /// Selects the values of one CPU in a per-CPU map.
     pub fn cpu(self, cpu: usize) -> BpfMapCpuProjector<'a> {
         BpfMapCpuProjector { of: self, cpu }
     }
@@ -88,18 +90,18 @@ impl<'a> BpfMapProjector<'a> {
         field_cpu_min_f64: f64 = |e, p| e.cpu_min_f64(p);
     }
 
-    /// Projects every member that is an unsigned number in some capture, by name; this includes pointers and enums. The
-    /// names are those of [`Self::member_names`].
+    /// Projects every member that can be read as an unsigned integer in some capture, by name; this includes pointers,
+    /// enums and booleans. The names are those of [`Self::member_names`].
     pub fn u64_fields(&self) -> Vec<(String, SeriesField<u64>)> {
         numbers(self.member_names(), |name| self.field_u64(name))
     }
 
-    /// Projects every member that is a plain number in some capture, by name, as a float.
+    /// Projects every member that is an integer or a float in some capture, by name, as a float.
     pub fn f64_fields(&self) -> Vec<(String, SeriesField<f64>)> {
         numbers(self.member_names(), |name| self.field_f64(name))
     }
 
-    /// Returns the names of the entry's members, from the first capture that contains it.
+    /// Returns the names of the entry's members, from the first capture in which it has any; empty if there is none.
     pub fn member_names(&self) -> Vec<String> {
         let names = |s: super::Sample<'_>| {
             let entry = s.snapshot.map(self.map).ok()?.at(self.index);
@@ -115,7 +117,7 @@ impl<'a> BpfMapProjector<'a> {
     }
 }
 
-/// Returns the fields for which some capture holds a value.
+/// Returns the name and the field of each of `names` for which some capture holds a value.
 pub(super) fn numbers<T>(
     names: Vec<String>,
     field: impl Fn(&str) -> SeriesField<T>,

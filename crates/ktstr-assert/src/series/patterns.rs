@@ -1,7 +1,9 @@
 //! Patterns over time.
 //!
-//! Strict patterns judge every sample, and a sample that cannot be read or is NaN fails. Trend patterns skip samples
-//! that cannot be read, and leave a note about the gap.
+//! The strict patterns are those of [`EachClaim`] and [`SeriesField::always_true`]: they judge every sample, and a
+//! sample that cannot be read or is NaN fails. All other patterns are trends: they skip samples that cannot be read,
+//! and leave a note about each gap. A trend with too few readable samples leaves a note and passes, because it shows
+//! nothing.
 
 use super::SeriesField;
 use crate::outcome::{AssertDetail, DetailKind};
@@ -19,15 +21,15 @@ fn unsure(v: &mut Verdict, message: String) -> &mut Verdict {
     v.inconclusive(AssertDetail::new(DetailKind::Temporal, message))
 }
 
-/// Claims something about every sample of a field.
-#[must_use = "a claim does nothing until it is compared"]
+/// A claim about every sample of a field; see [`SeriesField::each`].
+#[must_use = "a claim checks nothing until one of its methods is called"]
 pub struct EachClaim<'a, 'v, T> {
     field: &'a SeriesField<T>,
     verdict: &'v mut Verdict,
 }
 
 impl<T> SeriesField<T> {
-    /// Claims something about every sample. A sample that cannot be read fails.
+    /// Starts a claim about every sample. A sample that cannot be read fails.
     pub fn each<'a, 'v>(&'a self, verdict: &'v mut Verdict) -> EachClaim<'a, 'v, T> {
         EachClaim {
             field: self,
@@ -48,23 +50,23 @@ impl<'v, T: PartialOrd + Display> EachClaim<'_, 'v, T> {
             };
             fail(
                 self.verdict,
-                format!("{label}: each sample expected {relation}, {tag} {was}"),
+                format!("{label}: expected each sample to be {relation}, {tag} {was}"),
             );
         }
         self.verdict
     }
 
-    /// Every sample is `x` or more.
+    /// Claims that every sample is `x` or more.
     pub fn at_least(self, x: T) -> &'v mut Verdict {
         self.judge(&format!("at least {x}"), |v| *v >= x)
     }
 
-    /// Every sample is `x` or less.
+    /// Claims that every sample is `x` or less.
     pub fn at_most(self, x: T) -> &'v mut Verdict {
         self.judge(&format!("at most {x}"), |v| *v <= x)
     }
 
-    /// Every sample is between `lo` and `hi`, both included.
+    /// Claims that every sample is between `lo` and `hi`, both included.
     pub fn between(self, lo: T, hi: T) -> &'v mut Verdict {
         self.judge(&format!("in [{lo}, {hi}]"), |v| *v >= lo && *v <= hi)
     }
@@ -74,7 +76,7 @@ impl<'v, T: PartialOrd + Display> EachClaim<'_, 'v, T> {
 type Seen<'a, T> = (&'a str, Option<u64>, &'a T);
 
 impl<T> SeriesField<T> {
-    /// Returns the readable samples. Each of the others leaves a note.
+    /// Returns the readable samples, in order. Each sample that cannot be read leaves a note.
     fn seen(&self, v: &mut Verdict) -> Vec<Seen<'_, T>> {
         let mut seen = Vec::new();
         for (tag, at, value) in self.iter_full() {
@@ -88,6 +90,7 @@ impl<T> SeriesField<T> {
         seen
     }
 
+    /// Returns whether `have` readable samples are fewer than `need`, and leaves a note if so.
     fn too_few(&self, v: &mut Verdict, pattern: &str, have: usize, need: usize) -> bool {
         if have < need {
             let label = self.label();
@@ -100,12 +103,12 @@ impl<T> SeriesField<T> {
 }
 
 impl<T: PartialOrd + Display> SeriesField<T> {
-    /// No readable sample is smaller than the one before it.
+    /// Claims that no readable sample is smaller than the readable sample before it.
     pub fn nondecreasing<'v>(&self, v: &'v mut Verdict) -> &'v mut Verdict {
         self.ordered(v, "nondecreasing", |a, b| b >= a)
     }
 
-    /// Every readable sample is larger than the one before it.
+    /// Claims that every readable sample is larger than the readable sample before it.
     pub fn strictly_increasing<'v>(&self, v: &'v mut Verdict) -> &'v mut Verdict {
         self.ordered(v, "strictly_increasing", |a, b| b > a)
     }
@@ -133,7 +136,8 @@ impl<T: PartialOrd + Display> SeriesField<T> {
 }
 
 impl SeriesField<f64> {
-    /// The change per millisecond between consecutive readable samples is between `lo` and `hi`.
+    /// Claims that the change per millisecond between consecutive readable samples is between `lo` and `hi`, both
+    /// included. A pair whose times were not measured leaves a note; a pair at the same time is inconclusive.
     pub fn rate_within<'v>(&self, v: &'v mut Verdict, lo: f64, hi: f64) -> &'v mut Verdict {
         let seen = self.seen(v);
         self.too_few(v, "rate_within", seen.len(), 2);
@@ -141,9 +145,7 @@ impl SeriesField<f64> {
             let ((tag_a, at_a, a), (tag_b, at_b, b)) = (pair[0], pair[1]);
             let what = format!("{}: rate from {tag_a} to {tag_b}", self.label());
             let (Some(at_a), Some(at_b)) = (at_a, at_b) else {
-                v.note(format!(
-                    "{what} is not known: elapsed time was not measured"
-                ));
+                v.note(format!("{what} is unknown: elapsed time was not measured"));
                 continue;
             };
             if at_a == at_b {
@@ -161,7 +163,8 @@ impl SeriesField<f64> {
         v
     }
 
-    /// After `warmup_ms` every readable sample differs from their mean by at most `tol`·mean.
+    /// Claims that the readable samples from `warmup_ms` on differ from their mean by at most `tol` times its absolute
+    /// value. Samples whose time was not measured are left out.
     pub fn steady_within<'v>(
         &self,
         v: &'v mut Verdict,
@@ -190,7 +193,8 @@ impl SeriesField<f64> {
         v
     }
 
-    /// Three consecutive readable samples are within `tol` of `target`, the first of them by `deadline_ms`.
+    /// Claims that three consecutive readable samples are within `tol` of `target`, the first of them at `deadline_ms`
+    /// or earlier.
     pub fn converges_to<'v>(
         &self,
         v: &'v mut Verdict,
@@ -218,7 +222,9 @@ impl SeriesField<f64> {
         )
     }
 
-    /// In each sample, this field divided by `other` is between `lo` and `hi`.
+    /// Claims that in each sample this field divided by `other` is between `lo` and `hi`, both included. A sample that
+    /// cannot be read in one of the fields leaves a note, a division by 0 is inconclusive, and fields of different
+    /// lengths fail.
     pub fn ratio_within<'v>(
         &self,
         v: &'v mut Verdict,
@@ -256,7 +262,7 @@ impl SeriesField<f64> {
 }
 
 impl SeriesField<bool> {
-    /// Every sample is true. A sample that cannot be read fails.
+    /// Claims that every sample is true. A sample that cannot be read fails.
     pub fn always_true<'v>(&self, v: &'v mut Verdict) -> &'v mut Verdict {
         for (tag, _, value) in self.iter_full() {
             let was = match value {

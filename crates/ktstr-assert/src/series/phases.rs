@@ -1,4 +1,4 @@
-//! The values of a field in each phase. A value without a phase belongs to none of them.
+//! The values of a field in each phase. The reductions leave out values without a phase and values that cannot be read.
 
 use super::SeriesField;
 use super::field::Point;
@@ -41,7 +41,7 @@ impl<T> SeriesField<T> {
 }
 
 impl<T: Copy> SeriesField<T> {
-    /// Returns the readable values of each phase, in order. A phase without any is left out.
+    /// Returns the readable values of each phase, in order. A phase without readable values is left out.
     fn readable(&self) -> BTreeMap<Phase, Vec<T>> {
         let mut by: BTreeMap<Phase, Vec<T>> = BTreeMap::new();
         for p in &self.points {
@@ -57,7 +57,7 @@ impl<T: Copy> SeriesField<T> {
         readable.filter_map(|(p, v)| Some((p, f(&v)?))).collect()
     }
 
-    /// Returns the last readable value of a phase.
+    /// Returns the last readable value of a phase; `None` if the phase has none.
     pub fn value_at_phase(&self, phase: Phase) -> Option<T> {
         let here = self.points.iter().rev().filter(|p| p.phase == Some(phase));
         here.filter_map(|p| p.value.as_ref().ok()).next().copied()
@@ -73,8 +73,8 @@ impl<T: Copy> SeriesField<T> {
         self.reduce(|v| v.last().copied())
     }
 
-    /// Returns the last value minus the first for each phase. A counter that decreased was reset, and its phase gets
-    /// the default value instead of a wrapped difference.
+    /// Returns the last readable value minus the first for each phase. If the last is smaller, the counter was reset,
+    /// and the phase gets the default value instead of a wrapped difference.
     pub fn counter_delta_per_phase(&self) -> BTreeMap<Phase, T>
     where
         T: PartialOrd + Default + Sub<Output = T>,
@@ -97,8 +97,9 @@ impl<T: Copy> SeriesField<T> {
         self.reduce(|v| v.iter().copied().reduce(|a, b| a + b))
     }
 
-    /// Folds each phase as the metric's kind requires: counters by their delta, gauges and peaks by their fold. Kinds
-    /// that are not computed from samples give nothing.
+    /// Folds the values of each phase as the metric's kind requires: a counter to its growth, a peak to its maximum,
+    /// and a gauge by its [`GaugeFold`](crate::metric::GaugeFold). The map is empty for kinds that are not computed
+    /// from samples.
     pub fn aggregate_by_phase(&self, def: &MetricDef) -> BTreeMap<Phase, f64>
     where
         T: Into<f64>,
@@ -112,7 +113,8 @@ impl<T: Copy> SeriesField<T> {
     }
 }
 
-/// Returns the value of a phase from its samples. The buckets use this function as well.
+/// Returns the value of a phase from its samples; `None` without samples, and for kinds that are not computed from
+/// samples. The buckets use this function as well.
 pub(crate) fn fold(kind: MetricKind, v: &[f64]) -> Option<f64> {
     let (first, last) = (*v.first()?, *v.last()?);
     let largest = || v.iter().copied().reduce(f64::max);

@@ -8,7 +8,7 @@ use ktstr_introspect::snapshot::{MissingStatsReason, Snapshot};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// The captures in the order in which they were taken, and the monitor's report for the same run.
+/// The captures in the order in which they were taken, and the monitor's report for the same run if there is one.
 #[derive(Clone, Debug, Default)]
 pub struct SampleSeries {
     pub(super) entries: Vec<DrainedSnapshotEntry>,
@@ -18,17 +18,18 @@ pub struct SampleSeries {
 /// A capture of a series.
 #[derive(Clone, Copy)]
 pub struct Sample<'a> {
-    /// The tag under which it was stored.
+    /// The tag under which the capture was stored.
     pub tag: &'a str,
-    /// Guest milliseconds since the scenario started.
+    /// Guest milliseconds since the scenario started, without pauses; `None` if unknown.
     pub elapsed_ms: Option<u64>,
     /// The contents of the capture.
     pub snapshot: Snapshot<'a>,
     /// The scheduler's own statistics, or the reason why there are none.
     pub stats: Result<&'a Value, &'a MissingStatsReason>,
-    /// The step during which it was taken; 0 is the baseline.
+    /// The step during which the capture was taken; 0 is the baseline, and `None` means unknown.
     pub step_index: Option<u16>,
-    /// For a periodic capture the time at which it was due, in milliseconds since the window's start.
+    /// The time at which a periodic capture was due, in milliseconds since the window's start; `None` for other
+    /// captures.
     pub boundary_offset_ms: Option<u64>,
 }
 
@@ -36,7 +37,7 @@ pub struct Sample<'a> {
 pub type DrainedTuple = (String, FailureDumpReport, Option<Value>, Option<u64>);
 
 impl SampleSeries {
-    /// Creates a series of captures whose steps are not known.
+    /// Creates a series of captures whose steps are unknown.
     pub fn from_drained(drained: Vec<DrainedTuple>, monitor: Option<MonitorReport>) -> Self {
         let entry = |(tag, report, stats, elapsed_ms): DrainedTuple| DrainedSnapshotEntry {
             stats: stats.ok_or(MissingStatsReason::NoSchedulerBinary),
@@ -94,7 +95,7 @@ impl SampleSeries {
         self.monitor.as_ref().map(MonitorView::new)
     }
 
-    /// Returns the CPU times by the kernel's own accounting; `None` if no capture contains them.
+    /// Returns a view of the CPU times by the kernel's own accounting; `None` if no capture contains them.
     pub fn host(&self) -> Option<HostView<'_>> {
         HostView::of(self)
     }
@@ -120,8 +121,8 @@ impl SampleSeries {
         by
     }
 
-    /// Groups the captures by the last step that had started when they were taken. If the time of a capture is not
-    /// known, its stamp decides.
+    /// Groups the captures by the last step that had started when they were taken, or 0 before the first step. Without
+    /// the time of a capture, or without events that start a step, its stamp decides.
     pub fn by_stimulus_phase(&self, events: &[StimulusEvent]) -> BTreeMap<u16, Vec<Sample<'_>>> {
         let mut starts: Vec<(u64, u16)> = events
             .iter()
@@ -133,8 +134,8 @@ impl SampleSeries {
         for s in self.iter_samples() {
             let step = match s.elapsed_ms {
                 Some(at) if !starts.is_empty() => {
-                    let begun = starts.partition_point(|(start, _)| *start <= at);
-                    begun.checked_sub(1).map_or(0, |last| starts[last].1)
+                    let started = starts.partition_point(|(start, _)| *start <= at);
+                    started.checked_sub(1).map_or(0, |last| starts[last].1)
                 }
                 _ => s.step_index.unwrap_or(0),
             };

@@ -10,7 +10,7 @@ use serde_json::Value;
 pub struct StatsValue<'a>(&'a Value);
 
 impl<'a> StatsValue<'a> {
-    /// Returns the value at a dotted path.
+    /// Returns the value at a dotted path; an empty path is the whole value.
     pub fn get(&self, path: &str) -> JsonField<'a> {
         stats_path(self.0, path)
     }
@@ -78,7 +78,7 @@ impl SampleSeries {
         })
     }
 
-    /// Returns a projector for the fields below a path.
+    /// Returns a projector for the fields below a dotted path; an empty path is the root.
     pub fn stats_path(&self, path: impl Into<String>) -> StatsPathProjector<'_> {
         StatsPathProjector {
             series: self,
@@ -96,8 +96,8 @@ impl StatsPathProjector<'_> {
         }
     }
 
-    /// Projects every key at this path that is an unsigned number in some capture. A key that contains a dot would be
-    /// read as a path, so it is left out.
+    /// Projects every key at this path that is an unsigned number in some capture. A key that contains a dot is left
+    /// out, because it would be read as a path.
     pub fn u64_fields(&self) -> Vec<(String, SeriesField<u64>)> {
         numbers(self.plain_keys(), |key| self.field_u64(key))
     }

@@ -127,7 +127,7 @@ fn each() {
         })
         .is_pass()
     );
-    insta::assert_snapshot!(message(|v| { f.each(v).at_most(2); }), @"f: each sample expected at most 2, periodic_002 was 3");
+    insta::assert_snapshot!(message(|v| { f.each(v).at_most(2); }), @"f: expected each sample to be at most 2, periodic_002 was 3");
     assert!(
         verdict(|v| {
             of(&[f64::NAN]).each(v).at_least(0.0);

@@ -30,8 +30,8 @@ impl<'a> MonitorView<'a> {
         &self.0.samples
     }
 
-    /// Returns the growth of the kernel's event counters from sample to sample, while a scheduler was attached; `None`
-    /// if no two samples contain them.
+    /// Returns the growth of the kernel's event counters over the samples, while a scheduler was attached; `None` if no
+    /// two consecutive samples contain them.
     pub fn scx_events(&self) -> Option<ScxEvents<'a>> {
         Some(ScxEvents {
             grown: self.0.summary.event_deltas.as_ref()?,
@@ -39,7 +39,8 @@ impl<'a> MonitorView<'a> {
         })
     }
 
-    /// Returns the time without a host CPU after which a vCPU's runqueue clock is not meaningful, in nanoseconds.
+    /// Returns the off-CPU time of a vCPU above which it counts as preempted by the host, in nanoseconds. Its runqueue
+    /// clock is not meaningful then.
     pub fn preemption_threshold_ns(&self) -> u64 {
         self.0.preemption_threshold_ns
     }
@@ -69,15 +70,16 @@ impl ScxEvents<'_> {
     }
 }
 
-/// Checks that no event happened more often than `max` times (with `None`: that none happened). A negative counter is a
-/// failure whatever the bound is, and without counters the result is a skip.
+/// Checks that no event happened more often than `max` times; with `None`, that none happened. `bypass_duration` is
+/// ignored, because it is a time. A negative counter fails whatever the bound is. The result is a skip if `events` is
+/// empty.
 pub fn assert_scx_events_clean(events: &[(&str, i64)], max: Option<i64>) -> AssertResult {
     if events.is_empty() {
         return AssertResult::skip("no sched_ext events were counted");
     }
     let mut out = AssertResult::default();
     let max = max.unwrap_or(0);
-    // `bypass_duration` is in nanoseconds. Its event is `bypass_activate`.
+    // `bypass_duration` is in nanoseconds. `bypass_activate` counts the bypasses.
     let events = events.iter().filter(|(name, _)| *name != "bypass_duration");
     for (name, count) in events {
         if *count < 0 || *count > max {
@@ -113,7 +115,7 @@ impl<'a> HostView<'a> {
     }
 
     /// Returns the times of one CPU in each capture, with the capture's guest time in milliseconds. A capture without
-    /// them is left out.
+    /// times of this CPU is left out.
     pub fn per_cpu_time_timeline(&self, cpu: u32) -> Vec<(Option<u64>, &'a PerCpuTimeStats)> {
         let at = |s: super::Sample<'a>| Some((s.elapsed_ms, s.snapshot.per_cpu_time_at(cpu).ok()?));
         self.0.iter_samples().filter_map(at).collect()

@@ -1,6 +1,8 @@
-//! The metrics of the benchmarks Schbench and Taobench, and of rt-app workloads, from what their workers measured in their roles.
+//! The metrics of the benchmarks Schbench and Taobench and of rt-app workloads, computed from what their workers
+//! measured in their roles.
 //!
-//! The names of latencies and rates follow those of schbench's own report; a percentile is that of all samples of the cgroup.
+//! The latencies and rates are named as in the report of schbench. A percentile is taken over the samples of all
+//! workers of the role in a cgroup.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,23 +15,23 @@ use crate::worker::{BenchRole, BenchSlice, PhaseSlice};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct BenchTotals {
-    /// Workers of the role.
+    /// The number of workers of the role.
     pub workers: u64,
-    /// Their samples; see [`BenchRole`] for what these are.
+    /// The samples of all workers; [`BenchRole`] describes what they are.
     pub samples: Vec<u64>,
-    /// Their wake-up latencies, in nanoseconds.
+    /// The wakeup latencies of all workers, in nanoseconds.
     pub wakes_ns: Vec<u64>,
-    /// Iterations of all of them.
+    /// The iterations of all workers.
     pub iterations: u64,
-    /// Look-ups that found their key, or periods that were missed; see [`BenchSlice::hits`].
+    /// The look-ups that found their key, or the periods that were missed; see [`BenchSlice::hits`].
     pub hits: u64,
-    /// CPU time, in nanoseconds.
+    /// The CPU time of all workers, in nanoseconds.
     pub cpu_ns: u64,
-    /// The longest any of them was there, in nanoseconds.
+    /// The longest time that one of the workers existed, in nanoseconds of guest time.
     pub wall_ns: u64,
-    /// Time spent runnable but waiting, in nanoseconds.
+    /// The time that the workers spent runnable but waiting, in nanoseconds.
     pub run_delay_ns: u64,
-    /// Times that one of them was put on a CPU.
+    /// The number of times that one of the workers was put on a CPU.
     pub run_count: u64,
 }
 
@@ -49,7 +51,7 @@ impl BenchTotals {
         });
     }
 
-    /// Adds other workers of the role.
+    /// Adds the totals of other workers of the role.
     pub(super) fn merge(&mut self, other: Self) {
         self.samples.extend(other.samples);
         self.wakes_ns.extend(other.wakes_ns);
@@ -72,7 +74,7 @@ impl BenchTotals {
         self.wakes_ns = Vec::new();
     }
 
-    /// How many samples there are.
+    /// Returns the number of samples and wakeup latencies that are kept.
     pub fn kept(&self) -> usize {
         self.samples.len() + self.wakes_ns.len()
     }
@@ -82,27 +84,27 @@ impl BenchTotals {
     }
 }
 
-/// The benchmarks' workers of a cgroup by their roles.
+/// What the benchmark workers of a cgroup measured, by role.
 pub type BenchCarrier = BTreeMap<BenchRole, BenchTotals>;
 
-/// Operations of a Taobench, of a cgroup: see `PhaseCgroupStats::taobench`.
+/// The operations of the Taobench in a cgroup; see [`PhaseCgroupStats::taobench`](crate::PhaseCgroupStats::taobench).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaobenchStats {
-    /// Number of look-ups that the clients did.
+    /// The number of look-ups that the clients did.
     pub get_cmds: u64,
-    /// Look-ups that did not find their key.
+    /// The number of look-ups that did not find their key.
     pub get_misses: u64,
-    /// Look-ups that were served from the cache.
+    /// The number of look-ups that found their key in the cache.
     pub fast_ops: u64,
-    /// Look-ups that a slow worker served.
+    /// The number of look-ups that are left to the slow workers, which is the number of misses.
     pub slow_ops: u64,
-    /// The longest any of the workers was there, in nanoseconds of guest time.
+    /// The longest time that one of the clients existed, in nanoseconds of guest time.
     pub elapsed_ns: u64,
-    /// CPU time of clients and slow workers, in nanoseconds.
+    /// The CPU time of clients and slow workers, in nanoseconds.
     pub cpu_time_ns: u64,
 }
 
-/// What the clients and slow workers of a cgroup did; `None` if it has none.
+/// Returns what the clients and slow workers of a cgroup did; `None` if it has no clients.
 pub(super) fn taobench(carrier: &BenchCarrier) -> Option<TaobenchStats> {
     let clients = carrier.get(&BenchRole::TaobenchClient)?;
     let slow = carrier.get(&BenchRole::TaobenchSlow);
@@ -119,7 +121,7 @@ pub(super) fn taobench(carrier: &BenchCarrier) -> Option<TaobenchStats> {
     })
 }
 
-/// Which percentiles of latencies there are.
+/// The percentiles of latencies that are metrics: the part of the name, and the fraction of the samples.
 const LATENCIES: [(&str, f64); 6] = [
     ("p50", 0.5),
     ("p90", 0.9),
@@ -128,7 +130,7 @@ const LATENCIES: [(&str, f64); 6] = [
     ("min", 0.0),
     ("max", 1.0),
 ];
-/// Which percentiles of request rates there are.
+/// The percentiles of request rates that are metrics.
 const RATES: [(&str, f64); 5] = [
     ("p20", 0.2),
     ("p50", 0.5),
@@ -137,12 +139,13 @@ const RATES: [(&str, f64); 5] = [
     ("max", 1.0),
 ];
 
-/// Which percentiles of slacks there are: the small ones are near a missed period.
+/// The percentiles of slacks that are metrics. The small slacks are those near a missed period.
 const SLACKS: [(&str, f64); 3] = [("min", 0.0), ("p10", 0.1), ("p50", 0.5)];
 
 type Metrics = BTreeMap<String, f64>;
 
-/// The distributions: `name` makes a metric's name of that of the percentile.
+/// Inserts the percentiles `which` of `values`, converted by `of`. `name` returns the name of a metric for the name of
+/// the percentile.
 fn put(
     out: &mut Metrics,
     values: &[u64],
@@ -158,7 +161,7 @@ fn put(
     }
 }
 
-/// The distributions of a cgroup, with `suffix` at the end of each name.
+/// Returns the percentiles of a cgroup, with `suffix` at the end of each name.
 fn distributions(carrier: &BenchCarrier, suffix: &str) -> Metrics {
     let mut out = Metrics::new();
     if let Some(workers) = carrier.get(&BenchRole::SchbenchWorker) {
@@ -191,7 +194,7 @@ fn distributions(carrier: &BenchCarrier, suffix: &str) -> Metrics {
     out
 }
 
-/// The metrics of a cgroup in a phase that come from counters, and so survive when samples are dropped.
+/// Returns the metrics of a cgroup in a phase that come from counters, and are exact even when samples were dropped.
 pub(super) fn counted(carrier: &BenchCarrier) -> Metrics {
     let mut found: Vec<(&str, Option<f64>)> = Vec::new();
     let delay = |of: &BenchTotals| ratio(of.run_delay_ns, of.run_count).map(|ns| ns / 1e3);
@@ -228,7 +231,7 @@ pub(super) fn counted(carrier: &BenchCarrier) -> Metrics {
         .collect()
 }
 
-/// The names of all metrics that a benchmark has in a phase.
+/// Returns the names of all metrics that a benchmark can have in a phase.
 pub(super) fn names() -> BTreeSet<String> {
     let full = BenchTotals {
         workers: 1,
@@ -246,14 +249,15 @@ pub(super) fn names() -> BTreeSet<String> {
     of_phase(&carrier).into_keys().collect()
 }
 
-/// All metrics of a cgroup in a phase.
+/// Returns all metrics of a cgroup in a phase.
 pub(super) fn of_phase(carrier: &BenchCarrier) -> Metrics {
     let mut out = distributions(carrier, "");
     out.extend(counted(carrier));
     out
 }
 
-/// The metrics of a cgroup over the run: its distributions, and the counters that rates are made of.
+/// Returns the metrics of a cgroup over the run: its percentiles, and the counters from which the rates of the registry
+/// are computed.
 pub(super) fn of_run(carrier: &BenchCarrier) -> Metrics {
     let mut out = distributions(carrier, "_whole");
     let mut count = |name: String, value: f64| {

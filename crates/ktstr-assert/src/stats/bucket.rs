@@ -15,10 +15,10 @@ pub struct PhaseBucket {
     pub step_index: u16,
     /// The label of the phase: `BASELINE`, or `Step[k]` with steps counted from 0.
     pub label: String,
-    /// Start of the window, in guest milliseconds since the scenario started.
+    /// The start of the window, in guest milliseconds since the scenario started.
     pub start_ms: u64,
-    /// The end of the window, in guest milliseconds. A bucket that only the guest reported has 0 here and in
-    /// `start_ms`.
+    /// The end of the window, in guest milliseconds since the scenario started. A bucket that only the guest reported
+    /// has 0 here and in `start_ms`.
     pub end_ms: u64,
     /// The number of captures in the phase.
     pub sample_count: usize,
@@ -44,7 +44,7 @@ impl PhaseBucket {
         Phase::from(self.step_index)
     }
 
-    /// Returns a metric of the phase as a whole.
+    /// Returns a metric of the phase as a whole; `None` if it was not measured.
     pub fn get(&self, name: &str) -> Option<f64> {
         self.metrics.get(name).copied()
     }
@@ -52,7 +52,7 @@ impl PhaseBucket {
     /// Returns a metric that the test requires.
     ///
     /// # Panics
-    /// If the metric was not measured. The message lists those that were.
+    /// Panics if the metric was not measured. The message lists the metrics that were.
     #[track_caller]
     pub fn expect_metric(&self, name: &str) -> f64 {
         match self.get(name) {
@@ -65,8 +65,8 @@ impl PhaseBucket {
         }
     }
 
-    /// Returns `total_migrations`, `total_iterations` or `total_cpu_time_ns`, summed over all cgroups of the phase.
-    /// `None` if no cgroup reported, and for other names.
+    /// Returns `total_migrations`, `total_iterations` or `total_cpu_time_ns`, summed over all cgroups of the phase;
+    /// `None` if the phase has no cgroups, and for other names.
     pub fn cgroup_counter_total(&self, name: &str) -> Option<f64> {
         self.per_cgroup
             .values()
@@ -75,14 +75,15 @@ impl PhaseBucket {
             .flatten()
     }
 
-    /// Returns a metric of the phase, otherwise the sum of the counter with that name over its cgroups.
+    /// Returns a metric of the phase, otherwise the sum of the counter with that name over its cgroups; `None` if
+    /// neither exists.
     pub fn metric(&self, metric: impl Into<MetricId>) -> Option<f64> {
         let id = metric.into();
         let name = id.wire_name();
         self.get(name).or_else(|| self.cgroup_counter_total(name))
     }
 
-    /// Returns a metric of one cgroup in this phase, otherwise its counter with that name.
+    /// Returns a metric of one cgroup in this phase, otherwise its counter with that name; `None` if neither exists.
     pub fn cgroup_metric(&self, cgroup: &str, metric: impl Into<MetricId>) -> Option<f64> {
         let id = metric.into();
         let name = id.wire_name();
@@ -90,8 +91,9 @@ impl PhaseBucket {
         c.get(name).or_else(|| c.cgroup_counter(name))
     }
 
-    /// Merges another bucket of the same phase. The windows are joined, unless one of them is empty. The numbers of
-    /// captures are added, the worse value of each metric is kept, and cgroups are merged by name.
+    /// Merges another bucket of the same phase. The window becomes the smallest that contains both, or the one that is
+    /// not empty. The numbers of captures are added, the worse value of each metric is kept, and cgroups are merged by
+    /// name.
     pub fn merge(&mut self, other: PhaseBucket) {
         if self.label.is_empty() {
             self.label = other.label;

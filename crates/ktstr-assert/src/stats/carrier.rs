@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 #[claim(crate = crate)]
 #[serde(default)]
 pub struct PhaseCgroupStats {
-    /// Workers that were in the cgroup, dead ones included.
+    /// The number of workers that were in the cgroup, dead ones included.
     pub num_workers: usize,
     /// The CPUs on which the workers were seen.
     pub cpus_used: BTreeSet<usize>,
@@ -21,32 +21,32 @@ pub struct PhaseCgroupStats {
     pub timer_latencies_ns: Vec<u64>,
     /// The number of timers from which the latencies were sampled.
     pub timer_sample_total: u64,
-    /// The time that each worker was runnable but waiting, in nanoseconds; only of workers with schedstats.
+    /// The time that each worker was runnable but waiting, in nanoseconds. Workers without schedstats are left out.
     pub run_delays_ns: Vec<u64>,
     /// The off-CPU share of each worker whose time was measured, in percent.
     #[serde(with = "crate::float::list")]
     pub off_cpu_pcts: Vec<f64>,
     /// The number of times that a worker changed its CPU.
     pub total_migrations: u64,
-    /// Loop iterations of all workers together.
+    /// The loop iterations of all workers together.
     pub total_iterations: u64,
-    /// CPU time, in nanoseconds.
+    /// The CPU time of all workers together, in nanoseconds.
     pub total_cpu_time_ns: u64,
     /// The number of times that a worker was put on a CPU (`pcount` of schedstats); 0 without schedstats.
     pub total_run_count: u64,
     /// The longest time that a worker existed, in nanoseconds.
     pub longest_life_ns: u64,
-    /// Pages by NUMA node.
+    /// The number of pages of the workers on each NUMA node.
     pub numa_pages: BTreeMap<usize, u64>,
-    /// Pages on the expected nodes; `None` until the expected nodes are known.
+    /// The number of pages on the expected nodes; `None` until [`PhaseCgroupStats::set_local_nodes`] names these.
     pub numa_pages_local: Option<u64>,
-    /// Pages on all nodes.
+    /// The number of pages on all nodes.
     pub numa_pages_total: u64,
-    /// The number of pages that the kernel moved between nodes.
+    /// The number of pages that the kernel moved between nodes in the whole machine, while a worker existed.
     pub cross_node_migrated: u64,
-    /// Longest gap between two iterations of one worker, in milliseconds.
+    /// The longest gap between two iterations of one worker, in milliseconds.
     pub max_gap_ms: u64,
-    /// The CPU on which that gap ended.
+    /// The CPU on which the longest gap ended.
     pub max_gap_cpu: usize,
     /// The measurements of benchmark workers, by role.
     #[claim(skip)]
@@ -60,7 +60,7 @@ pub struct PhaseCgroupStats {
 }
 
 impl PhaseCgroupStats {
-    /// Returns a scalar by its metric name.
+    /// Returns a scalar by its metric name; `None` if it was not measured.
     pub fn get(&self, name: &str) -> Option<f64> {
         self.metrics.get(name).copied()
     }
@@ -68,7 +68,7 @@ impl PhaseCgroupStats {
     /// Returns a scalar that the test requires.
     ///
     /// # Panics
-    /// If the scalar was not measured. The message lists those that were.
+    /// Panics if the scalar was not measured. The message lists the scalars that were.
     #[track_caller]
     pub fn expect_metric(&self, name: &str) -> f64 {
         match self.get(name) {
@@ -80,7 +80,8 @@ impl PhaseCgroupStats {
         }
     }
 
-    /// Returns the metrics of its benchmarks, as they were measured before samples were dropped.
+    /// Returns the metrics of the benchmarks in this cgroup. Those of samples are included even if the samples have
+    /// been dropped.
     pub(crate) fn bench_metrics(&self) -> BTreeMap<String, f64> {
         let known = super::bench::names();
         let own = self.metrics.iter();
@@ -89,7 +90,7 @@ impl PhaseCgroupStats {
             .collect()
     }
 
-    /// Returns the statistics of the Taobench in this cgroup, if it has one.
+    /// Returns the statistics of the Taobench in this cgroup; `None` if it has none.
     pub fn taobench(&self) -> Option<TaobenchStats> {
         super::bench::taobench(&self.bench)
     }
@@ -105,7 +106,7 @@ impl PhaseCgroupStats {
         }
     }
 
-    /// Counts the pages on `nodes` as local and measures page locality.
+    /// Counts the pages on `nodes` as local, and computes `metrics` again, which adds the page locality.
     pub fn set_local_nodes(&mut self, nodes: &BTreeSet<usize>) {
         self.numa_pages_local = Some(self.pages_on(nodes));
         self.measure();
@@ -117,14 +118,14 @@ impl PhaseCgroupStats {
         on.fold(0, |sum: u64, (_, p)| sum.saturating_add(*p))
     }
 
-    /// Computes `metrics` from the raw samples. Does nothing if the samples have been stripped.
+    /// Computes `metrics` from the samples and counters. Does nothing if the samples have been stripped.
     pub fn measure(&mut self) {
         if !self.stripped {
             self.metrics = self.scalars();
         }
     }
 
-    /// Drops the raw samples, and keeps the scalars that were measured from them.
+    /// Drops the samples, and keeps the scalars that were computed from them.
     pub fn strip(&mut self) {
         self.measure();
         self.stripped = true;
@@ -137,7 +138,8 @@ impl PhaseCgroupStats {
 
     /// Merges another part of the same cgroup and phase, as if its workers had been in `self`.
     ///
-    /// If either part is stripped, the percentiles cannot be pooled, and the worse value of each scalar is kept.
+    /// If either part is stripped, the result is stripped, too: percentiles cannot be pooled, so the worse value of
+    /// each scalar is kept. Scalars that come from counters are exact in any case.
     pub fn merge(&mut self, other: PhaseCgroupStats) {
         let stripped = self.stripped || other.stripped;
         if stripped {

@@ -32,7 +32,7 @@ pub struct CgroupStats {
     pub cpus_used: BTreeSet<usize>,
     /// The number of these CPUs.
     pub num_cpus: usize,
-    /// The mean off-CPU share of the workers, in percent.
+    /// The mean off-CPU share of the workers, in percent; `None` if no worker measured it.
     #[serde(with = "crate::float::opt")]
     pub avg_off_cpu_pct: Option<f64>,
     /// The smallest off-CPU share of a worker, in percent.
@@ -44,61 +44,62 @@ pub struct CgroupStats {
     /// The difference between the largest and the smallest off-CPU share of at least two workers, in percentage points.
     #[serde(with = "crate::float::opt")]
     pub spread: Option<f64>,
-    /// Longest gap between two iterations of one worker, in milliseconds.
+    /// The longest gap between two iterations of one worker, in milliseconds.
     pub max_gap_ms: u64,
-    /// The CPU on which that gap ended.
+    /// The CPU on which the longest gap ended.
     pub max_gap_cpu: usize,
     /// The number of times that a worker changed its CPU.
     pub total_migrations: u64,
     /// The number of migrations per iteration; 0 without iterations.
     #[serde(with = "crate::float::one")]
     pub migration_ratio: f64,
-    /// 99th percentile of the wakeup latency, in microseconds.
+    /// The 99th percentile of the wakeup latency, in microseconds.
     #[serde(with = "crate::float::one")]
     pub p99_wake_latency_us: f64,
-    /// Median wakeup latency, in microseconds.
+    /// The median wakeup latency, in microseconds.
     #[serde(with = "crate::float::one")]
     pub median_wake_latency_us: f64,
-    /// Coefficient of variation of the wakeup latency.
+    /// The coefficient of variation of the wakeup latency.
     #[serde(with = "crate::float::one")]
     pub wake_latency_cv: f64,
     /// The number of wakeups.
     pub wake_sample_total: u64,
     /// Whether wakeup latencies were measured.
     pub wake_measured: bool,
-    /// Median timer latency, in microseconds.
+    /// The median timer latency, in microseconds.
     #[serde(with = "crate::float::one")]
     pub median_timer_latency_us: f64,
-    /// 99th percentile of the timer latency, in microseconds.
+    /// The 99th percentile of the timer latency, in microseconds.
     #[serde(with = "crate::float::one")]
     pub p99_timer_latency_us: f64,
-    /// 99.9th percentile of the timer latency, in microseconds.
+    /// The 99.9th percentile of the timer latency, in microseconds.
     #[serde(with = "crate::float::one")]
     pub p999_timer_latency_us: f64,
-    /// Largest timer latency, in microseconds.
+    /// The largest timer latency, in microseconds.
     #[serde(with = "crate::float::one")]
     pub worst_timer_latency_us: f64,
     /// Whether timer latencies were measured.
     pub timer_measured: bool,
-    /// Loop iterations of all workers together.
+    /// The loop iterations of all workers together.
     pub total_iterations: u64,
-    /// CPU time, in nanoseconds.
+    /// The CPU time of all workers together, in nanoseconds.
     pub total_cpu_time_ns: u64,
-    /// Mean over the workers of the time spent runnable but waiting, in microseconds.
+    /// The time that a worker spent runnable but waiting, averaged over the workers, in microseconds.
     #[serde(with = "crate::float::one")]
     pub mean_run_delay_us: f64,
-    /// The worst worker's time spent runnable but waiting, in microseconds.
+    /// The longest time that a worker spent runnable but waiting in total, in microseconds.
     #[serde(with = "crate::float::one")]
     pub worst_run_delay_us: f64,
     /// Whether run delays were measured.
     pub run_delay_measured: bool,
-    /// The share of the pages that are on the expected nodes, if both are known.
+    /// The share of the pages that are on the expected nodes, from 0 to 1; `None` without pages or if the expected
+    /// nodes are unknown.
     #[serde(with = "crate::float::opt")]
     pub page_locality: Option<f64>,
     /// Pages moved between nodes, divided by all pages; `None` without pages.
     #[serde(with = "crate::float::opt")]
     pub cross_node_migration_ratio: Option<f64>,
-    /// The operations of the Taobench that ran in this cgroup; `None` if there was none.
+    /// The operations of the Taobench that ran in this cgroup; `None` if it had none.
     #[claim(skip)]
     pub taobench_whole: Option<TaobenchStats>,
     /// Further metrics of the cgroup, which are not fields of this struct, by name.
@@ -106,7 +107,7 @@ pub struct CgroupStats {
     pub ext_metrics: BTreeMap<String, f64>,
 }
 
-/// With fewer wakeups than this the tail of the distribution is not meaningful.
+/// With fewer iterations than this the tail of the wakeup latency is not meaningful.
 const TAIL_RATIO_MIN_SAMPLES: u64 = 100;
 
 impl CgroupStats {
@@ -150,10 +151,10 @@ impl CgroupStats {
     }
 
     /// Returns the 99th percentile of the wakeup latency divided by the median. `None` with fewer than 100 iterations,
-    /// without wakeups, or with a median of zero.
+    /// without measured wakeups, or with a median of zero.
     pub fn wake_latency_tail_ratio(&self) -> Option<f64> {
-        let told = self.wake_measured && self.total_iterations >= TAIL_RATIO_MIN_SAMPLES;
-        (told && self.median_wake_latency_us > 0.0)
+        let is_meaningful = self.wake_measured && self.total_iterations >= TAIL_RATIO_MIN_SAMPLES;
+        (is_meaningful && self.median_wake_latency_us > 0.0)
             .then(|| self.p99_wake_latency_us / self.median_wake_latency_us)
     }
 

@@ -7,7 +7,7 @@ use crate::phase::Phase;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// The measurements over a scenario.
+/// The measurements of a scenario.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ktstr_macros::Claim)]
 #[claim(crate = crate)]
 #[serde(default)]
@@ -16,16 +16,16 @@ pub struct ScenarioStats {
     pub cgroups: Vec<CgroupStats>,
     /// The number of workers in all cgroups.
     pub total_workers: usize,
-    /// For each cgroup the number of CPUs on which it was seen, summed over the cgroups.
+    /// The sum over the cgroups of the number of CPUs on which the cgroup was seen.
     pub total_cpus: usize,
-    /// The number of times that a worker changed its CPU.
+    /// The number of times that a worker of any cgroup changed its CPU.
     pub total_migrations: u64,
-    /// The largest spread of a cgroup, in percentage points.
+    /// The largest spread of a cgroup, in percentage points; 0 if no cgroup has one.
     #[serde(with = "crate::float::one")]
     pub worst_spread: f64,
     /// The longest gap of a worker, in milliseconds.
     pub worst_gap_ms: u64,
-    /// The CPU on which that gap ended.
+    /// The CPU on which the longest gap ended.
     pub worst_gap_cpu: usize,
     /// The largest number of migrations per iteration of a cgroup.
     #[serde(with = "crate::float::one")]
@@ -60,7 +60,7 @@ impl ScenarioStats {
         }
     }
 
-    /// Returns the bucket of a phase.
+    /// Returns the bucket of a phase; `None` if nothing was measured in it.
     pub fn phase(&self, phase: Phase) -> Option<&PhaseBucket> {
         self.phases.iter().find(|b| b.phase() == phase)
     }
@@ -88,7 +88,7 @@ impl ScenarioStats {
     }
 
     /// Returns the smallest number of iterations per worker of a cgroup divided by the largest: 1 is a perfect balance.
-    /// `None` with fewer than two cgroups with workers, or if none of them did any work.
+    /// `None` if fewer than two cgroups have workers, or if no worker did an iteration.
     pub fn cgroup_balance_ratio(&self) -> Option<f64> {
         let rates: Vec<_> = (self.cgroups.iter())
             .filter_map(CgroupStats::iterations_per_worker)
@@ -103,7 +103,7 @@ impl ScenarioStats {
     }
 
     /// Merges another part of the scenario. Totals are added, the worst values are kept, cgroups and payloads are
-    /// appended, phases are merged by step index, and of other metrics the worse value by polarity is kept.
+    /// appended, and phases are merged by step index. The worse value of each further metric is kept, by its polarity.
     pub fn merge(&mut self, other: ScenarioStats) {
         self.cgroups.extend(other.cgroups);
         self.total_workers = self.total_workers.saturating_add(other.total_workers);

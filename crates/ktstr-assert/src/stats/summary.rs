@@ -5,32 +5,35 @@ use crate::math::{cv_of, mean, min_max, percentile, ratio, sorted, us};
 use std::collections::BTreeMap;
 
 impl PhaseCgroupStats {
-    /// Returns the off-CPU shares in percent: mean, smallest, largest, and the difference of largest and smallest.
+    /// Returns the off-CPU shares in percent: the mean, the smallest, the largest, and the difference between the
+    /// largest and the smallest. `None` if no worker measured its time.
     pub fn off_cpu_summary(&self) -> Option<(f64, f64, f64, f64)> {
         let avg = mean(self.off_cpu_pcts.iter().copied())?;
         let (lo, hi) = min_max(self.off_cpu_pcts.iter().copied())?;
         Some((avg, lo, hi, hi - lo))
     }
 
-    /// Returns the wakeup latency in microseconds: 99th percentile and median.
+    /// Returns the wakeup latency in microseconds: the 99th percentile and the median. `None` without samples.
     pub fn wake_summary(&self) -> Option<(f64, f64)> {
         let v = sorted(&self.wake_latencies_ns);
         Some((us(percentile(&v, 0.99)?), us(percentile(&v, 0.5)?)))
     }
 
-    /// Returns the timer latency in microseconds: median, 99th and 99.9th percentile.
+    /// Returns the timer latency in microseconds: the median, the 99th and the 99.9th percentile. `None` without
+    /// samples.
     pub fn timer_summary(&self) -> Option<(f64, f64, f64)> {
         let v = sorted(&self.timer_latencies_ns);
         let at = |p| percentile(&v, p).map(us);
         Some((at(0.5)?, at(0.99)?, at(0.999)?))
     }
 
-    /// Returns the coefficient of variation of the wakeup latency.
+    /// Returns the coefficient of variation of the wakeup latency; `None` without samples or if their mean is 0.
     pub fn wake_cv(&self) -> Option<f64> {
         cv_of(&self.wake_latencies_ns)
     }
 
-    /// Returns the time spent runnable but waiting, in microseconds: the mean over the workers, and the largest.
+    /// Returns the time spent runnable but waiting, in microseconds: the mean over the workers, and the largest. `None`
+    /// without schedstats.
     pub fn run_delay_summary(&self) -> Option<(f64, f64)> {
         let avg = mean(self.run_delays_ns.iter().map(|v| us(*v)))?;
         Some((avg, us(*self.run_delays_ns.iter().max()?)))
@@ -68,7 +71,7 @@ impl PhaseCgroupStats {
         .collect()
     }
 
-    /// Returns every scalar that was measured.
+    /// Returns every scalar that can be computed from the samples and counters.
     pub(super) fn scalars(&self) -> BTreeMap<String, f64> {
         let mut m = self.counted();
         m.extend(super::bench::of_phase(&self.bench));

@@ -5,8 +5,8 @@ use crate::metric::MetricId;
 use crate::outcome::{AssertDetail, DetailKind, Finding, PassDetail};
 use crate::phase::Phase;
 
-/// A claim that a metric has improved.
-#[must_use = "a claim does nothing until it is compared"]
+/// A claim that a metric is better than a baseline; see [`Verdict::claim_better`].
+#[must_use = "a claim checks nothing until one of its methods is called"]
 pub struct BetterClaim<'a> {
     verdict: &'a mut Verdict,
     metric: MetricId,
@@ -22,12 +22,13 @@ impl<'a> BetterClaim<'a> {
         }
     }
 
-    /// The metric is better than `baseline`.
+    /// Claims that the metric is better than `baseline`.
     pub fn than(self, baseline: f64) -> &'a mut Verdict {
         self.judge(baseline, None)
     }
 
-    /// The metric is better than `baseline` by at least this fraction of it.
+    /// Claims that the metric is better than `baseline` by at least the fraction `margin_fraction` of its absolute
+    /// value.
     pub fn than_by(self, baseline: f64, margin_fraction: f64) -> &'a mut Verdict {
         self.judge(baseline, Some(margin_fraction))
     }
@@ -72,7 +73,7 @@ impl<'a> BetterClaim<'a> {
 ///
 /// The claim is inconclusive if a phase lacks the metric, if the metric has no direction, or if the baseline is 0,
 /// because none of these is the scheduler's fault. A value that is not finite fails.
-#[must_use = "a claim does nothing until it is compared"]
+#[must_use = "a claim checks nothing until one of its methods is called"]
 pub struct BetterThanPhase<'a> {
     verdict: &'a mut Verdict,
     metric: MetricId,
@@ -82,7 +83,8 @@ pub struct BetterThanPhase<'a> {
 }
 
 impl<'a> BetterThanPhase<'a> {
-    /// Compares `metric` in two phases, of one cgroup if `cgroup` names one.
+    /// Creates a claim about `metric` in two phases, of the whole phase or of the cgroup `cgroup`. `baseline` and
+    /// `candidate` are a phase and the value of the metric in it, `None` if it was not measured.
     pub fn new(
         verdict: &'a mut Verdict,
         metric: impl Into<MetricId>,
@@ -104,12 +106,13 @@ impl<'a> BetterThanPhase<'a> {
         }
     }
 
-    /// The metric is better than in the baseline.
+    /// Claims that the metric is better in the candidate phase than in the baseline.
     pub fn better_than(self) -> &'a mut Verdict {
         self.judge(None)
     }
 
-    /// The metric is better than in the baseline by at least this fraction of it.
+    /// Claims that the metric is better than in the baseline by at least the fraction `margin_fraction` of its absolute
+    /// value there.
     pub fn by_at_least(self, margin_fraction: f64) -> &'a mut Verdict {
         self.judge(Some(margin_fraction))
     }

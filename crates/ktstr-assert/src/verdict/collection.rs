@@ -8,13 +8,13 @@ use std::fmt::Debug;
 
 macro_rules! sized {
     ($prefix:literal) => {
-        /// The collection has no elements.
+        /// Claims that the collection has no elements.
         pub fn empty(self) -> &'a mut Verdict {
             let holds = self.items.is_empty();
             self.settle(holds, concat!($prefix, "_is_empty"), "empty".into(), None)
         }
 
-        /// The collection has at least one element.
+        /// Claims that the collection has at least one element.
         pub fn nonempty(self) -> &'a mut Verdict {
             let holds = !self.items.is_empty();
             self.settle(
@@ -25,7 +25,7 @@ macro_rules! sized {
             )
         }
 
-        /// The collection has exactly `n` elements.
+        /// Claims that the collection has exactly `n` elements.
         pub fn len_eq(self, n: usize) -> &'a mut Verdict {
             let holds = self.items.len() == n;
             self.settle(
@@ -36,7 +36,7 @@ macro_rules! sized {
             )
         }
 
-        /// The collection has at most `n` elements.
+        /// Claims that the collection has at most `n` elements.
         pub fn len_at_most(self, n: usize) -> &'a mut Verdict {
             let holds = self.items.len() <= n;
             self.settle(
@@ -47,7 +47,7 @@ macro_rules! sized {
             )
         }
 
-        /// The collection has at least `n` elements.
+        /// Claims that the collection has at least `n` elements.
         pub fn len_at_least(self, n: usize) -> &'a mut Verdict {
             let holds = self.items.len() >= n;
             self.settle(
@@ -58,7 +58,7 @@ macro_rules! sized {
             )
         }
 
-        /// The collection contains `x`.
+        /// Claims that the collection contains `x`.
         pub fn contains(self, x: &T) -> &'a mut Verdict {
             let (holds, x) = (self.items.contains(x), format!("{x:?}"));
             self.settle(
@@ -83,8 +83,8 @@ macro_rules! sized {
     };
 }
 
-/// A claim about a set.
-#[must_use = "a claim does nothing until it is compared"]
+/// A claim about a set; see [`Verdict::claim_set`].
+#[must_use = "a claim checks nothing until one of its methods is called"]
 pub struct SetClaim<'a, T> {
     subject: Subject<'a>,
     items: &'a BTreeSet<T>,
@@ -106,7 +106,7 @@ impl<'a, T> SetClaim<'a, T> {
 impl<'a, T: Ord + Debug> SetClaim<'a, T> {
     sized!("set");
 
-    /// Every element is also in `other`.
+    /// Claims that every element is also in `other`.
     pub fn subset_of(self, other: &BTreeSet<T>) -> &'a mut Verdict {
         let (holds, x) = (
             self.items.is_subset(other),
@@ -115,7 +115,7 @@ impl<'a, T: Ord + Debug> SetClaim<'a, T> {
         self.settle(holds, "subset_of", format!("a subset of {x}"), Some(x))
     }
 
-    /// No element is in `other`.
+    /// Claims that no element is in `other`.
     pub fn disjoint_from(self, other: &BTreeSet<T>) -> &'a mut Verdict {
         let (holds, x) = (
             self.items.is_disjoint(other),
@@ -130,8 +130,8 @@ impl<'a, T: Ord + Debug> SetClaim<'a, T> {
     }
 }
 
-/// A claim about a sequence.
-#[must_use = "a claim does nothing until it is compared"]
+/// A claim about a sequence; see [`Verdict::claim_seq`].
+#[must_use = "a claim checks nothing until one of its methods is called"]
 pub struct SeqClaim<'a, T> {
     subject: Subject<'a>,
     items: &'a [T],
@@ -150,7 +150,7 @@ impl<'a, T: PartialEq + Debug> SeqClaim<'a, T> {
     sized!("sequence");
 }
 
-/// Formats the first elements and the number of all, so that a message does not become megabytes long.
+/// Formats the first 16 elements and the number of all elements, so that a message does not become megabytes long.
 fn shown<T: Debug>(items: impl Iterator<Item = T>, len: usize) -> String {
     const SHOWN: usize = 16;
     let first: Vec<_> = items.take(SHOWN).map(|i| format!("{i:?}")).collect();

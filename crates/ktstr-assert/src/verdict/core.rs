@@ -6,7 +6,7 @@ use crate::metric::MetricId;
 use crate::outcome::{AssertDetail, AssertResult, DetailKind, NoteValue, PassDetail};
 use std::collections::BTreeSet;
 
-/// The environment variable that has claims printed on standard error when they hold, unless it is empty or `0`.
+/// The environment variable that turns on the printing of claims that hold, on standard error. Empty or `0` means off.
 pub const LOG_PASSES: &str = "KTSTR_LOG_PASSES";
 
 /// Collects claims into an [`AssertResult`].
@@ -18,13 +18,14 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// Creates an empty verdict, which is a pass. Claims that hold are printed if [`LOG_PASSES`] is set.
+    /// Creates an empty verdict, which is a pass. Claims that hold are printed if [`LOG_PASSES`] is set to a value
+    /// other than `0`.
     pub fn new() -> Self {
         let asked = std::env::var(LOG_PASSES).unwrap_or_default();
         Self::default().with_log_passes(!matches!(asked.as_str(), "" | "0"))
     }
 
-    /// Creates a verdict that carries the checks to which it belongs.
+    /// Returns this verdict with the checks of the test to which it belongs.
     pub fn with_assert(mut self, assert: Assert) -> Self {
         self.assert = Some(assert);
         self
@@ -47,13 +48,13 @@ impl Verdict {
         self
     }
 
-    /// Records a value with the verdict.
+    /// Records a value with the verdict. It replaces an earlier value with the same key.
     pub fn note_value(&mut self, key: impl Into<String>, value: impl Into<NoteValue>) -> &mut Self {
         self.result.note_value(key, value);
         self
     }
 
-    /// Adds a skip, which says that the check does not apply, and why.
+    /// Adds a skip: the check does not apply, for this reason.
     pub fn skip(&mut self, reason: impl Into<String>) -> &mut Self {
         let detail = AssertDetail::new(DetailKind::Skip, reason);
         self.result.record_skip(detail);
@@ -121,13 +122,13 @@ impl Verdict {
         self.result.is_skip()
     }
 
-    /// Returns the number of outcomes that have a reason.
+    /// Returns the number of outcomes that have a detail: failures, inconclusive outcomes and skips.
     pub fn detail_count(&self) -> usize {
         let details = self.result.outcomes.iter().filter_map(|o| o.detail());
         details.count()
     }
 
-    /// Returns the checks to which the verdict belongs.
+    /// Returns the checks of the test to which the verdict belongs; `None` if [`Self::with_assert`] did not set them.
     pub fn assert(&self) -> Option<&Assert> {
         self.assert.as_ref()
     }
@@ -142,22 +143,22 @@ impl Verdict {
         self.result.clone()
     }
 
-    /// Converts the result as [`AssertResult::into_anyhow_or_log`] does, for a test that uses `?`.
+    /// Converts the result for a test that uses `?`; see [`AssertResult::into_anyhow_or_log`].
     pub fn into_anyhow_or_log(self) -> anyhow::Result<()> {
         self.result.into_anyhow_or_log()
     }
 
-    /// Claims something about a value.
+    /// Starts a claim about a value. Messages call it `name`.
     pub fn claim<T>(&mut self, name: &'static str, value: T) -> ClaimBuilder<'_, T> {
         ClaimBuilder::new(self, name, value)
     }
 
-    /// Claims something about a metric that may be absent. The claim fails if it is absent.
+    /// Starts a claim about a metric that may be absent. The claim fails if the metric is absent.
     pub fn claim_present(&mut self, name: &'static str, value: Option<f64>) -> PresentClaim<'_> {
         PresentClaim::new(self, name, value)
     }
 
-    /// Claims something about a set.
+    /// Starts a claim about a set.
     pub fn claim_set<'a, T>(
         &'a mut self,
         name: &'static str,
@@ -166,12 +167,12 @@ impl Verdict {
         SetClaim::new(self, name, set)
     }
 
-    /// Claims something about a sequence.
+    /// Starts a claim about a sequence.
     pub fn claim_seq<'a, T>(&'a mut self, name: &'static str, seq: &'a [T]) -> SeqClaim<'a, T> {
         SeqClaim::new(self, name, seq)
     }
 
-    /// Claims that a metric has improved, in the direction that the registry defines for it.
+    /// Starts a claim that a metric has improved to `candidate`, in the direction that the registry defines for it.
     pub fn claim_better(&mut self, metric: impl Into<MetricId>, candidate: f64) -> BetterClaim<'_> {
         BetterClaim::new(self, metric.into(), candidate)
     }
@@ -196,8 +197,11 @@ mod tests {
                 .env(LOG_PASSES, value)
                 .output()
                 .expect("it runs");
-            let said = String::from_utf8_lossy(&child.stdout).into_owned();
-            assert!(said.contains(&format!("logs: {logs}")), "{value:?}: {said}");
+            let output = String::from_utf8_lossy(&child.stdout).into_owned();
+            assert!(
+                output.contains(&format!("logs: {logs}")),
+                "{value:?}: {output}"
+            );
         }
     }
 }

@@ -1,7 +1,7 @@
-//! Claims: one value, one expectation, one record.
+//! Claims: one value or collection, one expectation, one record.
 //!
-//! A claim that does not hold adds a failure `<label>: expected <relation>, was <value>`. A claim that holds adds a
-//! pass and no outcome.
+//! A claim that does not hold adds a failure with the message `<label>: expected <relation>, was <value>`. A claim that
+//! holds adds a [`PassDetail`](crate::PassDetail) and no outcome.
 
 mod better;
 mod collection;
@@ -15,7 +15,7 @@ pub use collection::{SeqClaim, SetClaim};
 pub use core::{LOG_PASSES, Verdict};
 pub use value::{ClaimBuilder, PresentClaim};
 
-/// Claims something about the value of an expression. The expression's text is the label.
+/// Starts a claim about the value of an expression. The expression's text is the label.
 ///
 /// ```
 /// # use ktstr_assert::{Verdict, claim};
@@ -31,7 +31,7 @@ macro_rules! claim {
     };
 }
 
-/// Claims something about a metric that may be absent. The expression's text is the label.
+/// Starts a claim about a metric that may be absent. The expression's text is the label.
 ///
 /// ```
 /// # use ktstr_assert::{Verdict, claim_present};

@@ -10,7 +10,7 @@ fn judged(f: impl FnOnce(&mut Verdict)) -> AssertResult {
     v.into_result()
 }
 
-/// The comparator of a claim that holds.
+/// Makes a claim that must hold, and returns its comparator.
 fn passes(f: impl FnOnce(&mut Verdict)) -> String {
     let r = judged(f);
     assert!(r.outcomes.is_empty(), "{:?}", r.outcomes);
@@ -20,7 +20,7 @@ fn passes(f: impl FnOnce(&mut Verdict)) -> String {
     token
 }
 
-/// The message of a claim that does not hold.
+/// Makes a claim that must not hold, and returns its message.
 fn fails(f: impl FnOnce(&mut Verdict)) -> String {
     let r = judged(f);
     assert!(r.passes.is_empty());

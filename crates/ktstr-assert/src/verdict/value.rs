@@ -4,7 +4,7 @@ use super::Verdict;
 use crate::outcome::{AssertDetail, DetailKind, Finding, PassDetail};
 use std::fmt::Display;
 
-/// A claim that has not been judged yet: label, kind and reason.
+/// What all types of claims have in common before they are judged: the verdict, and the label, kind and reason.
 pub(super) struct Subject<'a> {
     pub verdict: &'a mut Verdict,
     pub name: &'static str,
@@ -22,7 +22,8 @@ impl<'a> Subject<'a> {
         }
     }
 
-    /// Judges a claim: adds a pass if it holds, otherwise a failure that says what was expected.
+    /// Records a claim: a pass if `holds` is true, otherwise a failure with `relation`, which is what was expected, and
+    /// `value`.
     pub fn settle(
         self,
         holds: bool,
@@ -48,7 +49,7 @@ impl<'a> Subject<'a> {
         }
     }
 
-    /// Judges a claim about an absent metric, which fails.
+    /// Records the failure of a claim about an absent metric.
     pub fn fail_absent(self) -> &'a mut Verdict {
         let reason = self.reason.map(|r| format!(" ({r})")).unwrap_or_default();
         let message = format!("{}: metric absent{reason}", self.name);
@@ -73,8 +74,8 @@ macro_rules! modifiers {
 }
 pub(super) use modifiers;
 
-/// A claim about a value.
-#[must_use = "a claim does nothing until it is compared"]
+/// A claim about a value; see [`Verdict::claim`].
+#[must_use = "a claim checks nothing until one of its methods is called"]
 pub struct ClaimBuilder<'a, T> {
     subject: Subject<'a>,
     value: T,
@@ -107,39 +108,39 @@ impl<'a, T> ClaimBuilder<'a, T> {
 }
 
 impl<'a, T: PartialEq + Display> ClaimBuilder<'a, T> {
-    /// The value equals `x`.
+    /// Claims that the value equals `x`.
     pub fn eq(self, x: T) -> &'a mut Verdict {
         self.settle("eq", "", x, |v, x| v == x)
     }
 
-    /// The value does not equal `x`.
+    /// Claims that the value does not equal `x`.
     pub fn ne(self, x: T) -> &'a mut Verdict {
         self.settle("ne", "!= ", x, |v, x| v != x)
     }
 }
 
 impl<'a, T: PartialOrd + Display> ClaimBuilder<'a, T> {
-    /// The value is `x` or more.
+    /// Claims that the value is `x` or more.
     pub fn at_least(self, x: T) -> &'a mut Verdict {
         self.settle("ge", "at least ", x, |v, x| v >= x)
     }
 
-    /// The value is `x` or less.
+    /// Claims that the value is `x` or less.
     pub fn at_most(self, x: T) -> &'a mut Verdict {
         self.settle("le", "at most ", x, |v, x| v <= x)
     }
 
-    /// The value is less than `x`.
+    /// Claims that the value is less than `x`.
     pub fn lt(self, x: T) -> &'a mut Verdict {
         self.settle("lt", "less than ", x, |v, x| v < x)
     }
 
-    /// The value is more than `x`.
+    /// Claims that the value is more than `x`.
     pub fn gt(self, x: T) -> &'a mut Verdict {
         self.settle("gt", "greater than ", x, |v, x| v > x)
     }
 
-    /// The value is between `lo` and `hi`, both included. An empty range never holds.
+    /// Claims that the value is between `lo` and `hi`, both included. The claim fails for an empty range.
     pub fn between(self, lo: T, hi: T) -> &'a mut Verdict {
         let range = format!("[{lo}, {hi}]");
         // A range is empty if a bound is NaN, or if the lower bound is above the upper one.
@@ -156,7 +157,7 @@ impl<'a, T: PartialOrd + Display> ClaimBuilder<'a, T> {
 }
 
 impl<'a> ClaimBuilder<'a, f64> {
-    /// The value is neither NaN nor infinite.
+    /// Claims that the value is neither NaN nor infinite.
     pub fn is_finite(self) -> &'a mut Verdict {
         let value = self.value.to_string();
         let holds = self.value.is_finite();
@@ -164,7 +165,7 @@ impl<'a> ClaimBuilder<'a, f64> {
             .settle(holds, "is_finite", "finite".into(), None, value)
     }
 
-    /// The value differs from `target` by at most `tol`.
+    /// Claims that the value differs from `target` by at most `tol`.
     pub fn near(self, target: f64, tol: f64) -> &'a mut Verdict {
         let holds = (self.value - target).abs() <= tol;
         let x = format!("{target} (±{tol})");
@@ -175,8 +176,9 @@ impl<'a> ClaimBuilder<'a, f64> {
     }
 }
 
-/// A claim about a metric that may be absent. Every claim fails if the metric is absent.
-#[must_use = "a claim does nothing until it is compared"]
+/// A claim about a metric that may be absent; see [`Verdict::claim_present`]. Every claim fails if the metric is
+/// absent.
+#[must_use = "a claim checks nothing until one of its methods is called"]
 pub struct PresentClaim<'a> {
     subject: Subject<'a>,
     value: Option<f64>,
@@ -203,23 +205,23 @@ impl<'a> PresentClaim<'a> {
     modifiers!();
 
     present! {
-        /// The metric is present and equals `x`.
+        /// Claims that the metric is present and equals `x`.
         eq(x);
-        /// The metric is present and does not equal `x`.
+        /// Claims that the metric is present and does not equal `x`.
         ne(x);
-        /// The metric is present and is `x` or more.
+        /// Claims that the metric is present and is `x` or more.
         at_least(x);
-        /// The metric is present and is `x` or less.
+        /// Claims that the metric is present and is `x` or less.
         at_most(x);
-        /// The metric is present and less than `x`.
+        /// Claims that the metric is present and is less than `x`.
         lt(x);
-        /// The metric is present and more than `x`.
+        /// Claims that the metric is present and is more than `x`.
         gt(x);
-        /// The metric is present and between `lo` and `hi`, both included.
+        /// Claims that the metric is present and is between `lo` and `hi`, both included.
         between(lo, hi);
-        /// The metric is present, and neither NaN nor infinite.
+        /// Claims that the metric is present, and neither NaN nor infinite.
         is_finite();
-        /// The metric is present and differs from `target` by at most `tol`.
+        /// Claims that the metric is present and differs from `target` by at most `tol`.
         near(target, tol);
     }
 }

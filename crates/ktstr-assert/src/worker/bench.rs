@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 /// The part that a worker plays in its benchmark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum BenchRole {
-    /// Hands out the requests of a Schbench. Its samples are requests per second, one for each tenth of a second.
+    /// Hands out the requests of a Schbench. Its samples are rates in requests per second, one for each tenth of a
+    /// second.
     SchbenchMessenger,
     /// Serves the requests of a Schbench. Its samples are request latencies in nanoseconds, from the call to the end of the
     /// work; an iteration is a request.
@@ -35,11 +36,11 @@ impl BenchRole {
 /// What a worker measured in its role, over its life or in one phase.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BenchSlice {
-    /// The role decides what the samples are.
+    /// The part that the worker plays, which decides what the samples are.
     pub role: BenchRole,
     /// A uniform sample of at most 100 000 values.
     pub samples: Vec<u64>,
-    /// How many values the sample was drawn from.
+    /// The number of values from which the samples were drawn.
     pub sample_total: u64,
     /// Look-ups of a Taobench client that found their key, or periods that an rt-app thread missed; 0 for the other roles.
     pub hits: u64,

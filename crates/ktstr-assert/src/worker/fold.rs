@@ -1,14 +1,15 @@
-//! Folds workers into cgroups. Sums saturate, because a guest may send absurd values, which must not cause a panic.
+//! Folds the reports of workers into cgroups. Sums saturate, because a guest may send absurd values, which must not
+//! cause a panic.
 
 use super::{PhaseSlice, WorkerReport};
 use crate::stats::{CgroupStats, PhaseCgroupStats};
 use std::collections::BTreeMap;
 
-/// Creates the carrier of one cgroup in a step, over the whole life of its workers. Its vectors contain the workers'
-/// samples in order, and the scalars of [`PhaseCgroupStats::metrics`] are computed.
+/// Creates the carrier of one cgroup from the reports of its workers, over their whole lives. Its vectors contain the
+/// samples in the order of the reports, and the scalars of [`PhaseCgroupStats::metrics`] are computed.
 ///
-/// Reports alone do not show which pages are local: call [`PhaseCgroupStats::set_local_nodes`] if the nodes of the
-/// cgroup are known.
+/// Reports alone do not show which pages are local: call [`PhaseCgroupStats::set_local_nodes`] if the expected nodes of
+/// the cgroup are known.
 pub fn carrier(reports: &[WorkerReport]) -> PhaseCgroupStats {
     let mut c = PhaseCgroupStats::default();
     for r in reports {
@@ -18,8 +19,8 @@ pub fn carrier(reports: &[WorkerReport]) -> PhaseCgroupStats {
     c
 }
 
-/// Creates the carriers of workers that live through several phases, by step index, from their slices. A worker without
-/// slices adds nothing.
+/// Creates one carrier for each phase from the slices of workers that live through several phases. The keys are step
+/// indices. A worker without slices adds nothing.
 pub fn carriers_by_phase(reports: &[WorkerReport]) -> BTreeMap<u16, PhaseCgroupStats> {
     let mut by_phase: BTreeMap<u16, PhaseCgroupStats> = BTreeMap::new();
     for slice in reports.iter().flat_map(|r| &r.phase_slices) {
@@ -29,13 +30,13 @@ pub fn carriers_by_phase(reports: &[WorkerReport]) -> BTreeMap<u16, PhaseCgroupS
     by_phase
 }
 
-/// Computes the statistics of one cgroup over the whole run.
+/// Computes the statistics of one cgroup over the whole lives of its workers.
 pub fn cgroup_stats(name: impl Into<String>, reports: &[WorkerReport]) -> CgroupStats {
     CgroupStats::from_carrier(name, &carrier(reports))
 }
 
 impl PhaseCgroupStats {
-    /// Adds one worker's slice. Call [`PhaseCgroupStats::measure`] after adding all of them.
+    /// Adds one worker's slice. Call [`PhaseCgroupStats::measure`] after the last one.
     pub fn add(&mut self, s: &PhaseSlice) {
         self.num_workers = self.num_workers.saturating_add(1);
         self.cpus_used.extend(&s.cpus_used);

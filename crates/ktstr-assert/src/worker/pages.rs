@@ -1,11 +1,11 @@
-//! Where a worker's pages are, according to files of the kernel.
+//! The NUMA nodes of a worker's pages, read from files of the kernel.
 
 use crate::math::ratio;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Returns the number of pages on each NUMA node from `/proc/PID/numa_maps` (`fs/proc/task_mmu.c`, `show_numa_map`): the
-/// sums of its `N<node>=<pages>`. Pages of files, mostly of programs, are left out, because processes share them and
-/// they are on the node of the process that read them first. Anything that cannot be parsed is skipped.
+/// Returns the number of pages on each NUMA node from `/proc/PID/numa_maps` (`fs/proc/task_mmu.c`, `show_numa_map`):
+/// the sums of its `N<node>=<pages>`. Mappings of files, such as programs, are left out, because processes share these
+/// pages, which are on the node of the process that read them first. Anything that cannot be parsed is skipped.
 pub fn parse_numa_maps(text: &str) -> BTreeMap<usize, u64> {
     let mut pages: BTreeMap<usize, u64> = BTreeMap::new();
     let own = text.lines().filter(|line| !line.contains(" file="));
@@ -31,7 +31,7 @@ pub fn parse_vmstat_numa_pages_migrated(text: &str) -> Option<u64> {
     })
 }
 
-/// Returns the share of the pages that are on these nodes; `None` without pages.
+/// Returns the share of the pages that are on `nodes`, from 0 to 1; `None` without pages.
 pub fn page_locality(pages: &BTreeMap<usize, u64>, nodes: &BTreeSet<usize>) -> Option<f64> {
     let sum = |of: &dyn Fn(&usize) -> bool| {
         let counted = pages.iter().filter(|(node, _)| of(node));

@@ -1,10 +1,10 @@
-//! The telemetry of a worker over its whole life and, in slices, over each phase.
+//! The measurements of a worker over its whole life and, in slices, over each phase.
 
 use super::BenchSlice;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A change of CPU that was observed.
+/// A change of CPU that a worker observed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Migration {
@@ -25,7 +25,7 @@ pub enum WorkerExitInfo {
     Signaled(i32),
     /// The worker did not answer within the deadline for collecting reports.
     TimedOut,
-    /// Waiting for the worker failed, for this reason.
+    /// The worker could not be set up or collected, or lacks a resource that its work needs. The text is the reason.
     WaitFailed(String),
     /// The worker panicked, with this message.
     Panicked(String),
@@ -42,11 +42,11 @@ pub enum WorkerExitInfo {
 pub struct WorkerReport {
     /// The thread id in the guest.
     pub tid: i32,
-    /// Units of work done.
+    /// The units of work done.
     pub work_units: u64,
-    /// CPU time consumed, in nanoseconds.
+    /// The CPU time consumed, in nanoseconds.
     pub cpu_time_ns: u64,
-    /// Time between start and stop, in nanoseconds.
+    /// The time between start and stop, in nanoseconds of guest time.
     pub wall_time_ns: u64,
     /// The part of `wall_time_ns` that was spent off the CPU.
     pub off_cpu_ns: u64,
@@ -56,15 +56,15 @@ pub struct WorkerReport {
     pub cpus_used: BTreeSet<usize>,
     /// The changes of CPU, oldest first. The worker limits how many it keeps.
     pub migrations: Vec<Migration>,
-    /// Longest gap between two completed iterations, in milliseconds of guest time.
+    /// The longest gap between two completed iterations, in milliseconds of guest time.
     pub max_gap_ms: u64,
-    /// The length of the same gap by the wall clock, if it differs. It is only evidence.
+    /// The length of the same gap by the wall clock if it differs, otherwise 0. It is only evidence, and is not judged.
     pub max_gap_wall_ms: u64,
     /// The CPU on which the longest gap ended.
     pub max_gap_cpu: usize,
     /// When the longest gap ended, in milliseconds since the worker started.
     pub max_gap_at_ms: u64,
-    /// Wakeup latencies in nanoseconds: a uniform sample of at most 100 000.
+    /// The wakeup latencies in nanoseconds: a uniform sample of at most 100 000.
     pub wake_latencies_ns: Vec<u64>,
     /// The number of wakeups from which the latencies were sampled.
     pub wake_sample_total: u64,
@@ -78,18 +78,20 @@ pub struct WorkerReport {
     pub timer_sample_total: u64,
     /// Outer iterations of the worker's loop.
     pub iterations: u64,
-    /// `/proc/self/schedstat`: nanoseconds spent runnable but waiting (kernel/sched/stats.h).
+    /// From `/proc/thread-self/schedstat`: nanoseconds spent runnable but waiting (kernel/sched/stats.h).
     pub schedstat_run_delay_ns: u64,
-    /// `/proc/self/schedstat`: the number of times that it was put on a CPU. 0 if the kernel has no schedstats.
+    /// From `/proc/thread-self/schedstat`: the number of times that the worker was put on a CPU; 0 if the kernel has no
+    /// schedstats.
     pub schedstat_run_count: u64,
-    /// `/proc/self/schedstat`: nanoseconds on a CPU.
+    /// From `/proc/thread-self/schedstat`: nanoseconds on a CPU.
     pub schedstat_cpu_time_ns: u64,
-    /// Whether the worker ended its loop and reported regularly.
+    /// Whether the worker ended its loop and reported its final numbers.
     pub completed: bool,
     /// The number of pages on each NUMA node when the worker was stopped, from `/proc/PID/numa_maps`. Empty unless
     /// `WorkloadHandle::measure_pages` requested it.
     pub numa_pages: BTreeMap<usize, u64>,
-    /// The growth of `numa_pages_migrated` in `/proc/vmstat` over the worker's life.
+    /// The growth of `numa_pages_migrated` in `/proc/vmstat` over the worker's life. It counts the pages of the whole
+    /// machine.
     pub vmstat_numa_pages_migrated: u64,
     /// Why the report is incomplete; `None` if it is complete.
     pub exit_info: Option<WorkerExitInfo>,
@@ -97,7 +99,7 @@ pub struct WorkerReport {
     pub is_messenger: bool,
     /// Whether the worker ran in a class above the scheduler under test: real-time or deadline.
     pub realtime: bool,
-    /// The index of its work spec, if several are composed.
+    /// The index of the work spec of the worker, if several are composed; otherwise 0.
     pub group_idx: usize,
     /// Workers of a cgroup with the same value were entitled to the same share: they had the same nice value, policy
     /// and affinity at all times, and were started and moved together.
@@ -116,19 +118,19 @@ pub struct WorkerReport {
 
 /// The part of a [`WorkerReport`] that falls into one phase.
 ///
-/// The fields have the same meaning as there, counted from the start of the phase.
+/// The fields have the same meaning as in the report, counted from the start of the phase.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PhaseSlice {
     /// The step index of the phase; 0 is the baseline.
     pub step_index: u16,
-    /// Units of work done.
+    /// The units of work done.
     pub work_units: u64,
     /// Iterations of the work type's outer loop.
     pub iterations: u64,
-    /// CPU time consumed, in nanoseconds.
+    /// The CPU time consumed, in nanoseconds.
     pub cpu_time_ns: u64,
-    /// The phase's length for this worker, in nanoseconds.
+    /// The time for which the worker existed in the phase, in nanoseconds.
     pub wall_time_ns: u64,
     /// The part of `wall_time_ns` that was spent off the CPU.
     pub off_cpu_ns: u64,
@@ -152,9 +154,9 @@ pub struct PhaseSlice {
     pub schedstat_run_delay_ns: u64,
     /// The number of times that the worker was put on a CPU.
     pub schedstat_run_count: u64,
-    /// Pages by NUMA node at the end of the phase.
+    /// The number of pages on each NUMA node at the end of the phase.
     pub numa_pages: BTreeMap<usize, u64>,
-    /// Pages moved between nodes during the phase.
+    /// The number of pages that the kernel moved between nodes during the phase, in the whole machine.
     pub vmstat_numa_pages_migrated: u64,
     /// What the worker of a benchmark measured in its role during the phase.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -162,7 +164,7 @@ pub struct PhaseSlice {
 }
 
 impl WorkerReport {
-    /// Creates the report of a worker that did not report.
+    /// Creates the report of a worker that left none, with the reason.
     pub fn missing(tid: i32, why: WorkerExitInfo) -> Self {
         WorkerReport {
             tid,
@@ -171,13 +173,13 @@ impl WorkerReport {
         }
     }
 
-    /// Returns the off-CPU time as a percentage of wall time; `None` if no time was measured.
+    /// Returns the off-CPU time as a percentage of `wall_time_ns`; `None` if no time was measured.
     pub fn off_cpu_pct(&self) -> Option<f64> {
         crate::math::ratio(self.off_cpu_ns, self.wall_time_ns).map(|r| r * 100.0)
     }
 
-    /// Returns the time that the worker slept as a percentage of wall time: the off-CPU time minus the time that it
-    /// waited for a CPU. `None` if no time was measured or the kernel has no schedstats.
+    /// Returns the time that the worker slept as a percentage of `wall_time_ns`: the off-CPU time minus the time that
+    /// it waited for a CPU. `None` if no time was measured or the kernel has no schedstats.
     pub fn asleep_pct(&self) -> Option<f64> {
         if self.schedstat_run_count == 0 {
             return None;

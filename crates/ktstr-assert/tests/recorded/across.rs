@@ -68,9 +68,9 @@ fn one_phase_over_another() {
     ]);
 }
 
-/// A missing phase, or a value of 0, is not the scheduler's fault, but is reported.
+/// A missing phase, or a divisor of 0, is not the scheduler's fault, but is reported.
 #[test]
-fn quotients_that_are_not_there() {
+fn undefined_ratios_are_inconclusive() {
     let says = |run: &str, name: &str| {
         let result = judged(|v| {
             let field = float(run, name);
@@ -134,7 +134,7 @@ fn better_pairs() -> Vec<Pair> {
     ]
 }
 
-/// The iterations per CPU-second of a sound scheduler's workers, and of one that never balances.
+/// Returns the iterations per CPU-second of the workers under a sound scheduler, and under one that never balances.
 fn rates() -> (f64, f64) {
     let of = |run| metric(run, "iteration_rate")[&S0];
     (of("sound"), of("no-steal"))
@@ -166,7 +166,7 @@ fn neither_better_nor_worse() {
 
 /// Each way to compute a value of a phase from its captures, for a sound run with three captures in each step.
 #[test]
-fn what_a_field_was_in_each_phase() {
+fn the_values_of_a_field_in_each_phase() {
     let f = counter("sound", "nr_dispatched");
     let (first, last) = (f.first_per_phase(), f.last_per_phase());
     assert_eq!(first.keys().copied().collect::<Vec<_>>(), [S0, S1]);

@@ -9,22 +9,22 @@ use ktstr_assert::{
     claim_present,
 };
 
-/// A worker of a sound run, which was seen on all four CPUs.
+/// Returns the report of a worker in a sound run, which was seen on all four CPUs.
 fn even() -> WorkerReport {
     workers("sound", "even").reports.swap_remove(0)
 }
 
-/// A worker that starved, and was never seen on any CPU.
+/// Returns the report of a worker that starved, and was never seen on any CPU.
 fn starved() -> WorkerReport {
     workers("starve-nice", "nicer").reports.swap_remove(0)
 }
 
-/// Returns a metric of a sound run's first step, if it was measured.
+/// Returns a metric of the cgroup `first` in the first step of a sound run; `None` if it was not measured.
 fn metric(name: &str) -> Option<f64> {
     phases("sound").stats.phase(Phase::step(0))?.per_cgroup["first"].get(name)
 }
 
-/// Makes the same claim about two values.
+/// Makes the same claim about a value for which it holds and a value for which it fails.
 fn pair<T>(
     what: &'static str,
     claim: impl Fn(&mut Verdict, T),
@@ -304,7 +304,7 @@ fn values_and_collections() {
     hold_and_fail(&sequences());
 }
 
-/// The vocabulary of comparators: each has its pair, and appears in its pass.
+/// Each comparator of the vocabulary has a pair, and the pass of this pair names it.
 #[test]
 fn no_comparator_is_without_a_pair() {
     let all: Vec<Pair> = values()
@@ -315,8 +315,8 @@ fn no_comparator_is_without_a_pair() {
     let paired: BTreeSet<&str> = all.iter().map(|p| p.what).collect();
     assert_eq!(paired, BTreeSet::from(COMPARATOR_VOCABULARY));
     for pair in &all {
-        let said: Vec<&str> = pair.holds.passes.iter().map(|p| &*p.comparator).collect();
-        assert_eq!(said, [pair.what]);
+        let named: Vec<&str> = pair.holds.passes.iter().map(|p| &*p.comparator).collect();
+        assert_eq!(named, [pair.what]);
         assert!(pair.fails.passes.is_empty());
     }
 }

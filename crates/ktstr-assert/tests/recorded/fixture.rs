@@ -19,7 +19,7 @@ fn read<T: DeserializeOwned>(run: &str, part: &str) -> T {
     serde_json::from_str(&text).unwrap_or_else(|e| panic!("{path:?}: {e}"))
 }
 
-/// The workers of one cgroup, and all CPUs to which its cpuset has ever restricted it.
+/// The workers of one cgroup, and all CPUs that its cpuset contained at any time.
 #[derive(Deserialize)]
 pub struct Workers {
     pub cgroup: String,
@@ -27,7 +27,7 @@ pub struct Workers {
     pub reports: Vec<WorkerReport>,
 }
 
-/// The workers of a cgroup in a run.
+/// Returns the workers of a cgroup in a run.
 pub fn workers(run: &str, cgroup: &str) -> Workers {
     let all: Vec<Workers> = read(run, "workers");
     let mut all = all.into_iter();
@@ -35,7 +35,7 @@ pub fn workers(run: &str, cgroup: &str) -> Workers {
         .unwrap_or_else(|| panic!("no cgroup {cgroup} in {run}"))
 }
 
-/// The monitor's report of a run.
+/// Returns the monitor's report of a run.
 pub fn monitor(run: &str) -> MonitorReport {
     read(run, "monitor")
 }
@@ -48,7 +48,7 @@ pub struct Phases {
     pub stimulus: Vec<StimulusEvent>,
 }
 
-/// The phases of a run.
+/// Returns the phases of a run.
 pub fn phases(run: &str) -> Phases {
     read(run, "phases")
 }
@@ -62,7 +62,7 @@ struct Capture {
     report: FailureDumpReport,
 }
 
-/// The captures of a run.
+/// Returns the captures of a run.
 pub fn series(run: &str) -> SampleSeries {
     let captures: Vec<Capture> = read(run, "series");
     let entry = |c: Capture| DrainedSnapshotEntry {
@@ -95,11 +95,11 @@ pub struct Pair {
     pub what: &'static str,
     pub holds: AssertResult,
     pub fails: AssertResult,
-    /// The message for the data that does not meet it.
+    /// The message for the data that does not meet the check.
     pub with: &'static str,
 }
 
-/// Asserts that each pair holds and fails as it should, with its message.
+/// Asserts for each pair that the one result is a pass, and that the other fails with the expected message.
 #[track_caller]
 pub fn hold_and_fail(pairs: &[Pair]) {
     let mut wrong = String::new();
@@ -115,8 +115,8 @@ pub fn hold_and_fail(pairs: &[Pair]) {
     assert!(wrong.is_empty(), "\n{wrong}");
 }
 
-/// Asserts that the pairs cover all public functions of `source`, except those in `except`, which do not judge
-/// anything.
+/// Asserts that there are pairs for all public functions of the Rust source `source`, except those in `except`, which
+/// do not judge anything.
 #[track_caller]
 pub fn pairs_are_of(source: &str, except: &[&str], pairs: &[Pair]) {
     let public = source.lines().filter_map(|line| {

@@ -4,7 +4,7 @@ use super::fixture::{Pair, hold_and_fail, monitor};
 use ktstr_assert::Assert;
 use ktstr_assert::monitor::{MonitorReport, MonitorThresholds, MonitorVerdict};
 
-/// Thresholds with every check off, or with a bound that no sample exceeds.
+/// Returns thresholds in which every check is off, or has a bound that no sample exceeds.
 fn lenient() -> MonitorThresholds {
     MonitorThresholds {
         max_imbalance_ratio: f64::INFINITY,
@@ -24,7 +24,7 @@ fn judge(run: &str, set: impl FnOnce(&mut MonitorThresholds)) -> MonitorVerdict 
     bounds.evaluate(&monitor(run))
 }
 
-/// The same bound on two runs.
+/// Applies the same bound to two runs.
 fn pair(
     what: &'static str,
     set: fn(&mut MonitorThresholds),

@@ -4,7 +4,7 @@
 use super::fixture::{Pair, hold_and_fail, judged, pairs_are_of, series, told};
 use ktstr_assert::{SeriesField, Verdict};
 
-/// A counter of the scheduler.
+/// Returns a counter of the scheduler in each capture.
 fn counter(run: &str, name: &str) -> SeriesField<u64> {
     series(run).bpf(name, |snap| snap.var(name).as_u64())
 }
@@ -21,7 +21,7 @@ fn longest(run: &str) -> SeriesField<u64> {
     })
 }
 
-/// Returns the number of runnable tasks.
+/// Returns the number of runnable tasks on all CPUs in each capture.
 fn runnable(run: &str) -> SeriesField<f64> {
     series(run).bpf("runnable", |snap| {
         let lengths = snap
@@ -62,7 +62,7 @@ fn pairs() -> Vec<Pair> {
             },
             sound,
             stall,
-            "FAIL [Temporal] nr_dispatched: each sample expected at least 930, periodic_000 was 925",
+            "FAIL [Temporal] nr_dispatched: expected each sample to be at least 930, periodic_000 was 925",
         ),
         pair(
             "at_most",
@@ -71,11 +71,11 @@ fn pairs() -> Vec<Pair> {
             },
             sound,
             stall,
-            "FAIL [Temporal] stall: each sample expected at most 0, periodic_001 was 1\n\
-             FAIL [Temporal] stall: each sample expected at most 0, periodic_002 was 1\n\
-             FAIL [Temporal] stall: each sample expected at most 0, periodic_003 was 1\n\
-             FAIL [Temporal] stall: each sample expected at most 0, periodic_004 was 1\n\
-             FAIL [Temporal] stall: each sample expected at most 0, periodic_005 was 1",
+            "FAIL [Temporal] stall: expected each sample to be at most 0, periodic_001 was 1\n\
+             FAIL [Temporal] stall: expected each sample to be at most 0, periodic_002 was 1\n\
+             FAIL [Temporal] stall: expected each sample to be at most 0, periodic_003 was 1\n\
+             FAIL [Temporal] stall: expected each sample to be at most 0, periodic_004 was 1\n\
+             FAIL [Temporal] stall: expected each sample to be at most 0, periodic_005 was 1",
         ),
         // Queues that are not served do not change.
         pair(
@@ -85,8 +85,8 @@ fn pairs() -> Vec<Pair> {
             },
             stall,
             sound,
-            "FAIL [Temporal] longest runqueue: each sample expected in [5, 6], periodic_001 was 7\n\
-             FAIL [Temporal] longest runqueue: each sample expected in [5, 6], periodic_003 was 7",
+            "FAIL [Temporal] longest runqueue: expected each sample to be in [5, 6], periodic_001 was 7\n\
+             FAIL [Temporal] longest runqueue: expected each sample to be in [5, 6], periodic_003 was 7",
         ),
         Pair {
             what: "nondecreasing",
@@ -185,7 +185,7 @@ fn no_pattern_is_without_a_pair() {
 
 /// Patterns that judge each sample fail if a sample cannot be read. Trends leave a note and continue.
 #[test]
-fn what_cannot_be_read() {
+fn samples_that_cannot_be_read() {
     let strict = judged(|v| {
         counter("sound", "no_such").each(v).at_least(0);
         let unread = series("sound").bpf("unread", |s| s.var("no_such").as_bool());
@@ -216,9 +216,9 @@ fn what_cannot_be_read() {
     );
 }
 
-/// Ratios that are not defined, and fields that cannot be paired.
+/// A division by 0, fields of different lengths, and a field with too few samples.
 #[test]
-fn quotients_that_are_not_there() {
+fn undefined_ratios_and_unequal_lengths() {
     let dispatched = float("sound", "nr_dispatched");
     let by_zero = judged(|v| {
         dispatched.ratio_within(v, &float("sound", "stall"), 0.0, 1.0);

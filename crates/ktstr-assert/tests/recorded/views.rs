@@ -18,8 +18,8 @@ fn what_the_monitor_saw() {
     assert!(series("sound").monitor().is_none());
 }
 
-/// In a sound run only the exit of two tasks of the harness causes events. A scattering scheduler falls back all the
-/// time.
+/// In a sound run the only events come from the exit of two tasks of the harness. Under a scheduler that scatters tasks
+/// `select_cpu_fallback` grows all the time.
 #[test]
 fn events_that_happened() {
     let events = |run: &str| {

@@ -32,7 +32,8 @@ fn pair(
 
 fn pairs() -> Vec<Pair> {
     vec![
-        // The last worker to be stopped never got a CPU while the others kept running, so it could not even end.
+        // The nicer workers never got a CPU while the others kept running, so they could not even exit when they were
+        // stopped.
         pair(
             "not_stuck",
             NONE.check_not_stuck(),
@@ -43,8 +44,8 @@ fn pairs() -> Vec<Pair> {
              UNSURE [Stuck] tid 1022 gap is unknown; no report: TimedOut\n\
              UNSURE [Stuck] tid 1023 gap is unknown; no report: TimedOut",
         ),
-        // No scheduler can violate this bound, because the kernel ejects one that tries. The recorded test lifts the
-        // cpuset of its workers, and still claims that they are bound to it.
+        // No scheduler can violate this bound, because the kernel ejects one that tries. The recorded test removes the
+        // cpuset of its workers, but the check still uses the old one.
         pair(
             "isolation",
             NONE.check_isolation(),
@@ -100,7 +101,7 @@ fn pairs() -> Vec<Pair> {
             ("slow-wake", "sleepers"),
             "FAIL [Benchmark] p99 wake latency 410445436ns above 100000000ns (69 samples)",
         ),
-        // The check is about evenness, not speed: constantly late wakeups do not vary.
+        // The check is about variation, not speed: wakeups that are all late do not vary.
         pair(
             "max_wake_latency_cv",
             NONE.max_wake_latency_cv(0.8),

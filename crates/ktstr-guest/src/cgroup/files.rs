@@ -18,7 +18,7 @@ pub(super) fn access(action: &'static str, path: &Path, source: io::Error) -> Cg
     }
 }
 
-/// Adds to an error of the kernel what it means for a cgroup.
+/// Adds a hint about cgroups to an error of the kernel, if there is one for its errno.
 fn explain(source: io::Error) -> io::Error {
     let hint = match source.raw_os_error() {
         Some(libc::EBUSY) => {
@@ -71,8 +71,8 @@ pub(super) fn read(path: &Path) -> Result<String, CgroupError> {
     std::fs::read_to_string(path).map_err(|e| access("read", path, e))
 }
 
-/// Returns the root of the cgroup2 file system that holds `path`. If there is none, returns the
-/// parent of `path`; every write then fails with an error that says so.
+/// Returns the root of the cgroup2 file system that holds `path`. If `path` is in none, returns the
+/// parent of `path`: writes then fail, because the interface files do not exist.
 pub(super) fn mount_of(path: &Path) -> PathBuf {
     let mut top = None;
     for at in path.ancestors() {

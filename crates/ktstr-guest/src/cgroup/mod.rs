@@ -21,9 +21,9 @@ use ktstr_scenario::topology::cpuset_string;
 use events::wait_unpopulated;
 use files::{access, read, write};
 
-/// Guest time that a removal waits for the last task to leave.
+/// Guest time that each attempt of a removal waits for the last task to leave.
 const REMOVE_DEADLINE: Duration = Duration::from_secs(5);
-/// Maximum number of `rmdir` attempts on an unpopulated cgroup.
+/// Maximum number of `rmdir` attempts. This wait follows each attempt that fails with `EBUSY`.
 const REMOVE_TRIES: u32 = 16;
 
 /// Creates, configures and removes the cgroups below one root.
@@ -32,6 +32,7 @@ pub struct CgroupManager {
     root: PathBuf,
     /// The root of the cgroup2 file system that contains `root`.
     mount: PathBuf,
+    /// The controllers given to `setup`. `create_cgroup` enables them in each cgroup above the new one.
     enabled: Mutex<BTreeSet<Controller>>,
 }
 
@@ -54,7 +55,7 @@ impl CgroupManager {
         }
     }
 
-    /// Returns the directory of a cgroup. Rejects names that lead out of the root.
+    /// Returns the directory of a cgroup. Rejects names that lead out of the root or that the kernel does not accept.
     pub fn path_of(&self, name: &str) -> Result<PathBuf, CgroupError> {
         let bad = |reason| {
             Err(CgroupError::InvalidName {

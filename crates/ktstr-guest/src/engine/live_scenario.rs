@@ -1,4 +1,5 @@
-//! The cgroups and workers that a scenario currently has, with their owners.
+//! The live state of a scenario: its cgroups and workers with their owners, its scheduler and payloads, and the reports of
+//! workers that have ended.
 
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
@@ -19,7 +20,7 @@ pub(super) const RUNNER: &str = "";
 /// The seed's random stream that decides the order in which workers are moved into their cgroup.
 const PLACING_ORDER: u64 = 1 << 34;
 
-/// Marks the workers that were moved between cgroups.
+/// The mark of workers that were moved between cgroups, which are compared only with each other.
 const MOVED: u64 = u64::MAX;
 
 /// The kernel's default period of a quota in microseconds (Documentation/admin-guide/cgroup-v2.rst).
@@ -192,7 +193,7 @@ pub(super) struct LiveScenario {
     pub payloads: Payloads,
     /// Descriptors of BPF maps, which keep the maps alive until the end of the scenario.
     pub pinned_maps: Vec<OwnedFd>,
-    /// How many affinities were drawn for workers that ran already.
+    /// How many affinities the test's operations have drawn for running workers.
     pub draws: u64,
     /// The CPUs that the test took offline.
     off_line: BTreeSet<usize>,
@@ -288,7 +289,7 @@ impl LiveScenario {
         self.announced = defs.iter().map(|def| def.name.clone()).collect();
     }
 
-    /// Drops the workers of a cgroup and its descendants, which were just killed. Their iterations still count.
+    /// Drops the handles of the workers that were just killed with a cgroup and its descendants. Their iterations still count.
     pub fn forget_killed(&mut self, name: &str) {
         for tracked in self.tracked.iter_mut().filter(|t| is_below(&t.name, name)) {
             for handle in tracked.handles.drain(..) {
@@ -316,7 +317,7 @@ impl LiveScenario {
         self.get(name)
     }
 
-    /// Returns the harness's own cgroup, which always exists.
+    /// Returns the entry of the harness's own cgroup, and adds it for `owner` if there is none yet. The cgroup always exists.
     pub fn runner(&mut self, owner: Owner) -> &mut LiveCgroup {
         let at = match self.tracked.iter().position(|t| t.name == RUNNER) {
             Some(at) => at,
@@ -433,8 +434,9 @@ impl LiveScenario {
         Ok(())
     }
 
-    /// Stops and removes everything that this owner has, in reverse order of creation. If something cannot be removed,
-    /// that is a note in the result: the harness is at fault, not the scheduler.
+    /// Stops everything that this owner has and removes its cgroups, the deepest first and the newest first at each depth.
+    /// Returns the reports of each cgroup that has any. If something cannot be removed, that is a note in the result: the
+    /// harness is at fault, not the scheduler.
     pub fn tear_down(
         &mut self,
         ctx: &Ctx,
@@ -459,7 +461,7 @@ impl LiveScenario {
         }
         let mut left: Vec<&str> = gone.iter().map(|t| t.name.as_str()).collect();
         left.retain(|name| *name != RUNNER);
-        // Made last or deepest in the tree, removed first.
+        // The sort is stable, and the loop takes names from the end: the deepest first, and the newest first at each depth.
         left.sort_by_key(|name| name.matches('/').count());
         while let Some(name) = left.pop() {
             let kept = self.tracked.iter().map(|t| t.name.as_str());
@@ -487,8 +489,8 @@ impl LiveScenario {
     }
 }
 
-/// Removes a cgroup, and those above it that were made on the way to it, up to one that is among the `others` or has one of them
-/// below it.
+/// Removes a cgroup and then the ancestors that were created on the way to it, one after the other. Stops at the first
+/// cgroup, which may be `name` itself, that is one of `others` or contains one of them.
 fn remove_with_parents(ctx: &Ctx, name: &str, others: &[&str]) -> Result<()> {
     let mut at = name;
     while !others.iter().any(|other| is_below(other, at)) {
@@ -501,7 +503,7 @@ fn remove_with_parents(ctx: &Ctx, name: &str, others: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Writes the limits of a definition.
+/// Writes the limits and weights of a definition, and its memory nodes.
 fn limits(ctx: &Ctx, def: &CgroupDef) -> Result<()> {
     let (cgroups, name) = (ctx.cgroups, def.name.as_str());
     if let Some(nodes) = &def.cpuset_mems {

@@ -12,17 +12,17 @@ use ktstr_assert::{Finding, SchedulerEnd};
 use super::live_scenario::Attached;
 use crate::init::ATTACH_WITHIN;
 
-/// Guest time that a scheduler may take to attach again without using any CPU time; sysfs offers no event for it. Nearly all of
-/// a return is loading, which computes: scx-ktstr took 2.1 s under the virtual clock, on a CPU that it shared with two
-/// workers, and `scx_rusty` 21 s.
+/// Guest time after which a scheduler that has not attached again is given up, if it used no CPU time meanwhile. A scheduler
+/// that comes back spends nearly all of the time on loading, which computes: scx-ktstr took 2.1 s under the virtual clock, on
+/// a CPU that it shared with two workers, and `scx_rusty` 21 s.
 const IDLE: Duration = Duration::from_secs(20);
 
-/// The interval at which the state of sched_ext is read while a scheduler is waited for.
+/// The interval at which the state of sched_ext is polled while a scheduler is waited for; sysfs offers no event for it.
 const POLL: Duration = Duration::from_millis(10);
-/// The number of these intervals between two reports that the wait goes on: a second.
+/// The number of polls between two calls of `on_wait`, which makes one call a second.
 const POLLS_PER_REPORT: u64 = 100;
 
-/// The values of sched_ext's counters when the scheduler was last seen attached.
+/// The state between two checks: the values of sched_ext's counters that the next check compares with.
 pub(super) struct Liveness {
     root: PathBuf,
     idle: Duration,
@@ -67,10 +67,10 @@ impl Liveness {
         }
     }
 
-    /// Checks the scheduler, and waits for it if the kernel asked it to attach again. `on_wait` is called when a wait begins
-    /// and once a second while it lasts. `Ok` is the number of times that it attached again since the last check; it is 0
-    /// if the test has no scheduler. `Err` says how the scheduler exited as far as the guest can see; the host adds what it
-    /// knows.
+    /// Checks the scheduler, and waits for it if the kernel asked it to attach again. `on_wait` is called when a wait starts
+    /// and once a second while it lasts. `Ok` is the number of times that the scheduler has attached again since the last
+    /// check; it is 0 if the test has no scheduler. `Err` is how the scheduler exited, as far as the guest can see; the host
+    /// adds what it knows.
     pub(super) fn check(
         &mut self,
         scheduler: Option<Attached>,
@@ -92,22 +92,22 @@ impl Liveness {
         let hotplugs = Counts::read(&self.root).hotplugs;
         if hotplugs != self.counts.hotplugs && matches!(found, Some(Gone::Off(_))) {
             found = self.await_return(pid, bpf, on_wait);
-            // Not the count of now: a CPU that has gone since then asks it to leave once more.
+            // Keep the count from before the wait: a CPU that changed since then makes the kernel ask for one more attach.
             self.counts.hotplugs = hotplugs;
         }
         let before = self.counts.attached;
         match found {
             Some(Gone::Off(finding) | Gone::Ended(finding)) => Err(finding),
             None => {
-                // The count of hotplugs stays: the kernel counts first, and detaches the scheduler a moment later.
+                // Do not update the count of hotplugs: the kernel counts first, and detaches the scheduler a moment later.
                 self.counts.attached = Counts::read(&self.root).attached;
                 Ok(self.counts.attached.saturating_sub(before))
             }
         }
     }
 
-    /// Waits until the scheduler is attached again, for as long as a start may take and the scheduler works on it. Returns
-    /// `None` once it is attached, otherwise how it is gone.
+    /// Waits until the scheduler is attached again, for at most as long as a start may take. Gives up earlier if the scheduler
+    /// exits, or uses no CPU time for `idle`. Returns `None` once it is attached, otherwise how it has gone.
     fn await_return(&self, pid: i32, bpf: bool, on_wait: &mut dyn FnMut()) -> Option<Gone> {
         let mut patience = Patience::from(Instant::now(), self.idle);
         let mut polls = 0_u64;
@@ -135,9 +135,9 @@ impl Liveness {
 /// How long a scheduler that was asked to attach again is waited for.
 struct Patience {
     began: Instant,
-    /// The time without CPU time after which nothing is expected of it any more.
+    /// The scheduler is given up once it has used no CPU time for this long.
     idle: Duration,
-    /// The last time at which it had used more CPU time than before.
+    /// The last time at which its CPU time had increased.
     worked: Instant,
     used: Option<u64>,
 }
@@ -152,7 +152,7 @@ impl Patience {
         }
     }
 
-    /// Whether to wait on at `now`, when the process has used `ticks` of CPU time in total.
+    /// Returns whether to wait on at `now`, when the process has used `ticks` of CPU time in total.
     fn lasts(&mut self, ticks: Option<u64>, now: Instant) -> bool {
         if ticks != self.used {
             (self.used, self.worked) = (ticks, now);
@@ -161,7 +161,8 @@ impl Patience {
     }
 }
 
-/// Returns the CPU time that a process has used, in clock ticks, from `/proc/PID/stat` (`proc_pid_stat(5)`, fields 14 and 15).
+/// Returns the CPU time that a process has used, in clock ticks, from `/proc/PID/stat` (`proc_pid_stat(5)`, fields 14 and
+/// 15); `None` if it cannot be read.
 fn cpu_ticks(root: &Path, pid: i32) -> Option<u64> {
     let stat = std::fs::read_to_string(root.join(format!("proc/{pid}/stat"))).ok()?;
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
@@ -183,7 +184,7 @@ fn state(root: &Path) -> Option<String> {
     Some(text.trim().to_owned())
 }
 
-/// Returns `None` while the scheduler runs.
+/// Returns how the scheduler has gone, or `None` while it runs. Without `bpf`, only its process has to live.
 fn check_at(root: &Path, pid: i32, bpf: bool) -> Option<Gone> {
     let died = |end, how: String| Finding::SchedulerDied {
         scheduler: None,
@@ -228,8 +229,8 @@ fn check_at(root: &Path, pid: i32, bpf: bool) -> Option<Gone> {
     }
 }
 
-/// Parses /proc/PID/stat for the wait status of a process that has exited but was not reaped (`proc_pid_stat(5)`, fields
-/// 3 and 52).
+/// Returns the wait status in the text of /proc/PID/stat (`proc_pid_stat(5)`, fields 3 and 52) of a process that has exited
+/// but was not reaped; `None` for a process that has not exited.
 fn zombie_status(stat: &str) -> Option<i32> {
     // The process name in parentheses may contain any character, so search from the right.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
@@ -307,7 +308,7 @@ mod tests {
         assert!(off(false, true).is_err(), "nobody asked it to leave");
     }
 
-    /// CPUs that come and go while it loads make the kernel refuse it once more while it attaches.
+    /// CPUs that come and go while a scheduler loads make the kernel refuse it again when it attaches.
     #[test]
     fn a_scheduler_that_is_refused_while_it_attaches_is_still_awaited() {
         let tmp = root(Some("7 (s) S 1 7 0\n"), "enabled\n");
@@ -332,7 +333,7 @@ mod tests {
         assert_eq!(states.next(), None);
     }
 
-    /// One that loads for as long as a start may take is waited for; one that has stopped loading is not.
+    /// A scheduler that loads is waited for as long as a start may take; a scheduler that has stopped loading is given up.
     #[test]
     fn a_scheduler_is_waited_for_while_it_works() {
         let second = Duration::from_secs(1);

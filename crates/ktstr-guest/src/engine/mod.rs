@@ -45,8 +45,9 @@ pub fn execute_defs(ctx: &Ctx, defs: Vec<CgroupDef>) -> Result<AssertResult> {
 /// Runs the steps with the test's own checks.
 ///
 /// # Errors
-/// Only for input that is invalid before anything runs: an impossible hold, or more steps than can be numbered. A
-/// problem inside a step is a failure in the result.
+/// Before anything runs: the input is invalid (an impossible hold, more steps than can be numbered, an operation that cannot
+/// be repeated in a step that loops, an invalid payload), or the cgroup tree of the test cannot be prepared. A problem inside
+/// a step is a failure in the result instead.
 pub fn execute_steps(ctx: &Ctx, steps: Vec<Step>) -> Result<AssertResult> {
     execute_steps_with(ctx, steps, None)
 }
@@ -137,7 +138,7 @@ fn validate(steps: &[Step]) -> Result<()> {
     Ok(())
 }
 
-/// Checks the declarations of all programs. Those of a factory are not known yet.
+/// Checks the declarations of all programs, except those of cgroups that a [`Setup::Factory`] creates when its step starts.
 fn validate_payloads(backdrop: &Backdrop, steps: &[Step]) -> Result<()> {
     let ops = steps.iter().flat_map(|step| &step.ops).chain(&backdrop.ops);
     let of_ops = ops.filter_map(|op| match op {
@@ -159,7 +160,7 @@ fn validate_payloads(backdrop: &Backdrop, steps: &[Step]) -> Result<()> {
     Ok(())
 }
 
-/// Returns the scheduler that is attached when the test starts.
+/// Returns the scheduler that is attached when the test starts, or `None` if there is none.
 fn attached(ctx: &Ctx) -> Option<Attached> {
     let spec = ctx.current_scheduler();
     Some(Attached {
@@ -168,8 +169,8 @@ fn attached(ctx: &Ctx) -> Option<Attached> {
     })
 }
 
-/// Returns the controllers that the declarations need. Those of a factory are not known yet; they are enabled on first
-/// use.
+/// Returns the controllers that the declarations need. What the cgroups of a [`Setup::Factory`] need is unknown until their
+/// step starts, so those controllers are enabled on first use.
 fn controllers(backdrop: &Backdrop, steps: &[Step]) -> BTreeSet<Controller> {
     let given = steps.iter().flat_map(|step| match &step.setup {
         Setup::Defs(defs) => defs.as_slice(),
@@ -347,7 +348,7 @@ impl Run<'_, '_> {
         ok
     }
 
-    /// Holds the step and reports its start and its end to the host.
+    /// Holds the step and reports its start and its end to the host. Returns `false` if the scenario cannot continue.
     fn held(&mut self, k0: u16, step: &Step) -> bool {
         self.resume();
         let start_ms = self.window.elapsed_ms();
@@ -397,7 +398,7 @@ impl Run<'_, '_> {
             }
             let waited_ns = self.window.paused_ns().saturating_sub(paused_ns);
             if waited_ns > 0 {
-                // The rest of the hold is for the scheduler that is back.
+                // The wait does not count as a part of the hold: move the end and the next round by its length.
                 deadline = deadline.saturating_add(waited_ns);
                 if let Some(ticks) = &mut rounds {
                     ticks.next = ticks.next.saturating_add(waited_ns);

@@ -1,5 +1,5 @@
-//! Turns collected workers into a result: checks, statistics, and one carrier per cgroup and phase. Everything is
-//! bounded so that it fits into the mailbox.
+//! Turns the reports of workers into a result: checks, statistics, and one carrier per cgroup and phase. The raw samples
+//! are bounded, so that the result fits into the mailbox.
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
@@ -13,7 +13,7 @@ use super::live_scenario::{CgroupReports, RUNNER};
 use ktstr_assert::check::CgroupNodes;
 use ktstr_scenario::topology::TestTopology;
 
-/// Maximum number of raw samples in one carrier. Its scalars are computed from all samples in any case.
+/// Maximum number of raw samples in one carrier. The scalars of a carrier are computed from all samples in any case.
 const CARRIER_SAMPLES: usize = 2_000;
 /// Maximum number of raw samples in a result, which take some 1 MiB of JSON.
 const RESULT_SAMPLES: usize = 80_000;
@@ -23,7 +23,7 @@ fn shown(name: &str) -> &str {
     if name == RUNNER { "(runner)" } else { name }
 }
 
-/// The key of the measurement that names workers which left the others no CPU time.
+/// The key of the measurement that names the real-time workers which took most of the time of their CPUs.
 pub const HOG_KEY: &str = "workload_hog";
 /// A real-time worker is a hog if it runs for more than this share of its lifetime. Several of them are hogs together
 /// if they run for more than this share of the time of all CPUs that they were on.
@@ -160,8 +160,8 @@ fn add_carrier(result: &mut AssertResult, phase: Phase, name: &str, carrier: Pha
     add_bucket(result, bucket);
 }
 
-/// Records when a step was held. Workers' lifetimes extend beyond that at both ends, because a worker notices the
-/// start of a step only when it next runs.
+/// Records when a step was held. The lifetimes of its workers extend beyond this window at both ends, and a worker of the
+/// backdrop notices the start of a step only when it next runs.
 pub(super) fn add_window(result: &mut AssertResult, phase: Phase, ms: RangeInclusive<u64>) {
     let bucket = PhaseBucket {
         start_ms: *ms.start(),
@@ -186,8 +186,8 @@ fn samples(c: &PhaseCgroupStats) -> usize {
         + c.bench.values().map(BenchTotals::kept).sum::<usize>()
 }
 
-/// Removes the raw samples of carriers until the result fits: first of those above the limit of a carrier, then of the
-/// largest.
+/// Removes the raw samples of carriers until the result fits: those of each carrier that has more than `CARRIER_SAMPLES`,
+/// and those of the largest carriers until at most `RESULT_SAMPLES` are left.
 pub(super) fn bound(result: &mut AssertResult) {
     let mut carriers: Vec<&mut PhaseCgroupStats> = result
         .stats

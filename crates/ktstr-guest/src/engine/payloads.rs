@@ -99,7 +99,7 @@ impl Payloads {
         Ok(())
     }
 
-    /// Collects the programs that were just killed together with a cgroup and its descendants.
+    /// Collects the results of the programs that were just killed with a cgroup and its descendants.
     pub fn forget_killed(&mut self, cgroup: &str) -> Result<()> {
         self.end(PayloadHandle::killed, |r| {
             r.handle.cgroup().is_some_and(|own| is_below(own, cgroup))

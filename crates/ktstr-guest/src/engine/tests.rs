@@ -16,7 +16,7 @@ use super::*;
 
 type Done = std::result::Result<(), CgroupError>;
 
-/// A fake that records the calls it receives.
+/// A cgroup tree that only records the calls it receives, and fails those that start with `fail_on`.
 struct Fake {
     root: PathBuf,
     calls: Mutex<Vec<String>>,
@@ -291,7 +291,7 @@ fn a_dead_scheduler_ends_the_scenario_with_its_kind() {
 }
 
 #[test]
-fn backdrop_workers_have_a_slice_in_each_phase() {
+fn backdrop_workers_have_a_carrier_in_each_phase() {
     let (fake, topo) = (Fake::new(), topo());
     let ctx = Ctx::builder(&fake, &topo).duration(ms(1200)).build();
     let backdrop = Backdrop::new().push_cgroup(CgroupDef::named("bg"));

@@ -1,5 +1,5 @@
 //! The workload window: guest monotonic time since the start of the scenario, without the pauses
-//! between steps.
+//! for setup and teardown and for a scheduler that attaches again.
 
 use std::time::Duration;
 
@@ -8,6 +8,7 @@ use crate::workers::clock::{now_ns, sleep_until};
 /// Interval in ns at which a hold checks whether the scheduler still runs.
 const POLL_NS: u64 = 100_000_000;
 
+/// Converts to nanoseconds. A duration that does not fit becomes 292 years.
 fn ns(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX / 2)
 }
@@ -21,7 +22,7 @@ pub(super) struct Window {
     paused_since: Option<u64>,
 }
 
-/// Absolute times at a fixed interval.
+/// Absolute times at a fixed interval, in ns of the guest's monotonic clock.
 #[derive(Debug)]
 pub(super) struct Ticks {
     pub next: u64,
@@ -84,13 +85,14 @@ impl Window {
         self.elapsed_ns() / 1_000_000
     }
 
-    /// Returns the time at which a hold of length `requested` ends, but not later than the end of the window.
+    /// Returns the monotonic time in ns at which a hold of length `requested` ends, which is at the latest when the window
+    /// ends.
     pub fn deadline(&self, requested: Duration) -> u64 {
         let left = self.length_ns.saturating_sub(self.elapsed_ns());
         now_ns().saturating_add(ns(requested).min(left))
     }
 
-    /// Returns ticks at this interval, starting now.
+    /// Returns ticks at this interval, the first of which is one interval from now.
     pub fn ticks(&self, interval: Duration) -> Ticks {
         let interval = ns(interval).max(1);
         Ticks {

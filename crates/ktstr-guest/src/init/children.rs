@@ -25,13 +25,13 @@ impl Child {
         self.0.as_raw_nonzero().get()
     }
 
-    /// Returns how the process ended, if it has.
+    /// Returns how the process ended, or `None` if it has not been reaped yet.
     pub(super) fn end(&self, children: &Children) -> Option<ProcessEnd> {
         children.ended.get(&self.pid()).copied()
     }
 
-    /// Sends a signal to the process. Does nothing once it has ended, because its pid may have been
-    /// reused.
+    /// Sends a signal to the process. Does nothing once it has been reaped, because its pid may have
+    /// been reused.
     pub(super) fn signal(&self, children: &Children, signal: Signal) {
         if self.end(children).is_none() {
             let _ = kill_process(self.0, signal);
@@ -97,6 +97,7 @@ impl Children {
         ];
         for (stream, pipe) in pipes {
             if let Some(pipe) = pipe {
+                // This cannot fail on a pipe.
                 let _ = rustix::io::ioctl_fionbio(&pipe, true);
                 self.outputs.push((stream, File::from(pipe)));
             }
@@ -105,8 +106,8 @@ impl Children {
         Ok(Child(pid))
     }
 
-    /// Waits until a child prints something or exits, at most for `timeout`. Returns the children
-    /// that exited.
+    /// Waits until a child prints something or exits, for at most `timeout`, or without a limit if it
+    /// is `None`. Returns the process ids of the children that exited, and how they ended.
     pub(super) fn wait(
         &mut self,
         timeout: Option<Duration>,

@@ -13,7 +13,7 @@ use super::InitError;
 const RNDADDENTROPY: rustix::ioctl::Opcode = opcode::write::<[i32; 2]>(b'R', 0x03);
 /// `RNDRESEEDCRNG`: makes the kernel use the added entropy at once.
 const RNDRESEEDCRNG: rustix::ioctl::Opcode = opcode::none(b'R', 0x07);
-/// Maximum number of bytes added to the entropy pool: the size of a new key.
+/// Maximum number of bytes added to the entropy pool: the size of the key of the kernel's generator (ChaCha20).
 const ENTROPY: usize = 32;
 
 #[repr(C)]
@@ -48,7 +48,7 @@ impl Identity {
         })
     }
 
-    /// Sets the wall clock, the random pool and the last process id.
+    /// Sets the wall clock, unless `realtime_ns` is `None`, adds to the random pool, and sets the last process id.
     pub(super) fn refresh(
         &self,
         realtime_ns: Option<u64>,

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 
 use crate::protocol::{ChangeError, SchedulerAnswer, SchedulerChange};
 
-/// Maximum length of a message: an answer that contains a scheduler's last output.
+/// Maximum length of a message in bytes. A longer message is an error of the receiver.
 const LONGEST: u32 = 1 << 20;
 
 static CONTROL: OnceLock<Mutex<File>> = OnceLock::new();
@@ -20,8 +20,8 @@ pub(super) fn install(socket: File) {
     let _ = CONTROL.set(Mutex::new(socket));
 }
 
-/// Asks PID 1 to stop and start schedulers, and waits until it has. Returns the process id of the scheduler that is
-/// attached now.
+/// Asks PID 1 to stop and start schedulers, and waits until it has done so. Returns the process id of the scheduler that is
+/// attached now, or `None` if none is.
 ///
 /// # Errors
 /// The reason why PID 1 could not do it; in a `host_only` test, that there is no PID 1.

@@ -1,5 +1,6 @@
 //! PID 1 of the guest. It mounts file systems, takes a job from the mailbox, starts the scheduler under test and the
-//! test process, reaps all children, reports to the host, and waits until the host ends the machine.
+//! test process, reaps all children, reports to the host, and waits until the host ends the machine. Without a host, it
+//! powers the machine off after 30 s.
 //!
 //! The test function runs in a separate process of the same binary. Whatever the function does to its process is
 //! therefore a result and not a kernel panic.
@@ -37,7 +38,7 @@ use signals::SignalTrace;
 use test_process::TestProcess;
 pub use test_process::{JobSource, TEST_PROCESS_ENV, TestJob, touch_program};
 
-/// The kernel parameter that tells PID 1 that it is the guest. The kernel passes it on as an environment variable.
+/// The kernel parameter that tells PID 1 that it runs in the guest. The kernel passes it on as an environment variable.
 pub const GUEST_MARK_ENV: &str = "KTSTR_GUEST";
 
 /// The longest timer tick in use (`CONFIG_HZ=100`), in nanoseconds.
@@ -253,6 +254,7 @@ impl Agent {
         Ok(true)
     }
 
+    /// Starts a scheduler and returns its process id. The inner `Err` says why the scheduler did not attach.
     fn start(
         &mut self,
         path: &str,
@@ -268,7 +270,7 @@ impl Agent {
         }))
     }
 
-    /// Stops and starts schedulers as the test requests.
+    /// Stops and starts schedulers as the test requests. The outer `Err` is an error of the harness, which ends PID 1.
     fn change(&mut self, change: SchedulerChange) -> Result<SchedulerAnswer, InitError> {
         let refused = |why: String| Ok(Err(ChangeError::Refused(why)));
         let name = match &change.start {

@@ -23,8 +23,8 @@ const MOUNTS: &[(&str, &str, bool)] = &[
 pub(super) fn mount_all() -> Result<(), InitError> {
     for &(what, target, needed) in MOUNTS {
         if !Path::new(target).exists() {
-            // This is needed in /dev, which is a fresh devtmpfs; elsewhere the kernel creates the
-            // mount point.
+            // This is needed in /dev, which is a fresh devtmpfs. The kernel itself creates the mount
+            // points below /sys; without one, this fails, and the mount does too.
             let _ = std::fs::create_dir_all(target);
         }
         match mount(what, target, what, MountFlags::empty(), None) {

@@ -73,8 +73,8 @@ fn is_enabled() -> bool {
     std::fs::read_to_string(STATE).is_ok_and(|state| state.trim() == "enabled")
 }
 
-/// Waits briefly for the exit of a scheduler that sched_ext has already detached. Returns the other processes that
-/// exited meanwhile.
+/// Waits briefly for the exit of a scheduler that sched_ext has already detached. Returns all children that exited
+/// meanwhile, the scheduler included.
 pub(super) fn await_end(
     children: &mut Children,
     child: &Child,
@@ -87,7 +87,7 @@ pub(super) fn await_end(
     Ok(ended)
 }
 
-/// Sends SIGTERM to the scheduler, and SIGKILL if it does not exit in time.
+/// Sends SIGTERM to the scheduler, and SIGKILL if it does not exit in time. It may still live when this returns.
 pub(super) fn stop(children: &mut Children, child: &Child) -> Result<(), InitError> {
     for signal in [Signal::TERM, Signal::KILL] {
         child.signal(children, signal);

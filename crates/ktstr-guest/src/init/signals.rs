@@ -34,15 +34,15 @@ impl SignalTrace {
         Some(Self(instance.join("trace")))
     }
 
-    /// Returns the last signal that came from a process.
+    /// Returns the last signal that a process sent to the traced one, or `None` if there was none.
     pub(super) fn last(&self) -> Option<SentSignal> {
         let trace = std::fs::read_to_string(&self.0).ok()?;
         trace.lines().rev().find_map(sent)
     }
 }
 
-/// Parses a line of the trace (include/trace/events/signal.h). Returns `None` for a signal of the kernel, such as a
-/// fault or an out-of-memory kill: its code is positive (include/uapi/asm-generic/siginfo.h).
+/// Parses a line of the trace (include/trace/events/signal.h). Returns `None` for a line that is no signal, and for a signal
+/// of the kernel, such as a fault or an out-of-memory kill: its code is positive (include/uapi/asm-generic/siginfo.h).
 fn sent(line: &str) -> Option<SentSignal> {
     let (sender, event) = line.split_once(" [")?;
     let (_, fields) = event.split_once("signal_generate: ")?;

@@ -11,7 +11,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 
 use crate::realtime::{self, RealTime};
 
-/// Number of bytes kept of each stream, from its beginning. Later bytes are counted and discarded.
+/// Maximum number of bytes kept of each stream, from its start. Later bytes are counted and discarded.
 pub(super) const CAP: usize = 16 << 20;
 
 /// The bytes read from one stream.
@@ -56,13 +56,13 @@ impl Capture {
     /// Starts the reader thread.
     pub fn start(stdout: OwnedFd, stderr: OwnedFd) -> std::io::Result<Self> {
         let finish = eventfd(0, EventfdFlags::CLOEXEC)?;
-        let told = finish.try_clone()?;
+        let stop = finish.try_clone()?;
         for pipe in [&stdout, &stderr] {
             rustix::io::ioctl_fionbio(pipe, true)?;
         }
         let reader = std::thread::Builder::new()
             .name("ktstr-output".to_owned())
-            .spawn(move || read(File::from(stdout), File::from(stderr), told))?;
+            .spawn(move || read(File::from(stdout), File::from(stderr), stop))?;
         Ok(Self { reader, finish })
     }
 
@@ -75,7 +75,8 @@ impl Capture {
     }
 }
 
-fn read(stdout: File, stderr: File, told: OwnedFd) -> [Taken; 2] {
+/// Reads both streams until they end, or until `stop` is readable.
+fn read(stdout: File, stderr: File, stop: OwnedFd) -> [Taken; 2] {
     // Raise the priority, so that a scheduler under test that starves the reader cannot block the program on a full
     // pipe.
     let in_guest = std::env::var_os(crate::init::TEST_PROCESS_ENV).is_some();
@@ -83,7 +84,7 @@ fn read(stdout: File, stderr: File, told: OwnedFd) -> [Taken; 2] {
     let mut streams = [Some(stdout), Some(stderr)];
     let mut taken = [Taken::default(), Taken::default()];
     loop {
-        let mut fds: Vec<PollFd<'_>> = vec![PollFd::new(&told, PollFlags::IN)];
+        let mut fds: Vec<PollFd<'_>> = vec![PollFd::new(&stop, PollFlags::IN)];
         for pipe in streams.iter().flatten() {
             fds.push(PollFd::from_borrowed_fd(pipe.as_fd(), PollFlags::IN));
         }
@@ -106,7 +107,7 @@ fn read(stdout: File, stderr: File, told: OwnedFd) -> [Taken; 2] {
     }
 }
 
-/// Reads everything that is available. Returns `true` at the end of the stream.
+/// Reads everything that is available. Returns `true` at the end of the stream or after an error.
 fn drain(pipe: &mut File, taken: &mut Taken) -> bool {
     let mut chunk = [0u8; 16 << 10];
     loop {

@@ -105,20 +105,20 @@ impl PayloadHandle {
             .map(Some)
     }
 
-    /// Collects a payload that was killed by other means on the test's behalf.
+    /// Collects a payload that the test has already killed in another way, with `cgroup.kill`.
     pub(crate) fn killed(mut self) -> Result<(AssertResult, PayloadMetrics)> {
         self.process.kill();
         self.ended(Some(PayloadEnd::Stopped))
     }
 
-    /// Reaps the payload and judges it. `told` says how the harness ended it, if it did.
-    fn ended(&mut self, told: Option<PayloadEnd>) -> Result<(AssertResult, PayloadMetrics)> {
+    /// Reaps the payload and judges it. `forced` is how the harness ended the payload, if it did.
+    fn ended(&mut self, forced: Option<PayloadEnd>) -> Result<(AssertResult, PayloadMetrics)> {
         let index = self.process.index;
         let ended = self
             .process
             .reap()
             .with_context(|| format!("payload {:?}: waiting for its exit", self.payload.name))?;
-        let run = self.metrics(index, ended, told);
+        let run = self.metrics(index, ended, forced);
         let mut result = judge(&run, &self.checks);
         if index < MAX_PAYLOADS {
             let mut kept = run.clone();
@@ -136,7 +136,7 @@ impl PayloadHandle {
         Ok((result, run))
     }
 
-    fn metrics(&self, index: usize, ended: Ended, told: Option<PayloadEnd>) -> PayloadMetrics {
+    fn metrics(&self, index: usize, ended: Ended, forced: Option<PayloadEnd>) -> PayloadMetrics {
         let format = &self.payload.output;
         let read = |stream: &Captured, name| extract_metrics(&stream.text, format, name);
         let mut metrics = read(&ended.stdout, MetricStream::Stdout);
@@ -152,7 +152,7 @@ impl PayloadHandle {
                 PayloadEnd::Signaled(signal) => 128 + signal,
                 PayloadEnd::Stopped | PayloadEnd::TimedOut { .. } => 128 + libc::SIGKILL,
             },
-            end: told.unwrap_or(ended.end),
+            end: forced.unwrap_or(ended.end),
             elapsed_ns: ended.elapsed_ns,
             cpu_time_ns: ended.cpu_time_ns,
             stdout: ended.stdout,

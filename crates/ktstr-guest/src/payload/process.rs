@@ -105,7 +105,7 @@ impl Process {
         Duration::from_nanos(monotonic_ns().saturating_sub(self.began_ns))
     }
 
-    /// Returns whether the program has exited. Waits for that for at most `within`, or without a limit.
+    /// Returns whether the program has exited. Waits for its exit for at most `within`, or without a limit if that is `None`.
     pub fn has_ended(&self, within: Option<Duration>) -> bool {
         let until = within.map(|time| monotonic_ns().saturating_add(time.as_nanos() as u64));
         loop {
@@ -118,7 +118,7 @@ impl Process {
             match poll(&mut fds, timeout.as_ref()) {
                 Ok(0) | Err(rustix::io::Errno::INTR) if left == Some(0) => return false,
                 Ok(0) | Err(rustix::io::Errno::INTR) => {}
-                // If polling fails, the caller waits for the process without it.
+                // If polling fails, this reports an exit, and the caller waits for the process with wait4(2).
                 Ok(_) | Err(_) => return true,
             }
         }
@@ -192,8 +192,8 @@ fn ns(time: libc::timeval) -> u64 {
     time.tv_sec as u64 * 1_000_000_000 + time.tv_usec as u64 * 1_000
 }
 
-/// Runs in the child: moves it into its cgroup before its first instruction, and makes it die with the process that
-/// started it.
+/// Runs in the child: moves it into its cgroup before its first instruction, and makes it die with the thread that started
+/// it. A `0` in `cgroup.procs` stands for the process that writes it.
 fn before_exec(procs: Option<i32>) -> io::Result<()> {
     // SAFETY: plain integers and a one-byte buffer, on a descriptor that the parent keeps open.
     unsafe {

@@ -101,7 +101,7 @@ impl PayloadRun<'_> {
     /// Runs the payload until it exits, and judges it.
     ///
     /// # Errors
-    /// As [`Self::spawn`]. The program's own failure is part of the result and not an error.
+    /// As [`Self::spawn`] and [`PayloadHandle::wait`]. The program's own failure is part of the result and not an error.
     pub fn run(self) -> Result<(AssertResult, PayloadMetrics)> {
         self.spawn()?.wait()
     }
@@ -166,12 +166,12 @@ impl PayloadRun<'_> {
     }
 }
 
-/// Suggests what usually helps against an error of starting a program.
+/// Returns what usually helps against an error of starting a program, or an empty text.
 fn advice(error: &std::io::Error, in_cgroup: bool) -> &'static str {
     match error.raw_os_error() {
         Some(libc::EACCES) => "; the file on the host must be executable",
         Some(libc::ENOEXEC) => "; it is neither an ELF program nor a script that begins with #!",
-        Some(libc::ENOENT) => "; its interpreter or its dynamic loader does not exist",
+        Some(libc::ENOENT) => "; the program, its interpreter or its dynamic loader does not exist",
         Some(libc::E2BIG) => "; its arguments are too long",
         Some(libc::EBUSY) if in_cgroup => {
             "; a cgroup whose children have controllers cannot hold processes: name one of the children"

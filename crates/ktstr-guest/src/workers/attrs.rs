@@ -1,6 +1,9 @@
-//! Sets the scheduling attributes of a worker from outside, while the worker waits at the gate.
-//! This happens after the worker was moved into its cgroup, so that the cgroup's cpuset cannot
-//! override the affinity.
+//! Scheduling attributes of workers: affinity, nice value, policy and slice.
+//!
+//! The harness sets the declared ones from outside, while the worker waits at the gate. This happens
+//! after the worker was moved into its cgroup, so that the cgroup's cpuset cannot override the
+//! affinity. Later an operation of a step may change the affinity and the policy, and the bodies of
+//! some work types change the attributes of their own thread.
 
 use std::collections::BTreeSet;
 
@@ -15,6 +18,7 @@ const SCHED_EXT: i32 = 7;
 /// A nice value and a scheduling policy.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Policy {
+    /// `None` if the worker's declaration gives no nice value.
     pub nice: Option<i32>,
     pub policy: SchedPolicy,
 }
@@ -29,7 +33,7 @@ impl Policy {
     }
 }
 
-/// Converts a name to the form that `PR_SET_NAME` takes: cut to 15 bytes and NUL-terminated.
+/// Converts a name to the form that `PR_SET_NAME` takes: cut to 15 bytes, and filled up with NULs.
 pub(super) fn comm_bytes(comm: &str) -> [u8; 16] {
     let mut bytes = [0; 16];
     for (to, from) in bytes.iter_mut().take(15).zip(comm.bytes()) {
@@ -42,8 +46,8 @@ fn os_error(errno: i32) -> std::io::Error {
     std::io::Error::from_raw_os_error(errno)
 }
 
-/// Sets the affinity of a process. The error is a sentence for the user.
-pub(super) fn apply_affinity(pid: i32, cpus: &BTreeSet<usize>) -> Result<(), String> {
+/// Sets the affinity of a worker by its thread id. The error is a sentence for the user.
+pub(super) fn apply_affinity(tid: i32, cpus: &BTreeSet<usize>) -> Result<(), String> {
     let mut mask: Mask = [0; MASK_WORDS];
     for cpu in cpus {
         match mask.get_mut(cpu / 64) {
@@ -56,9 +60,9 @@ pub(super) fn apply_affinity(pid: i32, cpus: &BTreeSet<usize>) -> Result<(), Str
             }
         }
     }
-    sys::set_affinity(pid, &mask).map_err(|errno| {
+    sys::set_affinity(tid, &mask).map_err(|errno| {
         format!(
-            "cannot set the affinity of worker {pid} to {}: {}; are these CPUs in its cpuset?",
+            "cannot set the affinity of worker {tid} to {}: {}; are these CPUs in its cpuset?",
             cpuset_string(cpus),
             os_error(errno)
         )
@@ -127,10 +131,11 @@ impl SchedAttr {
         }
     }
 
-    /// Returns the attributes of the calling thread, or `None` if the kernel does not say.
+    /// Returns the attributes of the calling thread, or `None` if the system call fails.
     pub fn own() -> Option<Self> {
         let mut attr = Self::default();
-        // SAFETY: the kernel writes at most as many bytes as it is told that there are; 0 is the caller, flags are 0.
+        // SAFETY: the kernel writes at most the number of bytes that is passed, which is the size of `attr`. The first 0 is
+        // the calling thread, and the last one stands for no flags.
         let rc = unsafe {
             libc::syscall(
                 libc::SYS_sched_getattr,
@@ -143,7 +148,8 @@ impl SchedAttr {
         (rc == 0).then_some(attr)
     }
 
-    /// Returns whether both say the same but for the nice value and a slice.
+    /// Returns whether both have the same policy, the same real-time priority and, under `SCHED_DEADLINE`, the same times.
+    /// Nice values, slices and flags are ignored.
     pub fn is_same_policy(&self, other: &Self) -> bool {
         let of = |attr: &Self| {
             let deadline = (attr.policy() == libc::SCHED_DEADLINE).then_some((
@@ -156,7 +162,8 @@ impl SchedAttr {
         of(self) == of(other)
     }
 
-    /// Returns the same attributes with this priority: that of `SCHED_FIFO` and `SCHED_RR`, the nice value of others.
+    /// Returns the same attributes with this priority. Under `SCHED_FIFO` and `SCHED_RR` it is the real-time priority; under
+    /// all other policies it is the nice value.
     pub fn with_priority(self, priority: i32) -> Self {
         match self.policy() {
             libc::SCHED_FIFO | libc::SCHED_RR => Self {
@@ -170,8 +177,8 @@ impl SchedAttr {
         }
     }
 
-    /// Returns the same attributes with slices of this length in nanoseconds; 0 leaves their length to the kernel. Other policies
-    /// than `SCHED_OTHER` and `SCHED_BATCH` have none.
+    /// Returns the same attributes with slices of this length in nanoseconds; 0 leaves the length to the kernel. The slice of
+    /// `SCHED_OTHER` and `SCHED_BATCH` is in `sched_runtime`. Attributes of all other policies are returned unchanged.
     pub fn with_slice(self, slice: u64) -> Self {
         match self.policy() {
             libc::SCHED_OTHER | libc::SCHED_BATCH => Self {
@@ -230,8 +237,8 @@ pub(super) fn policy_name(policy: i32) -> &'static str {
     }
 }
 
-/// Sets the policy of a thread; 0 stands for the caller. `Err` is the errno. This may be called in
-/// a forked child.
+/// Sets the scheduling attributes of a thread; 0 stands for the caller. `Err` is the errno. This may
+/// be called in a forked child.
 pub(super) fn set(tid: i32, attr: &SchedAttr) -> Result<(), i32> {
     // SAFETY: `attr` is a valid sched_attr of the size it names; flags are 0.
     if unsafe { libc::syscall(libc::SYS_sched_setattr, tid, &raw const *attr, 0) } < 0 {
@@ -240,31 +247,33 @@ pub(super) fn set(tid: i32, attr: &SchedAttr) -> Result<(), i32> {
     Ok(())
 }
 
-/// Sets the nice value and the policy of a process. The error is a sentence for the user.
-pub(super) fn apply_policy(pid: i32, wanted: &Policy) -> Result<(), String> {
+/// Sets the nice value and the policy of a worker that waits at the gate, by its thread id. The error
+/// is a sentence for the user.
+pub(super) fn apply_policy(tid: i32, wanted: &Policy) -> Result<(), String> {
     if let Some(nice) = wanted.nice {
         // SAFETY: plain integers.
-        if unsafe { libc::setpriority(libc::PRIO_PROCESS, pid as libc::id_t, nice) } < 0 {
+        if unsafe { libc::setpriority(libc::PRIO_PROCESS, tid as libc::id_t, nice) } < 0 {
             return Err(format!(
-                "cannot set nice {nice} of worker {pid}: {}",
+                "cannot set nice {nice} of worker {tid}: {}",
                 os_error(sys::errno())
             ));
         }
     }
     match wanted.policy {
-        // Workers start with it.
+        // A worker that waits at the gate has this policy already.
         SchedPolicy::Normal => Ok(()),
-        _ => change_policy(pid, wanted),
+        _ => change_policy(tid, wanted),
     }
 }
 
-/// Sets the policy of a process that may have another one; the error is a sentence.
-pub(super) fn change_policy(pid: i32, wanted: &Policy) -> Result<(), String> {
+/// Sets the policy of a worker by its thread id, whatever its policy was before, and the nice value,
+/// which is 0 if none is declared. The error is a sentence for the user.
+pub(super) fn change_policy(tid: i32, wanted: &Policy) -> Result<(), String> {
     let mut attr = SchedAttr::of_policy(&wanted.policy);
     attr.nice = wanted.nice.unwrap_or(0);
-    set(pid, &attr).map_err(|errno| {
+    set(tid, &attr).map_err(|errno| {
         format!(
-            "cannot set policy {:?} of worker {pid}: {}",
+            "cannot set policy {:?} of worker {tid}: {}",
             wanted.policy,
             os_error(errno)
         )

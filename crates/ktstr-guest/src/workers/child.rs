@@ -44,7 +44,8 @@ pub(super) struct Plan<'a> {
     pub phase: &'a PhasePage,
 }
 
-/// Forks one worker, which waits at the gate. It closes the descriptors of its group that belong to other members.
+/// Forks one worker, which closes the descriptors of other members of its group and waits at the gate. Returns its process
+/// id and a pidfd.
 pub(super) fn fork(plan: &Plan<'_>, group_fds: &[i32]) -> Result<(i32, OwnedFd), WorkerError> {
     fork_with(|parent| {
         let close_others = || {
@@ -75,7 +76,8 @@ pub(super) fn fork(plan: &Plan<'_>, group_fds: &[i32]) -> Result<(i32, OwnedFd),
     })
 }
 
-/// Forks. The parent gets the child's pid and a pidfd.
+/// Forks a child that calls `child` with its parent's process id and exits with the code that this returns. Returns the
+/// child's process id and a pidfd.
 pub(super) fn fork_with(child: impl FnOnce(i32) -> i32) -> Result<(i32, OwnedFd), WorkerError> {
     let parent = std::process::id() as i32;
     // A stop signal, or a signal of another worker, may arrive before the child has run at all. It must stay pending
@@ -208,7 +210,8 @@ fn check(rc: i32) -> Result<(), i32> {
     if rc < 0 { Err(sys::errno()) } else { Ok(()) }
 }
 
-/// Sets up a worker process: its process group, its signals and its name.
+/// Sets up a worker process: its process group, its signals, its name if `comm` gives one, and its end with the parent.
+/// `Err` is the errno.
 pub(super) fn set_up_process(parent: i32, comm: Option<&[u8; 16]>) -> Result<(), i32> {
     // SAFETY: system calls on integers and on local structures; the handlers only change atomics.
     unsafe {
@@ -260,7 +263,8 @@ fn name(comm: &[u8; 16]) -> Result<(), i32> {
     check(unsafe { libc::prctl(libc::PR_SET_NAME, comm.as_ptr(), 0, 0, 0) })
 }
 
-/// Makes the kernel kill this process when its parent exits.
+/// Makes the kernel kill this process when the thread that forked it exits (`PR_SET_PDEATHSIG`). `Err` is the errno; it is
+/// `ESRCH` if the process `parent` has exited already.
 fn die_with(parent: i32) -> Result<(), i32> {
     // SAFETY: plain integers.
     unsafe {

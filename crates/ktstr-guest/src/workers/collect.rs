@@ -21,8 +21,8 @@ pub(super) enum End {
     Signaled(i32),
     /// It missed the deadline and was killed.
     TimedOut {
-        /// The guest time until which the worker was runnable without getting a CPU. `None` if it was not runnable
-        /// when the deadline passed, because it was stopped or blocked in the kernel.
+        /// The monotonic time in ns at which the worker was found runnable after the deadline. `None` if it was not
+        /// runnable then, because it was stopped or blocked in the kernel.
         starved_until_ns: Option<u64>,
     },
     /// It could not be waited for.
@@ -33,7 +33,7 @@ pub(super) enum End {
 pub(super) struct Target<'a> {
     pub pid: i32,
     pub pidfd: &'a OwnedFd,
-    /// The thread ids of its workers, if they are threads: each of them has to be interrupted.
+    /// The thread ids of its workers, each of which has to be interrupted; empty if the process itself is the worker.
     pub threads: Vec<i32>,
 }
 
@@ -101,8 +101,8 @@ pub(super) fn stop_and_reap(workers: &[Target<'_>]) -> Vec<End> {
         .collect()
 }
 
-/// Returns whether the process is runnable: state `R` in /proc/PID/stat. The name before the state may contain any
-/// character, so the state is searched after the last parenthesis.
+/// Returns whether a process or thread is runnable, which is state `R` in /proc/PID/stat. The name before the state may
+/// contain any character, so the state is searched after the last parenthesis.
 fn is_runnable(pid: i32) -> bool {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let state = text.rsplit_once(") ").map(|(_, rest)| rest);
@@ -119,6 +119,7 @@ fn wait_any<'a>(fds: impl Iterator<Item = &'a OwnedFd>, limit: Duration) {
     let _ = poll(&mut fds, Some(&timeout));
 }
 
+/// Reaps a child if it has exited. Returns how it ended, or `None` if it has not exited yet.
 fn try_reap(pid: i32) -> Option<End> {
     let mut info = std::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
     let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;

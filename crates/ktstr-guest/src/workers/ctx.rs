@@ -1,5 +1,5 @@
-//! The interface of a worker's body: work, sleep, latency samples, checkpoints. It runs only in the forked child, so
-//! it must not allocate, lock or panic.
+//! The interface of a worker's body: work, sleep, latency samples, checkpoints. This code runs only in the forked child,
+//! so it must not allocate, lock or panic.
 
 use std::sync::atomic::{
     AtomicBool, AtomicU16, AtomicU32, AtomicU64,
@@ -334,21 +334,22 @@ impl<'a> WorkerCtx<'a> {
         self.keep(&self.tele.samples_seen, &self.tele.samples, ns);
     }
 
-    /// Says which role of a benchmark this worker plays.
+    /// Records the role that this worker plays in a benchmark.
     pub fn plays(&self, role: BenchRole) {
         let place = BenchRole::ALL.iter().position(|known| *known == role);
         let tag = place.map_or(0, |place| place as u32 + 1);
         self.tele.bench_role.store(tag, Relaxed);
     }
 
-    /// Records a sample of this worker's role, in a reservoir of its own; see [`BenchRole`] for what it is.
+    /// Records a sample of this worker's role in a second reservoir; see [`BenchRole`] for what is measured.
     pub fn bench_sample(&mut self, value: u64) {
         self.enter_phase();
         self.counters.bench_samples = self.counters.bench_samples.wrapping_add(1);
         self.keep(&self.tele.bench_seen, &self.tele.bench, value);
     }
 
-    /// Counts a look-up that found its key, or a period that was missed, if its iteration counts.
+    /// Counts a look-up that found its key, or a period that was missed, unless the stop came before the work of the
+    /// iteration was done.
     pub fn hit(&mut self) {
         if self.cut {
             return;
@@ -362,7 +363,7 @@ impl<'a> WorkerCtx<'a> {
         }
     }
 
-    /// Puts a value into a reservoir of which `seen` were offered so far.
+    /// Offers a value to a reservoir (Vitter's algorithm R); `seen` counts the values that were offered to it so far.
     fn keep(&mut self, seen: &AtomicU64, reservoir: &[AtomicU64], value: u64) {
         let before = seen.load(Relaxed);
         seen.store(before.wrapping_add(1), Relaxed);
@@ -383,6 +384,7 @@ impl<'a> WorkerCtx<'a> {
         match self.wake_link {
             WakeLink::None | WakeLink::Shared | WakeLink::Event { .. } => {}
             WakeLink::Pipe { wake, .. } => {
+                // A failure is ignored: either the stop signal interrupted the write, or the next member has ended.
                 // SAFETY: eight readable bytes; a pipe write this small is atomic.
                 unsafe { libc::write(wake, std::ptr::from_ref(&now).cast(), 8) };
             }

@@ -22,6 +22,7 @@ const START_ORDER: u64 = 1 << 33;
 pub(super) struct Process {
     pub pid: i32,
     pub pidfd: OwnedFd,
+    /// Whether this is a leader, whose threads are the workers.
     pub threads: bool,
 }
 
@@ -66,7 +67,7 @@ pub struct WorkloadHandle {
     /// The bit masks of gate waiters to wake when the workers are released, in order.
     wake_order: Vec<u32>,
     /// `Some` if the NUMA nodes of the workers' pages are measured. The inner value is the kernel's
-    /// count of migrated pages at the release.
+    /// count of migrated pages at the release; `None` before that, or if the kernel does not count.
     pages: Option<Option<u64>>,
     // Keeps the page mapped for as long as workers read it.
     _phase: PhaseCell,
@@ -103,8 +104,8 @@ impl WorkloadHandle {
         self.workers.iter().map(|w| w.tid).collect()
     }
 
-    /// Returns the ids to write to `cgroup.procs`: those of the workers, or that of the leader
-    /// whose threads they are.
+    /// Returns the process ids to write to `cgroup.procs`: one for each worker, or one for each leader
+    /// whose threads the workers are.
     ///
     /// # Errors
     /// The workers were forked with [`CloneMode::Thread`]. Move such threads with `cgroup.threads`
@@ -129,8 +130,8 @@ impl WorkloadHandle {
     /// Waits until each worker has completed its first iteration, for at most `limit`.
     ///
     /// # Errors
-    /// The configuration does not set `signal_first_iteration`; or the time ran out, with the
-    /// number of workers that were done.
+    /// The configuration does not set `signal_first_iteration`; or the time ran out, and the error
+    /// names the number of workers that were done.
     pub fn wait_first_iterations(&self, limit: Duration) -> Result<(), WorkerError> {
         if !self.reports_first {
             return Err(WorkerError::Invalid(
@@ -181,8 +182,8 @@ impl WorkloadHandle {
         self.pages = Some(None);
     }
 
-    /// Makes [`Self::start`] wake the workers in an order that depends on the seed: in 32 groups,
-    /// one right after the other.
+    /// Makes [`Self::start`] wake the workers in an order that depends on the seed. They are divided
+    /// into 32 groups by their index, and the groups are woken right after each other.
     pub fn shuffle_start(&mut self, seed: u64) {
         self.wake_order = (0..32).map(|n| 1 << n).collect();
         Rng::new(seed, START_ORDER).shuffle(&mut self.wake_order);
@@ -229,7 +230,7 @@ impl WorkloadHandle {
     ///
     /// # Errors
     /// The worker does not exist, or the kernel rejected the CPUs; the error names the CPUs and the
-    /// pid.
+    /// thread id.
     pub fn set_affinity(&mut self, idx: usize, cpus: &BTreeSet<usize>) -> Result<(), WorkerError> {
         let count = self.workers.len();
         let worker = self.workers.get_mut(idx).ok_or_else(|| {
@@ -241,10 +242,11 @@ impl WorkloadHandle {
         attrs::apply_affinity(worker.tid, cpus).map_err(WorkerError::Invalid)
     }
 
-    /// Sets the scheduling policy of one worker; its nice value stays.
+    /// Sets the scheduling policy of one worker, and its nice value to the declared one (0 if none is).
     ///
     /// # Errors
-    /// No such worker, or the kernel's refusal with policy and pid.
+    /// The worker does not exist, or the kernel rejected the policy; the error names the policy and
+    /// the thread id.
     pub fn set_policy(&mut self, idx: usize, policy: SchedPolicy) -> Result<(), WorkerError> {
         let count = self.workers.len();
         let worker = self.workers.get_mut(idx).ok_or_else(|| {
@@ -322,7 +324,7 @@ impl WorkloadHandle {
         reports
     }
 
-    /// Returns the cgroups below which workers have created others.
+    /// Returns the cgroups in which workers have created child cgroups.
     fn made_cgroups(&self) -> BTreeSet<PathBuf> {
         let makers = self.workers.iter().filter(|w| w.makes_cgroups);
         makers.filter_map(|w| leftover::above(w.tid)).collect()

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::kinds::CHURN;
 
-/// Returns the cgroup below which a worker created others, if the worker is in one of those.
+/// Returns the parent of the cgroups that a worker created, or `None` if the worker is not in one of these cgroups.
 pub(super) fn above(tid: i32) -> Option<PathBuf> {
     let text = std::fs::read_to_string(format!("/proc/{tid}/cgroup")).ok()?;
     let path = text.lines().find_map(|line| line.strip_prefix("0::/"))?;
@@ -14,8 +14,8 @@ pub(super) fn above(tid: i32) -> Option<PathBuf> {
     churned.then(|| dir.parent().map(Path::to_path_buf))?
 }
 
-/// Removes the cgroups that workers created below `above`. One that still has tasks stays; the removal of `above` then
-/// fails, and its caller reports that.
+/// Removes the cgroups that workers created below `above`. A cgroup that still has tasks stays; the engine's removal of
+/// `above` then fails, and the engine reports that.
 pub(super) fn remove(above: &Path) {
     // Disable the controller: while it is enabled for the children, no task can move back into `above`.
     let _ = std::fs::write(above.join("cgroup.subtree_control"), "-cpu");

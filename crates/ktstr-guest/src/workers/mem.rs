@@ -26,9 +26,8 @@ pub(super) struct Policy {
 }
 
 impl Policy {
-    /// Returns the policy that a worker sets, or `None` if it keeps the inherited one. A worker with a NUMA node of
-    /// its own is bound to that node, unless the policy says otherwise. A node that does not fit into a mask is an
-    /// error.
+    /// Returns the policy that a worker sets, or `None` if it keeps the inherited one. With [`MemPolicy::Default`], a worker
+    /// that was assigned to a NUMA node is bound to that node. A node that does not fit into a mask is an error.
     pub fn of(
         policy: &MemPolicy,
         flags: MpolFlags,

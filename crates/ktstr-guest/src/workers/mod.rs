@@ -2,9 +2,10 @@
 //! achieved.
 //!
 //! Each worker is a forked process in its own process group. If the test asks for threads, a single forked process,
-//! the leader, runs all workers as its threads. A worker waits at a gate until the caller has moved it to its cgroup,
-//! writes its counters into memory that it shares with the parent, and stops on SIGUSR1.
-//! This module does not manage cgroups (the engine moves the pids) and does not judge the counters.
+//! the leader, runs all workers as its threads. A worker waits at a gate, so that the caller can move it to its cgroup
+//! first, writes its counters into memory that it shares with the parent, and stops on SIGUSR1.
+//! This module does not manage cgroups (the engine moves the pids), except that it removes those that workers have created.
+//! It does not judge the counters.
 
 mod attrs;
 mod child;
@@ -49,7 +50,8 @@ pub use ktstr_scenario::workload::WorkloadConfig;
 use handle::Worker;
 use shared::{PhasePage, Shared};
 
-/// The ordinal of the current phase, which workers stamp their slices with. All workers of a scenario share it.
+/// The ordinal of the current phase, with which workers stamp their slices, and the objects that workers share by name. All
+/// workers of a scenario share one cell.
 #[derive(Debug, Clone)]
 pub struct PhaseCell(Arc<Shared<PhasePage>>);
 

@@ -11,7 +11,7 @@ use super::sys;
 
 /// The largest number of objects in a scenario.
 pub const MAX_OBJECTS: usize = 4096;
-/// The number of times at which waiters were let go that an object keeps.
+/// The number of release times that an object keeps.
 const STAMPS: usize = 8;
 
 /// The kind of an object. Objects of different kinds may have the same name.
@@ -55,8 +55,8 @@ pub struct Object {
     pub came: AtomicU32,
     /// The monotonic time in ns at which a timer's next period begins; 0 before its first use.
     pub next_ns: AtomicU64,
-    /// Monotonic times in ns: the first one is that of the last release of a lock; a waiter of a queue finds the time at which it
-    /// was let go at its place modulo `STAMPS`.
+    /// Monotonic times in ns. For a lock or a semaphore, the first is the time of the last release. For a queue, the time at
+    /// which a waiter was let go is at the index of its place modulo `STAMPS`.
     stamps: [AtomicU64; STAMPS],
 }
 
@@ -79,8 +79,8 @@ pub fn find<'a>(objects: &'a Objects, kind: Kind, name: &str) -> Option<&'a Obje
     })
 }
 
-/// FNV-1a (Fowler, Noll and Vo) of the kind and the name, and never 0. Of 10^12 scenarios with 4096
-/// names, about one has two names with the same hash.
+/// Returns the FNV-1a hash (Fowler, Noll and Vo) of the kind and the name; it is never 0. About one in 10^12 scenarios with
+/// 4096 names has two names with the same hash.
 fn hash(kind: Kind, name: &str) -> u64 {
     let kind: [u8; 5] = match kind {
         Kind::Lock => *b"lock.",
@@ -104,13 +104,14 @@ fn hash(kind: Kind, name: &str) -> u64 {
 }
 
 impl Object {
+    /// Returns the release time at a place of a queue. A lock or a semaphore uses place 0.
     fn stamp(&self, of: u32) -> &AtomicU64 {
         let [first, rest @ ..] = &self.stamps;
         let at = of as usize % STAMPS;
         rest.get(at.wrapping_sub(1)).unwrap_or(first)
     }
 
-    /// Records the current time as that of the release.
+    /// Records the current time as the time of the release.
     pub fn stamp_release(&self) {
         self.stamp(0).store(sys::now_ns(), Relaxed);
     }
@@ -189,7 +190,8 @@ impl Object {
         sys::futex_wake(&self.word, 1);
     }
 
-    /// Subtracts one from the semaphore. Returns whether it had to wait for that, or `None` if `stopped` returns `true` first.
+    /// Subtracts one from the semaphore, and waits while it is 0. Returns whether this had to wait, or `None` if `stopped`
+    /// returns `true` first.
     pub fn take(&self, stopped: impl Fn() -> bool) -> Option<bool> {
         let mut waited = false;
         loop {
@@ -208,8 +210,8 @@ impl Object {
         }
     }
 
-    /// Goes on to the timer's next period, and returns the monotonic time in ns at which it ends. It begins where the last one
-    /// ended, or at `first_ns` if it is the first one.
+    /// Goes on to the timer's next period, and returns the monotonic time in ns at which this period ends. It starts where the
+    /// last period ended; the first period starts at `first_ns`.
     pub fn next_period(&self, first_ns: u64, period: u64) -> u64 {
         let add = |next: u64| {
             let from = if next == 0 { first_ns } else { next };
@@ -226,7 +228,7 @@ impl Object {
     }
 }
 
-/// Whether `place` is one of the first `gone` places. Both numbers wrap around.
+/// Returns whether `place` is one of the first `gone` places. Both numbers wrap around.
 fn passed(gone: u32, place: u32) -> bool {
     gone.wrapping_sub(place).wrapping_sub(1) < 1 << 31
 }
@@ -277,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn waiters_go_in_their_order_and_a_signal_without_one_is_lost() {
+    fn waiters_go_in_their_order_and_a_signal_without_a_waiter_is_lost() {
         let page = Shared::<PhasePage>::new().expect("memory");
         let queue = find(&page.objects, Kind::Condition, "q").expect("room");
         assert!(!queue.let_one_go(), "nobody waits");
@@ -299,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn a_semaphore_remembers() {
+    fn a_semaphore_counts_its_posts() {
         let page = Shared::<PhasePage>::new().expect("memory");
         let semaphore = find(&page.objects, Kind::Semaphore, "s").expect("room");
         semaphore.post();

@@ -15,7 +15,8 @@ use super::unable::Unable;
 use crate::protocol::WorkerNumbers;
 
 /// Returns the report of a worker that ended in this way. If it did not end normally, the report says why and has the
-/// counters of its last checkpoint, which are still in the shared memory.
+/// counters of its last checkpoint, which are still in the shared memory. The report has no counters if the worker gave up,
+/// its setup failed, or it could not be waited for.
 pub(super) fn report(worker: &Worker, end: End, released_ns: u64) -> WorkerReport {
     let tele = &*worker.tele;
     let unable = tele.unable.load(Relaxed);
@@ -84,8 +85,8 @@ fn own_policy_error(tele: &Telemetry) -> Option<String> {
     })
 }
 
-/// Returns the report of a custom function. Where the function left CPU time, wall time or schedstat values at 0, they
-/// are filled in from the measurement around it.
+/// Returns the report of a custom function. Times and schedstat values that the function left at 0, and its CPUs if it left
+/// them empty, are filled in from the measurement around it.
 fn custom(worker: &Worker, tele: &Telemetry) -> WorkerReport {
     let file = worker.custom.as_ref().map(read_all);
     let mut report: WorkerReport = match file {
@@ -299,7 +300,7 @@ fn cpus(slice: &Slice) -> BTreeSet<usize> {
     set
 }
 
-/// What the worker measured in its role over its life; its slices get their parts of it.
+/// Returns what the worker measured in its role over its life, and adds to each slice what was measured in that slice.
 fn bench(tele: &Telemetry, role: BenchRole, slices: &mut [PhaseSlice]) -> BenchSlice {
     let of = |samples, sample_total, hits| BenchSlice {
         role,
@@ -324,16 +325,16 @@ fn bench(tele: &Telemetry, role: BenchRole, slices: &mut [PhaseSlice]) -> BenchS
     of(samples.values, tele.bench_seen.load(Relaxed), hits)
 }
 
-/// The samples that a reservoir kept, in its order, without their phases.
+/// The samples that a reservoir kept, in the reservoir's order, and the phases in which they were measured.
 struct Samples {
     values: Vec<u64>,
-    /// The phases of runs of neighbours, each with the index behind its last value. Samples that the reservoir did not
-    /// replace come in the order of the phases, so there are few runs.
+    /// Each run of adjacent samples from one phase: the phase, and the index after the run's last value. Samples that the
+    /// reservoir did not replace are in the order of the phases, so there are few runs.
     ends: Vec<(u16, usize)>,
 }
 
 impl Samples {
-    /// Returns each run of neighbours from one phase.
+    /// Returns each run of adjacent samples from one phase, with the phase.
     fn runs(&self) -> impl Iterator<Item = (u16, &[u64])> {
         let starts = std::iter::once(0).chain(self.ends.iter().map(|(_, end)| *end));
         let runs = starts.zip(&self.ends);
@@ -341,8 +342,8 @@ impl Samples {
     }
 }
 
-/// Takes the samples out of a reservoir. This is a plain loop because the guest executes it up to 100 000 times a worker
-/// in a test binary that nobody optimises, where each adapter of an iterator costs a hundred instructions a sample.
+/// Takes the samples out of a reservoir. This is a plain loop, because the guest executes it for up to 100 000 samples of
+/// each worker in an unoptimised test binary, where each iterator adapter costs a hundred instructions per sample.
 fn samples(seen: &AtomicU64, reservoir: &[AtomicU64]) -> Samples {
     let kept = seen.load(Relaxed).min(MAX_SAMPLES as u64) as usize;
     let kept = reservoir.get(..kept).unwrap_or(&[]);

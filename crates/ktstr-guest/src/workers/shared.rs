@@ -1,6 +1,7 @@
 //! Memory that a worker shares with its parent: one anonymous mapping per worker for its counters,
-//! one per handle for the gate and the wake words, and one per scenario for the phase. However a
-//! worker ends, the parent still has everything that the worker has written.
+//! one per handle for the gate and the wake words, one per scenario for the phase and the named
+//! objects, and one per group if the members share bytes. However a worker ends, the parent still
+//! has everything that the worker has written.
 
 use std::ops::Deref;
 use std::ptr::NonNull;
@@ -10,8 +11,7 @@ use super::WorkerError;
 use super::objects::Objects;
 use super::sys::MASK_WORDS;
 
-/// Number of latency samples kept for each worker. Later samples replace earlier ones at random
-/// (CONTRACT: 100 000).
+/// Number of latency samples kept for each worker. Later samples replace earlier ones at random.
 pub const MAX_SAMPLES: usize = 100_000;
 /// Number of migrations listed for each worker. Later ones are only counted.
 pub const MAX_MIGRATIONS: usize = 4096;
@@ -111,7 +111,8 @@ fn map_shared(len: usize) -> Result<NonNull<libc::c_void>, WorkerError> {
     at.ok_or_else(|| WorkerError::sys("map memory shared with a worker"))
 }
 
-/// What all workers of a scenario share: the ordinal of the current phase, which they read at checkpoints, and what they name.
+/// What all workers of a scenario share: the ordinal of the current phase, which they read at checkpoints, and the objects
+/// that they name.
 #[repr(C)]
 #[derive(Debug)]
 pub struct PhasePage {
@@ -133,7 +134,7 @@ pub struct Control {
     pub released_at_ns: AtomicU64,
     /// The futex words of the workers, one for each.
     pub words: [AtomicU32; MAX_WORDS],
-    /// The time in ns at which the owner of each word was woken.
+    /// A monotonic time in ns for each word: when its owner was last woken, unless the work type uses the word otherwise.
     pub stamps: [AtomicU64; MAX_WORDS],
     /// The thread ids of the workers, written before the gate opens.
     pub tids: [AtomicI32; MAX_WORDS],
@@ -178,7 +179,7 @@ pub struct Slice {
     pub samples: AtomicU64,
     /// Number of samples that a benchmark offered to its own reservoir.
     pub bench_samples: AtomicU64,
-    /// Number of look-ups of a benchmark that found their key.
+    /// Number of look-ups of a benchmark that found their key, or of periods that an rt-app thread missed.
     pub bench_hits: AtomicU64,
     /// The CPUs that the worker was seen on, as a bit mask.
     pub cpus: [AtomicU64; MASK_WORDS],
@@ -228,21 +229,21 @@ pub struct Telemetry {
     pub bench_role: AtomicU32,
     /// The CPU at the last checkpoint.
     pub last_cpu: AtomicU32,
-    /// Number of migrations in the whole run, including those that `moves` has no room for.
+    /// Number of migrations in the worker's life, including those that `moves` has no room for.
     pub moves_seen: AtomicU64,
-    /// Number of samples in the whole run, including those that the reservoir dropped.
+    /// Number of samples in the worker's life, including those that the reservoir dropped.
     pub samples_seen: AtomicU64,
-    /// Number of the benchmark's own samples in the whole run, including those that its reservoir dropped.
+    /// Number of the benchmark's samples in the worker's life, including those that its reservoir dropped.
     pub bench_seen: AtomicU64,
     /// Number of iterations so far, for readers while the worker runs.
     pub live_iterations: AtomicU64,
     /// The counters of each phase.
     pub slices: [Slice; MAX_SLICES],
-    /// The first migrations of the run; `moves_seen` counts all of them.
+    /// The first migrations of the worker; `moves_seen` counts all of them.
     pub moves: [MigrationSlot; MAX_MIGRATIONS],
     /// The latency reservoir: the phase in the top 16 bits, nanoseconds below.
     pub samples: [AtomicU64; MAX_SAMPLES],
-    /// The benchmark's own reservoir, laid out in the same way.
+    /// The benchmark's reservoir, laid out in the same way.
     pub bench: [AtomicU64; MAX_SAMPLES],
 }
 // SAFETY: repr(C), and atomics only at all levels.

@@ -278,12 +278,14 @@ impl WorkloadHandle {
         if let Some(place) = self.control.tids.get(index as usize) {
             place.store(tid, Relaxed);
         }
+        // Bit 32 separates the random streams of the affinities from those of the workers' bodies.
         let affinity = group
             .affinity
             .cpus(Rng::new(seed, index | 1 << 32).next_u64());
         let policy = format!("{:?}", group.work.sched_policy);
         let mark = match peers {
             Peers::Alike => 0,
+            // Bit 32 keeps the marks of members apart from those of single workers.
             Peers::SameMember => 1 << 32 | (prepared.member as u64 + 1),
             Peers::Nobody => index + 1,
         };

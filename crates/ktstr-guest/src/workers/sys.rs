@@ -21,10 +21,11 @@ pub fn thread_cpu_ns() -> u64 {
 }
 
 /// Returns the CPU time of another worker in nanoseconds, or 0 if there is none with this thread id. The worker is a thread of
-/// the caller's process, or the only one of its own.
+/// the caller's process, or the only thread of another process.
 pub fn cpu_ns_of(tid: i32) -> u64 {
-    // The ids of these clocks are the complement of the thread id, and a number in the last three bits (CPUCLOCK_SCHED is 2,
-    // CPUCLOCK_PERTHREAD_MASK is 4; include/linux/posix-timers_types.h).
+    // The id of such a clock is the complement of the thread id, followed by a number in the last three bits (CPUCLOCK_SCHED
+    // is 2, CPUCLOCK_PERTHREAD_MASK is 4; include/linux/posix-timers_types.h). The clock of a thread can be read only in the
+    // same process; for a worker that is another process, the clock of that process is read.
     let clock = |number: i32| (!tid << 3) | number;
     match (tid, clock_ns(clock(2 | 4))) {
         (0, _) => 0,
@@ -51,7 +52,8 @@ fn clock_ns(clock: libc::clockid_t) -> u64 {
         tv_sec: 0,
         tv_nsec: 0,
     };
-    // SAFETY: `ts` is valid for writing; both clocks exist on every kernel that this runs on.
+    // If the clock belongs to a worker that does not exist, `ts` stays 0.
+    // SAFETY: `ts` is valid for writing.
     unsafe { libc::clock_gettime(clock, &mut ts) };
     (ts.tv_sec as u64)
         .wrapping_mul(1_000_000_000)
@@ -201,14 +203,14 @@ pub fn unlock_pi(word: &AtomicU32) {
     }
 }
 
-/// Returns the allowed CPUs of `pid`, where 0 stands for the caller. The mask is empty if the kernel refuses.
-pub fn affinity(pid: i32) -> Mask {
+/// Returns the allowed CPUs of a thread, where 0 stands for the caller. The mask is empty if the kernel refuses.
+pub fn affinity(tid: i32) -> Mask {
     let mut mask: Mask = [0; MASK_WORDS];
     // SAFETY: the buffer has the size that is passed.
     unsafe {
         libc::syscall(
             libc::SYS_sched_getaffinity,
-            pid,
+            tid,
             size_of::<Mask>(),
             mask.as_mut_ptr(),
         )
@@ -216,13 +218,13 @@ pub fn affinity(pid: i32) -> Mask {
     mask
 }
 
-/// Sets the allowed CPUs of `pid`, where 0 stands for the caller. `Err` is the errno.
-pub fn set_affinity(pid: i32, mask: &Mask) -> Result<(), i32> {
+/// Sets the allowed CPUs of a thread, where 0 stands for the caller. `Err` is the errno.
+pub fn set_affinity(tid: i32, mask: &Mask) -> Result<(), i32> {
     // SAFETY: the buffer has the size that is passed and is only read.
     let rc = unsafe {
         libc::syscall(
             libc::SYS_sched_setaffinity,
-            pid,
+            tid,
             size_of::<Mask>(),
             mask.as_ptr(),
         )
@@ -241,7 +243,7 @@ pub fn mask_len(mask: &Mask) -> u32 {
     mask.iter().map(|w| w.count_ones()).sum()
 }
 
-/// Returns the `n`-th CPU of a mask, counted from 0.
+/// Returns the `n`-th CPU of a mask, counted from 0; `None` if the mask has fewer CPUs.
 pub fn mask_nth(mask: &Mask, n: u32) -> Option<usize> {
     let mut left = n;
     for (i, word) in mask.iter().enumerate() {

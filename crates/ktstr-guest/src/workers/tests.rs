@@ -71,7 +71,7 @@ fn workers_do_not_run_before_the_start() {
 
 #[test]
 fn a_shuffled_start_releases_all() {
-    // More workers than groups at the gate.
+    // There are more workers than the 32 groups at the gate.
     let mut handle = WorkloadHandle::spawn(&of(WorkType::YieldHeavy, 40)).unwrap();
     handle.shuffle_start(7);
     handle.start();
@@ -96,7 +96,7 @@ fn spin_wait_makes_progress_and_counts_it() {
     }
 }
 
-/// An iteration with more work than the run has time for is work done, and no iteration.
+/// The only iteration has more work than the worker has time for: its work counts, and the iteration does not.
 #[test]
 fn an_iteration_that_the_stop_cuts_short_does_not_count() {
     let long = WorkType::cross_affinity_churn(1 << 60);
@@ -220,7 +220,7 @@ fn crowds_wake_each_other_and_measure_it() {
 }
 
 #[test]
-fn every_other_body_iterates() {
+fn bodies_without_partners_iterate() {
     let ms = Duration::from_millis;
     for work in [
         WorkType::YieldHeavy,
@@ -354,8 +354,8 @@ fn only_workers_that_are_alike_are_compared() {
         storms[0], storms[1],
         "the preempting worker and a preempted one"
     );
-    assert_eq!(storms[1], storms[3], "the preempted of two groups");
-    // The entitlement of a worker that another one pins depends on that worker's choices.
+    assert_eq!(storms[1], storms[3], "preempted workers of two groups");
+    // The entitlement of a worker that another one pins depends on the choices of the other one.
     let meddler = WorkSpec::new(WorkType::cross_affinity_churn(1)).workers(1);
     let pinned = marks(&of(WorkType::SpinWait, 2).push_composed(meddler));
     assert_eq!(pinned.iter().collect::<BTreeSet<_>>().len(), 3);
@@ -370,7 +370,7 @@ fn incomplete_groups_are_rejected() {
 /// Bodies that need nothing special from the machine: each of them iterates, stops while it waits,
 /// and reports no error.
 #[test]
-fn new_bodies_iterate_and_stop() {
+fn the_remaining_bodies_iterate_and_stop() {
     let us = Duration::from_micros;
     let phases = WorkType::sequence(
         WorkPhase::Spin(us(50)),
@@ -490,7 +490,7 @@ fn threads_share_one_process_and_have_their_own_counters() {
     }
     let comm = std::fs::read_to_string(format!("/proc/{}/comm", tids[1])).unwrap();
     assert_eq!(comm.trim(), "own-name");
-    // Without a name of its own a worker has that of its work type.
+    // A worker that is declared without a name is named after its work type.
     let comm = std::fs::read_to_string(format!("/proc/{}/comm", tids[2])).unwrap();
     assert_eq!(comm.trim(), "FutexPingPong");
     handle.start();

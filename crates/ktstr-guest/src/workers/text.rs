@@ -3,7 +3,7 @@
 
 use super::sys::{self, MASK_WORDS, Mask};
 
-/// Size of the buffer, enough for a path or a small file.
+/// Size of the buffer in bytes, enough for a path or a small file.
 const ROOM: usize = 640;
 
 /// Text of limited length that ends with a NUL. Text that does not fit is cut off.
@@ -59,7 +59,7 @@ impl Text {
         self.bytes.get(..self.len).unwrap_or(&[])
     }
 
-    /// Cuts the text off before the last occurrence of `byte`.
+    /// Cuts the text off before the last occurrence of `byte`. A text without this byte becomes empty.
     pub fn cut_at_last(&mut self, byte: u8) {
         let at = self.bytes().iter().rposition(|b| *b == byte).unwrap_or(0);
         while self.len > at {
@@ -82,7 +82,7 @@ impl Text {
         if fd < 0 { Err(sys::errno()) } else { Ok(fd) }
     }
 
-    /// Reads the beginning of the file at this path.
+    /// Reads the start of the file at this path, as far as it fits into a text. `Err` is the errno.
     pub fn read(&self) -> Result<Self, i32> {
         let fd = self.open(libc::O_RDONLY)?;
         let mut text = Self::of(&[]);
@@ -99,7 +99,7 @@ impl Text {
         Ok(text)
     }
 
-    /// Writes to the file at this path in a single call.
+    /// Writes to the file at this path in a single call. `Err` is the errno.
     pub fn write(&self, bytes: &[u8]) -> Result<(), i32> {
         let fd = self.open(libc::O_WRONLY)?;
         let written = write(fd, bytes);
@@ -109,7 +109,7 @@ impl Text {
     }
 }
 
-/// Writes to an open file in a single call.
+/// Writes to an open file in a single call. `Err` is the errno.
 pub(super) fn write(fd: i32, bytes: &[u8]) -> Result<(), i32> {
     // SAFETY: readable bytes with the length that is passed.
     let put = unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) };
@@ -117,7 +117,7 @@ pub(super) fn write(fd: i32, bytes: &[u8]) -> Result<(), i32> {
 }
 
 /// Returns the directory of the calling thread's cgroup, from /proc/thread-self/cgroup
-/// (cgroups(7)).
+/// (cgroups(7)). `Err` is the errno; it is `ENOENT` without cgroup v2.
 pub(super) fn own_cgroup() -> Result<Text, i32> {
     let file = Text::of(b"/proc/thread-self/cgroup").read()?;
     for line in file.bytes().split(|byte| *byte == b'\n') {

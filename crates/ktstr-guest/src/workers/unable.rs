@@ -45,8 +45,8 @@ reasons! {
         larger cpuset";
     /// The CPU has no vector registers of that width.
     Width = "needs wider vector registers than CPUID reports; use AluWidth::Widest";
-    /// There is no code for AMX tiles.
-    Tiles = "has no code for AMX, because no CPU model of the harness has it; use AluWidth::Widest";
+    /// No work loop uses AMX tiles, whether or not the CPU has them.
+    Tiles = "has no code for AMX on any CPU; use AluWidth::Widest";
     /// A cgroup below the worker's own could not be created or entered.
     Cgroup = "could not create or enter a cgroup below its own";
     /// The destination cgroup of `CgroupAttachStorm` could not be opened.

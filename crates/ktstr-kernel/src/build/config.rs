@@ -23,11 +23,12 @@ const ESSENTIAL: [&str; 11] = [
     "CONFIG_SCHED_CLASS_EXT",
 ];
 
-/// Options that only some versions have, each with a line that makes up for its absence.
+/// Options that only some versions have, each with a line. If the resulting configuration has this line, the option is not
+/// reported as missing.
 const STANDS_FOR: [(&str, &str); 6] = [
     ("CONFIG_PREEMPT", "CONFIG_PREEMPT_LAZY=y"),
     ("CONFIG_PREEMPT_LAZY", "CONFIG_PREEMPT=y"),
-    // This is not an option any more from 6.15 on. PREEMPT_LAZY indicates such a version; it does not exist before
+    // From 6.15 on this is not an option any more. PREEMPT_LAZY indicates such a version, since it does not exist before
     // 6.13.
     ("CONFIG_SCHED_DEBUG", "CONFIG_PREEMPT_LAZY=y"),
     ("CONFIG_PROC_SYSCTL", "CONFIG_SYSCTL=y"),

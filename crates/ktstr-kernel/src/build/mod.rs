@@ -53,7 +53,7 @@ pub fn build(
 struct Build<'a> {
     cache: &'a Cache,
     origin: &'a Origin,
-    /// The compiler and related tools, with their versions.
+    /// The compiler and the other tools that affect the result, with their versions.
     compiler: String,
 }
 

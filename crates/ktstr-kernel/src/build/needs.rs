@@ -64,7 +64,7 @@ fn is_there(program: &str) -> bool {
     })
 }
 
-/// Asks the compiler for a header, because only the compiler knows its search path.
+/// Returns whether the compiler finds a header. Only the compiler knows its search path.
 fn has_header(name: &str) -> bool {
     let mut ask = Command::new("gcc");
     ask.args(["-E", "-include", name, "-x", "c", "/dev/null"]);

@@ -127,12 +127,12 @@ impl Origin {
         }
     }
 
-    /// Returns the program that unpacking needs in addition to tar.
+    /// Returns the program that tar runs to unpack the source, or `tar` for an uncompressed tarball; `None` for a tree.
     pub(super) fn unpacker(&self) -> Option<&'static str> {
         self.tarball().and_then(unpacker_of)
     }
 
-    /// Returns text that differs when the source differs. For a tarball, whether from a package or from the user, it
+    /// Returns a text that differs when the source differs. For a tarball, whether from a package or from the user, it
     /// is a hash of the contents. For a tree, it is a hash of the name, length and modification time of each file,
     /// because reading all files would take minutes.
     pub(super) fn identity(&self, listener: &mut Listener<'_>) -> Result<String, KernelError> {

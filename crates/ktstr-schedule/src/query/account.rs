@@ -13,7 +13,7 @@ use crate::event::{Class, Cpu, Pid};
 const LATE_NS: u64 = 4_000_000;
 
 impl Walk<'_> {
-    /// Accounts idle time up to `now`.
+    /// Accounts the length of the phase, and idle and wasted CPU time, up to `now`.
     pub(super) fn account(&mut self, now: u64) {
         let passed = now.saturating_sub(self.now);
         self.now = self.now.max(now);
@@ -26,7 +26,7 @@ impl Walk<'_> {
         if usable != 0 {
             let wasted = u64::from(usable).saturating_mul(passed);
             *self.answers.wasted_ns.entry(self.phase).or_default() += wasted;
-            // While the scheduler loads once more at the kernel's request, another one places the tasks.
+            // While the scheduler loads once more at the kernel's request, the fair class places the tasks.
             if !self.away {
                 let mut late = self.waiting_since(before);
                 let late = usable_time(self.idle, before, self.now, &mut late);
@@ -104,6 +104,7 @@ impl Walk<'_> {
         }
     }
 
+    /// Returns the CPU and the totals to add for a task that has done what it does now for `passed` nanoseconds.
     fn spent(&self, task: &Task, passed: u64) -> (Cpu, Totals) {
         let mut totals = Totals::default();
         match task.doing {
@@ -144,6 +145,7 @@ impl Walk<'_> {
         late.collect()
     }
 
+    /// Returns the affinity of each waiting task; nothing if no CPU is idle.
     fn waiting_masks(&self) -> impl Iterator<Item = crate::CpuMask> + '_ {
         let idle = self.idle != 0;
         let waiting = self.active.iter().filter(move |_| idle);

@@ -13,8 +13,8 @@ pub struct Idle {
     pub beside_waiter_ns: u64,
 }
 
-/// Returns those of the CPUs `idle` on which some waiting task may run, and how many of them could have been in use:
-/// one waiting task can use one CPU.
+/// Returns the subset of the CPUs `idle` on which some waiting task may run, and how many of these CPUs could have been in use at
+/// most: one for each task that may run on one of them, since a task uses a single CPU.
 pub(super) fn usable(idle: u128, waiting: impl Iterator<Item = CpuMask>) -> (u128, u32) {
     let mut wanted = 0;
     let mut waiters = 0;
@@ -26,8 +26,8 @@ pub(super) fn usable(idle: u128, waiting: impl Iterator<Item = CpuMask>) -> (u12
     (wanted, waiters.min(wanted.count_ones()))
 }
 
-/// Returns the CPU time between `from` and `to` that waiting tasks could have used on the CPUs `idle`. Each task counts
-/// from its own point in time: `waiting` contains (time, affinity) pairs in any order.
+/// Returns the CPU time in nanoseconds between `from` and `to` that waiting tasks could have used on the CPUs `idle`. Each task
+/// counts from its own point in time: `waiting` contains (time, affinity) pairs, which are sorted here.
 pub(super) fn usable_time(idle: u128, from: u64, to: u64, waiting: &mut [(u64, CpuMask)]) -> u64 {
     waiting.sort_unstable_by_key(|(since, _)| *since);
     let mut sum = 0u64;

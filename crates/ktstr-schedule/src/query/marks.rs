@@ -33,7 +33,7 @@ pub struct Span {
     pub runs: u64,
     /// The number of times that the task was given another CPU than the last time.
     pub migrations: u64,
-    /// Whether the schedule is complete in this time.
+    /// Whether the schedule has no gap between the two marks.
     pub whole: bool,
 }
 
@@ -55,7 +55,7 @@ impl Walk<'_> {
     }
 }
 
-/// Returns the time between the last two marks of each task, by pid, and for each pid in the order in which its tasks
+/// Returns the totals between the last two marks of each task, by pid, and for each pid in the order in which its tasks
 /// lived. Tasks with fewer than two marks are left out.
 pub fn spans(marks: &[Mark]) -> BTreeMap<Pid, Vec<Span>> {
     let mut lives: BTreeMap<(Pid, u32), Vec<&Mark>> = BTreeMap::new();

@@ -10,12 +10,12 @@ use crate::event::Pid;
 
 /// The CPU time that a task must be entitled to before its share is meaningful, in nanoseconds: several windows.
 const LEAST_ENTITLED_NS: u64 = 200_000_000;
-/// The length of a phase from which its shares are meaningful, in nanoseconds: while a step is set up, tasks start on
-/// arbitrary CPUs.
+/// The length of a phase from which its shares and its wasted time are meaningful, in nanoseconds: while a step is set up, tasks
+/// start on arbitrary CPUs.
 const LEAST_PHASE_NS: u64 = 300_000_000;
 /// The number of wakeups of a cgroup in a phase from which a percentile of their waits is meaningful.
 const LEAST_WAKEUPS: usize = 20;
-/// The number of wakeups of each of its tasks that is required in addition.
+/// The average number of wakeups per woken task of the cgroup that is required in addition.
 const LEAST_WAKEUPS_EACH: usize = 4;
 /// The CPU time of a cgroup in a phase from which a rate is meaningful, in nanoseconds.
 const LEAST_RAN_NS: u64 = 100_000_000;
@@ -23,13 +23,13 @@ const LEAST_RAN_NS: u64 = 100_000_000;
 /// The subject of a measure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Who {
-    /// A single task, with the names that are known of it.
+    /// A single task.
     Task {
         /// Its pid in the guest's root PID namespace.
         pid: Pid,
-        /// Its name; empty if it is not known.
+        /// Its latest name; empty if none is known.
         name: String,
-        /// Its cgroup, relative to the root of the query; empty if it is not known.
+        /// The path of its cgroup relative to the root of the query; empty if it is unknown or not below the root.
         cgroup: String,
     },
     /// All tasks of a cgroup, by its path relative to the root of the query.
@@ -204,7 +204,8 @@ impl Asked<'_> {
         sums
     }
 
-    /// Returns the worst wait. Any task that the judged class serves can starve, including kernel threads.
+    /// Returns the worst wait; `None` if there is none in the phases. Any task that the judged class serves can starve, including
+    /// kernel threads and tasks that are not below the root.
     fn starved(&self) -> Option<Starved> {
         let (from, to) = (
             self.answers.from_ns?,
@@ -291,8 +292,8 @@ impl Asked<'_> {
         all.max_by(|a, b| a.share.total_cmp(&b.share))
     }
 
-    /// Returns the longest waits after a wakeup. Wakeups that only released each task once say nothing about tasks that
-    /// sleep.
+    /// Returns the cgroup and the phase with the longest waits after a wakeup; `None` if no cgroup has enough wakeups in a phase.
+    /// If each task was woken only once, to start it, its waits show nothing about tasks that sleep.
     fn wake(&self) -> Option<OfCgroup> {
         let mut waits: BTreeMap<(Phase, &str), Wakeups> = BTreeMap::new();
         for wait in &self.answers.waits {
@@ -330,6 +331,7 @@ impl Asked<'_> {
     }
 }
 
+/// Returns the cgroup and the phase with the most preemptions per CPU-second; `None` if no cgroup ran for long enough.
 fn rates(totals: &Sums<&str, Totals>) -> Option<OfCgroup> {
     let all = totals.iter().flat_map(|(phase, sums)| {
         sums.iter()

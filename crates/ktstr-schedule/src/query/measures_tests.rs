@@ -30,7 +30,7 @@ fn script() -> Script {
     script
 }
 
-/// CPU `cpu` comes online or goes offline.
+/// Adds the event that a CPU goes online or offline.
 fn online(script: &mut Script, cpu: u16, online: bool) {
     let cpu = Cpu(cpu);
     script.push(0, What::Online { cpu, online });
@@ -125,7 +125,7 @@ fn after_a_change_of_affinity_the_queues_need_time_to_balance() {
     }
 }
 
-/// A CPU that goes offline switches to its idle task after that was reported.
+/// A CPU that goes offline still switches to its idle task after the event that reports it as offline.
 #[test]
 fn a_cpu_that_is_offline_does_not_idle() {
     let mut script = script();
@@ -135,8 +135,8 @@ fn a_cpu_that_is_offline_does_not_idle() {
     assert_eq!(measures.wasted.map_or(0, |wasted| wasted.ns), 0);
 }
 
-/// Two tasks share CPU 0 while CPU 1 idles. They are allowed to use it between two steps: from then on a balancer has a second
-/// to find it, and what is wasted later counts.
+/// Two tasks share CPU 0 while CPU 1 idles. Between two steps they are allowed to use CPU 1 as well. From then on a balancer has
+/// a second to find it, and only what is wasted later counts.
 #[test]
 fn a_cpu_that_was_newly_allowed_is_wasted_only_after_a_second() {
     let wasted = |end: u64| {
@@ -217,7 +217,7 @@ fn after_the_end_of_a_confined_task_the_queues_need_time_to_balance() {
 
 /// Three to one is right for a task with three times the weight, and wrong if nice values do not count.
 #[test]
-fn a_nice_value_entitles() {
+fn a_nice_value_changes_the_entitlement() {
     let mut script = script();
     script.at(0).push(
         0,
@@ -238,7 +238,7 @@ fn a_nice_value_entitles() {
 
 /// If the test sets `cpu.weight`, equal turns are wrong, unless weights do not count.
 #[test]
-fn a_weight_that_was_set_entitles() {
+fn the_weight_of_a_cgroup_changes_the_entitlement() {
     let mut script = script();
     let shares = 3072 << 10;
     script.at(0).push(0, What::Weight { cgroup: 1, shares });
@@ -319,7 +319,7 @@ fn no_scheduler_has_to_drive_during_a_restart_after_a_hotplug() {
     assert_eq!(driven(false), (400, 900));
 }
 
-/// The CPU that idles beside a waiting task is the scheduler's only while it has the tasks.
+/// An idle CPU next to a waiting task counts against the scheduler only while it has the tasks.
 #[test]
 fn nothing_is_wasted_by_a_scheduler_that_was_asked_to_load_again() {
     let wasted = |hotplug: bool| {
@@ -363,7 +363,7 @@ fn the_time_of_a_real_time_task_is_not_held_against_the_scheduler() {
 }
 
 #[test]
-fn preemptions_wake_ups_and_waste_are_of_a_phase() {
+fn a_phase_has_its_own_preemptions_wakeups_and_waste() {
     let mut script = script();
     in_turn(&mut script, 10, 10);
     let found = measured(&script, Rules::default());

@@ -1,7 +1,7 @@
 //! Percentiles of exact values.
 
-/// Returns the smallest of the `sorted` values that at least `percent` of them do not exceed (the nearest-rank method);
-/// `None` without values.
+/// Returns the percentile `percent` (0 to 100) by the nearest-rank method: the smallest of the `sorted` values that is at least
+/// as large as `percent` % of them. Returns `None` if there are no values.
 pub fn percentile(sorted: &[u64], percent: f64) -> Option<u64> {
     #[allow(
         clippy::cast_possible_truncation,
@@ -17,7 +17,7 @@ mod tests {
     use super::percentile;
 
     #[test]
-    fn ranks() {
+    fn percentiles_are_nearest_ranks() {
         let values: Vec<u64> = (1..=100).collect();
         for (percent, value) in [(0.0, 1), (50.0, 50), (99.0, 99), (100.0, 100)] {
             assert_eq!(percentile(&values, percent), Some(value));

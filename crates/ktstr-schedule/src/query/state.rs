@@ -4,19 +4,23 @@ use super::totals::Key;
 use super::{WaitCause, Waker};
 use crate::event::{Class, Cpu, CpuMask, Pid};
 
-/// How long nothing is concluded about shares, and about the CPUs that a task was newly allowed, in nanoseconds, after the
-/// affinity or the cgroup of a running task has changed; and about shares after the start of a task if some tasks may run on
-/// fewer CPUs than others. The queues of the CPUs are balanced gradually: the kernel's own balancer looks at a busy CPU only
-/// every 16th time, and less often each time it finds nothing but pinned tasks, down to once in 512 ms (`sd_busy_factor`,
-/// `MAX_PINNED_INTERVAL`: kernel/sched/fair.c, 7.0). On 4 CPUs a cgroup got 0.79 of its share in the first second after such
-/// a change, and 0.68 in the first half second; next to a cgroup that was confined from the start, one got 0.60 in the first
-/// 0.4 s; and two CPUs of another LLC stayed idle for 0.2 s after a cgroup of spinners was allowed to use them.
+/// The time in nanoseconds for which nothing is concluded about shares after an event that unbalances the queues of the CPUs:
+/// a change of the affinity or the cgroup of a task that has started to work, of the weight of a cgroup, or of the CPUs that are
+/// online; the end of a confined task; and the start of a task if some tasks may run on fewer CPUs than others. For the same
+/// time nothing is concluded about the CPUs that a task was newly allowed to use.
+///
+/// The queues are balanced gradually: a busy CPU runs the kernel's own balancer 16 times less often than an idle one, and each
+/// CPU runs it less often each time it finds nothing but pinned tasks, down to once in 512 ms (`busy_factor`:
+/// kernel/sched/topology.c; `MAX_PINNED_INTERVAL`: kernel/sched/fair.c, 7.0). On 4 CPUs a cgroup got 0.79 of its share in the
+/// first second after such a change, and 0.68 in the first half second. Next to a cgroup that was confined from the start, a
+/// cgroup got 0.60 of its share in the first 0.4 s. Two CPUs of another LLC stayed idle for 0.2 s after a cgroup of spinners was
+/// allowed to use them.
 pub(super) const BALANCING_NS: u64 = 1_000_000_000;
 
 /// The activity of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Doing {
-    /// The schedule has not shown it yet.
+    /// The schedule has not shown it, since its start or since a gap.
     Unknown,
     /// The task runs on a CPU.
     Running {
@@ -40,8 +44,8 @@ pub(super) struct Task {
     pub cgroup: Option<u64>,
     pub class: Class,
     pub mask: CpuMask,
-    /// The last change of its affinity after it had begun to work: the time in nanoseconds, and the CPUs on which it had had a
-    /// claim until then.
+    /// The last change of its affinity after it had started to work: the time in nanoseconds, and the CPUs on which it had a
+    /// claim before.
     pub confined: Option<(u64, CpuMask)>,
     /// The CPU on which it last ran.
     pub ran_on: Option<Cpu>,
@@ -55,9 +59,9 @@ pub(super) struct Task {
     pub booked: Option<Key>,
     /// Whether its cgroup is out of quota: the task is throttled as soon as it leaves its CPU.
     pub put_aside: bool,
-    /// The last wakeup of the task.
+    /// The origin of the task's last wakeup.
     pub waker: Option<Waker>,
-    /// The dispatch queue into which it was put since it last ran.
+    /// The dispatch queue into which it was last put since it last ran; `None` if it was put into none.
     pub dsq: Option<u64>,
     /// Whether it has been created and has not run yet.
     pub fresh: bool,
@@ -73,7 +77,7 @@ pub(super) struct Task {
     pub migrations: u64,
     /// The number of earlier tasks with the same pid.
     pub life: u32,
-    /// The index of its name in the table; `None` if the name is not known yet.
+    /// The index of its name in the table; `None` while the name is unknown.
     pub name: Option<u32>,
     /// CPU time since it last slept or yielded, in nanoseconds.
     pub burst_ns: u64,
@@ -124,21 +128,21 @@ impl Default for Task {
     }
 }
 
-/// The information about a task.
+/// What the schedule shows about a task. Pids are reused: the names and cgroups of earlier tasks with the same pid come first.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TaskInfo {
     /// Its names, the latest last; empty if none is known.
     pub names: Vec<String>,
-    /// The task that created it.
+    /// The task that created it; `None` if it existed before the recording.
     pub parent: Option<Pid>,
     /// Its cgroups, the latest last.
     pub cgroups: Vec<u64>,
-    /// The last nice value that was set during the recording.
+    /// The last nice value that the schedule shows; `None` if it shows none.
     pub nice: Option<i8>,
 }
 
 impl TaskInfo {
-    /// Returns its latest name.
+    /// Returns its latest name; `None` if none is known.
     pub fn name(&self) -> Option<&str> {
         self.names.last().map(String::as_str)
     }

@@ -11,7 +11,7 @@ impl Walk<'_> {
         if prev != Pid::IDLE {
             self.stop(prev, reason);
         }
-        // A CPU that goes offline ends in its idle task, but it is not there to be used.
+        // A CPU that goes offline switches to its idle task last, but no task can use it.
         if next == Pid::IDLE && self.offline.contains(&cpu) {
             self.current.remove(&cpu);
             self.set_idle(cpu, false);
@@ -153,8 +153,8 @@ impl Walk<'_> {
         };
     }
 
-    /// Whether a task of the fair class is in or below a cgroup that is out of quota on the task's CPU. Such a task is
-    /// throttled as soon as it is woken.
+    /// Whether the task belongs to the fair class and is in or below a cgroup that is out of quota on the task's CPU. Such a
+    /// task is throttled as soon as it is woken.
     pub(super) fn is_throttled(&self, pid: Pid) -> bool {
         let Some(task) = self.tasks.get(&pid) else {
             return false;

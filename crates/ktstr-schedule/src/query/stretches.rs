@@ -31,7 +31,7 @@ pub enum Did {
     Ran {
         /// The CPU on which it ran.
         cpu: Cpu,
-        /// The class in which it ran, according to its last enqueue.
+        /// The scheduling class in which it ran, according to its last enqueue.
         class: Class,
         /// Why it stopped; `None` if the schedule ends there or has a gap.
         then: Option<Reason>,
@@ -60,7 +60,7 @@ pub enum Did {
 pub struct Stretch {
     /// The task to which the stretch belongs.
     pub task: Pid,
-    /// Its cgroup at the end; `None` if it is not known.
+    /// The id of its cgroup at the end; `None` if it is unknown.
     pub cgroup: Option<u64>,
     /// What the task did.
     pub did: Did,
@@ -109,7 +109,8 @@ impl fmt::Debug for Sink<'_> {
 }
 
 impl Walk<'_> {
-    /// Ends the stretch of the task at the time of this event. `then` is the reason, if the task leaves a CPU.
+    /// Reports the task's current stretch, which ends at the time of this event, if a callback is set. `then` is the reason if
+    /// the task leaves a CPU, and `served` is true if it gets one.
     pub(super) fn end_stretch(&mut self, pid: Pid, then: Option<Reason>, served: bool) {
         let Some(each) = &mut self.sink.0 else {
             return;

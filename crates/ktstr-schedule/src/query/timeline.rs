@@ -1,5 +1,5 @@
-//! The frame of a schedule: when each step was held, when a scheduler was unloaded, and where the recording begins and ends.
-//! Whatever places a finding in time counts from these.
+//! The frame of a schedule: when each step was held, when a scheduler was unloaded, and when the recording starts and ends.
+//! Findings, and commands that show a time, count from [`Timeline::zero_ns`].
 
 use crate::event::{Event, SchedExtState, What};
 use crate::{ReadError, Schedule};
@@ -20,7 +20,7 @@ pub struct Held {
 pub struct Timeline {
     /// The holds of the steps, in order.
     pub held: Vec<Held>,
-    /// When the kernel began to unload a BPF scheduler, in nanoseconds of the scheduler's clock.
+    /// The times at which the kernel began to unload a BPF scheduler, in nanoseconds of the scheduler's clock.
     pub unloaded_ns: Vec<u64>,
     /// The time of the earliest and of the latest event, in nanoseconds of the scheduler's clock; `None` without events.
     pub ends_ns: Option<(u64, u64)>,
@@ -67,7 +67,7 @@ impl Timeline {
         }
     }
 
-    /// Ends a hold that is still open with the last event.
+    /// Ends a hold that is still open, at the time of the latest event.
     pub fn end(&mut self) {
         self.release(self.to_ns());
     }
@@ -78,14 +78,14 @@ impl Timeline {
         }
     }
 
-    /// Returns the time from which displayed times count, in nanoseconds of the scheduler's clock: the begin of the first step,
-    /// as in findings, or else the begin of the schedule.
+    /// Returns the time from which displayed times count, in nanoseconds of the scheduler's clock: the start of the first hold,
+    /// as in findings, or the start of the schedule if no step was held.
     pub fn zero_ns(&self) -> u64 {
         let first = self.held.first().map(|held| held.from_ns);
         first.or(self.ends_ns.map(|(from, _)| from)).unwrap_or(0)
     }
 
-    /// Returns the end of the last step in nanoseconds of the scheduler's clock, or else the end of the schedule.
+    /// Returns the end of the last hold in nanoseconds of the scheduler's clock, or the end of the schedule if no step was held.
     pub fn steps_end_ns(&self) -> u64 {
         self.held.last().map_or(self.to_ns(), |held| held.to_ns)
     }

@@ -14,7 +14,7 @@ pub struct Key {
     pub phase: Phase,
     /// The task to which the time belongs.
     pub task: Pid,
-    /// The cgroup's id; `None` if it is not known.
+    /// The id of the task's cgroup; `None` if it is unknown.
     pub cgroup: Option<u64>,
     /// The CPU on which the task ran, or in whose runqueue it waited.
     pub cpu: Cpu,
@@ -52,8 +52,8 @@ totals! {
     higher_class_ns,
     /// The part of the CPU time while sched_ext bypassed the BPF scheduler, in nanoseconds.
     bypass_ns,
-    /// CPU time while sched_ext was off because a CPU had gone online or offline, until a scheduler was loaded again, in
-    /// nanoseconds. It is not included in the two values above.
+    /// The part of the CPU time while sched_ext was off because a CPU had gone online or offline, until a scheduler was loaded
+    /// again, in nanoseconds. The three values above do not include it.
     away_ns,
     /// Time in which the task was runnable but not running, in nanoseconds.
     wait_ns,

@@ -17,20 +17,20 @@ pub enum WaitCause {
     Preempted,
     /// The task gave up the CPU with `sched_yield()`, and remained runnable.
     Yielded,
-    /// The cgroup of the task got a new quota.
+    /// The cgroup of the task has quota again.
     Unthrottled,
     /// The schedule does not show it, because it begins or has a gap there.
     Unknown,
 }
 
-/// The time from the moment at which a task becomes runnable until it runs.
+/// The time from the moment at which a task becomes runnable, or loses its CPU while it is runnable, until it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Wait {
-    /// The phase in which the wait ended.
+    /// The phase in which the wait ended; in [`Answers::open_waits`] the phase at whose end it was still open.
     pub phase: Phase,
     /// The task that waited.
     pub task: Pid,
-    /// The cgroup of the task; `None` if it is not known.
+    /// The id of the task's cgroup; `None` if it is unknown.
     pub cgroup: Option<u64>,
     /// The CPU whose runqueue the task was on at the end of the wait.
     pub cpu: Cpu,
@@ -38,7 +38,8 @@ pub struct Wait {
     pub cause: WaitCause,
     /// When the wait began, in nanoseconds of the scheduler's clock.
     pub from_ns: u64,
-    /// When the task got a CPU, or when the schedule ended, in nanoseconds of the scheduler's clock.
+    /// When the task got a CPU or the schedule ended, or, in [`Answers::open_waits`], when the phase ended; in nanoseconds of the
+    /// scheduler's clock.
     pub to_ns: u64,
     /// The CPU time that the task was entitled to during the wait, in nanoseconds; 0 for a wait that is shorter than a
     /// window.
@@ -55,7 +56,7 @@ impl Wait {
 }
 
 impl Answers {
-    /// Returns the longest total time that `task` waited in any period of `within_ns`, in nanoseconds. `None` if the
+    /// Returns the longest total time that `task` waited in any period of `within_ns` nanoseconds, in nanoseconds; `None` if the
     /// schedule does not contain the task, or has a gap in which it may have waited.
     pub fn most_waited_ns(&self, task: Pid, within_ns: u64) -> Option<u64> {
         if self.missing_ns > 0 || !self.tasks.contains_key(&task) {

@@ -42,14 +42,14 @@ pub(super) struct Walk<'a> {
     pub(super) throttled: HashSet<(u64, Cpu)>,
     /// The CPUs that are offline.
     pub(super) offline: BTreeSet<Cpu>,
-    /// The weights of cgroups that were set, by path. The default is 1024.
+    /// The weights of cgroups that were set, by path. A cgroup that is not here has the default, 1024.
     pub(super) cgroup_weights: HashMap<String, f64>,
     pub(super) window: Window,
-    /// The time until which a change of weight has after-effects.
+    /// The time until which a change of a task's weight has after-effects.
     pub(super) unsettled_until_ns: u64,
-    /// The time until which a change of affinity or of cgroup has after-effects.
+    /// The time until which the queues of the CPUs may be unbalanced; see [`BALANCING_NS`](super::state::BALANCING_NS).
     pub(super) unbalanced_until_ns: u64,
-    /// When a task last had run for long enough to count as working.
+    /// The last time at which a task reached the CPU time from which it counts as working.
     pub(super) joined_ns: Option<u64>,
     /// The end of the last gap.
     holed_until_ns: Option<u64>,

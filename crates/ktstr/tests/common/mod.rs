@@ -41,7 +41,7 @@ pub struct Case {
     pub folder: tempfile::TempDir,
 }
 
-/// What remains of the run after its process has ended.
+/// The results of a run after its process has exited.
 pub struct Ended {
     pub code: Option<i32>,
     /// The standard error of the process; invalid UTF-8 is replaced.
@@ -72,7 +72,7 @@ impl Case {
         command
             .env("NEXTEST", "1")
             .env("KTSTR_RUNS_ROOT", folder.path().join("runs"))
-            // Most of these runs have to fail, and are asked for their first record.
+            // Most of these runs must fail, and a test reads one record of each, so failed runs are not repeated.
             .env("KTSTR_AUTO_REPRO", "0")
             .env_remove("RUST_BACKTRACE")
             .env_remove("KTSTR_SCHEDULER")
@@ -116,8 +116,7 @@ impl Ended {
         self
     }
 
-    /// Returns the first lines of the text, up to the diagnostics, with the parts replaced that differ from host to host, for
-    /// snapshots.
+    /// Returns the first lines of the text, up to the diagnostics or the path of the record.
     pub fn head(&self) -> String {
         self.text
             .lines()
@@ -133,8 +132,8 @@ impl Ended {
     }
 }
 
-/// Links this user's kernels into the cache in the folder `cache`: entries are folders of the cache itself, whose files are
-/// links.
+/// Links this user's kernels into the cache in the folder `cache`: each entry is a folder there, with links to the files of the
+/// user's own entry.
 pub fn lend_kernels(cache: &Path) {
     let kernels = ktstr_kernel::cache::Cache::from_env().expect("a cache");
     for entry in std::fs::read_dir(kernels.kernels())

@@ -18,22 +18,22 @@ const BPF_PSEUDO_FUNC: u8 = 4;
 const HELPER_CPU: i32 = 8;
 const HELPER_LOOP: i32 = 181;
 
-/// Loads the program and attaches it to `sched_switch`, a tracepoint that runs with the run queue locked: the next switch of
-/// this CPU is its last. Needs root and one CPU to wedge the machine.
+/// Loads the program and attaches it to `sched_switch`, a tracepoint that runs with the runqueue locked, so that each CPU is
+/// blocked at its next switch. Needs root.
 pub fn loop_with_interrupts_off() -> Result<()> {
-    // Three functions: the program, which calls the first loop; its body, which calls the second;
-    // an empty body.
+    // Three functions: the program, which has the outer loop; the body of that loop, which has the inner loop; and the empty
+    // body of the inner loop.
     let code = [call_loop(8), nothing(), call_loop(8), nothing(), nothing()].concat();
-    // For each: its first instruction and its type.
+    // Each function has two numbers: its first instruction, and its type in `types`.
     let program = attach(c"sched_switch", &code, &[0, 5, 8, 6, 16, 6])?;
     std::mem::forget(program);
     Ok(())
 }
 
 /// Makes each timer interrupt of `cpu` take as long as two loops of the largest number of iterations, until the returned
-/// descriptor is dropped. No lock is held during that time, so the other CPUs continue, even if they need that CPU's run queue.
+/// descriptor is dropped. No lock is held during that time, so the other CPUs continue, even if they need that CPU's runqueue.
 pub fn slow_ticks(cpu: u32) -> Result<OwnedFd> {
-    // `if (bpf_get_smp_processor_id() != cpu) return 0`, then the loops; an empty body.
+    // `if (bpf_get_smp_processor_id() != cpu) return 0`, then two loops, one after the other, with the same empty body.
     let over_the_loops = (2 * LOOP) << 16;
     let program = [
         vec![
@@ -49,11 +49,13 @@ pub fn slow_ticks(cpu: u32) -> Result<OwnedFd> {
     attach(c"hrtimer_expire_entry", &program.concat(), &functions)
 }
 
-/// Loads the program and attaches it to the tracepoint. `functions` has the first instruction and the type of each of its
-/// functions.
+/// Loads the program `code` and attaches it to the tracepoint. `functions` has the first instruction and the type of each
+/// function. The program stays attached until the returned descriptor is closed.
 fn attach(tracepoint: &CStr, code: &[u64], functions: &[u32]) -> Result<OwnedFd> {
     let btf = types();
     let btf = bpf(BPF_BTF_LOAD, &[address(&btf), 0, btf.len() as u64])?;
+    // The attributes of `BPF_PROG_LOAD` (`union bpf_attr`): prog_type and insn_cnt, insns, license, log_level and log_size,
+    // log_buf.
     let licence = c"GPL";
     let mut log = vec![0u8; 1 << 16];
     let mut attributes = vec![0u64; 18];
@@ -86,12 +88,12 @@ fn nothing() -> Vec<u64> {
 /// The number of instructions of [`call_loop`].
 const LOOP: u64 = 6;
 
-/// `bpf_loop(MAX_LOOPS, body, 0, 0)`, where `body` is the function that begins `after` instructions
-/// after the first of these.
+/// `bpf_loop(MAX_LOOPS, body, 0, 0)`, where `body` is the function whose first instruction comes `after` instructions after
+/// the first one here.
 fn call_loop(after: i32) -> Vec<u64> {
     vec![
         insn(0xb7, 1, 0, MAX_LOOPS),
-        // Counted from the instruction that follows the first half of this one.
+        // The offset counts from the instruction after the first half of this one, which is number 2 here.
         insn(0x18, 2, BPF_PSEUDO_FUNC, after - 2),
         0,
         insn(0xb7, 3, 0, 0),
@@ -137,8 +139,7 @@ fn address<T>(of: &[T]) -> u64 {
 }
 
 fn bpf(command: i32, attributes: &[u64]) -> Result<i32> {
-    // SAFETY: the attributes hold addresses of buffers that live until the call returns, with
-    // their lengths.
+    // SAFETY: the attributes hold addresses of buffers that live until the call returns, with their lengths.
     let result = unsafe {
         libc::syscall(
             libc::SYS_bpf,

@@ -69,7 +69,7 @@ case!(
     clock: ClockMode::Virtual,
 );
 
-/// Returns a copy of the entry with a change that only the host uses. It is leaked, because declarations live as long as the
+/// Returns a copy of [`CONTENDED`] with a change that only the host uses. It is leaked, because declarations live as long as the
 /// program.
 fn with(change: impl FnOnce(&mut KtstrTestEntry)) -> &'static KtstrTestEntry {
     let mut entry = CONTENDED;
@@ -124,7 +124,7 @@ fn the_same_seed_is_the_same_run_under_a_scheduler_of_somebody_else() {
     is_one_run("scx_bpfland", 20, entry);
 }
 
-/// Returns the entry with `count` captures.
+/// Returns a copy of [`SEEN`] with `count` captures.
 fn seen(count: u32) -> &'static KtstrTestEntry {
     let mut entry = SEEN;
     entry.num_snapshots = count;
@@ -132,7 +132,7 @@ fn seen(count: u32) -> &'static KtstrTestEntry {
 }
 
 #[test]
-fn looking_changes_nothing() {
+fn captures_change_nothing() {
     let looked: Vec<_> = [0, 1, 20]
         .into_iter()
         .map(|count| {
@@ -160,7 +160,7 @@ fn recording_the_schedule_changes_nothing() {
 }
 
 #[test]
-fn what_is_seen_is_the_same_too() {
+fn captures_are_the_same_too() {
     let looked = contended_runs(repeated(20), seen(20));
     assert_eq!(looked[0].record.periodic_real, 20);
     assert!(looked[0].record.captures_digest.is_some());

@@ -20,13 +20,13 @@ pub fn repeated(long: usize) -> usize {
         .map_or(2, |runs: usize| runs.clamp(2, long))
 }
 
-/// Returns the record of a run, which must be a pass under the virtual clock with every switch recorded.
+/// Returns the record and the trace of a run, and asserts that it passed under the virtual clock with every switch recorded.
 #[track_caller]
 pub fn of(finished: &Finished) -> Run {
     assert!(finished.text.is_empty(), "{}", finished.text);
     let path = finished.record.as_ref().expect("the run left a record");
     let kept = checked(Run::read(path).expect("its record can be read"));
-    // The long form makes thousands of records.
+    // `make determinism` makes thousands of records. One that cannot be removed does not change the comparison.
     let _ = std::fs::remove_dir_all(path.parent().expect("a record has a folder"));
     kept
 }
@@ -50,7 +50,7 @@ fn checked(run: Run) -> Run {
     run
 }
 
-/// Returns how the runs that differ from the first one differ from it.
+/// Returns the number of each run that differs from the first run, with the difference.
 pub fn differences(runs: &[Run]) -> Vec<(usize, Comparison)> {
     let rest = runs.iter().enumerate().skip(1);
     rest.map(|(number, run)| (number, compare(&runs[0], run)))

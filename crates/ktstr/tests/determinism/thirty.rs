@@ -1,5 +1,5 @@
-//! A comparison of two runs can miss for weeks a race that occurs in one run of thirty. So one shape is run thirty times, six
-//! of them on a busy host; and a difference that was planted in one of thirty runs has to be found.
+//! Tests of thirty runs. A comparison of two runs can miss a race for weeks if it occurs in one run of thirty. So one entry is
+//! run at least thirty times, every fifth time on a busy host; and a difference that is planted in one of the runs must be found.
 
 use std::time::{Duration, SystemTime};
 

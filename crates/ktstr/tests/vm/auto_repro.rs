@@ -38,13 +38,13 @@ fn spinners(ctx: &Ctx) -> Result<AssertResult> {
     execute_defs(ctx, vec![cgroup("left"), cgroup("right")])
 }
 
-/// Takes the QEMU of this process away after the run, so that no other one can begin.
+/// Removes the QEMU of this process after the run, so that no other machine can start.
 fn removes_qemu(_: &VmResult) -> Result<()> {
     let link = std::env::var_os("KTSTR_QEMU").expect("the test sets it");
     Ok(std::fs::remove_file(link)?)
 }
 
-/// What remains of a process that ran a test, with all of its records, the oldest first.
+/// The results of a process that ran a test, with all of its records, the oldest first.
 struct Done {
     code: Option<i32>,
     text: String,
@@ -77,7 +77,7 @@ impl Done {
         }
     }
 
-    /// Asserts what the repeat says about itself.
+    /// Asserts the outcome in the record of the repeat.
     #[track_caller]
     fn is(&self, outcome: Repeated) {
         let [_, again] = self.two();
@@ -148,7 +148,7 @@ fn a_stall_is_repeated_and_the_captures_show_the_task_in_its_queue() {
     assert!(asked_of_first(first).is_empty());
 }
 
-/// Returns the captures at times of findings in the first run, which has none.
+/// Returns the tags of the first run's captures at the times of findings; there must be none.
 fn asked_of_first(first: &Listed) -> Vec<&str> {
     let captures = first.record.captures.iter();
     captures

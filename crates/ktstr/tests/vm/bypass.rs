@@ -1,8 +1,9 @@
 //! Tests of a bypass while the scheduler stays attached.
 //!
 //! sched_ext bypasses a scheduler without ending it while the system is suspended or hibernated (`scx_pm_handler()`,
-//! kernel/sched/ext.c). It is told so as soon as a program opens `/dev/snapshot` for reading, which prepares for hibernation, and
-//! told of the end when the program closes it (`snapshot_open()`, kernel/power/user.c); nothing is suspended in between.
+//! kernel/sched/ext.c). That handler is called as soon as a program opens `/dev/snapshot` for reading, which prepares for
+//! hibernation, and again when the program closes it (`snapshot_open()` and `snapshot_release()`, kernel/power/user.c); nothing
+//! is suspended in between.
 
 use std::fs::File;
 use std::time::Duration;
@@ -109,7 +110,7 @@ fn a_bypass_without_an_end_of_the_scheduler_is_captured_and_passes() {
         let snapshot = Snapshot::new(of(tag));
         snapshot.var("nr_dispatched").as_u64().expect("a counter")
     };
-    // The scheduler is attached at the begin of the bypass, within it and after it, and nobody ends it.
+    // The scheduler is attached at the start of the bypass and after it, and nobody ends it.
     for tag in ["scx_bypass", "periodic_000", "periodic_001"] {
         assert_eq!(state(tag).enable_state, "enabled", "{tag}");
         assert_eq!(
@@ -123,7 +124,8 @@ fn a_bypass_without_an_end_of_the_scheduler_is_captured_and_passes() {
         Some(0),
         "the capture is before the first change"
     );
-    // The first of the series is at 0.73 s, which is after the bypass: 0.2 s and two thirds of 1.6 s.
+    // Both periodic captures are after the bypass: they are at 0.73 s and 1.27 s, which is 0.2 s plus one third and two thirds
+    // of 1.6 s.
     assert_eq!(state("periodic_001").bypass_depth, Some(0));
     assert!(counter("periodic_001") > counter("scx_bypass"));
     assert!(

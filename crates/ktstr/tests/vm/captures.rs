@@ -84,7 +84,7 @@ fn queues_hold_the_tasks_that_they_count(vm: &VmResult) -> Result<()> {
                 ensure!(ordered, "{queue:?}");
             }
         }
-        // Two of them have a CPU, and each CPU may be about to add a task to a queue or to remove one.
+        // Two of the spinners have a CPU, and each CPU may be about to add a task to a queue or to remove one.
         ensure!(
             (SPINNERS - 4..=SPINNERS).contains(&waiting),
             "{waiting} of {SPINNERS} spinners wait in {queues:?}"

@@ -60,8 +60,8 @@ fn numbers(path: PathBuf) -> BTreeMap<String, u64> {
     lines.collect()
 }
 
-/// Returns what the guest reads 400 ms after the cgroups are frozen, which is before the capture, and 700 ms after it. Before the
-/// second reading nobody asks the kernel for the CPU time of `free`, so at the capture part of it has not been added up.
+/// Returns what the guest reads 400 ms and 700 ms after the cgroups are frozen, which is before and after the capture at 500 ms.
+/// Nothing reads `cpu.stat` before the second reading, so at the capture the kernel has not added up all CPU time of `free`.
 fn read_while_frozen(root: &Path, over: &AtomicBool) -> BTreeMap<String, BTreeMap<String, u64>> {
     let tick = Duration::from_millis(10);
     let is_frozen = || numbers(root.join("free/cgroup.events")).get("frozen") == Some(&1);

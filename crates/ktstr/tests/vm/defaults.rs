@@ -1,5 +1,6 @@
 //! Tests of the default checks, with tests that set no check: planted defects are found and attributed correctly, and a sound
-//! scheduler passes. Each defect has a control: the same run with the check off, or with the promise excluded.
+//! scheduler passes. Idle CPUs and ignored nice values have a control: the same run with the check off, or with the promise
+//! excluded.
 
 use std::time::Duration;
 
@@ -56,7 +57,7 @@ fn spinners(ctx: &Ctx) -> Result<AssertResult> {
     )
 }
 
-/// Spinners, some of a lower weight, and pairs that wake each other.
+/// Spinners, half of them with a lower weight, and a pair of workers that wake each other.
 fn mix(ctx: &Ctx) -> Result<AssertResult> {
     let cpus = ctx.topo.total_cpus();
     let pipes = WorkType::PipeIo { burst_iters: 1000 };

@@ -14,7 +14,7 @@ const SCX_KTSTR: Scheduler =
 const STEPS: [&str; 2] = ["first", "second"];
 const WINDOW: Duration = Duration::from_secs(2);
 const CAPTURES: usize = 14;
-/// By how much the guest's kernel may be late when it ends a step, on a busy host.
+/// The longest delay with which the guest's kernel may end a step on a busy host.
 const LATE: Duration = Duration::from_millis(400);
 
 #[ktstr_test(
@@ -91,8 +91,7 @@ fn captures_are_stamped_with_their_phase(vm: &VmResult) -> Result<()> {
     ensure!(vm.periodic_real as usize == CAPTURES && series.len() == CAPTURES);
     for (i, entry) in series.entries().iter().enumerate() {
         ensure!(entry.tag == format!("periodic_{i:03}"));
-        // The first boundary of the second half may come before the message that the steps
-        // have changed.
+        // The first boundary of the second half may come before the guest's message that the second step has started.
         let (step, half) = (entry.step_index, CAPTURES / 2);
         ensure!(step == Some(1) || i >= half, "capture {i} in {step:?}");
         ensure!(step == Some(2) || i <= half, "capture {i} in {step:?}");
@@ -137,7 +136,7 @@ fn variables_of_the_scheduler_grow(vm: &VmResult) -> Result<()> {
     Ok(())
 }
 
-/// Compares the clock of the guest's run queues with the machine's running time between captures of a step: if guest time
+/// Compares the clock of the guest's runqueues with the machine's running time between captures of a step: if guest time
 /// passed during freezes, they would differ by the freezes.
 fn guest_time_stands_still_in_a_capture(vm: &VmResult) -> Result<()> {
     let series = vm.periodic_series();

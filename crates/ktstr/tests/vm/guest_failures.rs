@@ -1,4 +1,5 @@
-//! Runs that fail inside the guest: each ends on its own, says what happened and whose fault it is, and leaves a record.
+//! Tests of runs that fail inside the guest: each ends by itself, reports what happened and whose fault it is, and leaves a
+//! record.
 
 use std::time::Duration;
 
@@ -66,7 +67,7 @@ fn a_scheduler_that_the_verifier_refuses() {
             "stage: Attach",
         ],
     );
-    // The artefact has the whole log, and the text has its end.
+    // The artefact has the whole log; the screen shows only the end of it.
     let log = ended.artefact("scheduler.log");
     assert!(
         log.contains("BEGIN PROG LOAD LOG") && log.len() > 500,
@@ -215,12 +216,12 @@ fn kills_itself(_: &Ctx) -> Result<AssertResult> {
 }
 short_case!(KILLS_ITSELF = "kills_itself", kills_itself);
 
-fn kills_init(_: &Ctx) -> Result<AssertResult> {
+fn powers_off(_: &Ctx) -> Result<AssertResult> {
     std::fs::write("/proc/sysrq-trigger", "o")?;
     std::thread::sleep(Duration::from_secs(600));
     Ok(AssertResult::pass())
 }
-short_case!(POWERS_OFF = "powers_off", kills_init);
+short_case!(POWERS_OFF = "powers_off", powers_off);
 
 #[test]
 fn a_test_process_that_goes_away() {

@@ -100,9 +100,9 @@ fn wakes_cross_llcs_by_text(ctx: &Ctx) -> Result<AssertResult> {
 }
 // end
 
-/// With the defect that the page mentions, the claim that it mentions fails.
+/// With the defect that the page mentions, the claim of the page fails with the text that the page shows.
 #[test]
-fn an_llc_that_is_not_used_is_told() {
+fn an_unused_llc_fails_the_claim_of_the_page() {
     let declared = find_test("wakes_cross_llcs_under_churn").expect("it is above");
     let broken = Box::leak(Box::new(KtstrTestEntry {
         extra_sched_args: &["--idle-llc"],

@@ -60,7 +60,7 @@ fn of_a_pass(result: &VmResult) -> Result<()> {
         "{}",
         result.guest_kmsg()
     );
-    // The scheduler's own timeout is 20 s.
+    // The scheduler's own timeout is 20 s; the entry's default of 5 s replaces it.
     let hz = result
         .output
         .lines()
@@ -105,7 +105,7 @@ fn two_steps(ctx: &Ctx) -> Result<AssertResult> {
     execute_steps(ctx, vec![step("first"), step("second")])
 }
 
-/// The phases are parts of the window, and the CPU time is that of a guest that was busy in all of it.
+/// The phases are parts of the window, and the CPU time shows that the guest was busy in both of them.
 fn of_the_real_clock(result: &VmResult) -> Result<()> {
     let witness = result.contention_witness.as_ref().context("samples")?;
     let body = witness.body_window;
@@ -202,7 +202,7 @@ fn of_a_failure(result: &VmResult) -> Result<()> {
     Ok(())
 }
 
-/// Runs an entry whose sidecars are in a folder of their own, and returns the only result there.
+/// Runs an entry with a separate folder for sidecars, and returns the only result in that folder, and its files.
 fn run(name: &str) -> (Ended, SidecarResult, Vec<PathBuf>) {
     let folder = tempfile::tempdir().expect("a folder");
     let ended = Case::new(name)

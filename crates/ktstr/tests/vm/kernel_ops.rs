@@ -56,6 +56,8 @@ fn addresses(name: &str) -> Result<[u64; 2]> {
     let word = line.and_then(|line| line.split_whitespace().next());
     let kva = u64::from_str_radix(word.unwrap_or_default(), 16)?;
     let five_levels = std::fs::read_to_string("/proc/cpuinfo")?.contains(" la57");
+    // The direct mapping starts at these addresses (Documentation/arch/x86/x86_64/mm.rst). The image is mapped from
+    // 0xffffffff80000000 on, which is physical address 0, because the guest boots with `nokaslr`.
     let direct: u64 = match five_levels {
         true => 0xff11_0000_0000_0000,
         false => 0xffff_8880_0000_0000,
@@ -113,7 +115,7 @@ fn memory(ctx: &Ctx) -> Result<AssertResult> {
 case!(MEMORY = "kernel_memory", memory, topology: TWO_CPUS, duration: Duration::from_millis(100));
 
 #[test]
-fn what_is_written_the_guest_has_and_what_it_has_is_read() {
+fn the_guest_sees_what_is_written_and_the_host_reads_it_back() {
     let bridge = passes(&MEMORY).snapshot_bridge;
     let read = |tag| bridge.kernel_op_value(tag);
     assert_eq!(read("swappiness"), Some(KernelValue::u32(44)));

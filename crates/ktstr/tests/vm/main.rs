@@ -1,5 +1,5 @@
-//! Tests that boot machines and can run in parallel, because they need neither the whole host nor a separate process or folder.
-//! They are one program, so that it is linked once and all of them run in parallel.
+//! Tests that can run in parallel, because they do not need the whole host; nearly all of them boot machines. They are one
+//! program, so that it is linked once and all of them run in parallel.
 //!
 //! `cargo test --workspace --test vm -- monitor::` runs those of one file.
 

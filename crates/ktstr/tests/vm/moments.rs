@@ -127,7 +127,7 @@ fn a_stall_shows_the_queue_in_which_each_task_waits() {
         with_queues += u32::from(stalled_tasks_are_queued(&kernel, &ended, &taken));
         let bypass = the_one(&ended, CaptureMoment::ScxBypass);
         assert!(bypass.index.clock_ns >= taken.index.clock_ns, "{kernel}");
-        // sched_ext's exit of the scheduler has already begun in it.
+        // At this capture, sched_ext has already begun to end the scheduler.
         let state = bypass.report.scx_sched_state.expect("sched_ext's state");
         assert_ne!(state.exit_kind, Some(0), "{kernel}");
     }
@@ -181,7 +181,7 @@ fn stalled_tasks_are_queued(kernel: &str, ended: &Ended, taken: &Taken) -> bool 
             report.dsq_states
         );
     }
-    // The kernel has not recorded the exit yet: it is about to.
+    // The capture is taken just before the kernel records the exit.
     let state = report.scx_sched_state.as_ref().expect("sched_ext's state");
     assert_eq!(
         (state.enable_state.as_str(), state.exit_kind),

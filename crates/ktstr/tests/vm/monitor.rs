@@ -222,7 +222,7 @@ fn a_running_guest_is_sampled_too() {
 }
 
 #[test]
-fn looking_changes_nothing() {
+fn sampling_changes_nothing() {
     let digest = |monitor: &str| {
         let ended = Case::new("contended").env("KTSTR_MONITOR", monitor).run();
         assert_eq!(ended.code, Some(0), "{}", ended.text);
@@ -287,7 +287,7 @@ fn wedged(ctx: &Ctx) -> Result<AssertResult> {
 }
 
 #[test]
-fn a_clock_that_stands_still() {
+fn runqueue_clocks_that_do_not_advance() {
     // This uses the host's clock: under the virtual clock the guest is no longer held once no CPU takes its timer interrupts.
     let finished = ended(&WEDGED, false);
     // The program that blocks the CPUs belongs to the test, which nothing in the guest shows, so nobody is blamed.
@@ -327,7 +327,7 @@ fn stands_still(ctx: &Ctx) -> Result<AssertResult> {
 }
 
 #[test]
-fn a_clock_that_stands_still_for_longer_than_the_bound() {
+fn a_runqueue_clock_that_does_not_advance_for_longer_than_the_bound() {
     // Nothing else is wrong with the run.
     ended(&STANDS_STILL_UNASKED, true);
     fails_with(
@@ -339,7 +339,7 @@ fn a_clock_that_stands_still_for_longer_than_the_bound() {
     );
 }
 
-/// Eight workers that a cpuset confines to one of the CPUs, and two that are pinned to another.
+/// Eight workers that a cpuset confines to one of the CPUs, and six that are pinned to another CPU.
 fn confined(ctx: &Ctx) -> Result<AssertResult> {
     execute_defs(
         ctx,
@@ -354,7 +354,7 @@ fn confined(ctx: &Ctx) -> Result<AssertResult> {
     )
 }
 
-/// As many workers as CPUs that often sleep, and as many that never do.
+/// One worker per CPU that often sleeps, half as many workers that never sleep, and a pair of workers that wake each other.
 fn half_loaded(ctx: &Ctx) -> Result<AssertResult> {
     let cpus = ctx.topo.total_cpus();
     let bursty = WorkType::bursty(Duration::from_millis(7), Duration::from_millis(3));
@@ -415,8 +415,8 @@ fn the_fair_class_is_sampled_too() {
 /// The number of seeds of each healthy workload.
 const SEEDS: u64 = 2;
 
-/// Checks the report about a scheduler that the kernel's watchdog ejected.
-fn is_told(finished: &Finished) -> f64 {
+/// Checks the report about a scheduler that the kernel's watchdog ejected. Returns for how many seconds the task had waited.
+fn reported_stall(finished: &Finished) -> f64 {
     let vm = finished.vm.as_ref().expect("a machine ran");
     let exit = vm.scx_exit.as_ref().expect("the kernel's notes were read");
     assert_eq!(exit.kind_name, "SCX_EXIT_ERROR_STALL");
@@ -447,13 +447,13 @@ const TOLD: &[&str] = &[
 #[test]
 fn a_stall_is_found_after_the_timeout() {
     let finished = fails_with(&STALLED, TOLD);
-    let seconds = is_told(&finished);
+    let seconds = reported_stall(&finished);
     assert!((2.0..3.2).contains(&seconds), "found after {seconds} s");
 }
 
 #[test]
 fn a_stall_is_found_after_the_timeout_by_the_hosts_clock() {
     let finished = fails_with(&STALLED_IN_REAL_TIME, TOLD);
-    let seconds = is_told(&finished);
+    let seconds = reported_stall(&finished);
     assert!((2.0..3.6).contains(&seconds), "found after {seconds} s");
 }

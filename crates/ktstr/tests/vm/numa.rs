@@ -15,7 +15,7 @@ const CACHE: MemSideCache = MemSideCache::new(
     64,
 );
 
-/// CPUs 0 and 1 are of node 0. The HMAT describes nodes 0 and 2.
+/// Two CPUs each on nodes 0 and 1; CPUs 0 and 1 belong to node 0. The HMAT describes nodes 0 and 2.
 const NODES: Topology = Topology::with_nodes(
     2,
     1,
@@ -120,7 +120,7 @@ fn told(_: &Ctx) -> Result<AssertResult> {
 }
 
 #[test]
-fn the_guest_is_told_how_fast_the_memory_of_each_node_is() {
+fn the_guest_sees_the_declared_latency_and_bandwidth_of_memory() {
     let finished = run(&TOLD);
     assert!(finished.result.is_pass(), "{}", finished.text);
 }

@@ -143,7 +143,7 @@ case!(
     workloads: &[&LOAD],
 );
 
-/// A daemon that leaves its parent's process group and session, and its parent.
+/// A script with two sleeping processes, one of which is a daemon in a process group and a session of its own.
 const DAEMON: &str = "setsid sleep 700 & sleep 701";
 
 /// A program that runs next to the workers ends with its step, with all of its children; one that is waited for is checked.

@@ -118,13 +118,13 @@ fn processes() -> BTreeSet<String> {
         .collect()
 }
 
-/// Runs the requested number of scenarios, starting with `first`.
+/// Runs half of the requested number of scenarios: every second one, starting with `first`.
 fn run(declared: &'static KtstrTestEntry, first: u64) {
     let asked = std::env::var("KTSTR_RANDOM_SCENARIOS").ok();
     let asked: u64 = asked.map_or(24, |text| {
         text.parse().expect("KTSTR_RANDOM_SCENARIOS: a number")
     });
-    // Half of them under each scheduler.
+    // The other half runs under the other scheduler.
     let numbers: Vec<u64> = (first..)
         .step_by(2)
         .take(asked.div_ceil(2) as usize)

@@ -13,7 +13,7 @@ fn refused(settings: &str) -> String {
     declared(settings).expect_err(settings).to_string()
 }
 
-/// Each key of `#[ktstr_test]` is either a setting of a file or said to be one of code alone.
+/// A file knows each key of `#[ktstr_test]`: it is a setting, or the error says that it is a key of a test in Rust alone.
 #[test]
 fn no_key_of_the_attribute_is_forgotten() {
     assert!(settings().count() > 50);

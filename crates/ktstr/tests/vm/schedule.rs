@@ -125,8 +125,8 @@ fn live(end: Instant, busy: Duration, idle: Duration) -> Own {
     own
 }
 
-/// A file that can be read from once the calling thread has exited: `pidfd_open(2)` with `PIDFD_THREAD`, which is `O_EXCL` (Linux
-/// 6.9).
+/// Returns a descriptor that becomes readable when the calling thread exits: `pidfd_open(2)` with `PIDFD_THREAD`, which is
+/// `O_EXCL` (Linux 6.9).
 fn own_exit() -> std::io::Result<OwnedFd> {
     // SAFETY: plain integers; the new descriptor has no other owner.
     unsafe {
@@ -137,8 +137,8 @@ fn own_exit() -> std::io::Result<OwnedFd> {
     }
 }
 
-/// Waits for the exit, which is later than the moment at which the thread can be joined. The last thread of a process to exit
-/// frees the memory of all of them and closes their files, on its own CPU time: the main thread has to be that one.
+/// Waits until the thread has exited, which is later than the moment at which it can be joined. The last thread of a process
+/// that exits frees the memory and closes the files of the process on its own CPU time, so it must be the main thread.
 fn gone(exit: &OwnedFd) -> Result<()> {
     let mut poll = libc::pollfd {
         fd: exit.as_raw_fd(),

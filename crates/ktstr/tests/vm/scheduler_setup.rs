@@ -31,7 +31,7 @@ fn a_configuration_reaches_the_scheduler(ctx: &Ctx) -> Result<AssertResult> {
     Ok(verdict.into_result())
 }
 
-/// The command that enables it has run before the test.
+/// The command that enables the scheduler has run before the test.
 #[ktstr_test(scheduler = BUILTIN, duration_s = 1)]
 fn a_scheduler_of_the_kernel_is_turned_on(_ctx: &Ctx) -> Result<AssertResult> {
     let panic = std::fs::read_to_string("/proc/sys/kernel/panic")?;

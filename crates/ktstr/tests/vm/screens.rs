@@ -230,7 +230,7 @@ fn wake_ups_that_come_late() {
 fn a_cgroup_that_is_starved() {
     let finished = screen(&STARVED, &[" made no progress (0 work units)"]);
     let text = &finished.text;
-    // Which of the two happens first depends on the schedule, and so does whether the kernel ejects it in time.
+    // The schedule decides which of the two cgroups is starved, and whether the kernel ejects the scheduler in time.
     let marked = text.lines().find(|line| line.ends_with("<--"));
     let name = marked.and_then(|line| line.split(' ').next());
     let name = name.unwrap_or_else(|| panic!("no cgroup is marked in {text}"));

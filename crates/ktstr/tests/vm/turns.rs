@@ -80,12 +80,13 @@ fn compute() -> bool {
 
 /// Returns the sorted latencies of wake-ups by other tasks in nanoseconds, and the digest of the run.
 fn latencies(name: &str, turn_us: &str) -> (Vec<u64>, Option<String>) {
-    // An empty value counts as unset, so the seed determines the turn.
+    // An empty value counts as unset, so the seed determines how long a turn is.
     let ended = Case::new(name).env("KTSTR_TURN_US", turn_us).run();
     ended.says(0, &[]);
     let record = ended.record.as_ref().expect("the run left a record");
     let file = std::fs::read(record.path.with_file_name(SCHEDULE_FILE)).expect("a schedule");
     let answers = Answers::of(&Schedule::read(&file).expect("it can be read")).expect("its events");
+    // Lower pids belong to the template: kernel threads and PID 1.
     let test = |pid: u32| pid > 900;
     let mut waits = answers.waits_ns(|wait| wait.cause == WaitCause::Woken && test(wait.task.0));
     waits.sort_unstable();

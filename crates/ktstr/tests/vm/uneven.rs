@@ -9,13 +9,13 @@ use ktstr::prelude::*;
 const SCX_KTSTR: Scheduler =
     Scheduler::named("scx_ktstr").binary(SchedulerSpec::Discover("scx-ktstr"));
 
-/// An LLC of two cores and one of one, two threads each.
+/// One LLC with two cores and one LLC with one core, and two threads per core.
 const CORES: Topology = Topology {
     llc_cores: Some(&[2, 1]),
     ..Topology::new(1, 2, 2, 2)
 };
 
-/// A node with two LLCs, one with one LLC, and one with memory only.
+/// One node with two LLCs, one node with one LLC, and one node with memory only.
 const NODES: Topology = Topology::with_nodes(
     1,
     1,

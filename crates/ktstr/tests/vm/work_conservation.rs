@@ -55,7 +55,7 @@ fn light(ctx: &Ctx) -> Result<AssertResult> {
     )
 }
 
-/// Returns the number of samples in which a CPU was idle while a task waited that it could have run, and the number of all
+/// Returns the number of samples in which a CPU was idle while a task that it could have run waited, and the number of all
 /// samples.
 fn wasted(finished: &Finished) -> (u64, usize) {
     let vm = finished.vm.as_ref().expect("a machine ran");

@@ -45,13 +45,13 @@ fn requests(ctx: &Ctx) -> Result<()> {
             "{worker:?}"
         );
     }
-    // Requests that are not done at the end were handed out too.
+    // The requests that the stop cut short were handed out, too.
     let (handed_out, served) = (messenger.report.iterations, rounds(workers));
     ensure!(
         (served..=served + 2).contains(&handed_out),
         "{handed_out} handed out, {served} served"
     );
-    // One every ten milliseconds.
+    // The messenger hands out one request every ten milliseconds.
     let small = SchbenchConfig::DEFAULT.cache_footprint_kib(6).operations(1);
     let paced = bench(small.worker_threads(2).requests_per_sec(100), 200)?;
     let handed_out = paced[0].report.iterations;
@@ -109,7 +109,7 @@ fn look_ups(ctx: &Ctx) -> Result<()> {
     ensure!(slow[0].report.max_gap_ms < 30, "that is no gap: {slow:?}");
     for client in clients {
         let (units, done) = (client.report.work_units, client.report.iterations);
-        // 64 units, and a value of 16 lines.
+        // A look-up takes 64 units, and 16 more for the cache lines of its value.
         ensure!(
             done > 100 && units >= 80 * done && units <= 80 * (done + 1),
             "{client:?}"
@@ -139,7 +139,7 @@ fn look_ups(ctx: &Ctx) -> Result<()> {
         clients.iter().all(|client| found(client) == Some(0)),
         "{clients:?}"
     );
-    // About one fetch in a hundred takes 50 ms: the number varies randomly, but is never so small that two thirds of the keys
+    // About one fetch in a hundred takes 50 ms. How many do is random, but always enough that less than two thirds of the keys
     // are fetched.
     let quick = config.target_hit_pct(0).slow_path_sleep_us(10);
     let usual = bench(quick, 400)?[2].report.iterations;
@@ -157,7 +157,7 @@ fn look_ups(ctx: &Ctx) -> Result<()> {
         done > 200 && (done * 35 / 100..=done * 65 / 100).contains(&fetched),
         "{done} look-ups, {fetched} fetched"
     );
-    // 500 look-ups per second of each client, each with a latency.
+    // Each client makes 500 look-ups per second, and reports the latency of each.
     let paced = bench(config.arrival_rate(1000).target_hit_pct(100), 100)?;
     for client in &paced[..2] {
         let done = client.report.iterations;

@@ -46,7 +46,7 @@ fn churn(ctx: &Ctx) -> Result<()> {
     for report in handle.stop_and_collect() {
         ensure!(report.completed && report.iterations > 10, "{report:?}");
     }
-    // Nothing is left below it.
+    // The workers have removed the cgroups that they created below this one, so it can be removed.
     ctx.cgroups.remove_cgroup("churner")?;
 
     // The same through the engine, whose teardown would report a failure.

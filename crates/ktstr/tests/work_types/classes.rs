@@ -1,4 +1,5 @@
-//! Tests of work in several scheduling classes. The test's own thread runs on another CPU than the workers.
+//! Tests of work in several scheduling classes. Workers that starve others are pinned to CPU 1, so that the test's own thread can
+//! run on another CPU.
 
 use anyhow::{Result, ensure};
 use ktstr::prelude::*;
@@ -38,7 +39,7 @@ fn starvation(ctx: &Ctx) -> Result<()> {
         "{all:?}"
     );
     ensure!(all[0].report.realtime && !all[1].report.realtime, "{all:?}");
-    // They are not equal, so they are not compared.
+    // The workers have different entitlements, so the checks do not compare them with each other.
     ensure!(
         all[0].report.entitlement != all[1].report.entitlement,
         "{all:?}"

@@ -72,7 +72,7 @@ pub fn all(ctx: &Ctx) -> Result<AssertResult> {
         let found = result.stats.cgroups.iter().find(|c| c.cgroup_name == name);
         found.map_or(0, |cgroup| cgroup.total_iterations)
     };
-    // Fifty times 20 ms; all five facts of both.
+    // Fifty sleeps of 20 ms fit into the window; each of the two workers in `home` found all five facts.
     ensure!((20..=51).contains(&of("refuge")), "{}", of("refuge"));
     ensure!(of("home") == 10, "{}", of("home"));
     ensure!(result.is_pass(), "{:?}", result.outcomes);

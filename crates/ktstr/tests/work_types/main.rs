@@ -84,8 +84,8 @@ macro_rules! tests {
 
 tests! {
     basic_work_is_no_spin = BASICS;
-    what_waits_waits = WAITS;
-    what_waits_waits_under_scx_ktstr = WAITS_SCX;
+    work_that_waits_is_woken = WAITS;
+    work_that_waits_is_woken_under_scx_ktstr = WAITS_SCX;
     queues_fill_and_run_dry = QUEUES;
     members_have_their_classes = CLASSES;
     only_inheritance_bounds_an_inversion = INVERSION;
@@ -137,11 +137,11 @@ fn a_frame_wakes_from_a_softirq_and_a_pipe_does_not() {
     let [frames, pipes, spins] = ["IrqWake", "PipeIo", "SpinWait"].map(wakes);
     assert!(frames[0] > 30 && frames[0] > 9 * frames[1], "{frames:?}");
     assert!(pipes[1] > 30 && pipes[1] > 9 * pipes[0], "{pipes:?}");
-    // Only the wake-ups at the start and at the stop.
+    // A spinner is woken only at its start and at its stop.
     assert!(spins.iter().sum::<usize>() < 10, "{spins:?}");
 }
 
-/// Epoll, functions of the test and threads included.
+/// The entries include epoll, functions of the test as workers, and workers that are threads.
 #[test]
 fn the_same_seed_is_the_same_work() {
     for entry in [&QUEUES, &CUSTOM, &RT_APP, &THREADS, &BENCHES, &FRAMES] {

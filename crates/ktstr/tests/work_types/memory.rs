@@ -35,7 +35,7 @@ fn migrated_pages() -> Result<u64> {
     Ok(line.context("pgmigrate_success")?.parse()?)
 }
 
-/// 1 MiB is 256 pages.
+/// The working set of 1 MiB has 256 pages.
 fn sweep(ctx: &Ctx) -> Result<()> {
     let swept = |nodes: &[usize]| -> Result<Seen> {
         let work = WorkType::numa_working_set_sweep(1024, 5, nodes.to_vec());
@@ -85,7 +85,7 @@ fn migration(ctx: &Ctx) -> Result<()> {
     Ok(())
 }
 
-/// Workers with 1 MiB of memory of their own, on node 0.
+/// Runs one worker with a private buffer of 1 MiB, in the configuration that `config` completes.
 fn placed(ctx: &Ctx, config: impl Fn(WorkloadConfig) -> WorkloadConfig) -> Result<Seen> {
     let cache = of(WorkType::cache_pressure(1024, 64), 1);
     let mut all = watch(ctx, &config(cache), 60)?;

@@ -60,7 +60,8 @@ fn together(ctx: &Ctx, all: &[WorkType], time: u64) -> Result<Vec<Seen>> {
     watch(ctx, &config, time)
 }
 
-/// Whether a worker used this much CPU time for each iteration, and at most as much for the one that it did not finish.
+/// Whether a worker used `each` of CPU time for every iteration, and at most as much again for the iteration that the stop cut
+/// short.
 fn costs(seen: &Seen, each: Duration) -> bool {
     let (had, times) = (seen.report.cpu_time_ns, seen.report.iterations);
     let each = each.as_nanos() as u64;
@@ -108,7 +109,7 @@ fn runtime(ctx: &Ctx) -> Result<()> {
 }
 
 fn timers(ctx: &Ctx) -> Result<()> {
-    // The CPU time is part of the period. With a sleep instead of the timer it would be added.
+    // The CPU time is part of the period. With a sleep instead of the timer it would be added to the sleep.
     let seen = one(
         ctx,
         work([RtAction::Run(ms(5)), timer(ms(20), false, false)]),
@@ -130,8 +131,8 @@ fn timers(ctx: &Ctx) -> Result<()> {
         slacks.len() as u64 >= report.iterations && bench.hits == 0,
         "{bench:?}"
     );
-    // The worker also waits for its CPU, and has its first page faults and its bookkeeping, for which 5 % are much. Going to
-    // sleep and waking up is nobody's CPU time: two switches of some 3,000 instructions, 12 µs each.
+    // The worker also waits for its CPU, and uses CPU time for its first page faults and its bookkeeping, which is less than 5 %
+    // of its bursts. No task is charged for going to sleep and waking up: two switches of some 3,000 instructions, 12 µs each.
     let (most, bursts) = (15_000_000_u64, 5_000_000 * slacks.len() as u64);
     let own = report.cpu_time_ns.saturating_sub(bursts);
     let used = report.schedstat_run_delay_ns + own + 30_000 * slacks.len() as u64;
@@ -402,7 +403,7 @@ fn attributes(ctx: &Ctx) -> Result<()> {
         deadline.task.policy == 6 && deadline.report.realtime,
         "{deadline:?}"
     );
-    // A later phase restores what the worker had before.
+    // A phase without CPUs gives the worker the affinity that it had at its start.
     let mut short = phase(&[2], SchedPolicy::Fifo(10), 20);
     short.actions.pop();
     let back = in_first(&[short, phase(&[], SchedPolicy::Normal, -3)])?.task;

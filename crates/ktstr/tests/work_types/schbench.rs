@@ -71,8 +71,8 @@ fn shared_mappings(tid: i32, len: u64) -> Result<Vec<(String, u64)>> {
     Ok(found.collect())
 }
 
-/// Of 30 KiB and 10 multiplications, a fifth is a worker's own: 6 KiB are three matrices of 16 x 16 numbers, and 24 KiB are three
-/// of 32 x 32.
+/// A fifth of the 30 KiB and of the 10 multiplications is private to each worker: three matrices of 16 x 16 numbers fill 6 KiB.
+/// The rest is shared: three matrices of 32 x 32 numbers fill 24 KiB.
 fn split(ctx: &Ctx) -> Result<()> {
     let config = SchbenchConfig::DEFAULT
         .worker_threads(2)
@@ -90,7 +90,7 @@ fn split(ctx: &Ctx) -> Result<()> {
             "{worker:?}"
         );
     }
-    // All members have the memory of the shared matrices.
+    // Both workers map the memory of the shared matrices.
     let config = of(WorkType::schbench(config), 1).signal_first_iteration(true);
     let mut handle = WorkloadHandle::spawn_seeded(&config, ctx.seed)?;
     handle.start();
@@ -105,7 +105,7 @@ fn split(ctx: &Ctx) -> Result<()> {
     Ok(())
 }
 
-/// The first rate is too high for one target and too low for the other, which takes half a second to reach.
+/// The initial rate is too high for one target and too low for the other, and reaches the target only after half a second.
 fn auto_rps(ctx: &Ctx) -> Result<()> {
     let busy = |percent| -> Result<u64> {
         let config = SchbenchConfig::DEFAULT
@@ -133,7 +133,7 @@ fn transfer(ctx: &Ctx) -> Result<()> {
     let work = of(WorkType::schbench(config), 1);
     let all = watch(ctx, &work, 100)?;
     let (messenger, workers) = parts(&all)?;
-    // 64 bytes are a unit, and nothing else is done.
+    // A unit of work is 64 bytes that are passed on, and the workers do nothing else.
     for seen in &all {
         let (units, turns) = (seen.report.work_units, seen.report.iterations);
         ensure!(

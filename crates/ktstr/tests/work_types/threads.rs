@@ -8,7 +8,8 @@ use ktstr::prelude::*;
 
 use super::watch::{Seen, of, watch, watch_handle};
 
-/// Its iterations are the number of properties that hold for a thread of the leader `herder`.
+/// Reports as its iterations how many of three properties hold: the name of the process is that of its leader `herder`, and the
+/// thread has its own name and its cgroup.
 fn looks(ctx: &WorkerCtx) -> WorkerReport {
     let read = |name: &str| std::fs::read_to_string(format!("/proc/{name}")).unwrap_or_default();
     let facts = [
@@ -53,7 +54,7 @@ pub fn all(ctx: &Ctx) -> Result<AssertResult> {
     );
     for seen in &threads {
         let wall = seen.report.wall_time_ns;
-        // Within the deadline, and only for this thread.
+        // The stop was in time, and the CPU time is that of this thread alone.
         ensure!(
             seen.report.cpu_time_ns <= wall && wall < 5_000_000_000,
             "{seen:?}"

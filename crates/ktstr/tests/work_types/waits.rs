@@ -52,7 +52,7 @@ fn sequence(ctx: &Ctx) -> Result<()> {
     };
     let sleeps = phase(WorkPhase::Sleep(us(800)), 50)?;
     ensure!(sleeps.woken(), "{sleeps:?}");
-    // Each takes a millisecond or more.
+    // Each iteration takes a millisecond or more.
     ensure!(sleeps.one_each(1000), "{sleeps:?}");
     let writes = phase(WorkPhase::Io(us(800)), 20)?;
     ensure!(writes.task.written_bytes >= 4096 * 4, "{writes:?}");
@@ -109,8 +109,8 @@ fn signals(ctx: &Ctx) -> Result<()> {
     let both = watch_handle(handle, 150)?;
     let rounds: u64 = both.iter().map(|seen| seen.report.iterations).sum();
     let units: u64 = both.iter().map(|seen| seen.report.work_units).sum();
-    // The work, and one unit per signal that arrived: at least one of a series, at most all. The last round of each worker may
-    // be incomplete.
+    // A round is 256 units of work, and one unit per signal that arrived: at least one of the series of four, at most all of
+    // them. The last round of each worker may be incomplete.
     ensure!(
         rounds > 1000 && units > 256 * rounds + rounds / 2 && units <= 260 * rounds,
         "{units} units in {rounds} rounds: {both:?}"
@@ -179,7 +179,7 @@ fn arithmetic(ctx: &Ctx) -> Result<()> {
 }
 
 fn variance(ctx: &Ctx) -> Result<()> {
-    // The loads go to 4 MiB.
+    // The loads touch 4 MiB, which are 1024 pages.
     let varied = one(ctx, WorkType::ipc_variance(640, 64, 4)?, 200)?;
     ensure!(varied.task.faults >= 1024, "{varied:?}");
     let (units, rounds) = (varied.report.work_units, varied.report.iterations);
@@ -265,7 +265,7 @@ fn herd(ctx: &Ctx) -> Result<()> {
             (1..=5).contains(&woken) && waiter.report.wake_sample_total == woken,
             "{waiter:?}"
         );
-        // It had nothing to do for most of the time, which does not count as a gap.
+        // The waiter had nothing to do for most of the time, which does not count as a gap.
         ensure!(waiter.report.max_gap_ms < 30, "{waiter:?}");
     }
     Ok(())
@@ -277,7 +277,7 @@ fn fan_out(ctx: &Ctx) -> Result<()> {
     for receiver in &all[1..] {
         ensure!(receiver.woken(), "{receiver:?}");
         let rounds = receiver.report.iterations;
-        // Each sleeps for two milliseconds.
+        // Each receiver sleeps for two milliseconds per round.
         ensure!(receiver.one_each(2000), "{receiver:?}");
         // Three matrices of 32 x 32 numbers fill 24 KiB: 32 rows of 32 units, three times.
         let (units, turn) = (receiver.report.work_units, 1 + 3 * 32 * 32);

@@ -1,5 +1,5 @@
-//! Helpers that run workers in the guest, and compare their reports with the kernel's state of them just before they are
-//! stopped.
+//! Helpers that run workers in the guest, and return for each worker its report and the state that the kernel showed of it
+//! just before it was stopped.
 
 use std::time::Duration;
 
@@ -9,9 +9,9 @@ use ktstr::prelude::*;
 /// The kernel's state of one worker.
 #[derive(Debug, Default, Clone)]
 pub struct Task {
-    /// `voluntary_ctxt_switches` of /proc/PID/status: how often it blocked.
+    /// `voluntary_ctxt_switches` of /proc/PID/status: how often the task blocked.
     pub blocked: u64,
-    /// `nonvoluntary_ctxt_switches`: it was preempted, or it yielded.
+    /// `nonvoluntary_ctxt_switches`: how often the task was preempted or yielded.
     pub preempted: u64,
     /// Page faults without I/O.
     pub faults: u64,
@@ -29,7 +29,7 @@ pub struct Task {
     pub cgroup: String,
     /// The id of the process that the thread belongs to.
     pub tgid: i32,
-    /// Its memory, from `/proc/PID/numa_maps`.
+    /// The mappings of the task with their pages on each node: the text of `/proc/PID/numa_maps`.
     pub numa_maps: String,
 }
 
@@ -103,7 +103,7 @@ pub struct Seen {
     pub task: Task,
 }
 
-/// The text that assertions print: the report without its samples.
+/// The text that assertions print: the state without the mappings, and the report without its samples.
 impl std::fmt::Debug for Seen {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let report = WorkerReport {
@@ -140,7 +140,7 @@ impl Seen {
         (3..=most).contains(&self.report.iterations)
     }
 
-    /// Returns whether it blocked and measured its wake-up latency.
+    /// Returns whether the worker blocked and measured its wake-up latency, more than three times.
     pub fn woken(&self) -> bool {
         self.report.wake_sample_total > 3 && self.task.blocked > 3
     }
@@ -188,7 +188,7 @@ pub fn one(ctx: &Ctx, work: WorkType, ms: u64) -> Result<Seen> {
     watch(ctx, &of(work, 1), ms)?.pop().context("one worker")
 }
 
-/// Returns the message with which the only worker gave up.
+/// Returns the message with which the first worker gave up.
 pub fn refusal(ctx: &Ctx, work: WorkType, workers: usize) -> Result<String> {
     let mut handle = WorkloadHandle::spawn_seeded(&of(work, workers), ctx.seed)?;
     handle.start();

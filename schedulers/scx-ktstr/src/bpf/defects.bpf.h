@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * The defects that this scheduler can be told to have. main.bpf.c asks one
- * question at each place where a scheduler can go wrong. All answers are here,
- * in the order of a task's life: select_cpu, enqueue, dispatch, running.
+ * The defects that can be planted in this scheduler. main.bpf.c asks a question
+ * at each place where a scheduler can go wrong. All answers are here, in the
+ * order of a task's life: select_cpu, enqueue, dispatch, running.
  *
  * To add a defect: add a bit in intf.h, an entry in src/defects.rs, and code
  * here (and a question in main.bpf.c if none of the existing ones fits). A
  * defect must be a plausible mistake, and leave the scheduler working
- * otherwise. Kernel threads are spared, because the machine would otherwise
- * hang before anybody could notice.
+ * otherwise. Most defects spare kernel threads, because the machine would
+ * otherwise hang before anybody could notice.
  */
 #ifndef KTSTR_DEFECTS_BPF_H
 #define KTSTR_DEFECTS_BPF_H
@@ -21,7 +21,7 @@
 #define LOST_WAKEUP_PERIOD 10000
 /* How far behind the others a woken task is queued. */
 #define SLOW_WAKE_NS 100000000ULL
-/* How far behind the others a task is queued that lost its CPU. */
+/* How far behind the others a task that lost its CPU is queued. */
 #define CPUSET_UNFAIR_NS 3000000000ULL
 /* A slice that is too long for its end to be seen. */
 #define SLICE_LONG_NS 10000000000ULL
@@ -44,7 +44,7 @@ static __always_inline bool degraded(void)
 /*
  * While stalled, nothing leaves the shared queues. Kernel threads still run:
  * if they were stopped too, the watchdog's own worker would hang, and with all
- * CPUs idle there would be no tick left to notice the stall.
+ * CPUs idle there would be no tick left that could notice the stall.
  */
 static __always_inline bool stalled(void)
 {
@@ -108,7 +108,7 @@ static __always_inline bool in_starved_cgroup(struct task_struct *p)
 	return starved_cgroup == cgroup;
 }
 
-/* Queues are assigned to cgroups as they appear, and never released. */
+/* Is no queue left for the task's cgroup? Cgroups get queues as they appear, and never release them. */
 static __always_inline bool without_queue(struct task_struct *p)
 {
 	u64 cgroup = test_cgroup(p);
@@ -156,7 +156,7 @@ static __always_inline s32 defect_init(void)
 
 /* ---- select_cpu ---- */
 
-/* May a waking task skip the queue when `cpu` is idle? */
+/* Must a waking task go through the queue although `cpu` is idle? */
 static __always_inline bool idle_path_closed(struct task_struct *p, s32 cpu)
 {
 	if (stalled() || degraded() || has_defect(SCATTERSHOT))
@@ -283,7 +283,7 @@ static __always_inline u64 defect_delay_ns(struct task_struct *p, struct task_ct
 	return 0;
 }
 
-/* Is the queue served from its end? */
+/* Is the task queued before all those that wait already? */
 static __always_inline bool newest_first(struct task_struct *p)
 {
 	return has_defect(NEWEST_FIRST) && is_user_task(p);
@@ -316,8 +316,8 @@ static __always_inline bool kick_forgotten(struct task_struct *p)
 
 /*
  * Is this dispatch skipped? A CPU that is left without a task would sleep
- * forever despite queued work. The kick makes it ask again: late, which is
- * this defect, but not never, which would be another one.
+ * forever despite queued work. The kick makes it ask again, so that tasks run
+ * late, which is this defect. If they never ran, it would be another one.
  */
 static __always_inline bool defect_dispatch(s32 cpu)
 {
@@ -358,7 +358,7 @@ static __always_inline bool never_steals(void)
 	return has_defect(NO_STEAL);
 }
 
-/* Must a task go back into the queue even if it is furthest behind? */
+/* Must a task go back into the queue even if it is due next? */
 static __always_inline bool never_goes_on(void)
 {
 	return has_defect(SWITCH_STORM);
@@ -397,7 +397,7 @@ static __always_inline void defect_running(struct task_struct *p, struct task_ct
 		kick_cpu(cpu, SCX_VAL(scx_kick_flags, SCX_KICK_PREEMPT));
 }
 
-/* The weight to charge by. It can change at any time. */
+/* The weight to charge by. The weight of a task can change at any time. */
 static __always_inline u32 weight_of(struct task_struct *p)
 {
 	struct task_ctx *tctx = has_defect(FIRST_WEIGHT) ? ctx_of(p) : NULL;
@@ -435,7 +435,7 @@ static __always_inline u64 defect_enable(struct task_struct *p, struct task_ctx 
 #define READ_THROUGH_SCALAR()						\
 	asm volatile("r1 = 64; r1 = *(u64 *)(r1 + 0);" ::: "r1")
 
-/* The verifier rejects this; the loop first fills its log with repetitions. */
+/* The verifier rejects both reads; before the second one, the loop fills its log with repetitions. */
 static __always_inline void defect_verify(void)
 {
 	if (has_defect(FAIL_VERIFY))

@@ -7,26 +7,27 @@
 #ifndef KTSTR_INTF_H
 #define KTSTR_INTF_H
 
-/* Limits on CPUs and LLCs; CPUs beyond the limit are treated as part of LLC 0. */
+/* Limits on CPUs and LLCs. CPUs beyond the first limit, or of LLCs beyond the second, count as LLC 0. */
 #define KTSTR_MAX_CPUS 1024
 #define KTSTR_MAX_LLCS 128
 
 /*
- * The queue of tasks that a defect treats as second class. A CPU serves it
- * only if it would otherwise be idle. Only defective schedulers create it.
+ * The queue for tasks that a defect treats as second class. A CPU serves it
+ * only if the CPU would otherwise be idle. Only defective schedulers create it.
  */
 #define KTSTR_PARKED_DSQ KTSTR_MAX_LLCS
 
 /* Number of cgroups, in total, that a scheduler with leaking queues can serve. */
 #define KTSTR_CGROUP_SLOTS 4
 
+/* "STATstat" in ASCII: the counters are in use. */
 #define KTSTR_STATS_MAGIC 0x5354415473746174ULL
 
 /*
  * Planted defects. Each is one bit of `defects` in .rodata, which is set before
- * load. The verifier knows a defect that is off as constant false and removes
- * its code, so a scheduler without defects runs exactly the code that it would
- * have without this table. src/defects.rs has the flags and descriptions.
+ * load. To the verifier, a defect that is off is constant false, so it removes
+ * the defect's code. A scheduler without defects therefore runs exactly the code
+ * that it would have without this table. src/defects.rs has the flags and descriptions.
  */
 enum ktstr_defect {
 	KTSTR_DEFECT_DEGRADE = 0,

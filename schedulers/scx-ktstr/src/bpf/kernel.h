@@ -50,7 +50,7 @@ enum bpf_map_type {
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
-/* Only passed on; an incomplete type would not match the kfuncs' prototypes. */
+/* This is only passed on, but an incomplete type would not match the kfuncs' prototypes. */
 struct cpumask {
 	unsigned long bits[1];
 };

@@ -44,7 +44,7 @@ static __always_inline s32 create_dsq(u64 dsq_id)
 	return has_queues() ? scx_bpf_create_dsq(dsq_id, -1) : 0;
 }
 
-/* 0 if the kernel cannot report it: every queue then looks equally long. */
+/* Returns 0 if the kernel cannot report the length: every queue then looks equally long. */
 static __always_inline s32 dsq_nr_queued(u64 dsq_id)
 {
 	if (has_queues() && bpf_ksym_exists(scx_bpf_dsq_nr_queued))
@@ -204,7 +204,7 @@ static __always_inline s32 claim_idle_cpu(struct task_struct *p, s32 near_cpu)
 	return -1;
 }
 
-/* Selects a CPU for a waking task by the kernel's own policy; `is_idle` says whether it was idle and is now claimed. */
+/* Selects a CPU for a waking task by the kernel's own policy; `*is_idle`: it was idle, and is now claimed. */
 s32 scx_bpf_select_cpu_dfl(struct task_struct *p, s32 prev_cpu, u64 wake_flags,
 			   bool *is_idle) __ksym __weak;
 
@@ -220,7 +220,7 @@ static __always_inline s32 select_cpu_dfl(struct task_struct *p, s32 prev_cpu, u
 	return cpu >= 0 ? cpu : prev_cpu;
 }
 
-/* The task that would be moved next; none before 6.19, where the kernel cannot report it. */
+/* Returns the task that would be moved next; 0 before 6.19, where the kernel cannot report it. */
 struct task_struct *scx_bpf_dsq_peek(u64 dsq_id) __ksym __weak;
 
 static __always_inline struct task_struct *dsq_peek(u64 dsq_id)

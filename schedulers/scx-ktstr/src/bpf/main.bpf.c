@@ -2,7 +2,7 @@
 /*
  * ktstr: a small sched_ext scheduler. It has one queue for each last-level
  * cache, ordered by weighted virtual time. A CPU takes tasks from its own LLC's
- * queue first and then from the others'; now and then from the longest one.
+ * queue first and then from the others; now and then from the longest queue.
  *
  * Deliberately left out: cgroup weights (tasks of all cgroups compete by their
  * own weight, so moves between cgroups and cpuset changes need no code here),
@@ -26,7 +26,7 @@ char _license[] SEC("license") = "GPL";
 
 #define OPS(name) SEC("struct_ops/ktstr_" #name)
 
-/* Moves a task's vtime to the clock of `llc`, and keeps how far it is ahead or behind. */
+/* Moves a task's vtime to the clock of `llc`. The task stays as far ahead or behind as it was. */
 static __always_inline void follow_llc(struct task_struct *p, struct task_ctx *tctx, u32 llc)
 {
 	if (tctx->llc == llc)
@@ -150,8 +150,8 @@ void ktstr_enqueue(u64 *args)
 
 /*
  * Should `prev` continue although others wait? It is not in the queue while
- * the next task is chosen. Without this check, the other one of two tasks would
- * always be next, whatever their weights.
+ * the next task is chosen. Without this check, two tasks would always take
+ * turns, whatever their weights.
  */
 static __always_inline bool is_due(struct task_struct *prev, u32 llc)
 {
@@ -170,7 +170,7 @@ static __always_inline bool is_due(struct task_struct *prev, u32 llc)
 }
 
 /*
- * Takes a task from the longest queue if that is longer than our own. Nothing
+ * Takes a task from the longest queue if it is longer than our own. Nothing
  * else would move tasks between LLCs that are all busy. Because this happens
  * even for a difference of one, tasks that cannot be divided evenly take turns.
  */
@@ -358,7 +358,7 @@ void ktstr_exit(u64 *args)
 	bpf_probe_read_kernel_str(exit_record.msg, sizeof(exit_record.msg), ei->msg);
 	bpf_probe_read_kernel_str(exit_record.dump, sizeof(exit_record.dump), ei->dump);
 	exit_record.code = ei->exit_code;
-	/* Userspace waits for this field; the atomic orders it after the others. */
+	/* User space waits for this field; the atomic orders it after the others. */
 	__sync_val_compare_and_swap(&exit_record.kind, 0, ei->kind);
 }
 

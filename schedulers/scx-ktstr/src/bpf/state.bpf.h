@@ -2,9 +2,9 @@
 /*
  * All state of the scheduler: settings (.rodata), counters and switches that
  * are accessed from outside (.bss), per-task and per-CPU maps, and the exit
- * record (in a section of its own, so that reading .bss stays cheap).
+ * record (in a separate section, so that reading .bss stays cheap).
  *
- * The names in .bss are an interface: tests read and write them. None of them
+ * The names in .bss are an interface: tests read and write these variables. None
  * is static, so that all of them are in the object's BTF.
  */
 #ifndef KTSTR_STATE_BPF_H
@@ -41,11 +41,12 @@ u32 stall;
 u32 crash;
 u32 degrade_rt;
 
-/* ---- .bss: how often the defects took effect ---- */
+/* ---- .bss: on how many occasions a defect could take effect ---- */
 
+/* Dispatches while degraded, and dispatches with the defect slow. */
 u32 degrade_cnt;
 u32 slow_cnt;
-/* All other defects of the table together. */
+/* Lost wakeups, and occasions of forget and switch-storm; no other defect counts here. */
 u32 defect_cnt;
 
 /* ---- .bss: test data for readers of typed pointers; no arena is created ---- */
@@ -61,7 +62,7 @@ struct ktstr_arena_holder {
 
 /*
  * One virtual clock per LLC: the greatest vtime with which a task of that LLC
- * has started to run. The clocks of different LLCs are unrelated (that of a
+ * has started to run. The clocks of different LLCs are unrelated (the clock of a
  * crowded LLC is slower); follow_llc() converts the vtime of a task that moves.
  */
 u64 llc_vtime[KTSTR_MAX_LLCS];
@@ -80,7 +81,7 @@ struct task_ctx {
 	u32 llc;
 	/* The task yielded: charge it for the whole slice. */
 	u32 yielded;
-	/* Only defects use the rest. The CPU that the task ran on last, plus 1. */
+	/* Only defects use the rest. The CPU that the task ran on last, plus 1; 0 if unknown. */
 	s32 last_cpu;
 	/* The CPU that the task first ran on while its affinity was restricted, plus 1. */
 	s32 home_cpu;

@@ -7,7 +7,7 @@ use std::fmt::{self, Display, Formatter};
 /// Separates the description of what happened from the end of the log or output.
 const SAID_LAST: &str = "; its last output:";
 
-/// Why a worker left no report, as the end of a message.
+/// Formats why a worker left no report, as the end of a message; empty if it left one.
 pub(crate) struct NoReport<'a>(pub &'a Option<WorkerExitInfo>);
 
 impl Display for NoReport<'_> {
@@ -182,7 +182,7 @@ impl Display for Finding {
 }
 
 impl Finding {
-    /// Writes the messages about rates, latencies and pages, and those that are not about a worker.
+    /// Writes the messages about rates, latencies, migrations and pages, and calls [`Finding::fmt_ends`] for the rest.
     fn fmt_rates(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Finding::Throughput { cv, workers, bound } => write!(
@@ -260,7 +260,7 @@ impl Finding {
         }
     }
 
-    /// Writes the messages of runs that ended early.
+    /// Writes the messages about payloads, and about runs that ended early or whose guest or scheduler failed.
     fn fmt_ends(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Finding::SetUp { stage, error } | Finding::StartupDeath { stage, error, .. } => {

@@ -23,14 +23,14 @@ pub enum Finding {
     Text,
     /// A worker did no work at all.
     NoProgress {
-        /// Thread id of the worker in the guest.
+        /// The thread id of the worker in the guest.
         tid: i32,
         /// Why the worker left no report; `None` if it left one.
         exit: Option<WorkerExitInfo>,
     },
     /// A worker did not complete an iteration for longer than is allowed.
     Gap {
-        /// Thread id of the worker in the guest.
+        /// The thread id of the worker in the guest.
         tid: i32,
         /// The length of the gap, in milliseconds of guest time.
         gap_ms: u64,
@@ -43,23 +43,23 @@ pub enum Finding {
     },
     /// The workers of a cgroup were off the CPU for different shares of their time.
     Spread {
-        /// The smallest share, percent.
+        /// The smallest share, in percent.
         #[serde(with = "crate::float::one")]
         low_pct: f64,
-        /// The largest share, percent.
+        /// The largest share, in percent.
         #[serde(with = "crate::float::one")]
         high_pct: f64,
         /// The number of workers that were compared.
         workers: usize,
-        /// The number of CPUs on which they were seen.
+        /// The number of CPUs on which these workers were seen.
         cpus: usize,
-        /// The largest difference that is allowed, percentage points.
+        /// The largest difference that is allowed, in percentage points.
         #[serde(with = "crate::float::one")]
         bound_pct: f64,
     },
     /// A worker ran on CPUs that are not in its cpuset.
     OutsideCpuset {
-        /// Thread id of the worker in the guest.
+        /// The thread id of the worker in the guest.
         tid: i32,
         /// The CPUs outside the cpuset.
         cpus: BTreeSet<usize>,
@@ -79,7 +79,7 @@ pub enum Finding {
     },
     /// A worker did too little per CPU-second.
     SlowWorker {
-        /// Thread id of the worker in the guest.
+        /// The thread id of the worker in the guest.
         tid: i32,
         /// What was counted: `work rate` or `iteration rate`.
         rate: String,
@@ -96,7 +96,7 @@ pub enum Finding {
         p99_ns: u64,
         /// The largest value that is allowed, in nanoseconds.
         bound_ns: u64,
-        /// How many wakeups were sampled.
+        /// The number of wakeups that were sampled.
         samples: usize,
     },
     /// The wakeup latencies of a cgroup vary too much.
@@ -110,9 +110,9 @@ pub enum Finding {
     },
     /// The workers of a cgroup migrated too often for the work that they did.
     Migrations {
-        /// How often they migrated.
+        /// The number of migrations.
         migrations: u64,
-        /// How many iterations they did.
+        /// The number of iterations.
         iterations: u64,
         /// The number of migrations per iteration.
         #[serde(with = "crate::float::one")]
@@ -123,9 +123,9 @@ pub enum Finding {
     },
     /// Too few pages are on the expected NUMA nodes.
     PageLocality {
-        /// Pages on the expected nodes.
+        /// The number of pages on the expected nodes.
         local: u64,
-        /// The cgroup's pages on all nodes.
+        /// The number of the cgroup's pages on all nodes.
         total: u64,
         /// The share of the pages that are local, from 0 to 1.
         #[serde(with = "crate::float::one")]
@@ -138,7 +138,7 @@ pub enum Finding {
     PagesMoved {
         /// The number of pages that the kernel moved between nodes.
         moved: u64,
-        /// The cgroup's pages on all nodes.
+        /// The number of the cgroup's pages on all nodes.
         total: u64,
         /// The ratio of moved pages to all pages; `None` if no pages were seen.
         #[serde(with = "crate::float::opt", default)]
@@ -149,9 +149,9 @@ pub enum Finding {
     },
     /// Too many pages are on nodes without CPUs.
     SlowTier {
-        /// Pages on such nodes.
+        /// The number of pages on nodes without CPUs.
         slow: u64,
-        /// The cgroup's pages on all nodes.
+        /// The number of the cgroup's pages on all nodes.
         total: u64,
         /// The share of the pages that are on nodes without CPUs, from 0 to 1.
         #[serde(with = "crate::float::one")]
@@ -166,29 +166,30 @@ pub enum Finding {
         kind: DetailKind,
         /// What the check is about: `tid 7 gap`, `spread`.
         what: String,
-        /// Why there is no measurement; empty if that is not known.
+        /// Why there is no measurement, with the punctuation that joins it to the message, as in `: no CPU time`; may
+        /// be empty.
         why: String,
     },
     /// A monitor bound was violated for several consecutive samples.
     Sustained {
         /// The bound that was violated, with its value.
         bound: MonitorBound,
-        /// How many samples in a row.
+        /// The number of consecutive samples in which this was found.
         samples: usize,
-        /// When the last of these samples was taken, in milliseconds since the window opened.
+        /// When the last of these samples was taken, in guest milliseconds since the scenario started.
         until_ms: u64,
     },
     /// A CPU idled while a task that may run on it waited.
     IdleCpu {
-        /// The CPU for which this was first found.
+        /// The CPU for which this was found first.
         cpu: usize,
-        /// How many CPUs were found so.
+        /// The number of CPUs for which this was found.
         cpus: usize,
         /// The waiting task, as `comm[pid]`.
         task: String,
-        /// How many samples in a row.
+        /// The number of consecutive samples in which this was found.
         samples: usize,
-        /// When the last of these samples was taken, in milliseconds since the window opened.
+        /// When the last of these samples was taken, in guest milliseconds since the scenario started.
         until_ms: u64,
     },
     /// A task waited and got no CPU while a CPU on which it may run idled.
@@ -197,9 +198,9 @@ pub enum Finding {
         task: String,
         /// The number of the CPU that idled.
         cpu: usize,
-        /// How many samples in a row.
+        /// The number of consecutive samples in which this was found.
         samples: usize,
-        /// When the last of these samples was taken, in milliseconds since the window opened.
+        /// When the last of these samples was taken, in guest milliseconds since the scenario started.
         until_ms: u64,
     },
     /// A task waited too long, although it was entitled to CPU time in the meantime.
@@ -210,25 +211,25 @@ pub enum Finding {
         waited_ms: u64,
         /// The CPU time that it was entitled to while it waited, in milliseconds.
         owed_ms: u64,
-        /// When the wait began, in milliseconds since the start of the first phase.
+        /// When the wait started, in milliseconds since the start of the first phase.
         from_ms: u64,
-        /// Whether it ran at last.
+        /// Whether it got a CPU in the end; false if it still waited when the schedule ended.
         served: bool,
         /// The largest CPU time that may be owed, in milliseconds.
         #[serde(with = "crate::float::one")]
         bound_ms: f64,
     },
-    /// A task or all tasks of a cgroup got less CPU time than their weights entitle them to.
+    /// A task, or all tasks of a cgroup together, got less CPU time than they were entitled to.
     Underserved {
         /// The task, as `comm[pid]`; `None` for all tasks of the cgroup.
         task: Option<String>,
-        /// CPU time got, milliseconds.
+        /// The CPU time that it got, in milliseconds.
         got_ms: u64,
         /// The CPU time that it was entitled to, in milliseconds.
         entitled_ms: u64,
-        /// The task or cgroup that exceeded its entitlement most, and by how many milliseconds.
+        /// The task or cgroup that exceeded its entitlement most, and by how many milliseconds; `None` if none did.
         favoured: Option<(String, u64)>,
-        /// The smallest share of the entitlement that is allowed.
+        /// The smallest share of the entitlement that is allowed, from 0 to 1.
         #[serde(with = "crate::float::one")]
         floor: f64,
     },
@@ -236,7 +237,7 @@ pub enum Finding {
     WastedCpu {
         /// The CPU time that was idle, in milliseconds.
         wasted_ms: u64,
-        /// Its share of the phase's CPU time.
+        /// The share of this time in the phase's CPU time, from 0 to 1.
         #[serde(with = "crate::float::one")]
         share: f64,
         /// The largest share that is allowed.
@@ -253,7 +254,7 @@ pub enum Finding {
         /// The number of tasks that each CPU had to serve on average.
         #[serde(with = "crate::float::one")]
         queue: f64,
-        /// The longest wait that is allowed for each of these tasks, in milliseconds.
+        /// The longest wait that is allowed per task that a CPU had to serve, in milliseconds.
         #[serde(with = "crate::float::one")]
         bound_ms: f64,
     },
@@ -271,7 +272,7 @@ pub enum Finding {
     /// The scheduler under test gave too little of the workers' CPU time, because another class or sched_ext's bypass
     /// gave it.
     NotDriven {
-        /// The share that the scheduler gave.
+        /// The share that the scheduler gave, from 0 to 1.
         #[serde(with = "crate::float::one")]
         share: f64,
         /// The smallest share that is allowed.
@@ -289,30 +290,30 @@ pub enum Finding {
         label: String,
         /// The relation, such as `at least 4`.
         expected: String,
-        /// The actual value, as printed by `Debug`.
+        /// The actual value, as printed by `Display`; of a collection the first elements, as printed by `Debug`.
         actual: String,
-        /// The reason that the test gave.
+        /// The reason that the test gave; `None` if it gave none.
         reason: Option<String>,
     },
     /// A step, a cgroup, a worker or an operation of the scenario could not be set up.
     SetUp {
-        /// Which part of the scenario: `step 0`, `backdrop`.
+        /// The part of the scenario, such as `step 0` or `backdrop`.
         stage: String,
         /// The error with its causes.
         error: String,
     },
     /// A program that the test ran as its workload did not end as the test expects, or did not print what it should.
     PayloadFailed {
-        /// The name of its declaration.
+        /// The name under which the program is declared.
         payload: String,
-        /// How it ended, as a clause that follows its name.
+        /// How the program failed, as a clause that follows its name.
         how: String,
-        /// The end of its output, indented; may be empty.
+        /// The last lines of its output, indented; may be empty.
         said: String,
     },
-    /// A metric that a program printed is outside of its bounds.
+    /// A metric that a program printed is outside its bounds.
     PayloadMetric {
-        /// The name of the program's declaration.
+        /// The name under which the program is declared.
         payload: String,
         /// The name of the metric: in JSON output the dotted path to it, otherwise the name of the pattern.
         metric: String,
@@ -328,9 +329,9 @@ pub enum Finding {
     SchedulerDied {
         /// The scheduler's name; `None` in findings of the guest, which does not know it.
         scheduler: Option<String>,
-        /// How the scheduler ended.
+        /// How the scheduler ended, as a category.
         end: SchedulerEnd,
-        /// How it ended, as far as is known, such as `was killed by signal 9`.
+        /// How the scheduler ended, as far as is known, as a clause such as `was killed by signal 9`.
         how: String,
         /// The end of the scheduler's log; may be empty.
         log: String,
@@ -431,13 +432,13 @@ pub enum Finding {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MonitorBound {
-    /// Ratio of the longest to the shortest runqueue.
+    /// Tasks that could migrate waited on one runqueue while another was much shorter.
     Imbalance {
         /// The largest ratio that is allowed.
         #[serde(with = "crate::float::one")]
         ratio: f64,
     },
-    /// Too many tasks in a local DSQ.
+    /// Too many tasks that another CPU could take over waited in a local DSQ.
     LocalDsq {
         /// The CPU that the queue belongs to.
         cpu: usize,
@@ -449,7 +450,7 @@ pub enum MonitorBound {
         /// The CPU that the runqueue belongs to.
         cpu: usize,
     },
-    /// Too many events of sched_ext.
+    /// Too many events of sched_ext happened per vCPU-second.
     Events {
         /// The name of the counter: `select_cpu_fallback` or `dispatch_keep_last`.
         event: String,
@@ -463,11 +464,11 @@ pub enum MonitorBound {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SchedulerEnd {
-    /// It was killed by a signal, exited with an error code, or ended after an ejection.
+    /// The scheduler was killed by a signal, exited with an error code, or ended after an ejection.
     Crashed,
-    /// It exited with code 0.
+    /// The scheduler exited with code 0.
     Left,
-    /// It is not known how it ended.
+    /// How the scheduler ended is unknown.
     Unknown,
 }
 
@@ -479,22 +480,23 @@ pub enum Ejection {
     Error,
     /// A runnable task got no CPU for too long.
     Stall {
-        /// The task, as `comm[pid]`, if the kernel names it.
+        /// The task, as `comm[pid]`; `None` if the kernel does not name it.
         task: Option<String>,
-        /// How long it waited, in seconds, if the kernel reports it.
+        /// How long the task waited, in seconds; `None` if the kernel does not report it.
         #[serde(with = "crate::float::opt", default)]
         seconds: Option<f64>,
     },
-    /// The kernel's own watchdog got no CPU for too long.
+    /// The watchdog of sched_ext, which looks for stalled tasks, got no CPU for too long.
     Unwatched {
-        /// How long it got none, in seconds.
+        /// How long the watchdog got no CPU, in seconds.
         #[serde(with = "crate::float::one")]
         seconds: f64,
     },
 }
 
 impl Ejection {
-    /// Returns the thread id of the task that stalled.
+    /// Returns the thread id of the task that stalled; `None` for other ejections, and if the kernel did not name the
+    /// task.
     pub fn stalled_tid(&self) -> Option<i32> {
         let Ejection::Stall { task, .. } = self else {
             return None;

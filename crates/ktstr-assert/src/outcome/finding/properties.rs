@@ -1,5 +1,5 @@
-//! Properties of findings that follow from their type: the kind, the rank among others, whether a busy host can have
-//! caused it, which cgroup stands out in it, and the name of its check.
+//! Properties of findings and of details with findings: the kind, the rank among others, whether the finding is about
+//! time, which cgroup stands out in it, and the name of its check.
 
 use super::{Ejection, Finding, SchedulerEnd};
 use crate::outcome::{AssertDetail, DetailKind};
@@ -68,7 +68,7 @@ impl Finding {
 }
 
 impl Finding {
-    /// Returns the thread id of the worker that the finding is about.
+    /// Returns the thread id of the worker that the finding is about; `None` if it is not about a single worker.
     pub fn tid(&self) -> Option<i32> {
         match self {
             Finding::NoProgress { tid, .. }
@@ -91,8 +91,9 @@ impl Finding {
 }
 
 impl AssertDetail {
-    /// Returns the position among other details, the most significant first. The end of a scheduler explains everything
-    /// else, and a starved worker explains uneven shares and late wakeups. Of several gaps the longest comes first.
+    /// Returns a key by which details are sorted, the most significant first. The end of a scheduler explains
+    /// everything else, and a starved worker explains uneven shares and late wakeups. The longest of several gaps or
+    /// waits comes first.
     pub fn rank(&self) -> (u8, Reverse<u64>) {
         let gap = match self.finding {
             Finding::Gap { gap_ms, .. } => gap_ms,
@@ -146,7 +147,8 @@ impl AssertDetail {
         }
     }
 
-    /// Returns how badly a cgroup does in what this detail is about. The cgroup with the largest value stands out.
+    /// Returns how badly a cgroup does in the property that this detail is about; the cgroup with the largest value
+    /// stands out. `None` if its statistics do not show the property.
     pub fn badness(&self, c: &CgroupStats) -> Option<f64> {
         match (self.kind, &self.finding) {
             (DetailKind::Stuck, _) => Some(c.max_gap_ms as f64),

@@ -27,8 +27,8 @@ pub(super) fn steer(call: &mut Call, irq: &IrqSelector, cpu: &usize) -> Result<(
     })
 }
 
-/// Returns the number of the one interrupt whose handler has this name, which is the last word of
-/// its line.
+/// Returns the number of the interrupt whose handler has this name, which is the last word of its
+/// line. It is an error if no interrupt has the name, or several have it.
 fn by_label(interrupts: &str, label: &str) -> Result<u32> {
     let mut labels = Vec::new();
     let mut found = Vec::new();
@@ -36,7 +36,7 @@ fn by_label(interrupts: &str, label: &str) -> Result<u32> {
         let Some((number, rest)) = line.split_once(':') else {
             continue;
         };
-        // The other lines are per-CPU interrupts, such as the local timer's.
+        // Lines without a number are per-CPU interrupts, such as that of the local timer.
         let (Ok(number), Some(last)) = (number.trim().parse(), rest.split_whitespace().last())
         else {
             continue;

@@ -1,10 +1,11 @@
-//! The operation that kills all tasks of a cgroup with `cgroup.kill`.
+//! The operation that kills all tasks of a cgroup and of its descendants with `cgroup.kill`.
 
 use anyhow::Result;
 
 use super::Call;
 
 pub(super) fn kill(call: &mut Call, cgroup: &str) -> Result<()> {
+    // This is only for its error, if the scenario has no such cgroup.
     call.scenario.get(cgroup)?;
     call.ctx
         .cgroups

@@ -18,6 +18,7 @@ const MOST: usize = 4096;
 pub(super) fn pin(call: &mut Call, name: &str) -> Result<()> {
     let (mut id, mut found, mut names) = (0, None, Vec::new());
     for _ in 0..MOST {
+        // `start_id`, and then `next_id`, which the kernel fills in. Ids ascend, so the newest map of this name is found.
         let mut attr = [id, 0, 0, 0];
         if bpf(MAP_GET_NEXT_ID, &mut attr).is_err() {
             // The previous map was the last one, or maps cannot be listed and none is found.
@@ -45,10 +46,12 @@ pub(super) fn pin(call: &mut Call, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Reads the first members of `struct bpf_map_info` up to the name, which has 16 bytes.
+/// Returns the name of a map. Reads the first members of `struct bpf_map_info` up to the name, which has 16 bytes at
+/// offset 24.
 fn name_of(map: &OwnedFd) -> Result<String, Error> {
     let mut info = [0u8; 40];
     let at = info.as_mut_ptr() as u64;
+    // `bpf_fd`, `info_len`, and the 64-bit pointer `info`.
     let mut attr = [
         map.as_raw_fd().cast_unsigned(),
         info.len() as u32,
@@ -63,7 +66,7 @@ fn name_of(map: &OwnedFd) -> Result<String, Error> {
 }
 
 fn bpf(command: libc::c_long, attr: &mut [u32; 4]) -> Result<i32, Error> {
-    // SAFETY: the length that is passed is that of the attribute, and the memory it points to is
+    // SAFETY: the length that is passed is that of `attr`, and the memory that `attr` points to is
     // alive in the caller.
     let answer =
         unsafe { libc::syscall(libc::SYS_bpf, command, attr.as_mut_ptr(), size_of_val(attr)) };

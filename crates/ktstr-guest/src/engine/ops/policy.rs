@@ -1,4 +1,4 @@
-//! The scheduling policy of workers that run already.
+//! The operation that changes the scheduling policy of a cgroup's workers.
 
 use anyhow::Result;
 use ktstr_scenario::workload::SchedPolicy;

@@ -1,4 +1,4 @@
-//! The operation that adds workers to a cgroup.
+//! The operation that adds workers to a cgroup, or to the harness's own.
 
 use anyhow::{Result, bail};
 use ktstr_scenario::ops::SpawnPlacement;

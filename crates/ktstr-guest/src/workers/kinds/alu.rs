@@ -67,7 +67,7 @@ pub(super) fn smt_sibling_spin(ctx: &mut WorkerCtx<'_>) {
 }
 
 /// Returns the CPU of this member on the core of its pair. Pairs are assigned round-robin to the cores of which the
-/// worker may use at least two threads.
+/// worker may use at least two threads; `None` if there is no such core.
 fn sibling(ctx: &WorkerCtx<'_>, pair: usize) -> Option<usize> {
     let core = |n: usize| -> Option<sys::Mask> {
         let mut seen = 0;
@@ -99,7 +99,7 @@ const COLD_BYTES: usize = 4 << 20;
 const LINE: usize = 64;
 
 /// Alternates arithmetic with dependent loads, each of which needs the result of the load before it. Parameters:
-/// instructions, loads, and how many times each iteration repeats the pair.
+/// instructions of arithmetic (rounded up to units), loads, and how many times each iteration repeats both.
 pub(super) fn ipc_variance(ctx: &mut WorkerCtx<'_>) {
     let [hot, cold, rounds, _] = ctx.params;
     let Some(lines) = sys::map(COLD_BYTES) else {
@@ -157,7 +157,7 @@ fn has_512() -> bool {
     false
 }
 
-/// Runs six independent chains of additions in general-purpose registers.
+/// Runs six independent chains of additions in general-purpose registers. See `pure.rs` for the alignment of the loops.
 #[cfg(target_arch = "x86_64")]
 fn scalar(units: u64) {
     if units == 0 {

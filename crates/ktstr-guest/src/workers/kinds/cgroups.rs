@@ -44,7 +44,7 @@ pub(super) fn cgroup_churn(ctx: &mut WorkerCtx<'_>) {
             Err(_) if ctx.stopped() => return,
             Err(errno) => return ctx.unable(Unable::Cgroup, errno),
         }
-        // Only with the CPU controller enabled do these cgroups differ for the scheduler. The kernel refuses to enable it
+        // The scheduler tells these cgroups apart only if the CPU controller is enabled. The kernel refuses to enable it
         // while a task is left in the parent, so this is retried until the last worker has moved.
         has_cpu = has_cpu || control.write(b"+cpu").is_ok();
         at = at.wrapping_add(1);

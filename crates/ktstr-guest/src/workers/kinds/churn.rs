@@ -33,7 +33,8 @@ pub(super) fn fork_exit(ctx: &mut WorkerCtx<'_>) {
     }
 }
 
-/// Does 512 units at each nice value from -20 to 19. Values that are not permitted are skipped.
+/// Does 512 units at each nice value from -20 to 19. The nice value stays as it is where the kernel does not permit the
+/// next one.
 pub(super) fn nice_sweep(ctx: &mut WorkerCtx<'_>) {
     let mut nice = -20;
     while !ctx.stopped() {
@@ -64,8 +65,8 @@ pub(super) fn affinity_churn(ctx: &mut WorkerCtx<'_>) {
     }
 }
 
-/// After each piece of work, pins a random worker of the same handle, which may be itself, to a
-/// random one of its own allowed CPUs. Parameter: units.
+/// After each piece of work, pins a random worker of the same handle, which may be the caller, to a
+/// random one of the CPUs that the caller may use. Parameter: units.
 pub(super) fn cross_affinity_churn(ctx: &mut WorkerCtx<'_>) {
     let cpus = sys::mask_len(&ctx.allowed);
     let workers = ctx.workers();

@@ -12,7 +12,7 @@ use super::{futex_group, wake};
 const HIGH: u32 = 40;
 /// The `SCHED_FIFO` priority of the medium-priority members.
 const MEDIUM: u32 = 20;
-/// Time in ns that both of them sleep between their turns.
+/// Time in ns that the high- and medium-priority members sleep between their turns.
 const PAUSE_NS: u64 = 1_000_000;
 /// The `SCHED_FIFO` priority of the preempting worker of [`preempt_storm`].
 const PREEMPTOR: u32 = 50;

@@ -1,6 +1,6 @@
-//! A lock for each CPU: only one member of a group works on a CPU at a time. A member that the scheduler puts on a CPU
-//! whose last member is not done yet spins, so that preempting a member in its work costs CPU time. The spinning is no
-//! work and counts no units.
+//! A lock for each CPU: only one member of a group works on a CPU at a time. A member that was preempted during its work
+//! keeps the lock. Another member that the scheduler then puts on the CPU spins, so that the preemption costs CPU time.
+//! The spinning is no work and counts no units.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
@@ -8,7 +8,7 @@ use super::super::ctx::WorkerCtx;
 use super::super::objects::{self, Kind, Object};
 use super::super::{pure, sys};
 
-/// Why there is no lock.
+/// Why the lock was not taken.
 pub(super) enum End {
     /// The worker is told to stop.
     Stopped,
@@ -30,7 +30,7 @@ pub(super) fn take<'a>(ctx: &WorkerCtx<'a>) -> Result<&'a Object, End> {
         } else if sys::current_cpu() == cpu {
             return Ok(lock);
         } else {
-            // The worker was moved between the look at its CPU and the lock.
+            // The worker was moved after it read its CPU and before it took the lock.
             give(lock);
         }
     }

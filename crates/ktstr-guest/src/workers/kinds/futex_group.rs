@@ -153,8 +153,8 @@ pub(super) fn mutex(ctx: &mut WorkerCtx<'_>) {
     }
 }
 
-/// Takes the lock. Returns whether it had to wait for it, or `None` when the worker is told to stop
-/// first.
+/// Takes the lock. Returns whether the worker had to wait for the lock, or `None` when the worker is
+/// told to stop first.
 pub(super) fn take(ctx: &WorkerCtx<'_>, lock: &AtomicU32) -> Option<bool> {
     if lock.compare_exchange(0, 1, Acquire, Relaxed).is_ok() {
         return Some(false);

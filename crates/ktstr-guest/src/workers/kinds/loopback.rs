@@ -1,4 +1,4 @@
-//! A datagram socket on the loopback device that sends frames of a given size.
+//! A datagram socket on the loopback device that sends frames of a given size and receives them.
 
 use super::super::sys;
 
@@ -45,8 +45,8 @@ impl Socket {
         self.port
     }
 
-    /// Sends a frame of `bytes`, including headers, that contains the current time. Returns `false` when the worker is
-    /// told to stop meanwhile.
+    /// Sends a frame of `bytes`, including headers, that contains the current time. Returns `false` if nothing was sent,
+    /// which is so when a signal interrupts the call.
     pub fn send(&self, port: u16, bytes: u64) -> bool {
         let mut payload = [0u8; PAYLOAD];
         let (stamp, _) = payload.split_at_mut(8);
@@ -68,7 +68,7 @@ impl Socket {
         sent > 0
     }
 
-    /// Waits for the next frame. Returns the time at which it was sent, or `None` when the worker is told to stop.
+    /// Waits for the next frame. Returns the time at which it was sent, or `None` when a signal interrupts the wait.
     pub fn receive(&self) -> Option<u64> {
         let mut stamp = [0u8; 8];
         // SAFETY: the buffer has the length that is passed; the rest of the frame is discarded.

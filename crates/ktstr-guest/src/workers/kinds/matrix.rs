@@ -16,7 +16,7 @@ pub(super) struct Matrices {
     product: &'static [AtomicU64],
 }
 
-/// Number of rows of three matrices of `kib` KiB in total.
+/// Returns the number of rows of three square matrices of `kib` KiB in total, with elements of 8 bytes.
 fn size(kib: u64) -> usize {
     let numbers = kib.clamp(1, 1 << 20).wrapping_mul(1024) / 24;
     numbers.isqrt().max(1) as usize
@@ -37,7 +37,7 @@ impl Matrices {
         unsafe { Self::at((all.as_mut_ptr(), all.len()), kib) }
     }
 
-    /// Puts three matrices of `kib` KiB in total into memory of that place and length. Returns `None` if it is too small.
+    /// Puts three matrices of `kib` KiB in total into the `len` bytes at `place`. Returns `None` if these are too few.
     ///
     /// # Safety
     /// The memory must be readable and writable as long as the process lives, be aligned to 8 bytes, and be used for

@@ -64,7 +64,7 @@ pub(super) enum Peers {
     /// things.
     SameMember,
     /// No other worker, because this one changes its own affinity, policy or cgroup, or runs a
-    /// function of the test.
+    /// function of the test or a thread of rt-app.
     Nobody,
 }
 
@@ -89,6 +89,7 @@ impl WorkLoop {
     }
 }
 
+/// Converts to nanoseconds. A duration that does not fit becomes 146 years.
 fn ns(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX / 4)
 }
@@ -155,7 +156,7 @@ pub(super) fn work_loop(work: &WorkType) -> WorkLoop {
             &[*burst_iters, *size_kib as u64],
             WakeGraph::Pipe,
         ),
-        // The size of the group determines the rest.
+        // A field that is a number of members determines the size of the group, and the loop gets the other fields.
         WorkType::FutexFanOut {
             spin_iters,
             fan_out: _,

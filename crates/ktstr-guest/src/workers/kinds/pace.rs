@@ -9,20 +9,21 @@ use super::desk;
 
 /// How long the workers are observed between two changes of the rate, in nanoseconds.
 const LOOK_NS: u64 = 200_000_000;
-/// The rate at first, in requests per second, if the parameters give none.
+/// The initial rate in requests per second, if the parameters give none.
 const FIRST_RATE: u64 = 100;
 /// The highest rate, in requests per second.
 const MAX_RATE: u64 = 10_000_000;
 
-/// The requests of one messenger in time.
+/// The times at which one messenger hands out requests.
 pub(super) struct Pace {
     /// Requests per second of all messengers together; 0 for no limit.
     rate: u64,
     messengers: u64,
+    /// The monotonic time in nanoseconds of the next request.
     due: u64,
-    /// The CPU utilization that the rate is adapted to, in percent; 0 if it is not.
+    /// The CPU utilization in percent to which the rate is adapted; 0 for a rate that does not change.
     target: u64,
-    /// The CPU time of all workers at the last change, in nanoseconds, and when that was.
+    /// The CPU time of all workers at the last change of the rate, and the time of that change, both in nanoseconds.
     looked: Option<(u64, u64)>,
 }
 
@@ -49,7 +50,7 @@ impl Pace {
         self.due = self.due.saturating_add(pace);
         if self.target > 0 {
             let now = sys::now_ns();
-            // Requests that were not handed out in time belong to a rate that is over.
+            // An adapted rate does not catch up: requests that are late belong to an earlier rate.
             self.due = self.due.max(now);
             self.look(ctx, now);
         }
@@ -72,15 +73,15 @@ impl Pace {
     }
 }
 
-/// Returns the rate at which CPUs that are now `busy` percent of the time would be `target` percent, changed by a factor of
-/// two at most.
+/// Returns the rate at which the CPUs would be busy for `target` percent of the time, if they are busy for `busy` percent at
+/// `rate`. The result is at least half of `rate` and at most twice `rate`.
 fn adapted(rate: u64, busy: u64, target: u64) -> u64 {
     let wanted = rate.saturating_mul(target) / busy.max(1);
     let wanted = wanted.clamp(rate / 2, rate.saturating_mul(2));
     wanted.clamp(1, MAX_RATE)
 }
 
-/// Returns the CPU time of the workers of the group so far, all together, in nanoseconds.
+/// Returns the sum of the CPU times that the workers of the group have used so far, in nanoseconds.
 fn workers_cpu_ns(ctx: &WorkerCtx<'_>, messengers: u64) -> u64 {
     let first = ctx.base.wrapping_add(messengers as usize);
     let workers = first..ctx.base.wrapping_add(ctx.group);

@@ -233,7 +233,8 @@ impl<'a> Thread<'a> {
         }
     }
 
-    /// Sleeps until the timer's period is over, if it is not over yet.
+    /// Records how much of the timer's period is left, and sleeps until the period is over. A period that is over already
+    /// counts as missed.
     fn period(&self, ctx: &mut WorkerCtx<'a>, timer: &Object, period: u64, absolute: bool) -> Done {
         let next = timer.next_period(self.first_ns, period);
         let now = sys::now_ns();
@@ -294,7 +295,7 @@ impl<'a> Thread<'a> {
             return Err(End::Unable(Unable::Locks, 0));
         };
         *place = Some(lock);
-        // If it was released after the worker asked for it, the worker waited for that release.
+        // If the lock was released after the worker had asked for it, the worker waited for that release.
         let released = lock.released_ns();
         if released > asked {
             self.called(ctx, released);
@@ -325,7 +326,7 @@ impl<'a> Thread<'a> {
         }
     }
 
-    /// Releases all locks at the end of the worker, because other workers of the scenario may go on.
+    /// Releases all locks at the end of the worker, because other workers of the scenario may wait for them.
     fn release_all(&mut self) {
         for at in 0..MAX_HELD {
             if let Some(lock) = self.held.get_mut(at).and_then(Option::take) {
@@ -340,7 +341,7 @@ fn object<'a>(ctx: &WorkerCtx<'a>, kind: Kind, name: &str) -> Result<&'a Object,
     objects::find(ctx.objects(), kind, name).ok_or(End::Unable(Unable::Objects, 0))
 }
 
-/// Computes for this much CPU time, in ns. The pieces of work get smaller towards the end, so that the worker exceeds the time by
+/// Computes for `time` ns of CPU time. The pieces of work get smaller towards the end, so that the worker exceeds the time by
 /// only a few units.
 fn compute(ctx: &mut WorkerCtx<'_>, time: u64) -> Done {
     let began = sys::thread_cpu_ns();
@@ -349,7 +350,7 @@ fn compute(ctx: &mut WorkerCtx<'_>, time: u64) -> Done {
         if ctx.stopped() {
             return Err(End::Stopped);
         }
-        // The average time of the units so far tells how many units are left.
+        // Estimate how many units are left from the average time of the units so far.
         let left = match had {
             0 => 1,
             had => u128::from(time - had) * u128::from(units) / u128::from(had),

@@ -9,6 +9,7 @@ use super::matrix::Matrices;
 use super::pace::Pace;
 use super::{cpu_lock, desk};
 
+/// Runs a messenger or a worker. The first `message_threads` members of a group are its messengers.
 pub(super) fn schbench(ctx: &mut WorkerCtx<'_>) {
     match ctx.work_type {
         WorkType::Schbench { config } if ctx.member < config.message_threads => {
@@ -19,7 +20,8 @@ pub(super) fn schbench(ctx: &mut WorkerCtx<'_>) {
     }
 }
 
-/// Returns the number of bytes that a group of `group` members has to share: what they pass, or the shared matrices.
+/// Returns the number of bytes that a group of `group` members has to share: the bytes that the members pass to each other,
+/// or the shared matrices. The number is 0 if there are none.
 pub(in super::super) fn shared_bytes(work: &WorkType, group: usize) -> usize {
     let WorkType::Schbench { config } = work else {
         return 0;
@@ -37,11 +39,12 @@ pub(in super::super) fn shared_bytes(work: &WorkType, group: usize) -> usize {
 /// How long a messenger counts requests for one sample of its rate, in nanoseconds.
 const RATE_WINDOW_NS: u64 = 100_000_000;
 
-/// Counts requests, and has a sample of their rate at the end of each window.
+/// Counts requests, and records a sample of their rate, in requests per second, at the end of each window.
 struct Rate {
+    /// The monotonic time in nanoseconds at which the window ends.
     ends: u64,
     count: u64,
-    /// Messengers of the benchmark: each has its part of the requests.
+    /// The number of messengers. A sample is the rate of all of them, as if each had handed out as many requests as this one.
     messengers: u64,
 }
 
@@ -154,7 +157,8 @@ fn serve(ctx: &mut WorkerCtx<'_>, config: &SchbenchConfig) {
     }
 }
 
-/// Multiplies the matrices that many times; none are needed for no multiplication. Returns `false` if the worker has to stop.
+/// Repeats the multiplication of `matrices` `times` times; without matrices there is nothing to do. Returns `false` if the
+/// worker has to stop.
 fn multiply(ctx: &mut WorkerCtx<'_>, matrices: Option<&Matrices>, times: u64) -> bool {
     matrices.is_none_or(|matrices| (0..times).all(|_| matrices.multiply(ctx)))
 }

@@ -5,11 +5,11 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::super::ctx::WorkerCtx;
 
-/// Number of signals that arrived in this process. Every worker installs the handler before the
-/// gate opens, because its partner may be released first.
+/// Number of signals that arrived in this process.
 static ARRIVED: AtomicU64 = AtomicU64::new(0);
 
-/// The handler of `SIGUSR2`.
+/// The handler of `SIGUSR2`. Every worker installs it before the gate opens, because its partner may
+/// be released first.
 pub(in super::super) extern "C" fn on_signal(_: libc::c_int) {
     ARRIVED.fetch_add(1, Relaxed);
 }

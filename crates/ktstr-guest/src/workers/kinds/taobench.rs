@@ -10,6 +10,7 @@ use super::desk;
 /// Size of a value in bytes.
 const VALUE: usize = 1024;
 
+/// Runs a client or a slow worker. The clients are the first members of a group.
 pub(super) fn taobench(ctx: &mut WorkerCtx<'_>) {
     let WorkType::Taobench { config } = ctx.work_type else {
         return;
@@ -23,7 +24,7 @@ pub(super) fn taobench(ctx: &mut WorkerCtx<'_>) {
     let (usual, rare) = (config.slow_path_sleep_us, config.slow_path_p99_us);
     desk::keep(ctx, (of_slow..clients).step_by(slow), |ctx, _| {
         ctx.work(256);
-        // One fetch of a hundred takes as long as the 99th percentile says.
+        // One fetch in a hundred takes as long as the declared 99th percentile.
         let tail = rare > 0 && ctx.rng.below(100) == 0;
         let fetch = if tail { rare } else { usual }.saturating_mul(1000);
         fetch == 0 || ctx.nap(fetch).is_some()

@@ -9,7 +9,7 @@ pub(super) fn bursty(ctx: &mut WorkerCtx<'_>) {
     idle_churn(ctx);
 }
 
-/// Works like [`bursty`], with the process's default timer slack.
+/// Works like [`bursty`], with the default timer slack, which lets the kernel delay a wakeup.
 pub(super) fn idle_churn(ctx: &mut WorkerCtx<'_>) {
     let [burst, sleep, ..] = ctx.params;
     while !ctx.stopped() {
@@ -38,7 +38,7 @@ pub(super) fn timer_latency(ctx: &mut WorkerCtx<'_>) {
     }
 }
 
-/// Makes the timers of the calling thread exact.
+/// Makes the timers of the calling thread exact: sets the smallest timer slack.
 pub(super) fn exact_timers() {
     // SAFETY: plain integers; 1 ns is the smallest slack, 0 would mean the default.
     unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1u64, 0, 0, 0) };

@@ -1,4 +1,5 @@
-//! Progressive filling: all shares grow in proportion to the weights until the task has enough or is blocked.
+//! Progressive filling: all shares grow in proportion to their weights. A share stops growing when its task has enough, or when
+//! the CPUs on which the task may run are full.
 
 use super::flow::{Blocked, blocked};
 use super::tree::Tree;
@@ -17,20 +18,20 @@ pub(super) struct Consumer {
     pub(super) weight: f64,
     /// The node of its cgroup in the tree.
     pub(super) leaf: usize,
-    /// The largest CPU time that it could use.
+    /// The largest CPU time that it could use, in nanoseconds.
     pub(super) demand: f64,
-    /// The CPU time that it got.
+    /// The CPU time that it got, in nanoseconds.
     pub(super) got_ns: u64,
-    /// The part of that CPU time that was in short bursts.
+    /// The part of that CPU time that was in short bursts, in nanoseconds.
     pub(super) short_ns: u64,
-    /// Whether it was in a long burst.
+    /// Whether it was in a long burst in some part of the window.
     pub(super) long: bool,
-    /// Whether it waited all the time.
+    /// Whether it waited for nearly the whole window, and never ran.
     pub(super) whole: bool,
 }
 
-/// Returns the CPU time, in nanoseconds, that each of `consumers` is entitled to, given the CPUs' `capacity`. With a
-/// tree the weights of cgroups count.
+/// Returns the CPU time, in nanoseconds, that each of `consumers` is entitled to, given each CPU's `capacity` in nanoseconds.
+/// The weights of cgroups count only if there is a `tree`.
 pub(super) fn fill(consumers: &[Consumer], capacity: &[f64], tree: Option<&Tree>) -> Vec<f64> {
     let mut shares = vec![0.0; consumers.len()];
     let mut open: Vec<usize> = (0..consumers.len())
@@ -88,7 +89,7 @@ pub(super) fn fill(consumers: &[Consumer], capacity: &[f64], tree: Option<&Tree>
             !blocked && consumer.demand - shares[*index] > EPSILON_NS
         });
         if open.len() == before {
-            // Because of rounding no task has enough, so continuing would change nothing.
+            // Because of rounding errors no share has stopped growing, and continuing would change nothing.
             break;
         }
     }

@@ -5,7 +5,7 @@ use super::fill::Consumer;
 /// The tolerance for rounding errors of times, in nanoseconds.
 const EPSILON_NS: f64 = 50.0;
 
-/// A set of CPUs that cannot provide the CPU time that is wanted of them.
+/// A set of CPUs that cannot provide the CPU time that tasks want of them.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Blocked {
     /// The CPUs. Every task that may run only on these is blocked.
@@ -14,7 +14,8 @@ pub(super) struct Blocked {
     pub(super) room: f64,
 }
 
-/// The tasks with one affinity, or the CPUs that are in the same affinities.
+/// The tasks with one affinity and the CPU time that they want, or the CPUs that are in the same affinities and the CPU time that
+/// they have, in nanoseconds.
 #[derive(Debug)]
 struct Pool {
     mask: u128,
@@ -89,8 +90,8 @@ impl<'a> Flow<'a> {
         }
     }
 
-    /// Sends the whole flow. Returns `None` if everything fits, otherwise the full cells on which the remaining tasks
-    /// depend.
+    /// Sends the whole flow. Returns `None` if everything fits, otherwise, for each cell, whether it is one of the full ones on
+    /// which the remaining tasks depend.
     fn saturate(mut self) -> Option<Vec<bool>> {
         for class in 0..self.classes.len() {
             while self.left[class] > EPSILON_NS {

@@ -3,13 +3,13 @@
 //!
 //! In each window the machine's CPU time is distributed among the runnable tasks in proportion to their weights. A task
 //! stops receiving when it has all that it can use, or when the CPUs on which it may run are full, and the rest goes to
-//! the others. This is the fluid ideal that generalized processor sharing approximates (Parekh and Gallager, 1993),
-//! extended to affinities by max-min fairness. A task claims only the time in which it could run, so it is owed nothing
-//! while it is throttled or asleep.
+//! the others. This is the fluid model of generalized processor sharing (Parekh and Gallager, 1993), extended to affinities
+//! by max-min fairness. A task claims only the time in which it could run, so it is owed nothing while it is throttled or
+//! asleep.
 //!
 //! The shares are computed twice: once with all tasks on the same level, and once with each cgroup's weight divided
-//! among its tasks, as `cpu.weight` requires. A task that got less than the smaller of the two was served too little by
-//! either rule.
+//! among its tasks, as `cpu.weight` requires. A task that got less than the smaller of the two got too little under both
+//! rules.
 
 mod fill;
 mod flow;
@@ -41,10 +41,10 @@ const LONG_BURST_NS: u64 = 10_000_000;
 /// The time in nanoseconds after a change of weight in which shares are not judged. CPU time from before the change was charged
 /// at the old weight, and a scheduler may let the task, or its competitors, wait for that after the change.
 const SETTLING_NS: u64 = 1_000_000_000;
-/// The number of CPUs that are evaluated.
+/// The largest number of CPUs that are evaluated.
 const CPUS: usize = 128;
 
-/// The CPU time that a task got and was entitled to, in those windows from which something can be concluded.
+/// The CPU time that a task got and was entitled to, in the windows from which something can be concluded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct Share {
     /// The CPU time that it got, in nanoseconds.
@@ -82,10 +82,11 @@ struct Part {
 pub(super) struct Window {
     from_ns: u64,
     parts: HashMap<(Pid, CpuMask), Part>,
-    /// Tasks that a quota kept from running in a part of the window. Their claim on the rest is not known: they are
+    /// Tasks that a quota kept from running in a part of the window. Their claim on the rest is unknown: they are
     /// behind when they return, and their quota may run out again before their turn.
     throttled: HashSet<Pid>,
-    /// The CPU time on each CPU that went to classes with which the judged class cannot compete.
+    /// The CPU time in nanoseconds of the classes other than sched_ext's, by CPU and class. The judged class cannot compete with
+    /// those of them that rank above it.
     above_ns: HashMap<(Cpu, Class), u64>,
 }
 
@@ -120,7 +121,7 @@ impl Window {
     }
 }
 
-/// Whether tasks of that class share the CPU time that the classes above leave.
+/// Whether tasks of that class share the CPU time that real-time, deadline and stop tasks leave.
 fn competes(class: Class) -> bool {
     matches!(class, Class::Fair | Class::Ext | Class::Unknown)
 }
@@ -220,6 +221,7 @@ impl Walk<'_> {
         self.fill(self.phase, &window, length);
     }
 
+    /// Computes the shares of a window, and adds them to the answers and to what waiting tasks are owed.
     fn fill(&mut self, phase: Phase, window: &Window, length: u64) {
         let mut parts: Vec<_> = window.parts.iter().collect();
         // The sums must not depend on the order of a hash map.
@@ -269,7 +271,7 @@ impl Walk<'_> {
             })
             .collect();
         // If an affinity changes within a window, its sums do not show which task could have run where and when. While the
-        // scheduler loads once more at the kernel's request, another one shares out the time.
+        // scheduler loads once more at the kernel's request, the fair class shares out the time.
         let mut tasks: Vec<Pid> = consumers.iter().map(|consumer| consumer.pid).collect();
         tasks.dedup();
         let moved =
@@ -323,7 +325,7 @@ impl Walk<'_> {
         }
     }
 
-    /// Returns the CPU time of each CPU that the classes above `contest` left.
+    /// Returns the CPU time of each CPU that the classes above `contest` left, in nanoseconds; 0 for a CPU that is offline.
     fn capacity(&self, window: &Window, contest: Class, length: u64) -> Vec<f64> {
         let cpus = self.tables.topology.llc.len().clamp(1, CPUS);
         let mut capacity = vec![length as f64; cpus];

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-/// The weight of a cgroup whose weight is not known: `cpu.weight` 100.
+/// The weight of a cgroup whose weight the schedule does not show: `cpu.weight` 100.
 pub(super) const DEFAULT_WEIGHT: f64 = 1024.0;
 
 #[derive(Debug)]
