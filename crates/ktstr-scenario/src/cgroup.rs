@@ -12,20 +12,20 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Controller {
-    /// CPUs and memory nodes a cgroup may use.
+    /// The CPUs and memory nodes that a cgroup may use.
     Cpuset,
     /// Weight and bandwidth of CPU time.
     Cpu,
     /// The controller of memory limits.
     Memory,
-    /// The number of tasks, of which each thread is one.
+    /// The limit on the number of tasks; each thread counts as one.
     Pids,
     /// Weight of block I/O.
     Io,
 }
 
 impl Controller {
-    /// The name in `cgroup.controllers`.
+    /// Returns the name of the controller in `cgroup.controllers`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Cpuset => "cpuset",
@@ -77,12 +77,12 @@ pub enum CgroupError {
         /// The content of `cgroup.controllers`.
         available: String,
     },
-    /// Creating, removing or reading a cgroup or one of its files failed.
+    /// Finding, creating, removing or reading a cgroup or one of its files failed.
     #[error("cannot {action} {path:?}: {source}")]
     Access {
-        /// What was tried: "create", "remove", "read", "list".
+        /// What was tried: "find", "create", "remove", "read" or "list".
         action: &'static str,
-        /// The file or folder that it failed on.
+        /// The file or folder on which the action failed.
         path: PathBuf,
         /// The error of the system call.
         source: io::Error,
@@ -97,14 +97,14 @@ pub enum CgroupError {
         /// The error of the system call.
         source: io::Error,
     },
-    /// Something did not happen in time.
+    /// A change that was waited for did not happen in time.
     #[error("cgroup {path:?}: {what} within {waited_ms} ms")]
     TimedOut {
         /// The folder of the cgroup.
         path: PathBuf,
         /// What did not happen: "tasks did not leave".
         what: &'static str,
-        /// How long it was waited for, in ms.
+        /// How long the caller waited, in milliseconds.
         waited_ms: u64,
     },
 }
@@ -116,9 +116,9 @@ pub trait CgroupOps: Send + Sync {
     fn parent_path(&self) -> &Path;
     /// Creates the root and enables controllers for its children.
     fn setup(&self, controllers: &BTreeSet<Controller>) -> Result<(), CgroupError>;
-    /// Creates a cgroup and the missing ones above it. A cgroup that exists already is kept.
+    /// Creates a cgroup and its missing ancestors. A cgroup that exists already is kept.
     fn create_cgroup(&self, name: &str) -> Result<(), CgroupError>;
-    /// Removes a cgroup, which must have no tasks.
+    /// Removes a cgroup, and waits a short time for tasks that are still exiting. A cgroup that does not exist is not an error.
     fn remove_cgroup(&self, name: &str) -> Result<(), CgroupError>;
     /// Sets `cpuset.cpus`, the CPUs of the cgroup. The empty set is an error.
     fn set_cpuset(&self, name: &str, cpus: &BTreeSet<usize>) -> Result<(), CgroupError>;
@@ -147,7 +147,7 @@ pub trait CgroupOps: Send + Sync {
     fn set_memory_swap_max(&self, name: &str, bytes: Option<u64>) -> Result<(), CgroupError>;
     /// Sets the default of `io.weight`, the share of block I/O relative to sibling cgroups, in 1..=10000.
     fn set_io_weight(&self, name: &str, weight: u16) -> Result<(), CgroupError>;
-    /// Freezes or thaws all tasks of the cgroup and of those below it (`cgroup.freeze`), and does not wait for them.
+    /// Freezes or thaws all tasks of the cgroup and its descendants (`cgroup.freeze`), and does not wait until they are frozen.
     fn set_freeze(&self, name: &str, frozen: bool) -> Result<(), CgroupError>;
     /// Sets `pids.max`; `None` is no limit.
     fn set_pids_max(&self, name: &str, max: Option<u64>) -> Result<(), CgroupError>;
@@ -164,14 +164,14 @@ pub trait CgroupOps: Send + Sync {
     fn move_task(&self, name: &str, pid: i32) -> Result<(), CgroupError>;
     /// Moves processes; those that have exited in the meantime are skipped.
     fn move_tasks(&self, name: &str, pids: &[i32]) -> Result<(), CgroupError>;
-    /// Moves a process that waits for its release; it is an error if the process has exited.
+    /// Moves a new worker process, which still waits for its release; it is an error if the process has exited.
     fn place_task_during_handshake(&self, name: &str, pid: i32) -> Result<(), CgroupError>;
     /// Disables all controllers for the children of a cgroup.
     fn clear_subtree_control(&self, name: &str) -> Result<(), CgroupError>;
-    /// Moves all processes of a cgroup to the root of the tree's parent.
+    /// Moves all processes of a cgroup to the root of the cgroup2 file system. Its descendants keep theirs.
     fn drain_tasks(&self, name: &str) -> Result<(), CgroupError>;
-    /// Returns the process ids in `cgroup.procs`, without those of the cgroups below.
+    /// Returns the process ids in `cgroup.procs`, which does not list the processes of the cgroup's descendants.
     fn read_procs(&self, name: &str) -> Result<Vec<i32>, CgroupError>;
-    /// Removes every cgroup of the tree.
+    /// Moves all processes out of the cgroups below the root, and removes these cgroups. The root is kept.
     fn cleanup_all(&self) -> Result<(), CgroupError>;
 }

@@ -13,7 +13,7 @@ use crate::scheduler::SchedulerSpec;
 use crate::topology::TestTopology;
 use crate::workload::WorkType;
 
-/// The context of a running test. Made by the harness, or with [`Ctx::builder`].
+/// The context of a running test. The harness creates it; unit tests use [`Ctx::builder`].
 #[non_exhaustive]
 #[derive(Clone)]
 pub struct Ctx<'a> {
@@ -23,18 +23,18 @@ pub struct Ctx<'a> {
     pub topo: &'a TestTopology,
     /// The workload window, in guest time.
     pub duration: Duration,
-    /// The number of workers of a cgroup that does not declare one.
+    /// The number of workers of each group that does not declare a number.
     pub workers_per_cgroup: usize,
-    /// Process id of the scheduler under test.
+    /// The process id of the scheduler under test in the guest; `None` if no scheduler process runs.
     pub sched_pid: Option<i32>,
     /// The time for the scheduler to settle: see [`Ctx::settled_hold`].
     pub settle: Duration,
-    /// The work type that replaces the declared ones in cgroups that are [`swappable`](crate::ops::CgroupDef::swappable);
-    /// `None` replaces none.
+    /// The work type that replaces the declared work types in cgroups that are
+    /// [`swappable`](crate::ops::CgroupDef::swappable); `None` keeps the declared ones.
     pub work_type_override: Option<WorkType>,
-    /// Checks of this test, merged from scheduler and attributes.
+    /// The checks of this test, merged from the scheduler's declaration and the test's attributes.
     pub assert: Assert,
-    /// Whether the scenario waits until the host has written to the scheduler's maps.
+    /// Whether the scenario waits until the host has written the test's values to the scheduler's maps.
     pub wait_for_map_write: bool,
     /// The current step: 0 before the first one, then 1, 2, ….
     pub current_step: Arc<AtomicU16>,
@@ -48,7 +48,7 @@ pub struct Ctx<'a> {
 }
 
 impl<'a> Ctx<'a> {
-    /// A context with a duration of 1 s, one worker per cgroup, no scheduler, no checks.
+    /// Starts a context with a duration of 1 s, one worker per group, no scheduler, and no checks.
     pub fn builder(cgroups: &'a dyn CgroupOps, topo: &'a TestTopology) -> CtxBuilder<'a> {
         CtxBuilder {
             ctx: Ctx {
@@ -70,18 +70,18 @@ impl<'a> Ctx<'a> {
         }
     }
 
-    /// A cgroup with this context's number of workers.
+    /// Declares a cgroup with one group of [`Ctx::workers_per_cgroup`] workers.
     pub fn cgroup_def(&self, name: impl Into<String>) -> CgroupDef {
         CgroupDef::named(name).workers(self.workers_per_cgroup)
     }
 
-    /// A hold of the settling time and `frac` of the duration.
+    /// Returns a fixed hold as long as the settling time plus the fraction `frac` of the duration.
     pub fn settled_hold(&self, frac: f64) -> HoldSpec {
         let hold = HoldSpec::frac(frac).requested(self.duration);
         HoldSpec::Fixed(self.settle.saturating_add(hold))
     }
 
-    /// Returns the number of CPUs of a cpuset on this machine; 0 if the cpuset is not possible here.
+    /// Returns the number of CPUs of a cpuset on this machine; 0 if the machine does not have the CPUs that it asks for.
     pub fn cpuset_cpus(&self, cpuset: &CpusetSpec) -> usize {
         cpuset.resolve_on(self.topo).map_or(0, |cpus| cpus.len())
     }
@@ -120,7 +120,7 @@ impl<'a> CtxBuilder<'a> {
         self
     }
 
-    /// Sets the number of workers of a cgroup that does not declare one.
+    /// Sets the number of workers of each group that does not declare a number.
     pub fn workers_per_cgroup(mut self, workers: usize) -> Self {
         self.ctx.workers_per_cgroup = workers;
         self
@@ -186,7 +186,7 @@ impl<'a> CtxBuilder<'a> {
         self
     }
 
-    /// The context of a test function.
+    /// Returns the finished context, to be passed to a test function.
     pub fn build(self) -> Ctx<'a> {
         self.ctx
     }

@@ -1,5 +1,5 @@
-//! The declaration of a program of the host that a test runs in the guest as its load. All is `const`, because a test names it
-//! by a constant. The host packs the program, and the guest starts it.
+//! The declaration of a program of the host that a test runs in the guest as its load. All of it is `const`, because a test
+//! refers to a payload by a constant. The host packs the program, and the guest starts it.
 
 use ktstr_assert::payload::{CheckError, PatternError};
 use ktstr_assert::{MetricCheck, MetricHint, OutputFormat};
@@ -30,21 +30,21 @@ pub struct Payload {
     pub name: &'static str,
     /// The program of the host that is run, or a scheduler, which cannot run as a load.
     pub kind: PayloadKind,
-    /// How its output contains metrics.
+    /// The format of the program's output, from which its metrics are read.
     pub output: OutputFormat,
-    /// Arguments that come before those of the run.
+    /// The arguments that precede the arguments of a single run.
     pub default_args: &'static [&'static str],
     /// The checks of every run.
     pub default_checks: &'static [MetricCheck],
-    /// Descriptions of its metrics.
+    /// Descriptions of the metrics in the program's output.
     pub metrics: &'static [MetricHint],
-    /// Files of the host that it needs in addition to its program, with the rules of `extra_include_files`.
+    /// Files of the host that the program needs. They are found by the same rules as the test's `extra_include_files`.
     pub include_files: &'static [&'static str],
-    /// Whether it stays in the harness's process group. In that case, processes that it leaves behind are only found by a mark
-    /// in their environment.
+    /// Whether the program stays in the harness's process group. In that case, processes that it leaves behind are found only by
+    /// a mark in their environment.
     pub uses_parent_pgrp: bool,
-    /// The flags that it accepts: an argument that begins with `-` must be one of these, up to its `=`. `None` accepts every
-    /// argument.
+    /// The flags that the program accepts: an argument that begins with `-` and is not a number must be one of these, up to its
+    /// `=`. `None` accepts every argument.
     pub known_flags: Option<&'static [&'static str]>,
 }
 
@@ -63,7 +63,7 @@ pub enum PayloadKind {
 #[non_exhaustive]
 pub enum PayloadError {
     /// The name is empty.
-    #[error("a payload has an empty name: reports and operations know it by its name")]
+    #[error("a payload has an empty name: reports and operations refer to a payload by its name")]
     Name,
     /// A scheduler is used as a load.
     #[error(
@@ -100,7 +100,7 @@ pub enum PayloadError {
         payload: &'static str,
         /// The flag that was given.
         flag: String,
-        /// The flags that it has.
+        /// The flags that the payload accepts, joined by commas.
         known: String,
     },
     /// A check that can never hold.
@@ -135,7 +135,7 @@ impl Payload {
         None,
     );
 
-    /// A program without arguments, of which only the exit code is checked.
+    /// Declares a program without arguments, of which only the exit code is checked.
     pub const fn binary(name: &'static str, binary: &'static str) -> Self {
         Self::new(
             name,
@@ -179,13 +179,13 @@ impl Payload {
         }
     }
 
-    /// Sets the format of its output.
+    /// Sets the format of the program's output.
     pub const fn with_output(mut self, output: OutputFormat) -> Self {
         self.output = output;
         self
     }
 
-    /// Sets the arguments that come before those of the run.
+    /// Sets the arguments that precede the arguments of a single run.
     pub const fn with_default_args(mut self, args: &'static [&'static str]) -> Self {
         self.default_args = args;
         self
@@ -197,7 +197,7 @@ impl Payload {
         self
     }
 
-    /// Sets the descriptions of its metrics.
+    /// Sets the descriptions of the metrics in the program's output.
     pub const fn with_metrics(mut self, metrics: &'static [MetricHint]) -> Self {
         self.metrics = metrics;
         self
@@ -209,29 +209,29 @@ impl Payload {
         self
     }
 
-    /// Accepts only these flags.
+    /// Makes the payload refuse every flag that is not one of these.
     pub const fn with_known_flags(mut self, flags: &'static [&'static str]) -> Self {
         self.known_flags = Some(flags);
         self
     }
 
-    /// Keeps it in the harness's process group.
+    /// Keeps the program in the harness's process group.
     pub const fn with_parent_pgrp(mut self) -> Self {
         self.uses_parent_pgrp = true;
         self
     }
 
-    /// Returns its name for messages.
+    /// Returns the name of the payload for messages.
     pub const fn display_name(&self) -> &'static str {
         self.name
     }
 
-    /// Returns whether it is a scheduler, which cannot be run as a load.
+    /// Returns whether the payload is a scheduler, which cannot be run as a load.
     pub const fn is_scheduler(&self) -> bool {
         matches!(self.kind, PayloadKind::Scheduler(_))
     }
 
-    /// Returns the scheduler, if it is one.
+    /// Returns the scheduler; `None` if the payload is a program.
     pub const fn as_scheduler(&self) -> Option<&'static Scheduler> {
         match self.kind {
             PayloadKind::Scheduler(scheduler) => Some(scheduler),
@@ -239,10 +239,10 @@ impl Payload {
         }
     }
 
-    /// The program as declared.
+    /// Returns the program as it was declared: a bare name or a path.
     ///
     /// # Errors
-    /// [`PayloadError::Scheduler`] for a scheduler.
+    /// [`PayloadError::Scheduler`] if the payload is a scheduler.
     pub const fn program(&self) -> Result<&'static str, PayloadError> {
         match self.kind {
             PayloadKind::Binary(binary) => Ok(binary),
@@ -271,10 +271,10 @@ impl Payload {
         args.copied().try_for_each(|arg| self.validate_arg(arg))
     }
 
-    /// Checks that these checks can hold.
+    /// Returns an error if one of these checks can never hold.
     ///
     /// # Errors
-    /// [`PayloadError::Check`] names the first one that can never hold.
+    /// [`PayloadError::Check`] names the first such check.
     pub fn validate_checks(&self, checks: &[MetricCheck]) -> Result<(), PayloadError> {
         let payload = self.name;
         checks
@@ -286,7 +286,7 @@ impl Payload {
     /// Checks that the payload accepts this argument.
     ///
     /// # Errors
-    /// [`PayloadError::Argument`] or [`PayloadError::Flag`].
+    /// [`PayloadError::Argument`] if it has a NUL byte, [`PayloadError::Flag`] if it is an unknown flag.
     pub fn validate_arg(&self, argument: &str) -> Result<(), PayloadError> {
         let payload = self.name;
         if argument.contains('\0') {

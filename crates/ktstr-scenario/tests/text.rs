@@ -19,7 +19,7 @@ fn machine() -> TestTopology {
 const MANY: u64 = 1_000;
 
 #[test]
-fn what_is_printed_reads_as_the_same() {
+fn a_printed_scenario_is_read_back_as_the_same() {
     let (mut ops, mut same) = (BTreeSet::new(), 0);
     for number in 0..MANY {
         let scenario = random::any(number);
@@ -35,8 +35,8 @@ fn what_is_printed_reads_as_the_same() {
         let of_steps = scenario.steps.iter().flat_map(|step| &step.ops);
         ops.extend(of_steps.chain(&scenario.backdrop.ops).map(Op::name));
     }
-    assert!(same >= 500, "only {same} can be at all");
-    // All except those that name a program or a scheduler.
+    assert!(same >= 500, "only {same} scenarios are valid");
+    // All operations are drawn, except the three that refer to a program or a scheduler by its declaration.
     assert_eq!(ops.len(), 42 - 3, "{ops:?}");
 }
 

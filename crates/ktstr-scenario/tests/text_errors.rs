@@ -1,5 +1,5 @@
-//! Error messages for a text that is not a scenario, or for a scenario that cannot be run: line, key, what was found, what is
-//! allowed, and a suggestion.
+//! Tests of the error messages for a text that is not a scenario, or for a scenario that cannot be run. A message has the line,
+//! the key, what was found, what is allowed, and a suggestion.
 #![allow(clippy::unwrap_used)]
 
 use ktstr_scenario::text::{Scenario, ScenarioFile};
@@ -46,8 +46,8 @@ fn values() {
     insta::assert_snapshot!(refused("[[step.cgroup]]\nname = \"x\"\ncpu_max = \"1/5\""), @r#"line 11, `step[0].cgroup[0].cpu_max`: found "1/5", expected CPU time in every period such as "20ms/100ms", or "max""#);
     insta::assert_snapshot!(refused("[[step.cgroup]]\nname = \"x\"\naffinity = { exact = 2 }"), @r#"line 11, `step[0].cgroup[0].affinity.exact`: found the number 2, expected a list of CPUs or nodes such as "0-3,8""#);
     insta::assert_snapshot!(refused("[[step.cgroup]]\nname = \"x\"\nsched_policy = { fifo = 100 }"), @r#"line 9, `step[0].cgroup[0]`: cgroup "x": real-time priority 100 is not in 1..=99"#);
-    insta::assert_snapshot!(refused("[[step.cgroup]]\nname = \"x\"\nworkers = 2\nworks = [{ workers = 2 }]"), @"line 11, `step[0].cgroup[0].workers`: `workers` is of the only group of workers, and `works` lists several: put `workers` into one of them");
-    insta::assert_snapshot!(refused("[[claim]]\nstep = 4\nmetric = \"x\"\nat_least = 1"), @"line 10, `claim[0].step`: there is no step 4: there are 1, which are counted from 0");
+    insta::assert_snapshot!(refused("[[step.cgroup]]\nname = \"x\"\nworkers = 2\nworks = [{ workers = 2 }]"), @"line 11, `step[0].cgroup[0].workers`: `workers` is for a cgroup with a single group of workers, but `works` lists the groups here: move `workers` into one of them");
+    insta::assert_snapshot!(refused("[[claim]]\nstep = 4\nmetric = \"x\"\nat_least = 1"), @"line 10, `claim[0].step`: there is no step 4: steps are counted from 0, and the last one is 0");
     insta::assert_snapshot!(refused("[[claim]]\nstep = 0\nmetric = \"x\""), @"line 9, `claim[0]`: a claim without a bound is always true: give it `at_least` or `at_most`");
 }
 
@@ -57,7 +57,7 @@ fn what_cannot_be_run() {
     insta::assert_snapshot!(refused("ops = [{ set_cpuset = { cgroup = \"a\", cpus = { llc = 7 } } }]"), @"line 9, `step[0].ops[0]`: CpusetSpec: LLC 7 does not exist, there are 2");
     insta::assert_snapshot!(refused("ops = [{ cpu_offline = 9 }]"), @"line 9, `step[0].ops[0]`: the machine has no CPU 9: its CPUs are 0-3");
     insta::assert_snapshot!(refused("hold = \"every 5ms\"\nops = [{ add_cgroup = \"x\" }]"), @r#"line 10, `step[0].ops[0]`: there is a cgroup "x" already: use another name, or remove it first"#);
-    insta::assert_snapshot!(refused("hold = \"every 5ms\"\nops = [{ capture_snapshot = \"x\" }]"), @"line 10, `step[0].ops[0]`: CaptureSnapshot cannot be in a step that repeats its operations: it would be stored again in each round under the same tag. Put it into a separate step");
+    insta::assert_snapshot!(refused("hold = \"every 5ms\"\nops = [{ capture_snapshot = \"x\" }]"), @"line 10, `step[0].ops[0]`: CaptureSnapshot cannot be in a step that repeats its operations: its result would be stored under the same tag in each repetition. Put the operation into a separate step");
     insta::assert_snapshot!(refused("ops = [{ run_payload = { payload = \"x\" } }]"), @r#"line 9, `step[0].ops[0].run_payload.payload`: there is no program "x": declare it, with [[payload]]"#);
     insta::assert_snapshot!(refused("[[step.cgroup]]\nname = \"x\"\nwork_type = \"pipe_io\"\nworkers = 3"), @r#"line 9, `step[0].cgroup[0]`: workers of cgroup "x": work type PipeIo: 3 workers cannot be divided into groups of 2; take a multiple of 2"#);
     insta::assert_snapshot!(refused("[[step.cgroup]]\nname = \"x\"\naffinity = { exact = \"7\" }"), @r#"line 9, `step[0].cgroup[0]`: workers of cgroup "x": affinity Exact: none of 7 is available (CPUs available: 0-3)"#);
@@ -69,5 +69,5 @@ fn what_cannot_be_run() {
 fn a_test_s_own_text_has_no_settings_and_has_steps() {
     let refused = |text| Scenario::from_text(text).unwrap_err().to_string();
     insta::assert_snapshot!(refused("llcs = 2\n[[step]]\n"), @"line 1, `llcs`: unknown key `llcs`: there are: cgroup, ops, payloads, step. The test's attribute sets the machine and the checks");
-    insta::assert_snapshot!(refused("[[cgroup]]\nname = \"a\""), @"line 1, `step`: there is no step, so nothing would be held: add `[[step]]`, which alone lasts for the whole duration");
+    insta::assert_snapshot!(refused("[[cgroup]]\nname = \"a\""), @"line 1, `step`: there is no step, so the scenario would end at once: add `[[step]]`, which lasts for the whole duration by default");
 }

@@ -11,12 +11,12 @@ pub struct Backdrop {
     pub cgroups: Vec<CgroupDef>,
     /// The operations that run after the cgroups are set up.
     pub ops: Vec<Op>,
-    /// Programs of the host that run in the harness's own cgroup; started after the operations.
+    /// Programs of the host that run in the harness's own cgroup. They are started after the operations.
     pub payloads: Vec<&'static Payload>,
 }
 
 impl Backdrop {
-    /// A backdrop without cgroups and operations.
+    /// An empty backdrop: no cgroups, operations or programs.
     pub const fn new() -> Self {
         Self {
             cgroups: Vec::new(),
@@ -25,7 +25,7 @@ impl Backdrop {
         }
     }
 
-    /// A backdrop of these cgroups, without operations.
+    /// A backdrop of these cgroups, without operations and programs.
     pub fn from_cgroups(cgroups: impl IntoIterator<Item = CgroupDef>) -> Self {
         cgroups.into_iter().collect()
     }
@@ -54,13 +54,13 @@ impl Backdrop {
         self
     }
 
-    /// Adds a program of the host.
+    /// Adds a program of the host, which is started in the harness's own cgroup after the operations.
     pub fn push_payload(mut self, payload: &'static Payload) -> Self {
         self.payloads.push(payload);
         self
     }
 
-    /// Appends programs of the host.
+    /// Appends programs of the host, which are started in this order.
     pub fn extend_payloads(mut self, payloads: impl IntoIterator<Item = &'static Payload>) -> Self {
         self.payloads.extend(payloads);
         self

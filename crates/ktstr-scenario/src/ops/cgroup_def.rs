@@ -16,13 +16,13 @@ use crate::workload::{
 /// The largest `cpu.weight` and `io.weight`; the smallest is 1.
 pub const MAX_WEIGHT: u32 = 10_000;
 
-/// Period of `cpu_quota_pct`, microseconds.
+/// The period of [`CgroupDef::cpu_quota_pct`] in microseconds, which is the kernel's default period of `cpu.max`.
 const DEFAULT_PERIOD_US: u64 = 100_000;
 
 /// Limits on CPU time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CpuLimits {
-    /// `cpu.max` as (quota, period), µs; a quota of `None` is written as `max`.
+    /// `cpu.max` as (quota, period) in µs. The outer `None` leaves the file alone; a quota of `None` is written as `max`.
     pub max_us: Option<(Option<u64>, u64)>,
     /// `cpu.weight`, in 1..=10000; `None` leaves the file alone.
     pub weight: Option<u32>,
@@ -48,10 +48,10 @@ pub struct IoLimits {
     pub weight: Option<u16>,
 }
 
-/// Limits on the number of processes.
+/// The limit on the number of tasks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PidsLimits {
-    /// `pids.max`; the inner `None` writes `max`.
+    /// `pids.max`. The outer `None` leaves the file alone, the inner one writes `max`.
     pub max: Option<Option<u64>>,
 }
 
@@ -70,40 +70,40 @@ pub struct PidsLimits {
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CgroupDef {
-    /// Its name below the test's root; may be nested (`a/b`).
+    /// The name of the cgroup below the test's root; it may be nested (`a/b`).
     pub name: String,
-    /// Its CPUs; `None` is all.
+    /// The CPUs of the cgroup; `None` leaves it those of its parent.
     pub cpuset: Option<CpusetSpec>,
-    /// Its groups of workers in starting order. If there are none, the cgroup gets one default group, unless it has a payload.
+    /// The groups of workers, in the order in which they are started. If there are none, the cgroup gets one default group,
+    /// unless it has a payload.
     pub works: Vec<WorkSpec>,
-    /// Whether [`Ctx::work_type_override`](crate::Ctx::work_type_override) may replace what its
-    /// workers do.
+    /// Whether [`Ctx::work_type_override`](crate::Ctx::work_type_override) may replace the work type of the workers.
     pub swappable: bool,
-    /// A program of the host that runs in it as long as its workers do. If the cgroup declares no workers, only the program
-    /// runs in it. The field is not serialized, so a deserialized declaration has no program.
+    /// A program of the host that runs in the cgroup as long as its workers do. If the cgroup declares no workers, only the
+    /// program runs in it. The field is not serialized, so a deserialized declaration has no program.
     #[serde(skip)]
     pub payload: Option<&'static Payload>,
-    /// Its memory nodes; `None` is all.
+    /// The memory nodes of the cgroup; `None` leaves it those of its parent.
     pub cpuset_mems: Option<BTreeSet<usize>>,
-    /// Limits on CPU time.
+    /// Limits on CPU time; `None` sets none.
     pub cpu: Option<CpuLimits>,
     /// Limits on memory; `None` sets none.
     pub memory: Option<MemoryLimits>,
-    /// Limits on block I/O.
+    /// Limits on block I/O; `None` sets none.
     pub io: Option<IoLimits>,
-    /// Limits on the number of processes.
+    /// The limit on the number of tasks; `None` sets none.
     pub pids: Option<PidsLimits>,
-    /// Nice value of workers that do not declare one.
+    /// The nice value of workers that do not declare one.
     pub default_nice: Option<i32>,
-    /// Name of workers that do not declare one.
+    /// The thread name of workers that do not declare one.
     pub default_comm: Option<String>,
-    /// User id of workers that do not declare one.
+    /// The user id of workers that do not declare one.
     pub default_uid: Option<u32>,
-    /// Group id of workers that do not declare one.
+    /// The group id of workers that do not declare one.
     pub default_gid: Option<u32>,
-    /// NUMA node of workers that do not declare one.
+    /// The NUMA node of workers that do not declare one.
     pub default_numa_node: Option<usize>,
-    /// Makes all workers threads of one process of this name.
+    /// The process name of workers that do not declare one; see [`WorkSpec::pcomm`].
     pub default_pcomm: Option<String>,
 }
 
@@ -137,7 +137,7 @@ pub enum CgroupDefError {
     CpuMax {
         /// The name of the cgroup.
         cgroup: String,
-        /// The quota in microseconds; 0 if it could not be computed.
+        /// The quota in microseconds; 0 if there is no quota and only the period is wrong.
         quota_us: u64,
         /// The period in microseconds.
         period_us: u64,
@@ -175,7 +175,7 @@ impl CgroupDef {
         }
     }
 
-    /// Changes the last group of workers, after adding one if there is none.
+    /// Changes the last group of workers. If there is none, a default group is added first.
     fn last_work(mut self, change: impl FnOnce(&mut WorkSpec)) -> Self {
         if self.works.is_empty() {
             self.works.push(WorkSpec::default());
@@ -233,13 +233,13 @@ impl CgroupDef {
         self
     }
 
-    /// Sets the name of workers that do not declare one.
+    /// Sets the thread name of workers that do not declare one, 1 to 15 bytes without NUL.
     pub fn comm(mut self, comm: impl Into<String>) -> Self {
         self.default_comm = Some(comm.into());
         self
     }
 
-    /// Makes all workers threads of one process of this name.
+    /// Makes workers that declare no process name threads of one process of this name.
     pub fn pcomm(mut self, comm: impl Into<String>) -> Self {
         self.default_pcomm = Some(comm.into());
         self
@@ -263,14 +263,14 @@ impl CgroupDef {
         self
     }
 
-    /// Sets whether [`Ctx::work_type_override`](crate::Ctx::work_type_override) may replace the work type of its workers. If
-    /// the number of workers is not a multiple of the group size of the other work type, the setup of the cgroup fails.
+    /// Sets whether [`Ctx::work_type_override`](crate::Ctx::work_type_override) may replace the work type of the workers. The
+    /// setup of the cgroup fails if the number of workers is not a multiple of the new work type's group size.
     pub fn swappable(mut self, swappable: bool) -> Self {
         self.swappable = swappable;
         self
     }
 
-    /// Runs a program of the host in the cgroup. The test must declare it as its `payload` or among its `workloads`.
+    /// Runs a program of the host in the cgroup. The test must declare the program as its `payload` or among its `workloads`.
     ///
     /// # Panics
     /// The payload is a scheduler.
@@ -293,7 +293,7 @@ impl CgroupDef {
         self
     }
 
-    /// Sets the memory nodes.
+    /// Sets the memory nodes of the cgroup, by their numbers.
     pub fn cpuset_mems(mut self, nodes: BTreeSet<usize>) -> Self {
         self.cpuset_mems = Some(nodes);
         self
@@ -306,7 +306,7 @@ impl CgroupDef {
         self
     }
 
-    /// Limits CPU time to `quota` in every `period`.
+    /// Limits CPU time to `quota` in every `period`, both rounded down to microseconds.
     pub fn cpu_quota(mut self, quota: Duration, period: Duration) -> Self {
         let us = |d: Duration| u64::try_from(d.as_micros()).unwrap_or(u64::MAX);
         self.cpu.get_or_insert_default().max_us = Some((Some(us(quota)), us(period)));
@@ -367,7 +367,7 @@ impl CgroupDef {
         self
     }
 
-    /// Sets `pids.max`, the largest number of tasks, of which each thread is one.
+    /// Sets `pids.max`, the largest number of tasks; each thread counts as one.
     pub fn pids_max(mut self, max: u64) -> Self {
         self.pids.get_or_insert_default().max = Some(Some(max));
         self
@@ -379,8 +379,8 @@ impl CgroupDef {
         self
     }
 
-    /// Returns the groups of workers with the defaults of the cgroup filled in: one default group if none is declared, unless
-    /// the cgroup has a program to run.
+    /// Returns the groups of workers with the defaults of the cgroup filled in. If no group is declared, that is one default
+    /// group, or none if the cgroup has a program to run.
     pub fn merged_works(&self) -> Vec<WorkSpec> {
         let default = [WorkSpec::default()];
         let works = if self.works.is_empty() && self.payload.is_none() {
@@ -403,7 +403,7 @@ impl CgroupDef {
             .collect()
     }
 
-    /// Like [`CgroupDef::merged_works`], but with the work type `instead`, if there is one and the cgroup is swappable.
+    /// Like [`CgroupDef::merged_works`], but each group has the work type `instead` if that is given and the cgroup is swappable.
     pub fn works_instead(&self, instead: Option<&WorkType>) -> Vec<WorkSpec> {
         let mut works = self.merged_works();
         if let (Some(instead), true) = (instead, self.swappable) {
@@ -414,8 +414,8 @@ impl CgroupDef {
         works
     }
 
-    /// Checks that the nodes of the workers' memory policies are available: among the cgroup's memory nodes if it has some,
-    /// else among the nodes of its cpuset if it has one, else on the machine.
+    /// Checks that the nodes of the workers' memory policies are available: among the cgroup's memory nodes if it declares some,
+    /// else among the nodes of `cpuset`, the resolved CPUs of the cgroup, if it has one, else on the machine.
     ///
     /// # Errors
     /// [`CgroupDefError::Work`] names the policy, the node and the available nodes.
@@ -503,6 +503,7 @@ impl Default for CgroupDef {
     }
 }
 
+/// Checks that each part of a name between slashes can be the name of a folder in cgroupfs.
 fn validate_name(name: &str) -> Result<(), CgroupDefError> {
     let part_error = |part: &str| match part {
         "" => Some("it is empty, or has an empty part"),

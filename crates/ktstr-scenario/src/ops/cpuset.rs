@@ -19,25 +19,25 @@ pub enum CpusetSpec {
     Numa(usize),
     /// The usable CPUs from one fraction of them to another.
     Range {
-        /// The fraction at which the range starts, 0..1.
+        /// The fraction at which the range starts: at least 0, and less than `end_frac`.
         start_frac: f64,
-        /// The fraction at which the range ends, 0..=1.
+        /// The fraction at which the range ends, at most 1.
         end_frac: f64,
     },
-    /// Part `index` of `of` equal parts; the last takes the remainder.
+    /// Part `index` of `of` equal parts; the last part takes the remainder.
     Disjoint {
         /// The number of the part, from 0.
         index: usize,
         /// The number of parts.
         of: usize,
     },
-    /// Like [`CpusetSpec::Disjoint`], but the part is widened on both sides.
+    /// Like [`CpusetSpec::Disjoint`], but the part is widened on both sides, within the usable CPUs.
     Overlap {
         /// The number of the part, from 0.
         index: usize,
         /// The number of parts.
         of: usize,
-        /// By which fraction of its length the part is widened on each side, 0..=1.
+        /// The fraction of its length by which the part is widened on each side, 0..=1, rounded down to whole CPUs.
         frac: f64,
     },
     /// Exactly these CPUs, by number.
@@ -48,17 +48,17 @@ pub enum CpusetSpec {
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CpusetError {
-    /// No LLC or node of this number.
+    /// The machine has no LLC at this index, or no node with this number.
     #[error("CpusetSpec: {what} {index} does not exist, there are {count}")]
     OutOfRange {
         /// "LLC" or "NUMA node".
         what: &'static str,
-        /// The requested LLC or node, counted from 0.
+        /// The index of the LLC, or the number of the node, that was requested.
         index: usize,
-        /// The number of existing ones.
+        /// How many LLCs or nodes the machine has.
         count: usize,
     },
-    /// The part does not exist.
+    /// The index of the part is not less than the number of parts.
     #[error("CpusetSpec: part {index} of {of} does not exist")]
     NoSuchPart {
         /// The requested part, from 0.
@@ -158,8 +158,8 @@ impl CpusetSpec {
         self.resolve_on(ctx.topo)
     }
 
-    /// Does the same as [`CpusetSpec::resolve`]: neither of them prints anything, and neither reduces a rule to the CPUs that
-    /// exist.
+    /// The same as [`CpusetSpec::resolve`]. Neither of the two prints anything, and neither drops the CPUs of a rule that do not
+    /// exist: they are an error.
     ///
     /// # Errors
     /// As [`CpusetSpec::resolve_on`].
@@ -170,7 +170,7 @@ impl CpusetSpec {
     /// Returns the CPUs on this machine; never empty.
     ///
     /// # Errors
-    /// [`CpusetError`] names the value that is out of range, or says that no CPU is selected.
+    /// [`CpusetError`] names the value that is out of range, or the rule that selects no CPU.
     pub fn resolve_on(&self, topology: &TestTopology) -> Result<BTreeSet<usize>, CpusetError> {
         let usable = topology.usable_cpus();
         let cpus = match *self {
@@ -238,6 +238,7 @@ impl CpusetSpec {
     }
 }
 
+/// Checks that a fraction is in [0, 1].
 fn fraction(name: &'static str, value: f64) -> Result<(), CpusetError> {
     if (0.0..=1.0).contains(&value) {
         Ok(())
@@ -246,6 +247,7 @@ fn fraction(name: &'static str, value: f64) -> Result<(), CpusetError> {
     }
 }
 
+/// Returns the CPUs of part `index` of `of`, widened by `frac` of its length on each side.
 fn part(
     topology: &TestTopology,
     index: usize,

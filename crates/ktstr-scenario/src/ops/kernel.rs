@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Bytes that one operation may read or write in all.
+/// The largest number of bytes that one operation may read, or write in total.
 pub const MAX_KERNEL_BYTES: usize = 4096;
 
 /// A place in the memory of the guest's kernel.
@@ -19,7 +19,7 @@ pub enum KernelTarget {
     Direct(u64),
     /// Any virtual address that the kernel has mapped.
     Kva(u64),
-    /// A CPU's own copy of a per-CPU variable.
+    /// A per-CPU variable, or a member of it, in the copy of one CPU.
     PerCpuField {
         /// The variable, such as `runqueues`.
         symbol: Cow<'static, str>,
@@ -32,8 +32,9 @@ pub enum KernelTarget {
     TaskField {
         /// The pid of the task in the guest's root pid namespace.
         pid: i32,
-        /// The start time of the task, so that another task with the same pid is not mistaken for it: its `start_time` or
-        /// `start_boottime` in nanoseconds, or the latter rounded down to 10 ms as in `/proc/PID/stat`. 0 accepts any task.
+        /// The start time of the task, so that a later task with the same pid is not taken for it: its `start_time` or its
+        /// `start_boottime` in nanoseconds, or `start_boottime` rounded down to 10 ms, as in `/proc/PID/stat`. 0 accepts any
+        /// task.
         expected_start_time_ns: u64,
         /// The member, with dots between the parts.
         field: Cow<'static, str>,
@@ -46,12 +47,12 @@ impl KernelTarget {
         Self::Symbol(name.into())
     }
 
-    /// This address in the direct mapping.
+    /// The memory at this address in the direct mapping.
     pub const fn direct(address: u64) -> Self {
         Self::Direct(address)
     }
 
-    /// This kernel virtual address.
+    /// The memory at this kernel virtual address.
     pub const fn kva(address: u64) -> Self {
         Self::Kva(address)
     }
@@ -69,7 +70,7 @@ impl KernelTarget {
         }
     }
 
-    /// A member of a task.
+    /// A member of the `struct task_struct` of task `pid`; see [`KernelTarget::TaskField`] for the start time.
     pub fn task_field(
         pid: i32,
         expected_start_time_ns: u64,
@@ -107,7 +108,7 @@ pub enum KernelValue {
     U64(u64),
     /// These bytes, at most [`MAX_KERNEL_BYTES`].
     Bytes(Vec<u8>),
-    /// Sets these bits in the four bytes at the target. A read never returns this.
+    /// Sets these bits in the four bytes at the target and keeps the others. A read never returns this variant.
     OrU32(u32),
 }
 
@@ -127,12 +128,12 @@ impl KernelValue {
         Self::Bytes(value.into())
     }
 
-    /// Sets these bits of a word of four bytes.
+    /// A write that sets these bits in a word of four bytes and keeps the others.
     pub const fn or_u32(bits: u32) -> Self {
         Self::OrU32(bits)
     }
 
-    /// Returns the width of the value.
+    /// Returns how many bytes a write of the value covers, as a width.
     pub const fn width(&self) -> KernelValueWidth {
         match self {
             Self::U32(_) | Self::OrU32(_) => KernelValueWidth::U32,
@@ -170,7 +171,7 @@ impl KernelValueWidth {
         Self::Bytes(count)
     }
 
-    /// The number of bytes.
+    /// Returns the width in bytes.
     pub const fn len(self) -> usize {
         match self {
             Self::U32 => 4,
@@ -210,7 +211,7 @@ fn in_bounds(bytes: usize) -> Result<(), String> {
         return Ok(());
     }
     Err(format!(
-        "{bytes} bytes of kernel memory in one operation: it takes 1 to {MAX_KERNEL_BYTES}"
+        "{bytes} bytes of kernel memory in one operation: an operation can read or write 1 to {MAX_KERNEL_BYTES}"
     ))
 }
 

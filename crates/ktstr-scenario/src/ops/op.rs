@@ -16,7 +16,8 @@ use crate::payload::Payload;
 use crate::scheduler::Scheduler;
 use crate::workload::{AffinityIntent, SchedPolicy, WorkSpec, WorkType};
 
-/// The type of a field: `text`, `(Type)`, `[Type]` for one that may be left out, or `{Type}` for a list.
+/// The Rust type of a field. The table writes it as `text`, `(Type)`, `[Type]` if the field may be left out, or `{Type}` for a
+/// list.
 macro_rules! field {
     (text) => { Cow<'static, str> };
     (($of:ty)) => { $of };
@@ -24,7 +25,7 @@ macro_rules! field {
     ({$of:ty}) => { Vec<$of> };
 }
 
-/// The type to which the method of an operation gets a reference.
+/// The type of which the method of an operation gets a reference for a field.
 macro_rules! passed {
     (text) => { str };
     (($of:ty)) => { $of };
@@ -82,6 +83,8 @@ macro_rules! take {
     };
 }
 
+/// Generates everything that depends on the table. An entry is the operation's number in records, its constructor, its variant,
+/// and after `needs` the controller that must be enabled for it; then its fields.
 macro_rules! ops {
     ($(
         $(#[$doc:meta])+
@@ -104,17 +107,18 @@ macro_rules! ops {
                 }
             )*
 
-            /// The number of the operation in records, which never changes.
+            /// Returns the number of the operation, below 64, which never changes: records have a bit for each.
             pub const fn wire_index(&self) -> u8 {
                 match self { $( Self::$name { .. } => $number, )* }
             }
 
-            /// The name of the variant.
+            /// Returns the name of the variant, such as `SetCpuset`.
             pub const fn name(&self) -> &'static str {
                 match self { $( Self::$name { .. } => stringify!($name), )* }
             }
 
-            /// Returns the controller whose files it writes, if that is always the same one.
+            /// Returns the controller that must be enabled for the operation; `None` if it needs none, only undoes a setting, or
+            /// needs what its fields declare.
             pub fn controller(&self) -> Option<Controller> {
                 match self {
                     $( Self::$name { .. } => [$( Controller::$controller )?].into_iter().next(), )*
@@ -187,7 +191,7 @@ ops! {
         /// The cgroup's declaration, workers included.
         def: (CgroupDef),
     };
-    /// Stops a cgroup's workers and removes it; a missing one is a warning.
+    /// Stops a cgroup's workers and removes the cgroup. If there is no such cgroup, the operation only prints a warning.
     2 remove_cgroup RemoveCgroup {
         /// The name of the cgroup to remove.
         cgroup: text,
@@ -199,7 +203,7 @@ ops! {
         /// The new CPUs of the cgroup.
         cpus: (CpusetSpec),
     };
-    /// Gives a cgroup all CPUs.
+    /// Clears a cgroup's CPUs, so that it has those of its parent.
     4 clear_cpuset ClearCpuset {
         /// The name of the cgroup.
         cgroup: text,
@@ -211,7 +215,7 @@ ops! {
         /// The name of the other cgroup.
         b: text,
     };
-    /// Starts more workers in a cgroup or in the harness's own, in addition to those that run there.
+    /// Starts workers in a cgroup or in the harness's own, in addition to the workers that run there already.
     6 spawn Spawn {
         /// The cgroup that the workers start in.
         placement: (SpawnPlacement),
@@ -227,38 +231,40 @@ ops! {
     8 set_affinity SetAffinity {
         /// The name of the cgroup.
         cgroup: text,
-        /// The new affinity of the workers, within the CPUs of the cgroup.
+        /// The new affinity of the workers, resolved within the CPUs of the cgroup.
         affinity: (AffinityIntent),
     };
-    /// Moves all tasks of a cgroup to another; an empty name stands for the harness's own cgroup.
+    /// Moves all tasks of a cgroup to another. An empty name stands for the harness's own cgroup, out of which only workers are
+    /// moved.
     9 move_all_tasks MoveAllTasks {
         /// The name of the cgroup that is emptied.
         from: text,
         /// The name of the cgroup to which the tasks are moved.
         to: text,
     };
-    /// Starts a program of the host in the background. The test must declare it as its `payload` or among its `workloads`. It
-    /// is ended at the latest at the end of the step; one that the backdrop starts, at the end of the scenario.
+    /// Starts a program of the host in the background. The test must declare the program as its `payload` or among its
+    /// `workloads`. A program that still runs at the end of the step is killed then; a program that the backdrop started, at the
+    /// end of the scenario.
     10 run_payload_in RunPayload {
         /// The declaration of the program.
         payload: (&'static Payload),
-        /// More arguments, after those of the declaration.
+        /// Arguments that follow the arguments of the declaration.
         args: {String},
-        /// The name of the cgroup that it runs in; `None` is the harness's own.
+        /// The name of the cgroup in which the program runs; `None` is the harness's own.
         cgroup: [Cow<'static, str>],
     };
-    /// Waits for the end of a program, and checks its result.
+    /// Waits until a program has exited, and checks its result.
     11 wait_payload_in WaitPayload {
-        /// The name of its declaration.
+        /// The name of the program's declaration.
         name: text,
-        /// The name of its cgroup; `None` is allowed if only one program of this name is running.
+        /// The name of the program's cgroup; `None` is allowed if only one program of this name was started and not waited for.
         cgroup: [Cow<'static, str>],
     };
-    /// Kills a program and all processes that it has started. If it has ended before, its result is checked.
+    /// Kills a program and all processes that it has started. If the program had exited before, its result is checked.
     12 kill_payload_in KillPayload {
-        /// The name of its declaration.
+        /// The name of the program's declaration.
         name: text,
-        /// The name of its cgroup; `None` is allowed if only one program of this name is running.
+        /// The name of the program's cgroup; `None` is allowed if only one program of this name was started and not waited for.
         cgroup: [Cow<'static, str>],
     };
     /// Freezes a cgroup: its tasks do not run until it is thawed (`cgroup.freeze`).
@@ -271,20 +277,21 @@ ops! {
         /// The name of the cgroup.
         cgroup: text,
     };
-    /// Makes the host capture the guest's state now, and waits for that. It is not allowed in a step that loops.
+    /// Makes the host capture the guest's state now, and waits until the capture is taken. The operation is not allowed in a step
+    /// that loops.
     15 capture_snapshot CaptureSnapshot {
-        /// The tag of the capture, 1 to 64 bytes. It must not begin with `periodic_`, and must not be a tag of captures that
-        /// are triggered by events (`scx_exit`, `panic` and so on).
+        /// The tag of the capture, 1 to 64 bytes. It must not begin with `periodic_`, and must not be a tag of the captures that
+        /// the harness takes at events (`scx_exit`, `panic` and so on).
         name: text,
     };
     /// Makes the host watch the first four bytes of a kernel variable, and capture the guest's state under the variable's name
-    /// when they have changed; a later capture replaces the one before. It is not allowed in a step that loops, and a test can
-    /// have at most three.
+    /// whenever they have changed; a later capture replaces the one before. The operation is not allowed in a step that loops,
+    /// and a test can watch at most three variables.
     ///
-    /// The variable is polled, not trapped. Under the virtual clock the host checks it at each switch, wake-up, enqueue,
-    /// dequeue or timer interrupt on any CPU; under the real clock, about every half millisecond of host time. A write of the
-    /// same value, and a change that is undone before the next check, are not noticed. A capture belongs to the step whose hold
-    /// began last. `VmResult::snapshot_bridge.watch_hits` has the number of changes; after 1024 captures the watches of a test
+    /// The variable is polled, not trapped. Under the virtual clock it is checked at each switch, wake-up, enqueue, dequeue or
+    /// timer interrupt on any CPU; under the real clock, about every half millisecond of host time. A write of the same value,
+    /// and a change that is undone before the next check, are not noticed. A capture belongs to the step whose hold started
+    /// last. `VmResult::snapshot_bridge.watch_hits` returns the number of changes; after 1024 captures the watches of a test
     /// end.
     16 watch_snapshot WatchSnapshot {
         /// The variable's exact name in `/proc/kallsyms`; its address must be a multiple of four.
@@ -303,8 +310,8 @@ ops! {
         writes: {(KernelTarget, KernelValue)},
     };
     /// Makes the host read the kernel's memory. Under the real clock the guest keeps running; under the virtual clock it is
-    /// stopped, as for [`Op::ReadKernelCold`]. The test's callbacks find the value by its tag. It is not allowed in a step that
-    /// loops.
+    /// stopped, as for [`Op::ReadKernelCold`]. The test's callbacks find the value by its tag. The operation is not allowed in a
+    /// step that loops.
     19 read_kernel_hot ReadKernelHot {
         /// The tag under which the value is stored, 1 to 64 bytes.
         tag: text,
@@ -313,8 +320,8 @@ ops! {
         /// The width and the type of the read.
         width: (KernelValueWidth),
     };
-    /// Makes the host read the kernel's memory while no CPU of the guest runs, for the test's callbacks. It is not allowed in a
-    /// step that loops.
+    /// Makes the host read the kernel's memory while no CPU of the guest runs. The test's callbacks find the value by its tag.
+    /// The operation is not allowed in a step that loops.
     20 read_kernel_cold ReadKernelCold {
         /// The tag under which the value is stored, 1 to 64 bytes.
         tag: text,
@@ -323,8 +330,8 @@ ops! {
         /// The width and the type of the read.
         width: (KernelValueWidth),
     };
-    /// Starts a scheduler while none is attached. It must be one of the test's `staged_schedulers`, or, if the test has some,
-    /// the test's own scheduler.
+    /// Starts a scheduler while none is attached. It must be one of the test's `staged_schedulers`; if the test declares any, its
+    /// own scheduler is allowed, too.
     21 attach_scheduler AttachScheduler {
         /// The scheduler, identified by its name.
         scheduler: (&'static Scheduler),
@@ -341,22 +348,22 @@ ops! {
     /// Keeps a BPF map alive until the end of the scenario, even if the scheduler that created it exits: the test's process
     /// holds a file descriptor of the map.
     25 pin_bpf_map PinBpfMap {
-        /// The map's name as the kernel has it, at most 15 bytes, such as `bpf_bpf.bss`; if there are several, the latest is
-        /// taken.
+        /// The map's name in the kernel, 1 to 15 bytes, such as `bpf_bpf.bss`. If several maps have it, the latest one is kept.
         name: text,
     };
-    /// Makes the host store the pids of a cgroup, for the test's callbacks.
+    /// Makes the host store the process ids of a cgroup for the test's callbacks. The operation is not allowed in a step that
+    /// loops.
     26 capture_cgroup_procs CaptureCgroupProcs {
-        /// The tag under which they are stored, 1 to 64 bytes.
+        /// The tag under which the process ids are stored, 1 to 64 bytes.
         tag: text,
         /// The name of the cgroup.
         cgroup: text,
     };
     /// Routes an interrupt to a CPU, through its `smp_affinity_list`.
     27 steer_irq SteerIrq {
-        /// The interrupt, by its number or by its label in `/proc/interrupts`.
+        /// The interrupt, by its number or by the name of its handler in `/proc/interrupts`.
         irq: (IrqSelector),
-        /// The number of the CPU.
+        /// The number of the CPU that shall handle the interrupt.
         cpu: (usize),
     };
     /// Limits a cgroup's CPU time (`cpu.max`).
@@ -375,21 +382,22 @@ ops! {
         /// The weight, 1 to 10000; the default of a cgroup is 100.
         weight: (u32),
     };
-    /// Makes a cgroup's tasks run only if no other tasks are runnable, or undoes that (`cpu.idle`).
+    /// Gives a cgroup the weight of a `SCHED_IDLE` task, or undoes that (`cpu.idle`). The tasks of an idle cgroup get hardly any
+    /// CPU time while those of a sibling are runnable, which also preempt them.
     30 set_cpu_idle SetCpuIdle needs Cpu {
         /// The name of the cgroup.
         cgroup: text,
         /// Whether the cgroup is idle.
         idle: (bool),
     };
-    /// Sets the lower bound of the utilisation of a cgroup's tasks (`cpu.uclamp.min`).
+    /// Sets the lower bound to which the utilization of a cgroup's tasks is clamped (`cpu.uclamp.min`).
     31 set_uclamp_min SetUclampMin needs Cpu {
         /// The name of the cgroup.
         cgroup: text,
         /// The bound in percent of the capacity of a CPU, 0 to 100.
         percent: (f64),
     };
-    /// Sets the upper bound of the utilisation of a cgroup's tasks (`cpu.uclamp.max`).
+    /// Sets the upper bound to which the utilization of a cgroup's tasks is clamped (`cpu.uclamp.max`).
     32 set_uclamp_max SetUclampMax needs Cpu {
         /// The name of the cgroup.
         cgroup: text,
@@ -400,45 +408,45 @@ ops! {
     33 set_memory_max SetMemoryMax needs Memory {
         /// The name of the cgroup.
         cgroup: text,
-        /// Bytes; `None` is no limit.
+        /// The limit in bytes; `None` is no limit.
         bytes: [u64],
     };
     /// Sets the amount of memory above which the kernel reclaims memory from a cgroup (`memory.high`).
     34 set_memory_high SetMemoryHigh needs Memory {
         /// The name of the cgroup.
         cgroup: text,
-        /// Bytes; `None` is no limit.
+        /// The limit in bytes; `None` is no limit.
         bytes: [u64],
     };
     /// Sets the amount of memory of a cgroup that is protected from reclaim (`memory.low`).
     35 set_memory_low SetMemoryLow needs Memory {
         /// The name of the cgroup.
         cgroup: text,
-        /// Bytes; `None` is no protection.
+        /// The protected memory in bytes; `None` is no protection.
         bytes: [u64],
     };
     /// Limits the number of a cgroup's tasks (`pids.max`).
     36 set_pids_max SetPidsMax needs Pids {
         /// The name of the cgroup.
         cgroup: text,
-        /// Processes and threads; `None` is no limit.
+        /// The largest number of tasks, of which each thread is one; `None` is no limit.
         max: [u64],
     };
-    /// Makes a cgroup's CPUs a separate scheduling domain, or undoes that (`cpuset.cpus.partition`). The cgroup needs CPUs that
-    /// no sibling has.
+    /// Makes a cgroup's CPUs a separate scheduling domain, or undoes that (`cpuset.cpus.partition`). The cgroup must have a
+    /// cpuset of CPUs that no sibling has.
     37 set_cpuset_partition SetCpusetPartition needs Cpuset {
         /// The name of the cgroup.
         cgroup: text,
         /// The new partition type of the cgroup.
         partition: (CpusetPartition),
     };
-    /// Kills all processes of a cgroup and of those below it (`cgroup.kill`), and keeps the cgroup. The measurements of the
-    /// workers are not checked, since a killed worker has not written its last numbers.
+    /// Kills all processes of a cgroup and its descendants (`cgroup.kill`), and keeps the cgroups. The measurements of the killed
+    /// workers are not checked, since a killed worker cannot write its last report.
     38 kill_cgroup KillCgroup {
         /// The name of the cgroup.
         cgroup: text,
     };
-    /// Takes a CPU offline. A scheduler without hotplug callbacks is restarted by the kernel.
+    /// Takes a CPU offline. A sched_ext scheduler without hotplug callbacks exits, with the request to attach again.
     39 cpu_offline CpuOffline {
         /// The number of the CPU.
         cpu: (usize),
@@ -448,8 +456,7 @@ ops! {
         /// The number of the CPU.
         cpu: (usize),
     };
-    /// Sets the scheduling policy of all live workers of a cgroup from outside, as `chrt` does. Their nice values do not
-    /// change.
+    /// Sets the scheduling policy of all live workers of a cgroup from outside, as `chrt` does. Their nice values stay the same.
     41 set_sched_policy SetSchedPolicy {
         /// The name of the cgroup.
         cgroup: text,
@@ -459,7 +466,7 @@ ops! {
 }
 
 impl Op {
-    /// Returns whether it stores something under a tag, in which case a step that loops cannot contain it.
+    /// Returns whether the operation stores its result under a tag or a name, so that a step that loops cannot contain it.
     pub const fn is_once(&self) -> bool {
         matches!(
             self,
@@ -485,12 +492,12 @@ impl Op {
         Self::run_payload_in(payload, args, Some(cgroup.into()))
     }
 
-    /// Waits for the end of the only running program of this name, and checks its result.
+    /// Waits until the only program of this name has exited, and checks its result.
     pub fn wait_payload(name: impl Into<Cow<'static, str>>) -> Self {
         Self::wait_payload_in(name, None)
     }
 
-    /// Waits for the end of the program of this name in this cgroup, and checks its result.
+    /// Waits until the program of this name in this cgroup has exited, and checks its result.
     pub fn wait_payload_in_cgroup(
         name: impl Into<Cow<'static, str>>,
         cgroup: impl Into<Cow<'static, str>>,
@@ -498,12 +505,12 @@ impl Op {
         Self::wait_payload_in(name, Some(cgroup.into()))
     }
 
-    /// Kills the only running program of this name.
+    /// Kills the only program of this name; see [`Op::KillPayload`].
     pub fn kill_payload(name: impl Into<Cow<'static, str>>) -> Self {
         Self::kill_payload_in(name, None)
     }
 
-    /// Kills the program of this name in this cgroup.
+    /// Kills the program of this name in this cgroup; see [`Op::KillPayload`].
     pub fn kill_payload_in_cgroup(
         name: impl Into<Cow<'static, str>>,
         cgroup: impl Into<Cow<'static, str>>,
@@ -521,17 +528,17 @@ impl Op {
         Self::write_kernel_cold_batch(vec![(target, value)])
     }
 
-    /// Starts more workers in a cgroup.
+    /// Starts a group of workers in a cgroup, in addition to the workers that run there already.
     pub fn spawn_workers(cgroup: impl Into<Cow<'static, str>>, work: WorkSpec) -> Self {
         Self::spawn(SpawnPlacement::cgroup(cgroup), work)
     }
 
-    /// Starts workers of this type in a cgroup.
+    /// Starts a default group of workers with this work type in a cgroup.
     pub fn spawn_in_cgroup(cgroup: impl Into<Cow<'static, str>>, work_type: WorkType) -> Self {
         Self::spawn_workers(cgroup, WorkSpec::new(work_type))
     }
 
-    /// Starts workers in the harness's own cgroup.
+    /// Starts a group of workers in the harness's own cgroup.
     pub fn spawn_host(work: WorkSpec) -> Self {
         Self::spawn(SpawnPlacement::RunnerCgroup, work)
     }

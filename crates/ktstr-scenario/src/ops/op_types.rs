@@ -1,4 +1,4 @@
-//! Types of the operations' fields: the cgroup in which workers start, an interrupt, a partition type.
+//! Types of fields of operations: the cgroup in which workers start, an interrupt, a partition type.
 
 use std::borrow::Cow;
 
@@ -26,9 +26,9 @@ impl SpawnPlacement {
 /// An interrupt, for `Op::SteerIrq`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IrqSelector {
-    /// By its number in `/proc/interrupts`.
+    /// The interrupt with this number in `/proc/interrupts`.
     ByNumber(u32),
-    /// By the name of its handler there, which must be unique.
+    /// The interrupt whose handler has this name, which is the last word of a line in `/proc/interrupts` and must be unique.
     ByLabel(Cow<'static, str>),
 }
 
@@ -47,16 +47,16 @@ impl IrqSelector {
 /// The partition type of a cgroup (`cpuset.cpus.partition`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CpusetPartition {
-    /// The cgroup shares the parent's scheduling domain, which is the default.
+    /// The cgroup belongs to the parent's partition and its scheduling domain, which is the default.
     Member,
-    /// Its CPUs are a separate scheduling domain.
+    /// The CPUs of the cgroup are a separate scheduling domain.
     Root,
-    /// Its CPUs are in no scheduling domain: nothing is balanced among them.
+    /// The CPUs of the cgroup are in no scheduling domain, so the kernel does not balance tasks among them.
     Isolated,
 }
 
 impl CpusetPartition {
-    /// Returns the word that the kernel uses for it.
+    /// Returns the word for the type in `cpuset.cpus.partition`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Member => "member",

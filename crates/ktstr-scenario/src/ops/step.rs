@@ -1,4 +1,4 @@
-//! One step of a scenario.
+//! One step of a scenario: its operations, its cgroups, and its hold.
 
 use std::time::Duration;
 
@@ -7,12 +7,12 @@ use super::op::Op;
 use crate::ctx::Ctx;
 use crate::payload::Payload;
 
-/// One step: run operations, set up cgroups and workers, hold, tear down.
+/// One step. It runs its operations, sets up its cgroups with their workers, holds, and removes what it has created.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Step {
     /// The cgroups that exist during this step.
     pub setup: Setup,
-    /// The operations, which run in order before the setup.
+    /// The operations, which run in order before the setup, and again at each interval if the hold loops.
     pub ops: Vec<Op>,
     /// How long the step lasts.
     pub hold: HoldSpec,
@@ -38,7 +38,7 @@ impl Step {
         Self::new(vec![op], hold)
     }
 
-    /// A step that runs a program of the host in the harness's own cgroup, in addition to the backdrop.
+    /// A step that runs a program of the host in the harness's own cgroup.
     pub fn with_payload(payload: &'static Payload, hold: HoldSpec) -> Self {
         Self::with_op(Op::run_payload(payload, Vec::new()), hold)
     }
@@ -72,9 +72,9 @@ pub enum HoldSpec {
     Frac(f64),
     /// This duration, in guest time.
     Fixed(Duration),
-    /// Until the end of the test, repeating the operations at every interval.
+    /// Until the end of the test. The operations are repeated at every interval.
     Loop {
-        /// Time between two repetitions.
+        /// The time from the start of one repetition to the start of the next, more than 0.
         interval: Duration,
     },
 }
@@ -104,15 +104,15 @@ impl HoldSpec {
         Self::Fixed(duration)
     }
 
-    /// Until the end of the test, repeating the operations at every `interval`.
+    /// Until the end of the test. The operations are repeated at every `interval`.
     pub const fn loop_at(interval: Duration) -> Self {
         Self::Loop { interval }
     }
 
-    /// Checks the hold.
+    /// Checks that the fraction or the interval is more than 0.
     ///
     /// # Errors
-    /// [`HoldError`] with the value.
+    /// [`HoldError`] if it is not, or if the fraction is not finite.
     pub fn validate(&self) -> Result<(), HoldError> {
         match *self {
             Self::Frac(f) if !f.is_finite() || f <= 0.0 => Err(HoldError::Frac(f)),
@@ -121,8 +121,8 @@ impl HoldSpec {
         }
     }
 
-    /// Returns the length of the hold if the test's duration is `duration`; a loop takes all of it. The result saturates, and
-    /// an invalid fraction counts as 0.
+    /// Returns the length of the hold in a test of this duration; a loop takes all of it. The result saturates, and an invalid
+    /// fraction counts as 0.
     pub fn requested(&self, duration: Duration) -> Duration {
         match *self {
             Self::Fixed(d) => d,
@@ -145,24 +145,25 @@ impl Default for HoldSpec {
     }
 }
 
-/// The cgroups of a step: given, or made from the context when the step starts.
-// The compiler may merge two functions or duplicate one, so comparing them is unreliable. No decision depends on it.
+/// The cgroups of a step: a list, or a function that returns the list when the step starts.
+// The compiler may merge two functions or duplicate one, so a comparison of function pointers is unreliable. No decision depends
+// on it.
 #[allow(unpredictable_function_pointer_comparisons)]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Setup {
-    /// These cgroups, whatever the context of the test is.
+    /// These cgroups, regardless of the context.
     Defs(Vec<CgroupDef>),
     /// The cgroups that this function returns.
     Factory(fn(&Ctx) -> Vec<CgroupDef>),
 }
 
 impl Setup {
-    /// Cgroups that a function returns when the step starts.
+    /// The cgroups that this function returns when the step starts.
     pub const fn with_factory(factory: fn(&Ctx) -> Vec<CgroupDef>) -> Self {
         Self::Factory(factory)
     }
 
-    /// The cgroups for this context.
+    /// Returns the cgroups for this context.
     pub fn defs(&self, ctx: &Ctx) -> Vec<CgroupDef> {
         match self {
             Self::Defs(defs) => defs.clone(),

@@ -1,5 +1,5 @@
-//! The table of rt-app's events, with the actions that each becomes. A key is an event if it begins with the name of one (`run`,
-//! `run0`, `run_b`).
+//! The table of rt-app's events, with the actions that each event becomes. A key is an event if it begins with the name of an
+//! event (`run`, `run0`, `run_b`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,10 +9,10 @@ use super::{RtAppNote, note};
 use crate::text::{Node, TextError};
 use crate::workload::RtAction;
 
-/// The actions that an event becomes, or the error in it.
+/// The actions that an event becomes, or what is wrong with the event.
 type Actions = Result<Vec<RtAction>, TextError>;
 
-/// What the reader of an event knows besides its value.
+/// What the function that reads an event gets in addition to the event's value.
 pub(super) struct Place<'a> {
     /// The name of the task that has the event.
     pub(super) task: &'a str,
@@ -33,7 +33,7 @@ const EVENTS: &[(&str, Read)] = &[
     ("wait", |_, node| one(wait(node)?.1)),
     ("signal", |_, node| one(RtAction::Signal(name(node)?))),
     ("broad", |_, node| one(RtAction::Broadcast(name(node)?))),
-    // As in rt-app, separate events take the lock before the signal and release it after the wait.
+    // As in rt-app, `sync` neither takes the lock before the signal nor releases it after the wait: separate events do.
     ("sync", |_, node| {
         let (condition, wait) = wait(node)?;
         Ok(vec![RtAction::Signal(condition), wait])
@@ -52,8 +52,8 @@ const EVENTS: &[(&str, Read)] = &[
     }),
     ("fork", |_, node| {
         Err(node.error(
-            "ktstr starts all threads at the beginning, and cannot start one by an event: give the task that it names an \"instance\" \
-             and a \"delay\"",
+            "ktstr starts all threads when the scenario starts, and an event cannot start one: give \"instance\" and \"delay\" to \
+             the task that the event names",
         ))
     }),
     ("mem", |_, node| no_memory(node)),
@@ -65,6 +65,7 @@ fn one(action: RtAction) -> Actions {
     Ok(vec![action])
 }
 
+/// Returns the error for an event that accesses memory or files.
 fn no_memory(node: &Node) -> Actions {
     Err(node.error(
         "ktstr has no events that access memory or files: leave it out, or add workers of the work type cache_pressure or \
@@ -79,7 +80,7 @@ pub(super) fn names() -> impl Iterator<Item = &'static str> {
 
 /// Returns the actions of the event that a key names, or `None` if the key is not an event.
 pub(super) fn read(place: &mut Place<'_>, key: &str, node: &Node) -> Option<Actions> {
-    // The longest name that fits is meant: `runtime` begins with `run`, too.
+    // Of several names, the longest one counts: `runtime` begins with `run`, too.
     let begins = EVENTS.iter().filter(|(name, _)| key.starts_with(name));
     let (_, become_actions) = begins.max_by_key(|(name, _)| name.len())?;
     Some(become_actions(place, node))
@@ -139,7 +140,7 @@ fn suspend(place: &mut Place<'_>, node: &Node) -> Result<RtAction, TextError> {
 }
 
 /// Fills in what depends on the events of all tasks: how many threads meet at a barrier, and which timers are absolute. A timer
-/// is absolute if at least one of its events says so.
+/// is absolute if at least one of its events has the mode "absolute".
 pub(super) fn settle(tasks: &mut [Task]) {
     let mut threads: BTreeMap<String, u32> = BTreeMap::new();
     let mut absolute_ones = BTreeSet::new();
@@ -180,8 +181,7 @@ pub(super) fn settle(tasks: &mut [Task]) {
     }
 }
 
-/// Returns a key that two events have in common if they use the same timer. Only events of one task can use a timer that is not
-/// shared.
+/// Returns a key that is the same for two events if they use the same timer. A timer that is not shared belongs to one task.
 fn timer_key(task: usize, name: &str, shared: bool) -> (Option<usize>, String) {
     ((!shared).then_some(task), name.to_owned())
 }

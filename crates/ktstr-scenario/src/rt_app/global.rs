@@ -1,4 +1,4 @@
-//! The keys of the object `global`: those that have an effect, and the table of those that have none.
+//! The keys of the object `global`: the keys that have an effect, and the table of the keys that have none.
 
 use std::time::Duration;
 
@@ -86,7 +86,7 @@ pub(super) fn read(node: Option<&Node>, notes: &mut Vec<RtAppNote>) -> Result<Gl
     Ok(global)
 }
 
-/// Whether the value switches off what the key stands for, so that no note is needed.
+/// Returns whether the value switches off what the key stands for, so that no note is needed.
 fn is_off(node: &Node) -> bool {
     match &node.value {
         Value::Bool(on) => !on,

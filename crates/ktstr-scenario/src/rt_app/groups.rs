@@ -1,4 +1,4 @@
-//! The cgroups of the task groups. Each has the tasks that name it, and one more cgroup has the tasks that name none.
+//! The cgroups of the task groups. Each has the tasks that name its task group; the tasks that name none share one more cgroup.
 
 use std::collections::BTreeMap;
 
@@ -6,9 +6,11 @@ use super::task::Task;
 use crate::ops::CgroupDef;
 use crate::text::TextError;
 
-/// The name of the process that has the tasks as its threads, and of the cgroup of the tasks without a task group.
+/// The name of the process that has the tasks as its threads, and of the cgroup of the tasks without a task group, unless a task
+/// group has this name.
 const PROCESS: &str = "rt-app";
-/// The kernel's default weight. Setting it enables the CPU controller, without which the cgroup is no group for the scheduler.
+/// The kernel's default weight. It is set to enable the CPU controller, without which the kernel does not schedule the cgroup as
+/// a group.
 const WEIGHT: u32 = 100;
 
 /// Returns the cgroups, with the tasks as their workers.

@@ -6,7 +6,7 @@
 
 use crate::text::{Node, TextError, Value};
 
-/// The largest depth of nested objects and lists. No published file nests more than six.
+/// The largest depth of nested objects and lists. No published file has more than six levels.
 const MAX_DEPTH: usize = 32;
 
 /// Parses a whole text.
@@ -76,6 +76,7 @@ impl<'a> Reader<'a> {
         self.take(end.unwrap_or(self.rest.len()))
     }
 
+    /// Consumes the next byte if it is `byte`, and returns whether it was.
     fn takes(&mut self, byte: u8) -> bool {
         let found = self.peek() == Some(byte);
         if found {
@@ -126,6 +127,7 @@ impl<'a> Reader<'a> {
         Ok(self.node(line, value))
     }
 
+    /// Returns an error if an object or a list at the current position would be nested too deeply.
     fn deeper(&self) -> Read<()> {
         match self.path.len() < MAX_DEPTH {
             true => Ok(()),
@@ -148,7 +150,7 @@ impl<'a> Reader<'a> {
             let line = self.line;
             let key = match self.peek() {
                 Some(quote @ (b'"' | b'\'')) => self.text(quote)?,
-                None => return Err(self.open(began, "object")),
+                None => return Err(self.unclosed(began, "object")),
                 Some(_) => {
                     let what = format!("found {}, expected a key in quotes or }}", self.found());
                     return Err(self.error(what));
@@ -163,7 +165,7 @@ impl<'a> Reader<'a> {
                 }
                 false => self.node(line, Value::Text(String::new())),
             };
-            // The node gets the line of its key, because a value may begin on a later line, and users look for the key.
+            // The node gets the line of its key, because the value may begin on a later line, and users look for the key.
             entries.push((key, Node { line, ..node }));
             self.skip()?;
             self.separated(b'}', began, "object")?;
@@ -182,7 +184,7 @@ impl<'a> Reader<'a> {
                 return Ok(items);
             }
             if self.rest.is_empty() {
-                return Err(self.open(began, "list"));
+                return Err(self.unclosed(began, "list"));
             }
             self.path.push(items.len().to_string());
             items.push(self.value()?);
@@ -192,13 +194,13 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Consumes the comma after an entry, which must be there unless the object or list ends.
+    /// Consumes the comma after an entry. It may be missing only before the end of the object or list.
     fn separated(&mut self, close: u8, began: usize, what: &str) -> Read<()> {
         if self.takes(b',') || self.peek() == Some(close) {
             return Ok(());
         }
         match self.rest.is_empty() {
-            true => Err(self.open(began, what)),
+            true => Err(self.unclosed(began, what)),
             false => Err(self.error(format!(
                 "found {}, expected a comma or {:?}",
                 self.found(),
@@ -207,7 +209,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn open(&self, began: usize, what: &str) -> TextError {
+    /// Creates the error for an object or a list without an end, at the line on which it begins.
+    fn unclosed(&self, began: usize, what: &str) -> TextError {
         self.error_at(began, format!("the {what} that begins here has no end"))
     }
 
@@ -236,6 +239,7 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Parses an escape, which begins with a backslash.
     fn escape(&mut self) -> Read<char> {
         let mut letters = self.rest.chars();
         letters.next();

@@ -1,11 +1,11 @@
 //! Reads workload files of rt-app (<https://github.com/scheduler-tools/rt-app>) as scenarios.
 //!
-//! The format is the one that rt-app's `doc/tutorial.txt` describes, with what rt-app's parser accepts in addition. A file is
+//! The format is that of rt-app's `doc/tutorial.txt`, with what rt-app's parser accepts in addition. A file is
 //! almost JSON: an object with the keys `global`, `tasks` and, in old files, `resources`. Each task becomes a group of workers of
 //! the work type [`RtApp`](crate::workload::WorkType::RtApp). All tasks of a task group are threads of one process in one cgroup.
 //!
 //! Nothing is dropped silently: a key that ktstr does not support is an error, and a key that has no effect in ktstr's machines
-//! is a note. Both have the line of the key.
+//! is a note. Errors and notes have the line of the key.
 //!
 //! | File | Holds |
 //! |---|---|
@@ -66,11 +66,11 @@ impl Scenario {
     /// keys without a value, as published files do.
     ///
     /// `run` is an amount of CPU time, however fast the CPU is, so the file's calibration has no effect. [`RtAppFile::notes`]
-    /// lists all keys without an effect.
+    /// lists the keys without an effect, except those that switch off a feature.
     ///
     /// # Errors
     /// Returns a [`TextError`] with the line if the text cannot be parsed, if it has a key or a value that rt-app does not have,
-    /// or if it asks for what ktstr does not support, such as the events `fork`, `mem`, `memrun` and `iorun`.
+    /// or if it uses a feature that ktstr does not support, such as the events `fork`, `mem`, `memrun` and `iorun`.
     ///
     /// ```
     /// use ktstr_scenario::text::Scenario;

@@ -26,14 +26,14 @@ impl<'a> Object<'a> {
         entries.iter().map(|(key, node)| (key.as_str(), node))
     }
 
-    /// Returns the value of a key that may occur only once.
+    /// Returns the value of a key that may occur only once; `None` if the key is missing.
     pub(super) fn get(&self, key: &str) -> Result<Option<&'a Node>, TextError> {
         let mut all = self.entries().filter(|(name, _)| *name == key);
         let found = all.next();
         match all.next() {
             None => Ok(found.map(|(_, node)| node)),
             Some((_, again)) => Err(again.error(format!(
-                "the key \"{key}\" is given a second time, which only events, phases and tasks can be: remove one of the two"
+                "the key \"{key}\" is given a second time, but only events, phases and tasks can be repeated: remove one of the two"
             ))),
         }
     }
@@ -77,7 +77,8 @@ impl<'a> Object<'a> {
     }
 }
 
-/// Creates the error for a key or another word that is not one of `known`, with the most similar one. `what` says what it is.
+/// Creates the error for an unknown word, with the most similar of the `known` words. `what` is the kind of the word, such as
+/// "key".
 pub(super) fn unknown(what: &str, word: &str, node: &Node, known: &[&str]) -> TextError {
     let meant = nearest(word, known);
     let meant = meant.map_or_else(String::new, |meant| format!("did you mean \"{meant}\"? "));

@@ -7,7 +7,7 @@ use super::{RtAppNote, note};
 use crate::text::{Node, TextError};
 use crate::workload::{RtAction, SchedPolicy};
 
-/// The keys of tasks and phases that say how a thread is scheduled.
+/// The keys of tasks and phases that determine how a thread is scheduled.
 pub(super) const KEYS: &[&str] = &[
     "policy",
     "priority",
@@ -47,7 +47,7 @@ impl Class {
             .ok_or_else(|| unknown("policy", word, node, &words))
     }
 
-    /// Whether its tasks have nice values.
+    /// Returns whether tasks with this policy have nice values.
     pub(super) fn is_fair(self) -> bool {
         matches!(self, Self::Other | Self::Batch | Self::Idle)
     }
@@ -64,8 +64,8 @@ pub(super) struct Sched {
     pub(super) slice: Option<Duration>,
 }
 
-/// Reads how a task or a phase is scheduled. `class` is its policy if it names none. `legacy` allows the keys by which old files
-/// give the budget of `SCHED_DEADLINE`, which only tasks have.
+/// Reads how a task or a phase is scheduled. `class` is the policy of a task or a phase that names none. `legacy` allows the keys
+/// by which old files give the budget of `SCHED_DEADLINE`; only tasks have these keys.
 pub(super) fn read(
     object: &Object<'_>,
     class: Class,
@@ -91,6 +91,7 @@ pub(super) fn read(
         true => within(-20, 19)?,
         false => None,
     };
+    // rt-app's default real-time priority is 10.
     let realtime = || Ok::<_, TextError>(within(1, 99)?.unwrap_or(10).unsigned_abs());
     let policy = match class {
         Class::Other => SchedPolicy::Normal,
@@ -133,7 +134,7 @@ pub(super) fn read(
     })
 }
 
-/// The runtime, the period and the deadline, each with the node that gives it; 0 and no node if none does.
+/// The runtime, the period and the deadline, each with the node of its key; 0 and no node if the key is missing.
 type Budget<'a> = [(Duration, Option<&'a Node>); 3];
 
 fn budget<'a>(object: &Object<'a>, legacy: bool) -> Result<Budget<'a>, TextError> {
@@ -152,6 +153,7 @@ fn budget<'a>(object: &Object<'a>, legacy: bool) -> Result<Budget<'a>, TextError
     ])
 }
 
+/// Returns the policy with this budget. As in rt-app, a missing period is the runtime, and a missing deadline is the period.
 fn deadline(object: &Object<'_>, budget: &Budget<'_>) -> Result<SchedPolicy, TextError> {
     let [(runtime, at), (period, _), (deadline, _)] = *budget;
     let or = |time: Duration, other: Duration| if time.is_zero() { other } else { time };
@@ -168,7 +170,7 @@ fn deadline(object: &Object<'_>, budget: &Budget<'_>) -> Result<SchedPolicy, Tex
     Ok(policy)
 }
 
-/// Returns the actions by which a phase changes how its thread is scheduled. `of_task` is how its task is scheduled.
+/// Returns the actions by which a phase changes how its thread is scheduled. `of_task` is how the task of the phase is scheduled.
 pub(super) fn changes(
     object: &Object<'_>,
     of_task: &Sched,
@@ -199,7 +201,7 @@ pub(super) fn changes(
     Ok(actions)
 }
 
-/// Returns the CPUs that an object names, if it names any.
+/// Returns the CPUs that an object names; `None` if it names none.
 pub(super) fn cpus(
     object: &Object<'_>,
 ) -> Result<Option<std::collections::BTreeSet<usize>>, TextError> {

@@ -1,4 +1,4 @@
-//! Reads tasks and their phases.
+//! Reads tasks and their phases, and turns each task into a group of workers.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -18,7 +18,7 @@ const OF_TASK: &[&str] = &["instance", "delay", "phases", "period", "deadline"];
 /// The largest length of a thread's name in bytes.
 const MAX_COMM: usize = crate::workload::MAX_COMM;
 
-/// A task of the file.
+/// A task of the file, with its events as actions.
 pub(super) struct Task {
     name: String,
     pub(super) line: usize,
@@ -93,7 +93,7 @@ fn read(
     old_keys(&object, &task.sched, phases_node.is_some(), notes)?;
     match phases_node {
         None => {
-            // The events of the task are its only phase, which `loop` repeats. Without `loop` the task repeats it without end.
+            // The events of the task form its only phase. `loop` repeats the phase; without it the task repeats it without end.
             task.repeat = u64::from(looped.is_some());
             let skip_runtime = is_budget(&object, &task.sched)?;
             let actions = actions(&object, name, OF_TASK, skip_runtime, notes)?;
@@ -120,7 +120,7 @@ fn read(
                     "there is no phase: a task needs at least one, with at least one event",
                 ));
             }
-            back_to_the_task(&mut task, &phases)?;
+            set_cpus_of_phases(&mut task, &phases)?;
         }
     }
     task.group = one_group(groups)?;
@@ -130,7 +130,7 @@ fn read(
     Ok(task)
 }
 
-/// Returns an error if the object clamps the utilization of its thread.
+/// Returns an error if the object has a key that clamps the utilization of its thread.
 fn no_clamps(object: &Object<'_>) -> Result<(), TextError> {
     for key in ["util_min", "util_max"] {
         if let Some(node) = object.get(key)? {
@@ -143,7 +143,8 @@ fn no_clamps(object: &Object<'_>) -> Result<(), TextError> {
     Ok(())
 }
 
-/// Reads `loop`: how often the phase, or the task with all of its phases, is repeated. 0 means without end.
+/// Reads `loop`: returns how often the phase, or the task with all of its phases, is repeated. 0 means without end; `None` if
+/// there is no `loop`.
 fn repeat(object: &Object<'_>) -> Result<Option<u64>, TextError> {
     let Some((number, node)) = object.integer("loop")? else {
         return Ok(None);
@@ -157,7 +158,8 @@ fn repeat(object: &Object<'_>) -> Result<Option<u64>, TextError> {
     }
 }
 
-/// Returns the task group that an object names, without the leading `/`, and the node that names it.
+/// Returns the task group that an object names, without slashes at its ends, and the node that names it; `None` if the object
+/// names none.
 fn group<'a>(object: &Object<'a>, sched: &Sched) -> Result<Option<(String, &'a Node)>, TextError> {
     let Some((path, node)) = object.word("taskgroup")? else {
         return Ok(None);
@@ -176,7 +178,7 @@ fn group<'a>(object: &Object<'a>, sched: &Sched) -> Result<Option<(String, &'a N
     Ok(Some((below.trim_matches('/').to_owned(), node)))
 }
 
-/// Returns the task group of a task. It and its phases may name only one.
+/// Returns the task group of a task, empty if there is none. The task and its phases together may name only one.
 fn one_group(groups: Vec<(String, &Node)>) -> Result<String, TextError> {
     let first = groups
         .first()
@@ -190,7 +192,8 @@ fn one_group(groups: Vec<(String, &Node)>) -> Result<String, TextError> {
     }
 }
 
-/// Notes the keys by which old files give the budget of `SCHED_DEADLINE`, if they have no effect or could be taken for an event.
+/// Adds notes on the keys by which old files give the budget of `SCHED_DEADLINE`, if they have no effect or could be taken for
+/// an event.
 fn old_keys(
     object: &Object<'_>,
     sched: &Sched,
@@ -219,13 +222,13 @@ fn old_keys(
     Ok(())
 }
 
-/// Whether the key `runtime` of a task is the budget of `SCHED_DEADLINE`, and not an event.
+/// Returns whether the key `runtime` of a task is the budget of `SCHED_DEADLINE`, and not an event.
 fn is_budget(object: &Object<'_>, sched: &Sched) -> Result<bool, TextError> {
     let new = object.micros("dl-runtime")?;
     Ok(sched.class == Class::Deadline && new.is_none_or(|(time, _)| time.is_zero()))
 }
 
-/// Returns an error if a task that has phases also has events, because these would never be executed.
+/// Returns an error if a task with phases also has events, because these events would never be executed.
 fn refuse_events(object: &Object<'_>) -> Result<(), TextError> {
     for (key, node) in object.entries() {
         if is_known(key, OF_TASK) || key == "runtime" {
@@ -293,8 +296,8 @@ fn read_phase(
     })
 }
 
-/// If any phase names CPUs, makes each phase begin with a change to its own CPUs, or to those of the task if it names none.
-fn back_to_the_task(task: &mut Task, phases: &Object<'_>) -> Result<(), TextError> {
+/// If any phase names CPUs, makes each phase begin with a change to its own CPUs, or to the task's CPUs if it names none.
+fn set_cpus_of_phases(task: &mut Task, phases: &Object<'_>) -> Result<(), TextError> {
     let mut own = Vec::new();
     for (_, node) in phases.entries() {
         own.push(sched::cpus(&Object::of(node)?)?);

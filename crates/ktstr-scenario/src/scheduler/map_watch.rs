@@ -5,17 +5,17 @@
 pub enum BpfMapAgg {
     /// The mean of all samples.
     Scalar,
-    /// The increase from the first sample to the last. If the scheduler is replaced, the increase of the new one counts from
-    /// its own first sample.
+    /// The increase from the first sample to the last. A decrease counts as a reset to 0. If the scheduler is replaced, the
+    /// increase of the new scheduler counts from its own first sample.
     ScalarCounter,
     /// For a per-CPU array: the mean over all CPUs and samples, and the highest value of any CPU.
     PerCpu,
-    /// For a per-CPU array: the increase of the sum over all CPUs.
+    /// For a per-CPU array: the increase of the sum over all CPUs, as for [`BpfMapAgg::ScalarCounter`].
     PerCpuCounter,
 }
 
 impl BpfMapAgg {
-    /// Returns whether each CPU has its own value.
+    /// Returns whether each CPU has its own value, in a per-CPU array.
     pub const fn is_per_cpu(self) -> bool {
         matches!(self, Self::PerCpu | Self::PerCpuCounter)
     }
@@ -26,10 +26,10 @@ impl BpfMapAgg {
     }
 }
 
-/// A variable that is read about every 100 ms of the guest's time, in the workload window.
+/// A variable that the host reads about every 100 ms of guest time, in the workload window.
 ///
-/// The metric is called `<object>_<label>`, where the object is the map's name up to its first dot: `bpf_bpf` of `bpf_bpf.bss`.
-/// For [`BpfMapAgg::PerCpu`] there are two metrics, with the suffixes `_avg` and `_max`. `VmResult::run_metric` has them.
+/// The metric is called `<object>_<label>`, where the object is the map's name up to its first dot: `bpf_bpf` for `bpf_bpf.bss`.
+/// For [`BpfMapAgg::PerCpu`] there are two metrics, with the suffixes `_avg` and `_max`. `VmResult::run_metric` returns them.
 ///
 /// ```
 /// use ktstr_scenario::scheduler::{BpfMapAgg, WatchBpfMap};
@@ -50,7 +50,7 @@ impl WatchBpfMap {
     /// whose name ends with `map`.
     ///
     /// # Panics
-    /// A name is empty; in a constant, that does not compile.
+    /// If `map`, `field` or `label` is empty; in a `const` this is a compile error.
     pub const fn new(
         map: &'static str,
         field: &'static str,
@@ -79,7 +79,7 @@ impl WatchBpfMap {
         self.map
     }
 
-    /// The name of the variable.
+    /// Returns the name of the variable.
     pub const fn field(&self) -> &'static str {
         self.field
     }

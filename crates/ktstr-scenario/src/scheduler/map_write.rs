@@ -19,7 +19,7 @@ impl BpfMapWrite {
     /// Writes `value` to `field` in the scheduler's first array map whose name ends with `map`, such as `.bss`.
     ///
     /// # Panics
-    /// A name is empty; in a constant, that does not compile.
+    /// If `map` or `field` is empty; in a `const` this is a compile error.
     pub const fn new(map: &'static str, field: &'static str, value: u32) -> Self {
         assert!(
             !map.is_empty(),
@@ -37,7 +37,7 @@ impl BpfMapWrite {
         self.map
     }
 
-    /// The name of the variable.
+    /// Returns the name of the variable.
     pub const fn field(&self) -> &'static str {
         self.field
     }

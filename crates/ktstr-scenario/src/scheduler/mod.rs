@@ -1,5 +1,5 @@
-//! The declaration of the scheduler under test: its name, its binary, and its requirements. All is `const`, because a test
-//! names a scheduler by a constant. The host finds the binary, and the guest starts it.
+//! The declaration of the scheduler under test: its name, its binary, and its requirements. All of it is `const`, because a test
+//! refers to a scheduler by a constant. The host finds the binary, and the guest starts it.
 
 mod map_watch;
 mod map_write;
@@ -20,12 +20,12 @@ pub use settings::{CgroupPath, Speed, Sysctl};
 pub enum SchedulerSpec {
     /// The kernel's own scheduler; nothing is started.
     Eevdf,
-    /// The package, or the binary of a package, of this name in the workspace of the declaring crate: cargo builds it if it is
-    /// stale. `KTSTR_SCHEDULER` replaces it with another binary.
+    /// The package of this name in the workspace of the declaring crate, or the binary of this name in one of its packages. Cargo
+    /// builds it if it is stale. `KTSTR_SCHEDULER` replaces it with another binary.
     Discover(&'static str),
     /// A binary at this path.
     Path(&'static str),
-    /// A scheduler inside the kernel, switched by commands of the form `echo V > /path`.
+    /// A scheduler inside the kernel, which commands of the form `echo V > /path` switch on and off.
     KernelBuiltin {
         /// The commands that run in the guest before the workload.
         enable: &'static [&'static str],
@@ -35,8 +35,8 @@ pub enum SchedulerSpec {
 }
 
 impl SchedulerSpec {
-    /// Interprets a word of a user: `eevdf` is the kernel's own scheduler, a word with a `/` is the path of a binary, and any
-    /// other word is the name of a package.
+    /// Returns the scheduler that a word of a user stands for: `eevdf` is the kernel's own scheduler, a word with a `/` is the
+    /// path of a binary, and any other word is the name of a package.
     pub fn of_binary(word: &'static str) -> Self {
         match word {
             "eevdf" => Self::Eevdf,
@@ -45,17 +45,17 @@ impl SchedulerSpec {
         }
     }
 
-    /// Whether anything other than the kernel's default scheduling is active.
+    /// Returns whether tests run under anything other than the kernel's default scheduling.
     pub const fn has_active_scheduling(&self) -> bool {
         !matches!(self, Self::Eevdf)
     }
 
-    /// Whether a sched_ext (BPF) scheduler is started from a binary.
+    /// Returns whether a sched_ext (BPF) scheduler is started from a binary.
     pub const fn has_bpf_scheduler(&self) -> bool {
         matches!(self, Self::Discover(_) | Self::Path(_))
     }
 
-    /// `eevdf`, the name, the path, or `kernel`.
+    /// Returns the scheduler's name for reports: `eevdf`, the name, the path, or `kernel` for [`Self::KernelBuiltin`].
     pub const fn display_name(&self) -> &'static str {
         match self {
             Self::Eevdf => "eevdf",
@@ -65,8 +65,8 @@ impl SchedulerSpec {
         }
     }
 
-    /// The commit that the scheduler was built from. A declaration does not know it, so this is always `None`: the
-    /// record of a run names the binary by its hash and its answer to `--version`.
+    /// Always returns `None`, because a declaration does not know the commit from which the scheduler is built. The record of a
+    /// run identifies the binary by its hash and its answer to `--version`.
     pub const fn scheduler_commit(&self) -> Option<&'static str> {
         None
     }
@@ -89,38 +89,39 @@ pub struct Scheduler {
     pub name: &'static str,
     /// How the scheduler is started.
     pub binary: SchedulerSpec,
-    /// Kernel settings, written to `/proc/sys` before the scheduler starts.
+    /// The kernel settings that are written to `/proc/sys` before the scheduler starts.
     pub sysctls: &'static [Sysctl],
-    /// More arguments of the guest kernel.
+    /// Additional arguments of the guest kernel's command line.
     pub kargs: &'static [&'static str],
-    /// Checks that hold for every test of this scheduler; a test's own attributes win.
+    /// The checks of every test of this scheduler; a test's own attributes take precedence.
     pub assert: Assert,
-    /// What the scheduler promises: the default checks only hold it to these promises.
+    /// What the scheduler promises: the default checks hold it only to these promises.
     pub promises: Promises,
     /// Instructions per second of the virtual clock; `None` chooses by the number of CPUs.
     pub speed: Option<Speed>,
-    /// A cgroup made for the scheduler before it starts.
+    /// The cgroup that is created for the scheduler before it starts; `None` creates none.
     pub cgroup_parent: Option<CgroupPath>,
     /// Arguments of the scheduler; a test's `extra_sched_args` follow them.
     pub sched_args: &'static [&'static str],
-    /// The shape of tests that do not declare one.
+    /// The topology of tests that do not declare one.
     pub topology: Topology,
-    /// The shapes that the scheduler supports: a test that declares another one is refused.
+    /// The shapes that the scheduler supports: a test that declares another shape is refused; see
+    /// [`TopologyConstraints::holds`].
     pub constraints: TopologyConstraints,
-    /// A configuration file, packed and passed with `--config`.
+    /// A configuration file of the host, which is packed for the guest and passed with `--config`.
     pub config_file: Option<&'static str>,
-    /// How the scheduler is given a configuration that each test supplies with `config`: the arguments, with `{file}` in place
-    /// of the path, and the absolute path of the file in the guest.
+    /// How the scheduler gets the configuration that each test supplies with `config`: the arguments, with `{file}` in place of
+    /// the path, and the absolute path of the file in the guest.
     pub config_file_def: Option<(&'static str, &'static str)>,
     /// The kernels on which nextest loads the scheduler (`verifier/…`): versions such as `6.14`, and ranges such as
-    /// `6.15..=7.0`. All of `KTSTR_KERNEL_LIST` if there is none.
+    /// `6.15..=7.0`. If there are none, it is loaded on all kernels of `KTSTR_KERNEL_LIST`.
     pub kernels: &'static [&'static str],
-    /// The presets of shapes on which nextest does not load it.
+    /// The presets of shapes on which nextest does not load the scheduler.
     pub verifier_exclude_topologies: &'static [&'static str],
     /// `CARGO_MANIFEST_DIR` of the declaring crate, in whose workspace a discovered scheduler is built; if it is empty, the
     /// test's own package is used.
     pub manifest_dir: &'static str,
-    /// The cargo profile with which a discovered scheduler is built; `None` uses that of the test's own binary.
+    /// The cargo profile with which a discovered scheduler is built; `None` uses the profile of the test's own binary.
     /// `KTSTR_SCHEDULER_PROFILE` takes precedence.
     pub build_profile: Option<&'static str>,
     /// The cargo features with which a discovered scheduler is built, in addition to its default features.
@@ -131,7 +132,7 @@ impl Scheduler {
     /// The kernel's own scheduler.
     pub const EEVDF: Self = Self::named("eevdf");
 
-    /// A scheduler of this name, with nothing to start, on one node, one LLC, two cores.
+    /// A scheduler of this name without a binary, on [`Topology::DEFAULT`]: one node, one LLC, two cores.
     pub const fn named(name: &'static str) -> Self {
         Self {
             name,
@@ -202,7 +203,7 @@ impl Scheduler {
         self
     }
 
-    /// Sets more kernel arguments.
+    /// Sets the additional arguments of the guest kernel's command line.
     pub const fn kargs(mut self, kargs: &'static [&'static str]) -> Self {
         self.kargs = kargs;
         self
@@ -214,24 +215,24 @@ impl Scheduler {
         self
     }
 
-    /// Declares that the scheduler does not promise this: violations are reported, and fail no test.
+    /// Declares that the scheduler does not make this promise: violations are reported, but fail no test.
     pub const fn does_not_promise(mut self, promise: Promise) -> Self {
         self.promises = self.promises.without(promise);
         self
     }
 
     /// Sets the number of instructions per second of the virtual clock. A scheduler with internal deadlines, for example for
-    /// its start, needs enough instructions to meet them; more instructions take more wall time. `KTSTR_VIRTUAL_MIPS` takes
-    /// precedence.
+    /// its start, needs enough instructions to meet them; more instructions per second take more wall time.
+    /// `KTSTR_VIRTUAL_MIPS` takes precedence.
     pub const fn speed(mut self, speed: Speed) -> Self {
         self.speed = Some(speed);
         self
     }
 
-    /// Sets the cgroup made for the scheduler.
+    /// Sets the cgroup that is created for the scheduler.
     ///
     /// # Panics
-    /// As [`CgroupPath::new`]; a compile error in a `const`.
+    /// As [`CgroupPath::new`]; in a `const` this is a compile error.
     pub const fn cgroup_parent(mut self, path: &'static str) -> Self {
         self.cgroup_parent = Some(CgroupPath::new(path));
         self
@@ -243,7 +244,7 @@ impl Scheduler {
         self
     }
 
-    /// Sets the shape of tests that do not declare one.
+    /// Sets the topology of tests that do not declare one.
     ///
     /// # Panics
     /// If the shape cannot be built; in a `const` this is a compile error.
@@ -252,7 +253,7 @@ impl Scheduler {
         self
     }
 
-    /// Sets the accepted shapes.
+    /// Sets the constraints on the shapes of tests.
     pub const fn constraints(mut self, constraints: TopologyConstraints) -> Self {
         self.constraints = constraints;
         self
@@ -306,7 +307,7 @@ impl Scheduler {
         self
     }
 
-    /// Sets how the scheduler is given a configuration that each test supplies: `arguments` are words separated by blanks, with
+    /// Sets how the scheduler gets the configuration that each test supplies: `arguments` are words separated by blanks, with
     /// `{file}` in place of the path, and `path` is the path of the file in the guest.
     ///
     /// ```
@@ -342,7 +343,7 @@ impl Scheduler {
         words.map(|word| word.replace("{file}", path)).collect()
     }
 
-    /// Returns the folder of the declaring crate; `None` if it is not known.
+    /// Returns the folder of the declaring crate; `None` if the field `manifest_dir` is empty.
     pub const fn effective_manifest_dir(&self) -> Option<&'static str> {
         if self.manifest_dir.is_empty() {
             None

@@ -1,10 +1,10 @@
-//! The promises of a scheduler to the tasks that it schedules. The default checks hold it to all of them; violations of a
-//! promise that it does not make are reported and fail no test.
+//! The promises of a scheduler to the tasks that it schedules. The default checks hold a scheduler to all promises that it
+//! makes; a violation of a promise that it does not make is reported, but fails no test.
 
 /// A promise that a scheduler makes unless its declaration excludes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Promise {
-    /// A task that waits runs before it is owed much of the CPU time that it is entitled to.
+    /// A task that waits runs before it is owed much of its entitlement.
     Service,
     /// Tasks and their cgroups get their shares of CPU time.
     Fairness,
@@ -12,7 +12,7 @@ pub enum Promise {
     Nice,
     /// Shares follow `cpu.weight` if a test sets it. Without this promise, tasks are compared regardless of their cgroups.
     CpuWeight,
-    /// No CPU is idle while a task waits that may run on it.
+    /// No CPU is idle while a task that may run on it waits.
     WorkConservation,
     /// A woken task runs soon.
     WakeUps,
@@ -38,6 +38,7 @@ impl Promise {
         }
     }
 
+    /// Returns the bit of the promise in [`Promises`].
     const fn bit(self) -> u16 {
         1 << self as u16
     }
@@ -46,6 +47,7 @@ impl Promise {
 /// The set of promises that a scheduler makes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Promises {
+    /// The bits of the promises that the scheduler does not make.
     without: u16,
 }
 
@@ -61,7 +63,7 @@ impl Promises {
         }
     }
 
-    /// Returns whether `promise` is among them.
+    /// Returns whether the scheduler makes this promise.
     pub const fn holds(self, promise: Promise) -> bool {
         self.without & promise.bit() == 0
     }
@@ -72,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_taken_out_does_not_hold_and_the_rest_does() {
+    fn excluded_promises_do_not_hold_and_the_others_do() {
         const SOME: Promises = Promises::ALL
             .without(Promise::Nice)
             .without(Promise::AllTasks);

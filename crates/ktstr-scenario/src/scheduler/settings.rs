@@ -1,7 +1,7 @@
 //! Small values in the declaration of a scheduler. Each is validated by its `const` constructor, so an invalid one does not
 //! compile.
 
-/// A kernel setting: dotted key and value.
+/// A kernel setting (sysctl): a dotted key and a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Sysctl {
     key: &'static str,
@@ -12,8 +12,8 @@ impl Sysctl {
     /// The setting `key = value`.
     ///
     /// # Panics
-    /// Unless `key` is dotted words of letters, digits, `_` and `-`, and `value` is not empty and has no white space or quotes.
-    /// In a `const` this is a compile error.
+    /// Unless `key` has at least two words, joined by dots, of letters, digits, `_` and `-`, and `value` is not empty and has no
+    /// white space, double quotes or NUL. In a `const` this is a compile error.
     pub const fn new(key: &'static str, value: &'static str) -> Self {
         let bytes = key.as_bytes();
         let mut dots = 0;
@@ -88,17 +88,18 @@ impl CgroupPath {
         Self(path)
     }
 
-    /// The path below the cgroup root, with its leading `/`.
+    /// Returns the path below the cgroup root, with its leading `/`.
     pub const fn as_str(&self) -> &'static str {
         self.0
     }
 
-    /// The path in the file system: below `/sys/fs/cgroup`.
+    /// Returns the path in the file system, below `/sys/fs/cgroup`.
     pub fn sysfs_path(&self) -> String {
         format!("/sys/fs/cgroup{}", self.0)
     }
 }
 
+/// Returns whether the text can be written without quotes: it has no white space, double quotes or NUL.
 const fn is_one_word(text: &str) -> bool {
     let bytes = text.as_bytes();
     let mut i = 0;
@@ -111,7 +112,7 @@ const fn is_one_word(text: &str) -> bool {
     true
 }
 
-/// The number of instructions per second of the virtual clock, which all CPUs share. The choices are powers of two times 125
+/// The number of instructions per second of the virtual clock, of all CPUs together. The choices are powers of two times 125
 /// million, since the clock advances by 8, 4, 2 or 1 ns with each instruction (QEMU's `-icount shift`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Speed {

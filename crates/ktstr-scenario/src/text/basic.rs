@@ -16,7 +16,7 @@ macro_rules! numbers {
             }
 
             fn put(&self) -> Result<Node, Unsayable> {
-                // No number of the language has more than 64 bits.
+                // The cast is lossless, since no number of the language has more than 64 bits.
                 Ok(Node::new(Value::Integer(*self as i128)))
             }
 
@@ -33,7 +33,7 @@ macro_rules! numbers {
 
 numbers!(u8 u16 u32 u64 usize i32);
 
-/// The word for a number that is not given.
+/// The word for an optional number that has no value.
 const NONE: &str = "none";
 
 impl Text for Option<u8> {
@@ -163,6 +163,7 @@ impl Text for BTreeSet<usize> {
     }
 }
 
+/// The units of time with their nanoseconds, from the smallest to the largest.
 const UNITS: [(&str, u128); 4] = [
     ("ns", 1),
     ("us", 1_000),
@@ -199,7 +200,8 @@ pub(super) fn duration_text(time: Duration) -> String {
     format!("{}{name}", ns / unit)
 }
 
-/// Parses a time: a number, which may have a decimal point, and a unit.
+/// Parses a time: a number, which may have a decimal point, and a unit. Returns `None` for anything else, for a fraction of a
+/// nanosecond, and for a time that is too large for a [`Duration`].
 pub(super) fn parse_duration(text: &str) -> Option<Duration> {
     let text = text.trim();
     let end = text.find(|letter: char| !letter.is_ascii_digit() && letter != '.')?;
@@ -211,7 +213,7 @@ pub(super) fn parse_duration(text: &str) -> Option<Duration> {
     let mut ns = whole.checked_mul(*unit)?;
     let mut place = *unit;
     for digit in part.chars() {
-        // Fractions of a nanosecond are refused.
+        // A fraction of a nanosecond is refused.
         if !place.is_multiple_of(10) {
             return None;
         }

@@ -30,10 +30,10 @@ const KEYS: &[&str] = &[
     "works",
 ];
 
-/// The kernel's usual period of a quota.
+/// The kernel's default period of a quota, in microseconds, which a text may leave out.
 const PERIOD_US: u64 = 100_000;
 
-/// `cpu.max`: CPU time in every period, in microseconds.
+/// `cpu.max`: the CPU time in every period, `None` for no limit, and the period, both in microseconds.
 struct CpuMax(Option<u64>, u64);
 
 impl Text for CpuMax {
@@ -70,7 +70,7 @@ impl Text for CpuMax {
     }
 }
 
-/// A number, or the word that stands for no limit.
+/// A limit: a number, or the word `max` for no limit.
 struct Limit(Option<u64>);
 
 impl Text for Limit {
@@ -92,16 +92,17 @@ impl Text for Limit {
     }
 }
 
-/// Returns the limits of a controller if one of them is set.
+/// Returns the limits of a controller; `None` if none of them is set.
 fn set<L: Default + PartialEq>(limits: L) -> Option<L> {
     (limits != L::default()).then_some(limits)
 }
 
-/// Refuses limits that are present but empty: they have no text form, and differ from no limits.
+/// Returns an error if the limits of a controller are present but none of them is set: they have no text form, because a text
+/// without these keys is read as `None`.
 fn empty<L: Default + PartialEq>(limits: &Option<L>, what: &str) -> Result<(), Unsayable> {
     match limits {
         Some(limits) if *limits == L::default() => Err(Unsayable {
-            what: format!("limits of the {what} controller that limit nothing"),
+            what: format!("limits of the {what} controller of which none is set"),
             instead: "leave them out",
         }),
         _ => Ok(()),
@@ -184,7 +185,7 @@ impl Text for CgroupDef {
         let works = match (fields.get("works"), only) {
             (Some(_), Some((key, node))) => {
                 return Err(node.error(format!(
-                    "`{key}` is of the only group of workers, and `works` lists several: put `{key}` into one of them"
+                    "`{key}` is for a cgroup with a single group of workers, but `works` lists the groups here: move `{key}` into one of them"
                 )));
             }
             (Some(works), None) => {

@@ -1,4 +1,4 @@
-//! How keys of a table, variants of an enum and operations are read and written.
+//! Reads and writes the keys of a table, the variants of an enum, and operations.
 
 use super::node::{Node, TextError, Unsayable, Value};
 use super::suggest::instead;
@@ -12,7 +12,7 @@ pub(crate) struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// Returns the table at `node`, which may only have `known` keys.
+    /// Returns the table at `node`. A key that is not one of `known` is an error.
     pub(crate) fn of(node: &'a Node, known: &[&str], names: &'a Names) -> Result<Self, TextError> {
         let fields = Self::open(node, names)?;
         for (key, value) in fields.entries {
@@ -35,25 +35,25 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Returns all keys in order.
+    /// Returns all keys with their nodes, in the order of the text.
     pub(crate) fn entries(&self) -> &'a [(String, Node)] {
         self.entries
     }
 
-    /// Returns the node of a key.
+    /// Returns the node of a key; `None` if the key is missing.
     pub(crate) fn get(&self, key: &str) -> Option<&'a Node> {
         let found = self.entries.iter().find(|(name, _)| name == key);
         found.map(|(_, node)| node)
     }
 
-    /// Returns the value of an optional key.
+    /// Returns the value of an optional key; `None` if the key is missing.
     pub(crate) fn optional<T: Text>(&self, key: &str) -> Result<Option<T>, TextError> {
         self.get(key)
             .map(|node| T::take(node, self.names))
             .transpose()
     }
 
-    /// Returns the value of a key, or a default if the key is missing.
+    /// Returns the value of a key, or the value of `without` if the key is missing.
     pub(crate) fn or<T: Text>(
         &self,
         key: &str,
@@ -62,7 +62,7 @@ impl<'a> Fields<'a> {
         Ok(self.optional(key)?.unwrap_or_else(without))
     }
 
-    /// Returns the value of a required key.
+    /// Returns the value of a required key. A missing key is an error.
     pub(crate) fn required<T: Text>(&self, key: &str) -> Result<T, TextError> {
         self.optional(key)?.ok_or_else(|| {
             let what = format!("the key `{key}` is missing: give it {}", T::expected());
@@ -76,20 +76,23 @@ impl<'a> Fields<'a> {
 pub(crate) struct Keys(Vec<(String, Node)>);
 
 impl Keys {
+    /// Adds a key with this node as its value.
     pub(crate) fn node(&mut self, key: &str, node: Node) {
         self.0.push((key.to_owned(), node));
     }
 
+    /// Adds a key with this value, which is written in any case.
     pub(crate) fn always<T: Text>(&mut self, key: &str, value: &T) -> Result<(), Unsayable> {
         self.node(key, value.put()?);
         Ok(())
     }
 
+    /// Adds a key with this value, or nothing for `None`.
     pub(crate) fn some<T: Text>(&mut self, key: &str, value: &Option<T>) -> Result<(), Unsayable> {
         value.iter().try_for_each(|value| self.always(key, value))
     }
 
-    /// Adds the value, unless it is the default of the key.
+    /// Adds a key with this value, or nothing if it is the default value `without`, which the reader fills in.
     pub(crate) fn unless<T: Text + PartialEq>(
         &mut self,
         key: &str,
@@ -102,7 +105,7 @@ impl Keys {
         }
     }
 
-    /// Adds a section `[[key]]` for each of these.
+    /// Adds a section `[[key]]` for each of `all`.
     pub(crate) fn sections<T: Text>(&mut self, key: &str, all: &[T]) -> Result<(), Unsayable> {
         if !all.is_empty() {
             let sections = all.iter().map(T::put).collect::<Result<_, _>>()?;
@@ -111,19 +114,20 @@ impl Keys {
         Ok(())
     }
 
+    /// Returns the table of the keys, in the order in which they were added.
     pub(crate) fn done(self) -> Node {
         Node::table(self.0)
     }
 }
 
-/// How a variant is written.
+/// How a variant of an enum is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shape {
     /// As a word alone, since the variant has no value.
     Word,
     /// As `{ word = value }`.
     Value,
-    /// As a word or as `{ word = value }`, because all fields of the variant have defaults.
+    /// As a word, or as `{ word = value }`: all fields of the variant have defaults.
     Either,
 }
 
@@ -139,7 +143,7 @@ pub(crate) fn snake(name: &str) -> String {
     out
 }
 
-/// Returns the list of all choices for an error message.
+/// Returns what an error message names as expected: `what`, and the text forms of all variants.
 pub(crate) fn choice(what: &str, all: &[(&str, Shape)]) -> String {
     let one = |(name, shape): &(&str, Shape)| match shape {
         Shape::Value => format!("{{ {} = … }}", snake(name)),
@@ -151,7 +155,7 @@ pub(crate) fn choice(what: &str, all: &[(&str, Shape)]) -> String {
     )
 }
 
-/// Parses a variant: returns its name in the code, and its value if it has one.
+/// Parses a variant. Returns its name in the code, and the node of its value; `None` if the text is a word alone.
 pub(crate) fn variant<'a>(
     node: &'a Node,
     what: &str,
@@ -181,7 +185,7 @@ pub(crate) fn variant<'a>(
     }
 }
 
-/// Writes a variant as a node.
+/// Writes a variant as a node: as a word, or as `{ word = value }`.
 pub(crate) fn put_variant(name: &str, value: Option<Node>) -> Node {
     match value {
         None => Node::text(snake(name)),
@@ -189,7 +193,12 @@ pub(crate) fn put_variant(name: &str, value: Option<Node>) -> Node {
     }
 }
 
-/// Parses an operation and its fields: a word has none, a single field is the value of the name, several fields are a table.
+/// Parses an operation. Returns its name in the code and the nodes of its fields, in the order of the table `all`; `None` for a
+/// field that is left out.
+///
+/// An operation without fields is a word alone (`"detach_scheduler"`). The value of an operation with one field is the value of
+/// that field (`{ freeze_cgroup = "a" }`). The value of an operation with several fields is a table of them
+/// (`{ set_cpuset = { cgroup = "a", cpus = "0" } }`).
 pub(crate) fn operation<'a>(
     node: &'a Node,
     all: &[(&'static str, &'static [&'static str])],
@@ -215,7 +224,7 @@ pub(crate) fn operation<'a>(
     Ok((name, given))
 }
 
-/// Returns a required field of an operation.
+/// Returns the value of a required field of an operation. `given` is the node of the field; `None` is an error.
 pub(crate) fn needed<T: Text>(
     given: Option<&Node>,
     operation: &Node,
@@ -229,7 +238,7 @@ pub(crate) fn needed<T: Text>(
     T::take(given, names)
 }
 
-/// Writes an operation as a node.
+/// Writes an operation as a node, in the forms that [`operation`] reads. Fields without a node are left out.
 pub(crate) fn put_operation(name: &str, fields: Vec<(&str, Option<Node>)>) -> Node {
     let only = fields.len() == 1;
     let mut given: Vec<(String, Node)> = (fields.into_iter())

@@ -13,12 +13,13 @@ use ktstr_assert::OutputFormat;
 /// The sections of a file in addition to those of its scenario.
 const SECTIONS: &[&str] = &["payload", "staged_scheduler", "claim"];
 
-/// A whole file.
+/// A whole file: settings, declarations of programs and schedulers, a scenario, and claims.
 ///
-/// The single values at its top are settings. This crate does not know their names; the code that runs the file checks them.
+/// The single values at the top of the file are settings. This crate does not know their names; the code that runs the file
+/// checks them.
 #[derive(Clone, Debug)]
 pub struct ScenarioFile {
-    /// The settings: the machine and the checks, in the order of the text.
+    /// The settings of the machine and the checks, in the order of the text.
     pub settings: Vec<Setting>,
     /// The programs of the host that operations may start.
     pub payloads: Vec<&'static Payload>,
@@ -28,6 +29,7 @@ pub struct ScenarioFile {
     pub scenario: Scenario,
     /// The claims about the metrics of the run.
     pub claims: Vec<ClaimDef>,
+    /// The text as a tree, for the line numbers of later errors.
     root: Node,
 }
 
@@ -38,7 +40,7 @@ pub struct Setting {
     pub key: String,
     /// The value as the file writes it.
     pub value: SettingValue,
-    /// The line, from 1.
+    /// The number of the line, from 1.
     pub line: usize,
 }
 
@@ -53,7 +55,7 @@ pub enum SettingValue {
     Float(f64),
     /// The value is a text in quotes.
     Text(String),
-    /// A list of texts.
+    /// The value is a list of texts in quotes.
     Texts(Vec<String>),
 }
 
@@ -62,7 +64,7 @@ pub enum SettingValue {
 pub struct ClaimDef {
     /// The number of the step, from 0.
     pub step: usize,
-    /// The name of the cgroup; without it the metric is of the whole step.
+    /// The name of the cgroup; `None` if the claim is about the metric of the whole step.
     pub cgroup: Option<String>,
     /// The name of the metric; `cargo ktstr metrics` lists them.
     pub metric: String,
@@ -70,17 +72,17 @@ pub struct ClaimDef {
     pub bounds: Bounds,
 }
 
-/// The bounds of a claim, which has at least one.
+/// The bounds of a claim, at least one of which is set.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Bounds {
-    /// The least value that passes.
+    /// The smallest value that passes.
     pub at_least: Option<f64>,
     /// The largest value that passes.
     pub at_most: Option<f64>,
 }
 
 impl ScenarioFile {
-    /// Reads a file. Its declarations are leaked, so that they live as long as the process.
+    /// Reads a file. The declarations of programs and schedulers are leaked, so that they live as long as the process.
     ///
     /// # Errors
     /// [`TextError`] with the line and the key, what was found and what is allowed.
@@ -108,9 +110,9 @@ impl ScenarioFile {
             if claim.step >= scenario.steps.len() {
                 let node = deepest(&root, &format!("claim[{at}].step"));
                 return Err(node.error(format!(
-                    "there is no step {}: there are {}, which are counted from 0",
+                    "there is no step {}: steps are counted from 0, and the last one is {}",
                     claim.step,
-                    scenario.steps.len()
+                    scenario.steps.len() - 1
                 )));
             }
         }
@@ -156,12 +158,12 @@ impl ScenarioFile {
             })
     }
 
-    /// The line of a claim.
+    /// Returns the line of the key `step` of claim `at`, counted from 0.
     pub fn line_of_claim(&self, at: usize) -> usize {
         deepest(&self.root, &format!("claim[{at}].step")).line
     }
 
-    /// Returns all keys of a file that are not settings.
+    /// Returns the top-level keys of a file that are not settings.
     pub fn keys() -> impl Iterator<Item = &'static str> {
         scenario::KEYS.iter().chain(SECTIONS).copied()
     }
@@ -207,6 +209,7 @@ impl SettingValue {
 /// A declaration in a section, which lives as long as the process.
 struct Declared<T: 'static>(&'static T);
 
+/// Returns the declarations in the sections `[[key]]`.
 fn leaked<D>(fields: &Fields<'_>, key: &str) -> Result<Vec<&'static D::Of>, TextError>
 where
     D: Text + Holds,
@@ -215,6 +218,7 @@ where
     Ok(all.into_iter().map(|one| one.held()).collect())
 }
 
+/// Access to the declaration in a [`Declared`], whose type the trait names.
 trait Holds {
     type Of: 'static;
     fn held(self) -> &'static Self::Of;
@@ -246,6 +250,7 @@ impl Text for Declared<Payload> {
         let payload = self.0;
         let mut keys = Keys::default();
         keys.always("name", &payload.name.to_owned())?;
+        // A declaration that was read from a file is always a program, never a scheduler.
         keys.always("binary", &payload.program().unwrap_or_default().to_owned())?;
         keys.unless("args", &owned(payload.default_args), &Vec::new())?;
         keys.unless("include_files", &owned(payload.include_files), &Vec::new())?;

@@ -1,8 +1,8 @@
-//! Macros that give the types of the language their text form: each type lists its variants or fields once. A variant or a
-//! field that is not listed does not compile.
+//! Macros that give the types of the language their text form: each type lists its variants or fields once. If one is not
+//! listed, the code does not compile.
 
-/// The text form of an enum: a variant without a value is a word, one with a value is `{ word = value }`, one with fields is `{
-/// word = { field = value } }`.
+/// Implements the text form of an enum. A variant without a value is written as a word, a variant with a value as
+/// `{ word = value }`, and a variant with fields as `{ word = { field = value } }`.
 macro_rules! text_enum {
     ($type:ty, $what:literal {
         $( $variant:ident $(($inner:ident))? $({ $($field:ident),+ $(,)? })? ),+ $(,)?
@@ -34,7 +34,7 @@ macro_rules! text_enum {
                 names: &$crate::text::Names,
             ) -> Result<Self, $crate::text::TextError> {
                 let (name, value) = $crate::text::variant(node, $what, Self::TEXT_VARIANTS)?;
-                // A variant that must have a value has one, which `variant` has checked.
+                // `variant` has checked that a variant that needs a value has one; the others ignore it.
                 let value = value.unwrap_or(node);
                 match name {
                     $( stringify!($variant) => {
@@ -64,7 +64,7 @@ macro_rules! text_enum {
     }};
 }
 
-/// The text form of a struct in which each field has a default: a table.
+/// Implements the text form of a struct as a table. A key that is missing gets the field of `$default`.
 macro_rules! text_struct {
     ($type:ty, $what:literal, $default:expr, { $($field:ident),+ $(,)? }) => {
         impl $crate::text::Text for $type {

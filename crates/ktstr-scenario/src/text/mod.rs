@@ -1,13 +1,15 @@
 //! Scenarios as TOML text, as people write them and as [`Scenario::to_text`] prints them.
 //!
-//! A text is parsed into a tree of nodes that know their line and the path of their keys. Each type of the language converts
-//! itself from and to a node with the trait `Text`. The operations and the work types get both from their tables (`ops/op.rs`,
-//! `workload/work_type/table.rs`); the other types list their variants or fields once, in a macro of `macros.rs`, and one that
-//! is not listed there does not compile.
+//! A text is parsed into a tree of nodes that have a line and the path of their keys. Each type of the language converts itself
+//! from and to a node with the trait `Text`. Operations and work types get these conversions from their tables (`ops/op.rs`,
+//! `workload/work_type/table.rs`). Most other types list their variants or fields once, in a macro of `macros.rs`; if one is not
+//! listed, the code does not compile.
 //!
 //! | File | Holds |
 //! |---|---|
 //! | `node.rs` | the tree, and errors with their place |
+//! | `names.rs` | the programs, schedulers and work types to which a text refers by name |
+//! | `suggest.rs` | suggestions for unknown words |
 //! | `read.rs`, `write.rs` | the tree from TOML, and as TOML |
 //! | `macros.rs`, `fields.rs` | how structs and enums are read and written |
 //! | `basic.rs`, `values.rs`, `work.rs`, `cgroup.rs`, `step.rs` | the types of the language |
@@ -53,7 +55,7 @@ pub(crate) trait Text: Sized {
     /// [`Unsayable`] for a value without a text form, such as a function.
     fn put(&self) -> Result<Node, Unsayable>;
 
-    /// Parses a node. `names` resolves the things that a text can only name.
+    /// Parses a node. `names` resolves names of programs, schedulers and custom work types.
     ///
     /// # Errors
     /// [`TextError`] with the place, what was found and what is allowed.

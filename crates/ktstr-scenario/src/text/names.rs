@@ -1,4 +1,5 @@
-//! The things that a text only names: programs, schedulers and functions that the test declares.
+//! The programs, schedulers and custom work types to which a text refers by name. They are declared elsewhere, in the same file
+//! or in the test.
 
 use super::node::{Node, TextError};
 use super::suggest::instead;
@@ -12,11 +13,12 @@ use crate::workload::WorkType;
 pub struct Names {
     payloads: Vec<&'static Payload>,
     schedulers: Vec<&'static Scheduler>,
+    /// The work types that were added; only custom ones are found.
     works: Vec<WorkType>,
 }
 
 impl Names {
-    /// Creates an empty table, for scenarios that do not refer to the code.
+    /// Creates an empty table, for texts that refer to no program, scheduler or custom work type.
     pub const fn new() -> Self {
         Self {
             payloads: Vec::new(),
@@ -66,7 +68,7 @@ impl Names {
     }
 }
 
-/// Returns the thing of this name.
+/// Returns what the name at `node` stands for among `known`. `what` is its kind, and `how` how it is declared, for the error.
 fn find<T: Copy>(node: &Node, what: &str, how: &str, known: &[(&str, T)]) -> Result<T, TextError> {
     let super::Value::Text(name) = &node.value else {
         return Err(node.expected(&format!("the name of a {what}")));

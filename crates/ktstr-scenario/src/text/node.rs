@@ -4,9 +4,9 @@
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
     pub(crate) value: Value,
-    /// The line, from 1; 0 for a node that was not read.
+    /// The number of the line, from 1; 0 for a node that was not read from a text.
     pub(crate) line: usize,
-    /// The path of keys to it, such as `step[1].hold`.
+    /// The path of keys to the node, such as `step[1].hold`; empty for the root and for a node that was not read.
     pub(crate) path: String,
 }
 
@@ -18,17 +18,17 @@ pub(crate) enum Value {
     Float(f64),
     Bool(bool),
     List(Vec<Node>),
-    /// A list of tables that is written as one section for each, under `[[key]]`. It is read as a list.
+    /// A list of tables, each of which is written as a section `[[key]]`. Reading a text yields a [`Value::List`] instead.
     Sections(Vec<Node>),
     /// Keys in the order of the text.
     Table(Vec<(String, Node)>),
 }
 
-/// Why a text is not a valid scenario.
+/// Why a text is not a valid scenario, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}{}: {message}", of_key(.key))]
 pub struct TextError {
-    /// The line, from 1.
+    /// The number of the line, from 1.
     pub line: usize,
     /// The path of keys to the place, such as `step[1].ops[0].set_cpuset.cpus`; numbers count from 0. It is empty if the text
     /// is not valid TOML.
@@ -37,6 +37,7 @@ pub struct TextError {
     pub message: String,
 }
 
+/// Formats the key for the message of an error, with the comma before it; empty without a key.
 fn of_key(key: &str) -> String {
     match key {
         "" => String::new(),
@@ -46,7 +47,7 @@ fn of_key(key: &str) -> String {
 
 /// A value that has no text form, such as a function of a test or a NaN.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a text cannot say {what}: {instead}")]
+#[error("a text cannot contain {what}: {instead}")]
 pub struct Unsayable {
     /// The value that has no text form.
     pub what: String,
@@ -55,7 +56,7 @@ pub struct Unsayable {
 }
 
 impl Node {
-    /// A node that was not read.
+    /// Creates a node that was not read from a text.
     pub(crate) fn new(value: Value) -> Self {
         Self {
             value,
@@ -72,7 +73,7 @@ impl Node {
         Self::new(Value::Table(entries))
     }
 
-    /// An error at this place.
+    /// Creates an error at the place of this node.
     pub(crate) fn error(&self, message: impl Into<String>) -> TextError {
         TextError {
             line: self.line,
@@ -81,7 +82,7 @@ impl Node {
         }
     }
 
-    /// The error that something else was expected here.
+    /// Creates the error that `what` was expected in place of this node.
     pub(crate) fn expected(&self, what: &str) -> TextError {
         self.error(format!("found {}, expected {what}", self.found()))
     }
@@ -106,7 +107,7 @@ impl Node {
         }
     }
 
-    /// The items of a list.
+    /// Returns the items of a list. If the node is not a list, the error names `what` as expected.
     pub(crate) fn items(&self, what: &str) -> Result<&[Node], TextError> {
         match &self.value {
             Value::List(items) | Value::Sections(items) => Ok(items),

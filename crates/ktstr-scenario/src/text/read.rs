@@ -24,6 +24,7 @@ pub(super) fn read(text: &str) -> Result<Node, TextError> {
 struct Lines<'a>(&'a str);
 
 impl Lines<'_> {
+    /// Returns the number of the line, from 1, that has the byte at this offset.
     fn at(&self, offset: usize) -> usize {
         let before = self.0.as_bytes().iter().take(offset);
         1 + before.filter(|byte| **byte == b'\n').count()
@@ -69,7 +70,8 @@ fn node(value: &Spanned<DeValue<'_>>, path: String, lines: &Lines) -> Result<Nod
         DeValue::Boolean(value) => Value::Bool(*value),
         DeValue::Datetime(_) => {
             return Err(error(
-                "found a date, and nothing in a scenario is one: put a text into quotes".to_owned(),
+                "found a date, but no value of a scenario is a date: put a text into quotes"
+                    .to_owned(),
             ));
         }
         DeValue::Array(items) => {

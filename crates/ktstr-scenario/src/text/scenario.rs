@@ -30,7 +30,7 @@ use crate::payload::Payload;
 /// assert_eq!(scenario.backdrop.cgroups[0].name, "front");
 /// assert_eq!(scenario.steps.len(), 2);
 ///
-/// // What is printed is the same scenario.
+/// // The printed text is read as the same scenario.
 /// let text = scenario.to_text()?;
 /// assert_eq!(Scenario::from_text(&text)?, scenario);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -45,7 +45,7 @@ pub struct Scenario {
 
 impl Scenario {
     /// Reads a scenario from TOML: `[[cgroup]]`, `ops` and `payloads` of the backdrop, and `[[step]]` for each step, with
-    /// `hold`, `ops` and `[[step.cgroup]]`. Names, values and defaults are those of the builders.
+    /// `hold`, `ops` and `[[step.cgroup]]`. Names are those of the types and builders in snake case, with the same defaults.
     ///
     /// # Errors
     /// [`TextError`] with the line and the key, what was found and what is allowed.
@@ -53,7 +53,7 @@ impl Scenario {
         Self::from_text_with(text, &Names::new())
     }
 
-    /// Like [`Scenario::from_text`], for a text that names programs, schedulers or work types of the test.
+    /// Like [`Scenario::from_text`], for a text that refers to programs, schedulers or custom work types of the test.
     ///
     /// # Errors
     /// As [`Scenario::from_text`].
@@ -75,7 +75,8 @@ impl Scenario {
     /// used ones that have their default value.
     ///
     /// # Errors
-    /// [`Unsayable`] for cgroups that a function creates, and for a NaN.
+    /// [`Unsayable`] for cgroups that a function creates, numbers that are not finite, limits of a cgroup of which none is set,
+    /// and unknown flags of a memory policy.
     pub fn to_text(&self) -> Result<String, Unsayable> {
         let mut keys = Keys::default();
         self.put(&mut keys)?;
@@ -103,7 +104,7 @@ impl Scenario {
             return Err(TextError {
                 line: 1,
                 key: "step".to_owned(),
-                message: "there is no step, so nothing would be held: add `[[step]]`, which alone lasts for the whole duration"
+                message: "there is no step, so the scenario would end at once: add `[[step]]`, which lasts for the whole duration by default"
                     .to_owned(),
             });
         }
@@ -118,10 +119,10 @@ impl Scenario {
     }
 }
 
-/// The keys of a scenario.
+/// The top-level keys of a scenario.
 pub(super) const KEYS: &[&str] = &["cgroup", "ops", "payloads", "step"];
 
-/// Returns the deepest existing node on the path of `key`, for the line number of an error.
+/// Returns the deepest existing node on the path `key`, for the line number of an error; the root if there is none.
 pub(super) fn deepest<'a>(root: &'a Node, key: &str) -> &'a Node {
     let mut found = root;
     loop {

@@ -1,4 +1,4 @@
-//! The text form of cpusets, affinities, policies and other small types: each lists its variants here.
+//! The text form of cpusets, affinities, policies and other small types. Each type lists its variants here.
 
 use super::node::{Node, TextError, Unsayable, Value};
 use super::{Fields, Names, Text};
@@ -113,7 +113,7 @@ impl Text for (KernelTarget, KernelValue) {
     }
 }
 
-/// The variants of [`CpusetSpec`] except `Exact`, whose text form is not `{ word = value }` but the list of CPUs alone.
+/// The variants of [`CpusetSpec`] except `Exact`. The text form of `Exact` is the list of CPUs alone, not `{ word = value }`.
 enum CpusetRule {
     Llc(usize),
     Numa(usize),
@@ -179,7 +179,7 @@ impl Text for CpusetSpec {
     }
 }
 
-/// One flag of a memory policy. In a text, the flags are a list of such words.
+/// One flag of a memory policy. In a text, [`MpolFlags`] is a list of these words.
 #[derive(Clone, Copy)]
 enum MpolFlag {
     NumaBalancing,
@@ -210,8 +210,8 @@ impl Text for MpolFlags {
         let set: Vec<MpolFlag> = (MpolFlag::ALL.into_iter())
             .filter(|one| self.contains(one.flag()))
             .collect();
-        let said = set.iter().fold(Self::NONE, |all, one| all | one.flag());
-        match said == *self {
+        let known = set.iter().fold(Self::NONE, |all, one| all | one.flag());
+        match known == *self {
             true => set.put(),
             false => Err(Unsayable {
                 what: format!("the memory policy flags {:#x}", self.bits()),

@@ -5,7 +5,7 @@ use super::node::{Node, TextError, Unsayable};
 use super::{Fields, Names, Text};
 use crate::workload::WorkSpec;
 
-/// The keys of a group in its own table.
+/// The keys of a group of workers in its own table, an item of `works`.
 const KEYS: &[&str] = &[
     "work_type",
     "workers",
@@ -22,13 +22,14 @@ const KEYS: &[&str] = &[
     "numa_node",
 ];
 
-/// The keys that a cgroup can have for its only group of workers. The other keys apply to all groups of a cgroup.
+/// The first seven of [`KEYS`], which a cgroup can have for its only group of workers. In a cgroup's table, the other keys set
+/// the defaults of all its groups.
 pub(super) const KEYS_OF_THE_ONLY_ONE: &[&str] = match KEYS.first_chunk::<7>() {
     Some(first) => first,
     None => KEYS,
 };
 
-/// Writes the keys that a cgroup may have for its only group.
+/// Writes the keys of [`KEYS_OF_THE_ONLY_ONE`].
 pub(super) fn put_work(keys: &mut Keys, work: &WorkSpec) -> Result<(), Unsayable> {
     let without = WorkSpec::default();
     keys.always("work_type", &work.work_type)?;
@@ -40,7 +41,7 @@ pub(super) fn put_work(keys: &mut Keys, work: &WorkSpec) -> Result<(), Unsayable
     keys.unless("mpol_flags", &work.mpol_flags, &without.mpol_flags)
 }
 
-/// Reads the keys that a cgroup may have for its only group.
+/// Reads the keys of [`KEYS_OF_THE_ONLY_ONE`].
 pub(super) fn take_work(fields: &Fields<'_>) -> Result<WorkSpec, TextError> {
     Ok(WorkSpec {
         work_type: fields.or("work_type", Default::default)?,
@@ -54,7 +55,7 @@ pub(super) fn take_work(fields: &Fields<'_>) -> Result<WorkSpec, TextError> {
     })
 }
 
-/// Returns whether the group can be written as the only group of a cgroup, within the cgroup's table.
+/// Returns whether the group can be written into the table of its cgroup, as the only group.
 pub(super) fn is_plain(work: &WorkSpec) -> bool {
     // All fields are listed, so that a new field does not compile until it has a text form.
     let WorkSpec {

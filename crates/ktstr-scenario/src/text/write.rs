@@ -1,11 +1,11 @@
-//! Writes a tree of nodes as TOML in a normal form: first the keys of a table in order, with one item per line for lists of
-//! tables or of more than one item, then its sections.
+//! Writes a tree of nodes as TOML in a normal form: first the keys of a table in order, then its sections. A list that does not
+//! fit into a line has one item per line.
 
 use std::fmt::Write as _;
 
 use super::node::{Node, Value};
 
-/// The longest line in which a list is written.
+/// The largest length in bytes of a key and its list together that are written in one line, without the ` = ` between them.
 const WIDTH: usize = 100;
 
 /// Writes a whole text.
@@ -42,7 +42,7 @@ fn table(out: &mut String, path: &str, entries: &[(String, Node)]) {
     }
 }
 
-/// Formats the value of a key, in one line if it fits.
+/// Formats the value of a key. A list that does not fit into a line with the key has one item per line.
 fn block(key: &str, node: &Node) -> String {
     let line = inline(node);
     match &node.value {
@@ -79,7 +79,7 @@ fn inline(node: &Node) -> String {
     }
 }
 
-/// Formats a key, which needs no quotes if it is a word.
+/// Formats a key. A key of letters, digits, `_` and `-` needs no quotes.
 fn word(key: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
     match !key.is_empty() && key.bytes().all(plain) {

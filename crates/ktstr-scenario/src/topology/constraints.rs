@@ -1,4 +1,5 @@
-//! Constraints on the shapes that a test accepts. They never change the test's declared shape, which must meet them.
+//! Constraints on the topologies (shapes) that a test accepts. They never change the shape that the test declares, which must
+//! meet them.
 
 use super::declared::Topology;
 use crate::const_text::ConstText;
@@ -22,31 +23,31 @@ pub struct TopologyConstraints {
     pub max_cpus: Option<u32>,
 }
 
-/// Why constraints can never be met.
+/// Why constraints can never be met, or are not met by a shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum ConstraintsError {
     /// A minimum is above its maximum.
     #[error("constraints: min_{what} = {min} is more than max_{what} = {max}")]
     MinAboveMax {
-        /// The dimension: `numa_nodes`, "llcs" or "cpus".
+        /// The dimension: `numa_nodes`, `llcs` or `cpus`.
         what: &'static str,
         /// The minimum that was given.
         min: u32,
         /// The maximum that was given.
         max: u32,
     },
-    /// A declared shape does not meet the constraints.
+    /// A shape does not meet the constraints.
     #[error("constraints: {limit} = {bound}, and the topology has {has}")]
     Outside {
-        /// The limit: `min_llcs` and so on.
+        /// The name of the limit: `min_llcs` and so on, or `requires_smt: threads`.
         limit: &'static str,
         /// The value of the constraint.
         bound: u32,
-        /// The value of the topology.
+        /// The number that the topology has instead.
         has: u32,
     },
     /// A maximum is zero.
-    #[error("constraints: max_{what} is 0, nothing could ever be accepted")]
+    #[error("constraints: max_{what} is 0, so no topology can be accepted")]
     ZeroMax {
         /// The dimension, as the constraint names it.
         what: &'static str,
@@ -54,12 +55,13 @@ pub enum ConstraintsError {
 }
 
 impl ConstraintsError {
+    /// Panics with the message of this error, which in a `const` is a compile error.
     const fn panic(self) -> ! {
         let message = match self {
             Self::ZeroMax { what } => ConstText::new()
                 .text("constraints: max_")
                 .text(what)
-                .text(" is 0, nothing could ever be accepted"),
+                .text(" is 0, so no topology can be accepted"),
             Self::MinAboveMax { what, min, max } => ConstText::new()
                 .text("constraints: min_")
                 .text(what)
@@ -125,7 +127,7 @@ impl TopologyConstraints {
         }
     }
 
-    /// Like [`TopologyConstraints::holding`], but all limits count as set explicitly.
+    /// Panics unless the shape meets all limits, including those that equal the default. In a `const` that is a compile error.
     ///
     /// # Panics
     /// If the shape violates a limit; the message has the numbers.
@@ -135,8 +137,8 @@ impl TopologyConstraints {
         }
     }
 
-    /// Checks that a test with these constraints may run on `topology`, which is not the one that it declares. All limits
-    /// count, including the default ones.
+    /// Checks that a test with these constraints may run on `topology`, which need not be the one that it declares. All limits
+    /// count, including those that equal the default.
     ///
     /// # Errors
     /// [`ConstraintsError::Outside`] names the first limit that the shape violates.
@@ -144,7 +146,7 @@ impl TopologyConstraints {
         self.within(topology, &Self::UNLIMITED)
     }
 
-    /// Checks the limits that differ from those of `unset`.
+    /// Checks the limits that differ from those of `unset`, and whether a required second thread per core is there.
     const fn within(&self, topology: &Topology, unset: &Self) -> Result<(), ConstraintsError> {
         let sizes = [
             (
@@ -255,7 +257,7 @@ impl TopologyConstraints {
         self
     }
 
-    /// Checks that at least one topology can be accepted.
+    /// Checks that the limits do not contradict each other: no maximum is 0, and none is below its minimum.
     ///
     /// # Errors
     /// [`ConstraintsError`] names the first contradiction.
@@ -281,7 +283,8 @@ impl TopologyConstraints {
         Ok(())
     }
 
-    /// Returns the same constraints if they can be met. Otherwise it panics, which in a `const` is a compile error.
+    /// Returns the same constraints if they do not contradict each other. Otherwise it panics, which in a `const` is a compile
+    /// error.
     ///
     /// # Panics
     /// If [`TopologyConstraints::validate`] fails, with its message.
@@ -292,7 +295,7 @@ impl TopologyConstraints {
         }
     }
 
-    /// Returns whether the shape passes, regardless of the host.
+    /// Returns whether the shape meets all limits, regardless of the host.
     pub const fn accepts_shape(&self, topology: &Topology) -> bool {
         self.accepts_verifier(topology)
             && at_most(topology.numa_nodes, self.max_numa_nodes)
@@ -300,7 +303,8 @@ impl TopologyConstraints {
             && at_most(topology.total_cpus(), self.max_cpus)
     }
 
-    /// Returns whether the shape passes and the host has enough CPUs and LLCs for a one-to-one mapping.
+    /// Returns whether the shape meets all limits and can be mapped one to one to the host: the host has enough CPUs and LLCs,
+    /// and its largest LLC has at least as many CPUs as the largest LLC of the shape.
     pub const fn accepts(
         &self,
         topology: &Topology,
@@ -313,12 +317,13 @@ impl TopologyConstraints {
             && largest_llc(topology) <= host_max_cpus_per_llc
     }
 
-    /// Returns whether the shape passes and the host has enough CPUs.
+    /// Returns whether the shape meets all limits and the host has enough CPUs.
     pub const fn accepts_no_perf_mode(&self, topology: &Topology, host_cpus: u32) -> bool {
         self.accepts_shape(topology) && topology.total_cpus() <= host_cpus
     }
 
-    /// Returns whether the shape meets the minima, which is enough to load and verify a scheduler.
+    /// Returns whether the shape meets the minima and has the required threads per core. The maxima do not matter if a scheduler
+    /// is only loaded and verified.
     pub const fn accepts_verifier(&self, topology: &Topology) -> bool {
         topology.numa_nodes >= self.min_numa_nodes
             && topology.llcs >= self.min_llcs
@@ -333,6 +338,7 @@ impl Default for TopologyConstraints {
     }
 }
 
+/// Returns whether there is a limit and it is `value`.
 const fn is(limit: Option<u32>, value: u32) -> bool {
     match limit {
         Some(limit) => limit == value,
@@ -347,6 +353,7 @@ const fn at_most(value: u32, max: Option<u32>) -> bool {
     }
 }
 
+/// Returns the number of CPUs of the largest LLC.
 const fn largest_llc(topology: &Topology) -> u32 {
     let mut largest = 0;
     let mut llc = 0;
@@ -369,7 +376,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn each_limit_is_seen_to_refuse() {
+    fn each_limit_refuses_a_shape() {
         let c = TopologyConstraints::DEFAULT;
         let t = |n, l, c, s| Topology::new(n, l, c, s);
         assert!(c.accepts(&t(1, 12, 16, 1), 192, 12, 16));
@@ -402,7 +409,11 @@ mod tests {
     fn a_declared_shape_outside_a_given_limit_is_named() {
         let two_nodes = Topology::new(2, 2, 1, 1);
         let c = TopologyConstraints::DEFAULT;
-        assert_eq!(c.holds(&two_nodes), Ok(()), "nobody gave the default");
+        assert_eq!(
+            c.holds(&two_nodes),
+            Ok(()),
+            "a default limit is not enforced"
+        );
         let error = |c: TopologyConstraints| c.holds(&two_nodes).expect_err("outside").to_string();
         insta::assert_snapshot!(error(c.with_min_llcs(3)), @"constraints: min_llcs = 3, and the topology has 2");
         insta::assert_snapshot!(error(c.with_max_llcs(1)), @"constraints: max_llcs = 1, and the topology has 2");

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-/// The highest CPU number that is accepted in a list. It is above the kernel's `NR_CPUS` on any architecture, and prevents a
+/// The highest CPU number that is accepted in a list. It is above the kernel's `NR_CPUS` on any architecture, and keeps a
 /// mistyped range from allocating gigabytes.
 pub const MAX_CPU: usize = 65_535;
 
@@ -27,7 +27,7 @@ pub enum CpuListError {
         /// The part between commas.
         part: String,
     },
-    /// A number is beyond [`MAX_CPU`].
+    /// A number is larger than [`MAX_CPU`].
     #[error("CPU list {text:?}: {part:?} goes beyond CPU {MAX_CPU}")]
     TooLarge {
         /// The whole list, as it was given.
@@ -94,9 +94,10 @@ pub fn cpuset_string(cpus: &BTreeSet<usize>) -> String {
     out
 }
 
+/// Parses an unsigned number of decimal digits; `None` for any other text.
 fn number(text: &str) -> Option<usize> {
     let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    // A number with too many digits for a usize is "too large" rather than "not a number".
+    // A number that does not fit into a usize is reported as too large, not as something that is no number.
     digits.then(|| text.parse().unwrap_or(usize::MAX))
 }
 

@@ -1,32 +1,32 @@
-//! The topology that a test declares, and computations on it. All `const`, so that a declaration
-//! that cannot be built fails at compile time.
+//! The topology that a test declares, and computations on it. All of it is `const`, so that a declaration that cannot be built
+//! does not compile.
 
 use super::node::{NumaDistance, NumaNode};
 use crate::const_text::ConstText;
 
 /// The CPU topology of the machine that a test declares.
 ///
-/// `llcs` is the total over all nodes. Plain shapes come from [`Topology::new`]; nodes of
-/// different sizes, or without CPUs, from [`Topology::with_nodes`].
+/// `llcs` is the total over all nodes. [`Topology::new`] creates an even shape; [`Topology::with_nodes`] creates a shape whose
+/// nodes differ in size or have no CPUs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Topology {
-    /// Last-level caches, over all nodes.
+    /// The number of last-level caches over all nodes.
     pub llcs: u32,
-    /// Cores under each LLC, unless `llc_cores` is set.
+    /// The number of cores under each LLC, unless `llc_cores` is set.
     pub cores_per_llc: u32,
-    /// Hardware threads of each core.
+    /// The number of hardware threads of each core.
     pub threads_per_core: u32,
-    /// How many NUMA nodes there are.
+    /// The number of NUMA nodes, memory-only nodes included.
     pub numa_nodes: u32,
-    /// The nodes one by one; `None` spreads LLCs and memory evenly.
+    /// The declarations of the nodes; `None` spreads LLCs and memory evenly.
     pub nodes: Option<&'static [NumaNode]>,
-    /// Node distances; `None` is 10 local, 20 remote.
+    /// The distances between nodes; `None` is 10 within a node, and 20 between two nodes.
     pub distances: Option<&'static NumaDistance>,
-    /// Cores of each LLC, for LLCs of different sizes; overrides `cores_per_llc`.
+    /// The number of cores of each LLC, if LLCs differ in size; it overrides `cores_per_llc`.
     pub llc_cores: Option<&'static [u32]>,
 }
 
-/// Why a topology cannot be built. `Display` names the numbers.
+/// Why a topology cannot be built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum TopologyError {
     /// A dimension is zero.
@@ -49,39 +49,39 @@ pub enum TopologyError {
     /// The number of CPUs overflows.
     #[error("topology: the number of CPUs does not fit in 32 bits")]
     Overflow,
-    /// `nodes` and the totals disagree.
-    #[error("topology: nodes lists {listed} {what}, the topology says {expected}")]
+    /// The list `nodes` contradicts the number of nodes or of LLCs.
+    #[error("topology: nodes lists {listed} {what}, but the topology has {expected}")]
     Nodes {
         /// What was counted: "nodes" or "LLCs".
         what: &'static str,
-        /// The number in `nodes`.
+        /// The number that results from `nodes`.
         listed: u32,
-        /// The number in the topology's own field.
+        /// The number in the field `numa_nodes` or `llcs`.
         expected: u32,
     },
     /// No node has a CPU.
-    #[error("topology: every node is memory-only, there would be no CPU")]
+    #[error("topology: every node is memory-only, so there would be no CPU")]
     NoCpu,
     /// A node has no memory.
     #[error("topology: node {node} has no memory")]
     NodeWithoutMemory {
-        /// Index of the node.
+        /// The number of the node.
         node: u32,
     },
     /// A node's HMAT entry is invalid.
     #[error("topology: the HMAT entry of node {node}: {why}")]
     Hmat {
-        /// Index of the node.
+        /// The number of the node.
         node: u32,
         /// What is wrong, and what to declare instead.
         why: &'static str,
     },
-    /// `distances` has another number of nodes.
+    /// The matrix `distances` is for another number of nodes.
     #[error("topology: the distance matrix is for {matrix} nodes, there are {numa_nodes}")]
     Distances {
-        /// Nodes in the matrix.
+        /// The number of nodes in the matrix.
         matrix: u32,
-        /// How many NUMA nodes the topology has.
+        /// The number of NUMA nodes of the topology.
         numa_nodes: u32,
     },
     /// `llc_cores` has the wrong length, or a zero.
@@ -93,7 +93,7 @@ pub enum TopologyError {
 }
 
 impl TopologyError {
-    /// Stops compilation (in a `const`) with the message of this error.
+    /// Panics with a message like that of `Display`, which in a `const` is a compile error.
     const fn panic(self) -> ! {
         let message = match self {
             Self::Zero { dimension } => ConstText::new()
@@ -116,7 +116,7 @@ impl TopologyError {
                 .number(listed)
                 .text(" ")
                 .text(what)
-                .text(", the topology says ")
+                .text(", but the topology has ")
                 .number(expected),
             Self::NoCpu => ConstText::new().text("topology: every node is memory-only"),
             Self::NodeWithoutMemory { node } => ConstText::new()
@@ -145,11 +145,11 @@ impl Topology {
     /// One node, one LLC, two cores, one thread each: the topology of a test that does not declare one.
     pub const DEFAULT: Self = Self::new(1, 1, 2, 1);
 
-    /// The shape for tests without their own scheduler; the same as [`Self::DEFAULT`].
+    /// The topology of a test that declares no scheduler, which is the same as [`Self::DEFAULT`].
     pub const DEFAULT_FOR_PAYLOAD: Self = Self::DEFAULT;
 
-    /// An even shape: `llcs` in total, `cores` under each LLC, `threads` of each core. Not
-    /// checked here: see [`Topology::validate`] and [`Topology::checked`].
+    /// An even shape: `llcs` in total, `cores` under each LLC, `threads` of each core. The shape is not checked: call
+    /// [`Topology::validate`] or [`Topology::checked`].
     pub const fn new(numa_nodes: u32, llcs: u32, cores: u32, threads: u32) -> Self {
         Self {
             llcs,
@@ -162,7 +162,7 @@ impl Topology {
         }
     }
 
-    /// A shape with individually declared nodes.
+    /// A shape of these nodes, with `cores` under each LLC and `threads` of each core. The shape is not checked.
     pub const fn with_nodes(cores: u32, threads: u32, nodes: &'static [NumaNode]) -> Self {
         let mut llcs = 0u32;
         let mut i = 0;
@@ -279,6 +279,7 @@ impl Topology {
         }
     }
 
+    /// Returns the number of CPUs in total; `None` if it does not fit in 32 bits.
     const fn checked_cpus(&self) -> Option<u32> {
         let cores = match self.llc_cores {
             None => self.llcs.checked_mul(self.cores_per_llc),
@@ -301,7 +302,7 @@ impl Topology {
         }
     }
 
-    /// CPUs (hardware threads) in total; saturates where [`Topology::validate`] would fail.
+    /// Returns the number of CPUs (hardware threads) in total; `u32::MAX` if it does not fit in 32 bits.
     pub const fn total_cpus(&self) -> u32 {
         match self.checked_cpus() {
             Some(cpus) => cpus,
@@ -314,12 +315,12 @@ impl Topology {
         self.llcs
     }
 
-    /// NUMA nodes, memory-only ones included.
+    /// Returns the number of NUMA nodes, memory-only nodes included.
     pub const fn num_numa_nodes(&self) -> u32 {
         self.numa_nodes
     }
 
-    /// LLCs of node `node`; 0 when it is memory-only or out of range.
+    /// Returns the number of LLCs of node `node`; 0 if the node is memory-only or does not exist.
     pub const fn llcs_in_node(&self, node: u32) -> u32 {
         if node >= self.numa_nodes {
             return 0;
@@ -331,7 +332,7 @@ impl Topology {
         }
     }
 
-    /// The first LLC of node `node` (where it would be, for a memory-only node).
+    /// Returns the index of the first LLC of node `node`. For a node without LLCs, it is the index that its first LLC would have.
     pub const fn first_llc_in_node(&self, node: u32) -> u32 {
         let mut first = 0u32;
         let mut i = 0;
@@ -342,7 +343,7 @@ impl Topology {
         first
     }
 
-    /// The node that LLC `llc` is in, `None` when out of range.
+    /// Returns the number of the node that has LLC `llc`; `None` if there is no such LLC.
     pub const fn numa_node_of(&self, llc: u32) -> Option<u32> {
         let mut first = 0u32;
         let mut node = 0;
@@ -356,7 +357,7 @@ impl Topology {
         None
     }
 
-    /// Cores under LLC `llc`; 0 when out of range.
+    /// Returns the number of cores under LLC `llc`; 0 if there is no such LLC.
     pub const fn cores_in_llc(&self, llc: u32) -> u32 {
         if llc >= self.llcs {
             return 0;
@@ -368,7 +369,7 @@ impl Topology {
         }
     }
 
-    /// Declared memory of node `node`, MiB; `None` when nodes are not given one by one.
+    /// Returns the declared memory of node `node` in MiB; `None` if [`Self::nodes`] is `None` or has no such node.
     pub const fn node_memory_mib(&self, node: u32) -> Option<u32> {
         match self.nodes {
             Some(nodes) if (node as usize) < nodes.len() => Some(nodes[node as usize].memory_mib),
@@ -376,7 +377,7 @@ impl Topology {
         }
     }
 
-    /// Declared memory of all nodes, MiB; `None` when nodes are not given one by one.
+    /// Returns the declared memory of all nodes in MiB; `None` if [`Self::nodes`] is `None`.
     pub const fn total_node_memory_mib(&self) -> Option<u64> {
         let Some(nodes) = self.nodes else {
             return None;
@@ -390,7 +391,8 @@ impl Topology {
         Some(sum)
     }
 
-    /// Returns the distance from node `i` to node `j` that is described to the guest (by default 10 local, 20 remote).
+    /// Returns the distance from node `i` to node `j` that is described to the guest: by default 10 within a node, and 20 between
+    /// two nodes.
     pub const fn distance(&self, i: u32, j: u32) -> u8 {
         if let Some(distances) = self.distances
             && let Some(distance) = distances.get(i, j)
@@ -405,7 +407,7 @@ impl Topology {
         self.cpu_bearing_nodes() < self.numa_nodes
     }
 
-    /// Nodes that have CPUs.
+    /// Returns the number of nodes that have CPUs.
     pub const fn cpu_bearing_nodes(&self) -> u32 {
         let Some(nodes) = self.nodes else {
             return self.numa_nodes;
@@ -481,7 +483,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "has no CPU of this number")]
-    fn a_cpu_that_is_not_there_has_no_place() {
+    fn a_cpu_that_does_not_exist_has_no_position() {
         Topology::new(1, 1, 2, 1).decompose(2);
     }
 
@@ -539,7 +541,7 @@ mod tests {
         insta::assert_snapshot!(of(Topology::new(1, u32::MAX, 2, 1)), @"topology: the number of CPUs does not fit in 32 bits");
         insta::assert_snapshot!(
             of(Topology { llcs: 2, ..Topology::with_nodes(1, 1, &NODES) }),
-            @"topology: nodes lists 3 LLCs, the topology says 2"
+            @"topology: nodes lists 3 LLCs, but the topology has 2"
         );
         insta::assert_snapshot!(
             of(Topology { llc_cores: Some(&[1]), ..Topology::new(1, 2, 1, 1) }),

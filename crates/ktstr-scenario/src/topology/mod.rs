@@ -1,9 +1,8 @@
-//! CPU topologies: the one a test declares ([`Topology`]), the filter the gauntlet applies
-//! ([`TopologyConstraints`]), and the one that was found in the running system
-//! ([`TestTopology`]). Nothing here starts a machine.
+//! CPU topologies: the topology that a test declares ([`Topology`]), the constraints on the topologies on which it may run
+//! ([`TopologyConstraints`]), and the topology of a running system ([`TestTopology`]). Nothing here starts a machine.
 //!
-//! CPUs are numbered sequentially, threads first, then cores, LLCs, NUMA nodes: CPU 0 and 1 are the
-//! two threads of core 0 if there are two threads per core.
+//! The CPUs of a declared topology are numbered thread by thread, then core by core, LLC by LLC and node by node: if there are
+//! two threads per core, CPUs 0 and 1 are the threads of core 0.
 
 mod constraints;
 mod cpulist;

@@ -1,20 +1,20 @@
-//! The NUMA nodes that a test declares: their LLCs, memory and distances. The nodes of a running system are in the view module.
+//! The NUMA nodes that a test declares: their LLCs, memory and distances. The nodes of a running system are in `view.rs`.
 
 /// One declared NUMA node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct NumaNode {
-    /// LLCs in this node; 0 makes it a memory-only node (like a CXL expander).
+    /// The number of LLCs of the node; 0 makes it a memory-only node, such as a CXL memory expander.
     pub llcs: u32,
-    /// Memory of the node, MiB.
+    /// The memory of the node in MiB, at least 1.
     pub memory_mib: u32,
     /// The speed of the node's memory according to the ACPI HMAT; `None` leaves the node out of that table.
     pub performance: Option<MemPerformance>,
-    /// A cache in front of the node's memory, in the ACPI HMAT.
+    /// A cache in front of the node's memory, which is described in the ACPI HMAT.
     pub side_cache: Option<MemSideCache>,
 }
 
 impl NumaNode {
-    /// A node with `llcs` LLCs and `memory_mib` MiB.
+    /// A node with `llcs` LLCs and `memory_mib` MiB of memory.
     pub const fn new(llcs: u32, memory_mib: u32) -> Self {
         Self {
             llcs,
@@ -24,9 +24,9 @@ impl NumaNode {
         }
     }
 
-    /// A node whose memory is described in the ACPI HMAT: latency in nanoseconds and bandwidth in MB/s from the nearest node
-    /// with CPUs. For CPUs that are farther away, latency grows and bandwidth shrinks in proportion to [`NumaDistance`]. The
-    /// guest finds the figures in `/sys/devices/system/node/node*/access0/initiators/`. They only describe the memory, for
+    /// A node whose memory is described in the ACPI HMAT, by the latency in nanoseconds and the bandwidth in MB/s that the
+    /// nearest node with CPUs sees. For CPUs that are farther away, the latency grows and the bandwidth shrinks in proportion
+    /// to [`NumaDistance`]. The guest finds the figures in `/sys/devices/system/node/node*/access0/initiators/`. They are for
     /// schedulers that place tasks by them; the emulated memory itself is equally fast everywhere.
     pub const fn with_hmat(
         llcs: u32,
@@ -54,7 +54,7 @@ impl NumaNode {
         self.llcs == 0
     }
 
-    /// Returns why the node's HMAT entry is invalid in a machine with `nodes` nodes.
+    /// Returns why the node's HMAT entry is invalid in a machine with `nodes` nodes; `None` if it is valid or there is none.
     pub(super) const fn hmat_error(&self, nodes: usize) -> Option<&'static str> {
         let Some(performance) = self.performance else {
             return match self.side_cache {
@@ -77,25 +77,25 @@ impl NumaNode {
     }
 }
 
-/// The HMAT entry of a node's memory, from the nearest CPUs.
+/// The HMAT entry of a node's memory: the latency and the bandwidth that the nearest CPUs see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct MemPerformance {
-    /// Access latency, nanoseconds; at least 1.
+    /// The latency of an access in nanoseconds, at least 1.
     pub latency_ns: u32,
-    /// Access bandwidth, MB/s (2^20 bytes); at least 1.
+    /// The bandwidth in MB/s, each of 2^20 bytes, at least 1.
     pub bandwidth_mbs: u32,
 }
 
-/// A memory-side cache: DRAM in front of a slower memory, for example. It is described to the guest and not emulated.
+/// A memory-side cache, for example DRAM in front of a slower memory. It is described to the guest, but not emulated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct MemSideCache {
-    /// Size of the cache, bytes; at least 1.
+    /// The size of the cache in bytes, at least 1.
     pub size: u64,
     /// How addresses map to cache lines.
     pub associativity: CacheAssociativity,
     /// When a write reaches the memory behind the cache.
     pub write_policy: CacheWritePolicy,
-    /// Size of a cache line, bytes.
+    /// The size of a cache line in bytes.
     pub line: u16,
 }
 
@@ -181,12 +181,12 @@ impl NumaDistance {
         Self { nodes, matrix }
     }
 
-    /// How many nodes the matrix is for.
+    /// Returns the number of nodes that the matrix is for.
     pub const fn nodes(&self) -> u32 {
         self.nodes
     }
 
-    /// The distance from node `i` to node `j`, `None` if either is out of range.
+    /// Returns the distance from node `i` to node `j`; `None` if one of them does not exist.
     pub const fn get(&self, i: u32, j: u32) -> Option<u8> {
         if i >= self.nodes || j >= self.nodes {
             return None;
@@ -234,7 +234,7 @@ mod tests {
         ] {
             assert!(
                 node.hmat_error(nodes)
-                    .is_some_and(|said| said.contains(why)),
+                    .is_some_and(|error| error.contains(why)),
                 "{why}"
             );
         }

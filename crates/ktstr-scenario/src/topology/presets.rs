@@ -1,7 +1,8 @@
-//! Named shapes of typical machines, from 4 to 250 CPUs.
+//! Named shapes of typical machines, from 4 to 252 CPUs.
 //!
-//! A name contains the number of CPUs, the number of LLCs, and whether cores have two threads. A preset is a shape like any
-//! other: `KTSTR_TOPOLOGY` takes its name or the text of any shape, by [`Topology::from_name`].
+//! A name contains the number of NUMA nodes if there are several, the number of CPUs, the number of LLCs, and whether cores
+//! have two threads. A preset is a shape like any other: `KTSTR_TOPOLOGY` takes the name of a preset or the text of any even
+//! shape; see [`Topology::from_name`].
 
 use super::declared::Topology;
 use super::text::TopologyParseError;
@@ -17,7 +18,7 @@ pub struct Preset {
 
 macro_rules! presets {
     ($($name:literal: $nodes:literal $llcs:literal $cores:literal $threads:literal;)+) => {
-        /// All presets, on one NUMA node first, by the number of CPUs.
+        /// All presets, sorted by the number of NUMA nodes, then by the number of CPUs.
         pub const PRESETS: &[Preset] = &[$(Preset {
             name: $name,
             topology: Topology::new($nodes, $llcs, $cores, $threads),
@@ -55,10 +56,10 @@ presets! {
 }
 
 impl Topology {
-    /// Returns the shape of this name: a preset, or a shape such as `1n2l4c1t`.
+    /// Returns the preset of this name, or the shape with this text, such as `1n2l4c1t`.
     ///
     /// # Errors
-    /// [`TopologyParseError`] if it is neither.
+    /// [`TopologyParseError`] if the text is neither.
     pub fn from_name(text: &str) -> Result<Self, TopologyParseError> {
         match PRESETS.iter().find(|preset| preset.name == text) {
             Some(preset) => Ok(preset.topology),
@@ -86,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn each_preset_is_what_its_name_says() {
+    fn each_preset_has_the_shape_of_its_name() {
         for preset in PRESETS {
             let shape = preset.topology;
             shape.validate().expect(preset.name);
@@ -111,11 +112,11 @@ mod tests {
         let mut names: Vec<_> = PRESETS.iter().map(|preset| preset.name).collect();
         names.sort_unstable();
         names.dedup();
-        assert_eq!(names.len(), PRESETS.len(), "a name stands twice");
+        assert_eq!(names.len(), PRESETS.len(), "two presets have the same name");
     }
 
     #[test]
-    fn a_shape_that_is_spelt_out_has_a_name_too() {
+    fn a_text_of_a_shape_is_accepted_as_a_name() {
         assert_eq!(
             Topology::from_name("1n2l4c1t"),
             Ok(Topology::new(1, 2, 4, 1))

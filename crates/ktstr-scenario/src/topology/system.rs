@@ -1,8 +1,8 @@
 //! Reads the topology of the running system from sysfs
 //! (Documentation/ABI/stable/sysfs-devices-system-cpu, -node).
 //!
-//! Cores are numbered in the order of their first CPU, LLCs likewise, as in the view made from a declared topology, so that the
-//! two can be compared. This module does not judge whether it is the declared topology.
+//! Cores and LLCs are numbered in the order of their first CPUs, as in the view of a declared topology, so that the two can be
+//! compared. This module does not compare them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ pub enum SysfsError {
         /// The error of the system call.
         source: std::io::Error,
     },
-    /// A file holds something else than a list of CPUs or nodes.
+    /// A file does not contain a list of CPUs or nodes.
     #[error("{path:?} holds no list of numbers: {source}")]
     List {
         /// The file, below `/sys/devices/system`.
@@ -39,17 +39,16 @@ pub enum SysfsError {
 }
 
 impl TestTopology {
-    /// Reads the topology of the running system from `/sys/devices/system`: in a test function that of the guest, on the host
-    /// that of the host.
+    /// Reads the topology of the running system from `/sys/devices/system`. In a test function, that is the guest.
     ///
     /// # Errors
-    /// [`SysfsError`] if sysfs is not mounted, or a required list of CPUs is missing or malformed.
+    /// [`SysfsError`] if sysfs is not mounted, or if a required list of CPUs or nodes is missing, malformed or empty.
     pub fn from_system() -> Result<Self, SysfsError> {
         read_at(Path::new("/sys"))
     }
 }
 
-/// The topology of the system whose sysfs is mounted (or imitated) at `sys`.
+/// Reads the topology of the system whose sysfs is mounted, or imitated for a test, at `sys`.
 fn read_at(sys: &Path) -> Result<TestTopology, SysfsError> {
     let base = sys.join("devices/system/cpu");
     let online = list(&base.join("online"))?;
@@ -105,7 +104,7 @@ fn list(path: &Path) -> Result<BTreeSet<usize>, SysfsError> {
     })
 }
 
-/// Returns a map from each CPU to the sequential number of its core.
+/// Returns a map from each online CPU to the sequential number of its core.
 fn cores(base: &Path, online: &BTreeSet<usize>) -> Result<BTreeMap<usize, usize>, SysfsError> {
     let mut ids = BTreeMap::new();
     let mut next = 0;
@@ -128,7 +127,7 @@ fn cores(base: &Path, online: &BTreeSet<usize>) -> Result<BTreeMap<usize, usize>
     Ok(ids)
 }
 
-/// Directory of a CPU's highest-level data or unified cache.
+/// Returns the folder of a CPU's highest-level data or unified cache; `None` if sysfs has no caches for the CPU.
 fn last_level(base: &Path, cpu: usize) -> Option<PathBuf> {
     let cache = base.join(format!("cpu{cpu}/cache"));
     (0..16)
@@ -142,7 +141,8 @@ fn last_level(base: &Path, cpu: usize) -> Option<PathBuf> {
         .map(|(_, dir)| dir)
 }
 
-/// Returns the CPUs that share `cpu`'s last-level cache; if sysfs has no caches, the CPUs of its package.
+/// Returns the CPUs that share `cpu`'s last-level cache. Without a cache in sysfs, returns the CPUs of its package, or all online
+/// CPUs if sysfs has no packages either.
 fn shared(base: &Path, cpu: usize, cache: Option<&Path>) -> Result<BTreeSet<usize>, SysfsError> {
     if let Some(dir) = cache {
         return list(&dir.join("shared_cpu_list"));
@@ -155,6 +155,7 @@ fn shared(base: &Path, cpu: usize, cache: Option<&Path>) -> Result<BTreeSet<usiz
     }
 }
 
+/// Parses the size of a cache, such as `16384K` or `16M`, to KiB; `None` for any other text.
 fn size_kib(text: &str) -> Option<u64> {
     let text = text.trim();
     let (number, factor) = match text.strip_suffix('K') {
@@ -164,7 +165,7 @@ fn size_kib(text: &str) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(factor)
 }
 
-/// All nodes; empty on a kernel without NUMA.
+/// Reads all online nodes; empty on a kernel without NUMA.
 fn nodes(base: &Path) -> Result<BTreeMap<usize, Node>, SysfsError> {
     let online = base.join("online");
     if !online.exists() {
@@ -191,7 +192,7 @@ fn nodes(base: &Path) -> Result<BTreeMap<usize, Node>, SysfsError> {
     Ok(nodes)
 }
 
-/// Parses lines of the form `Node 0 MemTotal:  16384 kB`.
+/// Parses lines of the form `Node 0 MemTotal:  16384 kB`. Returns `None` if the total or the free memory is missing.
 fn meminfo(text: &str) -> Option<NodeMemInfo> {
     let value = |key: &str| {
         let line = text.lines().find(|line| line.contains(key))?;
@@ -215,7 +216,7 @@ mod tests {
     use super::*;
     use crate::topology::Topology;
 
-    /// Two nodes, two LLCs, two cores of two threads each.
+    /// Writes the sysfs of a machine of two nodes with one LLC each, and two cores of two threads under each LLC.
     fn fixture() -> tempfile::TempDir {
         let tmp = tempfile::tempdir().unwrap();
         let put = |path: String, text: &str| {

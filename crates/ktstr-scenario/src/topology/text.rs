@@ -1,5 +1,6 @@
 //! Topologies as text: `2n4l8c2t` is two nodes, four LLCs in total, eight cores under each LLC, two threads per core. The text
-//! is a name for people and for the command line, and does not contain everything: memory and distances are left out.
+//! is a name for people and for the command line, and is not complete: it leaves out memory, distances, and which nodes have no
+//! CPUs.
 
 use std::fmt;
 use std::str::FromStr;
@@ -23,8 +24,11 @@ pub enum TopologyParseError {
         /// The names of all presets.
         known: String,
     },
-    /// A number is malformed or zero.
-    #[error("topology {text:?}: {found:?} before '{unit}' must be a number of at least 1")]
+    /// A number is malformed, zero, or larger than `u32::MAX`.
+    #[error(
+        "topology {text:?}: {found:?} before '{unit}' must be a number of at least 1 and at most {}",
+        u32::MAX
+    )]
     BadComponent {
         /// The whole text, as it was given.
         text: String,
@@ -34,13 +38,15 @@ pub enum TopologyParseError {
         found: String,
     },
     /// LLCs cannot be spread evenly over the nodes.
-    #[error("topology {text:?}: {llcs} LLCs cannot be divided by {numa_nodes} NUMA nodes")]
+    #[error(
+        "topology {text:?}: the number of LLCs, {llcs}, must be a multiple of the number of NUMA nodes, {numa_nodes}"
+    )]
     NotMultiple {
         /// The whole text, as it was given.
         text: String,
-        /// The number of LLCs that the text names, over all nodes.
+        /// The number of LLCs over all nodes in the text.
         llcs: u32,
-        /// How many NUMA nodes the text names.
+        /// The number of NUMA nodes in the text.
         numa_nodes: u32,
     },
     /// The number of CPUs does not fit in 32 bits.
@@ -52,8 +58,11 @@ pub enum TopologyParseError {
 }
 
 impl fmt::Display for Topology {
-    /// Formats a shape as `1n2l4c2t`: nodes, LLCs in total, cores per LLC, threads per core. If nodes differ in LLCs, or LLCs
-    /// in cores, a sum replaces the number, as in `1n2l3+1c1t`; such a text cannot be parsed.
+    /// Formats a shape as `1n2l4c2t`: nodes, LLCs in total, cores per LLC, threads per core. If the nodes with CPUs have
+    /// different numbers of LLCs, the number of LLCs is written as a sum with one term for each of these nodes; if the LLCs
+    /// have different numbers of cores, the number of cores has one term for each LLC: `1n2l3+1c1t` is one LLC of three cores
+    /// and one LLC of one core. A text with a sum cannot be parsed. Nodes without CPUs are counted in the number of nodes
+    /// only.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let llcs: Vec<u32> = match self.nodes {
             None => vec![self.llcs],
@@ -72,7 +81,8 @@ impl fmt::Display for Topology {
     }
 }
 
-/// Returns the short text of a shape from the LLCs of each node and the cores of each LLC.
+/// Returns the text of a shape, as `Display` formats it. `llcs` has the number of LLCs of each node, or only the total if all
+/// nodes have the same number; `cores` likewise has the number of cores of each LLC, or one number for all.
 pub(super) fn short(nodes: u32, llcs: &[u32], cores: &[u32], threads: u32) -> String {
     let with_cpus: Vec<u32> = llcs.iter().copied().filter(|llcs| *llcs > 0).collect();
     let uneven = |numbers: &[u32]| {
@@ -152,9 +162,10 @@ mod tests {
     fn bad_texts_say_why() {
         insta::assert_snapshot!(error("2n4l8c"), @r#"topology "2n4l8c": expected <nodes>n<llcs>l<cores>c<threads>t, such as 1n2l4c1t"#);
         insta::assert_snapshot!(error("1n1l2c1tx"), @r#"topology "1n1l2c1tx": expected <nodes>n<llcs>l<cores>c<threads>t, such as 1n2l4c1t"#);
-        insta::assert_snapshot!(error("1n0l2c1t"), @r#"topology "1n0l2c1t": "0" before 'l' must be a number of at least 1"#);
-        insta::assert_snapshot!(error("1n+1l2c1t"), @r#"topology "1n+1l2c1t": "+1" before 'l' must be a number of at least 1"#);
-        insta::assert_snapshot!(error("2n3l2c1t"), @r#"topology "2n3l2c1t": 3 LLCs cannot be divided by 2 NUMA nodes"#);
+        insta::assert_snapshot!(error("1n0l2c1t"), @r#"topology "1n0l2c1t": "0" before 'l' must be a number of at least 1 and at most 4294967295"#);
+        insta::assert_snapshot!(error("1n+1l2c1t"), @r#"topology "1n+1l2c1t": "+1" before 'l' must be a number of at least 1 and at most 4294967295"#);
+        insta::assert_snapshot!(error("1n99999999999l2c1t"), @r#"topology "1n99999999999l2c1t": "99999999999" before 'l' must be a number of at least 1 and at most 4294967295"#);
+        insta::assert_snapshot!(error("2n3l2c1t"), @r#"topology "2n3l2c1t": the number of LLCs, 3, must be a multiple of the number of NUMA nodes, 2"#);
         insta::assert_snapshot!(error("1n65536l65536c1t"), @r#"topology "1n65536l65536c1t": too many CPUs"#);
     }
 

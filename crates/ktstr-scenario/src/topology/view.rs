@@ -1,5 +1,5 @@
-//! The topology of a running system as data. The code that reads sysfs creates it with [`TestTopology::from_parts`]; this
-//! module only does set arithmetic on it.
+//! The topology of a running system as data, created from sysfs (`system.rs`) or from a declared topology, and the set arithmetic
+//! on it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,7 +18,8 @@ pub struct LlcInfo {
 }
 
 impl LlcInfo {
-    /// An LLC of node `numa_node` with the given cores (core id → its CPUs); `cache_size_kib` is `None` if it is not known.
+    /// Creates an LLC of node `numa_node` with these cores, as a map from a core's id to its CPUs. `cache_size_kib` is `None`
+    /// if the size is unknown.
     pub fn new(
         numa_node: usize,
         cache_size_kib: Option<u64>,
@@ -33,51 +34,51 @@ impl LlcInfo {
         }
     }
 
-    /// The CPUs that share the cache, ascending.
+    /// Returns the CPUs that share the cache, in ascending order.
     pub fn cpus(&self) -> &[usize] {
         &self.cpus
     }
 
-    /// The NUMA node the cache is in.
+    /// Returns the number of the NUMA node that has the cache; 0 if the kernel has no NUMA support.
     pub fn numa_node(&self) -> usize {
         self.numa_node
     }
 
-    /// Size, KiB, when known.
+    /// Returns the size of the cache in KiB; `None` if it is unknown.
     pub fn cache_size_kib(&self) -> Option<u64> {
         self.cache_size_kib
     }
 
-    /// Core id → the CPUs (SMT siblings) of that core.
+    /// Returns the cores under the cache, as a map from a core's id to its CPUs (SMT siblings).
     pub fn cores(&self) -> &BTreeMap<usize, Vec<usize>> {
         &self.cores
     }
 
-    /// How many cores are under this cache.
+    /// Returns the number of cores under the cache.
     pub fn num_cores(&self) -> usize {
         self.cores.len()
     }
 }
 
-/// Memory of a node (`/sys/devices/system/node/node*/meminfo`).
+/// The memory of a node (`/sys/devices/system/node/node*/meminfo`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeMemInfo {
-    /// All memory of the node, KiB.
+    /// The total memory of the node in KiB.
     pub total_kib: u64,
-    /// Free memory of the node, KiB.
+    /// The free memory of the node in KiB.
     pub free_kib: u64,
 }
 
 /// One NUMA node of the running system.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeInfo {
-    /// Its memory, when known.
+    /// The memory of the node; `None` if it is unknown.
     pub meminfo: Option<NodeMemInfo>,
-    /// Distances to other nodes (node id → distance), its own included.
+    /// The distances to all nodes by their numbers, the node itself included; empty if they are unknown.
     pub distances: BTreeMap<usize, u8>,
 }
 
-/// CPUs, caches and nodes of the running system.
+/// The CPUs, caches and nodes of a running system, or of the guest that a declared topology describes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TestTopology {
     cpus: Vec<usize>,
@@ -86,7 +87,8 @@ pub struct TestTopology {
 }
 
 impl TestTopology {
-    /// Creates a topology from LLCs in order and nodes by id. A node that only an LLC refers to is added without data.
+    /// Creates a topology from LLCs in order and nodes by number. A node that an LLC names and `nodes` lacks is added without
+    /// data.
     pub fn from_parts(llcs: Vec<LlcInfo>, mut nodes: BTreeMap<usize, NodeInfo>) -> Self {
         let cpus: BTreeSet<usize> = llcs
             .iter()
@@ -102,12 +104,12 @@ impl TestTopology {
         }
     }
 
-    /// Returns the topology that a guest with the declared topology should see, with memory as far as it is declared.
+    /// Returns the topology that a guest with the declared topology should see. Memory is known only for declared nodes.
     pub fn from_vm_topology(topology: &Topology) -> Self {
         Self::from_vm_topology_with_memory(topology, None)
     }
 
-    /// Like [`Self::from_vm_topology`], with `memory_mib` spread evenly over nodes whose memory is not declared.
+    /// Like [`Self::from_vm_topology`], but nodes whose memory is not declared have equal shares of `memory_mib`.
     pub fn from_vm_topology_with_memory(topology: &Topology, memory_mib: Option<u32>) -> Self {
         let mut cpu = 0;
         let mut core_id = 0;
@@ -142,25 +144,25 @@ impl TestTopology {
         Self::from_parts(llcs, nodes)
     }
 
-    /// How many CPUs there are.
+    /// Returns the number of CPUs.
     pub fn total_cpus(&self) -> usize {
         self.cpus.len()
     }
 
-    /// How many LLCs there are.
+    /// Returns the number of LLCs.
     pub fn num_llcs(&self) -> usize {
         self.llcs.len()
     }
 
-    /// How many NUMA nodes there are, memory-only ones included.
+    /// Returns the number of NUMA nodes, memory-only nodes included.
     pub fn num_numa_nodes(&self) -> usize {
         self.nodes.len()
     }
 
-    /// Returns the shape in the short text form of a declared shape; see [`Topology`].
+    /// Returns the shape in the text form of a declared shape, such as `1n2l4c2t`; see the `Display` of [`Topology`].
     ///
     /// # Errors
-    /// A sentence, if cores differ in their numbers of threads, which has no text form.
+    /// A message if cores have different numbers of threads, because such a shape has no text form, or if there is no core.
     pub fn short_text(&self) -> Result<String, String> {
         let threads = self.llcs.iter().flat_map(|llc| llc.cores().values());
         let threads: BTreeSet<usize> = threads.map(Vec::len).collect();
@@ -188,28 +190,28 @@ impl TestTopology {
         }
     }
 
-    /// Ids of the NUMA nodes, ascending.
+    /// Returns the numbers of the NUMA nodes.
     pub fn numa_node_ids(&self) -> BTreeSet<usize> {
         self.nodes.keys().copied().collect()
     }
 
-    /// The LLCs in order.
+    /// Returns the LLCs in the order of their indices.
     pub fn llcs(&self) -> &[LlcInfo] {
         &self.llcs
     }
 
-    /// Returns the numbers of all CPUs, ascending, the one that is reserved for the harness included.
+    /// Returns the numbers of all CPUs in ascending order, including the CPU that is reserved for the harness.
     pub fn all_cpus(&self) -> &[usize] {
         &self.cpus
     }
 
-    /// All CPUs as a set.
+    /// Returns the numbers of all CPUs as a set.
     pub fn all_cpuset(&self) -> BTreeSet<usize> {
         self.cpus.iter().copied().collect()
     }
 
-    /// Returns the CPUs from which partitions are made: all, except the last one if there are more than two, which is reserved
-    /// for the harness.
+    /// Returns the CPUs from which partitions are made. If there are more than two CPUs, the last one is left out, because it is
+    /// reserved for the harness.
     pub fn usable_cpus(&self) -> &[usize] {
         match self.cpus.split_last() {
             Some((_, rest)) if rest.len() >= 2 => rest,
@@ -217,22 +219,22 @@ impl TestTopology {
         }
     }
 
-    /// [`Self::usable_cpus`] as a set.
+    /// Returns [`Self::usable_cpus`] as a set.
     pub fn usable_cpuset(&self) -> BTreeSet<usize> {
         self.usable_cpus().iter().copied().collect()
     }
 
-    /// CPUs of the LLC at index `llc`; empty when out of range.
+    /// Returns the CPUs of the LLC at index `llc`; empty if there is no such LLC.
     pub fn cpus_in_llc(&self, llc: usize) -> &[usize] {
         self.llcs.get(llc).map_or(&[], LlcInfo::cpus)
     }
 
-    /// CPUs of the LLC at index `llc` as a set; empty when out of range.
+    /// Returns the CPUs of the LLC at index `llc` as a set; empty if there is no such LLC.
     pub fn llc_aligned_cpuset(&self, llc: usize) -> BTreeSet<usize> {
         self.cpus_in_llc(llc).iter().copied().collect()
     }
 
-    /// CPUs of node `node`; empty when it has none, or does not exist.
+    /// Returns the CPUs of node `node`; empty if the node has none or does not exist.
     pub fn numa_aligned_cpuset(&self, node: usize) -> BTreeSet<usize> {
         self.llcs
             .iter()
@@ -241,7 +243,7 @@ impl TestTopology {
             .collect()
     }
 
-    /// The nodes that the CPUs of a set are in.
+    /// Returns the nodes of the LLCs that have at least one of these CPUs.
     pub fn numa_nodes_for_cpuset(&self, cpus: &BTreeSet<usize>) -> BTreeSet<usize> {
         self.llcs
             .iter()
@@ -250,12 +252,12 @@ impl TestTopology {
             .collect()
     }
 
-    /// Memory of node `node`, when known.
+    /// Returns the memory of node `node`; `None` if it is unknown or there is no such node.
     pub fn node_meminfo(&self, node: usize) -> Option<&NodeMemInfo> {
         self.nodes.get(&node)?.meminfo.as_ref()
     }
 
-    /// Returns the distance from node `a` to node `b`; if it is not known, 10 to itself and 20 to another node.
+    /// Returns the distance from node `a` to node `b`; if it is unknown, 10 within a node and 20 between two nodes.
     pub fn numa_distance(&self, a: usize, b: usize) -> u8 {
         self.nodes
             .get(&a)
@@ -263,27 +265,29 @@ impl TestTopology {
             .unwrap_or(if a == b { 10 } else { 20 })
     }
 
-    /// Whether node `node` exists and has no CPU.
+    /// Returns whether node `node` exists and has no CPU.
     pub fn is_memory_only(&self, node: usize) -> bool {
         self.nodes.contains_key(&node) && self.llcs.iter().all(|llc| llc.numa_node != node)
     }
 
-    /// One set of CPUs for each LLC.
+    /// Returns the CPUs of each LLC as a set, in the order of the LLCs.
     pub fn split_by_llc(&self) -> Vec<BTreeSet<usize>> {
         (0..self.llcs.len())
             .map(|llc| self.llc_aligned_cpuset(llc))
             .collect()
     }
 
-    /// Divides the usable CPUs into `of` equal parts (the last takes the remainder) and widens each by `frac` of its length on
-    /// both sides. The result is empty if `of` is 0 or larger than the number of CPUs.
+    /// Divides the usable CPUs into `of` equal parts (the last takes the remainder), and widens each by the fraction `frac` of
+    /// its length on both sides, within the usable CPUs. `frac` is clamped to 0..=1. The result is empty if `of` is 0 or
+    /// larger than the number of usable CPUs.
     pub fn overlapping_cpusets(&self, of: usize, frac: f64) -> Vec<BTreeSet<usize>> {
         (0..of)
             .map_while(|index| self.partition(index, of, frac))
             .collect()
     }
 
-    /// Returns part `index` of `of`, widened by `frac`; `None` if there is no such part.
+    /// Returns part `index` of `of`, widened by `frac`; `None` if there is no such part, or if there are fewer usable CPUs
+    /// than parts.
     pub(crate) fn partition(&self, index: usize, of: usize, frac: f64) -> Option<BTreeSet<usize>> {
         let usable = self.usable_cpus();
         if of == 0 || index >= of || usable.len() < of {
@@ -305,7 +309,7 @@ impl TestTopology {
         cpuset_string(cpus)
     }
 
-    /// The hardware threads of the core that CPU `cpu` belongs to, itself included, ascending.
+    /// Returns the hardware threads of the core of CPU `cpu`, the CPU itself included; empty if there is no such CPU.
     pub fn smt_siblings(&self, cpu: usize) -> &[usize] {
         self.llcs
             .iter()

@@ -10,25 +10,26 @@ use crate::topology::{TestTopology, cpuset_string};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AffinityIntent {
-    /// All CPUs of its cgroup.
+    /// All CPUs of the worker's cgroup: no affinity is set.
     #[default]
     Inherit,
-    /// `count` random CPUs of `from`, chosen separately for each worker.
+    /// `count` random CPUs of `from`, restricted to the CPUs of the cgroup; all of them if there are fewer. The choice is made
+    /// separately for each worker.
     RandomSubset {
         /// The CPUs to choose from.
         from: BTreeSet<usize>,
-        /// How many CPUs each worker gets.
+        /// The number of CPUs of each worker, at least 1.
         count: usize,
     },
-    /// The CPUs of the LLC of which the cgroup has the most CPUs.
+    /// The cgroup's CPUs in the LLC in which it has the most CPUs. If there are several such LLCs, the first one is taken.
     LlcAligned,
-    /// All CPUs, those of other cgroups included.
+    /// All CPUs of the machine, including CPUs outside of the cgroup, which the kernel does not let its tasks use.
     CrossCgroup,
     /// The first CPU of the cgroup.
     SingleCpu,
-    /// Exactly these CPUs, as far as the cgroup has them.
+    /// These CPUs, restricted to the CPUs of the cgroup.
     Exact(BTreeSet<usize>),
-    /// The two threads of a core.
+    /// Two hardware threads of the first core of which the cgroup has at least two.
     SmtSiblingPair,
 }
 
@@ -44,7 +45,7 @@ pub enum ResolvedAffinity {
     Random {
         /// The CPUs to choose from; not empty.
         from: BTreeSet<usize>,
-        /// The number of CPUs, 1..=`from.len()`.
+        /// The number of CPUs of each worker, in 1..=`from.len()`.
         count: usize,
     },
     /// All workers get this one CPU.
@@ -61,12 +62,12 @@ pub struct AffinityError {
 }
 
 impl AffinityIntent {
-    /// Creates the intent of exactly these CPUs, as far as the cgroup has them.
+    /// Creates the intent of these CPUs, restricted to the CPUs of the cgroup.
     pub fn exact(cpus: impl IntoIterator<Item = usize>) -> Self {
         Self::Exact(cpus.into_iter().collect())
     }
 
-    /// `count` random CPUs of `from`.
+    /// Creates the intent of `count` random CPUs of `from`; see [`Self::RandomSubset`].
     pub fn random_subset(from: impl IntoIterator<Item = usize>, count: usize) -> Self {
         Self::RandomSubset {
             from: from.into_iter().collect(),
@@ -74,7 +75,7 @@ impl AffinityIntent {
         }
     }
 
-    /// The name of the variant.
+    /// Returns the name of the variant, such as `LlcAligned`.
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Inherit => "Inherit",
@@ -162,8 +163,8 @@ impl AffinityIntent {
 }
 
 impl super::WorkSpec {
-    /// Resolves the affinity of these workers within `cpuset` (`None`: all CPUs) on `topology`. Workers with a declared node
-    /// stay on its CPUs.
+    /// Resolves the affinity of these workers within `cpuset` (`None`: all CPUs) on `topology`. Workers with a declared node stay
+    /// on the node's CPUs, unless their affinity is [`AffinityIntent::CrossCgroup`].
     ///
     /// # Errors
     /// [`AffinityError`] when no CPU is left.
@@ -196,8 +197,8 @@ impl super::WorkSpec {
 }
 
 impl ResolvedAffinity {
-    /// Returns the CPUs of one worker; `None` if no affinity is set. For `Random` the choice depends only on `seed`, so each
-    /// worker needs its own seed, derived from that of the run.
+    /// Returns the CPUs of one worker; `None` if no affinity is set. For [`Self::Random`] the choice depends only on `seed`, so
+    /// each worker needs its own seed, derived from the seed of the run.
     pub fn cpus(&self, seed: u64) -> Option<BTreeSet<usize>> {
         match self {
             Self::None => None,
@@ -272,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_left_is_an_error() {
+    fn an_affinity_without_cpus_is_an_error() {
         let view = view();
         let set = BTreeSet::from([1, 2]);
         let error = |intent: AffinityIntent| {

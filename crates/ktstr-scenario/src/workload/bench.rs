@@ -1,7 +1,9 @@
-//! Parameters of the work types that are benchmarks: one declared worker becomes as many as the parameters say.
+//! Parameters of the work types that are benchmarks. A test declares one worker, and the parameters determine how many are
+//! started.
 
 use serde::{Deserialize, Serialize};
 
+/// Generates a struct of parameters, with the default of each parameter and a setter of the same name.
 macro_rules! config {
     ($(#[$doc:meta])+ $name:ident { $( $(#[$field_doc:meta])+ $field:ident: $ty:ident $(<$some:ty>)? = $default:expr, )+ }) => {
         $(#[$doc])+
@@ -26,7 +28,7 @@ macro_rules! config {
             }
         }
     };
-    // A number is enough where the field may be empty.
+    // The setter of an `Option` also takes a bare value.
     (@builder $(#[$field_doc:meta])+ $field:ident: Option<$some:ty>) => {
         $(#[$field_doc])+
         pub fn $field(mut self, $field: impl Into<Option<$some>>) -> Self {
@@ -56,22 +58,24 @@ config! {
         cache_footprint_kib: usize = 256,
         /// The number of matrix multiplications per request.
         operations: u64 = 5,
-        /// Sleep at the begin of a request, µs.
+        /// How long a worker sleeps at the start of a request, µs.
         sleep_usec: u64 = 100,
-        /// Whether workers multiply without a lock. Without it, only one worker on each CPU multiplies at a time: another that
-        /// the scheduler puts there meanwhile spins until the first is done, so preempting a request in its work costs CPU time.
+        /// Whether workers multiply without a lock. With the lock, only one worker on each CPU multiplies at a time. A second
+        /// worker that the scheduler puts on the CPU meanwhile spins until the first is done, so preempting a multiplying
+        /// worker costs CPU time.
         skip_locking: bool = false,
-        /// Requests per second of all messengers together; 0 hands out the next request as soon as a worker waits for it.
+        /// The number of requests per second of all messengers together. With 0, a messenger hands out the next request as
+        /// soon as a worker waits for it.
         requests_per_sec: u64 = 0,
-        /// The percentage of the CPUs that they may use, that the workers shall keep busy: every 200 ms the messengers change
-        /// the rate of requests, which begins with `requests_per_sec`, or with 100 per second. 0 keeps the rate as it is.
+        /// How busy the workers shall keep their allowed CPUs, in percent. Every 200 ms each messenger adapts the rate of
+        /// requests, which starts at `requests_per_sec`, or at 100 per second if that is 0. With 0 the rate is not adapted.
         auto_rps: u64 = 0,
-        /// The percentage of the cache footprint, and of the multiplications, that is each worker's own; the rest is in
-        /// matrices that all workers of the benchmark share. `None` makes all of it their own.
+        /// The percentage of the cache footprint, and of the multiplications, for each worker's own matrices; the rest is for
+        /// matrices that all workers of the benchmark share. `None` is the same as 100.
         split_percent: Option<u8> = None,
-        /// The number of bytes that messenger and worker pass back and forth: each writes all of them before it wakes the
-        /// other, instead of the sleep and the multiplications. At most [`MAX_PIPE_TRANSFER`]; 0 is the usual benchmark. The
-        /// latencies of requests and their rate are not measured then.
+        /// The number of bytes that a messenger and a worker pass back and forth, at most [`MAX_PIPE_TRANSFER`]: each of the
+        /// two writes all bytes before it wakes the other, instead of the sleep and the multiplications. The latencies and the
+        /// rate of requests are not measured then. 0 is the usual benchmark.
         pipe_transfer_bytes: usize = 0,
     }
 }
@@ -80,7 +84,7 @@ config! {
 pub const MAX_PIPE_TRANSFER: usize = 1 << 20;
 
 impl SchbenchConfig {
-    /// Returns the number of workers on `cpus` CPUs.
+    /// Returns the number of messengers and workers together on `cpus` CPUs.
     pub const fn tasks(&self, cpus: usize) -> usize {
         let workers = match (self.worker_threads, self.message_threads) {
             (0, 0) => 1,
@@ -91,7 +95,8 @@ impl SchbenchConfig {
             .saturating_mul(workers.saturating_add(1))
     }
 
-    /// Divides the footprint in KiB and the multiplications of a request: each worker's own, and those that all share.
+    /// Returns the footprint in KiB and the multiplications of a request, first for a worker's own matrices, then for the
+    /// matrices that all workers share.
     pub fn split(&self) -> [(usize, u64); 2] {
         let all = (self.cache_footprint_kib, self.operations);
         let Some(percent) = self.split_percent else {
@@ -120,11 +125,11 @@ config! {
         target_hit_pct: u8 = 90,
         /// How long a slow worker sleeps per key, µs.
         slow_path_sleep_us: u64 = 100,
-        /// How long a slow worker sleeps for one key in a hundred, µs, which is the 99th percentile; 0 stands for the same as
-        /// for the others.
+        /// How long a slow worker sleeps for one random key in a hundred, µs, which is the 99th percentile; 0 stands for
+        /// `slow_path_sleep_us`.
         slow_path_p99_us: u64 = 0,
-        /// Look-ups per second of all clients together, with latencies measured from the scheduled times; with 0, a client
-        /// starts the next look-up when the one before is done, and no latencies are measured.
+        /// The number of look-ups per second of all clients together; latencies are measured from the time at which a look-up is
+        /// due. With 0, a client starts its next look-up when the one before is done, and no latencies are measured.
         arrival_rate: u64 = 0,
     }
 }
@@ -138,7 +143,7 @@ impl TaobenchConfig {
         }
     }
 
-    /// Returns the number of workers on `cpus` CPUs.
+    /// Returns the number of clients and slow workers together on `cpus` CPUs.
     pub const fn tasks(&self, cpus: usize) -> usize {
         let clients = self.clients(cpus);
         let slow = match self.slow_threads {
@@ -148,10 +153,10 @@ impl TaobenchConfig {
         clients.saturating_add(slow)
     }
 
-    /// Returns how many of `tasks` workers are clients.
+    /// Returns how many of `tasks` clients and slow workers are clients; the inverse of [`Self::tasks`].
     pub const fn clients_of(&self, tasks: usize) -> usize {
         match (self.client_threads, self.slow_threads) {
-            // There are a quarter more tasks than clients, rounded up.
+            // `tasks` adds a quarter of the clients, rounded up.
             (0, 0) => tasks.saturating_mul(4) / 5,
             (0, slow) => tasks.saturating_sub(slow),
             (clients, _) => clients,
@@ -175,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn parameters_come_to_workers() {
+    fn parameters_determine_the_number_of_workers() {
         let bench = SchbenchConfig::DEFAULT;
         assert_eq!(bench.tasks(4), 5);
         assert_eq!(bench.message_threads(2).tasks(3), 6);

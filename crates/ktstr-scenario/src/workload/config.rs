@@ -1,4 +1,4 @@
-//! Workers outside of steps, which a test spawns itself.
+//! Workers that a test function spawns itself, outside of the steps of a scenario.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,32 +14,33 @@ use super::work_type::WorkType;
 pub struct WorkloadConfig {
     /// The number of workers.
     pub num_workers: usize,
-    /// Their affinity; only intents that need no cgroup are allowed.
+    /// The affinity of the workers. Without a `numa_node`, only [`AffinityIntent::Inherit`], [`AffinityIntent::Exact`] and
+    /// [`AffinityIntent::RandomSubset`] are allowed, since the others depend on a cgroup or on the topology.
     pub affinity: AffinityIntent,
     /// The work type of the workers; the default is [`WorkType::SpinWait`].
     pub work_type: WorkType,
-    /// The number of iterations after which a worker waits to be stopped. Partners of such a worker wait for it too.
+    /// The number of iterations after which a worker only waits to be stopped, at least 1; `None` is no limit. A partner that
+    /// needs the worker then waits, too.
     pub park_after_iterations: Option<u64>,
-    /// Whether each worker signals the end of its first iteration: see
-    /// `WorkloadHandle::wait_first_iterations`.
+    /// Whether each worker signals the end of its first iteration; see `WorkloadHandle::wait_first_iterations`.
     pub signal_first_iteration: bool,
     /// The scheduling policy of the workers; the default is [`SchedPolicy::Normal`].
     pub sched_policy: SchedPolicy,
-    /// The NUMA memory policy of the workers; the default is the one that they inherit, or `numa_node` if there is one.
+    /// The NUMA memory policy of the workers. By default they inherit it, or are bound to `numa_node` if that is set.
     pub mem_policy: MemPolicy,
     /// The mode flags of `mem_policy`; none by default.
     pub mpol_flags: MpolFlags,
     /// The nice value, from -20 to 19.
     pub nice: Option<i32>,
-    /// Whether they are processes or threads.
+    /// Whether the workers are processes or threads.
     pub clone_mode: CloneMode,
-    /// Thread name, at most 15 bytes; without one it is the name of the work type, cut to 15 bytes.
+    /// The thread name of the workers, 1 to 15 bytes; by default the name of the work type, cut to 15 bytes.
     pub comm: Option<String>,
     /// The user that the workers run as.
     pub uid: Option<u32>,
     /// The group that the workers run as.
     pub gid: Option<u32>,
-    /// The NUMA node whose CPUs and memory they use.
+    /// The NUMA node whose CPUs and memory the workers use.
     pub numa_node: Option<usize>,
     /// Further groups, spawned together with these workers.
     pub composed: Vec<WorkSpec>,
@@ -74,19 +75,19 @@ impl WorkloadConfig {
         self
     }
 
-    /// Sets their work type.
+    /// Sets the work type of the workers.
     pub fn work_type(mut self, work_type: WorkType) -> Self {
         self.work_type = work_type;
         self
     }
 
-    /// Sets the affinity of the workers; only intents that need no cgroup are allowed.
+    /// Sets the affinity of the workers. The field `affinity` lists the intents that are allowed.
     pub fn affinity(mut self, affinity: AffinityIntent) -> Self {
         self.affinity = affinity;
         self
     }
 
-    /// Sets whether they are processes or threads.
+    /// Sets whether the workers are processes or threads.
     pub fn clone_mode(mut self, mode: CloneMode) -> Self {
         self.clone_mode = mode;
         self
@@ -99,30 +100,30 @@ impl WorkloadConfig {
     }
 
     /// Sets whether each worker signals the end of its first iteration.
-    pub fn signal_first_iteration(mut self, tells: bool) -> Self {
-        self.signal_first_iteration = tells;
+    pub fn signal_first_iteration(mut self, signals: bool) -> Self {
+        self.signal_first_iteration = signals;
         self
     }
 
-    /// Sets their scheduling policy.
+    /// Sets the scheduling policy of the workers.
     pub fn sched_policy(mut self, policy: SchedPolicy) -> Self {
         self.sched_policy = policy;
         self
     }
 
-    /// Sets their memory policy.
+    /// Sets the memory policy of the workers.
     pub fn mem_policy(mut self, policy: MemPolicy) -> Self {
         self.mem_policy = policy;
         self
     }
 
-    /// Sets the flags of the memory policy.
+    /// Sets the mode flags of the memory policy.
     pub fn mpol_flags(mut self, flags: MpolFlags) -> Self {
         self.mpol_flags = flags;
         self
     }
 
-    /// Sets their nice value.
+    /// Sets the nice value of the workers.
     pub fn nice(mut self, nice: i32) -> Self {
         self.nice = Some(nice);
         self
@@ -134,25 +135,25 @@ impl WorkloadConfig {
         self
     }
 
-    /// Sets their user id.
+    /// Sets the user id of the workers.
     pub fn uid(mut self, uid: u32) -> Self {
         self.uid = Some(uid);
         self
     }
 
-    /// Sets their group id.
+    /// Sets the group id of the workers.
     pub fn gid(mut self, gid: u32) -> Self {
         self.gid = Some(gid);
         self
     }
 
-    /// Sets the NUMA node they stay on.
+    /// Sets the NUMA node whose CPUs and memory the workers use.
     pub fn numa_node(mut self, node: usize) -> Self {
         self.numa_node = Some(node);
         self
     }
 
-    /// Adds a further group.
+    /// Adds a further group, which is spawned together with these workers.
     pub fn push_composed(mut self, spec: WorkSpec) -> Self {
         self.composed.push(spec);
         self
@@ -177,10 +178,10 @@ impl WorkloadConfig {
         }
     }
 
-    /// Checks all groups.
+    /// Checks the workers of this configuration and all composed groups.
     ///
     /// # Errors
-    /// [`WorkSpecError`] of the first invalid group.
+    /// The [`WorkSpecError`] of the first invalid group.
     pub fn validate(&self) -> Result<(), WorkSpecError> {
         let primary = self.primary();
         primary.validate()?;

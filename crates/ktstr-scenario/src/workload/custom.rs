@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize};
 
 /// The body of [`WorkType::Custom`](super::WorkType::Custom).
 ///
-/// It runs once, in the worker's process, and has to return when [`WorkerCtx::stop`] becomes `true`; a function that does not
-/// is killed five seconds later. `SIGUSR1` is sent with the stop, so that a blocking system call returns with `EINTR`. The
-/// function returns the report of the worker; the harness fills in who the worker was and, where the function left them 0, CPU
-/// time, wall time and the numbers of `/proc/thread-self/schedstat`. A panic ends the worker's process, and its message becomes
-/// the report's `exit_info`.
+/// The function runs once, in the worker's process, and has to return when [`WorkerCtx::stop`] becomes `true`; a worker that does
+/// not is killed five seconds later. `SIGUSR1` is sent with the stop, so that a blocking system call returns with `EINTR`. The
+/// function returns the report of the worker. The harness fills in the identity of the worker and, where the function left them
+/// 0, CPU time, wall time and the numbers of `/proc/thread-self/schedstat`. A panic ends the worker's process, and its message
+/// becomes the report's `exit_info`.
 pub type CustomFn = fn(&WorkerCtx) -> WorkerReport;
 
 /// The number of slots of each kind in a [`CustomCfg`].
@@ -26,13 +26,13 @@ pub const CUSTOM_SLOTS: usize = 4;
 pub struct CustomCfg {
     /// Unsigned numbers of 64 bits, 0 by default.
     pub u64s: [u64; CUSTOM_SLOTS],
-    /// Four sizes or counts.
+    /// Sizes or counts, 0 by default.
     pub usizes: [usize; CUSTOM_SLOTS],
     /// Signed numbers of 32 bits, 0 by default.
     pub i32s: [i32; CUSTOM_SLOTS],
     /// Flags, `false` by default.
     pub bools: [bool; CUSTOM_SLOTS],
-    /// Bytes for any other data.
+    /// Bytes for any other data, 0 by default.
     pub blob: [u8; 32],
 }
 
@@ -48,8 +48,8 @@ pub struct WorkerCtx {
 }
 
 impl WorkerCtx {
-    /// Creates the context; the harness calls this in the worker's process. `open` opens a file for writing, since this crate
-    /// does no I/O itself.
+    /// Creates the context; the harness calls this in the worker's process. `open` opens a file for writing, which this crate
+    /// does not do itself.
     #[doc(hidden)]
     pub fn new(
         stop: &'static AtomicBool,
@@ -79,7 +79,7 @@ impl WorkerCtx {
         &self.cpus
     }
 
-    /// Returns the thread ids of the workers that were started together with this one and before it, in order.
+    /// Returns the thread ids of the workers that were created before this one in the same spawn, in the order of their creation.
     pub fn sibling_pids(&self) -> &[i32] {
         &self.sibling_pids
     }
@@ -94,13 +94,13 @@ impl WorkerCtx {
         &self.cfg
     }
 
-    /// Opens `cgroup.procs` of the sibling cgroup `name` of the worker's own for writing pids.
+    /// Opens `cgroup.procs` of the cgroup `name`, a sibling of the worker's own cgroup, for writing pids.
     ///
     /// # Errors
     /// The error of the system call, for example if there is no such cgroup; the text names the path.
     pub fn open_sibling_cgroup_procs(&self, name: &str) -> io::Result<File> {
-        let beside = self.cgroup_dir.parent().unwrap_or(&self.cgroup_dir);
-        let path = beside.join(name).join("cgroup.procs");
+        let parent = self.cgroup_dir.parent().unwrap_or(&self.cgroup_dir);
+        let path = parent.join(name).join("cgroup.procs");
         (self.open)(&path).map_err(|error| {
             io::Error::new(
                 error.kind(),

@@ -9,20 +9,21 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MemPolicy {
-    /// The policy that is inherited.
+    /// The policy that the worker inherits: none is set.
     #[default]
     Default,
-    /// Memory only from these nodes.
+    /// Memory only from these nodes (`MPOL_BIND`).
     Bind(BTreeSet<usize>),
-    /// Memory from this node as long as it has some, then from other nodes (`MPOL_PREFERRED`).
+    /// Memory from this node as long as it has free memory, then from other nodes (`MPOL_PREFERRED`).
     Preferred(usize),
-    /// Page by page over these nodes.
+    /// Memory page by page from one of these nodes after the other (`MPOL_INTERLEAVE`).
     Interleave(BTreeSet<usize>),
-    /// The node the worker runs on.
+    /// Memory from the node on which the worker runs when it first touches a page (`MPOL_LOCAL`).
     Local,
-    /// Memory from these nodes as long as they have some, then from other nodes (`MPOL_PREFERRED_MANY`).
+    /// Memory from these nodes as long as they have free memory, then from other nodes (`MPOL_PREFERRED_MANY`).
     PreferredMany(BTreeSet<usize>),
-    /// Over these nodes by their weights.
+    /// Memory page by page from these nodes, in proportion to their weights in `/sys/kernel/mm/mempolicy/weighted_interleave`
+    /// (`MPOL_WEIGHTED_INTERLEAVE`, since Linux 6.9).
     WeightedInterleave(BTreeSet<usize>),
 }
 
@@ -38,7 +39,7 @@ pub enum MemPolicyError {
     /// Flags that exclude each other, or unknown ones.
     #[error("memory policy flags {bits:#x}: {reason}")]
     Flags {
-        /// All the bits that were given.
+        /// All bits of the flags.
         bits: u32,
         /// What is wrong with the flags.
         reason: &'static str,
@@ -52,13 +53,13 @@ pub enum MemPolicyError {
         node: usize,
         /// The nodes that the policy could name.
         available: BTreeSet<usize>,
-        /// Whether the available nodes are those of the cpuset or of the machine.
+        /// Where the available nodes come from: "nodes of the cpuset" or "nodes of the machine".
         scope: &'static str,
     },
 }
 
 impl MemPolicy {
-    /// Memory only from these nodes.
+    /// Creates the policy that allows memory only from these nodes.
     pub fn bind(nodes: impl IntoIterator<Item = usize>) -> Self {
         Self::Bind(nodes.into_iter().collect())
     }
@@ -68,7 +69,7 @@ impl MemPolicy {
         Self::Preferred(node)
     }
 
-    /// Page by page over these nodes.
+    /// Creates the policy that takes memory page by page from one of these nodes after the other.
     pub fn interleave(nodes: impl IntoIterator<Item = usize>) -> Self {
         Self::Interleave(nodes.into_iter().collect())
     }
@@ -78,12 +79,12 @@ impl MemPolicy {
         Self::PreferredMany(nodes.into_iter().collect())
     }
 
-    /// Over these nodes by their weights.
+    /// Creates the policy that takes memory page by page from these nodes, in proportion to their weights.
     pub fn weighted_interleave(nodes: impl IntoIterator<Item = usize>) -> Self {
         Self::WeightedInterleave(nodes.into_iter().collect())
     }
 
-    /// The name of the policy.
+    /// Returns the name of the variant, such as `Bind`.
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Default => "Default",
@@ -111,7 +112,7 @@ impl MemPolicy {
     /// Checks the policy and its flags, regardless of the machine.
     ///
     /// # Errors
-    /// [`MemPolicyError`] for an empty set or contradicting flags.
+    /// [`MemPolicyError`] for an empty set of nodes, or for flags that contradict each other or do not fit the policy.
     pub fn validate(&self, flags: MpolFlags) -> Result<(), MemPolicyError> {
         flags.validate()?;
         let nodeless = matches!(self, Self::Default | Self::Local);
@@ -137,11 +138,12 @@ impl MemPolicy {
         Ok(())
     }
 
-    /// Checks also that the nodes are available: among the nodes of the cpuset if there is one, or on the machine with
-    /// `STATIC_NODES`. With `RELATIVE_NODES` any numbers are valid, since they are relative.
+    /// Does the checks of [`Self::validate`], and checks that the nodes are available: among the nodes of the cpuset if there is
+    /// one and `STATIC_NODES` is not set, else on the machine. With `RELATIVE_NODES` any numbers are valid, since the kernel maps
+    /// them to the allowed nodes.
     ///
     /// # Errors
-    /// [`MemPolicyError`] names the node that is missing.
+    /// As [`Self::validate`], or [`MemPolicyError::NodeUnavailable`] with the first node that is not available.
     pub fn validate_on(
         &self,
         flags: MpolFlags,
@@ -178,14 +180,14 @@ pub struct MpolFlags(u32);
 impl MpolFlags {
     /// No flag is set.
     pub const NONE: Self = Self(0);
-    /// `MPOL_F_NUMA_BALANCING`: the kernel may migrate pages between the nodes; for `Bind` and `PreferredMany`.
+    /// `MPOL_F_NUMA_BALANCING`: the kernel may migrate pages between the nodes of the policy, `Bind` or `PreferredMany`.
     pub const NUMA_BALANCING: Self = Self(1 << 13);
-    /// `MPOL_F_RELATIVE_NODES`: the numbers count among the nodes that the cpuset allows.
+    /// `MPOL_F_RELATIVE_NODES`: the numbers are positions among the nodes that the cpuset allows.
     pub const RELATIVE_NODES: Self = Self(1 << 14);
     /// `MPOL_F_STATIC_NODES`: the numbers are those of the machine, and do not change with the cpuset.
     pub const STATIC_NODES: Self = Self(1 << 15);
 
-    /// Flags by their kernel bits; unknown ones are kept and refused by [`Self::validate`].
+    /// Creates flags from the kernel's bits. Unknown bits are kept, and refused by [`Self::validate`].
     pub const fn from_bits(bits: u32) -> Self {
         Self(bits)
     }
@@ -195,7 +197,7 @@ impl MpolFlags {
         self.0
     }
 
-    /// Whether all flags of `other` are set.
+    /// Returns whether all flags of `other` are set.
     pub const fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
     }

@@ -1,4 +1,4 @@
-//! What workers do and how they are scheduled: data and validation. The guest runs them.
+//! What workers do and how they are scheduled: data and validation. The workers themselves are in the guest.
 
 mod affinity;
 mod bench;

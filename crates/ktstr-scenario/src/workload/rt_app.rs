@@ -1,5 +1,5 @@
-//! What a thread of an rt-app workload does: phases of actions on named objects. `ktstr-guest` executes this plain data.
-//! [`crate::rt_app`] makes it from a workload file.
+//! What a thread of an rt-app workload does, as plain data: phases of actions on named objects. [`crate::rt_app`] creates it
+//! from a workload file, and `ktstr-guest` executes it.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -8,10 +8,12 @@ use serde::{Deserialize, Serialize};
 
 use super::sched::SchedPolicy;
 
-/// The largest length of a name in bytes. The names in published files are much shorter, and errors print names in full.
+/// The largest length of a name in bytes. Names in published files are much shorter; the limit keeps error messages short, which
+/// have names in full.
 const MAX_NAME: usize = 128;
 
-/// A phase of [`WorkType::RtApp`](super::WorkType::RtApp): actions that are executed one after the other, and how often.
+/// A phase of [`WorkType::RtApp`](super::WorkType::RtApp): actions that are executed one after the other, and how often they are
+/// repeated.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RtPhase {
     /// How often the actions are executed before the next phase begins; 0 means without end.
@@ -29,7 +31,7 @@ impl RtPhase {
         }
     }
 
-    /// Returns the phase whose fields are used for those that a text leaves out.
+    /// Returns the phase with the default of each field, for fields that a text leaves out.
     pub(crate) fn usual() -> Self {
         Self::once([
             RtAction::Run(Duration::from_millis(1)),
@@ -44,12 +46,12 @@ RtPhase::usual(), { repeat, actions } }
 /// One action of a phase.
 ///
 /// After a sleep, or after another worker has woken it, a worker records how late it ran as a wake-up latency. A worker that uses
-/// a timer records instead how late it ran after the timer, as a timer latency, and the slack of each period.
+/// a timer records other values instead: how late it ran after the timer, as a timer latency, and the slack of each period.
 ///
 /// An object is known by its name: all workers of a scenario that use the same name for the same kind of object (lock, condition,
 /// barrier, semaphore, shared timer) share one object, whichever cgroup they are in. `Suspend` and `Resume` use conditions.
-/// Objects exist for the whole scenario: if the workers of one step were stopped while some of them waited at a barrier, the
-/// barrier still counts these, so a later step has to name another one.
+/// Objects exist for the whole scenario: if the workers of a step are stopped while some of them wait at a barrier, the barrier
+/// still counts these workers, so a later step has to use a barrier of another name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RtAction {
@@ -59,14 +61,15 @@ pub enum RtAction {
     Runtime(Duration),
     /// Sleeps for this long.
     Sleep(Duration),
-    /// Sleeps until the timer's period ends, or not at all if it has ended already. The worker records the slack, which is the
-    /// time that was left of the period, and how late it woke up.
+    /// Sleeps until the timer's period ends, or not at all if the period has ended already. The worker records the slack,
+    /// which is the time that was left of the period (0 if it had ended), and how late it woke up.
     Timer {
         /// The name of the timer; 1 to 128 bytes.
         name: String,
-        /// The length of the period. The first period begins when the worker starts, after its delay.
+        /// The length of the period, more than 0. The first period starts when the delay of the worker is over.
         period: Duration,
-        /// When the next period begins after a period that had ended already: with `true` at that end, with `false` now.
+        /// When the next period starts if the worker comes after the end of this period: with `true` at the end of this period,
+        /// with `false` at the time at which the worker came.
         absolute: bool,
         /// Whether all workers that name the timer share it; otherwise each worker has its own.
         shared: bool,
@@ -138,7 +141,7 @@ impl RtAction {
         }
     }
 
-    /// Returns what is wrong with the action, or `None` if it is valid.
+    /// Returns a message with what is wrong with the action, or `None` if it is valid.
     fn wrong(&self) -> Option<String> {
         let odd = |name: &str| name.is_empty() || name.len() > MAX_NAME;
         if let Some(name) = self.names().into_iter().flatten().find(|name| odd(name)) {
@@ -148,7 +151,7 @@ impl RtAction {
         }
         match self {
             Self::Timer { name, period, .. } if period.is_zero() => Some(format!(
-                "the period of timer {name:?} is 0, and must be more"
+                "the period of timer {name:?} is 0, but must be more than 0"
             )),
             Self::Barrier { name, threads: 0 } => Some(format!(
                 "barrier {name:?} is for 0 threads, and must be for at least 1"
@@ -158,14 +161,14 @@ impl RtAction {
                 "priority {priority} is not in the range from -20 to 99"
             )),
             Self::Slice(time) if time.is_zero() => {
-                Some("the length of a slice is 0, and must be more".to_owned())
+                Some("the length of a slice is 0, but must be more than 0".to_owned())
             }
             _ => None,
         }
     }
 }
 
-/// Returns what is wrong with the phases of a worker, or `None` if they are valid.
+/// Returns a message with what is wrong with the phases of a worker, or `None` if they are valid.
 pub(crate) fn wrong(phases: &[RtPhase]) -> Option<String> {
     if phases.is_empty() {
         return Some(
@@ -196,7 +199,7 @@ mod tests {
             absolute: false,
             shared: true,
         };
-        insta::assert_snapshot!(of(timer).unwrap_or_default(), @r#"phase 0: the period of timer "tick" is 0, and must be more"#);
+        insta::assert_snapshot!(of(timer).unwrap_or_default(), @r#"phase 0: the period of timer "tick" is 0, but must be more than 0"#);
         let barrier = RtAction::Barrier {
             name: "b".to_owned(),
             threads: 0,

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// A scheduling class, without parameters.
+/// A scheduling policy with fixed parameters, for the two workers of
+/// [`WorkType::AsymmetricWaker`](super::WorkType::AsymmetricWaker).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SchedClass {
     /// `SCHED_OTHER`, the policy of normal tasks.
     Cfs,
-    /// `SCHED_BATCH`, the policy of normal tasks that use the CPU and do not interact.
+    /// `SCHED_BATCH`, the policy of normal tasks that compute and do not interact with users.
     Batch,
     /// `SCHED_IDLE`, the policy with the smallest weight (`WEIGHT_IDLEPRIO` in kernel/sched/sched.h).
     Idle,
@@ -18,7 +19,7 @@ pub enum SchedClass {
     Rt,
     /// `SCHED_DEADLINE` with 2 ms of CPU time in every 10 ms.
     Deadline,
-    /// `SCHED_EXT`, which sched_ext schedules even if its scheduler takes only tasks with this policy.
+    /// `SCHED_EXT`: the task is scheduled by sched_ext even if the scheduler takes only tasks with this policy.
     Ext,
 }
 
@@ -26,10 +27,10 @@ pub enum SchedClass {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SchedPolicy {
-    /// `SCHED_OTHER`; under a sched_ext scheduler that takes all tasks, such a worker is scheduled by it.
+    /// `SCHED_OTHER`. A sched_ext scheduler that takes all normal tasks takes these workers, and those under `Batch` and `Idle`.
     #[default]
     Normal,
-    /// `SCHED_BATCH`, the policy of normal tasks that use the CPU and do not interact.
+    /// `SCHED_BATCH`, the policy of normal tasks that compute and do not interact with users.
     Batch,
     /// `SCHED_IDLE`, the policy with the smallest weight (`WEIGHT_IDLEPRIO` in kernel/sched/sched.h).
     Idle,
@@ -39,14 +40,14 @@ pub enum SchedPolicy {
     RoundRobin(u32),
     /// `SCHED_DEADLINE`, where 0 < runtime <= deadline <= period.
     Deadline {
-        /// CPU time per period.
+        /// The CPU time per period.
         runtime: Duration,
-        /// The deadline within the period.
+        /// The deadline, counted from the start of a period.
         deadline: Duration,
         /// The time after which the budget is renewed.
         period: Duration,
     },
-    /// `SCHED_EXT`: scheduled by sched_ext even if the scheduler takes only tasks with this policy.
+    /// `SCHED_EXT`: the worker is scheduled by sched_ext even if the scheduler takes only tasks with this policy.
     Ext,
 }
 
@@ -56,15 +57,15 @@ pub enum SchedPolicyError {
     /// A real-time priority outside 1..=99.
     #[error("real-time priority {0} is not in 1..=99")]
     Priority(u32),
-    /// Not 0 < runtime <= deadline <= period.
+    /// A budget that violates 0 < runtime <= deadline <= period.
     #[error(
         "SCHED_DEADLINE needs 0 < runtime <= deadline <= period, got {runtime:?}, {deadline:?}, \
          {period:?}"
     )]
     Deadline {
-        /// CPU time per period.
+        /// The CPU time per period.
         runtime: Duration,
-        /// The deadline within the period.
+        /// The deadline, counted from the start of a period.
         deadline: Duration,
         /// The period that was given.
         period: Duration,
@@ -91,7 +92,8 @@ impl SchedPolicy {
         }
     }
 
-    /// Checks that the kernel would accept the parameters.
+    /// Checks the ranges of the parameters. The kernel may still refuse the policy, for example a `SCHED_DEADLINE` budget for
+    /// which there is not enough bandwidth left.
     ///
     /// # Errors
     /// [`SchedPolicyError`] with the parameters.
@@ -123,7 +125,7 @@ pub enum CloneMode {
     /// As a separate process.
     #[default]
     Fork,
-    /// As a thread of one process that all workers share.
+    /// As a thread of a process that all workers share.
     Thread,
 }
 

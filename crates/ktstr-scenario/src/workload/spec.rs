@@ -7,10 +7,10 @@ use super::mem_policy::{MemPolicy, MemPolicyError, MpolFlags};
 use super::sched::{SchedPolicy, SchedPolicyError};
 use super::work_type::{WorkType, WorkTypeValidationError};
 
-/// Longest name of a thread, without the final NUL (`TASK_COMM_LEN` - 1).
+/// The largest length of a thread's name in bytes, without the final NUL (`TASK_COMM_LEN` - 1).
 pub(crate) const MAX_COMM: usize = 15;
 
-/// A group of equal workers. `None` stands for the default of the cgroup, or else of the kernel.
+/// A group of equal workers. `None` stands for the default of the cgroup if it has one, else for what the workers inherit.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct WorkSpec {
@@ -18,27 +18,29 @@ pub struct WorkSpec {
     pub work_type: WorkType,
     /// The scheduling policy of the workers; the default is [`SchedPolicy::Normal`].
     pub sched_policy: SchedPolicy,
-    /// The number of workers; excludes `workers_pct`.
+    /// The number of workers. It must be `None` if `workers_pct` is set; without either, the default of the context applies.
     pub num_workers: Option<usize>,
     /// The affinity of the workers; by default they may use all CPUs of their cgroup.
     pub affinity: AffinityIntent,
-    /// The NUMA memory policy of the workers; the default is the one that they inherit, or `numa_node` if there is one.
+    /// The NUMA memory policy of the workers. By default they inherit it, or are bound to `numa_node` if that is set.
     pub mem_policy: MemPolicy,
     /// The mode flags of `mem_policy`; none by default.
     pub mpol_flags: MpolFlags,
     /// The nice value, from -20 to 19.
     pub nice: Option<i32>,
-    /// Thread name, at most 15 bytes; without one it is the name of the work type, cut to 15 bytes.
+    /// The thread name of the workers, 1 to 15 bytes; by default the name of the work type, cut to 15 bytes.
     pub comm: Option<String>,
-    /// Makes them threads of one process of this name.
+    /// If set, the workers are threads of one process of this name, 1 to 15 bytes, which they share with adjacent groups that
+    /// have the same name.
     pub pcomm: Option<String>,
     /// The user that the workers run as.
     pub uid: Option<u32>,
     /// The group that the workers run as.
     pub gid: Option<u32>,
-    /// The NUMA node whose CPUs and memory they use.
+    /// The NUMA node whose CPUs and memory the workers use.
     pub numa_node: Option<usize>,
-    /// The number of workers as a fraction of the CPUs of the cpuset; excludes `num_workers`.
+    /// The number of workers as a fraction of the cpuset's CPUs, rounded up; 1.0 is one worker per CPU. It must be `None` if
+    /// `num_workers` is set.
     pub workers_pct: Option<f64>,
 }
 
@@ -60,17 +62,17 @@ pub enum WorkSpecError {
     /// A fraction that is not a positive finite number.
     #[error("workers_pct({0}) must be finite and more than 0")]
     BadFraction(f64),
-    /// A fraction that results in too many workers.
+    /// A fraction that makes more workers than a group can have.
     #[error("workers_pct({pct}) of {cpus} CPUs is more than {max} workers")]
     TooMany {
         /// The fraction that was given.
         pct: f64,
-        /// CPUs of the cpuset.
+        /// The number of CPUs of the cpuset.
         cpus: usize,
         /// The largest number of workers of one group.
         max: usize,
     },
-    /// `park_after_iterations` is 0, and a worker does at least one iteration.
+    /// `park_after_iterations` is 0, but a worker does at least one iteration.
     #[error(
         "park_after_iterations(0): a worker does at least one iteration; leave it out for no limit"
     )]
@@ -78,7 +80,7 @@ pub enum WorkSpecError {
     /// A nice value outside -20..=19.
     #[error("nice {0} is not in -20..=19")]
     Nice(i32),
-    /// A name that does not fit.
+    /// A thread or process name that is empty, has more than 15 bytes, or contains a NUL.
     #[error("name {name:?} must be 1 to 15 bytes without NUL")]
     Comm {
         /// The name that was given.
@@ -87,15 +89,16 @@ pub enum WorkSpecError {
     /// An invalid parameter of the work type, or a number of workers that does not fit its groups.
     #[error(transparent)]
     WorkType(#[from] WorkTypeValidationError),
-    /// A bad parameter of the policy.
+    /// An invalid parameter of the scheduling policy.
     #[error(transparent)]
     SchedPolicy(#[from] SchedPolicyError),
-    /// A bad memory policy.
+    /// An invalid memory policy or invalid flags of it.
     #[error(transparent)]
     MemPolicy(#[from] MemPolicyError),
 }
 
-/// The largest number of workers of a group, so that a mistyped fraction does not fill the guest with processes.
+/// The largest number of workers that `workers_pct` can result in, so that a mistyped fraction does not fill the guest with
+/// processes.
 const MAX_WORKERS: usize = 65_536;
 
 impl WorkSpec {
@@ -107,13 +110,13 @@ impl WorkSpec {
         }
     }
 
-    /// Sets their work type.
+    /// Sets the work type of the workers.
     pub fn work_type(mut self, work_type: WorkType) -> Self {
         self.work_type = work_type;
         self
     }
 
-    /// Sets their scheduling policy.
+    /// Sets the scheduling policy of the workers.
     pub fn sched_policy(mut self, policy: SchedPolicy) -> Self {
         self.sched_policy = policy;
         self
@@ -137,19 +140,19 @@ impl WorkSpec {
         self
     }
 
-    /// Sets their memory policy.
+    /// Sets the memory policy of the workers.
     pub fn mem_policy(mut self, policy: MemPolicy) -> Self {
         self.mem_policy = policy;
         self
     }
 
-    /// Sets the flags of the memory policy.
+    /// Sets the mode flags of the memory policy.
     pub fn mpol_flags(mut self, flags: MpolFlags) -> Self {
         self.mpol_flags = flags;
         self
     }
 
-    /// Sets their nice value.
+    /// Sets the nice value of the workers.
     pub fn nice(mut self, nice: i32) -> Self {
         self.nice = Some(nice);
         self
@@ -161,35 +164,35 @@ impl WorkSpec {
         self
     }
 
-    /// Makes them threads of one process of this name.
+    /// Makes the workers threads of one process of this name, 1 to 15 bytes without NUL.
     pub fn pcomm(mut self, comm: impl Into<String>) -> Self {
         self.pcomm = Some(comm.into());
         self
     }
 
-    /// Sets their user id.
+    /// Sets the user id of the workers.
     pub fn uid(mut self, uid: u32) -> Self {
         self.uid = Some(uid);
         self
     }
 
-    /// Sets their group id.
+    /// Sets the group id of the workers.
     pub fn gid(mut self, gid: u32) -> Self {
         self.gid = Some(gid);
         self
     }
 
-    /// Sets the NUMA node they stay on.
+    /// Sets the NUMA node whose CPUs and memory the workers use.
     pub fn numa_node(mut self, node: usize) -> Self {
         self.numa_node = Some(node);
         self
     }
 
-    /// Returns the number of workers on a cpuset of `cpus` CPUs, in a cgroup whose default is `default_workers`. For a
-    /// benchmark, one worker is declared and the parameters determine the number.
+    /// Returns the number of workers on a cpuset of `cpus` CPUs. A group that declares no number has `default_workers`. For a
+    /// benchmark, the declared number must be 1, and the parameters determine the number that is returned.
     ///
     /// # Errors
-    /// [`WorkSpecError`] if the number is 0, given twice, or does not fit the work type.
+    /// [`WorkSpecError`] if the number is 0 or too large, is declared twice, or does not fit the work type.
     pub fn worker_count(
         &self,
         cpus: usize,

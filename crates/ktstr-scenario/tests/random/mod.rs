@@ -1,4 +1,4 @@
-//! Random scenarios, each generated from its number: short ones that can be run, and ones that use the whole language.
+//! Random scenarios, each generated from its number: short scenarios that can be run, and scenarios that use the whole language.
 
 mod values;
 
@@ -12,7 +12,7 @@ pub use values::Draw;
 
 /// Returns scenario `number` of those that can be run on this machine, in at most 300 ms of guest time.
 ///
-/// It is drawn without regard to validity, and then everything that the validation refuses is removed.
+/// The scenario is drawn without regard to validity, and then everything that the validation refuses is removed.
 pub fn runnable(number: u64, topology: &TestTopology) -> Scenario {
     let mut draw = Draw::new(number);
     let cgroups = (0..draw.up_to(3)).map(|_| draw.cgroup(true)).collect();
@@ -83,6 +83,6 @@ fn remove(scenario: &mut Scenario, key: &str) {
                 _ => at::<Op>(&mut step.ops, *m),
             }
         }
-        _ => panic!("a place that cannot be taken out: {key}"),
+        _ => panic!("an element that cannot be removed: {key}"),
     }
 }

@@ -12,7 +12,7 @@ use ktstr_scenario::workload::{
     WorkType,
 };
 
-/// Draws numbers: splitmix64 (Steele, Lea and Flood 2014).
+/// Draws numbers with splitmix64 (Steele, Lea and Flood 2014).
 pub struct Draw(u64);
 
 impl Draw {
@@ -32,7 +32,7 @@ impl Draw {
         self.next() % (most + 1)
     }
 
-    /// Draws a number from 0 to 1, without 1.
+    /// Draws a number that is at least 0 and less than 1.
     pub fn fraction(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1u64 << 53) as f64
     }
@@ -55,7 +55,7 @@ impl Draw {
         Duration::from_micros(1_000 + self.up_to(1_000 * most))
     }
 
-    /// Draws a name; with unusual letters if no cgroup of this name is created.
+    /// Draws the name of a cgroup. If the scenario is not run, the name may have unusual letters.
     fn name(&mut self, runs: bool) -> String {
         let plain = ["a", "b", "c", "d", "a/x", "d/y"];
         match runs || self.up_to(2) > 0 {
@@ -93,7 +93,7 @@ impl Draw {
         }
     }
 
-    /// Draws a policy; if it is to be run, none that permanently takes a CPU from all other tasks.
+    /// Draws a policy. If the scenario is run, it is not a policy under which a worker can keep a CPU from all other tasks.
     fn policy(&mut self, runs: bool) -> SchedPolicy {
         let priority = 1 + self.up_to(98) as u32;
         match self.up_to(if runs { 3 } else { 6 }) {
@@ -118,7 +118,7 @@ impl Draw {
         };
         let name = self.pick(WorkType::ALL_NAMES);
         match WorkType::from_name(name) {
-            // They permanently take CPUs from other tasks, or need something that this machine does not have.
+            // These work types keep CPUs from other tasks, or need something that the machine or the scenario does not have.
             Some(
                 WorkType::RtStarvation { .. }
                 | WorkType::PriorityInversion { .. }
@@ -137,7 +137,7 @@ impl Draw {
         }
     }
 
-    /// Phases of actions over a few objects, in an order in which many wait for what never comes.
+    /// Draws phases of actions on a few objects, in an order in which many workers wait for a wake-up that never comes.
     fn rt_app(&mut self, runs: bool) -> WorkType {
         let phases = (0..1 + self.up_to(2)).map(|_| RtPhase {
             repeat: self.up_to(3),
@@ -177,7 +177,7 @@ impl Draw {
             12 => RtAction::SemPost(name),
             13 => RtAction::SemWait(name),
             14 => RtAction::Yield,
-            // Whoever is confined to CPUs that its cgroup does not have gives up.
+            // A worker that asks for CPUs outside of its cgroup would give up.
             15 if runs => RtAction::Cpus(BTreeSet::new()),
             15 => RtAction::Cpus(self.cpus()),
             16 => RtAction::Policy(self.policy(runs)),
@@ -262,7 +262,7 @@ impl Draw {
         def
     }
 
-    /// Draws an operation, from all or from those that run anywhere.
+    /// Draws an operation; if the scenario is run, one that is possible on every machine.
     pub fn op(&mut self, runs: bool) -> Op {
         let (a, b) = (self.name(runs), self.name(runs));
         let cpu = 1 + self.up_to(2) as usize;

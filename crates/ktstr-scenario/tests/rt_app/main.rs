@@ -1,5 +1,5 @@
-//! Tests of the reader of rt-app workload files: the scenarios that it makes of files as people write them, and the errors for
-//! files that cannot be run.
+//! Tests of the reader of rt-app workload files: the scenarios that it makes from files as people write them, and (`refused`)
+//! the errors for files that cannot be run.
 #![allow(clippy::unwrap_used)]
 
 mod refused;
@@ -18,7 +18,7 @@ const fn us(us: u64) -> Duration {
     Duration::from_micros(us)
 }
 
-/// Reads a file, and checks that its scenario is valid and is the same after it was printed as text and read again.
+/// Reads a file. Checks that its scenario is valid, and stays the same if it is printed as text and read again.
 fn read(text: &str) -> RtAppFile {
     let file = Scenario::from_rt_app(text).unwrap_or_else(|error| panic!("{error}\n{text}"));
     let machine = TestTopology::from_vm_topology(&Topology::new(1, 1, 8, 1));
@@ -32,7 +32,7 @@ fn read(text: &str) -> RtAppFile {
     file
 }
 
-/// Returns the cgroup of a file whose tasks are all in one.
+/// Returns the only cgroup of a file's scenario.
 fn cgroup(file: &RtAppFile) -> &CgroupDef {
     let [cgroup] = file.scenario.backdrop.cgroups.as_slice() else {
         panic!("{file:?}")
@@ -40,7 +40,7 @@ fn cgroup(file: &RtAppFile) -> &CgroupDef {
     cgroup
 }
 
-/// Returns the phases of a group of workers, and how often the worker runs through all of them.
+/// Returns the phases of a group of workers, and how often each worker executes all of them.
 fn phases(work: &WorkSpec) -> (&[RtPhase], u64) {
     let WorkType::RtApp { phases, repeat, .. } = &work.work_type else {
         panic!("{work:?}")
@@ -48,7 +48,7 @@ fn phases(work: &WorkSpec) -> (&[RtPhase], u64) {
     (phases, *repeat)
 }
 
-/// Returns the actions of the file's only task, `me`, whose only phase has these events.
+/// Returns the actions of the task `me`, the only one of a file, whose only phase has these events.
 fn actions(events: &str) -> Vec<RtAction> {
     let file = read(&format!("{{ \"tasks\" : {{ \"me\" : {{\n{events} }} }} }}"));
     let [work] = cgroup(&file).works.as_slice() else {
@@ -308,10 +308,10 @@ fn deadline_tasks_have_their_budget_by_new_names_and_old_ones() {
         policy("\"dl-runtime\" : 10, \"dl-period\" : 30"),
         (of(10, 30, 30), 1, 0)
     );
-    // `runtime`, the old name of the budget, is also the name of an event. A note says that it is no event here.
+    // `runtime`, the old name of the budget, is also the name of an event. A note tells users that it is no event here.
     let old = "\"runtime\" : 10, \"period\" : 100, \"deadline\" : 50";
     assert_eq!(policy(old), (of(10, 50, 100), 1, 1));
-    // If the task has `dl-runtime` too, `runtime` is an event.
+    // If the task also has `dl-runtime`, `runtime` is an event.
     assert_eq!(
         policy("\"dl-runtime\" : 10, \"runtime\" : 7"),
         (of(10, 10, 10), 2, 0)
@@ -324,7 +324,7 @@ fn deadline_tasks_have_their_budget_by_new_names_and_old_ones() {
 }
 
 #[test]
-fn task_groups_are_cgroups_beside_each_other() {
+fn each_task_group_becomes_a_cgroup() {
     let file = read(
         r#"{
     "tasks" : {
@@ -358,7 +358,7 @@ fn task_groups_are_cgroups_beside_each_other() {
 }
 
 #[test]
-fn what_only_all_events_say_together() {
+fn barriers_and_timers_depend_on_the_events_of_all_tasks() {
     let file = read(
         r#"{ "tasks" : {
         "a" : { "instance" : 4, "barrier" : "all", "run" : 1, "barrier" : "some" },
@@ -378,12 +378,12 @@ fn what_only_all_events_say_together() {
         }
     }
     assert_eq!(barriers, [("all", 5), ("some", 4), ("all", 5)]);
-    // `b` and `c` share the timer `tick`, so that it is absolute in both. Each of them has a timer `unique` of its own.
+    // `b` and `c` share the timer `tick`, so it is absolute in both. Each of them has its own timer `unique`.
     assert_eq!(absolutes, [true, false, true, true]);
 }
 
 #[test]
-fn names_of_threads_are_as_long_as_the_kernel_has_them() {
+fn names_of_threads_are_cut_to_fifteen_bytes() {
     let file = read(
         r#"{ "tasks" : { "rather_long_name" : { "run" : 1 }, "ééééééééé" : { "run" : 1 }, "" : { "run" : 1 } } }"#,
     );

@@ -1,4 +1,4 @@
-//! Tests of files that cannot be run: each error names the line, and says what to do.
+//! Tests of rt-app files that cannot be run: each error has the line, and what to do.
 
 use ktstr_scenario::text::Scenario;
 use proptest::prelude::*;
@@ -42,7 +42,7 @@ fn what_is_not_known_is_named() {
 
 #[test]
 fn what_cannot_be_done_is_named() {
-    insta::assert_snapshot!(of_task("\"run\" : 1,\n\"fork\" : \"other\""), @r#"line 3, `tasks.t.fork`: ktstr starts all threads at the beginning, and cannot start one by an event: give the task that it names an "instance" and a "delay""#);
+    insta::assert_snapshot!(of_task("\"run\" : 1,\n\"fork\" : \"other\""), @r#"line 3, `tasks.t.fork`: ktstr starts all threads when the scenario starts, and an event cannot start one: give "instance" and "delay" to the task that the event names"#);
     insta::assert_snapshot!(of_task("\"memrun_a\" : { \"type\" : \"read\" }"), @"line 2, `tasks.t.memrun_a`: ktstr has no events that access memory or files: leave it out, or add workers of the work type cache_pressure or io_sync_write");
     insta::assert_snapshot!(of_task("\"util_min\" : 512, \"run\" : 1"), @"line 2, `tasks.t.util_min`: ktstr does not clamp the utilization of a thread: leave the key out, or clamp the utilization of a cgroup with the operations set_uclamp_min and set_uclamp_max");
     insta::assert_snapshot!(
@@ -83,7 +83,7 @@ fn values_that_cannot_be_are_named() {
     insta::assert_snapshot!(of_task("\"run\" : 1,\n\"loop\" : 0"), @"line 3, `tasks.t.loop`: found the number 0, expected a number of repetitions, at least 1, or -1 for no end");
     insta::assert_snapshot!(of_task("\"policy\" : \"SCHED_RR\", \"run\" : 1,\n\"priority\" : 100"), @"line 3, `tasks.t.priority`: found the number 100, expected a priority from 1 to 99 under this policy");
     insta::assert_snapshot!(of_task("\"policy\" : \"SCHED_DEADLINE\", \"run\" : 1,\n\"dl-runtime\" : 9, \"dl-period\" : 5"), @"line 3, `tasks.t.dl-runtime`: SCHED_DEADLINE needs 0 < runtime <= deadline <= period, got 9µs, 5µs, 5µs");
-    insta::assert_snapshot!(of_task("\"run\" : 1,\n\"loop\" : 2,\n\"loop\" : 3"), @r#"line 4, `tasks.t.loop`: the key "loop" is given a second time, which only events, phases and tasks can be: remove one of the two"#);
+    insta::assert_snapshot!(of_task("\"run\" : 1,\n\"loop\" : 2,\n\"loop\" : 3"), @r#"line 4, `tasks.t.loop`: the key "loop" is given a second time, but only events, phases and tasks can be repeated: remove one of the two"#);
     for (keys, wanted) in [
         ("\"run\" : -1", "the number -1"),
         ("\"run\" : 1.5", "the number 1.5"),
@@ -185,11 +185,11 @@ const GOOD: &str = r#"{ "tasks" : { "a" : { "instance" : 2, "policy" : "SCHED_RR
 
 proptest! {
     #[test]
-    fn no_heap_of_parts_panics(parts in prop::collection::vec(prop::sample::select(PARTS), 0..60)) {
+    fn no_sequence_of_parts_panics(parts in prop::collection::vec(prop::sample::select(PARTS), 0..60)) {
         let _ = Scenario::from_rt_app(&parts.concat());
     }
 
-    /// Replaces a part of a valid file, or leaves it out.
+    /// Replaces up to 11 bytes of a valid file by a part.
     #[test]
     fn no_damaged_file_panics(at in 0..GOOD.len(), length in 0..12usize, part in prop::sample::select(PARTS)) {
         let end = (at + length).min(GOOD.len());

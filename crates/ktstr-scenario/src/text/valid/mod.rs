@@ -1,7 +1,7 @@
 //! Checks whether a scenario can be run on a machine, as far as that is known before the machine boots.
 //!
-//! The check follows the scenario like the guest's engine: which cgroups exist at each operation, which CPUs they have, and
-//! whether they have workers. It does not know what depends on the kernel, such as whether a CPU can be taken offline.
+//! The check follows the scenario as the guest's engine does: which cgroups exist at each operation, which CPUs they have, and
+//! whether they have workers. It cannot check what depends on the kernel, such as whether a CPU can be taken offline.
 
 mod ops;
 mod stage;
@@ -16,9 +16,9 @@ use stage::{Life, Stage};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{key}`: {message}")]
 pub struct Invalid {
-    /// The place, by the keys of the text: `step[1].ops[0]`; numbers count from 0.
+    /// The place as a path of keys of the text, such as `step[1].ops[0]`; numbers count from 0.
     pub key: String,
-    /// A message that says what is wrong and what to do.
+    /// A message with what is wrong and what to do.
     pub message: String,
 }
 
@@ -26,8 +26,8 @@ pub struct Invalid {
 type Checked = Result<(), String>;
 
 impl Scenario {
-    /// Checks that the scenario can be run on a machine of this shape: each named cgroup exists at that time, each CPU exists,
-    /// each number is in its range.
+    /// Checks that the scenario can be run on a machine of this shape: each cgroup exists when an operation names it, each CPU
+    /// exists, and each number is in its range. Cgroups that a function creates are not checked.
     ///
     /// # Errors
     /// [`Invalid`] names the first error and its place.
@@ -80,8 +80,8 @@ fn step_of(stage: &mut Stage<'_>, key: &str, step: &Step) -> Result<(), Invalid>
     let loops = matches!(step.hold, HoldSpec::Loop { .. });
     if let Some(at) = step.ops.iter().position(|op| loops && op.is_once()) {
         let message = format!(
-            "{} cannot be in a step that repeats its operations: it would be stored again in each round under \
-             the same tag. Put it into a separate step",
+            "{} cannot be in a step that repeats its operations: its result would be stored under the same tag in each \
+             repetition. Put the operation into a separate step",
             step.ops[at].name()
         );
         return at_place(format!("{of_ops}[{at}]"), Err(message));
@@ -93,7 +93,7 @@ fn step_of(stage: &mut Stage<'_>, key: &str, step: &Step) -> Result<(), Invalid>
     if let Setup::Defs(of_setup) = &step.setup {
         defs(stage, Life::Step, &format!("{key}.cgroup"), of_setup)?;
     }
-    // The second repetition starts from the state that the first one leaves.
+    // If the operations are possible a second time, from the state that the first time leaves, they can be repeated.
     match loops {
         true => ops(stage, Life::Step, &of_ops, &step.ops),
         false => Ok(()),

@@ -71,7 +71,7 @@ impl Stage<'_> {
             }
             Op::FreezeCgroup { cgroup } | Op::UnfreezeCgroup { cgroup } => self.there(cgroup),
             Op::CaptureSnapshot { name } => match name.starts_with("periodic_") {
-                true => Err(format!("the tag {name:?} begins with \"periodic_\", as the harness's own do")),
+                true => Err(format!("the tag {name:?} begins with \"periodic_\", which is reserved for captures of the harness")),
                 false => tag(name),
             },
             Op::WatchSnapshot { symbol } => tag(symbol),
@@ -140,6 +140,7 @@ impl Stage<'_> {
         }
     }
 
+    /// Checks that the cgroup exists.
     fn there(&mut self, name: &str) -> Checked {
         self.get(name).map(drop)
     }
@@ -163,10 +164,11 @@ impl Stage<'_> {
             "" => Ok(None),
             name => stage.get(name).map(|live| Some(live.life)),
         };
+        // `None` stands for the harness's own cgroup, which is always there.
         let lives = (life(self, from)?, life(self, to)?);
         if lives == (Some(Life::Scenario), Some(Life::Step)) {
             return Err(format!(
-                "cgroup {to:?} ends with the step, the workers of {from:?} do not: move them to a cgroup of the backdrop"
+                "cgroup {to:?} ends with the step, but the workers of {from:?} do not: move them to a cgroup of the backdrop"
             ));
         }
         let busy = match from {
@@ -203,17 +205,19 @@ impl Stage<'_> {
         }
     }
 
+    /// Checks that the cgroup exists and that the bound is in its range; `None` is no bound.
     fn percent(&mut self, cgroup: &str, percent: Option<f64>) -> Checked {
         self.there(cgroup)?;
         match percent {
             Some(percent) if !(0.0..=100.0).contains(&percent) => Err(format!(
-                "{percent} percent: give 0 to 100, of the capacity of a CPU"
+                "{percent} percent is out of range: give 0 to 100 percent of the capacity of a CPU"
             )),
             _ => Ok(()),
         }
     }
 }
 
+/// Checks the length of a tag or a symbol.
 fn tag(tag: &str) -> Checked {
     match tag.len() {
         1..=MAX_TAG => Ok(()),

@@ -10,7 +10,9 @@ use crate::workload::WorkSpec;
 /// The lifetime of a cgroup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Life {
+    /// The cgroup is of the backdrop, and exists until the end of the scenario.
     Scenario,
+    /// The cgroup is removed at the end of the step that created it.
     Step,
 }
 
@@ -18,9 +20,9 @@ pub(super) enum Life {
 #[derive(Debug)]
 pub(super) struct Live {
     pub(super) life: Life,
-    /// Its CPUs; `None` is all.
+    /// The CPUs of the cgroup; `None` is all.
     pub(super) cpus: Option<BTreeSet<usize>>,
-    /// Whether the cgroup has workers of its own.
+    /// Whether tasks run in the cgroup itself, not only in its descendants.
     pub(super) busy: bool,
 }
 
@@ -50,13 +52,13 @@ impl<'a> Stage<'a> {
         self.announced = defs.iter().map(|def| def.name.clone()).collect();
     }
 
-    /// Removes the cgroups of the step.
+    /// Removes the cgroups of the step that ends.
     pub(super) fn end_step(&mut self) {
         self.cgroups.retain(|_, live| live.life == Life::Scenario);
         self.announced.clear();
     }
 
-    /// Returns a cgroup by its name.
+    /// Returns the cgroup of this name. The error names the cgroups that exist.
     pub(super) fn get(&mut self, name: &str) -> Result<&mut Live, String> {
         let known: Vec<&str> = self.cgroups.keys().map(String::as_str).collect();
         let there = match known.as_slice() {
@@ -75,7 +77,7 @@ impl<'a> Stage<'a> {
 
     /// Adds a new cgroup, and refuses a name that exists already.
     pub(super) fn add(&mut self, life: Life, name: &str) -> Checked {
-        // The name is checked as part of a cgroup with workers.
+        // Only the name can be wrong: all the rest has its default value.
         CgroupDef::named(name)
             .validate()
             .map_err(|e| e.to_string())?;
@@ -99,7 +101,7 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
-    /// Checks the kernel's rule that a cgroup with controllers has either processes or children.
+    /// Returns an error if controllers are enabled, because the kernel then allows processes only in cgroups without children.
     fn exclusive(&self, above: &str, below: &str) -> Checked {
         match self.controllers {
             true => Err(format!(
@@ -110,7 +112,7 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// Records that the cgroup gets workers.
+    /// Records that tasks run in the cgroup from now on.
     pub(super) fn occupy(&mut self, name: &str) -> Checked {
         if let Some(below) = self.cgroups.keys().find(|other| is_below(other, name)) {
             let below = below.clone();
@@ -133,7 +135,7 @@ impl<'a> Stage<'a> {
             let there = self.topology.numa_node_ids();
             if !nodes.is_subset(&there) || nodes.is_empty() {
                 return Err(format!(
-                    "cgroup {:?}: cpuset_mems names the nodes {nodes:?}, and the machine has {there:?}",
+                    "cgroup {:?}: cpuset_mems names the nodes {nodes:?}, but the machine has {there:?}",
                     def.name
                 ));
             }
@@ -159,7 +161,7 @@ impl<'a> Stage<'a> {
         self.occupy(name)
     }
 
-    /// Checks that such workers are possible on these CPUs.
+    /// Checks that these workers are possible on these CPUs; `None` is all CPUs.
     pub(super) fn work(&self, cpus: Option<&BTreeSet<usize>>, work: &WorkSpec) -> Checked {
         work.validate().map_err(|error| error.to_string())?;
         let count = cpus.map_or(self.topology.total_cpus(), BTreeSet::len);
@@ -170,7 +172,7 @@ impl<'a> Stage<'a> {
     }
 }
 
-/// The default number of workers of a group.
+/// The default number of workers of a group, as in [`Ctx::builder`](crate::Ctx::builder).
 const DEFAULT_WORKERS: usize = 1;
 
 /// Returns whether a cgroup is a proper descendant of another.

@@ -1,4 +1,4 @@
-//! The work types: their table, the rules for their parameters, and their names. All of them can be run by the guest.
+//! The work types: their table, the rules for their parameters, and their names. The guest has a body for each of them.
 
 mod parts;
 mod rules;
@@ -11,17 +11,17 @@ pub use table::WorkType;
 use super::custom::{CustomCfg, CustomFn};
 
 impl WorkType {
-    /// Phases in a loop.
+    /// Creates the work type that repeats these phases, at least one.
     pub const fn sequence(first: WorkPhase, rest: Vec<WorkPhase>) -> Self {
         Self::Sequence { first, rest }
     }
 
-    /// A function of the test; messages use `name` for it.
+    /// Creates the work type that calls a function of the test. Messages and texts refer to it by `name`.
     pub fn custom(name: impl Into<String>, run: CustomFn) -> Self {
         Self::custom_with(name, run, CustomCfg::default())
     }
 
-    /// A function of the test with parameters.
+    /// Creates the work type that calls a function of the test with these parameters.
     pub fn custom_with(name: impl Into<String>, run: CustomFn, cfg: CustomCfg) -> Self {
         Self::Custom {
             name: name.into(),
@@ -30,7 +30,8 @@ impl WorkType {
         }
     }
 
-    /// Returns the known name that equals `text` except for case, `_` and `-`, for messages.
+    /// Returns the name of a work type that equals `text` except for case, `_` and `-`; `None` if there is none. Use it to
+    /// suggest a name in a message.
     pub fn suggest(text: &str) -> Option<&'static str> {
         let plain = |s: &str| {
             s.chars()
@@ -48,7 +49,7 @@ impl WorkType {
     /// Checks the parameters.
     ///
     /// # Errors
-    /// [`WorkTypeValidationError`] names the first invalid one.
+    /// [`WorkTypeValidationError`] names the first invalid parameter.
     pub fn validate(&self) -> Result<(), WorkTypeValidationError> {
         self.parameters()
     }
@@ -112,7 +113,7 @@ mod tests {
         );
         insta::assert_snapshot!(
             error(WorkType::bursty(Duration::ZERO, ms(1)), 1),
-            @"work type Bursty: burst_duration is 0, it must be more"
+            @"work type Bursty: burst_duration is 0, but must be more than 0"
         );
         insta::assert_snapshot!(
             error(WorkType::wake_chain(1, WakeMechanism::Futex, ms(1)), 1),

@@ -8,48 +8,48 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WakeMechanism {
-    /// A byte through a pipe (a synchronous wake in the kernel).
+    /// The waker writes a byte to a pipe, which is a synchronous wake-up (`WF_SYNC`) in the kernel.
     Pipe,
-    /// By `FUTEX_WAKE` on a word that both share.
+    /// The waker calls `FUTEX_WAKE` on a word that the two share.
     Futex,
 }
 
-/// How a lock of [`WorkType::PriorityInversion`](super::WorkType::PriorityInversion) is taken.
+/// How the lock of [`WorkType::PriorityInversion`](super::WorkType::PriorityInversion) is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FutexLockMode {
-    /// `FUTEX_LOCK_PI2`: the holder inherits the priority of the highest waiter.
+    /// `FUTEX_LOCK_PI2`: the holder inherits the priority of the waiter with the highest priority.
     Pi,
     /// `FUTEX_WAIT` and `FUTEX_WAKE`: the holder keeps its own priority.
     Plain,
 }
 
-/// Who collects the children of
-/// [`WorkType::CgroupAttachStorm`](super::WorkType::CgroupAttachStorm).
+/// Who reaps the children of [`WorkType::CgroupAttachStorm`](super::WorkType::CgroupAttachStorm).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReapMode {
-    /// The kernel, since `SIGCHLD` is ignored; a child may have disappeared before it is attached.
+    /// The kernel, because the worker ignores `SIGCHLD`. A child may be gone before it is moved.
     SigIgn,
-    /// The worker, by `waitpid(2)` after it has attached the child.
+    /// The worker, by `waitpid(2)` after it has moved the child.
     Waitpid,
 }
 
-/// The width of the registers in which [`WorkType::AluHot`](super::WorkType::AluHot) computes.
+/// The width of the registers in which [`WorkType::AluHot`](super::WorkType::AluHot) computes. On a CPU without such registers,
+/// the worker gives up, and its report has the reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AluWidth {
-    /// General registers, 64 bits.
+    /// The 64-bit general-purpose registers.
     Scalar,
-    /// The 128-bit registers of SSE2. The worker reports a CPU that lacks them.
+    /// The 128-bit registers of SSE2.
     Vec128,
-    /// The 256-bit registers of AVX2. The worker reports a CPU that lacks them.
+    /// The 256-bit registers of AVX2.
     Vec256,
-    /// The 512-bit registers of AVX-512F. The worker reports a CPU that lacks them.
+    /// The 512-bit registers of AVX-512F.
     Vec512,
-    /// Tiles of AMX. No CPU model that the harness uses has them, which the worker reports.
+    /// The tiles of AMX. There is no code for them, since no CPU model of the harness has AMX: the worker always gives up.
     Amx,
-    /// The widest of `Scalar` to `Vec512` that the CPU has, by CPUID.
+    /// The widest of `Scalar`, `Vec128`, `Vec256` and `Vec512` that the CPU has according to CPUID.
     Widest,
 }
 
@@ -57,17 +57,15 @@ pub enum AluWidth {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WorkPhase {
-    /// Use the CPU for this long.
+    /// Compute until this much time has passed.
     Spin(Duration),
     /// Sleep for this long.
     Sleep(Duration),
-    /// Call `sched_yield` for this long.
+    /// Call `sched_yield(2)` after each short piece of work for this long.
     Yield(Duration),
-    /// Write and sync a temporary file for this long, as
-    /// [`WorkType::IoSyncWrite`](super::WorkType::IoSyncWrite) does.
+    /// Write and sync a temporary file for this long, in memory as for [`WorkType::IoSyncWrite`](super::WorkType::IoSyncWrite).
     Io(Duration),
-    /// Compute in wide registers for this long, as [`WorkType::AluHot`](super::WorkType::AluHot)
-    /// does.
+    /// Compute in wide registers for this long, as [`WorkType::AluHot`](super::WorkType::AluHot) does.
     AluHot {
         /// The width of the registers.
         width: AluWidth,
@@ -77,7 +75,7 @@ pub enum WorkPhase {
 }
 
 impl WorkPhase {
-    /// How long the phase lasts.
+    /// Returns how long the phase lasts.
     pub const fn duration(&self) -> Duration {
         match self {
             Self::Spin(d) | Self::Sleep(d) | Self::Yield(d) | Self::Io(d) => *d,

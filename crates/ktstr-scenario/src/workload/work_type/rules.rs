@@ -1,4 +1,4 @@
-//! The rules for the parameters of work types, which the table names after `=>`.
+//! The rules for the parameters of work types. The table of work types names a parameter's rule after `=>`.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::workload::rt_app::{self, RtPhase};
 #[non_exhaustive]
 pub enum WorkTypeValidationError {
     /// A parameter that must not be zero is zero.
-    #[error("work type {work_type}: {parameter} is 0, it must be more")]
+    #[error("work type {work_type}: {parameter} is 0, but must be more than 0")]
     Zero {
         /// Name of the work type.
         work_type: &'static str,
@@ -22,7 +22,7 @@ pub enum WorkTypeValidationError {
     DepthTooSmall {
         /// Name of the work type.
         work_type: &'static str,
-        /// The number of links that was given.
+        /// The number of links of the chain.
         depth: usize,
     },
     /// A parameter that is outside of its range.
@@ -34,9 +34,9 @@ pub enum WorkTypeValidationError {
         parameter: &'static str,
         /// The value that was given for the parameter.
         value: i64,
-        /// The smallest that is allowed.
+        /// The smallest value that is allowed.
         min: i64,
-        /// The largest that is allowed.
+        /// The largest value that is allowed.
         max: i64,
     },
     /// A name that a sibling of the worker's cgroup cannot have.
@@ -52,7 +52,7 @@ pub enum WorkTypeValidationError {
         /// The name, as it was given.
         name: String,
     },
-    /// Phases that cannot be passed.
+    /// Phases of an rt-app worker that are invalid.
     #[error("work type {work_type}: {parameter}: {what}")]
     Phases {
         /// Name of the work type.
@@ -62,7 +62,7 @@ pub enum WorkTypeValidationError {
         /// What is wrong, and where.
         what: String,
     },
-    /// More or fewer than one worker is declared for a work type whose parameters determine the number.
+    /// More than one worker is declared for a benchmark, whose parameters determine the number of workers.
     #[error(
         "work type {work_type}: workers({workers}) are declared, but its config determines their number: declare workers(1)"
     )]
@@ -82,14 +82,15 @@ pub enum WorkTypeValidationError {
         work_type: &'static str,
         /// How many workers were declared.
         workers: usize,
-        /// Workers of one group.
+        /// The number of workers of one group.
         group: usize,
     },
 }
 
+/// The result of a rule.
 pub(super) type Checked = Result<(), WorkTypeValidationError>;
 
-/// A parameter that can be zero.
+/// A type of parameters that can be compared with zero.
 pub(super) trait Zero {
     fn is_zero(&self) -> bool;
 }
@@ -148,6 +149,7 @@ pub(super) fn component(name: &str, work_type: &'static str, parameter: &'static
     Ok(())
 }
 
+/// The parameter must be in the range from `min` to `max`, both included.
 fn within(
     value: i64,
     min: i64,
@@ -172,18 +174,18 @@ pub(super) fn priority(value: &i32, work_type: &'static str, parameter: &'static
     within(i64::from(*value), 1, 99, work_type, parameter)
 }
 
-/// The rate must leave at least a microsecond between two events.
+/// The rate in Hz must be at least 1, and leave at least a microsecond between two events.
 pub(super) fn rate(value: &u64, work_type: &'static str, parameter: &'static str) -> Checked {
     let value = i64::try_from(*value).unwrap_or(i64::MAX);
     within(value, 1, 1_000_000, work_type, parameter)
 }
 
-/// The parameter must be the size of an Ethernet frame.
+/// The parameter must be the size of an Ethernet frame without its check sequence, in bytes.
 pub(super) fn frame(value: &u16, work_type: &'static str, parameter: &'static str) -> Checked {
     within(i64::from(*value), 60, 1514, work_type, parameter)
 }
 
-/// The limits of the parameters of Schbench.
+/// The parameters of Schbench must be within their limits.
 pub(super) fn schbench(
     config: &SchbenchConfig,
     work_type: &'static str,
@@ -212,7 +214,7 @@ pub(super) fn schbench(
     Ok(())
 }
 
-/// The minima of the parameters of Taobench.
+/// The parameters of Taobench must be within their limits.
 pub(super) fn taobench(
     config: &TaobenchConfig,
     work_type: &'static str,
@@ -228,7 +230,7 @@ pub(super) fn taobench(
     )
 }
 
-/// Phases that can be passed.
+/// The phases must be valid.
 pub(super) fn phases(
     phases: &[RtPhase],
     work_type: &'static str,
