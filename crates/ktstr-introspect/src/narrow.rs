@@ -1,5 +1,5 @@
-//! Numbers that the guest holds, in narrower types. Members of kernel structures are read as 64 bits, whatever size the guest's
-//! type information gives them, so a hostile guest can put any number into them.
+//! Numbers that the guest holds, in narrower types. Members of kernel structures are read as 64 bits, and the type information of
+//! the kernel says how many of them there are: in a strange kernel, a member can have any number.
 
 /// Returns a count or a size of 32 bits. A larger number is none that a kernel has; it stays too large for every limit.
 pub(crate) fn count(value: u64) -> u32 {

@@ -248,6 +248,7 @@ fn variables_with_invalid_values_are_refused() {
         ("KTSTR_TURN_US", "-1", "10 to 1000 microseconds"),
         ("KTSTR_VIRTUAL_MIPS", "300", "125, 250, 500 or 1000"),
         ("KTSTR_CLOCK", "wall", "`auto`, `real` or `virtual`"),
+        ("KTSTR_TEMPLATES_MIB", "8G", "a number of MiB"),
         (
             "KTSTR_TOPOLOGY",
             "4cpu",

@@ -193,7 +193,7 @@ fn a_guest_that_prints_without_end_does_not_eat_the_hosts_memory() {
     let mut case = Case::new("prints").env("KTSTR_CLOCK", "virtual");
     case.command.stdout(Stdio::null()).stderr(Stdio::null());
     let mut run = case.command.spawn().expect("the test binary starts");
-    let (mut length, mut most) = (0, 0);
+    let (mut length, mut freed) = (0, 0);
     while run.try_wait().expect("our child").is_none() {
         for machine in machines(run.id()) {
             let open = std::fs::read_dir(format!("/proc/{machine}/fd"));
@@ -203,7 +203,7 @@ fn a_guest_that_prints_without_end_does_not_eat_the_hosts_memory() {
                     .is_ok_and(|name| name.to_string_lossy().contains("ktstr-console"));
                 if let (true, Ok(file)) = (is_console, std::fs::metadata(&fd)) {
                     length = length.max(file.len());
-                    most = most.max(file.blocks() * 512);
+                    freed = freed.max(file.len().saturating_sub(file.blocks() * 512));
                 }
             }
         }
@@ -217,9 +217,10 @@ fn a_guest_that_prints_without_end_does_not_eat_the_hosts_memory() {
         length > PRINTED as u64 * 9 / 10,
         "only {length} bytes were seen"
     );
+    // The host keeps 512 KiB and frees whole steps of the rest, so a good part of the second half is freed.
     assert!(
-        most < 7 << 20,
-        "{most} bytes of {length} were held in memory"
+        freed >= 128 << 10,
+        "{freed} bytes of {length} were freed while the guest ran"
     );
     assert!(console.contains("bytes left out ...]"));
     assert!(console.contains("the last line"));

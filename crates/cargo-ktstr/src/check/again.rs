@@ -74,7 +74,8 @@ pub fn line(words: &[String]) -> String {
     format!("cargo ktstr {}", words.join(" "))
 }
 
-fn quoted(word: &str) -> String {
+/// Quotes a word for a shell where necessary.
+pub fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=+:,@%".contains(c);
     match !word.is_empty() && word.chars().all(plain) {
         true => word.to_owned(),

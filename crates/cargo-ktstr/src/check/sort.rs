@@ -99,8 +99,10 @@ fn verdict(pair: &Pair) -> Option<Finding> {
         RunVerdict::Fail => {}
     }
     if ours.fault.as_deref() != Some("scheduler") {
-        let fault = ours.fault.as_deref().unwrap_or("nobody");
-        let why = format!("the fault is with the {fault}, not the scheduler");
+        let why = match ours.fault.as_deref() {
+            None | Some("undetermined") => "it is undetermined whose fault that is".to_owned(),
+            Some(fault) => format!("the fault is with the {fault}, not the scheduler"),
+        };
         return Some(Finding::of(Class::NoAnswer, first, &why));
     }
     // The finding with the strongest evidence; among equals the first, which is the most significant.

@@ -44,13 +44,15 @@ pub fn read(path: &Path) -> Result<Vec<Defect>> {
         .arg("--list-defects")
         .output()
         .with_context(|| format!("asking {} for its defects", path.display()))?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let defects = parse(&text)?;
     ensure!(
-        output.status.success() && !defects.is_empty(),
-        "{} does not support --list-defects, or lists no defect",
-        path.display()
+        output.status.success(),
+        "{} does not support --list-defects: it ended with {}",
+        path.display(),
+        output.status
     );
+    let text = String::from_utf8_lossy(&output.stdout);
+    let defects = parse(&text).with_context(|| path.display().to_string())?;
+    ensure!(!defects.is_empty(), "{} lists no defect", path.display());
     Ok(defects)
 }
 

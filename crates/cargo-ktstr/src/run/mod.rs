@@ -15,6 +15,8 @@ use ktstr::prelude::*;
 use ktstr::scenario::file::{self, ScenarioFile};
 use ktstr_record::terminal::eprint_line;
 
+#[cfg(not(test))]
+use crate::check::again::quoted;
 use crate::exit::Exit;
 
 /// The name of the test that a file becomes.
@@ -198,7 +200,10 @@ fn environment(options: &Options) {
 /// Returns the command that runs the file again, as the part before its seed and the part after.
 #[cfg(not(test))]
 fn again(options: &Options) -> (String, String) {
-    let mut before = format!("cargo ktstr run {}", options.file.display());
+    let mut before = format!(
+        "cargo ktstr run {}",
+        quoted(&options.file.to_string_lossy())
+    );
     if options.rt_app {
         before.push_str(" --rt-app");
     }
@@ -207,12 +212,17 @@ fn again(options: &Options) -> (String, String) {
         ("--topology", &options.topology),
         ("--kernel", &options.kernel),
     ] {
-        let words = value.iter().map(|value| format!(" {flag} {value}"));
+        let words = value
+            .iter()
+            .map(|value| format!(" {flag} {}", quoted(value)));
         before.extend(words);
     }
     let after = match options.args.as_slice() {
         [] => String::new(),
-        args => format!(" -- {}", args.join(" ")),
+        args => {
+            let args: Vec<String> = args.iter().map(|arg| quoted(arg)).collect();
+            format!(" -- {}", args.join(" "))
+        }
     };
     (before, after)
 }

@@ -114,14 +114,14 @@ impl Walk<'_> {
                     totals.away_ns = passed;
                     return (cpu, totals);
                 }
-                if !matches!(task.class, Class::Ext | Class::Unknown) {
+                let is_other = !matches!(task.class, Class::Ext | Class::Unknown);
+                if is_other {
                     totals.other_class_ns = passed;
+                } else if self.bypass {
+                    totals.bypass_ns = passed;
                 }
                 if task.class.is_above_ext() {
                     totals.higher_class_ns = passed;
-                }
-                if self.bypass {
-                    totals.bypass_ns = passed;
                 }
                 return (cpu, totals);
             }

@@ -342,7 +342,7 @@ fn nothing_is_wasted_by_a_scheduler_that_was_asked_to_load_again() {
 
 #[test]
 fn the_time_of_a_real_time_task_is_not_held_against_the_scheduler() {
-    let driven = |class| {
+    let driven = |class, bypass_ms: u64| {
         let mut script = script();
         script.at(100 * MS).switch(0, 0, A, Idle);
         let (task, on, wakeup) = (Pid(B), Cpu(0), false);
@@ -354,12 +354,17 @@ fn the_time_of_a_real_time_task_is_not_held_against_the_scheduler() {
         };
         script.at(200 * MS).push(0, what);
         script.at(200 * MS).switch(0, A, B, Preempted);
+        let bypass = script.at(bypass_ms * MS);
+        bypass.push(0, What::Bypass { on: true });
         script.at(1000 * MS).push(0, What::End {});
         let found = measured(&script, Rules::default());
         (found.driven_ns / MS, found.ran_ns / MS)
     };
-    assert_eq!(driven(Class::RealTime), (100, 100));
-    assert_eq!(driven(Class::Fair), (100, 900));
+    assert_eq!(driven(Class::RealTime, 1000), (100, 100));
+    assert_eq!(driven(Class::Fair, 1000), (100, 900));
+    // Time of another class during a bypass counts once.
+    assert_eq!(driven(Class::Fair, 500), (100, 900));
+    assert_eq!(driven(Class::Ext, 500), (400, 900));
 }
 
 #[test]

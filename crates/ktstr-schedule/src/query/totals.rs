@@ -50,7 +50,8 @@ totals! {
     /// The part of `other_class_ns` in a class that the kernel serves before sched_ext's, whatever a scheduler does: real-time,
     /// deadline and stop tasks, in nanoseconds.
     higher_class_ns,
-    /// The part of the CPU time while sched_ext bypassed the BPF scheduler, in nanoseconds.
+    /// The part of the CPU time in sched_ext's class while sched_ext bypassed the BPF scheduler, in nanoseconds. Time in another
+    /// class is not part of it, so that no time is in both.
     bypass_ns,
     /// The part of the CPU time while sched_ext was off because a CPU had gone online or offline, until a scheduler was loaded
     /// again, in nanoseconds. The three values above do not include it.

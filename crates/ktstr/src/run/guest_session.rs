@@ -397,6 +397,7 @@ impl GuestSession {
             wall,
             burnt,
             vcpus: vcpus.filter_map(ran).collect(),
+            cpus: self.vcpus,
             tasks: Vec::new(),
             processes: Vec::new(),
         }

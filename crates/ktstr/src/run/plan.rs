@@ -48,6 +48,8 @@ pub(super) struct Plan {
     pub(super) for_test: Files,
     pub(super) setup: Setup,
     pub(super) job: Job,
+    /// The size limit of the templates of this host, in bytes.
+    pub(super) templates_cap: u64,
     pub(super) resolve_time: Duration,
     pub(super) pack_time: Duration,
 }
@@ -212,6 +214,7 @@ impl Plan {
             for_test,
             setup,
             job,
+            templates_cap: super::templates::cap()?,
             resolve_time,
             pack_time: began.elapsed(),
         })

@@ -42,6 +42,8 @@ pub(super) struct StallReport {
     /// The CPU time of each vCPU since the guest sent its last message, as far as the host can report it; empty under the
     /// virtual clock, where one thread executes all vCPUs.
     pub(super) vcpus: Vec<Duration>,
+    /// The number of the guest's CPUs.
+    pub(super) cpus: u32,
     /// The current task of each of the guest's CPUs, if the guest's memory can be read.
     pub(super) tasks: Vec<String>,
     /// The guest's processes and threads, if its memory can be read.

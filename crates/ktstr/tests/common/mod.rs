@@ -116,15 +116,6 @@ impl Ended {
         self
     }
 
-    /// Returns the first lines of the text, up to the diagnostics or the path of the record.
-    pub fn head(&self) -> String {
-        self.text
-            .lines()
-            .take_while(|line| !line.starts_with("--- ") && !line.starts_with("record: "))
-            .collect::<Vec<_>>()
-            .join("\n")
-    }
-
     /// Returns the text of an artefact of the run.
     pub fn artefact(&self, name: &str) -> String {
         let record = self.record.as_ref().expect("the run left a record");

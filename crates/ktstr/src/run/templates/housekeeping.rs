@@ -9,10 +9,30 @@ use ktstr_kernel::cache::Cache;
 use ktstr_state::{Lock, Place};
 
 use super::template::{self, Description};
-use crate::run::environment;
+use crate::run::{RunError, environment};
 
 /// The size limit of all templates together in MiB, unless `KTSTR_TEMPLATES_MIB` sets another.
 const CAP_MIB: u64 = 8 << 10;
+
+/// The variable that sets another limit.
+const CAP: &str = "KTSTR_TEMPLATES_MIB";
+
+/// Returns the size limit in bytes.
+///
+/// # Errors
+/// The variable is set to something that is no number of MiB.
+pub(in crate::run) fn cap() -> Result<u64, RunError> {
+    let Some(value) = environment(CAP) else {
+        return Ok(CAP_MIB << 20);
+    };
+    let bytes = value.parse::<u64>().ok();
+    let bytes = bytes.and_then(|mib| mib.checked_mul(1 << 20));
+    bytes.ok_or_else(|| RunError::Environment {
+        name: CAP,
+        wanted: "expected a number of MiB".to_owned(),
+        value,
+    })
+}
 
 /// The description of a template for people.
 #[derive(Debug, Clone)]
@@ -81,13 +101,9 @@ pub fn clean() -> Result<usize, KernelError> {
 
 /// Removes templates whose kernel or QEMU no longer exists, and the least recently used ones that exceed the limit. Templates
 /// that cannot be removed now are left for the next time.
-pub(super) fn make_room() {
+pub(super) fn make_room(cap: u64) {
     let Ok(root) = folder() else { return };
     sweep(&root);
-    let cap = environment("KTSTR_TEMPLATES_MIB")
-        .and_then(|value| value.parse::<u64>().ok())
-        .unwrap_or(CAP_MIB)
-        << 20;
     let mut all = summaries(&root);
     all.sort_by_key(|s| std::cmp::Reverse(s.used));
     let mut total = 0;

@@ -183,7 +183,7 @@ impl Maker<'_> {
             present,
             points,
         })?;
-        super::housekeeping::make_room();
+        super::housekeeping::make_room(plan.templates_cap);
         Ok(())
     }
 }

@@ -15,6 +15,7 @@ mod template;
 use std::collections::BTreeMap;
 
 pub(super) use fork::fork;
+pub(super) use housekeeping::cap;
 pub use housekeeping::{Summary, clean, list, root};
 
 /// The stamps that identify the contents of files, by their path in the guest.

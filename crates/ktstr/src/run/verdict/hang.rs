@@ -119,7 +119,7 @@ pub(super) fn crowd(stall: &StallReport, guest: &GuestState) -> Option<String> {
     let forked = (stall.processes.iter())
         .filter(|task| task.tgid != pid && task.comm == test.comm && is_runnable(task))
         .count();
-    let cpus = stall.vcpus.len().max(1);
+    let cpus = stall.cpus.max(1) as usize;
     (forked / cpus >= CROWD).then(|| {
         format!("{forked} processes that the test forked wait for {cpus} CPUs, so each of them waits for seconds")
     })
@@ -179,6 +179,27 @@ mod tests {
             utime_ns: ran.as_nanos() as u64,
             ..TaskEnrichment::default()
         }
+    }
+
+    #[test]
+    fn a_crowd_is_counted_for_each_cpu() {
+        let guest = GuestState {
+            test_pid: Some(1),
+            ..GuestState::default()
+        };
+        let mut processes = vec![task(1, "test", 1, false, S)];
+        processes.extend((2..402).map(|pid| task(pid, "test", 0, false, S)));
+        let crowd_on = |cpus| {
+            let stall = StallReport {
+                cpus,
+                processes: processes.clone(),
+                ..StallReport::default()
+            };
+            crowd(&stall, &guest)
+        };
+        let evidence = crowd_on(4).expect("100 for each CPU");
+        assert!(evidence.starts_with("400 processes") && evidence.contains("4 CPUs"));
+        assert_eq!(crowd_on(8), None, "50 for each CPU");
     }
 
     fn judged(phase: GuestLifecyclePhase, processes: Vec<TaskEnrichment>) -> Hang {
