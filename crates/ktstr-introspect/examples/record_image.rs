@@ -1,9 +1,9 @@
-//! Records what a capture reads: the fixture of `tests/recorded.rs`.
+//! Records what a capture and the other readers read: the fixtures of `tests/recorded.rs` and `tests/busy.rs`.
 //!
 //! `record_image RAM KALLSYMS BTF OUT` (the first three as for `inspect_image`) writes
-//! - `OUT.pages.z`: zlib of (guest-physical address, 4096 bytes) for each page read, in order;
-//! - `OUT.btf.z`: zlib of the BTF, with every type that the capture does not need blanked out (ids and
-//!   string offsets stay, since guest memory refers to them);
+//! - `OUT.pages.z`: zlib of (guest-physical address, 4096 bytes) for each page that was read, in the order of the addresses;
+//! - `OUT.btf.z`: zlib of the BTF, in which every type that the capture does not need is blanked out (ids and
+//!   string offsets stay, since guest memory and other BTF refer to them);
 //! - `OUT.kallsyms`: the symbols that the capture looks up.
 
 use std::cell::RefCell;
@@ -87,7 +87,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let view = KernelView::new(&memory, &symbols, &types)?;
     view.jiffies()?;
     let report = capture(&view, &CaptureOptions::default());
-    // What is read outside of captures: for the schedule, and where a test names a variable.
+    // Other readers, for the schedule and for variables that a test names. Their results are not used: reading records the
+    // pages.
     for task in &report.task_enrichments {
         let _ = view.affinity_of(task.task_kva);
         if let Ok(node) = view.cgroup_node_of(task.task_kva) {
@@ -150,6 +151,7 @@ fn blank(blob: &[u8]) -> Result<Vec<u8>, Box<dyn Error>> {
     let mut id = 1;
     while at < types + types_len {
         let (kind, vlen) = (word(at + 4)? >> 24 & 0x1f, word(at + 4)? & 0xff_ffff);
+        // The bytes of each element, and those before the first element, by the number of the kind (`BTF_KIND_*`).
         let (step, first) = match kind {
             1 | 14 | 17 => (0, 4),
             3 => (0, 12),
@@ -171,6 +173,7 @@ fn blank(blob: &[u8]) -> Result<Vec<u8>, Box<dyn Error>> {
                 new_strings[start..start + len].copy_from_slice(&old_strings[start..start + len]);
             }
         } else {
+            // A forward declaration without a name (`BTF_KIND_FWD`).
             records.extend(
                 [0u32, 7 << 24, 0]
                     .iter()

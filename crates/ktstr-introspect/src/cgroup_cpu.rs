@@ -1,7 +1,7 @@
 //! CPU time and throttling of every cgroup, as its file `cpu.stat` shows them.
 //!
 //! The kernel charges CPU time per CPU and adds it up only when somebody reads the file (`cgroup_base_stat_flush()`,
-//! kernel/cgroup/rstat.c). So what has not been added up yet is added here, for the cgroup and all that are below it.
+//! kernel/cgroup/rstat.c). This module therefore adds the pending time of a cgroup and of all its descendants itself.
 
 use crate::kernel::{KernelError, KernelView};
 use crate::memory::GuestMemory;
@@ -11,8 +11,8 @@ use crate::report::{CgroupCpuStat, Throttling};
 const RAN: &str = "cputime.sum_exec_runtime";
 
 impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
-    /// Returns CPU time and throttling of each cgroup except for the root, whose times are those of the CPUs, and the reason if
-    /// some are missing.
+    /// Returns the CPU time and the throttling of each cgroup, and the reason if some are missing. The root is left out: its
+    /// CPU time is the sum of the CPUs' times.
     ///
     /// # Errors
     /// If the kernel does not have these numbers, or memory cannot be read.
@@ -22,7 +22,8 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
             .map(|cpu| self.per_cpu_offset(cpu))
             .collect::<Result<_, _>>()?;
         let (cgroups, mut trouble) = self.cgroups()?;
-        // What each cgroup has not been charged with yet, with that of its descendants: children come after their parents.
+        // The pending time of each cgroup and its descendants. The list has children after their parents, so it is walked
+        // backwards.
         let mut pending: Vec<u64> = vec![0; cgroups.len()];
         for (at, cgroup) in cgroups.iter().enumerate().rev() {
             match layout.pending(self, cgroup.kva, &offsets) {
@@ -55,19 +56,22 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
     }
 }
 
-/// The places of the numbers, looked up once per capture.
+/// The offsets of the numbers in bytes, looked up once per capture.
 struct Layout {
-    /// In `struct cgroup`: the sum that has been added up, and the pointer to the numbers of the CPUs.
+    /// In `struct cgroup`: the CPU time that has been added up.
     added_up: u64,
+    /// In `struct cgroup`: the per-CPU pointer to the numbers of a CPU.
     per_cpu: u64,
-    /// In the numbers of a CPU: the time so far, and the part of it that has been added up.
+    /// In the numbers of a CPU: the CPU time so far.
     now: u64,
+    /// In the numbers of a CPU: the part of that time which has been added up.
     before: u64,
-    /// In `struct cgroup`: the pointer to the state of the `cpu` controller; `None` if the kernel has none.
+    /// The numbers of the `cpu` controller; `None` if the kernel does not have them.
     controller: Option<Controller>,
 }
 
 struct Controller {
+    /// The offset in `struct cgroup` of the pointer to the controller's state, a `struct task_group`.
     pointer: u64,
     periods: crate::btf::Member,
     throttled: crate::btf::Member,
@@ -78,7 +82,7 @@ impl Layout {
     fn new<M: GuestMemory + ?Sized>(view: &KernelView<'_, M>) -> Result<Self, KernelError> {
         let offset =
             |kind: &str, path: &str| Ok::<u64, KernelError>(view.member(kind, path)?.offset());
-        // Until 6.15 one struct had the numbers of all controllers.
+        // Until 6.15 these numbers were in a struct that all controllers shared.
         let (pointer, kind) = match offset("cgroup", "rstat_base_cpu") {
             Ok(pointer) => (pointer, "cgroup_rstat_base_cpu"),
             Err(_) => (offset("cgroup", "rstat_cpu")?, "cgroup_rstat_cpu"),
@@ -111,7 +115,7 @@ impl Layout {
         Ok(sum)
     }
 
-    /// Returns the CPU time in microseconds, with the `pending` nanoseconds, and the throttling.
+    /// Returns the CPU time in microseconds, including the `pending` nanoseconds, and the throttling.
     fn read<M: GuestMemory + ?Sized>(
         &self,
         view: &KernelView<'_, M>,
@@ -123,7 +127,7 @@ impl Layout {
         let Some(controller) = &self.controller else {
             return Ok((usage_us, None));
         };
-        // A cgroup without the controller uses that of its parent, and has none of its own.
+        // The pointer is NULL if the controller is not enabled for the cgroup.
         let state = view.read_u64(cgroup.wrapping_add(controller.pointer))?;
         if state == 0 {
             return Ok((usage_us, None));
@@ -138,14 +142,14 @@ impl Layout {
 }
 
 impl Controller {
-    /// `None` for a kernel without the `cpu` controller or without quotas.
+    /// Looks up the offsets; `None` for a kernel without the `cpu` controller or without quotas.
     fn new<M: GuestMemory + ?Sized>(view: &KernelView<'_, M>) -> Option<Self> {
         let number = view
             .btf()
             .enumerator_value("cgroup_subsys_id", "cpu_cgrp_id")?;
         let number = u64::try_from(number).ok()?;
         let member = |path: &str| view.member("task_group", path).ok();
-        // The pointer leads to the first member of the group.
+        // The pointer is to `task_group.css`, which is also the address of the group if it is the first member.
         (member("css")?.offset() == 0).then_some(())?;
         let subsystems = view.member("cgroup", "subsys").ok()?;
         (number < subsystems.size / 8).then_some(())?;

@@ -1,4 +1,4 @@
-//! Cgroups of the unified hierarchy: their tree, which one a task is in, and their paths.
+//! Cgroups of the unified hierarchy: their tree and paths, the cgroup of a task, and the CPUs that a task may use.
 
 use std::collections::VecDeque;
 
@@ -15,14 +15,14 @@ pub(crate) const MAX_CGROUPS: usize = 1024;
 pub(crate) struct CgroupAt {
     /// The kernel address of its `struct cgroup`.
     pub(crate) kva: u64,
-    /// The index of its parent in the list; `None` for the root.
+    /// The index of its parent in the list of cgroups; `None` for the root.
     pub(crate) above: Option<usize>,
-    /// Its path; `None` if it is being removed and no longer has a name.
+    /// Its path; `None` if the path cannot be read, as while the cgroup is being removed.
     pub(crate) path: Option<String>,
 }
 
 impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
-    /// Returns the cgroups, each after its parent, and the reason if some are missing.
+    /// Returns the cgroups, each after its parent, at most [`MAX_CGROUPS`], and the reason if some are missing.
     ///
     /// # Errors
     /// If the kernel has no tree of cgroups.
@@ -58,7 +58,7 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         Ok((found, trouble))
     }
 
-    /// The kernfs node of the cgroup that the task at `task` is in.
+    /// Returns the address of the kernfs node of the cgroup that the task at `task` is in.
     pub fn cgroup_node_of(&self, task: u64) -> Result<u64, KernelError> {
         let mut at = task;
         for (kind, path) in [
@@ -71,7 +71,7 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         Ok(at)
     }
 
-    /// Id and path of the cgroup whose kernfs node is at `node`. The root's path is `/`.
+    /// Returns the id and the path of the cgroup whose kernfs node is at `node`. The root's path is `/`.
     pub fn cgroup_at(&self, node: u64) -> Result<(u64, String), KernelError> {
         let member = |path| self.member("kernfs_node", path);
         // `parent` became `__parent` in 6.15.
@@ -92,7 +92,8 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         Ok((id, format!("/{}", names.join("/"))))
     }
 
-    /// The CPUs on which the task at `task` may run: the first 128 of them, CPU 0 lowest.
+    /// Returns the mask of the CPUs on which the task at `task` may run, up to CPU 127. CPU 0 is the lowest bit of the first
+    /// word.
     pub fn affinity_of(&self, task: u64) -> Result<[u64; 2], KernelError> {
         let cpus_ptr = self.member("task_struct", "cpus_ptr")?.offset();
         let mask = self.read_u64(task.wrapping_add(cpus_ptr))?;

@@ -1,4 +1,4 @@
-//! Per-CPU state: runqueues (`kernel/sched/sched.h`) and time accounting (`kernel_stat.h`).
+//! Per-CPU state: runqueues (`kernel/sched/sched.h`) and time accounting (`include/linux/kernel_stat.h`).
 
 use crate::kernel::{KernelError, KernelView};
 use crate::memory::GuestMemory;
@@ -6,7 +6,10 @@ use crate::narrow;
 use crate::report::{CpuStat, PerCpuTimeStats, RqScxState};
 
 impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
-    /// The runqueue of every CPU. The sched_ext parts are 0 on a kernel without sched_ext.
+    /// Returns the runqueue of every CPU. The sched_ext parts are 0 on a kernel without sched_ext.
+    ///
+    /// # Errors
+    /// If a runqueue cannot be read. The task that it runs may be unreadable; then its pid and name are `None`.
     pub fn runqueues(&self) -> Result<Vec<RqScxState>, KernelError> {
         let base = self.symbol("runqueues")?;
         let member = |path| self.member("rq", path);
@@ -15,7 +18,7 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         let local_depth = member("scx.local_dsq.nr").ok();
         let scx_flags = member("scx.flags").ok();
         let switches = member("nr_switches").ok();
-        // In some kernels `curr` and `donor` are the same member; either name will do.
+        // Without proxy execution, `curr` and `donor` are two names in an anonymous union, in which `curr` is found too.
         let curr = member("curr").ok();
         let pid = self.member("task_struct", "pid")?;
         let comm = self.member("task_struct", "comm")?;
@@ -47,7 +50,7 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         Ok(states)
     }
 
-    /// CPU time and interrupt counts of every CPU (`kernel_cpustat`, `kstat`).
+    /// Returns the CPU time and the interrupt counts of every CPU (`kernel_cpustat`, `kstat`).
     pub fn per_cpu_time(&self) -> Result<Vec<PerCpuTimeStats>, KernelError> {
         let (times, counts) = (self.symbol("kernel_cpustat")?, self.symbol("kstat")?);
         let cpustat = self.member("kernel_cpustat", "cpustat")?;
@@ -57,7 +60,7 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         for cpu in 0..self.cpu_count()? {
             let time = self.per_cpu(times, cpu)?.wrapping_add(cpustat.offset());
             let count = self.per_cpu(counts, cpu)?;
-            // enum cpu_usage_stat: the order is that of the fields below.
+            // The fields below are in the order of `enum cpu_usage_stat`, an array of `u64`.
             let slot = |index: u64| self.read_u64(time.wrapping_add(8 * index));
             let cpustat = CpuStat {
                 user_ns: slot(0)?,
@@ -69,6 +72,7 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
                 iowait_ns: slot(6)?,
                 steal_ns: slot(7)?,
             };
+            // `softirqs` is an array of `unsigned int`, which may have fewer elements.
             let mut kinds = [0; 10];
             for (index, kind) in kinds.iter_mut().enumerate() {
                 if 4 * (index as u64) < softirqs.size {

@@ -23,14 +23,14 @@ const MAX_DSQS: usize = 1024;
 const MAX_BUCKETS: u64 = 1 << 14;
 /// The largest number of nodes whose global queue is read.
 const MAX_NODES: u64 = 64;
-/// The largest number of tasks that are listed of one queue.
+/// The largest number of tasks of one queue that are listed.
 const MAX_QUEUED: usize = 256;
 /// The flag of a list node that is not a task but the cursor of an iterator (`SCX_DSQ_LNODE_ITER_CURSOR`).
 const CURSOR: u64 = 1;
 
 impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
-    /// Returns the dispatch queues: those of each CPU in `rqs`, the global ones, then the scheduler's own; and the reason if
-    /// the list is incomplete.
+    /// Returns the dispatch queues and, if some of the scheduler's own are missing, the reason. The queues of each CPU in `rqs`
+    /// come first, then the global ones, then the scheduler's own.
     ///
     /// # Errors
     /// If the kernel has no sched_ext, or memory cannot be read.
@@ -56,7 +56,7 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         Ok((states, trouble.err().map(|error| error.to_string())))
     }
 
-    /// Returns the queues of a CPU in this kernel, with their names.
+    /// Returns the names and addresses of the queues that this kernel has for a CPU.
     fn dsqs_of_cpu(&self, base: u64, cpu: u32) -> Result<Vec<(&'static str, u64)>, KernelError> {
         let rq = self.per_cpu(base, cpu)?;
         let local = self.member("rq", "scx.local_dsq")?;
@@ -76,14 +76,14 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         Ok(found)
     }
 
-    /// Returns the global queue of each node; none if no scheduler is attached.
+    /// Returns the address of the global queue of each node; empty if the queues are not allocated or cannot be read.
     fn global_dsqs(&self) -> Vec<u64> {
         let sched = self.scx_root();
         let of_sched = |name| {
             let member = self.member("scx_sched", name).ok()?;
             self.read_member(sched?, &member).ok()
         };
-        // A pointer to an array of pointers, one per node.
+        // `table` is an array of pointers, one per node: to the queue, or to a struct that has the queue at `inside`.
         let (table, inside) = match self.member("scx_sched_pnode", "global_dsq") {
             Ok(member) => (of_sched("pnode"), member.offset()),
             Err(_) => {
@@ -105,7 +105,7 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
             .collect()
     }
 
-    /// Walks the rhashtable of the scheduler's queues (include/linux/rhashtable.h).
+    /// Appends the scheduler's own queues, which are in an rhashtable (include/linux/rhashtable.h).
     fn user_dsqs(&self, fields: &DsqFields, states: &mut Vec<DsqState>) -> Result<(), KernelError> {
         let table = match self.scx_root() {
             Some(sched) => sched.wrapping_add(self.member("scx_sched", "dsq_hash")?.offset()),
@@ -145,7 +145,7 @@ struct DsqFields {
     list: u64,
     /// The offset from a task to its node in a queue's list.
     node: u64,
-    /// The flags of such a node.
+    /// The flags of a task's node in a queue's list.
     flags: Option<Member>,
     pid: Member,
     comm: Member,
@@ -214,6 +214,7 @@ impl DsqFields {
         (tasks, trouble)
     }
 
+    /// Returns the task of a list node; `None` if the node is the cursor of an iterator.
     fn task<M: GuestMemory + ?Sized>(
         &self,
         view: &KernelView<'_, M>,

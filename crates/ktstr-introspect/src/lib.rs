@@ -1,13 +1,13 @@
-//! Guest memory as typed values: address translation, kernel structures, BPF maps, snapshots.
+//! Guest memory as typed values: address translation, kernel structures, BPF maps, snapshots, samples of the runqueues.
 //!
 //! The crate turns the bytes of a stopped (or running) guest into a [`report::FailureDumpReport`] and gives test authors a
-//! [`snapshot::Snapshot`] to ask it questions. It knows nothing of the virtual machine: everything is read through
-//! [`memory::GuestMemory`], so it works on a recorded image too.
+//! [`snapshot::Snapshot`] to query that report. It knows nothing of the virtual machine: everything is read through
+//! [`memory::GuestMemory`], so the crate works on a recorded image too.
 //!
 //! Guest bytes are treated as hostile. Every reader is total: loops are bounded, arithmetic is checked, no allocation has a
 //! size that the guest chose without a cap, and a failed read becomes an error that names what was requested and what was
 //! found.
-// The numbers are a guest's: none may change its value unnoticed.
+// The numbers come from a guest: a cast must not change one unnoticed.
 #![cfg_attr(
     not(test),
     warn(

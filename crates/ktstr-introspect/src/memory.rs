@@ -1,6 +1,6 @@
 //! The only interface to the guest: reads of its physical memory.
 //!
-//! Virtual addresses are handled in `kernel`. The implementor knows where RAM is, and returns an error for all other addresses.
+//! Virtual addresses are handled in `kernel`. An implementation knows where RAM is, and returns an error for other addresses.
 
 use thiserror::Error;
 
@@ -31,7 +31,7 @@ impl<M: GuestMemory + ?Sized> GuestMemory for std::sync::Arc<M> {
     }
 }
 
-/// RAM that starts at guest-physical address 0 and lies in one slice: tests and small guests.
+/// A slice is RAM that starts at guest-physical address 0, as in tests and small guests.
 impl GuestMemory for [u8] {
     fn read(&self, gpa: u64, buf: &mut [u8]) -> Result<(), MemoryError> {
         let out_of_ram = || MemoryError::OutOfRam {
@@ -57,7 +57,7 @@ impl GuestMemory for Vec<u8> {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum MemoryError {
-    /// The range is not (wholly) RAM.
+    /// The range lies outside of RAM, in whole or in part.
     #[error(
         "read of {len} bytes at guest-physical {gpa:#x}: outside of guest RAM (ends at {ram_end:#x})"
     )]
@@ -66,10 +66,10 @@ pub enum MemoryError {
         gpa: u64,
         /// The requested number of bytes.
         len: usize,
-        /// End of the RAM known to the reader.
+        /// The guest-physical address at which the RAM that the reader knows ends.
         ram_end: u64,
     },
-    /// The page is RAM but not part of this (recorded) image.
+    /// The page is not part of this recorded image.
     #[error("read of {len} bytes at guest-physical {gpa:#x}: the image does not hold this page")]
     NotRecorded {
         /// The address of the first requested byte.

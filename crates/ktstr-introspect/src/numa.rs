@@ -1,6 +1,7 @@
 //! Allocation counters of every NUMA node, as `/sys/devices/system/node/node*/numastat` shows them.
 //!
-//! The kernel counts per zone and CPU, and adds that up only when somebody reads the file (`fold_vm_numa_events()`, mm/vmstat.c).
+//! The kernel counts per zone and CPU, and adds the counts of the CPUs to the zone's only when somebody reads the file
+//! (`fold_vm_numa_events()`, mm/vmstat.c). This module therefore reads both and adds them up.
 
 use std::collections::BTreeMap;
 
@@ -11,15 +12,16 @@ use crate::report::PerNodeNumaStats;
 
 /// The largest number of nodes that are read (`CONFIG_NODES_SHIFT` is 10 at most).
 const MAX_NODES: u32 = 1024;
-/// The largest number of zones of a node, and of counters of a zone; there are five and six.
+/// The largest number of zones of a node that are read; x86-64 has up to five.
 const MAX_ZONES: u64 = 16;
+/// The largest number of counters of a zone that are read; there are six.
 const MAX_COUNTERS: u64 = 16;
 
 impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
     /// Returns the counters of each node that the guest has.
     ///
     /// # Errors
-    /// If the kernel does not count, or memory cannot be read.
+    /// If the kernel does not have these counters (`CONFIG_NUMA`), or memory cannot be read.
     pub fn per_node_numa(&self) -> Result<Vec<PerNodeNumaStats>, KernelError> {
         let (nodes, count) = (self.symbol("node_data")?, self.symbol("nr_node_ids")?);
         let zones = self.member("pglist_data", "node_zones")?;
@@ -51,7 +53,7 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
             let mut counters: BTreeMap<String, u64> = BTreeMap::new();
             for zone in 0..zone_count.min(MAX_ZONES) {
                 let zone = data.wrapping_add(zones.offset() + zone * zone_size.unwrap_or(0));
-                // A zone without memory shares the counters of the boot.
+                // A zone without memory still points to the counters that all zones share while the kernel boots.
                 let is_populated = self.read_member(zone, &present)? != 0;
                 let of_zone = self.read_u64(zone.wrapping_add(per_cpu))?;
                 for (item, name) in (0_u64..).zip(&names) {

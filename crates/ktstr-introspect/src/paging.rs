@@ -8,11 +8,13 @@ use crate::memory::{GuestMemory, MemoryError};
 
 /// Bytes of the smallest page.
 pub const PAGE_SIZE: u64 = PAGE as u64;
-/// The same as a length of this host.
+/// [`PAGE_SIZE`] as a `usize`.
 pub(crate) const PAGE: usize = 4096;
 /// Bits 12 to 51 of an entry: the physical address.
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+/// The bit of an entry that is valid.
 const PRESENT: u64 = 1;
+/// The bit of an entry of level 2 or 3 that maps a large page instead of pointing to a table.
 const LARGE: u64 = 1 << 7;
 
 /// Root of a set of page tables.
@@ -29,12 +31,15 @@ pub struct PageTable {
 pub struct Translation {
     /// The guest-physical address of the same byte.
     pub gpa: u64,
-    /// Size of the page it lies in, bytes.
+    /// The size of the page that the byte lies in, in bytes: 4 KiB, 2 MiB or 1 GiB.
     pub page_size: u64,
 }
 
 impl PageTable {
-    /// Translates a virtual address.
+    /// Translates the virtual address `kva`.
+    ///
+    /// # Errors
+    /// If the address is not canonical or not mapped, or if a table cannot be read.
     pub fn translate<M: GuestMemory + ?Sized>(
         &self,
         memory: &M,
@@ -81,7 +86,7 @@ impl PageTable {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum PagingError {
-    /// The upper bits are not copies of the sign bit.
+    /// The upper bits of the address are not copies of its highest translated bit.
     #[error("{kva:#x} is not a canonical address for {levels}-level paging")]
     NotCanonical {
         /// The virtual address that was to be translated.
@@ -89,7 +94,7 @@ pub enum PagingError {
         /// Levels of the page table.
         levels: u32,
     },
-    /// Nothing is mapped there.
+    /// An entry on the way to the page is not present.
     #[error("{kva:#x} is not mapped: entry {entry:#x} at level {level} is not present")]
     NotPresent {
         /// The virtual address that was to be translated.
@@ -99,14 +104,14 @@ pub enum PagingError {
         /// The entry of the page table that is not present.
         entry: u64,
     },
-    /// A table is not in readable memory.
+    /// A page table could not be read.
     #[error("{kva:#x} cannot be translated at level {level}: {source}")]
     Table {
         /// The virtual address that was to be translated.
         kva: u64,
         /// Level of the table.
         level: u32,
-        /// Why it could not be read.
+        /// Why the table could not be read.
         source: MemoryError,
     },
 }
@@ -121,7 +126,8 @@ mod tests {
         ram[at..at + 8].copy_from_slice(&value.to_le_bytes());
     }
 
-    /// Five levels at 0x5000..0x1000; virtual address is made of the indices.
+    /// Returns RAM with a table of each level: level 5 at 0x5000, level 4 at 0x4000, and so on down to level 1 at 0x1000. An
+    /// entry's lower bits are 0x63 (present, writable, accessed, dirty), or 0xe3 for a large page.
     fn ram() -> Vec<u8> {
         let mut ram = vec![0; 0x8000];
         put(&mut ram, 0x5000 + 8 * 256, 0x4000 | 0x63); // level 5
@@ -134,6 +140,7 @@ mod tests {
         ram
     }
 
+    /// The address whose indices are 256, 1, 2, 3 and 5, from level 5 to level 1.
     const KVA: u64 = 0xff00_0000_0000_0000 | 1 << 39 | 2 << 30 | 3 << 21 | 5 << 12 | 0xabc;
 
     #[test]
@@ -194,7 +201,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_tables_are_an_answer(
+        fn a_walk_of_any_tables_ends(
             words in prop::collection::vec(any::<u64>(), 1024),
             cr3 in any::<u64>(), la57 in any::<bool>(), kva in any::<u64>(),
         ) {

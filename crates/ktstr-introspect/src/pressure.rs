@@ -1,5 +1,5 @@
-//! Pressure stall information of every cgroup (kernel/sched/psi.c), as the kernel last averaged it, which it does every two
-//! seconds while there are tasks.
+//! Pressure stall information of every cgroup (kernel/sched/psi.c). The numbers are those of the kernel's last update, which it
+//! makes every two seconds while tasks are active.
 
 use std::collections::BTreeMap;
 
@@ -9,9 +9,9 @@ use crate::report::{CgroupPsi, PsiLine};
 
 /// The number of averages of each state: over 10, 60 and 300 s.
 const AVERAGES: u64 = 3;
-/// The largest number of states; there are seven or eight.
+/// The largest number of states that are read; six or seven have averages, depending on `CONFIG_IRQ_TIME_ACCOUNTING`.
 const MAX_STATES: u64 = 16;
-/// An average of one percent (`FIXED_1`, include/linux/sched/loadavg.h).
+/// The fixed-point number that stands for one percent (`FIXED_1`, include/linux/sched/loadavg.h).
 const PERCENT: f64 = 2048.0;
 
 impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
@@ -43,11 +43,13 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
     }
 }
 
-/// The members of a group with its numbers, looked up once per capture.
+/// The layout of a `struct psi_group`, looked up once per capture.
 struct Lines {
-    /// Names of the states in their order, such as `cpu.some`.
+    /// The names of the states in the order of `enum psi_states`, such as `cpu.some`.
     names: Vec<String>,
+    /// The offset of the averages in bytes: [`AVERAGES`] of each state.
     average: u64,
+    /// The offset of the totals in bytes: one of each state.
     total: u64,
 }
 
@@ -79,7 +81,7 @@ impl Lines {
         for (state, name) in (0..).zip(&self.names) {
             let of = |start: u64, step: u64| group.wrapping_add(start + step * state);
             let average = view.read_u64(of(self.average, 8 * AVERAGES))?;
-            // The first totals are those of the averages, the others those of triggers.
+            // The first row of totals belongs to the averages (`PSI_AVGS`); the second, for triggers, is not read.
             let total_ns = view.read_u64(of(self.total, 8))?;
             let line = PsiLine {
                 avg10: average as f64 / PERCENT,

@@ -1,7 +1,8 @@
-//! Bytes and a BTF type → a [`RenderedValue`] tree.
+//! Renders the bytes of a value with a BTF type as a tree of [`RenderedValue`].
 //!
-//! Pure: nothing is read from the guest here, so pointers are not followed. The tree is limited in depth, in elements per array
-//! and in the total number of nodes; a value that is cut by a cap is marked as truncated.
+//! The functions are pure: they read nothing from the guest, so pointers are not followed. The tree is limited in depth, in
+//! elements per array and in the total number of values. An array that is cut is marked as truncated, a value that is nested too
+//! deeply as unsupported; the members of a struct that are beyond the total number are left out without a mark.
 
 use std::fmt::Write as _;
 
@@ -12,11 +13,11 @@ use crate::report::{RenderedMember, RenderedValue};
 /// The limits of one rendered value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RenderLimits {
-    /// The depth of nested types.
+    /// The largest depth of nested types.
     pub depth: usize,
-    /// The number of elements of one array.
+    /// The largest number of elements of one array.
     pub elements: usize,
-    /// The number of values in the whole tree.
+    /// The largest number of values in the whole tree.
     pub nodes: usize,
 }
 
@@ -30,7 +31,7 @@ impl Default for RenderLimits {
     }
 }
 
-/// The number of elements from which an array of bytes is rendered as a byte string.
+/// The number of elements from which an array of bytes is rendered as a byte string. An array of `char` always is.
 const BYTE_ARRAY: u32 = 64;
 /// The largest number of bytes that are rendered of a byte string.
 const MAX_HEX: usize = 64 * 1024;
@@ -56,7 +57,7 @@ pub(crate) fn render_counted(
     (value, limits.nodes - renderer.nodes)
 }
 
-/// Renders bytes that have no type.
+/// Renders bytes that have no type; more than 64 KiB are cut.
 pub fn render_bytes(bytes: &[u8]) -> RenderedValue {
     let shown = bytes.get(..MAX_HEX).unwrap_or(bytes);
     let value = RenderedValue::Bytes {
@@ -69,7 +70,7 @@ pub fn render_bytes(bytes: &[u8]) -> RenderedValue {
     truncated(bytes.len() as u64, shown.len() as u64, Some(value))
 }
 
-/// Returns two lower-case digits per byte.
+/// Returns two lower-case hexadecimal digits per byte.
 pub fn hex(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(2 * bytes.len());
     for byte in bytes {
@@ -172,7 +173,7 @@ impl Renderer<'_> {
         }
     }
 
-    /// Appends the members of `ty`, those of anonymous inner types included.
+    /// Appends the members of `ty`, including those of its anonymous members.
     fn members(
         &mut self,
         ty: &Type<'_>,
@@ -354,6 +355,7 @@ fn float(bytes: &[u8]) -> RenderedValue {
 fn cpu_list(bytes: &[u8]) -> RenderedValue {
     let mut cpus = String::new();
     let mut run: Option<(usize, usize)> = None;
+    // 1024 bytes have a bit for each of the 8192 CPUs of the largest kernel configuration.
     let bits = bytes
         .iter()
         .take(1024)
@@ -363,12 +365,14 @@ fn cpu_list(bytes: &[u8]) -> RenderedValue {
                 .filter(move |bit| byte >> bit & 1 == 1)
                 .map(move |bit| 8 * index + bit)
         });
+    // The last number is no CPU: it ends the last range.
     for cpu in bits.chain(std::iter::once(usize::MAX)) {
         match &mut run {
             Some((_, last)) if *last + 1 == cpu => *last = cpu,
             _ => {
                 if let Some((first, last)) = run {
                     let comma = if cpus.is_empty() { "" } else { "," };
+                    // Writing to a String cannot fail.
                     let _ = if first == last {
                         write!(cpus, "{comma}{first}")
                     } else {
@@ -490,7 +494,7 @@ mod tests {
     }
 
     #[test]
-    fn short_bytes_are_marked() {
+    fn a_value_beyond_the_end_of_the_bytes_is_marked_as_truncated() {
         let (btf, section) = sample();
         let value = render(&btf, section, &42u64.to_le_bytes(), RenderLimits::default());
         let RenderedValue::Struct { members, .. } = value else {
@@ -516,10 +520,10 @@ mod tests {
     #[test]
     fn huge_arrays_are_cut() {
         let mut b = Builder::new();
-        let byte = b.int("unsigned long", 8, 0);
-        let rows = b.array(byte, 1000);
-        let table = b.array(rows, 1000);
-        let endless = b.array(byte, u32::MAX);
+        let long = b.int("unsigned long", 8, 0);
+        let row = b.array(long, 1000);
+        let table = b.array(row, 1000);
+        let endless = b.array(long, u32::MAX);
         let btf = Btf::parse(b.finish()).expect("parses");
         let limits = RenderLimits {
             nodes: 2500,
@@ -545,7 +549,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_btf_and_bytes_are_an_answer(
+        fn any_btf_and_bytes_are_rendered(
             hits in prop::collection::vec((24usize..900, any::<u8>()), 0..20),
             bytes in prop::collection::vec(any::<u8>(), 0..100), id in 0u32..24,
         ) {

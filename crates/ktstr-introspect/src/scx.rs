@@ -1,8 +1,9 @@
-//! The sched_ext core: who is attached, in what state, its counters (kernel/sched/ext.c). Its queues are in `dsq.rs`.
+//! The sched_ext core (kernel/sched/ext.c): which scheduler is attached, the core's state and counters, and writes that change
+//! the timeout of its watchdog. Its queues are in `dsq.rs`.
 //!
-//! The core changed a lot between 6.12 and 7.3. Until 6.15 its state is in globals (`scx_ops`,
-//! `scx_exit_kind`); from 6.16 on in a `struct scx_sched` behind `scx_root`, into which more of the
-//! globals moved with every release. Each value is searched in both places.
+//! The core changed a lot between 6.12 and 7.3. Until 6.15 its state is in globals (`scx_ops`, `scx_exit_kind`); from 6.16 on it
+//! is in a `struct scx_sched` behind `scx_root`, into which more of the globals moved with every release. Each value is searched
+//! in both places.
 
 use crate::bpf::maps::BpfMap;
 use crate::btf::Kind;
@@ -14,14 +15,17 @@ use crate::report::{ScxEventCounters, ScxSchedState};
 /// The attached scheduler as found among the maps.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ActiveScheduler {
-    /// Prefix of the names of its section maps, or the name of its `struct_ops` map.
+    /// The prefix of the names of its section maps; the name of its `struct_ops` map if it has none.
     pub obj_name: String,
-    /// Addresses of the maps that it uses.
+    /// The kernel addresses of the maps that it uses.
     pub map_kvas: Vec<u64>,
 }
 
 impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
-    /// State of the sched_ext core; an error on a kernel without sched_ext.
+    /// Returns the state of the sched_ext core.
+    ///
+    /// # Errors
+    /// If the kernel has no sched_ext, or memory cannot be read.
     pub fn scx_sched_state(&self) -> Result<ScxSchedState, KernelError> {
         let sched = self.scx_root();
         let enable_state = self.scx_enable_state()?;
@@ -62,10 +66,13 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
 
     /// Returns the writes (guest-physical address, `unsigned long`) that set the runnable-stall timeout to `milliseconds`.
     ///
-    /// The timeout is in jiffies. Their length is derived from the scheduler's own `timeout_ms` (30 s if that is 0) and the
-    /// kernel's value for it. The kernel checks all CPUs at half of the scheduler's own timeout, and every tick verifies that
-    /// the last check is not older than the timeout. A lower timeout would expire before the next check, so the time of the
-    /// last check is set to when that next check is due.
+    /// The timeout is in jiffies. The length of a jiffy is derived from the scheduler's own `timeout_ms` (30 s if that is 0) and
+    /// the kernel's value for it. The kernel checks all CPUs once per half of the scheduler's own timeout, and every tick
+    /// verifies that the last check is not older than the timeout. A lower timeout would expire before the next check, so the
+    /// recorded time of the last check is set to the time at which the next one is due.
+    ///
+    /// # Errors
+    /// If the kernel has no sched_ext, or memory cannot be read.
     pub fn scx_watchdog_writes(&self, milliseconds: u64) -> Result<Vec<(u64, u64)>, KernelError> {
         let timeout = match (
             self.scx_root(),
@@ -88,20 +95,21 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
             let last = self.symbol("scx_watchdog_timestamp")?;
             writes.push((self.translate(last)?, due));
         }
-        // From 7.1 on the period is in a separate variable.
+        // From 7.1 on the period of the checks is in a separate variable.
         if let Ok(interval) = self.symbol("scx_watchdog_interval") {
             writes.push((self.translate(interval)?, wanted / 2));
         }
         Ok(writes)
     }
 
-    /// Returns the address of the root `struct scx_sched`; `None` if there is none.
+    /// Returns the address of the root `struct scx_sched`; `None` if no scheduler is attached, or before 6.16.
     pub fn scx_root(&self) -> Option<u64> {
         let root = self.read_symbol_u64("scx_root").ok()?;
         (root != 0).then_some(root)
     }
 
-    /// Address of the attached scheduler's copy of its `struct sched_ext_ops`.
+    /// Returns the address of the kernel's copy of the attached scheduler's `struct sched_ext_ops`. Before 6.16 this is a
+    /// global, which exists without a scheduler too.
     fn scx_ops(&self) -> Option<u64> {
         match self.scx_root() {
             Some(sched) => {
@@ -112,13 +120,14 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         }
     }
 
-    /// Returns the address of the variable with the state of the core, which had another name before 6.16.
+    /// Returns the address of the variable with the core's enable state, which had another name before 6.16.
     fn scx_enable_state_var(&self) -> Result<u64, KernelError> {
         self.symbol("scx_enable_state_var")
             .or_else(|_| self.symbol("scx_ops_enable_state_var"))
     }
 
-    /// Returns the address of the variable with the state of the core, and the value that means that no scheduler is attached.
+    /// Returns the address of the variable with the core's enable state, and the value that means that no scheduler is attached;
+    /// `None` if the kernel has no sched_ext.
     pub(crate) fn scx_enable_state_place(&self) -> Option<(u64, u32)> {
         let btf = self.btf();
         let disabled = btf
@@ -153,8 +162,8 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         }
         globals.iter().find_map(|name| {
             let kva = self.symbol(name).ok()?;
-            // Globals have no size in the symbol table: their types are `int`, `atomic_t`, `bool`
-            // and `unsigned long`, distinguished by name.
+            // The symbol table does not have the sizes of globals, so they are known by name: `unsigned long`, `bool`, and
+            // otherwise `int` or `atomic_t`.
             let size = match *name {
                 "scx_watchdog_timeout" | "scx_watchdog_timestamp" => 8,
                 "scx_aborting" => 1,
@@ -164,10 +173,15 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         })
     }
 
-    /// Returns which of `maps` belong to the attached scheduler; `None` if none is attached.
+    /// Returns which of `maps` belong to the attached scheduler; `None` if no scheduler is attached, or if its `struct_ops` map
+    /// is not among them.
     ///
-    /// Its `struct_ops` map is the one whose callbacks are those of the scheduler's ops: each map has its own trampolines, so
-    /// two copies of one scheduler differ. The object's other maps were created with the same BTF, or are used by its programs.
+    /// The scheduler's `struct_ops` map is the one with the callbacks of the attached ops: each map has its own trampolines, so
+    /// the callbacks of two copies of one scheduler differ. The object's other maps were created with the same BTF, or are used
+    /// by its programs.
+    ///
+    /// # Errors
+    /// If the kernel has no sched_ext, or memory cannot be read.
     pub fn active_scheduler(
         &self,
         maps: &[BpfMap],
@@ -210,7 +224,7 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         }))
     }
 
-    /// Returns the offsets of the callbacks in `struct sched_ext_ops`.
+    /// Returns the offsets of the callbacks in `struct sched_ext_ops`: its pointers, except for the kernel's own `priv`.
     fn ops_callbacks(&self) -> Vec<u64> {
         let btf = self.btf();
         let Some(ops) = btf.find_struct("sched_ext_ops") else {
@@ -232,7 +246,8 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         offsets.iter().map(read).collect()
     }
 
-    /// Maps used by the programs of a `struct_ops` map, through its links.
+    /// Returns the addresses of the maps that the programs of the `struct_ops` map at `map` use. The programs are found through
+    /// the map's links.
     fn struct_ops_used_maps(&self, map: u64) -> Result<Vec<u64>, KernelError> {
         let links = self.read_member(map, &self.member("bpf_struct_ops_map", "links")?)?;
         let count = self
@@ -256,8 +271,11 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         Ok(used)
     }
 
-    /// Returns the event counters summed over the CPUs. It is an error if the kernel has none (before 6.15), or no scheduler is
-    /// attached.
+    /// Returns the event counters summed over the CPUs.
+    ///
+    /// # Errors
+    /// If the kernel has none (before 6.15), or if no scheduler is attached (from 6.16 on, where the counters are the
+    /// scheduler's).
     pub fn scx_event_counters(&self) -> Result<ScxEventCounters, KernelError> {
         let per_cpu = match self.scx_root() {
             Some(sched) => match self.member("scx_sched", "pcpu") {
@@ -287,7 +305,7 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
 }
 
 impl ScxEventCounters {
-    /// The kernel's names of each counter (newest first) and its slot.
+    /// Returns the kernel's names of each counter, newest first, and the field for its value.
     pub(crate) fn by_name(&mut self) -> [(&'static [&'static str], &mut i64); 13] {
         [
             (

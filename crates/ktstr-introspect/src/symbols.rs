@@ -7,12 +7,12 @@ use thiserror::Error;
 
 use crate::btf::hash;
 
-/// Longest symbol name that is kept (the kernel's `KSYM_NAME_LEN`).
+/// The length in bytes of the longest symbol name that is kept (the kernel's `KSYM_NAME_LEN`).
 const MAX_NAME: usize = 512;
 /// The largest number of symbols that are kept: twenty times as many as a distribution kernel has.
 const MAX_SYMBOLS: usize = 4 << 20;
 
-/// Kernel symbols, sorted both ways.
+/// Kernel symbols, sorted by address and by name.
 #[derive(Debug, Clone, Default)]
 pub struct Symbols {
     names: String,
@@ -32,9 +32,11 @@ struct Entry {
 impl Symbols {
     /// Parses lines of `address type name [module]`, as in `/proc/kallsyms` and `System.map`.
     ///
-    /// Symbols of modules and of BPF programs (those with a `[module]`) are left out: their names are
-    /// not unique. Fails if a line has another shape, if there are no symbols, or if every address is
-    /// zero, which is what the kernel shows to readers without the right to see them.
+    /// Symbols of modules and of BPF programs (those with a `[module]`) are left out: their names are not unique.
+    ///
+    /// # Errors
+    /// If a line has another shape, if there are no symbols or too many, or if every address is zero, which is what the
+    /// kernel shows to readers without the right to see the addresses.
     pub fn from_kallsyms(text: &str) -> Result<Self, SymbolsError> {
         let mut entries = Vec::new();
         for (number, line) in text.lines().enumerate() {
@@ -61,7 +63,11 @@ impl Symbols {
         Self::build(entries.into_iter())
     }
 
-    /// Creates a symbol table from a list of (address, name).
+    /// Creates a symbol table from a list of (address, name), in any order. Names that are empty or longer than 512 bytes are
+    /// left out.
+    ///
+    /// # Errors
+    /// If there are no symbols, or too many.
     pub fn from_entries(entries: Vec<(u64, String)>) -> Result<Self, SymbolsError> {
         Self::build(entries.iter().map(|(address, name)| (*address, &**name)))
     }
@@ -105,7 +111,8 @@ impl Symbols {
         })
     }
 
-    /// Address of the symbol `name`; the lowest one if several symbols have that name.
+    /// Returns the address of the symbol `name`, the lowest one if several symbols have that name; `None` if there is no such
+    /// symbol.
     pub fn address(&self, name: &str) -> Option<u64> {
         let wanted = hash(name.as_bytes());
         let start = self.by_name.partition_point(|(hash, _)| *hash < wanted);
@@ -117,7 +124,8 @@ impl Symbols {
             .map(|entry| entry.address)
     }
 
-    /// The symbol at or below `address` and the distance to it in bytes.
+    /// Returns the name of the last symbol at or below `address`, and the distance from it in bytes; `None` if all symbols are
+    /// above `address`.
     pub fn nearest(&self, address: u64) -> Option<(&str, u64)> {
         let above = self
             .by_address
@@ -127,7 +135,7 @@ impl Symbols {
         Some((entry.name(&self.names), address - entry.address))
     }
 
-    /// All symbols as (address, name), by address.
+    /// Returns all symbols as (address, name), in ascending order of address.
     pub fn iter(&self) -> impl Iterator<Item = (u64, &str)> {
         self.by_address
             .iter()
@@ -139,7 +147,7 @@ impl Symbols {
         self.by_address.len()
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no symbols.
     pub fn is_empty(&self) -> bool {
         self.by_address.is_empty()
     }
@@ -173,7 +181,7 @@ pub enum SymbolsError {
         /// Start of the line.
         text: String,
     },
-    /// There are no symbols.
+    /// The table has no symbols.
     #[error("symbol table has no symbols")]
     Empty,
     /// The kernel showed names without addresses.
@@ -185,7 +193,7 @@ pub enum SymbolsError {
         /// Symbols in the table.
         count: usize,
     },
-    /// More symbols than any kernel has.
+    /// The table has more symbols than any kernel.
     #[error("symbol table has more than {max} symbols")]
     TooMany {
         /// The largest number of symbols that are read.
@@ -201,7 +209,7 @@ mod tests {
                         ffffffffc0000000 t inmod\t[mod]\nffffffff81000300 t dup\n";
 
     #[test]
-    fn both_ways() {
+    fn symbols_are_found_by_name_and_by_address() {
         let symbols = Symbols::from_kallsyms(TEXT).expect("parses");
         assert_eq!(symbols.len(), 4);
         assert_eq!(symbols.address("start"), Some(0xffff_ffff_8100_0100));
@@ -242,7 +250,7 @@ mod tests {
         }
 
         #[test]
-        fn any_text_is_an_answer(text in "\\PC{0,200}") {
+        fn any_text_is_parsed_or_refused(text in "\\PC{0,200}") {
             let _ = Symbols::from_kallsyms(&text);
         }
     }

@@ -22,7 +22,7 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         if let Err(error) = walked {
             trouble = Some(error.to_string());
         }
-        // The limit of steps over all thread lists together, since hostile lists may share nodes.
+        // The limit of steps counts for all thread lists together, since hostile lists may share nodes.
         let mut steps = 2 * max;
         for leader in leaders {
             if let Err(error) = self.process(&fields, leader, max, &mut steps, &mut tasks) {
@@ -35,7 +35,7 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         Ok((tasks, trouble))
     }
 
-    /// Appends a process's leader and its other threads.
+    /// Appends the leader of a process and its other threads.
     fn process(
         &self,
         fields: &TaskFields,

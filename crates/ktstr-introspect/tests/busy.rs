@@ -1,10 +1,10 @@
 #![allow(clippy::unwrap_used)]
-//! Tests of every reader of guest memory on a damaged image of a busy guest: scribbled queues, lists that run in circles, sizes
-//! and counts that lie. Each reader ends with a value or with a reason, in bounded time.
+//! Tests of every reader of guest memory on a damaged image of a busy guest: overwritten queues, circular lists, wrong sizes and
+//! counts. Each reader ends with a value or with a reason, in bounded time.
 //!
 //! The image was made by `examples/record_image.rs` from Debian's 7.3.4 cloud kernel under QEMU (two CPUs) while `scx-ktstr`
-//! drove eight workers in two cgroups. What a reader needs is in it, and the first test says so: damage to an image without a
-//! queue would say nothing about the reader of queues.
+//! drove eight workers in two cgroups. The first test checks that the image has what each reader needs: damage to an image
+//! without a queue would not test the reader of queues.
 
 mod image;
 
@@ -18,7 +18,7 @@ use proptest::prelude::*;
 
 /// The longest time in seconds for all readers together. The undamaged image takes less than one.
 const SECONDS: u64 = 20;
-/// The least address of the kernel.
+/// The lowest address of the kernel.
 const KERNEL: u64 = 0xffff_8000_0000_0000;
 
 fn recording() -> &'static Recording {
@@ -32,7 +32,8 @@ fn recording() -> &'static Recording {
     })
 }
 
-/// What the readers outside of captures return, as text: CPUs and cgroups of tasks, and the places that are written.
+/// Returns as text what the readers outside of captures return: the CPUs and cgroups of tasks, and the addresses of variables
+/// and of the watchdog's timeout.
 fn others(view: &KernelView<'_, Image>, report: &FailureDumpReport) -> Vec<String> {
     let mut all = Vec::new();
     for task in &report.task_enrichments {
@@ -97,17 +98,20 @@ fn the_image_has_what_every_reader_needs() {
     }
     assert!(report.per_node_numa[0].counters["numa_hit"] > 1000);
     let view = KernelView::new(&recording.image, &recording.symbols, &recording.btf).unwrap();
-    let told = others(&view, &report);
-    assert!(told.iter().any(|line| line.contains("/batch")), "{told:?}");
-    let failed: Vec<&String> = told.iter().filter(|line| line.contains("Err(")).collect();
+    let lines = others(&view, &report);
+    assert!(
+        lines.iter().any(|line| line.contains("/batch")),
+        "{lines:?}"
+    );
+    let failed: Vec<&String> = lines.iter().filter(|line| line.contains("Err(")).collect();
     // There is no variable of that name with a value for each CPU.
     assert_eq!(failed.len(), 1, "{failed:?}");
 }
 
-/// Where a word is written, and with what.
+/// The value with which a pointer of the image is overwritten.
 #[derive(Debug, Clone)]
 enum Hit {
-    /// A number that is no pointer.
+    /// A number that is not a valid pointer.
     Number(u64),
     /// Another pointer of the guest, so that lists lead elsewhere, or back to where they came from.
     Pointer(prop::sample::Index),
@@ -130,7 +134,7 @@ fn hits() -> impl Strategy<Value = Vec<(prop::sample::Index, Hit)>> {
     prop::collection::vec((any::<prop::sample::Index>(), hit), 1..120)
 }
 
-/// Returns the pointers of the image, each with its place: page, word and value.
+/// Returns the pointers of the image, each as the address of its page, the index of its word in that page, and its value.
 fn pointers() -> &'static [(u64, usize, u64)] {
     static POINTERS: OnceLock<Vec<(u64, usize, u64)>> = OnceLock::new();
     POINTERS.get_or_init(|| {
@@ -146,7 +150,8 @@ fn pointers() -> &'static [(u64, usize, u64)] {
     })
 }
 
-/// Runs every reader on the image after `hits` of its pointers, and returns how long that took in seconds.
+/// Overwrites the pointers that `hits` chooses in a copy of the image, runs every reader on it, and returns how long that took
+/// in seconds.
 fn read_damaged(hits: &[(prop::sample::Index, Hit)]) -> u64 {
     let recording = recording();
     let mut image = recording.image.clone();
@@ -178,7 +183,7 @@ proptest! {
     }
 }
 
-/// Makes the word at the kernel address `kva` hold `value`.
+/// Writes `value` to the word at the kernel address `kva`.
 fn write(image: &mut Image, kva: u64, value: u64) {
     let recording = recording();
     let view = KernelView::new(&recording.image, &recording.symbols, &recording.btf).unwrap();
@@ -188,9 +193,9 @@ fn write(image: &mut Image, kva: u64, value: u64) {
     page[at..at + 8].copy_from_slice(&value.to_le_bytes());
 }
 
-/// The tree of cgroups in a circle: the first child of the root is its own next sibling, so the root is never reached again.
+/// The first child of the root is its own next sibling, so the walk of the root's children never returns to the root.
 #[test]
-fn a_tree_of_cgroups_that_runs_in_a_circle_is_cut_and_said_to_be() {
+fn a_circular_list_of_cgroups_is_cut_and_has_a_reason() {
     let recording = recording();
     let view = KernelView::new(&recording.image, &recording.symbols, &recording.btf).unwrap();
     let root = view.symbol("cgrp_dfl_root").unwrap()
@@ -209,7 +214,7 @@ fn a_tree_of_cgroups_that_runs_in_a_circle_is_cut_and_said_to_be() {
         let reason = reason.as_ref().expect("a reason");
         assert!(reason.contains("children of a cgroup"), "{reason}");
     }
-    // The cgroup is listed once for each time that the list names it, up to the limit.
+    // The walk lists the cgroup again and again, up to the limit.
     assert!(
         (2..=1024).contains(&report.cgroup_cpu.len()),
         "{}",
@@ -217,9 +222,9 @@ fn a_tree_of_cgroups_that_runs_in_a_circle_is_cut_and_said_to_be() {
     );
 }
 
-/// A cgroup that is its own parent by name, and one whose children lead back to the root.
+/// The kernfs node of a cgroup is its own parent, so the path from it never reaches the root.
 #[test]
-fn a_cgroup_below_itself_has_a_path_that_ends() {
+fn the_path_of_a_cgroup_that_is_its_own_parent_is_cut() {
     let recording = recording();
     let view = KernelView::new(&recording.image, &recording.symbols, &recording.btf).unwrap();
     let report = recording.capture(&recording.image);
@@ -237,9 +242,9 @@ fn a_cgroup_below_itself_has_a_path_that_ends() {
     assert_eq!(path.matches("/batch").count(), 64, "{path}");
 }
 
-/// A machine that says that it has four billion CPUs and nodes is read up to the limits.
+/// A machine that claims to have four billion CPUs and nodes is read up to the limits.
 #[test]
-fn counts_that_lie_are_capped() {
+fn counts_that_are_too_large_are_capped() {
     let recording = recording();
     let view = KernelView::new(&recording.image, &recording.symbols, &recording.btf).unwrap();
     let mut image = recording.image.clone();

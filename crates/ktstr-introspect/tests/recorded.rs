@@ -2,8 +2,8 @@
 //! Tests of a capture of a real kernel with a real scheduler, from a recorded image.
 //!
 //! The image was made by `examples/record_image.rs` from Debian's 7.3.4 cloud kernel under QEMU (two CPUs, five-level paging)
-//! while `scx-ktstr` drove three busy tasks, with one map of each basic kind that was filled by hand. It only holds the pages
-//! that a capture reads.
+//! while `scx-ktstr` drove three busy tasks. It also has one map of each basic kind, filled by hand. It only holds the pages
+//! that the readers read.
 
 mod image;
 
@@ -103,7 +103,7 @@ fn maps_of_every_plain_kind() {
 }
 
 #[test]
-fn the_kernel_around_the_maps() {
+fn kernel_state_is_captured() {
     let recording = recording();
     let report = recording.capture(&recording.image);
     let snapshot = Snapshot::new(&report);
@@ -141,6 +141,7 @@ fn the_kernel_around_the_maps() {
     );
     let view = KernelView::new(&recording.image, &recording.symbols, &recording.btf).unwrap();
     assert!(view.page_table().la57);
+    // `INITIAL_JIFFIES` at 250 Hz.
     assert!(view.jiffies().unwrap() > 4_294_892_296);
 }
 
@@ -200,14 +201,14 @@ mod sampling {
 
     use super::*;
 
-    /// The image of a running guest: at every other read of a runqueue, another task has been queued, until `calm` reads have
-    /// been made.
+    /// The image of a running guest: at every other read of a runqueue one more task is queued, up to the read number `calm`.
     struct Running<'a> {
         image: &'a Image,
         reads: Cell<usize>,
         calm: usize,
     }
 
+    /// A read of more than these bytes is a read of a runqueue.
     const RQ_BYTES: usize = 4000;
 
     impl GuestMemory for Running<'_> {
@@ -242,7 +243,7 @@ mod sampling {
     }
 
     #[test]
-    fn runqueues_of_a_guest_that_stands_still() {
+    fn runqueues_of_a_stopped_guest() {
         let sample = sampled(0, false).unwrap();
         assert_eq!(sample.scx_attached, Some(true));
         assert_eq!(sample.cpus.len(), 2);
@@ -269,7 +270,7 @@ mod sampling {
 
     #[test]
     fn a_runqueue_that_changes_meanwhile_is_read_again_or_torn() {
-        // It is calm from the third reading on, so the second attempt succeeds.
+        // The runqueues no longer change from the third reading on, so the second attempt succeeds.
         let calm = sampled(2, true).unwrap();
         assert_eq!(calm, sampled(0, false).unwrap());
         let torn = sampled(usize::MAX, true).unwrap_err();
@@ -280,7 +281,7 @@ mod sampling {
 
     proptest! {
         #[test]
-        fn damaged_pages_are_an_answer(damage in prop::collection::vec(
+        fn damaged_pages_do_not_cause_a_panic(damage in prop::collection::vec(
             (any::<prop::sample::Index>(), 0usize..4096, any::<u8>()), 1..200,
         ), running in any::<bool>()) {
             let recording = recording();

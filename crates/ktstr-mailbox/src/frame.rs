@@ -1,4 +1,7 @@
 //! The format of a frame: 32 bytes of header, then the payload, padded to a multiple of eight bytes.
+//!
+//! The header has, in little-endian order, the magic number at byte 0, the length of the payload at 4, the sequence number at 8,
+//! the flags at 12, the producer's time at 16 (64 bits) and the checksum at 24. The last four bytes are zero.
 
 use crate::reader::RingError;
 
@@ -7,8 +10,10 @@ pub const MAX_FRAME_PAYLOAD: usize = 64 << 10;
 /// Maximum size of a message, assembled from its frames, in bytes.
 pub const MAX_MESSAGE: usize = 16 << 20;
 
+/// Length of a frame's header in bytes.
 pub(crate) const HEADER: usize = 32;
 const MAGIC: u32 = u32::from_le_bytes(*b"KFRM");
+/// The flag of a frame whose message continues in the next frame.
 pub(crate) const MORE: u32 = 1;
 
 /// The fields of a frame's header.
@@ -22,10 +27,10 @@ pub(crate) struct Header {
 }
 
 impl Header {
-    /// Creates the header of `payload`, including its checksum.
+    /// Creates the header of a frame with `payload`, including the checksum.
     pub(crate) fn new(payload: &[u8], sequence: u32, flags: u32, time_ns: u64) -> Self {
         let mut header = Self {
-            // A reader refuses a payload that is longer than a frame's.
+            // A reader refuses a payload that is longer than `MAX_FRAME_PAYLOAD`.
             len: u32::try_from(payload.len()).unwrap_or(u32::MAX),
             sequence,
             flags,
@@ -72,6 +77,7 @@ impl Header {
         stride(self.len as usize)
     }
 
+    /// Returns the CRC-32 of the header up to the checksum, and of the payload.
     pub(crate) fn checksum(&self, payload: &[u8]) -> u32 {
         let mut hasher = crc32fast::Hasher::new();
         hasher.update(&self.encode()[..24]);
@@ -80,8 +86,8 @@ impl Header {
     }
 }
 
-/// Detects and caches which CPU instructions compute a checksum. Calling it before a machine is saved spares every
-/// fork the detection.
+/// Detects and caches which CPU instructions compute a checksum. Call this before a machine is saved, so that its forks do
+/// not repeat the detection.
 pub fn find_checksum() {
     crc32fast::hash(&[]);
 }

@@ -1,16 +1,17 @@
-//! The mailbox between host and guest: three byte rings in guest RAM.
+//! The mailbox between host and guest: three byte rings in guest RAM, a window for the contents of files, and a place for the
+//! host's answers.
 //!
-//! The pages lie in a range that the kernel's command line reserves ([`Layout::KERNEL_ARGUMENT`]). The guest maps them
-//! through `/dev/mem`; the host accesses them through the hypervisor's memory. The mailbox needs no driver and no
+//! The mailbox lies in a range that the kernel's command line reserves ([`Layout::KERNEL_ARGUMENT`]). The guest maps it
+//! through `/dev/mem`; the host accesses it through the hypervisor's memory. The mailbox needs no driver and no
 //! device, so it works before any module is loaded and survives a restore of the machine in another process.
 //!
 //! Each ring has one producer and one consumer. A frame has a length, a sequence number, the producer's time and a
-//! CRC-32; a message longer than a frame is split into several. The consumer trusts nothing: it checks positions
-//! against its own and lengths against limits. A ring whose positions are inconsistent is abandoned with a
-//! [`RingError`]; the consumer never waits for it.
+//! CRC-32; a message longer than a frame is split into several frames. The consumer trusts nothing: it checks the
+//! producer's position against its own, and lengths against limits. A ring whose contents are inconsistent is abandoned
+//! with a [`RingError`]; the consumer never waits for its producer.
 //!
 //! This crate does not define what the messages mean, and does no I/O: memory is accessed through [`MailboxMemory`].
-// The numbers are a guest's: none may change its value unnoticed.
+// The numbers come from a guest: a cast must not change one unnoticed.
 #![cfg_attr(
     not(test),
     warn(
@@ -32,12 +33,12 @@ pub use writer::{WriteError, Writer};
 pub const MARKER: u64 = u64::from_le_bytes(*b"KTSTRHLD");
 /// The instruction `xchg %bx,%bx`, which does nothing unless the host watches for it.
 pub const MARKER_CODE: [u8; 3] = [0x66, 0x87, 0xdb];
-/// Argument of a call: there is a message in the mailbox.
+/// The argument of a call to the host (in `rdi`) which says that there is a message in the mailbox.
 pub const CALL_MESSAGE: u64 = 1;
-/// Argument of a call: the guest is idle until the host sends a message.
+/// The argument of a call to the host which says that the guest is idle until the host sends a message.
 pub const CALL_IDLE: u64 = 2;
 
-/// [`Layout::HEADER`] as a length of this machine.
+/// [`Layout::HEADER`] as a `usize`.
 const HEADER: usize = 4096;
 
 /// The layout of the mailbox. Offsets are in bytes from the start of the mailbox.
@@ -89,7 +90,7 @@ impl Ring {
 
     /// Returns the length of the ring in bytes, which is a power of two.
     pub const fn size(self) -> u64 {
-        // Each ring starts at an offset equal to its size, so the three rings fill the 8 MiB without overlap.
+        // Each ring starts at an offset equal to its size, so the three rings fill the mailbox from 1 MiB on without overlap.
         self.offset()
     }
 
@@ -125,13 +126,13 @@ pub struct RingCursor {
 pub trait MailboxMemory {
     /// The error of a failed access.
     type Error: std::error::Error + Send + Sync + 'static;
-    /// Reads memory at `offset` into `buf`.
+    /// Fills `buf` with the bytes at `offset`.
     fn read(&self, offset: u64, buf: &mut [u8]) -> Result<(), Self::Error>;
     /// Writes `bytes` at `offset`.
     fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), Self::Error>;
-    /// Loads an aligned position with acquire ordering.
+    /// Loads the aligned 64-bit word at `offset` with acquire ordering.
     fn load(&self, offset: u64) -> Result<u64, Self::Error>;
-    /// Stores an aligned position with release ordering, after everything written before.
+    /// Stores the aligned 64-bit word `value` at `offset` with release ordering, after everything that was written before.
     fn store(&self, offset: u64, value: u64) -> Result<(), Self::Error>;
 }
 

@@ -1,5 +1,5 @@
-//! The consumer's end of a ring. It ends with a message, with nothing or with an error on any
-//! bytes, because the producer is not trusted.
+//! The consumer's end of a ring. The producer is not trusted: whatever bytes the ring has, a read returns a message, nothing or
+//! an error.
 
 use crate::frame::{self, Header, MAX_MESSAGE, MORE};
 use crate::{MailboxMemory, Ring, RingCursor};
@@ -7,7 +7,7 @@ use crate::{MailboxMemory, Ring, RingCursor};
 /// Why a ring was abandoned. The bytes after the error have no meaning.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RingError {
-    /// The producer's position moved backwards, or is ahead by more than the size of the ring.
+    /// The producer's position moved backwards, is ahead by more than the size of the ring, or is not a multiple of eight.
     #[error(
         "the producer's position is byte {head}, which is impossible for a ring of {size} bytes that was read up to byte {tail}"
     )]
@@ -37,15 +37,15 @@ pub enum RingError {
     /// A frame ends beyond the producer's position.
     #[error("a frame of {stride} bytes was announced, but only {present} bytes are there")]
     Incomplete {
-        /// The number of bytes that the frame takes.
+        /// The number of bytes that the frame occupies in the ring, with its header and padding.
         stride: u64,
-        /// The number of bytes that are present.
+        /// The number of bytes up to the producer's position.
         present: u64,
     },
     /// The frames of a message add up to more than the limit.
     #[error("a message grew over the limit of {MAX_MESSAGE} bytes")]
     MessageTooLong,
-    /// Guest memory could not be read.
+    /// Guest memory could not be accessed, with the error as text.
     #[error("guest memory could not be read: {0}")]
     Memory(String),
 }
@@ -59,8 +59,8 @@ pub struct Message {
     pub bytes: Vec<u8>,
 }
 
-/// Reads messages from one ring. The reader keeps its position to itself, so a producer that
-/// changes the shared one has no effect.
+/// Reads messages from one ring. The reader keeps its own position and only publishes a copy, so a producer that changes the
+/// copy has no effect.
 #[derive(Debug)]
 pub struct Reader {
     ring: Ring,
@@ -108,8 +108,11 @@ impl Reader {
         self.dropped
     }
 
-    /// Returns the next complete message, or `None` if there is none yet. Reads at most what the
-    /// ring held when the function was called.
+    /// Returns the next complete message, or `None` if there is none yet. Reads at most what the ring held when the function was
+    /// called.
+    ///
+    /// # Errors
+    /// If the ring is inconsistent or cannot be accessed. The ring must not be read again after an error.
     pub fn next<M: MailboxMemory>(&mut self, memory: &M) -> Result<Option<Message>, RingError> {
         let failed = |error: M::Error| RingError::Memory(error.to_string());
         let head = memory.load(self.ring.head_offset()).map_err(failed)?;

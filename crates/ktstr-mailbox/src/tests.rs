@@ -96,7 +96,7 @@ fn a_flipped_payload_bit_loses_that_message_only() {
     for text in [&b"first"[..], b"second", b"third"] {
         writer.write(&memory, text, 0).expect("room");
     }
-    // The second frame starts after 32 + 8 bytes; its payload 32 bytes later.
+    // The second frame starts after the first one's 32 bytes of header and 8 of payload; its own payload starts 32 bytes later.
     memory.0.borrow_mut()[Ring::Test.offset() as usize + 40 + 32] ^= 1;
     let texts: Vec<_> = drain(&mut reader, &memory)
         .expect("sound positions")
@@ -134,7 +134,7 @@ fn impossible_positions_are_rejected() {
 }
 
 #[test]
-fn a_lying_consumer_cannot_break_the_producer() {
+fn a_wrong_position_of_the_consumer_cannot_break_the_producer() {
     let memory = Memory::new();
     let mut writer = Writer::new(Ring::Agent);
     memory
@@ -142,7 +142,9 @@ fn a_lying_consumer_cannot_break_the_producer() {
         .expect("plain memory");
     let block = vec![1u8; 60 << 10];
     for _ in 0..100 {
-        writer.write(&memory, &block, 0).expect("told to have room");
+        writer
+            .write(&memory, &block, 0)
+            .expect("the consumer claims to have read everything");
     }
 }
 

@@ -46,8 +46,7 @@ impl Writer {
         }
     }
 
-    /// Creates the producer of a ring whose position is `cursor` and which has been read completely,
-    /// as in a restored machine.
+    /// Creates the producer of a ring that has been written and read up to `cursor`, as in a restored machine.
     pub fn resume(ring: Ring, cursor: RingCursor) -> Self {
         Self {
             head: cursor.bytes,
@@ -65,8 +64,8 @@ impl Writer {
         }
     }
 
-    /// Writes `message`, or as much of it as fits. After [`WriteError::NoRoom`], call this again with the
-    /// same message: the write continues where it stopped.
+    /// Writes `message`, or as much of it as fits. `time_ns` is the producer's clock. After [`WriteError::NoRoom`], call this
+    /// again with the same message: the write continues where it stopped.
     pub fn write<M: MailboxMemory>(
         &mut self,
         memory: &M,

@@ -1,4 +1,4 @@
-//! The words for events, tasks, cgroups, queues and sets of CPUs, so that every command says them alike.
+//! Texts for events, tasks, cgroups, queues and sets of CPUs, so that all commands describe them in the same words.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use crate::event::{Cpu, CpuMask, DequeueReason, Event, Pid, Reason, What};
 use crate::query::TaskInfo;
 use crate::tables::Tables;
 
-/// The flags of a kick (`SCX_KICK_*`, include/linux/sched/ext.h) with their words.
+/// The flags of a kick (`SCX_KICK_*`, kernel/sched/ext_internal.h) with their words.
 const KICKS: [(u8, &str); 3] = [
     (1, "if it is idle"),
     (2, "and preempts its task"),
@@ -16,14 +16,14 @@ const KICKS: [(u8, &str); 3] = [
 /// The names to which events refer.
 #[derive(Debug, Clone, Copy)]
 pub struct Words<'a> {
-    /// The names of cgroups, and the number of CPUs.
+    /// The tables of the schedule, for the paths of cgroups and the number of CPUs.
     pub tables: &'a Tables,
     /// The names of tasks.
     pub tasks: &'a BTreeMap<Pid, TaskInfo>,
 }
 
 impl Words<'_> {
-    /// Returns a task as `name[pid]`, with the name unescaped.
+    /// Returns a task as `name[pid]`, as `[pid]` if its name is unknown, and the idle task as `idle`. The name is not escaped.
     pub fn task(&self, pid: Pid) -> String {
         let info = self.tasks.get(&pid);
         match (pid, info.and_then(|info| info.name())) {
@@ -33,7 +33,7 @@ impl Words<'_> {
         }
     }
 
-    /// Returns the path of a cgroup, or its id if the path is not known.
+    /// Returns the path of a cgroup, `cgroup` with its id if the path is unknown, or `unknown` without an id.
     pub fn cgroup(&self, id: Option<u64>) -> String {
         match (id, id.and_then(|id| self.tables.cgroups.get(&id))) {
             (_, Some(cgroup)) => cgroup.path.clone(),
@@ -47,7 +47,8 @@ impl Words<'_> {
         self.tables.topology.llc.len()
     }
 
-    /// Describes `event` from the view of the task `of`, as a predicate without a subject; `None` if it does not concern it.
+    /// Describes what `event` means for the task `of`, as a predicate without a subject; `None` if the event does not concern
+    /// that task.
     pub fn of_task(&self, event: &Event, of: Pid) -> Option<String> {
         match event.what {
             What::Switch { next, .. } if next == of => Some(format!("got CPU {}", event.cpu.0)),
@@ -114,7 +115,8 @@ impl Words<'_> {
         }
     }
 
-    /// Describes an event of scheduling as a sentence without a full stop, whichever task it is of; `None` for any other event.
+    /// Describes a scheduling event of any task, or a kick, as a sentence without a full stop; `None` for any other event. Names
+    /// are not escaped.
     pub fn of_machine(&self, event: &Event) -> Option<String> {
         let of = match event.what {
             What::Kick { cpu, flags } => {
@@ -140,13 +142,13 @@ impl Words<'_> {
     }
 }
 
-/// Returns the words for the flags of a kick, with a leading space; empty without flags.
+/// Returns the words for the flags of a kick, each with a leading space; empty if no flag is set.
 pub fn kick(flags: u8) -> String {
     let set = KICKS.iter().filter(|(bit, _)| flags & bit != 0);
     set.map(|(_, words)| format!(" {words}")).collect()
 }
 
-/// Returns the name of a dispatch queue by its id (`SCX_DSQ_*`, `kernel/sched/ext_internal.h`).
+/// Returns the name of a dispatch queue by its id (`SCX_DSQ_*`, include/linux/sched/ext.h).
 pub fn dsq(id: u64) -> String {
     const BUILTIN: u64 = 1 << 63;
     const LOCAL_ON: u64 = 3 << 62;
@@ -172,7 +174,7 @@ pub fn cpus(mask: CpuMask, cpus: usize) -> String {
     )
 }
 
-/// Formats a set of CPUs as ranges, such as `0-3,6`, on a machine with `cpus` CPUs.
+/// Formats a set of CPUs as ranges, such as `0-3,6`, on a machine with `cpus` CPUs. An empty set is `none`.
 pub fn ranges(mask: CpuMask, cpus: usize) -> String {
     let contains = |cpu| u16::try_from(cpu).is_ok_and(|cpu| mask.contains(Cpu(cpu)));
     let inside = |cpu: usize| cpu < cpus && contains(cpu);

@@ -4,15 +4,15 @@ use super::maps::BpfMap;
 use crate::kernel::{KernelError, KernelView};
 use crate::memory::GuestMemory;
 
-/// The largest number of buckets that are read.
+/// The largest number of buckets of one map that are read.
 pub(crate) const MAX_BUCKETS: u64 = 1 << 16;
 
 /// The location of an entry of a hash map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HashEntry {
-    /// Address of the key.
+    /// The kernel address of the key.
     pub key: u64,
-    /// Address of the value, or of the per-CPU pointer to it.
+    /// The kernel address of the value; in a per-CPU map, of the per-CPU pointer to the values.
     pub value: u64,
 }
 
@@ -27,17 +27,22 @@ pub struct HashEntries {
 
 impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
     /// Returns the entries of a hash map, at most `max`.
+    ///
+    /// # Errors
+    /// If a bucket cannot be read, or the kernel's types lack the members.
     pub fn bpf_hash_entries(&self, map: &BpfMap, max: usize) -> Result<HashEntries, KernelError> {
         let buckets = self.member("bpf_htab", "buckets")?;
         let count = self.member("bpf_htab", "n_buckets")?;
         let key = self.member("htab_elem", "key")?.offset();
         let bucket = self.btf().find_struct("bucket").map(|ty| ty.id());
+        // A bucket is the head of its list and a lock.
         let stride = bucket
             .and_then(|id| self.btf().size_of(id))
             .unwrap_or(16)
             .max(8);
         let first = self.read_member(map.kva, &buckets)?;
         let count = self.read_member(map.kva, &count)?;
+        // The value follows the key, which is padded to a multiple of eight bytes.
         let value = key + u64::from(map.key_size).next_multiple_of(8);
         let mut found = HashEntries {
             truncated: count > MAX_BUCKETS,

@@ -19,7 +19,7 @@ pub struct BpfMap {
     pub name: String,
     /// Number of its type (`enum bpf_map_type`).
     pub map_type: u32,
-    /// Name of its type: `array` for `BPF_MAP_TYPE_ARRAY`, or the number.
+    /// Name of its type: `array` for `BPF_MAP_TYPE_ARRAY`, or the number if the kernel's BTF has no name for it.
     pub type_name: String,
     /// Bytes of a key.
     pub key_size: u32,
@@ -27,7 +27,7 @@ pub struct BpfMap {
     pub value_size: u32,
     /// How many entries it can hold.
     pub max_entries: u32,
-    /// Address of the `struct btf` it was created with, or 0.
+    /// Address of the `struct btf` that it was created with, or 0.
     pub btf: u64,
     /// Type id of a key in that BTF, or 0.
     pub btf_key_type_id: u32,
@@ -38,7 +38,8 @@ pub struct BpfMap {
 }
 
 impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
-    /// All maps by id. A map that cannot be read is left out; the flag says that the list was cut.
+    /// Returns the maps in the order of their ids, and whether the list was cut at [`MAX_MAPS`]. A map that cannot be read is
+    /// left out.
     pub fn bpf_maps(&self) -> Result<(Vec<BpfMap>, bool), KernelError> {
         let pointers = self.walk_idr(self.symbol("map_idr")?, MAX_MAPS + 1)?;
         let fields = MapFields::new(self)?;
@@ -51,13 +52,13 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         Ok((maps, cut))
     }
 
-    /// The first map with that name.
+    /// Returns the map of that name, the one with the lowest id if there are several; `None` if there is none.
     pub fn bpf_map_by_name(&self, name: &str) -> Result<Option<BpfMap>, KernelError> {
         let (maps, _) = self.bpf_maps()?;
         Ok(maps.into_iter().find(|map| map.name == name))
     }
 
-    /// Address of the elements of an array map and the distance between two of them.
+    /// Returns the address of the first element of an array map, and the distance between two elements in bytes.
     pub fn bpf_array_values(&self, map: &BpfMap) -> Result<(u64, u64), KernelError> {
         let value = self.member("bpf_array", "value")?;
         let elem_size = self.member("bpf_array", "elem_size")?;
@@ -65,7 +66,7 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         Ok((map.kva.wrapping_add(value.offset()), stride))
     }
 
-    /// Returns the address of CPU `cpu`'s value at `index` of a per-CPU array.
+    /// Returns the address of CPU `cpu`'s value in the element `index` of a per-CPU array.
     pub fn bpf_percpu_array_value(
         &self,
         map: &BpfMap,
@@ -83,6 +84,7 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
 /// The members of `struct bpf_map`, looked up once per listing.
 struct MapFields {
     name: Member,
+    /// The other members, in the order of `MapFields::new`.
     numbers: [Member; 9],
 }
 
@@ -135,8 +137,8 @@ impl MapFields {
     }
 }
 
-/// Returns the names of types whose number is shared with a deprecated type in some kernels, and of the types that the capture
-/// reads (include/uapi/linux/bpf.h: the numbers are ABI).
+/// Returns the name of a map type that the capture reads, and of some others, by its number, which is ABI
+/// (include/uapi/linux/bpf.h). It is `None` for all other types, whose names are looked up in the kernel's BTF.
 fn stable_type_name(map_type: u32) -> Option<&'static str> {
     Some(match map_type {
         1 => "hash",

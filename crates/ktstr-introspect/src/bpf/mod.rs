@@ -1,6 +1,6 @@
 //! BPF objects in the kernel: maps and programs.
 //!
-//! Everything is found from two id allocators, `map_idr` and `prog_idr` (kernel/bpf/syscall.c).
+//! All of them are found through two id allocators, `map_idr` and `prog_idr` (kernel/bpf/syscall.c).
 
 pub mod hash;
 pub mod maps;

@@ -10,7 +10,8 @@ use crate::report::ProgRuntimeStats;
 const MAX_PROGS: usize = 512;
 
 impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
-    /// Every program with its statistics summed over the CPUs.
+    /// Returns the programs in the order of their ids, each with its statistics summed over the CPUs, at most 512. A program
+    /// that cannot be read is left out.
     pub fn prog_runtime_stats(&self) -> Result<Vec<ProgRuntimeStats>, KernelError> {
         let aux = self.member("bpf_prog", "aux")?;
         let stats = self.member("bpf_prog", "stats")?;
@@ -51,7 +52,7 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
             .collect())
     }
 
-    /// Returns the maps that a program uses (`bpf_prog_aux.used_maps`), at most 64.
+    /// Returns the addresses of the maps that a program uses (`bpf_prog_aux.used_maps`), at most 64.
     pub(crate) fn prog_used_maps(&self, prog: u64) -> Result<Vec<u64>, KernelError> {
         let aux = self.read_member(prog, &self.member("bpf_prog", "aux")?)?;
         let maps = self.read_member(aux, &self.member("bpf_prog_aux", "used_maps")?)?;

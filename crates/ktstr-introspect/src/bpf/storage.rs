@@ -1,7 +1,7 @@
 //! Local storage of kernel objects: a value for each task, cgroup, inode or socket (`kernel/bpf/bpf_local_storage.c`).
 //!
-//! A map of this kind has a table of buckets, which holds each element once. The element points to its `struct
-//! bpf_local_storage`, which belongs to the owner and points to it. The members have the same names from 6.12 to 7.3.
+//! A map of this kind has a table of buckets, in which each element is listed once. The element points to the `struct
+//! bpf_local_storage` of its owner, which points back to the owner. The members have the same names from 6.12 to 7.3.
 
 use super::hash::MAX_BUCKETS;
 use super::maps::BpfMap;
@@ -11,7 +11,7 @@ use crate::memory::GuestMemory;
 /// The location of an element, and its owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StorageEntry {
-    /// Address of the owner: a `struct task_struct`, `cgroup`, `inode` or `sock`.
+    /// Address of the owner: a `struct task_struct`, `cgroup`, `inode` or `sock`. It is 0 if the owner is being freed.
     pub owner: u64,
     /// Address of the value.
     pub value: u64,
@@ -69,7 +69,7 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         }
         for element in elements {
             let holder = self.read_u64(element.wrapping_add(storage))?;
-            // An element whose owner is being freed has no owner any more.
+            // An element whose owner is being freed is no longer linked to it.
             let owner = match holder {
                 0 => 0,
                 at => self.read_u64(at.wrapping_add(owner))?,

@@ -12,21 +12,21 @@ pub(crate) const MAX_MAP_BTF: u64 = 8 << 20;
 /// The largest number of names in a message.
 const NAMES: usize = 16;
 
-/// A variable of a scheduler.
+/// A variable of a scheduler for writing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Variable {
     /// The guest-physical address of its first byte.
     pub gpa: u64,
-    /// Its size in bytes, from its type.
+    /// Its size in bytes, from its type; 0 if the type has none.
     pub size: u64,
 }
 
 /// A variable of a scheduler for reading.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WatchedVariable {
-    /// The guest-physical addresses of its values: one, or one per CPU.
+    /// The guest-physical addresses of its values: a single one, or one for each CPU.
     pub gpas: Vec<u64>,
-    /// The size of each value in bytes, from its type.
+    /// The size of each value in bytes, from its type; 0 if the type has none.
     pub size: u64,
     /// The name of its map.
     pub map: String,
@@ -49,12 +49,12 @@ pub enum VariableError {
     /// No scheduler is attached.
     #[error("no sched_ext scheduler is attached")]
     NoScheduler,
-    /// No array map of the scheduler has such a name.
+    /// The scheduler has no map of the requested type and name.
     #[error(
         "the scheduler has no {kind} map whose name ends with {map:?}; those that it has are: {known}"
     )]
     NoMap {
-        /// The requested type of map.
+        /// The requested type of map: `array` or `percpu_array`.
         kind: &'static str,
         /// The requested suffix of the name.
         map: String,
@@ -82,7 +82,7 @@ pub enum VariableError {
         map: String,
         /// The name of the variable that was requested.
         field: String,
-        /// Some of the existing variables.
+        /// The names of up to 16 variables of the map, or `none`.
         known: String,
     },
 }
@@ -106,11 +106,12 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         })
     }
 
-    /// Finds a variable for reading, which may be a constant. With `per_cpu` it is in the first per-CPU array map, which has a
-    /// value for each CPU in its first entry.
+    /// Finds a variable for reading, which may be a constant. With `per_cpu` it is searched in the first per-CPU array map whose
+    /// name ends with `suffix`, and its values are those of the map's first entry.
     ///
     /// # Errors
-    /// As for [`Self::scx_variable`]: there is no such map or variable, or it is not an unsigned integer.
+    /// As for [`Self::scx_variable`], except that a read-only map is no error. The variable may have any type: the caller checks
+    /// the size.
     pub fn scx_watched(
         &self,
         suffix: &str,
@@ -180,7 +181,8 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         Ok((field("data")?, field("data_size")?, field("base_btf")?))
     }
 
-    /// Reads the types at an address. Split types are read on top of the kernel's own, since the kernel has no other base.
+    /// Reads the BTF of `size` bytes at `data`. If `base` is not 0, it continues the kernel's own BTF, the only base that the
+    /// kernel uses.
     pub(crate) fn btf_at(&self, data: u64, size: u64, base: u64) -> Result<Btf, KernelError> {
         let bytes = self.read_bytes(data, size, MAX_MAP_BTF)?;
         Ok(match base {

@@ -9,16 +9,16 @@ use super::{Btf, Kind, MAX_DEPTH, Type};
 pub struct Member {
     /// Offset from the start of the outer struct, bits.
     pub offset_bits: u64,
-    /// Size of its type, bytes; 0 for flexible arrays.
+    /// The size of its type in bytes; 0 for a flexible array, and for a type that has no size.
     pub size: u64,
     /// The id of its type in this BTF, before typedefs and qualifiers are resolved.
     pub type_id: u32,
-    /// Width, if it is a bit-field.
+    /// The width of a bit-field in bits; `None` for any other member.
     pub bitfield_bits: Option<u32>,
 }
 
 impl Member {
-    /// Offset in bytes (of the byte that holds the first bit).
+    /// Returns the offset in bytes; for a bit-field, that of the byte that holds its first bit.
     pub fn offset(&self) -> u64 {
         self.offset_bits / 8
     }
@@ -28,7 +28,7 @@ impl Member {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum MemberError {
-    /// The struct does not exist.
+    /// There is no such struct or union, or the type of a member on the path is malformed.
     #[error("BTF has no struct or union `{name}` (looking for `{name}.{path}`)")]
     NoStruct {
         /// The name of the struct or union that was requested.
@@ -45,20 +45,20 @@ pub enum MemberError {
         path: String,
         /// The component that was not found.
         component: String,
-        /// The existing members, separated by commas.
+        /// The members of the struct that was searched, separated by commas, at most 64.
         available: String,
     },
 }
 
 impl Btf {
-    /// The first type of that name and kind.
+    /// Returns the type of that name and kind, the one with the lowest id if there are several; `None` if there is none.
     pub fn find(&self, name: &str, kind: Kind) -> Option<Type<'_>> {
         let ids = self.ids_by_name(name).into_iter();
         ids.filter_map(|id| self.get(id))
             .find(|ty| ty.kind() == kind)
     }
 
-    /// The struct or union `name`, one with members if there are several.
+    /// Returns the struct or union `name`; if there are several, the first that has members. `None` if there is none.
     pub fn find_struct(&self, name: &str) -> Option<Type<'_>> {
         let ids = self.ids_by_name(name).into_iter();
         let mut all = ids
@@ -71,7 +71,8 @@ impl Btf {
         all.find(|ty| ty.fields().next().is_some()).or(Some(first))
     }
 
-    /// The type behind typedefs, qualifiers, tags and variables.
+    /// Returns the type behind typedefs, qualifiers, type tags and variables; `None` if an id is unknown, or if the types refer
+    /// to each other in a circle.
     pub fn resolve(&self, mut id: u32) -> Option<Type<'_>> {
         for _ in 0..MAX_DEPTH {
             let ty = self.get(id)?;
@@ -88,7 +89,8 @@ impl Btf {
         None
     }
 
-    /// Size of a type in bytes; `None` for functions, forward declarations and loops.
+    /// Returns the size of a type in bytes; `None` if the id is unknown, or if the type has no size, such as a function, a
+    /// forward declaration, or types that refer to each other in a circle.
     pub fn size_of(&self, id: u32) -> Option<u64> {
         let mut id = id;
         let mut factor = 1u64;
@@ -103,7 +105,10 @@ impl Btf {
         None
     }
 
-    /// The member of struct or union `name` at a dotted path; members of anonymous members are found too.
+    /// Returns the member of the struct or union `name` at a dotted path. Members of anonymous members are found too.
+    ///
+    /// # Errors
+    /// [`MemberError`] names the struct, or the component of the path, that does not exist.
     pub fn member(&self, name: &str, path: &str) -> Result<Member, MemberError> {
         let no_struct = || MemberError::NoStruct {
             name: name.to_owned(),
@@ -131,7 +136,7 @@ impl Btf {
         })
     }
 
-    /// A member of `ty` itself or of its anonymous members.
+    /// Returns the member `name` of `ty` itself or of its anonymous members, which are searched up to eight levels deep.
     pub(crate) fn direct_member(&self, ty: &Type<'_>, name: &str, depth: usize) -> Option<Member> {
         if depth > 8 {
             return None;
@@ -158,15 +163,16 @@ impl Btf {
         None
     }
 
-    /// Returns the index of the parameter `name` of the function `function`, from 0. Prototypes change from one kernel to the
-    /// next; names seldom do.
+    /// Returns the index of the parameter `name` of the function `function`, counted from 0; `None` if there is no such function
+    /// or parameter. Between kernel versions, the position of a parameter changes more often than its name.
     pub fn parameter(&self, function: &str, name: &str) -> Option<u32> {
         let prototype = self.get(self.find(function, Kind::Func)?.target()?)?;
         let place = prototype.parameters().position(|found| found == name)?;
         u32::try_from(place).ok()
     }
 
-    /// Name of the enumerator of enum `name` with that value.
+    /// Returns the name of the first enumerator of the enum `name` with that value; `None` if there is no such enum or
+    /// enumerator.
     pub fn enumerator(&self, name: &str, value: i64) -> Option<&str> {
         let ty = self
             .find(name, Kind::Enum)
@@ -175,7 +181,7 @@ impl Btf {
         all.find(|e| e.value == value).map(|e| e.name)
     }
 
-    /// Value of an enumerator; `None` if there is no such type or enumerator.
+    /// Returns the value of an enumerator of the enum `name`; `None` if there is no such enum or enumerator.
     pub fn enumerator_value(&self, name: &str, enumerator: &str) -> Option<i64> {
         let ty = self
             .find(name, Kind::Enum)
@@ -184,8 +190,8 @@ impl Btf {
         all.find(|e| e.name == enumerator).map(|e| e.value)
     }
 
-    /// Name of a type for messages and [`target_type`](crate::report::RenderedValue::Ptr): the first
-    /// one behind qualifiers and tags.
+    /// Returns the name of a type, for messages and for [`target_type`](crate::report::RenderedValue::Ptr): the first name
+    /// behind qualifiers, type tags and variables. `None` if there is none, as for a pointer or an anonymous struct.
     pub fn type_name(&self, id: u32) -> Option<String> {
         let mut ty = self.get(id)?;
         for _ in 0..MAX_DEPTH {

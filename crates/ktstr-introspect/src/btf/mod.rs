@@ -24,7 +24,7 @@ pub const MAX_BTF_BYTES: usize = 64 << 20;
 /// The depth of references between types at which a search is given up.
 pub(crate) const MAX_DEPTH: usize = 32;
 
-/// A parsed BTF blob, alone or on top of a base. Cheap to clone.
+/// A parsed BTF blob, which may be split: then it continues a base. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Btf {
     own: Arc<Blob>,
@@ -40,7 +40,7 @@ struct Blob {
     strings: std::ops::Range<usize>,
     /// Offset in `bytes` of the record of each own type (without `void`).
     records: Vec<u32>,
-    /// (hash of the name, type id), sorted: own named types.
+    /// (hash of the name, type id) of each own type that has a name, sorted.
     names: Vec<(u32, u32)>,
 }
 
@@ -99,7 +99,7 @@ impl Btf {
         names
     }
 
-    /// One past the last type id.
+    /// Returns the id that follows the last type's.
     pub fn next_id(&self) -> u32 {
         self.first_id
             .saturating_add(u32::try_from(self.own.records.len()).unwrap_or(u32::MAX))
@@ -110,7 +110,7 @@ impl Btf {
         self.first_string.saturating_add(len)
     }
 
-    /// Ids of the own types that have that name, any kind; base types first.
+    /// Returns the ids of the types of that name, of any kind: those of the base first, then the blob's own.
     pub fn ids_by_name(&self, name: &str) -> Vec<u32> {
         let mut ids = match &self.base {
             Some(base) => base.ids_by_name(name),
@@ -132,13 +132,13 @@ impl Btf {
         ids
     }
 
-    /// The type with that id; `None` for unknown ids. Id 0 is [`Kind::Void`].
+    /// Returns the type with that id; `None` if the id is unknown. Id 0 is [`Kind::Void`].
     pub fn get(&self, id: u32) -> Option<Type<'_>> {
         if id == 0 {
             return Some(Type::void(self));
         }
         if id < self.first_id {
-            // A base type refers to the base blob, which has all of its strings and references.
+            // A type of the base refers only to strings and types of the base.
             return self.base.as_deref()?.get(id);
         }
         Some(Type::new(self, id, self.record(id)?))
@@ -155,7 +155,8 @@ impl Btf {
         &self.own.bytes
     }
 
-    /// The NUL-terminated string at an offset of the (joined) string section; empty if it is broken.
+    /// Returns the NUL-terminated string at `offset`, which counts through the string sections of the base and of this blob;
+    /// empty if there is none, or if it is not UTF-8.
     pub(crate) fn string(&self, offset: u32) -> &str {
         self.name_bytes(offset)
             .and_then(|bytes| std::str::from_utf8(bytes).ok())
@@ -228,7 +229,7 @@ pub(crate) fn hash(bytes: &[u8]) -> u32 {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum BtfError {
-    /// The blob ends inside its header.
+    /// The blob ends inside its header, or states a header of less than 24 bytes.
     #[error("BTF of {len} bytes is shorter than its header")]
     TooShort {
         /// The size of the blob in bytes.
@@ -240,7 +241,7 @@ pub enum BtfError {
         /// The size of the blob in bytes.
         len: usize,
     },
-    /// It does not start with the magic number.
+    /// The blob does not start with the magic number.
     #[error("BTF magic is {found:#06x}, expected 0xeb9f (only little-endian BTF is read)")]
     BadMagic {
         /// The value at its start.
@@ -283,7 +284,7 @@ pub enum BtfError {
     UnknownKind {
         /// Offset of the record in the blob.
         at: usize,
-        /// The number that is not the number of a known kind (`BTF_KIND_*`, include/uapi/linux/btf.h).
+        /// The number in the record, which no known kind has (`BTF_KIND_*`, include/uapi/linux/btf.h).
         kind: u32,
     },
 }

@@ -17,6 +17,7 @@ impl Builder {
         }
     }
 
+    /// Adds a string and returns its offset in the string section.
     pub fn string(&mut self, text: &str) -> u32 {
         if text.is_empty() {
             return 0;
@@ -27,6 +28,8 @@ impl Builder {
         at
     }
 
+    /// Adds a record and returns its id. `kind` is a number of `BTF_KIND_*`, `size` is the size or the id of the type that the
+    /// record refers to, and `rest` has the words after the common header.
     pub fn raw(
         &mut self,
         name: &str,
@@ -45,7 +48,7 @@ impl Builder {
         self.next - 1
     }
 
-    /// `encoding`: 1 signed, 2 char, 4 bool.
+    /// Adds an integer. The bits of `encoding` are 1 for signed, 2 for char, and 4 for bool.
     pub fn int(&mut self, name: &str, bytes: u32, encoding: u32) -> u32 {
         self.raw(name, 1, false, 0, bytes, &[(encoding << 24) | (bytes * 8)])
     }
@@ -58,7 +61,7 @@ impl Builder {
         self.raw("", 3, false, 0, 0, &[element, element, len])
     }
 
-    /// Members as (name, type, offset in bits).
+    /// Adds a struct. The members are (name, type id, offset in bits).
     pub fn record(&mut self, name: &str, bytes: u32, members: &[(&str, u32, u32)]) -> u32 {
         let mut rest = Vec::new();
         for (name, ty, offset) in members {
@@ -67,7 +70,8 @@ impl Builder {
         self.raw(name, 4, false, members.len() as u32, bytes, &rest)
     }
 
-    /// Members as (name, type, offset in bits, bits or 0).
+    /// Adds a struct with bit-fields. The members are (name, type id, offset in bits, width in bits); a width of 0 stands for a
+    /// plain member.
     pub fn bitfields(&mut self, name: &str, bytes: u32, members: &[(&str, u32, u32, u32)]) -> u32 {
         let mut rest = Vec::new();
         for (name, ty, offset, bits) in members {
@@ -100,7 +104,7 @@ impl Builder {
         self.raw(name, 14, false, 0, ty, &[1])
     }
 
-    /// Variables as (var id, offset, size).
+    /// Adds a section. The variables are (id of the variable's type, offset in bytes, size in bytes).
     pub fn datasec(&mut self, name: &str, bytes: u32, vars: &[(u32, u32, u32)]) -> u32 {
         let rest: Vec<u32> = vars
             .iter()
@@ -110,6 +114,7 @@ impl Builder {
     }
 
     pub fn finish(self) -> Vec<u8> {
+        // The header: magic number, version and flags, then its own length, and (offset, length) of both sections.
         let mut blob = vec![0x9f, 0xeb, 1, 0];
         let (types, strings) = (self.types.len() as u32, self.strings.len() as u32);
         for word in [24, 0, types, types, strings] {

@@ -16,6 +16,7 @@ fn sample() -> Btf {
         48,
         &[("clock", u64_, 0), ("", inner, 64), ("dsq", dsq, 128)],
     );
+    // Three typedefs that refer to each other in a circle: 7 to 9, 8 to 7, and 9 to 8.
     let looped = b.typedef("looped", 9);
     assert_eq!(b.typedef("back", looped), 8);
     b.typedef("looped2", 8);
@@ -53,12 +54,12 @@ fn reference_loops_end() {
 fn split_btf_continues_ids_and_strings() {
     let base = sample();
     let mut b = Builder::new();
-    // Ids of a split blob start after the base's; its strings after the base's strings.
+    // The ids of a split blob continue those of the base, and its string offsets continue those of the base's strings.
     let first = base.next_id();
     b.record("module_thing", 4, &[("x", 1, 0)]);
     let mut blob = b.finish();
     let shift = base.next_string();
-    // Names in the blob are relative to its own section: shift both of them.
+    // The builder counts from the start of the blob's own strings: shift the names of the struct and of its member.
     for at in [24, 24 + 12] {
         let name = u32::from_le_bytes(blob[at..at + 4].try_into().expect("word"));
         blob[at..at + 4].copy_from_slice(&(name + shift).to_le_bytes());
@@ -118,14 +119,14 @@ fn exercise(btf: &Btf) {
 
 proptest! {
     #[test]
-    fn any_bytes_are_an_answer(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+    fn any_bytes_are_parsed_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
         if let Ok(btf) = Btf::parse(bytes) {
             exercise(&btf);
         }
     }
 
     #[test]
-    fn any_damage_is_survived(hits in prop::collection::vec((24usize..700, any::<u8>()), 1..12)) {
+    fn damaged_types_do_not_cause_a_panic(hits in prop::collection::vec((24usize..700, any::<u8>()), 1..12)) {
         let mut bytes = sample().bytes().to_vec();
         for (at, value) in hits {
             let at = at % bytes.len();

@@ -54,7 +54,7 @@ impl Kind {
         })
     }
 
-    /// Bytes after the common header of 12.
+    /// Returns the number of bytes that follow the common header of 12 bytes in a record with `vlen` elements.
     fn payload(self, vlen: u32) -> usize {
         let vlen = vlen as usize;
         match self {
@@ -75,8 +75,9 @@ pub(super) struct Record {
     pub kind_flag: bool,
     pub vlen: u32,
     pub size_or_type: u32,
-    /// The offset of the data after the header.
+    /// The offset in the blob of the data after the header.
     pub payload: usize,
+    /// The offset in the blob of the first byte after the record.
     pub end: usize,
 }
 
@@ -122,13 +123,13 @@ pub struct IntEncoding {
 /// A member of a struct or union, as in its record.
 #[derive(Debug, Clone, Copy)]
 pub struct FieldRef<'a> {
-    /// Name; empty for anonymous members.
+    /// The member's name; empty for an anonymous member.
     pub name: &'a str,
     /// The id of the member's type.
     pub type_id: u32,
-    /// Offset from the start of the struct.
+    /// The offset from the start of the struct, in bits.
     pub offset_bits: u32,
-    /// Width of a bit-field.
+    /// The width of a bit-field in bits; `None` for any other member.
     pub bitfield_bits: Option<u32>,
 }
 
@@ -148,7 +149,7 @@ pub struct SectionVar {
 pub struct Enumerator<'a> {
     /// The name that the source gave the value.
     pub name: &'a str,
-    /// Value; that of an unsigned 64-bit enum by its bits.
+    /// The value. The bits of a value of an unsigned 64-bit enum are kept, so a large one is negative here.
     pub value: i64,
 }
 
@@ -178,17 +179,17 @@ impl<'a> Type<'a> {
         Self { btf, id: 0, record }
     }
 
-    /// The id by which other types refer to it.
+    /// Returns the id by which other types refer to this one.
     pub fn id(&self) -> u32 {
         self.id
     }
 
-    /// The kind of type, as in `BTF_KIND_*`.
+    /// Returns the kind of type, as in `BTF_KIND_*`.
     pub fn kind(&self) -> Kind {
         self.record.kind
     }
 
-    /// Its name; empty if it has none.
+    /// Returns the type's name: `void` for id 0, and empty if the type has none.
     pub fn name(&self) -> &'a str {
         if self.kind() == Kind::Void {
             return "void";
@@ -196,7 +197,8 @@ impl<'a> Type<'a> {
         self.btf.string(self.record.name_offset)
     }
 
-    /// The type it refers to: of pointers, typedefs, qualifiers, functions, variables and tags.
+    /// Returns the id of the type that a pointer, typedef, qualifier, variable or tag refers to, of a function's prototype, or
+    /// of a prototype's return type; `None` for the other kinds.
     pub fn target(&self) -> Option<u32> {
         matches!(
             self.kind(),
@@ -214,7 +216,7 @@ impl<'a> Type<'a> {
         .then_some(self.record.size_or_type)
     }
 
-    /// Returns its size in bytes, if the record itself has it.
+    /// Returns the type's size in bytes, if it can be determined without other types.
     pub(super) fn own_size(&self) -> Option<u64> {
         match self.kind() {
             Kind::Int
@@ -229,7 +231,7 @@ impl<'a> Type<'a> {
         }
     }
 
-    /// How a [`Kind::Int`] is encoded.
+    /// Returns how a [`Kind::Int`] is encoded; `None` for other kinds.
     pub fn int_encoding(&self) -> Option<IntEncoding> {
         if self.kind() != Kind::Int {
             return None;
@@ -245,14 +247,14 @@ impl<'a> Type<'a> {
         })
     }
 
-    /// Element type and length of a [`Kind::Array`].
+    /// Returns the id of the element type and the length of a [`Kind::Array`]; `None` for other kinds.
     pub fn array(&self) -> Option<(u32, u32)> {
         (self.kind() == Kind::Array)
             .then(|| Some((self.payload_word(0)?, self.payload_word(2)?)))
             .flatten()
     }
 
-    /// Members of a struct or union; none for other kinds.
+    /// Returns the members of a struct or union; none for other kinds.
     pub fn fields(&self) -> impl Iterator<Item = FieldRef<'a>> + use<'a> {
         let this = *self;
         let count = match this.kind() {
@@ -275,7 +277,7 @@ impl<'a> Type<'a> {
         })
     }
 
-    /// Variables of a [`Kind::Datasec`]; none for other kinds.
+    /// Returns the variables of a [`Kind::Datasec`]; none for other kinds.
     pub fn section_vars(&self) -> impl Iterator<Item = SectionVar> + use<'a> {
         let this = *self;
         let count = match this.kind() {
@@ -292,12 +294,12 @@ impl<'a> Type<'a> {
         })
     }
 
-    /// Whether an enum is signed.
+    /// Returns whether an enum is signed. The result has no meaning for other kinds.
     pub fn enum_signed(&self) -> bool {
         self.record.kind_flag
     }
 
-    /// Values of an enum; none for other kinds.
+    /// Returns the enumerators of an enum; none for other kinds.
     pub fn enumerators(&self) -> impl Iterator<Item = Enumerator<'a>> + use<'a> {
         let this = *self;
         let count = match this.kind() {
@@ -324,7 +326,7 @@ impl<'a> Type<'a> {
         })
     }
 
-    /// Names of the parameters of a [`Kind::FuncProto`]; none for other kinds.
+    /// Returns the names of the parameters of a [`Kind::FuncProto`]; none for other kinds.
     pub fn parameters(&self) -> impl Iterator<Item = &'a str> + use<'a> {
         let this = *self;
         let count = match this.kind() {

@@ -17,7 +17,7 @@ use crate::report::{
     FailureDumpPercpuHashEntry, FailureDumpReport, FailureDumpRingbuf, RenderedValue,
 };
 
-/// The largest number of BTF objects that are kept.
+/// The largest number of BTF objects that are cached during a capture.
 const MAX_BTFS: usize = 64;
 
 pub(super) fn capture<M: GuestMemory + ?Sized>(
@@ -97,7 +97,7 @@ impl<M: GuestMemory + ?Sized> MapReader<'_, '_, M> {
         dump
     }
 
-    /// The BTF a map was created with; `None` if it has none.
+    /// Returns the BTF that a map was created with; `None` if it has none.
     fn types_of(&mut self, map: &BpfMap) -> Result<Option<Btf>, KernelError> {
         if map.btf == 0 {
             return Ok(None);
@@ -134,12 +134,13 @@ impl<M: GuestMemory + ?Sized> MapReader<'_, '_, M> {
         value
     }
 
-    /// Reads within the budgets of the map and of the capture.
+    /// Reads `len` bytes, or returns an error if they exceed the limit of a map or what is left of the capture's budget.
     pub(super) fn read(&self, kva: u64, len: u64) -> Result<Vec<u8>, KernelError> {
         self.charge(kva, len)?;
         self.view.read_bytes(kva, len, self.options.max_map_bytes)
     }
 
+    /// Subtracts `len` bytes from the budget of the capture; an error if they are not left.
     pub(super) fn charge(&self, kva: u64, len: u64) -> Result<(), KernelError> {
         // An empty read also has a cost, so that a hostile map cannot have an unlimited number of such entries.
         let cost = len.max(8);
@@ -150,14 +151,14 @@ impl<M: GuestMemory + ?Sized> MapReader<'_, '_, M> {
         Ok(())
     }
 
-    /// Reads a `struct btf`, within the budget of the capture.
+    /// Reads the types of the `struct btf` at `kva`, within the budget of the capture.
     fn read_btf(&self, kva: u64) -> Result<Btf, KernelError> {
         let (data, size, base) = self.view.btf_parts(kva)?;
         self.charge(data, size)?;
         self.view.btf_at(data, size, base)
     }
 
-    /// Returns how many of `count` entries fit the caps if each takes `bytes`.
+    /// Returns how many of `count` entries are read under the caps if each takes `bytes`. The cap on bytes always leaves one.
     pub(super) fn room(&self, count: u64, bytes: u64) -> u64 {
         let by_bytes = self.options.max_map_bytes / bytes.max(1);
         count
@@ -228,6 +229,7 @@ impl<M: GuestMemory + ?Sized> MapReader<'_, '_, M> {
     ) -> Result<(), KernelError> {
         let bytes = u64::from(map.key_size) + u64::from(map.value_size);
         let room = self.room(u64::from(map.max_entries), bytes);
+        // The heads of the buckets are read too; there are about as many buckets as entries.
         self.charge(map.kva, 8 * u64::from(map.max_entries).min(MAX_BUCKETS))?;
         let found = self.view.bpf_hash_entries(map, narrow::length(room))?;
         dump.truncated = found.truncated;
@@ -312,4 +314,5 @@ impl<M: GuestMemory + ?Sized> MapReader<'_, '_, M> {
     }
 }
 
+/// The BTF of a map, as returned by `MapReader::types_of`.
 pub(super) type Types = Result<Option<Btf>, KernelError>;

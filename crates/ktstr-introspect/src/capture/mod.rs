@@ -1,4 +1,4 @@
-//! One capture: everything a [`FailureDumpReport`] holds, read from one stopped guest.
+//! One capture: everything that a [`FailureDumpReport`] holds, read from a stopped guest.
 //!
 //! A capture never fails as a whole: each part is read separately, and if a part cannot be read, the report has the reason.
 
@@ -23,11 +23,11 @@ pub struct CaptureOptions {
     pub max_tasks: usize,
     /// The largest number of entries of one map.
     pub max_entries: usize,
-    /// The largest number of bytes of values that are read of one map.
+    /// The largest number of bytes of one map's values that are read.
     pub max_map_bytes: u64,
-    /// The largest number of bytes that are read of all maps and their types together.
+    /// The largest number of bytes that are read for all maps and their types together.
     pub max_total_bytes: u64,
-    /// The largest number of values that are rendered of all maps together.
+    /// The largest number of values that are rendered for all maps together.
     pub max_total_nodes: usize,
     /// The limits of each rendered value.
     pub limits: RenderLimits,

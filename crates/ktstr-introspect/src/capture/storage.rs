@@ -12,18 +12,18 @@ use crate::report::{FailureDumpEntry, FailureDumpMap, RenderedMember, RenderedVa
 /// The kind of object that owns the values of a storage map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Owner {
-    /// A thread, known by its pid and name.
+    /// A thread, which is shown by its pid and name.
     Task,
-    /// A cgroup, known by its id and path.
+    /// A cgroup, which is shown by its id and path.
     Cgroup,
-    /// An inode, known by its number (`i_ino`).
+    /// An inode, which is shown by its number (`i_ino`).
     Inode,
-    /// A socket, known by its address alone.
+    /// A socket, which is shown by its address alone.
     Socket,
 }
 
 impl Owner {
-    /// Returns the kind of owner for the name of a map type.
+    /// Returns the kind of owner for the name of a map type; `None` if it is not the type of a storage map.
     pub(super) fn of(type_name: &str) -> Option<Self> {
         Some(match type_name {
             "task_storage" => Self::Task,
@@ -43,7 +43,7 @@ impl<M: GuestMemory + ?Sized> MapReader<'_, '_, M> {
         types: &Types,
         dump: &mut FailureDumpMap,
     ) -> Result<(), KernelError> {
-        // `max_entries` is 0, because there are as many entries as owners.
+        // `max_entries` is 0: the map grows with the number of owners.
         let room = self.room(u64::MAX, u64::from(map.value_size));
         self.charge(map.kva, 8 * MAX_BUCKETS.min(room))?;
         let found = self.view.bpf_storage_entries(map, narrow::length(room))?;
@@ -60,7 +60,7 @@ impl<M: GuestMemory + ?Sized> MapReader<'_, '_, M> {
         Ok(())
     }
 
-    /// Returns the owner at `at` as a key: the members that identify it, and the bytes of the first of them.
+    /// Returns the owner at `at` as a key: the members that identify it, and the bytes of the first member.
     fn key_of(&self, owner: Owner, at: u64) -> (RenderedValue, Vec<u8>) {
         let named = match owner {
             Owner::Task => self.task(at),
@@ -120,7 +120,7 @@ impl<M: GuestMemory + ?Sized> MapReader<'_, '_, M> {
     }
 }
 
-/// C type, members, bytes of the key.
+/// The C type of an owner, the members that identify it, and the bytes of its key.
 type Named = (&'static str, Vec<RenderedMember>, Vec<u8>);
 
 fn member(name: &str, value: RenderedValue) -> RenderedMember {

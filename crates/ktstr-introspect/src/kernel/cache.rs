@@ -1,4 +1,4 @@
-//! A direct-mapped cache of pages, so that a capture reads each page once.
+//! A direct-mapped cache of pages, so that a capture seldom reads a page twice.
 
 use super::KernelError;
 use crate::memory::{GuestMemory, MemoryError};
@@ -10,9 +10,10 @@ const DATA_SLOTS: usize = 512;
 /// Slots for page-table pages.
 const TABLE_SLOTS: usize = 64;
 
+/// The number of a page, and its contents.
 type Slot = Option<(u64, Box<[u8; PAGE]>)>;
 
-/// Data pages by virtual page number, page-table pages by physical page number.
+/// Data pages by virtual page number, and page-table pages by physical page number.
 #[derive(Default)]
 pub(super) struct PageCache {
     data: Vec<Slot>,
@@ -71,7 +72,7 @@ impl PageCache {
     }
 }
 
-/// Reads a page into a slot, in the slot's old buffer if it has one.
+/// Reads a page into a slot, whose buffer is reused. After an error the slot is empty.
 fn fill<M: GuestMemory + ?Sized>(
     memory: &M,
     slot: &mut Slot,

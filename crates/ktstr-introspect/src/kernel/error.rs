@@ -1,4 +1,4 @@
-//! Why the kernel could not be read.
+//! The error of everything that reads the kernel.
 
 use thiserror::Error;
 
@@ -54,7 +54,7 @@ pub enum KernelError {
         /// The requested number of bytes.
         len: u64,
     },
-    /// A size in guest memory is over the cap.
+    /// A size is over the cap, or an integer has a size other than 1, 2, 4 or 8 bytes.
     #[error("{len} bytes at {kva:#x} are more than the {max} that are read at most")]
     TooLarge {
         /// The virtual address of the first byte.
@@ -64,14 +64,14 @@ pub enum KernelError {
         /// The largest size that is read, in bytes.
         max: u64,
     },
-    /// A chain in guest memory is longer than any real one, or is circular.
+    /// A list or a tree in guest memory is longer than any real one, or is circular.
     #[error("{what} at {kva:#x} does not end within {max} steps")]
     TooLong {
-        /// The kind of chain.
+        /// The kind of list or tree.
         what: &'static str,
         /// The address of its start.
         kva: u64,
-        /// The longest chain that is followed, in elements.
+        /// The largest number of elements that are followed.
         max: usize,
     },
 }

@@ -1,7 +1,7 @@
 //! The running kernel: reads by kernel virtual address, symbol, per-CPU variable and member.
 //!
-//! A [`KernelView`] is a view of one moment: it keeps the pages it has read, so that a capture of a
-//! stopped guest reads each page once. For a later state, create a new view, which is cheap.
+//! A [`KernelView`] is a view of one moment: it caches the pages that it has read, so that a capture of a stopped guest seldom
+//! reads a page twice. For a later state, create a new view, which is cheap.
 
 mod cache;
 mod error;
@@ -23,7 +23,7 @@ use cache::PageCache;
 
 /// Where the kernel image is mapped (`__START_KERNEL_map`, `arch/x86/include/asm/page_64_types.h`).
 const START_KERNEL_MAP: u64 = 0xffff_ffff_8000_0000;
-/// The largest number of CPUs that are read: four times as many as any test has declared.
+/// The largest number of CPUs that are read, whatever number the guest states.
 pub const MAX_CPUS: u32 = 1024;
 
 /// A view of one guest kernel at one moment.
@@ -36,10 +36,13 @@ pub struct KernelView<'a, M: GuestMemory + ?Sized> {
 }
 
 impl<'a, M: GuestMemory + ?Sized> KernelView<'a, M> {
-    /// A view through the kernel's own page table, found at `init_top_pgt`.
+    /// Creates a view through the kernel's own page table, which is at `init_top_pgt`.
     ///
-    /// It assumes that the image is mapped at its link address (`nokaslr`). Whether the guest uses four or five levels is
-    /// determined by which of the two translates the table's own address.
+    /// It assumes that the image is mapped at its link address (`nokaslr`). The number of levels, four or five, is the one with
+    /// which the table translates its own address.
+    ///
+    /// # Errors
+    /// If there is no such symbol, or if the table does not translate its own address.
     pub fn new(memory: &'a M, symbols: &'a Symbols, btf: &'a Btf) -> Result<Self, KernelError> {
         let kva = address_of(symbols, "init_top_pgt")?;
         let gpa = kva
@@ -75,7 +78,7 @@ impl<'a, M: GuestMemory + ?Sized> KernelView<'a, M> {
         })
     }
 
-    /// A view through a given page table.
+    /// Creates a view through the given page table.
     pub fn with_page_table(
         memory: &'a M,
         symbols: &'a Symbols,
@@ -91,7 +94,7 @@ impl<'a, M: GuestMemory + ?Sized> KernelView<'a, M> {
         }
     }
 
-    /// The page table in use.
+    /// Returns the page table through which the view translates.
     pub fn page_table(&self) -> PageTable {
         self.table
     }
@@ -106,7 +109,7 @@ impl<'a, M: GuestMemory + ?Sized> KernelView<'a, M> {
         self.symbols
     }
 
-    /// Guest-physical address of a kernel virtual address.
+    /// Returns the guest-physical address of a kernel virtual address.
     pub fn translate(&self, kva: u64) -> Result<u64, KernelError> {
         Ok(self.table.translate(self.memory, kva)?.gpa)
     }
@@ -165,7 +168,7 @@ impl<'a, M: GuestMemory + ?Sized> KernelView<'a, M> {
         Ok(u64::from_le_bytes(bytes))
     }
 
-    /// A NUL-terminated string in a field of `size` bytes (at most 256 are read).
+    /// Returns the NUL-terminated string in a field of `size` bytes, of which at most 256 are read.
     pub fn read_string(&self, kva: u64, size: u64) -> Result<String, KernelError> {
         let bytes = self.read_bytes(kva, size.min(256), 256)?;
         let end = bytes.iter().position(|byte| *byte == 0);
@@ -173,17 +176,17 @@ impl<'a, M: GuestMemory + ?Sized> KernelView<'a, M> {
         Ok(String::from_utf8_lossy(text).into_owned())
     }
 
-    /// Address of a kernel symbol.
+    /// Returns the address of a kernel symbol.
     pub fn symbol(&self, name: &str) -> Result<u64, KernelError> {
         address_of(self.symbols, name)
     }
 
-    /// The `u64` at a kernel symbol.
+    /// Reads the `u64` at a kernel symbol.
     pub fn read_symbol_u64(&self, name: &str) -> Result<u64, KernelError> {
         self.read_u64(self.symbol(name)?)
     }
 
-    /// The kernel's tick counter (`jiffies_64`).
+    /// Returns the kernel's tick counter (`jiffies_64`, or `jiffies` if the symbol table does not have that).
     pub fn jiffies(&self) -> Result<u64, KernelError> {
         match self.symbol("jiffies_64") {
             Ok(kva) => self.read_u64(kva),
@@ -191,7 +194,7 @@ impl<'a, M: GuestMemory + ?Sized> KernelView<'a, M> {
         }
     }
 
-    /// Number of CPU slots (`nr_cpu_ids`), capped at [`MAX_CPUS`].
+    /// Returns the number of possible CPU ids (`nr_cpu_ids`), at most [`MAX_CPUS`].
     pub fn cpu_count(&self) -> Result<u32, KernelError> {
         let count = self.read_u32(self.symbol("nr_cpu_ids")?)?;
         Ok(count.min(MAX_CPUS))
@@ -203,12 +206,12 @@ impl<'a, M: GuestMemory + ?Sized> KernelView<'a, M> {
         self.read_u64(table.wrapping_add(8 * u64::from(cpu)))
     }
 
-    /// Address of the copy of a per-CPU variable that belongs to CPU `cpu`.
+    /// Returns the address of CPU `cpu`'s copy of the per-CPU variable at `address`.
     pub fn per_cpu(&self, address: u64, cpu: u32) -> Result<u64, KernelError> {
         Ok(address.wrapping_add(self.per_cpu_offset(cpu)?))
     }
 
-    /// Place of a member of a kernel struct.
+    /// Returns the position of a member of a kernel struct, at a dotted path.
     pub fn member(&self, name: &str, path: &str) -> Result<Member, KernelError> {
         Ok(self.btf.member(name, path)?)
     }

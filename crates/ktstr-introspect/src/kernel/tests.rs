@@ -7,7 +7,7 @@ use crate::btf::testing::Builder;
 const BASE: u64 = START_KERNEL_MAP;
 const RAM: usize = 0x20000;
 
-/// RAM with page tables that map it at `BASE` by one page of 1 GiB.
+/// A guest whose page tables map its RAM at `BASE`, with one page of 1 GiB.
 struct Guest {
     ram: Vec<u8>,
     symbols: Symbols,
@@ -17,7 +17,8 @@ struct Guest {
 impl Guest {
     fn new(la57: bool) -> Self {
         let mut ram = vec![0; RAM];
-        // Table at 0x1000; the last entry of each level leads to the next one, down to the 1 GiB page.
+        // The top table is at 0x1000. Entry 511 of the upper levels points to the next table, with the lower bits 0x63 (present,
+        // writable, accessed, dirty). Entry 510 of level 3 is the large page, with 0xe3.
         let top = 0x1000;
         let next = if la57 {
             put(&mut ram, top + 8 * 511, 0x3063);
@@ -60,9 +61,10 @@ fn put(ram: &mut [u8], at: usize, value: u64) {
 }
 
 #[test]
-fn levels_are_found_out_and_reads_cross_pages() {
+fn the_number_of_levels_is_detected_and_reads_cross_pages() {
     for la57 in [false, true] {
         let mut guest = Guest::new(la57);
+        // `INITIAL_JIFFIES` at 250 Hz: five minutes before the lower 32 bits wrap.
         guest.put(BASE + 0x5000, 4_294_892_296);
         guest.put(BASE + 0x6ffc, 0x0123_4567_89ab_cdef);
         let view = guest.view();
@@ -74,7 +76,7 @@ fn levels_are_found_out_and_reads_cross_pages() {
 }
 
 #[test]
-fn what_cannot_be_read_is_named() {
+fn errors_name_what_could_not_be_read() {
     let guest = Guest::new(true);
     let view = guest.view();
     let text = |error: KernelError| error.to_string();

@@ -12,7 +12,7 @@ const MAX_LEVELS: u32 = 11;
 const MAX_SLOTS: u64 = 64;
 
 impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
-    /// Returns the pointers in the `struct idr` at `kva` with their ids, in the order of the ids, at most `max`.
+    /// Returns the pointers in the `struct idr` at `kva` as (id, pointer), in the order of the ids, at most `max`.
     pub fn walk_idr(&self, kva: u64, max: usize) -> Result<Vec<(u64, u64)>, KernelError> {
         let head = self.member("idr", "idr_rt.xa_head")?;
         let shift = self.member("xa_node", "shift")?;
@@ -30,6 +30,8 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         Ok(walk.found)
     }
 
+    /// Appends the pointers in and below `entry`. `index` has the upper bits of their ids, and `above` is the shift of the
+    /// parent node, which the shift of a node must be below.
     fn walk_entry(
         &self,
         walk: &mut Walk,
@@ -46,7 +48,7 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
             walk.found.push((index, entry));
             return Ok(());
         }
-        // Internal entries end in 10; the small ones are markers (zero, retry, siblings).
+        // The lowest two bits of an internal entry are 10. Up to 4096 it is a marker (zero, retry, sibling), else a node.
         if entry & 3 != 2 || entry <= 4096 {
             return Ok(());
         }

@@ -1,7 +1,7 @@
-//! Dumps of every schema in one type, for readers of files whose schema is not known.
+//! Dumps of every schema in one type, for readers of files whose schema is unknown.
 //!
-//! A run of this crate writes single captures. The two other schemas are those of dumps that hold an early capture and a late
-//! one, and of dumps that were made although not every CPU could be stopped.
+//! A run writes single captures only. The other two schemas are for a dump with an early and a late capture, and for a dump for
+//! which not every CPU could be stopped.
 
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +16,7 @@ pub const SCHEMA_DEGRADED: &str = "degraded";
 /// The [`DegradedFailureDumpReport::reason`] of a dump whose CPUs did not all stop in time.
 pub const REASON_DEGRADED_RENDEZVOUS_TIMEOUT: &str = "rendezvous_timeout";
 
-/// An early capture and the one at the end.
+/// A dump with two captures: one from before the failure, and one at the failure.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DualFailureDumpReport {
     /// Always [`SCHEMA_DUAL`], by which this form is recognised.
@@ -28,7 +28,7 @@ pub struct DualFailureDumpReport {
     pub late: FailureDumpReport,
 }
 
-/// What could be read although not every CPU was stopped.
+/// A dump for which not every CPU could be stopped. It has no capture, only the reason.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DegradedFailureDumpReport {
     /// Always [`SCHEMA_DEGRADED`], by which this form is recognised.
@@ -49,11 +49,11 @@ pub struct DegradedFailureDumpReport {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "serde_json::Value", untagged)]
 pub enum FailureDumpReportAny {
-    /// A report of one capture.
+    /// A dump of one capture.
     Single(Box<FailureDumpReport>),
-    /// An early one and a late one.
+    /// A dump with an early and a late capture.
     Dual(Box<DualFailureDumpReport>),
-    /// One without all CPUs.
+    /// A dump for which not every CPU could be stopped.
     Degraded(DegradedFailureDumpReport),
 }
 
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_dump_says_why() {
+    fn the_error_for_a_document_that_is_no_dump_says_why() {
         for (value, why) in [
             (json!({}), "has the schema \"\""),
             (

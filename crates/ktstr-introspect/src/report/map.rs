@@ -4,11 +4,11 @@ use serde::{Deserialize, Serialize};
 
 use super::RenderedValue;
 
-/// One BPF map and what it held. Which of the entry lists is used depends on the map's type.
+/// One BPF map and its contents. Which of the entry lists is used depends on the map's type.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct FailureDumpMap {
-    /// Object name in the kernel (at most 15 bytes).
+    /// The map's name in the kernel, at most 15 bytes.
     pub name: String,
     /// Kernel address of its `struct bpf_map`.
     pub map_kva: u64,
@@ -23,10 +23,10 @@ pub struct FailureDumpMap {
     /// The value of a map with one entry: global sections, `struct_ops`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub value: Option<RenderedValue>,
-    /// Entries of hash maps.
+    /// Entries of hash maps and of storage maps.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub entries: Vec<FailureDumpEntry>,
-    /// Entries of arrays with several elements.
+    /// Elements of arrays, unless the array has exactly one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub array_entries: Vec<FailureDumpArrayEntry>,
     /// Entries of per-CPU arrays.
@@ -41,28 +41,28 @@ pub struct FailureDumpMap {
     /// State of a ring buffer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ringbuf: Option<FailureDumpRingbuf>,
-    /// State of a stack-trace map.
+    /// State of a stack-trace map; captures of this crate do not have it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stack_trace: Option<FailureDumpStackTrace>,
-    /// State of a map that holds programs, maps or other objects.
+    /// State of a map that holds programs, maps or other objects; captures of this crate do not have it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fd_array: Option<FailureDumpFdArray>,
-    /// The entry list was cut at a cap.
+    /// Whether the list of entries, or the value of a map with one entry, was cut at a cap.
     pub truncated: bool,
-    /// Why the map could not be read or rendered (in full).
+    /// Why the map could not be read or rendered, or not in full.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
 
-/// One entry of a hash map.
+/// One entry of a hash map or of a storage map. The key of a storage map is its owner: a task, a cgroup, an inode or a socket.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct FailureDumpEntry {
-    /// The key by its type; `None` if it has none.
+    /// The rendered key; raw bytes if it has no type.
     pub key: Option<RenderedValue>,
-    /// The key's bytes, two digits each.
+    /// The bytes of the key, two hexadecimal digits each; for a storage map, those of the owner's pid, id, number or address.
     pub key_hex: String,
-    /// The value by its type; `None` if it could not be rendered.
+    /// The rendered value; `None` if it could not be read.
     pub value: Option<RenderedValue>,
 }
 
@@ -72,7 +72,7 @@ pub struct FailureDumpEntry {
 pub struct FailureDumpArrayEntry {
     /// Index in the array.
     pub index: u32,
-    /// The value; `None` if it could not be rendered.
+    /// The rendered value, which captures of this crate always have.
     pub value: Option<RenderedValue>,
 }
 
@@ -82,7 +82,7 @@ pub struct FailureDumpArrayEntry {
 pub struct FailureDumpPercpuEntry {
     /// Index in the array.
     pub key: u32,
-    /// One slot per possible CPU; `None` if it could not be read.
+    /// The value of each possible CPU; `None` for a value that could not be read.
     pub per_cpu: Vec<Option<RenderedValue>>,
 }
 
@@ -90,11 +90,11 @@ pub struct FailureDumpPercpuEntry {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct FailureDumpPercpuHashEntry {
-    /// The key by its type; `None` if it has none.
+    /// The rendered key; raw bytes if it has no type.
     pub key: Option<RenderedValue>,
-    /// The key's bytes, two digits each.
+    /// The bytes of the key, two hexadecimal digits each.
     pub key_hex: String,
-    /// One slot per possible CPU; `None` if it could not be read.
+    /// The value of each possible CPU; `None` for a value that could not be read.
     pub per_cpu: Vec<Option<RenderedValue>>,
 }
 
@@ -104,7 +104,7 @@ pub struct FailureDumpPercpuHashEntry {
 pub struct ArenaSnapshot {
     /// Start of the arena in the address space of the process that mapped it.
     pub user_vm_start: u64,
-    /// End of that range.
+    /// End of the arena in that address space, exclusive.
     pub user_vm_end: u64,
 }
 
@@ -112,9 +112,9 @@ pub struct ArenaSnapshot {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct FailureDumpRingbuf {
-    /// Bytes the consumer has read.
+    /// The number of bytes that the consumer has read since the map was created.
     pub consumer_pos: u64,
-    /// Bytes producers have reserved.
+    /// The number of bytes that producers have reserved since the map was created.
     pub producer_pos: u64,
     /// Size of the data area in bytes.
     pub size: u64,
@@ -124,7 +124,7 @@ pub struct FailureDumpRingbuf {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct FailureDumpStackTrace {
-    /// Buckets of the map.
+    /// The number of buckets of the map.
     pub n_buckets: u32,
 }
 

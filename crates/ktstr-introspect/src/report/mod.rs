@@ -1,7 +1,7 @@
 //! The content of one capture, as plain serde data.
 //!
-//! The names are the schema of the files among a run's artefacts. This module does not read memory or judge: [`crate::capture`]
-//! creates the data and [`crate::snapshot`] queries it.
+//! The names of the fields are the schema of the captures among a run's artefacts. This module neither reads memory nor judges:
+//! [`crate::capture`] creates the data and [`crate::snapshot`] queries it.
 
 mod any;
 mod map;
@@ -30,7 +30,7 @@ use serde::{Deserialize, Serialize};
 /// The value of [`FailureDumpReport::schema`] for a single capture.
 pub const SCHEMA_SINGLE: &str = "single";
 
-/// Upper bound of [`FailureDumpReport::task_enrichments`].
+/// The largest number of [`FailureDumpReport::task_enrichments`].
 pub const MAX_TASK_ENRICHMENTS: usize = 4096;
 
 /// One capture of a guest: its BPF maps and the kernel state around them.
@@ -42,7 +42,7 @@ pub const MAX_TASK_ENRICHMENTS: usize = 4096;
 pub struct FailureDumpReport {
     /// Always [`SCHEMA_SINGLE`] for this type.
     pub schema: String,
-    /// Every BPF map of the guest, in the order of their ids.
+    /// The BPF maps of the guest, in the order of their ids.
     pub maps: Vec<FailureDumpMap>,
     /// Why `maps` is empty, if the walk failed.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -52,7 +52,7 @@ pub struct FailureDumpReport {
     pub active_obj_name: Option<String>,
     /// Kernel addresses of the maps that the attached scheduler uses.
     pub active_map_kvas: Vec<u64>,
-    /// Why it is not known which scheduler is attached.
+    /// Why `active_obj_name` is absent: no scheduler is attached, or it could not be determined.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub active_unavailable: Option<String>,
     /// Run-time statistics of BPF programs.
@@ -75,7 +75,7 @@ pub struct FailureDumpReport {
     /// Why `cgroup_cpu` is empty or incomplete.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cgroup_cpu_unavailable: Option<String>,
-    /// Memory events, one entry per NUMA node.
+    /// Allocation counters, one entry per NUMA node.
     pub per_node_numa: Vec<PerNodeNumaStats>,
     /// Why `per_node_numa` is empty.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -92,10 +92,10 @@ pub struct FailureDumpReport {
     pub event_counters_unavailable: Option<String>,
     /// Runqueue and sched_ext state, one entry per CPU.
     pub rq_scx_states: Vec<RqScxState>,
-    /// Why `rq_scx_states` is empty or incomplete.
+    /// Why `rq_scx_states` is empty.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rq_scx_states_unavailable: Option<String>,
-    /// Dispatch queues: the local one of every CPU, then the others that could be found.
+    /// Dispatch queues: those of every CPU, then the global ones, then the scheduler's own.
     pub dsq_states: Vec<DsqState>,
     /// Why `dsq_states` is empty or incomplete.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -106,9 +106,9 @@ pub struct FailureDumpReport {
     /// Why `scx_sched_state` is absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scx_sched_state_unavailable: Option<String>,
-    /// The map list was cut at the cap.
+    /// Whether the list of maps was cut at the cap.
     pub maps_truncated: bool,
-    /// There was no capture: see `placeholder_reason`.
+    /// Whether this stands for a capture that could not be made; see `placeholder_reason`.
     pub is_placeholder: bool,
     /// Why there was no capture.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn placeholder_says_why_everywhere() {
+    fn a_placeholder_has_its_reason_in_every_part() {
         let report = FailureDumpReport::placeholder("guest is gone");
         assert!(report.is_placeholder);
         assert_eq!(report.placeholder_reason.as_deref(), Some("guest is gone"));

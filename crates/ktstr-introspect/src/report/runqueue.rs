@@ -8,7 +8,7 @@ use super::ScxEventCounters;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WaitsIn {
-    /// In a CPU's local dispatch queue: it is bound to that CPU.
+    /// In the local dispatch queue of the sampled CPU, from which no other CPU takes tasks.
     Local,
     /// In another dispatch queue, from which any CPU may take it.
     Shared,
@@ -23,11 +23,11 @@ pub enum WaitsIn {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct WaitingTask {
-    /// Thread id, in the guest's first namespace.
+    /// Thread id, in the guest's initial PID namespace.
     pub pid: i32,
     /// Name, at most 15 bytes.
     pub comm: String,
-    /// The CPUs that it may run on now, 64 per word from CPU 0; a single bit while it may not migrate.
+    /// The mask of the CPUs that it may run on now, 64 per word from CPU 0: a single one while its migration is disabled.
     pub allowed: Vec<u64>,
     /// The queue that the task waits in.
     pub queue: WaitsIn,
@@ -36,7 +36,7 @@ pub struct WaitingTask {
 }
 
 impl WaitingTask {
-    /// Whether it may run on `cpu`.
+    /// Returns whether the task may run on `cpu`.
     pub fn may_run_on(&self, cpu: usize) -> bool {
         let word = self.allowed.get(cpu / 64).copied().unwrap_or(0);
         word >> (cpu % 64) & 1 == 1
@@ -51,7 +51,7 @@ pub struct RqSchedstat {
     pub run_delay: u64,
     /// How often a task was put on the CPU (`rq_sched_info.pcount`).
     pub pcount: u64,
-    /// The counters that need `kernel.sched_schedstats=1`; `None` without.
+    /// The counters that need `kernel.sched_schedstats=1`; `None` if it is 0.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub counts: Option<RqCounts>,
 }
@@ -63,11 +63,11 @@ pub struct RqCounts {
     pub yld_count: u32,
     /// Calls of `__schedule()` on this CPU (`rq->sched_count`, kernel/sched/core.c).
     pub sched_count: u32,
-    /// Calls of `schedule` that found nothing to run.
+    /// Calls of `__schedule()` on this CPU that found no task to run.
     pub sched_goidle: u32,
-    /// Wake-ups made by this CPU.
+    /// Wake-ups that were made on this CPU (`try_to_wake_up()`).
     pub ttwu_count: u32,
-    /// Wake-ups by this CPU of tasks on its own queue.
+    /// Wake-ups that were made on this CPU and put the task on this CPU's queue.
     pub ttwu_local: u32,
 }
 
@@ -105,15 +105,17 @@ pub struct RqSample {
     pub online: Option<bool>,
     /// Context switches so far.
     pub nr_switches: Option<u64>,
-    /// `avg_irq.util_avg`, on kernels that account interrupt time.
+    /// The share of the CPU that interrupts take, of 1024 (`rq->avg_irq.util_avg`); `None` on kernels that do not account
+    /// interrupt time.
     pub avg_irq_util: Option<u64>,
-    /// Event counters of the attached scheduler.
+    /// This CPU's part of the sched_ext event counters; `None` if the kernel has none or no scheduler is attached.
     pub event_counters: Option<ScxEventCounters>,
-    /// The kernel's counters of waits and wake-ups, if it keeps them.
+    /// The kernel's statistics of waits and wake-ups, if it keeps them.
     pub schedstat: Option<RqSchedstat>,
-    /// Its scheduling domains, innermost first.
+    /// The CPU's scheduling domains, innermost first. Without `kernel.sched_schedstats=1`, only a sampler's first sample has
+    /// them.
     pub sched_domains: Option<Vec<SchedDomain>>,
-    /// Runnable tasks that are not running, at most 64; `None` if they could not be listed.
+    /// Runnable tasks that are not running, from the first 64 entries of each class's list; `None` if they could not be listed.
     pub waiting: Option<Vec<WaitingTask>>,
 }
 
@@ -131,7 +133,7 @@ pub struct ScxExit {
     pub reason: String,
     /// The message for this exit.
     pub msg: String,
-    /// The stack trace of its detection: function and offset, innermost first.
+    /// The stack trace of the place that caused the exit: function and offset, innermost first.
     pub backtrace: Vec<String>,
     /// The state of the queues and tasks at that time, as the kernel dumped it.
     pub dump: String,
@@ -141,13 +143,13 @@ impl ScxExit {
     /// `SCX_EXIT_ERROR`, the first kind that is an error.
     const FIRST_ERROR: u32 = 1024;
 
-    /// Returns whether the kernel ejected it. Otherwise it exited on its own, or was asked to.
+    /// Returns whether the kernel ejected the scheduler. Otherwise the exit was requested, by the scheduler itself or by a user.
     pub fn is_error(&self) -> bool {
         self.kind >= Self::FIRST_ERROR
     }
 
-    /// Returns whether the kernel ejected it because a runnable task, or the watchdog that looks for such tasks, did not run in
-    /// time (`SCX_EXIT_ERROR_STALL`).
+    /// Returns whether the kernel ejected the scheduler because a runnable task, or the watchdog that looks for such tasks, did
+    /// not run in time (`SCX_EXIT_ERROR_STALL`).
     pub fn is_stall(&self) -> bool {
         self.kind_name == "SCX_EXIT_ERROR_STALL"
     }
@@ -159,15 +161,15 @@ impl ScxExit {
         !self.is_error() && self.exit_code & ACT_RESTART != 0
     }
 
-    /// Returns the task that was runnable for too long, and for how many seconds, if that is the reason.
+    /// Returns the task that was runnable for too long, as `name[pid]`, and for how many seconds; `None` for any other exit.
     pub fn stalled(&self) -> Option<(&str, f64)> {
         let (task, rest) = self.msg.split_once(" failed to run for ")?;
         let (seconds, _) = rest.split_once('s')?;
         Some((task, seconds.parse().ok()?))
     }
 
-    /// Returns for how many seconds the watchdog itself, a kernel thread, got no CPU to look for stalled tasks, if that is the
-    /// reason (`scx_tick` in kernel/sched/ext.c).
+    /// Returns for how many seconds the watchdog itself, which runs in a kernel thread, did not look for stalled tasks
+    /// (`scx_tick()` in kernel/sched/ext.c); `None` for any other exit.
     pub fn unwatched(&self) -> Option<f64> {
         let (_, rest) = self.msg.split_once("watchdog failed to check in for ")?;
         rest.split_once('s')?.0.parse().ok()

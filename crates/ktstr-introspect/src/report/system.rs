@@ -1,12 +1,12 @@
 //! The kernel state around the maps: runqueues, sched_ext, tasks, counters.
 //!
-//! A field is an `Option` if some supported kernels do not have it.
+//! A field is an `Option` if some supported kernels do not have it, or if its value can be absent or unreadable.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// Run-time statistics of one BPF program (`struct bpf_prog_stats`); zero unless
+/// Statistics of one BPF program (`struct bpf_prog_stats`). The kernel counts runs and their time only while
 /// `kernel.bpf_stats_enabled` is set.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -15,11 +15,11 @@ pub struct ProgRuntimeStats {
     pub name: String,
     /// The program's id, as `bpftool prog` shows it.
     pub id: u32,
-    /// Runs, over all CPUs.
+    /// The number of runs on all CPUs.
     pub cnt: u64,
-    /// Nanoseconds in the program, over all CPUs.
+    /// The time of the runs on all CPUs, in nanoseconds.
     pub nsecs: u64,
-    /// Runs refused because the program was already running on the CPU.
+    /// Runs that were refused because the program was already running on the CPU.
     pub misses: u64,
     /// Instructions that the verifier processed when the program was loaded.
     pub verified_insns: u64,
@@ -43,7 +43,7 @@ pub struct CpuStat {
     pub idle_ns: u64,
     /// Time in the idle loop while a task waited for I/O.
     pub iowait_ns: u64,
-    /// Time taken by the host.
+    /// Time in which the host did not run the virtual CPU although it was not idle.
     pub steal_ns: u64,
 }
 
@@ -55,7 +55,7 @@ pub struct PerCpuTimeStats {
     pub cpu: u32,
     /// The CPU's time by kind, in nanoseconds since the boot.
     pub cpustat: CpuStat,
-    /// Soft interrupts by kind (`enum` in `include/linux/interrupt.h`: HI, TIMER, `NET_TX`, …).
+    /// Soft interrupts since the boot by kind, in the order of the `enum` in `include/linux/interrupt.h`: HI, TIMER, `NET_TX`, …
     pub softirqs: [u64; 10],
     /// Hard interrupts since the boot.
     pub irqs_sum: u64,
@@ -65,19 +65,19 @@ pub struct PerCpuTimeStats {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PsiLine {
-    /// Average share of the last 10 s, percent.
+    /// The share of the last 10 s in which tasks were stalled, as a running average in percent.
     pub avg10: f64,
-    /// Total stall time, microseconds.
+    /// The total time in which tasks were stalled, in microseconds.
     pub total_us: u64,
 }
 
-/// Pressure of one cgroup, as the kernel last averaged it: every two seconds.
+/// Pressure of one cgroup at the kernel's last update, which it makes every two seconds while tasks are active.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CgroupPsi {
     /// Path from the cgroup root.
     pub path: String,
-    /// Lines by resource and kind: `cpu.some`, `memory.full`, …
+    /// Lines by resource and kind: `cpu.some`, `mem.full`, …
     pub lines: BTreeMap<String, PsiLine>,
 }
 
@@ -94,8 +94,8 @@ pub struct CgroupCpuStat {
     pub throttled: Option<Throttling>,
 }
 
-/// How a cgroup's quota has limited it (`struct cfs_bandwidth`, kernel/sched/sched.h). The kernel enforces quotas in the fair
-/// class only: these stay zero for tasks of sched_ext.
+/// How the quota of a cgroup has limited it (`struct cfs_bandwidth`, kernel/sched/sched.h). The kernel enforces quotas in the
+/// fair class only, so tasks of sched_ext do not change these numbers.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Throttling {
@@ -113,7 +113,8 @@ pub struct Throttling {
 pub struct PerNodeNumaStats {
     /// The number of the NUMA node whose counters these are.
     pub node: u32,
-    /// Counter name (`numa_hit`, `numa_miss`, `numa_foreign`, `numa_interleave_hit`, `numa_local`, `numa_other`) to value, pages.
+    /// Counter name (`numa_hit`, `numa_miss`, `numa_foreign`, `numa_interleave_hit`, `numa_local`, `numa_other`) to value,
+    /// pages.
     pub counters: BTreeMap<String, u64>,
 }
 
@@ -123,7 +124,7 @@ pub struct PerNodeNumaStats {
 pub struct TaskEnrichment {
     /// Kernel address of its `task_struct`.
     pub task_kva: u64,
-    /// Thread id, in the guest's first namespace.
+    /// Thread id, in the guest's initial PID namespace.
     pub pid: i32,
     /// Thread-group id (what user space calls the pid).
     pub tgid: i32,
@@ -164,7 +165,7 @@ pub struct TaskEnrichment {
 
 macro_rules! event_counters {
     ($($(#[$doc:meta])* $name:ident)+) => {
-        /// Cumulative sched_ext event counters (`struct scx_event_stats`), summed over the CPUs.
+        /// Cumulative sched_ext event counters (`struct scx_event_stats`), of one CPU or summed over all CPUs.
         #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
         #[serde(default)]
         pub struct ScxEventCounters {
@@ -172,12 +173,12 @@ macro_rules! event_counters {
         }
 
         impl ScxEventCounters {
-            /// Each counter with its name, in the order of the fields.
+            /// Returns each counter with its name, in the order of the fields.
             pub fn named(&self) -> Vec<(&'static str, i64)> {
                 vec![$((stringify!($name), self.$name)),+]
             }
 
-            /// Each counter with its value in `other`, in the order of the fields.
+            /// Returns each counter together with the value of the same counter in `other`.
             fn pairs<'a>(&'a mut self, other: &'a Self) -> Vec<(&'a mut i64, i64)> {
                 vec![$((&mut self.$name, other.$name)),+]
             }
@@ -186,14 +187,14 @@ macro_rules! event_counters {
 }
 
 event_counters! {
-    /// Enqueues on another CPU than `ops.select_cpu()` chose, because the task cannot use that one
-    /// (`SCX_EV_SELECT_CPU_FALLBACK`).
+    /// The number of times that the kernel chose another CPU than `ops.select_cpu()` returned, because the task may not run on
+    /// that one (`SCX_EV_SELECT_CPU_FALLBACK`).
     select_cpu_fallback
-    /// Tasks that went to the global DSQ, because the CPU of the local DSQ was offline
+    /// Tasks that went to the global DSQ because the CPU of their local DSQ was offline
     /// (`SCX_EV_DISPATCH_LOCAL_DSQ_OFFLINE`).
     dispatch_local_dsq_offline
-    /// The number of times that a task kept its CPU, because no other task was there (`SCX_EV_DISPATCH_KEEP_LAST`). The
-    /// kernel does not count this for schedulers with `SCX_OPS_ENQ_LAST`.
+    /// The number of times that a task kept its CPU because there was no other task to run (`SCX_EV_DISPATCH_KEEP_LAST`).
+    /// The kernel does not count this for schedulers with `SCX_OPS_ENQ_LAST`.
     dispatch_keep_last
     /// Exiting tasks that were put into a local DSQ without `ops.enqueue()` (`SCX_EV_ENQ_SKIP_EXITING`). The kernel
     /// does not count this for schedulers with `SCX_OPS_ENQ_EXITING`.
@@ -204,7 +205,7 @@ event_counters! {
     /// Tasks inserted with `SCX_ENQ_IMMED` that were enqueued again, because the CPU could not run them at once
     /// (`SCX_EV_REENQ_IMMED`).
     reenq_immed
-    /// The number of times that enqueueing the tasks of a local DSQ again caused the same once more
+    /// The number of times that enqueueing the tasks of a local DSQ again made it necessary to enqueue them again once more
     /// (`SCX_EV_REENQ_LOCAL_REPEAT`).
     reenq_local_repeat
     /// The number of times that a task got the default slice from the kernel (`SCX_EV_REFILL_SLICE_DFL`).
@@ -213,7 +214,7 @@ event_counters! {
     bypass_duration
     /// Tasks that were dispatched in bypass mode (`SCX_EV_BYPASS_DISPATCH`).
     bypass_dispatch
-    /// The number of times that bypass mode began (`SCX_EV_BYPASS_ACTIVATE`).
+    /// The number of times that bypass mode started (`SCX_EV_BYPASS_ACTIVATE`).
     bypass_activate
     /// Insertions into a DSQ that the kernel ignored, because the task belongs to another scheduler
     /// (`SCX_EV_INSERT_NOT_OWNED`).
@@ -224,7 +225,7 @@ event_counters! {
 }
 
 impl ScxEventCounters {
-    /// Adds the growth of the counters from `before` to `now`; a counter that decreased was reset.
+    /// Adds the growth of the counters from `before` to `now`. A counter that decreased was reset, and adds nothing.
     pub fn add_growth(&mut self, before: &Self, now: &Self) {
         let mut grown = now.clone();
         for (slot, before) in grown.pairs(before) {
@@ -240,10 +241,10 @@ impl ScxEventCounters {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct EventCounterSample {
-    /// Milliseconds since the start of the run; `None` if the reader had no clock.
+    /// Milliseconds since the start of the run; `None` if the caller of the capture did not give them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub elapsed_ms: Option<u64>,
-    /// Their values, summed over all CPUs.
+    /// The values of the counters, summed over all CPUs.
     pub counters: ScxEventCounters,
 }
 
@@ -263,10 +264,10 @@ pub struct RqScxState {
     pub rq_clock: u64,
     /// The state bits `SCX_RQ_*` of sched_ext for this runqueue (`rq->scx.flags`); 0 if the kernel has no sched_ext.
     pub scx_flags: u32,
-    /// Thread id of the running task.
+    /// Thread id of the running task, which is 0 for the idle task; `None` if it could not be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub curr_pid: Option<i32>,
-    /// Name of the running task.
+    /// Name of the running task; `None` if it could not be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub curr_comm: Option<String>,
     /// Context switches so far.
@@ -282,14 +283,15 @@ pub struct DsqState {
     pub id: u64,
     /// How many tasks are queued.
     pub nr: u32,
-    /// The sequence number, if the kernel has one.
+    /// The number of insertions so far, which the kernel counts for iterators (`seq`, 32 bits); 0 if the kernel does not count
+    /// them.
     pub seq: u64,
     /// Where it was found: `local cpu 3`, `bypass cpu 3`, `reject cpu 3`, `global node 0`, `user`.
     pub origin: String,
     /// The tasks in it, the next one to be dispatched first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tasks: Vec<QueuedTask>,
-    /// Why some of them are missing.
+    /// Why some of the tasks are missing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tasks_unavailable: Option<String>,
 }
@@ -298,7 +300,7 @@ pub struct DsqState {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct QueuedTask {
-    /// Thread id, as the guest's initial namespace counts.
+    /// Thread id, in the guest's initial PID namespace.
     pub pid: i32,
     /// Name, at most 15 bytes.
     pub comm: String,
@@ -330,10 +332,10 @@ pub struct ScxSchedState {
     /// The time for which a task may be runnable without running before the kernel ejects the scheduler, in jiffies.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub watchdog_timeout: Option<u64>,
-    /// When the watchdog last ran, jiffies.
+    /// The time at which the watchdog last ran, in jiffies.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub watchdog_timestamp: Option<u64>,
-    /// Where the state came from: `scx_root` (6.16 on) or `globals`.
+    /// Where the state was found: `scx_root` (from 6.16 on) or `globals`.
     pub source: String,
     /// Kernel address of the `struct scx_sched`, 0 if there is none.
     pub sched_kva: u64,

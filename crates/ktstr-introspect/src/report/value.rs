@@ -71,20 +71,20 @@ pub enum RenderedValue {
         /// As in `/sys/devices/system/cpu/online`: `0-3,8`. Empty for no CPU.
         cpus: String,
     },
-    /// A pointer, which may be followed.
+    /// A pointer, with its target if it was followed.
     Ptr {
         /// The address that it holds.
         value: u64,
         /// The target of the pointer, if it was read.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         deref: Option<Box<RenderedValue>>,
-        /// C name of the type pointed to, if it has one.
+        /// C name of the type that it points to, if the type has one.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         target_type: Option<String>,
     },
     /// Raw bytes: values without a type, and byte strings.
     Bytes {
-        /// Two lower-case digits per byte.
+        /// Two lower-case hexadecimal digits per byte.
         hex: String,
         /// For `char` arrays: the text up to the first NUL, if it is printable.
         #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -92,9 +92,9 @@ pub enum RenderedValue {
     },
     /// A cap or the end of the bytes was reached; `partial` is what could be rendered before that.
     Truncated {
-        /// Bytes (or nodes, when a node cap was hit) that the whole value needs.
+        /// The number of bytes of the whole value.
         needed: u64,
-        /// The number that was available.
+        /// The number of those bytes that were available; for an array that was cut, the number that was rendered.
         had: u64,
         /// The part that could be rendered.
         #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -116,7 +116,7 @@ impl Default for RenderedValue {
 }
 
 impl RenderedValue {
-    /// Short description of the kind, for messages: `struct task_ctx`, `u64`, `array[4]`.
+    /// Returns a short description of the kind, for messages: `struct task_ctx`, `u64`, `array[4]`.
     pub fn describe(&self) -> String {
         match self {
             Self::Int { bits, .. } => format!("i{bits}"),
@@ -149,6 +149,7 @@ pub struct RenderedMember {
     pub value: RenderedValue,
 }
 
+/// Reads a number, or NaN from the `null` that JSON has in its place.
 fn null_is_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     Ok(Option::<f64>::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }

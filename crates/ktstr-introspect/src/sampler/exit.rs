@@ -1,7 +1,7 @@
-//! Reads sched_ext's exit information of a scheduler, for any kind of exit.
+//! Reads the exit information that sched_ext keeps for a scheduler, for any kind of exit.
 //!
-//! The kernel allocates the exit information when a scheduler attaches, and frees it when the scheduler is unregistered. So its
-//! address is determined while the scheduler is attached, and read later.
+//! The kernel allocates the exit information when a scheduler attaches, and frees it when the scheduler is unregistered. So the
+//! address is determined while the scheduler is attached, and the information is read from there later.
 
 use super::translation_cache::TranslationCache;
 use crate::btf::{Btf, Member};
@@ -16,10 +16,12 @@ const FIRST_END: u32 = 64;
 const DONE: u32 = 1;
 /// The largest number of bytes that are read of a dump; the kernel writes 32 KiB unless the scheduler requests more.
 const MAX_DUMP: usize = 1 << 20;
+/// The largest number of bytes that are read of the reason and of the message (`SCX_EXIT_MSG_LEN`).
 const MAX_TEXT: usize = 1024;
+/// The largest number of frames of the stack trace that are read (`SCX_EXIT_BT_LEN`).
 const MAX_FRAMES: usize = 64;
 
-/// Follows the attached scheduler to its end.
+/// Follows one attached scheduler to its end. Create a new reader for the next one.
 pub struct ExitReader {
     translations: TranslationCache,
     layout: Layout,
@@ -44,7 +46,7 @@ enum Home {
         exit_kind: Member,
         exit_info: Member,
     },
-    /// In variables of their own, at these addresses (before 6.16).
+    /// In global variables at these addresses (before 6.16).
     Globals { exit_kind: u64, exit_info: u64 },
 }
 
@@ -102,6 +104,8 @@ impl ExitReader {
     }
 
     /// Checks for an exit. This takes one read while a scheduler is running.
+    ///
+    /// A scheduler is followed from the first call on at which it is attached, so call this regularly.
     pub fn look<M: GuestMemory + ?Sized>(
         &mut self,
         memory: &M,
@@ -125,6 +129,7 @@ impl ExitReader {
         })
     }
 
+    /// Determines the addresses of the attached scheduler's exit information, if there is a scheduler.
     fn learn<M: GuestMemory + ?Sized>(&mut self, memory: &M) -> Result<(), KernelError> {
         let (kind, pointer) = match &self.home {
             Home::Scheduler {
@@ -148,7 +153,7 @@ impl ExitReader {
         Ok(())
     }
 
-    /// Returns the exit information if there is an exit.
+    /// Returns the exit information; `None` if its kind is not an exit, as before the kernel has filled it in.
     fn read<M: GuestMemory + ?Sized>(
         &mut self,
         memory: &M,
@@ -179,6 +184,7 @@ impl ExitReader {
             let Ok(address) = translations.u64(memory, frames.wrapping_add(8 * frame)) else {
                 break;
             };
+            // The code of modules and of BPF programs is far above the last symbol.
             backtrace.push(match symbols.nearest(address) {
                 Some((name, offset)) if offset < 1 << 20 => format!("{name}+{offset:#x}"),
                 _ => format!("{address:#x}"),

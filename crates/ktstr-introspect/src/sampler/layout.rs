@@ -8,7 +8,7 @@ const MAX_SPAN: u64 = 16 << 10;
 
 /// Members of `struct rq`.
 pub(super) struct RqLayout {
-    /// The number of bytes from its start that contain all of them.
+    /// The number of bytes from the start of the struct that contain all members.
     pub span: usize,
     pub cpu: Member,
     pub nr_running: Member,
@@ -22,7 +22,7 @@ pub(super) struct RqLayout {
     pub avg_irq: Option<Member>,
     pub run_delay: Option<Member>,
     pub pcount: Option<Member>,
-    /// `yld_count`, `sched_count`, `sched_goidle`, `ttwu_count`, `ttwu_local`.
+    /// `yld_count`, `sched_count`, `sched_goidle`, `ttwu_count`, `ttwu_local`; `None` if the kernel lacks one of them.
     pub counts: Option<[Member; 5]>,
     pub scx: Option<ScxRq>,
 }
@@ -31,6 +31,7 @@ pub(super) struct RqLayout {
 pub(super) struct ScxRq {
     pub nr_running: Member,
     pub flags: Member,
+    /// The offset of the local dispatch queue in `struct rq`, in bytes.
     pub local_dsq: u64,
     pub local_nr: Member,
     pub runnable_list: Member,
@@ -102,6 +103,7 @@ impl RqLayout {
 
 /// Members of `struct task_struct`.
 pub(super) struct TaskLayout {
+    /// The number of bytes from the start of the struct that contain all members except for `cpus_mask`, which is read separately.
     pub span: usize,
     pub pid: Member,
     pub comm: Member,
@@ -158,7 +160,7 @@ pub(super) struct DomainLayout {
     pub parent: Member,
     pub level: Member,
     pub span_weight: Member,
-    /// Absent before 6.15 without `CONFIG_SCHED_DEBUG`.
+    /// The pointer to the name, which kernels before 6.15 have only with `CONFIG_SCHED_DEBUG`.
     pub name: Option<Member>,
     pub lb_count: Option<Member>,
 }
@@ -181,8 +183,8 @@ fn span(members: &[Member]) -> usize {
     ends.max().unwrap_or(0).min(MAX_SPAN) as usize
 }
 
-/// Returns an unsigned number of 1, 2, 4 or 8 bytes from the bytes of its struct; 0 if they end before it. For a bit-field, it
-/// is the number in the bytes that contain it.
+/// Returns the unsigned number of up to 8 bytes that a struct's bytes hold at `member`; 0 if they end before it. For a
+/// bit-field, only its own bits are returned.
 pub(super) fn number(bytes: &[u8], member: &Member) -> u64 {
     let start = usize::try_from(member.offset()).unwrap_or(usize::MAX);
     let len = member.size.min(8) as usize;
@@ -197,7 +199,7 @@ pub(super) fn number(bytes: &[u8], member: &Member) -> u64 {
     }
 }
 
-/// Returns the pointer at the begin of a struct's member.
+/// Returns the pointer at the start of `member`, such as the first one of a `struct list_head`.
 pub(super) fn pointer(bytes: &[u8], member: &Member) -> u64 {
     number(bytes, &Member { size: 8, ..*member })
 }

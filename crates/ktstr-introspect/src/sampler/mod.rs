@@ -2,8 +2,9 @@
 //! CPU.
 //!
 //! The guest may be running. In that case each runqueue is read twice, and if the two readings disagree or are inconsistent,
-//! the sample is [`SampleError::Torn`]. CPUs are read one after the other, so a task that migrates between two of them can be
-//! seen twice or not at all. Checks should therefore rely on what several successive samples have in common.
+//! it is read again, and after several attempts the sample fails with [`SampleError::Torn`]. CPUs are read one after the other,
+//! so a task that migrates between two of them can be seen twice or not at all. Checks should therefore rely on what several
+//! successive samples have in common.
 //!
 //! For whole captures, see [`capture`](crate::capture).
 
@@ -28,7 +29,7 @@ use translation_cache::TranslationCache;
 const ATTEMPTS: usize = 4;
 /// The length above which a queue is considered invalid.
 const MAX_RUNNING: u32 = 1 << 20;
-/// The largest number of levels of scheduling domains.
+/// The largest number of levels of scheduling domains that are read.
 const MAX_DOMAINS: usize = 8;
 
 /// Why a sample failed.
@@ -55,20 +56,25 @@ pub struct Sampler {
     task: TaskLayout,
     domain: Option<DomainLayout>,
     events: Option<EventLayout>,
-    /// The address of each CPU's runqueue, and its per-CPU offset.
+    /// The address of each CPU's runqueue, and the CPU's per-CPU offset.
     cpus: Vec<(u64, u64)>,
+    /// The address of the variable `scx_root`, which kernels before 6.16 do not have.
     scx_root: Option<u64>,
     /// The address of the enable state, and its value if no scheduler is attached.
     enable_state: Option<(u64, u32)>,
+    /// The address of the static key `sched_schedstats`.
     schedstats: Option<u64>,
-    /// The scheduler of the last sample, and the location of its event counters.
+    /// The value of `scx_root` at the last sample; without that variable, 1 if a scheduler was attached. It is 0 if none was.
     root: u64,
+    /// The per-CPU address of that scheduler's event counters.
     counters: Option<u64>,
+    /// Whether the scheduling domains have been read once.
     domains_known: bool,
+    /// Two readings of a runqueue, and one of a task.
     buffers: [Vec<u8>; 3],
 }
 
-/// The source of the address of the event counters.
+/// Where the per-CPU address of the event counters is found.
 enum EventPlace {
     /// The per-CPU pointer in `struct scx_sched` (6.16 on).
     InScheduler(Member),
@@ -81,7 +87,9 @@ struct EventLayout {
     pointer: EventPlace,
     /// The offset of `struct scx_event_stats` from that address.
     offset: u64,
+    /// The number of bytes of the struct that contain all counters.
     size: usize,
+    /// The counters in the order of `ScxEventCounters::by_name`; `None` for one that the kernel does not have.
     members: Vec<Option<Member>>,
 }
 
@@ -95,7 +103,7 @@ pub struct Sample {
 }
 
 impl Sampler {
-    /// Determines the layout of the kernel.
+    /// Determines the layout of the kernel; it is an error if the kernel lacks a symbol or a member that every sample needs.
     pub fn new<M: GuestMemory + ?Sized>(view: &KernelView<'_, M>) -> Result<Self, KernelError> {
         let btf = view.btf();
         let runqueues = view.symbol("runqueues")?;
@@ -124,12 +132,15 @@ impl Sampler {
         })
     }
 
-    /// Whether the kernel has sched_ext event counters.
+    /// Returns whether the kernel has sched_ext event counters.
     pub fn has_event_counters(&self) -> bool {
         self.events.is_some()
     }
 
-    /// Samples every CPU. `running` is `true` if the guest is not stopped.
+    /// Samples every CPU. `running` is `true` if the guest is not stopped; then inconsistent readings are repeated.
+    ///
+    /// # Errors
+    /// If the guest changed a runqueue during each of several readings, or if memory cannot be read.
     pub fn sample<M: GuestMemory + ?Sized>(
         &mut self,
         memory: &M,
@@ -157,9 +168,8 @@ impl Sampler {
         Ok(Sample { cpus, scx_attached })
     }
 
-    /// Determines whether a scheduler is attached, and which.
-    ///
-    /// Before 6.16 there is no `scx_root`, and only the enable state shows that.
+    /// Determines whether a scheduler is attached, and where its event counters are; `None` if the kernel has no variable that
+    /// shows it. Before 6.16 there is no `scx_root`, and the enable state shows whether a scheduler is attached, but not which.
     fn follow_root<M: GuestMemory + ?Sized>(
         &mut self,
         memory: &M,
@@ -176,7 +186,7 @@ impl Sampler {
             (None, None) => (0, None),
         };
         if root != self.root {
-            // The memory that it had mapped is gone.
+            // Memory of the previous scheduler may have been unmapped.
             self.translations.forget();
             self.root = root;
             self.counters = None;
@@ -343,6 +353,7 @@ impl Sampler {
                 |member: &Member| translations.u32(memory, sd.wrapping_add(member.offset()));
             let mut lb_count = None;
             if let Some(member) = layout.lb_count.as_ref().filter(|_| counted) {
+                // An array of `unsigned int`, one for each `enum cpu_idle_type`.
                 let mut sum = 0;
                 for kind in 0..(member.size / 4).min(8) {
                     let offset_bits = member.offset_bits + 32 * kind;

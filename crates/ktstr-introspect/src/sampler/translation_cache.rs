@@ -1,7 +1,7 @@
 //! Reads by kernel address, with a cache of the translations of pages.
 //!
-//! It is for memory whose mapping never changes: the kernel's image, its per-CPU areas, and the direct map, which contains all
-//! of the kernel's objects. It is not for memory that is mapped and unmapped.
+//! It is for memory whose mapping does not change: the kernel's image, its per-CPU areas, and the direct map, which contains
+//! most of the kernel's objects. After other memory has been unmapped, the cache must be cleared.
 
 use std::collections::HashMap;
 
@@ -31,7 +31,7 @@ impl TranslationCache {
         self.pages.clear();
     }
 
-    /// Fills `buf` from `kva` on, with one read per contiguous piece of physical memory.
+    /// Fills `buf` from the kernel address `kva` on, with one read per contiguous piece of physical memory.
     pub fn read<M: GuestMemory + ?Sized>(
         &mut self,
         memory: &M,
@@ -85,7 +85,8 @@ impl TranslationCache {
         Ok(u32::from_le_bytes(bytes))
     }
 
-    /// Returns a NUL-terminated string of at most `max` bytes. The part after an unreadable page is left out.
+    /// Returns the NUL-terminated string at `kva`, at most `max` bytes of it. It ends before a page that cannot be read, and is
+    /// empty at NULL.
     pub fn string<M: GuestMemory + ?Sized>(&mut self, memory: &M, kva: u64, max: usize) -> String {
         let mut text = Vec::new();
         let mut at = kva;

@@ -7,7 +7,7 @@ use crate::memory::GuestMemory;
 use crate::narrow;
 use crate::report::{WaitingTask, WaitsIn};
 
-/// The largest number of tasks that are listed of a queue.
+/// The largest number of entries of one list that are read.
 const MAX_WAITING: usize = 64;
 
 /// A runqueue whose queues are walked.
@@ -22,8 +22,11 @@ pub(super) struct Queues<'a> {
 type Broken = &'static str;
 
 impl Sampler {
-    /// Returns the waiting tasks of sched_ext (its list holds all runnable tasks except the running one), then those of the
-    /// fair class, whose list also holds the running one and tasks with delayed dequeue.
+    /// Returns the waiting tasks of sched_ext, then those of the fair class; the inner result is an error if a list is
+    /// malformed.
+    ///
+    /// The list of sched_ext has all its runnable tasks except for the running one. The list of the fair class also has the
+    /// running task and tasks whose dequeue is delayed, which are left out here.
     pub(super) fn waiting<M: GuestMemory + ?Sized>(
         &mut self,
         memory: &M,
@@ -76,6 +79,7 @@ impl Sampler {
             }
             let layout = &self.task;
             let (pid, on_rq) = (number(task, &layout.pid), number(task, &layout.on_rq));
+            // The idle task is in no list, and the kernel's limit (`PID_MAX_LIMIT`) is 2^22.
             let pid = i32::try_from(pid).unwrap_or(0);
             if pid == 0 || pid > 1 << 22 {
                 return Ok(Err("a list has an entry that is not a task"));
@@ -115,11 +119,11 @@ impl Sampler {
                 },
             );
         }
-        // The rest is left out: enough tasks are waiting.
+        // The rest of a long list is left out.
         Ok(Ok(()))
     }
 
-    /// Returns the CPUs that a task may run on at this moment.
+    /// Returns the mask of the CPUs that a task may run on at this moment, 64 per word; empty if it could not be read.
     fn allowed<M: GuestMemory + ?Sized>(
         &mut self,
         memory: &M,
@@ -145,7 +149,7 @@ impl Sampler {
         let mut bytes = vec![0; words * 8];
         match self.translations.read(memory, at, &mut bytes) {
             Ok(()) => {}
-            // The pointer was being changed, so no CPU is certain to be allowed.
+            // The pointer was being changed, so it is unknown which CPUs are allowed.
             Err(KernelError::Paging(_) | KernelError::Wraps { .. }) => return Ok(mask),
             Err(other) => return Err(other),
         }
@@ -156,6 +160,7 @@ impl Sampler {
     }
 }
 
+/// Returns the text up to the first NUL in the `size` bytes at `offset`.
 fn text(bytes: &[u8], offset: u64, size: u64) -> String {
     let start = narrow::length(offset);
     let field = bytes

@@ -41,12 +41,12 @@ pub enum SnapshotEntry<'a> {
 }
 
 impl<'a> SnapshotEntry<'a> {
-    /// Whether there is an entry.
+    /// Returns whether there is an entry.
     pub fn is_present(&self) -> bool {
         !matches!(self, Self::Missing(_))
     }
 
-    /// The value's member at a dotted path; the value itself for an empty path.
+    /// Returns the value's member at a dotted path; the value itself for an empty path.
     pub fn get(&self, path: &str) -> SnapshotField<'a> {
         let value = match self {
             Self::Hash { map, entry } => rendered(&map.name, entry.value.as_ref(), map),
@@ -58,7 +58,7 @@ impl<'a> SnapshotEntry<'a> {
         below(value, path)
     }
 
-    /// The key's member at a dotted path; the key itself for an empty path.
+    /// Returns the key's member at a dotted path; the key itself for an empty path.
     pub fn key(&self, path: &str) -> SnapshotField<'a> {
         let key = match self {
             Self::Hash { map, entry } => {
@@ -74,61 +74,62 @@ impl<'a> SnapshotEntry<'a> {
         below(key, path)
     }
 
-    /// Sum over the CPUs, wrapping like the kernel's counters; error if any CPU's value is missing.
+    /// Returns the sum over the CPUs, which wraps like the kernel's counters. It is an error if the value of any CPU is missing.
     pub fn cpu_sum_u64(&self, path: &str) -> SnapshotResult<u64> {
         let values = self.per_cpu(path, SnapshotField::as_u64)?;
         Ok(values.into_iter().fold(0, u64::wrapping_add))
     }
 
-    /// Largest value over the CPUs.
+    /// Returns the largest value of any CPU. It is an error if the value of any CPU is missing.
     pub fn cpu_max_u64(&self, path: &str) -> SnapshotResult<u64> {
         let values = self.per_cpu(path, SnapshotField::as_u64)?;
         self.extreme(path, values.into_iter().max())
     }
 
-    /// Smallest value over the CPUs.
+    /// Returns the smallest value of any CPU. It is an error if the value of any CPU is missing.
     pub fn cpu_min_u64(&self, path: &str) -> SnapshotResult<u64> {
         let values = self.per_cpu(path, SnapshotField::as_u64)?;
         self.extreme(path, values.into_iter().min())
     }
 
-    /// Sum over the CPUs, wrapping.
+    /// Returns the sum over the CPUs, which wraps. It is an error if the value of any CPU is missing.
     pub fn cpu_sum_i64(&self, path: &str) -> SnapshotResult<i64> {
         let values = self.per_cpu(path, SnapshotField::as_i64)?;
         Ok(values.into_iter().fold(0, i64::wrapping_add))
     }
 
-    /// Largest value over the CPUs.
+    /// Returns the largest value of any CPU. It is an error if the value of any CPU is missing.
     pub fn cpu_max_i64(&self, path: &str) -> SnapshotResult<i64> {
         let values = self.per_cpu(path, SnapshotField::as_i64)?;
         self.extreme(path, values.into_iter().max())
     }
 
-    /// Smallest value over the CPUs.
+    /// Returns the smallest value of any CPU. It is an error if the value of any CPU is missing.
     pub fn cpu_min_i64(&self, path: &str) -> SnapshotResult<i64> {
         let values = self.per_cpu(path, SnapshotField::as_i64)?;
         self.extreme(path, values.into_iter().min())
     }
 
-    /// Sum over the CPUs.
+    /// Returns the sum over the CPUs. It is an error if the value of any CPU is missing.
     pub fn cpu_sum_f64(&self, path: &str) -> SnapshotResult<f64> {
         let values = self.per_cpu(path, SnapshotField::as_f64)?;
         Ok(values.into_iter().sum())
     }
 
-    /// Largest value over the CPUs (NaN is ignored).
+    /// Returns the largest value of any CPU, where NaN is ignored. It is an error if the value of any CPU is missing.
     pub fn cpu_max_f64(&self, path: &str) -> SnapshotResult<f64> {
         let values = self.per_cpu(path, SnapshotField::as_f64)?;
         self.extreme(path, values.into_iter().reduce(f64::max))
     }
 
-    /// Smallest value over the CPUs (NaN is ignored).
+    /// Returns the smallest value of any CPU, where NaN is ignored. It is an error if the value of any CPU is missing.
     pub fn cpu_min_f64(&self, path: &str) -> SnapshotResult<f64> {
         let values = self.per_cpu(path, SnapshotField::as_f64)?;
         self.extreme(path, values.into_iter().reduce(f64::min))
     }
 
-    /// Calls `f` with every CPU number and its field, missing ones included.
+    /// Calls `f` with the number and the field of every CPU, including fields that are missing. It is an error if this is not a
+    /// per-CPU entry with all its CPUs.
     pub fn cpu_each(
         &self,
         path: &str,
@@ -175,7 +176,7 @@ impl<'a> SnapshotEntry<'a> {
     }
 }
 
-/// The value of one CPU of a per-CPU entry.
+/// Returns a field for the value of one CPU of a per-CPU entry.
 pub(super) fn narrowed<'a>(
     map: &FailureDumpMap,
     slots: &'a [Option<RenderedValue>],

@@ -1,15 +1,15 @@
-//! Errors of queries to a capture. Every variant names what was requested and what was found.
+//! Errors of queries of a capture. Every variant names what was requested and what was found.
 
 use thiserror::Error;
 
-/// The result of a query to a capture.
+/// The result of a query of a capture.
 pub type SnapshotResult<T> = Result<T, SnapshotError>;
 
-/// Why a query to a capture failed.
+/// Why a query of a capture failed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum SnapshotError {
-    /// No map has that name.
+    /// No map has the requested name.
     #[error("no BPF map named `{requested}` in the capture; maps: {}", list(.available))]
     MapNotFound {
         /// The name of the map that was requested.
@@ -17,15 +17,15 @@ pub enum SnapshotError {
         /// Names of the maps of the capture.
         available: Vec<String>,
     },
-    /// No global section has a variable of that name.
+    /// No global section has a variable of the requested name.
     #[error("no global variable `{requested}` in any .bss, .data or .rodata map; variables: {}", list(.available))]
     VarNotFound {
         /// The name of the variable that was requested.
         requested: String,
-        /// The existing variables, each as `map:variable`.
+        /// The existing variables, each as `map:variable`. If only one copy of an object was searched, the names of its maps.
         available: Vec<String>,
     },
-    /// Several maps have the variable and the attached scheduler does not decide between them.
+    /// Several maps have the variable, and not exactly one of them belongs to the attached scheduler.
     #[error(
         "global variable `{requested}` is in several maps ({}) and the attached scheduler does not decide \
          between them; use live_var_via with a picker, or vars", list(.found_in)
@@ -33,7 +33,7 @@ pub enum SnapshotError {
     AmbiguousVar {
         /// The name of the variable that was requested.
         requested: String,
-        /// Maps that have it.
+        /// The names of the maps that have the variable.
         found_in: Vec<String>,
     },
     /// A struct has no such member.
@@ -43,7 +43,7 @@ pub enum SnapshotError {
         requested: String,
         /// Component that was not found.
         component: String,
-        /// The name of what was searched.
+        /// A description of what was searched, such as `struct task_ctx`.
         container: String,
         /// The names of the members that the struct has.
         available: Vec<String>,
@@ -68,7 +68,7 @@ pub enum SnapshotError {
         /// A description of the value that was found instead.
         actual: String,
     },
-    /// An index beyond the end.
+    /// An index is beyond the end.
     #[error("`{requested}`: index {index} is out of range, there are {len}")]
     IndexOutOfRange {
         /// The name of what was indexed.
@@ -78,14 +78,14 @@ pub enum SnapshotError {
         /// The number of elements.
         len: u64,
     },
-    /// The value of that CPU is not in the capture.
+    /// The value of the requested CPU is not in the capture.
     #[error("`{requested}`: no value of CPU {cpu} in the capture ({available} CPUs have one)")]
     PerCpuSlot {
         /// The name of what was indexed.
         requested: String,
         /// The number of the CPU that was requested.
         cpu: usize,
-        /// CPUs that have a value.
+        /// The number of CPUs that have a value; if the CPU does not exist, the number of CPUs.
         available: usize,
     },
     /// No entry satisfies the predicate or the picker.
@@ -109,7 +109,7 @@ pub enum SnapshotError {
     PerCpuNotNarrowed {
         /// The requested field or entry.
         requested: String,
-        /// CPUs of the entry.
+        /// The number of CPUs of the entry.
         cpus: usize,
     },
     /// The entry exists but has no rendered value.
@@ -133,7 +133,7 @@ pub enum SnapshotError {
     MissingStats {
         /// Tag of the sample.
         tag: String,
-        /// Which part of the statistics was not there, and when.
+        /// What prevented the statistics from being taken.
         reason: MissingStatsReason,
     },
     /// A kernel or host field is not in the capture.
@@ -152,12 +152,12 @@ pub enum SnapshotError {
         /// Why there was no capture.
         reason: String,
     },
-    /// No scheduler is known to be attached.
+    /// The capture does not show an attached scheduler.
     #[error("cannot look up `{requested}` of the attached scheduler: {reason}")]
     NoActiveScheduler {
         /// The requested field or entry.
         requested: String,
-        /// Why none is known.
+        /// Why the capture does not show one.
         reason: String,
     },
     /// The name exists, but only in maps of other objects than the attached scheduler.
@@ -173,7 +173,7 @@ pub enum SnapshotError {
         /// Maps left out by the filter.
         excluded: Vec<String>,
     },
-    /// The structures walked changed identity between captures of one phase.
+    /// A structure that was followed had another identity in a later capture of the same phase.
     #[error("`{requested}` changed from {before} to {after} within one phase")]
     WalkerDriftedWithinPhase {
         /// The name of the structure that was followed.
@@ -196,7 +196,7 @@ pub enum SnapshotError {
     MapRenderIncomplete {
         /// The name of the variable that was requested.
         requested: String,
-        /// Sections as `map: error`.
+        /// The sections that could not be rendered, each as `map: error`.
         failed: Vec<String>,
     },
 }

@@ -3,13 +3,13 @@
 use super::{SnapshotError, SnapshotResult};
 use crate::report::{RenderedMember, RenderedValue};
 
-/// The largest number of pointers that are followed on one path.
+/// The largest number of pointers and truncated values that are looked through on one path.
 const MAX_POINTER_HOPS: usize = 16;
 
 /// One value of a capture, or the reason why it is missing.
 ///
-/// Look-ups chain without checks: a missing value stays missing and keeps the first error, which the
-/// final `as_*` returns.
+/// Look-ups can be chained without checks in between: a missing value stays missing and keeps the first error, which the final
+/// `as_*` returns.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum SnapshotField<'a> {
@@ -30,7 +30,7 @@ pub enum SnapshotField<'a> {
 }
 
 impl<'a> SnapshotField<'a> {
-    /// A field over `value`; `path` is used in messages only.
+    /// Creates a field with the value `value`; `path` is used in messages only.
     pub fn new(path: impl Into<String>, value: &'a RenderedValue) -> Self {
         Self::Value {
             path: path.into(),
@@ -38,12 +38,12 @@ impl<'a> SnapshotField<'a> {
         }
     }
 
-    /// Whether there is a value.
+    /// Returns whether there is a value.
     pub fn is_present(&self) -> bool {
         !matches!(self, Self::Missing(_))
     }
 
-    /// Why there is no value.
+    /// Returns why there is no value; `None` if there is one.
     pub fn error(&self) -> Option<&SnapshotError> {
         match self {
             Self::Missing(error) => Some(error),
@@ -51,7 +51,7 @@ impl<'a> SnapshotField<'a> {
         }
     }
 
-    /// The rendered value as it is.
+    /// Returns the rendered value; `None` if it is missing, and for the key of a per-CPU array.
     pub fn raw(&self) -> Option<&'a RenderedValue> {
         match self {
             Self::Value { value, .. } => Some(value),
@@ -59,8 +59,8 @@ impl<'a> SnapshotField<'a> {
         }
     }
 
-    /// The member at a dotted path; a number indexes an array. A pointer is followed if the report holds its target, up to 16
-    /// pointers per path; captures of this version hold no targets.
+    /// Returns the member at a dotted path, in which a number indexes an array. A pointer is followed if the report holds its
+    /// target, at most 16 times per path; the captures of this crate hold no targets.
     pub fn get(&self, path: &str) -> SnapshotField<'a> {
         let (base, value) = match self {
             Self::Value { path, value } => (path, *value),
@@ -87,8 +87,8 @@ impl<'a> SnapshotField<'a> {
         }
     }
 
-    /// The members of a struct (through pointers and truncations) with their names; empty for
-    /// everything else.
+    /// Returns the members of a struct with their names; empty for everything else. A pointer to a struct and a truncated struct
+    /// count as the struct.
     pub fn iter_members(&self) -> impl Iterator<Item = (&'a str, SnapshotField<'a>)> + use<'a> {
         let (base, members) = match self {
             Self::Value { path, value } => (path.clone(), members_of(value).unwrap_or_default()),
@@ -102,7 +102,8 @@ impl<'a> SnapshotField<'a> {
         })
     }
 
-    /// Unsigned integers, non-negative signed ones, enums, characters, booleans and pointers.
+    /// Returns the value of an integer, enum, character, boolean, pointer or per-CPU key. A negative value and any other type
+    /// are errors.
     pub fn as_u64(&self) -> SnapshotResult<u64> {
         if let Self::PercpuKey { key } = self {
             return Ok(u64::from(*key));
@@ -110,7 +111,8 @@ impl<'a> SnapshotField<'a> {
         self.convert("u64", to_u64)
     }
 
-    /// Integers that fit, enums, characters and booleans.
+    /// Returns the value of an integer, enum, character, boolean, pointer or per-CPU key. A value above `i64::MAX` and any other
+    /// type are errors.
     pub fn as_i64(&self) -> SnapshotResult<i64> {
         if let Self::PercpuKey { key } = self {
             return Ok(i64::from(*key));
@@ -118,7 +120,7 @@ impl<'a> SnapshotField<'a> {
         self.convert("i64", to_i64)
     }
 
-    /// Floats and integers (the latter rounded to the nearest representable value).
+    /// Returns the value of a float, an integer or a per-CPU key; a large integer is rounded. Any other type is an error.
     pub fn as_f64(&self) -> SnapshotResult<f64> {
         if let Self::PercpuKey { key } = self {
             return Ok(f64::from(*key));
@@ -126,12 +128,12 @@ impl<'a> SnapshotField<'a> {
         self.convert("f64", to_f64)
     }
 
-    /// Booleans, and integers that are 0 or 1.
+    /// Returns the value of a boolean, or of an integer, enum, character or pointer that is 0 or 1. Anything else is an error.
     pub fn as_bool(&self) -> SnapshotResult<bool> {
         self.convert("bool", to_bool)
     }
 
-    /// Names of enumerators, printable `char` arrays and CPU lists.
+    /// Returns the name of an enumerator, the text of a printable `char` array, or a CPU list. Anything else is an error.
     pub fn as_str(&self) -> SnapshotResult<&'a str> {
         self.convert("str", |value| match value {
             RenderedValue::Enum {
@@ -146,27 +148,27 @@ impl<'a> SnapshotField<'a> {
         })
     }
 
-    /// An array whose every element reads as `u64`.
+    /// Returns an array or a byte string, each element as by [`Self::as_u64`].
     pub fn as_u64_array(&self) -> SnapshotResult<Vec<u64>> {
         self.array("array of u64", to_u64)
     }
 
-    /// An array whose every element fits `u32`.
+    /// Returns an array or a byte string, each element as by [`Self::as_u64`]. An element above `u32::MAX` is an error.
     pub fn as_u32_array(&self) -> SnapshotResult<Vec<u32>> {
         self.array("array of u32", |v| u32::try_from(to_u64(v)?).ok())
     }
 
-    /// An array whose every element reads as `i64`.
+    /// Returns an array or a byte string, each element as by [`Self::as_i64`].
     pub fn as_i64_array(&self) -> SnapshotResult<Vec<i64>> {
         self.array("array of i64", to_i64)
     }
 
-    /// An array whose every element reads as `f64`.
+    /// Returns an array, each element as by [`Self::as_f64`].
     pub fn as_f64_array(&self) -> SnapshotResult<Vec<f64>> {
         self.array("array of f64", to_f64)
     }
 
-    /// An array whose every element reads as `bool`.
+    /// Returns an array or a byte string, each element as by [`Self::as_bool`].
     pub fn as_bool_array(&self) -> SnapshotResult<Vec<bool>> {
         self.array("array of bool", to_bool)
     }
@@ -283,7 +285,7 @@ fn bytes_of(hex: &str) -> Option<Vec<u8>> {
         .collect()
 }
 
-/// Looks through pointers that were followed and through truncations.
+/// Returns the value behind pointers that were followed and behind truncated values.
 fn resolve<'a>(mut value: &'a RenderedValue, hops: &mut usize) -> &'a RenderedValue {
     loop {
         value = match value {
@@ -301,7 +303,7 @@ fn resolve<'a>(mut value: &'a RenderedValue, hops: &mut usize) -> &'a RenderedVa
     }
 }
 
-/// The members of a struct, through pointers and truncations.
+/// Returns the members of a struct, also behind pointers and truncated values; `None` for everything else.
 pub(super) fn members_of(value: &RenderedValue) -> Option<&[RenderedMember]> {
     match resolve(value, &mut 0) {
         RenderedValue::Struct { members, .. } => Some(members),

@@ -1,4 +1,4 @@
-//! Queries to JSON documents, such as a scheduler's own statistics, in the form of [`SnapshotField`](super::SnapshotField).
+//! Queries of JSON documents, such as a scheduler's own statistics, in the form of [`SnapshotField`](super::SnapshotField).
 
 use serde_json::Value;
 
@@ -13,14 +13,14 @@ pub enum JsonField<'a> {
     Value {
         /// The path from the root, for messages.
         path: String,
-        /// The value as the scheduler printed it.
+        /// The value as it is in the document.
         value: &'a Value,
     },
     /// There is no value, with the reason.
     Missing(SnapshotError),
 }
 
-/// The value of `root` at a dotted path; an empty path is `root` itself.
+/// Returns the value of `root` at a dotted path; `root` itself for an empty path.
 pub fn stats_path<'a>(root: &'a Value, path: &str) -> JsonField<'a> {
     let root = JsonField::Value {
         path: String::new(),
@@ -34,12 +34,12 @@ pub fn stats_path<'a>(root: &'a Value, path: &str) -> JsonField<'a> {
 }
 
 impl<'a> JsonField<'a> {
-    /// Whether there is a value.
+    /// Returns whether there is a value.
     pub fn is_present(&self) -> bool {
         matches!(self, Self::Value { .. })
     }
 
-    /// Why there is no value.
+    /// Returns why there is no value; `None` if there is one.
     pub fn error(&self) -> Option<&SnapshotError> {
         match self {
             Self::Missing(error) => Some(error),
@@ -47,7 +47,7 @@ impl<'a> JsonField<'a> {
         }
     }
 
-    /// The JSON value as it is.
+    /// Returns the JSON value; `None` if it is missing.
     pub fn raw(&self) -> Option<&'a Value> {
         match self {
             Self::Value { value, .. } => Some(value),
@@ -55,7 +55,7 @@ impl<'a> JsonField<'a> {
         }
     }
 
-    /// The member at a dotted path; a number indexes an array.
+    /// Returns the member at a dotted path, in which a number indexes an array.
     pub fn get(&self, path: &str) -> JsonField<'a> {
         let (base, root) = match self {
             Self::Value { path, value } => (path, *value),
@@ -79,7 +79,7 @@ impl<'a> JsonField<'a> {
         }
     }
 
-    /// The members of an object with their names; empty for everything else.
+    /// Returns the members of an object with their names; empty for everything else.
     pub fn iter_members(&self) -> impl Iterator<Item = (&'a str, JsonField<'a>)> + use<'a> {
         let (base, members) = match self {
             Self::Value { path, value } => (path.clone(), value.as_object()),
@@ -91,39 +91,39 @@ impl<'a> JsonField<'a> {
         })
     }
 
-    /// The value as a non-negative integer; anything else is a type error.
+    /// Returns the value as a non-negative integer; anything else is a type error.
     pub fn as_u64(&self) -> SnapshotResult<u64> {
         self.convert("u64", Value::as_u64)
     }
 
-    /// The value as an integer; anything else is a type error.
+    /// Returns the value as an integer; anything else is a type error.
     pub fn as_i64(&self) -> SnapshotResult<i64> {
         self.convert("i64", Value::as_i64)
     }
 
-    /// The value as a number, integer or not; anything else is a type error.
+    /// Returns the value as a number, integer or not; anything else is a type error.
     pub fn as_f64(&self) -> SnapshotResult<f64> {
         self.convert("f64", Value::as_f64)
     }
 
-    /// The value as a boolean; anything else is a type error.
+    /// Returns the value as a boolean; anything else is a type error.
     pub fn as_bool(&self) -> SnapshotResult<bool> {
         self.convert("bool", Value::as_bool)
     }
 
-    /// The value as a string; anything else is a type error.
+    /// Returns the value as a string; anything else is a type error.
     pub fn as_str(&self) -> SnapshotResult<&'a str> {
         self.convert("str", Value::as_str)
     }
 
-    /// An array of non-negative integers.
+    /// Returns an array of non-negative integers; anything else is a type error.
     pub fn as_u64_array(&self) -> SnapshotResult<Vec<u64>> {
         self.convert("array of u64", |v| {
             v.as_array()?.iter().map(Value::as_u64).collect()
         })
     }
 
-    /// An array of numbers.
+    /// Returns an array of numbers; anything else is a type error.
     pub fn as_f64_array(&self) -> SnapshotResult<Vec<f64>> {
         self.convert("array of f64", |v| {
             v.as_array()?.iter().map(Value::as_f64).collect()

@@ -18,17 +18,17 @@ impl<'a> SnapshotMap<'a> {
         Self { map, cpu: None }
     }
 
-    /// The map's name in the kernel.
+    /// Returns the map's name in the kernel.
     pub fn name(&self) -> &'a str {
         &self.map.name
     }
 
-    /// The map as it was captured.
+    /// Returns the map as it was captured.
     pub fn raw(&self) -> &'a FailureDumpMap {
         self.map
     }
 
-    /// The same map, per-CPU entries narrowed to CPU `cpu`.
+    /// Returns the same map, with its per-CPU entries narrowed to CPU `cpu`.
     #[must_use]
     pub fn cpu(self, cpu: usize) -> Self {
         Self {
@@ -37,7 +37,7 @@ impl<'a> SnapshotMap<'a> {
         }
     }
 
-    /// Number of entries captured.
+    /// Returns the number of entries that were captured.
     pub fn len(&self) -> usize {
         let map = self.map;
         usize::from(map.value.is_some())
@@ -47,12 +47,13 @@ impl<'a> SnapshotMap<'a> {
             + map.percpu_hash_entries.len()
     }
 
-    /// Whether no entry was captured.
+    /// Returns whether no entry was captured.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The `index`th captured entry: the array index for arrays, the order of the walk for hash maps.
+    /// Returns the captured entry `index`, counted from 0: the element with that index in an array, and the entry at that place
+    /// in the order of the walk in a hash map.
     pub fn at(&self, index: usize) -> SnapshotEntry<'a> {
         let map = self.map;
         if index == 0 && map.value.is_some() {
@@ -92,17 +93,17 @@ impl<'a> SnapshotMap<'a> {
         })
     }
 
-    /// The first entry that satisfies `pred`.
+    /// Returns the first entry that satisfies `pred`.
     pub fn find(&self, pred: impl Fn(&SnapshotEntry<'a>) -> bool) -> SnapshotEntry<'a> {
         self.iter().find(pred).unwrap_or_else(|| self.no_match())
     }
 
-    /// All entries that satisfy `pred`.
+    /// Returns all entries that satisfy `pred`.
     pub fn filter(&self, pred: impl Fn(&SnapshotEntry<'a>) -> bool) -> Vec<SnapshotEntry<'a>> {
         self.iter().filter(pred).collect()
     }
 
-    /// The entry with the largest `key`; entries for which it is `None` are ignored.
+    /// Returns the entry with the largest `key`, the first one if several have it. Entries whose key is `None` are ignored.
     pub fn max_by<K: PartialOrd>(
         &self,
         key: impl Fn(&SnapshotEntry<'a>) -> Option<K>,
@@ -117,33 +118,33 @@ impl<'a> SnapshotMap<'a> {
         best.map_or_else(|| self.no_match(), |(_, entry)| entry)
     }
 
-    /// All captured entries in order.
+    /// Returns all captured entries in the order of [`Self::at`].
     pub fn iter(&self) -> impl Iterator<Item = SnapshotEntry<'a>> + use<'a> {
         let map = *self;
         (0..map.len()).map(move |index| map.at(index))
     }
 
-    /// State of a ring buffer map.
+    /// Returns the state of a ring buffer; `None` for other maps.
     pub fn ringbuf(&self) -> Option<&'a FailureDumpRingbuf> {
         self.map.ringbuf.as_ref()
     }
 
-    /// State of an arena map.
+    /// Returns the state of an arena; `None` for other maps.
     pub fn arena(&self) -> Option<&'a ArenaSnapshot> {
         self.map.arena.as_ref()
     }
 
-    /// State of a map that holds kernel objects.
+    /// Returns the state of a map that holds kernel objects; `None` for other maps, and in captures of this crate.
     pub fn fd_array(&self) -> Option<&'a FailureDumpFdArray> {
         self.map.fd_array.as_ref()
     }
 
-    /// State of a stack-trace map.
+    /// Returns the state of a stack-trace map; `None` for other maps, and in captures of this crate.
     pub fn stack_trace(&self) -> Option<&'a FailureDumpStackTrace> {
         self.map.stack_trace.as_ref()
     }
 
-    /// Why the map could not be read in full.
+    /// Returns why the map could not be read in full; `None` if it was.
     pub fn map_error(&self) -> Option<&'a str> {
         self.map.error.as_deref()
     }

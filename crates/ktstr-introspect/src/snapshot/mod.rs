@@ -1,7 +1,7 @@
-//! Queries to a capture: global variables, maps, kernel state.
+//! Queries of a capture: global variables, maps, kernel state.
 //!
-//! A [`Snapshot`] borrows a [`FailureDumpReport`] and only reads that. Look-ups can be chained and keep the first error, which
-//! names what was requested and what was found.
+//! A [`Snapshot`] borrows a [`FailureDumpReport`] and reads nothing else. Look-ups can be chained: a chain keeps its first
+//! error, which names what was requested and what was found.
 
 mod entry;
 mod error;
@@ -35,7 +35,7 @@ pub struct Snapshot<'a> {
 }
 
 impl<'a> Snapshot<'a> {
-    /// A view of the whole report.
+    /// Creates a view of the whole report.
     pub fn new(report: &'a FailureDumpReport) -> Self {
         Self {
             report,
@@ -53,17 +53,23 @@ impl<'a> Snapshot<'a> {
         self.report.is_placeholder
     }
 
-    /// Number of maps in this view.
+    /// Returns the number of maps in this view.
     pub fn map_count(&self) -> usize {
         self.maps().count()
     }
 
-    /// The view narrowed to the maps of the attached scheduler.
+    /// Returns the view narrowed to the maps of the attached scheduler.
+    ///
+    /// # Errors
+    /// If no scheduler is attached, or if the capture has none of its maps.
     pub fn active(&self) -> SnapshotResult<Snapshot<'a>> {
         self.active_for("active()")
     }
 
-    /// The map with exactly that name.
+    /// Returns the first map with exactly that name.
+    ///
+    /// # Errors
+    /// If this view has no such map. The error names the maps that it has, or says that the map belongs to another object.
     pub fn map(&self, name: &str) -> SnapshotResult<SnapshotMap<'a>> {
         self.not_placeholder(name)?;
         if let Some(map) = self.maps().find(|map| map.name == name) {
@@ -81,13 +87,13 @@ impl<'a> Snapshot<'a> {
 
     /// Returns the global variable `name`, searched in every `.bss`, `.data` and `.rodata` map.
     ///
-    /// If several maps have it, the one of the attached scheduler is taken; if that is not unique, the result is
-    /// [`SnapshotError::AmbiguousVar`].
+    /// If several maps have the variable, the copy of the attached scheduler is returned; if that is not unique, the field is
+    /// missing with [`SnapshotError::AmbiguousVar`].
     pub fn var(&self, name: &str) -> SnapshotField<'a> {
         self.find_var(name).unwrap_or_else(SnapshotField::Missing)
     }
 
-    /// Every copy of the global variable `name` with the name of its map, in the order of the maps.
+    /// Returns every copy of the global variable `name` with the name of its map, in the order of the maps.
     pub fn vars(&self, name: &str) -> impl Iterator<Item = (&'a str, SnapshotField<'a>)> + use<'a> {
         let name = name.to_owned();
         self.sections().filter_map(move |map| {
@@ -96,7 +102,7 @@ impl<'a> Snapshot<'a> {
         })
     }
 
-    /// The global variable `name` of the attached scheduler.
+    /// Returns the global variable `name` of the attached scheduler.
     pub fn live_var(&self, name: &str) -> SnapshotField<'a> {
         match self.active_for(name) {
             Ok(active) => active.var(name),
@@ -104,7 +110,11 @@ impl<'a> Snapshot<'a> {
         }
     }
 
-    /// The copy of the global variable `name` that `picker` chooses from (map name, field) pairs.
+    /// Returns the copy of the global variable `name` that `picker` chooses, for captures in which several copies of a scheduler
+    /// are loaded.
+    ///
+    /// `picker` gets the copies as (map name, field) and returns the index of one. If it returns `None`, or an index that is out
+    /// of range, the field is missing. The module [`pickers`] has some.
     pub fn live_var_via(
         &self,
         name: &str,
@@ -127,10 +137,11 @@ impl<'a> Snapshot<'a> {
         }
     }
 
-    /// Several global variables, all from the same copy of the object.
+    /// Returns several global variables, all from the copy of the object that `picker` chooses, in the order of `names`.
     ///
-    /// `picker` is given, for each copy, the name of its first section map that has one of `names`,
-    /// and the fields in the order of `names`; it chooses the copy.
+    /// `picker` gets for each copy the fields in the order of `names`, together with the name of the map that holds the first
+    /// variable that was found. It returns the index of a copy. If it returns `None`, or an index that is out of range, all
+    /// fields are missing.
     pub fn live_vars_via(
         &self,
         names: &[&str],
@@ -158,22 +169,22 @@ impl<'a> Snapshot<'a> {
         }
     }
 
-    /// sched_ext event counters over time.
+    /// Returns the sched_ext event counters over time, oldest first.
     pub fn event_counter_timeline(&self) -> &'a [EventCounterSample] {
         &self.report.event_counter_timeline
     }
 
-    /// Runqueue state, one entry per CPU.
+    /// Returns the runqueue state, one entry per CPU.
     pub fn rq_scx_states(&self) -> &'a [RqScxState] {
         &self.report.rq_scx_states
     }
 
-    /// The dispatch queues that were captured, with their lengths.
+    /// Returns the dispatch queues that were captured, with their lengths and tasks.
     pub fn dsq_states(&self) -> &'a [DsqState] {
         &self.report.dsq_states
     }
 
-    /// State of the sched_ext core.
+    /// Returns the state of the sched_ext core, or an error with the reason why it was not captured.
     pub fn scx_sched_state(&self) -> SnapshotResult<&'a ScxSchedState> {
         self.report
             .scx_sched_state
@@ -181,12 +192,12 @@ impl<'a> Snapshot<'a> {
             .ok_or_else(|| host_field("scx_sched_state", &self.report.scx_sched_state_unavailable))
     }
 
-    /// CPU time by kind, one entry per CPU.
+    /// Returns the CPU time by kind, one entry per CPU.
     pub fn per_cpu_time(&self) -> &'a [PerCpuTimeStats] {
         &self.report.per_cpu_time
     }
 
-    /// CPU time of one CPU.
+    /// Returns the time by kind of the CPU `cpu`, or an error if the capture does not have it.
     pub fn per_cpu_time_at(&self, cpu: u32) -> SnapshotResult<&'a PerCpuTimeStats> {
         let all = &self.report.per_cpu_time;
         all.iter().find(|stats| stats.cpu == cpu).ok_or_else(|| {
@@ -202,22 +213,22 @@ impl<'a> Snapshot<'a> {
         })
     }
 
-    /// Pressure stall information, one entry per cgroup.
+    /// Returns the pressure stall information, one entry per cgroup.
     pub fn cgroup_psi(&self) -> &'a [CgroupPsi] {
         &self.report.cgroup_psi
     }
 
-    /// CPU time and throttling, one entry per cgroup except for the root.
+    /// Returns the CPU time and the throttling, one entry per cgroup except for the root.
     pub fn cgroup_cpu(&self) -> &'a [CgroupCpuStat] {
         &self.report.cgroup_cpu
     }
 
-    /// Allocation counters, one entry per NUMA node.
+    /// Returns the allocation counters, one entry per NUMA node.
     pub fn per_node_numa(&self) -> &'a [PerNodeNumaStats] {
         &self.report.per_node_numa
     }
 
-    /// Allocation counters of one NUMA node.
+    /// Returns the allocation counters of the NUMA node `node`, or an error if the capture does not have them.
     pub fn per_node_numa_at(&self, node: u32) -> SnapshotResult<&'a PerNodeNumaStats> {
         let all = &self.report.per_node_numa;
         all.iter().find(|stats| stats.node == node).ok_or_else(|| {
@@ -233,77 +244,78 @@ impl<'a> Snapshot<'a> {
         })
     }
 
-    /// Tasks of the guest.
+    /// Returns the tasks of the guest.
     pub fn task_enrichments(&self) -> &'a [TaskEnrichment] {
         &self.report.task_enrichments
     }
 
-    /// The task with thread id `pid`.
+    /// Returns the task with the thread id `pid`; `None` if the capture does not have it.
     pub fn task_enrichment_by_pid(&self, pid: i32) -> Option<&'a TaskEnrichment> {
         self.task_enrichments().iter().find(|task| task.pid == pid)
     }
 
-    /// Run-time statistics of BPF programs.
+    /// Returns the run-time statistics of the BPF programs.
     pub fn prog_runtime_stats(&self) -> &'a [ProgRuntimeStats] {
         &self.report.prog_runtime_stats
     }
 
-    /// Run-time statistics of the BPF program `name`.
+    /// Returns the run-time statistics of the first BPF program with that name, which the kernel cuts to 15 bytes; `None` if
+    /// there is none.
     pub fn prog_runtime_stats_by_name(&self, name: &str) -> Option<&'a ProgRuntimeStats> {
         self.prog_runtime_stats().iter().find(|p| p.name == name)
     }
 
-    /// Why there are no maps.
+    /// Returns why there are no maps; `None` if they could be listed.
     pub fn maps_unavailable(&self) -> Option<&'a str> {
         self.report.maps_unavailable.as_deref()
     }
 
-    /// Why there are no event counters.
+    /// Returns why there are no event counters; `None` if they were captured.
     pub fn event_counters_unavailable(&self) -> Option<&'a str> {
         self.report.event_counters_unavailable.as_deref()
     }
 
-    /// Why there is no runqueue state.
+    /// Returns why there is no runqueue state; `None` if it was captured.
     pub fn rq_scx_states_unavailable(&self) -> Option<&'a str> {
         self.report.rq_scx_states_unavailable.as_deref()
     }
 
-    /// Why there are no dispatch queues.
+    /// Returns why dispatch queues are missing; `None` if all were captured.
     pub fn dsq_states_unavailable(&self) -> Option<&'a str> {
         self.report.dsq_states_unavailable.as_deref()
     }
 
-    /// Why there is no state of the sched_ext core.
+    /// Returns why there is no state of the sched_ext core; `None` if it was captured.
     pub fn scx_sched_state_unavailable(&self) -> Option<&'a str> {
         self.report.scx_sched_state_unavailable.as_deref()
     }
 
-    /// Why there are no CPU times.
+    /// Returns why there are no CPU times; `None` if they were captured.
     pub fn per_cpu_time_unavailable(&self) -> Option<&'a str> {
         self.report.per_cpu_time_unavailable.as_deref()
     }
 
-    /// Why there is no pressure information.
+    /// Returns why pressure information of cgroups is missing; `None` if all was captured.
     pub fn cgroup_psi_unavailable(&self) -> Option<&'a str> {
         self.report.cgroup_psi_unavailable.as_deref()
     }
 
-    /// Why there are no CPU times of cgroups, or not all.
+    /// Returns why CPU times of cgroups are missing; `None` if all were captured.
     pub fn cgroup_cpu_unavailable(&self) -> Option<&'a str> {
         self.report.cgroup_cpu_unavailable.as_deref()
     }
 
-    /// Why there are no counters of NUMA nodes.
+    /// Returns why there are no counters of NUMA nodes; `None` if they were captured.
     pub fn per_node_numa_unavailable(&self) -> Option<&'a str> {
         self.report.per_node_numa_unavailable.as_deref()
     }
 
-    /// Why there are no tasks, or not all.
+    /// Returns why tasks are missing; `None` if all were captured.
     pub fn task_enrichments_unavailable(&self) -> Option<&'a str> {
         self.report.task_enrichments_unavailable.as_deref()
     }
 
-    /// Why there are no program statistics.
+    /// Returns why there are no program statistics; `None` if they were captured.
     pub fn prog_runtime_stats_unavailable(&self) -> Option<&'a str> {
         self.report.prog_runtime_stats_unavailable.as_deref()
     }
@@ -420,7 +432,7 @@ impl<'a> Snapshot<'a> {
         }
     }
 
-    /// Names of maps that satisfy `pred` and are outside this view.
+    /// Returns the names of the maps that satisfy `pred` and are outside of this view.
     fn excluded(&self, pred: impl Fn(&FailureDumpMap) -> bool) -> Vec<String> {
         if !self.active_only {
             return Vec::new();
@@ -440,7 +452,8 @@ impl<'a> Snapshot<'a> {
         }
     }
 
-    /// Copies of an object that have at least one of `names`, with a field for each name.
+    /// Returns the copies of an object that have at least one of `names`: for each copy, the map of the first variable that was
+    /// found, and a field for each name.
     fn copies_with(&self, names: &[&str]) -> Vec<(&'a str, Vec<SnapshotField<'a>>)> {
         let mut copies = Vec::new();
         for sections in object_copies(self.sections()) {
@@ -476,7 +489,8 @@ fn is_section(map: &FailureDumpMap) -> bool {
     SECTIONS.iter().any(|ending| map.name.ends_with(ending))
 }
 
-/// Maps of the attached scheduler: by address if those are known, else by the object's name.
+/// Returns whether the map belongs to the attached scheduler: by its address if the report has the addresses of the scheduler's
+/// maps, and otherwise by the object's name.
 fn is_active(report: &FailureDumpReport, map: &FailureDumpMap) -> bool {
     if !report.active_map_kvas.is_empty() {
         return report.active_map_kvas.contains(&map.map_kva);
@@ -498,8 +512,8 @@ fn members(map: &FailureDumpMap) -> &[RenderedMember] {
         .unwrap_or_default()
 }
 
-/// Groups section maps by object copy: the loader makes the sections of one object one after the
-/// other, so a section name that occurs again belongs to the next copy.
+/// Groups section maps by object copy: the loader creates the sections of one object one after the other, so a section name that
+/// occurs again belongs to the next copy.
 fn object_copies<'a>(
     sections: impl Iterator<Item = &'a FailureDumpMap>,
 ) -> Vec<Vec<&'a FailureDumpMap>> {

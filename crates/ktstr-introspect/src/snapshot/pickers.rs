@@ -1,17 +1,20 @@
 //! Ready-made pickers for [`Snapshot::live_var_via`](super::Snapshot::live_var_via) and
 //! [`Snapshot::live_vars_via`](super::Snapshot::live_vars_via).
 //!
-//! Both assume that, among several copies of a scheduler, the active one has the largest counters.
+//! Use them if several copies of a scheduler are loaded and its variables are counters: they assume that the copy in use has
+//! counted furthest.
 
 use super::SnapshotField;
 
-/// The copy whose value is largest; copies that do not read as `u64` are ignored, and the first of equals wins.
+/// Returns the index of the copy with the largest value, the lowest index if several copies have it. Copies that cannot be read
+/// as `u64` are ignored; `None` if none can be read.
 pub fn max_by_counter_value(copies: &[(&str, SnapshotField<'_>)]) -> Option<usize> {
     largest(copies.iter().map(|(_, field)| field.as_u64().ok()))
 }
 
-/// The copy whose values have the largest sum (saturating); fields that do not read as `u64` count as 0, copies without any
-/// readable field are ignored, and the first of equals wins.
+/// Returns the index of the copy whose values have the largest sum, the lowest index if several copies have it. The sum
+/// saturates. Fields that cannot be read as `u64` count as 0, and copies without any field that can be read are ignored; `None`
+/// if no copy remains.
 pub fn max_by_sum_u64(copies: &[(&str, Vec<SnapshotField<'_>>)]) -> Option<usize> {
     largest(copies.iter().map(|(_, fields)| {
         fields
@@ -21,6 +24,7 @@ pub fn max_by_sum_u64(copies: &[(&str, Vec<SnapshotField<'_>>)]) -> Option<usize
     }))
 }
 
+/// Returns the index of the largest value, the lowest index if there are several; `None` if all values are `None`.
 fn largest(values: impl Iterator<Item = Option<u64>>) -> Option<usize> {
     let mut best: Option<(u64, usize)> = None;
     for (index, value) in values.enumerate() {

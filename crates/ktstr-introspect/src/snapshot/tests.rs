@@ -32,7 +32,8 @@ fn section(name: &str, kva: u64, variables: Vec<RenderedMember>) -> FailureDumpM
     }
 }
 
-/// Two copies of one scheduler (0x10.., 0x20..), the second attached, and another object.
+/// Returns a report with two copies of one scheduler, of which the second is attached, and the map of another object. The maps
+/// of the first copy are at the addresses 0x10 and 0x11, and those of the second copy at 0x20 and 0x21.
 fn two_copies() -> FailureDumpReport {
     FailureDumpReport {
         maps: vec![
@@ -49,7 +50,7 @@ fn two_copies() -> FailureDumpReport {
 }
 
 #[test]
-fn var_finds_the_only_copy_and_prefers_the_attached_one() {
+fn var_returns_the_only_copy_or_the_copy_of_the_attached_scheduler() {
     let report = two_copies();
     let snapshot = Snapshot::new(&report);
     assert_eq!(snapshot.var("only_here").as_u64(), Ok(1));
@@ -77,7 +78,7 @@ fn var_without_an_attached_scheduler_is_ambiguous() {
         snapshot.live_var("nr").error(),
         Some(SnapshotError::NoActiveScheduler { .. })
     ));
-    // By name alone, both copies match the attached object, so its variables stay ambiguous.
+    // Both copies have the name of the attached object, so without addresses its variables stay ambiguous.
     report.active_obj_name = Some("bpf_bpf".into());
     let snapshot = Snapshot::new(&report);
     assert_eq!(snapshot.active().unwrap().map_count(), 4);
@@ -88,7 +89,7 @@ fn var_without_an_attached_scheduler_is_ambiguous() {
 }
 
 #[test]
-fn a_variable_outside_the_attached_scheduler_says_so() {
+fn the_error_for_a_variable_of_another_object_names_its_map() {
     let report = two_copies();
     let error = Snapshot::new(&report)
         .live_var("only_here")
@@ -144,7 +145,7 @@ fn pickers_choose_among_all_copies() {
 }
 
 #[test]
-fn a_missing_variable_lists_the_others_or_blames_the_section() {
+fn the_error_for_an_unknown_variable_lists_the_known_ones_or_the_unreadable_section() {
     let mut report = two_copies();
     report.maps.truncate(1);
     let error = Snapshot::new(&report).var("nope").as_u64().unwrap_err();
@@ -163,7 +164,7 @@ fn a_missing_variable_lists_the_others_or_blames_the_section() {
 }
 
 #[test]
-fn a_placeholder_answers_every_question_with_its_reason() {
+fn every_query_of_a_placeholder_fails_with_its_reason() {
     let report = FailureDumpReport::placeholder("freeze timed out");
     let snapshot = Snapshot::new(&report);
     assert!(snapshot.is_placeholder());
@@ -184,7 +185,7 @@ fn a_placeholder_answers_every_question_with_its_reason() {
 }
 
 #[test]
-fn paths_follow_pointers_and_name_what_is_there() {
+fn paths_follow_pointers_and_errors_list_the_members() {
     let inner = record(vec![member(
         "depth",
         RenderedValue::Int {

@@ -1,4 +1,4 @@
-//! Recorded images of guests: the pages that a capture reads, the symbols and the types that it needs.
+//! Recorded images of guests: the pages that the readers read, and the symbols and types that they need.
 
 use std::collections::HashMap;
 
@@ -47,7 +47,7 @@ impl Recording {
         }
     }
 
-    /// Captures `image`, which is this one or a damaged copy.
+    /// Captures `image`, which is the image of this recording or a damaged copy of it.
     pub fn capture(&self, image: &Image) -> FailureDumpReport {
         match KernelView::new(image, &self.symbols, &self.btf) {
             Ok(view) => capture(&view, &CaptureOptions::default()),

@@ -43,12 +43,12 @@ use crate::{ReadError, Schedule};
 /// A step of the scenario, counted from 1, while it is held; `None` is all time before, between and after the steps.
 pub type Phase = Option<u16>;
 
-/// Which settings give one task more weight than another.
+/// The settings that decide how much CPU time a task is entitled to, compared with the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rules {
-    /// Whether nice values do.
+    /// Whether nice values count.
     pub nice: bool,
-    /// Whether the weights of cgroups do.
+    /// Whether the weights of cgroups count.
     pub cpu_weight: bool,
 }
 
@@ -66,7 +66,8 @@ impl Default for Rules {
 pub struct Answers {
     /// Sums by phase, task, cgroup and CPU.
     pub totals: BTreeMap<Key, Totals>,
-    /// Every wait that ended, and those that had not ended when the schedule did.
+    /// The waits that ended, and those that were still open at the end of the schedule. Waits that a gap interrupts are left
+    /// out.
     pub waits: Vec<Wait>,
     /// The waits that were still open at the end of their phase, with their length at that time. Each of them is also
     /// in `waits` with its full length.
@@ -83,39 +84,45 @@ pub struct Answers {
     /// smaller of two numbers: the idle CPUs on which some waiting task may run, and the waiting tasks that may run on
     /// some idle CPU.
     pub wasted_ns: BTreeMap<Phase, u64>,
-    /// The part of it that could have been used by tasks that had waited for longer than a tick, while the scheduler under test
-    /// had the tasks.
+    /// The part of [`Self::wasted_ns`] that could have been used by tasks that had already waited for longer than a tick (4 ms).
+    /// Time in which the scheduler is reloaded at the kernel's request does not count.
     pub wasted_late_ns: BTreeMap<Phase, u64>,
     /// The CPU time that each task got and was entitled to, by phase, task and cgroup.
     pub shares: BTreeMap<(Phase, Pid, Option<u64>), Share>,
-    /// The time of the steps in which the CPUs' queues had had time to become balanced, in nanoseconds. Shares cover
-    /// this time only.
+    /// The part of the steps' time in which the scheduler had had time to balance the CPUs' queues, in nanoseconds. Shares
+    /// cover this time only.
     pub even_ns: u64,
-    /// The rest of the steps' time: some task had just been placed, confined or given another weight.
+    /// The rest of the steps' time, in nanoseconds: some task had just been placed, confined or given another weight.
     pub uneven_ns: u64,
     /// The rules for entitlement.
     pub rules: Rules,
     /// The paths of cgroups whose weight was set to a value other than the default.
     pub weighted: BTreeSet<String>,
-    /// The start of the first phase, in nanoseconds of the scheduler's clock.
+    /// The start of the first step, in nanoseconds of the scheduler's clock; `None` if the schedule has no step.
     pub from_ns: Option<u64>,
-    /// The end of the last phase, in nanoseconds of the scheduler's clock.
+    /// The end of the last step, in nanoseconds of the scheduler's clock; `None` if the schedule has no end of a step.
     pub to_ns: Option<u64>,
-    /// The number of stretches whose events were dropped.
+    /// The number of gaps: intervals in which events were dropped to keep the file small.
     pub gaps: u32,
-    /// The phases whose events may have been dropped.
+    /// The phases in which events may have been dropped.
     pub holed: BTreeSet<Phase>,
-    /// The time whose events were dropped, in nanoseconds. The other results do not cover it.
+    /// The length of all gaps together, in nanoseconds. The other results do not cover this time.
     pub missing_ns: u64,
 }
 
 impl Answers {
-    /// Evaluates `schedule`; all weights count.
+    /// Evaluates `schedule` with the default rules, under which nice values and the weights of cgroups count.
+    ///
+    /// # Errors
+    /// If the schedule is damaged.
     pub fn of(schedule: &Schedule<'_>) -> Result<Self, ReadError> {
         Self::under(schedule, Rules::default())
     }
 
     /// Evaluates `schedule`; entitlement follows `rules`.
+    ///
+    /// # Errors
+    /// If the schedule is damaged.
     pub fn under(schedule: &Schedule<'_>, rules: Rules) -> Result<Self, ReadError> {
         let mut walk = walk::Walk::new(schedule.tables());
         walk.answers.rules = rules;
@@ -126,14 +133,14 @@ impl Answers {
         Ok(walk.done())
     }
 
-    /// Returns the sum of all entries that match.
+    /// Returns the sum of the [`Self::totals`] whose keys match.
     pub fn sum(&self, matches: impl Fn(&Key) -> bool) -> Totals {
         let found = self.totals.iter().filter(|(key, _)| matches(key));
         found.fold(Totals::default(), |sum, (_, totals)| sum + *totals)
     }
 
-    /// Returns the waits of the step `step`: those that ended in it, and those that were still open at its end, with their length
-    /// at that time. Without a step it returns every wait once, with its full length.
+    /// Returns the waits of the step `step`: those that ended in it, and those that were still open at its end, with their
+    /// length at that time. Without a step it returns every wait once, with its full length.
     pub fn waits_of(&self, step: Phase) -> impl Iterator<Item = &Wait> {
         let open = self.open_waits.iter().filter(move |_| step.is_some());
         let all = self.waits.iter().chain(open);

@@ -1,5 +1,5 @@
-//! The trail of a task: its last events before a time, and what everybody else did from then on. For a task that is left waiting
-//! these are the scheduler's last words about it.
+//! The trail of a task: its last events before a time, and what the other tasks and the scheduler did after these events. For a
+//! task that was left waiting, the trail shows what the scheduler did with it last. The BPF scheduler has a trail, too.
 
 use std::collections::VecDeque;
 
@@ -7,48 +7,52 @@ use crate::event::{Class, Cpu, DequeueReason, Event, Pid, Reason, What};
 use crate::words::{Words, dsq};
 use crate::{ReadError, Schedule};
 
-/// A kick belongs to a task if the same CPU makes it within this time after it has put the task into a queue, in nanoseconds.
+/// A kick belongs to a task if a CPU makes it within this time, in nanoseconds, after the same CPU has put the task into a
+/// queue.
 const KICK_NS: u64 = 100_000;
 
-/// A task that is taken off a runqueue less than this time, in nanoseconds, before its wait ends moves to the CPU that runs it.
+/// A task that is taken off a runqueue at most this time, in nanoseconds, before its wait ends is being moved to the CPU that
+/// runs it next.
 const TAKEN_NS: u64 = 50_000;
 
 /// What happened on the machine after the last event of a trail, up to the trail's end.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Meanwhile {
-    /// The CPU on whose runqueue the task was; `None` if that is not known.
+    /// The CPU on whose runqueue the task was; `None` if it is unknown.
     pub cpu: Option<Cpu>,
     /// The dispatch queue into which the BPF scheduler put the task last; `None` if it did not.
     pub dsq: Option<u64>,
-    /// How often that CPU switched from one task to another.
+    /// How often [`Self::cpu`] switched from one task to another.
     pub switches: u64,
-    /// How often the BPF scheduler put another task into the same queue.
+    /// How often the BPF scheduler put another task into [`Self::dsq`].
     pub same_queue: u64,
-    /// How often it put another task into another queue.
+    /// How often the BPF scheduler put another task into any other queue.
     pub other_queues: u64,
-    /// How often it kicked that CPU.
+    /// How often the BPF scheduler kicked [`Self::cpu`].
     pub kicks: u64,
-    /// Whether the task is one of sched_ext's that waits without having been put into a queue since it last ran.
+    /// Whether the task waits, is of the sched_ext class, and was not put into a queue since it last ran. It is `false` in a
+    /// bypass, when the kernel itself puts tasks into queues.
     pub in_no_queue: bool,
 }
 
 /// The last events of a task, or of the BPF scheduler, before a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trail {
-    /// The task; `None` for what the scheduler did with all tasks.
+    /// The task; `None` for the trail of the BPF scheduler, with what it did with all tasks.
     pub of: Option<Pid>,
     /// The end of the trail, in nanoseconds of the scheduler's clock.
     pub until_ns: u64,
     /// The last events, in order.
     pub events: Vec<Event>,
-    /// The number of events before those.
+    /// The number of events before the first of [`Self::events`].
     pub earlier: u64,
-    /// What happened after the last event; only for a task.
+    /// What happened after the last event; meaningful only for the trail of a task.
     pub meanwhile: Meanwhile,
 }
 
 impl Trail {
-    /// Reads the last `most` events up to `until_ns`: those of the task `of`, or without one those of the scheduler.
+    /// Reads the last `most` events up to `until_ns`: those of the task `of`, or of the BPF scheduler if `of` is `None`. The
+    /// trail of a task ends earlier if the task is being moved at that time to the CPU that runs it next.
     ///
     /// # Errors
     /// If the schedule is damaged.
@@ -65,9 +69,9 @@ impl Trail {
         let mut kept = VecDeque::with_capacity(most);
         let mut all = 0_u64;
         let mut meanwhile = Meanwhile::default();
-        // When and where the task was put into a queue last.
+        // The time at which the task was last put into a queue, and the CPU that did this.
         let mut put: Option<(u64, Cpu)> = None;
-        // Whether the task is waiting already, so that waking it changes nothing.
+        // Whether the task is already waiting, so that waking it changes nothing.
         let mut waits = false;
         let mut class = Class::Unknown;
         // During a bypass the kernel puts tasks into queues itself.
@@ -130,6 +134,7 @@ impl Trail {
                 }
                 _ => {}
             }
+            // Counting starts again after each event of the trail.
             meanwhile = Meanwhile {
                 cpu: meanwhile.cpu,
                 dsq: meanwhile.dsq,
@@ -166,19 +171,19 @@ impl Trail {
             ),
         }];
         for event in &self.events {
-            let told = match (self.of, event.what) {
+            let text = match (self.of, event.what) {
                 (Some(pid), what) if is_of(&what, pid) => words.of_task(event, pid),
                 _ => words.of_machine(event),
             };
-            let told = told.unwrap_or_else(|| "changed its settings".to_owned());
-            let told = told.escape_debug();
-            lines.push(format!("  {}  {told}", seconds(event.time_ns)));
+            let text = text.unwrap_or_else(|| "changed its settings".to_owned());
+            let text = text.escape_debug();
+            lines.push(format!("  {}  {text}", seconds(event.time_ns)));
         }
         lines.extend(self.of.and_then(|_| self.rest(words)));
         lines
     }
 
-    /// Describes what happened after the last event; `None` if that was the end of the trail.
+    /// Describes what happened between the last event and the end of the trail; `None` if no time passed, or if the task ran.
     fn rest(&self, words: &Words<'_>) -> Option<String> {
         let last = self.events.last()?;
         let passed = self.until_ns.saturating_sub(last.time_ns);
@@ -216,6 +221,7 @@ impl Trail {
 }
 
 impl Meanwhile {
+    /// Counts an event of CPU `on` that is not in the trail.
     fn count(&mut self, what: &What, on: Cpu) {
         match *what {
             What::Switch { .. } if self.cpu == Some(on) => self.switches += 1,
@@ -227,8 +233,9 @@ impl Meanwhile {
     }
 }
 
-/// Returns the end of the trail of the task `of`: a CPU that takes a task out of a queue moves it to its own runqueue first, and
-/// that is the end of the wait, and no longer what led to it.
+/// Returns the end of the trail of the task `of`, whose wait ends at `until_ns`. A CPU that takes a task from another runqueue
+/// first moves it to its own. This move belongs to the end of the wait and not to what led to it, so the trail ends just before
+/// the move.
 fn taken_ns(schedule: &Schedule<'_>, of: Pid, until_ns: u64) -> Result<u64, ReadError> {
     let near = until_ns.saturating_sub(TAKEN_NS)..=until_ns;
     let mut taken = None;
@@ -256,7 +263,7 @@ fn counted(count: u64, noun: &str, plural: &str) -> String {
     }
 }
 
-/// Whether an event concerns the task `of`.
+/// Returns whether an event concerns the task `of`.
 fn is_of(what: &What, of: Pid) -> bool {
     match *what {
         What::Switch { prev, next, .. } => prev == of || next == of,
@@ -272,7 +279,8 @@ fn is_of(what: &What, of: Pid) -> bool {
     }
 }
 
-/// Whether an event is a decision of the BPF scheduler, or what it is asked for.
+/// Returns whether an event is a decision of the BPF scheduler, or the enqueue or dequeue of a task of sched_ext that it is
+/// asked to decide on.
 fn is_of_scheduler(what: &What) -> bool {
     match *what {
         What::Enqueue { class, .. } | What::Dequeue { class, .. } => class == Class::Ext,
@@ -325,7 +333,8 @@ mod tests {
         }
     }
 
-    /// Returns the lines of a trail in a schedule of these events, one a millisecond except for kicks, which follow at once.
+    /// Returns the lines of a trail in a schedule of these events. There is one event per millisecond, from 1 ms on; a kick has
+    /// the time of the event before.
     fn lines(events: &[What], of: Option<Pid>, until_ms: u64, most: usize) -> String {
         let mut writer = Writer::default();
         let mut ms = 0;
@@ -372,18 +381,18 @@ mod tests {
     ];
 
     #[test]
-    fn the_last_words_about_a_starved_task_are_told() {
+    fn the_trail_of_a_starved_task_ends_with_what_the_others_did() {
         let mut events = STARVED.to_vec();
         events.extend([enqueue(A), insert(A, 3), kick()]);
         events.extend([insert(B, 3), insert(B, 4), switch(B, Pid::IDLE)]);
-        // Nothing comes of waking a task that waits already.
+        // Waking a task that already waits is not an event of its trail.
         events.extend([STARVED[1]]);
         events.extend([switch(Pid::IDLE, B), insert(B, 3)]);
-        // What comes after the end does not count.
+        // Events after the end of the trail do not count.
         events.extend([switch(B, A)]);
-        let told = lines(&events, Some(A), 10, 4);
+        let text = lines(&events, Some(A), 10, 4);
         assert_eq!(
-            told,
+            text,
             "the last 4 of 5 events of left\\n[7] up to 0.009000 s:\n  \
              0.001000 s  was woken by an interrupt during hog[8]\n  \
              0.002000 s  was enqueued on CPU 0 (class Ext)\n  \
@@ -395,12 +404,12 @@ mod tests {
     }
 
     #[test]
-    fn a_task_that_runs_at_the_end_has_no_rest_and_one_without_events_is_said_to_have_none() {
+    fn the_trail_of_a_task_that_runs_or_that_has_no_events_has_no_last_line_about_the_others() {
         let mut events = STARVED.to_vec();
         events.extend([enqueue(A), switch(B, A), enqueue(B)]);
-        let told = lines(&events, Some(A), 9, 1);
+        let text = lines(&events, Some(A), 9, 1);
         assert_eq!(
-            told,
+            text,
             "the last 1 of 4 events of left\\n[7] up to 0.008000 s:\n  0.003000 s  got CPU 0"
         );
         let none = lines(&events, Some(Pid(99)), 9, 8);
@@ -408,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn a_task_that_the_scheduler_forgets_is_said_to_be_in_no_queue() {
+    fn the_trail_of_a_task_that_the_scheduler_forgot_says_that_it_is_in_no_queue() {
         let forgotten = [
             enqueue(A),
             insert(A, 3),
@@ -416,15 +425,15 @@ mod tests {
             switch(A, B),
             insert(B, 3),
         ];
-        let told = lines(&forgotten, Some(A), 9, 1);
+        let text = lines(&forgotten, Some(A), 9, 1);
         assert!(
-            told.ends_with(
+            text.ends_with(
                 "then no event of it for 5.000 ms; since it last ran, the BPF scheduler has inserted it into no DSQ. \
                  Meanwhile CPU 0 had 0 context switches and 0 kicks, all DSQs got 1 insert"
             ),
-            "{told}"
+            "{text}"
         );
-        // The scheduler puts a task that it preempts into a queue before it is switched away from.
+        // A scheduler may put the task that it preempts into a queue before the CPU switches to another task.
         let queued = [
             enqueue(A),
             insert(A, 3),
@@ -432,10 +441,10 @@ mod tests {
             insert(A, 4),
             switch(A, B),
         ];
-        let told = lines(&queued, Some(A), 9, 1);
+        let text = lines(&queued, Some(A), 9, 1);
         assert!(
-            told.contains("DSQ 0x4 got 0 inserts of other tasks") && !told.contains("no DSQ"),
-            "{told}"
+            text.contains("DSQ 0x4 got 0 inserts of other tasks") && !text.contains("no DSQ"),
+            "{text}"
         );
     }
 
@@ -443,9 +452,9 @@ mod tests {
     fn without_a_task_the_trail_is_that_of_the_scheduler() {
         let mut events = STARVED.to_vec();
         events.extend([enqueue(A), insert(A, 3), kick()]);
-        let told = lines(&events, None, 9, 3);
+        let text = lines(&events, None, 9, 3);
         assert_eq!(
-            told,
+            text,
             "all events of the BPF scheduler up to 0.008000 s:\n  \
              0.002000 s  left\\n[7] was enqueued on CPU 0 (class Ext)\n  \
              0.003000 s  left\\n[7] was inserted into DSQ 0x3 by the BPF scheduler, slice 5.000 ms\n  \
