@@ -1,5 +1,7 @@
 //! Look-ups in the types: by name, by member path, and their sizes.
 
+use std::collections::BTreeSet;
+
 use thiserror::Error;
 
 use super::{Btf, Kind, MAX_DEPTH, Type};
@@ -118,7 +120,7 @@ impl Btf {
         let mut offset_bits = 0u64;
         let mut found = None;
         for component in path.split('.').take(MAX_DEPTH) {
-            let member = self.direct_member(&ty, component, 0);
+            let member = self.direct_member(&ty, component, 0, &mut BTreeSet::new());
             let member = member.ok_or_else(|| MemberError::NoMember {
                 name: name.to_owned(),
                 path: path.to_owned(),
@@ -136,9 +138,19 @@ impl Btf {
         })
     }
 
-    /// Returns the member `name` of `ty` itself or of its anonymous members, which are searched up to eight levels deep.
-    pub(crate) fn direct_member(&self, ty: &Type<'_>, name: &str, depth: usize) -> Option<Member> {
-        if depth > 8 {
+    /// Returns the member `name` of `ty` itself or of its anonymous members, which are searched up to eight levels deep, except for
+    /// the types in `searched`.
+    ///
+    /// Each type is searched once. In a hostile BTF a struct can have itself as an anonymous member many times, and the number of
+    /// paths through it is a power of that.
+    fn direct_member(
+        &self,
+        ty: &Type<'_>,
+        name: &str,
+        depth: usize,
+        searched: &mut BTreeSet<u32>,
+    ) -> Option<Member> {
+        if depth > 8 || !searched.insert(ty.id()) {
             return None;
         }
         for field in ty.fields() {
@@ -152,7 +164,7 @@ impl Btf {
             }
             if field.name.is_empty() {
                 let inner = self.resolve(field.type_id)?;
-                if let Some(member) = self.direct_member(&inner, name, depth + 1) {
+                if let Some(member) = self.direct_member(&inner, name, depth + 1, searched) {
                     return Some(Member {
                         offset_bits: member.offset_bits + u64::from(field.offset_bits),
                         ..member

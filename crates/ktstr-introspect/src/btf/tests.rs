@@ -150,3 +150,18 @@ fn a_parameter_is_found_by_its_name() {
     assert_eq!(btf.parameter("kick", "task"), None);
     assert_eq!(btf.parameter("no_such", "cpu"), None);
 }
+
+/// A struct whose members without a name are the struct itself, sixteen times: as a tree that is more places than can be visited.
+#[test]
+fn anonymous_members_that_repeat_are_searched_once() {
+    let mut builder = Builder::new();
+    let int = builder.int("int", 4, 1);
+    let own = int + 1;
+    let mut members = vec![("", own, 0); 16];
+    members.push(("last", int, 64));
+    assert_eq!(builder.record("loops", 16, &members), own);
+    let btf = Btf::parse(builder.finish()).expect("parses");
+    let last = btf.member("loops", "last").expect("it is there");
+    assert_eq!(last.offset(), 8);
+    assert!(btf.member("loops", "nowhere").is_err());
+}
