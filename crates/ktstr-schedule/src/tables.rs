@@ -11,6 +11,9 @@ use crate::bytes::{Bytes, put};
 const TEXT_CAP: usize = 4096;
 /// The largest size of all tables before compression, in bytes.
 const UNPACKED_CAP: usize = 64 << 20;
+/// The largest number of entries that are read of a list: many times what a run has. An empty text takes one byte in the
+/// file before compression and many more in memory.
+const ENTRIES_CAP: u64 = 1 << 20;
 /// The level of the compression, from 0 to 10 (DEFLATE).
 const LEVEL: u8 = 6;
 
@@ -77,11 +80,15 @@ pub struct Tables {
 }
 
 impl Tables {
-    /// Returns the index of `name`, which is added if it is new.
+    /// Returns the index of `name`, which is added if it is new. If there are as many names as are read, the index is that of
+    /// none.
     pub fn name(&mut self, name: &str) -> u32 {
         // A guest has a few hundred names, and the latest ones are looked up most often.
         let found = self.names.iter().rposition(|known| known == name);
         let index = found.unwrap_or_else(|| {
+            if self.names.len() as u64 == ENTRIES_CAP {
+                return usize::MAX;
+            }
             self.names.push(name.to_owned());
             self.names.len() - 1
         });
@@ -133,7 +140,7 @@ impl Tables {
             node: places(&mut bytes)?,
         };
         let mut cgroups = BTreeMap::new();
-        for _ in 0..bytes.number()? {
+        for _ in 0..count(&mut bytes)? {
             let id = bytes.number()?;
             let path = bytes.text(TEXT_CAP as u64)?;
             cgroups.insert(id, Cgroup { path });
@@ -156,9 +163,14 @@ fn put_text(to: &mut Vec<u8>, text: &str) {
     to.extend_from_slice(text.as_bytes());
 }
 
+/// Returns the number of entries of the list that begins here.
+fn count(bytes: &mut Bytes<'_>) -> Option<u64> {
+    bytes.number().filter(|count| *count <= ENTRIES_CAP)
+}
+
 fn places(bytes: &mut Bytes<'_>) -> Option<Vec<u32>> {
     let mut places = Vec::new();
-    for _ in 0..bytes.number()? {
+    for _ in 0..count(bytes)? {
         places.push(u32::try_from(bytes.number()?).ok()?);
     }
     Some(places)
@@ -166,7 +178,7 @@ fn places(bytes: &mut Bytes<'_>) -> Option<Vec<u32>> {
 
 fn texts(bytes: &mut Bytes<'_>) -> Option<Vec<String>> {
     let mut texts = Vec::new();
-    for _ in 0..bytes.number()? {
+    for _ in 0..count(bytes)? {
         texts.push(bytes.text(TEXT_CAP as u64)?);
     }
     Some(texts)

@@ -114,6 +114,23 @@ fn tables_are_kept() {
     assert_eq!(schedule.tables(), &tables);
 }
 
+/// A short file of tables with many millions of empty names, which would take gigabytes.
+#[test]
+fn tables_that_unpack_to_endless_lists_are_refused() {
+    let of = |names: usize| {
+        // The source, no unreadable observations, no missing functions.
+        let mut plain = vec![1, 0, 0];
+        crate::bytes::put(&mut plain, names as u64);
+        // Each name, and then no LLCs, nodes and cgroups.
+        plain.resize(plain.len() + names + 3, 0);
+        Tables::unpack(&miniz_oxide::deflate::compress_to_vec(&plain, 1))
+    };
+    let mut read = of(1 << 20).expect("as many as are read");
+    assert_eq!(read.names.len(), 1 << 20);
+    assert_eq!(read.name("one more"), u32::MAX);
+    assert!(of((1 << 20) + 1).is_none());
+}
+
 fn what() -> impl Strategy<Value = What> {
     let pid = || (0..50u32).prop_map(Pid);
     let cpu = || any::<u16>().prop_map(Cpu);
