@@ -6,7 +6,7 @@ use crate::event::{Cpu, CpuMask, DequeueReason, Event, Pid, Reason, What};
 use crate::query::TaskInfo;
 use crate::tables::Tables;
 
-/// The flags of a kick (`SCX_KICK_*`, kernel/sched/ext_internal.h) with their words.
+/// The flags of a kick (`SCX_KICK_*`, `kernel/sched/ext_internal.h`) with their words.
 const KICKS: [(u8, &str); 3] = [
     (1, "if it is idle"),
     (2, "and preempts its task"),
@@ -163,15 +163,12 @@ pub fn dsq(id: u64) -> String {
 
 /// Names a set of CPUs, such as `CPU 2` or `CPUs 0-3,6`, on a machine with `cpus` CPUs.
 pub fn cpus(mask: CpuMask, cpus: usize) -> String {
-    let one = (0..cpus)
-        .filter(|cpu| mask.contains(Cpu(*cpu as u16)))
-        .count()
-        == 1;
-    format!(
-        "{} {}",
-        if one { "CPU" } else { "CPUs" },
-        ranges(mask, cpus)
-    )
+    let set = ranges(mask, cpus);
+    // A single number, and neither a range nor a list.
+    match set.parse::<usize>() {
+        Ok(_) => format!("CPU {set}"),
+        Err(_) => format!("CPUs {set}"),
+    }
 }
 
 /// Formats a set of CPUs as ranges, such as `0-3,6`, on a machine with `cpus` CPUs. An empty set is `none`.

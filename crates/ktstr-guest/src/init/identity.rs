@@ -13,7 +13,7 @@ use super::InitError;
 const RNDADDENTROPY: rustix::ioctl::Opcode = opcode::write::<[i32; 2]>(b'R', 0x03);
 /// `RNDRESEEDCRNG`: makes the kernel use the added entropy at once.
 const RNDRESEEDCRNG: rustix::ioctl::Opcode = opcode::none(b'R', 0x07);
-/// Maximum number of bytes added to the entropy pool: the size of the key of the kernel's generator (ChaCha20).
+/// Maximum number of bytes added to the entropy pool: the size of the key of the kernel's generator (`ChaCha20`).
 const ENTROPY: usize = 32;
 
 #[repr(C)]
