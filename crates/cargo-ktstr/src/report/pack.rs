@@ -5,8 +5,8 @@
 //! - its start, as the difference from the start of the element before it, or from the start of the schedule;
 //! - its length;
 //! - its head: `4 * value + kind`, where the value is the index of the task, or the number of merged stretches for [`SEVERAL`];
-//! - for [`RAN`]: the CPU, then `8 * then + class`, where `then` is the code of the reason for which the task stopped plus 1, or 0
-//!   for none, and `class` is the code of its class;
+//! - for [`RAN`]: the CPU, then `8 * then + class`, where `then` is the code of the reason for which the task stopped plus 1,
+//!   or 0 for none, and `class` is the code of its class;
 //! - for [`WAITED`]: the CPU, then `2 * cause + 1` if the task got a CPU or `2 * cause` if not, then what woke it: the index of
 //!   the task plus 2, 1 for an interrupt, or 0 if that is unknown or the task has no row;
 //! - for [`THROTTLED`]: nothing more;

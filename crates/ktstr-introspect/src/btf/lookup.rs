@@ -138,8 +138,8 @@ impl Btf {
         })
     }
 
-    /// Returns the member `name` of `ty` itself or of its anonymous members, which are searched up to eight levels deep, except for
-    /// the types in `searched`.
+    /// Returns the member `name` of `ty` itself or of its anonymous members, which are searched up to eight levels deep,
+    /// except for the types in `searched`.
     ///
     /// Each type is searched once. In a hostile BTF a struct can have itself as an anonymous member many times, and the number of
     /// paths through it is a power of that.
