@@ -10,7 +10,8 @@ use ktstr_record::compare::Run;
 /// Returns the command that runs the test `name` of the binary `program`, with its record under `root`.
 ///
 /// The process does not outlive the thread that starts it. It has its own process group, so a Ctrl-C at the terminal does not
-/// reach it, and the caller has to end it.
+/// reach it. If the Ctrl-C ends the caller, the kernel kills the process; a caller that handles it and goes on has to end the
+/// process.
 pub fn command(program: &Path, name: &str, root: &Path) -> Command {
     let mut command = Command::new(program);
     command
@@ -28,7 +29,8 @@ pub fn command(program: &Path, name: &str, root: &Path) -> Command {
 /// Makes the kernel kill the command's process when the thread that starts it ends, for whatever reason.
 pub fn ends_with_its_parent(command: &mut Command) {
     let parent = rustix::process::getpid();
-    // SAFETY: between fork and exec only system calls are made, on a value copied before.
+    // SAFETY: the closure runs between fork and exec. It only makes system calls and allocates nothing; the parent's pid was
+    // copied into it before the fork.
     unsafe {
         command.pre_exec(move || {
             let kill = Some(rustix::process::Signal::KILL);
@@ -42,8 +44,8 @@ pub fn ends_with_its_parent(command: &mut Command) {
     }
 }
 
-/// Returns the id of the session that this process's children share, so that cargo is asked for a scheduler once and not by
-/// each child.
+/// Returns the id of the session that this process's children share, so that the first child has cargo build the scheduler
+/// and the others reuse the answer.
 pub fn session() -> String {
     static SESSION: std::sync::OnceLock<String> = std::sync::OnceLock::new();
     let made = || {

@@ -161,7 +161,7 @@ fn a_cache_of_kernels_is_cleaned_only_after_a_confirmation() {
     let output = clean(&["--keep", "1"]);
     assert_eq!(output.status.code(), Some(2), "{}", text(&output));
     assert!(text(&output).contains("--force"), "{}", text(&output));
-    assert!(text(&output).contains(&format!("{gone}: older than the 1 that are kept")));
+    assert!(text(&output).contains(&format!("{gone}: not among the first 1 of `kernel list`")));
     assert!(there(&gone) && there("damaged"));
     for words in [&[][..], &["--keep", "1", "--corrupt-only"]] {
         assert_eq!(clean(words).status.code(), Some(1), "{words:?}");

@@ -3,7 +3,7 @@
 use crate::kernel::Source;
 use crate::version::{self, Spec};
 
-/// Minimum size of a package with an image in bytes. Smaller packages only depend on others.
+/// The minimum size, in bytes, of a package that contains an image. Smaller packages only depend on others.
 const SMALLEST_IMAGE: u64 = 5 << 20;
 
 /// A kernel that can be fetched.
@@ -38,8 +38,8 @@ impl Candidate {
     }
 }
 
-/// Returns the kernel release in a package's name; `None` if a package with such a name holds neither
-/// an image nor a configuration.
+/// Returns the kernel release after `linux-binary-`, `linux-image-` or `linux-base-` in a package's name; `None` for any
+/// other name, and if no version follows the prefix (`linux-image-cloud-amd64`, `linux-binary-unsigned-…`).
 pub(crate) fn kernel_release(package: &str) -> Option<&str> {
     ["linux-binary-", "linux-image-", "linux-base-"]
         .iter()

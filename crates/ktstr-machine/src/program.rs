@@ -55,8 +55,8 @@ pub fn stamp(path: &Path) -> Result<String, MachineError> {
 }
 
 impl Program {
-    /// Reads the program `host`, and stores it in the folder `cache`, because stripping a test binary takes longer than a warm
-    /// start. A program that is in the cache already, and has not changed since, is read from there.
+    /// Reads the program `host`, and stores it in the folder `cache`, because stripping a test binary takes longer than the
+    /// start of a fork from a template. A program that is in the cache already, and has not changed since, is read from there.
     ///
     /// # Errors
     ///
@@ -101,8 +101,8 @@ impl Program {
     }
 
     /// Loads a program from a file of the cache, which has the stamp, the hash, the length and the stamps of the libraries,
-    /// one per line, then an empty line and the contents. Returns `None` if there is no such file, if it is damaged, or if
-    /// the program or one of its libraries has changed since.
+    /// one per line, then an empty line and the contents. Returns `None` if there is no such file, if its header is
+    /// malformed or its length is wrong, or if the program or one of its libraries has changed since.
     fn load(cached: &Path, stamp: &str) -> Option<Self> {
         let file = File::open(cached).ok()?;
         let mut head = Vec::new();

@@ -29,7 +29,9 @@ macro_rules! moments {
 }
 
 moments! {
-    /// sched_ext starts to disable the scheduler: an error, the watchdog, or a scheduler that unregisters itself.
+    /// sched_ext disables the scheduler: an error, the watchdog, or a scheduler that unregisters itself. Under the virtual
+    /// clock the guest is held where this starts (an unregistration from 6.19 on only); under the real clock the capture is
+    /// taken once the monitor notices it.
     ScxExit "scx_exit" "sched_ext starts to disable the scheduler"
     /// sched_ext starts to bypass the scheduler: from then on the kernel dispatches tasks itself.
     ScxBypass "scx_bypass" "sched_ext starts to bypass the scheduler"
@@ -38,7 +40,7 @@ moments! {
     /// The guest's kernel panics.
     Panic "panic" "the guest's kernel panics"
     /// A time that the user requested (`KTSTR_CAPTURE_AT`), or the time of a finding in the repeat of a failed run.
-    Asked "asked_for" "the requested time"
+    Asked "asked_for" "a requested time is reached"
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::matrix::Place;
 
-/// The options that all these commands have in common.
+/// What a command that repeats a part of a check takes over from that check. `compare` takes no configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Again {
     /// The scheduler's binary, as it was named.

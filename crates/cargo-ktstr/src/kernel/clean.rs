@@ -10,7 +10,8 @@ use ktstr_record::terminal::eprint_line;
 /// Which kernels of the cache to remove.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// Keep the first N of `kernel list`, which are the newest releases, and remove the others and all damaged entries.
+    /// Keep the first N of `kernel list`, which is in order of preference: real-time kernels last, newer releases first.
+    /// Remove the others and all damaged entries.
     #[arg(
         long,
         value_name = "N",
@@ -45,7 +46,7 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<()> {
     let mut doomed: Vec<Doomed> = Vec::new();
     doomed.extend(kernels.iter().skip(kept).map(|kernel| Doomed {
         id: kernel.id.clone(),
-        why: format!("older than the {kept} that are kept"),
+        why: format!("not among the first {kept} of `kernel list`"),
         bytes: size(&kernel.id),
     }));
     doomed.extend(damaged.into_iter().map(|damaged| Doomed {

@@ -5,7 +5,7 @@ use crate::outcome::{AssertDetail, AssertResult, DetailKind, Finding};
 use crate::stats::PhaseCgroupStats;
 use std::collections::BTreeSet;
 
-/// The NUMA nodes of the machine, as far as the checks of a cgroup's pages need them.
+/// The NUMA nodes against which the pages of a cgroup are checked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CgroupNodes {
     /// The nodes on which the cgroup's pages are expected.
@@ -103,8 +103,9 @@ impl Assert {
         }))
     }
 
-    /// Judges `migrated` of `total` pages against `max_cross_node_migration_ratio`. Without any pages the check is
-    /// inconclusive, unless some pages moved.
+    /// Judges the ratio of `migrated`, the pages that the kernel moved between nodes in the whole machine, to `total`, the pages
+    /// of the cgroup's workers, against `max_cross_node_migration_ratio`. The ratio can exceed 1. If `total` is 0, the check
+    /// fails if `migrated` is not 0, and is inconclusive otherwise.
     pub fn assert_cross_node_migration(&self, migrated: u64, total: u64) -> AssertResult {
         let Some(ceiling) = self.max_cross_node_migration_ratio else {
             return AssertResult::pass();

@@ -1,16 +1,16 @@
-//! Limits the CPUs on which a waiting task counts as neglected: those that the task may use, except the ones that are
-//! offline and the ones that it has been allowed to use for a short time only.
+//! Removes CPUs from the masks of waiting tasks, so that the checks do not hold these CPUs against the scheduler: offline
+//! ones, and those that the task has been allowed to use for a short time only.
 //!
 //! Schedulers balance their queues gradually. The load balancer of the fair class looks for work on behalf of an idle
 //! CPU as rarely as every 512 ms after it has found nothing but pinned tasks (`MAX_PINNED_INTERVAL`,
-//! kernel/sched/fair.c, 7.0), so a CPU may idle for that long while tasks wait whose cpuset has just been widened. The
-//! checks on the exact schedule make the same allowance.
+//! kernel/sched/fair.c, 7.0), so after a cpuset is widened, a new CPU may stay idle for that long although tasks of that
+//! cpuset wait. `BALANCING_MS` is about twice that. The checks on the exact schedule make the same allowance.
 
 use std::collections::HashMap;
 
 use super::{CpuSnapshot, MonitorSample};
 
-/// How long a task must have been allowed to use a CPU before that CPU counts for it, in milliseconds.
+/// For how long after a sample in which a waiting task's mask lacked a CPU that CPU does not count for the task, in milliseconds.
 const BALANCING_MS: u64 = 1000;
 
 /// Removes CPUs from the `allowed` masks of the waiting tasks in each sample: the CPUs that are offline, and the CPUs

@@ -6,8 +6,9 @@ use crate::metric::{BuiltinMetric as B, quotients};
 use crate::stats::PhaseBucket;
 use std::collections::BTreeMap;
 
-/// Computes the metrics of the samples, which are ordered by time. A metric that the samples do not show is absent,
-/// never 0: growth needs two samples, and a ratio needs its denominator.
+/// Computes the metrics of the samples, which are ordered by time. A metric that cannot be computed is absent, not 0: a counter's
+/// growth needs two samples that have the counter, and a rate needs a denominator above 0. The depths of the local DSQs are 0
+/// on a kernel without sched_ext.
 pub fn metrics(samples: &[MonitorSample]) -> BTreeMap<String, f64> {
     let mut out = BTreeMap::new();
     let mut put = |metric: B, value: f64| {

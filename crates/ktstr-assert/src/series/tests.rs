@@ -1,4 +1,4 @@
-//! Tests of series, reductions, ratios and patterns, each with a case that holds and one that does not.
+//! Tests of series, reductions, ratios and patterns, and of captures that are placeholders.
 
 use super::*;
 use crate::metric::BuiltinMetric;
@@ -227,7 +227,7 @@ fn steadiness_and_convergence() {
             of(&[1.0, 9.0]).converges_to(v, 5.0, 0.1, 100);
         })
         .is_pass(),
-        "too few"
+        "with fewer than three samples the claim is not judged"
     );
 }
 
@@ -279,7 +279,7 @@ fn ratios_sample_by_sample_and_truth() {
 }
 
 #[test]
-fn a_placeholder_is_an_error_and_counts() {
+fn a_placeholder_counts_as_a_sample_whose_value_is_an_error() {
     let entry = |tag: &str, report| DrainedSnapshotEntry {
         step_index: Some(1),
         stats: Ok(serde_json::json!({"a": {"b": 7}})),

@@ -306,13 +306,16 @@ impl<'a> WorkerCtx<'a> {
 
     /// Changes the worker's scheduling attributes to these. If the kernel refuses, the worker's report says so.
     pub fn become_attr(&self, attr: &SchedAttr) {
-        self.tele.policy.store(attr.policy(), Relaxed);
         match attrs::set(0, attr) {
             Ok(()) => self
                 .tele
                 .realtime
                 .store(u32::from(attr.is_realtime()), Relaxed),
-            Err(errno) => self.tele.policy_errno.store(errno, Relaxed),
+            Err(errno) => {
+                // A later change that succeeds leaves both as they are.
+                self.tele.policy.store(attr.policy(), Relaxed);
+                self.tele.policy_errno.store(errno, Relaxed);
+            }
         }
     }
 

@@ -26,11 +26,11 @@ pub const MAX_WORDS: usize = 4096;
 #[derive(Debug)]
 pub struct Shared<T: Zeroed>(NonNull<T>);
 
-/// Types that consist of atomics and arrays of atomics, so that any bytes are valid and any access
-/// may be shared.
+/// Types that consist of integer atomics and arrays of them, so that any bytes are a valid value, and several processes may
+/// access it at once.
 ///
 /// # Safety
-/// Implementers must be `repr(C)` and contain nothing but atomics.
+/// Implementers must be `repr(C)` and contain nothing but integer atomics.
 pub unsafe trait Zeroed: Sync {}
 
 // SAFETY: the mapping belongs to the value and `T` is `Sync`.
@@ -39,7 +39,7 @@ unsafe impl<T: Zeroed> Send for Shared<T> {}
 unsafe impl<T: Zeroed> Sync for Shared<T> {}
 
 impl<T: Zeroed> Shared<T> {
-    /// Creates a mapping. Its pages take memory only once they are written to.
+    /// Creates a mapping. Its pages take memory only once they are touched.
     pub fn new() -> Result<Self, WorkerError> {
         map_shared(size_of::<T>()).map(|at| Self(at.cast()))
     }
@@ -62,7 +62,7 @@ impl<T: Zeroed> Drop for Shared<T> {
     }
 }
 
-/// Bytes that the members of one group share, zeroed initially. Its pages take memory only once they are written to.
+/// Bytes that the members of one group share, zeroed initially. Its pages take memory only once they are touched.
 #[derive(Debug)]
 pub struct Bytes(NonNull<u8>, usize);
 
@@ -85,7 +85,8 @@ impl Bytes {
 
 impl Drop for Bytes {
     fn drop(&mut self) {
-        // SAFETY: mapped in `new` with this size; only workers use it, in their own copies of this address space.
+        // SAFETY: mapped in `new` with this size; only worker processes access the bytes, through
+        // mappings of their own, which this munmap does not remove.
         unsafe { libc::munmap(self.0.as_ptr().cast(), self.1) };
     }
 }
@@ -134,7 +135,8 @@ pub struct Control {
     pub released_at_ns: AtomicU64,
     /// The futex words of the workers, one for each.
     pub words: [AtomicU32; MAX_WORDS],
-    /// A monotonic time in ns for each word: when its owner was last woken, unless the work type uses the word otherwise.
+    /// A monotonic time in ns for each word. In a ring: when the word's owner was last woken. Other work types define what it
+    /// means.
     pub stamps: [AtomicU64; MAX_WORDS],
     /// The thread ids of the workers, written before the gate opens.
     pub tids: [AtomicI32; MAX_WORDS],
@@ -147,7 +149,8 @@ pub struct Control {
 // SAFETY: repr(C), atomics only.
 unsafe impl Zeroed for Control {}
 
-/// The counters of one worker in one phase, as of its last checkpoint.
+/// The counters of one worker in one phase, as of its last checkpoint. `cpu_ns`, `run_delay_ns`, `run_count` and
+/// `sched_cpu_ns` are 0 until the slice ends.
 #[repr(C)]
 #[derive(Debug)]
 pub struct Slice {
@@ -165,7 +168,7 @@ pub struct Slice {
     pub iterations: AtomicU64,
     /// CPU time in ns.
     pub cpu_ns: AtomicU64,
-    /// Guest time in ns.
+    /// Guest time from the start of the slice to the last checkpoint, in ns.
     pub wall_ns: AtomicU64,
     /// Time in ns that the worker was runnable without running, from schedstat.
     pub run_delay_ns: AtomicU64,
@@ -195,7 +198,7 @@ pub struct MigrationSlot {
     pub cpus: AtomicU64,
 }
 
-/// All counters of one worker. Only the worker writes them.
+/// All counters of one worker. Only the worker writes them, except `allowed` (its parent) and `setup_errno` (its leader, too).
 #[repr(C)]
 #[derive(Debug)]
 pub struct Telemetry {
@@ -209,15 +212,16 @@ pub struct Telemetry {
     pub unable: AtomicU32,
     /// The errno that belongs to the reason; 0 for none.
     pub unable_errno: AtomicI32,
-    /// The errno with which the kernel rejected `policy`; 0 if it did not.
+    /// The errno of the last refused change of policy; 0 if none was refused.
     pub policy_errno: AtomicI32,
-    /// The policy that the worker set for itself, as the kernel's constant.
+    /// The policy of that change, as the kernel's constant.
     pub policy: AtomicI32,
-    /// 1 if the worker set a policy above all fair and sched_ext tasks.
+    /// 1 if the last policy that the worker set successfully is above all fair and sched_ext tasks.
     pub realtime: AtomicU32,
     /// The CPUs that the worker was allowed to use at the release.
     pub allowed: [AtomicU64; MASK_WORDS],
-    /// CPU time in ns that it took to set both marks in the exact schedule.
+    /// CPU time in ns between the clock readings before and after a mark in the exact schedule, summed over the worker's first
+    /// and last mark.
     pub slack_ns: AtomicU64,
     /// Number of slices in use.
     pub slices_used: AtomicU32,

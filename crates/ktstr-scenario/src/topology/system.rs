@@ -42,7 +42,8 @@ impl TestTopology {
     /// Reads the topology of the running system from `/sys/devices/system`. In a test function, that is the guest.
     ///
     /// # Errors
-    /// [`SysfsError`] if sysfs is not mounted, or if a required list of CPUs or nodes is missing, malformed or empty.
+    /// [`SysfsError`] if sysfs is not mounted, no CPU is listed as online, a required list of CPUs or nodes is missing, or a list
+    /// that exists is malformed.
     pub fn from_system() -> Result<Self, SysfsError> {
         read_at(Path::new("/sys"))
     }

@@ -9,8 +9,7 @@ use super::{Answers, Phase, Wait};
 use crate::event::{Class, Cpu, DequeueReason, Event, Pid, SchedExtState, What};
 use crate::{Gap, Tables};
 
-/// The number of fixed-point bits of `task_group.shares` on 64-bit kernels (`SCHED_FIXEDPOINT_SHIFT`,
-/// kernel/sched/sched.h).
+/// The number of fixed-point bits of `task_group.shares` on 64-bit kernels (`scale_load()`, kernel/sched/sched.h).
 const SHARES_SHIFT: u32 = 10;
 
 /// The state of the evaluation at one point in time.
@@ -24,32 +23,32 @@ pub(super) struct Walk<'a> {
     pub(super) begun: bool,
     pub(super) phase: Phase,
     pub(super) bypass: bool,
-    /// Whether a CPU went online or offline since a scheduler was last loaded. If the scheduler is unloaded now, the kernel
-    /// requested it.
+    /// Whether a CPU went online or offline since a scheduler last began to load. An unload while this is true is taken for one
+    /// that the kernel requested because of it.
     hotplugged: bool,
-    /// Whether the scheduler is unloaded for that reason, and does not have the tasks again yet.
+    /// Whether the scheduler was unloaded after such a hotplug, and no later load has yet brought a task into sched_ext's class.
     pub(super) away: bool,
     /// Whether a scheduler is being loaded. This may fail, and then there is still no scheduler.
     loading: bool,
     /// The task that each CPU runs.
     pub(super) current: BTreeMap<Cpu, Pid>,
-    /// The CPUs that run no task.
+    /// The CPUs below 128 that are known to be idle, one bit each.
     pub(super) idle: u128,
     pub(super) tasks: HashMap<Pid, Task>,
     /// The tasks that run, wait or are throttled.
     pub(super) active: BTreeSet<Pid>,
-    /// The cgroups that are out of quota, and the CPUs on which they are.
+    /// Pairs of a cgroup and a CPU on which it is throttled, because it is out of quota.
     pub(super) throttled: HashSet<(u64, Cpu)>,
     /// The CPUs that are offline.
     pub(super) offline: BTreeSet<Cpu>,
     /// The weights of cgroups that were set, by path. A cgroup that is not here has the default, 1024.
     pub(super) cgroup_weights: HashMap<String, f64>,
     pub(super) window: Window,
-    /// The time until which a change of a task's weight has after-effects.
+    /// The time until which shares are not judged, because the weight of a working task changed (`SETTLING_NS`).
     pub(super) unsettled_until_ns: u64,
     /// The time until which the queues of the CPUs may be unbalanced; see [`BALANCING_NS`](super::state::BALANCING_NS).
     pub(super) unbalanced_until_ns: u64,
-    /// The last time at which a task reached the CPU time from which it counts as working.
+    /// When a task last started to count as working, which it does once it has had `LONG_BURST_NS` of CPU time.
     pub(super) joined_ns: Option<u64>,
     /// The end of the last gap.
     holed_until_ns: Option<u64>,
@@ -142,7 +141,8 @@ impl<'a> Walk<'a> {
             }
             What::Name { task, name } => {
                 if self.task(task).name.replace(name) == Some(name) {
-                    // Events that the host adds about a task have no CPU.
+                    // A task that sets the name that it has already leaves a mark. An event without a CPU was added by the
+                    // host, and is no mark.
                     if event.cpu != Cpu::UNKNOWN {
                         self.mark(task);
                     }
@@ -230,7 +230,8 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Forgets the state of all tasks, because the events that would show it were dropped.
+    /// Forgets what every task is doing and what every CPU runs, because the events that would show it were dropped. Affinities,
+    /// cgroups, classes and weights are kept.
     pub(super) fn gap(&mut self, gap: Gap) {
         self.account(gap.from_ns);
         self.time = gap.from_ns;

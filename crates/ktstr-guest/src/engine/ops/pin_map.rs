@@ -18,10 +18,11 @@ const MOST: usize = 4096;
 pub(super) fn pin(call: &mut Call, name: &str) -> Result<()> {
     let (mut id, mut found, mut names) = (0, None, Vec::new());
     for _ in 0..MOST {
-        // `start_id`, and then `next_id`, which the kernel fills in. Ids ascend, so the newest map of this name is found.
+        // `attr` holds `start_id`, and `next_id`, which the kernel writes. Maps come in ascending order of their ids, so the last
+        // match is the newest map of this name.
         let mut attr = [id, 0, 0, 0];
         if bpf(MAP_GET_NEXT_ID, &mut attr).is_err() {
-            // The previous map was the last one, or maps cannot be listed and none is found.
+            // No map has a higher id, or the kernel refuses to list maps; then `found` stays empty.
             break;
         }
         id = attr[1];
@@ -40,7 +41,7 @@ pub(super) fn pin(call: &mut Call, name: &str) -> Result<()> {
     let Some(map) = found else {
         names.sort_unstable();
         names.dedup();
-        bail!("the kernel has no BPF map {name:?}; it has: {names:?}")
+        bail!("no BPF map {name:?} was found; the maps that were found: {names:?}")
     };
     call.scenario.pinned_maps.push(map);
     Ok(())
@@ -66,8 +67,8 @@ fn name_of(map: &OwnedFd) -> Result<String, Error> {
 }
 
 fn bpf(command: libc::c_long, attr: &mut [u32; 4]) -> Result<i32, Error> {
-    // SAFETY: the length that is passed is that of `attr`, and the memory that `attr` points to is
-    // alive in the caller.
+    // SAFETY: the length that is passed is that of `attr`. If `attr` contains the address of a buffer, the caller keeps that
+    // buffer alive and writable.
     let answer =
         unsafe { libc::syscall(libc::SYS_bpf, command, attr.as_mut_ptr(), size_of_val(attr)) };
     i32::try_from(answer)

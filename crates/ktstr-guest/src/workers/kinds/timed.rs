@@ -21,7 +21,8 @@ pub(super) fn idle_churn(ctx: &mut WorkerCtx<'_>) {
     }
 }
 
-/// Sleeps until absolute deadlines at a fixed interval, as cyclictest does. Parameter: interval in ns.
+/// Wakes up at deadlines at a fixed interval, much as cyclictest does; each sleep is relative to a new reading of the clock.
+/// Parameter: interval in ns, at least 1000.
 pub(super) fn timer_latency(ctx: &mut WorkerCtx<'_>) {
     exact_timers();
     ctx.samples_are_timer_latencies();
@@ -29,7 +30,7 @@ pub(super) fn timer_latency(ctx: &mut WorkerCtx<'_>) {
     let mut deadline = sys::now_ns();
     while !ctx.stopped() {
         let now = sys::now_ns();
-        // Skip deadlines that were missed already. The delay that missed them has been sampled.
+        // Skip the deadlines that have passed already. If the last wakeup was late, its sample includes that time.
         let missed = now.saturating_sub(deadline) / interval;
         deadline = deadline.wrapping_add(interval.wrapping_mul(missed.wrapping_add(1)));
         ctx.sleep(deadline.saturating_sub(now));

@@ -8,7 +8,7 @@ use crate::event::Pid;
 /// The tolerance for rounding errors of times, in nanoseconds.
 const EPSILON_NS: f64 = 100.0;
 
-/// A task with one affinity, in a window.
+/// What a task did in a window while it had one affinity. A task whose affinity changed in the window can be several consumers.
 #[derive(Debug, Clone)]
 pub(super) struct Consumer {
     pub(super) pid: Pid,
