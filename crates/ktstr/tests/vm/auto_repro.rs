@@ -141,7 +141,7 @@ fn a_stall_is_repeated_and_the_captures_show_the_task_in_its_queue() {
         .collect();
     assert!(!told.is_empty(), "{}", done.text);
     for line in &told {
-        assert!(line.contains("] was in queue "), "{line}");
+        assert!(line.contains("] was in DSQ "), "{line}");
     }
     let captures = asked(again);
     assert!(captures.len() >= told.len());
