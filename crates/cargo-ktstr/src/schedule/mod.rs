@@ -9,8 +9,9 @@ use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result};
 use ktstr_record::runs_root;
+use ktstr_record::terminal::eprint_line;
 use ktstr_schedule::query::{Answers, Idle, Totals, Wait, percentile};
 use ktstr_schedule::{Cpu, Pid, Schedule};
 use serde::Serialize;
@@ -92,19 +93,20 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     let (path, file) = story::bytes(&record)?;
     let schedule = Schedule::read(&file).with_context(|| path.display().to_string())?;
     let answers = Answers::of(&schedule).with_context(|| path.display().to_string())?;
-    if let Some(step) = options.phase {
-        ensure!(
-            answers.phases.contains_key(&Some(step)),
-            "{}",
-            no_step(step, &answers)
-        );
+    if let Some(step) = options.phase
+        && !answers.phases.contains_key(&Some(step))
+    {
+        eprint_line(&format!("error: {}", no_step(step, &answers)));
+        return Ok(Exit::Failed);
     }
     let mut summary = summarise(&schedule, &answers, options);
     let all = std::mem::take(&mut summary.tasks);
     if let Some(wanted) = &options.task
         && !all.iter().any(|task| is(task, wanted))
     {
-        bail!(no_task(wanted, &all, &path, options.phase));
+        let why = no_task(wanted, &all, &path, options.phase);
+        eprint_line(&format!("error: {why}"));
+        return Ok(Exit::Failed);
     }
     let chosen = |task: &Task| options.task.as_ref().is_none_or(|wanted| is(task, wanted));
     summary.tasks = all.into_iter().filter(chosen).collect();
