@@ -124,7 +124,7 @@ pub fn listed(record: &RunRecord, zero_ns: Option<u64>) -> String {
             1 => writeln!(text, "captures: {}", first.tag),
             count => writeln!(
                 text,
-                "captures without an event: {count}, from {} to {last}",
+                "captures: {count} without an event, from {} to {last}",
                 first.tag
             ),
         };
