@@ -131,6 +131,26 @@ fn tables_that_unpack_to_endless_lists_are_refused() {
     assert!(of((1 << 20) + 1).is_none());
 }
 
+/// Two gaps that each last for all time, as a damaged file can have them.
+#[test]
+fn endless_gaps_add_up_to_the_end_of_time() {
+    let mut head = Vec::new();
+    // From, to, dropped events, and the switches among them.
+    for number in [0, u64::MAX, 1, 1] {
+        crate::bytes::put(&mut head, number);
+    }
+    let chunk = [head, crate::chunk::encode(&[])].concat();
+    let mut file = crate::section::header();
+    for _ in 0..2 {
+        crate::section::append(&mut file, crate::section::Kind::Chunk, &chunk);
+    }
+    let tables = Tables::default().pack();
+    crate::section::append(&mut file, crate::section::Kind::Tables, &tables);
+    let schedule = Schedule::read(&file).expect("two gaps");
+    let answers = Answers::of(&schedule).expect("the same");
+    assert_eq!((answers.gaps, answers.missing_ns), (2, u64::MAX));
+}
+
 fn what() -> impl Strategy<Value = What> {
     let pid = || (0..50u32).prop_map(Pid);
     let cpu = || any::<u16>().prop_map(Cpu);

@@ -25,12 +25,14 @@ impl Walk<'_> {
         let (wanted, usable) = usable(self.idle, self.waiting_masks());
         if usable != 0 {
             let wasted = u64::from(usable).saturating_mul(passed);
-            *self.answers.wasted_ns.entry(self.phase).or_default() += wasted;
+            let sum = self.answers.wasted_ns.entry(self.phase).or_default();
+            *sum = sum.saturating_add(wasted);
             // While the scheduler loads once more at the kernel's request, the fair class places the tasks.
             if !self.away {
                 let mut late = self.waiting_since(before);
                 let late = usable_time(self.idle, before, self.now, &mut late);
-                *self.answers.wasted_late_ns.entry(self.phase).or_default() += late;
+                let sum = self.answers.wasted_late_ns.entry(self.phase).or_default();
+                *sum = sum.saturating_add(late);
             }
         }
         for (cpu, current) in &self.current {

@@ -37,6 +37,25 @@ fn two_tasks_share_a_cpu() {
     assert_eq!(causes, [C::Woken, C::Woken, C::Preempted, C::Yielded]);
 }
 
+/// Times that leap over centuries and back, as in a damaged file, do not overflow.
+#[test]
+fn a_wait_of_centuries_is_as_long_as_it_is() {
+    const FAR: u64 = 1 << 63;
+    let mut script = Script::default();
+    script.at(1).phase(1).wake(0, A, 0);
+    for again in 1..4 {
+        // A change of the task accounts its time; the clock of a CPU that is behind takes it back.
+        script.at(FAR + again).affinity(A, 0b11);
+        script.at(1).affinity(A, 0b11);
+    }
+    script.at(FAR + 9).switch(0, 0, A, Idle);
+    script.at(FAR + 20).push(0, What::End {});
+    let answers = script.answers();
+    let of = answers.sum(|key| key.task == Pid(A));
+    assert_eq!((of.wait_ns, of.run_ns), (FAR + 8, 11));
+    assert_eq!(answers.waits_ns(|_| true), [FAR + 8]);
+}
+
 #[test]
 fn a_run_is_divided_among_its_phases() {
     let mut script = Script::default();

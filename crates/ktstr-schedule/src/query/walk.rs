@@ -239,7 +239,8 @@ impl<'a> Walk<'a> {
         self.answers.gaps += 1;
         self.holed_until_ns = Some(gap.to_ns);
         self.answers.holed.insert(self.phase);
-        self.answers.missing_ns += gap.to_ns.saturating_sub(gap.from_ns);
+        let missing = gap.to_ns.saturating_sub(gap.from_ns);
+        self.answers.missing_ns = self.answers.missing_ns.saturating_add(missing);
         self.now = self.now.max(gap.to_ns);
         self.window = Window::default();
         self.current.clear();

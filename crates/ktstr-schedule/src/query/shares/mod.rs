@@ -112,11 +112,13 @@ impl Window {
         }
         let long = task.burst_ns >= LONG_BURST_NS;
         let part = self.parts.entry((pid, task.mask)).or_default();
-        part.run_ns += run_ns;
-        part.wait_ns += wait_ns;
+        // Times go back a little, and in a damaged file by any amount: the same stretch is then counted again.
+        let add = |to: &mut u64, ns: u64| *to = to.saturating_add(ns);
+        add(&mut part.run_ns, run_ns);
+        add(&mut part.wait_ns, wait_ns);
         if long {
-            part.long_run_ns += run_ns;
-            part.long_wait_ns += wait_ns;
+            add(&mut part.long_run_ns, run_ns);
+            add(&mut part.long_wait_ns, wait_ns);
         }
     }
 }
@@ -262,11 +264,12 @@ impl Walk<'_> {
                     leaf: tree.leaf(path.map_or("/", |cgroup| &cgroup.path), |path| {
                         self.cgroup_weights.get(path).copied()
                     }),
-                    demand: (part.run_ns + part.wait_ns).min(length) as f64,
+                    demand: part.run_ns.saturating_add(part.wait_ns).min(length) as f64,
                     got_ns: part.run_ns,
                     short_ns: part.run_ns - part.long_run_ns,
-                    long: part.long_run_ns + part.long_wait_ns > 0,
-                    whole: part.run_ns == 0 && part.wait_ns.saturating_mul(100) >= length * 98,
+                    long: part.long_run_ns > 0 || part.long_wait_ns > 0,
+                    whole: part.run_ns == 0
+                        && u128::from(part.wait_ns) * 100 >= u128::from(length) * 98,
                 }
             })
             .collect();
