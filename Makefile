@@ -9,7 +9,7 @@ CARGO ?= cargo
 REGISTRY := $(CURDIR)/target/registry
 BPFLAND := $(REGISTRY)/bin/scx_bpfland
 
-.PHONY: help demo test test-root kernels schedulers test-registry test-perfetto seeds packages determinism bench lint deps
+.PHONY: help demo test test-root kernels schedulers test-registry test-perfetto fuzz seeds packages determinism bench lint deps
 
 help:
 	@echo "make demo           boot a kernel in a VM, run a scheduler under a two-step test, print what was seen"
@@ -19,6 +19,7 @@ help:
 	@echo "make schedulers     install a dozen published schedulers, check each, and write docs/schedulers.md (CHECK=options)"
 	@echo "make test-registry  install scx_bpfland from the package registry and run a test under it"
 	@echo "make test-perfetto  read a trace back with Perfetto's own message definitions"
+	@echo "make fuzz           ten million inputs for each reader of hostile bytes (RUNS=n for another number)"
 	@echo "make seeds          the tests that boot a virtual machine, under ten new random seeds (SEEDS=20 for more)"
 	@echo "make packages       the crates as a registry would serve them: a crate that depends on them, an installed demo"
 	@echo "make determinism    the virtual clock's promise, each comparison up to 100 times, under scx_bpfland too"
@@ -61,6 +62,11 @@ test-registry: deps $(BPFLAND)
 test-perfetto: deps
 	$(CARGO) build --workspace --bin scx-ktstr --bin cargo-ktstr
 	CARGO=$(CARGO) scripts/perfetto.sh
+
+# Hours, most of them for captures of whole guests. The targets boot no machine.
+RUNS ?= 10000000
+fuzz:
+	CARGO=$(CARGO) scripts/fuzz.sh $(RUNS)
 
 $(BPFLAND):
 	CARGO=$(CARGO) scripts/schedulers.sh install scx_bpfland

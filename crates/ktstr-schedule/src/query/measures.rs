@@ -217,7 +217,8 @@ impl Asked<'_> {
         let (began, ended) = (worst.from_ns.max(from), worst.to_ns.min(to));
         Some(Starved {
             who: self.task(worst.task, self.below(worst.cgroup)),
-            waited_ns: ended - began,
+            // The clock of the CPU where the wait ended can be behind that of the CPU where it began.
+            waited_ns: ended.saturating_sub(began),
             owed_ns: worst.owed_ns,
             from_ns: began - from,
             served: worst.served && worst.to_ns <= to,

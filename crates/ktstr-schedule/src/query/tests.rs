@@ -41,19 +41,43 @@ fn two_tasks_share_a_cpu() {
 #[test]
 fn a_wait_of_centuries_is_as_long_as_it_is() {
     const FAR: u64 = 1 << 63;
+    let real_time = What::Enqueue {
+        task: Pid(B),
+        on: Cpu(1),
+        class: Class::RealTime,
+        wakeup: true,
+    };
     let mut script = Script::default();
-    script.at(1).phase(1).wake(0, A, 0);
+    script.at(1).phase(1).wake(0, A, 0).push(1, real_time);
+    script.switch(1, 0, B, Idle);
     for again in 1..4 {
-        // A change of the task accounts its time; the clock of a CPU that is behind takes it back.
-        script.at(FAR + again).affinity(A, 0b11);
-        script.at(1).affinity(A, 0b11);
+        // A change of a task accounts its time; the clock of a CPU that is behind takes it back.
+        for at in [FAR + again, 1] {
+            script.at(at).affinity(A, 0b11).affinity(B, 0b11);
+        }
     }
     script.at(FAR + 9).switch(0, 0, A, Idle);
     script.at(FAR + 20).push(0, What::End {});
     let answers = script.answers();
-    let of = answers.sum(|key| key.task == Pid(A));
-    assert_eq!((of.wait_ns, of.run_ns), (FAR + 8, 11));
-    assert_eq!(answers.waits_ns(|_| true), [FAR + 8]);
+    let of = |pid| answers.sum(|key| key.task == Pid(pid));
+    assert_eq!((of(A).wait_ns, of(A).run_ns), (FAR + 8, 11));
+    assert_eq!((of(B).wait_ns, of(B).run_ns), (0, FAR + 19));
+    assert_eq!(answers.waits_ns(|wait| wait.task == Pid(A)), [FAR + 8]);
+}
+
+/// The only wait begins by the clock of one CPU and ends by that of another, which is behind.
+#[test]
+fn a_wait_that_ends_before_it_began_has_no_length() {
+    let mut script = Script::default();
+    script.at(10).phase(1);
+    script.at(100).wake(0, A, 0);
+    script.at(50).switch(1, 0, A, Idle);
+    script.at(200).push(0, What::End {});
+    let answers = script.answers();
+    let measures = super::measures(&answers, &script.tables, "");
+    let starved = measures.starved.expect("the wait");
+    assert_eq!((starved.waited_ns, starved.from_ns), (0, 90));
+    assert!(starved.served);
 }
 
 #[test]

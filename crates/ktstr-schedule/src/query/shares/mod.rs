@@ -90,13 +90,18 @@ pub(super) struct Window {
     above_ns: HashMap<(Cpu, Class), u64>,
 }
 
+/// Adds to a sum. Times go back a little, and in a damaged file by any amount: the same stretch is then counted again.
+fn add(to: &mut u64, ns: u64) {
+    *to = to.saturating_add(ns);
+}
+
 impl Window {
     /// Adds what `task` did for `passed` nanoseconds.
     pub(super) fn add(&mut self, pid: Pid, task: &Task, passed: u64) {
         let (run_ns, wait_ns) = match task.doing {
             Doing::Running { cpu } => {
                 if !matches!(task.class, Class::Ext | Class::Unknown) {
-                    *self.above_ns.entry((cpu, task.class)).or_default() += passed;
+                    add(self.above_ns.entry((cpu, task.class)).or_default(), passed);
                 }
                 (passed, 0)
             }
@@ -112,8 +117,6 @@ impl Window {
         }
         let long = task.burst_ns >= LONG_BURST_NS;
         let part = self.parts.entry((pid, task.mask)).or_default();
-        // Times go back a little, and in a damaged file by any amount: the same stretch is then counted again.
-        let add = |to: &mut u64, ns: u64| *to = to.saturating_add(ns);
         add(&mut part.run_ns, run_ns);
         add(&mut part.wait_ns, wait_ns);
         if long {
