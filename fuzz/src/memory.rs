@@ -1,0 +1,63 @@
+//! A bound on the memory that a reader takes. libFuzzer has one of its own only where a sanitizer counts allocations, which needs
+//! a nightly compiler.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+/// The most bytes that one input may take in addition to what was held before it. The largest bound of a reader is 64 MiB.
+const MOST: usize = 256 << 20;
+
+/// The bytes that are held now, and those at which the process ends.
+static HELD: AtomicUsize = AtomicUsize::new(0);
+static CEILING: AtomicUsize = AtomicUsize::new(usize::MAX);
+
+struct Counting;
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+// SAFETY: every call is passed to the system's allocator unchanged; what is counted has no influence on what is returned.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size());
+        // SAFETY: the caller keeps the contract of this function, which is the same.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count(layout.size());
+        // SAFETY: as above.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        HELD.fetch_sub(layout.size(), Relaxed);
+        // SAFETY: as above.
+        unsafe { System.dealloc(at, layout) }
+    }
+
+    unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count(size);
+        HELD.fetch_sub(layout.size(), Relaxed);
+        // SAFETY: as above.
+        unsafe { System.realloc(at, layout, size) }
+    }
+}
+
+fn count(size: usize) {
+    let held = HELD.fetch_add(size, Relaxed).saturating_add(size);
+    if held > CEILING.load(Relaxed) {
+        // The message takes memory itself.
+        CEILING.store(usize::MAX, Relaxed);
+        let from = std::backtrace::Backtrace::force_capture();
+        eprintln!("one input takes more than {MOST} bytes of memory: {size} more here\n{from}");
+        std::process::abort();
+    }
+}
+
+/// Calls `reader`, and ends the process if it holds more than 256 MiB at any time.
+pub fn bounded(reader: impl FnOnce()) {
+    CEILING.store(HELD.load(Relaxed).saturating_add(MOST), Relaxed);
+    reader();
+    CEILING.store(usize::MAX, Relaxed);
+}
