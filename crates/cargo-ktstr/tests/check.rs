@@ -128,7 +128,7 @@ fn a_scheduler_that_does_not_load_is_told_once() {
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert_eq!(text.matches("DOES NOT LOAD on ").count(), 1, "{text}");
     assert!(text.contains("R1 invalid mem access 'scalar'"), "{text}");
-    assert!(text.contains(": 1 runs on "), "the rest was run: {text}");
+    assert!(text.contains(": 1 run on "), "the rest was run: {text}");
 }
 
 #[test]
