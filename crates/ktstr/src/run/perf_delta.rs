@@ -43,7 +43,12 @@ pub(super) fn judge(judgement: &mut Judgement, entry: &KtstrTestEntry, vm: &VmRe
     let compared = compare(entry, vm, Path::new(&folder));
     if compared.is_fail() {
         let why = format!("a metric was better in the baseline, whose sidecar is in {folder}");
-        judgement.blame(Fault::Scheduler, why);
+        let fault = match entry.scheduler.binary.has_active_scheduling() {
+            true => Fault::Scheduler,
+            // Then the scheduler is the kernel's own.
+            false => Fault::Kernel,
+        };
+        judgement.blame(fault, why);
     } else if compared.is_inconclusive() {
         let why = format!("a value is missing in this run or in the baseline in {folder}");
         judgement.blame(Fault::User, why);
