@@ -59,7 +59,8 @@ impl Console {
     /// the guest panicked is decided by this text.
     pub fn text(&self) -> String {
         let mut kept = self.shared.lock();
-        self.shared.read_available(&mut kept);
+        // After an error the text has what was read before it.
+        let _ = self.shared.read_available(&mut kept);
         let tail: Vec<u8> = kept.tail.iter().copied().collect();
         text_of(&kept.head, &tail, kept.total)
     }
@@ -89,18 +90,21 @@ impl Shared {
         let is_closed = fds[0]
             .revents()
             .intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL);
-        let found = self.read_available(&mut self.lock());
-        found || !is_closed
+        match self.read_available(&mut self.lock()) {
+            Ok(0) => !is_closed,
+            Ok(_) => true,
+            // An error ends the console, as the end of the pipe does.
+            Err(_) => false,
+        }
     }
 
-    /// Reads the bytes that are in the pipe now, without waiting for others. Returns whether there were any.
-    fn read_available(&self, kept: &mut Kept) -> bool {
-        let count = rustix::io::ioctl_fionread(&self.pipe).unwrap_or(0);
+    /// Reads the bytes that are in the pipe now, without waiting for others. Returns their number.
+    fn read_available(&self, kept: &mut Kept) -> std::io::Result<usize> {
+        let count = rustix::io::ioctl_fionread(&self.pipe)?;
         let mut bytes = Vec::new();
-        // An error ends the console, like its end.
         let read = (&self.pipe).take(count).read_to_end(&mut bytes);
         kept.keep(&bytes);
-        read.is_ok() && !bytes.is_empty()
+        read
     }
 }
 
