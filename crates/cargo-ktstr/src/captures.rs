@@ -277,7 +277,7 @@ fn queues(text: &mut String, report: &FailureDumpReport) {
             text,
             "{}: {}",
             queue_name(queue.id, &queue.origin),
-            counted(queue.nr as usize, "task")
+            counted(queue.nr, "task")
         );
         for task in queue.tasks.iter().take(TASKS) {
             let name = task.comm.escape_debug();

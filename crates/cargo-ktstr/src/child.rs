@@ -9,9 +9,9 @@ use ktstr_record::compare::Run;
 
 /// Returns the command that runs the test `name` of the binary `program`, with its record under `root`.
 ///
-/// The process does not outlive the thread that starts it. It has its own process group, so a Ctrl-C at the terminal does not
-/// reach it. If the Ctrl-C ends the caller, the kernel kills the process; a caller that handles it and goes on has to end the
-/// process.
+/// The process does not outlive the thread that starts it. It has its own process group, so a Ctrl-C at the terminal does
+/// not reach it. If the Ctrl-C ends the caller, the kernel kills the process; a caller that handles it and goes on has to
+/// end the process.
 pub fn command(program: &Path, name: &str, root: &Path) -> Command {
     let mut command = Command::new(program);
     command

@@ -102,8 +102,7 @@ fn side_by_side(
             same += 1;
             continue;
         }
-        // A run that ended early did not reach every step.
-        let shown = |value: Option<&f64>| value.map_or_else(|| "not reached".to_owned(), number);
+        let shown = |value: Option<&f64>| value.map_or_else(|| "not measured".to_owned(), number);
         let change = match (a, b) {
             // The number of a CPU is no quantity.
             _ if name.1.ends_with("_cpu") => String::new(),

@@ -39,8 +39,7 @@ pub enum Command {
     },
     /// Build a kernel from its source into the cache, and print its id.
     Build {
-        /// A kernel source tree, a tarball of one, or a Debian package such as linux-source-6.12. A source tree is
-        /// not modified.
+        /// A kernel source tree, a tarball of one, or a Debian package such as linux-source-6.12. A source tree is not modified.
         source: String,
         /// A file with lines of a kernel configuration, applied on top of ktstr's own; may be given more than once.
         #[arg(long = "config", value_name = "FILE")]

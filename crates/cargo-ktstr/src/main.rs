@@ -26,6 +26,7 @@ mod report;
 mod run;
 mod runs;
 mod schedule;
+mod shell;
 mod show;
 mod span;
 mod story;

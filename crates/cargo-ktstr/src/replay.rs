@@ -106,8 +106,8 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     })
 }
 
-/// Returns the absolute path of the record that `asked` names: a record, a folder with a record, or the name of a run
-/// under `root`.
+/// Returns the absolute path of the record that `asked` names: a record, a folder with a record, or the name of a
+/// run under `root`.
 pub fn find(asked: &Path, root: &Path) -> Result<PathBuf> {
     let candidates = [
         asked.to_path_buf(),
@@ -392,6 +392,27 @@ mod tests {
         }
         let error = find(Path::new("nothing"), root.path()).unwrap_err();
         assert!(error.to_string().contains("nothing is not a record"));
+    }
+
+    #[test]
+    fn the_start_of_a_name_is_enough_if_only_one_run_has_it() {
+        let root = tempfile::tempdir().unwrap();
+        for name in ["20260102T03-a-1.0", "20260102T04-b-1.1"] {
+            let folder = root.path().join(name);
+            std::fs::create_dir(&folder).unwrap();
+            std::fs::write(folder.join(RECORD_FILE), "{}").unwrap();
+        }
+        // A folder without a record is no run.
+        std::fs::create_dir(root.path().join("20260102T03-c-1.2")).unwrap();
+        let of = |start: &str| find(Path::new(start), root.path());
+        assert!(
+            of("20260102T03")
+                .unwrap()
+                .ends_with("20260102T03-a-1.0/record.json")
+        );
+        let several = of("20260102T").unwrap_err().to_string();
+        assert!(several.contains("the names of 2 runs"), "{several}");
+        assert!(of("").is_err());
     }
 
     #[test]

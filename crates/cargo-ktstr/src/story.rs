@@ -1,6 +1,5 @@
-//! A recorded schedule prepared for display: the stretches of every task except sleep, the hold of each step, and the events
-//! of the whole machine. `report`, `trace`, `why`, `schedule --latency`, `schedule --map` and `replay --capture-at` are based
-//! on it.
+//! A recorded schedule prepared for display: the stretches of every task except sleep, the hold of each step, and the events of
+//! the whole machine. `report`, `trace`, `why`, `schedule --latency`, `schedule --map` and `replay --capture-at` are based on it.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -104,6 +104,13 @@ fn asks_the_schedule(root: &Path, run: &str) {
             assert!(told.contains(part), "no {part:?} in {told}");
         }
     }
+    let unreached = schedule(&["--phase", "9"]);
+    assert_eq!(unreached.status.code(), Some(1), "{}", text(&unreached));
+    let said = text(&unreached);
+    assert!(
+        said.contains("error: there is no step 9: the run held"),
+        "{said}"
+    );
     let there = schedule(&["--task", "init"]);
     assert_eq!(there.status.code(), Some(0), "{}", text(&there));
 }

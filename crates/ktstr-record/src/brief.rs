@@ -2,6 +2,7 @@
 //! part is data or a plain line; [`crate::markdown`] and the commands do the layout.
 
 use std::borrow::Cow;
+use std::fmt::Display;
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -28,10 +29,10 @@ pub fn shortened(text: &str, most: usize) -> Cow<'_, str> {
 
 /// Returns a number with its noun, such as `1 run` or `2 runs`. The plural of `noun` must end in an s.
 #[must_use]
-pub fn counted(count: usize, noun: &str) -> String {
-    match count {
-        1 => format!("1 {noun}"),
-        count => format!("{count} {noun}s"),
+pub fn counted<N: PartialEq + From<u8> + Display>(count: N, noun: &str) -> String {
+    match count == N::from(1) {
+        true => format!("{count} {noun}"),
+        false => format!("{count} {noun}s"),
     }
 }
 
@@ -269,6 +270,12 @@ mod tests {
             excerpt.lines[MOST_LINES],
             "... 1 more line in scx_exit.json"
         );
+    }
+
+    #[test]
+    fn one_is_singular() {
+        let counts = [0_u64, 1, 2].map(|count| counted(count, "run"));
+        assert_eq!(counts, ["0 runs", "1 run", "2 runs"]);
     }
 
     #[test]

@@ -66,8 +66,8 @@ pub fn section(at_once: usize, forks: u32) -> Result<Result<Section, Exit>> {
     }))
 }
 
-/// Returns the peak of the resident bytes of the QEMU processes of `at_once` runs together, or the exit code of a run that did
-/// not pass.
+/// Returns the peak of the resident bytes of the QEMU processes of `at_once` runs together, or the exit code of a run that
+/// did not pass.
 fn peak(at_once: usize, case: Case) -> Result<Result<u64, Exit>> {
     let mut running = Vec::new();
     for _ in 0..at_once {

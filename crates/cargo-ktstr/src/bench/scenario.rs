@@ -1,6 +1,5 @@
-//! The tests that the bench measures. Those of `bench_eevdf` and `bench_scx` do as little as a run can, in a window of
-//! one second, on machines of 512 MiB, the files of the guest included. The others measure the exact schedule and the
-//! virtual clock.
+//! The tests that the bench measures. Those of `bench_eevdf` and `bench_scx` do as little as a run can, in a window of one
+//! second, on machines of 512 MiB, the files of the guest included. The others measure the exact schedule and the virtual clock.
 
 use ktstr::prelude::*;
 

@@ -12,8 +12,8 @@ use super::part;
 use crate::exit::Exit;
 use crate::summary::Summary;
 
-/// The tests, each with the name of its scheduler. In each, some workers compute, some sleep between bursts, and pairs wake
-/// each other.
+/// The tests, each with the name of its scheduler. In each, some workers compute, some sleep between bursts, and pairs
+/// wake each other.
 const TESTS: [(&str, &str); 2] = [
     ("bench_schedule", "EEVDF"),
     ("bench_schedule_scx", "scx-ktstr"),

@@ -19,8 +19,8 @@ const LINES: usize = 12;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Proof {
-    /// The kernel reported it, or the host saw it: the scheduler was ejected, exited or did not attach, or the guest panicked or
-    /// hung.
+    /// The kernel reported it, or the host saw it: the scheduler was ejected, exited or did not attach, or the guest
+    /// panicked or hung.
     Kernel,
     /// The exact schedule shows it.
     Schedule,

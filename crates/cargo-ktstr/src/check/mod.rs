@@ -9,7 +9,7 @@
 //! Exit codes: 0 nothing is broken, 1 something is, 2 nothing could be judged, a requested kernel is not available, or the
 //! request makes no sense.
 
-pub mod again;
+mod again;
 mod config;
 mod date;
 mod junit;

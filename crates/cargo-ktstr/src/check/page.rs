@@ -208,7 +208,7 @@ fn section(out: &mut String, list: &List<'_>) {
             text(&row.kernel),
             text(&row.topology),
             row.seeds.len(),
-            counted(row.of as usize, "seed"),
+            counted(row.of, "seed"),
             text(&row.message),
             text(&reason(row))
         );

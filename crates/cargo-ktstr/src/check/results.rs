@@ -163,8 +163,8 @@ impl Results {
     }
 }
 
-/// Returns whether a file holds results and is not a scheduler's binary, by its first bytes. A file that cannot be read holds
-/// none.
+/// Returns whether a file holds results and is not a scheduler's binary, by its first bytes. A file that cannot be
+/// read holds none.
 pub fn is_results(path: &Path) -> bool {
     use std::io::Read;
     let mut first = [0_u8; 64];

@@ -87,7 +87,7 @@ fn render_to(text: &mut String, report: &Report) -> std::fmt::Result {
         text,
         "{}: {} on {} (level {}), {} sound{}{}{}; EEVDF with the same seeds: {}, {kept} cached; {:.0} s",
         report.scheduler.path.display(),
-        counted(report.runs as usize, "run"),
+        counted(report.runs, "run"),
         report.kernels.join(", "),
         report.level,
         report.sound,
@@ -100,7 +100,7 @@ fn render_to(text: &mut String, report: &Report) -> std::fmt::Result {
             broken.iter().map(|row| row.seeds.len() as u64).sum(),
             "broken"
         ),
-        counted(made as usize, "run"),
+        counted(made, "run"),
         report.wall_s,
     )
 }
@@ -167,11 +167,7 @@ fn section(
 }
 
 fn seeds(row: &Row) -> String {
-    format!(
-        "{} of {}",
-        row.seeds.len(),
-        counted(row.of as usize, "seed")
-    )
+    format!("{} of {}", row.seeds.len(), counted(row.of, "seed"))
 }
 
 #[cfg(test)]

@@ -134,8 +134,8 @@ fn section(text: &mut String, report: &Report) {
     }
 }
 
-/// Replaces the paths of the scheduler's binary in a text by its file name, so that the page does not depend on where the binary
-/// was built.
+/// Replaces the paths of the scheduler's binary in a text by its file name, so that the page does not depend on where the
+/// binary was built.
 fn without_folder(text: &str, report: &Report) -> String {
     let path = &report.scheduler.path;
     let Some(file) = path.file_name().and_then(|file| file.to_str()) else {

@@ -103,8 +103,8 @@ impl Baseline {
     }
 }
 
-/// Removes the record of a run that passed or was skipped, since nobody will need it. Only a record directly below `records` is
-/// removed.
+/// Removes the record of a run that passed or was skipped, since nobody will need it. Only a record directly below
+/// `records` is removed.
 pub fn tidy(outcome: &Outcome, records: &Path) {
     let passed = matches!(outcome.verdict, RunVerdict::Pass | RunVerdict::Skip);
     let folder = outcome.record.as_deref().and_then(Path::parent);

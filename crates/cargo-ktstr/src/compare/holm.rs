@@ -1,8 +1,8 @@
 //! Many tests at once: Holm's step-down procedure (1979), which keeps the probability that the whole family has any false alarm
 //! at or below the level of one test.
 
-/// Returns the p-values adjusted for the family that they form, in the same order. Each can be compared with the level of a
-/// single test.
+/// Returns the p-values adjusted for the family that they form, in the same order. Each can be compared with the level of
+/// a single test.
 pub fn adjusted(p: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..p.len()).collect();
     order.sort_by(|a, b| p[*a].total_cmp(&p[*b]));

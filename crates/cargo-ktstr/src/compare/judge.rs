@@ -1,8 +1,8 @@
 //! Tests a family: the paired numbers of each metric in each place, over the looks that were taken there, with Holm's procedure
 //! for all of them.
 //!
-//! A difference is called a regression only if its adjusted p is at most the level, it reaches the gate of its metric, and B is
-//! worse.
+//! A difference is called a regression only if its adjusted p is at most the level, it reaches the gate of its metric, and
+//! B is worse.
 
 use serde::Serialize;
 
@@ -48,8 +48,7 @@ impl Paired {
         self.values.iter().map(of).sum::<f64>() / self.values.len() as f64
     }
 
-    /// Tests the differences at each look that was taken. `strictest` is the level of the strictest step of
-    /// Holm's procedure.
+    /// Tests the differences at each look that was taken. `strictest` is the level of the strictest step of Holm's procedure.
     fn test(&self, strictest: f64) -> Tested {
         let mut tested = Tested {
             p: 1.0,

@@ -3,14 +3,16 @@
 
 use std::fmt::Write;
 
+use ktstr_record::brief::counted;
+
 use super::family::Row;
 use super::judge::Conclusion;
 use super::report::{Report, Side};
 use crate::check::short;
 use crate::table;
 
-/// The largest number of rows in the table. If there are more, they are sorted by their conclusions, significant differences
-/// first.
+/// The largest number of rows in the table. If there are more, they are sorted by their conclusions,
+/// significant differences first.
 const MOST: usize = 40;
 /// The largest number of runs without metrics that are listed below the table.
 const ENDED: usize = 4;
@@ -108,7 +110,7 @@ fn sum_up(text: &mut String, report: &Report) -> std::fmt::Result {
         let rows = report.rows.iter();
         rows.filter(|row| row.conclusion == conclusion).count() as u64
     };
-    let tests = counted(report.tests as u64, "test");
+    let tests = counted(report.tests, "test");
     writeln!(
         text,
         "A is {}, B is {}. In {tests} on {}: {}, {} and {}. The probability of a false alarm among all tests is at most {:.0} %.",
@@ -174,14 +176,6 @@ fn seeds(report: &Report) -> String {
             count(end)
         ),
         _ => counted(count(end), "seed"),
-    }
-}
-
-/// Returns a number with its noun, which has a plural with `s`.
-fn counted(count: u64, noun: &str) -> String {
-    match count {
-        1 => format!("1 {noun}"),
-        count => format!("{count} {noun}s"),
     }
 }
 

@@ -155,8 +155,7 @@ fn free_mib(path: &Path) -> Option<u64> {
     Some(stat.f_bavail.saturating_mul(stat.f_frsize) >> 20)
 }
 
-/// Captures read the guest's memory from the QEMU process, a child. This checks the same permission on a child that
-/// does nothing.
+/// Captures read the guest's memory from the QEMU process, a child. This checks the same permission on a child that does nothing.
 fn child_memory() -> Check {
     let name = "reading a child's memory";
     let spawned = Command::new("sleep")

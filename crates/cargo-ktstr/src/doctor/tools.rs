@@ -142,8 +142,8 @@ fn library(name: &'static str, package: &str) -> Check {
     }
 }
 
-/// Returns the path of `program` on `PATH`, or `program` itself if it has more than one component; `None` if there is no
-/// such file.
+/// Returns the path of `program` on `PATH`, or `program` itself if it has more than one component; `None` if there is
+/// no such file.
 pub(super) fn on_path(program: impl AsRef<Path>) -> Option<PathBuf> {
     let program = program.as_ref();
     if program.components().count() > 1 {

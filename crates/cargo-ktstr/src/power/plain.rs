@@ -62,8 +62,8 @@ fn four_cgroups(ctx: &Ctx) -> Result<AssertResult> {
     execute_defs(ctx, defs)
 }
 
-/// Less load than CPUs: there are as many tasks as CPUs, but only half of them spin; the others run for 5 ms and then sleep for
-/// 15 ms.
+/// Less load than CPUs: there are as many tasks as CPUs, but only half of them spin; the others run for 5 ms and then sleep
+/// for 15 ms.
 fn spare(ctx: &Ctx) -> Result<AssertResult> {
     let cpus = ctx.topo.total_cpus();
     let bursts = WorkType::Bursty {

@@ -37,8 +37,8 @@ pub struct Thinned {
     pub marks: usize,
 }
 
-/// Returns the data, and what was left out of it. Stretches are thinned until the data has at most `cap` bytes or thinning saves
-/// nothing more.
+/// Returns the data, and what was left out of it. Stretches are thinned until the data has at most `cap` bytes or thinning
+/// saves nothing more.
 pub fn data(story: &Story, all_marks: &[Mark], cap: usize) -> (Value, Thinned) {
     let marks = &all_marks[..all_marks.len().min(MARKS)];
     let mut order = tasks(story, marks);

@@ -59,8 +59,8 @@ pub fn variables(captures: &Value, index: &[CaptureRecord]) -> String {
     out
 }
 
-/// Returns the numeric variables in the `.bss` and `.data` sections of the active BPF scheduler, each with its values over
-/// the `captures`.
+/// Returns the numeric variables in the `.bss` and `.data` sections of the active BPF scheduler, each with its values
+/// over the `captures`.
 pub fn series(captures: &Value, index: &[CaptureRecord]) -> Series {
     let mut series = Series::new();
     for (place, capture) in captures.as_array().into_iter().flatten().enumerate() {

@@ -15,9 +15,9 @@ use ktstr::prelude::*;
 use ktstr::scenario::file::{self, ScenarioFile};
 use ktstr_record::terminal::eprint_line;
 
-#[cfg(not(test))]
-use crate::check::again::quoted;
 use crate::exit::Exit;
+#[cfg(not(test))]
+use crate::shell::quoted;
 
 /// The name of the test that a file becomes.
 pub const TEST: &str = "scenario_file";

@@ -1,6 +1,5 @@
-//! `cargo ktstr schedule RUN --map`: prints one line per switch, with the task on every CPU as a letter and a digit. The CPU
-//! that switched is marked with a star, as in `perf sched map`; the name of a task is printed where its letter and digit
-//! first appear.
+//! `cargo ktstr schedule RUN --map`: prints one line per switch, with the task on every CPU as a letter and a digit. The CPU that
+//! switched is marked with a star, as in `perf sched map`; the name of a task is printed where its letter and digit first appear.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;

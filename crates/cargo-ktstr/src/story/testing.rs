@@ -1,5 +1,5 @@
-//! A small hand-written schedule for tests: two CPUs, two steps, and a task with a hostile name that is starved in the
-//! second step.
+//! A small hand-written schedule for tests: two CPUs, two steps, and a task with a hostile name that is starved in
+//! the second step.
 
 use std::collections::BTreeMap;
 

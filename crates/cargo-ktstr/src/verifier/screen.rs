@@ -7,8 +7,8 @@ use crate::table;
 
 /// The largest number of instructions that the verifier processes (`BPF_COMPLEXITY_LIMIT_INSNS`).
 const LIMIT: f64 = 1e6;
-/// The largest number of programs that are shown of a load. If there are more, rejected programs come first, then those with the
-/// most instructions.
+/// The largest number of programs that are shown of a load. If there are more, rejected programs come first, then those with
+/// the most instructions.
 const MOST: usize = 30;
 /// The largest number of lines that are shown of a reason.
 const REASON: usize = 12;

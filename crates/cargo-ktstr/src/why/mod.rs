@@ -164,16 +164,13 @@ fn answer(
 /// Returns the tasks that `wanted` selects: the one with this pid, or else all whose names contain it.
 fn meant(story: &Story, wanted: &str) -> Result<Vec<Pid>, NoAnswer> {
     let tasks = &story.answers.tasks;
-    let by_id = wanted
-        .parse()
-        .ok()
-        .map(Pid)
-        .filter(|pid| tasks.contains_key(pid));
+    let by_id = wanted.parse().ok().map(Pid);
     if by_id == Some(Pid::IDLE) {
         return Err(NoAnswer::Asked(
             "0 is the pid of the idle task of every CPU, which never waits".to_owned(),
         ));
     }
+    let by_id = by_id.filter(|pid| tasks.contains_key(pid));
     if let Some(pid) = by_id {
         return Ok(vec![pid]);
     }
@@ -300,6 +297,8 @@ mod tests {
             error.contains("no task has the pid `nobody`") && error.contains("</script>[7]"),
             "{error}"
         );
+        let idle = asked("0", None).unwrap_err();
+        assert!(idle.contains("the idle task of every CPU"), "{idle}");
         let several = asked("", Some("1ms")).unwrap_err();
         assert!(several.contains("matches 2 tasks"), "{several}");
     }

@@ -1,6 +1,5 @@
-//! Every command in the YAML examples exists: the program is in the image or in a package that the same job has installed
-//! above, and the scripts and crates of ktstr that are named are in this repository. `commands` checks the calls of
-//! `cargo ktstr`.
+//! Every command in the YAML examples exists: the program is in the image or in a package that the same job has installed above,
+//! and the scripts and crates of ktstr that are named are in this repository. `commands` checks the calls of `cargo ktstr`.
 
 use super::pages::{examples, root};
 use super::yaml::{Yaml, documents};

@@ -191,6 +191,25 @@ fn a_change_of_a_waiting_task_does_not_end_its_wait() {
     assert_eq!(totals.other_class_ns, 20);
 }
 
+/// A task waits from 10 ns on, gets a CPU only in the second step, and waits once more there.
+#[test]
+fn a_step_has_the_waits_that_were_open_at_its_end() {
+    let mut script = Script::default();
+    script.at(0).phase(1);
+    script.at(10).wake(0, A, 0);
+    script.at(40).push(0, What::End {});
+    script.at(50).phase(2);
+    script.at(60).switch(0, 0, A, Idle);
+    script.at(70).switch(0, A, 0, Slept);
+    script.at(80).wake(0, A, 0);
+    script.at(90).push(0, What::End {});
+    let answers = script.answers();
+    let lengths = |step| -> Vec<u64> { answers.waits_of(step).map(super::Wait::len_ns).collect() };
+    assert_eq!(lengths(Some(1)), [30]);
+    assert_eq!(lengths(Some(2)), [50, 10]);
+    assert_eq!(lengths(None), [50, 10], "each wait once");
+}
+
 #[test]
 fn a_wait_without_an_end_is_marked_as_not_served() {
     let mut script = Script::default();

@@ -355,13 +355,13 @@ fn monitor_lines(report: &MonitorReport) -> String {
         report.torn_samples,
         s.avg_nr_running,
         s.max_imbalance_ratio,
-        counted(s.max_local_dsq_depth as usize, "task"),
+        counted(s.max_local_dsq_depth, "task"),
     );
     if s.stuck_count > 0 {
         let _ = write!(
             lines,
             "\nrunqueue clocks did not advance {}",
-            counted(s.stuck_count as usize, "time")
+            counted(s.stuck_count, "time")
         );
     }
     lines
