@@ -1,6 +1,6 @@
-//! BTF: any bytes, and blobs that are well-formed in all but what the input says, alone and on top of a kernel's. Each type is
-//! looked up, and values are rendered by it. Damage to a kernel's own is left out, because reading one takes a thousand times as
-//! long.
+//! BTF: any bytes, and blobs that are well-formed in all but what the input says, alone and on top of a kernel's. Each type
+//! is looked up, and values are rendered by it. Damage to a kernel's own is left out, because reading one takes a thousand
+//! times as long.
 #![no_main]
 
 use std::sync::LazyLock;

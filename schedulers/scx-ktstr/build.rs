@@ -97,8 +97,8 @@ fn find_clang() -> Result<String> {
     )
 }
 
-/// Returns the major version that a compiler prints, as in "… clang version 19.1.7 (…)"; `None` if it does not run or is not
-/// clang.
+/// Returns the major version that a compiler prints, as in "… clang version 19.1.7 (…)"; `None` if it does not run or
+/// is not clang.
 fn clang_version(clang: &str) -> Option<u32> {
     let out = Command::new(clang).arg("--version").output().ok()?;
     let text = String::from_utf8(out.stdout).ok()?;

@@ -1,5 +1,4 @@
-//! Small statistics over samples. The functions are total: a statistic of no samples is `None`, and no integer
-//! overflows.
+//! Small statistics over samples. The functions are total: a statistic of no samples is `None`, and no integer overflows.
 
 /// Returns the nearest-rank percentile of `sorted` (ascending): element `ceil(n·p) − 1`, clamped.
 ///
@@ -15,10 +14,9 @@ const RADIX_FROM: usize = 256;
 
 /// Returns a copy of `values` in ascending order.
 ///
-/// The guest calls this function with up to 100 000 samples per worker, in unoptimised test binaries on an emulated
-/// CPU, where the sort of the standard library executes some 300 instructions for each comparison. This function is a
-/// radix sort instead: it sorts by one byte after the other, in plain loops, and skips the bytes in which all values
-/// agree.
+/// The guest calls this function with up to 100 000 samples per worker, in unoptimised test binaries on an emulated CPU, where
+/// the sort of the standard library executes some 300 instructions for each comparison. This function is a radix sort instead: it
+/// sorts by one byte after the other, in plain loops, and skips the bytes in which all values agree.
 pub(crate) fn sorted(values: &[u64]) -> Vec<u64> {
     let mut from = values.to_vec();
     if from.len() < RADIX_FROM {

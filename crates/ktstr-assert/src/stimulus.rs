@@ -16,8 +16,7 @@ pub struct StimulusEvent {
     pub op_kind: Option<String>,
     /// The numbers of operations, cgroups and workers at the start of a step, as free text; `None` for other events.
     pub detail: Option<String>,
-    /// The sum of the iterations of all workers up to the event, those that have ended included; `None` if it was not
-    /// read.
+    /// The sum of the iterations of all workers up to the event, those that have ended included; `None` if it was not read.
     pub total_iterations: Option<u64>,
     /// The step to which the event belongs; 0 is the baseline. `None` for the end of the scenario.
     pub step_index: Option<u16>,

@@ -92,8 +92,8 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         Ok((id, format!("/{}", names.join("/"))))
     }
 
-    /// Returns the mask of the CPUs on which the task at `task` may run, up to CPU 127. CPU 0 is the lowest bit of the first
-    /// word.
+    /// Returns the mask of the CPUs on which the task at `task` may run, up to CPU 127. CPU 0 is the lowest bit of
+    /// the first word.
     pub fn affinity_of(&self, task: u64) -> Result<[u64; 2], KernelError> {
         let cpus_ptr = self.member("task_struct", "cpus_ptr")?.offset();
         let mask = self.read_u64(task.wrapping_add(cpus_ptr))?;

@@ -274,8 +274,8 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
     /// Returns the event counters summed over the CPUs.
     ///
     /// # Errors
-    /// If the kernel has none (before 6.15), or if no scheduler is attached (from 6.16 on, where the counters are the
-    /// scheduler's).
+    /// If the kernel has none (before 6.15), or if no scheduler is attached (from 6.16 on, where the counters
+    /// are the scheduler's).
     pub fn scx_event_counters(&self) -> Result<ScxEventCounters, KernelError> {
         let per_cpu = match self.scx_root() {
             Some(sched) => match self.member("scx_sched", "pcpu") {

@@ -63,8 +63,8 @@ impl Symbols {
         Self::build(entries.into_iter())
     }
 
-    /// Creates a symbol table from a list of (address, name), in any order. Names that are empty or longer than 512 bytes are
-    /// left out.
+    /// Creates a symbol table from a list of (address, name), in any order. Names that are empty or longer than 512 bytes
+    /// are left out.
     ///
     /// # Errors
     /// If there are no symbols, or too many.
@@ -111,8 +111,8 @@ impl Symbols {
         })
     }
 
-    /// Returns the address of the symbol `name`, the lowest one if several symbols have that name; `None` if there is no such
-    /// symbol.
+    /// Returns the address of the symbol `name`, the lowest one if several symbols have that name; `None` if there is
+    /// no such symbol.
     pub fn address(&self, name: &str) -> Option<u64> {
         let wanted = hash(name.as_bytes());
         let start = self.by_name.partition_point(|(hash, _)| *hash < wanted);
@@ -124,8 +124,8 @@ impl Symbols {
             .map(|entry| entry.address)
     }
 
-    /// Returns the name of the last symbol at or below `address`, and the distance from it in bytes; `None` if all symbols are
-    /// above `address`.
+    /// Returns the name of the last symbol at or below `address`, and the distance from it in bytes; `None` if all symbols
+    /// are above `address`.
     pub fn nearest(&self, address: u64) -> Option<(&str, u64)> {
         let above = self
             .by_address

@@ -150,8 +150,8 @@ fn pointers() -> &'static [(u64, usize, u64)] {
     })
 }
 
-/// Overwrites the pointers that `hits` chooses in a copy of the image, runs every reader on it, and returns how long that took
-/// in seconds.
+/// Overwrites the pointers that `hits` chooses in a copy of the image, runs every reader on it, and returns how long that
+/// took in seconds.
 fn read_damaged(hits: &[(prop::sample::Index, Hit)]) -> u64 {
     let recording = recording();
     let mut image = recording.image.clone();

@@ -132,8 +132,8 @@ impl Cache {
         Ok(Folder::owned(&self.root, Place::CACHE)?.subfolder(name)?)
     }
 
-    /// Opens the folder `name` of the cache, without creating anything; `None` if it does not exist. Fails like
-    /// [`Cache::folder`].
+    /// Opens the folder `name` of the cache, without creating anything; `None` if it does not exist.
+    /// Fails like [`Cache::folder`].
     pub fn existing(&self, name: &str) -> Result<Option<Folder>, KernelError> {
         match Folder::existing(&self.root, Place::CACHE)? {
             Some(root) => Ok(Folder::existing(&root.path().join(name), Place::CACHE)?),

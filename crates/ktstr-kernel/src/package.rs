@@ -1,5 +1,5 @@
-//! Finds a kernel's image, configuration and modules: in a folder, in an unpacked package, or next to an image. It also unpacks
-//! a `.deb`.
+//! Finds a kernel's image, configuration and modules: in a folder, in an unpacked package, or next to an image. It also
+//! unpacks a `.deb`.
 
 use std::fs;
 use std::path::{Path, PathBuf};

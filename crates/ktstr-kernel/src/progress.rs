@@ -1,5 +1,5 @@
-//! Reports the progress of fetching, unpacking and building a kernel. The caller decides how to display it; [`on_stderr`] is what
-//! commands use.
+//! Reports the progress of fetching, unpacking and building a kernel. The caller decides how to display it; [`on_stderr`] is
+//! what commands use.
 
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};

@@ -13,9 +13,9 @@ use crate::progress::Listener;
 use crate::version::{self, Spec};
 use crate::{Candidate, KernelError, apt, features};
 
-/// Finds the kernel to run. The request is `request` (a `--kernel` value), else the value of `KTSTR_TEST_KERNEL`, else the value
-/// of `KTSTR_KERNEL`. Without any of these, it is a kernel with sched_ext from the cache, this machine or Debian's archive, in
-/// this order.
+/// Finds the kernel to run. The request is `request` (a `--kernel` value), else the value of `KTSTR_TEST_KERNEL`, else the
+/// value of `KTSTR_KERNEL`. Without any of these, it is a kernel with sched_ext from the cache, this machine or Debian's
+/// archive, in this order.
 pub fn resolve(request: Option<&str>, listener: &mut Listener<'_>) -> Result<Kernel, KernelError> {
     let resolver = Resolver::from_env()?;
     let from_env = ["KTSTR_TEST_KERNEL", "KTSTR_KERNEL"]

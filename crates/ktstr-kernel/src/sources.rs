@@ -94,8 +94,7 @@ fn one_line(text: &str) -> Vec<Entry> {
         .collect()
 }
 
-/// Parses paragraphs of `Field: value`. A line that starts with white space continues the previous
-/// line.
+/// Parses paragraphs of `Field: value`. A line that starts with white space continues the previous line.
 fn deb822(text: &str) -> Vec<Entry> {
     let mut entries = Vec::new();
     for paragraph in paragraphs(text) {

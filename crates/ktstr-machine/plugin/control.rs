@@ -57,8 +57,7 @@ pub enum Reason {
     /// A watched word has changed. `args` are the latest time for which a timer interrupt was set, and the index of the
     /// word.
     Changed = 5,
-    /// The entry of a function in `moments`: `args` are [`Moment::kind`] and the latest time for which a timer interrupt was
-    /// set.
+    /// The entry of a function in `moments`: `args` are [`Moment::kind`] and the latest time for which a timer interrupt was set.
     Moment = 6,
     /// A switch or an observed function at `clock_due_ns` or later: `args` are its time, and the latest time for which a timer
     /// interrupt was set.
@@ -168,8 +167,7 @@ pub struct Control {
     /// The number of entries of the trace, which starts at [`HEADER`].
     pub trace_capacity: AtomicU64,
 
-    /// The guest is held at each timer interrupt that was set for this time (`CLOCK_MONOTONIC`) or later; `u64::MAX` for
-    /// none.
+    /// The guest is held at each timer interrupt that was set for this time (`CLOCK_MONOTONIC`) or later; `u64::MAX` for none.
     pub due_ns: AtomicU64,
     /// The words whose changes hold the guest.
     pub watches: [Watch; WATCHES],

@@ -158,8 +158,8 @@ impl Recorder {
 }
 
 impl Memory {
-    /// Reads the word that `operand` describes; `None` if it cannot be read. `here` is the base of the current CPU's per-CPU
-    /// variables.
+    /// Reads the word that `operand` describes; `None` if it cannot be read. `here` is the base of the current
+    /// CPU's per-CPU variables.
     fn fetch(&mut self, reader: &mut Reader, here: Option<u64>, operand: &Operand) -> Option<u64> {
         let what = operand.what.load(Relaxed);
         if what == Fetch::Nothing as u32 {

@@ -223,8 +223,8 @@ fn next(name: &CStr) -> usize {
     unsafe { dlsym(RTLD_NEXT, name.as_ptr()) as usize }
 }
 
-/// Returns the C library's `pthread_cond_wait`. On x86-64 glibc has two versions of it, and `dlsym` may find the old one, of
-/// glibc 2.2.5.
+/// Returns the C library's `pthread_cond_wait`. On x86-64 glibc has two versions of it, and `dlsym` may find the old one,
+/// of glibc 2.2.5.
 fn real_cond_wait() -> CondWait {
     static REAL: OnceLock<usize> = OnceLock::new();
     let address = *REAL.get_or_init(|| {

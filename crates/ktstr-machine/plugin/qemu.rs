@@ -235,8 +235,7 @@ impl Register {
 }
 
 impl Reader {
-    /// Locates the registers of the current CPU; `None` if QEMU lacks one of them. Must be called in a callback of a virtual
-    /// CPU.
+    /// Locates the registers of the current CPU; `None` if QEMU lacks one of them. Must be called in a callback of a virtual CPU.
     pub fn new() -> Option<Self> {
         // SAFETY: the array is QEMU's answer and is freed here once. Names are interned strings, which are never freed.
         // The size is that of `qemu_plugin_reg_descriptor`.

@@ -201,8 +201,8 @@ fn shared_libraries(program: &Path) -> Result<Vec<PathBuf>, MachineError> {
     })
 }
 
-/// Parses the paths in the output of `ldd`. The error is the name of a library that is missing; a static program has no
-/// libraries.
+/// Parses the paths in the output of `ldd`. The error is the name of a library that is missing; a static program
+/// has no libraries.
 fn parse_ldd(listing: &str) -> Result<Vec<PathBuf>, String> {
     let mut libraries = Vec::new();
     for line in listing.lines().map(str::trim) {

@@ -124,8 +124,8 @@ impl Qemu {
     }
 }
 
-/// Parses the major version and the whole version from a line like `QEMU emulator version 10.0.2 (Debian …)`; `None` for any
-/// other line.
+/// Parses the major version and the whole version from a line like `QEMU emulator version 10.0.2 (Debian …)`; `None` for
+/// any other line.
 fn version(line: &str) -> Option<(u32, String)> {
     let rest = line.strip_prefix("QEMU emulator version ")?;
     let version = rest.split_whitespace().next()?;

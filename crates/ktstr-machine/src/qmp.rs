@@ -67,8 +67,8 @@ impl Qmp {
             .map_err(|e| MachineError::system(format!("sending `{command}` to QEMU"), e))
     }
 
-    /// Waits for the result of the last command, whose name `command` appears in errors. Events that arrive meanwhile are kept
-    /// for [`Qmp::event`].
+    /// Waits for the result of the last command, whose name `command` appears in errors. Events that arrive meanwhile are
+    /// kept for [`Qmp::event`].
     pub fn receive(&mut self, command: &str, within: Duration) -> Result<Value, MachineError> {
         let deadline = Instant::now() + within;
         loop {

@@ -24,8 +24,7 @@ pub struct Shape {
     /// The distance from each node (row) to each node (column), as in the ACPI SLIT. If this is empty, a node has distance 10
     /// to itself and 20 to any other node.
     pub distances: Vec<Vec<u8>>,
-    /// The ACPI HMAT entry of each node's memory, `None` for a node that the table omits; empty for a machine without the
-    /// table.
+    /// The ACPI HMAT entry of each node's memory, `None` for a node that the table omits; empty for a machine without the table.
     pub hmat: Vec<Option<Hmat>>,
 }
 

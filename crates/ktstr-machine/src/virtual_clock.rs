@@ -144,8 +144,8 @@ pub enum Hold {
     /// A function of [`WatchPoints::moments`] is about to be executed. The arguments are its kind, and the latest time that
     /// was observed, as for [`Hold::Changed`].
     Moment(u32, u64),
-    /// The time of [`VirtualClock::set_clock_due`] has come. The argument is the latest time that was observed, as for
-    /// [`Hold::Changed`].
+    /// The time of [`VirtualClock::set_clock_due`] has come. The argument is the latest time that was observed,
+    /// as for [`Hold::Changed`].
     Clock(u64),
 }
 
@@ -344,9 +344,8 @@ impl VirtualClock {
         self.page.unreadable.load(Relaxed)
     }
 
-    /// Returns how many times a register or a word of the guest's memory could not be read, so that a switch, a timer
-    /// interrupt, a call, a moment or the number of a CPU was missed. If this is not 0, the digest of the switches is not
-    /// reliable.
+    /// Returns how many times a register or a word of the guest's memory could not be read, so that a switch, a timer interrupt,
+    /// a call, a moment or the number of a CPU was missed. If this is not 0, the digest of the switches is not reliable.
     pub fn failures(&self) -> u32 {
         let failures: &AtomicU32 = &self.page.failures;
         failures.load(Relaxed)

@@ -704,8 +704,8 @@ pub(crate) fn unknown(given: &str, keys: &[&str]) -> String {
     )
 }
 
-/// Returns the first of the names that are closest to `given`; `None` if no name is so close that `given` could be a misspelling
-/// of it.
+/// Returns the first of the names that are closest to `given`; `None` if no name is so close that `given` could be a
+/// misspelling of it.
 pub(crate) fn nearest<'a>(given: &str, names: &[&'a str]) -> Option<&'a str> {
     // Two swapped letters are a distance of two.
     let limit = if given.len() < 4 {

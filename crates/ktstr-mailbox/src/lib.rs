@@ -1,5 +1,5 @@
-//! The mailbox between host and guest: three byte rings in guest RAM, a window for the contents of files, and a place for the
-//! host's answers.
+//! The mailbox between host and guest: three byte rings in guest RAM, a window for the contents of files, and a place for
+//! the host's answers.
 //!
 //! The mailbox lies in a range that the kernel's command line reserves ([`Layout::KERNEL_ARGUMENT`]). The guest maps it
 //! through `/dev/mem`; the host accesses it through the hypervisor's memory. The mailbox needs no driver and no

@@ -1,5 +1,5 @@
-//! The consumer's end of a ring. The producer is not trusted: whatever bytes the ring has, a read returns a message, nothing or
-//! an error.
+//! The consumer's end of a ring. The producer is not trusted: whatever bytes the ring has, a read returns a message, nothing
+//! or an error.
 
 use crate::frame::{self, Header, MAX_MESSAGE, MORE};
 use crate::{MailboxMemory, Ring, RingCursor};
@@ -108,8 +108,8 @@ impl Reader {
         self.dropped
     }
 
-    /// Returns the next complete message, or `None` if there is none yet. Reads at most what the ring held when the function was
-    /// called.
+    /// Returns the next complete message, or `None` if there is none yet. Reads at most what the ring held when the
+    /// function was called.
     ///
     /// # Errors
     /// If the ring is inconsistent or cannot be accessed. The ring must not be read again after an error.

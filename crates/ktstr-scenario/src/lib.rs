@@ -1,10 +1,10 @@
 //! The language of a test: topologies, cgroups, steps, workloads, schedulers. Plain data.
 //!
-//! Everything a test *declares* is here, together with its validation and the computations that depend only on the declaration:
-//! which CPUs a cpuset selects, which workers a cgroup gets, whether a topology can be built. The same input gives the same
-//! output: there are no threads and no clock, and the only I/O is [`topology::TestTopology::from_system`], which reads sysfs.
-//! What *runs* a declaration (cgroupfs, processes, the step engine) lives in `ktstr-guest`; what builds the machine lives in
-//! `ktstr-machine`.
+//! Everything a test *declares* is here, together with its validation and the computations that depend only on the
+//! declaration: which CPUs a cpuset selects, which workers a cgroup gets, whether a topology can be built. The same input
+//! gives the same output: there are no threads and no clock, and the only I/O is [`topology::TestTopology::from_system`],
+//! which reads sysfs. What *runs* a declaration (cgroupfs, processes, the step engine) lives in `ktstr-guest`; what builds the
+//! machine lives in `ktstr-machine`.
 //!
 //! | Module | Holds |
 //! |---|---|

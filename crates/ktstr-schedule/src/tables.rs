@@ -80,8 +80,8 @@ pub struct Tables {
 }
 
 impl Tables {
-    /// Returns the index of `name`, which is added if it is new. If there are as many names as are read, the index is that of
-    /// none.
+    /// Returns the index of `name`, which is added if it is new. If there are as many names as are read, the index is
+    /// that of none.
     pub fn name(&mut self, name: &str) -> u32 {
         // A guest has a few hundred names, and the latest ones are looked up most often.
         let found = self.names.iter().rposition(|known| known == name);

@@ -47,8 +47,8 @@ impl Words<'_> {
         self.tables.topology.llc.len()
     }
 
-    /// Describes what `event` means for the task `of`, as a predicate without a subject; `None` if the event does not concern
-    /// that task.
+    /// Describes what `event` means for the task `of`, as a predicate without a subject; `None` if the event does not
+    /// concern that task.
     pub fn of_task(&self, event: &Event, of: Pid) -> Option<String> {
         match event.what {
             What::Switch { next, .. } if next == of => Some(format!("got CPU {}", event.cpu.0)),

@@ -50,8 +50,8 @@ impl Writer {
         }
     }
 
-    /// Appends an event. A full chunk is packed first, and the oldest chunks may then lose events, to keep the file within
-    /// the limit.
+    /// Appends an event. A full chunk is packed first, and the oldest chunks may then lose events, to keep the file
+    /// within the limit.
     pub fn push(&mut self, event: Event) {
         // A phase starts a new chunk, so that old phases can be thinned separately.
         if self.open.len() == CHUNK_EVENTS || matches!(event.what, What::Phase { .. }) {

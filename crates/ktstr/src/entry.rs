@@ -116,12 +116,11 @@ pub struct KtstrTestEntry {
     pub clock: ClockMode,
     /// Whether the scheduler is always started for this test, and never comes attached from a warm template.
     pub fresh_attach: bool,
-    /// Whether the numbers of the test mean something only with pinned CPUs and huge pages on the host. ktstr has no such
-    /// mode yet, so the test is skipped. With `KTSTR_NO_SKIP_MODE` it fails, and with `KTSTR_NO_PERF_MODE` it runs like
-    /// any other.
+    /// Whether the numbers of the test mean something only with pinned CPUs and huge pages on the host. ktstr has no such mode
+    /// yet, so the test is skipped. With `KTSTR_NO_SKIP_MODE` it fails, and with `KTSTR_NO_PERF_MODE` it runs like any other.
     pub performance_mode: bool,
-    /// Whether the test does without pinned CPUs. ktstr pins none in any case, so this only allows a `cpu_budget` and
-    /// excludes `performance_mode`.
+    /// Whether the test does without pinned CPUs. ktstr pins none in any case, so this only allows a `cpu_budget`
+    /// and excludes `performance_mode`.
     pub no_perf_mode: bool,
     /// The largest number of the host's CPUs that the vCPUs may use. `None` stands for `KTSTR_CPU_CAP`, or for all CPUs
     /// that this process may use. A budget needs `no_perf_mode`.
@@ -387,8 +386,8 @@ impl KtstrTestEntry {
         Ok(())
     }
 
-    /// Returns the guest time between two periodic captures, which are spread over eight tenths of the window; `None`
-    /// without captures.
+    /// Returns the guest time between two periodic captures, which are spread over eight tenths of the window;
+    /// `None` without captures.
     pub fn snapshot_interval(&self) -> Option<Duration> {
         let count = self.num_snapshots.checked_add(1).filter(|&n| n > 1)?;
         Some(self.duration.checked_mul(8)? / 10 / count)

@@ -113,8 +113,8 @@ pub fn sidecar_dir() -> PathBuf {
     }
 }
 
-/// Returns the folder of the newest run whose record can be read, with its `record.json` and its artefacts; `None` if there is no
-/// such run.
+/// Returns the folder of the newest run whose record can be read, with its `record.json` and its artefacts; `None` if there is
+/// no such run.
 pub fn newest_run_dir() -> Option<PathBuf> {
     let newest = ktstr_record::list(&runs_root(), Some(1)).ok()?;
     Some(newest.records.first()?.path.parent()?.to_owned())

@@ -21,8 +21,7 @@ const SUMS: &[(B, Read)] = &[
     (B::TotalStealTimeNs, |t| t.cpustat.steal_ns),
     (B::TotalPhaseGuestCpuNs, busy_ns),
 ];
-/// The metrics about the CPU with the largest growth of a counter: that growth, and its ratio to the mean growth over
-/// the CPUs.
+/// The metrics about the CPU with the largest growth of a counter: that growth, and its ratio to the mean growth over the CPUs.
 const PEAKS: &[(B, B, Read)] = &[
     (B::MaxCpuHardirqs, B::MaxCpuHardirqConcentration, |t| {
         t.irqs_sum

@@ -200,8 +200,8 @@ impl Assert {
         self.numa()
     }
 
-    /// Whether any monitor threshold is set, or [`Assert::report_monitor_only`], which reports violations of the
-    /// default thresholds.
+    /// Whether any monitor threshold is set, or [`Assert::report_monitor_only`], which reports violations of
+    /// the default thresholds.
     pub const fn has_monitor_checks(&self) -> bool {
         self.monitor() || matches!(self.report_monitor_only, Some(true))
     }

@@ -32,8 +32,7 @@ impl Assert {
     /// Checks that [`Assert::evaluate_scx_bpf_error_match`] can distinguish one error from another.
     ///
     /// # Errors
-    /// Returns an [`ExpectedErrorError`] if an expectation is empty, is not a regular expression, or matches the empty
-    /// text.
+    /// Returns an [`ExpectedErrorError`] if an expectation is empty, is not a regular expression, or matches the empty text.
     pub fn validate_expected_error(&self) -> Result<(), ExpectedErrorError> {
         let all = |field, pattern| Err(ExpectedErrorError::MatchesAll { field, pattern });
         if let Some(pattern @ "") = self.expect_scx_bpf_error_contains {
@@ -52,9 +51,8 @@ impl Assert {
         }
     }
 
-    /// Judges the message about the scheduler's end, which comes from the kernel or the scheduler. In the regular
-    /// expression `^` and `$` match at the start and the end of each line. The result is a pass if the test expects no
-    /// particular error.
+    /// Judges the message about the scheduler's end, which comes from the kernel or the scheduler. In the regular expression `^`
+    /// and `$` match at the start and the end of each line. The result is a pass if the test expects no particular error.
     pub fn evaluate_scx_bpf_error_match(&self, said: &str) -> AssertResult {
         let mut out = AssertResult::default();
         let mut fail = |wanted: String| {

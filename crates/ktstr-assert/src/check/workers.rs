@@ -10,9 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// The bound on gaps that `not_stuck` implies, in milliseconds of guest time.
 pub const DEFAULT_MAX_GAP_MS: u64 = 2000;
-/// The bound on spread that `not_stuck` implies, in percentage points. It is above the largest difference between
-/// workers that only compute that was seen in runs of 2 s under correct schedulers, which is 33, with a load that comes
-/// and goes.
+/// The bound on spread that `not_stuck` implies, in percentage points. It is above the largest difference between workers that
+/// only compute that was seen in runs of 2 s under correct schedulers, which is 33, with a load that comes and goes.
 pub const DEFAULT_MAX_SPREAD_PCT: f64 = 35.0;
 /// How long a worker must have lived for [`DEFAULT_MAX_SPREAD_PCT`] to apply, in nanoseconds. Tasks are distributed
 /// over the CPUs gradually: with eight workers on four CPUs, three workers may share a CPU for the first tenths of a
@@ -256,10 +255,9 @@ fn judge_gaps(reports: &[WorkerReport], bound_ms: u64, out: &mut AssertResult) {
     }
 }
 
-/// Judges the spread. It needs two workers whose time was measured and whose entitlement is the same. Without two such
-/// workers the check is inconclusive if the test asked for the spread itself (`asked`), and is left out otherwise.
-/// Workers that only wake others are not compared, because their work is different, and neither are workers without a
-/// complete report.
+/// Judges the spread. It needs two workers whose time was measured and whose entitlement is the same. Without two such workers
+/// the check is inconclusive if the test asked for the spread itself (`asked`), and is left out otherwise. Workers that only wake
+/// others are not compared, because their work is different, and neither are workers without a complete report.
 ///
 /// If the test did not ask for the spread, workers that sleep or that lived for a short time are not compared either:
 /// how long a worker waits for its partner, a lock or a timer differs between workers under any scheduler.

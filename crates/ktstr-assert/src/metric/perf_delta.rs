@@ -41,8 +41,7 @@ pub enum PerfDeltaError {
 }
 
 impl PerfDeltaAssertion {
-    /// Creates an assertion about a metric of the whole run, with the gates and the direction of the metric's
-    /// definition.
+    /// Creates an assertion about a metric of the whole run, with the gates and the direction of the metric's definition.
     pub const fn new(metric: &'static str) -> Self {
         Self {
             metric,
@@ -74,8 +73,7 @@ impl PerfDeltaAssertion {
         self
     }
 
-    /// Compares the metric of one phase instead of the whole run: 0 is the baseline before the first step, 1 is the
-    /// first step.
+    /// Compares the metric of one phase instead of the whole run: 0 is the baseline before the first step, 1 is the first step.
     #[must_use]
     pub const fn with_phase(mut self, step_index: u16) -> Self {
         self.phase = Some(step_index);
@@ -125,8 +123,7 @@ impl PerfDeltaAssertion {
         Ok(())
     }
 
-    /// Returns a message if `now` is a regression from `baseline`; `None` if it is not, or if the metric has no
-    /// direction.
+    /// Returns a message if `now` is a regression from `baseline`; `None` if it is not, or if the metric has no direction.
     pub fn regression(&self, baseline: f64, now: f64) -> Option<String> {
         let (abs, rel, unit) = self.def().map_or((0.0, 0.0, ""), |def| {
             (def.default_abs, def.default_rel, def.display_unit)

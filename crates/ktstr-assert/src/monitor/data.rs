@@ -68,8 +68,7 @@ pub struct CpuSnapshot {
     pub rq_clock: u64,
     /// The state bits `SCX_RQ_*` of sched_ext for this runqueue (`rq->scx.flags`); 0 if the kernel has no sched_ext.
     pub scx_flags: u32,
-    /// The interrupt utilization, 0 to 1024 (`rq->avg_irq.util_avg`); `None` if the kernel does not account interrupt
-    /// time.
+    /// The interrupt utilization, 0 to 1024 (`rq->avg_irq.util_avg`); `None` if the kernel does not account interrupt time.
     pub avg_irq_util: Option<u64>,
     /// The CPU's sched_ext event counters; `None` if they were not read.
     pub event_counters: Option<ScxEventCounters>,
@@ -103,8 +102,8 @@ pub struct CpuSchedstat {
     pub run_delay: u64,
     /// The number of times that a task was put on the CPU after it had waited (`rq_sched_info.pcount`).
     pub pcount: u64,
-    /// The number of calls of `sched_yield()` on this CPU (`yld_count`). This and the following fields are `None`
-    /// without `kernel.sched_schedstats=1`.
+    /// The number of calls of `sched_yield()` on this CPU (`yld_count`). This and the following fields are
+    /// `None` without `kernel.sched_schedstats=1`.
     pub yld_count: Option<u64>,
     /// The number of calls of `__schedule()` on this CPU (`sched_count`, kernel/sched/core.c).
     pub sched_count: Option<u64>,

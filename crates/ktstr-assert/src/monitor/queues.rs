@@ -1,9 +1,8 @@
 //! What a sample shows about the tasks that wait, and about the other CPUs that could run them.
 //!
-//! The lengths of runqueues alone would blame the wrong party: eight workers that a cpuset confines to one CPU are not
-//! the scheduler's imbalance, and a task that waits in a queue shared by CPUs is counted on the CPU where it ran last,
-//! which means nothing. The functions in this file therefore look at the waiting tasks and at the CPUs on which they
-//! may run.
+//! The lengths of runqueues alone would blame the wrong party: eight workers that a cpuset confines to one CPU are not the
+//! scheduler's imbalance, and a task that waits in a queue shared by CPUs is counted on the CPU where it ran last, which means
+//! nothing. The functions in this file therefore look at the waiting tasks and at the CPUs on which they may run.
 
 use super::{CpuSnapshot, MonitorSample, WaitingTask, WaitsIn};
 
@@ -47,10 +46,9 @@ impl CpuSnapshot {
 }
 
 impl MonitorSample {
-    /// Returns the imbalance that migrations could reduce, for the worst pair of CPUs: the number of tasks that the
-    /// first CPU runs or that the second could take over from its queue, divided by the number of tasks of the second
-    /// (at least 1). Returns 1 if no task could be taken over. If the waiting tasks of a CPU are unknown, returns
-    /// [`Self::imbalance_ratio`].
+    /// Returns the imbalance that migrations could reduce, for the worst pair of CPUs: the number of tasks that the first CPU
+    /// runs or that the second could take over from its queue, divided by the number of tasks of the second (at least 1). Returns
+    /// 1 if no task could be taken over. If the waiting tasks of a CPU are unknown, returns [`Self::imbalance_ratio`].
     pub fn movable_imbalance(&self) -> f64 {
         if self.cpus.iter().any(|c| c.waiting.is_none()) {
             return self.imbalance_ratio();

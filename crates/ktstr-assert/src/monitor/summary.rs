@@ -60,8 +60,7 @@ pub(super) fn event_deltas(samples: &[MonitorSample]) -> Option<ScxEventCounters
     sum
 }
 
-/// Returns the growth of the schedstats over the samples, summed over all CPUs; `None` if no two consecutive samples
-/// have them.
+/// Returns the growth of the schedstats over the samples, summed over all CPUs; `None` if no two consecutive samples have them.
 pub(super) fn schedstat_deltas(samples: &[MonitorSample]) -> Option<CpuSchedstat> {
     let mut sum: Option<CpuSchedstat> = None;
     for (before, now) in pairs(samples) {

@@ -238,8 +238,7 @@ impl MonitorVerdict {
 /// Reads one of the event counters.
 type Counter = fn(&ScxEventCounters) -> i64;
 
-/// Returns the index at which the first series of `need` consecutive true values ends; `None` if there is no such
-/// series.
+/// Returns the index at which the first series of `need` consecutive true values ends; `None` if there is no such series.
 fn first_run(values: &mut dyn Iterator<Item = bool>, need: usize) -> Option<usize> {
     let mut run = 0;
     for (i, v) in values.enumerate() {

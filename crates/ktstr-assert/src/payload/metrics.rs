@@ -5,8 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::format::MetricHint;
 use crate::metric::Polarity;
 
-/// The largest number of metrics that are kept from one run of a program. The others are counted in
-/// [`PayloadMetrics::left_out`].
+/// The largest number of metrics that are kept from one run of a program. The others are counted in [`PayloadMetrics::left_out`].
 pub const MAX_METRICS: usize = 2_048;
 /// The largest number of runs of programs that a test's result keeps.
 pub const MAX_PAYLOADS: usize = 64;
@@ -34,8 +33,7 @@ pub struct Metric {
     /// The number as it was printed, in `unit`.
     #[serde(with = "crate::float::one")]
     pub value: f64,
-    /// The direction in which the metric improves; [`Polarity::Unknown`] if the declaration of the program has no hint
-    /// for it.
+    /// The direction in which the metric improves; [`Polarity::Unknown`] if the declaration of the program has no hint for it.
     pub polarity: Polarity,
     /// The unit as declared; empty for plain numbers.
     pub unit: String,

@@ -56,8 +56,7 @@ impl<'a> CrossPhaseRatio<'a> {
 }
 
 impl<T: Copy + Into<f64> + Display> SeriesField<T> {
-    /// Divides the last readable value in the phase `later` by the last readable value in the phase `earlier`, for a
-    /// claim.
+    /// Divides the last readable value in the phase `later` by the last readable value in the phase `earlier`, for a claim.
     pub fn ratio_across_phases<'a>(
         &self,
         verdict: &'a mut Verdict,
@@ -83,8 +82,7 @@ pub trait PhaseMapExt<T> {
         f: impl FnMut(&T, &U) -> R,
     ) -> BTreeMap<Phase, R>;
 
-    /// Divides the value of the phase `later` by the value of the phase `earlier`, for a claim. Messages start with
-    /// `label`.
+    /// Divides the value of the phase `later` by the value of the phase `earlier`, for a claim. Messages start with `label`.
     fn ratio_across_phases<'a>(
         &self,
         verdict: &'a mut Verdict,

@@ -29,8 +29,7 @@ macro_rules! fields {
 }
 
 impl SampleSeries {
-    /// Returns a projector for the map with exactly this name. It reads entry 0 unless [`BpfMapProjector::at`] selects
-    /// another.
+    /// Returns a projector for the map with exactly this name. It reads entry 0 unless [`BpfMapProjector::at`] selects another.
     pub fn bpf_map<'a>(&'a self, name: &'a str) -> BpfMapProjector<'a> {
         BpfMapProjector {
             series: self,
@@ -41,8 +40,7 @@ impl SampleSeries {
 }
 
 impl<'a> BpfMapProjector<'a> {
-    /// Selects the entry of the map by its index: the position in an array, or in the order in which a hash map was
-    /// read.
+    /// Selects the entry of the map by its index: the position in an array, or in the order in which a hash map was read.
     pub fn at(mut self, index: usize) -> Self {
         self.index = index;
         self

@@ -1,9 +1,8 @@
 //! Patterns over time.
 //!
-//! The strict patterns are those of [`EachClaim`] and [`SeriesField::always_true`]: they judge every sample, and a
-//! sample that cannot be read or is NaN fails. All other patterns are trends: they skip samples that cannot be read,
-//! and leave a note about each gap. A trend with too few readable samples leaves a note and passes, because it shows
-//! nothing.
+//! The strict patterns are those of [`EachClaim`] and [`SeriesField::always_true`]: they judge every sample, and a sample that
+//! cannot be read or is NaN fails. All other patterns are trends: they skip samples that cannot be read, and leave a note about
+//! each gap. A trend with too few readable samples leaves a note and passes, because it shows nothing.
 
 use super::SeriesField;
 use crate::outcome::{AssertDetail, DetailKind};
@@ -193,8 +192,8 @@ impl SeriesField<f64> {
         v
     }
 
-    /// Claims that three consecutive readable samples are within `tol` of `target`, the first of them at `deadline_ms`
-    /// or earlier.
+    /// Claims that three consecutive readable samples are within `tol` of `target`, the first of them at
+    /// `deadline_ms` or earlier.
     pub fn converges_to<'v>(
         &self,
         v: &'v mut Verdict,
@@ -222,9 +221,8 @@ impl SeriesField<f64> {
         )
     }
 
-    /// Claims that in each sample this field divided by `other` is between `lo` and `hi`, both included. A sample that
-    /// cannot be read in one of the fields leaves a note, a division by 0 is inconclusive, and fields of different
-    /// lengths fail.
+    /// Claims that in each sample this field divided by `other` is between `lo` and `hi`, both included. A sample that cannot be
+    /// read in one of the fields leaves a note, a division by 0 is inconclusive, and fields of different lengths fail.
     pub fn ratio_within<'v>(
         &self,
         v: &'v mut Verdict,

@@ -70,9 +70,8 @@ impl ScxEvents<'_> {
     }
 }
 
-/// Checks that no event happened more often than `max` times; with `None`, that none happened. `bypass_duration` is
-/// ignored, because it is a time. A negative counter fails whatever the bound is. The result is a skip if `events` is
-/// empty.
+/// Checks that no event happened more often than `max` times; with `None`, that none happened. `bypass_duration` is ignored,
+/// because it is a time. A negative counter fails whatever the bound is. The result is a skip if `events` is empty.
 pub fn assert_scx_events_clean(events: &[(&str, i64)], max: Option<i64>) -> AssertResult {
     if events.is_empty() {
         return AssertResult::skip("no sched_ext events were counted");

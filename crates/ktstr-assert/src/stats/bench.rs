@@ -144,8 +144,8 @@ const SLACKS: [(&str, f64); 3] = [("min", 0.0), ("p10", 0.1), ("p50", 0.5)];
 
 type Metrics = BTreeMap<String, f64>;
 
-/// Inserts the percentiles `which` of `values`, converted by `of`. `name` returns the name of a metric for the name of
-/// the percentile.
+/// Inserts the percentiles `which` of `values`, converted by `of`. `name` returns the name of a metric for the name
+/// of the percentile.
 fn put(
     out: &mut Metrics,
     values: &[u64],
@@ -256,8 +256,8 @@ pub(super) fn of_phase(carrier: &BenchCarrier) -> Metrics {
     out
 }
 
-/// Returns the metrics of a cgroup over the run: its percentiles, and the counters from which the rates of the registry
-/// are computed.
+/// Returns the metrics of a cgroup over the run: its percentiles, and the counters from which the rates of the
+/// registry are computed.
 pub(super) fn of_run(carrier: &BenchCarrier) -> Metrics {
     let mut out = distributions(carrier, "_whole");
     let mut count = |name: String, value: f64| {

@@ -75,8 +75,7 @@ impl PhaseBucket {
             .flatten()
     }
 
-    /// Returns a metric of the phase, otherwise the sum of the counter with that name over its cgroups; `None` if
-    /// neither exists.
+    /// Returns a metric of the phase, otherwise the sum of the counter with that name over its cgroups; `None` if neither exists.
     pub fn metric(&self, metric: impl Into<MetricId>) -> Option<f64> {
         let id = metric.into();
         let name = id.wire_name();
@@ -91,9 +90,8 @@ impl PhaseBucket {
         c.get(name).or_else(|| c.cgroup_counter(name))
     }
 
-    /// Merges another bucket of the same phase. The window becomes the smallest that contains both, or the one that is
-    /// not empty. The numbers of captures are added, the worse value of each metric is kept, and cgroups are merged by
-    /// name.
+    /// Merges another bucket of the same phase. The window becomes the smallest that contains both, or the one that is not empty.
+    /// The numbers of captures are added, the worse value of each metric is kept, and cgroups are merged by name.
     pub fn merge(&mut self, other: PhaseBucket) {
         if self.label.is_empty() {
             self.label = other.label;

@@ -80,8 +80,7 @@ impl PhaseCgroupStats {
         }
     }
 
-    /// Returns the metrics of the benchmarks in this cgroup. Those of samples are included even if the samples have
-    /// been dropped.
+    /// Returns the metrics of the benchmarks in this cgroup. Those of samples are included even if the samples have been dropped.
     pub(crate) fn bench_metrics(&self) -> BTreeMap<String, f64> {
         let known = super::bench::names();
         let own = self.metrics.iter();

@@ -19,8 +19,7 @@ impl PhaseCgroupStats {
         Some((us(percentile(&v, 0.99)?), us(percentile(&v, 0.5)?)))
     }
 
-    /// Returns the timer latency in microseconds: the median, the 99th and the 99.9th percentile. `None` without
-    /// samples.
+    /// Returns the timer latency in microseconds: the median, the 99th and the 99.9th percentile. `None` without samples.
     pub fn timer_summary(&self) -> Option<(f64, f64, f64)> {
         let v = sorted(&self.timer_latencies_ns);
         let at = |p| percentile(&v, p).map(us);
@@ -32,8 +31,8 @@ impl PhaseCgroupStats {
         cv_of(&self.wake_latencies_ns)
     }
 
-    /// Returns the time spent runnable but waiting, in microseconds: the mean over the workers, and the largest. `None`
-    /// without schedstats.
+    /// Returns the time spent runnable but waiting, in microseconds: the mean over the workers, and the largest.
+    /// `None` without schedstats.
     pub fn run_delay_summary(&self) -> Option<(f64, f64)> {
         let avg = mean(self.run_delays_ns.iter().map(|v| us(*v)))?;
         Some((avg, us(*self.run_delays_ns.iter().max()?)))

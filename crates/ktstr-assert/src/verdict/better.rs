@@ -27,8 +27,7 @@ impl<'a> BetterClaim<'a> {
         self.judge(baseline, None)
     }
 
-    /// Claims that the metric is better than `baseline` by at least the fraction `margin_fraction` of its absolute
-    /// value.
+    /// Claims that the metric is better than `baseline` by at least the fraction `margin_fraction` of its absolute value.
     pub fn than_by(self, baseline: f64, margin_fraction: f64) -> &'a mut Verdict {
         self.judge(baseline, Some(margin_fraction))
     }
@@ -111,8 +110,8 @@ impl<'a> BetterThanPhase<'a> {
         self.judge(None)
     }
 
-    /// Claims that the metric is better than in the baseline by at least the fraction `margin_fraction` of its absolute
-    /// value there.
+    /// Claims that the metric is better than in the baseline by at least the fraction `margin_fraction` of its
+    /// absolute value there.
     pub fn by_at_least(self, margin_fraction: f64) -> &'a mut Verdict {
         self.judge(Some(margin_fraction))
     }

@@ -22,8 +22,7 @@ impl<'a> Subject<'a> {
         }
     }
 
-    /// Records a claim: a pass if `holds` is true, otherwise a failure with `relation`, which is what was expected, and
-    /// `value`.
+    /// Records a claim: a pass if `holds` is true, otherwise a failure with `relation`, which is what was expected, and `value`.
     pub fn settle(
         self,
         holds: bool,
@@ -176,8 +175,7 @@ impl<'a> ClaimBuilder<'a, f64> {
     }
 }
 
-/// A claim about a metric that may be absent; see [`Verdict::claim_present`]. Every claim fails if the metric is
-/// absent.
+/// A claim about a metric that may be absent; see [`Verdict::claim_present`]. Every claim fails if the metric is absent.
 #[must_use = "a claim checks nothing until one of its methods is called"]
 pub struct PresentClaim<'a> {
     subject: Subject<'a>,

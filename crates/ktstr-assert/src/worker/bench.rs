@@ -6,8 +6,7 @@ use serde::{Deserialize, Serialize};
 /// The part that a worker plays in its benchmark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum BenchRole {
-    /// Hands out the requests of a Schbench. Its samples are rates in requests per second, one for each tenth of a
-    /// second.
+    /// Hands out the requests of a Schbench. Its samples are rates in requests per second, one for each tenth of a second.
     SchbenchMessenger,
     /// Serves the requests of a Schbench. Its samples are request latencies in nanoseconds, from the call to the end of the
     /// work; an iteration is a request.

@@ -80,8 +80,8 @@ pub struct WorkerReport {
     pub iterations: u64,
     /// From `/proc/thread-self/schedstat`: nanoseconds spent runnable but waiting (kernel/sched/stats.h).
     pub schedstat_run_delay_ns: u64,
-    /// From `/proc/thread-self/schedstat`: the number of times that the worker was put on a CPU; 0 if the kernel has no
-    /// schedstats.
+    /// From `/proc/thread-self/schedstat`: the number of times that the worker was put on a CPU; 0 if the kernel
+    /// has no schedstats.
     pub schedstat_run_count: u64,
     /// From `/proc/thread-self/schedstat`: nanoseconds on a CPU.
     pub schedstat_cpu_time_ns: u64,
@@ -90,8 +90,7 @@ pub struct WorkerReport {
     /// The number of pages on each NUMA node when the worker was stopped, from `/proc/PID/numa_maps`. Empty unless
     /// `WorkloadHandle::measure_pages` requested it.
     pub numa_pages: BTreeMap<usize, u64>,
-    /// The growth of `numa_pages_migrated` in `/proc/vmstat` over the worker's life. It counts the pages of the whole
-    /// machine.
+    /// The growth of `numa_pages_migrated` in `/proc/vmstat` over the worker's life. It counts the pages of the whole machine.
     pub vmstat_numa_pages_migrated: u64,
     /// Why the report is incomplete; `None` if it is complete.
     pub exit_info: Option<WorkerExitInfo>,

@@ -37,7 +37,7 @@ use window::Window;
 /// Runs a single step that lasts the whole window. Use this for a scenario whose cgroups and workers never change.
 ///
 /// # Errors
-/// As [`execute_steps`].
+/// The same errors as [`execute_steps`].
 pub fn execute_defs(ctx: &Ctx, defs: Vec<CgroupDef>) -> Result<AssertResult> {
     execute_steps(ctx, vec![Step::with_defs(defs, HoldSpec::FULL)])
 }
@@ -55,7 +55,7 @@ pub fn execute_steps(ctx: &Ctx, steps: Vec<Step>) -> Result<AssertResult> {
 /// Runs the steps with `checks`, or with the test's own checks if that is `None`.
 ///
 /// # Errors
-/// As [`execute_steps`].
+/// The same errors as [`execute_steps`].
 pub fn execute_steps_with(
     ctx: &Ctx,
     steps: Vec<Step>,
@@ -67,7 +67,7 @@ pub fn execute_steps_with(
 /// Runs the steps with a backdrop: cgroups and workers that live for the whole scenario.
 ///
 /// # Errors
-/// As [`execute_steps`].
+/// The same errors as [`execute_steps`].
 pub fn execute_scenario(ctx: &Ctx, backdrop: Backdrop, steps: Vec<Step>) -> Result<AssertResult> {
     execute_scenario_with(ctx, backdrop, steps, None)
 }
@@ -75,7 +75,7 @@ pub fn execute_scenario(ctx: &Ctx, backdrop: Backdrop, steps: Vec<Step>) -> Resu
 /// Like [`execute_scenario`], with `checks` instead of the test's own if they are given.
 ///
 /// # Errors
-/// As [`execute_steps`].
+/// The same errors as [`execute_steps`].
 pub fn execute_scenario_with(
     ctx: &Ctx,
     backdrop: Backdrop,

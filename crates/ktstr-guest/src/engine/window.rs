@@ -85,8 +85,7 @@ impl Window {
         self.elapsed_ns() / 1_000_000
     }
 
-    /// Returns the monotonic time in ns at which a hold of length `requested` ends, which is at the latest when the window
-    /// ends.
+    /// Returns the monotonic time in ns at which a hold of length `requested` ends, which is at the latest when the window ends.
     pub fn deadline(&self, requested: Duration) -> u64 {
         let left = self.length_ns.saturating_sub(self.elapsed_ns());
         now_ns().saturating_add(ns(requested).min(left))

@@ -30,8 +30,7 @@ impl Child {
         children.ended.get(&self.pid()).copied()
     }
 
-    /// Sends a signal to the process. Does nothing once it has been reaped, because its pid may have
-    /// been reused.
+    /// Sends a signal to the process. Does nothing once it has been reaped, because its pid may have been reused.
     pub(super) fn signal(&self, children: &Children, signal: Signal) {
         if self.end(children).is_none() {
             let _ = kill_process(self.0, signal);

@@ -229,8 +229,7 @@ impl WorkloadHandle {
     /// Sets the CPUs that one worker may use.
     ///
     /// # Errors
-    /// The worker does not exist, or the kernel rejected the CPUs; the error names the CPUs and the
-    /// thread id.
+    /// The worker does not exist, or the kernel rejected the CPUs; the error names the CPUs and the thread id.
     pub fn set_affinity(&mut self, idx: usize, cpus: &BTreeSet<usize>) -> Result<(), WorkerError> {
         let count = self.workers.len();
         let worker = self.workers.get_mut(idx).ok_or_else(|| {

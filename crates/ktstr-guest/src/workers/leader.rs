@@ -11,9 +11,8 @@ use super::sys;
 /// Number of threads of this leader whose setup is over, even if it failed. This is a futex.
 static STARTED: AtomicU32 = AtomicU32::new(0);
 
-/// Forks a leader with this name and one thread for each plan, and waits until all threads have
-/// published their thread ids. The threads wait at the gate. Returns the leader's process id and a
-/// pidfd.
+/// Forks a leader with this name and one thread for each plan, and waits until all threads have published their thread ids. The
+/// threads wait at the gate. Returns the leader's process id and a pidfd.
 pub(super) fn fork(
     comm: Option<[u8; 16]>,
     plans: &[Plan<'_>],

@@ -38,8 +38,8 @@ pub struct BpfMap {
 }
 
 impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
-    /// Returns the maps in the order of their ids, and whether the list was cut at [`MAX_MAPS`]. A map that cannot be read is
-    /// left out.
+    /// Returns the maps in the order of their ids, and whether the list was cut at [`MAX_MAPS`]. A map that cannot be read
+    /// is left out.
     pub fn bpf_maps(&self) -> Result<(Vec<BpfMap>, bool), KernelError> {
         let pointers = self.walk_idr(self.symbol("map_idr")?, MAX_MAPS + 1)?;
         let fields = MapFields::new(self)?;

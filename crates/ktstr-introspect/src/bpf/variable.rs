@@ -110,8 +110,8 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
     /// name ends with `suffix`, and its values are those of the map's first entry.
     ///
     /// # Errors
-    /// As for [`Self::scx_variable`], except that a read-only map is no error. The variable may have any type: the caller checks
-    /// the size.
+    /// As for [`Self::scx_variable`], except that a read-only map is no error. The variable may have any type: the caller
+    /// checks the size.
     pub fn scx_watched(
         &self,
         suffix: &str,
@@ -181,8 +181,8 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         Ok((field("data")?, field("data_size")?, field("base_btf")?))
     }
 
-    /// Reads the BTF of `size` bytes at `data`. If `base` is not 0, it continues the kernel's own BTF, the only base that the
-    /// kernel uses.
+    /// Reads the BTF of `size` bytes at `data`. If `base` is not 0, it continues the kernel's own BTF, the only base that
+    /// the kernel uses.
     pub(crate) fn btf_at(&self, data: u64, size: u64, base: u64) -> Result<Btf, KernelError> {
         let bytes = self.read_bytes(data, size, MAX_MAP_BTF)?;
         Ok(match base {

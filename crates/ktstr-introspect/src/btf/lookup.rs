@@ -183,8 +183,8 @@ impl Btf {
         u32::try_from(place).ok()
     }
 
-    /// Returns the name of the first enumerator of the enum `name` with that value; `None` if there is no such enum or
-    /// enumerator.
+    /// Returns the name of the first enumerator of the enum `name` with that value; `None` if there is no such
+    /// enum or enumerator.
     pub fn enumerator(&self, name: &str, value: i64) -> Option<&str> {
         let ty = self
             .find(name, Kind::Enum)

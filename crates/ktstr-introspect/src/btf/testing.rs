@@ -70,8 +70,8 @@ impl Builder {
         self.raw(name, 4, false, members.len() as u32, bytes, &rest)
     }
 
-    /// Adds a struct with bit-fields. The members are (name, type id, offset in bits, width in bits); a width of 0 stands for a
-    /// plain member.
+    /// Adds a struct with bit-fields. The members are (name, type id, offset in bits, width in bits); a width of 0 stands for
+    /// a plain member.
     pub fn bitfields(&mut self, name: &str, bytes: u32, members: &[(&str, u32, u32, u32)]) -> u32 {
         let mut rest = Vec::new();
         for (name, ty, offset, bits) in members {

@@ -32,8 +32,7 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         })
     }
 
-    /// Follows a chain of a hash table (a BPF map or an rhashtable) from `first` and calls `visit` with the address of each
-    /// node.
+    /// Follows a chain of a hash table (a BPF map or an rhashtable) from `first` and calls `visit` with the address of each node.
     ///
     /// The end is NULL or a marker with the lowest bit set: `is_a_nulls()` in `include/linux/list_nulls.h`. A chain of more than
     /// `max` nodes is an error.

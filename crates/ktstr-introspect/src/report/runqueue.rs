@@ -105,15 +105,15 @@ pub struct RqSample {
     pub online: Option<bool>,
     /// Context switches so far.
     pub nr_switches: Option<u64>,
-    /// The share of the CPU that interrupts take, of 1024 (`rq->avg_irq.util_avg`); `None` on kernels that do not account
-    /// interrupt time.
+    /// The share of the CPU that interrupts take, of 1024 (`rq->avg_irq.util_avg`); `None` on kernels that do not
+    /// account interrupt time.
     pub avg_irq_util: Option<u64>,
     /// This CPU's part of the sched_ext event counters; `None` if the kernel has none or no scheduler is attached.
     pub event_counters: Option<ScxEventCounters>,
     /// The kernel's statistics of waits and wake-ups, if it keeps them.
     pub schedstat: Option<RqSchedstat>,
-    /// The CPU's scheduling domains, innermost first. Without `kernel.sched_schedstats=1`, only a sampler's first sample has
-    /// them.
+    /// The CPU's scheduling domains, innermost first. Without `kernel.sched_schedstats=1`, only a sampler's first
+    /// sample has them.
     pub sched_domains: Option<Vec<SchedDomain>>,
     /// Runnable tasks that are not running, from the first 64 entries of each class's list; `None` if they could not be listed.
     pub waiting: Option<Vec<WaitingTask>>,

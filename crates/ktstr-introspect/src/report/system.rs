@@ -113,8 +113,7 @@ pub struct Throttling {
 pub struct PerNodeNumaStats {
     /// The number of the NUMA node whose counters these are.
     pub node: u32,
-    /// Counter name (`numa_hit`, `numa_miss`, `numa_foreign`, `numa_interleave_hit`, `numa_local`, `numa_other`) to value,
-    /// pages.
+    /// Counter name (`numa_hit`, `numa_miss`, `numa_foreign`, `numa_interleave_hit`, `numa_local`, `numa_other`) to value, pages.
     pub counters: BTreeMap<String, u64>,
 }
 
@@ -283,8 +282,8 @@ pub struct DsqState {
     pub id: u64,
     /// How many tasks are queued.
     pub nr: u32,
-    /// The number of insertions so far, which the kernel counts for iterators (`seq`, 32 bits); 0 if the kernel does not count
-    /// them.
+    /// The number of insertions so far, which the kernel counts for iterators (`seq`, 32 bits); 0 if the kernel does
+    /// not count them.
     pub seq: u64,
     /// Where it was found: `local cpu 3`, `bypass cpu 3`, `reject cpu 3`, `global node 0`, `user`.
     pub origin: String,

@@ -103,8 +103,8 @@ impl RqLayout {
 
 /// Members of `struct task_struct`.
 pub(super) struct TaskLayout {
-    /// The number of bytes from the start of the struct that contain all members except for `cpus_mask`, which is read
-    /// separately.
+    /// The number of bytes from the start of the struct that contain all members except for `cpus_mask`, which
+    /// is read separately.
     pub span: usize,
     pub pid: Member,
     pub comm: Member,

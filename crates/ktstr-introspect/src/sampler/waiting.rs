@@ -22,8 +22,7 @@ pub(super) struct Queues<'a> {
 type Broken = &'static str;
 
 impl Sampler {
-    /// Returns the waiting tasks of sched_ext, then those of the fair class; the inner result is an error if a list is
-    /// malformed.
+    /// Returns the waiting tasks of sched_ext, then those of the fair class; the inner result is an error if a list is malformed.
     ///
     /// The list of sched_ext has all its runnable tasks except for the running one. The list of the fair class also has the
     /// running task and tasks whose dequeue is delayed, which are left out here.

@@ -8,8 +8,8 @@ const MAX_POINTER_HOPS: usize = 16;
 
 /// One value of a capture, or the reason why it is missing.
 ///
-/// Look-ups can be chained without checks in between: a missing value stays missing and keeps the first error, which the final
-/// `as_*` returns.
+/// Look-ups can be chained without checks in between: a missing value stays missing and keeps the first error, which the
+/// final `as_*` returns.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum SnapshotField<'a> {
@@ -102,8 +102,8 @@ impl<'a> SnapshotField<'a> {
         })
     }
 
-    /// Returns the value of an integer, enum, character, boolean, pointer or per-CPU key. A negative value and any other type
-    /// are errors.
+    /// Returns the value of an integer, enum, character, boolean, pointer or per-CPU key. A negative value and any other
+    /// type are errors.
     pub fn as_u64(&self) -> SnapshotResult<u64> {
         if let Self::PercpuKey { key } = self {
             return Ok(u64::from(*key));

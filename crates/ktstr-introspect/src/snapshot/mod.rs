@@ -110,8 +110,8 @@ impl<'a> Snapshot<'a> {
         }
     }
 
-    /// Returns the copy of the global variable `name` that `picker` chooses, for captures in which several copies of a scheduler
-    /// are loaded.
+    /// Returns the copy of the global variable `name` that `picker` chooses, for captures in which several copies of a
+    /// scheduler are loaded.
     ///
     /// `picker` gets the copies as (map name, field) and returns the index of one. If it returns `None`, or an index that is out
     /// of range, the field is missing. The module [`pickers`] has some.

@@ -1,8 +1,8 @@
 //! Ready-made pickers for [`Snapshot::live_var_via`](super::Snapshot::live_var_via) and
 //! [`Snapshot::live_vars_via`](super::Snapshot::live_vars_via).
 //!
-//! Use them if several copies of a scheduler are loaded and its variables are counters: they assume that the copy in use has
-//! counted furthest.
+//! Use them if several copies of a scheduler are loaded and its variables are counters: they assume that the copy in use
+//! has counted furthest.
 
 use super::SnapshotField;
 

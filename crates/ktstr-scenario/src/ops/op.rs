@@ -16,8 +16,8 @@ use crate::payload::Payload;
 use crate::scheduler::Scheduler;
 use crate::workload::{AffinityIntent, SchedPolicy, WorkSpec, WorkType};
 
-/// The Rust type of a field. The table writes it as `text`, `(Type)`, `[Type]` if the field may be left out, or `{Type}` for a
-/// list.
+/// The Rust type of a field. The table writes it as `text`, `(Type)`, `[Type]` if the field may be left out, or `{Type}`
+/// for a list.
 macro_rules! field {
     (text) => { Cow<'static, str> };
     (($of:ty)) => { $of };
@@ -234,8 +234,8 @@ ops! {
         /// The new affinity of the workers, resolved within the CPUs of the cgroup.
         affinity: (AffinityIntent),
     };
-    /// Moves all tasks of a cgroup to another. An empty name stands for the harness's own cgroup, out of which only workers are
-    /// moved.
+    /// Moves all tasks of a cgroup to another. An empty name stands for the harness's own cgroup, out of which only
+    /// workers are moved.
     9 move_all_tasks MoveAllTasks {
         /// The name of the cgroup that is emptied.
         from: text,
@@ -277,8 +277,8 @@ ops! {
         /// The name of the cgroup.
         cgroup: text,
     };
-    /// Makes the host capture the guest's state now, and waits until the capture is taken. The operation is not allowed in a step
-    /// that loops.
+    /// Makes the host capture the guest's state now, and waits until the capture is taken. The operation is not allowed in a
+    /// step that loops.
     15 capture_snapshot CaptureSnapshot {
         /// The tag of the capture, 1 to 64 bytes. It must not begin with `periodic_`, and must not be a tag of the captures that
         /// the harness takes at events (`scx_exit`, `panic` and so on).
@@ -351,8 +351,8 @@ ops! {
         /// The map's name in the kernel, 1 to 15 bytes, such as `bpf_bpf.bss`. If several maps have it, the latest one is kept.
         name: text,
     };
-    /// Makes the host store the process ids of a cgroup for the test's callbacks. The operation is not allowed in a step that
-    /// loops.
+    /// Makes the host store the process ids of a cgroup for the test's callbacks. The operation is not allowed in a
+    /// step that loops.
     26 capture_cgroup_procs CaptureCgroupProcs {
         /// The tag under which the process ids are stored, 1 to 64 bytes.
         tag: text,

@@ -9,8 +9,8 @@ use crate::text::TextError;
 /// The name of the process that has the tasks as its threads, and of the cgroup of the tasks without a task group, unless a task
 /// group has this name.
 const PROCESS: &str = "rt-app";
-/// The kernel's default weight. It is set to enable the CPU controller, without which the kernel does not schedule the cgroup as
-/// a group.
+/// The kernel's default weight. It is set to enable the CPU controller, without which the kernel does not schedule the cgroup
+/// as a group.
 const WEIGHT: u32 = 100;
 
 /// Returns the cgroups, with the tasks as their workers.

@@ -77,8 +77,8 @@ impl<'a> Object<'a> {
     }
 }
 
-/// Creates the error for an unknown word, with the most similar of the `known` words. `what` is the kind of the word, such as
-/// "key".
+/// Creates the error for an unknown word, with the most similar of the `known` words. `what` is the kind of the word,
+/// such as "key".
 pub(super) fn unknown(what: &str, word: &str, node: &Node, known: &[&str]) -> TextError {
     let meant = nearest(word, known);
     let meant = meant.map_or_else(String::new, |meant| format!("did you mean \"{meant}\"? "));

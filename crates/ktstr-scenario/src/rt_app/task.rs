@@ -158,8 +158,8 @@ fn repeat(object: &Object<'_>) -> Result<Option<u64>, TextError> {
     }
 }
 
-/// Returns the task group that an object names, without slashes at its ends, and the node that names it; `None` if the object
-/// names none.
+/// Returns the task group that an object names, without slashes at its ends, and the node that names it; `None` if the
+/// object names none.
 fn group<'a>(object: &Object<'a>, sched: &Sched) -> Result<Option<(String, &'a Node)>, TextError> {
     let Some((path, node)) = object.word("taskgroup")? else {
         return Ok(None);
@@ -192,8 +192,8 @@ fn one_group(groups: Vec<(String, &Node)>) -> Result<String, TextError> {
     }
 }
 
-/// Adds notes on the keys by which old files give the budget of `SCHED_DEADLINE`, if they have no effect or could be taken for
-/// an event.
+/// Adds notes on the keys by which old files give the budget of `SCHED_DEADLINE`, if they have no effect or could be taken
+/// for an event.
 fn old_keys(
     object: &Object<'_>,
     sched: &Sched,

@@ -105,8 +105,7 @@ pub struct Scheduler {
     pub sched_args: &'static [&'static str],
     /// The topology of tests that do not declare one.
     pub topology: Topology,
-    /// The shapes that the scheduler supports: a test that declares another shape is refused; see
-    /// [`TopologyConstraints::holds`].
+    /// The shapes that the scheduler supports: a test that declares another shape is refused; see [`TopologyConstraints::holds`].
     pub constraints: TopologyConstraints,
     /// A configuration file of the host, which is packed for the guest and passed with `--config`.
     pub config_file: Option<&'static str>,

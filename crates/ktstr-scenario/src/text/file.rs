@@ -15,8 +15,8 @@ const SECTIONS: &[&str] = &["payload", "staged_scheduler", "claim"];
 
 /// A whole file: settings, declarations of programs and schedulers, a scenario, and claims.
 ///
-/// The single values at the top of the file are settings. This crate does not know their names; the code that runs the file
-/// checks them.
+/// The single values at the top of the file are settings. This crate does not know their names; the code that runs the
+/// file checks them.
 #[derive(Clone, Debug)]
 pub struct ScenarioFile {
     /// The settings of the machine and the checks, in the order of the text.

@@ -1,5 +1,5 @@
-//! Constraints on the topologies (shapes) that a test accepts. They never change the shape that the test declares, which must
-//! meet them.
+//! Constraints on the topologies (shapes) that a test accepts. They never change the shape that the test declares, which
+//! must meet them.
 
 use super::declared::Topology;
 use crate::const_text::ConstText;
@@ -283,8 +283,8 @@ impl TopologyConstraints {
         Ok(())
     }
 
-    /// Returns the same constraints if they do not contradict each other. Otherwise it panics, which in a `const` is a compile
-    /// error.
+    /// Returns the same constraints if they do not contradict each other. Otherwise it panics, which in a `const` is
+    /// a compile error.
     ///
     /// # Panics
     /// If [`TopologyConstraints::validate`] fails, with its message.

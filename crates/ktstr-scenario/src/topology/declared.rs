@@ -391,8 +391,8 @@ impl Topology {
         Some(sum)
     }
 
-    /// Returns the distance from node `i` to node `j` that is described to the guest: by default 10 within a node, and 20 between
-    /// two nodes.
+    /// Returns the distance from node `i` to node `j` that is described to the guest: by default 10 within a node, and 20
+    /// between two nodes.
     pub const fn distance(&self, i: u32, j: u32) -> u8 {
         if let Some(distances) = self.distances
             && let Some(distance) = distances.get(i, j)

@@ -1,6 +1,6 @@
-//! Topologies as text: `2n4l8c2t` is two nodes, four LLCs in total, eight cores under each LLC, two threads per core. The text
-//! is a name for people and for the command line, and is not complete: it leaves out memory, distances, and which nodes have no
-//! CPUs.
+//! Topologies as text: `2n4l8c2t` is two nodes, four LLCs in total, eight cores under each LLC, two threads per core. The
+//! text is a name for people and for the command line, and is not complete: it leaves out memory, distances, and which nodes
+//! have no CPUs.
 
 use std::fmt;
 use std::str::FromStr;
@@ -59,10 +59,9 @@ pub enum TopologyParseError {
 
 impl fmt::Display for Topology {
     /// Formats a shape as `1n2l4c2t`: nodes, LLCs in total, cores per LLC, threads per core. If the nodes with CPUs have
-    /// different numbers of LLCs, the number of LLCs is written as a sum with one term for each of these nodes; if the LLCs
-    /// have different numbers of cores, the number of cores has one term for each LLC: `1n2l3+1c1t` is one LLC of three cores
-    /// and one LLC of one core. A text with a sum cannot be parsed. Nodes without CPUs are counted in the number of nodes
-    /// only.
+    /// different numbers of LLCs, the number of LLCs is written as a sum with one term for each of these nodes; if the LLCs have
+    /// different numbers of cores, the number of cores has one term for each LLC: `1n2l3+1c1t` is one LLC of three cores and one
+    /// LLC of one core. A text with a sum cannot be parsed. Nodes without CPUs are counted in the number of nodes only.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let llcs: Vec<u32> = match self.nodes {
             None => vec![self.llcs],

@@ -1,5 +1,5 @@
-//! The topology of a running system as data, created from sysfs (`system.rs`) or from a declared topology, and the set arithmetic
-//! on it.
+//! The topology of a running system as data, created from sysfs (`system.rs`) or from a declared topology, and the set
+//! arithmetic on it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -87,8 +87,8 @@ pub struct TestTopology {
 }
 
 impl TestTopology {
-    /// Creates a topology from LLCs in order and nodes by number. A node that an LLC names and `nodes` lacks is added without
-    /// data.
+    /// Creates a topology from LLCs in order and nodes by number. A node that an LLC names and `nodes` lacks is
+    /// added without data.
     pub fn from_parts(llcs: Vec<LlcInfo>, mut nodes: BTreeMap<usize, NodeInfo>) -> Self {
         let cpus: BTreeSet<usize> = llcs
             .iter()
@@ -286,8 +286,8 @@ impl TestTopology {
             .collect()
     }
 
-    /// Returns part `index` of `of`, widened by `frac`; `None` if there is no such part, or if there are fewer usable CPUs
-    /// than parts.
+    /// Returns part `index` of `of`, widened by `frac`; `None` if there is no such part, or if there are fewer usable
+    /// CPUs than parts.
     pub(crate) fn partition(&self, index: usize, of: usize, frac: f64) -> Option<BTreeSet<usize>> {
         let usable = self.usable_cpus();
         if of == 0 || index >= of || usable.len() < of {

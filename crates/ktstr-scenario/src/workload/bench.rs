@@ -1,5 +1,5 @@
-//! Parameters of the work types that are benchmarks. A test declares one worker, and the parameters determine how many are
-//! started.
+//! Parameters of the work types that are benchmarks. A test declares one worker, and the parameters determine how
+//! many are started.
 
 use serde::{Deserialize, Serialize};
 
@@ -125,8 +125,8 @@ config! {
         target_hit_pct: u8 = 90,
         /// How long a slow worker sleeps per key, µs.
         slow_path_sleep_us: u64 = 100,
-        /// How long a slow worker sleeps for one random key in a hundred, µs, which is the 99th percentile; 0 stands for
-        /// `slow_path_sleep_us`.
+        /// How long a slow worker sleeps for one random key in a hundred, µs, which is the 99th percentile; 0
+        /// stands for `slow_path_sleep_us`.
         slow_path_p99_us: u64 = 0,
         /// The number of look-ups per second of all clients together; latencies are measured from the time at which a look-up is
         /// due. With 0, a client starts its next look-up when the one before is done, and no latencies are measured.

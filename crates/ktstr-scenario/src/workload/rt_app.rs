@@ -12,8 +12,8 @@ use super::sched::SchedPolicy;
 /// have names in full.
 const MAX_NAME: usize = 128;
 
-/// A phase of [`WorkType::RtApp`](super::WorkType::RtApp): actions that are executed one after the other, and how often they are
-/// repeated.
+/// A phase of [`WorkType::RtApp`](super::WorkType::RtApp): actions that are executed one after the other, and how often
+/// they are repeated.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RtPhase {
     /// How often the actions are executed before the next phase begins; 0 means without end.

@@ -97,8 +97,8 @@ pub enum WorkSpecError {
     MemPolicy(#[from] MemPolicyError),
 }
 
-/// The largest number of workers that `workers_pct` can result in, so that a mistyped fraction does not fill the guest with
-/// processes.
+/// The largest number of workers that `workers_pct` can result in, so that a mistyped fraction does not fill the
+/// guest with processes.
 const MAX_WORKERS: usize = 65_536;
 
 impl WorkSpec {

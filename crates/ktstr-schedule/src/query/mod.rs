@@ -66,8 +66,7 @@ impl Default for Rules {
 pub struct Answers {
     /// Sums by phase, task, cgroup and CPU.
     pub totals: BTreeMap<Key, Totals>,
-    /// The waits that ended, and those that were still open at the end of the schedule. Waits that a gap interrupts are left
-    /// out.
+    /// The waits that ended, and those that were still open at the end of the schedule. Waits that a gap interrupts are left out.
     pub waits: Vec<Wait>,
     /// The waits that were still open at the end of their phase, with their length at that time. Each of them is also
     /// in `waits` with its full length.

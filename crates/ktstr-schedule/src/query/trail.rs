@@ -7,8 +7,7 @@ use crate::event::{Class, Cpu, DequeueReason, Event, Pid, Reason, What};
 use crate::words::{Words, dsq};
 use crate::{ReadError, Schedule};
 
-/// A kick belongs to a task if a CPU makes it within this time, in nanoseconds, after the same CPU has put the task into a
-/// queue.
+/// A kick belongs to a task if a CPU makes it within this time, in nanoseconds, after the same CPU has put the task into a queue.
 const KICK_NS: u64 = 100_000;
 
 /// A task that is taken off a runqueue at most this time, in nanoseconds, before its wait ends is being moved to the CPU that
@@ -234,8 +233,8 @@ impl Meanwhile {
 }
 
 /// Returns the end of the trail of the task `of`, whose wait ends at `until_ns`. A CPU that takes a task from another runqueue
-/// first moves it to its own. This move belongs to the end of the wait and not to what led to it, so the trail ends just before
-/// the move.
+/// first moves it to its own. This move belongs to the end of the wait and not to what led to it, so the trail ends just
+/// before the move.
 fn taken_ns(schedule: &Schedule<'_>, of: Pid, until_ns: u64) -> Result<u64, ReadError> {
     let near = until_ns.saturating_sub(TAKEN_NS)..=until_ns;
     let mut taken = None;

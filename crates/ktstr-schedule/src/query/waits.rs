@@ -38,8 +38,8 @@ pub struct Wait {
     pub cause: WaitCause,
     /// When the wait began, in nanoseconds of the scheduler's clock.
     pub from_ns: u64,
-    /// When the task got a CPU or the schedule ended, or, in [`Answers::open_waits`], when the phase ended; in nanoseconds of the
-    /// scheduler's clock.
+    /// When the task got a CPU or the schedule ended, or, in [`Answers::open_waits`], when the phase ended; in nanoseconds of
+    /// the scheduler's clock.
     pub to_ns: u64,
     /// The CPU time that the task was entitled to during the wait, in nanoseconds; 0 for a wait that is shorter than a
     /// window.

@@ -15,7 +15,7 @@ const NAMES: [&str; 2] = ["cg_0", "cg_1"];
 /// Pins the running workers of two cgroups to opposite halves of the machine, and then swaps the halves three times.
 ///
 /// # Errors
-/// As [`execute_scenario`].
+/// The same errors as [`execute_scenario`].
 pub fn affinity_change(ctx: &Ctx) -> Result<AssertResult> {
     let Some(halves) = split(ctx, 0.5, 2) else {
         return Ok(needs_cpus(ctx, 2));
@@ -51,7 +51,7 @@ pub fn affinity_change(ctx: &Ctx) -> Result<AssertResult> {
 /// Runs two cgroups whose workers are pinned from the start, each to one half of the machine.
 ///
 /// # Errors
-/// As [`execute_defs`].
+/// The same errors as [`execute_defs`].
 pub fn affinity_pinned(ctx: &Ctx) -> Result<AssertResult> {
     let Some(halves) = split(ctx, 0.5, 2) else {
         return Ok(needs_cpus(ctx, 2));
@@ -71,7 +71,7 @@ pub fn affinity_pinned(ctx: &Ctx) -> Result<AssertResult> {
 /// Runs workers that pin themselves to a random CPU after each piece of work, next to spinners.
 ///
 /// # Errors
-/// As [`execute_steps_with`].
+/// The same errors as [`execute_steps_with`].
 pub fn custom_affinity_churn(ctx: &Ctx) -> Result<AssertResult> {
     let cpus = ctx.topo.total_cpus();
     let churn = WorkType::AffinityChurn { spin_iters: 4096 };

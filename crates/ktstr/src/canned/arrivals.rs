@@ -14,7 +14,7 @@ use super::{cut, exactly, needs_cpus, spinners};
 /// Runs two busy cgroups, then adds two more at once.
 ///
 /// # Errors
-/// As [`execute_scenario`].
+/// The same errors as [`execute_scenario`].
 pub fn custom_cgroup_add_midrun(ctx: &Ctx) -> Result<AssertResult> {
     let cpus = ctx.topo.total_cpus();
     let backdrop = Backdrop::from_cgroups(NAMES.map(|name| spinners(name, cpus)));
@@ -37,7 +37,7 @@ pub fn custom_cgroup_add_midrun(ctx: &Ctx) -> Result<AssertResult> {
 /// Runs three busy cgroups, then removes two of them; the remaining one gets the whole machine.
 ///
 /// # Errors
-/// As [`execute_scenario`].
+/// The same errors as [`execute_scenario`].
 pub fn custom_cgroup_remove_midrun(ctx: &Ctx) -> Result<AssertResult> {
     let cpus = ctx.topo.total_cpus();
     let names = ["cg_0", "cg_1", "cg_2"];
@@ -60,7 +60,7 @@ pub fn custom_cgroup_remove_midrun(ctx: &Ctx) -> Result<AssertResult> {
 /// Runs a busy cgroup, adds one that is confined to half of the machine, and removes it again.
 ///
 /// # Errors
-/// As [`execute_scenario`].
+/// The same errors as [`execute_scenario`].
 pub fn custom_cgroup_cpuset_add_remove(ctx: &Ctx) -> Result<AssertResult> {
     let Some([half, _]) = cut(ctx, 0.5, 2) else {
         return Ok(needs_cpus(ctx, 2));
@@ -91,7 +91,7 @@ pub fn custom_cgroup_cpuset_add_remove(ctx: &Ctx) -> Result<AssertResult> {
 /// worker for each CPU.
 ///
 /// # Errors
-/// As [`execute_scenario`].
+/// The same errors as [`execute_scenario`].
 pub fn custom_cgroup_add_during_imbalance(ctx: &Ctx) -> Result<AssertResult> {
     let cpus = ctx.topo.total_cpus();
     let backdrop = Backdrop::from_cgroups([spinners(NAMES[0], 4 * cpus), spinners(NAMES[1], cpus)]);
@@ -111,7 +111,7 @@ pub fn custom_cgroup_add_during_imbalance(ctx: &Ctx) -> Result<AssertResult> {
 /// Runs two equal cgroups, then adds sixteen workers to one of them.
 ///
 /// # Errors
-/// As [`execute_scenario`].
+/// The same errors as [`execute_scenario`].
 pub fn custom_cgroup_add_load_imbalance(ctx: &Ctx) -> Result<AssertResult> {
     const MORE: usize = 16;
     let cpus = ctx.topo.total_cpus();

@@ -15,7 +15,7 @@ use super::{ANY, LOADED, device_io, group, needs_cpus, spinners, spread};
 /// For two workers, the value is 1 if one of them does all the work.
 ///
 /// # Errors
-/// As [`execute_steps_with`].
+/// The same errors as [`execute_steps_with`].
 pub fn custom_cache_pressure_imbalance(ctx: &Ctx) -> Result<AssertResult> {
     let cpus = ctx.topo.total_cpus();
     if cpus < 2 {
@@ -40,7 +40,7 @@ pub fn custom_cache_pressure_imbalance(ctx: &Ctx) -> Result<AssertResult> {
 /// The kernel tends to pull the partner of a pair to the waker's cache.
 ///
 /// # Errors
-/// As [`execute_steps_with`].
+/// The same errors as [`execute_steps_with`].
 pub fn custom_cache_yield_wake_affine(ctx: &Ctx) -> Result<AssertResult> {
     let cpus = ctx.topo.total_cpus();
     if cpus < 2 {
@@ -65,7 +65,7 @@ pub fn custom_cache_yield_wake_affine(ctx: &Ctx) -> Result<AssertResult> {
 /// a device need little CPU time, but promptly.
 ///
 /// # Errors
-/// As [`execute_defs`].
+/// The same errors as [`execute_defs`].
 pub fn custom_cache_pipe_io_compute_imbalance(ctx: &Ctx) -> Result<AssertResult> {
     let cpus = ctx.topo.total_cpus();
     let defs = vec![
@@ -89,7 +89,7 @@ pub fn custom_cache_pipe_io_compute_imbalance(ctx: &Ctx) -> Result<AssertResult>
 /// group for every four CPUs.
 ///
 /// # Errors
-/// As [`execute_defs`].
+/// The same errors as [`execute_defs`].
 pub fn custom_fan_out_compute(ctx: &Ctx) -> Result<AssertResult> {
     let work = WorkType::futex_fan_out(4, 16_384);
     let workers = 5 * ctx.topo.total_cpus().div_ceil(4);

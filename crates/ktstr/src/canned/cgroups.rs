@@ -15,7 +15,7 @@ use super::{group, spinners};
 /// Runs two busy cgroups, then adds a third.
 ///
 /// # Errors
-/// As [`execute_scenario`].
+/// The same errors as [`execute_scenario`].
 pub fn cgroup_add(ctx: &Ctx) -> Result<AssertResult> {
     let cpus = ctx.topo.total_cpus();
     let backdrop = Backdrop::from_cgroups(["cg_0", "cg_1"].map(|name| spinners(name, cpus)));
@@ -38,7 +38,7 @@ pub fn cgroup_add(ctx: &Ctx) -> Result<AssertResult> {
 /// Runs two busy cgroups, then removes one; the other gets the whole machine.
 ///
 /// # Errors
-/// As [`execute_scenario`].
+/// The same errors as [`execute_scenario`].
 pub fn cgroup_remove(ctx: &Ctx) -> Result<AssertResult> {
     let cpus = ctx.topo.total_cpus();
     let backdrop = Backdrop::new().push_cgroup(spinners("cg_0", cpus));
@@ -59,7 +59,7 @@ pub fn cgroup_remove(ctx: &Ctx) -> Result<AssertResult> {
 /// the two is busy, and the workers of the other sleep most of the time.
 ///
 /// # Errors
-/// As [`execute_scenario`].
+/// The same errors as [`execute_scenario`].
 pub fn custom_cgroup_rapid_churn(ctx: &Ctx) -> Result<AssertResult> {
     let cpus = ctx.topo.total_cpus();
     let backdrop = Backdrop::new().push_cgroup(spinners("cg_0", cpus));
@@ -91,7 +91,7 @@ pub fn custom_cgroup_rapid_churn(ctx: &Ctx) -> Result<AssertResult> {
 /// Runs four busy cgroups, nested one to three levels deep.
 ///
 /// # Errors
-/// As [`execute_steps`].
+/// The same errors as [`execute_steps`].
 pub fn nested_steady(ctx: &Ctx) -> Result<AssertResult> {
     let cpus = ctx.topo.total_cpus();
     let names = ["a/x", "a/y/z", "b/x", "c"];
@@ -110,7 +110,7 @@ pub fn nested_steady(ctx: &Ctx) -> Result<AssertResult> {
 /// Moves workers to a sibling cgroup, then to a cgroup of another parent, and back.
 ///
 /// # Errors
-/// As [`execute_scenario`].
+/// The same errors as [`execute_scenario`].
 pub fn nested_task_move(ctx: &Ctx) -> Result<AssertResult> {
     let cpus = ctx.topo.total_cpus();
     let backdrop = Backdrop::new().extend_ops([

@@ -45,7 +45,7 @@ pub(super) fn confined(expect: &mut Expect, step: u16, parts: &[BTreeSet<usize>;
 /// Two cgroups share the machine, then each of them is confined to one half.
 ///
 /// # Errors
-/// As [`execute_scenario`].
+/// The same errors as [`execute_scenario`].
 pub fn cpuset_apply(ctx: &Ctx) -> Result<AssertResult> {
     let Some(halves) = split(ctx, 0.5, 2) else {
         return Ok(needs_cpus(ctx, 2));
@@ -64,7 +64,7 @@ pub fn cpuset_apply(ctx: &Ctx) -> Result<AssertResult> {
 /// The reverse of [`cpuset_apply`]: each cgroup has one half, then both get the whole machine.
 ///
 /// # Errors
-/// As [`execute_scenario`].
+/// The same errors as [`execute_scenario`].
 pub fn cpuset_clear(ctx: &Ctx) -> Result<AssertResult> {
     let Some(halves) = split(ctx, 0.5, 2) else {
         return Ok(needs_cpus(ctx, 2));
@@ -94,7 +94,7 @@ pub fn cpuset_clear(ctx: &Ctx) -> Result<AssertResult> {
 /// et al., The Linux Scheduler: a Decade of Wasted Cores, EuroSys 2016; it was seen on 7.3 with four CPUs in two LLCs.
 ///
 /// # Errors
-/// As [`execute_scenario`].
+/// The same errors as [`execute_scenario`].
 pub fn cpuset_resize(ctx: &Ctx) -> Result<AssertResult> {
     let shares = [0.5, 0.25, 0.75].map(|share| split(ctx, share, 4));
     let [Some(half), Some(less), Some(more)] = shares else {
@@ -126,7 +126,7 @@ pub fn cpuset_resize(ctx: &Ctx) -> Result<AssertResult> {
 /// Two cgroups with half of the machine each swap their halves, twice.
 ///
 /// # Errors
-/// As [`execute_scenario`].
+/// The same errors as [`execute_scenario`].
 pub fn custom_cgroup_cpuset_swap_disjoint(ctx: &Ctx) -> Result<AssertResult> {
     let Some(halves) = split(ctx, 0.5, 2) else {
         return Ok(needs_cpus(ctx, 2));
@@ -151,7 +151,7 @@ pub fn custom_cgroup_cpuset_swap_disjoint(ctx: &Ctx) -> Result<AssertResult> {
 /// A cgroup with two workers for each CPU is confined to one half of the machine, then gets the whole machine.
 ///
 /// # Errors
-/// As [`execute_scenario`].
+/// The same errors as [`execute_scenario`].
 pub fn custom_cgroup_cpuset_widen(ctx: &Ctx) -> Result<AssertResult> {
     let Some([half, _]) = split(ctx, 0.5, 2) else {
         return Ok(needs_cpus(ctx, 2));
@@ -172,7 +172,7 @@ pub fn custom_cgroup_cpuset_widen(ctx: &Ctx) -> Result<AssertResult> {
 /// moved to the CPUs of the larger one.
 ///
 /// # Errors
-/// As [`execute_scenario_with`].
+/// The same errors as [`execute_scenario_with`].
 pub fn custom_cgroup_cpuset_merge(ctx: &Ctx) -> Result<AssertResult> {
     let Some([crowded, other]) = split(ctx, 0.5, 2) else {
         return Ok(needs_cpus(ctx, 2));

@@ -16,7 +16,7 @@ use super::{ANY, exactly, group, ms, spinners, spread};
 /// Runs one cgroup for each CPU, at most 64 of them. Each has two workers and is confined to its CPU.
 ///
 /// # Errors
-/// As [`execute_defs`].
+/// The same errors as [`execute_defs`].
 pub fn custom_cgroup_per_cpu(ctx: &Ctx) -> Result<AssertResult> {
     let cgroups = ctx.topo.all_cpus().iter().take(64);
     let cgroups: Vec<_> = cgroups
@@ -38,7 +38,7 @@ pub fn custom_cgroup_per_cpu(ctx: &Ctx) -> Result<AssertResult> {
 /// most of the time. A scheduler that allocates something for each cgroup has to free it again.
 ///
 /// # Errors
-/// As [`execute_scenario`].
+/// The same errors as [`execute_scenario`].
 pub fn custom_cgroup_exhaust_reuse(ctx: &Ctx) -> Result<AssertResult> {
     let cpus = ctx.topo.total_cpus();
     let names: Vec<String> = (0..16).map(|at| format!("cg_{at}")).collect();
@@ -69,7 +69,7 @@ pub fn custom_cgroup_exhaust_reuse(ctx: &Ctx) -> Result<AssertResult> {
 /// iterations of a worker may be 1.5 s.
 ///
 /// # Errors
-/// As [`execute_steps_with`].
+/// The same errors as [`execute_steps_with`].
 pub fn custom_cgroup_dsq_contention(ctx: &Ctx) -> Result<AssertResult> {
     let cpus = ctx.topo.total_cpus();
     let names: Vec<String> = (0..8).map(|at| format!("cg_{at}")).collect();
@@ -94,7 +94,7 @@ pub fn custom_cgroup_dsq_contention(ctx: &Ctx) -> Result<AssertResult> {
 /// Two cgroups, each confined to one LLC, swap their LLCs six times in quick succession.
 ///
 /// # Errors
-/// As [`execute_scenario_with`].
+/// The same errors as [`execute_scenario_with`].
 pub fn custom_cgroup_cpuset_cross_llc_race(ctx: &Ctx) -> Result<AssertResult> {
     let llcs = ctx.topo.num_llcs();
     if llcs < 2 {

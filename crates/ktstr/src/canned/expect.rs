@@ -148,8 +148,7 @@ impl Expect {
         self
     }
 
-    /// Returns how long a step was held, in ns, if that is long enough to judge shares. Otherwise adds a note and
-    /// returns `None`.
+    /// Returns how long a step was held, in ns, if that is long enough to judge shares. Otherwise adds a note and returns `None`.
     fn long_enough(&mut self, step: u16, carriers: &[PhaseCgroupStats]) -> Option<u64> {
         let held = self.held_ns(step, carriers);
         if held < shortest_of(step) {

@@ -13,7 +13,7 @@ use super::{ANY, group, spinners, spread};
 /// Runs four cgroups with four, one, two and one worker for each CPU.
 ///
 /// # Errors
-/// As [`execute_defs`].
+/// The same errors as [`execute_defs`].
 pub fn custom_cgroup_4way_load_imbalance(ctx: &Ctx) -> Result<AssertResult> {
     let cpus = ctx.topo.total_cpus();
     let names = ["cg_0", "cg_1", "cg_2", "cg_3"];
@@ -31,7 +31,7 @@ pub fn custom_cgroup_4way_load_imbalance(ctx: &Ctx) -> Result<AssertResult> {
 /// Runs four steps in which two cgroups alternate between a heavy and a light load.
 ///
 /// # Errors
-/// As [`execute_steps_with`].
+/// The same errors as [`execute_steps_with`].
 pub fn custom_cgroup_load_oscillation(ctx: &Ctx) -> Result<AssertResult> {
     let cpus = ctx.topo.total_cpus();
     let names = ["cg_0", "cg_1"];
@@ -62,7 +62,7 @@ pub fn custom_cgroup_load_oscillation(ctx: &Ctx) -> Result<AssertResult> {
 /// kernel/sched/core.c). No cgroup has a CPU controller, so each worker counts with its own weight.
 ///
 /// # Errors
-/// As [`execute_defs`].
+/// The same errors as [`execute_defs`].
 pub fn custom_nice_mix(ctx: &Ctx) -> Result<AssertResult> {
     let cpus = ctx.topo.total_cpus();
     let names = ["nice_minus_5", "nice_0", "nice_plus_5"];
@@ -83,7 +83,7 @@ pub fn custom_nice_mix(ctx: &Ctx) -> Result<AssertResult> {
 /// Runs workers that step through all nice values, next to spinners.
 ///
 /// # Errors
-/// As [`execute_steps_with`].
+/// The same errors as [`execute_steps_with`].
 pub fn custom_nice_sweep(ctx: &Ctx) -> Result<AssertResult> {
     let cpus = ctx.topo.total_cpus();
     let defs = vec![

@@ -15,7 +15,7 @@ use super::{ANY, SPARE, cut, exactly, group, ms, needs_cpus, spinners, split, sp
 /// machine.
 ///
 /// # Errors
-/// As [`execute_scenario_with`].
+/// The same errors as [`execute_scenario_with`].
 pub fn custom_cgroup_cpuset_apply_midrun(ctx: &Ctx) -> Result<AssertResult> {
     let Some([half, _]) = cut(ctx, 0.5, 2) else {
         return Ok(needs_cpus(ctx, 2));
@@ -39,7 +39,7 @@ pub fn custom_cgroup_cpuset_apply_midrun(ctx: &Ctx) -> Result<AssertResult> {
 /// the whole machine.
 ///
 /// # Errors
-/// As [`execute_scenario`].
+/// The same errors as [`execute_scenario`].
 pub fn custom_cgroup_cpuset_clear_midrun(ctx: &Ctx) -> Result<AssertResult> {
     let Some([half, _]) = cut(ctx, 0.5, 2) else {
         return Ok(needs_cpus(ctx, 2));
@@ -68,7 +68,7 @@ pub fn custom_cgroup_cpuset_clear_midrun(ctx: &Ctx) -> Result<AssertResult> {
 /// kernel/sched/fair.c). After the last change, CPUs would then be idle for longer than a step.
 ///
 /// # Errors
-/// As [`execute_scenario_with`].
+/// The same errors as [`execute_scenario_with`].
 pub fn custom_cgroup_cpuset_resize(ctx: &Ctx) -> Result<AssertResult> {
     let (Some([half, _]), Some([quarter, _])) = (cut(ctx, 0.5, 4), cut(ctx, 0.25, 4)) else {
         return Ok(needs_cpus(ctx, 4));
@@ -106,7 +106,7 @@ pub fn custom_cgroup_cpuset_resize(ctx: &Ctx) -> Result<AssertResult> {
 /// CPUs, which works for 2 of 12 ms.
 ///
 /// # Errors
-/// As [`execute_defs`].
+/// The same errors as [`execute_defs`].
 pub fn custom_cgroup_cpuset_workload_imbalance(ctx: &Ctx) -> Result<AssertResult> {
     let Some([full, spare]) = cut(ctx, 0.5, 2) else {
         return Ok(needs_cpus(ctx, 2));
@@ -129,7 +129,7 @@ pub fn custom_cgroup_cpuset_workload_imbalance(ctx: &Ctx) -> Result<AssertResult
 /// A cgroup with three times as many workers as another swaps its half of the machine with it.
 ///
 /// # Errors
-/// As [`execute_scenario_with`].
+/// The same errors as [`execute_scenario_with`].
 pub fn custom_cgroup_cpuset_change_imbalance(ctx: &Ctx) -> Result<AssertResult> {
     let Some(halves) = cut(ctx, 0.5, 2) else {
         return Ok(needs_cpus(ctx, 2));
@@ -156,7 +156,7 @@ pub fn custom_cgroup_cpuset_change_imbalance(ctx: &Ctx) -> Result<AssertResult> 
 /// two, then the reverse. Each step creates both cgroups again.
 ///
 /// # Errors
-/// As [`execute_steps`].
+/// The same errors as [`execute_steps`].
 pub fn custom_cgroup_cpuset_load_shift(ctx: &Ctx) -> Result<AssertResult> {
     let Some(halves) = cut(ctx, 0.5, 2) else {
         return Ok(needs_cpus(ctx, 2));
@@ -177,7 +177,7 @@ pub fn custom_cgroup_cpuset_load_shift(ctx: &Ctx) -> Result<AssertResult> {
 /// Two cgroups have half of the machine each and unequal loads; then the number of workers of the lighter one doubles.
 ///
 /// # Errors
-/// As [`execute_scenario`].
+/// The same errors as [`execute_scenario`].
 pub fn custom_cgroup_cpuset_imbalance_combined(ctx: &Ctx) -> Result<AssertResult> {
     let Some(halves) = cut(ctx, 0.5, 2) else {
         return Ok(needs_cpus(ctx, 2));
@@ -203,7 +203,7 @@ pub fn custom_cgroup_cpuset_imbalance_combined(ctx: &Ctx) -> Result<AssertResult
 /// for each CPU has the last three quarters. They share the middle.
 ///
 /// # Errors
-/// As [`execute_scenario_with`].
+/// The same errors as [`execute_scenario_with`].
 pub fn custom_cgroup_cpuset_overlap_imbalance_combined(ctx: &Ctx) -> Result<AssertResult> {
     let (Some([left, _]), Some([_, right])) = (split(ctx, 0.75, 4), split(ctx, 0.25, 4)) else {
         return Ok(needs_cpus(ctx, 4));

@@ -177,8 +177,7 @@ const SPARE: (f64, f64) = (1_000.0, 10_000.0);
 /// include/linux/sched/ext.h).
 const LOADED: (f64, f64) = (20_000.0, 40_000.0);
 
-/// Returns the test's checks. If the default bound on spread applies (`not_stuck` without `max_spread_pct`), `pct`
-/// replaces it.
+/// Returns the test's checks. If the default bound on spread applies (`not_stuck` without `max_spread_pct`), `pct` replaces it.
 fn spread(ctx: &Ctx, pct: f64) -> Assert {
     match (ctx.assert.not_stuck, ctx.assert.max_spread_pct) {
         (Some(true), None) => ctx.assert.max_spread_pct(pct),

@@ -16,7 +16,7 @@ use super::{ANY, cut, exactly, group, ms, needs_cpus, spinners, spread};
 /// Runs four equal cgroups: one at the first level, one at the second and two at the third.
 ///
 /// # Errors
-/// As [`execute_steps`].
+/// The same errors as [`execute_steps`].
 pub fn custom_nested_cgroup_steady(ctx: &Ctx) -> Result<AssertResult> {
     let cpus = ctx.topo.total_cpus();
     let names = ["top", "a/x", "a/y/p", "a/y/q"];
@@ -36,7 +36,7 @@ pub fn custom_nested_cgroup_steady(ctx: &Ctx) -> Result<AssertResult> {
 /// Moves workers from the third level to the first, to the second and back, next to a cgroup that stays in place.
 ///
 /// # Errors
-/// As [`execute_scenario`].
+/// The same errors as [`execute_scenario`].
 pub fn custom_nested_cgroup_task_move(ctx: &Ctx) -> Result<AssertResult> {
     let cpus = ctx.topo.total_cpus();
     let backdrop = Backdrop::new().extend_ops([
@@ -68,7 +68,7 @@ pub fn custom_nested_cgroup_task_move(ctx: &Ctx) -> Result<AssertResult> {
 /// workers of the other sleep most of the time.
 ///
 /// # Errors
-/// As [`execute_scenario`].
+/// The same errors as [`execute_scenario`].
 pub fn custom_nested_cgroup_rapid_churn(ctx: &Ctx) -> Result<AssertResult> {
     let cpus = ctx.topo.total_cpus();
     let backdrop = Backdrop::new().push_cgroup(spinners("stays", cpus));
@@ -99,7 +99,7 @@ pub fn custom_nested_cgroup_rapid_churn(ctx: &Ctx) -> Result<AssertResult> {
 /// cpuset of their own and inherit their parents' CPUs.
 ///
 /// # Errors
-/// As [`execute_scenario`].
+/// The same errors as [`execute_scenario`].
 pub fn custom_nested_cgroup_cpuset(ctx: &Ctx) -> Result<AssertResult> {
     let Some(halves) = cut(ctx, 0.5, 2) else {
         return Ok(needs_cpus(ctx, 2));
@@ -138,7 +138,7 @@ pub fn custom_nested_cgroup_cpuset(ctx: &Ctx) -> Result<AssertResult> {
 /// Runs four workers for each CPU at the second level, and one for each CPU at the third and at the first level.
 ///
 /// # Errors
-/// As [`execute_steps`].
+/// The same errors as [`execute_steps`].
 pub fn custom_nested_cgroup_imbalance(ctx: &Ctx) -> Result<AssertResult> {
     let cpus = ctx.topo.total_cpus();
     let names = ["a/x", "a/y/z", "top"];
@@ -163,7 +163,7 @@ pub fn custom_nested_cgroup_imbalance(ctx: &Ctx) -> Result<AssertResult> {
 /// the other. Each task counts on its own, whatever the shape of the tree.
 ///
 /// # Errors
-/// As [`execute_scenario`].
+/// The same errors as [`execute_scenario`].
 pub fn custom_nested_cgroup_no_ctrl(ctx: &Ctx) -> Result<AssertResult> {
     let cpus = ctx.topo.total_cpus();
     let names = ["a/x", "a/y/z"];

@@ -15,7 +15,7 @@ use super::{LOADED, cut, device_io, exactly, group, ms, needs_cpus, spinners};
 /// Moves the workers of a cgroup to another one and back, next to a cgroup that stays in place.
 ///
 /// # Errors
-/// As [`execute_scenario`].
+/// The same errors as [`execute_scenario`].
 pub fn custom_cgroup_no_ctrl_task_migration(ctx: &Ctx) -> Result<AssertResult> {
     let cpus = ctx.topo.total_cpus();
     let backdrop = Backdrop::from_cgroups(NAMES.map(|name| spinners(name, cpus)))
@@ -34,7 +34,7 @@ pub fn custom_cgroup_no_ctrl_task_migration(ctx: &Ctx) -> Result<AssertResult> {
 /// Runs six workers for each CPU in one cgroup and one for each CPU in another.
 ///
 /// # Errors
-/// As [`execute_defs`].
+/// The same errors as [`execute_defs`].
 pub fn custom_cgroup_no_ctrl_imbalance(ctx: &Ctx) -> Result<AssertResult> {
     let cpus = ctx.topo.total_cpus();
     let defs = vec![spinners(NAMES[0], 6 * cpus), spinners(NAMES[1], cpus)];
@@ -48,7 +48,7 @@ pub fn custom_cgroup_no_ctrl_imbalance(ctx: &Ctx) -> Result<AssertResult> {
 /// Moves one of two cgroups from one half of the machine to the other; the second cgroup may use all CPUs.
 ///
 /// # Errors
-/// As [`execute_scenario`].
+/// The same errors as [`execute_scenario`].
 pub fn custom_cgroup_no_ctrl_cpuset_change(ctx: &Ctx) -> Result<AssertResult> {
     let Some([a, b]) = cut(ctx, 0.5, 2) else {
         return Ok(needs_cpus(ctx, 2));
@@ -73,7 +73,7 @@ pub fn custom_cgroup_no_ctrl_cpuset_change(ctx: &Ctx) -> Result<AssertResult> {
 /// equal.
 ///
 /// # Errors
-/// As [`execute_scenario`].
+/// The same errors as [`execute_scenario`].
 pub fn custom_cgroup_no_ctrl_load_imbalance(ctx: &Ctx) -> Result<AssertResult> {
     let cpus = ctx.topo.total_cpus();
     let backdrop = Backdrop::from_cgroups([spinners(NAMES[0], 4 * cpus), spinners(NAMES[1], cpus)]);
@@ -94,7 +94,7 @@ pub fn custom_cgroup_no_ctrl_load_imbalance(ctx: &Ctx) -> Result<AssertResult> {
 /// the time.
 ///
 /// # Errors
-/// As [`execute_defs`].
+/// The same errors as [`execute_defs`].
 pub fn custom_cgroup_imbalance_mixed_workload(ctx: &Ctx) -> Result<AssertResult> {
     let cpus = ctx.topo.total_cpus();
     let defs = vec![
@@ -113,7 +113,7 @@ pub fn custom_cgroup_imbalance_mixed_workload(ctx: &Ctx) -> Result<AssertResult>
 /// Runs four computing workers for each CPU, next to two for each CPU that wait for a device most of the time.
 ///
 /// # Errors
-/// As [`execute_defs`].
+/// The same errors as [`execute_defs`].
 pub fn custom_cgroup_io_compute_imbalance(ctx: &Ctx) -> Result<AssertResult> {
     let cpus = ctx.topo.total_cpus();
     let defs = vec![

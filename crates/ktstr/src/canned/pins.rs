@@ -18,7 +18,7 @@ const PINNED: f64 = 75.0;
 /// Draws a random half of the CPUs as the affinity of each worker of two cgroups, four times.
 ///
 /// # Errors
-/// As [`execute_scenario_with`].
+/// The same errors as [`execute_scenario_with`].
 pub fn custom_cgroup_affinity_change(ctx: &Ctx) -> Result<AssertResult> {
     let cpus = ctx.topo.total_cpus();
     if cpus < 2 {
@@ -60,7 +60,7 @@ fn ring(name: &str, cpus: &[usize]) -> CgroupDef {
 /// Runs two cgroups with two workers for each pair of neighbouring CPUs, pinned to that pair.
 ///
 /// # Errors
-/// As [`execute_steps_with`].
+/// The same errors as [`execute_steps_with`].
 pub fn custom_cgroup_multicpu_pin(ctx: &Ctx) -> Result<AssertResult> {
     let cpus = ctx.topo.all_cpus();
     if cpus.len() < 2 {
@@ -81,7 +81,7 @@ pub fn custom_cgroup_multicpu_pin(ctx: &Ctx) -> Result<AssertResult> {
 /// Like [`custom_cgroup_multicpu_pin`], with a cpuset of one half of the machine for each cgroup.
 ///
 /// # Errors
-/// As [`execute_steps_with`].
+/// The same errors as [`execute_steps_with`].
 pub fn custom_cgroup_cpuset_multicpu_pin(ctx: &Ctx) -> Result<AssertResult> {
     let Some(halves) = cut(ctx, 0.5, 4) else {
         return Ok(needs_cpus(ctx, 4));

@@ -17,7 +17,7 @@ use super::{ANY, spinners, spread};
 /// Runs two spinning workers for each CPU in the harness's own cgroup, and one for each CPU in two other cgroups.
 ///
 /// # Errors
-/// As [`execute_steps`].
+/// The same errors as [`execute_steps`].
 pub fn custom_host_cgroup_contention(ctx: &Ctx) -> Result<AssertResult> {
     let cpus = ctx.topo.total_cpus();
     let step = Step {
@@ -41,7 +41,7 @@ pub fn custom_host_cgroup_contention(ctx: &Ctx) -> Result<AssertResult> {
 /// 0.3 n CPUs are left for the 2 n idle tasks.
 ///
 /// # Errors
-/// As [`execute_steps_with`].
+/// The same errors as [`execute_steps_with`].
 pub fn custom_sched_mixed(ctx: &Ctx) -> Result<AssertResult> {
     let cpus = ctx.topo.total_cpus();
     if cpus < 2 {
@@ -78,7 +78,7 @@ pub fn custom_sched_mixed(ctx: &Ctx) -> Result<AssertResult> {
 /// scheduler crashes and only its exit is judged.
 ///
 /// # Errors
-/// As [`execute_defs`].
+/// The same errors as [`execute_defs`].
 pub fn custom_crash_light(ctx: &Ctx) -> Result<AssertResult> {
     execute_defs(ctx, NAMES.map(|name| spinners(name, 1)).into())
 }

@@ -15,7 +15,7 @@ use super::{LOADED, group, spinners};
 /// Runs two cgroups, each with a spinning worker for every CPU.
 ///
 /// # Errors
-/// As [`execute_defs`].
+/// The same errors as [`execute_defs`].
 pub fn steady(ctx: &Ctx) -> Result<AssertResult> {
     let cpus = ctx.topo.total_cpus();
     let names = ["cg_0", "cg_1"];
@@ -31,7 +31,7 @@ pub fn steady(ctx: &Ctx) -> Result<AssertResult> {
 /// Runs one cgroup for each LLC, confined to it, with two spinning workers for each of its CPUs.
 ///
 /// # Errors
-/// As [`execute_defs`].
+/// The same errors as [`execute_defs`].
 pub fn steady_llc(ctx: &Ctx) -> Result<AssertResult> {
     let llcs = ctx.topo.num_llcs();
     if llcs < 2 {
@@ -56,11 +56,11 @@ pub fn steady_llc(ctx: &Ctx) -> Result<AssertResult> {
     Ok(expect.result())
 }
 
-/// Runs two cgroups, each with eight workers for each CPU but at most 32 workers. The workers alternate between spinning
-/// and yielding.
+/// Runs two cgroups, each with eight workers for each CPU but at most 32 workers. The workers alternate between
+/// spinning and yielding.
 ///
 /// # Errors
-/// As [`execute_defs`].
+/// The same errors as [`execute_defs`].
 pub fn oversubscribed(ctx: &Ctx) -> Result<AssertResult> {
     let workers = (8 * ctx.topo.total_cpus()).min(32);
     let names = ["cg_0", "cg_1"];
@@ -76,7 +76,7 @@ pub fn oversubscribed(ctx: &Ctx) -> Result<AssertResult> {
 /// Runs a spinning worker for each CPU in the harness's own cgroup, next to two cgroups with as many workers each.
 ///
 /// # Errors
-/// As [`execute_steps`].
+/// The same errors as [`execute_steps`].
 pub fn host_contention(ctx: &Ctx) -> Result<AssertResult> {
     let cpus = ctx.topo.total_cpus();
     let step = Step {
@@ -96,7 +96,7 @@ pub fn host_contention(ctx: &Ctx) -> Result<AssertResult> {
 /// Runs four cgroups: spinners, workers that spin and yield, short bursts, and pairs on pipes.
 ///
 /// # Errors
-/// As [`execute_defs`].
+/// The same errors as [`execute_defs`].
 pub fn mixed_workloads(ctx: &Ctx) -> Result<AssertResult> {
     let cpus = ctx.topo.total_cpus();
     let bursts = WorkType::Bursty {

@@ -15,7 +15,7 @@ use super::{ANY, LOADED, SPARE, group, spinners, spread};
 /// Runs bursts of 5 ms every 20 ms, with twice as many workers as CPUs, next to a spinner for each CPU.
 ///
 /// # Errors
-/// As [`execute_defs`].
+/// The same errors as [`execute_defs`].
 pub fn custom_bursts(ctx: &Ctx) -> Result<AssertResult> {
     let cpus = ctx.topo.total_cpus();
     let bursts = WorkType::Bursty {
@@ -35,7 +35,7 @@ pub fn custom_bursts(ctx: &Ctx) -> Result<AssertResult> {
 /// wakes up always finds an idle CPU.
 ///
 /// # Errors
-/// As [`execute_defs`].
+/// The same errors as [`execute_defs`].
 pub fn custom_bursts_spare(ctx: &Ctx) -> Result<AssertResult> {
     let bursts = WorkType::Bursty {
         burst_duration: Duration::from_millis(40),
@@ -50,7 +50,7 @@ pub fn custom_bursts_spare(ctx: &Ctx) -> Result<AssertResult> {
 /// Runs one worker for each CPU that forks short-lived children, next to spinners.
 ///
 /// # Errors
-/// As [`execute_steps_with`].
+/// The same errors as [`execute_steps_with`].
 pub fn custom_fork_storm(ctx: &Ctx) -> Result<AssertResult> {
     let cpus = ctx.topo.total_cpus();
     let defs = vec![
@@ -69,7 +69,7 @@ pub fn custom_fork_storm(ctx: &Ctx) -> Result<AssertResult> {
 /// time.
 ///
 /// # Errors
-/// As [`execute_defs`].
+/// The same errors as [`execute_defs`].
 pub fn custom_idle_churn(ctx: &Ctx) -> Result<AssertResult> {
     let churn = WorkType::IdleChurn {
         burst_duration: Duration::from_micros(500),
@@ -85,7 +85,7 @@ pub fn custom_idle_churn(ctx: &Ctx) -> Result<AssertResult> {
 /// Runs a yielding worker for each CPU, next to spinners.
 ///
 /// # Errors
-/// As [`execute_steps_with`].
+/// The same errors as [`execute_steps_with`].
 pub fn custom_yield_storm(ctx: &Ctx) -> Result<AssertResult> {
     let cpus = ctx.topo.total_cpus();
     let names = ["spin", "yield"];

@@ -27,7 +27,7 @@ fn kind(name: &str, workers: usize) -> CgroupDef {
 /// Runs a cgroup of each kind with one worker for each CPU.
 ///
 /// # Errors
-/// As [`execute_steps_with`].
+/// The same errors as [`execute_steps_with`].
 pub fn custom_cgroup_workload_variety(ctx: &Ctx) -> Result<AssertResult> {
     let cpus = ctx.topo.total_cpus();
     let defs = KINDS.map(|name| kind(name, cpus));
@@ -45,7 +45,7 @@ pub fn custom_cgroup_workload_variety(ctx: &Ctx) -> Result<AssertResult> {
 /// other half.
 ///
 /// # Errors
-/// As [`execute_steps_with`].
+/// The same errors as [`execute_steps_with`].
 pub fn custom_cgroup_cpuset_workload_variety(ctx: &Ctx) -> Result<AssertResult> {
     let Some(halves) = cut(ctx, 0.5, 2) else {
         return Ok(needs_cpus(ctx, 2));
@@ -70,7 +70,7 @@ pub fn custom_cgroup_cpuset_workload_variety(ctx: &Ctx) -> Result<AssertResult> 
 /// Runs a computing cgroup throughout, next to cgroups of the other kinds that change from step to step.
 ///
 /// # Errors
-/// As [`execute_scenario_with`].
+/// The same errors as [`execute_scenario_with`].
 pub fn custom_cgroup_dynamic_workload_variety(ctx: &Ctx) -> Result<AssertResult> {
     let cpus = ctx.topo.total_cpus();
     let backdrop = Backdrop::new().push_cgroup(kind("spin", cpus));

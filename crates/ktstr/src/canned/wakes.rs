@@ -36,7 +36,7 @@ fn run(
 /// Runs a pair of workers on pipes for every two CPUs.
 ///
 /// # Errors
-/// As [`execute_defs`].
+/// The same errors as [`execute_defs`].
 pub fn custom_cgroup_pipe_io(ctx: &Ctx) -> Result<AssertResult> {
     let cpus = ctx.topo.total_cpus();
     if cpus < 2 {
@@ -50,7 +50,7 @@ pub fn custom_cgroup_pipe_io(ctx: &Ctx) -> Result<AssertResult> {
 /// Runs a pair of workers on futexes for every two CPUs.
 ///
 /// # Errors
-/// As [`execute_defs`].
+/// The same errors as [`execute_defs`].
 pub fn custom_futex_ping_pong(ctx: &Ctx) -> Result<AssertResult> {
     let cpus = ctx.topo.total_cpus();
     if cpus < 2 {
@@ -65,7 +65,7 @@ pub fn custom_futex_ping_pong(ctx: &Ctx) -> Result<AssertResult> {
 /// every two CPUs, and only one worker of a ring is awake at a time.
 ///
 /// # Errors
-/// As [`execute_defs`].
+/// The same errors as [`execute_defs`].
 pub fn custom_wake_chain(ctx: &Ctx) -> Result<AssertResult> {
     let cpus = ctx.topo.total_cpus();
     if cpus < 2 {
@@ -81,7 +81,7 @@ pub fn custom_wake_chain(ctx: &Ctx) -> Result<AssertResult> {
 /// Runs a group of five workers for every four CPUs: one worker wakes the other four, which answer.
 ///
 /// # Errors
-/// As [`execute_defs`].
+/// The same errors as [`execute_defs`].
 pub fn custom_fan_out_wake(ctx: &Ctx) -> Result<AssertResult> {
     let work = WorkType::FutexFanOut {
         fan_out: 4,
@@ -98,7 +98,7 @@ pub fn custom_fan_out_wake(ctx: &Ctx) -> Result<AssertResult> {
 /// Runs two workers for each CPU that sleep until a broadcast wakes all of them.
 ///
 /// # Errors
-/// As [`execute_defs`].
+/// The same errors as [`execute_defs`].
 pub fn custom_thundering_herd(ctx: &Ctx) -> Result<AssertResult> {
     let waiters = 2 * ctx.topo.total_cpus();
     let work = WorkType::ThunderingHerd {
@@ -118,7 +118,7 @@ pub fn custom_thundering_herd(ctx: &Ctx) -> Result<AssertResult> {
 /// a fifth of its work. The scenario claims nothing; the test's own checks apply.
 ///
 /// # Errors
-/// As [`execute_defs`].
+/// The same errors as [`execute_defs`].
 pub fn custom_lock_convoy(ctx: &Ctx) -> Result<AssertResult> {
     let work = WorkType::MutexContention {
         contenders: 4,
@@ -132,7 +132,7 @@ pub fn custom_lock_convoy(ctx: &Ctx) -> Result<AssertResult> {
 /// Runs the rings of [`custom_wake_chain`] next to a spinner for each CPU.
 ///
 /// # Errors
-/// As [`execute_defs`].
+/// The same errors as [`execute_defs`].
 pub fn custom_wake_under_load(ctx: &Ctx) -> Result<AssertResult> {
     let cpus = ctx.topo.total_cpus();
     let defs = vec![

@@ -90,11 +90,10 @@ impl Engine {
     }
 }
 
-/// Returns the shift of the virtual clock: an instruction takes `1 << shift` nanoseconds. All CPUs share the instructions
-/// of a virtual second, so a second has more instructions on machines with more CPUs, which costs more wall time: 250
-/// million up to 4 CPUs, 500 million up to 8, then 1000 million. With 500 million for up to 4 CPUs, a busy second took
-/// twice the wall time. A scheduler that misses its own deadlines at this speed declares a higher one
-/// (`Scheduler::speed`).
+/// Returns the shift of the virtual clock: an instruction takes `1 << shift` nanoseconds. All CPUs share the instructions of a
+/// virtual second, so a second has more instructions on machines with more CPUs, which costs more wall time: 250 million up to 4
+/// CPUs, 500 million up to 8, then 1000 million. With 500 million for up to 4 CPUs, a busy second took twice the wall time. A
+/// scheduler that misses its own deadlines at this speed declares a higher one (`Scheduler::speed`).
 fn shift(plan: &Plan) -> Result<u8, RunError> {
     let wanted = match environment(MIPS).as_deref() {
         None => plan

@@ -1,5 +1,5 @@
-//! The session with a machine: the messages in its mailbox, the holds under the virtual clock, and the decision to give up on
-//! the guest.
+//! The session with a machine: the messages in its mailbox, the holds under the virtual clock, and the decision to give up
+//! on the guest.
 
 use std::time::{Duration, Instant};
 

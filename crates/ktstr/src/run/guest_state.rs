@@ -114,8 +114,8 @@ impl Window {
         }
     }
 
-    /// Returns the window time at `now`, like [`Self::elapsed`], but while the window is paused returns the time that it had
-    /// reached before.
+    /// Returns the window time at `now`, like [`Self::elapsed`], but while the window is paused returns the time that it
+    /// had reached before.
     pub(super) fn counted(&self, now: Duration) -> Option<Duration> {
         let now = self.pause_began.unwrap_or(now);
         match (self.opened, self.closed) {

@@ -20,8 +20,8 @@ pub(super) struct InWindow {
 }
 
 impl InWindow {
-    /// Reads the values as soon as the window is open and a scheduler is attached, and again after the test has attached another
-    /// scheduler.
+    /// Reads the values as soon as the window is open and a scheduler is attached, and again after the test has
+    /// attached another scheduler.
     pub(super) fn poll(
         &mut self,
         machine: &Machine,

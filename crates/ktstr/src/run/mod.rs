@@ -177,8 +177,8 @@ impl Finished {
 /// outcome of another test.
 ///
 /// # Errors
-/// Returns the failure report if the run failed, or if it is inconclusive and the test does not allow that
-/// (`allow_inconclusive`).
+/// Returns the failure report if the run failed, or if it is inconclusive and the test does not
+/// allow that (`allow_inconclusive`).
 pub fn run_ktstr_test(entry: &'static KtstrTestEntry) -> anyhow::Result<AssertResult> {
     let finished = run(entry);
     if finished.exit_code() == EXIT_PASS {
@@ -661,8 +661,8 @@ fn due_ns(due: Duration) -> Option<u64> {
 }
 
 impl Timings {
-    /// Fills in the stages from the boot on. `started` is when the host started to build the machine, and `ended` is when QEMU
-    /// had exited.
+    /// Fills in the stages from the boot on. `started` is when the host started to build the machine, and `ended` is when
+    /// QEMU had exited.
     fn fill(
         &mut self,
         started: Instant,

@@ -97,8 +97,8 @@ pub(super) struct CaptureContext<'a> {
 /// The moments of a run so far.
 #[derive(Debug, Default)]
 pub(super) struct Moments {
-    /// The requested times under the virtual clock that are still to come, in nanoseconds of the scheduler's clock, in ascending
-    /// order.
+    /// The requested times under the virtual clock that are still to come, in nanoseconds of the scheduler's clock,
+    /// in ascending order.
     asked: VecDeque<u64>,
     /// The requested times under the real clock that are still to come, since the window opened, in ascending order.
     window: VecDeque<Duration>,
@@ -110,8 +110,8 @@ pub(super) struct Moments {
 }
 
 impl Moments {
-    /// Creates the moments of a run on this engine, with captures at the times in `KTSTR_CAPTURE_AT`, or else at those of
-    /// `observe`.
+    /// Creates the moments of a run on this engine, with captures at the times in `KTSTR_CAPTURE_AT`, or else at
+    /// those of `observe`.
     ///
     /// # Errors
     /// Returns an error if the variable is set under the real clock, or is no list of at most 16 whole numbers.

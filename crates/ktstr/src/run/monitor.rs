@@ -28,8 +28,7 @@ const MAX_SAMPLES: usize = 20_000;
 /// Takes the samples of a run.
 pub(super) struct Monitor {
     on: bool,
-    /// Whether the scheduler under test is built into the kernel. Then the state of sched_ext does not show whether it is
-    /// active.
+    /// Whether the scheduler under test is built into the kernel. Then the state of sched_ext does not show whether it is active.
     builtin: bool,
     sampler: Option<Sampler>,
     exit_reader: Option<ExitReader>,

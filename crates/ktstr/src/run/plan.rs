@@ -19,8 +19,8 @@ const PROGRAM_FOLDER: &str = "/ktstr/bin";
 const MEMORY_PER_CPU: u32 = 64;
 const MEMORY_LEAST: u32 = 256;
 /// Memory for the guest's files is added in steps of this many MiB, one step for each 32 MiB of files or part of it: the files
-/// are in memory up to twice while the kernel unpacks them. Because of the steps, the machine's size seldom changes when a test
-/// is rebuilt.
+/// are in memory up to twice while the kernel unpacks them. Because of the steps, the machine's size seldom changes when a
+/// test is rebuilt.
 const MEMORY_FOR_FILES: u32 = 64;
 
 /// A run that is ready to start.

@@ -17,8 +17,8 @@ pub(super) enum Reshaped {
     Skip(String),
 }
 
-/// Returns `entry` with the topology that the environment asks for, or unchanged if it asks for none or if the test runs on the
-/// host.
+/// Returns `entry` with the topology that the environment asks for, or unchanged if it asks for none or if the test runs
+/// on the host.
 pub(super) fn reshape(entry: &'static KtstrTestEntry) -> Result<Reshaped, RunError> {
     match environment(TOPOLOGY) {
         Some(text) if !entry.host_only => onto(entry, &text),

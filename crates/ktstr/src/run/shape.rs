@@ -6,8 +6,8 @@ use ktstr_scenario::topology::{CacheAssociativity, CacheWritePolicy, NumaNode};
 use super::RunError;
 use crate::entry::KtstrTestEntry;
 
-/// Converts a declared topology into the shape of the machine. A node has the memory that it declares, or else an even share
-/// of `memory_mib`.
+/// Converts a declared topology into the shape of the machine. A node has the memory that it declares, or else an even
+/// share of `memory_mib`.
 ///
 /// # Errors
 /// Returns an error if the nodes declare less memory than `memory_mib` together.

@@ -74,8 +74,8 @@ impl SnapshotBridge {
         self.store_entry(DrainedSnapshotEntry::new(tag, report));
     }
 
-    /// Stores a report with the scheduler's statistics and the time of the capture, in milliseconds of guest time since the
-    /// scenario started.
+    /// Stores a report with the scheduler's statistics and the time of the capture, in milliseconds of guest time since
+    /// the scenario started.
     pub fn store_with_stats(
         &self,
         tag: impl Into<String>,

@@ -1,5 +1,5 @@
-//! Tests of runs that fail inside the guest: each ends by itself, reports what happened and whose fault it is, and leaves a
-//! record.
+//! Tests of runs that fail inside the guest: each ends by itself, reports what happened and whose fault it is, and
+//! leaves a record.
 
 use std::time::Duration;
 

@@ -60,8 +60,8 @@ fn together(ctx: &Ctx, all: &[WorkType], time: u64) -> Result<Vec<Seen>> {
     watch(ctx, &config, time)
 }
 
-/// Whether a worker used `each` of CPU time for every iteration, and at most as much again for the iteration that the stop cut
-/// short.
+/// Whether a worker used `each` of CPU time for every iteration, and at most as much again for the iteration that the
+/// stop cut short.
 fn costs(seen: &Seen, each: Duration) -> bool {
     let (had, times) = (seen.report.cpu_time_ns, seen.report.iterations);
     let each = each.as_nanos() as u64;

@@ -166,8 +166,7 @@ pub enum Finding {
         kind: DetailKind,
         /// What the check is about: `tid 7 gap`, `spread`.
         what: String,
-        /// Why there is no measurement, with the punctuation that joins it to the message, as in `: no CPU time`; may
-        /// be empty.
+        /// Why there is no measurement, with the punctuation that joins it to the message, as in `: no CPU time`; may be empty.
         why: String,
     },
     /// A monitor bound was violated for several consecutive samples.
@@ -495,8 +494,7 @@ pub enum Ejection {
 }
 
 impl Ejection {
-    /// Returns the thread id of the task that stalled; `None` for other ejections, and if the kernel did not name the
-    /// task.
+    /// Returns the thread id of the task that stalled; `None` for other ejections, and if the kernel did not name the task.
     pub fn stalled_tid(&self) -> Option<i32> {
         let Ejection::Stall { task, .. } = self else {
             return None;

@@ -1,8 +1,7 @@
 //! The operations of a step. The table below has one line for each, which names the function that executes it. An
 //! operation without a line does not compile.
 //!
-//! Many operations on a cgroup call [`LiveScenario::get`] and drop its result: it is an error if the scenario has no such
-//! cgroup.
+//! Many operations on a cgroup call [`LiveScenario::get`] and drop its result: it is an error if the scenario has no such cgroup.
 
 mod affinity;
 mod capture;

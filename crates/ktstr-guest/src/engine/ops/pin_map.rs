@@ -47,8 +47,7 @@ pub(super) fn pin(call: &mut Call, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Returns the name of a map. Reads the first members of `struct bpf_map_info` up to the name, which has 16 bytes at
-/// offset 24.
+/// Returns the name of a map. Reads the first members of `struct bpf_map_info` up to the name, which has 16 bytes at offset 24.
 fn name_of(map: &OwnedFd) -> Result<String, Error> {
     let mut info = [0u8; 40];
     let at = info.as_mut_ptr() as u64;

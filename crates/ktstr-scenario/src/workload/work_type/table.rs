@@ -216,8 +216,8 @@ work_types! {
     /// Reads blocks of 4 KiB at random places of a temporary file of 1 MiB, with `O_DIRECT` if the file system supports it. The
     /// file is in memory: see [`WorkType::IoSyncWrite`].
     IoRandRead / io_rand_read;
-    /// Alternates writes and random reads of blocks of 4 KiB, with an `fdatasync(2)` after every 16 pairs. The file is in memory:
-    /// see [`WorkType::IoSyncWrite`].
+    /// Alternates writes and random reads of blocks of 4 KiB, with an `fdatasync(2)` after every 16 pairs. The file is in
+    /// memory: see [`WorkType::IoSyncWrite`].
     IoConvoy / io_convoy;
     /// Uses the CPU for a while, then sleeps.
     Bursty / bursty {
@@ -392,8 +392,7 @@ work_types! {
         target_nodes: Vec<usize> = Vec::new(),
     };
     /// Moves itself round-robin through cgroups that it creates below its own. The CPU controller is enabled for them once all
-    /// tasks have left the worker's own cgroup, so do not put workers of other types into the same cgroup: they would stay
-    /// there.
+    /// tasks have left the worker's own cgroup, so do not put workers of other types into the same cgroup: they would stay there.
     CgroupChurn / cgroup_churn {
         /// The number of cgroups in the cycle, 1 to 64.
         groups: usize = 2 => few,
@@ -460,9 +459,9 @@ work_types! {
         config: SchbenchConfig = SchbenchConfig::DEFAULT => schbench,
     };
     /// Clients look up keys in a cache, and slow workers fetch missing keys while the client waits. Declare one worker; the
-    /// parameters determine how many are started. A look-up is an iteration of its client, and a fetched key is an iteration of
-    /// its slow worker. The hit ratio and the rate of look-ups are metrics (`taobench_*`), and, with an arrival rate, so is their
-    /// latency.
+    /// parameters determine how many are started. A look-up is an iteration of its client, and a fetched key is an iteration
+    /// of its slow worker. The hit ratio and the rate of look-ups are metrics (`taobench_*`), and, with an arrival rate, so
+    /// is their latency.
     Taobench / taobench (config) {
         /// The numbers of clients and slow workers, and the properties of the cache.
         config: TaobenchConfig = TaobenchConfig::DEFAULT => taobench,

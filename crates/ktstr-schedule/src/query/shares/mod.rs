@@ -1,15 +1,13 @@
 //! The CPU time that each task was entitled to: the weighted max-min fair share of the available CPU time, window by
 //! window.
 //!
-//! In each window the machine's CPU time is distributed among the runnable tasks in proportion to their weights. A task
-//! stops receiving when it has all that it can use, or when the CPUs on which it may run are full, and the rest goes to
-//! the others. This is the fluid model of generalized processor sharing (Parekh and Gallager, 1993), extended to affinities
-//! by max-min fairness. A task claims only the time in which it could run, so it is owed nothing while it is throttled or
-//! asleep.
+//! In each window the machine's CPU time is distributed among the runnable tasks in proportion to their weights. A task stops
+//! receiving when it has all that it can use, or when the CPUs on which it may run are full, and the rest goes to the others.
+//! This is the fluid model of generalized processor sharing (Parekh and Gallager, 1993), extended to affinities by max-min
+//! fairness. A task claims only the time in which it could run, so it is owed nothing while it is throttled or asleep.
 //!
-//! The shares are computed twice: once with all tasks on the same level, and once with each cgroup's weight divided
-//! among its tasks, as `cpu.weight` requires. A task that got less than the smaller of the two got too little under both
-//! rules.
+//! The shares are computed twice: once with all tasks on the same level, and once with each cgroup's weight divided among its
+//! tasks, as `cpu.weight` requires. A task that got less than the smaller of the two got too little under both rules.
 
 mod fill;
 mod flow;

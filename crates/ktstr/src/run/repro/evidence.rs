@@ -12,8 +12,8 @@ use crate::run::{Aim, step};
 const FINDINGS: usize = 4;
 /// The largest number of events of a trail.
 const EVENTS: usize = 4;
-/// How long before the end of a wait its second capture is taken at most, in nanoseconds. At the end itself the task has a CPU
-/// already.
+/// How long before the end of a wait its second capture is taken at most, in nanoseconds. At the end itself the task has
+/// a CPU already.
 const BEFORE_NS: u64 = 1_000_000;
 /// The time between two captures, in nanoseconds, below which one of them serves both findings.
 const NEAR_NS: u64 = 20_000_000;
@@ -226,8 +226,8 @@ impl<'a> Wanted<'a> {
     }
 }
 
-/// Returns the pid of the last task that a message names as `comm[pid]`, as sched_ext does in errors about a task; `None` if it
-/// names none.
+/// Returns the pid of the last task that a message names as `comm[pid]`, as sched_ext does in errors about a task; `None` if
+/// it names none.
 fn named_in(message: &str) -> Option<Pid> {
     let starts = message.match_indices('[').map(|(at, _)| at);
     starts.rev().find_map(|at| {

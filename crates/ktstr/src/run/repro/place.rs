@@ -31,8 +31,8 @@ pub fn place(report: &FailureDumpReport, pid: u32) -> Option<String> {
 }
 
 /// Returns the name of a dispatch queue for people. `origin` is where the capture found the queue
-/// ([`ktstr_introspect::report::DsqState::origin`]): a queue of the scheduler (`user`) is named by its id, any other by its
-/// origin.
+/// ([`ktstr_introspect::report::DsqState::origin`]): a queue of the scheduler (`user`) is named by its id, any other
+/// by its origin.
 pub fn queue_name(id: u64, origin: &str) -> String {
     match origin {
         "user" => dsq(id),

@@ -46,8 +46,7 @@ fn us(sorted: &[u64], percent: f64) -> Option<f64> {
 }
 
 /// Returns the metrics of the tasks below the cgroup `root`. `known` are the statistics that the guest reported: a cgroup that
-/// they do not contain, because a worker created it, counts towards its nearest ancestor there; without one it counts for
-/// itself.
+/// they do not contain, because a worker created it, counts towards its nearest ancestor there; without one it counts for itself.
 pub(in crate::run) fn metrics(
     seen: &Seen,
     root: &str,

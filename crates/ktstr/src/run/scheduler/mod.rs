@@ -82,8 +82,8 @@ impl Found {
 /// binary is used only if there is no cargo, no workspace, or no such package in it.
 ///
 /// # Errors
-/// Returns an error if a file was named that cannot run in the guest, if the package does not build, or if the scheduler was not
-/// found.
+/// Returns an error if a file was named that cannot run in the guest, if the package does not build, or if the scheduler
+/// was not found.
 pub fn find(scheduler: &Scheduler) -> Result<Option<Found>, RunError> {
     match scheduler.binary {
         SchedulerSpec::Path(path) => {
@@ -148,8 +148,8 @@ fn discover(scheduler: &Scheduler, name: &str) -> Result<Found, RunError> {
     }
 }
 
-/// Returns the paths that a scheduler's binary may have in the folder of the test's binary and, if that is `deps`, in the folder
-/// above.
+/// Returns the paths that a scheduler's binary may have in the folder of the test's binary and, if that is `deps`, in
+/// the folder above.
 fn siblings(name: &str) -> Vec<PathBuf> {
     let own = std::env::current_exe().unwrap_or_default();
     let Some(folder) = own.parent() else {

@@ -129,8 +129,8 @@ impl Maker<'_> {
         template::begin_build(self.root, key, &sizes.collect::<Vec<u64>>())
     }
 
-    /// Saves the machine as a template. The pair is the name of the template's level, and the console output from before this
-    /// session.
+    /// Saves the machine as a template. The pair is the name of the template's level, and the console output from
+    /// before this session.
     fn save(
         &self,
         builder: TemplateBuilder,

@@ -215,8 +215,7 @@ fn halted(case: &Case, halt: Halt, guest: &GuestState, console: &str) -> Judgeme
     }
 }
 
-/// Judges a machine that went down without a panic: either a process asked the kernel to go down, or the cause is
-/// unknown.
+/// Judges a machine that went down without a panic: either a process asked the kernel to go down, or the cause is unknown.
 fn went_down(halt: Halt, guest: &GuestState, console: &str) -> Judgement {
     let how = match halt {
         Halt::Reset => "reset itself without a panic message",

@@ -15,8 +15,8 @@ use super::{Fault, Judgement};
 /// The largest relative difference between CPU times that is allowed, as a share of the larger one. [`GRAIN_NS`] is
 /// allowed in addition.
 const APART: f64 = 0.01;
-/// The difference between CPU times that is allowed in any case, in nanoseconds, in addition to the time that the worker's
-/// marks took.
+/// The difference between CPU times that is allowed in any case, in nanoseconds, in addition to the time that the
+/// worker's marks took.
 const GRAIN_NS: u64 = 100_000;
 /// The schedule may show this much more CPU time for each run of a worker on a CPU, in nanoseconds. The kernel charges the
 /// time in which it picks the next task, above all from other CPUs' queues, to no task, but in the schedule the time
