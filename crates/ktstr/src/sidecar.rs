@@ -1,6 +1,6 @@
-//! Sidecars: files that describe the newest run of a test, in addition to the records of all runs. One file has the result, and
-//! after a failure another has a capture of the guest. They are named after the test and its variant, so that a script or the
-//! next test finds them without a search.
+//! Sidecars: files that describe the newest run of a test, repeats not counted, in addition to the records of all runs. One file
+//! has the result, and after a run that failed or was inconclusive another has a capture of the guest. They are named after the
+//! test and its variant, so that a script or the next test finds them without a search.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -65,7 +65,7 @@ pub struct SidecarResult {
     pub periodic_target: u32,
     /// The number of the guest's CPUs.
     pub vcpus: Option<u32>,
-    /// The number of the host's CPUs that they could use.
+    /// The number of the host's CPUs that the machine could use.
     pub cpu_budget: Option<u32>,
     /// How many times longer the vCPUs took than on an idle host; `None` under the virtual clock.
     pub host_dilation: Option<f64>,
@@ -123,7 +123,7 @@ pub fn newest_run_dir() -> Option<PathBuf> {
 /// Returns the results in `folder`, or in [`sidecar_dir`] for `None`, sorted by the name of the test and then by topology.
 ///
 /// # Errors
-/// If the folder or a file cannot be read. A folder that does not exist holds none.
+/// If the folder or a file cannot be read, or if a file is no sidecar of this version. A folder that does not exist holds none.
 pub fn read_sidecars(folder: Option<&Path>) -> anyhow::Result<Vec<SidecarResult>> {
     let folder = folder.map_or_else(sidecar_dir, Path::to_path_buf);
     let entries = match fs::read_dir(&folder) {
@@ -211,13 +211,14 @@ pub(crate) fn dump_path(test: &str, variant: u64) -> PathBuf {
     path(test, variant, DUMP)
 }
 
-/// Removes the capture that an earlier failure of this variant left, so that a capture that is found belongs to the newest run.
+/// Removes the capture that an earlier run of this variant left, so that a capture that is found belongs to the newest run that
+/// started a machine.
 pub(crate) fn begin(entry: &KtstrTestEntry) {
-    // Usually there is no such file. Any other error shows up if this run fails, too, and writes the file again.
+    // Usually there is no such file. Another error is ignored here: if this run leaves a capture, writing it reports the error.
     let _ = fs::remove_file(dump_path(entry.name, variant::hash(entry)));
 }
 
-/// Writes the most informative capture of a guest whose run failed, or a placeholder if no capture holds data.
+/// Writes the most informative capture of a run that failed or was inconclusive, or a placeholder if no capture holds data.
 ///
 /// # Errors
 /// If the file cannot be written.
@@ -235,8 +236,8 @@ pub(crate) fn write_dump(entry: &KtstrTestEntry, vm: &VmResult) -> anyhow::Resul
     }
 }
 
-/// Returns the capture that shows most about a failure: the first one of a moment that holds data, otherwise the last of the
-/// other captures that does; `None` if no capture holds data.
+/// Returns the capture that shows most about a failure: the first capture with data that was taken at a moment; if there is none,
+/// the last other capture with data; `None` if no capture has data.
 fn captured(vm: &VmResult) -> Option<&FailureDumpReport> {
     let moments = vm.moment_captures().iter().map(|capture| &capture.report);
     let series = vm.captures_series().entries().iter().rev();
@@ -301,7 +302,7 @@ pub(crate) fn write(finished: &Finished, record: &Path) -> anyhow::Result<()> {
 fn put(path: &Path, value: &impl Serialize) -> anyhow::Result<()> {
     let folder = Folder::owned(&sidecar_dir(), Place::RUNS)?;
     let json = serde_json::to_vec(value)?;
-    // Only one process at a time writes the temporary file, so the next writer replaces the one that a killed process left.
+    // The lock lets one process at a time write `.new`, so a `.new` that a killed process left can be overwritten.
     let _gate = Lock::of_folder(&folder, "another run that writes its sidecar")?;
     let aside = folder.path().join(".new");
     let written = fs::write(&aside, json).and_then(|()| fs::rename(&aside, path));

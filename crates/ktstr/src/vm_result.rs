@@ -37,11 +37,12 @@ pub enum GuestLifecyclePhase {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum WatchdogKillReason {
-    /// The guest consumed more CPU time without progress than is allowed: it hangs.
+    /// The guest consumed more CPU time without progress than is allowed (under the virtual clock also more guest time): it
+    /// hangs.
     Tier1CpuBudget,
-    /// The guest consumed no CPU time and sent nothing: it is wedged.
+    /// The guest consumed less than 2 % of a CPU and sent nothing: it is wedged.
     Tier2IdleWedge,
-    /// The wall-time limit expired while the host gave the guest too little CPU: the host is at fault.
+    /// The wall-time limit expired while the host gave the guest too little CPU time: the host is at fault.
     Tier3Deadman,
 }
 
@@ -53,7 +54,7 @@ pub struct HostVcpuSchedstat {
     pub total_on_cpu_ns: u64,
     /// Time that the vCPUs were runnable but not running, together, in nanoseconds.
     pub total_run_delay_ns: u64,
-    /// The number of vCPUs for which both times are known.
+    /// The number of vCPUs for which both samples have both times.
     pub sampled_vcpus: u32,
 }
 
@@ -64,13 +65,14 @@ impl HostVcpuSchedstat {
         1.0 + self.total_run_delay_ns as f64 / on_cpu
     }
 
-    /// Computes the value from the monitor's samples. Returns `None` under the virtual clock and with fewer than two samples.
+    /// Computes the value from the monitor's first sample and its last. Returns `None` as [`over`](Self::over) does, and so under
+    /// the virtual clock, whose samples have no such times.
     pub(crate) fn of(report: &MonitorReport) -> Option<Self> {
         Self::over(&report.samples)
     }
 
     /// Computes the value between the first and the last of these samples. Returns `None` for fewer than two samples, and if
-    /// they have both times of no vCPU.
+    /// there is no vCPU for which both samples have both times.
     pub(crate) fn over(samples: &[MonitorSample]) -> Option<Self> {
         let (first, last) = match samples {
             [first, .., last] => (first, last),
@@ -92,7 +94,7 @@ impl HostVcpuSchedstat {
     }
 }
 
-/// What the verifier needed for one BPF program that was loaded in the workload window.
+/// What the verifier needed for one BPF program.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ProgVerifierStats {
@@ -106,13 +108,14 @@ pub struct ProgVerifierStats {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct VmResult {
-    /// Whether the guest finished and the test passed in it, without a crash or a timeout.
+    /// Whether the guest finished, and its result and the checks of the host passed. It is computed before the callbacks run and
+    /// before `expect_err` is applied.
     pub success: bool,
     /// The exit code of the test process; -1 if it has none.
     pub exit_code: i32,
-    /// Whether the host ended the machine.
+    /// Whether the host ended the machine because the guest made no progress.
     pub timed_out: bool,
-    /// Why the host ended the machine; `None` if it did not.
+    /// Why the host ended the machine; `None` unless `timed_out`.
     pub watchdog_kill_reason: Option<WatchdogKillReason>,
     /// How far the guest got.
     pub final_guest_phase: GuestLifecyclePhase,
@@ -122,8 +125,8 @@ pub struct VmResult {
     pub duration: Duration,
     /// The number of the guest's CPUs.
     pub vcpus: u32,
-    /// The number of CPUs of the host that the vCPUs could use: those of this process, or the `cpu_budget` of the test; 0 if
-    /// it is unknown.
+    /// The number of CPUs of the host that the vCPUs could use: those of this process, or the limit that `KTSTR_CPU_CAP` or the
+    /// test's `cpu_budget` sets; 0 if it is unknown.
     pub cpu_budget: u32,
     /// The accelerator that executed the guest: `tcg` or `kvm`.
     pub accelerator: &'static str,
@@ -131,15 +134,15 @@ pub struct VmResult {
     pub clock: &'static str,
     /// Millions of instructions, of all CPUs together, in one second of the virtual clock; `None` under the real clock.
     pub mips: Option<u32>,
-    /// Under the virtual clock, the BLAKE3 hash of the console and of the memory that the guest changed, at its end:
-    /// the same seed gives the same digest.
+    /// Under the virtual clock, the BLAKE3 hash of the console and of the memory that the guest changed, at its end: the
+    /// same seed gives the same digest. `None` if the guest did not finish.
     pub digest: Option<String>,
-    /// Under the virtual clock, the number of context switches and a digest of them in order: two runs that differ have
-    /// diverged where these do.
+    /// Under the virtual clock, the number of context switches and a digest of them in order. Runs with the same seed have
+    /// the same pair.
     pub switches: Option<(u64, u64)>,
     /// Under the virtual clock, the BLAKE3 hash of the contents of all captures, without any time of the host's clock.
     pub captures_digest: Option<String>,
-    /// The wall time that computing the digest took.
+    /// The wall time that computing `digest` and `captures_digest` took.
     pub digest_time: Duration,
     /// The state from which the machine was started: `cold`, `booted` or `attached`.
     pub start: &'static str,
@@ -160,8 +163,8 @@ pub struct VmResult {
     pub host_vcpu_schedstat: Option<HostVcpuSchedstat>,
     /// The same for the workload window and for each of its phases.
     pub contention_witness: Option<ContentionWitness>,
-    /// The BPF programs that were loaded in the workload window while a scheduler was attached, those of the scheduler among
-    /// them; empty if none was attached.
+    /// The BPF programs that the kernel held when the workload window opened or, if the test attached a scheduler later,
+    /// after the last attach; those of the scheduler are among them. Empty if no scheduler was attached.
     pub verifier_stats: Vec<ProgVerifierStats>,
     /// What sched_ext recorded about the scheduler when it ejected it; `None` if it did not.
     pub scx_exit: Option<ScxExit>,
@@ -206,7 +209,7 @@ pub struct VmResult {
     pub(crate) moments: Vec<MomentCapture>,
     /// What the host knows of the other captures, by their tags.
     pub(crate) captures_taken: std::collections::BTreeMap<String, crate::run::Taken>,
-    /// Identifies what the machine's template was built from; `None` for a cold boot.
+    /// Identifies what the machine's template was built from; `None` for a cold boot and under the real clock.
     pub(crate) template: Option<String>,
     pub(crate) kernel_log: String,
     pub(crate) test_stderr: String,
@@ -389,9 +392,9 @@ impl VmResult {
         self.watchdog
     }
 
-    /// Returns the path of the file with the capture of the guest that a failed run leaves: a `FailureDumpReport` as JSON, which
-    /// `FailureDumpReportAny` reads too. It is written before the callbacks are called. After a run that has not failed there
-    /// is no such file.
+    /// Returns the path of the file with the capture of the guest that a failed or an inconclusive run leaves, also if
+    /// `expect_err` turns the failure into a pass: a `FailureDumpReport` as JSON, which `FailureDumpReportAny` reads too. It
+    /// is written before the callbacks are called. After a run that passed there is no such file.
     ///
     /// # Errors
     /// If the result does not name its test.

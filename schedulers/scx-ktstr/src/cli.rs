@@ -66,7 +66,12 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request,
                         .push(with_value(flag, parser.optional_value()));
                 }
             },
-            Arg::Short(flag) => options.ignored.push(format!("-{flag}")),
+            Arg::Short(flag) => {
+                let flag = format!("-{flag}");
+                options
+                    .ignored
+                    .push(with_value(flag, parser.optional_value()));
+            }
             Arg::Value(value) => options.ignored.push(value.to_string_lossy().into_owned()),
         }
     }
@@ -95,7 +100,7 @@ fn version() -> String {
 
 fn help() -> String {
     let mut text = format!(
-        "{}: a small sched_ext scheduler, for testing tests of schedulers\n\n\
+        "{}: a small sched_ext scheduler that can be made defective, to see whether tests of schedulers find it\n\n\
          Usage: scx-ktstr [OPTION]...\n\n\
          Runs until SIGINT or SIGTERM (exit status 0), or until the kernel ejects it (exit status 1).\n\
          Arguments not listed here are ignored.\n\n\
@@ -114,7 +119,7 @@ fn help() -> String {
         let _ = writeln!(text, "  --{:<16} {}", defect.flag, defect.does);
     }
     text.push_str(
-        "\nFiles that switch a running scheduler when they appear:\n  \
+        "\nFiles that turn a defect of the running scheduler on once they exist:\n  \
          /tmp/ktstr_stall   like --stall-after 0\n  \
          /tmp/ktstr_degrade like --degrade-after 0",
     );
@@ -162,10 +167,17 @@ mod tests {
 
     #[test]
     fn unknown_arguments_are_collected_and_ignored() {
-        let parsed = options(&["--config", "{}", "--cell-parent-cgroup=/x", "-q", "--slow"]);
+        let parsed = options(&[
+            "--config",
+            "{}",
+            "--cell-parent-cgroup=/x",
+            "-q",
+            "-r=3",
+            "--slow",
+        ]);
         assert_eq!(
             parsed.ignored,
-            ["--config", "{}", "--cell-parent-cgroup=/x", "-q"]
+            ["--config", "{}", "--cell-parent-cgroup=/x", "-q", "-r=3"]
         );
         assert_eq!(parsed.defects, 0b100);
     }

@@ -16,7 +16,7 @@ use crate::exit::{self, Exit};
 pub struct Case {
     /// Name of the test, as `scenario` declares it.
     pub test: &'static str,
-    /// Name of its scheduler.
+    /// Name of the scheduler under test.
     pub scheduler: &'static str,
     /// CPUs of its machine.
     pub cpus: u32,
@@ -31,7 +31,7 @@ pub struct Measured {
     pub records: Vec<RunRecord>,
 }
 
-/// How a run of a case ended: it passed and left this record, or did not pass and ended with this exit code.
+/// How a run of a case ended: it passed and left this record, or the command has to end with this exit code.
 #[derive(Debug)]
 pub enum Ended {
     Passed(Box<RunRecord>),

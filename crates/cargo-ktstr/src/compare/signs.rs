@@ -1,8 +1,9 @@
 //! The sign vectors of the permutation test, and the sum of the differences under each: all vectors for few pairs, else a sample
 //! drawn with a fixed seed.
 //!
-//! A comparison of stored results can have a thousand pairs, so the sums are not added up pair by pair: the sums of each eight
-//! neighbouring pairs under all 256 sign patterns are tabulated once, and a vector needs one look-up for each byte of its signs.
+//! A comparison of stored results can have a thousand pairs, so the sums are not added up pair by pair. Instead, a table for
+//! each group of eight neighbouring pairs holds the group's sum under each of the 256 sign patterns, and the sum under a vector
+//! takes one look-up per group.
 
 use super::rng::Rng;
 
@@ -12,7 +13,8 @@ pub const EXACT: usize = 12;
 pub const DRAWS: usize = 10_000;
 /// The seed of the draws, so that the same numbers give the same result.
 const SEED: u64 = 0x5163_6e73;
-/// The number of pairs that one look-up covers, which is the bits of a byte; also the number of such groups in a 64-bit word.
+/// The number of pairs that one look-up covers: one for each bit of a byte. A 64-bit word has eight bytes, so this is also the
+/// number of groups in a word.
 const GROUP: usize = 8;
 
 /// The sums under one sign vector.
@@ -98,9 +100,9 @@ fn each(n: usize, mut with: impl FnMut(&[u64])) {
     }
 }
 
-/// Returns the number of sign vectors of `n` pairs, and the number of those under which the mean is at least as far from 0 as the
-/// observed mean, whatever the differences are: those that flip no sign or all signs. If the vectors are drawn, the observed one
-/// is counted in addition.
+/// Returns the number of sign vectors of `n` pairs, and how many of them flip no sign or all signs: under those the mean is
+/// as far from 0 as the observed mean, whatever the differences are. If the vectors are drawn, the observed one is counted
+/// in both numbers.
 pub fn counts(n: usize) -> (usize, usize) {
     let mut always = 0;
     each(n, |words| {

@@ -13,10 +13,12 @@ const CGROUPS: usize = 4;
 /// The upper end of the first bar in nanoseconds.
 const SHORTEST: u64 = 1_000;
 
-/// Renders the histograms of all waits and of wake-up latencies: for all tasks, then for the cgroups that waited most often.
+/// Renders the histograms of waits and of wake-up latencies during the holds of the steps: for all tasks, then for up to
+/// [`CGROUPS`] cgroups, those with the most waits first.
 pub fn histograms(story: &Story) -> String {
     let waits = &story.answers.waits;
-    // A wait counts if it overlaps a step, even if it ends after the step or has no end.
+    // A wait counts with its whole length if it overlaps the hold of a step. A wait that was never served ends with the
+    // schedule.
     let in_steps = |wait: &Wait| {
         let mut held = story.timeline.held.iter();
         held.any(|held| wait.from_ns < held.to_ns && wait.to_ns > held.from_ns)
@@ -57,7 +59,7 @@ fn bars(lengths: &[u64]) -> Vec<(u64, u64, usize)> {
         return Vec::new();
     };
     let bars = (*first..=*last).map(|bucket| {
-        let to = SHORTEST.checked_shl(bucket).unwrap_or(u64::MAX);
+        let to = SHORTEST.saturating_mul(2u64.saturating_pow(bucket));
         let from = if bucket == 0 { 0 } else { to / 2 };
         (from, to, counts.get(&bucket).copied().unwrap_or(0))
     });
@@ -152,7 +154,8 @@ mod tests {
         ];
         assert_eq!(bars, expected);
         assert_eq!(super::bars(&[]), []);
-        assert_eq!(super::bars(&[u64::MAX]).len(), 1);
+        // The last bar of the longest wait: its upper end is beyond what 64 bits hold.
+        assert_eq!(super::bars(&[u64::MAX]), [(u64::MAX / 2, u64::MAX, 1)]);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Buckets that are built from captures, stimulus events and carriers.
+//! Tests of buckets that are built from captures, stimulus events and the guest's reports per cgroup (carriers).
 
 use super::*;
 use crate::phase::Phase;
@@ -116,7 +116,7 @@ fn a_window_without_an_end_does_not_end_before_its_start() {
     assert_eq!((b[0].start_ms, b[0].end_ms), (500, 500));
 }
 
-/// One of two CPUs takes all interrupts, and is busy for a quarter of the second.
+/// Of two CPUs, CPU 0 takes all interrupts, and is busy for 250 of the 1,000 ms between the first capture and the last.
 #[test]
 fn interrupts_between_the_first_capture_of_a_phase_and_its_last() {
     let at = |ms: u64, per_cpu: [u64; 2]| {

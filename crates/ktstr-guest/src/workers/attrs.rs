@@ -54,8 +54,8 @@ pub(super) fn apply_affinity(tid: i32, cpus: &BTreeSet<usize>) -> Result<(), Str
             Some(word) => *word |= 1 << (cpu % 64),
             None => {
                 return Err(format!(
-                    "CPU {cpu} does not exist: masks have {} CPUs",
-                    MASK_WORDS * 64
+                    "CPU {cpu} is too large: the largest that a mask can hold is {}",
+                    MASK_WORDS * 64 - 1
                 ));
             }
         }

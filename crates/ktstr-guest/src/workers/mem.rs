@@ -55,8 +55,8 @@ impl Policy {
                 Some(word) => *word |= 1 << (node % 64),
                 None => {
                     return Err(format!(
-                        "NUMA node {node} does not exist: masks have {} nodes",
-                        MASK_WORDS * 64
+                        "NUMA node {node} is too large: the largest that a mask can hold is {}",
+                        MASK_WORDS * 64 - 1
                     ));
                 }
             }
@@ -72,7 +72,7 @@ impl Policy {
         } else {
             (self.nodes.as_ptr(), MAX_NODE)
         };
-        // SAFETY: a mask with the length that is passed, or none.
+        // SAFETY: the kernel reads one bit less than `bits`, which is the whole mask; without a mask `bits` is 0.
         let rc = unsafe { libc::syscall(libc::SYS_set_mempolicy, self.mode, nodes, bits) };
         if rc < 0 { Err(sys::errno()) } else { Ok(()) }
     }

@@ -54,7 +54,7 @@ pub enum KernelError {
         /// The requested number of bytes.
         len: u64,
     },
-    /// A size is over the cap, or an integer has a size other than 1, 2, 4 or 8 bytes.
+    /// A size is over the cap.
     #[error("{len} bytes at {kva:#x} are more than the {max} that are read at most")]
     TooLarge {
         /// The virtual address of the first byte.
@@ -63,6 +63,16 @@ pub enum KernelError {
         len: u64,
         /// The largest size that is read, in bytes.
         max: u64,
+    },
+    /// A size is not the size of an integer: 1, 2, 4 or 8 bytes.
+    #[error(
+        "an integer of {size} bytes at {kva:#x} cannot be read: integers have 1, 2, 4 or 8 bytes"
+    )]
+    NoInteger {
+        /// The virtual address of the first byte.
+        kva: u64,
+        /// The requested number of bytes.
+        size: u64,
     },
     /// A list or a tree in guest memory is longer than any real one, or is circular.
     #[error("{what} at {kva:#x} does not end within {max} steps")]

@@ -38,11 +38,11 @@ pub struct KernelView<'a, M: GuestMemory + ?Sized> {
 impl<'a, M: GuestMemory + ?Sized> KernelView<'a, M> {
     /// Creates a view through the kernel's own page table, which is at `init_top_pgt`.
     ///
-    /// It assumes that the image is mapped at its link address (`nokaslr`). The number of levels, four or five, is the one with
-    /// which the table translates its own address.
+    /// It assumes that the image is mapped at its link address (`nokaslr`). Five levels are tried first, then four: the view uses
+    /// the first number with which the table translates the address of `init_top_pgt` to where it lies.
     ///
     /// # Errors
-    /// If there is no such symbol, or if the table does not translate its own address.
+    /// If there is no such symbol, if it lies below the kernel image, or if the table does not translate its own address.
     pub fn new(memory: &'a M, symbols: &'a Symbols, btf: &'a Btf) -> Result<Self, KernelError> {
         let kva = address_of(symbols, "init_top_pgt")?;
         let gpa = kva
@@ -72,7 +72,7 @@ impl<'a, M: GuestMemory + ?Sized> KernelView<'a, M> {
         Err(KernelError::NoPageTable {
             kva,
             reason: last.map_or_else(
-                || "it does not map itself; give CR3, or boot with nokaslr".to_owned(),
+                || "it does not translate its own address to where it lies: boot the guest with nokaslr".to_owned(),
                 |error| error.to_string(),
             ),
         })
@@ -143,11 +143,7 @@ impl<'a, M: GuestMemory + ?Sized> KernelView<'a, M> {
         let part = match size {
             1 | 2 | 4 | 8 => &mut bytes[..narrow::length(size)],
             _ => {
-                return Err(KernelError::TooLarge {
-                    kva,
-                    len: size,
-                    max: 8,
-                });
+                return Err(KernelError::NoInteger { kva, size });
             }
         };
         self.read(kva, part)?;

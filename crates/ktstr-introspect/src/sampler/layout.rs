@@ -1,4 +1,4 @@
-//! The layout of everything that a sample reads, looked up once per run.
+//! The layout of the runqueues, tasks and scheduling domains that a sample reads, looked up once per run.
 
 use crate::btf::{Btf, Member};
 use crate::kernel::KernelError;
@@ -8,7 +8,8 @@ const MAX_SPAN: u64 = 16 << 10;
 
 /// Members of `struct rq`.
 pub(super) struct RqLayout {
-    /// The number of bytes from the start of the struct that contain all members.
+    /// The number of bytes from the start of the struct that contain all members, at most [`MAX_SPAN`]; members beyond that read
+    /// as 0.
     pub span: usize,
     pub cpu: Member,
     pub nr_running: Member,
@@ -184,8 +185,8 @@ fn span(members: &[Member]) -> usize {
     ends.max().unwrap_or(0).min(MAX_SPAN) as usize
 }
 
-/// Returns the unsigned number of up to 8 bytes that a struct's bytes hold at `member`; 0 if they end before it. For a
-/// bit-field, only its own bits are returned.
+/// Returns `member` as an unsigned number of up to 8 bytes, from the bytes of its struct; 0 if the bytes do not contain the whole
+/// member. For a bit-field, only its own bits are returned.
 pub(super) fn number(bytes: &[u8], member: &Member) -> u64 {
     let start = usize::try_from(member.offset()).unwrap_or(usize::MAX);
     let len = member.size.min(8) as usize;

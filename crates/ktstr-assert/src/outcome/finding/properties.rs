@@ -13,7 +13,7 @@ pub const CHECK_EJECTED: &str = "scheduler ejected";
 pub const CHECK_NOT_ATTACHED: &str = "scheduler not attached";
 
 impl Finding {
-    /// Returns the kind of a detail with this finding.
+    /// Returns the kind that a detail with this finding has.
     pub fn kind(&self) -> DetailKind {
         match self {
             Finding::NoProgress { .. } => DetailKind::NoProgress,
@@ -68,7 +68,8 @@ impl Finding {
 }
 
 impl Finding {
-    /// Returns the thread id of the worker that the finding is about; `None` if it is not about a single worker.
+    /// Returns the thread id of the worker that the finding is about. `None` if it is about more than one, and if it names its
+    /// task as `comm[pid]`, as the findings of the exact schedule do.
     pub fn tid(&self) -> Option<i32> {
         match self {
             Finding::NoProgress { tid, .. }
@@ -129,8 +130,7 @@ impl AssertDetail {
         self.kind_rank() < 2
     }
 
-    /// Whether the finding is about times or shares of time. A busy host distorts these if the guest uses the host's
-    /// clock.
+    /// Whether the finding rests on times, rates or shares of time. A busy host distorts these under the real clock.
     pub fn is_about_time(&self) -> bool {
         match &self.finding {
             Finding::Ejected { cause, .. } => !matches!(cause, Ejection::Error),
@@ -147,8 +147,9 @@ impl AssertDetail {
         }
     }
 
-    /// Returns how badly a cgroup does in the property that this detail is about; the cgroup with the largest value
-    /// stands out. `None` if its statistics do not show the property.
+    /// Returns how badly a cgroup does in the property that this detail is about; the cgroup with the largest value stands
+    /// out. `None` for a kind of which the statistics of cgroups show nothing, and for wake-up latencies if the cgroup's
+    /// were not measured.
     pub fn badness(&self, c: &CgroupStats) -> Option<f64> {
         match (self.kind, &self.finding) {
             (DetailKind::Stuck, _) => Some(c.max_gap_ms as f64),

@@ -1,7 +1,8 @@
-//! The operations of a step. The table below has one line for each, which names the function that executes it. An
-//! operation without a line does not compile.
+//! The operations of steps and of the backdrop. The table below has one line for each, which names the function that executes
+//! it. An operation without a line does not compile.
 //!
-//! Many operations on a cgroup call [`LiveScenario::get`] and drop its result: it is an error if the scenario has no such cgroup.
+//! Many operations on a cgroup call [`LiveScenario::get`] only for its error if the scenario has no such cgroup, and drop the
+//! result.
 
 mod affinity;
 mod capture;

@@ -99,8 +99,9 @@ pub fn clean() -> Result<usize, KernelError> {
     Ok(gone)
 }
 
-/// Removes templates whose kernel or QEMU no longer exists, and the least recently used ones that exceed the limit. Templates
-/// that cannot be removed now are left for the next time.
+/// Removes templates whose kernel or QEMU no longer exists, then the least recently used ones until the rest fits into `cap`
+/// bytes. The most recently used one always stays. A template that cannot be removed, for example because a run uses it, is left
+/// for the next time.
 pub(super) fn make_room(cap: u64) {
     let Ok(root) = folder() else { return };
     sweep(&root);

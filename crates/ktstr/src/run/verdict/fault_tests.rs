@@ -119,7 +119,8 @@ fn none_of_several_schedulers_is_blamed_without_evidence() {
     assert!(own.result.is_fail());
 }
 
-/// A test that starts a scheduler is at fault only if the step cannot be set up for a reason other than the scheduler.
+/// If a scheduler that the test starts does not attach, it is at fault, or the fault is undetermined if its log shows that
+/// it does not fit the kernel. If the step cannot be set up for another reason, the test is at fault.
 #[test]
 fn a_scheduler_that_the_test_starts_is_blamed_if_it_does_not_attach() {
     let of = |finding| AssertResult::fail(AssertDetail::of(finding));
@@ -156,7 +157,7 @@ fn each_party_is_blamed_with_its_evidence() {
     let mut with_hog = stuck();
     with_hog.note_value(
         HOG_KEY,
-        "1 real-time workers of cgroup hog took what CPUs they were on",
+        "1 real-time worker of cgroup hog took the CPUs that it was on",
     );
     let (fault, why) = named(with_hog, true, "");
     assert_eq!(fault, Some(Fault::Test));

@@ -110,7 +110,10 @@ fn a_stall_under_real_time_hogs_is_the_tests_fault() {
     let fault = |hog: bool| {
         let mut result = AssertResult::pass();
         if hog {
-            result.note_value(HOG_KEY, "1 real-time workers took what CPUs they were on");
+            result.note_value(
+                HOG_KEY,
+                "1 real-time worker of cgroup hog took the CPUs that it was on",
+            );
         }
         let guest = guest_after(vec![attached(), ToHost::TestResult(Box::new(result))]);
         judge(&CASE, &End::Completed, &guest, "", Some(&stalled)).fault
