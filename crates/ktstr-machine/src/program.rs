@@ -36,6 +36,9 @@ enum Content {
 
 /// The largest size of the header of a cached program, in bytes.
 const HEAD: u64 = 64 << 10;
+/// The size that the cached programs may have together, in bytes: some hundred test binaries. Each new build of a test leaves one
+/// more, and nothing reads the old one again.
+const MAX_CACHE: u64 = 2 << 30;
 
 /// Returns a text that identifies the state of a file without reading it: its path, inode, size, and the times at which its
 /// content and its inode were last changed, separated by colons. If two stamps are equal, the file has not changed in between.
@@ -82,7 +85,9 @@ impl Program {
         };
         if let Some(cached) = &cached {
             // A cache that cannot be written only costs time.
-            let _ = program.store(cached);
+            if program.store(cached).is_ok() {
+                trim(cached, MAX_CACHE);
+            }
         }
         Ok(program)
     }
@@ -124,8 +129,8 @@ impl Program {
             .collect::<Option<Vec<_>>>()?;
         let offset = end as u64 + 2;
         let there = file.metadata().ok()?.len();
-        // The time of modification becomes the time of the last use, for whoever cleans the cache by age; ktstr itself does
-        // not read it, so an error does no harm.
+        // The time of modification becomes the time of the last use, by which `trim` chooses. If it cannot be set, the file is
+        // only removed earlier.
         let _ = File::options()
             .append(true)
             .open(cached)
@@ -155,6 +160,32 @@ impl Program {
         std::io::Write::write_all(&mut aside, &whole)?;
         aside.persist(cached)?;
         Ok(())
+    }
+}
+
+/// Removes the least recently used files of the cache until the rest has at most `cap` bytes. `newest`, which was just written,
+/// always stays. A run that still reads a removed file has it open.
+fn trim(newest: &Path, cap: u64) {
+    let Some(folder) = newest.parent() else {
+        return;
+    };
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut files: Vec<_> = entries
+        .filter_map(|entry| {
+            let meta = entry.metadata().ok().filter(|meta| meta.is_file())?;
+            let path = entry.path();
+            Some((path != newest, meta.modified().ok()?, meta.len(), path))
+        })
+        .collect();
+    // The newest file comes first, then the most recently used one.
+    files.sort_by_key(|(is_old, used, ..)| (*is_old, std::cmp::Reverse(*used)));
+    let mut total = 0u64;
+    for (is_old, _, size, path) in files {
+        total = total.saturating_add(size);
+        if is_old && total > cap {
+            // A file that cannot be removed is left for the next time.
+            let _ = std::fs::remove_file(path);
+        }
     }
 }
 
@@ -242,6 +273,34 @@ mod tests {
         assert_eq!(
             parse_ldd("\tlibgone.so.3 => not found\n"),
             Err("libgone.so.3".into())
+        );
+    }
+
+    #[test]
+    fn the_cache_keeps_the_new_file_and_the_most_recently_used_ones() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let file = |name: &str, age: u64| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, [0; 100]).expect("a file");
+            let used = std::time::SystemTime::now() - std::time::Duration::from_secs(age);
+            let file = File::options().append(true).open(&path).expect("the file");
+            file.set_modified(used).expect("a time");
+            path
+        };
+        // The clock of the host may have been set back since the others were used.
+        let newest = file("newest", 900);
+        let all = [
+            newest.clone(),
+            file("old", 500),
+            file("used", 10),
+            file("older", 700),
+        ];
+        trim(&newest, 250);
+        assert_eq!(all.map(|path| path.exists()), [true, false, true, false]);
+        trim(&newest, 10);
+        assert!(
+            newest.exists(),
+            "it is larger than the cap, but it is about to be used"
         );
     }
 

@@ -108,20 +108,24 @@ fn of_test(stall: &StallReport, guest: &GuestState) -> Option<(Fault, String)> {
     })
 }
 
-/// The number of forked runnable tasks per CPU from which a stall is attributed to the test. With sched_ext's default slice of
-/// 20 ms (`SCX_SLICE_DFL`), a CPU needs two seconds to give each of so many tasks one slice.
-const CROWD: usize = 100;
+/// The default slice of sched_ext, in seconds: `SCX_SLICE_DFL` (include/linux/sched/ext.h).
+const SLICE: f64 = 0.020;
 
-/// Returns the evidence if the test forked so many processes that each waits for seconds under any scheduler; `None` otherwise.
-pub(super) fn crowd(stall: &StallReport, guest: &GuestState) -> Option<String> {
+/// Returns the evidence if the test forked so many processes that a CPU cannot give each of them one slice in the time that the
+/// stalled task `waited`, in seconds; `None` otherwise. Then the stall does not show that the scheduler favoured anybody.
+pub(super) fn crowd(stall: &StallReport, guest: &GuestState, waited: f64) -> Option<String> {
     let pid = guest.test_pid.filter(|_| guest.test_end.is_none())?;
     let test = stall.processes.iter().find(|task| task.tgid == pid)?;
     let forked = (stall.processes.iter())
         .filter(|task| task.tgid != pid && task.comm == test.comm && is_runnable(task))
         .count();
     let cpus = stall.cpus.max(1) as usize;
-    (forked / cpus >= CROWD).then(|| {
-        format!("{forked} processes that the test forked wait for {cpus} CPUs, so each of them waits for seconds")
+    let round = forked as f64 / cpus as f64 * SLICE;
+    (round >= waited).then(|| {
+        format!(
+            "{forked} processes that the test forked wait for {cpus} CPUs, which need {round:.1} s to give each of them a slice \
+             of 20 ms"
+        )
     })
 }
 
@@ -182,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crowd_is_counted_for_each_cpu() {
+    fn a_crowd_is_counted_for_each_cpu_and_by_the_length_of_the_stall() {
         let guest = GuestState {
             test_pid: Some(1),
             ..GuestState::default()
@@ -195,11 +199,17 @@ mod tests {
                 processes: processes.clone(),
                 ..StallReport::default()
             };
-            crowd(&stall, &guest)
+            crowd(&stall, &guest, 2.0)
         };
         let evidence = crowd_on(4).expect("100 for each CPU");
-        assert!(evidence.starts_with("400 processes") && evidence.contains("4 CPUs"));
-        assert_eq!(crowd_on(8), None, "50 for each CPU");
+        assert!(
+            evidence.starts_with("400 processes") && evidence.contains("4 CPUs, which need 2.0 s")
+        );
+        assert_eq!(
+            crowd_on(8),
+            None,
+            "50 for each CPU are served in one second"
+        );
     }
 
     fn judged(phase: GuestLifecyclePhase, processes: Vec<TaskEnrichment>) -> Hang {

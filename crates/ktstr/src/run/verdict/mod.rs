@@ -79,8 +79,8 @@ pub(super) fn judge(
         // so many tasks that no scheduler could have served all of them in time.
         End::TimedOut(_, stall) => {
             scheduler_exit::ejected(&mut judgement, case, console, exit);
-            let stalled = exit.is_some_and(ScxExit::is_stall);
-            if let (true, Some(crowd)) = (stalled, hang::crowd(stall, guest)) {
+            let waited = exit.and_then(ScxExit::stalled).map(|(_, seconds)| seconds);
+            if let Some(crowd) = waited.and_then(|waited| hang::crowd(stall, guest, waited)) {
                 judgement.blame(Fault::Test, crowd);
             }
         }
