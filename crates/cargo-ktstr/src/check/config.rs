@@ -44,7 +44,7 @@ pub struct Known {
     pub scenario: String,
     /// Name of the check; `None` for any.
     pub check: Option<String>,
-    /// The kernel, by its release or the first numbers of it, such as `7.3` or `debian:7.3`; `None` for any.
+    /// The kernel, by its release or the first numbers of it, such as `7.3` or `debian:7.3+rt`; `None` for any.
     pub kernel: Option<String>,
     /// The shape; `None` for any.
     pub topology: Option<String>,

@@ -1,12 +1,43 @@
 //! Known failures: they are tolerated until a date, and count again after it.
 
+use anyhow::{Result, bail};
 use ktstr::test_support::Topology;
+use ktstr_kernel::version::Spec;
 
 use super::config::{Config, Known};
 use super::date::Date;
 use super::report::{KnownNote, Report, Row};
-use crate::cell::axes::OWN;
+use crate::cell::axes::{self, OWN};
 use crate::cell::own_shape;
+
+/// Checks that an entry names places that can exist. `all` are the names of all scenarios.
+///
+/// # Errors
+///
+/// There is no such scenario or shape, or the kernel is not named by its release: no failure would ever match the entry.
+pub fn can_match(known: &Known, all: &[String]) -> Result<()> {
+    axes::scenarios(std::slice::from_ref(&known.scenario), all)?;
+    match known.topology.as_deref() {
+        Some(OWN) => bail!(
+            "`topology` is the name of a shape, such as 8cpu-2llc-smt: leave it out to match the scenario's own shape and all others"
+        ),
+        Some(shape) => drop(Topology::from_name(shape)?),
+        None => {}
+    }
+    if let Some(word) = &known.kernel
+        && spec(word).is_none()
+    {
+        bail!(
+            "`kernel` is a release or the first numbers of one, such as 7.3, debian:7.3 or debian:7.3+rt, not `{word}`: each run is recorded with the release of its kernel"
+        );
+    }
+    Ok(())
+}
+
+/// Parses the kernel of an entry. A word for the newest kernel is none, because what it means changes from day to day.
+fn spec(word: &str) -> Option<Spec> {
+    Spec::parse(word).filter(|spec| !spec.is_newest())
+}
 
 /// Moves known failures to their own list. A failure whose entry has expired stays in the list of what is broken, and is marked.
 /// Entries whose places were run, and whose failures did not occur, are listed as unseen.
@@ -66,12 +97,8 @@ fn is(known: &Known, row: &Row) -> bool {
 }
 
 fn is_of_kernel(known: &Known, release: &str) -> bool {
-    known.kernel.as_ref().is_none_or(|word| {
-        let word = word.strip_prefix("debian:").unwrap_or(word);
-        let rest = release.strip_prefix(word);
-        // `7.3` stands for 7.3.4, and not for 7.30.
-        rest.is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_digit()))
-    })
+    let matches = |word: &String| spec(word).is_some_and(|spec| spec.matches(release));
+    known.kernel.as_ref().is_none_or(matches)
 }
 
 fn is_of_shape(known: &Known, shape: &str) -> bool {
@@ -108,6 +135,35 @@ mod tests {
     }
 
     #[test]
+    fn an_entry_that_can_never_match_is_an_error() {
+        let all = ["steady".to_owned()];
+        let error = |more: &str| {
+            let config = known(more, "2027-01-01");
+            super::can_match(&config.known[0], &all).map_err(|error| error.to_string())
+        };
+        for good in [
+            "",
+            "kernel = \"debian:7.3+rt\"",
+            "topology = \"8cpu-2llc-smt\"",
+        ] {
+            assert_eq!(error(good), Ok(()), "{good}");
+        }
+        for bad in [
+            "./linux",
+            "newest",
+            "debian:",
+            "git:https://example.org/linux#v7.0",
+        ] {
+            let why = error(&format!("kernel = \"{bad}\"")).expect_err(bad);
+            assert!(why.starts_with("`kernel` is a release"), "{why}");
+            assert!(why.contains(&format!("not `{bad}`")), "{why}");
+        }
+        let own = error("topology = \"own\"").expect_err("no shape");
+        assert!(own.contains("leave it out"), "{own}");
+        assert!(error("topology = \"9cpus\"").is_err());
+    }
+
+    #[test]
     fn an_entry_matches_only_what_it_names() {
         let day = "2027-01-01";
         for (more, matches) in [
@@ -116,6 +172,8 @@ mod tests {
             ("kernel = \"7.3\"", true),
             ("kernel = \"7.3.4\"", true),
             ("kernel = \"7\"", true),
+            ("kernel = \"debian:7.3\"", true),
+            ("kernel = \"7.3+rt\"", false),
             ("kernel = \"7.30\"", false),
             ("kernel = \"7.2\"", false),
             ("topology = \"1n1l2c1t\"", true),

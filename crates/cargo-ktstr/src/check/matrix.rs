@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use super::Options;
 use super::config::Config;
+use super::known;
 use crate::cell::axes::{self, Kernel};
 use crate::explore::Seeds;
 
@@ -152,11 +153,10 @@ impl Matrix {
                 end: 1 + level.seeds(),
             },
         };
-        for known in &config.known {
-            axes::scenarios(std::slice::from_ref(&known.scenario), all)?;
-            if let Some(shape) = &known.topology {
-                axes::topologies(std::slice::from_ref(shape))?;
-            }
+        for entry in &config.known {
+            known::can_match(entry, all).with_context(|| {
+                format!("the known failure in line {} matches nothing", entry.line)
+            })?;
         }
         let words = first(&options.kernels.kernels, &config.kernels, Vec::new());
         let (kernels, missing) = axes::kernels(&words, options.kernels.lock.as_deref())?;
