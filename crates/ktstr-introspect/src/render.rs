@@ -2,7 +2,7 @@
 //!
 //! The functions are pure: they read nothing from the guest, so pointers are not followed. The tree is limited in depth, in
 //! elements per array and in the total number of values. An array that is cut is marked as truncated, a value that is nested too
-//! deeply as unsupported; the members of a struct that are beyond the total number are left out without a mark.
+//! deeply as unsupported. Beyond the total number the next member of a struct is marked as unsupported, and the rest is left out.
 
 use std::fmt::Write as _;
 
@@ -134,10 +134,11 @@ impl Renderer<'_> {
     fn section(&mut self, ty: &Type<'_>, bytes: &[u8], depth: usize) -> RenderedValue {
         let mut members = Vec::new();
         for var in ty.section_vars() {
+            let name = self.btf.get(var.type_id).map(|var| var.name());
             if self.nodes == 0 {
+                members.push(left_out(name.unwrap_or_default()));
                 break;
             }
-            let name = self.btf.get(var.type_id).map(|var| var.name());
             let start = var.offset as usize;
             let end = start.saturating_add(var.size as usize);
             let value = match bytes.get(start..end) {
@@ -184,6 +185,7 @@ impl Renderer<'_> {
     ) {
         for field in ty.fields() {
             if self.nodes == 0 {
+                members.push(left_out(field.name));
                 return;
             }
             let at_bits = base_bits + u64::from(field.offset_bits);
@@ -416,6 +418,16 @@ fn truncated(needed: u64, had: u64, partial: Option<RenderedValue>) -> RenderedV
     }
 }
 
+/// Returns the mark for the member at which the total number of values was reached.
+fn left_out(name: &str) -> RenderedMember {
+    RenderedMember {
+        name: name.to_owned(),
+        value: unsupported(
+            "the value has too many parts: this member and the next ones are left out",
+        ),
+    }
+}
+
 fn unsupported(reason: impl Into<String>) -> RenderedValue {
     RenderedValue::Unsupported {
         reason: reason.into(),
@@ -544,6 +556,34 @@ mod tests {
                 partial: None,
                 ..
             }
+        ));
+    }
+
+    #[test]
+    fn members_beyond_the_limit_leave_a_mark() {
+        let mut b = Builder::new();
+        let long = b.int("unsigned long", 8, 0);
+        let members = [
+            ("a", long, 0),
+            ("b", long, 64),
+            ("c", long, 128),
+            ("d", long, 192),
+        ];
+        let wide = b.record("wide", 32, &members);
+        let btf = Btf::parse(b.finish()).expect("parses");
+        let limits = RenderLimits {
+            nodes: 3,
+            ..RenderLimits::default()
+        };
+        let RenderedValue::Struct { members, .. } = render(&btf, wide, &[0; 32], limits) else {
+            panic!("a struct");
+        };
+        let names: Vec<&str> = members.iter().map(|member| member.name.as_str()).collect();
+        assert_eq!(names, ["a", "b", "c"]);
+        assert!(matches!(members[1].value, RenderedValue::Uint { .. }));
+        assert!(matches!(
+            members[2].value,
+            RenderedValue::Unsupported { .. }
         ));
     }
 
