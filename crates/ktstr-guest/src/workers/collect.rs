@@ -12,6 +12,10 @@ pub const COLLECT_DEADLINE: Duration = Duration::from_secs(5);
 /// blocking call would otherwise be lost.
 const RESEND: Duration = Duration::from_millis(20);
 
+/// The CPU time since the stop from which a worker was not starved. A worker that looks for the stop after each iteration, as all
+/// of ours do, needs a small part of it.
+const SERVED: Duration = Duration::from_millis(100);
+
 /// How a worker process ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum End {
@@ -21,8 +25,9 @@ pub(super) enum End {
     Signaled(i32),
     /// It missed the deadline and was killed.
     TimedOut {
-        /// The monotonic time in ns at which the worker was found runnable after the deadline. `None` if it was not
-        /// runnable then, because it was stopped or blocked in the kernel.
+        /// The monotonic time in ns at which the worker was found runnable after the deadline, although it had got no CPU
+        /// time to speak of ([`SERVED`]) since the stop. `None` if it was stopped or blocked in the kernel then, and if it did get
+        /// CPU time: then it ignores the stop, or its iteration is long, which does not show that it was starved.
         starved_until_ns: Option<u64>,
     },
     /// It could not be waited for.
@@ -52,7 +57,13 @@ impl Target<'_> {
     }
 
     fn is_runnable(&self) -> bool {
+        let is_runnable = |pid| matches!(stat(pid), Some(stat) if stat.state == 'R');
         is_runnable(self.pid) || self.threads.iter().any(|tid| is_runnable(*tid))
+    }
+
+    /// Returns the CPU time of the whole process; 0 if it is unknown.
+    fn cpu_time(&self) -> Duration {
+        stat(self.pid).map_or(Duration::ZERO, |stat| stat.cpu_time)
     }
 }
 
@@ -60,6 +71,7 @@ impl Target<'_> {
 pub(super) fn stop_and_reap(workers: &[Target<'_>]) -> Vec<End> {
     let mut ends: Vec<Option<End>> = vec![None; workers.len()];
     let began = Instant::now();
+    let at_stop: Vec<Duration> = workers.iter().map(Target::cpu_time).collect();
     let mut last_sent: Option<Instant> = None;
     loop {
         for (worker, end) in workers.iter().zip(ends.iter_mut()) {
@@ -88,10 +100,12 @@ pub(super) fn stop_and_reap(workers: &[Target<'_>]) -> Vec<End> {
     workers
         .iter()
         .zip(ends)
-        .map(|(worker, end)| match end {
+        .zip(at_stop)
+        .map(|((worker, end), at_stop)| match end {
             Some(end) => end,
             None => {
-                let starved = worker.is_runnable();
+                let served = worker.cpu_time().saturating_sub(at_stop);
+                let starved = worker.is_runnable() && served < SERVED;
                 kill_and_reap(worker.pid);
                 End::TimedOut {
                     starved_until_ns: starved.then(super::sys::now_ns),
@@ -101,12 +115,29 @@ pub(super) fn stop_and_reap(workers: &[Target<'_>]) -> Vec<End> {
         .collect()
 }
 
-/// Returns whether a process or thread is runnable, which is state `R` in /proc/PID/stat. The name before the state may
-/// contain any character, so the state is searched after the last parenthesis.
-fn is_runnable(pid: i32) -> bool {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let state = text.rsplit_once(") ").map(|(_, rest)| rest);
-    state.is_some_and(|rest| rest.starts_with('R'))
+/// Fields of /proc/PID/stat, see proc_pid_stat(5).
+struct Stat {
+    /// The state of this process or thread: `R` if it is runnable.
+    state: char,
+    /// The CPU time of its whole process, in user mode and in the kernel.
+    cpu_time: Duration,
+}
+
+/// Reads the fields of a process or thread; `None` if there is none. The name before the state may contain any character, so the
+/// fields are searched after the last parenthesis.
+fn stat(pid: i32) -> Option<Stat> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, rest) = text.rsplit_once(") ")?;
+    let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+    // The state is field 3, utime is field 14 and stime is field 15.
+    let ticks = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
+    let total = ticks(14)?.checked_add(ticks(15)?)?;
+    // The kernel reports these times to users in hundredths of a second, whatever its own tick is (`USER_HZ`).
+    let cpu_time = Duration::from_millis(total.checked_mul(10)?);
+    Some(Stat {
+        state: fields.first()?.chars().next()?,
+        cpu_time,
+    })
 }
 
 fn wait_any<'a>(fds: impl Iterator<Item = &'a OwnedFd>, limit: Duration) {

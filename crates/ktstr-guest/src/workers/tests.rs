@@ -133,6 +133,21 @@ fn a_killed_worker_leaves_a_sentinel_and_no_zombie() {
     assert!(pids.into_iter().all(gone));
 }
 
+/// It uses the CPU all the time, so it is not starved, although it is runnable at the deadline.
+#[test]
+fn a_worker_that_ignores_the_stop_has_no_gap_after_it() {
+    fn ignores(_: &SeenCtx) -> WorkerReport {
+        loop {
+            std::hint::black_box(());
+        }
+    }
+    let mut handle = WorkloadHandle::spawn(&of(WorkType::custom("ignores", ignores), 1)).unwrap();
+    handle.start();
+    let report = &handle.stop_and_collect()[0];
+    assert_eq!(report.exit_info, Some(WorkerExitInfo::TimedOut));
+    assert!(report.max_gap_ms < 5000, "{report:?}");
+}
+
 #[test]
 fn a_stopped_worker_misses_the_deadline_and_is_killed() {
     let mut handle = WorkloadHandle::spawn(&of(WorkType::SpinWait, 1)).unwrap();
