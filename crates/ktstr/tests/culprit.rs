@@ -303,6 +303,35 @@ fn a_cpuset_that_is_not_there(ctx: &Ctx) -> Result<AssertResult> {
     )
 }
 
+fn own_worker(ctx: &Ctx, name: &'static str, run: CustomFn) -> Result<AssertResult> {
+    let a = CgroupDef::named("a").workers(2);
+    execute_defs(ctx, vec![a.work_type(WorkType::custom(name, run))])
+}
+
+fn a_worker_that_ignores_the_stop(ctx: &Ctx) -> Result<AssertResult> {
+    own_worker(ctx, "ignores", |_| {
+        loop {
+            std::hint::black_box(());
+        }
+    })
+}
+
+fn a_worker_that_sleeps_through_the_stop(ctx: &Ctx) -> Result<AssertResult> {
+    own_worker(ctx, "sleeps", |_| {
+        loop {
+            std::thread::sleep(600 * SECOND);
+        }
+    })
+}
+
+fn a_worker_that_panics(ctx: &Ctx) -> Result<AssertResult> {
+    own_worker(ctx, "panics", |_| panic!("planted"))
+}
+
+fn a_worker_that_exits(ctx: &Ctx) -> Result<AssertResult> {
+    own_worker(ctx, "exits", |_| std::process::exit(3))
+}
+
 // Tests that request something wrong, or kill their scheduler.
 rows! {
     kills_the_scheduler: kills_the_scheduler, Fail, Some("test"), scheduler: &SOUND;
@@ -312,6 +341,10 @@ rows! {
     cgroup_twice: the_same_cgroup_twice, Fail, Some("test"), scheduler: &SOUND;
     capture_without_tag: a_capture_without_a_tag, Fail, Some("test"), scheduler: &SOUND;
     cpuset_not_there: a_cpuset_that_is_not_there, Fail, Some("test"), scheduler: &SOUND;
+    ignores_the_stop: a_worker_that_ignores_the_stop, Fail, Some("test"), scheduler: &SOUND, assert: NOT_STUCK;
+    sleeps_through_the_stop: a_worker_that_sleeps_through_the_stop, Fail, Some("test"), scheduler: &SOUND, assert: NOT_STUCK;
+    panics_in_a_worker: a_worker_that_panics, Fail, Some("test"), scheduler: &SOUND, assert: NOT_STUCK;
+    exits_in_a_worker: a_worker_that_exits, Fail, Some("test"), scheduler: &SOUND, assert: NOT_STUCK;
 }
 
 const NOT_STUCK: Assert = Assert::NO_OVERRIDES.check_not_stuck();

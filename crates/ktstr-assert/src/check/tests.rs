@@ -96,6 +96,12 @@ fn the_message_for_each_broken_worker() {
     insta::assert_snapshot!(lines(NONE.check_isolation(), &with(|w| { w.cpus_used.insert(7); })), @"FAIL [Isolation] tid 2 ran on cpus [7] outside its cpuset {0, 1}");
     insta::assert_snapshot!(lines(NONE.max_throughput_cv(0.1), &with(|w| w.work_units = 10)), @"FAIL [Benchmark] throughput varies too much: cv 0.980 of work units per CPU-second over 2 workers (threshold 0.1)");
     insta::assert_snapshot!(lines(NONE.min_work_rate(1500.0), &with(|w| w.work_units = 10)), @"FAIL [Benchmark] worker 2 work rate 20.0/s below floor 1500/s");
+    // The work after its last checkpoint is missing.
+    let panicked = with(|w| {
+        w.work_units = 10;
+        w.exit_info = Some(WorkerExitInfo::Panicked("why".to_owned()));
+    });
+    assert!(judge(NONE.min_work_rate(1500.0), &panicked).is_inconclusive());
     insta::assert_snapshot!(lines(NONE.min_iteration_rate(150.0), &with(|w| w.iterations = 10)), @"FAIL [Benchmark] worker 2 iteration rate 20.0/s below floor 150/s");
     insta::assert_snapshot!(lines(NONE.max_p99_wake_latency_ns(2999), &with(|_| {})), @"FAIL [Benchmark] p99 wake latency 3000ns above 2999ns (6 samples)");
     insta::assert_snapshot!(lines(NONE.max_wake_latency_cv(0.1), &with(|_| {})), @"FAIL [Benchmark] wake latency cv 0.408 above 0.1");

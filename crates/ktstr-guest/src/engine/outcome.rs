@@ -136,20 +136,27 @@ fn check(result: &mut AssertResult, checks: &Assert, topo: &TestTopology, done: 
         for error in errors.into_iter().flatten() {
             judged.note(format!("cgroup {name}: {error}"));
         }
-        if let Some(WorkerExitInfo::WaitFailed(why)) = &report.exit_info {
-            // The worker did not do the work that the test declares, so the other workers' results are meaningless.
-            let mut detail = AssertDetail::new(
-                DetailKind::Other,
-                format!("cgroup {name}: worker {}: {why}", report.tid),
-            );
-            detail.cgroup = Some(name.to_owned().into());
-            judged.record_fail(detail);
-        } else if let Some(info) = &report.exit_info {
-            judged.note(format!(
-                "cgroup {name}: worker {} left no report: {info:?}",
-                report.tid
-            ));
-        }
+        // A worker that did not do the work that the test declares makes the other workers' results meaningless, so the run
+        // fails whatever its checks are. A worker can be killed, or miss the end, in a run that is as declared.
+        let failed = match &report.exit_info {
+            None => continue,
+            Some(WorkerExitInfo::WaitFailed(why)) => format!(": {why}"),
+            Some(WorkerExitInfo::Panicked(why)) => format!(" panicked: {why}"),
+            Some(WorkerExitInfo::Exited(code)) => {
+                format!(" exited with status {code} before it was stopped")
+            }
+            Some(info @ (WorkerExitInfo::Signaled(_) | WorkerExitInfo::TimedOut)) => {
+                judged.note(format!(
+                    "cgroup {name}: worker {} left no report: {info:?}",
+                    report.tid
+                ));
+                continue;
+            }
+        };
+        let text = format!("cgroup {name}: worker {}{failed}", report.tid);
+        let mut detail = AssertDetail::new(DetailKind::Other, text);
+        detail.cgroup = Some(name.to_owned().into());
+        judged.record_fail(detail);
     }
     result.merge(judged);
 }

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 /// not is killed five seconds later. `SIGUSR1` is sent with the stop, so that a blocking system call returns with `EINTR`. The
 /// function returns the report of the worker. The harness fills in the identity of the worker and, where the function left them
 /// 0, CPU time, wall time and the numbers of `/proc/thread-self/schedstat`. A panic ends the worker's process, and its message
-/// becomes the report's `exit_info`.
+/// becomes the report's `exit_info`. A worker that panics, or exits in another way, fails the run, and the test is at fault.
 pub type CustomFn = fn(&WorkerCtx) -> WorkerReport;
 
 /// The number of slots of each kind in a [`CustomCfg`].

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use ktstr_assert::{AssertDetail, DetailKind, Finding, NoteValue, Outcome};
+use ktstr_assert::{AssertDetail, DetailKind, Finding, NoteValue, Outcome, WorkerExitInfo};
 use ktstr_guest::engine::HOG_KEY;
 
 use super::super::guest_state::GuestState;
@@ -139,6 +139,11 @@ pub(super) fn attribute_fault(
         return;
     }
     failures.retain(|detail| !of_payload(detail));
+    if let Some(why) = of_workers(&mut failures) {
+        let why = killed_for_memory(console, case.memory_mib).unwrap_or(why);
+        judgement.blame(Fault::Test, why);
+        return;
+    }
     let starved = failures
         .iter()
         .all(|d| d.is_about_time() && d.kind != DetailKind::SchedulerEvent);
@@ -198,6 +203,44 @@ pub(super) fn attribute_fault(
         ),
     };
     judgement.blame(fault, why);
+}
+
+/// Removes the findings about workers that did no work because they ended by themselves, were killed, or did not answer the stop
+/// without being starved. Returns the evidence against the test if nothing else is left than what the workers and the test report
+/// in their own words; `None` otherwise.
+fn of_workers(failures: &mut Vec<&AssertDetail>) -> Option<String> {
+    let starved: Vec<i32> = failures
+        .iter()
+        .filter_map(|detail| match detail.finding {
+            Finding::Gap { tid, .. } => Some(tid),
+            _ => None,
+        })
+        .collect();
+    let mut why = None;
+    failures.retain(|detail| {
+        let Finding::NoProgress {
+            tid,
+            exit: Some(exit),
+        } = &detail.finding
+        else {
+            return true;
+        };
+        let how = match exit {
+            // The guest adds a gap until the end of the wait if the worker was runnable, but was not run.
+            WorkerExitInfo::TimedOut if starved.contains(tid) => return true,
+            WorkerExitInfo::TimedOut => {
+                "did not answer the stop, although it got CPU time or was not runnable".to_owned()
+            }
+            WorkerExitInfo::Panicked(message) => format!("panicked: {message}"),
+            WorkerExitInfo::Exited(code) => format!("exited by itself with status {code}"),
+            WorkerExitInfo::Signaled(signal) => format!("was killed by signal {signal}"),
+            WorkerExitInfo::WaitFailed(reason) => format!("could not do its work: {reason}"),
+        };
+        why.get_or_insert_with(|| format!("worker {tid} {how}"));
+        false
+    });
+    let own_words = |d: &&AssertDetail| d.kind == DetailKind::Other && d.finding == Finding::Text;
+    why.filter(|_| failures.iter().all(own_words))
 }
 
 /// Makes all failures inconclusive, because whose fault they are is undetermined. `why` is the evidence.

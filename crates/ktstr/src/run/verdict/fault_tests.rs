@@ -119,6 +119,46 @@ fn none_of_several_schedulers_is_blamed_without_evidence() {
     assert!(own.result.is_fail());
 }
 
+#[test]
+fn workers_that_end_by_themselves_are_the_tests_fault_and_starved_ones_are_not() {
+    let no_progress = |tid, exit| AssertDetail::of(Finding::NoProgress { tid, exit });
+    let gap = |tid| {
+        AssertDetail::of(Finding::Gap {
+            tid,
+            gap_ms: 5100,
+            cpu: 0,
+            at_ms: 5900,
+            bound_ms: 2000,
+        })
+    };
+    let text = |text: &str| AssertDetail::new(DetailKind::Other, text.to_owned());
+    let fault_of = |details: Vec<AssertDetail>| {
+        let mut result = AssertResult::pass();
+        for detail in details {
+            result.record_fail(detail);
+        }
+        let (fault, why) = named(result, true, "");
+        (fault, why)
+    };
+    let panicked = WorkerExitInfo::Panicked("why".to_owned());
+    for (exit, how) in [
+        (panicked.clone(), "panicked: why"),
+        (WorkerExitInfo::Exited(3), "exited by itself with status 3"),
+        (WorkerExitInfo::Signaled(9), "was killed by signal 9"),
+        (WorkerExitInfo::TimedOut, "did not answer the stop"),
+    ] {
+        let (fault, why) = fault_of(vec![no_progress(7, Some(exit)), text("worker 7 ended")]);
+        assert_eq!(fault, Some(Fault::Test), "{why}");
+        assert!(why.starts_with("worker 7 ") && why.contains(how), "{why}");
+    }
+    // The guest adds a gap to a worker that was runnable, but was not run, until the end.
+    let starved = vec![no_progress(7, Some(WorkerExitInfo::TimedOut)), gap(7)];
+    assert_eq!(fault_of(starved).0, Some(Fault::Scheduler));
+    // Another worker's finding does not become the test's fault.
+    let both = vec![no_progress(7, Some(panicked)), gap(8)];
+    assert_eq!(fault_of(both).0, Some(Fault::Scheduler));
+}
+
 /// If a scheduler that the test starts does not attach, it is at fault, or the fault is undetermined if its log shows that
 /// it does not fit the kernel. If the step cannot be set up for another reason, the test is at fault.
 #[test]
