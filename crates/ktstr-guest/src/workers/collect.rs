@@ -26,8 +26,8 @@ pub(super) enum End {
     /// It missed the deadline and was killed.
     TimedOut {
         /// The monotonic time in ns at which the worker was found runnable after the deadline, although it had got no CPU
-        /// time to speak of ([`SERVED`]) since the stop. `None` if it was stopped or blocked in the kernel then, and if it did get
-        /// CPU time: then it ignores the stop, or its iteration is long, which does not show that it was starved.
+        /// time to speak of ([`SERVED`]) since the stop. `None` if it was stopped or blocked in the kernel then, and if it
+        /// did get CPU time: then it ignores the stop, or its iteration is long, which does not show that it was starved.
         starved_until_ns: Option<u64>,
     },
     /// It could not be waited for.
