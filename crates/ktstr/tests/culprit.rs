@@ -6,6 +6,7 @@
 mod common;
 
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use common::{Case, scx_ktstr};
@@ -420,6 +421,16 @@ fn frozen_for_long(ctx: &Ctx) -> Result<AssertResult> {
     execute_scenario(ctx, backdrop, steps)
 }
 
+/// A worker with a function of the test that sleeps for longer than a worker may be stuck, and reports no work.
+fn a_worker_that_sleeps_for_long(ctx: &Ctx) -> Result<AssertResult> {
+    own_worker(ctx, "sleeps for long", |ctx| {
+        while !ctx.stop().load(Relaxed) {
+            std::thread::sleep(3 * SECOND);
+        }
+        WorkerReport::default()
+    })
+}
+
 /// Many workers that wake each other, together with some of the lowest weight that always yield.
 fn a_crowd(ctx: &Ctx) -> Result<AssertResult> {
     let pipes = CgroupDef::named("pipes")
@@ -449,6 +460,12 @@ rows! {
     small_quota: a_small_quota, Pass, None, assert: NOT_STUCK;
     frozen_for_long: frozen_for_long, Pass, None, scheduler: &SOUND,
         duration: Duration::from_secs(4), assert: NOT_STUCK;
+    frozen_by_the_real_clock: frozen_for_long, Pass, None, scheduler: &SOUND, clock: ClockMode::Real,
+        duration: Duration::from_secs(4), assert: NOT_STUCK;
+    sleeps_for_long: a_worker_that_sleeps_for_long, Pass, None, scheduler: &SOUND,
+        duration: Duration::from_secs(2), assert: NOT_STUCK;
+    sleeps_by_the_real_clock: a_worker_that_sleeps_for_long, Pass, None, scheduler: &SOUND, clock: ClockMode::Real,
+        duration: Duration::from_secs(2), assert: NOT_STUCK;
     crowd: a_crowd, Pass, None, topology: Topology::new(1, 1, 8, 1), assert: NOT_STUCK;
 }
 

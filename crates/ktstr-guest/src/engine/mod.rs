@@ -15,7 +15,7 @@ mod payloads;
 mod tests;
 mod window;
 
-pub use outcome::HOG_KEY;
+pub use outcome::{FIRST_TURN_MS, HOG_KEY};
 
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering::Relaxed;

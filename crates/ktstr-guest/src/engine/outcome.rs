@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
 use ktstr_assert::{
-    Assert, AssertDetail, AssertResult, BenchTotals, DetailKind, Outcome, Phase, PhaseBucket,
-    PhaseCgroupStats, ScenarioStats, WorkerExitInfo, WorkerReport, carrier, carriers_by_phase,
+    Assert, AssertDetail, AssertResult, BenchTotals, DetailKind, Finding, Outcome, Phase,
+    PhaseBucket, PhaseCgroupStats, ScenarioStats, WorkerExitInfo, WorkerReport, carrier,
+    carriers_by_phase,
 };
 
 use super::live_scenario::{CgroupReports, RUNNER};
@@ -23,6 +24,9 @@ fn shown(name: &str) -> &str {
     if name == RUNNER { "(runner)" } else { name }
 }
 
+/// The time for which a worker that did no work at all must have waited for a CPU, in milliseconds, for the finding to
+/// stand. If it waited no longer than that, something else kept it from working.
+pub const FIRST_TURN_MS: u64 = 200;
 /// The key of the measurement that names the real-time workers which took most of the time of their CPUs.
 pub const HOG_KEY: &str = "workload_hog";
 /// A real-time worker is a hog if it runs for more than this share of its lifetime. Several of them are hogs together
@@ -126,6 +130,7 @@ fn check(result: &mut AssertResult, checks: &Assert, topo: &TestTopology, done: 
     for cgroup in &mut judged.stats.cgroups {
         name.clone_into(&mut cgroup.cgroup_name);
     }
+    acquit_of_gaps(&mut judged, &done.reports);
     for outcome in &mut judged.outcomes {
         if let Outcome::Fail(detail) | Outcome::Inconclusive(detail) = outcome {
             detail.cgroup = Some(name.to_owned().into());
@@ -159,6 +164,49 @@ fn check(result: &mut AssertResult, checks: &Assert, topo: &TestTopology, done: 
         judged.record_fail(detail);
     }
     result.merge(judged);
+}
+
+/// Turns gaps in which a worker cannot have waited long for a CPU into notes, and so for a worker that did no work at all. The kernel counts how long a task was runnable
+/// without a CPU (`run_delay` in /proc/PID/schedstat); if that is at most the bound over the worker's whole life, then the worker
+/// slept, blocked, was frozen or throttled, or worked on something long in most of the gap. The exact schedule shows this more
+/// precisely, but under the real clock there is none.
+fn acquit_of_gaps(judged: &mut AssertResult, reports: &[WorkerReport]) {
+    let mut notes = Vec::new();
+    judged.outcomes.retain(|outcome| {
+        let Outcome::Fail(detail) = outcome else {
+            return true;
+        };
+        let (tid, gap_ms, bound_ms) = match detail.finding {
+            Finding::Gap {
+                tid,
+                gap_ms,
+                bound_ms,
+                ..
+            } => (tid, Some(gap_ms), bound_ms),
+            Finding::NoProgress { tid, exit: None } => (tid, None, FIRST_TURN_MS),
+            _ => return true,
+        };
+        // Without a complete report the last wait is missing, and without any run the kernel counted nothing.
+        let complete = |r: &&WorkerReport| {
+            r.tid == tid && r.exit_info.is_none() && r.schedstat_run_count > 0
+        };
+        let Some(report) = reports.iter().find(complete) else {
+            return true;
+        };
+        let waited_ms = report.schedstat_run_delay_ns / 1_000_000;
+        if waited_ms > bound_ms {
+            return true;
+        }
+        let how_long = gap_ms.map_or_else(String::new, |ms| format!(" for {ms} ms"));
+        notes.push(format!(
+            "worker {tid} got nothing done{how_long}, but it waited for a CPU for {waited_ms} ms in its whole life: it was asleep, \
+             blocked, frozen, out of quota or at work"
+        ));
+        false
+    });
+    for note in notes {
+        judged.note(note);
+    }
 }
 
 fn add_carrier(result: &mut AssertResult, phase: Phase, name: &str, carrier: PhaseCgroupStats) {
@@ -229,6 +277,51 @@ mod tests {
             cpus_used: cpus.iter().copied().collect(),
             ..WorkerReport::default()
         }
+    }
+
+    #[test]
+    fn a_gap_without_a_wait_for_a_cpu_is_a_note() {
+        let gap = Finding::Gap {
+            tid: 7,
+            gap_ms: 3000,
+            cpu: 0,
+            at_ms: 4000,
+            bound_ms: 2000,
+        };
+        let judged_of = |finding: &Finding, report: WorkerReport| {
+            let mut result = AssertResult::fail(AssertDetail::of(finding.clone()));
+            acquit_of_gaps(&mut result, &[report]);
+            (result.is_fail(), result.info_notes.len())
+        };
+        let judged = |report| judged_of(&gap, report);
+        let waited = |ms: u64| WorkerReport {
+            tid: 7,
+            schedstat_run_count: 3,
+            schedstat_run_delay_ns: ms * 1_000_000,
+            ..WorkerReport::default()
+        };
+        assert_eq!(judged(waited(2000)), (false, 1));
+        assert_eq!(judged(waited(2001)), (true, 0));
+        let idle = Finding::NoProgress { tid: 7, exit: None };
+        assert_eq!(judged_of(&idle, waited(200)), (false, 1));
+        assert_eq!(judged_of(&idle, waited(201)), (true, 0));
+        let not_measured = WorkerReport {
+            schedstat_run_count: 0,
+            ..waited(0)
+        };
+        assert_eq!(judged(not_measured), (true, 0));
+        let incomplete = WorkerReport {
+            exit_info: Some(WorkerExitInfo::TimedOut),
+            ..waited(0)
+        };
+        assert_eq!(judged(incomplete), (true, 0));
+        assert_eq!(
+            judged(WorkerReport {
+                tid: 8,
+                ..waited(0)
+            }),
+            (true, 0)
+        );
     }
 
     #[test]

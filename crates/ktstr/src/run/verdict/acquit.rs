@@ -4,14 +4,12 @@
 //! each worker what it was entitled to.
 
 use ktstr_assert::{Assert, AssertDetail, Finding, Limit, Outcome};
+use ktstr_guest::engine::FIRST_TURN_MS;
 use ktstr_schedule::Pid;
 use ktstr_schedule::query::{Answers, Measures, Underserved};
 
 use super::Judgement;
 
-/// The time for which a worker that did no work at all must have waited for a CPU, in milliseconds, for the finding to
-/// stand. If it waited no longer than that, something else kept it from working.
-const FIRST_TURN_MS: u64 = 200;
 const NS_PER_MS: u64 = 1_000_000;
 
 /// Turns failures that the schedule does not confirm into notes. If no failure is left and the run is not inconclusive,
