@@ -431,6 +431,14 @@ fn a_worker_that_sleeps_for_long(ctx: &Ctx) -> Result<AssertResult> {
     })
 }
 
+/// Two workers with a ten-thousandth of the weight of the two others: they do not run once in the step, and so they do not stop
+/// when they are told to.
+fn the_smallest_weight(ctx: &Ctx) -> Result<AssertResult> {
+    let weights = [("small", 1), ("big", 10_000)];
+    let defs = weights.map(|(name, weight)| CgroupDef::named(name).workers(2).cpu_weight(weight));
+    execute_defs(ctx, defs.to_vec())
+}
+
 /// Many workers that wake each other, together with some of the lowest weight that always yield.
 fn a_crowd(ctx: &Ctx) -> Result<AssertResult> {
     let pipes = CgroupDef::named("pipes")
@@ -460,6 +468,8 @@ rows! {
     small_quota: a_small_quota, Pass, None, assert: NOT_STUCK;
     frozen_for_long: frozen_for_long, Pass, None, scheduler: &SOUND,
         duration: Duration::from_secs(4), assert: NOT_STUCK;
+    smallest_weight: the_smallest_weight, Pass, None,
+        duration: Duration::from_secs(2), assert: NOT_STUCK;
     frozen_by_the_real_clock: frozen_for_long, Pass, None, scheduler: &SOUND, clock: ClockMode::Real,
         duration: Duration::from_secs(4), assert: NOT_STUCK;
     sleeps_for_long: a_worker_that_sleeps_for_long, Pass, None, scheduler: &SOUND,

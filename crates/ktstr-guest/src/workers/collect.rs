@@ -192,11 +192,27 @@ fn kill_group(pid: i32) {
     unsafe { libc::kill(-pid, libc::SIGKILL) };
 }
 
+/// Makes all threads of a process real-time tasks. A process that got SIGKILL must run once more before it exits, and another
+/// class than real-time may let it wait without end: a scheduler that starves it, or a weight that is a ten-thousandth of its
+/// competitors'. A failure is ignored, because an ordinary user may not do this, and the wait only gets longer.
+fn hurry(pid: i32) {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task"));
+    for thread in threads.into_iter().flatten().flatten() {
+        let name = thread.file_name();
+        let Some(tid) = name.to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        let lowest = libc::sched_param { sched_priority: 1 };
+        // SAFETY: `lowest` is readable. The process is our own child and not yet reaped.
+        unsafe { libc::sched_setscheduler(tid, libc::SCHED_FIFO, &lowest) };
+    }
+}
+
 /// Kills a worker and all of its children, and reaps it.
 pub(super) fn kill_and_reap(pid: i32) {
     kill_group(pid);
-    // SAFETY: our own child, not reaped yet. A process that got SIGKILL must run once more before it exits. If the
-    // scheduler never runs it, sched_ext's watchdog ejects the scheduler, so this wait ends.
+    hurry(pid);
+    // SAFETY: our own child, not reaped yet.
     unsafe {
         libc::kill(pid, libc::SIGKILL);
         let mut status = 0;

@@ -83,6 +83,8 @@ pub(super) struct Task {
     pub burst_ns: u64,
     /// The CPU time that it has been entitled to while waiting, since it last ran, in nanoseconds.
     pub owed_ns: u64,
+    /// The part of its current wait for which it is known what it was entitled to, in nanoseconds.
+    pub judged_ns: u64,
 }
 
 impl Task {
@@ -124,6 +126,7 @@ impl Default for Task {
             name: None,
             burst_ns: 0,
             owed_ns: 0,
+            judged_ns: 0,
         }
     }
 }

@@ -180,6 +180,7 @@ impl Walk<'_> {
     pub(super) fn end_wait(&mut self, pid: Pid, served: bool) {
         let task = self.task(pid);
         let owed_ns = std::mem::take(&mut task.owed_ns);
+        let judged_ns = std::mem::take(&mut task.judged_ns);
         if let Doing::Waiting { from_ns, cause } = task.doing {
             let (cgroup, cpu) = (task.cgroup, task.queue);
             self.answers.waits.push(Wait {
@@ -191,6 +192,7 @@ impl Walk<'_> {
                 from_ns,
                 to_ns: self.time,
                 owed_ns,
+                judged_ns,
                 served,
             });
         }

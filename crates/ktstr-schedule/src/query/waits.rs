@@ -44,6 +44,9 @@ pub struct Wait {
     /// The CPU time that the task was entitled to during the wait, in nanoseconds; 0 for a wait that is shorter than a
     /// window.
     pub owed_ns: u64,
+    /// The part of the wait in which `owed_ns` was counted, in nanoseconds: the windows that the wait fills, without those in which
+    /// an affinity or a weight changed, and without the time outside of the scenario.
+    pub judged_ns: u64,
     /// Whether the task got a CPU.
     pub served: bool,
 }

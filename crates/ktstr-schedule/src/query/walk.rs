@@ -289,6 +289,7 @@ impl<'a> Walk<'a> {
                 from_ns,
                 to_ns: self.time,
                 owed_ns: task.owed_ns,
+                judged_ns: task.judged_ns,
                 served: false,
             })
         });

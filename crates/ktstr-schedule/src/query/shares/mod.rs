@@ -325,6 +325,7 @@ impl Walk<'_> {
                 && let Some(task) = self.tasks.get_mut(&consumer.pid)
             {
                 task.owed_ns = task.owed_ns.saturating_add(flat.min(tree));
+                task.judged_ns = task.judged_ns.saturating_add(length);
             }
         }
     }

@@ -3,7 +3,7 @@
 //! task was runnable and did not run. Likewise, unequal shares of CPU time are not a failure of a scheduler that gave
 //! each worker what it was entitled to.
 
-use ktstr_assert::{Assert, AssertDetail, Finding, Limit, Outcome};
+use ktstr_assert::{Assert, AssertDetail, Finding, Limit, Outcome, WorkerExitInfo};
 use ktstr_guest::engine::FIRST_TURN_MS;
 use ktstr_schedule::Pid;
 use ktstr_schedule::query::{Answers, Measures, Underserved};
@@ -11,6 +11,11 @@ use ktstr_schedule::query::{Answers, Measures, Underserved};
 use super::Judgement;
 
 const NS_PER_MS: u64 = 1_000_000;
+/// The part of a worker's waits that must have been judged, in milliseconds, before they show what the worker was entitled to.
+const JUDGED_MS: u64 = 500;
+/// The CPU time that a worker must have been entitled to while it waited for a gap to stand, in milliseconds: the default of
+/// `max_owed_ms`.
+const OWED_MS: f64 = 50.0;
 
 /// Turns failures that the schedule does not confirm into notes. If no failure is left and the run is not inconclusive,
 /// nobody is at fault. `checks` contains the bounds that apply, set by the test, by its scheduler or by default. A bound on
@@ -79,30 +84,56 @@ fn judged_by_shares(
     ))
 }
 
-/// Returns how long a worker without progress waited for a CPU, as a note, if that is within the bound, so that the scheduler
-/// did not cause the gap. `None` if the finding stands: the worker waited longer, the schedule does not show how long, or the
-/// finding is about something else.
+/// Returns why the scheduler did not cause that a worker got nothing done, as a note: the worker waited for a CPU for no longer than
+/// the bound, or its weight entitles it to next to nothing. `None` if the finding stands: the worker waited longer for what it was
+/// entitled to, the schedule does not show how long, or the finding is about something else.
 fn not_waiting(detail: &AssertDetail, answers: &Answers) -> Option<String> {
-    let (tid, gap_ms, bound_ms) = match detail.finding {
+    let (tid, gap_ms, bound_ms, answered) = match &detail.finding {
         Finding::Gap {
             tid,
             gap_ms,
             bound_ms,
             ..
-        } => (tid, Some(gap_ms), bound_ms),
-        Finding::NoProgress { tid, exit: None } => (tid, None, FIRST_TURN_MS),
+        } => (*tid, Some(*gap_ms), *bound_ms, true),
+        Finding::NoProgress { tid, exit } => match exit {
+            None => (*tid, None, FIRST_TURN_MS, true),
+            Some(WorkerExitInfo::TimedOut) => (*tid, None, FIRST_TURN_MS, false),
+            Some(_) => return None,
+        },
         _ => return None,
     };
     let task = Pid(u32::try_from(tid).ok()?);
     let within_ns = gap_ms.map_or(u64::MAX, |ms| ms.saturating_mul(NS_PER_MS));
     let waited_ms = answers.most_waited_ns(task, within_ns)? / NS_PER_MS;
     let how_long = gap_ms.map_or_else(String::new, |ms| format!(" for {ms} ms"));
-    (waited_ms <= bound_ms).then(|| {
+    if waited_ms <= bound_ms {
+        // A worker that was served, and yet did not answer the stop, is a failure of another party.
+        return answered.then(|| {
+            format!(
+                "worker {tid} got nothing done{how_long}, and the schedule shows that it waited for a CPU for {waited_ms} ms of \
+                 that at most: it was asleep, frozen, out of quota or at work"
+            )
+        });
+    }
+    let owed_ms = entitled(answers, task)? * waited_ms as f64;
+    (owed_ms < OWED_MS).then(|| {
         format!(
-            "worker {tid} got nothing done{how_long}, and the schedule shows that it waited for a CPU for {waited_ms} ms of that \
-             at most: it was asleep, frozen, out of quota or at work"
+            "worker {tid} got nothing done{how_long}, and waited for a CPU for {waited_ms} ms of that: beside the tasks that ran \
+             meanwhile, its weight entitled it to {owed_ms:.1} ms"
         )
     })
+}
+
+/// Returns the share of a CPU that the task was entitled to while it waited; `None` if too little of its waits was judged.
+fn entitled(answers: &Answers, task: Pid) -> Option<f64> {
+    let waits = answers.waits.iter().filter(|wait| wait.task == task);
+    let (owed_ns, judged_ns) = waits.fold((0u64, 0u64), |(owed, judged), wait| {
+        (
+            owed.saturating_add(wait.owed_ns),
+            judged.saturating_add(wait.judged_ns),
+        )
+    });
+    (judged_ns >= JUDGED_MS * NS_PER_MS).then(|| owed_ns as f64 / judged_ns as f64)
 }
 
 #[cfg(test)]

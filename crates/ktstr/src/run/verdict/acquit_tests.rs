@@ -20,6 +20,7 @@ fn schedule(waits: &[(u64, u64)]) -> Answers {
         from_ns: from * MS,
         to_ns: to * MS,
         owed_ns: 0,
+        judged_ns: 0,
         served: true,
     };
     Answers {
@@ -67,6 +68,32 @@ fn a_gap_is_a_failure_only_if_the_worker_could_have_run() {
         assert_eq!(judgement.fault.is_some(), stands, "{waits:?}");
         assert_eq!(judgement.result.info_notes.len(), usize::from(!stands));
     }
+}
+
+/// With `cpu.weight` 1 among 10,000 a worker gets 0.2 ms of CPU time in two seconds from a scheduler that does as it is told.
+#[test]
+fn a_gap_is_no_failure_if_the_workers_weight_entitles_it_to_next_to_nothing() {
+    let owed = |owed_ns: u64, judged_ms: u64| {
+        let mut answers = schedule(&[(1500, 4000)]);
+        answers.waits[0].owed_ns = owed_ns;
+        answers.waits[0].judged_ns = judged_ms * MS;
+        judged(gap(), &answers)
+    };
+    let light = owed(MS / 5, 1000);
+    assert!(!light.result.is_fail() && light.fault.is_none());
+    let notes = &light.result.info_notes;
+    assert!(
+        notes.iter().any(|note| note
+            .to_string()
+            .contains("its weight entitled it to 0.5 ms")),
+        "{notes:?}"
+    );
+    assert!(
+        owed(25 * MS, 1000).result.is_fail(),
+        "62.5 ms in the whole wait"
+    );
+    // Too little of the wait was judged to say what the task was entitled to in the rest.
+    assert!(owed(0, 400).result.is_fail());
 }
 
 #[test]
