@@ -30,7 +30,6 @@ pub(super) struct GuestState {
     pub(super) scheduler_died: Option<ProcessEnd>,
     /// The last signal that a process sent to the scheduler.
     pub(super) scheduler_signal: Option<SentSignal>,
-    pub(super) scheduler_pid: Option<i32>,
     /// Whether the test has stopped the scheduler and no other one has attached since.
     pub(super) stopped_by_test: bool,
     /// How many times the test has stopped or started a scheduler.
@@ -90,6 +89,8 @@ pub(super) struct Hello {
 /// What is known about a scheduler that has attached.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Attached {
+    /// The scheduler's process ID. A template keeps it, because a fork of an attached guest does not report it again.
+    pub(super) pid: i32,
     /// Guest time from the scheduler's start to its attach.
     pub(super) took: Duration,
 }
@@ -147,6 +148,11 @@ impl Window {
 }
 
 impl GuestState {
+    /// Returns the process ID of the scheduler that attached last; `None` if none has attached.
+    pub(super) fn scheduler_pid(&self) -> Option<i32> {
+        self.attached.as_ref().map(|attached| attached.pid)
+    }
+
     /// Processes one message. `now` is the guest time at which the message was sent under the virtual clock, otherwise the
     /// machine's running time.
     pub(super) fn take(&mut self, mut message: ToHost, now: Duration) {
@@ -166,8 +172,8 @@ impl GuestState {
             ToHost::SchedulerAttached { pid, took_ns } => {
                 self.stopped_by_test = false;
                 self.attaches = self.attaches.saturating_add(1);
-                self.scheduler_pid = Some(pid);
                 self.attached = Some(Attached {
+                    pid,
                     took: Duration::from_nanos(took_ns),
                 });
             }
@@ -310,6 +316,26 @@ mod tests {
 
     fn secs(s: u64) -> Duration {
         Duration::from_secs(s)
+    }
+
+    /// A template stores this part as JSON.
+    #[test]
+    fn a_fork_of_an_attached_guest_knows_the_schedulers_process() {
+        let mut state = GuestState::default();
+        assert_eq!(state.scheduler_pid(), None);
+        state.take(
+            ToHost::SchedulerAttached {
+                pid: 77,
+                took_ns: 1,
+            },
+            secs(1),
+        );
+        let stored = serde_json::to_string(&state.attached).expect("serialises");
+        let fork = GuestState {
+            attached: serde_json::from_str(&stored).expect("reads back"),
+            ..GuestState::default()
+        };
+        assert_eq!(fork.scheduler_pid(), Some(77));
     }
 
     #[test]

@@ -264,7 +264,7 @@ pub(super) fn of_kernel_panic(panic: &str, console: &str, guest: &GuestState) ->
     }
     let by = panicking_pid(console);
     let asked = panic == "sysrq triggered crash" || console.contains("sysrq: Trigger a crash");
-    if asked && by.is_some() && by == guest.scheduler_pid {
+    if asked && by.is_some() && by == guest.scheduler_pid() {
         return (
             Fault::Scheduler,
             "the scheduler's process requested the panic".to_owned(),

@@ -52,7 +52,7 @@ pub(super) fn judge(
     // If the test itself panicked or returned an error, the end of the scheduler may be a consequence.
     if guest.not_attached.is_none() && guest.panic.is_none() && guest.error.is_none() {
         let starved = guest
-            .scheduler_pid
+            .scheduler_pid()
             .and_then(|pid| killed_for_memory(console, Some(pid)))
             .filter(|_| guest.scheduler_died == Some(ProcessEnd::Signaled(9)));
         merge_exit(judgement, case, guest, known, exit, starved);
@@ -169,7 +169,7 @@ fn merge_exit(
 /// Attributes the end of a scheduler that the kernel did not eject, and returns the evidence. `left` is its exit record.
 fn culprit(case: &Case, guest: &GuestState, left: Option<&ScxExit>) -> (Fault, String) {
     if let Some(signal) = guest.scheduler_signal.as_ref()
-        && Some(signal.sender) != guest.scheduler_pid
+        && Some(signal.sender) != guest.scheduler_pid()
     {
         let fault = match signal.sender {
             1 => Fault::Harness,
