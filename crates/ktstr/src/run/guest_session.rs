@@ -366,7 +366,14 @@ impl GuestSession {
             _ => stall_limit,
         };
         // Guest time that passes shows that the guest makes progress, but not that the test does. A guest that hangs
-        // with its timers running is detected by the guest time for which it sends nothing.
+        // with its timers running is detected by the guest time for which it sends nothing: here before the test starts, and
+        // afterwards while the guest is held.
+        if self.guest.phase <= GuestLifecyclePhase::Attach
+            && let Some(clock) = self.machine.virtual_clock()
+            && is_silent(clock.now_ns(), self.guest.at, patience)
+        {
+            return Some(WatchdogKillReason::Tier1CpuBudget);
+        }
         let sent = self.agent.cursor().bytes + self.test.cursor().bytes;
         if self.quiet.0 != sent || self.quiet.1.is_empty() {
             self.quiet = (sent, self.machine.vcpu_times());
@@ -402,6 +409,11 @@ impl GuestSession {
             processes: Vec::new(),
         }
     }
+}
+
+/// Whether a guest whose clock shows `now_ns` has sent nothing for longer than `patience`; `at` is the time of its last message.
+fn is_silent(now_ns: u64, at: Duration, patience: Duration) -> bool {
+    Duration::from_nanos(now_ns) > at.saturating_add(patience)
 }
 
 /// Processes at most [`BURST`] messages of a ring, each with the guest time at which it was written.

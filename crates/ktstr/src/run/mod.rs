@@ -388,7 +388,7 @@ fn expect_error(entry: &KtstrTestEntry, vm: Option<&VmResult>, judgement: &mut J
         for message in wanted {
             judgement.result.note(format!("as expected: {message}"));
         }
-        judgement.fault = None;
+        judgement.blame_nobody();
     } else {
         judgement.result.record_fail(AssertDetail::new(
             DetailKind::Other,
@@ -431,7 +431,7 @@ fn call_back(entry: &KtstrTestEntry, vm: &VmResult, judgement: &mut Judgement) {
             Ok(Err(error)) => match error.downcast_ref::<crate::gates::PostVmSkip>() {
                 Some(skip) => {
                     judgement.result = AssertResult::skip(skip.reason());
-                    judgement.fault = None;
+                    judgement.blame_nobody();
                     continue;
                 }
                 None => format!("post_vm callback returned Err: {error:#}"),

@@ -123,6 +123,8 @@ impl Watched {
             let mut bytes = [0; 8];
             let part = bytes.get_mut(..found.size as usize);
             if part.is_none_or(|part| ram.read(*gpa, part).is_err()) {
+                let why = format!("guest memory at {gpa:#x} could not be read");
+                self.trouble = Some(why);
                 return;
             }
             values.push(u64::from_le_bytes(bytes));

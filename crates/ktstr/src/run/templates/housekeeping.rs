@@ -109,8 +109,10 @@ pub(super) fn make_room(cap: u64) {
     all.sort_by_key(|s| std::cmp::Reverse(s.used));
     let mut total = 0;
     for (at, summary) in all.iter().enumerate() {
-        total += summary.size;
         let vanished = !summary.kernel.exists() || !summary.qemu.exists();
+        if !vanished {
+            total += summary.size;
+        }
         // The most recently used template is kept, because it is about to be used.
         if at > 0 && (vanished || total > cap) {
             let _ = template::discard(&root, &summary.key);

@@ -52,7 +52,7 @@ pub(super) fn acquit(
         judgement.result.note(why);
     }
     if !judgement.result.is_fail() && !judgement.result.is_inconclusive() {
-        (judgement.fault, judgement.evidence) = (None, None);
+        judgement.blame_nobody();
     }
 }
 

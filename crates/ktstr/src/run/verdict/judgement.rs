@@ -115,6 +115,11 @@ impl Judgement {
         self.evidence = Some(evidence);
     }
 
+    /// Removes the fault and its evidence: nothing that failed is left.
+    pub(in crate::run) fn blame_nobody(&mut self) {
+        (self.fault, self.evidence) = (None, None);
+    }
+
     /// Whether later findings decide whose fault it is: no fault has been attributed yet, or only programs of the test
     /// have failed, which may be a consequence of what a later check finds.
     pub(super) fn is_open(&self) -> bool {
