@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use common::{Case, scx_ktstr};
 use ktstr::prelude::*;
-use ktstr_record::RunVerdict::{self, Fail, Pass};
+use ktstr_record::RunVerdict::{self, Fail, Inconclusive, Pass};
 
 const SOUND: Scheduler = scx_ktstr(&[]);
 const TWO_CPUS: Topology = Topology::new(1, 1, 2, 1);
@@ -203,6 +203,12 @@ fn powers_off(_: &Ctx) -> Result<AssertResult> {
     // SAFETY: plain integers.
     unsafe { libc::reboot(libc::RB_POWER_OFF) };
     pass()
+}
+
+// A kernel that waits for its root device for ever, with its timers running.
+rows! {
+    waits_for_its_root: spins, Inconclusive, Some("undetermined"),
+        kargs: &["rdinit=/missing", "root=/dev/missing", "rootwait"];
 }
 
 // Tests that misbehave.
