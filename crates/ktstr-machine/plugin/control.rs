@@ -189,9 +189,6 @@ pub struct Control {
     pub args: [AtomicU64; 2],
     /// The latest time for which a timer interrupt was set (`CLOCK_MONOTONIC`).
     pub timer_ns: AtomicU64,
-    /// The latest `rq.clock` at a switch: the scheduler's clock, which differs from `CLOCK_MONOTONIC` by some
-    /// milliseconds.
-    pub switch_ns: AtomicU64,
     /// The number of context switches.
     pub switches: AtomicU64,
     /// The running digest of the switches, in order: see `fold`.

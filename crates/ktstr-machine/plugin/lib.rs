@@ -283,7 +283,6 @@ extern "C" fn on_switch(_index: c_uint, _data: *mut c_void) {
         entry.next.store(next, Relaxed);
         entry.cpu.store(cpu, Relaxed);
     }
-    control.switch_ns.fetch_max(clock, Relaxed);
     control.digest.store(digest, Relaxed);
     control.switches.store(number.wrapping_add(1), Release);
     if control.record.load(Relaxed) != 0 {

@@ -141,7 +141,8 @@ impl Qmp {
             })
     }
 
-    /// Reads the available data, and waits for it at most for `left`. Returns false if none arrived.
+    /// Reads the available data, and waits for it at most for `left`. Returns false if none arrived in that time. A signal may end
+    /// the wait early: it returns true then, and the caller looks at the time that is left.
     fn fill(&mut self, left: Duration) -> Result<bool, MachineError> {
         let read = |e| MachineError::system("reading QEMU's monitor", e);
         // The socket would interpret a timeout of zero as "forever".
@@ -164,14 +165,8 @@ impl Qmp {
                 self.buffer.extend_from_slice(&chunk[..n]);
                 Ok(true)
             }
-            Err(e)
-                if matches!(
-                    e.kind(),
-                    ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
-                ) =>
-            {
-                Ok(false)
-            }
+            Err(e) if e.kind() == ErrorKind::Interrupted => Ok(true),
+            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => Ok(false),
             Err(e) => Err(read(e)),
         }
     }
