@@ -559,6 +559,10 @@ impl Run {
             })?,
         };
         if let End::TimedOut(_, stall) = &mut end {
+            if session.hold.is_none() {
+                // The guest is read from here on. An error only means that it has stopped already, or that QEMU is gone.
+                let _ = session.machine.stop();
+            }
             stall.tasks = captures::current_tasks(&session.machine, &mut kernel_info);
             stall.processes = captures::processes(&session.machine, &mut kernel_info);
         }
