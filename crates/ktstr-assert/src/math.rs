@@ -1,5 +1,15 @@
 //! Small statistics over samples. The functions are total: a statistic of no samples is `None`, and no integer overflows.
 
+/// Adds two counters. The sum saturates, because a guest may send absurd values, which must not cause a panic.
+pub(crate) fn sum(a: u64, b: u64) -> u64 {
+    a.saturating_add(b)
+}
+
+/// Returns the larger of two counters.
+pub(crate) fn max(a: u64, b: u64) -> u64 {
+    a.max(b)
+}
+
 /// Returns the nearest-rank percentile of `sorted` (ascending): element `ceil(n·p) − 1`, clamped.
 ///
 /// `p` is a fraction, 0.99 for the 99th percentile. `None` without samples.

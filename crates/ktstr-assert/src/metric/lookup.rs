@@ -1,7 +1,7 @@
 //! Values over the whole run, and the merge of maps of metrics.
 
 use super::{BuiltinMetric as B, MetricId};
-use crate::math::{min_max, ratio};
+use crate::math::{self, min_max, ratio};
 use crate::stats::{CgroupStats, ScenarioStats};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -49,10 +49,8 @@ pub(crate) fn run_value(s: &ScenarioStats, id: &MetricId) -> Option<f64> {
     match metric {
         B::WorstSpread => max(|c| c.spread),
         B::WorstGapMs => some(s.worst_gap_ms as f64),
-        B::TotalMigrations => some(s.total_migrations as f64),
         B::WorstMigrationRatio => max(|c| ratio(c.total_migrations, c.total_iterations)),
-        B::TotalIterations | B::TotalIterationsPooled => some(s.total_iterations as f64),
-        B::TotalCpuTimeNs => some(cpu_ns() as f64),
+        B::TotalIterationsPooled => some(s.total_iterations as f64),
         B::TotalCpuTimeSec => some(cpu_ns() as f64 / 1e9),
         B::IterationRate => ratio(s.total_iterations, cpu_ns()).map(|r| r * 1e9),
         B::WorstIterationsPerWorker => min(CgroupStats::iterations_per_worker),
@@ -72,6 +70,9 @@ pub(crate) fn run_value(s: &ScenarioStats, id: &MetricId) -> Option<f64> {
         B::WorstPageLocality => min(|c| c.page_locality),
         B::WorstCrossNodeMigrationRatio => max(|c| c.cross_node_migration_ratio),
         other => {
+            if let Some(total) = counter(s, *other) {
+                return some(total as f64);
+            }
             let def = other.def();
             if let Some(value) = of_cgroups(s, def) {
                 return Some(value);
@@ -85,6 +86,21 @@ pub(crate) fn run_value(s: &ScenarioStats, id: &MetricId) -> Option<f64> {
         }
     }
 }
+
+// Writes the look-up that has an arm for each total that is a metric.
+macro_rules! counter_over_the_run {
+    ($($(#[$_doc:meta])* $_kind:ident $_name:ident
+       $({ #[$_total_doc:meta] $fold:ident $total:ident $($metric:ident)? })?;)*) => {
+        /// Returns a counter of the workers, folded over the cgroups; `None` for a metric that is none of these counters.
+        fn counter(s: &ScenarioStats, metric: B) -> Option<u64> {
+            match metric {
+                $($($(B::$metric => Some(s.cgroups.iter().map(|c| c.$total).fold(0, math::$fold)),)?)?)*
+                _ => None,
+            }
+        }
+    };
+}
+crate::worker_counters!(counter_over_the_run);
 
 /// Returns the value over the run of a metric in the cgroups' `ext_metrics`: a counter is summed, a rate is computed
 /// from the sums of its two parts, and of other metrics the worst cgroup counts. `None` if no cgroup has it.

@@ -1,11 +1,82 @@
-//! The registry of metrics, one metric per line. To add a metric, add a line here and the code that measures it.
+//! What is measured: the table of the workers' counters, and the registry of metrics, one metric per line. To add a
+//! metric, add a line to `registry!` and the code that measures it. A metric that workers count has a row in
+//! [`worker_counters!`](crate::worker_counters), which is most of that code.
 //!
-//! Columns: variant, wire name, polarity, kind, absolute and relative gate, unit, source. Metrics with the source
-//! `Pending` have a definition and gates, but nothing measures them yet.
+//! Columns of the registry: variant, wire name, polarity, kind, absolute and relative gate, unit, source. Metrics with the
+//! source `Pending` have a definition and gates, but nothing measures them yet.
 
 use super::def::Reduction::{Cv, Mean, Median, P99, P999, Worst};
 use super::def::{GaugeFold, MetricDef, MetricKind, Polarity, Source};
 use crate::stats::SampleSource::{RunDelayNs, TimerLatencyNs, WakeLatencyNs};
+
+/// The table of the counters that every worker has. It calls the macro `$then` with all of its rows; each struct that has a
+/// field for each counter is written by such a macro, together with the code that copies or folds all counters.
+///
+/// In the row
+///
+/// ```text
+/// /// The number of iterations.
+/// counted iterations {
+///     /// The number of iterations of all workers together.
+///     sum total_iterations TotalIterations
+/// };
+/// ```
+///
+/// - `iterations` is the field of `WorkerReport`, of `PhaseSlice`, and of the worker's memory in the guest. The life of a
+///   worker is the sum of its slices.
+/// - `counted` means that the worker adds to the counter while it works, and that every checkpoint publishes it. A counter
+///   that is `measured` is stored where `ktstr-guest/src/workers/ctx.rs` reads it.
+/// - `total_iterations` is the field of `PhaseCgroupStats`, into which the workers of a cgroup are folded by `sum` or by
+///   `max`. Its doc comment has one line. A counter without braces is in the worker's report only.
+/// - `TotalIterations` is the metric of the same name in the registry; its total is a field of `CgroupStats` as well, and
+///   its value over the run is folded from the cgroups in the same way. A total that is no metric ends before it.
+///
+/// To add a counter, write its row here, the line of its metric in `registry!` below and in `docs/metrics.md`, and, where
+/// the worker is to count, an addition to `counters.NAME` in `ktstr-guest/src/workers/ctx.rs`.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! worker_counters {
+    ($then:ident) => {
+        $then! {
+            /// The units of work done.
+            counted work_units;
+
+            /// The iterations of the outer loop of the work type.
+            counted iterations {
+                /// The loop iterations of all workers together.
+                sum total_iterations TotalIterations
+            };
+
+            /// The number of changes of CPU that were observed.
+            counted migration_count {
+                /// The number of times that a worker changed its CPU.
+                sum total_migrations TotalMigrations
+            };
+
+            /// The CPU time consumed, in nanoseconds.
+            measured cpu_time_ns {
+                /// The CPU time of all workers together, in nanoseconds.
+                sum total_cpu_time_ns TotalCpuTimeNs
+            };
+
+            /// The time for which the worker existed, from start to stop, in nanoseconds of guest time.
+            measured wall_time_ns {
+                /// The longest time that a worker existed, in nanoseconds.
+                max longest_life_ns
+            };
+
+            /// From `/proc/thread-self/schedstat`: nanoseconds spent runnable but waiting (kernel/sched/stats.h).
+            measured schedstat_run_delay_ns;
+
+            /// From `/proc/thread-self/schedstat`: the number of times that the worker was put on a CPU; 0 if the kernel
+            /// has no schedstats.
+            measured schedstat_run_count {
+                /// The number of times that a worker was put on a CPU (`pcount` of schedstats); 0 without schedstats.
+                sum total_run_count
+            };
+        }
+    };
+}
 
 macro_rules! registry {
     ($($variant:ident $name:literal $polarity:ident [$($kind:tt)+]

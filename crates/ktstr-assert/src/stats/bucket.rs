@@ -65,8 +65,8 @@ impl PhaseBucket {
         }
     }
 
-    /// Returns `total_migrations`, `total_iterations` or `total_cpu_time_ns`, summed over all cgroups of the phase;
-    /// `None` if the phase has no cgroups, and for other names.
+    /// Returns a counter of the workers by its metric name, such as `total_iterations`, summed over all cgroups of the
+    /// phase; `None` if the phase has no cgroups, and for other names.
     pub fn cgroup_counter_total(&self, name: &str) -> Option<f64> {
         self.per_cgroup
             .values()

@@ -1,63 +1,90 @@
 //! The carrier of one cgroup in one phase, which transports the workers' samples to the host.
 
 use super::bench::{BenchCarrier, BenchTotals, TaobenchStats};
+use crate::math;
+use crate::metric::BuiltinMetric;
+use crate::worker::PhaseSlice;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What the workers of one cgroup measured in one phase.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ktstr_macros::Claim)]
-#[claim(crate = crate)]
-#[serde(default)]
-pub struct PhaseCgroupStats {
-    /// The number of workers that were in the cgroup, dead ones included.
-    pub num_workers: usize,
-    /// The CPUs on which the workers were seen.
-    pub cpus_used: BTreeSet<usize>,
-    /// Wakeup latencies, in nanoseconds.
-    pub wake_latencies_ns: Vec<u64>,
-    /// The number of wakeups from which the latencies were sampled.
-    pub wake_sample_total: u64,
-    /// Timer latencies, in nanoseconds.
-    pub timer_latencies_ns: Vec<u64>,
-    /// The number of timers from which the latencies were sampled.
-    pub timer_sample_total: u64,
-    /// The time that each worker was runnable but waiting, in nanoseconds. Workers without schedstats are left out.
-    pub run_delays_ns: Vec<u64>,
-    /// The off-CPU share of each worker whose time was measured, in percent.
-    #[serde(with = "crate::float::list")]
-    pub off_cpu_pcts: Vec<f64>,
-    /// The number of times that a worker changed its CPU.
-    pub total_migrations: u64,
-    /// The loop iterations of all workers together.
-    pub total_iterations: u64,
-    /// The CPU time of all workers together, in nanoseconds.
-    pub total_cpu_time_ns: u64,
-    /// The number of times that a worker was put on a CPU (`pcount` of schedstats); 0 without schedstats.
-    pub total_run_count: u64,
-    /// The longest time that a worker existed, in nanoseconds.
-    pub longest_life_ns: u64,
-    /// The number of pages of the workers on each NUMA node.
-    pub numa_pages: BTreeMap<usize, u64>,
-    /// The number of pages on the expected nodes; `None` until [`PhaseCgroupStats::set_local_nodes`] names these.
-    pub numa_pages_local: Option<u64>,
-    /// The number of pages on all nodes.
-    pub numa_pages_total: u64,
-    /// The number of pages that the kernel moved between nodes in the whole machine, while a worker existed.
-    pub cross_node_migrated: u64,
-    /// The longest gap between two iterations of one worker, in milliseconds.
-    pub max_gap_ms: u64,
-    /// The CPU on which the longest gap ended.
-    pub max_gap_cpu: usize,
-    /// The measurements of benchmark workers, by role.
-    #[claim(skip)]
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub bench: BenchCarrier,
-    /// Whether the sample vectors were dropped to fit the transport. `metrics` is complete nevertheless.
-    pub stripped: bool,
-    /// The scalars that were measured, by metric name. A scalar that was not measured is absent, never 0.
-    #[serde(with = "crate::float::map")]
-    pub metrics: BTreeMap<String, f64>,
+// Writes the struct that has a field for each total of the workers' counters, and the code that reads or folds all of them.
+macro_rules! carrier {
+    ($($(#[$_doc:meta])* $_kind:ident $name:ident
+       $({ #[$doc:meta] $fold:ident $total:ident $($metric:ident)? })?;)*) => {
+        /// What the workers of one cgroup measured in one phase.
+        #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ktstr_macros::Claim)]
+        #[claim(crate = crate)]
+        #[serde(default)]
+        pub struct PhaseCgroupStats {
+            /// The number of workers that were in the cgroup, dead ones included.
+            pub num_workers: usize,
+            /// The CPUs on which the workers were seen.
+            pub cpus_used: BTreeSet<usize>,
+            /// Wakeup latencies, in nanoseconds.
+            pub wake_latencies_ns: Vec<u64>,
+            /// The number of wakeups from which the latencies were sampled.
+            pub wake_sample_total: u64,
+            /// Timer latencies, in nanoseconds.
+            pub timer_latencies_ns: Vec<u64>,
+            /// The number of timers from which the latencies were sampled.
+            pub timer_sample_total: u64,
+            /// The time that each worker was runnable but waiting, in nanoseconds. Workers without schedstats are left out.
+            pub run_delays_ns: Vec<u64>,
+            /// The off-CPU share of each worker whose time was measured, in percent.
+            #[serde(with = "crate::float::list")]
+            pub off_cpu_pcts: Vec<f64>,
+            $($(#[$doc] pub $total: u64,)?)*
+            /// The number of pages of the workers on each NUMA node.
+            pub numa_pages: BTreeMap<usize, u64>,
+            /// The number of pages on the expected nodes; `None` until [`PhaseCgroupStats::set_local_nodes`] names these.
+            pub numa_pages_local: Option<u64>,
+            /// The number of pages on all nodes.
+            pub numa_pages_total: u64,
+            /// The number of pages that the kernel moved between nodes in the whole machine, while a worker existed.
+            pub cross_node_migrated: u64,
+            /// The longest gap between two iterations of one worker, in milliseconds.
+            pub max_gap_ms: u64,
+            /// The CPU on which the longest gap ended.
+            pub max_gap_cpu: usize,
+            /// The measurements of benchmark workers, by role.
+            #[claim(skip)]
+            #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+            pub bench: BenchCarrier,
+            /// Whether the sample vectors were dropped to fit the transport. `metrics` is complete nevertheless.
+            pub stripped: bool,
+            /// The scalars that were measured, by metric name. A scalar that was not measured is absent, never 0.
+            #[serde(with = "crate::float::map")]
+            pub metrics: BTreeMap<String, f64>,
+        }
+
+        impl PhaseCgroupStats {
+            /// Returns a counter of the workers by its metric name, such as `total_iterations`. `None` for any other name.
+            pub fn cgroup_counter(&self, name: &str) -> Option<f64> {
+                let total = self.total(BuiltinMetric::from_wire_name(name)?)?;
+                Some(total as f64)
+            }
+
+            /// Returns the counter of the workers that is this metric; `None` for a metric that is none of them.
+            pub(super) fn total(&self, metric: BuiltinMetric) -> Option<u64> {
+                match metric {
+                    $($($(BuiltinMetric::$metric => Some(self.$total),)?)?)*
+                    _ => None,
+                }
+            }
+
+            /// Folds the counters of one worker into those of the cgroup.
+            pub(crate) fn fold_counters(&mut self, worker: &PhaseSlice) {
+                $($(self.$total = math::$fold(self.$total, worker.$name);)?)*
+            }
+
+            /// Folds the counters of another part of the cgroup into these.
+            fn fold_counters_of(&mut self, other: &PhaseCgroupStats) {
+                $($(self.$total = math::$fold(self.$total, other.$total);)?)*
+            }
+        }
+    };
 }
+crate::worker_counters!(carrier);
 
 impl PhaseCgroupStats {
     /// Returns a scalar by its metric name; `None` if it was not measured.
@@ -92,17 +119,6 @@ impl PhaseCgroupStats {
     /// Returns the statistics of the Taobench in this cgroup; `None` if it has none.
     pub fn taobench(&self) -> Option<TaobenchStats> {
         super::bench::taobench(&self.bench)
-    }
-
-    /// Returns one of the counters that can be summed over cgroups: `total_migrations`, `total_iterations`,
-    /// `total_cpu_time_ns`. `None` for any other name.
-    pub fn cgroup_counter(&self, name: &str) -> Option<f64> {
-        match name {
-            "total_migrations" => Some(self.total_migrations as f64),
-            "total_iterations" => Some(self.total_iterations as f64),
-            "total_cpu_time_ns" => Some(self.total_cpu_time_ns as f64),
-            _ => None,
-        }
     }
 
     /// Counts the pages on `nodes` as local, and computes `metrics` again, which adds the page locality.
@@ -143,6 +159,9 @@ impl PhaseCgroupStats {
         let stripped = self.stripped || other.stripped;
         if stripped {
             self.strip();
+        }
+        self.fold_counters_of(&other);
+        if stripped {
             let mut theirs = other.clone();
             theirs.measure();
             crate::metric::merge_worst(&mut self.metrics, theirs.metrics);
@@ -164,10 +183,6 @@ impl PhaseCgroupStats {
         for (mine, theirs) in [
             (&mut self.wake_sample_total, other.wake_sample_total),
             (&mut self.timer_sample_total, other.timer_sample_total),
-            (&mut self.total_migrations, other.total_migrations),
-            (&mut self.total_iterations, other.total_iterations),
-            (&mut self.total_cpu_time_ns, other.total_cpu_time_ns),
-            (&mut self.total_run_count, other.total_run_count),
             (&mut self.numa_pages_total, other.numa_pages_total),
         ] {
             *mine = mine.saturating_add(theirs);
@@ -180,7 +195,6 @@ impl PhaseCgroupStats {
             (Some(a), Some(b)) => Some(a.saturating_add(b)),
             (a, b) => a.or(b),
         };
-        self.longest_life_ns = self.longest_life_ns.max(other.longest_life_ns);
         self.cross_node_migrated = self.cross_node_migrated.max(other.cross_node_migrated);
         if other.max_gap_ms > self.max_gap_ms {
             (self.max_gap_ms, self.max_gap_cpu) = (other.max_gap_ms, other.max_gap_cpu);

@@ -38,6 +38,7 @@ pub fn cgroup_stats(name: impl Into<String>, reports: &[WorkerReport]) -> Cgroup
 impl PhaseCgroupStats {
     /// Adds one worker's slice. Call [`PhaseCgroupStats::measure`] after the last one.
     pub fn add(&mut self, s: &PhaseSlice) {
+        self.fold_counters(s);
         self.num_workers = self.num_workers.saturating_add(1);
         self.cpus_used.extend(&s.cpus_used);
         self.wake_latencies_ns.extend(&s.wake_latencies_ns);
@@ -47,13 +48,8 @@ impl PhaseCgroupStats {
         if s.schedstat_run_count > 0 {
             self.run_delays_ns.push(s.schedstat_run_delay_ns);
         }
-        self.total_run_count = self.total_run_count.saturating_add(s.schedstat_run_count);
         let off_cpu = crate::math::ratio(s.off_cpu_ns, s.wall_time_ns);
         self.off_cpu_pcts.extend(off_cpu.map(|r| r * 100.0));
-        self.total_migrations = self.total_migrations.saturating_add(s.migration_count);
-        self.total_iterations = self.total_iterations.saturating_add(s.iterations);
-        self.longest_life_ns = self.longest_life_ns.max(s.wall_time_ns);
-        self.total_cpu_time_ns = self.total_cpu_time_ns.saturating_add(s.cpu_time_ns);
         for (node, pages) in &s.numa_pages {
             let sum = self.numa_pages.entry(*node).or_default();
             *sum = sum.saturating_add(*pages);
@@ -73,6 +69,8 @@ impl PhaseCgroupStats {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metric::{BuiltinMetric, Source};
+    use crate::stats::ScenarioStats;
     use proptest::prelude::*;
 
     fn worker(cpu: usize, off_ms: u64) -> WorkerReport {
@@ -129,6 +127,42 @@ mod tests {
         assert_eq!((by[&1].total_iterations, by[&1].num_workers), (5, 1));
         assert_eq!((by[&2].total_iterations, by[&2].num_workers), (8, 2));
     }
+
+    macro_rules! each_counter {
+        ($($(#[$_doc:meta])* $_kind:ident $name:ident
+           $({ #[$_total_doc:meta] $fold:ident $total:ident $($metric:ident)? })?;)*) => {
+            #[test]
+            fn each_counter_goes_from_the_workers_to_the_run() {
+                $({
+                    let worker = |n| WorkerReport { $name: n, ..WorkerReport::default() };
+                    let mut life = worker(3);
+                    life.add_counters(&worker(4).as_slice(0));
+                    assert_eq!(life.$name, 7, stringify!($name));
+                    $(
+                        let folded = crate::math::$fold(3, 4);
+                        let both = carrier(&[worker(3), worker(4)]);
+                        assert_eq!(both.$total, folded, stringify!($total));
+                        let mut merged = carrier(&[worker(3)]);
+                        merged.merge(carrier(&[worker(4)]));
+                        assert_eq!(merged, both);
+                        $(
+                            let name = stringify!($total);
+                            let metric = BuiltinMetric::$metric;
+                            assert_eq!(metric.wire_name(), name);
+                            assert_eq!(metric.def().source, Source::Workers, "{name}");
+                            assert_eq!(both.cgroup_counter(name), Some(folded as f64), "{name}");
+                            let cgroup = |n| cgroup_stats("cg", &[worker(n)]);
+                            assert_eq!(cgroup(3).$total, 3, "{name}");
+                            let mut run = ScenarioStats::from_cgroup(cgroup(3));
+                            run.merge(ScenarioStats::from_cgroup(cgroup(4)));
+                            assert_eq!(run.run_metric(metric), Some(folded as f64), "{name}");
+                        )?
+                    )?
+                })*
+            }
+        };
+    }
+    crate::worker_counters!(each_counter);
 
     proptest! {
         /// Merging two parts gives the same result as measuring them together.

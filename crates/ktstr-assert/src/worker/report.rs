@@ -31,136 +31,143 @@ pub enum WorkerExitInfo {
     Panicked(String),
 }
 
-/// The measurements of a worker. Times are guest time.
-///
-/// If a worker died or did not answer, `completed` is false, `exit_info` is set, and the numbers are those of its last
-/// checkpoint, or zeros if it reached none; a live worker has no `exit_info`. CPUs and migrations are observed at
-/// checkpoints of the worker's loop, not at every event.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ktstr_macros::Claim)]
-#[claim(crate = crate)]
-#[serde(default)]
-pub struct WorkerReport {
-    /// The thread id in the guest.
-    pub tid: i32,
-    /// The units of work done.
-    pub work_units: u64,
-    /// The CPU time consumed, in nanoseconds.
-    pub cpu_time_ns: u64,
-    /// The time between start and stop, in nanoseconds of guest time.
-    pub wall_time_ns: u64,
-    /// The part of `wall_time_ns` that was spent off the CPU.
-    pub off_cpu_ns: u64,
-    /// The number of changes of CPU that were observed.
-    pub migration_count: u64,
-    /// The CPUs on which the worker was seen.
-    pub cpus_used: BTreeSet<usize>,
-    /// The changes of CPU, oldest first. The worker limits how many it keeps.
-    pub migrations: Vec<Migration>,
-    /// The longest gap between two completed iterations, in milliseconds of guest time.
-    pub max_gap_ms: u64,
-    /// The length of the same gap by the wall clock if it differs, otherwise 0. It is only evidence, and is not judged.
-    pub max_gap_wall_ms: u64,
-    /// The CPU on which the longest gap ended.
-    pub max_gap_cpu: usize,
-    /// When the longest gap ended, in milliseconds since the worker started.
-    pub max_gap_at_ms: u64,
-    /// The wakeup latencies in nanoseconds: a uniform sample of at most 100 000.
-    pub wake_latencies_ns: Vec<u64>,
-    /// The number of wakeups from which the latencies were sampled.
-    pub wake_sample_total: u64,
-    /// The cost of iterations in nanoseconds: a uniform sample of at most 100 000.
-    pub iteration_costs_ns: Vec<u64>,
-    /// The number of iterations from which the costs were sampled.
-    pub iteration_cost_sample_total: u64,
-    /// How late timers fired, in nanoseconds: a uniform sample of at most 100 000.
-    pub timer_latencies_ns: Vec<u64>,
-    /// The number of timers from which the latencies were sampled.
-    pub timer_sample_total: u64,
-    /// Outer iterations of the worker's loop.
-    pub iterations: u64,
-    /// From `/proc/thread-self/schedstat`: nanoseconds spent runnable but waiting (kernel/sched/stats.h).
-    pub schedstat_run_delay_ns: u64,
-    /// From `/proc/thread-self/schedstat`: the number of times that the worker was put on a CPU; 0 if the kernel
-    /// has no schedstats.
-    pub schedstat_run_count: u64,
-    /// From `/proc/thread-self/schedstat`: nanoseconds on a CPU.
-    pub schedstat_cpu_time_ns: u64,
-    /// Whether the worker ended its loop and reported its final numbers.
-    pub completed: bool,
-    /// The number of pages on each NUMA node when the worker was stopped, from `/proc/PID/numa_maps`. Empty unless
-    /// `WorkloadHandle::measure_pages` requested it.
-    pub numa_pages: BTreeMap<usize, u64>,
-    /// The growth of `numa_pages_migrated` in `/proc/vmstat` over the worker's life. It counts the pages of the whole machine.
-    pub vmstat_numa_pages_migrated: u64,
-    /// Why the report is incomplete; `None` if it is complete.
-    pub exit_info: Option<WorkerExitInfo>,
-    /// Whether the worker only woke others.
-    pub is_messenger: bool,
-    /// Whether the worker ran in a class above the scheduler under test: real-time or deadline.
-    pub realtime: bool,
-    /// The index of the work spec of the worker, if several are composed; otherwise 0.
-    pub group_idx: usize,
-    /// Workers of a cgroup with the same value were entitled to the same share: they had the same nice value, policy
-    /// and affinity at all times, and were started and moved together.
-    pub entitlement: u64,
-    /// Why the affinity could not be set; `None` if it was set or not requested.
-    pub affinity_error: Option<String>,
-    /// Why the scheduling policy could not be set; `None` if it was set or not requested.
-    pub sched_policy_error: Option<String>,
-    /// The measurements of a benchmark worker in its role; `None` for all other work types.
-    #[claim(skip)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub bench: Option<BenchSlice>,
-    /// For a worker that outlives a step: one slice for each phase in which it existed.
-    pub phase_slices: Vec<PhaseSlice>,
-}
+// Writes the two structs that have a field for each of the workers' counters, and the code that copies all of them.
+macro_rules! report {
+    ($($(#[$doc:meta])* $_kind:ident $name:ident $({ $($_total:tt)* })?;)*) => {
+        /// The measurements of a worker. Times are guest time.
+        ///
+        /// If a worker died or did not answer, `completed` is false, `exit_info` is set, and the numbers are those of its
+        /// last checkpoint, or zeros if it reached none; a live worker has no `exit_info`. CPUs and migrations are observed
+        /// at checkpoints of the worker's loop, not at every event.
+        #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ktstr_macros::Claim)]
+        #[claim(crate = crate)]
+        #[serde(default)]
+        pub struct WorkerReport {
+            /// The thread id in the guest.
+            pub tid: i32,
+            $($(#[$doc])* pub $name: u64,)*
+            /// The part of `wall_time_ns` that was spent off the CPU.
+            pub off_cpu_ns: u64,
+            /// The CPUs on which the worker was seen.
+            pub cpus_used: BTreeSet<usize>,
+            /// The changes of CPU, oldest first. The worker limits how many it keeps.
+            pub migrations: Vec<Migration>,
+            /// The longest gap between two completed iterations, in milliseconds of guest time.
+            pub max_gap_ms: u64,
+            /// The length of the same gap by the wall clock if it differs, otherwise 0. It is only evidence, and
+            /// is not judged.
+            pub max_gap_wall_ms: u64,
+            /// The CPU on which the longest gap ended.
+            pub max_gap_cpu: usize,
+            /// When the longest gap ended, in milliseconds since the worker started.
+            pub max_gap_at_ms: u64,
+            /// The wakeup latencies in nanoseconds: a uniform sample of at most 100 000.
+            pub wake_latencies_ns: Vec<u64>,
+            /// The number of wakeups from which the latencies were sampled.
+            pub wake_sample_total: u64,
+            /// The cost of iterations in nanoseconds: a uniform sample of at most 100 000.
+            pub iteration_costs_ns: Vec<u64>,
+            /// The number of iterations from which the costs were sampled.
+            pub iteration_cost_sample_total: u64,
+            /// How late timers fired, in nanoseconds: a uniform sample of at most 100 000.
+            pub timer_latencies_ns: Vec<u64>,
+            /// The number of timers from which the latencies were sampled.
+            pub timer_sample_total: u64,
+            /// From `/proc/thread-self/schedstat`: nanoseconds on a CPU.
+            pub schedstat_cpu_time_ns: u64,
+            /// Whether the worker ended its loop and reported its final numbers.
+            pub completed: bool,
+            /// The number of pages on each NUMA node when the worker was stopped, from `/proc/PID/numa_maps`. Empty unless
+            /// `WorkloadHandle::measure_pages` requested it.
+            pub numa_pages: BTreeMap<usize, u64>,
+            /// The growth of `numa_pages_migrated` in `/proc/vmstat` over the worker's life. It counts the pages of
+            /// the whole machine.
+            pub vmstat_numa_pages_migrated: u64,
+            /// Why the report is incomplete; `None` if it is complete.
+            pub exit_info: Option<WorkerExitInfo>,
+            /// Whether the worker only woke others.
+            pub is_messenger: bool,
+            /// Whether the worker ran in a class above the scheduler under test: real-time or deadline.
+            pub realtime: bool,
+            /// The index of the work spec of the worker, if several are composed; otherwise 0.
+            pub group_idx: usize,
+            /// Workers of a cgroup with the same value were entitled to the same share: they had the same nice value, policy
+            /// and affinity at all times, and were started and moved together.
+            pub entitlement: u64,
+            /// Why the affinity could not be set; `None` if it was set or not requested.
+            pub affinity_error: Option<String>,
+            /// Why the scheduling policy could not be set; `None` if it was set or not requested.
+            pub sched_policy_error: Option<String>,
+            /// The measurements of a benchmark worker in its role; `None` for all other work types.
+            #[claim(skip)]
+            #[serde(skip_serializing_if = "Option::is_none")]
+            pub bench: Option<BenchSlice>,
+            /// For a worker that outlives a step: one slice for each phase in which it existed.
+            pub phase_slices: Vec<PhaseSlice>,
+        }
 
-/// The part of a [`WorkerReport`] that falls into one phase.
-///
-/// The fields have the same meaning as in the report, counted from the start of the phase.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct PhaseSlice {
-    /// The step index of the phase; 0 is the baseline.
-    pub step_index: u16,
-    /// The units of work done.
-    pub work_units: u64,
-    /// Iterations of the work type's outer loop.
-    pub iterations: u64,
-    /// The CPU time consumed, in nanoseconds.
-    pub cpu_time_ns: u64,
-    /// The time for which the worker existed in the phase, in nanoseconds.
-    pub wall_time_ns: u64,
-    /// The part of `wall_time_ns` that was spent off the CPU.
-    pub off_cpu_ns: u64,
-    /// The number of changes of CPU that were observed.
-    pub migration_count: u64,
-    /// The CPUs on which the worker was seen.
-    pub cpus_used: BTreeSet<usize>,
-    /// The longest gap between two iterations, in milliseconds.
-    pub max_gap_ms: u64,
-    /// The CPU on which that gap ended.
-    pub max_gap_cpu: usize,
-    /// A sample of the wakeup latencies, in nanoseconds.
-    pub wake_latencies_ns: Vec<u64>,
-    /// The number of wakeups from which the latencies were sampled.
-    pub wake_sample_total: u64,
-    /// A sample of the timer latencies, in nanoseconds.
-    pub timer_latencies_ns: Vec<u64>,
-    /// The number of timers from which the latencies were sampled.
-    pub timer_sample_total: u64,
-    /// Nanoseconds spent runnable but waiting.
-    pub schedstat_run_delay_ns: u64,
-    /// The number of times that the worker was put on a CPU.
-    pub schedstat_run_count: u64,
-    /// The number of pages on each NUMA node at the end of the phase.
-    pub numa_pages: BTreeMap<usize, u64>,
-    /// The number of pages that the kernel moved between nodes during the phase, in the whole machine.
-    pub vmstat_numa_pages_migrated: u64,
-    /// What the worker of a benchmark measured in its role during the phase.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub bench: Option<BenchSlice>,
+        /// The part of a [`WorkerReport`] that falls into one phase.
+        ///
+        /// The fields have the same meaning as in the report, counted from the start of the phase.
+        #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+        #[serde(default)]
+        pub struct PhaseSlice {
+            /// The step index of the phase; 0 is the baseline.
+            pub step_index: u16,
+            $($(#[$doc])* pub $name: u64,)*
+            /// The part of `wall_time_ns` that was spent off the CPU.
+            pub off_cpu_ns: u64,
+            /// The CPUs on which the worker was seen.
+            pub cpus_used: BTreeSet<usize>,
+            /// The longest gap between two iterations, in milliseconds.
+            pub max_gap_ms: u64,
+            /// The CPU on which that gap ended.
+            pub max_gap_cpu: usize,
+            /// A sample of the wakeup latencies, in nanoseconds.
+            pub wake_latencies_ns: Vec<u64>,
+            /// The number of wakeups from which the latencies were sampled.
+            pub wake_sample_total: u64,
+            /// A sample of the timer latencies, in nanoseconds.
+            pub timer_latencies_ns: Vec<u64>,
+            /// The number of timers from which the latencies were sampled.
+            pub timer_sample_total: u64,
+            /// The number of pages on each NUMA node at the end of the phase.
+            pub numa_pages: BTreeMap<usize, u64>,
+            /// The number of pages that the kernel moved between nodes during the phase, in the whole machine.
+            pub vmstat_numa_pages_migrated: u64,
+            /// What the worker of a benchmark measured in its role during the phase.
+            #[serde(skip_serializing_if = "Option::is_none")]
+            pub bench: Option<BenchSlice>,
+        }
+
+        impl WorkerReport {
+            /// Adds the counters of a slice to those of the report.
+            pub fn add_counters(&mut self, slice: &PhaseSlice) {
+                $(self.$name = crate::math::sum(self.$name, slice.$name);)*
+            }
+
+            /// Returns the whole life as one slice, for the phase `step_index`.
+            pub fn as_slice(&self, step_index: u16) -> PhaseSlice {
+                PhaseSlice {
+                    step_index,
+                    $($name: self.$name,)*
+                    off_cpu_ns: self.off_cpu_ns,
+                    cpus_used: self.cpus_used.clone(),
+                    max_gap_ms: self.max_gap_ms,
+                    max_gap_cpu: self.max_gap_cpu,
+                    wake_latencies_ns: self.wake_latencies_ns.clone(),
+                    wake_sample_total: self.wake_sample_total,
+                    timer_latencies_ns: self.timer_latencies_ns.clone(),
+                    timer_sample_total: self.timer_sample_total,
+                    numa_pages: self.numa_pages.clone(),
+                    vmstat_numa_pages_migrated: self.vmstat_numa_pages_migrated,
+                    bench: self.bench.clone(),
+                }
+            }
+        }
+    };
 }
+crate::worker_counters!(report);
 
 impl WorkerReport {
     /// Creates the report of a worker that left none, with the reason.
@@ -185,30 +192,5 @@ impl WorkerReport {
         }
         let asleep = self.off_cpu_ns.saturating_sub(self.schedstat_run_delay_ns);
         crate::math::ratio(asleep, self.wall_time_ns).map(|r| r * 100.0)
-    }
-
-    /// Returns the whole life as one slice, for the phase `step_index`.
-    pub fn as_slice(&self, step_index: u16) -> PhaseSlice {
-        PhaseSlice {
-            step_index,
-            work_units: self.work_units,
-            iterations: self.iterations,
-            cpu_time_ns: self.cpu_time_ns,
-            wall_time_ns: self.wall_time_ns,
-            off_cpu_ns: self.off_cpu_ns,
-            migration_count: self.migration_count,
-            cpus_used: self.cpus_used.clone(),
-            max_gap_ms: self.max_gap_ms,
-            max_gap_cpu: self.max_gap_cpu,
-            wake_latencies_ns: self.wake_latencies_ns.clone(),
-            wake_sample_total: self.wake_sample_total,
-            timer_latencies_ns: self.timer_latencies_ns.clone(),
-            timer_sample_total: self.timer_sample_total,
-            schedstat_run_delay_ns: self.schedstat_run_delay_ns,
-            schedstat_run_count: self.schedstat_run_count,
-            numa_pages: self.numa_pages.clone(),
-            vmstat_numa_pages_migrated: self.vmstat_numa_pages_migrated,
-            bench: self.bench.clone(),
-        }
     }
 }

@@ -10,12 +10,12 @@ use ktstr_assert::BenchRole;
 use ktstr_scenario::workload::WorkType;
 
 use super::attrs::{self, SchedAttr};
+use super::counters::{Slice, SliceCounters};
 use super::objects::Objects;
 use super::pure;
 use super::rng::Rng;
 use super::shared::{
-    Bytes, Control, MAX_MIGRATIONS, MAX_SAMPLES, MAX_SLICES, PhasePage, SAMPLE_NS_BITS, Slice,
-    Telemetry,
+    Bytes, Control, MAX_MIGRATIONS, MAX_SAMPLES, MAX_SLICES, PhasePage, SAMPLE_NS_BITS, Telemetry,
 };
 use super::sys::{self, MASK_WORDS, Mask, SchedStat};
 use super::unable::Unable;
@@ -40,24 +40,6 @@ pub(super) enum WakeLink {
     Shared,
     /// Futex words that all members share, and an eventfd.
     Event { fd: i32 },
-}
-
-/// The counters of the slice in progress.
-#[derive(Debug, Clone, Copy, Default)]
-struct SliceCounters {
-    units: u64,
-    iterations: u64,
-    migrations: u64,
-    samples: u64,
-    bench_samples: u64,
-    bench_hits: u64,
-    max_gap_ns: u64,
-    max_gap_at_ns: u64,
-    max_gap_cpu: u32,
-    cpus: [u64; MASK_WORDS],
-    began_ns: u64,
-    began_cpu_ns: u64,
-    sched: SchedStat,
 }
 
 /// The state of one worker, as its body sees it.
@@ -176,7 +158,7 @@ impl<'a> WorkerCtx<'a> {
 
     /// Counts work that was not done by [`Self::work`].
     pub fn count_units(&mut self, units: u64) {
-        self.counters.units = self.counters.units.wrapping_add(units);
+        self.counters.work_units = self.counters.work_units.wrapping_add(units);
         self.since_checkpoint = self.since_checkpoint.wrapping_add(units);
         if self.since_checkpoint >= CHECKPOINT_UNITS {
             self.checkpoint();
@@ -489,7 +471,7 @@ impl<'a> WorkerCtx<'a> {
                 .store(u64::from(self.cpu) << 32 | u64::from(cpu), Relaxed);
         }
         self.tele.moves_seen.store(seen.wrapping_add(1), Relaxed);
-        self.counters.migrations = self.counters.migrations.wrapping_add(1);
+        self.counters.migration_count = self.counters.migration_count.wrapping_add(1);
         self.cpu = cpu;
     }
 
@@ -497,18 +479,10 @@ impl<'a> WorkerCtx<'a> {
         let Some(slot) = self.tele.slices.get(self.slice) else {
             return;
         };
-        let put = |to: &AtomicU64, value: u64| to.store(value, Relaxed);
         slot.phase.store(u32::from(self.phase), Relaxed);
-        put(&slot.work_units, self.counters.units);
-        put(&slot.iterations, self.counters.iterations);
-        put(&slot.migrations, self.counters.migrations);
-        put(&slot.samples, self.counters.samples);
-        put(&slot.bench_samples, self.counters.bench_samples);
-        put(&slot.bench_hits, self.counters.bench_hits);
-        put(&slot.max_gap_ns, self.counters.max_gap_ns);
-        put(&slot.max_gap_at_ns, self.counters.max_gap_at_ns);
-        slot.max_gap_cpu.store(self.counters.max_gap_cpu, Relaxed);
-        put(&slot.wall_ns, now.saturating_sub(self.counters.began_ns));
+        self.counters.publish(slot);
+        slot.wall_time_ns
+            .store(now.saturating_sub(self.counters.began_ns), Relaxed);
     }
 
     /// Adds a CPU to the slice's mask. Only a changed word is published, because storing all sixteen words at each
@@ -547,15 +521,15 @@ impl<'a> WorkerCtx<'a> {
         let sched = sys::schedstat();
         let cpu_ns = cpu_ns();
         let began = &self.counters.sched;
-        slot.cpu_ns
+        slot.cpu_time_ns
             .store(cpu_ns.saturating_sub(self.counters.began_cpu_ns), Relaxed);
-        slot.run_delay_ns.store(
+        slot.schedstat_run_delay_ns.store(
             sched.run_delay_ns.saturating_sub(began.run_delay_ns),
             Relaxed,
         );
-        slot.run_count
+        slot.schedstat_run_count
             .store(sched.count.saturating_sub(began.count), Relaxed);
-        slot.sched_cpu_ns
+        slot.schedstat_cpu_time_ns
             .store(sched.cpu_ns.saturating_sub(began.cpu_ns), Relaxed);
         (cpu_ns, sched)
     }

@@ -10,6 +10,7 @@
 mod attrs;
 mod child;
 mod collect;
+mod counters;
 mod ctx;
 mod error;
 mod handle;

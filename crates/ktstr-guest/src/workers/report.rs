@@ -10,7 +10,8 @@ use super::Worker;
 use super::attrs;
 use super::child::PANICKED;
 use super::collect::End;
-use super::shared::{MAX_MIGRATIONS, MAX_SAMPLES, MAX_SLICES, SAMPLE_NS_BITS, Slice, Telemetry};
+use super::counters::Slice;
+use super::shared::{MAX_MIGRATIONS, MAX_SAMPLES, MAX_SLICES, SAMPLE_NS_BITS, Telemetry};
 use super::unable::Unable;
 use crate::protocol::WorkerNumbers;
 
@@ -66,10 +67,10 @@ pub(super) fn numbers(worker: &Worker) -> Option<WorkerNumbers> {
     }
     Some(WorkerNumbers {
         tid: worker.tid,
-        cpu_ns: sum(tele, |s| s.cpu_ns.load(Relaxed)),
+        cpu_ns: sum(tele, |s| s.cpu_time_ns.load(Relaxed)),
         slack_ns: tele.slack_ns.load(Relaxed),
-        runs: sum(tele, |s| s.run_count.load(Relaxed)),
-        migrations: sum(tele, |s| s.migrations.load(Relaxed)),
+        runs: sum(tele, |s| s.schedstat_run_count.load(Relaxed)),
+        migrations: sum(tele, |s| s.migration_count.load(Relaxed)),
     })
 }
 
@@ -204,12 +205,13 @@ fn sum(tele: &Telemetry, of: fn(&Slice) -> u64) -> u64 {
 
 fn measured(tele: &Telemetry) -> WorkerReport {
     let slices = slices(tele);
-    let sum = |of: fn(&Slice) -> u64| sum(tele, of);
-    let cpu_time_ns = sum(|s| s.cpu_ns.load(Relaxed));
-    let wall_time_ns = sum(|s| s.wall_ns.load(Relaxed));
     let worst = slices.iter().max_by_key(|s| s.max_gap_ns.load(Relaxed));
     let gap = |of: fn(&Slice) -> u64| worst.map_or(0, of);
     let mut phase_slices: Vec<PhaseSlice> = slices.iter().map(slice).collect();
+    let mut life = WorkerReport::default();
+    for slice in &phase_slices {
+        life.add_counters(slice);
+    }
     let samples = samples(&tele.samples_seen, &tele.samples);
     let timer = tele.timer_samples.load(Relaxed) == 1;
     for (phase, values) in samples.runs() {
@@ -237,11 +239,7 @@ fn measured(tele: &Telemetry) -> WorkerReport {
     let role = BenchRole::ALL.get((tele.bench_role.load(Relaxed) as usize).wrapping_sub(1));
     let bench = role.map(|role| bench(tele, *role, &mut phase_slices));
     WorkerReport {
-        work_units: sum(|s| s.work_units.load(Relaxed)),
-        cpu_time_ns,
-        wall_time_ns,
-        off_cpu_ns: wall_time_ns.saturating_sub(cpu_time_ns),
-        migration_count: sum(|s| s.migrations.load(Relaxed)),
+        off_cpu_ns: life.wall_time_ns.saturating_sub(life.cpu_time_ns),
         cpus_used: phase_slices
             .iter()
             .flat_map(|s| s.cpus_used.iter().copied())
@@ -255,36 +253,25 @@ fn measured(tele: &Telemetry) -> WorkerReport {
         wake_sample_total: wake.1,
         timer_latencies_ns: timers.0,
         timer_sample_total: timers.1,
-        iterations: sum(|s| s.iterations.load(Relaxed)),
-        schedstat_run_delay_ns: sum(|s| s.run_delay_ns.load(Relaxed)),
-        schedstat_run_count: sum(|s| s.run_count.load(Relaxed)),
-        schedstat_cpu_time_ns: sum(|s| s.sched_cpu_ns.load(Relaxed)),
+        schedstat_cpu_time_ns: sum(tele, |s| s.schedstat_cpu_time_ns.load(Relaxed)),
         completed: true,
         is_messenger: tele.messenger.load(Relaxed) == 1,
         bench,
         phase_slices,
-        ..WorkerReport::default()
+        ..life
     }
 }
 
 fn slice(slice: &Slice) -> PhaseSlice {
-    let cpu = slice.cpu_ns.load(Relaxed);
-    let wall = slice.wall_ns.load(Relaxed);
+    let counters = slice.counters();
     PhaseSlice {
         step_index: slice.phase.load(Relaxed) as u16,
-        work_units: slice.work_units.load(Relaxed),
-        iterations: slice.iterations.load(Relaxed),
-        cpu_time_ns: cpu,
-        wall_time_ns: wall,
-        off_cpu_ns: wall.saturating_sub(cpu),
-        migration_count: slice.migrations.load(Relaxed),
+        off_cpu_ns: counters.wall_time_ns.saturating_sub(counters.cpu_time_ns),
         cpus_used: cpus(slice),
         max_gap_ms: slice.max_gap_ns.load(Relaxed) / MS,
         max_gap_cpu: slice.max_gap_cpu.load(Relaxed) as usize,
         wake_sample_total: slice.samples.load(Relaxed),
-        schedstat_run_delay_ns: slice.run_delay_ns.load(Relaxed),
-        schedstat_run_count: slice.run_count.load(Relaxed),
-        ..PhaseSlice::default()
+        ..counters
     }
 }
 
@@ -431,7 +418,7 @@ mod tests {
         // Two phases of one second each, and no checkpoint after them.
         tele.slices_used.store(2, Relaxed);
         for slice in &tele.slices[..2] {
-            slice.wall_ns.store(1_000 * MS, Relaxed);
+            slice.wall_time_ns.store(1_000 * MS, Relaxed);
             slice.max_gap_ns.store(20 * MS, Relaxed);
         }
         let mut report = partial(&tele, WorkerExitInfo::TimedOut);

@@ -8,6 +8,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicI32, AtomicU16, AtomicU32, AtomicU64};
 
 use super::WorkerError;
+use super::counters::Slice;
 use super::objects::Objects;
 use super::sys::MASK_WORDS;
 
@@ -148,45 +149,6 @@ pub struct Control {
 }
 // SAFETY: repr(C), atomics only.
 unsafe impl Zeroed for Control {}
-
-/// The counters of one worker in one phase, as of its last checkpoint. `cpu_ns`, `run_delay_ns`, `run_count` and
-/// `sched_cpu_ns` are 0 until the slice ends.
-#[repr(C)]
-#[derive(Debug)]
-pub struct Slice {
-    /// The phase: 0 before the first step, 1 in the first step.
-    pub phase: AtomicU32,
-    /// The CPU on which the longest gap ended.
-    pub max_gap_cpu: AtomicU32,
-    /// The longest gap between two checkpoints, in ns of guest time.
-    pub max_gap_ns: AtomicU64,
-    /// The end of that gap, in ns since the release.
-    pub max_gap_at_ns: AtomicU64,
-    /// Number of work units done.
-    pub work_units: AtomicU64,
-    /// Number of loop iterations done.
-    pub iterations: AtomicU64,
-    /// CPU time in ns.
-    pub cpu_ns: AtomicU64,
-    /// Guest time from the start of the slice to the last checkpoint, in ns.
-    pub wall_ns: AtomicU64,
-    /// Time in ns that the worker was runnable without running, from schedstat.
-    pub run_delay_ns: AtomicU64,
-    /// Number of times that the worker was put on a CPU, from schedstat.
-    pub run_count: AtomicU64,
-    /// CPU time in ns, from schedstat.
-    pub sched_cpu_ns: AtomicU64,
-    /// Number of migrations that the worker noticed.
-    pub migrations: AtomicU64,
-    /// Number of samples offered to the reservoir.
-    pub samples: AtomicU64,
-    /// Number of samples that a benchmark offered to its own reservoir.
-    pub bench_samples: AtomicU64,
-    /// Number of look-ups of a benchmark that found their key, or of periods that an rt-app thread missed.
-    pub bench_hits: AtomicU64,
-    /// The CPUs that the worker was seen on, as a bit mask.
-    pub cpus: [AtomicU64; MASK_WORDS],
-}
 
 /// One migration of the worker, as it noticed it.
 #[repr(C)]
