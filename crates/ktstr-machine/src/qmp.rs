@@ -141,7 +141,8 @@ impl Qmp {
             })
     }
 
-    /// Reads the available data, and waits for it at most for `left`. Returns false if none arrived.
+    /// Reads the available data, and waits for it at most for `left`. Returns false if no data arrived, or if a signal
+    /// interrupted the wait.
     fn fill(&mut self, left: Duration) -> Result<bool, MachineError> {
         let read = |e| MachineError::system("reading QEMU's monitor", e);
         // The socket would interpret a timeout of zero as "forever".

@@ -9,14 +9,14 @@ use ktstr_schedule::query::{Answers, Measures, Underserved};
 
 use super::Judgement;
 
-/// The time for which a worker that did no work at all must have waited for a CPU, in milliseconds, for the finding to
-/// stand. If it waited no longer than that, something else kept it from working.
+/// The finding that a worker did no work at all stands only if the worker waited for a CPU for longer than this, in
+/// milliseconds. Otherwise something else kept it from working.
 const FIRST_TURN_MS: u64 = 200;
 const NS_PER_MS: u64 = 1_000_000;
 
 /// Turns failures that the schedule does not confirm into notes. If no failure is left and the run is not inconclusive,
-/// nobody is at fault. `checks` contains the bounds that apply, set by the test, by its scheduler or by default. A bound on
-/// the spread has no default there, so it is one that was set.
+/// nobody is at fault. `checks` contains the bounds that apply, set by the test, by its scheduler or by default. The bound
+/// on the spread has no default in `checks`: if it is there, the test or the scheduler has set it.
 pub(super) fn acquit(
     judgement: &mut Judgement,
     checks: &Assert,
