@@ -1,6 +1,6 @@
-//! BTF: any bytes, and blobs that are well-formed in all but what the input says, alone and on top of a kernel's. Each type
-//! is looked up, and values are rendered by it. Damage to a kernel's own is left out, because reading one takes a thousand
-//! times as long.
+//! BTF: any bytes, and blobs of a valid form whose contents come from the input, alone and on top of a kernel's BTF. Each
+//! type is looked up, and values are rendered by it. The BTF of a kernel is not damaged itself, because reading it takes a
+//! thousand times as long.
 #![no_main]
 
 use std::sync::LazyLock;
@@ -23,7 +23,7 @@ static BASE: LazyLock<Btf> = LazyLock::new(|| {
     Btf::parse(bytes).expect("a recording")
 });
 
-/// Few, so that what is looked up is there, and half of them none.
+/// The names of types and members: few, so that a name that is looked up is there, and three of them empty.
 const NAMES: [&str; 8] = ["", "a", "", "b", "", "cpumask", "bits", "char"];
 
 /// Draws a blob of types. References lead anywhere: to types that come later, to none, and back.

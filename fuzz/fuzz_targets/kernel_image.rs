@@ -29,7 +29,7 @@ static IMAGES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
     }
     images
 });
-/// The same in a bzImage, small: unpacking takes most of the time.
+/// A bzImage of a kernel with few symbols, because unpacking takes most of the time.
 static PACKED: LazyLock<Vec<u8>> =
     LazyLock::new(|| bzimage(&vmlinux(&symbols(2), Encoding::Place)));
 
@@ -98,7 +98,8 @@ fn run(draw: &mut Draw<'_>) {
             if draw.index(8) == 0 {
                 elf.truncate(usize::from(draw.u16()));
             }
-            // The headers and the tables are what is read; the middle of the names is the longest part.
+            // Only the headers and the tables are damaged, because they decide what is read; the names between them are
+            // the longest part.
             let from = [0, 0x1200, elf.len().saturating_sub(0x1200)][draw.index(3)];
             let part = elf.get_mut(from..).unwrap_or_default();
             let len = part.len().min(0x1200);

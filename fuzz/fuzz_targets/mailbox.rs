@@ -94,7 +94,8 @@ impl Ends {
     }
 
     fn write(&mut self, memory: &Memory, message: Vec<u8>) {
-        // A message longer than the ring is read meanwhile. A consumer that lies about its position never makes room.
+        // A message that is longer than the ring is read while it is written. A consumer that lies about its position
+        // never makes room.
         for _ in 0..64 {
             match self.writer.write(memory, &message, 7) {
                 Ok(()) => {
@@ -118,7 +119,7 @@ fn run(draw: &mut Draw<'_>, memory: &Memory) {
             0 => 0,
             1 => ring.size() - 64,
             2 => (1 << 40) - 8,
-            // A position just before the counter ends, which no ring reaches.
+            // A position just before the counter overflows, which no ring reaches.
             _ => u64::MAX - 4095,
         },
         sequence: if start < 128 { 0 } else { u32::MAX },

@@ -1,4 +1,4 @@
-//! Messages between guest and host: JSON, and the plain format of those that a fork gets first.
+//! Messages between guest and host: JSON, and the plain format of the messages that a fork gets first.
 #![no_main]
 
 use std::sync::LazyLock;
@@ -171,7 +171,7 @@ fn plain(draw: &mut Draw<'_>) -> Vec<u8> {
         let at = usize::from(u16::from_le_bytes([hit[0], hit[1]])) % bytes.len();
         bytes[at] = hit[2];
     }
-    // Half of them are whole.
+    // Half of the messages are not cut.
     bytes.truncate(bytes.len() - usize::from(cut.saturating_sub(128)).min(bytes.len()));
     bytes
 }

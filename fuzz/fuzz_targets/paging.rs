@@ -42,7 +42,7 @@ fn run(draw: &mut Draw<'_>) {
         _ => 0xffff_8880_0000_0000 | u64::from(draw.u16()) << 4,
     };
     while !draw.is_empty() {
-        // Each entry is in the way of this address or anywhere.
+        // Each entry is one that the walk to this address uses, or any other.
         let page = usize::from(draw.u8() % 8) << 12;
         let level = u32::from(draw.u8() % 8);
         let index = match level {
@@ -63,7 +63,7 @@ fn run(draw: &mut Draw<'_>) {
         assert_eq!(found.gpa % found.page_size, kva % found.page_size);
         assert!(found.gpa < 1 << 52);
     }
-    // The same through a view, which keeps pages: what it reads is what is there.
+    // The same through a view, which caches pages: it must read what is in memory.
     let symbols = Symbols::from_kallsyms("ffffffff81000000 T _text\n").expect("a symbol");
     let btf = Btf::parse(&EMPTY[..]).expect("no types");
     let view = KernelView::with_page_table(&ram, &symbols, &btf, table);

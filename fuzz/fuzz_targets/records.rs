@@ -56,7 +56,7 @@ static RESULT: LazyLock<Value> = LazyLock::new(|| {
     ))
     .expect("a result")
 });
-/// The capture of a recorded guest, with less of each list: the whole has a hundred thousand values.
+/// The capture of a recorded guest, with fewer entries in its lists: the whole capture has a hundred thousand values.
 static CAPTURE: LazyLock<Value> = LazyLock::new(|| {
     let guest = Guest::busy();
     let mut report = guest.recording.capture(&guest.recording.image);

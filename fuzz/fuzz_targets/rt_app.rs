@@ -1,4 +1,5 @@
-//! Workload files of rt-app: any text ends in a scenario, which has a text of its own, or in an error with its line.
+//! Workload files of rt-app: any text gives a scenario, which is the same after it was printed and read, or an error
+//! with its line.
 #![no_main]
 
 use std::sync::LazyLock;

@@ -9,7 +9,7 @@ use libfuzzer_sys::fuzz_target;
 fn run(guest: &Guest, draw: &mut Draw<'_>) {
     let recording = &guest.recording;
     let running = draw.flag();
-    // A machine is whole when its layout is determined, or is not.
+    // Whether the memory is already damaged when the layout is determined.
     let early = draw.flag();
     let (symbols, btf) = (&recording.symbols, &recording.btf);
     let whole = KernelView::new(&recording.image, symbols, btf).expect("a recording");
@@ -44,7 +44,7 @@ fn sampled(image: &Noted<'_>, recording: &Recording) {
     let mut sampler = Sampler::new(&view).expect("a recording");
     let sample = sampler.sample(image, false).expect("a recording");
     assert!(sample.cpus.iter().any(|cpu| cpu.waiting.is_some()));
-    // One of the two recordings has not what this needs.
+    // One of the two recordings lacks what this needs.
     if let Ok(mut exit) = ExitReader::new(&view) {
         for _ in 0..2 {
             let _ = exit.look(image, &recording.btf, &recording.symbols);

@@ -8,7 +8,7 @@ use ktstr_scenario::text::{Scenario, ScenarioFile, TextError};
 use ktstr_scenario::topology::{TestTopology, Topology};
 use libfuzzer_sys::fuzz_target;
 
-// Scenarios from all of the language, by number.
+// Random scenarios that use the whole language, each by its number.
 #[allow(dead_code)]
 #[path = "../../crates/ktstr-scenario/tests/random/mod.rs"]
 mod random;
@@ -32,7 +32,7 @@ fn run(text: &str) {
         }
         Err(error) => placed(&error, text),
     }
-    // The declarations in a file are leaked, so those of ten million inputs would be.
+    // The declarations of payloads and schedulers in a file are leaked, which would add up over ten million inputs.
     if text.contains("payload") || text.contains("staged") {
         return;
     }
@@ -101,7 +101,7 @@ fn drawn(draw: &mut Draw<'_>) -> String {
 
 fuzz_target!(|data: &[u8]| {
     let mut draw = Draw::new(data);
-    // A text that is given begins with a letter.
+    // A text that is given starts with an ASCII character, and is read as it is.
     let text = match draw.u8() {
         128.. => drawn(&mut draw),
         _ => String::from_utf8_lossy(data).into_owned(),

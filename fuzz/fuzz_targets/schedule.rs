@@ -1,5 +1,5 @@
-//! `schedule.bin`: its sections, tables and events, and every question to it. Checksums are made right again after damage:
-//! behind a wrong one nothing is read.
+//! `schedule.bin`: its sections, tables and events, and the queries. After damage the checksums are corrected, because
+//! nothing is read behind a wrong checksum.
 #![no_main]
 
 use ktstr_fuzz::{Draw, bounded};
@@ -264,7 +264,7 @@ fn tables(draw: &mut Draw<'_>) -> Tables {
     }
 }
 
-/// A file as a writer makes it is read back.
+/// Writes a file, checks that it is read back, and returns it.
 fn round_trip(draw: &mut Draw<'_>) -> Vec<u8> {
     let tables = tables(draw);
     let cap = if draw.index(4) == 0 { 64 } else { usize::MAX };
@@ -281,7 +281,7 @@ fn round_trip(draw: &mut Draw<'_>) -> Vec<u8> {
     file
 }
 
-/// Tables whose parts are repeated: they are compressed, so a short file can be the whole of a long list.
+/// Tables whose parts are repeated: they are compressed, so a short file can hold a long list.
 fn repeated(draw: &mut Draw<'_>) -> Vec<u8> {
     let mut plain = Vec::new();
     while !draw.is_empty() && plain.len() < 1 << 20 {

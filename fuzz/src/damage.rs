@@ -1,13 +1,13 @@
-//! Damage to a JSON document: bytes alone seldom make the objects with many keys that our files and messages are.
+//! Damages JSON documents: random bytes seldom form the objects with many keys of which our files and messages consist.
 
 use serde_json::{Value, json};
 
 use crate::Draw;
 
-/// The most values that a damaged document has, so that doubling a list again and again ends.
+/// The largest number of values that a repetition or a copy may produce, so that a list is not doubled without end.
 const MOST_VALUES: usize = 20_000;
 
-/// Returns `document` with as many of its values replaced, removed or repeated as `draw` has bytes for.
+/// Returns `document` with as many of its values replaced, removed, repeated or renamed as `draw` has bytes for.
 pub fn damaged(document: &Value, draw: &mut Draw<'_>) -> Value {
     let mut document = document.clone();
     while !draw.is_empty() {
@@ -82,7 +82,7 @@ fn count(value: &Value) -> usize {
     }
 }
 
-/// Returns the value number `left`, counted from the outermost one on.
+/// Returns the value number `left`, counted from the outermost one, which is number 0; `None` if there are fewer values.
 fn nth<'a>(value: &'a mut Value, left: &mut usize) -> Option<&'a mut Value> {
     if *left == 0 {
         return Some(value);

@@ -32,7 +32,7 @@ impl<'a> Draw<'a> {
         self.bytes(1).first().copied().unwrap_or(0)
     }
 
-    /// Draws a truth value.
+    /// Draws a truth value: true for an even byte, and when the bytes have ended.
     pub fn flag(&mut self) -> bool {
         self.u8() & 1 == 0
     }

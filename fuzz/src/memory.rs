@@ -1,14 +1,16 @@
-//! A bound on the memory that a reader takes. libFuzzer has one of its own only where a sanitizer counts allocations, which needs
+//! A bound on the memory that a reader takes. libFuzzer can bound allocations only with a sanitizer, which needs
 //! a nightly compiler.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// The most bytes that one input may take in addition to what was held before it. The largest bound of a reader is 64 MiB.
+/// The most bytes that one input may take in addition to what was held before it. The largest limit that a reader sets
+/// itself is 64 MiB.
 const MOST: usize = 256 << 20;
 
-/// The bytes that are held now, and those at which the process ends.
+/// The number of bytes that are held now.
 static HELD: AtomicUsize = AtomicUsize::new(0);
+/// The number of held bytes above which the process ends.
 static CEILING: AtomicUsize = AtomicUsize::new(usize::MAX);
 
 struct Counting;
@@ -55,7 +57,7 @@ fn count(size: usize) {
     }
 }
 
-/// Calls `reader`, and ends the process if it holds more than 256 MiB at any time.
+/// Calls `reader`, and ends the process if it holds more than 256 MiB at any time, in addition to what was held before.
 pub fn bounded(reader: impl FnOnce()) {
     CEILING.store(HELD.load(Relaxed).saturating_add(MOST), Relaxed);
     reader();

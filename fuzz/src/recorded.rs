@@ -14,7 +14,7 @@ use crate::Draw;
 
 /// The least address of the kernel.
 const KERNEL: u64 = 0xffff_8000_0000_0000;
-/// Numbers that lie: counts, sizes, pointers that are none.
+/// Numbers that are wrong as counts, as sizes or as pointers.
 const NUMBERS: [u64; 10] = [
     0,
     1,
@@ -28,7 +28,7 @@ const NUMBERS: [u64; 10] = [
     64 << 20,
 ];
 
-/// A word of the image: its page, its place in it, and its value.
+/// A word of the image: the address of its page, its index in the page, and its value.
 #[derive(Debug, Clone, Copy)]
 struct Word {
     gpa: u64,
@@ -45,11 +45,11 @@ pub struct Guest {
     words: Vec<Word>,
     pointers: Vec<Word>,
     pages: Vec<u64>,
-    /// Where the kernel maps all memory.
+    /// The start of the kernel's mapping of all memory.
     mapping: u64,
 }
 
-/// An image of which ranges that span pages can be read, as those of a machine can.
+/// An image from which ranges that span several pages can be read, as from a machine.
 pub struct Paged<'a>(pub &'a Image);
 
 impl GuestMemory for Paged<'_> {
@@ -82,7 +82,7 @@ impl GuestMemory for Noted<'_> {
 }
 
 impl Guest {
-    /// The guest whose scheduler has queues, storage of tasks and cgroups.
+    /// Returns the guest whose scheduler has queues, storage of tasks and cgroups.
     pub fn busy() -> Self {
         Self::of(Recording::unpack(
             include_bytes!("../../crates/ktstr-introspect/tests/data/busy-7.3.pages.z"),
@@ -91,7 +91,7 @@ impl Guest {
         ))
     }
 
-    /// The guest that has one map of each plain kind.
+    /// Returns the guest that has one map of each plain kind.
     pub fn with_maps() -> Self {
         Self::of(Recording::unpack(
             include_bytes!("../../crates/ktstr-introspect/tests/data/scx-ktstr-7.3.pages.z"),
@@ -134,7 +134,7 @@ impl Guest {
         }
     }
 
-    /// Leaves the words whole that `read` does not read: most of an image is pages of which a few words are needed.
+    /// Restricts the damage to the words that `read` reads, because only a few words of most pages are needed.
     #[must_use]
     pub fn only_what(mut self, read: impl FnOnce(&Noted<'_>, &Recording)) -> Self {
         let noted = Noted {
@@ -150,7 +150,7 @@ impl Guest {
         self
     }
 
-    /// The address of a word in the kernel's mapping of all memory (`Documentation/arch/x86/x86_64/mm.rst`).
+    /// Returns the address of a word in the kernel's mapping of all memory (`Documentation/arch/x86/x86_64/mm.rst`).
     fn mapped(&self, word: Word) -> u64 {
         self.mapping.wrapping_add(word.gpa + 8 * word.at as u64)
     }
@@ -168,11 +168,11 @@ impl Guest {
             };
             let word = list[draw.index(list.len())];
             let value = match how % 8 {
-                // A list that leads back to itself, and one that leads to a node of another.
+                // A list that leads back to itself, and a list that leads to a node of another one.
                 0 if draw.flag() => self.mapped(word),
                 0 => self.mapped(list[draw.index(list.len())]),
                 1 => self.pointers[draw.index(self.pointers.len())].value,
-                // A little beside.
+                // A value close to the right one.
                 2 => word
                     .value
                     .wrapping_add(u64::from(draw.u8()))

@@ -1,4 +1,4 @@
-//! The exit codes, and which error leads to which.
+//! The exit codes, and which error leads to which code.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -33,7 +33,8 @@ pub fn from_code(code: i32) -> Exit {
     }
 }
 
-/// Returns [`Exit::Failed`] for an error that the user can avoid by asking for something else, and [`Exit::Host`] for any other.
+/// Returns [`Exit::Failed`] for an error about a kernel or an artefact that the user can avoid by asking for another one,
+/// and [`Exit::Host`] for any other error.
 pub fn of(error: &anyhow::Error) -> Exit {
     match error.downcast_ref::<KernelError>() {
         Some(kernel) if kernel.exit_code() == 1 => Exit::Failed,

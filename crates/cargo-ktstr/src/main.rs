@@ -1,7 +1,8 @@
 //! The command line of ktstr: `cargo ktstr …`, or `cargo-ktstr …`, which is the same.
 //!
-//! Exit codes: 0 if the command succeeded or the run passed or was skipped, 1 if the run failed or the user asked for something
-//! impossible, 2 if the host lacks something or the run was inconclusive.
+//! Exit codes: 0 if the command succeeded or the run passed or was skipped, 1 if the run failed or the user asked for
+//! something impossible, 2 if the host lacks something or the run was inconclusive. `exit` decides the code of an error:
+//! most errors are 2, and for the commands that judge a scheduler so is an invalid command line.
 
 mod bench;
 mod cache;
@@ -134,7 +135,7 @@ enum Command {
         /// The shell that the script is written for.
         shell: clap_complete::Shell,
     },
-    /// Run one cell of a matrix and print its outcome as JSON: what `power`, `check` and `compare` call.
+    /// Run one cell of a matrix and print its outcome as JSON: what `power`, `check`, `compare` and `verifier` call.
     #[command(hide = true)]
     RunCell {
         /// The cell as JSON.

@@ -31,7 +31,7 @@ fn line(run: &PayloadRecord) -> String {
         "{}{place} {how}, {:.0} ms, {:.0} ms of CPU time",
         run.name, run.elapsed_ms, run.cpu_ms
     );
-    // Metrics that the declaration describes come first.
+    // Metrics whose declaration says which direction is better come first.
     let mut metrics: Vec<&PayloadMetricRecord> = run.metrics.iter().collect();
     metrics.sort_by_key(|metric| metric.better == "unknown");
     for metric in metrics.iter().take(MOST_METRICS) {

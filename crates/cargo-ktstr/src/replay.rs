@@ -1,7 +1,8 @@
 //! `cargo ktstr replay`: repeats a recorded run, and says whether the two runs are identical.
 //!
-//! The record holds a hash of everything that determines a run under the virtual clock, so changes since then are reported
-//! before anything is run. Exit codes: 0 identical, 1 not identical, 2 unknown.
+//! The record has the hashes of the test binary, the scheduler, the kernel and the files in the guest, and the version of
+//! QEMU, so changes since then are reported before anything is run. Exit codes: 0 identical, 1 not identical, 2 unknown, or
+//! the run cannot be repeated.
 
 use std::fmt::Write as _;
 use std::io::Write;
@@ -106,8 +107,8 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     })
 }
 
-/// Returns the absolute path of the record that `asked` names: a record, a folder with a record, or the name of a
-/// run under `root`.
+/// Returns the absolute path of the record that `asked` names: a record, a folder with a record, the name of a run under
+/// `root`, or the start of a name that only one of these runs has.
 pub fn find(asked: &Path, root: &Path) -> Result<PathBuf> {
     let candidates = [
         asked.to_path_buf(),
@@ -182,7 +183,8 @@ fn captured(comparison: &Comparison, record: &RunRecord, wanted: usize) -> Strin
     text
 }
 
-/// Returns the requested times in nanoseconds of the scheduler's clock of the run whose record is at `path`.
+/// Converts the requested times, which count from the start of the first step, to nanoseconds of the scheduler's clock.
+/// `path` is the path of the run's record, next to which the schedule lies.
 fn times(path: &Path, asked: &[Span]) -> Result<Vec<u64>> {
     if asked.is_empty() {
         return Ok(Vec::new());

@@ -58,8 +58,8 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// Returns the command that runs the test again; `None` if the record has none, or if it is of a run of `check`, `compare` or
-/// `power`, whose record does not have all of the run's settings.
+/// Returns the command that runs the test again; `None` if the record gives none, or if the run is one of `check`,
+/// `compare`, `power` or `verifier`, whose records do not have all settings of the run.
 pub fn again(record: &RunRecord) -> Option<String> {
     brief::again(record).filter(|_| !record.test.starts_with(cell::PREFIX))
 }

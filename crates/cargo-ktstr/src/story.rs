@@ -1,5 +1,6 @@
-//! A recorded schedule prepared for display: the stretches of every task except sleep, the hold of each step, and the events of
-//! the whole machine. `report`, `trace`, `why`, `schedule --latency`, `schedule --map` and `replay --capture-at` are based on it.
+//! A recorded schedule prepared for display: the stretches of every task except sleep, the hold of each step, and the
+//! events of the whole machine. `report`, `trace`, `why`, the listings of `schedule`, and `replay --capture-at` are
+//! based on it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -57,8 +58,8 @@ pub fn bytes(record: &Path) -> Result<(PathBuf, Vec<u8>)> {
     Ok((path, file))
 }
 
-/// Returns the time from which displayed times count, in nanoseconds of the scheduler's clock: the start of the first step of the
-/// run whose record is at `record`. `None` if the run left no schedule, or one that is damaged.
+/// Returns the time from which displayed times count, in nanoseconds of the scheduler's clock, for the run whose record is
+/// at `record`: see [`Story::zero_ns`]. `None` if the run left no schedule, or one that is damaged.
 pub fn zero_of(record: &Path) -> Option<u64> {
     let (_, file) = bytes(record).ok()?;
     let timeline = Timeline::of(&Schedule::read(&file).ok()?).ok()?;

@@ -1,5 +1,5 @@
 //! `check` with programs that are not schedulers, or bad ones: each check ends with a message that names what was found, and
-//! with the right exit code. The programs are those of any Linux system, and run in a real machine.
+//! with the right exit code. All run in a real machine; except the last scheduler, they are programs of any Linux system.
 #![allow(clippy::unwrap_used)]
 
 mod common;

@@ -12,7 +12,7 @@ use common::{ktstr, text};
 use ktstr::test_support::{Scheduler, SchedulerSpec};
 use serde_json::Value;
 
-/// The workspace's own scheduler, built if it is stale.
+/// Returns the path of the workspace's own scheduler, which is built if it is stale.
 fn scx_ktstr() -> PathBuf {
     let declared = Scheduler::named("scx_ktstr")
         .binary(SchedulerSpec::Discover("scx-ktstr"))

@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 
 use ktstr_record::{FindingRecord, RunDir, RunRecord, RunVerdict};
 
-/// Runs `cargo-ktstr` without the variables of the caller's environment that could change its output.
+/// Runs `cargo-ktstr` offline, with its runs and its cache below `root`, and without the caller's choice of a kernel.
 fn ktstr(root: &Path, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_cargo-ktstr"))
         .args(arguments)

@@ -1,4 +1,5 @@
-//! Tests that the documentation (the Markdown files) matches the code, and that comments and pages keep their form.
+//! Tests that the documentation (the Markdown files) matches the code, that comments and pages keep their form, that every
+//! field of a declaration or a message is used, and that cargo builds all packages with the same features.
 #![allow(clippy::unwrap_used)]
 
 #[path = "docs/words.rs"]

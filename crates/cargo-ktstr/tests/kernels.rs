@@ -1,4 +1,5 @@
-//! Checks on several kernels, some of which are not available; and cleaning the cache of kernels.
+//! Checks on several kernels, some of which are not available; kernels that a lock file pins; and cleaning the
+//! cache of kernels.
 #![allow(clippy::unwrap_used)]
 
 mod common;

@@ -51,7 +51,7 @@ fn a_demo_that_fails_says_why_and_exits_with_its_code() {
     }
 }
 
-/// The window in the timings of a record is host time, so under the host's clock it is about as long as declared.
+/// The window in the timings of a record is host time, so under the real clock it is about as long as declared.
 #[test]
 fn by_the_hosts_clock_the_window_takes_its_time() {
     let root = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! `replay` and `explore` from the command line, on tests of this binary.
+//! `replay`, `explore` and `show-thresholds` from the command line, on tests of this binary.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -89,7 +89,8 @@ fn replayed(root: &Path, record: &Path, code: i32) -> String {
     text(&output)
 }
 
-/// Checks that a query for a task that is not in the schedule lists the tasks that are.
+/// Checks that a query for a task that is not in the schedule lists the tasks that are, and that a step that was not
+/// held is refused.
 fn asks_the_schedule(root: &Path, run: &str) {
     let schedule = |arguments: &[&str]| {
         let arguments = [&["schedule", run][..], arguments].concat();

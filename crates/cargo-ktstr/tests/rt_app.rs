@@ -12,7 +12,8 @@ use common::text;
 use ktstr_record::RunVerdict;
 use ktstr_schedule::{Event, Pid, Reason, SCHEDULE_FILE, Schedule, What};
 
-/// The example of the guide: a thread that uses a fifth of a CPU, one that wakes another every 50 ms, one that nobody resumes.
+/// The example of the guide: a thread that uses a fifth of a CPU, a thread that wakes another one every 50 ms, and a thread
+/// that nobody resumes.
 const FILE: &str = include_str!("../../../docs/guide/rt-app.json");
 
 /// Runs `cargo ktstr run` with these arguments in a folder that has this file as `file.json`.

@@ -12,7 +12,7 @@ use ktstr_record::RunVerdict;
 
 const SCENARIOS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/guide/scenarios");
 
-/// The workspace's own scheduler, built if it is stale.
+/// Returns the path of the workspace's own scheduler, which is built if it is stale.
 fn scx_ktstr() -> PathBuf {
     let declared = Scheduler::named("scx_ktstr")
         .binary(SchedulerSpec::Discover("scx-ktstr"))
@@ -21,7 +21,7 @@ fn scx_ktstr() -> PathBuf {
     found.unwrap().path
 }
 
-/// Runs a file of the guide, which must pass and leave a record that says how to run it again.
+/// Runs a file of the guide, which must pass and leave a record with the command that runs it again. Returns the output.
 fn passes(name: &str) -> String {
     let root = tempfile::tempdir().unwrap();
     let file = format!("{SCENARIOS}/{name}.toml");

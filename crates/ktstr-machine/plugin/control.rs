@@ -3,9 +3,9 @@
 //!
 //! The host writes the first part before QEMU starts (the plugin compares addresses when it translates a block, so later
 //! changes have no effect), the second part while the guest is held, and `released` to end the hold. The plugin writes the
-//! rest. Three fields have two writers: the plugin also resets `clock_due_ns` and stores the new values of watched words, and
-//! the host sets `events` to 0 during a hold. The words are atomics because two processes use them. `magic`, `held`,
-//! `released`, `switches` and `events` order the accesses to the others.
+//! rest. Three fields have two writers: the plugin also resets `clock_due_ns` and stores the new values of watched words,
+//! and the host sets `events` to 0 during a hold, or when the guest no longer runs. The words are atomics because two
+//! processes use them. `magic`, `held`, `released`, `switches` and `events` order the accesses to the others.
 
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
@@ -181,13 +181,14 @@ pub struct Control {
     pub held: AtomicU32,
     /// The reason of the hold, a [`Reason`].
     pub reason: AtomicU32,
-    /// The guest's number of the CPU that is held; [`NO_CPU`] if it is unknown, as in user mode.
+    /// The guest's number of the CPU that is held; [`NO_CPU`] if it is unknown, as before the first instruction and
+    /// at a marker.
     pub cpu: AtomicU32,
     /// The number of failures: a register or a word of memory could not be read, so something was not observed.
     pub failures: AtomicU32,
     /// The arguments, whose meaning depends on the reason.
     pub args: [AtomicU64; 2],
-    /// The latest time for which a timer interrupt was set (`CLOCK_MONOTONIC`).
+    /// Of all timer interrupts so far, the latest time for which one was set (`CLOCK_MONOTONIC`).
     pub timer_ns: AtomicU64,
     /// The number of context switches.
     pub switches: AtomicU64,

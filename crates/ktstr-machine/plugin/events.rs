@@ -1,7 +1,7 @@
 //! Events: context switches, and the entries of the functions that the host hooks, with the words that it requests.
 //!
-//! The host collects events only while the guest is held. When the buffer is full, the guest is therefore held until
-//! the host has emptied it: no event is lost, and the guest cannot observe the hold.
+//! The host collects events only while the guest is held, or when it no longer runs. When the buffer is full, the guest is
+//! therefore held until the host has emptied it: no event is lost, and the guest cannot observe the hold.
 
 use std::sync::atomic::Ordering::{Relaxed, Release};
 use std::sync::{Mutex, PoisonError};

@@ -108,8 +108,8 @@ pub fn is_vcpus() {
     }
 }
 
-/// Allows the main thread to run, because the guest does not execute until [`resume`]. Does nothing in other threads than that
-/// of the virtual CPUs.
+/// Allows the main thread to run, because the guest does not execute until [`resume`]. Does nothing in any thread other than
+/// that of the virtual CPUs.
 pub fn pause() {
     if ROLE.get() != Role::Vcpus {
         return;

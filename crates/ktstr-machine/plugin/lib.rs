@@ -8,8 +8,9 @@
 //! The CPU index that QEMU passes to a callback is not used: with one thread for all CPUs it is the index of the CPU
 //! for which the block was first translated. The CPU's number is read from the guest instead.
 //!
-//! The plugin has no dependencies, so that `rustc` alone can build it. It makes no decisions: it reads guest memory only where
-//! the host requested it. A read that fails is counted, except that of a watched word, which is repeated at the next observation.
+//! The plugin has no dependencies, so that `rustc` alone can build it. It makes no decisions: it reads guest memory only
+//! where the host requested it. A read that fails is counted, with two exceptions: a watched word is read again at the next
+//! observation, and the CPU or the clock of a hook's event is then unknown.
 
 mod control;
 mod events;

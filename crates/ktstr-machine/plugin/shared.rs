@@ -33,7 +33,7 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// Maps the file at `path`. The error says what is wrong with the file.
+    /// Maps the file at `path`. The error describes what is wrong with the file.
     pub fn map(path: &str) -> Result<Self, String> {
         let file = OpenOptions::new()
             .read(true)
@@ -44,8 +44,8 @@ impl Shared {
         if len < HEADER {
             return Err(format!("{path} has {len} bytes, {HEADER} are needed"));
         }
-        // SAFETY: this is a new mapping of a file that is long enough, and it is never unmapped. The page is aligned,
-        // and every bit pattern is a valid `Control` and `Switch`, because both contain only atomics.
+        // SAFETY: this is a new mapping of a file that is long enough, and it is never unmapped. The page is aligned, and
+        // every bit pattern is a valid `Control`, `Switch` and `Event`, because these contain only atomics.
         let base = unsafe {
             mmap(
                 std::ptr::null_mut(),

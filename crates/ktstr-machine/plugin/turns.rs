@@ -44,7 +44,8 @@ impl Turns {
         }))
     }
 
-    /// Whether a function that sends an interrupt starts at `address`. It must not be 0, which marks unused entries.
+    /// Whether a function that sends an interrupt starts at `address`. The address must not be 0, which
+    /// marks unused entries.
     pub fn is_sender(&self, address: u64) -> bool {
         self.senders.contains(&address)
     }

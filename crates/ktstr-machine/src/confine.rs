@@ -1,9 +1,9 @@
 //! Restricts what QEMU may do on the host.
 //!
 //! A guest is hostile, and QEMU is the barrier around it. After its start QEMU needs nothing that is not already open,
-//! except its firmware, the kernel image and the state of a template. It therefore runs with its seccomp filter,
-//! without the right to gain privileges, without the caller's capabilities, and with no descriptors except those that
-//! it was given.
+//! except its firmware, the kernel image and the state of a template. It therefore runs with its seccomp filter if it
+//! supports one, without the right to gain privileges, without capabilities except the one to open files, and with no
+//! descriptors except those that it was given.
 
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,7 +32,8 @@ pub(crate) fn sandbox() -> &'static [&'static str] {
 }
 
 /// Whether `error` comes from a QEMU that cannot install its filter. In this case the user is warned once, and this process
-/// starts all further machines without the filter. A guest cannot cause this, because none has run yet.
+/// starts all further machines without the filter, so later calls return false. A guest cannot cause this, because none has
+/// run in that QEMU yet.
 pub(crate) fn is_refused(error: &MachineError) -> bool {
     let MachineError::Died { stderr, .. } = error else {
         return false;
@@ -57,9 +58,9 @@ fn names_sandbox(stderr: &str) -> bool {
         .any(|word| stderr.contains(word))
 }
 
-/// Confines the calling process, which is about to become QEMU. It is called between fork and exec, and makes system
-/// calls only. QEMU gets the descriptors `inherit` and the three standard streams, and no others. It is an error if the
-/// process `parent` has exited.
+/// Confines the calling process, which is about to become QEMU. It is called between fork and exec, and makes system calls
+/// only. QEMU gets the descriptors `inherit` and the three standard streams, and no others unless the kernel is older than
+/// 5.11. It is an error if a system call fails, or if the process `parent` has exited.
 pub(crate) fn before_exec(inherit: &[RawFd], parent: rustix::process::Pid) -> std::io::Result<()> {
     close_others()?;
     for fd in inherit {
@@ -70,7 +71,7 @@ pub(crate) fn before_exec(inherit: &[RawFd], parent: rustix::process::Pid) -> st
     }
     rustix::thread::set_no_new_privs(true)?;
     drop_capabilities()?;
-    // This comes last, because a change of credentials clears the signal.
+    // This comes last, because some changes of credentials clear the signal (prctl(2)).
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     if rustix::process::getppid() != Some(parent) {
         // The parent exited before the signal was set.
@@ -94,14 +95,14 @@ fn close_others() -> std::io::Result<()> {
     let error = std::io::Error::last_os_error();
     match error.raw_os_error() {
         _ if done == 0 => Ok(()),
-        // Kernels before 5.11 lack the system call or the flag.
+        // Kernels before 5.11 lack the system call or the flag, so nothing is marked.
         Some(libc::ENOSYS | libc::EINVAL) => Ok(()),
         _ => Err(error),
     }
 }
 
-/// Drops all capabilities of root but the one that may be needed to open files: a user's home is often accessible only
-/// to its owner, and root opens the kernel image and the template's state there.
+/// Drops all capabilities except the one that root may need to open files: a user's home is often accessible only to its
+/// owner, and root opens the kernel image and the template's state there.
 fn drop_capabilities() -> rustix::io::Result<()> {
     let now = rustix::thread::capabilities(None)?;
     let kept = now.permitted & CapabilitySet::DAC_OVERRIDE;

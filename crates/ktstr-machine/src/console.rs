@@ -1,4 +1,4 @@
-//! The guest's serial console, which is read continuously and kept within a size limit.
+//! The output of a machine: the guest's serial console, and QEMU's standard error. Each is kept within a size limit.
 
 use std::fs::File;
 use std::io::Read;
@@ -54,9 +54,9 @@ impl Console {
         }
     }
 
-    /// Returns what was printed so far: all of it, or its start and its end with a note about the gap. The text has every byte
-    /// that was written before the call, even if the thread of the console has not run since: the host may be busy, and whether
-    /// the guest panicked is decided by this text.
+    /// Returns what was printed so far: all of it, or its start and its end with a note about the gap. Every byte that was
+    /// written before the call is taken into account, even if the thread of the console has not run since: the host may be
+    /// busy, and whether the guest panicked is decided by this text.
     pub fn text(&self) -> String {
         let mut kept = self.shared.lock();
         // After an error the text has what was read before it.
@@ -178,7 +178,7 @@ impl ConsoleFile {
         let len = self.file.metadata().map_or(0, |m| m.len());
         let piece = |from: u64, to: u64| {
             let mut bytes = vec![0u8; (to - from) as usize];
-            // Parts that cannot be read are not shown.
+            // A part that cannot be read is shown as zero bytes.
             let _ = self.file.read_exact_at(&mut bytes, from);
             bytes
         };

@@ -107,7 +107,7 @@ pub enum MachineError {
     Topology {
         /// The topology, as `{numa}n{llcs}l{cores}c{threads}t`.
         topology: String,
-        /// What is wrong with the topology, in one sentence.
+        /// What is wrong with the topology, in a few words.
         reason: String,
     },
 }

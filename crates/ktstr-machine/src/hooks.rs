@@ -15,7 +15,7 @@ pub const MAX_WORDS: usize = OPERANDS;
 /// How the entry of a function is interpreted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum HookKind {
-    /// The `yield_task` of a class: it marks the task of the next switch as having yielded.
+    /// The `yield_task` of a class: if the next `__schedule` on this CPU switches, the task that stops has yielded.
     Yield,
     /// `__schedule`, which is needed to distinguish a yield from a later preemption.
     Schedule,
@@ -26,10 +26,11 @@ pub enum HookKind {
 /// Where a word of an observation comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Word {
-    /// The function's argument with this number, counted from 0.
+    /// The function's argument with this number, from 0 (`rdi`) to 4 (`r8`).
     Argument(u32),
-    /// A word of `size` bytes (4 or 8) in memory. Each offset is added to a pointer, first to the argument. At the resulting
-    /// address is the next pointer, and for the last offset the word itself.
+    /// A word of `size` bytes (4 or 8) in memory. The argument is a pointer, to which the first offset is added. At the
+    /// resulting address is the next pointer, to which the next offset is added, and so on. The sum with the last offset is
+    /// the address of the word itself.
     Memory {
         /// The number of the argument that contains the first pointer, counted from 0.
         argument: u32,
@@ -49,7 +50,8 @@ pub enum Word {
 pub enum Reading {
     /// The word is read at every call of the function.
     Always,
-    /// The word is read once for each address, because it does not change while its structure exists.
+    /// The word is cached by its address, because it does not change while its structure exists. It is read again only if
+    /// another word has taken its place in the cache.
     Once,
     /// The word is read at this call, which replaces any cached value, because the structure is new.
     Anew,
@@ -83,7 +85,7 @@ pub struct Observation {
     /// The kind; `None` for a context switch. The words of a context switch are the pid of the task that stops, the pid of
     /// the task that starts, and whether the task that stops has just yielded (1) or not (0).
     pub kind: Option<u32>,
-    /// The runqueue's clock (`rq.clock`), in nanoseconds; 0 if it could not be read.
+    /// The runqueue's clock (`rq.clock`), in nanoseconds; 0 if it could not be read, or if switches have no times.
     pub clock_ns: u64,
     /// The CPU; `u32::MAX` if it is unknown.
     pub cpu: u32,

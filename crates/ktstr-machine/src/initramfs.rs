@@ -1,5 +1,5 @@
-//! The guest's root file system: a cpio archive ("newc") in memory, made from programs of the host and the shared
-//! libraries that they need.
+//! The guest's root file system: a cpio archive ("newc") in memory, made from programs of the host, the shared libraries
+//! that they need, and other files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;

@@ -230,7 +230,8 @@ impl Machine {
         }
     }
 
-    /// Returns the time for which the guest could run: wall time minus all pauses.
+    /// Returns the host time for which the guest could run: from the first [`Machine::run`] until now or until it ended,
+    /// without the time in which it was stopped. Holds by the plugin are included.
     pub fn running_time(&self) -> Duration {
         self.clock.now()
     }
@@ -247,9 +248,10 @@ impl Machine {
         self.process.cpu_time()
     }
 
-    /// Returns the CPU time that the host has given to the thread of each vCPU, in the order of the vCPUs; `None` for a thread
-    /// whose time cannot be read. With a single TCG thread, all entries are that thread's. Empty under the virtual clock, where
-    /// one thread executes all vCPUs and time is a number of instructions.
+    /// Returns the CPU time that the host has given to the thread of each vCPU, in the order of the vCPUs; `None`
+    /// for a thread whose time cannot be read. With a single TCG thread, all entries are that thread's. Empty if
+    /// QEMU did not report its threads, and under the virtual clock, where one thread executes all vCPUs and time is
+    /// a number of instructions.
     pub fn vcpu_times(&mut self) -> Vec<Option<VcpuTime>> {
         if self.virtual_clock.is_some() {
             return Vec::new();
@@ -274,7 +276,8 @@ impl Machine {
             .collect()
     }
 
-    /// Lets the guest run. Under the virtual clock it is held at once, before its first instruction.
+    /// Lets the guest run. Under the virtual clock, waits until the plugin holds the guest: after a start or a restore this
+    /// is before its first instruction.
     pub fn run(&mut self) -> Result<(), MachineError> {
         // The time counts from here, because QEMU answers after the guest has started to run.
         self.clock.run();
@@ -318,7 +321,8 @@ impl Machine {
         Ok(())
     }
 
-    /// Returns why the guest no longer runs; `None` if it does. It is an error if QEMU itself has exited.
+    /// Returns why the guest has ended; `None` if it has not. It is an error if QEMU itself has exited, or if its monitor
+    /// cannot be read.
     ///
     /// This must be called often while the guest runs, because it also keeps the size of the guest's console within
     /// limits.

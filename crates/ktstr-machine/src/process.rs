@@ -36,13 +36,13 @@ pub struct VcpuTime {
 pub(crate) struct Process {
     child: Child,
     ended: Option<ExitStatus>,
-    /// The guest's serial console (QEMU's standard output).
+    /// QEMU's standard output, which is the guest's serial console under the real clock.
     pub(crate) console: Console,
     stderr: Console,
 }
 
 impl Process {
-    /// Starts QEMU, which inherits the descriptors `inherit`. `preload` is the descriptor among them of a library that is
+    /// Starts QEMU, which inherits the descriptors `inherit`. `preload` is one of these descriptors, for a library that is
     /// loaded before all others. The kernel kills QEMU when this process exits for any reason.
     pub(crate) fn start(
         program: &Path,
@@ -89,7 +89,7 @@ impl Process {
         self.child.id()
     }
 
-    /// Returns the exit status, if QEMU has exited.
+    /// Returns QEMU's exit status; `None` if QEMU has not exited, or if its status cannot be read.
     pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
         if self.ended.is_none() {
             self.ended = self.child.try_wait().ok().flatten();
@@ -97,7 +97,8 @@ impl Process {
         self.ended
     }
 
-    /// Creates the error for a QEMU that exited or closed its monitor. `during` says what the host was doing at that time.
+    /// Creates the error for a QEMU that exited or closed its monitor. `during` describes what the host was doing
+    /// at that time.
     pub(crate) fn death(&mut self, during: &'static str) -> MachineError {
         let status = match self.ended() {
             Some(status) => match (status.code(), status.signal()) {
@@ -164,7 +165,7 @@ impl Process {
             .filter(|cpu| own.is_set(*cpu))
             .collect();
         let mut shared = CpuSet::new();
-        // Machines that run at the same time start at different CPUs.
+        // The first CPU follows from the pid, so that machines that run at the same time usually start at different CPUs.
         let first = self.id() as usize;
         for at in 0..usable.len().min(count.max(1) as usize) {
             if let Some(cpu) = usable.get((first + at) % usable.len()) {
@@ -212,8 +213,8 @@ impl Process {
         ))
     }
 
-    /// Returns the CPU time that the host gave to a thread (Documentation/scheduler/sched-stats.rst); `None` if the thread has
-    /// exited, or if the host's kernel has no such statistics.
+    /// Returns the CPU time that the host gave to a thread (Documentation/scheduler/sched-stats.rst); `None` if the thread
+    /// has exited, or if the host's kernel has no such file (`CONFIG_SCHED_INFO`).
     pub(crate) fn thread_time(&self, thread: u32) -> Option<VcpuTime> {
         let path = format!("/proc/{}/task/{thread}/schedstat", self.id());
         let text = std::fs::read_to_string(path).ok()?;

@@ -41,7 +41,7 @@ const HEAD: u64 = 64 << 10;
 const MAX_CACHE: u64 = 2 << 30;
 
 /// Returns a text that identifies the state of a file without reading it: its path, inode, size, and the times at which its
-/// content and its inode were last changed, separated by colons. If two stamps are equal, the file has not changed in between.
+/// content and its inode were last changed, separated by colons. If two stamps are equal, the file counts as unchanged.
 pub fn stamp(path: &Path) -> Result<String, MachineError> {
     let meta = std::fs::metadata(path)
         .map_err(|e| MachineError::system(format!("looking at {}", path.display()), e))?;
@@ -58,8 +58,9 @@ pub fn stamp(path: &Path) -> Result<String, MachineError> {
 }
 
 impl Program {
-    /// Reads the program `host`, and stores it in the folder `cache`, because stripping a test binary takes longer than the
-    /// start of a fork from a template. A program that is in the cache already, and has not changed since, is read from there.
+    /// Reads the program `host`. With a folder `cache`, a program that is in the cache already, and has not changed since,
+    /// is read from there, and any other program is stored there: stripping a test binary takes longer than the start of a
+    /// fork from a template.
     ///
     /// # Errors
     ///

@@ -55,7 +55,8 @@ impl Qemu {
         (first..=last).contains(&(major, minor))
     }
 
-    /// Checks whether this QEMU supports [`SANDBOX`](crate::SANDBOX). The error is its output.
+    /// Checks whether this QEMU supports [`SANDBOX`](crate::SANDBOX). The error is what QEMU printed on standard error, or
+    /// why it could not be started.
     pub fn knows_sandbox(&self) -> Result<(), String> {
         let asked = Command::new(&self.path)
             .args(crate::SANDBOX)

@@ -1,7 +1,7 @@
 //! Access to guest RAM from outside, through the memory of the QEMU process (`/proc/PID/mem`).
 //!
-//! The same code works for every machine: a booted machine maps its RAM shared and a forked one maps it privately, but
-//! in both cases the memory of the QEMU process is authoritative.
+//! The same code works for every machine: a machine that boots or becomes a template maps its RAM shared, and a fork that
+//! runs a test maps it privately. In both cases the memory of the QEMU process is authoritative.
 
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -92,9 +92,9 @@ impl GuestRam {
         self.size
     }
 
-    /// Calls `see` for every page, or run of pages, that belongs to this machine: in a fork the pages that were written
-    /// since the restore, otherwise all that were ever touched. They are passed in ascending order with their
-    /// guest-physical address, at most 1 MiB at a time.
+    /// Calls `see` for every page, or run of pages, that belongs to this machine: in a machine with private RAM the pages
+    /// that were written since the restore, otherwise all pages that were ever touched. They are passed in ascending order
+    /// with their guest-physical address, at most 1 MiB at a time.
     pub fn own_pages(&self, mut see: impl FnMut(u64, &[u8])) -> Result<(), MachineError> {
         let path = format!("/proc/{}/pagemap", self.pid);
         let wrap = |e| MachineError::system(format!("reading {path}"), e);

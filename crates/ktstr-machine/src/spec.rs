@@ -122,7 +122,8 @@ impl MachineSpec {
             .join(" ")
     }
 
-    /// Returns everything on which a saved machine of this specification depends, as text.
+    /// Returns as text everything in this specification on which a saved machine depends. The contents of the kernel image
+    /// and the version of QEMU are not part of it.
     pub fn fingerprint(&self) -> String {
         let descriptors = Descriptors {
             monitor: 0,
@@ -162,9 +163,9 @@ impl MachineSpec {
         } else {
             ",hmat=on"
         };
-        // Without `hpet=off` the HPET's timers keep firing, hundreds of times a second, although Linux has switched to
-        // the timers of its CPUs: under the virtual clock an idle second takes a seventh of the host's time without the
-        // HPET. The machine has no disks, so it does not need the SATA controller, which costs 400 page faults at each
+        // Without `hpet=off` the HPET's timers keep firing, hundreds of times a second, although Linux has switched to the
+        // timers of its CPUs. Without the HPET, an idle second of the virtual clock takes a seventh of the time on the
+        // host. The machine has no disks, so it does not need the SATA controller, which costs 400 page faults at each
         // start of QEMU.
         option(
             "machine",
@@ -184,8 +185,8 @@ impl MachineSpec {
             }
             (Accelerator::Kvm, _) => option("accel", "kvm".into()),
         }
-        // Linux reads the die topology from CPUID leaf 0x1f, and for this vendor only (see `kvm_model`). The level is the
-        // highest leaf that the CPU offers, so it has to be 0x1f or more.
+        // Linux reads the die topology from CPUID leaf 0x1f, and only if the vendor is Intel (see `kvm_model`). The level is
+        // the highest leaf that the CPU offers, so it has to be 0x1f or more.
         let model = match self.accelerator {
             // TCG emulates "rep movsb" byte by byte. Without ERMS and FSRM the kernel copies and clears memory in steps of
             // eight bytes instead, which is five times as fast.

@@ -1,8 +1,8 @@
 //! The host's side of the virtual clock: the page that it shares with the QEMU plugin, and the plugin itself.
 //!
-//! While the plugin holds the guest, the guest's only thread is blocked inside a callback: no instruction is executed and no
-//! guest time passes, so the guest cannot observe what the host does during the hold. Under the virtual clock the host modifies
-//! a guest only while the guest is held, which makes a run a function of its inputs.
+//! While the plugin holds the guest, the thread that executes all virtual CPUs is blocked inside a callback: no instruction
+//! is executed and no guest time passes, so the guest cannot observe what the host does during the hold. Under the virtual
+//! clock the host modifies a guest only while the guest is held, which makes a run a function of its inputs.
 
 use std::fs::File;
 use std::io::Write;
@@ -30,11 +30,12 @@ const _: () = assert!(control::MARKER == ktstr_mailbox::MARKER);
 /// The locations in the guest's kernel that the plugin observes. Addresses are guest-virtual.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WatchPoints {
-    /// `__switch_to`, at whose entry the context switch is added to the running digest; 0 if switches are not observed.
+    /// The address of `__switch_to`, at whose entry the context switch is added to the running digest; 0 if switches
+    /// are not observed.
     pub switch_to: u64,
     /// The offset of `pid` in `struct task_struct`, in bytes.
     pub pid_offset: u32,
-    /// `hrtimer_interrupt`, at whose entry the plugin reads guest time; 0 if guest time is not observed.
+    /// The address of `hrtimer_interrupt`, at whose entry the plugin reads guest time; 0 if guest time is not observed.
     pub timer: u64,
     /// The offset of `next_event` in `struct clock_event_device`, in bytes.
     pub next_event_offset: u32,
@@ -72,8 +73,8 @@ pub const MAX_MOMENTS: usize = control::MOMENTS;
 /// When the turn of a virtual CPU ends and the turn of the next CPU starts. A turn also ends when the CPU waits.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Turns {
-    /// The number of instructions after which a turn ends; 0 leaves that to QEMU, whose turns end when the time until
-    /// the nearest timer, divided by the number of CPUs, has passed. A machine with bounded turns cannot be saved.
+    /// The number of instructions after which a turn ends at the latest; with 0 only QEMU ends it, when the time until the
+    /// nearest timer, divided by the number of CPUs, has passed. A machine with bounded turns cannot be saved.
     pub instructions: u32,
     /// Functions that send an interrupt to another CPU. A turn ends soon after their entry, if turns are bounded. At
     /// most [`MAX_SENDERS`] of them are observed.
@@ -93,8 +94,8 @@ impl WatchPoints {
         }
     }
 
-    /// Returns the same points without hooks, which record events, and without moments, which hold the guest. A machine of
-    /// which a template is made has no others.
+    /// Returns the same points without hooks, which record events, and without moments, which hold the guest. Only the
+    /// points that are left are observed in a machine from which a template is made.
     #[must_use]
     pub fn without_observation(&self) -> Self {
         Self {
@@ -172,7 +173,7 @@ pub struct VirtualClock {
 }
 
 impl VirtualClock {
-    /// Creates a clock that holds the guest before its first instruction and at every call.
+    /// Creates a clock that holds the guest before its first instruction, at every call, and at the moments of `points`.
     pub(crate) fn new(points: &WatchPoints) -> Result<Self, MachineError> {
         let control = anonymous_file("ktstr-clock", MAPPED as u64)?;
         // SAFETY: this is a new shared mapping of a file of that length, which is unmapped only on drop.
@@ -275,6 +276,7 @@ impl VirtualClock {
     pub fn release(&self) {
         let held = self.page.held.load(Acquire);
         self.page.released.store(held, Release);
+        // The number of threads that are woken is not needed.
         let _ = futex::wake(&self.page.released, futex::Flags::empty(), u32::MAX >> 1);
     }
 
@@ -303,8 +305,8 @@ impl VirtualClock {
         }
     }
 
-    /// Returns the latest guest time that was observed, in nanoseconds of `CLOCK_MONOTONIC`: the latest time for which a timer
-    /// interrupt that has come was set.
+    /// Returns the latest guest time that was observed, in nanoseconds of `CLOCK_MONOTONIC`: of all timer interrupts so far,
+    /// the latest time for which one was set. Returns 0 before the first timer interrupt.
     pub fn now_ns(&self) -> u64 {
         self.page.timer_ns.load(Relaxed)
     }

@@ -33,9 +33,9 @@ pub use writer::{WriteError, Writer};
 pub const MARKER: u64 = u64::from_le_bytes(*b"KTSTRHLD");
 /// The instruction `xchg %bx,%bx`, which does nothing unless the host watches for it.
 pub const MARKER_CODE: [u8; 3] = [0x66, 0x87, 0xdb];
-/// The argument of a call to the host (in `rdi`) which says that there is a message in the mailbox.
+/// The argument of a call to the host (in `rdi`) that reports a message in the mailbox.
 pub const CALL_MESSAGE: u64 = 1;
-/// The argument of a call to the host which says that the guest is idle until the host sends a message.
+/// The argument of a call to the host that reports that the guest is idle until the host sends a message.
 pub const CALL_IDLE: u64 = 2;
 
 /// [`Layout::HEADER`] as a `usize`.
@@ -136,7 +136,7 @@ pub trait MailboxMemory {
     fn store(&self, offset: u64, value: u64) -> Result<(), Self::Error>;
 }
 
-/// Clears the mailbox and marks it as ready. The guest calls this once, before any other access.
+/// Clears the header of the mailbox, and marks the mailbox as ready. The guest calls this once, before any other access.
 pub fn initialise<M: MailboxMemory>(memory: &M) -> Result<(), M::Error> {
     memory.store(Layout::MAGIC_OFFSET, 0)?;
     let rest = [0u8; HEADER - 8];

@@ -67,7 +67,7 @@ pub struct Reader {
     tail: u64,
     sequence: u32,
     partial: Vec<u8>,
-    /// A frame of the current message was dropped, so the rest of the message is discarded.
+    /// Whether a frame of the current message was dropped, so that the rest of the message is discarded.
     spoilt: bool,
     dropped: u64,
 }

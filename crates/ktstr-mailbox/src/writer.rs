@@ -22,8 +22,8 @@ pub enum WriteError<E: std::error::Error + 'static> {
 
 /// Writes messages into one ring.
 ///
-/// The writer reads the consumer's position only when the last known position leaves no room. The
-/// instructions that a guest executes therefore do not depend on how fast the host reads.
+/// The writer reads the consumer's position only when the last known position leaves no room. Until the ring has been filled
+/// once, the instructions that a guest executes therefore do not depend on how fast the host reads.
 #[derive(Debug)]
 pub struct Writer {
     ring: Ring,

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crate::error::RecordError;
 use crate::record::RECORD_FILE;
 
-/// The most bytes of one text artefact: a guest stuck in a loop of warnings must not fill the disk.
+/// The most bytes that are kept of one text artefact: a guest stuck in a loop of warnings must not fill the disk.
 pub const TEXT_CAP: usize = 16 << 20;
 
 /// The most bytes of one JSON artefact. JSON cannot be cut, so an artefact over the cap is left out whole.

@@ -140,8 +140,8 @@ pub fn again(record: &RunRecord) -> Option<String> {
     record.again.clone().or(replayed)
 }
 
-/// Returns the command that explains the longest wait of the first task that a finding names; `None` if no finding names one. It
-/// needs the run's schedule.
+/// Returns the command that explains the longest wait of the first task that a finding names; `None` if no finding names
+/// one. The command needs the run's schedule.
 #[must_use]
 pub fn why(record: &RunRecord) -> Option<String> {
     let pid = record

@@ -20,9 +20,9 @@ pub struct Cleaned {
     pub removed: usize,
     /// The bytes that the removed runs took up.
     pub freed: u64,
-    /// Runs that were kept.
+    /// Runs that were considered and kept.
     pub kept: usize,
-    /// The bytes that the kept runs take up.
+    /// The bytes that these kept runs take up.
     pub kept_bytes: u64,
 }
 

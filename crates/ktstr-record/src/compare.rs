@@ -136,8 +136,8 @@ impl Repeated {
     }
 }
 
-/// Compares runs of which at least one was stopped by the host, for example because its kernel panicked. The exact switch at
-/// which such a run stops may vary, but all switches before it are the same.
+/// Compares runs of which at least one has no digest, in most cases because the host stopped it, for example after a kernel
+/// panic. The exact switch at which such a run stops may vary, but all switches before it are the same.
 fn without_digests(left: &Run, right: &Run) -> Comparison {
     let which = if left.record.digest.is_none() {
         "first"

@@ -3,9 +3,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Why a run's record could not be written or the runs could not be listed.
+/// Why a run's record could not be written or read, or the runs could not be listed or removed.
 ///
-/// None of these says anything about the scheduler under test: a caller reports them as the host's fault.
+/// None of these errors concerns the scheduler under test: a caller attributes them to the host.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RecordError {

@@ -6,8 +6,8 @@ use std::thread;
 use crate::record::HostRecord;
 
 impl HostRecord {
-    /// Detects the CPUs that this process may use, this machine's memory, and its processor's model. A value that cannot be
-    /// read is 0 or empty, since a record must not be lost because of it.
+    /// Detects the number of CPUs that this process may use, the size of this machine's memory, and the model of its
+    /// processor. A value that cannot be read is 0 or empty, since a record must not be lost because of it.
     #[must_use]
     pub fn detect() -> Self {
         Self {

@@ -74,15 +74,17 @@ pub fn list(root: &Path, last: Option<usize>) -> Result<Listing, RecordError> {
     Ok(listing)
 }
 
-/// Returns the `record.json` of the newest run under `root` that the process `pid` wrote: a run's name ends with the pid and a
-/// counter of that process. Returns `None` if it wrote none. Pids are reused, so call this soon after the run.
+/// Returns the path of the `record.json` of the newest run under `root` that the process `pid` wrote: a run's name ends
+/// with the pid and a counter of that process. Returns `None` if the process wrote none. Pids are reused, so call this soon
+/// after the run.
 pub fn newest_of_process(root: &Path, pid: u32) -> Option<PathBuf> {
     let name = of_process(root, &pid.to_string()).max()?;
     Some(root.join(name).join(RECORD_FILE))
 }
 
-/// Returns the record of the newest run that repeats the run `record`, whose `record.json` is at `path`; `None` if it was not
-/// repeated. Only runs of the same process are considered, because a run is repeated by the process that made it.
+/// Returns the record of the newest run that repeats the run `record`, whose `record.json` is at `path`; `None` if no
+/// record of a repeat can be read. Only runs of the same process are considered, because a run is repeated by the process
+/// that made it.
 #[must_use]
 pub fn repeat_of(record: &RunRecord, path: &Path) -> Option<RunRecord> {
     let root = path.ancestors().nth(2)?;

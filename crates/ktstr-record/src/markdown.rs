@@ -1,7 +1,7 @@
 //! A recorded run as a block of Markdown, to paste into an issue or a mail.
 //!
-//! Names, messages and logs may come from a guest. Within a line their markup is escaped; whole lines are put into fences that
-//! they cannot close; and control characters are shown as `\u001b`.
+//! Names, messages and logs may come from a guest. Within a line their markup is escaped; whole lines are put into fences
+//! that they cannot close; and control characters are shown in the form `\u001b`.
 
 use std::fmt::Write as _;
 

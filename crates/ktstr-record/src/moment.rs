@@ -29,7 +29,7 @@ macro_rules! moments {
 }
 
 moments! {
-    /// sched_ext disables the scheduler: an error, the watchdog, or a scheduler that unregisters itself. Under the virtual
+    /// sched_ext disables the scheduler: an error, the watchdog, or a scheduler that is unregistered. Under the virtual
     /// clock the guest is held where this starts (an unregistration from 6.19 on only); under the real clock the capture is
     /// taken once the monitor notices it.
     ScxExit "scx_exit" "sched_ext starts to disable the scheduler"

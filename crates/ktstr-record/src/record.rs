@@ -13,7 +13,7 @@ pub const SCHEMA: u32 = 1;
 /// The record's file name inside a run's folder.
 pub const RECORD_FILE: &str = "record.json";
 
-/// The longest reason kept, in characters.
+/// The largest number of characters that are kept of a reason, and of the evidence for a fault.
 const REASON_CAP: usize = 500;
 
 /// The most findings kept: `result.json` has all.
@@ -243,7 +243,7 @@ pub struct RepeatRecord {
     pub run: String,
     /// The result of the comparison.
     pub outcome: Repeated,
-    /// The same for people: where the two runs diverge, or how the repeat ended.
+    /// The outcome as a text for people: where the two runs diverge, or how the repeat ended.
     pub text: String,
 }
 
@@ -251,7 +251,7 @@ pub struct RepeatRecord {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct HostRecord {
-    /// Cores this process could use.
+    /// The number of CPUs that this process could use.
     pub cores: u32,
     /// Memory of the machine, in MiB.
     pub memory_mib: u64,
@@ -280,8 +280,8 @@ pub struct RunRecord {
     pub verdict: RunVerdict,
     /// Why, in one line; null for a pass.
     pub reason: Option<String>,
-    /// Whose fault it is: `scheduler`, `test`, `user`, `kernel`, `harness`, `host`, or `undetermined` if the evidence does not
-    /// show it; null for a pass.
+    /// Whose fault it is: `scheduler`, `test`, `user`, `kernel`, `harness`, `host`, or `undetermined` if the evidence does
+    /// not show it; null for a pass or a skip.
     pub fault: Option<String>,
     /// The evidence for that, in one line.
     pub evidence: Option<String>,
@@ -306,13 +306,14 @@ pub struct RunRecord {
     pub seed: Option<u64>,
     /// Millions of instructions in a second of the virtual clock; null under the real one.
     pub mips: Option<u32>,
-    /// The digest of a virtual-clock run; null under the real clock.
+    /// The digest of a virtual-clock run; null under the real clock, and for a run that the guest did not complete.
     pub digest: Option<String>,
-    /// The context switches of a virtual-clock run; null under the real clock.
+    /// The context switches of a virtual-clock run; null under the real clock, and if some of them may have been missed.
     pub switches: Option<SwitchesRecord>,
     /// BLAKE3 over the captures of a virtual-clock run, without anything of the host's clock; null under the real clock.
     pub captures_digest: Option<String>,
-    /// The command that runs the test again with the same seed; null if no machine was started.
+    /// The command that runs the test again with the same seed; null if no machine was started, or if an error of the host
+    /// ended the run.
     pub again: Option<String>,
     /// The test binary, which is also PID 1 of the guest.
     pub program: Option<ProgramRecord>,
@@ -320,7 +321,7 @@ pub struct RunRecord {
     pub inputs: BTreeMap<String, String>,
     /// The variables that were set and can change what the guest does.
     pub environment: BTreeMap<String, String>,
-    /// The key of the template, which names what it was made from; null for a cold boot.
+    /// The key of the template, a hash of everything that it was made from; null for a cold boot, and under the real clock.
     pub template: Option<String>,
     /// The declared shape, such as `1n1l2c1t`: NUMA nodes, LLCs in total, cores per LLC, threads per core.
     pub topology: Option<String>,
@@ -338,11 +339,12 @@ pub struct RunRecord {
     pub window_s: Option<f64>,
     /// From the start of the run to its end, host time.
     pub wall_s: f64,
-    /// From the machine's start to the start of the test function, host time. It includes the creation of the template, if this
-    /// run created one.
+    /// From the machine's start to the start of the test function, or to QEMU's exit if the function was not called; host
+    /// time. It includes the creation of the template, if this run created one.
     pub boot_s: Option<f64>,
-    /// Where the wall time went: resolve, initramfs, boot, window, captures, teardown; and attach, guest time, which is
-    /// part of boot or lies before the template.
+    /// Where the wall time went: resolve, initramfs, slot (the wait until the host has room), boot, window, captures and
+    /// teardown. Restore and attach are parts of boot, monitor is for the most part a part of window, and digest is a part
+    /// of teardown. Attach is guest time, and may lie before the template.
     pub timings: BTreeMap<String, f64>,
     /// The guest time from the end of the scenario until the guest ended on its own; null if it did not.
     pub cleanup_duration_ms: Option<f64>,
@@ -409,7 +411,8 @@ impl RunRecord {
     }
 }
 
-/// Returns the first line that is not blank, cut at [`REASON_CAP`]; `None` if all are blank.
+/// Returns the first line that is not blank, cut at [`REASON_CAP`], with spaces for control characters; `None` if all
+/// lines are blank.
 fn one_line(text: &str) -> Option<String> {
     let line = text.lines().map(str::trim).find(|line| !line.is_empty())?;
     let visible = line.chars().map(|c| if c.is_control() { ' ' } else { c });

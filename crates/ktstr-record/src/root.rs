@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 ///
 /// The target folder is `CARGO_TARGET_DIR` if that is absolute, else the folder into which this executable was built
 /// (`…/target/debug/deps/name-hash`), else a relative `CARGO_TARGET_DIR` in the working directory, else `target` next to the
-/// nearest `Cargo.lock` at or above the working directory.
+/// nearest `Cargo.lock` at or above the working directory, else `target` in the working directory.
 #[must_use]
 pub fn runs_root() -> PathBuf {
     let exe = env::current_exe().ok();

@@ -81,8 +81,8 @@ impl RunDir {
         &self.staging.path
     }
 
-    /// Writes a text artefact. If it is longer than [`TEXT_CAP`], only its beginning and its end are kept, and the record says
-    /// so.
+    /// Writes a text artefact. If it is longer than [`TEXT_CAP`], only its beginning and its end are kept, and `omitted` in
+    /// the record names it.
     ///
     /// # Errors
     /// If the name is not a plain file name, or the file cannot be written.
@@ -104,7 +104,8 @@ impl RunDir {
         Ok(())
     }
 
-    /// Writes a JSON artefact. If it is longer than [`JSON_CAP`], it is left out entirely, and the record says so.
+    /// Writes a JSON artefact. If it is longer than [`JSON_CAP`], it is left out entirely, and `omitted` in the
+    /// record names it.
     ///
     /// # Errors
     /// If the name is not a plain file name, the value has no JSON form, or the file cannot be written.

@@ -61,7 +61,8 @@ impl Switches {
         bytes
     }
 
-    /// Decodes the bytes of the artefact; `None` if they are no such file, or one that is cut in the middle of a switch.
+    /// Decodes the bytes of the artefact; `None` if they are no such file, or one that is cut in the middle of a switch or
+    /// has more switches than are ever written.
     #[must_use]
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let rest = bytes.strip_prefix(&MAGIC)?;

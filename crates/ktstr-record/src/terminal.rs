@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use std::io::{Result, Write};
 
 /// Returns whether a terminal would interpret `c` instead of showing it: control characters (C0 except newline and tab, DEL,
-/// C1), and characters that change the direction of text.
+/// C1), the line separators U+2028 and U+2029, and characters that change the direction of text.
 fn is_active(c: char) -> bool {
     (c.is_control() && c != '\n' && c != '\t')
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')

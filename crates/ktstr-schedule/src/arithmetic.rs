@@ -1,9 +1,9 @@
 //! A binary arithmetic coder: it converts bits into bytes according to their probabilities, so that an expected bit
 //! takes little space.
 //!
-//! Writing and reading take the same steps, so one function does both: it takes the bit to be written, and returns the
-//! bit that was written or read. Bytes that are not the output of a writer produce arbitrary bits, and
-//! [`Coder::is_sound`] detects this at the end.
+//! Writing and reading take the same steps, so one function does both: it takes the bit to be written, and returns the bit
+//! that was written or read. Bytes that are not the output of a writer produce arbitrary bits. [`Coder::is_sound`] detects
+//! at the end whether there were too few or too many bytes.
 
 /// The least probability of either value of a bit, in units of 1/65 536.
 const LEAST: i32 = 48;

@@ -17,7 +17,7 @@ pub(crate) fn encode(events: &[Event]) -> Vec<u8> {
     bytes
 }
 
-/// Unpacks events; `None` if these bytes are not the output of [`encode`].
+/// Unpacks events; `None` if these bytes cannot be the output of [`encode`].
 pub(crate) fn decode(packed: &[u8]) -> Option<Vec<Event>> {
     let mut bytes = Bytes(packed);
     let count = usize::try_from(bytes.number()?).ok()?;

@@ -72,7 +72,7 @@ codes! {
     Reason {
         /// The task blocked, and waits to be woken.
         0 Slept,
-        /// The task was still runnable, but another one was chosen.
+        /// The task was still runnable, or its cgroup was out of quota, and another task was chosen.
         1 Preempted,
         /// The task gave up the CPU with `sched_yield()`.
         2 Yielded,
@@ -306,7 +306,8 @@ events! {
         /// The task that created it.
         parent: Pid,
     }
-    /// A task is named. If it has this name already, the event is a mark ([`Mark`](crate::query::Mark)).
+    /// A task is named. If the task has this name already, the event is a mark ([`Mark`](crate::query::Mark)), unless the
+    /// host added it.
     18 Name {
         /// The task that is named.
         task: Pid,

@@ -69,8 +69,8 @@ impl<'a> Numbers<'a> {
         }
     }
 
-    /// Codes a number in `context`: a writer writes `value`, a reader ignores it. Returns the number that was written or read; 0
-    /// if the bytes hold none that a writer can have written.
+    /// Codes a number in `context`: a writer writes `value`, a reader ignores it. Returns the number that was written or
+    /// read; 0 if a reader finds a number of more than 64 bits.
     pub(crate) fn code(&mut self, context: u32, value: u64) -> u64 {
         let next = self.models.len().min(MODELS);
         let place = *self.places.entry(context).or_insert(next);

@@ -89,6 +89,9 @@ impl<'a> Schedule<'a> {
     }
 
     /// Returns all events at once, without the gaps.
+    ///
+    /// # Errors
+    /// If a chunk cannot be decoded.
     pub fn events(&self) -> Result<Vec<Event>, ReadError> {
         let mut events = Vec::new();
         self.for_each(|event| events.extend(event.ok().copied()))?;

@@ -11,8 +11,8 @@ use crate::bytes::{Bytes, put};
 const TEXT_CAP: usize = 4096;
 /// The largest size of all tables before compression, in bytes.
 const UNPACKED_CAP: usize = 64 << 20;
-/// The largest number of entries that are read of a list: many times what a run has. An empty text takes one byte in the
-/// file before compression and many more in memory.
+/// The largest number of entries that are read of a list: many times as many as a run has. An empty text takes one byte in
+/// the file before compression and many more in memory.
 const ENTRIES_CAP: u64 = 1 << 20;
 /// The level of the compression, from 0 to 10 (DEFLATE).
 const LEVEL: u8 = 6;
@@ -20,11 +20,11 @@ const LEVEL: u8 = 6;
 /// The source of the events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Source {
-    /// The entries of kernel functions, observed from outside under the virtual clock. The recording is complete, and
-    /// the guest is not affected by it.
+    /// The entries of kernel functions, observed from outside under the virtual clock. No entry is lost, and the guest is
+    /// not affected by the recording.
     #[default]
     FunctionEntries,
-    /// The kernel's own tracepoints, under the real clock.
+    /// The kernel's own tracepoints, under the real clock. The format has this source, but ktstr does not write it.
     Tracepoints,
 }
 
@@ -80,8 +80,8 @@ pub struct Tables {
 }
 
 impl Tables {
-    /// Returns the index of `name`, which is added if it is new. If there are as many names as are read, the index is
-    /// that of none.
+    /// Returns the index of `name`, which is added if it is new. If the table has as many names as a reader accepts, a new
+    /// name is not added, and the index is `u32::MAX`, which no name has.
     pub fn name(&mut self, name: &str) -> u32 {
         // A guest has a few hundred names, and the latest ones are looked up most often.
         let found = self.names.iter().rposition(|known| known == name);
@@ -163,7 +163,7 @@ fn put_text(to: &mut Vec<u8>, text: &str) {
     to.extend_from_slice(text.as_bytes());
 }
 
-/// Returns the number of entries of the list that begins here.
+/// Returns the number of entries of the list that starts here; `None` if it is over [`ENTRIES_CAP`], or if the bytes end.
 fn count(bytes: &mut Bytes<'_>) -> Option<u64> {
     bytes.number().filter(|count| *count <= ENTRIES_CAP)
 }

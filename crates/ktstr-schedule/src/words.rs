@@ -48,7 +48,7 @@ impl Words<'_> {
     }
 
     /// Describes what `event` means for the task `of`, as a predicate without a subject; `None` if the event does not
-    /// concern that task.
+    /// concern that task, or is a name, a policy, a fork or an exit.
     pub fn of_task(&self, event: &Event, of: Pid) -> Option<String> {
         match event.what {
             What::Switch { next, .. } if next == of => Some(format!("got CPU {}", event.cpu.0)),

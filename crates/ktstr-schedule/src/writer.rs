@@ -1,5 +1,5 @@
-//! Packs events as they arrive, and keeps the size of the file within a limit. When the file exceeds it, the oldest
-//! chunks lose their frequent events, and the file records how many.
+//! Packs events as they arrive, and keeps the size of the file within a limit. When the file exceeds it, the oldest chunks
+//! lose their frequent events, and the file records how many. Rare events are always kept, even beyond the limit.
 
 use crate::bytes::put;
 use crate::chunk::{CHUNK_EVENTS, decode, encode};

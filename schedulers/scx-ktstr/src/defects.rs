@@ -340,8 +340,9 @@ impl Defect {
         DEFECTS.iter().find(|defect| defect.flag == flag)
     }
 
-    /// Lists all defects for programs, one per line with tab-separated fields: the flag, `S` if it
-    /// takes seconds, the kind of check that detects it, `rare` or nothing, and the description.
+    /// Lists all defects for programs, one per line with tab-separated fields: the flag, `S` if
+    /// it takes seconds, the kind of check that is expected to detect it, `rare` or nothing,
+    /// and the description.
     pub(crate) fn list() -> String {
         let fixed = DEFECTS.iter().map(|d| {
             let rare = if d.rare { "rare" } else { "" };

@@ -166,7 +166,7 @@ fn open_settings(open: &mut OpenBpfSkel<'_>, options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Sets a word that the BPF part reads, and prints a message the first time.
+/// Sets a word that the BPF part reads, and prints a message if the word was not set.
 fn switch_on(word: &mut u32, name: &str) {
     // SAFETY: the reference is valid. The access is volatile because the BPF part reads the word, and
     // the host may write it, at any time.

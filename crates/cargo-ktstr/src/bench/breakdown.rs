@@ -53,7 +53,7 @@ pub fn section(measured: &[Measured]) -> Section {
         "of boot: QEMU's start to a guest before its first instruction",
         &|_, record| part(record, "restore").into_iter().collect(),
     ));
-    // A fork starts with the scheduler attached, so the time of the attach in its record is that of its template.
+    // A fork starts with the scheduler attached, so its record has the attach time of its template, which is left out here.
     rows.push(over(
         "attach",
         "of boot: the scheduler's start to its attach, guest time",

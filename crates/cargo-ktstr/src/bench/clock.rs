@@ -46,8 +46,8 @@ impl Clocked {
     }
 }
 
-/// Runs every case `runs` times on machines with up to `most` CPUs, and explores `seeds` seeds. Returns the exit code of the
-/// first run that did not pass, if there is one.
+/// Runs every case `runs` times on machines with up to `most` CPUs, and explores `seeds` seeds. Returns the exit code of
+/// the first run that did not pass, or of the exploration if that failed.
 pub fn measure(most: u32, runs: u32, seeds: u32) -> Result<Result<Clocked, Exit>> {
     let mut clocked = Clocked::default();
     for number in 0..=runs {
@@ -198,7 +198,8 @@ fn monitor(record: &RunRecord) -> Option<f64> {
     Some(part(record, "monitor")? / window)
 }
 
-/// Returns the wall time of the window for each 1000 iterations of all workers together; `None` without iterations.
+/// Returns the wall time of the window for each 1000 iterations of all workers together; `None` if there were no
+/// iterations, or if the record does not have the time of the window.
 fn per_work(record: &RunRecord) -> Option<f64> {
     let iterations = record.stats["total_iterations"].as_f64()?;
     (iterations > 0.0).then(|| part(record, "window").map(|s| s / iterations * ITERATIONS))?

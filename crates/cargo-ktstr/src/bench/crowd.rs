@@ -137,7 +137,8 @@ fn growth(forks: u32) -> Result<Result<i64, Exit>> {
     Ok(Ok(in_use()? - before))
 }
 
-/// Returns the bytes of anonymous memory, shared memory and kernel memory in use on the host.
+/// Returns the bytes of anonymous memory, shared memory, unreclaimable slab memory, kernel stacks and page tables in use
+/// on the host.
 fn in_use() -> Result<i64> {
     let text = std::fs::read_to_string("/proc/meminfo").context("reading /proc/meminfo")?;
     let parts = [

@@ -1,5 +1,6 @@
-//! The tests that the bench measures. Those of `bench_eevdf` and `bench_scx` do as little as a run can, in a window of one
-//! second, on machines of 512 MiB, the files of the guest included. The others measure the exact schedule and the virtual clock.
+//! The tests that the bench measures. In `bench_eevdf`, `bench_scx` and their variants with eight CPUs, two workers spin
+//! for a window of one second, on machines of 512 MiB, which include the files of the guest. The other tests measure the
+//! exact schedule and the virtual clock.
 
 use ktstr::prelude::*;
 

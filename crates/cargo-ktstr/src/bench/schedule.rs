@@ -24,9 +24,9 @@ const TESTS: [(&str, &str); 2] = [
 struct Run {
     /// The wall time of the window, in seconds.
     window: f64,
-    /// The CPU time of the whole run in seconds, with that of QEMU.
+    /// The CPU time of the whole run in seconds, including the CPU time of QEMU.
     cpu: f64,
-    /// Bytes of the schedule per context switch; `None` for a run without a schedule.
+    /// Bytes of the schedule per context switch; `None` for a run without a schedule or without context switches.
     bytes: Option<f64>,
 }
 

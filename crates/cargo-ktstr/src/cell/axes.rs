@@ -27,9 +27,9 @@ pub const OWN: &str = "own";
 pub struct Kernel {
     /// Its id in the cache.
     pub id: String,
-    /// Its release, as `uname -r` prints it.
+    /// Its release, as `uname -r` prints it; its id if another kernel of the matrix has the same release.
     pub release: String,
-    /// The word on the command line that selected it; `None` for the default kernel.
+    /// The word on the command line or in the configuration that selected it; `None` for the default kernel.
     pub asked: Option<String>,
 }
 
@@ -50,9 +50,9 @@ pub struct KernelOptions {
     pub lock: Option<PathBuf>,
 }
 
-/// Resolves words to kernels, each kernel once, and fetches those that are not cached. Returns the kernels, and why others are
-/// not available. Without a word, this is the default kernel. Words that the file `lock` pins are taken from there, and the
-/// others are added to it if all of their kernels are available.
+/// Resolves words to kernels, each kernel once, and fetches those that are not cached; without a word, resolves the default
+/// kernel. Returns the kernels, and why others are not available. A word that the file `lock` pins is taken from there; any
+/// other word is added to the file if all of its kernels are available.
 ///
 /// # Errors
 ///

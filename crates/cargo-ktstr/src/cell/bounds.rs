@@ -15,7 +15,8 @@ pub enum Bound {
     At(f64),
 }
 
-// A `Cell` has an order and contains bounds. `f64` has none, so these are written out; no bound is NaN (`check/config.rs`).
+// A `Cell` contains bounds and has a total order. `f64` has only a partial order, so the traits of `Bound` are written by
+// hand; no bound is NaN (`check/config.rs`).
 impl PartialEq for Bound {
     fn eq(&self, other: &Self) -> bool {
         self.cmp(other).is_eq()

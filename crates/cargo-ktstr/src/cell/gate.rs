@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The size from which a difference counts; it has to reach both limits.
+/// The size from which a difference counts: the difference has to reach both limits.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Gate {
     /// The smallest difference in units of the metric.

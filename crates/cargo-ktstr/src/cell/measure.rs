@@ -1,5 +1,6 @@
-//! The metrics by which a run is compared with another. They come from the exact schedule of the workload's tasks during the
-//! holds of the steps, and from the reports of the workers.
+//! The metrics by which a run is compared with another. They come from the exact schedule during the holds of the
+//! steps, and from the reports of the workers. They are about the workload's tasks, except that `wasted` counts the
+//! waits of all tasks.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +12,7 @@ use super::Gate;
 
 /// The smallest difference that matters, as a share of the value, for every metric.
 pub const LEAST_SHARE: f64 = 0.01;
-/// The smallest number of wake-ups for which a 99th percentile is meaningful.
+/// The smallest number of wake-ups for which percentiles of their waits are computed: a 99th percentile needs that many.
 const LEAST_WAKEUPS: usize = 100;
 
 /// Which direction of the metric is better.
@@ -50,7 +51,7 @@ struct Seen<'a> {
     answers: &'a Answers,
     tables: &'a Tables,
     root: &'a str,
-    /// Sums over the workload's tasks in all phases.
+    /// Sums over the workload's tasks during the holds of all steps.
     totals: Totals,
     /// The waits after wake-ups in nanoseconds, shortest first.
     wakes: Vec<u64>,

@@ -1,4 +1,5 @@
-//! The command that reproduces a finding: the same scenario, kernel, shape and seed give the same run.
+//! The command that reproduces a finding, since the same scenario, kernel, shape and seed give the same run; and the
+//! command that compares the scheduler with EEVDF in one place.
 
 use std::path::PathBuf;
 
@@ -7,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::matrix::Place;
 use crate::shell::quoted;
 
-/// What a command that repeats a part of a check takes over from that check. `compare` takes no configuration.
+/// What the commands that repeat a part of a check take over from that check. Only the one for `check`
+/// names the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Again {
     /// The scheduler's binary, as it was named.

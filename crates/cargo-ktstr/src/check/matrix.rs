@@ -84,8 +84,8 @@ impl Level {
         }
     }
 
-    /// Returns the time limit. A run that would exceed it, going by the duration of the run before, is not started; the number
-    /// of such runs is reported.
+    /// Returns the time limit; `None` if the level has none. A run that would exceed the limit, going by the duration of
+    /// the run before, is not started; the number of such runs is reported.
     pub const fn budget(self) -> Option<Duration> {
         match self {
             Self::Quick => Some(Duration::from_secs(115)),
@@ -129,7 +129,8 @@ impl Matrix {
     ///
     /// # Errors
     ///
-    /// A word is unknown, or none of the kernels is available.
+    /// A word is unknown, a known failure can never match, the lock file cannot be used, or none of the
+    /// kernels is available.
     pub fn of(options: &Options, config: &Config, level: Level, all: &[String]) -> Result<Self> {
         let first = |a: &[String], b: &[String], c: Vec<String>| match (a, b) {
             ([], []) => c,

@@ -1,5 +1,5 @@
-//! `cargo ktstr merge FILE...`: merges the shards of a check into one check. Nothing is run. The report is made from the same
-//! results by the same code, so it is the report that a single machine would have made.
+//! `cargo ktstr merge FILE...`: merges the shards of a check into one check. Nothing is run. The code that reports a check
+//! makes the report, so it is the report that a single machine would have made of these runs.
 //!
 //! Exit codes: those of `check`, and 2 if the files are not all shards of one check.
 

@@ -6,8 +6,8 @@
 //! `step_summary` render it. `results` stores the outcomes of the runs in a file, `shard` and `merge` divide a check among
 //! several machines, and `table` shows several checks on one page.
 //!
-//! Exit codes: 0 nothing is broken, 1 something is, 2 nothing could be judged, a requested kernel is not available, or the
-//! request makes no sense.
+//! Exit codes: 0 nothing is broken, 1 something is or the scheduler does not load by its own fault, 2 nothing could be
+//! judged, a requested kernel is not available, or the request makes no sense.
 
 mod again;
 mod config;
@@ -214,7 +214,7 @@ fn print_outcome(out: &mut dyn Write, results: &Results, outputs: &Outputs) -> R
     Ok(report.code())
 }
 
-/// Prints a result. A closed pipe is not an error, since it does not change the exit code.
+/// Prints a result. A closed pipe is not an error, because it must not change the exit code.
 pub fn show(out: &mut dyn Write, text: &str) -> Result<()> {
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
@@ -222,11 +222,11 @@ pub fn show(out: &mut dyn Write, text: &str) -> Result<()> {
     }
 }
 
-/// Returns the absolute path of the scheduler's binary, since runs have their own working directories.
+/// Returns the absolute path of the scheduler's binary, since the binary is not always run in the current folder.
 ///
 /// # Errors
 ///
-/// The file does not exist, or cannot run in the guest.
+/// The file does not exist or cannot run in the guest, or its path is not valid UTF-8.
 pub fn scheduler(path: &Path) -> Result<PathBuf> {
     let absolute = std::path::absolute(path)?;
     let text = absolute

@@ -30,14 +30,15 @@ pub struct Checked {
     pub hash: String,
 }
 
-/// A kernel on which the scheduler does not load.
+/// A kernel on which the scheduler does not load, with the reason. A kernel has an entry for each reason.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct NotLoaded {
     /// Release of the kernel.
     pub kernel: String,
     /// The reason as the scheduler, the kernel or the verifier reports it, one entry per line.
     pub reason: Vec<String>,
-    /// Whether it counts as the scheduler's fault. It does not if the kernel lacks what every scheduler needs.
+    /// Whether it counts as the scheduler's fault. It does not if the run was inconclusive, because the kernel lacks what
+    /// the scheduler was built for or the guest ran out of memory.
     pub blamed: bool,
     /// The number of runs that ended like this.
     pub runs: u64,
@@ -73,7 +74,8 @@ pub struct Row {
     pub of: u64,
     /// Name of the check, or of the metric.
     pub check: String,
-    /// The message of the check for the first of these seeds.
+    /// The message of the check for the first of these seeds; for a metric that is worse with every seed, the means
+    /// over all seeds.
     pub message: String,
     /// The evidence for it.
     pub proof: Proof,
@@ -108,13 +110,13 @@ pub struct Report {
     pub missing_kernels: Vec<String>,
     /// Shapes; `own` for each scenario's own.
     pub topologies: Vec<String>,
-    /// The first seed, and the one after the last.
+    /// The first seed, and the seed after the last one.
     pub seeds: [u64; 2],
     /// Runs of the scheduler that were made.
     pub runs: u64,
-    /// Of them, those that were conclusive about the scheduler.
+    /// Of these runs, those that were conclusive about the scheduler; skipped runs do not count.
     pub judged: u64,
-    /// Of them, those without any finding.
+    /// Of the judged runs, those without any finding.
     pub sound: u64,
     /// Runs that the scenario skipped, because it does not apply to that shape.
     pub skipped: u64,
@@ -136,7 +138,7 @@ pub struct Report {
     pub no_answer: Vec<Row>,
     /// Known failures that did not occur although their places were run.
     pub unseen: Vec<String>,
-    /// Wall time of the whole check in seconds.
+    /// Wall time of the whole check in seconds; for merged shards, the time of the slowest.
     pub wall_s: f64,
     /// The exit code of the command: 1 if the scheduler is broken or is to blame for not loading, 2 if nothing was
     /// judged or a kernel is missing, otherwise 0.
@@ -206,7 +208,7 @@ impl Report {
                 && (&row.check, &row.why) == (&new.check, &new.why)
         };
         match rows.iter_mut().find(same) {
-            // A place is run twice if its own shape was also given by name.
+            // A scenario is run twice on its own shape if that shape was also given by name.
             Some(row) if row.seeds.contains(&pair.seed) => {}
             Some(row) => row.seeds.push(pair.seed),
             None => rows.push(new),

@@ -29,7 +29,7 @@ struct Head {
     schema: Option<u64>,
 }
 
-/// The settings of a check. All shards of one check have the same.
+/// The settings of a check. All shards of one check have the same settings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Asked {
     /// The version of the command that ran the check, since scenarios and judgement depend on it.

@@ -1,5 +1,5 @@
-//! The result of a check on one screen: what is broken, what is not promised, what is slower, each with the command that
-//! reproduces it.
+//! The result of a check on one screen: what is broken, known, not promised, slower or without an answer, each with the
+//! command that reproduces it.
 
 use std::fmt::Write;
 
@@ -7,8 +7,9 @@ use ktstr_record::brief::counted;
 
 use super::report::{NotLoaded, Report, Row};
 
-/// The largest number of rows that are shown of the list of what is broken, and of each other list; the JSON has all rows.
+/// The largest number of rows that are shown of the list of what is broken; the JSON has all rows.
 const MOST_BROKEN: usize = 6;
+/// The largest number of rows that are shown of each other list.
 const MOST: usize = 4;
 /// The largest number of lines that are shown of the reason why a scheduler does not load.
 const REASON: usize = 6;

@@ -1,8 +1,8 @@
 //! Classifies the findings of `check`: broken, not promised, slower, or inconclusive. Only this module decides that.
 //!
-//! A scheduler is called broken if three things hold: a run under it failed by its fault; the kernel, the exact schedule or a
-//! worker proves the finding; and EEVDF did not fail with the same seed in the same place. A missed expectation alone proves
-//! nothing, since sound schedulers differ in what they reach.
+//! A scheduler is called broken if three things hold: a run under it failed by its fault; the kernel, the exact schedule or
+//! a worker proves the finding; and EEVDF passed with the same seed in the same place, or failed there with weaker evidence
+//! only. A missed expectation alone proves nothing, since sound schedulers differ in what they reach.
 
 use ktstr_record::RunVerdict;
 
@@ -59,7 +59,7 @@ impl Finding {
     }
 }
 
-/// Returns the findings of a pair; none if the scheduler is sound.
+/// Returns the findings of a pair; none if the scheduler is sound, or if the scenario was skipped.
 pub fn judge(pair: &Pair) -> Vec<Finding> {
     let mut findings: Vec<Finding> = verdict(pair).into_iter().collect();
     for note in &pair.ours.not_promised {
@@ -105,7 +105,7 @@ fn verdict(pair: &Pair) -> Option<Finding> {
         };
         return Some(Finding::of(Class::NoAnswer, first, &why));
     }
-    // The finding with the strongest evidence; among equals the first, which is the most significant.
+    // The finding with the strongest evidence. If several have it, this is the first, which is the most significant.
     let strongest = ours.findings.iter().min_by_key(|found| found.proof);
     match eevdf.as_ref().map(|eevdf| eevdf.verdict) {
         Some(RunVerdict::Pass) => {}

@@ -1,8 +1,8 @@
 //! The result of a check on the summary page of a CI job, if `GITHUB_STEP_SUMMARY` names a file: a table of the findings, and the
 //! commands that reproduce the worst of them.
 //!
-//! The block is bounded, because GitHub shows nothing of a page over 1 MiB, which all steps of a job share. Names and messages
-//! may come from a guest, so their markup is escaped.
+//! The block is bounded, because GitHub shows nothing of a step's page over 1 MiB, which all commands of the step share.
+//! Names and messages may come from a guest, so their markup is escaped.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -20,8 +20,9 @@ const ROWS: usize = 40;
 const COMMANDS: usize = 6;
 /// The largest number of lines about kernels that are not available.
 const MISSING: usize = 6;
-/// The largest number of characters of a cell of the table, and of a message in it.
+/// The largest number of characters of a cell of the table that holds no message, and of the scheduler's path.
 const CELL: usize = 80;
+/// The largest number of characters of a message, in the table and below it.
 const MESSAGE: usize = 240;
 /// The largest length of a command in bytes. A longer one is left out, because a part of a command is of no use.
 const COMMAND: usize = 1000;

@@ -1,4 +1,4 @@
-//! Artificial runs for the tests of this folder.
+//! Artificial runs for the tests of `check` and of the commands that read its results.
 
 use ktstr_record::RunVerdict;
 

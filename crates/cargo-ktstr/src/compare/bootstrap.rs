@@ -3,7 +3,7 @@
 
 use super::rng::Rng;
 
-/// The number of samples that are drawn, each with as many values as there are.
+/// The number of samples that are drawn, each with as many values as were measured.
 const SAMPLES: usize = 2000;
 /// The seed of the draws, so that the same numbers give the same interval.
 const SEED: u64 = 0x626f_6f74;

@@ -1,5 +1,5 @@
-//! The rows of a comparison: one for each metric in each place, with the conclusion that the test of the whole family gives, and
-//! the numbers that it is about.
+//! The rows of a comparison: one for each metric in each place, with the conclusion that follows from the test of the whole
+//! family, and with the numbers of the metric.
 
 use serde::Serialize;
 

@@ -34,7 +34,7 @@ pub struct Paired {
 /// The test of one metric in one place, without the others of the family.
 #[derive(Clone, Copy, Debug)]
 struct Tested {
-    /// The p-value over all looks.
+    /// The p-value over all looks that were taken.
     p: f64,
     /// The smallest difference that the last look that was taken can show; `None` if it can show none.
     smallest: Option<f64>,

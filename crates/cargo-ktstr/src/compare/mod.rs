@@ -2,9 +2,9 @@
 //! Each seed is a pair; the test is the sign-flip permutation test, with Holm's procedure over the family. More seeds are run
 //! only where they can still change a conclusion.
 //!
-//! `looks` decides after which seeds the runs are tested, `grow` makes the runs, and `stored` reads them from two files instead.
-//! `judge` is the entry to the statistics, which are in `permutation`, `signs`, `holm` and `smallest`; `family` makes the rows of
-//! the table, `report` is the result as data, and `screen` renders it.
+//! `looks` decides after which seeds the runs are tested, `grow` makes the runs, and `stored` reads them from files
+//! instead. `judge` is the entry to the statistics, which are in `permutation`, `signs`, `holm` and `smallest`; `family`
+//! makes the rows of the table, `report` is the result as data, and `screen` renders it.
 //!
 //! Exit codes: 0 no regression was found, 1 one was found or B failed by its own fault without numbers where A has some, 2
 //! nothing could be compared, the seeds are too few to decide anything, or a requested kernel is not available.
@@ -54,8 +54,9 @@ const SCENARIOS: [&str; 4] = [
     "custom_wake_under_load",
     "custom_nice_mix",
 ];
-/// The smallest and the largest default number of seeds at the first look, which may be the only one.
+/// The smallest default number of seeds at the first look, which may be the only one.
 const LEAST_SEEDS: usize = 8;
+/// The largest default number of seeds at the first look.
 const MOST_SEEDS: usize = 20;
 /// The number of seeds that are run in addition to the fewest that can decide a family: with the fewest, every single pair
 /// would have to differ in the same direction.
@@ -193,7 +194,8 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     print_report(out, options, &report)
 }
 
-/// Compares two files of results. Options that would change how the runs are made are refused.
+/// Compares two files of results, or the scheduler and EEVDF in one file. Options that would change how runs are
+/// made are refused.
 fn of_sets(options: &Options, gates: &Gates, began: Instant) -> Result<Report> {
     let given = [
         ("--a-arg", !options.a_arg.is_empty()),

@@ -48,7 +48,7 @@ pub struct Ended {
     pub verdict: RunVerdict,
     /// Whose fault it is, such as `scheduler`; `None` for a run that passed or was skipped.
     pub fault: Option<String>,
-    /// Why it ended like this: the first finding.
+    /// Why it ended like this: the first finding; without findings, a text that says that the run left no schedule.
     pub message: String,
     /// Path of its record; `None` if there is none.
     pub record: Option<PathBuf>,
@@ -70,7 +70,7 @@ pub struct Report {
     pub a: Side,
     /// The side whose change is judged, named second.
     pub b: Side,
-    /// The first seed, and the one after the last that was run anywhere.
+    /// The first seed, and the seed after the last one that was run anywhere.
     pub seeds: [u64; 2],
     /// The looks that were planned: after which seed, and with which share of the level. Each row has the number of looks that
     /// were taken there.
@@ -89,7 +89,7 @@ pub struct Report {
     pub rows: Vec<Row>,
     /// Runs that left no metrics, with their verdicts and reasons.
     pub ended: Vec<Ended>,
-    /// Requested kernels that are not available.
+    /// Why requested kernels are not available, one text for each.
     pub missing_kernels: Vec<String>,
     /// With files of results, the number of runs that only A has and that only B has.
     pub alone: [u64; 2],

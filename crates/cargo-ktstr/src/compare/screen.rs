@@ -11,8 +11,8 @@ use super::report::{Report, Side};
 use crate::check::short;
 use crate::table;
 
-/// The largest number of rows in the table. If there are more, they are sorted by their conclusions,
-/// significant differences first.
+/// The largest number of rows in the table. If there are more, they are sorted by their conclusions, in the order of
+/// [`order`], and the first ones are shown.
 const MOST: usize = 40;
 /// The largest number of runs without metrics that are listed below the table.
 const ENDED: usize = 4;
@@ -201,7 +201,8 @@ fn size(difference: f64, of: f64) -> String {
     }
 }
 
-/// Returns the rank of a conclusion. If there are more rows than the table holds, those of a lower rank are shown.
+/// Returns the rank of a conclusion. If there are more rows than the table holds, the rows with the smallest
+/// ranks are shown.
 fn order(conclusion: Conclusion) -> u8 {
     match conclusion {
         Conclusion::Regression => 0,

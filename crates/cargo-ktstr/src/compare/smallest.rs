@@ -4,12 +4,12 @@
 use super::permutation;
 use super::signs::Sums;
 
-/// Returns the infimum of the shifts `d` for which the differences, moved to a mean of `d`, have a p of at most `level`; `None`
-/// if there is no such shift, because there are too few pairs. `sums` are those of `differences`.
+/// Returns the infimum of the shifts `d` for which the differences, moved to a mean of `d`, have a p of at most `level`;
+/// `None` if there is no such shift, because there are too few pairs. `sums` are the sums of `differences`.
 ///
-/// With the residuals r, whose sum is 0, the mean under a sign vector s is at least as far from 0 as the shifted mean if
-/// |Σ s·r + d·Σ s| ≥ n·d. For d > 0 this holds up to d = R/(n − S) or −R/(n + S), whichever is larger, with R = Σ s·r and
-/// S = Σ s.
+/// With the residuals r, which are the differences minus their mean, the mean under a sign vector s is at least as far from
+/// 0 as the shifted mean if |Σ s·r + d·Σ s| ≥ n·d. For d > 0 this holds up to d = R/(n − S) or −R/(n + S), whichever is
+/// larger, with R = Σ s·r and S = Σ s.
 pub fn effect(differences: &[f64], sums: &Sums, level: f64) -> Option<f64> {
     if sums.pairs == 0 {
         return None;

@@ -35,13 +35,13 @@ pub struct Screen {
     pub counters: Vec<CounterRow>,
     /// The number of periodic captures with data, and the number of periodic captures that the test requested.
     pub captures: (u32, u32),
-    /// The median time in milliseconds for which a capture froze the guest.
+    /// The median time in milliseconds for which a capture froze the guest; `None` without captures.
     pub freeze_ms: Option<f64>,
     /// The wall time of the whole run, in seconds.
     pub wall_s: f64,
-    /// The part of it that was the boot, in seconds.
+    /// The part of the wall time that was the boot, in seconds.
     pub boot_s: f64,
-    /// The part of it that was the workload's window, in seconds.
+    /// The part of the wall time that was the workload's window, in seconds.
     pub window_s: f64,
     /// Path of the run's record.
     pub record: Option<String>,

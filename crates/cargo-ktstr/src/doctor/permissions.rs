@@ -1,7 +1,8 @@
 //! The permissions of this user on this machine: to read a child's memory and `/proc`, to create nameless files, to use KVM,
 //! and to write the folders of state.
 //!
-//! Each probe reads small files below a root, which is `/`, or a folder that a test made.
+//! The probes of the system read small files below a root, which is `/`, or a folder that a test made. The probes of
+//! folders look at the folder itself.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -129,8 +130,8 @@ fn memfd(root: &Path) -> Check {
     }
 }
 
-/// Returns what to do about a KVM device that this user may not open: join its group if the group may open it, or else give the
-/// device to the group `kvm`. `None` if there is no such device.
+/// Returns what to do about a KVM device that this user may not open: join its group if the group may open it and is not
+/// root's, or else give the device to the group `kvm`. `None` if there is no such device.
 pub(super) fn kvm_todo(root: &Path, device: &Path) -> Option<String> {
     let meta = fs::metadata(device).ok()?;
     let group = text(root, "etc/group").and_then(|text| {
@@ -151,7 +152,7 @@ pub(super) fn kvm_todo(root: &Path, device: &Path) -> Option<String> {
     }
 }
 
-/// Checks that a folder of state belongs to this user alone, or can be created.
+/// Checks that a folder of state belongs to this user alone and can be written, or that it can be created.
 fn folder(name: &'static str, path: &Path, place: Place) -> Check {
     let refused = |error: &dyn std::fmt::Display| {
         Check::missing(

@@ -107,8 +107,8 @@ fn clang_of(named: Option<PathBuf>, name: &'static str) -> Check {
     )
 }
 
-/// Checks for a program. The check names the first candidate that is new enough. If there is none, it is `Missing`, and names
-/// the first candidate that was found, whose version is too old.
+/// Checks for a program. The check names the first candidate that is new enough. If there is none, the check is `Missing`,
+/// and names the first candidate that is too old, if there is one.
 fn judge(name: &'static str, candidates: &[(PathBuf, &[&str])], min: Version, todo: &str) -> Check {
     let mut too_old = None;
     for (program, arguments) in candidates {

@@ -17,7 +17,7 @@ pub struct Found {
     pub test: String,
     /// The test binary that was run under each seed.
     pub binary: PathBuf,
-    /// The requested range: the first seed, and the one after the last.
+    /// The requested range: the first seed, and the seed after the last one.
     pub seeds: [u64; 2],
     /// The number of seeds that were requested.
     pub asked: u64,
@@ -53,7 +53,7 @@ pub struct Line {
     pub seed: u64,
     /// The verdict with which the run ended.
     pub verdict: RunVerdict,
-    /// Why the run did not pass.
+    /// Why the run did not pass; `None` for a pass.
     pub reason: Option<String>,
     /// The digest of the run's memory and console; `None` if the run did not reach its end.
     pub digest: Option<String>,

@@ -97,11 +97,12 @@ impl Case {
 
     /// Runs the case in a separate process. An error becomes an inconclusive outcome.
     ///
-    /// Its record is stored in `records`, apart from those of the user's own tests.
+    /// The record of the run is stored in `records`, apart from the records of the user's own tests.
     pub fn run(&self, records: &Path) -> Outcome {
         let cell = self.cell();
         let mut outcome = cell.run(records);
-        // A defect that prevents the scheduler from loading, but is not meant to, is itself wrong.
+        // A defect that prevents the scheduler from loading, but is not meant to, is itself wrong. A scheduler without
+        // defects that does not load shows nothing about the checks either.
         let meant = |arg: &String| NEVER_LOAD.contains(&arg.as_str());
         if outcome.never_attached() && !cell.args.iter().any(meant) {
             outcome.verdict = RunVerdict::Inconclusive;

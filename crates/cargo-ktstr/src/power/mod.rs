@@ -67,7 +67,8 @@ pub struct Options {
     report_only: bool,
 }
 
-/// Runs the matrix and reports. The exit code is 1 if a defect was not caught, or a run under a scheduler without defects failed.
+/// Runs the matrix and reports. The exit code is 1 if a defect was not caught, was caught too seldom or was not run, or if
+/// a run under a scheduler without defects failed.
 pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     let scheduler = ktstr::run::find_scheduler_binary(&cell::SCX_KTSTR)?
         .context("scx-ktstr has no binary")?
@@ -336,7 +337,7 @@ fn clean_rows(
     baselines.iter().map(row).collect()
 }
 
-/// Returns the absolute paths, since runs have their own working directories; each path has to be a file.
+/// Returns the absolute paths, since a binary is not always run in the current folder; each path has to be a file.
 fn absolute(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let absolute = |path: &PathBuf| {
         let found = std::fs::canonicalize(path)

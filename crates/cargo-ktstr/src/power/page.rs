@@ -22,7 +22,7 @@ pub struct DefectRow {
     pub checks: Vec<(String, u64)>,
     /// The message of one of these checks in one run; `None` if no run failed.
     pub example: Option<String>,
-    /// The number of seeds of that scenario with which it was caught.
+    /// Of the conclusive runs of that scenario, the number that caught it, and their total number.
     pub count: Count,
     /// The number of inconclusive runs of that scenario.
     pub unanswered: u64,
@@ -37,12 +37,12 @@ pub struct DefectRow {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Caught {
-    /// Caught with 90 % of the seeds of one scenario, or with any seed for a rare defect.
+    /// Caught with at least 90 % of the seeds of one scenario, or with any seed for a rare defect.
     Yes,
-    /// Caught with some seeds.
+    /// Caught with some seeds, but with fewer than 90 %.
     Seldom,
     No,
-    /// No run was made.
+    /// No run was made, or none with the first seed was conclusive.
     Unknown,
 }
 
@@ -110,7 +110,8 @@ pub struct Report {
     pub seeds: u64,
     /// Whether a defect was tried only until the first scenario caught it.
     pub quick: bool,
-    /// The number of missing runs, if the matrix was interrupted or is only reported.
+    /// The number of runs that are known to be missing, if the matrix was interrupted or is only reported. Their outcomes
+    /// decide whether further runs are needed.
     pub missing: u64,
     pub defects: Vec<DefectRow>,
     pub clean: Vec<CleanRow>,

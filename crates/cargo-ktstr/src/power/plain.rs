@@ -1,8 +1,9 @@
 //! Tests as a beginner writes them, with no attributes except the machine's shape and the window. Whatever they catch, the
 //! default checks catch.
 //!
-//! The scenarios were chosen before any results were counted: one that is busy, one with spare CPUs, and one in which cgroups
-//! are created and removed, and one moves between CPUs. The copies on other shapes are for the schedulers without a defect.
+//! The scenarios were chosen before any results were counted: one that is busy, one with spare CPUs, and one in which
+//! cgroups are created and removed while another cgroup moves between CPUs. The copies on other shapes are for the
+//! schedulers without a defect.
 
 use std::time::Duration;
 

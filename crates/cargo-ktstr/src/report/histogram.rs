@@ -47,8 +47,8 @@ pub fn histograms(story: &Story) -> String {
     out
 }
 
-/// Returns the counts of the lengths by powers of two, without empty bars at the ends: (from, to, count), where `from` and `to`
-/// are in nanoseconds and `to` is not included.
+/// Counts the lengths in bars whose upper ends double from bar to bar. Returns (from, to, count) for each bar, without
+/// empty bars at the ends; `from` and `to` are in nanoseconds, and `to` is not included.
 fn bars(lengths: &[u64]) -> Vec<(u64, u64, usize)> {
     let bucket = |ns: u64| (ns / SHORTEST).checked_ilog2().map_or(0, |log| log + 1);
     let mut counts: BTreeMap<u32, usize> = BTreeMap::new();

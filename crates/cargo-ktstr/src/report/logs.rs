@@ -1,4 +1,4 @@
-//! The logs of a run. A long log is cut to its end, which is the most useful part.
+//! The logs of a run. Only the end of a long log is shown, which is the most useful part.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -72,8 +72,8 @@ fn one(out: &mut String, name: &str, log: &str, open: bool) {
     let _ = writeln!(out, "<pre tabindex=\"0\">{shown}</pre></details>");
 }
 
-/// Returns the index of the byte at which the last `room` bytes of `log` start, rounded up to the start of a line, or to that
-/// of a character if no line starts there.
+/// Returns the index of the byte at which the last `room` bytes of `log` start, rounded up to the start of a line, or to
+/// the start of a character if no line starts in these bytes.
 fn beginning(log: &str, room: usize) -> usize {
     let mut from = log.len().saturating_sub(room);
     while !log.is_char_boundary(from) {

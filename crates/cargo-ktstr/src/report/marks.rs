@@ -18,7 +18,7 @@ pub struct Mark {
     pub text: String,
     /// The pid of the task that the mark is about.
     pub pid: Option<u32>,
-    /// Whether the mark is at the time of the finding itself, and not merely at that of its step or of the whole run.
+    /// Whether the mark is at the time of the finding itself, and does not merely cover its step or the whole run.
     pub exact: bool,
 }
 

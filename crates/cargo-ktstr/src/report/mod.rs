@@ -45,7 +45,7 @@ const NO_SCHEDULE: &str = "<p>This run left no schedule: only runs under the vir
 
 /// The style sheet of all pages.
 pub const STYLE: &str = include_str!("assets/page.css");
-/// The scripts, in an order in which each follows those that it needs.
+/// The scripts, each after the scripts that it needs.
 const SCRIPTS: &[&str] = &[
     include_str!("assets/data.js"),
     include_str!("assets/view.js"),
@@ -255,8 +255,8 @@ fn findings(out: &mut String, record: &RunRecord, story: Option<&Story>, marks: 
     }
 }
 
-/// Renders the trail, which is the last events of the first finding's task or of the scheduler. Then it says which run this one
-/// repeats, or which run repeats this one.
+/// Renders the trail, which is the last events of the first finding's task or of the scheduler; then a sentence about the
+/// run that this one repeats, and one about the run that repeats this one.
 fn trail(out: &mut String, record: &RunRecord, folder: &Path) {
     if !record.trail.is_empty() {
         let lines: Vec<String> = record.trail.iter().map(|line| text(&cut(line))).collect();

@@ -1,4 +1,5 @@
-//! Merges or drops the stretches that are too short to be drawn, and encodes the rest as bytes. `assets/data.js` decodes them.
+//! Merges or drops the stretches that are too short to be drawn or whose tasks have no row, and encodes the result as
+//! bytes, which `assets/data.js` decodes.
 //!
 //! The encoding is a sequence of unsigned LEB128 numbers; times are in nanoseconds. Each element has:
 //!

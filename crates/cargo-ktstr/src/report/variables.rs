@@ -59,8 +59,8 @@ pub fn variables(captures: &Value, index: &[CaptureRecord]) -> String {
     out
 }
 
-/// Returns the numeric variables in the `.bss` and `.data` sections of the active BPF scheduler, each with its values
-/// over the `captures`.
+/// Returns the numeric variables in the `.bss` and `.data` sections of the active BPF scheduler, each with its values over
+/// the `captures`. A capture that does not name the maps of the active scheduler counts with all of its maps.
 pub fn series(captures: &Value, index: &[CaptureRecord]) -> Series {
     let mut series = Series::new();
     for (place, capture) in captures.as_array().into_iter().flatten().enumerate() {

@@ -1,4 +1,4 @@
-//! `cargo ktstr runs`: lists the recorded runs, newest first, and removes the oldest.
+//! `cargo ktstr runs`: lists the recorded runs, newest first, or removes the oldest.
 
 mod filter;
 mod size;

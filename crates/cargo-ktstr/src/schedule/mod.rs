@@ -53,7 +53,7 @@ pub struct Options {
     limit: Limit,
 }
 
-/// The summary of one task. Waits are in nanoseconds.
+/// The summary of one task: its sums, the number of its waits, and their median, 99th percentile and largest length.
 #[derive(Debug, Serialize)]
 struct Task {
     pid: u32,
@@ -196,7 +196,7 @@ fn summarise(schedule: &Schedule<'_>, answers: &Answers, options: &Options) -> S
     }
 }
 
-/// Returns the error that the run did not reach this step, with those that it did.
+/// Returns the error that the run did not hold this step, with the range of the steps that it held.
 fn no_step(step: u16, answers: &Answers) -> String {
     let steps = answers.phases.keys().flatten();
     match (steps.clone().min(), steps.max()) {
@@ -214,7 +214,7 @@ fn is(task: &Task, wanted: &str) -> bool {
     wanted.parse() == Ok(task.pid) || task.name.as_ref().is_some_and(|name| name.contains(wanted))
 }
 
-/// Returns the message that no task matches, with the names of the tasks, each once and the one that ran longest first.
+/// Returns the message that no task matches, with up to [`NAMES`] names of tasks, the task that ran longest first.
 fn no_task(wanted: &str, tasks: &[Task], path: &Path, phase: Option<u16>) -> String {
     let mut names: Vec<String> = Vec::new();
     for task in tasks {

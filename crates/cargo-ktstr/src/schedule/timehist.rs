@@ -1,6 +1,7 @@
-//! `cargo ktstr schedule RUN --timehist`: prints one line for each stretch of time in which a task had a CPU, in the order of
-//! their ends: how long the task had slept before, how long it then waited, how long it ran, and why it stopped. The columns
-//! are those of `perf sched timehist`. The times are those of the scheduler's clock, and do not count from the first step.
+//! `cargo ktstr schedule RUN --timehist`: prints one line for each stretch of time in which a task had a CPU, in the order
+//! of their ends: how long the task had slept before, how long it then waited, how long it ran, and why it stopped. The
+//! columns are those of `perf sched timehist`, and in addition the reason for the stop. The times count from the start of
+//! the first step.
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -27,7 +28,7 @@ struct Stretch {
     end_ns: u64,
     cpu: Cpu,
     task: Pid,
-    /// The time from its previous stop until it was runnable again; `None` if the schedule lacks one of them.
+    /// The time from its previous stop until it was runnable again; `None` if the schedule lacks either of these events.
     slept_ns: Option<u64>,
     waited_ns: Option<u64>,
     ran_ns: u64,

@@ -17,7 +17,8 @@ const EVENT_SWITCH: u32 = 4;
 const EVENT_FLAGS: u32 = 5;
 const EVENT_WAKING: u32 = 20;
 const EVENT_WAKEUP_NEW: u32 = 114;
-/// The priority that the trace gives every task: that of nice 0 (`DEFAULT_PRIO` in include/linux/sched/prio.h).
+/// The priority that the trace gives every task, which is the priority of nice 0
+/// (`DEFAULT_PRIO` in include/linux/sched/prio.h).
 const PRIORITY: u64 = 120;
 /// The flag of an event inside an interrupt, `TRACE_FLAG_HARDIRQ` (`include/linux/trace_events.h`).
 const IN_INTERRUPT: u64 = 8;
@@ -149,8 +150,8 @@ impl Writer<'_> {
         }
     }
 
-    /// Writes the wake-up of a task that slept or is new. Its time is that of the enqueue, at which waits start in all tables of
-    /// ktstr, and not that of the wake-up call, which may be slightly earlier.
+    /// Writes the wake-up of a task that slept or is new. The event has the time of the enqueue, at which waits start in
+    /// all tables of ktstr, and not the time of the wake-up call, which may be slightly earlier.
     fn enqueue(&mut self, now: u64, task: Pid, on: Cpu, wakeup: bool) {
         let fresh = self.fresh.remove(&task);
         if self.current.values().any(|(current, _)| *current == task) || !(wakeup || fresh) {
@@ -242,9 +243,9 @@ impl Writer<'_> {
     }
 }
 
-/// Returns the `prev_state` of `sched_switch` (include/trace/events/sched.h): `TASK_INTERRUPTIBLE` for all sleep,
-/// since the schedule does not distinguish it from uninterruptible sleep, `TASK_REPORT_MAX` for a preemption,
-/// `EXIT_DEAD`, or `TASK_RUNNING`.
+/// Returns the `prev_state` of `sched_switch` (include/trace/events/sched.h): `TASK_REPORT_MAX` for a preemption,
+/// `EXIT_DEAD` for an exit, `TASK_RUNNING` for a yield and for the idle task, and `TASK_INTERRUPTIBLE` for all sleep, since
+/// the schedule does not distinguish it from uninterruptible sleep.
 fn state(reason: Reason) -> u64 {
     match reason {
         Reason::Slept => 0x1,

@@ -50,7 +50,7 @@ pub struct Part {
 }
 
 impl Part {
-    /// Returns the requested part.
+    /// Returns the part that `last` requests; the whole schedule if it is `None`.
     ///
     /// # Errors
     /// If the finding does not exist, or is about a whole step or the whole run.

@@ -52,7 +52,7 @@ pub fn fields(mut bytes: &[u8]) -> Vec<(u64, Value<'_>)> {
     fields
 }
 
-/// Returns the last value of a field, if the message has it.
+/// Returns the last value of a field; `None` if the message does not have the field.
 pub fn field(bytes: &[u8], number: u64) -> Option<Value<'_>> {
     let all = fields(bytes).into_iter().rev();
     all.filter(|(field, _)| *field == number)

@@ -41,7 +41,8 @@ pub enum Ended {
     Loads,
     /// The scheduler did not load, by its own fault.
     Refused,
-    /// The kernel lacks something that this scheduler was built for, so neither alone is at fault.
+    /// The scheduler did not load, and it is undetermined whose fault that is. Usually the kernel lacks something that this
+    /// scheduler was built for; it may also have been killed because the guest ran out of memory.
     DoesNotFit,
     /// The load was inconclusive, because something other than the scheduler failed, such as the harness or the host.
     NoAnswer,
@@ -223,7 +224,7 @@ impl Report {
         serde_json::from_value(head).context("a field of it is damaged")
     }
 
-    /// Compares the loads with those of an earlier call, and stores what these had in the fields about the baseline.
+    /// Fills the fields about the baseline, in the report and in each load and program, from the report of an earlier call.
     ///
     /// # Errors
     ///

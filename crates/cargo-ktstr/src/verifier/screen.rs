@@ -125,7 +125,7 @@ fn programs(text: &mut String, load: &Load, baseline: bool) -> std::fmt::Result 
     }
 }
 
-/// Formats the change of a program's instructions since the baseline; empty if one of the numbers is unknown.
+/// Formats the change of a program's instructions since the baseline; empty if a number is unknown or the baseline's is 0.
 fn growth(row: &Row) -> String {
     match (row.insns, row.before) {
         (Some(now), Some(before)) if before > 0 => {

@@ -11,7 +11,7 @@ pub struct Walked {
     pub program: Option<String>,
     /// The instructions that the verifier processed on all paths.
     pub insns: u64,
-    /// The states that it saved for pruning, including those that it freed again (`total_states`).
+    /// The states that the verifier saved for pruning, including those that it freed again (`total_states`).
     pub states: u64,
     /// Whether the program was refused.
     pub refused: bool,
@@ -54,7 +54,8 @@ fn name(line: &str) -> Option<String> {
 }
 
 /// Returns the numbers of instructions and of total states, 6 and 2, of a line such as
-/// `processed 6 insns (limit 1000000) max_states_per_insn 0 total_states 2 peak_states 2 mark_read 0`; `None` for another line.
+/// `processed 6 insns (limit 1000000) max_states_per_insn 0 total_states 2 peak_states 2 mark_read 0`. The states are 0 if
+/// the line does not have them. `None` for another line.
 fn processed(line: &str) -> Option<(u64, u64)> {
     let words: Vec<&str> = line.trim().strip_prefix("processed ")?.split(' ').collect();
     let after = |word: &str| {

@@ -44,8 +44,8 @@ pub fn head(story: &Story, stretch: &Stretch) -> String {
                 ),
                 false => "and got no CPU".to_owned(),
             };
-            // A CPU that takes a task out of a DSQ moves it to its own runqueue first: that is where the task was at last, and
-            // not where it waited.
+            // A CPU that takes a task out of a DSQ moves the task to its own runqueue first. So `cpu` is where the task was
+            // at last, and not where it waited.
             let place = match (dsq, served) {
                 (Some(id), true) => format!(
                     "It was in {}, and CPU {} took it from there.",

@@ -20,7 +20,7 @@ pub struct History {
     pub lines: Vec<String>,
 }
 
-/// Returns the CPUs that the task may use during `wait`, and the events of the task, from the schedule up to the end of the wait.
+/// Returns the CPUs that the task may use during `wait`, and the events of the task from the start of the wait to its end.
 ///
 /// # Errors
 /// If the schedule is damaged.

@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-/// Returns a command that keeps its runs under `root`, and uses the caller's kernels but no other setting of the caller.
+/// Returns a command that keeps its runs under `root`, and uses the caller's kernels, but not the caller's scheduler,
+/// seed and clock.
 pub fn ktstr(root: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cargo-ktstr"));
     command

@@ -41,13 +41,13 @@ pub enum Who {
 pub struct Starved {
     /// The task that waited.
     pub who: Who,
-    /// How long it waited, in nanoseconds.
+    /// How long it waited between the start of the first phase and the end of the last one, in nanoseconds.
     pub waited_ns: u64,
     /// The CPU time that it was entitled to while it waited, in nanoseconds.
     pub owed_ns: u64,
     /// When the wait began, in nanoseconds since the start of the first phase.
     pub from_ns: u64,
-    /// Whether the task was served in the end.
+    /// Whether the task got a CPU before the last phase ended.
     pub served: bool,
 }
 
@@ -62,7 +62,7 @@ pub struct Underserved {
     pub entitled_ns: u64,
     /// The phase in which this happened.
     pub phase: Phase,
-    /// The task or cgroup that exceeded its entitlement most in that phase, and by how many nanoseconds.
+    /// The task or cgroup that exceeded its entitlement most in that phase, and by how many nanoseconds; `None` if none did.
     pub favoured: Option<(Who, u64)>,
 }
 
@@ -115,16 +115,17 @@ pub struct Measures {
     pub queue: f64,
     /// The largest number of preemptions per CPU-second.
     pub preemptions: Option<OfCgroup>,
-    /// The CPU time of all tasks in all phases, in nanoseconds, without the time in which sched_ext was off because a CPU went
-    /// online or offline, and without that of real-time, deadline and stop tasks, which no BPF scheduler is given.
+    /// The CPU time of all tasks below the root in all phases, in nanoseconds, without the time in which sched_ext was off
+    /// because a CPU went online or offline, and without that of real-time, deadline and stop tasks, which no BPF
+    /// scheduler is given.
     pub ran_ns: u64,
     /// The part of it that sched_ext's BPF scheduler gave, rather than another class or a bypass.
     pub driven_ns: u64,
 }
 
-/// Returns the worst value of each kind among the tasks below the cgroup `root`. If a test sets the weights of cgroups,
-/// and these must be honored, they alone determine entitlement. Otherwise a task counts as underserved only if it got
-/// too little both with and without them.
+/// Returns the worst value of each kind among the tasks below the cgroup `root`. If a test sets the weights of cgroups, and
+/// these must be honored, only the entitlement with these weights counts. Otherwise the smaller of the entitlements with and
+/// without them counts, so that a task is underserved only if it got too little under both rules.
 pub fn measures(answers: &Answers, tables: &Tables, root: &str) -> Measures {
     Asked {
         answers,
@@ -204,8 +205,8 @@ impl Asked<'_> {
         sums
     }
 
-    /// Returns the worst wait; `None` if there is none in the phases. Any task that the judged class serves can starve, including
-    /// kernel threads and tasks that are not below the root.
+    /// Returns the wait with the most CPU time owed, or the longest of several; `None` if there is no wait in the phases.
+    /// Any task that the judged class serves can starve, including kernel threads and tasks that are not below the root.
     fn starved(&self) -> Option<Starved> {
         let (from, to) = (
             self.answers.from_ns?,
@@ -293,8 +294,9 @@ impl Asked<'_> {
         all.max_by(|a, b| a.share.total_cmp(&b.share))
     }
 
-    /// Returns the cgroup and the phase with the longest waits after a wakeup; `None` if no cgroup has enough wakeups in a phase.
-    /// If each task was woken only once, to start it, its waits show nothing about tasks that sleep.
+    /// Returns the cgroup and the phase with the largest 90th percentile of the waits after a wakeup, divided by
+    /// [`Self::queue`]; `None` if no cgroup has enough wakeups in a phase. If each task was woken only once, to start it,
+    /// its waits show nothing about tasks that sleep.
     fn wake(&self) -> Option<OfCgroup> {
         let mut waits: BTreeMap<(Phase, &str), Wakeups> = BTreeMap::new();
         for wait in &self.answers.waits {

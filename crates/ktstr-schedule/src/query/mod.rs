@@ -1,8 +1,8 @@
 //! Queries on a schedule: how much CPU time each task got, how long it waited, and how much CPU time was wasted in the
 //! meantime.
 //!
-//! [`Answers::of`] evaluates a schedule in a single pass. Sums are kept by phase, task, cgroup and CPU ([`Key`]), so
-//! that any of them can be computed by adding the matching ones; waits are kept individually.
+//! [`Answers::of`] evaluates a schedule in a single pass. Sums are kept by phase, task, cgroup and CPU ([`Key`]), so that
+//! the sum for any of these is computed by adding up the matching ones; waits are kept individually.
 
 mod account;
 mod idle;
@@ -68,8 +68,8 @@ pub struct Answers {
     pub totals: BTreeMap<Key, Totals>,
     /// The waits that ended, and those that were still open at the end of the schedule. Waits that a gap interrupts are left out.
     pub waits: Vec<Wait>,
-    /// The waits that were still open at the end of their phase, with their length at that time. Each of them is also
-    /// in `waits` with its full length.
+    /// The waits that were still open at the end of their phase, with their length at that time. Each of them is also in
+    /// `waits` with its full length, unless a gap interrupts it later.
     pub open_waits: Vec<Wait>,
     /// Idle time by phase and CPU.
     pub idle: BTreeMap<(Phase, Cpu), Idle>,
@@ -83,15 +83,17 @@ pub struct Answers {
     /// smaller of two numbers: the idle CPUs on which some waiting task may run, and the waiting tasks that may run on
     /// some idle CPU.
     pub wasted_ns: BTreeMap<Phase, u64>,
-    /// The part of [`Self::wasted_ns`] that could have been used by tasks that had already waited for longer than a tick (4 ms).
-    /// Time in which the scheduler is reloaded at the kernel's request does not count.
+    /// The part of [`Self::wasted_ns`] that could have been used by tasks that had already waited for longer than a tick,
+    /// which is 4 ms. Time in which the scheduler is reloaded at the kernel's request does not count, and neither does a CPU
+    /// that the task was newly allowed to use in the last second.
     pub wasted_late_ns: BTreeMap<Phase, u64>,
     /// The CPU time that each task got and was entitled to, by phase, task and cgroup.
     pub shares: BTreeMap<(Phase, Pid, Option<u64>), Share>,
     /// The part of the steps' time in which the scheduler had had time to balance the CPUs' queues, in nanoseconds. Shares
     /// cover this time only.
     pub even_ns: u64,
-    /// The rest of the steps' time, in nanoseconds: some task had just been placed, confined or given another weight.
+    /// The part of the steps' time from which nothing is concluded about shares, in nanoseconds: in most cases, some task
+    /// had just been placed, confined or given another weight. Time in which no task ran or waited is in neither part.
     pub uneven_ns: u64,
     /// The rules for entitlement.
     pub rules: Rules,

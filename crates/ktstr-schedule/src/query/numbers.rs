@@ -17,7 +17,8 @@ pub struct Numbers {
     /// The sums over the tasks.
     pub totals: Totals,
     /// The lengths of the tasks' waits for a CPU, shortest first, in nanoseconds. A wait that is still open at the end
-    /// of a phase counts in that phase with its length at that time, and once more in the phase in which it ends.
+    /// of a phase counts in that phase with its length at that time, and once more in the phase in which it ends, if it
+    /// ends in one.
     pub waits_ns: Vec<u64>,
     /// The lengths of those waits that followed a wakeup, which are the tasks' wakeup latencies.
     pub wakes_ns: Vec<u64>,

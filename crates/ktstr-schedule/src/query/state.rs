@@ -20,7 +20,7 @@ pub(super) const BALANCING_NS: u64 = 1_000_000_000;
 /// The activity of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Doing {
-    /// The schedule has not shown it, since its start or since a gap.
+    /// The schedule has not shown what the task does, since the schedule's start or since a gap.
     Unknown,
     /// The task runs on a CPU.
     Running {

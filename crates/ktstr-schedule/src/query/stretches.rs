@@ -42,9 +42,10 @@ pub enum Did {
         cpu: Cpu,
         /// How the wait began.
         cause: WaitCause,
-        /// The origin of the wakeup, for a wait that began with one.
+        /// The origin of the wakeup; `None` if the wait did not begin with a wakeup, or if its origin is unknown.
         waker: Option<Waker>,
-        /// The dispatch queue into which the BPF scheduler last put the task while it waited; `None` if it did not.
+        /// The dispatch queue into which the BPF scheduler put the task last; `None` if there was none since the
+        /// task last ran.
         dsq: Option<u64>,
         /// Whether it got a CPU at the end.
         served: bool,
@@ -77,11 +78,11 @@ impl Stretch {
     }
 }
 
-/// Evaluates `schedule` in a single pass like [`Answers::of`], and calls `each` for every stretch, in the order in
-/// which the stretches end.
+/// Evaluates `schedule` in a single pass like [`Answers::of`], and calls `each` for every stretch, in the order in which the
+/// stretches end. A sleep that a gap interrupts, or that lasts until the end of the schedule, is left out.
 ///
 /// # Errors
-/// An error if the schedule is damaged.
+/// If the schedule is damaged.
 pub fn stretches<'a>(
     schedule: &'a Schedule<'_>,
     each: impl FnMut(&Stretch) + 'a,

@@ -45,13 +45,13 @@ macro_rules! totals {
 totals! {
     /// CPU time, in nanoseconds.
     run_ns,
-    /// The part of the CPU time in a class other than sched_ext's, in nanoseconds.
+    /// The part of the CPU time in a known class other than sched_ext's, in nanoseconds.
     other_class_ns,
     /// The part of `other_class_ns` in a class that the kernel serves before sched_ext's, whatever a scheduler does: real-time,
     /// deadline and stop tasks, in nanoseconds.
     higher_class_ns,
-    /// The part of the CPU time in sched_ext's class while sched_ext bypassed the BPF scheduler, in nanoseconds. Time in another
-    /// class is not part of it, so that no time is in both.
+    /// The part of the CPU time in sched_ext's class, or in an unknown class, while sched_ext bypassed the BPF scheduler, in
+    /// nanoseconds. No time is both in this value and in `other_class_ns`.
     bypass_ns,
     /// The part of the CPU time while sched_ext was off because a CPU had gone online or offline, until a scheduler was loaded
     /// again, in nanoseconds. The three values above do not include it.

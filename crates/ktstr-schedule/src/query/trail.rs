@@ -7,7 +7,8 @@ use crate::event::{Class, Cpu, DequeueReason, Event, Pid, Reason, What};
 use crate::words::{Words, dsq};
 use crate::{ReadError, Schedule};
 
-/// A kick belongs to a task if a CPU makes it within this time, in nanoseconds, after the same CPU has put the task into a queue.
+/// A kick belongs to a task if a CPU makes it within this time, in nanoseconds, after the same CPU has put the task on a
+/// runqueue or into a dispatch queue.
 const KICK_NS: u64 = 100_000;
 
 /// A task that is taken off a runqueue at most this time, in nanoseconds, before its wait ends is being moved to the CPU that
@@ -19,7 +20,8 @@ const TAKEN_NS: u64 = 50_000;
 pub struct Meanwhile {
     /// The CPU on whose runqueue the task was; `None` if it is unknown.
     pub cpu: Option<Cpu>,
-    /// The dispatch queue into which the BPF scheduler put the task last; `None` if it did not.
+    /// The dispatch queue into which the BPF scheduler put the task last; `None` if there was none since the task last
+    /// ran or slept.
     pub dsq: Option<u64>,
     /// How often [`Self::cpu`] switched from one task to another.
     pub switches: u64,
@@ -262,7 +264,7 @@ fn counted(count: u64, noun: &str, plural: &str) -> String {
     }
 }
 
-/// Returns whether an event concerns the task `of`.
+/// Returns whether an event concerns the task `of`. Names, policies, forks and exits are not shown, and do not count.
 fn is_of(what: &What, of: Pid) -> bool {
     match *what {
         What::Switch { prev, next, .. } => prev == of || next == of,

@@ -19,7 +19,7 @@ pub enum WaitCause {
     Yielded,
     /// The cgroup of the task has quota again.
     Unthrottled,
-    /// The schedule does not show it, because it begins or has a gap there.
+    /// The schedule does not show how the wait began, in most cases because the schedule starts or has a gap there.
     Unknown,
 }
 
@@ -41,8 +41,8 @@ pub struct Wait {
     /// When the task got a CPU or the schedule ended, or, in [`Answers::open_waits`], when the phase ended; in nanoseconds of
     /// the scheduler's clock.
     pub to_ns: u64,
-    /// The CPU time that the task was entitled to during the wait, in nanoseconds; 0 for a wait that is shorter than a
-    /// window.
+    /// The CPU time that the task was entitled to in the windows that the wait fills, in nanoseconds; 0 for a wait
+    /// that fills none.
     pub owed_ns: u64,
     /// The part of the wait in which `owed_ns` was counted, in nanoseconds: the windows that the wait fills, without those in which
     /// an affinity or a weight changed, and without the time outside of the scenario.

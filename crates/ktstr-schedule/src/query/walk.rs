@@ -48,7 +48,7 @@ pub(super) struct Walk<'a> {
     pub(super) unsettled_until_ns: u64,
     /// The time until which the queues of the CPUs may be unbalanced; see [`BALANCING_NS`](super::state::BALANCING_NS).
     pub(super) unbalanced_until_ns: u64,
-    /// When a task last started to count as working, which it does once it has had `LONG_BURST_NS` of CPU time.
+    /// When any task last started to count as working, which a task does once it has had `LONG_BURST_NS` of CPU time.
     pub(super) joined_ns: Option<u64>,
     /// The end of the last gap.
     holed_until_ns: Option<u64>,

@@ -25,7 +25,8 @@ const VARIABLE: &str = "KTSTR_ACCEL";
 const BOOT_CPU: Duration = Duration::from_secs(10);
 /// A guest that is idle and has not booted after this time waits for an event that will never come.
 const BOOT_IDLE: Duration = Duration::from_secs(30);
-/// A guest is idle if its CPU time is below this share of wall time.
+/// A guest is idle if its CPU time is below this share of wall time, and the host did not keep it waiting for longer
+/// than it ran.
 const IDLE_SHARE: f64 = 0.02;
 /// The wall time after which a host that gives the guest too little CPU time counts as too slow.
 const BOOT_WALL: Duration = Duration::from_secs(300);
@@ -33,7 +34,8 @@ const BOOT_WALL: Duration = Duration::from_secs(300);
 /// The reason why KVM is not used although `/dev/kvm` can be opened.
 static LOST: OnceLock<String> = OnceLock::new();
 
-/// Returns the reason why the runs of this process do not use KVM on a host that seems to have it; `None` if there is none.
+/// Returns the reason why the runs of this process do not use KVM although `/dev/kvm` can be opened; `None` if no run has
+/// found such a reason so far.
 pub(super) fn why_no_kvm() -> Option<&'static str> {
     LOST.get().map(String::as_str)
 }

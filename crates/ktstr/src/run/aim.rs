@@ -1,6 +1,6 @@
 //! The times that findings are about, at which a page marks them and the repeat of a run takes captures.
 //!
-//! A finding that is about a certain time has it in its data. Any other finding is about a step or about the whole run.
+//! A finding about a certain time has this time in its data. Any other finding is about a step or about the whole run.
 
 use ktstr_record::FindingRecord;
 use ktstr_schedule::query::Timeline;
@@ -16,7 +16,8 @@ pub struct Aim {
     pub to_ns: u64,
     /// The pid of the task that the finding is about; `None` if it names no task.
     pub pid: Option<u32>,
-    /// Whether the finding itself has the interval. Otherwise it is that of the finding's step, or of the whole run.
+    /// Whether the interval comes from the finding's data. Otherwise it is the hold of the finding's step or, for a finding
+    /// without a step, the time from the start of the first hold to the end of the last one.
     pub exact: bool,
 }
 
@@ -57,8 +58,9 @@ impl Aim {
     }
 }
 
-/// Returns the interval in the data of a finding; `None` if the data has none. A worker's times count from its release, at the
-/// start of its step's hold: `released`.
+/// Returns the interval in the data of a finding; `None` if the data has none. The times that a worker reports (`at_ms`)
+/// count from its release, which is the start of its step's hold: `released`. The others count from the start of the first
+/// hold. For a stall that sched_ext reported, the interval ends when sched_ext ended the scheduler.
 fn moment(data: &Value, timeline: &Timeline, released: u64) -> Option<(u64, u64)> {
     let zero = timeline.zero_ns();
     let ms = |name: &str| {

@@ -19,8 +19,8 @@ use crate::snapshot_bridge::CgroupProcsSnapshot;
 /// test.
 const MOST_CAPTURES: u32 = 1024;
 
-/// Carries out and answers all pending requests at `now`. What fails in the guest is an answer; only a failure of the host
-/// is an error.
+/// Carries out and answers all pending requests at `now`. A request that cannot be carried out is answered with the reason;
+/// only a failure of the host is an error.
 pub(super) fn answer(
     machine: &mut Machine,
     kernel_info: &mut LazyKernelInfo,

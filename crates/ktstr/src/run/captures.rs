@@ -136,10 +136,11 @@ pub(super) struct Captures {
     /// The reason why captures come without statistics of the scheduler.
     no_stats: MissingStatsReason,
     pub(super) bridge: SnapshotBridge,
-    /// The number of periodic captures that were taken, and of those with data.
+    /// The number of periodic captures that were taken, including those without data.
     pub(super) fired: u32,
+    /// The number of periodic captures with data.
     pub(super) real: u32,
-    /// The number of captures that the test asked for.
+    /// The number of captures that the test requested and that the host tried to take.
     pub(super) on_demand: u32,
     /// Whether the values of `bpf_map_write` are in the scheduler's variables; `None` before the guest asks.
     pub(super) map_writes: Option<bool>,
@@ -189,7 +190,8 @@ impl Captures {
         self.freezes.iter().sum()
     }
 
-    /// Takes the next capture if it is due at `now`. Returns the time of the one after it, while the window is open.
+    /// Takes the next periodic capture if it is due at `now`. Returns the time at which the first one that is still to come
+    /// is due; `None` if there is none, and while the window is not open or is paused.
     pub(super) fn take_if_due(
         &mut self,
         machine: &mut Machine,
@@ -244,7 +246,8 @@ impl Captures {
         Ok(())
     }
 
-    /// Takes a capture and stores it under this tag. The inner error, that nothing could be read, is reported to the test.
+    /// Takes a capture and stores it under this tag. If nothing could be read, nothing is stored, and the inner error is the
+    /// reason for the test.
     pub(super) fn take_tagged(
         &mut self,
         machine: &mut Machine,
@@ -342,8 +345,9 @@ const SENDERS: [&str; MAX_SENDERS] = [
     "native_send_call_func_ipi",
 ];
 
-/// Returns the kernel addresses and offsets that the virtual clock's plugin needs. The error names the first required symbol or
-/// member that the kernel lacks. Functions of the schedule and of moments that it lacks are listed as missing.
+/// Returns the kernel addresses and offsets that the virtual clock's plugin needs. The error names the first required symbol
+/// or member that the kernel lacks. Functions of the schedule and of moments are not required: those that the kernel lacks
+/// are listed as missing.
 pub(super) fn watch_points(info: &KernelInfo) -> Result<WatchPoints, String> {
     let symbol = |name: &str| {
         info.symbols

@@ -23,8 +23,8 @@ pub(super) struct Engine {
 }
 
 impl Engine {
-    /// Chooses the engine for `plan`: the declared clock, unless `KTSTR_CLOCK` overrides it. If neither names a clock,
-    /// it is the real one if KVM works, otherwise the virtual one.
+    /// Chooses the engine for `plan`: the declared clock, unless `KTSTR_CLOCK` overrides it. If neither decides, the run has
+    /// the real clock under KVM and the virtual clock under TCG; see [`accelerator::choose`].
     pub(super) fn choose(plan: &Plan) -> Result<Self, RunError> {
         let wanted = match environment(CLOCK).as_deref() {
             None => plan.entry.clock,
@@ -120,15 +120,17 @@ fn shift(plan: &Plan) -> Result<u8, RunError> {
     Ok(wanted.shift())
 }
 
-/// The range of the longest turn of a CPU, in microseconds, if neither the test nor the user sets one: each seed draws
-/// a value, for machines of up to 8 CPUs. At this length a wakeup on a spare CPU takes effect within 100 us of guest
-/// time, and a busy second costs as much wall time as with QEMU's own turns.
+/// The range from which the seed draws the longest turn of a CPU, in microseconds, unless the user sets the turn. It is for
+/// machines of up to 8 CPUs. At this length a wakeup on a spare CPU takes effect within 100 us of guest time, and a busy
+/// second costs as much wall time as with QEMU's own turns.
 const USUAL_TURNS_US: RangeInclusive<u32> = 30..=70;
-/// The shortest turn that can be set, apart from 0. It is long compared with the cost of changing to the next CPU.
+/// The shortest turn that is drawn or can be set, apart from 0, which means QEMU's default. It is long compared with the
+/// cost of changing to the next CPU.
 const SHORTEST_TURN_US: u32 = 10;
 
-/// Returns the longest turn of a run with this seed on `cpus` CPUs, in microseconds of guest time. Each CPU waits for the
-/// turns of all other busy CPUs, so turns are shorter on machines with more than 8 CPUs.
+/// Returns the longest turn of a run with this seed on `cpus` CPUs, in microseconds of guest time: the value of
+/// `KTSTR_TURN_US`, or else one that the seed draws. Each CPU waits for the turns of all other busy CPUs, so drawn turns are
+/// shorter on machines with more than 8 CPUs.
 fn turn(seed: u64, cpus: u32) -> Result<u32, RunError> {
     let Some(text) = environment(TURN) else {
         let drawn = blake3::hash(&seed.to_le_bytes()).as_bytes()[0];

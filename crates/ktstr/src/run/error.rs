@@ -11,7 +11,7 @@ use super::{EXIT_FAIL, EXIT_INCONCLUSIVE};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RunError {
-    /// The test's declaration is invalid.
+    /// The test's declaration is invalid, or cannot be met in this environment.
     #[error("the declaration of test `{test}` is invalid: {reason}")]
     Declaration {
         /// The name of the test.
@@ -19,10 +19,11 @@ pub enum RunError {
         /// What is wrong with the declaration.
         reason: String,
     },
-    /// There is no kernel to run, or the kernel cannot be used.
+    /// There is no kernel to run, or the kernel or the cache cannot be used.
     #[error(transparent)]
     Kernel(#[from] KernelError),
-    /// The machine could not be started, or the host could not communicate with it.
+    /// A program for the guest could not be prepared, the machine could not be started, or the host could not
+    /// communicate with it.
     #[error(transparent)]
     Machine(#[from] MachineError),
     /// A folder that runs share belongs to another user, is open to other users, or cannot be used.

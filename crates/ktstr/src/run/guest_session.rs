@@ -16,17 +16,19 @@ use super::schedule::Recorder;
 use super::stall::{StallDetector, StallReport};
 use crate::vm_result::{GuestLifecyclePhase, WatchdogKillReason};
 
-/// The interval at which the host polls the mailbox.
+/// The interval at which the host polls the mailbox under the real clock.
 const POLL: Duration = Duration::from_micros(500);
 /// How long the host waits for the guest to be held before it checks whether the machine still runs.
 const HOLD_WAIT: Duration = Duration::from_millis(50);
 /// The largest number of messages per poll: a guest that floods the mailbox must not keep the host from its other
 /// duties.
 const BURST: usize = 256;
-/// The guest time for which a boot may be silent, and what each CPU adds to it.
+/// How long a boot may show no progress if the host runs it at full speed, see [`StallDetector::check`].
 const BOOT_PATIENCE: Duration = Duration::from_secs(60);
+/// What each CPU adds to [`BOOT_PATIENCE`].
 const BOOT_PATIENCE_PER_CPU: Duration = Duration::from_secs(4);
-/// The guest time that a scheduler may take to attach. PID 1 gives up earlier.
+/// How long the guest may show no progress between the boot and the start of the test. PID 1 gives up on
+/// a scheduler earlier.
 const ATTACH_PATIENCE: Duration = Duration::from_secs(150);
 /// The interval at which the host checks for a stall.
 const CHECK: Duration = Duration::from_millis(250);
@@ -36,7 +38,7 @@ const CHECK: Duration = Duration::from_millis(250);
 pub(super) enum End {
     /// The guest sent its last message.
     Completed,
-    /// The guest stopped on its own.
+    /// The guest stopped without the host's doing: it powered off or reset itself, or its accelerator failed.
     Halted(Halt),
     /// The host gave up on the guest.
     TimedOut(WatchdogKillReason, StallReport),
@@ -151,7 +153,7 @@ impl GuestSession {
         }
     }
 
-    /// Stores a file in the guest. Returns an end if the guest is gone.
+    /// Stores a file in the guest. Returns an end if the session ends before the file is stored.
     pub(super) fn write_file(
         &mut self,
         path: &str,
@@ -204,7 +206,8 @@ impl GuestSession {
         Ok(())
     }
 
-    /// Under the virtual clock: lets the guest run until it waits for a message, and leaves it held there.
+    /// Under the virtual clock: lets the guest run until it waits for a message, and leaves it held there. Returns an end if
+    /// the session ends before. Does nothing under the real clock.
     pub(super) fn run_until_idle(&mut self) -> Result<Option<End>, MachineError> {
         if self.machine.virtual_clock().is_none() {
             return Ok(None);
@@ -219,7 +222,7 @@ impl GuestSession {
 
     /// Runs the guest to its end, and calls `on_tick` after every poll, with the reason why the guest is held. Under
     /// the virtual clock it is called only while the guest is held: at any other moment its effect would depend on the
-    /// speed of the host. `stall_limit` is the guest time for which a test may send nothing.
+    /// speed of the host. `stall_limit` is how long the guest may send nothing once the test process has started.
     pub(super) fn run_to_end(
         &mut self,
         stall_limit: Duration,
@@ -329,8 +332,9 @@ impl GuestSession {
         Ok(self.check(stall_limit))
     }
 
-    /// Under the virtual clock: whether the test has sent nothing for longer than `stall_limit` of guest time. This is
-    /// checked only while the guest is held, so the answer does not depend on the speed of the host.
+    /// Under the virtual clock: whether the guest has sent nothing for `stall_limit` of guest time, once the test process
+    /// has started. The answer is `true` only while the guest is held for a time that was due, so it does not depend on the
+    /// speed of the host.
     fn is_past_stall_limit(&self, stall_limit: Duration) -> bool {
         match self.hold {
             Some(Hold::Due(ns)) if self.guest.phase > GuestLifecyclePhase::Attach => {
@@ -365,9 +369,9 @@ impl GuestSession {
             GuestLifecyclePhase::Attach => ATTACH_PATIENCE,
             _ => stall_limit,
         };
-        // Guest time that passes shows that the guest makes progress, but not that the test does. A guest that hangs
-        // with its timers running is detected by the guest time for which it sends nothing: here before the test starts, and
-        // afterwards while the guest is held.
+        // Under the virtual clock, guest time that passes shows that the guest makes progress, but not that the test does. A
+        // guest that hangs while its timers run is detected by the guest time for which it sends nothing: here before the test
+        // starts, and in `is_past_stall_limit` afterwards.
         if self.guest.phase <= GuestLifecyclePhase::Attach
             && let Some(clock) = self.machine.virtual_clock()
             && is_silent(clock.now_ns(), self.guest.at, patience)
@@ -416,7 +420,8 @@ fn is_silent(now_ns: u64, at: Duration, patience: Duration) -> bool {
     Duration::from_nanos(now_ns) > at.saturating_add(patience)
 }
 
-/// Processes at most [`BURST`] messages of a ring, each with the guest time at which it was written.
+/// Processes at most [`BURST`] messages of a ring, each with the guest time at which it was written. A message that cannot
+/// be parsed becomes an error of the harness.
 fn drain<M: MailboxMemory>(
     memory: &M,
     reader: &mut Reader,

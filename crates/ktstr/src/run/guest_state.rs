@@ -34,9 +34,9 @@ pub(super) struct GuestState {
     pub(super) stopped_by_test: bool,
     /// How many times the test has stopped or started a scheduler.
     pub(super) scheduler_changes: u32,
-    /// How many times a scheduler has attached.
+    /// How many times a scheduler has attached in this machine, without the attach in the template from which it was forked.
     pub(super) attaches: u32,
-    /// The process ID of the test process, once it has its job.
+    /// The process ID of the test process; `None` before PID 1 passes the job to it.
     pub(super) test_pid: Option<i32>,
     pub(super) stdout: String,
     pub(super) stderr: String,
@@ -57,7 +57,8 @@ pub(super) struct GuestState {
     pub(super) test_end: Option<(ProcessEnd, bool)>,
     pub(super) harness_error: Option<String>,
     pub(super) bye: bool,
-    /// When the scenario ended; without a scenario, when the test function returned.
+    /// When the scenario ended; without a scenario, when the test function returned a result, or else when
+    /// its process ended.
     pub(super) over: Option<Duration>,
     /// When the test process ended.
     pub(super) ended: Option<Duration>,
@@ -73,7 +74,7 @@ pub(super) struct GuestState {
     pub(super) at: Duration,
     /// The number of messages that have been processed.
     pub(super) count: u64,
-    /// When the host received the messages that the window opened and closed, in wall time.
+    /// When the host received the message that the window opened, and the one that it closed, in wall time.
     pub(super) seen: (Option<Instant>, Option<Instant>),
     /// The workload window, measured in the guest's clock under the virtual clock, otherwise in the machine's running time.
     pub(super) window: Window,
@@ -82,7 +83,7 @@ pub(super) struct GuestState {
 /// The guest's description of itself.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Hello {
-    /// Its topology as the kernel sees it, or the reason why that has no short form.
+    /// The guest's topology as its kernel sees it, or the reason why this topology has no short form.
     pub(super) topology: Result<String, String>,
 }
 

@@ -18,7 +18,8 @@ pub(super) fn ranked(result: &AssertResult) -> Vec<&AssertDetail> {
     failures
 }
 
-/// Returns the sentence: the most significant finding, and whose fault it is. Empty if the result has no finding.
+/// Returns the sentence: the most significant finding, and whose fault it is. Empty if nothing in the result failed
+/// or is inconclusive.
 pub(super) fn headline(result: &AssertResult, fault: Option<Fault>) -> String {
     let all = ranked(result);
     let Some(first) = all.first() else {
@@ -173,8 +174,8 @@ fn ejected(scheduler: &str, cause: &Ejection, all: &[&AssertDetail]) -> Option<S
     }
 }
 
-/// Returns the pid of the stalled task and another finding about it, which names the cgroup of the worker. `None` if no task
-/// stalled, or if no finding is about it.
+/// Returns the pid of the task whose stall ended the scheduler, and another finding about this task, which names the cgroup
+/// of the worker. `None` if the kernel named no task, or if no other finding is about it.
 fn stalled_worker<'d>(
     cause: &Ejection,
     all: &[&'d AssertDetail],
@@ -184,7 +185,8 @@ fn stalled_worker<'d>(
     Some((tid, detail))
 }
 
-/// Returns the cgroup that the most significant finding is about; `None` if it is about no cgroup.
+/// Returns the cgroup that the most significant finding is about. If this finding names none but may explain all others, it
+/// is the cgroup of the next finding that names one. `None` if there is none either.
 pub(super) fn cgroup<'a>(all: &[&'a AssertDetail]) -> Option<&'a str> {
     let first = all.first()?;
     let stalled = || match &first.finding {

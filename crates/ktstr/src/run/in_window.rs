@@ -59,7 +59,7 @@ impl InWindow {
     }
 }
 
-/// Returns the test's timeout in jiffies; `None` if the kernel's configuration or its `CONFIG_HZ` is unknown.
+/// Returns the test's timeout in jiffies, at least 2; `None` if the kernel's configuration or its `CONFIG_HZ` is unknown.
 fn expected_jiffies(plan: &Plan) -> Option<u64> {
     let config = std::fs::read_to_string(plan.kernel.config.as_ref()?).ok()?;
     let hz = config

@@ -1,6 +1,6 @@
-//! Packs files of the host into the guest's `/include-files`. A bare name is looked up in the current folder and then
-//! in the host's `PATH`; a path is used as written; a folder is packed with all of its contents. A program is packed
-//! with the shared libraries that it needs.
+//! Packs files of the host into the guest's `/include-files`. A bare name is looked up in the current folder and then in the
+//! host's `PATH`; a path is used as written; a folder is packed with all of its contents. A program is packed with the
+//! shared libraries that it needs. Libraries keep their paths, and so does the interpreter of a payload that is a script.
 
 use std::fs::Metadata;
 use std::io::Read;
@@ -15,7 +15,8 @@ use super::plan::{Content, Files, GuestFile, host_file};
 
 /// The guest's folder for these files.
 pub(super) const FOLDER: &str = ktstr_guest::payload::INCLUDE_FILES;
-/// The deepest folder below a declared one. Symbolic links are followed, and two of them can form a cycle.
+/// The largest number of nested folders, including the declared one. Symbolic links are followed, and two of them can
+/// form a cycle.
 const DEPTH: usize = 32;
 /// The number of bytes that the kernel reads of a script's first line (`BINPRM_BUF_SIZE` in
 /// include/uapi/linux/binfmts.h).
@@ -31,7 +32,8 @@ pub(super) fn place(spec: &str) -> String {
 
 /// Packs the files that one test declares, in addition to those that its machine has anyway.
 pub(super) struct Packer<'a> {
-    /// The files that are in the guest already, which are not packed again.
+    /// The files that the guest gets anyway. Libraries and interpreters among them are not packed again. It is an error if
+    /// two files of the host would get the same path.
     pub(super) there: &'a [&'a Files],
     /// The folder that caches which libraries a program needs.
     pub(super) cache: Option<&'a Path>,
@@ -192,8 +194,8 @@ impl Packer<'_> {
     }
 }
 
-/// Returns the place and the path on the host of the file of `known` that conflicts with `place`: a file with this path, above
-/// it, or below it. `None` if no file of the host does.
+/// Returns the place and the path on the host of a file of `known` that conflicts with `place`: a file of the host with this
+/// path, above it, or below it. `None` if none conflicts.
 fn in_the_way<'a>(known: &'a Files, place: &str) -> Option<(&'a str, &'a Path)> {
     let host = |(place, file): (&'a String, &'a GuestFile)| match &file.content {
         Content::Host(host) => Some((place.as_str(), host.as_path())),

@@ -1,5 +1,5 @@
-//! Reads and writes of kernel memory that a test requests: finds the address of the named location, and its place in the
-//! guest's RAM.
+//! Reads and writes of kernel memory that a test requests. The location is a variable, an address, or a member of a per-CPU
+//! variable or of a task; this module finds its address, and its place in the guest's RAM.
 
 use ktstr_introspect::btf::Kind;
 use ktstr_introspect::kernel::{KernelError, KernelView};
@@ -23,7 +23,8 @@ type View<'a, 'm> = KernelView<'a, RamView<'m>>;
 /// A result whose inner error is reported to the test, while the outer one ends the run.
 type Done<T> = Result<Result<T, String>, MachineError>;
 
-/// Writes all of `writes`, or nothing if one of the locations cannot be found. If `cold`, no CPU runs meanwhile.
+/// Writes all of `writes`, or nothing if one of the locations cannot be found, does not fit its value, or is in the kernel's
+/// code. If `cold`, no CPU runs meanwhile.
 pub(super) fn write(
     machine: &mut Machine,
     info: Result<&KernelInfo, &str>,

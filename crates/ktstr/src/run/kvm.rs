@@ -40,7 +40,8 @@ impl Finding {
         }
     }
 
-    /// Reads the finding from `file`; `None` if it cannot be read, belongs to another host or has expired.
+    /// Reads the finding from `file`; `None` if it cannot be read, belongs to another host, or is a failure that has expired
+    /// or lies in the future.
     pub(super) fn read(file: &Path) -> Option<Self> {
         let text = std::fs::read_to_string(file).ok()?;
         let finding: Self = serde_json::from_str(&text).ok()?;

@@ -1,5 +1,5 @@
-//! A run on the host, from the plan to the record: plan, machine, session, verdict, record. Each stage is a module, and
-//! this module calls them in that order.
+//! A run on the host: it makes a plan, starts a machine, follows the guest, judges what was seen, and writes the record.
+//! Each of these stages has a module, and this module calls them in that order.
 
 mod accelerator;
 mod admission;
@@ -82,11 +82,11 @@ pub(crate) use verdict::Judgement;
 use watched::Watches;
 use watched_maps::WatchedMaps;
 
-/// The exit code of a pass and of a skip.
+/// The exit code of a pass, of a skip, and of an inconclusive run that the test allows (`allow_inconclusive`).
 pub const EXIT_PASS: i32 = 0;
 /// The exit code of a failure, and of an error that the user has to correct.
 pub const EXIT_FAIL: i32 = 1;
-/// The exit code of an inconclusive run, and of an error that lies with the host.
+/// The exit code of any other inconclusive run, and of an error that lies with the host.
 pub const EXIT_INCONCLUSIVE: i32 = 2;
 
 /// Returns the value of an environment variable. An empty value counts as unset.
@@ -94,27 +94,30 @@ pub(crate) fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// The time of each stage of a run. All are wall time, except for `attach`.
+/// The time of each stage of a run. All are wall time, except for `attach`. A stage that the run did not reach has zero.
 #[derive(Debug, Clone, Default)]
 pub struct Timings {
-    /// Finding QEMU, the kernel and the scheduler.
+    /// Finding QEMU and the kernel, and finding or building the scheduler.
     pub resolve: Duration,
-    /// Packing the guest's files into the initramfs.
+    /// Reading the programs that go into the guest, and locating its other files.
     pub initramfs: Duration,
     /// Waiting until the host has room for another machine.
     pub slot: Duration,
     /// From the start of QEMU (or of building a template) until the guest is paused before its first instruction: the
     /// kernel's first one, or the first one after the restore.
     pub restore: Duration,
-    /// From the start of QEMU (or of building a template) to the first instruction of the test function.
+    /// From the start of QEMU (or of building a template) to the first instruction of the test function, or to the exit of
+    /// QEMU if the function was not called.
     pub boot: Duration,
-    /// From the scheduler's start to its attach, in guest time.
+    /// From the scheduler's start to its attach, in guest time. In a fork of an attached template the attach is the one
+    /// in the template.
     pub attach: Duration,
     /// The workload window, without the time for captures.
     pub window: Duration,
     /// The time that the guest was frozen for captures.
     pub captures: Duration,
-    /// The time for the monitor's samples, which is part of the window.
+    /// The time for the monitor's samples, and for its checks whether the scheduler has ended. Both fall into the window for
+    /// the most part.
     pub monitor: Duration,
     /// From the end of the window to the exit of QEMU.
     pub teardown: Duration,
@@ -135,9 +138,11 @@ pub struct Finished {
     pub evidence: Option<String>,
     /// The result: all outcomes, claims and measurements.
     pub result: AssertResult,
-    /// The scheduler that actually ran; `None` for the kernel's default scheduler, and when nothing was run.
+    /// The scheduler that the run's plan resolved to; `None` for the kernel's default scheduler, and for a run that ended
+    /// before it had a plan.
     pub scheduler: Option<SchedulerThatRan>,
-    /// What is known of the virtual machine after its end; `None` if no machine was started.
+    /// What is known of the virtual machine after its end; `None` if no machine was started, and if a [`RunError`]
+    /// ended the run.
     pub vm: Option<VmResult>,
     /// The time of each stage.
     pub timings: Timings,
@@ -147,22 +152,23 @@ pub struct Finished {
     pub text: String,
     /// The path of the run's record on disk; `None` if it could not be written.
     pub record: Option<PathBuf>,
-    /// How the run compares with the one that it repeats; `None` if it repeats none.
+    /// How the run compares with the one that it repeats; `None` if it repeats none, or if its record could not be written.
     pub repeats: Option<RepeatRecord>,
     /// What the repeats of this run showed, as lines; `None` if it was not repeated.
     pub repeat: Option<String>,
-    /// What the schedule shows about the failures; empty unless the run failed and left a schedule.
+    /// What the schedule shows about the failures; empty unless the run failed and left a schedule that can be read.
     evidence_of_schedule: Evidence,
     exit_code: i32,
 }
 
 impl Finished {
-    /// Returns 0 for a pass or a skip, 1 for a failure, and 2 for an inconclusive run.
+    /// Returns [`EXIT_PASS`], [`EXIT_FAIL`] or [`EXIT_INCONCLUSIVE`]. An inconclusive run that the test allows
+    /// (`allow_inconclusive`) counts as a pass here.
     pub fn exit_code(&self) -> i32 {
         self.exit_code
     }
 
-    /// Prints the report for the user. A pass prints nothing.
+    /// Prints the report for the user: a skip prints its reason, and a run whose exit code is 0 otherwise prints nothing.
     pub fn print(&self) {
         if self.verdict == RunVerdict::Skip {
             eprint_line(&format!("ktstr: SKIP: {}", report::reason(&self.result)));
@@ -225,7 +231,7 @@ fn once(declared: &'static KtstrTestEntry, observe: &Observe) -> Finished {
             }
         }
     });
-    // An error before the run started cannot be the one that `expect_err` asks for.
+    // An error because of which the run could not be started or judged cannot be the one that `expect_err` asks for.
     let began_at_all = outcome.is_ok();
     let mut judgement = outcome.unwrap_or_else(|error| {
         let host_error = error.exit_code() == EXIT_INCONCLUSIVE;
@@ -365,7 +371,7 @@ fn verdict_of(result: &AssertResult) -> RunVerdict {
 }
 
 /// Inverts the verdict of an `expect_err` test: the run passes if it failed with the error that the test expects, and
-/// fails if it passed. A skip and an inconclusive run stay as they are.
+/// fails if it passed or failed with another error. A skip and an inconclusive run stay as they are.
 fn expect_error(entry: &KtstrTestEntry, vm: Option<&VmResult>, judgement: &mut Judgement) {
     if judgement.result.is_skip() || judgement.result.is_inconclusive() {
         return;
@@ -401,8 +407,9 @@ fn expect_error(entry: &KtstrTestEntry, vm: Option<&VmResult>, judgement: &mut J
 }
 
 /// Calls the test's own callbacks: `post_vm` only after a run that neither failed nor is inconclusive, and
-/// `post_vm_unconditional` always. `expect_err` does not invert what they report. Without a `post_vm` that could check
-/// them, a run none of whose periodic captures holds data becomes inconclusive.
+/// `post_vm_unconditional` always. `expect_err` does not invert what the callbacks report. A callback can turn the run into
+/// a skip ([`post_vm_skip`](crate::gates::post_vm_skip)). A test without a `post_vm` does not check its periodic captures,
+/// so its run becomes inconclusive if it has not failed and none of them holds data.
 fn call_back(entry: &KtstrTestEntry, vm: &VmResult, judgement: &mut Judgement) {
     let failed = judgement.result.is_fail() || judgement.result.is_inconclusive();
     let mut calls = Vec::new();
@@ -448,7 +455,7 @@ fn call_back(entry: &KtstrTestEntry, vm: &VmResult, judgement: &mut Judgement) {
     }
 }
 
-/// Returns the message of a panic.
+/// Returns the message of a panic, or a text that stands for it if the panic's payload is no string.
 pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     panic
         .downcast_ref::<String>()

@@ -53,13 +53,13 @@ const FUNCTIONS: [(CaptureMoment, &[&str], Option<&str>); 3] = [
     (CaptureMoment::Panic, &["vpanic", "panic"], None),
 ];
 
-/// Whether captures of moments are taken: `KTSTR_MOMENTS=0` turns them off.
+/// Whether captures of moments are taken: `KTSTR_MOMENTS=0` turns them off, except for those at requested times.
 pub(super) fn are_wanted() -> bool {
     super::environment("KTSTR_MOMENTS").is_none_or(|value| value != "0")
 }
 
-/// Returns the points at which the plugin holds the guest in this kernel. The second list names the functions of each moment
-/// for which the kernel has none of them.
+/// Returns the points at which the plugin holds the guest in this kernel. The second list has an entry for each moment for
+/// which the kernel has no such function: the names of all functions that would serve, separated by commas.
 pub(super) fn points(info: &KernelInfo) -> (Vec<MomentPoint>, Vec<String>) {
     let (mut found, mut missing) = (Vec::new(), Vec::new());
     for (moment, functions, condition) in FUNCTIONS {
@@ -149,8 +149,8 @@ impl Moments {
         })
     }
 
-    /// Takes a capture if the guest is held for a moment or a requested time. Under the real clock, takes one if the scheduler
-    /// `has_ended`, and at the requested times of the window.
+    /// Under the virtual clock, takes a capture if the guest is held for a moment or a requested time. Under the real clock,
+    /// takes one if the scheduler `has_ended`, and at the requested times of the window.
     pub(super) fn poll(
         &mut self,
         context: &mut CaptureContext<'_>,
@@ -189,7 +189,8 @@ impl Moments {
         }
     }
 
-    /// Takes a capture of a guest that the host gave up on, or whose kernel panicked. It will not continue.
+    /// Takes a capture of a guest that the host gave up on, or whose kernel panicked, unless the panic has a capture
+    /// already. The guest will not continue.
     pub(super) fn end(
         &mut self,
         context: &mut CaptureContext<'_>,
@@ -211,7 +212,8 @@ impl Moments {
         clock.set_clock_due(self.asked.front().copied());
     }
 
-    /// Takes a capture of a moment, at most one of its kind for each scheduler that attaches.
+    /// Takes a capture of a moment, at most one of its kind for each scheduler that attaches. The end or the bypass of a
+    /// scheduler counts only while the scheduler is attached and the test runs.
     fn happens(
         &mut self,
         moment: CaptureMoment,

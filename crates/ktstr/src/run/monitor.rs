@@ -40,7 +40,7 @@ pub(super) struct Monitor {
     ended: Option<Ended>,
     /// The number of schedulers that have attached so far.
     attaches: u32,
-    /// The wall time for all samples.
+    /// The wall time for all samples, and for the checks whether the scheduler has ended.
     spent: Duration,
 }
 
@@ -63,13 +63,13 @@ impl Monitor {
         }
     }
 
-    /// Returns the wall time for all samples so far.
+    /// Returns the wall time for all samples so far, and for the checks whether the scheduler has ended.
     pub(super) fn spent(&self) -> Duration {
         self.spent
     }
 
-    /// Takes a sample if one is due, and checks whether the scheduler has ended. Returns the time of the next sample,
-    /// while the window is open.
+    /// Takes a sample if one is due, and checks whether the scheduler has ended. Returns the time of the next sample; `None`
+    /// if no more samples are taken, and while the window is not open or is paused.
     pub(super) fn poll(
         &mut self,
         machine: &mut Machine,
@@ -180,13 +180,13 @@ impl Monitor {
         }
     }
 
-    /// Whether the scheduler that attached last has exited, or is exiting, before the end of the test.
+    /// Whether the scheduler that attached last has exited, or is exiting: before the end of the test, or with an error.
     pub(super) fn has_ended(&self) -> bool {
         matches!(self.ended, Some(Ended::Ending(_) | Ended::Done(_)))
     }
 
-    /// Returns the report, or `None` if the monitor was off, and what sched_ext recorded about the scheduler if the
-    /// scheduler ended before the test did.
+    /// Returns the report, and what sched_ext recorded about the end of the scheduler. The report is `None` if the monitor
+    /// was off. The record is `None` unless the scheduler ended before the test did, or with an error.
     pub(super) fn done(self) -> (Option<MonitorReport>, Option<ScxExit>) {
         let exit = match self.ended {
             Some(Ended::Ending(exit) | Ended::Done(exit)) => Some(exit),
@@ -219,7 +219,7 @@ pub(super) fn next_after(elapsed: Duration, seed: u64) -> Duration {
     multiple.saturating_add(jitter(seed, multiple))
 }
 
-/// Returns less than a quarter of the interval, different for each seed and each multiple of the interval.
+/// Returns a time of less than a quarter of the interval, drawn from the seed and the multiple of the interval.
 fn jitter(seed: u64, multiple: Duration) -> Duration {
     let mut drawn = blake3::Hasher::new();
     drawn.update(&seed.to_le_bytes());

@@ -31,8 +31,9 @@ pub(crate) fn measured(entry: &KtstrTestEntry, vm: &VmResult) -> Vec<MeasuredAss
         .collect()
 }
 
-/// Compares a run that has passed so far with its baseline, if there is a baseline and the test has assertions. The run
-/// fails if it is worse by more than an assertion allows, and is inconclusive if a value is missing in either run.
+/// Compares a run that has passed so far with its baseline, if the variable names a folder and the test has assertions. The
+/// run fails if it is worse by more than an assertion allows. Otherwise it is inconclusive if the baseline cannot be read,
+/// or if a value is missing in either run.
 pub(super) fn judge(judgement: &mut Judgement, entry: &KtstrTestEntry, vm: &VmResult) {
     let Some(folder) = environment(BASELINE) else {
         return;

@@ -1,7 +1,7 @@
 //! Tests in performance mode: with pinned CPUs and huge pages on the host, so that their numbers mean something.
 //!
 //! The harness has no such mode. A test that asks for it is skipped, or fails if the environment allows no skips. If the
-//! environment turns the mode off, the test runs like any other.
+//! environment or the test's `no_perf_mode` turns the mode off, the test runs like any other.
 
 use super::{RunError, environment};
 use crate::entry::KtstrTestEntry;

@@ -15,12 +15,13 @@ use crate::entry::KtstrTestEntry;
 
 /// The folder of programs in the guest.
 const PROGRAM_FOLDER: &str = "/ktstr/bin";
-/// The guest's memory for each CPU, in MiB, and the minimum for the whole guest.
+/// The least memory of the guest for each of its CPUs, in MiB.
 const MEMORY_PER_CPU: u32 = 64;
+/// The least memory of the whole guest, in MiB.
 const MEMORY_LEAST: u32 = 256;
-/// Memory for the guest's files is added in steps of this many MiB, one step for each 32 MiB of files or part of it: the files
-/// are in memory up to twice while the kernel unpacks them. Because of the steps, the machine's size seldom changes when a
-/// test is rebuilt.
+/// Memory for the guest's files is added in steps of this many MiB, one step for each started 32 MiB of files: the files
+/// are in memory up to twice while the kernel unpacks them. Because of the steps, the machine's size seldom changes when
+/// a test is rebuilt.
 const MEMORY_FOR_FILES: u32 = 64;
 
 /// A run that is ready to start.
@@ -36,9 +37,10 @@ pub(super) struct Plan {
     pub(super) scheduler_version: scheduler::Version,
     pub(super) shape: Shape,
     pub(super) memory_mib: u32,
-    /// The files in the initramfs of every machine with this kernel.
+    /// The files in the initramfs of every machine of this plan: the test's binary as PID 1, and the kernel's configuration
+    /// if it is known.
     pub(super) base: Files,
-    /// The files that the scheduler needs.
+    /// The files that the scheduler and the staged schedulers need.
     pub(super) for_scheduler: Files,
     /// The files that the test process needs before it receives its job.
     pub(super) for_load: Files,
@@ -62,11 +64,12 @@ pub struct SchedulerThatRan {
     pub shown: String,
     /// The scheduler's binary on the host; `None` for a scheduler inside the kernel.
     pub path: Option<PathBuf>,
-    /// How the binary was found.
+    /// How the binary was found; `None` if there is none.
     pub source: Option<scheduler::Source>,
-    /// The first line that the binary prints for `--version`; `None` if it prints none or fails.
+    /// The first line that the binary prints for `--version`; `None` if it prints none, fails, or does not exit in time, and
+    /// without a binary.
     pub version: Option<String>,
-    /// BLAKE3 of the binary, in hexadecimal.
+    /// BLAKE3 of the binary, in hexadecimal; `None` if there is none.
     pub hash: Option<String>,
 }
 
@@ -279,8 +282,8 @@ impl Plan {
         self.entry.topology.to_string()
     }
 
-    /// Returns the BLAKE3 hashes of the host's files that the declaration names, by path; the files of a folder are
-    /// listed one by one. Files that cannot be read are left out.
+    /// Returns the BLAKE3 hashes of the host's files that are packed into the guest's [`include::FOLDER`], by their path on
+    /// the host; the files of a folder are listed one by one. Files that cannot be read are left out.
     pub(super) fn inputs(&self) -> BTreeMap<String, String> {
         let named = [&self.for_scheduler, &self.for_test];
         named
@@ -354,7 +357,8 @@ fn written_file(text: &'static str) -> GuestFile {
     }
 }
 
-/// Packs a scheduler's configuration file, and returns its path in the guest.
+/// Packs a scheduler's configuration file, and returns its path in the guest. It is an error if another file of the host
+/// already has this path.
 fn add_config(files: &mut Files, path: &str) -> Result<String, RunError> {
     let place = include::place(path);
     let file = host_file(Path::new(path), 0o644)?;

@@ -119,7 +119,8 @@ pub(super) fn write(
     Ok((folder.commit(record)?, repeats))
 }
 
-/// Returns all captures of a run, in the order in which they were taken.
+/// Returns all captures of a run in the order of their times. Under the real clock a capture from outside of the window has
+/// no time, and comes last.
 fn captures(vm: &VmResult) -> Vec<(CaptureRecord, &FailureDumpReport)> {
     let series = vm.captures_series().entries().iter().map(|entry| {
         let taken = vm.captures_taken.get(&entry.tag).copied();

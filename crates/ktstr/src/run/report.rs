@@ -63,7 +63,8 @@ fn excuse(detail: &AssertDetail) -> &'static str {
     }
 }
 
-/// Returns the reason why the first capture without data holds none.
+/// Returns the reason why the first capture without data holds none. If there is no such capture, the reason is that no
+/// capture became due.
 pub(super) fn placeholder_reason(vm: &VmResult) -> String {
     vm.captures_series()
         .entries()
@@ -172,8 +173,8 @@ fn findings(text: &mut String, all: &[&AssertDetail], headline: &str, same_kind:
     }
 }
 
-/// Returns the indices in `stats.cgroups` of the cgroups that the table marks, because the most significant finding is about
-/// them; empty if it is about none.
+/// Returns the indices in `stats.cgroups` of the cgroups that the table marks: those that the most significant finding is
+/// about or, if it names none, the one that does worst in what it is about. Empty if there is none.
 fn odd_ones(stats: &ScenarioStats, all: &[&AssertDetail]) -> Vec<usize> {
     let Some(first) = all.first() else {
         return Vec::new();
@@ -183,8 +184,8 @@ fn odd_ones(stats: &ScenarioStats, all: &[&AssertDetail]) -> Vec<usize> {
         let named = places.filter(|(_, cgroup)| cgroup.cgroup_name == name);
         return named.map(|(at, _)| at).collect();
     }
-    // A claim may name cgroups in its reason. Of these, or else of all cgroups, the one is marked that does worst in what the
-    // finding is about.
+    // A claim may name cgroups in its reason. Of these, or else of all cgroups, the table marks the one that does worst in
+    // what the finding is about.
     let reasons = match &first.finding {
         Finding::Claim { reason, .. } => reason.as_deref(),
         _ => None,
@@ -221,9 +222,9 @@ pub fn say_again(before: String, after: String) {
     let _ = AGAIN.set((before, after));
 }
 
-/// Returns the one command that repeats the run with the same seed. Under `cargo test` and nextest it is their command, which
-/// rebuilds the test. Otherwise it is `cargo ktstr replay` of the run `replayed`, whose name is given if the run can be
-/// repeated to the last bit.
+/// Returns the one command that repeats the run with the same seed: the one that [`say_again`] has set, if any. Under
+/// libtest and nextest it is their command, which rebuilds the test. Otherwise it is `cargo ktstr replay` of the run
+/// `replayed`, whose name is given if the run can be repeated to the last bit, or else `cargo test`.
 pub(super) fn again(test: &str, seed: u64, replayed: Option<&str>) -> String {
     if let Some((before, after)) = AGAIN.get() {
         return format!("{before} --seed {seed}{after}");
@@ -331,7 +332,7 @@ fn console_lines(log: &str, most: usize) -> String {
 
 /// The largest number of lines that are shown of a kernel panic.
 const PANIC_LINES: usize = 8;
-/// How those lines of a panic start that do not help to find its cause.
+/// The starts of those lines of a panic that do not help to find its cause.
 const PANIC_NOISE: &[&str] = &[
     "?",
     "<",
@@ -342,7 +343,7 @@ const PANIC_NOISE: &[&str] = &[
     "panic+",
 ];
 
-/// Summarizes the monitor's samples in one or two lines, or says why there are none.
+/// Returns a summary of the monitor's samples in one or two lines, or the reason why there are none.
 fn monitor_lines(report: &MonitorReport) -> String {
     let s = &report.summary;
     if s.total_samples == 0 {

@@ -18,7 +18,7 @@ pub(super) enum Reshaped {
 }
 
 /// Returns `entry` with the topology that the environment asks for, or unchanged if it asks for none or if the test runs
-/// on the host.
+/// on the host. Returns a skip if the test's constraints do not allow this topology.
 pub(super) fn reshape(entry: &'static KtstrTestEntry) -> Result<Reshaped, RunError> {
     match environment(TOPOLOGY) {
         Some(text) if !entry.host_only => onto(entry, &text),

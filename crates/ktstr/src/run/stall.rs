@@ -15,7 +15,7 @@ const IDLE_SHARE: f64 = 0.02;
 /// The wall time after which an idle stall counts as a wedge, in addition to the patience: timers wake an idle guest for
 /// housekeeping, after which it may go on.
 const IDLE_LIMIT: Duration = Duration::from_secs(20);
-/// A stall that lasts this many times longer in wall time than the patience in guest time shows that the host is too slow.
+/// A stall whose wall time is this many times the patience shows that the host is too slow.
 const DEAD_MAN_FACTOR: u32 = 10;
 
 /// Measures the time since the last sign of progress.
@@ -35,9 +35,9 @@ pub(super) struct StallDetector {
 pub(super) struct StallReport {
     /// The latest guest time that was observed; `None` under the real clock.
     pub(super) guest_clock: Option<Duration>,
-    /// Wall time since the machine's last sign of progress. Under the virtual clock that is an advance of the clock.
+    /// Wall time since the machine's last sign of progress: a message or, under the virtual clock, an advance of the clock.
     pub(super) wall: Duration,
-    /// The CPU time that QEMU got from the host in that time.
+    /// The CPU time that QEMU got from the host during `wall`.
     pub(super) burnt: Duration,
     /// The CPU time of each vCPU since the guest sent its last message, as far as the host can report it; empty under the
     /// virtual clock, where one thread executes all vCPUs.
@@ -67,8 +67,8 @@ impl StallDetector {
     }
 
     /// Judges the time without progress. `progress` is any number that changes when the guest makes progress, `cpu` is
-    /// QEMU's total CPU time, and `patience` is the guest time for which no progress is acceptable at this stage. Returns the
-    /// reason to give up on the guest; `None` to wait on.
+    /// QEMU's total CPU time, and `patience` is how long the guest may make no progress at this stage, if the host runs it
+    /// at full speed. Returns the reason to give up on the guest; `None` to wait on.
     pub(super) fn check(
         &mut self,
         progress: u64,

@@ -92,7 +92,7 @@ fn cold(
     })
 }
 
-/// Returns the kernel addresses that the virtual clock's plugin observes.
+/// Returns the kernel addresses that the virtual clock's plugin observes; none under the real clock.
 pub(super) fn boot_points(
     engine: Engine,
     kernel_info: &mut LazyKernelInfo,
@@ -123,8 +123,8 @@ pub(super) fn pack(
 }
 
 impl Started {
-    /// Returns a digest of what the template was built from; `None` for a machine that was started cold. The template's
-    /// key covers only a part of that: it leaves out which test binary was its PID 1.
+    /// Returns a digest of the template's level and of the stamps of its files; `None` for a machine that was started cold.
+    /// The key of a template does not suffice to identify it, because it leaves out which test binary is PID 1.
     pub(super) fn template(&self) -> Option<String> {
         (!matches!(self.level, Level::Cold(_))).then(|| {
             let text = format!("{} {:?}", self.level.name(), self.present);
@@ -211,7 +211,7 @@ impl Started {
         Ok(None)
     }
 
-    /// Stores the files that the guest does not have yet. Returns an end if the guest is gone.
+    /// Stores the files that the guest does not have yet. Returns an end if the session ends before all are stored.
     fn install(&mut self, files: &Files) -> Result<Option<End>, RunError> {
         for (path, file) in files {
             if self.present.get(path) == Some(&file.stamp) {
@@ -240,7 +240,7 @@ pub(super) fn set_timeout(machine: &Machine, plan: &Plan, kernel_info: &mut Lazy
 }
 
 /// Returns the message that makes this machine different from other forks of its template: the wall-clock time, entropy, and
-/// the pid from which new ones are counted. Under the virtual clock it depends on the seed alone.
+/// the pid from which new ones are counted. Under the virtual clock the message depends on the seed alone, and has no time.
 fn refresh(plan: &Plan, engine: Engine) -> Result<ToGuest, RunError> {
     let mut entropy = vec![0u8; 32];
     let realtime_ns = match engine.clock {

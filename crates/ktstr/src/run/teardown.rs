@@ -11,17 +11,17 @@ use crate::entry::KtstrTestEntry;
 /// The largest dilation of the vCPUs by the host with which a teardown under the real clock is judged.
 const MOST_DILATION: f64 = 1.1;
 
-/// How long the guest took to shut down, in guest time.
+/// How long the guest took to shut down: in guest time under the virtual clock, otherwise in the machine's running time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Teardown {
-    /// From the end of the scenario to the end of the test process.
+    /// From the end of the scenario or, without a scenario, of the test function to the end of the test process.
     of_test: Duration,
     /// From the end of the test process to the guest's last message, before which PID 1 stops the scheduler.
     of_scheduler: Duration,
 }
 
 impl Teardown {
-    /// Returns the teardown of a guest that ended on its own; `None` for any other.
+    /// Returns the teardown of a guest that sent its last message, after the test process had ended; `None` for any other.
     pub(super) fn of(guest: &GuestState) -> Option<Self> {
         if !guest.bye {
             return None;

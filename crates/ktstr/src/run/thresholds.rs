@@ -1,5 +1,5 @@
-//! Lists the bounds by which a test is judged, for people. A bound of the test has priority over one of its scheduler, and that
-//! over the defaults of the checks on the exact schedule.
+//! Lists the bounds by which a test is judged, for people. A bound of the test has priority over one of its scheduler, which
+//! has priority over the defaults of the checks on the exact schedule.
 
 use std::fmt::Write;
 

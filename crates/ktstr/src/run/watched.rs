@@ -29,7 +29,7 @@ struct Watched {
     /// The guest-virtual and the guest-physical address of the variable's first four bytes.
     kva: u64,
     gpa: u64,
-    /// The value at the last poll.
+    /// The value at the last comparison, or at the start of the watch.
     last: u32,
 }
 

@@ -25,7 +25,7 @@ pub(super) struct WatchedMaps {
 struct Watched {
     declared: &'static WatchBpfMap,
     found: Option<WatchedVariable>,
-    /// Why the variable was not found the last time that it was searched for.
+    /// The error of the last search that failed; `None` if none has failed.
     trouble: Option<String>,
     seen: Seen,
 }
@@ -63,7 +63,8 @@ impl WatchedMaps {
         }
     }
 
-    /// Reads all variables if that is due. Returns the time of the next sample, while the window is open.
+    /// Reads all variables if that is due. Returns the time of the next sample; `None` if the test watches no variable, and
+    /// while the window is not open or is paused.
     pub(super) fn poll(
         &mut self,
         machine: &Machine,

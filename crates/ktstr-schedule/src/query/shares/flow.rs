@@ -14,8 +14,8 @@ pub(super) struct Blocked {
     pub(super) room: f64,
 }
 
-/// The tasks with one affinity and the CPU time that they want, or the CPUs that are in the same affinities and the CPU time that
-/// they have, in nanoseconds.
+/// Either the tasks with one affinity and the CPU time that they want together, or the CPUs that are in the same affinities
+/// and the CPU time that they have together. Times are in nanoseconds.
 #[derive(Debug)]
 struct Pool {
     mask: u128,

@@ -70,7 +70,7 @@ impl Add for Share {
 struct Part {
     run_ns: u64,
     wait_ns: u64,
-    /// The parts of both in a long burst.
+    /// The parts of `run_ns` and `wait_ns` that were in a long burst.
     long_run_ns: u64,
     long_wait_ns: u64,
 }
@@ -83,8 +83,8 @@ pub(super) struct Window {
     /// Tasks that a quota kept from running in a part of the window. Their claim on the rest is unknown: they are
     /// behind when they return, and their quota may run out again before their turn.
     throttled: HashSet<Pid>,
-    /// The CPU time in nanoseconds of the classes other than sched_ext's, by CPU and class. The judged class cannot compete with
-    /// those of them that rank above it.
+    /// The CPU time in nanoseconds of the classes other than sched_ext's, by CPU and class. Classes that rank above the
+    /// judged class take their time away from it.
     above_ns: HashMap<(Cpu, Class), u64>,
 }
 
@@ -183,15 +183,15 @@ impl Walk<'_> {
         }
     }
 
-    /// Concludes nothing about shares until the queues may be balanced again. What is set up before the first step does
-    /// not count; the operations of a later step come before its own phase, and do.
+    /// Concludes nothing about shares until the queues may be balanced again. What is set up before the first step does not
+    /// count. The operations of a later step come before the phase of that step, and count.
     pub(super) fn unbalance(&mut self) {
         if self.answers.from_ns.is_some() {
             self.unbalanced_until_ns = self.time.saturating_add(BALANCING_NS);
         }
     }
 
-    /// Whether a task in or below the cgroup `path` has already worked and is runnable.
+    /// Whether a task in or below the cgroup `path` has already worked, and runs, waits or is throttled now.
     pub(super) fn somebody_works_in(&self, path: &str) -> bool {
         let mut tasks = self.active.iter().filter_map(|pid| self.tasks.get(pid));
         tasks.any(|task| {

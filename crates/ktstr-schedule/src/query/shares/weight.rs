@@ -1,4 +1,5 @@
-//! The weights of tasks, as EEVDF and sched_ext (`p->scx.weight`) define them.
+//! The weights of tasks, in the scale of EEVDF. In sched_ext (`p->scx.weight`) nice 0 is 100, and the ratios are the same
+//! up to rounding.
 
 use super::super::state::Task;
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 /// Returns how many MiB may be used: the minimum of the host's memory and the limits of all cgroups around this
-/// process, of version 1 and 2. `None` if all are unknown. `root` is `/`, or in tests a folder that stands for it.
+/// process, of version 1 and 2. `None` if none of these is known. `root` is `/`, or in tests a folder that stands for it.
 pub(super) fn memory_mib(root: &Path) -> Option<u64> {
     let host = text(root, "proc/meminfo").and_then(|text| {
         let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;

@@ -62,8 +62,8 @@ fn wanted(value: String) -> Result<u32, RunError> {
 
 /// Returns the folder of the queue: in `XDG_RUNTIME_DIR`, otherwise in the user's own cache, otherwise in the folder
 /// that `KTSTR_CACHE_DIR` names. All runs of a user on a host should share one queue, so `KTSTR_CACHE_DIR`, which may
-/// differ from run to run, comes last. A base folder to which other users have access is skipped; if none is left, its
-/// error is returned.
+/// differ from run to run, comes last. A base folder that cannot be used, for example because other users have access to it,
+/// is skipped; if none is left, the error of the first one is returned.
 fn folder() -> Result<Folder, RunError> {
     let mut refused = None;
     let runtime = environment("XDG_RUNTIME_DIR").map(|base| under_runtime_dir(base.as_ref()));

@@ -12,8 +12,8 @@ use crate::run::{Aim, step};
 const FINDINGS: usize = 4;
 /// The largest number of events of a trail.
 const EVENTS: usize = 4;
-/// How long before the end of a wait its second capture is taken at most, in nanoseconds. At the end itself the task has
-/// a CPU already.
+/// The longest time between the second capture of a wait and the end of the wait, in nanoseconds. At the end itself the task
+/// has a CPU already.
 const BEFORE_NS: u64 = 1_000_000;
 /// The time between two captures, in nanoseconds, below which one of them serves both findings.
 const NEAR_NS: u64 = 20_000_000;
@@ -25,7 +25,7 @@ pub(super) struct Target {
     pub(super) task: Option<(String, u32)>,
     /// The start of the task's wait, or else of the finding's interval, in nanoseconds of the scheduler's clock.
     pub(super) from_ns: u64,
-    /// The end of that, in nanoseconds of the scheduler's clock.
+    /// The end of that wait or interval, in nanoseconds of the scheduler's clock.
     pub(super) to_ns: u64,
 }
 
@@ -41,14 +41,15 @@ pub(in crate::run) struct Evidence {
 }
 
 impl Evidence {
-    /// Returns the pid of the task that the first finding about a single task is about.
+    /// Returns the pid of the first target that is a single task; `None` if there is no such target.
     pub(in crate::run) fn task(&self) -> Option<u32> {
         let mut targets = self.targets.iter();
         targets.find_map(|target| target.task.as_ref().map(|(_, pid)| *pid))
     }
 
-    /// Looks up the failures among `findings` in the schedule `file`, whose workers are below the cgroup `root`. `exit_ns` is
-    /// when sched_ext began to end the scheduler, in nanoseconds of the scheduler's clock, if it did and that is known.
+    /// Looks up the first [`FINDINGS`] failures among `findings` in the schedule `file`, whose workers are below the cgroup
+    /// `root`. `exit_ns` is when sched_ext began to end the scheduler, in nanoseconds of the scheduler's clock, if it did so
+    /// and the time is known.
     ///
     /// # Errors
     /// Returns an error if the schedule is damaged.
@@ -131,9 +132,9 @@ struct Wanted<'a> {
     /// Afterwards the harness moves and ends the workers, so the rest of a wait does not count.
     over_ns: u64,
     /// Whether the finding is about the scheduler and not about a task that waited: the scheduler ended, or was ejected for
-    /// something other than the stall of a known task, or a sample of the monitor shows it.
+    /// something other than the stall of a known task, or the finding comes from a sample of the monitor and names no task.
     is_of_scheduler: bool,
-    /// The task that the finding's message names, for an ejection because of an error.
+    /// The task that the finding's message names, if any. It is the target's task if the finding is about the scheduler.
     named: Option<Pid>,
     /// The longest wait so far that the finding can be about.
     longest: Option<Stretch>,
@@ -209,7 +210,8 @@ impl<'a> Wanted<'a> {
             (None, Some(wait)) => Target {
                 task: named(wait.task),
                 from_ns: wait.from_ns,
-                // Once the scheduler is unloaded the kernel serves all tasks, so the rest of the wait is not its doing.
+                // Once the scheduler is unloaded, the kernel serves all tasks. The rest of the wait is not
+                // the scheduler's doing.
                 to_ns: self
                     .unloaded_ns
                     .into_iter()

@@ -70,8 +70,9 @@ fn is_wanted(entry: &KtstrTestEntry) -> bool {
         && environment(super::moments::CAPTURE_AT).is_none()
 }
 
-/// Runs one test to its end. If it failed by the fault of the scheduler or of the guest's kernel, repeats it, unless the
-/// declaration (`auto_repro`) or `KTSTR_AUTO_REPRO` turns that off. Returns the first run, with what the repeats showed.
+/// Runs one test to its end. If the test has a BPF scheduler, and failed by the fault of the scheduler or of the guest's
+/// kernel, repeats the run. The declaration (`auto_repro`) or `KTSTR_AUTO_REPRO` turns that off, and so do `expect_err` and
+/// `KTSTR_CAPTURE_AT`. Returns the first run, with what the repeats showed.
 pub fn run_and_repeat(declared: &'static KtstrTestEntry) -> Finished {
     let mut first = super::run(declared);
     let is_for_repeat = first.verdict == RunVerdict::Fail
@@ -149,8 +150,8 @@ fn try_until_it_fails<T>(
     tried
 }
 
-/// Compares the repeat `again` with the run `first`. Under the virtual clock they are compared for being the same run. Under the
-/// real clock the failure is back if the repeat fails the check of the first run's most significant finding.
+/// Compares the repeat `again` with the run `first`. Under the virtual clock the result is whether both are the same run.
+/// Under the real clock the failure is back if the repeat fails the check of the first run's most significant finding.
 pub(super) fn compared(first: &Run, again: &Run) -> RepeatRecord {
     let run = first.record.run_id.clone();
     if first.record.clock == Some(ktstr_record::Clock::Virtual) {

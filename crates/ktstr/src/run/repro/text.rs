@@ -15,8 +15,8 @@ use crate::vm_result::{GuestLifecyclePhase, VmResult};
 /// The largest number of captures that have a line.
 const CAPTURES: usize = 4;
 
-/// Returns a warning as the first line if the first run ended before its scenario started, so that a repeat cannot show a
-/// workload either; empty otherwise.
+/// Returns a warning as the first line if the first run ended before its scenario started and before its test process ended,
+/// so that a repeat cannot show a workload either; empty otherwise.
 pub(super) fn label(first: &Finished) -> String {
     let phase = first.vm.as_ref().map(|vm| vm.final_guest_phase);
     match phase {
@@ -89,7 +89,8 @@ pub(super) fn of_virtual(first: &Finished, again: &Finished) -> String {
     text
 }
 
-/// Appends a line for each of the first [`CAPTURES`] captures: when it was taken, and where a task was that a finding is about.
+/// Appends a line for each of the first [`CAPTURES`] captures at requested times: when it was taken, and where the task of a
+/// finding was at that time. A last line is the command that shows the last of these captures.
 fn captures(text: &mut String, first: &Finished, vm: &VmResult, record: Option<&Path>) {
     let run = record.and_then(Path::parent).and_then(Path::file_name);
     let run = run.map_or_else(|| "RUN".into(), |run| run.to_string_lossy());

@@ -40,13 +40,13 @@ fn ns(count: u64) -> Option<f64> {
     Some(count as f64)
 }
 
-/// Returns a percentile of sorted times, converted from nanoseconds to microseconds.
+/// Returns a percentile of sorted times, converted from nanoseconds to microseconds; `None` if there are no times.
 fn us(sorted: &[u64], percent: f64) -> Option<f64> {
     Some(percentile(sorted, percent)? as f64 / 1e3)
 }
 
-/// Returns the metrics of the tasks below the cgroup `root`. `known` are the statistics that the guest reported: a cgroup that
-/// they do not contain, because a worker created it, counts towards its nearest ancestor there; without one it counts for itself.
+/// Returns the metrics of the tasks below the cgroup `root`. `known` are the statistics that the guest reported. A cgroup
+/// that a worker created is not in them: it counts towards its nearest ancestor that is, or for itself if no ancestor is.
 pub(in crate::run) fn metrics(
     seen: &Seen,
     root: &str,

@@ -21,7 +21,7 @@ use super::guest_state::GuestState;
 use observe::{Shown, interpret};
 
 /// The latest time of an event, in nanoseconds: 104 days. A run takes seconds, so only a hostile guest's clock shows a later
-/// time, which is cut to this one: sums of times over all tasks must not overflow.
+/// time. Such a time is replaced by this one, because sums of times over all tasks must not overflow.
 const LATEST_NS: u64 = 1 << 53;
 /// The largest number of tasks that are read when the recording starts.
 const MAX_TASKS: usize = 4096;
@@ -83,7 +83,7 @@ impl Recorder {
         })
     }
 
-    /// Collects the observations since the last call. The guest must be held.
+    /// Collects the observations since the last call. The guest must be held, or no longer run.
     pub(super) fn drain(&mut self, clock: &VirtualClock) {
         clock.take_observations(|seen| self.observe(&seen));
         self.tables.unreadable = clock.unreadable();
@@ -101,7 +101,7 @@ impl Recorder {
     }
 
     /// Reads what only the guest's memory contains: the paths of new cgroups and, once, the tasks that existed before
-    /// the recording. The guest must be held.
+    /// the recording. The guest must be held, or no longer run.
     pub(super) fn look_up(&mut self, machine: &Machine, kernel_info: &mut LazyKernelInfo) {
         if self.named && self.nodes.is_empty() {
             return;

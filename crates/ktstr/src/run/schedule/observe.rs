@@ -8,14 +8,14 @@ use super::points::{CLASSES, DEQUEUE, ENQUEUE, Seen};
 /// The bits of `preempt_count()` that show an interrupt (include/linux/preempt.h): `NMI_MASK`, `HARDIRQ_MASK`, and
 /// `SOFTIRQ_OFFSET` for a softirq that is being served.
 const IN_INTERRUPT: u64 = 0x00ff_0100;
-/// `SETPARAM_POLICY` (kernel/sched/sched.h): the policy is not changed.
+/// `SETPARAM_POLICY` (kernel/sched/syscalls.c; before 6.11 kernel/sched/core.c): the policy is not changed.
 const SAME_POLICY: u32 = u32::MAX;
 
 /// The number of bits by which `task_group.shares` is finer than a task's weight (`SCHED_FIXEDPOINT_SHIFT`).
 const SHARES_SHIFT: u32 = 10;
 /// The weight of a cgroup with `cpu.idle` (`WEIGHT_IDLEPRIO`).
 const WEIGHT_IDLE: u64 = 3;
-/// The default weight of a cgroup that is not idle (`NICE_0_LOAD`).
+/// The default weight of a cgroup that is not idle (`NICE_0_LOAD >> SCHED_FIXEDPOINT_SHIFT`).
 const WEIGHT_USUAL: u64 = 1024;
 
 /// The meaning of an observation.
@@ -31,7 +31,7 @@ pub(super) enum Shown {
     Cgroup(Pid, u64, u64),
     /// An event about a cgroup. Holds the address of the cgroup's kernfs node and its id.
     OfCgroup(What, u64, u64),
-    /// A task got another policy and another nice value.
+    /// The policy and the nice value of a task were set.
     Policy(Pid, u8, i8),
     /// No event: the kind is unknown, a word could not be read, or the policy stayed the same.
     Nothing,

@@ -254,7 +254,7 @@ impl Finder<'_> {
         let words = self.btf.parameter(name, "bypass");
         let words = words.map(|on| vec![Word::Argument(on)]);
         self.seen(&[name], Seen::Bypass, words);
-        // The names changed in 6.18.
+        // The first name of each pair exists from 7.1 on.
         let names = ["scx_root_enable_workfn", "scx_enable"];
         self.seen(&names, Seen::Enabling, Some(vec![]));
         let names = ["scx_root_disable", "scx_disable_workfn"];
@@ -307,7 +307,8 @@ impl Finder<'_> {
         })
     }
 
-    /// Returns the word that reads four bytes that never change, along a path of members that starts at an argument.
+    /// Returns the word that reads four bytes that never change, along a path of members that starts at an argument; `None`
+    /// if BTF lacks one of the members.
     fn once(&self, argument: u32, members: Members<'_>) -> Option<Word> {
         Some(Word::Memory {
             argument,
@@ -317,7 +318,8 @@ impl Finder<'_> {
         })
     }
 
-    /// Returns the words that read the address of a cgroup's kernfs node and the cgroup's id. The path leads to the node.
+    /// Returns the words that read the address of a cgroup's kernfs node and the cgroup's id. The path `members` leads from
+    /// the argument to the node. `None` if BTF lacks one of the members.
     fn node(&self, argument: u32, members: Members<'_>) -> Option<[Word; 2]> {
         let node = self.path(members)?;
         let mut id = node.clone();

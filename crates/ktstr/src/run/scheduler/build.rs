@@ -43,17 +43,19 @@ pub(super) struct Request {
 /// The result of a build that did not fail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// The binary is up to date.
+    /// The path of the binary, which was up to date when cargo was asked.
     Built(PathBuf),
-    /// Cargo could not be run, or the workspace has no such package or binary. Holds the reason.
+    /// Cargo could not be run or could not read the workspace, or the workspace has no such package or binary.
+    /// Holds the reason.
     NotThere(String),
-    /// There is no workspace to build it in, as is usual for an installed program. Holds the reason, which names the folder
-    /// that was searched.
+    /// There is no workspace in which the scheduler could be built, as is usual for an installed program. Holds the reason,
+    /// which names the folder that was searched.
     NoWorkspace(String),
 }
 
 impl Request {
-    /// Creates the request for what `scheduler` declares: its crate's folder, its features and its profile.
+    /// Creates the request for what `scheduler` declares: its crate's folder, its features, and its profile unless
+    /// `KTSTR_SCHEDULER_PROFILE` overrides it. Without a declared profile it is that of the test's own binary.
     pub(super) fn of(scheduler: &Scheduler, name: &str) -> Result<Self, RunError> {
         let declared = scheduler.effective_manifest_dir().map(PathBuf::from);
         // Cargo and nextest pass the folder of the test's package in the environment.
@@ -139,7 +141,8 @@ pub(super) fn build(request: &Request) -> Result<Outcome, RunError> {
     Ok(outcome)
 }
 
-/// Returns the answer that another process of the session stored; otherwise asks cargo and stores the answer.
+/// Returns the binary whose path another process of the session stored. Otherwise asks cargo, and stores the path of the
+/// binary if cargo has built it.
 fn of_session(request: &Request, session: &str, folder: &Path) -> Result<Outcome, RunError> {
     let key = blake3::hash(format!("{session}\0{request:?}").as_bytes());
     let Ok(lock) = open(folder, &key.to_hex()[..32]) else {
@@ -165,7 +168,8 @@ fn of_session(request: &Request, session: &str, folder: &Path) -> Result<Outcome
     Ok(outcome)
 }
 
-/// Opens and locks the file for the answer, and removes files that have not been written for longer than [`KEEP`].
+/// Opens and locks the file for the answer, and removes files that have not been written for longer than [`KEEP`]. A file
+/// that cannot be removed is left.
 fn open(folder: &Path, name: &str) -> Result<Lock, RunError> {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let age = entry.metadata().and_then(|meta| meta.modified());
@@ -177,8 +181,8 @@ fn open(folder: &Path, name: &str) -> Result<Lock, RunError> {
     Ok(Lock::take(&folder.join(name), Place::CACHE, what)?)
 }
 
-/// Lets cargo build the scheduler's package, and reads from cargo's messages where the binary is. If no package has the name,
-/// builds the package with a binary of that name.
+/// Lets cargo build the scheduler's package, and reads the path of the binary from cargo's messages. If no package has the
+/// name, builds the package that has a binary of that name.
 fn ask(request: &Request) -> Result<Outcome, RunError> {
     let name = request.name.as_str();
     if !(request.folder.ancestors()).any(|folder| folder.join("Cargo.toml").is_file()) {

@@ -1,8 +1,8 @@
 //! These tests run cargo on packages that they create.
 use super::*;
 
-/// Creates a workspace with the package `scx_made`, whose binary of the same name prints `text`, and which has a
-/// feature `loud`.
+/// Creates a workspace with the package `scx_made`. Its binaries `scx_made` and `scx_other` print `text`, with an
+/// exclamation mark if its feature `loud` is on.
 fn workspace(text: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let write = |name: &str, content: &str| {

@@ -7,7 +7,8 @@ use std::path::Path;
 
 use crate::run::RunError;
 
-/// Returns an error if the file at `path` cannot run in the guest. `role` says where the path was named.
+/// Returns an error if the file at `path` cannot run in the guest. The error starts with `role`, which is where the
+/// path comes from.
 pub(super) fn usable(path: &Path, role: &str) -> Result<(), RunError> {
     match problem(path) {
         None => Ok(()),

@@ -38,7 +38,7 @@ pub enum Source {
     EnvVar,
     /// Cargo built it, or reported that it is up to date.
     AutoBuilt,
-    /// It is in the folder of the test's binary, and cargo could not build it.
+    /// It is in the folder of the test's binary or, if that is `deps`, in the folder above, and cargo could not build it.
     Sibling,
 }
 
@@ -79,11 +79,11 @@ impl Found {
 ///
 /// `SchedulerSpec::Path` is used as it is. For `SchedulerSpec::Discover` the variable `KTSTR_SCHEDULER` has priority;
 /// otherwise cargo builds the package, which is quick if the binary is up to date. A binary in the folder of the test's own
-/// binary is used only if there is no cargo, no workspace, or no such package in it.
+/// binary is used only if there is no cargo, no workspace that cargo can read, or no such package or binary in it.
 ///
 /// # Errors
-/// Returns an error if a file was named that cannot run in the guest, if the package does not build, or if the scheduler
-/// was not found.
+/// Returns an error if the file that was named or found cannot run in the guest, if the package does not build, if the name
+/// of the cargo profile is invalid, if the cache of builds cannot be used, or if the scheduler was not found.
 pub fn find(scheduler: &Scheduler) -> Result<Option<Found>, RunError> {
     match scheduler.binary {
         SchedulerSpec::Path(path) => {

@@ -134,8 +134,9 @@ fn reached(made: Result<Template, TemplateError>) -> Result<Option<Template>, Te
     }
 }
 
-/// Returns the specification of a machine. A machine that becomes a `template` boots or attaches the scheduler, and then the
-/// kernel patches its text, so its CPUs do not run in parallel; see [`MachineSpec::parallel`]. In its forks that is done.
+/// Returns the specification of a machine. While a machine that becomes a `template` boots or attaches the scheduler, the
+/// kernel patches its own text, so the CPUs of such a machine do not run in parallel; see [`MachineSpec::parallel`]. When it
+/// is forked, the patching is over.
 pub(super) fn specification(plan: &Plan, engine: Engine, template: bool) -> MachineSpec {
     MachineSpec {
         parallel: !template,

@@ -20,7 +20,7 @@ const CAP: &str = "KTSTR_TEMPLATES_MIB";
 /// Returns the size limit in bytes.
 ///
 /// # Errors
-/// The variable is set to something that is no number of MiB.
+/// Returns an error if the variable is set to something that is no number of MiB.
 pub(in crate::run) fn cap() -> Result<u64, RunError> {
     let Some(value) = environment(CAP) else {
         return Ok(CAP_MIB << 20);
@@ -39,11 +39,12 @@ pub(in crate::run) fn cap() -> Result<u64, RunError> {
 pub struct Summary {
     /// The template's key, which is the name of its folder.
     pub key: String,
-    /// The level, kernel, topology, memory and scheduler of the template.
+    /// The level, kernel, topology and memory of the template, and its scheduler and its test's binary if it has them;
+    /// `damaged` if its description cannot be read.
     pub what: String,
     /// The size on disk, in bytes.
     pub size: u64,
-    /// When the template was last used.
+    /// When the template was last used; the epoch if that is unknown.
     pub used: SystemTime,
     kernel: PathBuf,
     qemu: PathBuf,
@@ -99,9 +100,8 @@ pub fn clean() -> Result<usize, KernelError> {
     Ok(gone)
 }
 
-/// Removes templates whose kernel or QEMU no longer exists, then the least recently used ones until the rest fits into `cap`
-/// bytes. The most recently used one always stays. A template that cannot be removed, for example because a run uses it, is left
-/// for the next time.
+/// Removes templates whose kernel or QEMU no longer exists, and the least recently used ones, so that the rest fits into
+/// `cap` bytes. The most recently used one always stays. A template that cannot be removed is left for the next time.
 pub(super) fn make_room(cap: u64) {
     let Ok(root) = folder() else { return };
     sweep(&root);

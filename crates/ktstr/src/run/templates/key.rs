@@ -9,7 +9,7 @@ const LEN: usize = 20;
 const FORMAT: u32 = 10;
 
 /// Returns the key of the booted template. It covers everything in the guest before any test, except the test binary
-/// that is its PID 1: any with the same guest side (`ktstr_guest::AGENT`) will do.
+/// that is its PID 1 and the libraries of this binary: any binary with the same guest side (`ktstr_guest::AGENT`) will do.
 pub(super) fn booted(plan: &Plan, engine: Engine) -> String {
     let mut parts = vec![
         format!("format {FORMAT}"),

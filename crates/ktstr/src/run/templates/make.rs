@@ -15,7 +15,7 @@ use crate::run::guest_session::{End, GuestSession};
 use crate::run::plan::Plan;
 use crate::run::start::{Level, Started, boot_points, pack};
 
-/// The guest time for which a machine keeps running before it is saved. Work that the kernel deferred during boot or
+/// How long a machine under the real clock keeps running before it is saved. Work that the kernel deferred during boot or
 /// attach is then done once, and not in every fork.
 const SETTLE: Duration = Duration::from_millis(300);
 
@@ -28,8 +28,8 @@ pub(super) struct Maker<'a> {
 }
 
 impl Maker<'_> {
-    /// Boots a machine to the point where it waits for messages, and saves it as the template `key`. Each of these functions does
-    /// nothing if the template exists already.
+    /// Boots a machine to the point where it waits for messages, and saves it as the template `key`. Like [`Self::attached`]
+    /// and [`Self::loaded`], does nothing if the template exists already.
     pub(super) fn booted(
         &self,
         key: &str,
@@ -56,7 +56,7 @@ impl Maker<'_> {
         self.save(builder, session, kernel_info, level, present)
     }
 
-    /// Starts the scheduler in a fork of the template `base`, and saves it as the template `key`.
+    /// Starts the scheduler in a fork of the template `base`, and saves the fork as the template `key`.
     pub(super) fn attached(
         &self,
         key: &str,
@@ -71,7 +71,7 @@ impl Maker<'_> {
         )
     }
 
-    /// Starts the test process in a fork of the template `base`, and saves it as the template `key`.
+    /// Starts the test process in a fork of the template `base`, and saves the fork as the template `key`.
     pub(super) fn loaded(
         &self,
         key: &str,
@@ -83,7 +83,7 @@ impl Maker<'_> {
         })
     }
 
-    /// Applies `step` to a fork of the template `base`, and saves it as the template `key` of the level `name`.
+    /// Applies `step` to a fork of the template `base`, and saves the fork as the template `key` of the level `name`.
     fn build_on(
         &self,
         (key, name): (&str, &str),
@@ -149,7 +149,7 @@ impl Maker<'_> {
         let points = boot_points(engine, kernel_info)?;
         session.machine.stop()?;
         if engine.clock == ClockMode::Real {
-            // Read what the guest sent up to the moment at which it was stopped. Nothing comes after that.
+            // Read what the guest sent up to the moment at which it was stopped. A stopped guest sends nothing more.
             reached(session.poll(Duration::MAX)?, &session)?;
         }
         if session.guest.scheduler_died.is_some() {

@@ -71,7 +71,7 @@ pub(super) struct Template {
 }
 
 impl Template {
-    /// Opens and checks the template `key`. Returns `None` if it does not exist.
+    /// Opens and checks the template `key`, and marks it as used. Returns `None` if it does not exist.
     pub(super) fn open(root: &Path, key: &str) -> Result<Option<Self>, TemplateError> {
         let folder = root.join(key);
         match Folder::existing(&folder, Place::CACHE) {

@@ -18,8 +18,8 @@ const JUDGED_MS: u64 = 500;
 const OWED_MS: f64 = 50.0;
 
 /// Turns failures that the schedule does not confirm into notes. If no failure is left and the run is not inconclusive,
-/// nobody is at fault. `checks` contains the bounds that apply, set by the test, by its scheduler or by default. A bound on
-/// the spread has no default there, so it is one that was set.
+/// nobody is at fault. `checks` contains the bounds that apply, set by the test, by its scheduler or by default. The bound
+/// on the spread has no default in `checks`: if it is there, the test or the scheduler has set it.
 pub(super) fn acquit(
     judgement: &mut Judgement,
     checks: &Assert,

@@ -25,8 +25,8 @@ fn explains(dilation: f64, detail: &AssertDetail) -> bool {
             .is_none_or(|gate| gate.measured_ns as f64 / dilation <= gate.threshold_ns as f64)
 }
 
-/// Turns failures about times that a busy host explains into inconclusive outcomes. If no other failure is left, the run is
-/// attributed to the host; otherwise how busy the host was is noted.
+/// Turns failures about times that a busy host explains into inconclusive outcomes. If all failures are of this kind, the
+/// run is attributed to the host. If only some are, a note contains how busy the host was.
 pub(in crate::run) fn downgrade_if_contended(judgement: &mut Judgement, stat: &HostVcpuSchedstat) {
     let dilation = stat.dilation();
     if dilation <= CONTENDED {
@@ -55,8 +55,9 @@ pub(in crate::run) fn downgrade_if_contended(judgement: &mut Judgement, stat: &H
     }
 }
 
-/// Returns the kernel's message about the first process that was killed because memory ran out, in a cgroup or in the
-/// machine, and which limit to raise (`mm/oom_kill.c`, `mm/memcontrol.c`). `None` if no process was killed for that.
+/// Returns the kernel's message about the first process that was killed because the memory of its cgroup ran out or, if
+/// there is no such message, because the memory of the machine did, and which limit to raise (`mm/oom_kill.c`,
+/// `mm/memcontrol.c`). `None` if no process was killed for that.
 fn killed_for_memory(console: &str, memory_mib: u32) -> Option<String> {
     let of_machine = format!("{memory_mib} MiB; raise `memory_mib`");
     let kinds = [
@@ -253,7 +254,7 @@ fn undecided(judgement: &mut Judgement, why: &str) {
     judgement.blame(Fault::Undetermined, why.to_owned());
 }
 
-/// Attributes a kernel panic, and returns the evidence, which is empty if only the panic itself speaks for the fault.
+/// Attributes a kernel panic, and returns the evidence, which is empty if there is none apart from the panic itself.
 /// sched_ext promises that no BPF scheduler can crash the kernel, so the presence of a scheduler proves nothing.
 pub(super) fn of_kernel_panic(panic: &str, console: &str, guest: &GuestState) -> (Fault, String) {
     if panic.starts_with("Attempted to kill init") {
@@ -304,8 +305,8 @@ pub(in crate::run) fn default_evidence(fault: Fault) -> &'static str {
     }
 }
 
-/// Describes a hung guest: when it sent its last message, how far its clock advanced or how much CPU time it has used since,
-/// and which tasks its first eight CPUs run.
+/// Describes a hung guest: under the virtual clock when it sent its last message and how far its clock advanced, otherwise
+/// for how long it has sent nothing and how much CPU time it used meanwhile; and which tasks its first eight CPUs run.
 pub(super) fn hang_evidence(stall: &StallReport, guest: &GuestState) -> String {
     let mut parts = Vec::new();
     match stall.guest_clock {
@@ -340,7 +341,7 @@ pub(super) fn hang_evidence(stall: &StallReport, guest: &GuestState) -> String {
     parts.join("; ")
 }
 
-/// Describes a guest on a slow host: how much CPU time it got in how much wall time.
+/// Describes a guest on a slow host: how much CPU time it got in how much wall time since its last progress.
 pub(super) fn of_slow_host(stall: &StallReport, guest: &GuestState) -> String {
     let wall = stall.wall.as_secs_f64();
     let share = 100.0 * stall.burnt.as_secs_f64() / wall.max(1e-3);

@@ -129,8 +129,8 @@ pub(super) fn crowd(stall: &StallReport, guest: &GuestState, waited: f64) -> Opt
     })
 }
 
-/// Returns the evidence if the test process itself keeps a CPU busy: it is on a CPU that serves no timer interrupts any more, or
-/// it has used much CPU time ([`BUSY`]). `None` otherwise.
+/// Returns the evidence if the test process itself keeps a CPU busy: one of its threads is on a CPU, and the guest serves no
+/// timer interrupts any more or its threads have used much CPU time ([`BUSY`]). `None` otherwise.
 fn spins(threads: &[&TaskEnrichment], stall: &StallReport, guest: &GuestState) -> Option<String> {
     let on_cpu = threads.iter().find(|task| task.on_cpu)?;
     let ran = (threads.iter()).fold(Duration::ZERO, |sum, task| {

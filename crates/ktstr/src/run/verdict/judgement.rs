@@ -20,7 +20,8 @@ pub enum Fault {
     Harness,
     /// The host: it is too slow or too busy, lacks some resource, or its virtualization failed.
     Host,
-    /// The evidence does not show whose fault it is. A run with this fault is inconclusive.
+    /// The evidence does not show whose fault it is. The finding that is attributed so is inconclusive, and so is the run
+    /// unless it has other findings that are failures.
     Undetermined,
 }
 
@@ -69,7 +70,8 @@ pub(crate) struct Judgement {
 }
 
 impl Judgement {
-    /// Creates a skip, for a test that is not run on this host or on the requested topology. `why` is the reason.
+    /// Creates a skip, for a test that is not run on this host, in performance mode, or on the requested topology. `why`
+    /// is the reason.
     pub(crate) fn skip(why: String) -> Self {
         Self {
             guest: Err(why.clone()),

@@ -1,5 +1,5 @@
-//! What the guest's kernel prints on the console about itself: why it panicked, that it was asked to go down, and
-//! defects or stalls that it detected and survived.
+//! What the guest's kernel prints on the console about itself: why it panicked, that it was asked to go down, which
+//! processes it killed for lack of memory, and defects or stalls that it detected and survived.
 
 use ktstr_assert::Finding;
 

@@ -1,6 +1,7 @@
-//! The verdict of a run, and whose fault a failure is. Only this folder decides that, from evidence: how the run ended,
-//! what the guest reported, and what its memory, its kernel's log and the trace of its signals show. Without evidence
-//! the fault is undetermined.
+//! The verdict of a run, and whose fault a failure is. Both are decided from evidence: how the run ended, what the guest
+//! reported, and what its memory, its kernel's log and the trace of its signals show. Without evidence the fault is
+//! undetermined. Checks that the test declares for the host, such as callbacks and budgets, come later and are not in this
+//! folder; they attribute their own findings.
 
 mod acquit;
 mod fault;
@@ -29,8 +30,9 @@ pub(crate) use judgement::Judgement;
 pub(super) use kernel_log::without_time;
 pub(super) use scheduler_exit::exit_text;
 
-/// Judges a run: first by how it ended, then by what the guest reported, then by how the scheduler ended. `console` is the
-/// kernel's log, and `exit` is what sched_ext recorded about a scheduler that ended before the test did.
+/// Judges a run. An error of the harness in the guest and a wrong topology take precedence; otherwise the verdict follows
+/// from how the run ended, from what the guest reported, and from how the scheduler ended. `console` is the kernel's log,
+/// and `exit` is what sched_ext recorded about a scheduler that ended before the test did.
 pub(super) fn judge(
     case: &Case,
     end: &End,

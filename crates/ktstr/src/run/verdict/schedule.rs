@@ -66,8 +66,9 @@ pub(in crate::run) fn see(
     })
 }
 
-/// Adds what the schedule shows about the tasks below the cgroup `root`: findings that the schedule does not confirm
-/// become notes, and each bound that is broken is a failure if the scheduler promises to keep it, and a note otherwise.
+/// Adds what the schedule shows about the tasks below the cgroup `root`: findings that the schedule does not confirm become
+/// notes, and each bound that is broken is a failure if the scheduler promises to keep it. Otherwise, and if the checks only
+/// report (`report_monitor_only`), it is a note.
 pub(in crate::run) fn judge(
     judgement: &mut Judgement,
     case: &Case,

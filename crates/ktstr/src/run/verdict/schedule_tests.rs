@@ -63,7 +63,7 @@ fn kept() -> Measures {
     }
 }
 
-/// For each bound, the same measures with the value beyond that bound, and the message for it.
+/// For each bound, the measures of [`kept`] with one value beyond that bound, and the message about it.
 fn broken() -> [(&'static str, Measures, &'static str); 7] {
     let mut starved = kept();
     starved.starved.as_mut().expect("there is one").owed_ns = 51 * MS;

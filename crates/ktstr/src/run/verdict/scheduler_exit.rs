@@ -11,7 +11,7 @@ use super::{Case, Fault, Judgement, last_words, out_of_memory};
 use crate::vm_result::VmResult;
 
 /// Returns the text about the scheduler's end, in which tests search for an expected error: the kernel's message or, if the
-/// kernel did not eject the scheduler, the end of the scheduler's own log. Empty if the scheduler ran until the end.
+/// kernel did not eject the scheduler, the end of the scheduler's own log. Empty if no failure is about the scheduler's end.
 pub(in crate::run) fn exit_text(vm: &VmResult, judgement: &Judgement) -> String {
     let by_kernel = vm.scx_exit.as_ref().map(reason);
     let ended = |detail: &AssertDetail| {
@@ -166,7 +166,8 @@ fn merge_exit(
     }
 }
 
-/// Attributes the end of a scheduler that the kernel did not eject, and returns the evidence. `left` is its exit record.
+/// Attributes the end of a scheduler that the kernel did not eject, and returns the evidence. `left` is sched_ext's record
+/// of an exit that was requested; `None` if there is no such record.
 fn culprit(case: &Case, guest: &GuestState, left: Option<&ScxExit>) -> (Fault, String) {
     if let Some(signal) = guest.scheduler_signal.as_ref()
         && Some(signal.sender) != guest.scheduler_pid()
@@ -251,7 +252,7 @@ fn reason(exit: &ScxExit) -> String {
     }
 }
 
-/// Returns the kind of an ejection, and the function of the kernel that detected it.
+/// Returns the kind of an ejection, and the innermost frames of the code that detected its cause, if there is a backtrace.
 fn exit_evidence(exit: &ScxExit) -> String {
     let mut text = format!("sched_ext reported {}", exit.kind_name);
     // The first frames belong to the code that records the exit.
