@@ -115,7 +115,7 @@ pub(super) fn stop_and_reap(workers: &[Target<'_>]) -> Vec<End> {
         .collect()
 }
 
-/// Fields of /proc/PID/stat, see proc_pid_stat(5).
+/// Fields of /proc/PID/stat, see the manual page `proc_pid_stat(5)`.
 struct Stat {
     /// The state of this process or thread: `R` if it is runnable.
     state: char,

@@ -23,7 +23,8 @@ const HOLD_WAIT: Duration = Duration::from_millis(50);
 /// The largest number of messages per poll: a guest that floods the mailbox must not keep the host from its other
 /// duties.
 const BURST: usize = 256;
-/// How long a boot may show no progress if the host runs it at full speed, see [`StallDetector::check`].
+/// How long a boot may show no progress: under the virtual clock in guest time, and in any case if the host runs it at full
+/// speed, see [`StallDetector::check`].
 const BOOT_PATIENCE: Duration = Duration::from_secs(60);
 /// What each CPU adds to [`BOOT_PATIENCE`].
 const BOOT_PATIENCE_PER_CPU: Duration = Duration::from_secs(4);
