@@ -141,8 +141,8 @@ impl Qmp {
             })
     }
 
-    /// Reads the available data, and waits for it at most for `left`. Returns false if none arrived in that time. A signal may end
-    /// the wait early: it returns true then, and the caller looks at the time that is left.
+    /// Reads the available data, and waits for it at most for `left`. Returns false if none arrived in that time. A signal
+    /// may end the wait early: it returns true then, and the caller looks at the time that is left.
     fn fill(&mut self, left: Duration) -> Result<bool, MachineError> {
         let read = |e| MachineError::system("reading QEMU's monitor", e);
         // The socket would interpret a timeout of zero as "forever".

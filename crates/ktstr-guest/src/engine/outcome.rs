@@ -166,10 +166,10 @@ fn check(result: &mut AssertResult, checks: &Assert, topo: &TestTopology, done: 
     result.merge(judged);
 }
 
-/// Turns gaps in which a worker cannot have waited long for a CPU into notes, and so for a worker that did no work at all. The kernel counts how long a task was runnable
-/// without a CPU (`run_delay` in /proc/PID/schedstat); if that is at most the bound over the worker's whole life, then the worker
-/// slept, blocked, was frozen or throttled, or worked on something long in most of the gap. The exact schedule shows this more
-/// precisely, but under the real clock there is none.
+/// Turns gaps in which a worker cannot have waited long for a CPU into notes, and so for a worker that did no work at all.
+/// The kernel counts how long a task was runnable without a CPU (`run_delay` in /proc/PID/schedstat); if that is at most the
+/// bound over the worker's whole life, then the worker slept, blocked, was frozen or throttled, or worked on something long
+/// in most of the gap. The exact schedule shows this more precisely, but under the real clock there is none.
 fn acquit_of_gaps(judged: &mut AssertResult, reports: &[WorkerReport]) {
     let mut notes = Vec::new();
     judged.outcomes.retain(|outcome| {

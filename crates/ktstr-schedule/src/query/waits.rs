@@ -44,8 +44,8 @@ pub struct Wait {
     /// The CPU time that the task was entitled to in the windows that the wait fills, in nanoseconds; 0 for a wait
     /// that fills none.
     pub owed_ns: u64,
-    /// The part of the wait in which `owed_ns` was counted, in nanoseconds: the windows that the wait fills, without those in which
-    /// an affinity or a weight changed, and without the time outside of the scenario.
+    /// The part of the wait in which `owed_ns` was counted, in nanoseconds: the windows that the wait fills, without those
+    /// in which an affinity or a weight changed, and without the time outside of the scenario.
     pub judged_ns: u64,
     /// Whether the task got a CPU.
     pub served: bool,

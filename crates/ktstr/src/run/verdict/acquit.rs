@@ -84,9 +84,9 @@ fn judged_by_shares(
     ))
 }
 
-/// Returns why the scheduler did not cause that a worker got nothing done, as a note: the worker waited for a CPU for no longer than
-/// the bound, or its weight entitles it to next to nothing. `None` if the finding stands: the worker waited longer for what it was
-/// entitled to, the schedule does not show how long, or the finding is about something else.
+/// Returns why the scheduler did not cause that a worker got nothing done, as a note: the worker waited for a CPU for no
+/// longer than the bound, or its weight entitles it to next to nothing. `None` if the finding stands: the worker waited
+/// longer for what it was entitled to, the schedule does not show how long, or the finding is about something else.
 fn not_waiting(detail: &AssertDetail, answers: &Answers) -> Option<String> {
     let (tid, gap_ms, bound_ms, answered) = match &detail.finding {
         Finding::Gap {
