@@ -120,6 +120,14 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         }
     }
 
+    /// Returns whether the attached scheduler implements the callback `name` of its `struct sched_ext_ops`; `None` if the kernel has no
+    /// such callback, or nothing shows it.
+    pub fn scx_implements(&self, name: &str) -> Option<bool> {
+        let callback = self.member("sched_ext_ops", name).ok()?;
+        let function = self.read_member(self.scx_ops()?, &callback).ok()?;
+        Some(function != 0)
+    }
+
     /// Returns the address of the variable with the core's enable state, which had another name before 6.16.
     fn scx_enable_state_var(&self) -> Result<u64, KernelError> {
         self.symbol("scx_enable_state_var")

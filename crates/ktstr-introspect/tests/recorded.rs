@@ -103,6 +103,15 @@ fn maps_of_every_plain_kind() {
 }
 
 #[test]
+fn the_schedulers_callbacks_are_known() {
+    let recording = recording();
+    let view = KernelView::new(&recording.image, &recording.symbols, &recording.btf).unwrap();
+    assert_eq!(view.scx_implements("enqueue"), Some(true));
+    assert_eq!(view.scx_implements("cgroup_set_weight"), Some(false));
+    assert_eq!(view.scx_implements("name_of_no_callback"), None);
+}
+
+#[test]
 fn kernel_state_is_captured() {
     let recording = recording();
     let report = recording.capture(&recording.image);

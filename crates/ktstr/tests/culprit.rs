@@ -474,6 +474,8 @@ rows! {
     small_quota: a_small_quota, Pass, None, assert: NOT_STUCK;
     frozen_for_long: frozen_for_long, Pass, None, scheduler: &SOUND,
         duration: Duration::from_secs(4), assert: NOT_STUCK;
+    weights_that_nobody_tells: the_smallest_weight, Pass, None, scheduler: &SOUND,
+        duration: Duration::from_secs(2), assert: NOT_STUCK;
     smallest_weight: the_smallest_weight, Pass, None,
         duration: Duration::from_secs(2), assert: NOT_STUCK;
     frozen_by_the_real_clock: frozen_for_long, Pass, None, scheduler: &SOUND, clock: ClockMode::Real,

@@ -15,6 +15,8 @@ use crate::vm_result::ProgVerifierStats;
 pub(super) struct InWindow {
     pub(super) programs: Vec<ProgVerifierStats>,
     pub(super) watchdog: Option<WatchdogObservation>,
+    /// Whether the scheduler has no callback by which the kernel could tell it the weights of cgroups, so that it cannot follow them.
+    pub(super) ignores_weights: bool,
     /// The number of schedulers that had attached when the values were read; `None` before the first time.
     attaches: Option<u32>,
 }
@@ -47,6 +49,10 @@ impl InWindow {
                 verified_insns: program.verified_insns,
             })
             .collect();
+        // The weight is an argument of both: `struct scx_cgroup_init_args` has it as well.
+        let weights = ["cgroup_set_weight", "cgroup_init"];
+        self.ignores_weights =
+            (weights.iter()).all(|callback| view.scx_implements(callback) == Some(false));
         let observed = view.scx_sched_state().ok();
         let observed = observed.and_then(|state| state.watchdog_timeout);
         self.watchdog =

@@ -51,6 +51,7 @@ use ktstr_introspect::report::ScxExit;
 use ktstr_machine::Accelerator;
 use ktstr_record::terminal::{eprint_line, escaped};
 use ktstr_record::{RepeatRecord, RunVerdict, Switches};
+use ktstr_scenario::scheduler::Promise;
 
 pub use aim::{Aim, step};
 pub use error::RunError;
@@ -599,7 +600,10 @@ impl Run {
             scheduler: &plan.scheduler_name(),
             has_scheduler: entry.scheduler.binary.has_active_scheduling(),
             changed: guest.scheduler_changes > 0,
-            promises: entry.scheduler.promises,
+            promises: match in_window.ignores_weights {
+                true => entry.scheduler.promises.without(Promise::CpuWeight),
+                false => entry.scheduler.promises,
+            },
             topology: &plan.topology(),
             memory_mib: plan.memory_mib,
             virtual_clock: engine.mips().is_some(),

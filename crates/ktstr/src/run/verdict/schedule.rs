@@ -93,6 +93,15 @@ pub(in crate::run) fn judge(
         return;
     }
     note(&mut judgement.result, &measured);
+    let weighted = &seen.answers.weighted;
+    if case.has_scheduler && !seen.answers.rules.cpu_weight && !weighted.is_empty() {
+        let names: Vec<&str> = weighted.iter().map(String::as_str).collect();
+        judgement.result.note(format!(
+            "the cpu.weight of {} does not count: the scheduler does not promise to follow it, or has neither ops.cgroup_init nor \
+             ops.cgroup_set_weight, by which the kernel would tell it",
+            names.join(", ")
+        ));
+    }
     let open = judgement.is_open();
     let mut failed = false;
     for (promise, found) in findings(&checks, &measured, case.has_scheduler) {
