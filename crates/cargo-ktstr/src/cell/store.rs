@@ -45,10 +45,17 @@ impl<K: Ord + Serialize + DeserializeOwned> Store<K> {
             .append(true)
             .mode(0o600)
             .open(&path);
-        let file = file.with_context(|| format!("opening {}", path.display()))?;
+        let mut file = file.with_context(|| format!("opening {}", path.display()))?;
+        let store = Self::read(&path)?;
+        // A writer that was killed may have left a part of a line, to which the next result must not be added.
+        let ends = fs::read(&path).is_ok_and(|text| text.last().is_none_or(|last| *last == b'\n'));
+        if !ends {
+            file.write_all(b"\n")
+                .with_context(|| format!("writing to {}", path.display()))?;
+        }
         Ok(Self {
             file: Some(file),
-            ..Self::read(&path)?
+            ..store
         })
     }
 
@@ -154,12 +161,16 @@ mod tests {
         let whole = fs::read(store.path()).unwrap();
         fs::write(store.path(), &whole[..whole.len() - 10]).unwrap();
 
-        let again = Store::open(folder.path(), &[&binary], "").unwrap();
+        let mut again = Store::open(folder.path(), &[&binary], "").unwrap();
         assert_eq!(again.get(&case(1)), Some(&outcome));
         assert_eq!(again.get(&case(2)), None);
+        // The next result is a line of its own.
+        again.put(case(3), outcome.clone()).unwrap();
+        let third = Store::open(folder.path(), &[&binary], "").unwrap();
+        assert_eq!(third.get(&case(3)), Some(&outcome));
         assert_eq!(
             Store::<Cell>::newest(folder.path()).unwrap().all().count(),
-            1
+            2
         );
 
         fs::write(&binary, "two").unwrap();

@@ -32,9 +32,7 @@ impl Again {
             format!("{seed}..{}", seed.saturating_add(1)),
         ]);
         words.extend(self.memory());
-        if let Some(config) = &self.config {
-            words.extend(["--config".to_owned(), config.display().to_string()]);
-        }
+        words.extend(self.config());
         if !self.args.is_empty() {
             words.push("--".to_owned());
             words.extend(self.args.iter().cloned());
@@ -48,6 +46,7 @@ impl Again {
         let mut words = vec!["compare".to_owned(), "eevdf".to_owned(), self.path()];
         words.extend(axes(place));
         words.extend(self.memory());
+        words.extend(self.config());
         words.extend(self.args.iter().map(|arg| format!("--b-arg={arg}")));
         line(&words)
     }
@@ -55,6 +54,16 @@ impl Again {
     fn memory(&self) -> Vec<String> {
         let words = |mib: u32| ["--memory-mib".to_owned(), mib.to_string()];
         self.memory_mib.map(words).into_iter().flatten().collect()
+    }
+
+    fn config(&self) -> Vec<String> {
+        let words = |config: &PathBuf| ["--config".to_owned(), config.display().to_string()];
+        self.config
+            .as_ref()
+            .map(words)
+            .into_iter()
+            .flatten()
+            .collect()
     }
 
     fn path(&self) -> String {
@@ -93,6 +102,6 @@ mod tests {
         let mut place = pair("steady", 1, passed(), passed()).place;
         place.topology = Some("1n2l2c1t".to_owned());
         insta::assert_snapshot!(again.check(&place, 7), @r"cargo ktstr check './my schedulers/scx_a' --scenarios steady --topologies 1n2l2c1t --kernels 7.3.4-ab --seeds 7..8 --memory-mib 512 --config ci.toml -- --slice 'it'\''s 5'");
-        insta::assert_snapshot!(again.compare(&place), @r"cargo ktstr compare eevdf './my schedulers/scx_a' --scenarios steady --topologies 1n2l2c1t --kernels 7.3.4-ab --memory-mib 512 --b-arg=--slice '--b-arg=it'\''s 5'");
+        insta::assert_snapshot!(again.compare(&place), @r"cargo ktstr compare eevdf './my schedulers/scx_a' --scenarios steady --topologies 1n2l2c1t --kernels 7.3.4-ab --memory-mib 512 --config ci.toml --b-arg=--slice '--b-arg=it'\''s 5'");
     }
 }

@@ -1,6 +1,7 @@
 //! `cargo ktstr table FILE...`: shows the results of several checks on one page of Markdown. Nothing is run. The page has no wall
 //! times, no dates and no paths of records, only what the virtual clock decides: the same checks give exactly the same page.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io::Write;
 use std::path::PathBuf;
@@ -85,12 +86,10 @@ fn lists(report: &Report) -> [(&'static str, &[Row]); 5] {
 }
 
 fn line(text: &mut String, report: &Report) {
-    let broken = match report
-        .not_loaded
-        .iter()
-        .filter(|kernel| kernel.blamed)
-        .count()
-    {
+    // There is an entry for each reason, and several can be of one kernel.
+    let blamed = report.not_loaded.iter().filter(|entry| entry.blamed);
+    let kernels: BTreeSet<&str> = blamed.map(|entry| entry.kernel.as_str()).collect();
+    let broken = match kernels.len() {
         0 => report.broken.len().to_string(),
         kernels if kernels == report.kernels.len() => "does not load".to_owned(),
         kernels => format!(
@@ -258,6 +257,9 @@ mod tests {
         assert!(text.contains("| 5 | 2 | does not load |"), "{text}");
         assert!(text.contains("\n> R6 invalid  \n\n"), "{text}");
         assert!(!text.contains("R7 invalid"), "{text}");
+        // Another reason on the same kernel is another entry.
+        report.not_loaded.extend(report.not_loaded.clone());
+        assert!(page(&[report]).contains("| 5 | 2 | does not load |"));
     }
 
     #[test]
