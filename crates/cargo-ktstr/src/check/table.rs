@@ -253,7 +253,7 @@ mod tests {
             again: "cargo ktstr check ./scx_mine".to_owned(),
             record: None,
         });
-        let text = page(&[report]);
+        let text = page(&[report.clone()]);
         assert!(text.contains("| 5 | 2 | does not load |"), "{text}");
         assert!(text.contains("\n> R6 invalid  \n\n"), "{text}");
         assert!(!text.contains("R7 invalid"), "{text}");
