@@ -34,6 +34,7 @@ pub mod render;
 pub mod report;
 pub mod sampler;
 pub mod scx;
+mod sections;
 pub mod snapshot;
 pub mod symbols;
 mod tasks;
