@@ -17,6 +17,10 @@
     )
 )]
 
+// The recorded images of the integration tests name this crate, and unit tests read them too.
+#[cfg(test)]
+extern crate self as ktstr_introspect;
+
 pub mod bpf;
 pub mod btf;
 pub mod capture;

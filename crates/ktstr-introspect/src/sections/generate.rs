@@ -63,8 +63,8 @@ macro_rules! getter {
 /// Appends the text of a section, unless the row says that it has `none`.
 macro_rules! text {
     (none, $section:expr, $lines:expr) => {};
-    ($text:ident, $section:expr, $lines:expr) => {
-        $text($section, $lines)
+    ($($text:ident)::+, $section:expr, $lines:expr) => {
+        $($text)::+($section, $lines)
     };
 }
 
@@ -84,7 +84,7 @@ macro_rules! text {
 /// the rows above, and returns what becomes a [`Section`](super::Section). `text` is a function that appends the text for
 /// people, or `none`. The order of the rows is that of the members in JSON.
 macro_rules! sections {
-    ($($(#[$doc:meta])* $name:ident / $unavailable:ident: $of:tt { read: $read:expr, text: $text:ident, })+) => {
+    ($($(#[$doc:meta])* $name:ident / $unavailable:ident: $of:tt { read: $read:expr, text: $($text:ident)::+, })+) => {
         /// One capture of a guest: its BPF maps and the kernel state around them.
         ///
         /// A part that could not be read has the reason for that; the capture as a whole never fails.
@@ -170,7 +170,7 @@ macro_rules! sections {
                 let mut texts = vec![$({
                     #[allow(unused_mut)]
                     let mut lines = Lines { text: String::new(), queue_name };
-                    text!($text, &self.$name, &mut lines);
+                    text!($($text)::+, &self.$name, &mut lines);
                     (stringify!($name), lines.text)
                 }),+];
                 texts.sort_by_key(|(name, _)| *name != "scx_sched_state");

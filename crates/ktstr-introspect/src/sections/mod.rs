@@ -1,11 +1,13 @@
 //! The sections of a capture, as one table: what a capture reads beside the BPF maps.
 //!
-//! To add a section, write a file here with the type, its reader, its text for people if it has one, and a unit test. Then add
-//! the file's `mod` and `pub use` and a row to this file. Fields, JSON, placeholders, the capture, the getters of
-//! [`Snapshot`] and the text of `cargo ktstr show --capture` follow from the row.
+//! To add a section, write a file here with the type, its reader, its text for people if it has one, and a unit test, which can
+//! use the capture in `testing.rs`. Then add the file's `mod` and `pub use` and a row to this file. Fields, JSON, placeholders,
+//! the capture, the getters of [`Snapshot`] and the text of `cargo ktstr show --capture` follow from the row.
 
 mod generate;
 mod section;
+#[cfg(test)]
+mod testing;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -25,7 +27,7 @@ use crate::report::{
 };
 use crate::snapshot::{Snapshot, SnapshotResult, host_field};
 use generate::{getter, section_value, sections, text, value};
-use text::{Lines, queues, runqueues, sched_ext};
+use text::Lines;
 
 /// What a reader of a section has: the stopped guest, the options of the capture, and the report with the sections of the rows
 /// above its own.
@@ -89,16 +91,16 @@ sections! {
     /// Runqueue and sched_ext state, one entry per CPU.
     rq_scx_states / rq_scx_states_unavailable: [RqScxState] {
         read: |at| at.view.runqueues(),
-        text: runqueues,
+        text: text::runqueues,
     }
     /// Dispatch queues: those of every CPU, then the global ones, then the scheduler's own.
     dsq_states / dsq_states_unavailable: [DsqState] {
         read: |at| at.view.dsq_states(&at.report.rq_scx_states),
-        text: queues,
+        text: text::queues,
     }
     /// State of the sched_ext core.
     scx_sched_state / scx_sched_state_unavailable: ScxSchedState {
         read: |at| at.view.scx_sched_state(),
-        text: sched_ext,
+        text: text::sched_ext,
     }
 }

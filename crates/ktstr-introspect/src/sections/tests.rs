@@ -37,12 +37,25 @@ fn a_report_with_pairs_of_fields_is_read_and_written_as_before() {
     let state = Snapshot::new(&report).scx_sched_state();
     let error = state.expect_err("no state").to_string();
     assert!(error.contains("no sched_ext"), "{error}");
-    assert_eq!(serde_json::to_string(&report).expect("JSON"), BEFORE);
-    let value = serde_json::to_value(&report).expect("JSON");
-    assert_eq!(
-        value,
-        serde_json::from_str::<serde_json::Value>(BEFORE).expect("JSON")
-    );
+    let written = serde_json::to_string(&report).expect("JSON");
+    let value: serde_json::Value = serde_json::from_str(&written).expect("JSON");
+    let before: serde_json::Value = serde_json::from_str(BEFORE).expect("JSON");
+    let before = before.as_object().expect("an object");
+    for (name, member) in value.as_object().expect("an object") {
+        // A section that is younger than that report is an empty list.
+        assert_eq!(
+            member,
+            before.get(name).unwrap_or(&serde_json::json!([])),
+            "{name}"
+        );
+    }
+    let place = |json: &str, name: &String| json.find(&format!("\"{name}\":")).expect("a member");
+    let sorted = |json| {
+        let mut names: Vec<&String> = before.keys().collect();
+        names.sort_by_key(|name| place(json, name));
+        names
+    };
+    assert_eq!(sorted(&written), sorted(BEFORE));
     let back: FailureDumpReport = serde_json::from_value(value).expect("a report");
     assert_eq!(back, report);
 }
@@ -55,9 +68,8 @@ fn a_report_from_before_a_section_is_the_default() {
     assert_eq!(report.unavailable().next(), None);
     let json = serde_json::to_string(&report).expect("JSON");
     assert_eq!(parsed(&json), report);
-    let lists = json.matches(":[]").count();
-    // The maps, the addresses of the active ones, and all sections but one.
-    assert_eq!((lists, json.contains("scx_sched_state")), (11, false));
+    assert!(json.contains(r#""dsq_states":[]"#), "{json}");
+    assert!(!json.contains("scx_sched_state"), "{json}");
 }
 
 #[test]
@@ -94,7 +106,10 @@ fn every_part_of_a_placeholder_has_the_reason() {
         parts[..2].iter().map(|part| part.0).collect::<Vec<_>>(),
         ["maps", "active"]
     );
-    assert_eq!(parts.len(), 12);
+    assert!(
+        parts.iter().any(|part| part.0 == "scx_sched_state"),
+        "{parts:?}"
+    );
     assert!(
         parts
             .iter()
@@ -131,4 +146,13 @@ fn the_text_says_what_is_missing() {
     empty dispatch queues: 0
     other dispatch queues: no table
     ");
+}
+
+#[test]
+fn a_capture_of_a_whole_guest_survives_its_json() {
+    let report: &FailureDumpReport = &testing::BUSY;
+    assert_eq!(report.unavailable().next(), None);
+    assert!(report.scx_sched_state.value().is_some());
+    let json = serde_json::to_string(report).expect("JSON");
+    assert_eq!(&parsed(&json), report);
 }
