@@ -8,12 +8,9 @@ macro_rules! value {
 
 /// Implements [`SectionValue`](super::SectionValue) for the type of a row.
 macro_rules! section_value {
-    (@keys $name:ident $unavailable:ident) => {
-        const KEYS: &'static [&'static str; 2] = &[stringify!($name), stringify!($unavailable)];
-    };
     ($name:ident $unavailable:ident [$of:ty]) => {
         impl SectionValue for Vec<$of> {
-            section_value!(@keys $name $unavailable);
+            const KEYS: &'static [&'static str; 2] = &[stringify!($name), stringify!($unavailable)];
 
             fn placeholder() -> Option<Self> {
                 Some(Vec::new())
@@ -26,15 +23,7 @@ macro_rules! section_value {
     };
     ($name:ident $unavailable:ident $of:ty) => {
         impl SectionValue for $of {
-            section_value!(@keys $name $unavailable);
-
-            fn placeholder() -> Option<Self> {
-                None
-            }
-
-            fn is_blank(&self) -> bool {
-                false
-            }
+            const KEYS: &'static [&'static str; 2] = &[stringify!($name), stringify!($unavailable)];
         }
     };
 }
@@ -168,10 +157,9 @@ macro_rules! sections {
             /// read in its light; the others have the order of the table. `queue_name` names the dispatch queues.
             pub fn sections_text(&self, queue_name: QueueName) -> String {
                 let mut texts = vec![$({
-                    #[allow(unused_mut)]
-                    let mut lines = Lines { text: String::new(), queue_name };
-                    text!($($text)::+, &self.$name, &mut lines);
-                    (stringify!($name), lines.text)
+                    let lines = &mut Lines { text: String::new(), queue_name };
+                    text!($($text)::+, &self.$name, lines);
+                    (stringify!($name), std::mem::take(&mut lines.text))
                 }),+];
                 texts.sort_by_key(|(name, _)| *name != "scx_sched_state");
                 texts.into_iter().map(|(_, text)| text).collect()
@@ -196,7 +184,7 @@ macro_rules! sections {
             $(
                 getter!($(#[$doc])* $name $of);
 
-                #[doc = concat!("Returns why the section `", stringify!($name), "` is missing or incomplete; `None` if it is whole.")]
+                #[doc = concat!("Returns why `", stringify!($name), "` is missing or incomplete; `None` if it is whole.")]
                 pub fn $unavailable(&self) -> Option<&'a str> {
                     self.report().$name.reason()
                 }

@@ -31,10 +31,14 @@ pub trait SectionValue: Serialize + DeserializeOwned {
     const KEYS: &'static [&'static str; 2];
 
     /// Returns what is written in place of a missing value: the empty list; `None` if nothing is written.
-    fn placeholder() -> Option<Self>;
+    fn placeholder() -> Option<Self> {
+        None
+    }
 
     /// Returns whether this is an empty list.
-    fn is_blank(&self) -> bool;
+    fn is_blank(&self) -> bool {
+        false
+    }
 }
 
 impl<T> Section<T> {

@@ -1,5 +1,6 @@
 //! A capture of a recorded guest, for the unit tests of sections.
 
+#[allow(clippy::unwrap_used)]
 #[path = "../../tests/image/mod.rs"]
 mod image;
 
