@@ -7,7 +7,6 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use ktstr::run::{place, queue_name};
 use ktstr::snapshot::{FailureDumpReport, RenderedValue};
-use ktstr_record::brief::counted;
 use ktstr_record::{CaptureRecord, Clock, RunRecord};
 use ktstr_schedule::Pid;
 
@@ -19,8 +18,6 @@ const NEAR_NS: u64 = 20_000_000;
 /// How long before the end of a wait its capture is taken, in nanoseconds; for a short wait, a tenth of its length. At the end
 /// itself the task does not wait any more.
 const BEFORE_NS: u64 = 1_000_000;
-/// The largest number of tasks that are printed for a queue.
-const TASKS: usize = 32;
 /// The largest number of variables that are printed for a map.
 const VARIABLES: usize = 40;
 
@@ -230,72 +227,9 @@ pub fn text(record: &RunRecord, path: &Path, tag: &str) -> Result<String> {
         let _ = write!(text, ": {}", moment.description());
     }
     text.push('\n');
-    sched_ext(&mut text, report);
-    runqueues(&mut text, report);
-    queues(&mut text, report);
+    text.push_str(&report.sections_text(queue_name));
     variables(&mut text, report);
     Ok(text)
-}
-
-fn sched_ext(text: &mut String, report: &FailureDumpReport) {
-    let Some(state) = &report.scx_sched_state else {
-        let why = report
-            .scx_sched_state_unavailable
-            .as_deref()
-            .unwrap_or("unknown");
-        let _ = writeln!(text, "sched_ext: {why}");
-        return;
-    };
-    let name = state.ops_name.as_deref().unwrap_or("no scheduler");
-    let exit = state.exit_kind_name.as_deref().unwrap_or("unknown");
-    let depth = state.bypass_depth.unwrap_or(0);
-    let _ = writeln!(
-        text,
-        "sched_ext: {}, {}, exit kind {exit}, bypass depth {depth}",
-        name.escape_debug(),
-        state.enable_state
-    );
-}
-
-fn runqueues(text: &mut String, report: &FailureDumpReport) {
-    for rq in &report.rq_scx_states {
-        let runs = match (&rq.curr_comm, rq.curr_pid) {
-            (Some(comm), Some(pid)) => format!("{}[{pid}]", comm.escape_debug()),
-            _ => "unknown".to_owned(),
-        };
-        let _ = writeln!(
-            text,
-            "CPU {}: runs {runs}, {} runnable",
-            rq.cpu, rq.nr_running
-        );
-    }
-}
-
-fn queues(text: &mut String, report: &FailureDumpReport) {
-    for queue in report.dsq_states.iter().filter(|queue| queue.nr > 0) {
-        let _ = writeln!(
-            text,
-            "{}: {}",
-            queue_name(queue.id, &queue.origin),
-            counted(queue.nr, "task")
-        );
-        for task in queue.tasks.iter().take(TASKS) {
-            let name = task.comm.escape_debug();
-            let _ = writeln!(text, "  {name}[{}], vtime {}", task.pid, task.vtime);
-        }
-        if let Some(why) = &queue.tasks_unavailable {
-            let _ = writeln!(text, "  and others: {why}");
-        }
-    }
-    let empty = report
-        .dsq_states
-        .iter()
-        .filter(|queue| queue.nr == 0)
-        .count();
-    let _ = writeln!(text, "empty dispatch queues: {empty}");
-    if let Some(why) = &report.dsq_states_unavailable {
-        let _ = writeln!(text, "other dispatch queues: {why}");
-    }
 }
 
 /// Appends the scheduler's global variables that are integers or Booleans.

@@ -1,7 +1,7 @@
 //! Tests of the text about captures, with a hand-written schedule.
 #![allow(clippy::unwrap_used)]
 
-use ktstr::snapshot::{DsqState, QueuedTask, RqScxState, ScxSchedState, TaskEnrichment};
+use ktstr::snapshot::{DsqState, QueuedTask, RqScxState, ScxSchedState, Section, TaskEnrichment};
 use ktstr_record::CaptureMoment;
 
 use super::*;
@@ -56,20 +56,23 @@ fn report() -> FailureDumpReport {
                 tasks: vec![queued(9, "first"), queued(7, "\u{1b}[2J")],
                 ..DsqState::default()
             },
-        ],
+        ]
+        .into(),
         task_enrichments: vec![
             task(7, false, 0),
             task(8, true, 0),
             task(9, false, 0),
             task(6, false, 1),
-        ],
+        ]
+        .into(),
         rq_scx_states: vec![RqScxState {
             nr_running: 3,
             curr_pid: Some(8),
             curr_comm: Some("hog".to_owned()),
             ..RqScxState::default()
-        }],
-        scx_sched_state: Some(ScxSchedState {
+        }]
+        .into(),
+        scx_sched_state: Section::Whole(ScxSchedState {
             enable_state: "enabled".to_owned(),
             ops_name: Some("ktstr".to_owned()),
             exit_kind_name: Some("SCX_EXIT_NONE".to_owned()),
@@ -110,7 +113,7 @@ fn each_task_has_its_place() {
     assert_eq!(of(6).as_deref(), Some("asleep"));
     assert_eq!(of(5), None);
     let mut unqueued = report.clone();
-    unqueued.dsq_states.clear();
+    unqueued.dsq_states = Section::default();
     let told = place(&unqueued, 7);
     assert_eq!(
         told.as_deref(),

@@ -17,6 +17,10 @@
     )
 )]
 
+// The recorded images of the integration tests name this crate, and unit tests read them too.
+#[cfg(test)]
+extern crate self as ktstr_introspect;
+
 pub mod bpf;
 pub mod btf;
 pub mod capture;
@@ -34,6 +38,7 @@ pub mod render;
 pub mod report;
 pub mod sampler;
 pub mod scx;
+mod sections;
 pub mod snapshot;
 pub mod symbols;
 mod tasks;

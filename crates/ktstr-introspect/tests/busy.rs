@@ -61,17 +61,8 @@ fn others(view: &KernelView<'_, Image>, report: &FailureDumpReport) -> Vec<Strin
 fn the_image_has_what_every_reader_needs() {
     let recording = recording();
     let report = recording.capture(&recording.image);
-    let reasons = [
-        &report.maps_unavailable,
-        &report.active_unavailable,
-        &report.dsq_states_unavailable,
-        &report.cgroup_psi_unavailable,
-        &report.cgroup_cpu_unavailable,
-        &report.per_node_numa_unavailable,
-        &report.task_enrichments_unavailable,
-        &report.event_counters_unavailable,
-    ];
-    assert!(reasons.iter().all(|reason| reason.is_none()), "{reasons:?}");
+    let reasons: Vec<_> = report.unavailable().collect();
+    assert_eq!(reasons, []);
     let queued: usize = report
         .dsq_states
         .iter()
@@ -207,11 +198,8 @@ fn a_circular_list_of_cgroups_is_cut_and_has_a_reason() {
     let began = Instant::now();
     let report = recording.capture(&image);
     assert!(began.elapsed().as_secs() < SECONDS);
-    for reason in [
-        &report.cgroup_psi_unavailable,
-        &report.cgroup_cpu_unavailable,
-    ] {
-        let reason = reason.as_ref().expect("a reason");
+    for reason in [report.cgroup_psi.reason(), report.cgroup_cpu.reason()] {
+        let reason = reason.expect("a reason");
         assert!(reason.contains("children of a cgroup"), "{reason}");
     }
     // The walk lists the cgroup again and again, up to the limit.
@@ -258,9 +246,9 @@ fn counts_that_are_too_large_are_capped() {
     let report = recording.capture(&image);
     assert!(began.elapsed().as_secs() < SECONDS);
     let reasons = [
-        report.per_node_numa_unavailable,
-        report.cgroup_cpu_unavailable,
-        report.rq_scx_states_unavailable,
+        report.per_node_numa.reason(),
+        report.cgroup_cpu.reason(),
+        report.rq_scx_states.reason(),
     ];
     assert!(reasons.iter().all(Option::is_some), "{reasons:?}");
 }

@@ -426,7 +426,7 @@ fn monitor(report: &MonitorReport) -> Result<Value> {
 /// all tasks.
 fn capture(entry: &DrainedSnapshotEntry) -> Value {
     let mut report: FailureDumpReport = entry.report.clone();
-    report.task_enrichments.clear();
+    report.task_enrichments = Vec::new().into();
     let kept = |name: &str| name.ends_with(".bss") || name.starts_with("ktstr_pcpu");
     report.maps.retain(|map| kept(&map.name));
     json!({

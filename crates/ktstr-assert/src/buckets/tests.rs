@@ -13,7 +13,8 @@ fn capture(at: u64, step: u16, depth: u32) -> DrainedSnapshotEntry {
         rq_scx_states: vec![RqScxState {
             local_dsq_depth: depth,
             ..RqScxState::default()
-        }],
+        }]
+        .into(),
         ..FailureDumpReport::default()
     };
     DrainedSnapshotEntry {
@@ -133,7 +134,8 @@ fn interrupts_between_the_first_capture_of_a_phase_and_its_last() {
             softirqs: [n, 2 * n, 0, 0, 0, 0, 0, 3 * n, 0, 0],
             irqs_sum: n,
         };
-        entry.report.per_cpu_time = per_cpu.into_iter().enumerate().map(time).collect();
+        let times: Vec<_> = per_cpu.into_iter().enumerate().map(time).collect();
+        entry.report.per_cpu_time = times.into();
         entry
     };
     let of = |entries| {

@@ -10,7 +10,7 @@ use std::fmt::Display;
 use crate::kernel::KernelView;
 use crate::memory::GuestMemory;
 use crate::render::RenderLimits;
-use crate::report::{EventCounterSample, FailureDumpReport, MAX_TASK_ENRICHMENTS};
+use crate::report::{FailureDumpReport, MAX_TASK_ENRICHMENTS};
 
 /// The parts that a capture reads, and its limits.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,48 +63,7 @@ pub fn capture<M: GuestMemory + ?Sized>(
         report.maps_unavailable = Some("not asked for".to_owned());
         report.active_unavailable = Some("maps were not asked for".to_owned());
     }
-    let unavailable = &mut report.rq_scx_states_unavailable;
-    report.rq_scx_states = part(view.runqueues(), unavailable).unwrap_or_default();
-    let dsqs = view.dsq_states(&report.rq_scx_states);
-    if let Some((states, trouble)) = part(dsqs, &mut report.dsq_states_unavailable) {
-        report.dsq_states = states;
-        report.dsq_states_unavailable = trouble;
-    }
-    let unavailable = &mut report.scx_sched_state_unavailable;
-    report.scx_sched_state = part(view.scx_sched_state(), unavailable);
-    let counters = view.scx_event_counters();
-    if let Some(counters) = part(counters, &mut report.event_counters_unavailable) {
-        report.event_counter_timeline.push(EventCounterSample {
-            elapsed_ms: options.elapsed_ms,
-            counters,
-        });
-    }
-    let unavailable = &mut report.per_cpu_time_unavailable;
-    report.per_cpu_time = part(view.per_cpu_time(), unavailable).unwrap_or_default();
-    let unavailable = &mut report.prog_runtime_stats_unavailable;
-    report.prog_runtime_stats = part(view.prog_runtime_stats(), unavailable).unwrap_or_default();
-    if options.tasks {
-        let max = options.max_tasks.min(MAX_TASK_ENRICHMENTS);
-        let unavailable = &mut report.task_enrichments_unavailable;
-        if let Some((tasks, trouble)) = part(view.tasks(max), unavailable) {
-            report.task_enrichments = tasks;
-            report.task_enrichments_unavailable = trouble;
-        }
-    } else {
-        report.task_enrichments_unavailable = Some("not asked for".to_owned());
-    }
-    let pressure = view.cgroup_pressure();
-    if let Some((cgroups, trouble)) = part(pressure, &mut report.cgroup_psi_unavailable) {
-        report.cgroup_psi = cgroups;
-        report.cgroup_psi_unavailable = trouble;
-    }
-    let times = view.cgroup_cpu_stats();
-    if let Some((cgroups, trouble)) = part(times, &mut report.cgroup_cpu_unavailable) {
-        report.cgroup_cpu = cgroups;
-        report.cgroup_cpu_unavailable = trouble;
-    }
-    let unavailable = &mut report.per_node_numa_unavailable;
-    report.per_node_numa = part(view.per_node_numa(), unavailable).unwrap_or_default();
+    report.read_sections(view, options);
     report
 }
 

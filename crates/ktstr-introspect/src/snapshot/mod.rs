@@ -19,9 +19,8 @@ pub use json::{JsonField, stats_path};
 pub use map::SnapshotMap;
 
 use crate::report::{
-    CgroupCpuStat, CgroupPsi, DsqState, EventCounterSample, FailureDumpMap, FailureDumpReport,
-    PerCpuTimeStats, PerNodeNumaStats, ProgRuntimeStats, RenderedMember, RqScxState, ScxSchedState,
-    TaskEnrichment,
+    FailureDumpMap, FailureDumpReport, PerCpuTimeStats, PerNodeNumaStats, ProgRuntimeStats,
+    RenderedMember, TaskEnrichment,
 };
 
 /// The suffixes of the names of maps that hold global variables.
@@ -169,40 +168,12 @@ impl<'a> Snapshot<'a> {
         }
     }
 
-    /// Returns the sched_ext event counters over time, oldest first.
-    pub fn event_counter_timeline(&self) -> &'a [EventCounterSample] {
-        &self.report.event_counter_timeline
-    }
-
-    /// Returns the runqueue state, one entry per CPU.
-    pub fn rq_scx_states(&self) -> &'a [RqScxState] {
-        &self.report.rq_scx_states
-    }
-
-    /// Returns the dispatch queues that were captured, with their lengths and tasks.
-    pub fn dsq_states(&self) -> &'a [DsqState] {
-        &self.report.dsq_states
-    }
-
-    /// Returns the state of the sched_ext core, or an error with the reason why it was not captured.
-    pub fn scx_sched_state(&self) -> SnapshotResult<&'a ScxSchedState> {
-        self.report
-            .scx_sched_state
-            .as_ref()
-            .ok_or_else(|| host_field("scx_sched_state", &self.report.scx_sched_state_unavailable))
-    }
-
-    /// Returns the CPU time by kind, one entry per CPU.
-    pub fn per_cpu_time(&self) -> &'a [PerCpuTimeStats] {
-        &self.report.per_cpu_time
-    }
-
     /// Returns the time by kind of the CPU `cpu`, or an error if the capture does not have it.
     pub fn per_cpu_time_at(&self, cpu: u32) -> SnapshotResult<&'a PerCpuTimeStats> {
         let all = &self.report.per_cpu_time;
         all.iter().find(|stats| stats.cpu == cpu).ok_or_else(|| {
             if all.is_empty() {
-                host_field("per_cpu_time", &self.report.per_cpu_time_unavailable)
+                host_field("per_cpu_time", all.reason())
             } else {
                 SnapshotError::IndexOutOfRange {
                     requested: "per_cpu_time".to_owned(),
@@ -213,27 +184,12 @@ impl<'a> Snapshot<'a> {
         })
     }
 
-    /// Returns the pressure stall information, one entry per cgroup.
-    pub fn cgroup_psi(&self) -> &'a [CgroupPsi] {
-        &self.report.cgroup_psi
-    }
-
-    /// Returns the CPU time and the throttling, one entry per cgroup except for the root.
-    pub fn cgroup_cpu(&self) -> &'a [CgroupCpuStat] {
-        &self.report.cgroup_cpu
-    }
-
-    /// Returns the allocation counters, one entry per NUMA node.
-    pub fn per_node_numa(&self) -> &'a [PerNodeNumaStats] {
-        &self.report.per_node_numa
-    }
-
     /// Returns the allocation counters of the NUMA node `node`, or an error if the capture does not have them.
     pub fn per_node_numa_at(&self, node: u32) -> SnapshotResult<&'a PerNodeNumaStats> {
         let all = &self.report.per_node_numa;
         all.iter().find(|stats| stats.node == node).ok_or_else(|| {
             if all.is_empty() {
-                host_field("per_node_numa", &self.report.per_node_numa_unavailable)
+                host_field("per_node_numa", all.reason())
             } else {
                 SnapshotError::IndexOutOfRange {
                     requested: "per_node_numa".to_owned(),
@@ -244,19 +200,9 @@ impl<'a> Snapshot<'a> {
         })
     }
 
-    /// Returns the tasks of the guest.
-    pub fn task_enrichments(&self) -> &'a [TaskEnrichment] {
-        &self.report.task_enrichments
-    }
-
     /// Returns the task with the thread id `pid`; `None` if the capture does not have it.
     pub fn task_enrichment_by_pid(&self, pid: i32) -> Option<&'a TaskEnrichment> {
         self.task_enrichments().iter().find(|task| task.pid == pid)
-    }
-
-    /// Returns the run-time statistics of the BPF programs.
-    pub fn prog_runtime_stats(&self) -> &'a [ProgRuntimeStats] {
-        &self.report.prog_runtime_stats
     }
 
     /// Returns the run-time statistics of the first BPF program with that name, which the kernel cuts to 15 bytes; `None` if
@@ -268,56 +214,6 @@ impl<'a> Snapshot<'a> {
     /// Returns why there are no maps; `None` if they could be listed.
     pub fn maps_unavailable(&self) -> Option<&'a str> {
         self.report.maps_unavailable.as_deref()
-    }
-
-    /// Returns why there are no event counters; `None` if they were captured.
-    pub fn event_counters_unavailable(&self) -> Option<&'a str> {
-        self.report.event_counters_unavailable.as_deref()
-    }
-
-    /// Returns why there is no runqueue state; `None` if it was captured.
-    pub fn rq_scx_states_unavailable(&self) -> Option<&'a str> {
-        self.report.rq_scx_states_unavailable.as_deref()
-    }
-
-    /// Returns why dispatch queues are missing; `None` if all were captured.
-    pub fn dsq_states_unavailable(&self) -> Option<&'a str> {
-        self.report.dsq_states_unavailable.as_deref()
-    }
-
-    /// Returns why there is no state of the sched_ext core; `None` if it was captured.
-    pub fn scx_sched_state_unavailable(&self) -> Option<&'a str> {
-        self.report.scx_sched_state_unavailable.as_deref()
-    }
-
-    /// Returns why there are no CPU times; `None` if they were captured.
-    pub fn per_cpu_time_unavailable(&self) -> Option<&'a str> {
-        self.report.per_cpu_time_unavailable.as_deref()
-    }
-
-    /// Returns why pressure information of cgroups is missing; `None` if all was captured.
-    pub fn cgroup_psi_unavailable(&self) -> Option<&'a str> {
-        self.report.cgroup_psi_unavailable.as_deref()
-    }
-
-    /// Returns why CPU times of cgroups are missing; `None` if all were captured.
-    pub fn cgroup_cpu_unavailable(&self) -> Option<&'a str> {
-        self.report.cgroup_cpu_unavailable.as_deref()
-    }
-
-    /// Returns why there are no counters of NUMA nodes; `None` if they were captured.
-    pub fn per_node_numa_unavailable(&self) -> Option<&'a str> {
-        self.report.per_node_numa_unavailable.as_deref()
-    }
-
-    /// Returns why tasks are missing; `None` if all were captured.
-    pub fn task_enrichments_unavailable(&self) -> Option<&'a str> {
-        self.report.task_enrichments_unavailable.as_deref()
-    }
-
-    /// Returns why there are no program statistics; `None` if they were captured.
-    pub fn prog_runtime_stats_unavailable(&self) -> Option<&'a str> {
-        self.report.prog_runtime_stats_unavailable.as_deref()
     }
 
     fn maps(&self) -> impl Iterator<Item = &'a FailureDumpMap> + use<'a> {
@@ -550,11 +446,9 @@ fn no_match(requested: &str, candidates: usize) -> SnapshotError {
     }
 }
 
-fn host_field(requested: &str, reason: &Option<String>) -> SnapshotError {
+pub(crate) fn host_field(requested: &str, reason: Option<&str>) -> SnapshotError {
     SnapshotError::HostFieldUnavailable {
         requested: requested.to_owned(),
-        reason: reason
-            .clone()
-            .unwrap_or_else(|| "it was not captured".to_owned()),
+        reason: reason.unwrap_or("it was not captured").to_owned(),
     }
 }

@@ -104,7 +104,7 @@ fn a_bypass_without_an_end_of_the_scheduler_is_captured_and_passes() {
         let found = reports.iter().find(|(known, _)| known == tag);
         &found.unwrap_or_else(|| panic!("no {tag}")).1
     };
-    let state = |tag: &str| of(tag).scx_sched_state.as_ref().expect("sched_ext's state");
+    let state = |tag: &str| of(tag).scx_sched_state.value().expect("sched_ext's state");
     let counter = |tag: &str| of(tag).event_counter_timeline[0].counters.bypass_activate;
     let dispatched = |tag: &str| {
         let snapshot = Snapshot::new(of(tag));

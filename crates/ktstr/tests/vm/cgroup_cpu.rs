@@ -96,11 +96,8 @@ fn as_the_guest_reads_them(vm: &VmResult) -> Result<()> {
         .iter()
         .find(|entry| entry.tag == "frozen");
     let report = &frozen.context("a capture")?.report;
-    ensure!(
-        report.cgroup_cpu_unavailable.is_none(),
-        "{:?}",
-        report.cgroup_cpu_unavailable
-    );
+    let unavailable = report.cgroup_cpu.reason();
+    ensure!(unavailable.is_none(), "{unavailable:?}");
     let captured = |end: &str| {
         let found = report
             .cgroup_cpu
@@ -141,7 +138,7 @@ fn as_the_guest_reads_them(vm: &VmResult) -> Result<()> {
     );
     ensure!(!report.cgroup_cpu.iter().any(|cgroup| cgroup.path == "/"));
 
-    let unavailable = &report.per_node_numa_unavailable;
+    let unavailable = report.per_node_numa.reason();
     ensure!(unavailable.is_none(), "{unavailable:?}");
     let [node] = &report.per_node_numa[..] else {
         anyhow::bail!("one node: {:?}", report.per_node_numa);

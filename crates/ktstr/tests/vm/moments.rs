@@ -128,7 +128,11 @@ fn a_stall_shows_the_queue_in_which_each_task_waits() {
         let bypass = the_one(&ended, CaptureMoment::ScxBypass);
         assert!(bypass.index.clock_ns >= taken.index.clock_ns, "{kernel}");
         // At this capture, sched_ext has already begun to end the scheduler.
-        let state = bypass.report.scx_sched_state.expect("sched_ext's state");
+        let state = bypass
+            .report
+            .scx_sched_state
+            .value()
+            .expect("sched_ext's state");
         assert_ne!(state.exit_kind, Some(0), "{kernel}");
     }
     assert!(with_queues > 0, "a kernel on which schedulers make queues");
@@ -182,7 +186,7 @@ fn stalled_tasks_are_queued(kernel: &str, ended: &Ended, taken: &Taken) -> bool 
         );
     }
     // The capture is taken just before the kernel records the exit.
-    let state = report.scx_sched_state.as_ref().expect("sched_ext's state");
+    let state = report.scx_sched_state.value().expect("sched_ext's state");
     assert_eq!(
         (state.enable_state.as_str(), state.exit_kind),
         ("enabled", Some(0)),
@@ -198,7 +202,11 @@ fn an_error_of_the_scheduler_is_captured_before_it_is_noted() {
     let taken = the_one(&ended, CaptureMoment::ScxExit);
     let crash = Snapshot::new(&taken.report).var("crash").as_u64();
     assert_eq!(crash, Ok(1));
-    let state = taken.report.scx_sched_state.expect("sched_ext's state");
+    let state = taken
+        .report
+        .scx_sched_state
+        .value()
+        .expect("sched_ext's state");
     assert_eq!(state.exit_kind, Some(0));
 }
 
@@ -211,7 +219,7 @@ fn a_scheduler_that_leaves_is_captured_while_it_is_attached() {
         let state = taken
             .report
             .scx_sched_state
-            .as_ref()
+            .value()
             .expect("sched_ext's state");
         assert_eq!(state.enable_state, "enabled", "{kernel}");
         assert_eq!(state.ops_name.as_deref(), Some("ktstr"), "{kernel}");
