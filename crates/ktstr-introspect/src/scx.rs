@@ -120,8 +120,8 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         }
     }
 
-    /// Returns whether the attached scheduler implements the callback `name` of its `struct sched_ext_ops`; `None` if the kernel has no
-    /// such callback, or nothing shows it.
+    /// Returns whether the attached scheduler implements the callback `name` of its `struct sched_ext_ops`; `None` if the
+    /// kernel has no such callback, or nothing shows it.
     pub fn scx_implements(&self, name: &str) -> Option<bool> {
         let callback = self.member("sched_ext_ops", name).ok()?;
         let function = self.read_member(self.scx_ops()?, &callback).ok()?;

@@ -15,7 +15,8 @@ use crate::vm_result::ProgVerifierStats;
 pub(super) struct InWindow {
     pub(super) programs: Vec<ProgVerifierStats>,
     pub(super) watchdog: Option<WatchdogObservation>,
-    /// Whether the scheduler has no callback by which the kernel could tell it the weights of cgroups, so that it cannot follow them.
+    /// Whether the scheduler has no callback by which the kernel could tell it the weights of cgroups, so that it cannot
+    /// follow them.
     pub(super) ignores_weights: bool,
     /// The number of schedulers that had attached when the values were read; `None` before the first time.
     attaches: Option<u32>,
