@@ -192,10 +192,20 @@ fn kill_group(pid: i32) {
     unsafe { libc::kill(-pid, libc::SIGKILL) };
 }
 
-/// Makes all threads of a process real-time tasks. A process that got SIGKILL must run once more before it exits, and another
-/// class than real-time may let it wait without end: a scheduler that starves it, or a weight that is a ten-thousandth of its
-/// competitors'. A failure is ignored, because an ordinary user may not do this, and the wait only gets longer.
+/// Whether a BPF scheduler drives the tasks.
+fn is_sched_ext_enabled() -> bool {
+    std::fs::read_to_string("/sys/kernel/sched_ext/state")
+        .is_ok_and(|state| state.trim() == "enabled")
+}
+
+/// Makes all threads of a process real-time tasks, if the kernel's own scheduler drives them. A process that got SIGKILL must run
+/// once more before it exits, and with a ten-thousandth of its competitors' weight it may wait for minutes. A BPF scheduler that
+/// does not run it is ejected by sched_ext's watchdog, which is a finding of the run, so the process has to wait for that. A
+/// failure is ignored, because an ordinary user may not do this, and the wait only gets longer.
 fn hurry(pid: i32) {
+    if is_sched_ext_enabled() {
+        return;
+    }
     let threads = std::fs::read_dir(format!("/proc/{pid}/task"));
     for thread in threads.into_iter().flatten().flatten() {
         let name = thread.file_name();

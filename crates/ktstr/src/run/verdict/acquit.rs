@@ -4,7 +4,7 @@
 //! each worker what it was entitled to.
 
 use ktstr_assert::{Assert, AssertDetail, Finding, Limit, Outcome, WorkerExitInfo};
-use ktstr_guest::engine::FIRST_TURN_MS;
+use ktstr_guest::engine::{FIRST_TURN_MS, HOG_KEY};
 use ktstr_schedule::Pid;
 use ktstr_schedule::query::{Answers, Measures, Underserved};
 
@@ -29,6 +29,8 @@ pub(super) fn acquit(
     if !judgement.result.is_fail() {
         return;
     }
+    // A real-time hog of the test leaves nothing to be entitled to. The gap stands, because it is the test's fault.
+    let hog = judgement.result.measurements.contains_key(HOG_KEY);
     let mut explained = Vec::new();
     judgement.result.outcomes.retain(|outcome| match outcome {
         Outcome::Fail(detail) => {
@@ -37,7 +39,7 @@ pub(super) fn acquit(
                 Finding::Spread { .. } if checks.max_spread_pct.is_none() => {
                     judged_by_shares(detail, checks, answers, measured)
                 }
-                _ => not_waiting(detail, answers),
+                _ => not_waiting(detail, answers, hog),
             };
             let keep = why.is_none();
             explained.extend(why);
@@ -87,7 +89,9 @@ fn judged_by_shares(
 /// Returns why the scheduler did not cause that a worker got nothing done, as a note: the worker waited for a CPU for no
 /// longer than the bound, or its weight entitles it to next to nothing. `None` if the finding stands: the worker waited
 /// longer for what it was entitled to, the schedule does not show how long, or the finding is about something else.
-fn not_waiting(detail: &AssertDetail, answers: &Answers) -> Option<String> {
+///
+/// With a `hog` only the length of the waits counts.
+fn not_waiting(detail: &AssertDetail, answers: &Answers, hog: bool) -> Option<String> {
     let (tid, gap_ms, bound_ms, answered) = match &detail.finding {
         Finding::Gap {
             tid,
@@ -114,6 +118,9 @@ fn not_waiting(detail: &AssertDetail, answers: &Answers) -> Option<String> {
                  that at most: it was asleep, frozen, out of quota or at work"
             )
         });
+    }
+    if hog {
+        return None;
     }
     let owed_ms = entitled(answers, task)? * waited_ms as f64;
     (owed_ms < OWED_MS).then(|| {

@@ -92,6 +92,19 @@ fn a_gap_is_no_failure_if_the_workers_weight_entitles_it_to_next_to_nothing() {
         owed(25 * MS, 1000).result.is_fail(),
         "62.5 ms in the whole wait"
     );
+    // The real-time worker of a test took the CPU, so the weight explains nothing.
+    let mut answers = schedule(&[(1500, 4000)]);
+    answers.waits[0].judged_ns = 1000 * MS;
+    let mut hogged = Judgement::fail(Fault::Test, gap());
+    let hog = "1 real-time worker of cgroup hog took the CPUs that it was on";
+    hogged.result.note_value(HOG_KEY, hog);
+    acquit(
+        &mut hogged,
+        &Assert::NO_OVERRIDES,
+        &answers,
+        &Measures::default(),
+    );
+    assert!(hogged.result.is_fail() && hogged.fault == Some(Fault::Test));
     // Too little of the wait was judged to say what the task was entitled to in the rest.
     assert!(owed(0, 400).result.is_fail());
 }

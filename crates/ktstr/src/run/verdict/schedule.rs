@@ -6,6 +6,7 @@
 //! turn it off.
 
 use ktstr_assert::{Assert, AssertDetail, AssertResult, Finding, Limit, NoteValue};
+use ktstr_guest::engine::HOG_KEY;
 use ktstr_schedule::query::{Answers, Measures, Rules, Underserved, Who, measures};
 use ktstr_schedule::{ReadError, Schedule, Tables};
 
@@ -120,11 +121,14 @@ pub(in crate::run) fn judge(
     if failed && open {
         let evidence =
             "the exact schedule shows it; `cargo ktstr schedule` prints who ran and who waited";
-        let fault = match case.has_scheduler {
-            true => Fault::Scheduler,
-            false => Fault::Kernel,
+        // Real-time workers leave the CPUs that they were on to nobody, and tasks that were queued there wait.
+        let hog = judgement.result.measurements.get(HOG_KEY).cloned();
+        let (fault, why) = match (hog, case.has_scheduler) {
+            (Some(NoteValue::Text(hog)), _) => (Fault::Test, hog),
+            (_, true) => (Fault::Scheduler, evidence.to_owned()),
+            (_, false) => (Fault::Kernel, evidence.to_owned()),
         };
-        judgement.blame(fault, evidence.to_owned());
+        judgement.blame(fault, why);
     }
 }
 
