@@ -8,6 +8,7 @@ mod kernel;
 mod op;
 mod op_types;
 mod step;
+mod table;
 
 pub use backdrop::Backdrop;
 pub use cgroup_def::{
@@ -15,6 +16,6 @@ pub use cgroup_def::{
 };
 pub use cpuset::{CpusetError, CpusetSpec};
 pub use kernel::{KernelTarget, KernelValue, KernelValueWidth, MAX_KERNEL_BYTES, validate_writes};
-pub use op::{Op, OpRunner};
+pub use op::{Op, OpFunctions};
 pub use op_types::{CpusetPartition, IrqSelector, SpawnPlacement};
 pub use step::{HoldError, HoldSpec, Setup, Step};

@@ -1,10 +1,8 @@
-//! The table from work types to the functions that workers run.
+//! The bodies of work types: the functions that workers run.
 //!
-//! To add a work type, write a `fn(&mut WorkerCtx)` in a file here and give it a line in [`work_loop`];
-//! a work type without a line does not compile. The function must not allocate or panic, must
-//! return when told to stop, and may block only in calls that a signal interrupts. The name,
-//! parameters, defaults and group size of the work type are lines in
-//! `ktstr-scenario/src/workload/work_type/table.rs`.
+//! The table of work types (`ktstr-scenario/src/workload/work_type/table.rs`) names the body of each, a `fn(&mut WorkerCtx)` in
+//! a file here, and the numbers that the body gets; a body that is missing here does not compile. A body must not allocate or
+//! panic, must return when told to stop, and may block only in calls that a signal interrupts.
 
 mod alu;
 mod cgroups;
@@ -84,9 +82,66 @@ pub(super) struct WorkLoop {
 }
 
 impl WorkLoop {
+    /// Creates the loop of workers that do not wake each other, and each of which is a group of its own.
+    fn new<const N: usize>(run: fn(&mut WorkerCtx<'_>), given: [u64; N]) -> Self {
+        const { assert!(N <= 4, "a body gets at most four parameters") };
+        let mut params = [0; 4];
+        for (to, from) in params.iter_mut().zip(given) {
+            *to = from;
+        }
+        Self {
+            run,
+            params,
+            graph: WakeGraph::None,
+            peers: Peers::Alike,
+            group: 1,
+        }
+    }
+
+    fn wakes(self, graph: WakeGraph) -> Self {
+        Self { graph, ..self }
+    }
+
     fn peers(self, peers: Peers) -> Self {
         Self { peers, ..self }
     }
+}
+
+impl From<&WakeMechanism> for WakeGraph {
+    fn from(mechanism: &WakeMechanism) -> Self {
+        match mechanism {
+            WakeMechanism::Pipe => Self::Pipe,
+            WakeMechanism::Futex => Self::Futex,
+        }
+    }
+}
+
+/// A parameter of a work type as the number that a body gets.
+trait Number {
+    fn number(&self) -> u64;
+}
+
+/// Implements [`Number`]. A row is a type, a name for its value, and the number, such as `bool: value => u64::from(*value);`.
+macro_rules! numbers {
+    ($( $of:ty: $value:ident => $number:expr; )+) => {
+        $(
+            impl Number for $of {
+                fn number(&self) -> u64 {
+                    let $value = self;
+                    $number
+                }
+            }
+        )+
+    };
+}
+
+numbers! {
+    u64: value => *value;
+    u32: value => u64::from(*value);
+    u16: value => u64::from(*value);
+    usize: value => *value as u64;
+    bool: value => u64::from(*value);
+    Duration: value => ns(*value);
 }
 
 /// Converts to nanoseconds. A duration that does not fit becomes 146 years.
@@ -94,237 +149,52 @@ fn ns(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX / 4)
 }
 
-fn ms(ms: u64) -> u64 {
+/// Converts milliseconds to nanoseconds.
+fn from_ms(ms: &u64) -> u64 {
     ms.saturating_mul(1_000_000)
 }
 
-fn us(us: u64) -> u64 {
+/// Converts microseconds to nanoseconds.
+fn from_us(us: &u64) -> u64 {
     us.saturating_mul(1000)
 }
 
-/// Returns the work loop of a work type.
-pub(super) fn work_loop(work: &WorkType) -> WorkLoop {
-    use Peers::{Nobody, SameMember};
-    let ring = |run: fn(&mut WorkerCtx<'_>), params: &[u64], graph| {
-        let mut all = [0; 4];
-        for (to, from) in all.iter_mut().zip(params) {
-            *to = *from;
-        }
-        WorkLoop {
-            run,
-            params: all,
-            graph,
-            peers: Peers::Alike,
-            group: match (work.tasks(1), work.worker_group_size()) {
+/// Returns the time between two of so many events per second, in nanoseconds.
+fn from_hz(hz: &u64) -> u64 {
+    1_000_000_000 / hz.max(&1)
+}
+
+/// Generates [`work_loop`] from the rows of `work_type_table!`; see there for an example.
+macro_rules! loops {
+    ($(
+        $(#[$meta:meta])+
+        $variant:ident / $ctor:ident $(($bench:ident))? $([$group:expr])?
+            => $file:ident::$body:ident($($param:expr),*) $(, wakes $graph:ident)? $(, peers $peers:ident)?
+        $({ $(
+            $(#[doc = $fdoc:literal])+
+            $field:ident: $ty:ty = $default:expr $(=> $rule:ident)?
+        ),+ $(,)? })?
+    ;)+) => {
+        /// Returns the work loop of a work type.
+        #[allow(unused_variables)]
+        pub(super) fn work_loop(work: &WorkType) -> WorkLoop {
+            use WakeGraph::{Event, Futex, Pipe, Shared};
+            let work_loop = match work {
+                WorkType::Sequence { .. } => WorkLoop::new(sequence::sequence, []),
+                WorkType::Custom { .. } => WorkLoop::new(custom::custom, []).peers(Peers::Nobody),
+                $( WorkType::$variant $({ $($field),+ })? => {
+                    WorkLoop::new($file::$body, [$($param.number()),*])
+                        $(.wakes($graph.into()))?
+                        $(.peers(Peers::$peers))?
+                } )+
+            };
+            let group = match (work.tasks(1), work.worker_group_size()) {
                 (Some(_), _) => 0,
                 (None, group) => group.unwrap_or(1),
-            },
+            };
+            WorkLoop { group, ..work_loop }
         }
     };
-    let alone = |run, params: &[u64]| ring(run, params, WakeGraph::None);
-    let shared = |run, params: &[u64]| ring(run, params, WakeGraph::Shared);
-    match work {
-        WorkType::Sequence { .. } => alone(sequence::sequence, &[]),
-        WorkType::Custom { .. } => alone(custom::custom, &[]).peers(Nobody),
-        WorkType::SpinWait => alone(cpu::spin_wait, &[]),
-        WorkType::YieldHeavy => alone(cpu::yield_heavy, &[]),
-        WorkType::Mixed => alone(cpu::mixed, &[]),
-        WorkType::IoSyncWrite => alone(io::sync_write, &[]),
-        WorkType::IoRandRead => alone(io::rand_read, &[]),
-        WorkType::IoConvoy => alone(io::convoy, &[]),
-        WorkType::Bursty {
-            burst_duration,
-            sleep_duration,
-        } => alone(timed::bursty, &[ns(*burst_duration), ns(*sleep_duration)]),
-        WorkType::PipeIo { burst_iters } => {
-            ring(wake::ring_units, &[*burst_iters], WakeGraph::Pipe)
-        }
-        WorkType::FutexPingPong { spin_iters } => {
-            ring(wake::ring_units, &[*spin_iters], WakeGraph::Futex)
-        }
-        WorkType::CachePressure { size_kib, stride } => {
-            alone(cpu::cache_pressure, &[*size_kib as u64, *stride as u64])
-        }
-        WorkType::CacheYield { size_kib, stride } => {
-            alone(cpu::cache_yield, &[*size_kib as u64, *stride as u64])
-        }
-        WorkType::CachePipe {
-            size_kib,
-            burst_iters,
-        } => ring(
-            wake::ring_cached,
-            &[*burst_iters, *size_kib as u64],
-            WakeGraph::Pipe,
-        ),
-        // A field that is a number of members determines the size of the group, and the loop gets the other fields.
-        WorkType::FutexFanOut {
-            spin_iters,
-            fan_out: _,
-        } => shared(futex_group::fan_out, &[*spin_iters]),
-        WorkType::ForkExit => alone(churn::fork_exit, &[]),
-        WorkType::NiceSweep => alone(churn::nice_sweep, &[]),
-        WorkType::AffinityChurn { spin_iters } => {
-            alone(churn::affinity_churn, &[*spin_iters]).peers(Nobody)
-        }
-        WorkType::CrossAffinityChurn { spin_iters } => {
-            alone(churn::cross_affinity_churn, &[*spin_iters]).peers(Nobody)
-        }
-        WorkType::PolicyChurn { spin_iters } => {
-            alone(churn::policy_churn, &[*spin_iters]).peers(Nobody)
-        }
-        WorkType::FanOutCompute {
-            fan_out: _,
-            cache_footprint_kib,
-            operations,
-            sleep_usec,
-        } => shared(
-            futex_group::fan_out_compute,
-            &[*cache_footprint_kib as u64, *operations, us(*sleep_usec)],
-        ),
-        WorkType::PageFaultChurn {
-            region_kib,
-            touches_per_cycle,
-            spin_iters,
-        } => alone(
-            memory::page_fault_churn,
-            &[*region_kib as u64, *touches_per_cycle as u64, *spin_iters],
-        ),
-        WorkType::MutexContention {
-            contenders: _,
-            hold_iters,
-            work_iters,
-        } => shared(futex_group::mutex, &[*hold_iters, *work_iters]),
-        WorkType::ThunderingHerd {
-            waiters: _,
-            batches,
-            inter_batch_ms,
-        } => shared(futex_group::herd, &[ms(*inter_batch_ms), *batches]),
-        WorkType::PriorityInversion {
-            high_count,
-            medium_count,
-            low_count: _,
-            hold_iters,
-            work_iters,
-            pi_mode: _,
-        } => shared(
-            classes::priority_inversion,
-            &[
-                *high_count as u64,
-                *medium_count as u64,
-                *hold_iters,
-                *work_iters,
-            ],
-        )
-        .peers(SameMember),
-        WorkType::ProducerConsumerImbalance {
-            producers,
-            consumers: _,
-            produce_rate_hz,
-            consume_iters,
-            queue_depth_target,
-        } => shared(
-            queues::imbalance,
-            &[
-                *producers as u64,
-                1_000_000_000 / produce_rate_hz.max(&1),
-                *consume_iters,
-                *queue_depth_target,
-            ],
-        )
-        .peers(SameMember),
-        WorkType::RtStarvation {
-            rt_workers,
-            cfs_workers: _,
-            rt_priority,
-            burst_iters,
-        } => alone(
-            classes::rt_starvation,
-            &[
-                *rt_workers as u64,
-                u64::from(rt_priority.unsigned_abs()),
-                *burst_iters,
-            ],
-        )
-        .peers(SameMember),
-        WorkType::AsymmetricWaker { burst_iters, .. } => {
-            ring(classes::asymmetric_waker, &[*burst_iters], WakeGraph::Futex).peers(SameMember)
-        }
-        WorkType::WakeChain {
-            depth: _,
-            wake,
-            work_per_hop,
-        } => ring(
-            wake::ring_timed,
-            &[ns(*work_per_hop)],
-            match wake {
-                WakeMechanism::Pipe => WakeGraph::Pipe,
-                WakeMechanism::Futex => WakeGraph::Futex,
-            },
-        ),
-        WorkType::NumaWorkingSetSweep {
-            region_kib,
-            sweep_period_ms,
-            target_nodes: _,
-        } => alone(
-            memory::numa_sweep,
-            &[*region_kib as u64, ms(*sweep_period_ms)],
-        ),
-        WorkType::CgroupChurn { groups, cycle_ms } => {
-            alone(cgroups::cgroup_churn, &[*groups as u64, ms(*cycle_ms)]).peers(Nobody)
-        }
-        WorkType::CgroupAttachStorm { .. } => alone(cgroups::attach_storm, &[]),
-        WorkType::SignalStorm {
-            signals_per_iter,
-            work_iters,
-        } => alone(signals::signal_storm, &[*signals_per_iter, *work_iters]),
-        WorkType::PreemptStorm {
-            cfs_workers: _,
-            rt_burst_iters,
-            rt_sleep_us,
-        } => alone(classes::preempt_storm, &[*rt_burst_iters, us(*rt_sleep_us)]).peers(SameMember),
-        WorkType::EpollStorm {
-            producers,
-            consumers: _,
-            events_per_burst,
-        } => ring(
-            queues::epoll_storm,
-            &[*producers as u64, *events_per_burst],
-            WakeGraph::Event,
-        )
-        .peers(SameMember),
-        WorkType::NumaMigrationChurn { period_ms } => {
-            alone(churn::numa_migration_churn, &[ms(*period_ms)]).peers(Nobody)
-        }
-        WorkType::IdleChurn {
-            burst_duration,
-            sleep_duration,
-            precise_timing,
-        } => alone(
-            if *precise_timing {
-                timed::bursty
-            } else {
-                timed::idle_churn
-            },
-            &[ns(*burst_duration), ns(*sleep_duration)],
-        ),
-        WorkType::TimerLatency { interval_us } => alone(timed::timer_latency, &[us(*interval_us)]),
-        WorkType::Schbench { config: _ } => shared(schbench::schbench, &[]).peers(SameMember),
-        WorkType::Taobench { config: _ } => shared(taobench::taobench, &[]).peers(SameMember),
-        WorkType::NetTraffic {
-            interval_us,
-            frame_bytes,
-        } => alone(net::traffic, &[us(*interval_us), u64::from(*frame_bytes)]),
-        WorkType::IrqWake {
-            interval_us,
-            frame_bytes,
-        } => shared(net::irq_wake, &[us(*interval_us), u64::from(*frame_bytes)]).peers(SameMember),
-        WorkType::AluHot { .. } => alone(alu::alu_hot, &[]),
-        WorkType::SmtSiblingSpin => alone(alu::smt_sibling_spin, &[]).peers(SameMember),
-        WorkType::IpcVariance {
-            hot_iters,
-            cold_iters,
-            period_iters,
-        } => alone(alu::ipc_variance, &[*hot_iters, *cold_iters, *period_iters]),
-        WorkType::RtApp { .. } => alone(rt_app::rt_app, &[]).peers(Nobody),
-    }
 }
+
+ktstr_scenario::work_type_table!(loops);

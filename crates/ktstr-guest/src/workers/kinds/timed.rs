@@ -6,11 +6,19 @@ use super::super::sys;
 /// Alternates bursts and sleeps, with exact timers. Parameters: burst in ns, sleep in ns.
 pub(super) fn bursty(ctx: &mut WorkerCtx<'_>) {
     exact_timers();
-    idle_churn(ctx);
+    bursts(ctx);
 }
 
-/// Works like [`bursty`], with the default timer slack, which lets the kernel delay a wakeup.
+/// Works like [`bursty`], but with exact timers only on request: the default timer slack lets the kernel delay a wakeup.
+/// Parameters: burst in ns, sleep in ns, 1 for exact timers.
 pub(super) fn idle_churn(ctx: &mut WorkerCtx<'_>) {
+    if ctx.params[2] == 1 {
+        exact_timers();
+    }
+    bursts(ctx);
+}
+
+fn bursts(ctx: &mut WorkerCtx<'_>) {
     let [burst, sleep, ..] = ctx.params;
     while !ctx.stopped() {
         ctx.work_until(sys::now_ns().saturating_add(burst));

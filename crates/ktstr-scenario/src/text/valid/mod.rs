@@ -3,7 +3,9 @@
 //! The check follows the scenario as the guest's engine does: which cgroups exist at each operation, which CPUs they have, and
 //! whether they have workers. It cannot check what depends on the kernel, such as whether a CPU can be taken offline.
 
+mod effects;
 mod ops;
+mod rules;
 mod stage;
 
 use crate::ops::{CgroupDef, HoldSpec, Op, Setup, Step};

@@ -35,6 +35,8 @@ pub(super) struct Stage<'a> {
     pub(super) cgroups: BTreeMap<String, Live>,
     /// The cgroups that the setup of the current step creates after its operations.
     announced: Vec<String>,
+    /// The lifetime of the cgroups that the current operation creates.
+    pub(super) life: Life,
 }
 
 impl<'a> Stage<'a> {
@@ -44,6 +46,7 @@ impl<'a> Stage<'a> {
             controllers,
             cgroups: BTreeMap::new(),
             announced: Vec::new(),
+            life: Life::Scenario,
         }
     }
 

@@ -1,12 +1,13 @@
 //! The work types: their table, the rules for their parameters, and their names. The guest has a body for each of them.
 
+mod generate;
 mod parts;
 mod rules;
 mod table;
 
+pub use generate::WorkType;
 pub use parts::{AluWidth, FutexLockMode, ReapMode, WakeMechanism, WorkPhase};
 pub use rules::WorkTypeValidationError;
-pub use table::WorkType;
 
 use super::custom::{CustomCfg, CustomFn};
 

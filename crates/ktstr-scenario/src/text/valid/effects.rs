@@ -1,0 +1,115 @@
+//! The effects of operations on the cgroups of the stage, and the checks that need several fields. The table of operations
+//! names the function of an operation after `effect`.
+
+use std::borrow::Cow;
+
+use super::Checked;
+use super::stage::{Life, Stage, is_below};
+use crate::ops::{CgroupDef, CpusetSpec, SpawnPlacement};
+use crate::payload::Payload;
+use crate::workload::{AffinityIntent, WorkSpec};
+
+pub(super) fn add(stage: &mut Stage<'_>, name: &str) -> Checked {
+    stage.add(stage.life, name)
+}
+
+pub(super) fn add_def(stage: &mut Stage<'_>, def: &CgroupDef) -> Checked {
+    stage.add_def(stage.life, def)
+}
+
+pub(super) fn remove(stage: &mut Stage<'_>, name: &str) -> Checked {
+    if let Some(below) = stage.cgroups.keys().find(|other| is_below(other, name)) {
+        return Err(format!(
+            "cgroup {below:?} is below {name:?}: remove that one first"
+        ));
+    }
+    // The engine only warns if the cgroup does not exist.
+    stage.cgroups.remove(name);
+    Ok(())
+}
+
+pub(super) fn set_cpuset(stage: &mut Stage<'_>, cgroup: &str, cpus: &CpusetSpec) -> Checked {
+    let cpus = stage.cpus_of(cpus)?;
+    stage.get(cgroup)?.cpus = Some(cpus);
+    Ok(())
+}
+
+pub(super) fn clear_cpuset(stage: &mut Stage<'_>, cgroup: &str) -> Checked {
+    stage.get(cgroup)?.cpus = None;
+    Ok(())
+}
+
+pub(super) fn swap_cpusets(stage: &mut Stage<'_>, a: &str, b: &str) -> Checked {
+    let of_a = stage.get(a)?.cpus.take();
+    let of_b = std::mem::replace(&mut stage.get(b)?.cpus, of_a);
+    stage.get(a)?.cpus = of_b;
+    Ok(())
+}
+
+pub(super) fn spawn(stage: &mut Stage<'_>, placement: &SpawnPlacement, work: &WorkSpec) -> Checked {
+    match placement {
+        SpawnPlacement::Cgroup(name) => stage.spawn(name, work),
+        SpawnPlacement::RunnerCgroup if work.workers_pct.is_some() => Err(
+            "workers_pct needs a cgroup with CPUs of its own: give `workers` for the harness's cgroup".to_owned(),
+        ),
+        SpawnPlacement::RunnerCgroup => stage.work(None, work),
+    }
+}
+
+pub(super) fn stop(stage: &mut Stage<'_>, cgroup: &str) -> Checked {
+    stage.get(cgroup)?.busy = false;
+    Ok(())
+}
+
+pub(super) fn kill(stage: &mut Stage<'_>, cgroup: &str) -> Checked {
+    stage.get(cgroup)?;
+    for (name, live) in &mut stage.cgroups {
+        live.busy &= name != cgroup && !is_below(name, cgroup);
+    }
+    Ok(())
+}
+
+/// Checks that the affinity selects CPUs of the cgroup.
+pub(super) fn affinity(stage: &mut Stage<'_>, cgroup: &str, affinity: &AffinityIntent) -> Checked {
+    let cpus = stage.get(cgroup)?.cpus.clone();
+    let resolved = affinity.resolve(cpus.as_ref(), stage.topology);
+    resolved.map(drop).map_err(|error| error.to_string())
+}
+
+pub(super) fn move_all(stage: &mut Stage<'_>, from: &str, to: &str) -> Checked {
+    if from == to {
+        return Err(format!("from and to are the same cgroup {from:?}"));
+    }
+    let life = |stage: &mut Stage<'_>, name: &str| match name {
+        "" => Ok(None),
+        name => stage.get(name).map(|live| Some(live.life)),
+    };
+    // `None` stands for the harness's own cgroup, which is always there.
+    let lives = (life(stage, from)?, life(stage, to)?);
+    if lives == (Some(Life::Scenario), Some(Life::Step)) {
+        return Err(format!(
+            "cgroup {to:?} ends with the step, but the workers of {from:?} do not: move them to a cgroup of the backdrop"
+        ));
+    }
+    let busy = match from {
+        "" => true,
+        from => std::mem::take(&mut stage.get(from)?.busy),
+    };
+    match to {
+        to if busy && !to.is_empty() => stage.occupy(to),
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn run_payload(
+    stage: &mut Stage<'_>,
+    payload: &'static Payload,
+    args: &[String],
+    cgroup: &Option<Cow<'static, str>>,
+) -> Checked {
+    payload.validate().map_err(|error| error.to_string())?;
+    (args.iter())
+        .try_for_each(|arg| payload.validate_arg(arg))
+        .map_err(|error| error.to_string())?;
+    (cgroup.iter()).try_for_each(|name| stage.occupy(name))
+}
