@@ -105,7 +105,8 @@ fn split(ctx: &Ctx) -> Result<()> {
     Ok(())
 }
 
-/// The initial rate is too high for one target and too low for the other, and reaches the target only after half a second.
+/// The initial rate is too high for one target and too low for the other, and reaches the target only after half a second. An
+/// adaptation looks at CPU time that an earlier rate caused, so the load can be above the target, by a fifth here.
 fn auto_rps(ctx: &Ctx) -> Result<()> {
     let busy = |percent| -> Result<u64> {
         let config = SchbenchConfig::DEFAULT
@@ -120,7 +121,7 @@ fn auto_rps(ctx: &Ctx) -> Result<()> {
     };
     let (low, high) = (busy(15)?, busy(60)?);
     ensure!(
-        (9..=18).contains(&low) && (38..=64).contains(&high),
+        (9..=18).contains(&low) && (38..=72).contains(&high),
         "workers took {low} % of the CPUs for a target of 15 %, and {high} % for 60 %"
     );
     Ok(())
