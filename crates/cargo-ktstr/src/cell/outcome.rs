@@ -190,6 +190,7 @@ fn proof(finding: &Finding) -> Proof {
         | Finding::WakeLatency { .. }
         | Finding::WakeLatencyVariation { .. }
         | Finding::Migrations { .. }
+        | Finding::Bound { .. }
         | Finding::PageLocality { .. }
         | Finding::PagesMoved { .. }
         | Finding::SlowTier { .. }

@@ -220,6 +220,21 @@ impl Finding {
                 "migration ratio {ratio:.3} above {bound}: {migrations} migrations in {iterations} \
                  iterations"
             ),
+            Finding::Bound {
+                tid,
+                what,
+                value,
+                unit,
+                bound,
+                ..
+            } => {
+                if let Some(tid) = tid {
+                    write!(f, "tid {tid} ")?;
+                }
+                let digits = if value.fract() == 0.0 { 0 } else { 3 };
+                let side = if value > bound { "above" } else { "below" };
+                write!(f, "{what} {value:.digits$}{unit} {side} {bound}{unit}")
+            }
             Finding::PageLocality {
                 local,
                 total,
