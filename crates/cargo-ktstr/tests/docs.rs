@@ -135,17 +135,15 @@ fn the_page_of_metrics_is_what_the_command_prints() {
     }
 }
 
-/// Returns the fields of `pub struct name { … }` in `text`, or of the table that generates it.
+/// Returns the fields of `pub struct name { … }` in `text`. Those of `Assert` are generated from the table of keys.
 fn fields<'a>(text: &'a str, name: &str) -> Vec<&'a str> {
-    if let Some((_, table)) = text.split_once("\nchecks! {") {
-        let rows = table.split("\n}").next().unwrap().lines().map(str::trim);
-        let rows = rows.filter_map(|row| {
-            row.strip_prefix("bound ")
-                .or_else(|| row.strip_prefix("flag "))
-        });
-        return rows
-            .filter_map(|row| Some(row.split_once(':')?.0))
-            .collect();
+    if name == "Assert" {
+        macro_rules! names {
+            ($( $part:ident { $( $(#[$doc:meta])* $switch:ident $name:ident: $type:ty; )* } )*) => {
+                vec![$($( stringify!($name), )*)* "report_monitor_only"]
+            };
+        }
+        return ktstr_macros::__checks!(names);
     }
     let (_, body) = text.split_once(&format!("struct {name} {{")).unwrap();
     let (body, _) = body.split_once("\n}").unwrap();
@@ -326,13 +324,16 @@ fn every_field_of_a_message_is_taken() {
 fn the_defaults_of_the_attributes_are_those_of_an_entry() {
     use ktstr::test_support::{ClockMode, KtstrTestEntry, TopologyConstraints};
 
-    let page = fs::read_to_string(root().join("crates/ktstr-macros/src/attributes.md")).unwrap();
+    macro_rules! defaults {
+        ($( $name:ident $kind:ident($least:literal, $most:literal) $group:ident $default:literal $doc:literal; )*) => {
+            [$( (stringify!($name), $default) ),*]
+        };
+    }
+    let defaults = ktstr_macros::__keys!(defaults);
     let told = |key: &str| {
-        let row = page
-            .lines()
-            .find(|line| line.starts_with(&format!("| `{key}` |")));
-        let row = row.unwrap_or_else(|| panic!("{key} is not on the page"));
-        row.split(" | ").nth(2).unwrap().to_owned()
+        let row = defaults.iter().find(|(name, _)| *name == key);
+        let (_, default) = row.unwrap_or_else(|| panic!("{key} is not in the table of keys"));
+        (*default).to_owned()
     };
     let entry = KtstrTestEntry::DEFAULT;
     let constraints = TopologyConstraints::DEFAULT;

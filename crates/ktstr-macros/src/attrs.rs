@@ -7,7 +7,8 @@ use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
 use syn::{Expr, ExprArray, ExprLit, ExprPath, Ident, Lit, LitStr, Path, Result, Token};
 
-use crate::keys::{KEYS, Key, Kind, Status, unknown};
+use crate::keys::{KEYS, Key, Kind, Status};
+use crate::near::unknown;
 
 /// A value of the kind that its key takes.
 #[derive(Clone)]
@@ -154,7 +155,7 @@ fn value(key: &Key, raw: &RawAttr) -> Result<Value> {
         let text = format!("`{name}` is not available yet: {}", key.doc);
         error(raw.key.span(), text)
     };
-    if key.status == Status::Later {
+    if key.status() == Status::Later {
         return Err(later());
     }
     let Some(expr) = &raw.value else {
@@ -164,7 +165,7 @@ fn value(key: &Key, raw: &RawAttr) -> Result<Value> {
                 format!("`{name}` needs a value: `{name} = …`"),
             ));
         }
-        return match key.status {
+        return match key.status() {
             Status::Only(false) => Err(later()),
             _ => Ok(Value::Bool(true)),
         };
@@ -177,7 +178,7 @@ fn value(key: &Key, raw: &RawAttr) -> Result<Value> {
                 lit: Lit::Bool(lit),
                 ..
             }),
-        ) => match key.status {
+        ) => match key.status() {
             Status::Only(only) if lit.value != only => Err(error(
                 raw.key.span(),
                 format!("`{name} = {}` is not available yet: {}", lit.value, key.doc),

@@ -8,7 +8,7 @@ use syn::spanned::Spanned;
 use syn::{Attribute, Expr, ExprLit, Ident, Lit, LitStr, Result, Token, Visibility, braced};
 
 use crate::attrs::{RawAttr, error, texts};
-use crate::keys::unknown;
+use crate::near::unknown;
 
 const KEYS: &[&str] = &[
     "name",

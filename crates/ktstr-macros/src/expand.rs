@@ -86,9 +86,9 @@ pub(crate) fn entry(args: TokenStream, item: TokenStream) -> Result<TokenStream>
 
 /// Generates a call of the macro `callback` with the table of available keys.
 pub(crate) fn keys(callback: TokenStream) -> TokenStream {
-    let built = KEYS.iter().filter(|key| key.status == Status::Available);
+    let built = KEYS.iter().filter(|key| key.status() == Status::Available);
     let lines = built.map(|key| {
-        let (name, doc) = (format_ident!("{}", key.name), key.doc);
+        let (name, default, doc) = (format_ident!("{}", key.name), key.default, key.doc);
         let group = format_ident!("{}", format!("{:?}", key.group));
         let kind = match key.kind {
             Kind::Bool => quote!(Bool(0, 0)),
@@ -100,9 +100,39 @@ pub(crate) fn keys(callback: TokenStream) -> TokenStream {
             Kind::Texts => quote!(Texts(0, 0)),
             Kind::Path | Kind::Paths | Kind::PathOrPaths | Kind::Any => quote!(Item(0, 0)),
         };
-        quote!(#name #kind #group #doc;)
+        quote!(#name #kind #group #default #doc;)
     });
     quote!(#callback! { #(#lines)* })
+}
+
+/// Generates a call of the macro `callback` with the fields of `Assert` that keys set, by the parts of the checks.
+pub(crate) fn parts(callback: TokenStream) -> TokenStream {
+    let mut parts: Vec<(&str, TokenStream)> = Vec::new();
+    for (key, field) in KEYS.iter().filter_map(|key| Some((key, key.field?))) {
+        let (name, switch) = (
+            format_ident!("{}", key.name),
+            format_ident!("{}", field.switch),
+        );
+        let (type_, about) = (rust(field.type_), field.about);
+        let line = quote!(#( #[doc = #about] )* #switch #name: #type_;);
+        match parts.iter_mut().find(|(part, _)| *part == field.part) {
+            Some((_, lines)) => lines.extend(line),
+            None => parts.push((field.part, line)),
+        }
+    }
+    let parts = parts.iter().map(|(part, lines)| {
+        let part = format_ident!("{part}");
+        quote!(#part { #lines })
+    });
+    quote!(#callback! { #(#parts)* })
+}
+
+/// Returns the tokens of a text of the table.
+fn rust(text: &str) -> TokenStream {
+    text.parse().unwrap_or_else(|error: proc_macro2::LexError| {
+        let message = error.to_string();
+        quote!(compile_error!(#message))
+    })
 }
 
 /// Returns the attributes that have one of these names.
@@ -425,7 +455,7 @@ mod tests {
         for key in KEYS {
             let needed = needed(key.name);
             let args = format!("{needed}{}", sample(key));
-            if key.status == crate::keys::Status::Available {
+            if key.status() == crate::keys::Status::Available {
                 assert_ne!(written(&args), written(needed), "`{args}` does nothing");
             } else {
                 assert!(

@@ -7,12 +7,15 @@
 //! TopologyConstraints, ClockMode, Payload, PayloadKind, OutputFormat, MetricCheck, MetricHint, MetricPattern}`,
 //! `::ktstr::assert::{Assert, Limit, Polarity}` and `::ktstr::__private::{linkme, config_content, run_under_libtest}`.
 
+#[macro_use]
+mod keys;
+
 mod attrs;
 mod claim;
 mod declare;
 mod expand;
 mod json;
-mod keys;
+mod near;
 mod payload;
 mod test_args;
 
@@ -31,7 +34,7 @@ use proc_macro::TokenStream;
 /// }
 /// ```
 ///
-#[doc = include_str!("attributes.md")]
+#[doc = table!(page)]
 #[proc_macro_attribute]
 pub fn ktstr_test(args: TokenStream, item: TokenStream) -> TokenStream {
     finish(expand::test(args.into(), item.into()))
@@ -102,11 +105,20 @@ pub fn derive_payload(input: TokenStream) -> TokenStream {
 }
 
 /// The table of the attribute's keys, for the crate `ktstr` alone: `__keys!(apply)` calls the macro `apply` with a line
-/// `name Kind(least, most) Group "doc";` for each key that is available.
+/// `name Kind(least, most) Group "default" "doc";` for each key that is available.
 #[doc(hidden)]
 #[proc_macro]
 pub fn __keys(input: TokenStream) -> TokenStream {
     expand::keys(input.into()).into()
+}
+
+/// The fields of `Assert` that keys set, for the crate `ktstr-assert` alone: `__checks!(apply)` calls the macro `apply` with a
+/// block `part { … }` for each part of the checks. It has a line `#[doc = "doc"] bound name: type;` for each field, with `flag`
+/// for a field that is on only if it is `true`.
+#[doc(hidden)]
+#[proc_macro]
+pub fn __checks(input: TokenStream) -> TokenStream {
+    expand::parts(input.into()).into()
 }
 
 fn finish(result: syn::Result<proc_macro2::TokenStream>) -> TokenStream {

@@ -8,7 +8,7 @@ use syn::{
     Attribute, DeriveInput, Error, Expr, Ident, LitInt, LitStr, Result, Token, parenthesized,
 };
 
-use crate::keys::unknown;
+use crate::near::unknown;
 
 /// The attributes that the derive accepts.
 const ATTRIBUTES: &[&str] = &[

@@ -4,6 +4,13 @@ use serde::Serialize;
 
 use crate::codec::{Codec, Field};
 
+/// The number of fixed-point bits of `task_group.shares` on 64-bit kernels (`scale_load()`, kernel/sched/sched.h): a cgroup's
+/// weight is the rest.
+pub const SHARES_SHIFT: u32 = 10;
+/// The weight of a cgroup with `cpu.idle` (`WEIGHT_IDLEPRIO`, kernel/sched/sched.h). No `cpu.weight` is converted to it, because
+/// the smallest one, 1, is a weight of 10.
+pub const IDLE_CGROUP_WEIGHT: u64 = 3;
+
 /// The id of a thread in the guest's root PID namespace. The idle task of every CPU has 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Pid(pub u32);

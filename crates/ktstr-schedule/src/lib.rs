@@ -36,7 +36,10 @@ mod writer;
 
 pub use assemble::{Assembler, Raw};
 pub use error::ReadError;
-pub use event::{Class, Cpu, CpuMask, DequeueReason, Event, Pid, Reason, SchedExtState, What};
+pub use event::{
+    Class, Cpu, CpuMask, DequeueReason, Event, IDLE_CGROUP_WEIGHT, Pid, Reason, SHARES_SHIFT,
+    SchedExtState, What,
+};
 pub use reader::{Gap, Schedule};
 pub use tables::{Cgroup, Source, Tables, Topology};
 pub use writer::Writer;

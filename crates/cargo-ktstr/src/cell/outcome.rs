@@ -188,8 +188,8 @@ fn proof(finding: &Finding) -> Proof {
         | Finding::Throughput { .. }
         | Finding::SlowWorker { .. }
         | Finding::WakeLatency { .. }
-        | Finding::WakeLatencyVariation { .. }
         | Finding::Migrations { .. }
+        | Finding::Bound { .. }
         | Finding::PageLocality { .. }
         | Finding::PagesMoved { .. }
         | Finding::SlowTier { .. }

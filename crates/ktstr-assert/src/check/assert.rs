@@ -5,11 +5,20 @@ use crate::verdict::Verdict;
 use serde::Serialize;
 use std::fmt::Write;
 
-/// The table of checks, grouped by the code that applies them. The fields, the builders, the layering, and the methods
-/// that return whether a check of a group is on are generated from it.
+/// Generates the fields, the builders, the layering, and the methods that return whether a check of a part is on. The rows are
+/// those of the table of keys in `ktstr-macros/src/keys/table.rs` that have a field, grouped by the code that applies them:
+///
+/// ```text
+/// workers {
+///     #[doc = " The longest gap between two iterations of a worker, in milliseconds of guest time."]
+///     bound max_gap_ms: u64;
+/// }
+/// ```
+///
+/// To add a check, write its row in that table, and its judgement next to those of its part.
 macro_rules! checks {
     ($(
-        $group:ident {
+        $part:ident {
             $( $(#[$doc:meta])* $kind:ident $name:ident: $t:ty; )*
         }
     )*) => {
@@ -18,6 +27,9 @@ macro_rules! checks {
         #[must_use]
         pub struct Assert {
             $($( $(#[$doc])* pub $name: Option<$t>, )*)*
+            /// Whether violations that the monitor or the schedule shows are only recorded as notes, no matter which layer
+            /// sets the bounds.
+            pub report_monitor_only: Option<bool>,
             /// Whether monitor violations fail the test. Once set in a layer, it stays set in the layers above.
             pub enforce_monitor_thresholds: bool,
         }
@@ -26,6 +38,7 @@ macro_rules! checks {
             /// An empty layer, which inherits every check.
             pub const NO_OVERRIDES: Assert = Assert {
                 $($( $name: None, )*)*
+                report_monitor_only: None,
                 enforce_monitor_thresholds: false,
             };
 
@@ -33,6 +46,10 @@ macro_rules! checks {
             pub const fn merge(&self, over: &Assert) -> Assert {
                 Assert {
                     $($( $name: match over.$name { Some(bound) => Some(bound), None => self.$name }, )*)*
+                    report_monitor_only: match over.report_monitor_only {
+                        Some(only) => Some(only),
+                        None => self.report_monitor_only,
+                    },
                     enforce_monitor_thresholds:
                         self.enforce_monitor_thresholds || over.enforce_monitor_thresholds,
                 }
@@ -41,7 +58,7 @@ macro_rules! checks {
             $($( checks!(@builder $kind $(#[$doc])* $name: $t); )*)*
         }
 
-        $( checks!(@any $group { $( $kind $name; )* }); )*
+        $( checks!(@any $part { $( $kind $name; )* }); )*
     };
     // The builders of flags are written by hand, because they have other names.
     (@builder flag $(#[$doc:meta])* $name:ident: $t:ty) => {};
@@ -52,8 +69,8 @@ macro_rules! checks {
             self
         }
     };
-    // For this group no method returns whether a check is on, because no code needs it.
-    (@any text { $($rest:tt)* }) => {};
+    // For this part no method returns whether a check is on, because no code needs it.
+    (@any other { $($rest:tt)* }) => {};
     (@any schedule { $( $kind:ident $name:ident; )* }) => {
         impl Assert {
             /// Turns off every check of the schedule for which this layer sets no bound. The harness has default bounds
@@ -67,10 +84,10 @@ macro_rules! checks {
             }
         }
     };
-    (@any $group:ident { $( $kind:ident $name:ident; )* }) => {
+    (@any $part:ident { $( $kind:ident $name:ident; )* }) => {
         impl Assert {
-            #[doc = concat!("Whether any check of the group `", stringify!($group), "` is on.")]
-            const fn $group(&self) -> bool {
+            #[doc = concat!("Whether any check of the part `", stringify!($part), "` is on.")]
+            const fn $part(&self) -> bool {
                 false $( || checks!(@on $kind self.$name) )*
             }
         }
@@ -79,86 +96,7 @@ macro_rules! checks {
     (@on bound $($field:tt)*) => { $($field)*.is_some() };
 }
 
-checks! {
-    workers {
-        /// Every worker must do some work. This also enables the checks of gaps and spread with their default bounds.
-        /// The default check of spread applies to workers that live for at least a second and sleep for at most a tenth
-        /// of their time.
-        flag not_stuck: bool;
-        /// Every worker must run only on CPUs of its cgroup's cpuset.
-        flag isolation: bool;
-        /// The longest gap between two iterations of a worker, in milliseconds of guest time.
-        bound max_gap_ms: u64;
-        /// The largest difference between the off-CPU shares of workers in a cgroup, in percentage points.
-        bound max_spread_pct: f64;
-        /// The largest coefficient of variation of work units per CPU-second inside a cgroup.
-        bound max_throughput_cv: f64;
-        /// The smallest number of work units per CPU-second of a worker.
-        bound min_work_rate: f64;
-        /// The largest 99th percentile of the wakeup latencies of a cgroup, in nanoseconds.
-        bound max_p99_wake_latency_ns: u64;
-        /// The largest coefficient of variation of the wakeup latencies of a cgroup.
-        bound max_wake_latency_cv: f64;
-        /// The smallest number of iterations per CPU-second of a worker.
-        bound min_iteration_rate: f64;
-        /// The largest number of migrations per iteration of a cgroup.
-        bound max_migration_ratio: f64;
-    }
-    numa {
-        /// The smallest share of pages on the expected nodes, from 0 to 1.
-        bound min_page_locality: f64;
-        /// The largest share of pages that moved between nodes, from 0 to 1.
-        bound max_cross_node_migration_ratio: f64;
-        /// The largest share of pages on memory-only nodes, from 0 to 1.
-        bound max_slow_tier_ratio: f64;
-    }
-    monitor {
-        /// Monitor: the largest imbalance of two runqueues that migrations could reduce
-        /// ([`MonitorSample::movable_imbalance`](crate::MonitorSample::movable_imbalance)).
-        bound max_imbalance_ratio: f64;
-        /// Monitor: the largest number of tasks in a local DSQ that another CPU could take over.
-        bound max_local_dsq_depth: u32;
-        /// Monitor: whether a runqueue clock that does not advance is a violation.
-        bound fail_on_rq_clock_stuck: bool;
-        /// Monitor: the largest number of `SCX_EV_SELECT_CPU_FALLBACK` events per vCPU-second.
-        bound max_fallback_rate: f64;
-        /// Monitor: the largest number of `SCX_EV_DISPATCH_KEEP_LAST` events per vCPU-second.
-        bound max_keep_last_rate: f64;
-        /// Monitor: whether it is a violation if a CPU idles while tasks wait that may run on it.
-        bound work_conservation: bool;
-    }
-    text {
-        /// Monitor: the number of consecutive samples that make a violation.
-        bound sustained_samples: usize;
-        /// Whether violations that the monitor or the schedule shows are only recorded as notes, no matter which layer
-        /// sets the bounds.
-        bound report_monitor_only: bool;
-        /// A text that the message about the scheduler's end, from the scheduler or the kernel, must contain. It
-        /// applies only to tests with `expect_err`.
-        bound expect_scx_bpf_error_contains: &'static str;
-        /// A regular expression that the same message must match.
-        bound expect_scx_bpf_error_matches: &'static str;
-    }
-    schedule {
-        /// Schedule: the largest CPU time in milliseconds to which a task may become entitled while it waits without
-        /// being served.
-        bound max_owed_ms: Limit;
-        /// Schedule: the smallest share of its entitlement that a cgroup must get in a phase, from 0 to 1.
-        bound min_entitled_share: Limit;
-        /// Schedule: the smallest share of its entitlement that a single task must get in a phase, from 0 to 1.
-        bound min_task_share: Limit;
-        /// Schedule: the largest share of a phase's CPU time, from 0 to 1, that may be idle while a task waits that may
-        /// run on that CPU.
-        bound max_wasted_share: Limit;
-        /// Schedule: the largest 90th percentile of the waits of a cgroup's tasks after a wakeup, in milliseconds per
-        /// task that a CPU has to serve on average.
-        bound max_wake_wait_ms: Limit;
-        /// Schedule: the largest number of preemptions per CPU-second of a cgroup.
-        bound max_preemption_rate: Limit;
-        /// Schedule: the smallest share of the workers' CPU time, from 0 to 1, that the scheduler under test must give.
-        bound min_driven_share: Limit;
-    }
-}
+ktstr_macros::__checks!(checks);
 
 impl Assert {
     /// Returns the lowest layer, in which nothing is judged.
@@ -188,6 +126,13 @@ impl Assert {
             .max_fallback_rate(200.0)
             .max_keep_last_rate(100.0)
             .work_conservation(true)
+    }
+
+    /// Sets whether violations that the monitor or the schedule shows are only recorded as notes, no matter which layer sets
+    /// the bounds.
+    pub const fn report_monitor_only(mut self, report_monitor_only: bool) -> Self {
+        self.report_monitor_only = Some(report_monitor_only);
+        self
     }
 
     /// Whether any check of worker reports is on.

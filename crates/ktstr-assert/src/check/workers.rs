@@ -206,8 +206,14 @@ impl Assert {
         if let Some(bound) = self.max_wake_latency_cv {
             match cv(pooled().map(|v| v as f64)) {
                 Some(cv) if cv > bound => {
-                    let finding = Finding::WakeLatencyVariation { cv, bound };
-                    out.record_fail(AssertDetail::of(finding));
+                    out.record_fail(AssertDetail::of(Finding::Bound {
+                        kind: DetailKind::Benchmark,
+                        tid: None,
+                        what: "wake latency cv".to_owned(),
+                        value: cv,
+                        unit: String::new(),
+                        bound,
+                    }));
                 }
                 Some(_) => {}
                 None => {

@@ -256,6 +256,26 @@ fn the_weight_of_a_cgroup_changes_the_entitlement() {
     assert_eq!(worst(side_by_side), Some(10.0));
 }
 
+/// If the test sets `cpu.idle`, equal turns are wrong, unless the scheduler could not know of it. No finding then rests on it.
+#[test]
+fn an_idle_cgroup_is_entitled_to_what_the_others_leave() {
+    let mut script = script();
+    let shares = crate::IDLE_CGROUP_WEIGHT << crate::SHARES_SHIFT;
+    script.at(0).push(0, What::Weight { cgroup: 1, shares });
+    in_turn(&mut script, 10, 10);
+    let worst = |rules| {
+        measured(&script, rules)
+            .cgroup
+            .map(|worst| (worst.ratio() * 10.0).round())
+    };
+    assert_eq!(worst(Rules::default()), Some(5.0));
+    let untold = Rules {
+        cpu_idle: false,
+        ..Rules::default()
+    };
+    assert_eq!(worst(untold), Some(10.0));
+}
+
 #[test]
 fn a_task_that_waits_is_owed_its_share_and_one_that_sleeps_is_not() {
     let mut script = script();

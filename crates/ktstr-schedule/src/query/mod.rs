@@ -50,6 +50,8 @@ pub struct Rules {
     pub nice: bool,
     /// Whether the weights of cgroups count.
     pub cpu_weight: bool,
+    /// Whether `cpu.idle` counts, which the kernel implements as a weight of the cgroup ([`IDLE_CGROUP_WEIGHT`](crate::IDLE_CGROUP_WEIGHT)).
+    pub cpu_idle: bool,
 }
 
 impl Default for Rules {
@@ -57,6 +59,7 @@ impl Default for Rules {
         Self {
             nice: true,
             cpu_weight: true,
+            cpu_idle: true,
         }
     }
 }
@@ -99,6 +102,8 @@ pub struct Answers {
     pub rules: Rules,
     /// The paths of cgroups whose weight was set to a value other than the default.
     pub weighted: BTreeSet<String>,
+    /// The paths of cgroups that were idle by `cpu.idle`, if the rules say that this does not count.
+    pub idle_cgroups: BTreeSet<String>,
     /// The start of the first step, in nanoseconds of the scheduler's clock; `None` if the schedule has no step.
     pub from_ns: Option<u64>,
     /// The end of the last step, in nanoseconds of the scheduler's clock; `None` if the schedule has no end of a step.

@@ -6,11 +6,10 @@ use super::shares::Window;
 use super::state::{Doing, Task};
 use super::stretches::{Sink, Waker};
 use super::{Answers, Phase, Wait};
-use crate::event::{Class, Cpu, DequeueReason, Event, Pid, SchedExtState, What};
+use crate::event::{
+    Class, Cpu, DequeueReason, Event, IDLE_CGROUP_WEIGHT, Pid, SHARES_SHIFT, SchedExtState, What,
+};
 use crate::{Gap, Tables};
-
-/// The number of fixed-point bits of `task_group.shares` on 64-bit kernels (`scale_load()`, kernel/sched/sched.h).
-const SHARES_SHIFT: u32 = 10;
 
 /// The state of the evaluation at one point in time.
 #[derive(Debug)]
@@ -160,8 +159,13 @@ impl<'a> Walk<'a> {
             }
             What::Weight { cgroup, shares } => {
                 if let Some(known) = self.tables.cgroups.get(&cgroup) {
-                    let weight = (shares >> SHARES_SHIFT) as f64;
                     let path = known.path.trim_end_matches('/').to_owned();
+                    let weight = shares >> SHARES_SHIFT;
+                    if weight == IDLE_CGROUP_WEIGHT && !self.answers.rules.cpu_idle {
+                        self.answers.idle_cgroups.insert(path);
+                        return;
+                    }
+                    let weight = weight as f64;
                     let before = self.cgroup_weights.get(&path).copied().unwrap_or(1024.0);
                     if (weight - before).abs() > 0.5 && self.somebody_works_in(&path) {
                         self.unbalance();

@@ -604,6 +604,7 @@ impl Run {
                 true => entry.scheduler.promises.without(Promise::CpuWeight),
                 false => entry.scheduler.promises,
             },
+            ignores_idle: in_window.ignores_idle,
             topology: &plan.topology(),
             memory_mib: plan.memory_mib,
             virtual_clock: engine.mips().is_some(),

@@ -15,7 +15,7 @@ use crate::entry::{ClockMode, KtstrTestEntry};
 /// Generates from the table of keys the list `KEYS`, and the function `check`, which sets a check by the kind of its key and
 /// returns `None` for a key that is no check.
 macro_rules! table {
-    ($( $name:ident $kind:ident($least:literal, $most:literal) $group:ident $doc:literal; )*) => {
+    ($( $name:ident $kind:ident($least:literal, $most:literal) $group:ident $default:literal $doc:literal; )*) => {
         /// All keys that are available, each with its meaning.
         pub(super) const KEYS: &[(&str, &str)] = &[$( (stringify!($name), $doc) ),*];
 

@@ -207,9 +207,6 @@ impl Finding {
                 f,
                 "p99 wake latency {p99_ns}ns above {bound_ns}ns ({samples} samples)"
             ),
-            Finding::WakeLatencyVariation { cv, bound } => {
-                write!(f, "wake latency cv {cv:.3} above {bound}")
-            }
             Finding::Migrations {
                 migrations,
                 iterations,
@@ -220,6 +217,21 @@ impl Finding {
                 "migration ratio {ratio:.3} above {bound}: {migrations} migrations in {iterations} \
                  iterations"
             ),
+            Finding::Bound {
+                tid,
+                what,
+                value,
+                unit,
+                bound,
+                ..
+            } => {
+                if let Some(tid) = tid {
+                    write!(f, "tid {tid} ")?;
+                }
+                let digits = if value.fract() == 0.0 { 0 } else { 3 };
+                let side = if value > bound { "above" } else { "below" };
+                write!(f, "{what} {value:.digits$}{unit} {side} {bound}{unit}")
+            }
             Finding::PageLocality {
                 local,
                 total,

@@ -99,15 +99,6 @@ pub enum Finding {
         /// The number of wakeups that were sampled.
         samples: usize,
     },
-    /// The wakeup latencies of a cgroup vary too much.
-    WakeLatencyVariation {
-        /// The coefficient of variation of the cgroup's wakeup latencies.
-        #[serde(with = "crate::float::one")]
-        cv: f64,
-        /// The largest coefficient that is allowed.
-        #[serde(with = "crate::float::one")]
-        bound: f64,
-    },
     /// The workers of a cgroup migrated too often for the work that they did.
     Migrations {
         /// The number of migrations.
@@ -118,6 +109,25 @@ pub enum Finding {
         #[serde(with = "crate::float::one")]
         ratio: f64,
         /// The largest ratio that is allowed.
+        #[serde(with = "crate::float::one")]
+        bound: f64,
+    },
+    /// A number is outside the bound that the test sets for it. This is the finding of a check that needs no message of its
+    /// own. It has its kind and its words as data, so that a new check needs no variant here, and no arm where findings are
+    /// printed or classified.
+    Bound {
+        /// The kind of the check.
+        kind: DetailKind,
+        /// The thread id of the worker in the guest; `None` if the number is that of a cgroup.
+        tid: Option<i32>,
+        /// What the number is, such as `migrations`. This is the name of the check as well.
+        what: String,
+        /// The number that was measured.
+        #[serde(with = "crate::float::one")]
+        value: f64,
+        /// The unit, which follows the numbers directly, such as `ms`; empty for plain numbers.
+        unit: String,
+        /// The bound. A number above it violates a largest value, and a number below it violates a smallest value.
         #[serde(with = "crate::float::one")]
         bound: f64,
     },

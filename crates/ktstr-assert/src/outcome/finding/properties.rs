@@ -28,7 +28,6 @@ impl Finding {
             Finding::Throughput { .. }
             | Finding::SlowWorker { .. }
             | Finding::WakeLatency { .. }
-            | Finding::WakeLatencyVariation { .. }
             | Finding::LateWakeups { .. }
             | Finding::Preemptions { .. }
             | Finding::PayloadMetric { .. } => DetailKind::Benchmark,
@@ -37,7 +36,7 @@ impl Finding {
             Finding::PageLocality { .. } => DetailKind::PageLocality,
             Finding::PagesMoved { .. } => DetailKind::CrossNodeMigration,
             Finding::SlowTier { .. } => DetailKind::SlowTier,
-            Finding::NotMeasured { kind, .. } => *kind,
+            Finding::NotMeasured { kind, .. } | Finding::Bound { kind, .. } => *kind,
             Finding::Sustained { .. }
             | Finding::IdleCpu { .. }
             | Finding::WaitingTask { .. }
@@ -76,6 +75,7 @@ impl Finding {
             | Finding::Gap { tid, .. }
             | Finding::OutsideCpuset { tid, .. }
             | Finding::SlowWorker { tid, .. } => Some(*tid),
+            Finding::Bound { tid, .. } => *tid,
             _ => None,
         }
     }
@@ -168,6 +168,7 @@ impl AssertDetail {
     pub fn check_name(&self) -> Cow<'_, str> {
         Cow::Borrowed(match (&self.finding, self.kind) {
             (Finding::Claim { label, .. }, _) => return Cow::Borrowed(label),
+            (Finding::Bound { what, .. }, _) => return Cow::Borrowed(what),
             (Finding::NotAttached { .. } | Finding::StartupDeath { .. }, _) => CHECK_NOT_ATTACHED,
             (Finding::Hung { .. }, _) => "guest hung",
             (Finding::TestHung { .. }, _) => "test hung",

@@ -7,186 +7,244 @@ fn text(s: &str) -> String {
     s.to_owned()
 }
 
-/// Returns one finding of each type, except free text and the findings about the exact schedule.
-fn all() -> Vec<Finding> {
-    vec![
-        Finding::NoProgress {
-            tid: 7,
-            exit: Some(WorkerExitInfo::TimedOut),
+/// The table of one finding of each variant, as the function `all`. `Text` is left out, because it has neither fields nor a
+/// message.
+///
+/// In the row `OutOfMemory { memory_mib: 256 }`, the name is the variant's, and the fields are those of the sample.
+///
+/// To add one, write its row, and accept the line that it adds to the snapshot of the messages. Without a row for it, the
+/// `match` below does not compile.
+macro_rules! samples {
+    ($( $variant:ident { $( $field:ident: $value:expr ),* $(,)? } )*) => {
+        fn all() -> Vec<Finding> {
+            let samples = vec![$( Finding::$variant { $( $field: $value ),* } ),*];
+            for sample in &samples {
+                match sample {
+                    Finding::Text => panic!("free text is no sample"),
+                    $( Finding::$variant { .. } => {} )*
+                }
+            }
+            samples
+        }
+    };
+}
+
+samples! {
+    NoProgress {
+        tid: 7,
+        exit: Some(WorkerExitInfo::TimedOut),
+    }
+    Gap {
+        tid: 7,
+        gap_ms: 2100,
+        cpu: 1,
+        at_ms: 2500,
+        bound_ms: 2000,
+    }
+    Spread {
+        low_pct: 33.0,
+        high_pct: 67.0,
+        workers: 2,
+        cpus: 1,
+        bound_pct: 15.0,
+    }
+    OutsideCpuset {
+        tid: 7,
+        cpus: [0].into(),
+        cpuset: [1, 2].into(),
+    }
+    Throughput {
+        cv: 0.5,
+        workers: 3,
+        bound: 0.1,
+    }
+    SlowWorker {
+        tid: 7,
+        rate: text("work rate"),
+        per_second: 500.0,
+        floor: f64::INFINITY,
+    }
+    WakeLatency {
+        p99_ns: 35,
+        bound_ns: 20,
+        samples: 100,
+    }
+    Migrations {
+        migrations: 900,
+        iterations: 1000,
+        ratio: 0.9,
+        bound: 0.5,
+    }
+    Bound {
+        kind: DetailKind::Migration,
+        tid: Some(7),
+        what: text("migrations"),
+        value: 12.0,
+        unit: String::new(),
+        bound: 10.0,
+    }
+    PageLocality {
+        local: 1,
+        total: 4,
+        share: 0.25,
+        floor: 0.5,
+    }
+    PagesMoved {
+        moved: 3,
+        total: 0,
+        ratio: None,
+        ceiling: 0.1,
+    }
+    SlowTier {
+        slow: 3,
+        total: 4,
+        ratio: 0.75,
+        ceiling: 0.1,
+    }
+    NotMeasured {
+        kind: DetailKind::Unfair,
+        what: text("spread"),
+        why: text(": one worker"),
+    }
+    Sustained {
+        bound: MonitorBound::LocalDsq { cpu: 1, depth: 50 },
+        samples: 5,
+        until_ms: 700,
+    }
+    IdleCpu {
+        cpu: 1,
+        cpus: 2,
+        task: text("spin[7]"),
+        samples: 5,
+        until_ms: 700,
+    }
+    WaitingTask {
+        task: text("spin[7]"),
+        cpu: 1,
+        samples: 5,
+        until_ms: 700,
+    }
+    Starved {
+        task: text("spin[7]"),
+        waited_ms: 900,
+        owed_ms: 450,
+        from_ms: 100,
+        served: false,
+        bound_ms: 50.0,
+    }
+    Underserved {
+        task: Some(text("spin[7]")),
+        got_ms: 300,
+        entitled_ms: 1000,
+        favoured: Some((text("spin[8]"), 700)),
+        floor: 0.5,
+    }
+    WastedCpu {
+        wasted_ms: 900,
+        share: 0.45,
+        bound: 0.1,
+    }
+    LateWakeups {
+        p90_ms: 80.0,
+        wakeups: 400,
+        queue: 1.5,
+        bound_ms: 25.0,
+    }
+    Preemptions {
+        rate: 5000.0,
+        preemptions: 10_000,
+        bound: 3000.0,
+    }
+    NotDriven {
+        share: 0.25,
+        floor: 0.5,
+    }
+    MonitorUnavailable {
+        summary: text("no monitor samples"),
+    }
+    Claim {
+        label: text("share"),
+        expected: text("at least 0.4"),
+        actual: text("0.1"),
+        reason: Some(text("web")),
+    }
+    SetUp {
+        stage: text("step 0"),
+        error: text("no cgroup"),
+    }
+    SchedulerDied {
+        scheduler: Some(text("x")),
+        end: SchedulerEnd::Left,
+        how: text("stopped on its own"),
+        log: text("    bye"),
+    }
+    Ejected {
+        scheduler: text("x"),
+        reason: text("runnable task stall (spin[7] failed to run for 5.1s)"),
+        cause: Ejection::Stall {
+            task: Some(text("spin[7]")),
+            seconds: Some(5.1),
         },
-        Finding::Gap {
-            tid: 7,
-            gap_ms: 2100,
-            cpu: 1,
-            at_ms: 2500,
-            bound_ms: 2000,
-        },
-        Finding::Spread {
-            low_pct: 33.0,
-            high_pct: 67.0,
-            workers: 2,
-            cpus: 1,
-            bound_pct: 15.0,
-        },
-        Finding::OutsideCpuset {
-            tid: 7,
-            cpus: [0].into(),
-            cpuset: [1, 2].into(),
-        },
-        Finding::Throughput {
-            cv: 0.5,
-            workers: 3,
-            bound: 0.1,
-        },
-        Finding::SlowWorker {
-            tid: 7,
-            rate: text("work rate"),
-            per_second: 500.0,
-            floor: f64::INFINITY,
-        },
-        Finding::WakeLatency {
-            p99_ns: 35,
-            bound_ns: 20,
-            samples: 100,
-        },
-        Finding::WakeLatencyVariation {
-            cv: 1.5,
-            bound: 1.0,
-        },
-        Finding::Migrations {
-            migrations: 900,
-            iterations: 1000,
-            ratio: 0.9,
-            bound: 0.5,
-        },
-        Finding::PageLocality {
-            local: 1,
-            total: 4,
-            share: 0.25,
-            floor: 0.5,
-        },
-        Finding::PagesMoved {
-            moved: 3,
-            total: 0,
-            ratio: None,
-            ceiling: 0.1,
-        },
-        Finding::SlowTier {
-            slow: 3,
-            total: 4,
-            ratio: 0.75,
-            ceiling: 0.1,
-        },
-        Finding::NotMeasured {
-            kind: DetailKind::Unfair,
-            what: text("spread"),
-            why: text(": one worker"),
-        },
-        Finding::Sustained {
-            bound: MonitorBound::LocalDsq { cpu: 1, depth: 50 },
-            samples: 5,
-            until_ms: 700,
-        },
-        Finding::IdleCpu {
-            cpu: 1,
-            cpus: 2,
-            task: text("spin[7]"),
-            samples: 5,
-            until_ms: 700,
-        },
-        Finding::WaitingTask {
-            task: text("spin[7]"),
-            cpu: 1,
-            samples: 5,
-            until_ms: 700,
-        },
-        Finding::MonitorUnavailable {
-            summary: text("no monitor samples"),
-        },
-        Finding::Claim {
-            label: text("share"),
-            expected: text("at least 0.4"),
-            actual: text("0.1"),
-            reason: Some(text("web")),
-        },
-        Finding::SetUp {
-            stage: text("step 0"),
-            error: text("no cgroup"),
-        },
-        Finding::SchedulerDied {
-            scheduler: Some(text("x")),
-            end: SchedulerEnd::Left,
-            how: text("stopped on its own"),
-            log: text("    bye"),
-        },
-        Finding::Ejected {
-            scheduler: text("x"),
-            reason: text("runnable task stall (spin[7] failed to run for 5.1s)"),
-            cause: Ejection::Stall {
-                task: Some(text("spin[7]")),
-                seconds: Some(5.1),
-            },
-        },
-        Finding::NotAttached {
-            scheduler: text("x"),
-            why: text("it exited"),
-            log: String::new(),
-        },
-        Finding::StartupDeath {
-            stage: text("step 1"),
-            scheduler: text("x"),
-            error: text(
-                "AttachScheduler: startup death: the scheduler x did not come up: it exited",
-            ),
-        },
-        Finding::OtherError {
-            wanted: text("it should contain \"a\""),
-            said: String::new(),
-        },
-        Finding::Hung {
-            stage: text("while booting"),
-            doing: text("it went idle for good"),
-        },
-        Finding::TestHung {
-            stage: text("before the scenario began"),
-            doing: text("it slept"),
-        },
-        Finding::KernelPanic {
-            reason: text("Fatal exception"),
-        },
-        Finding::WentDown {
-            how: text("powered off before it was done"),
-        },
-        Finding::TestPanicked {
-            message: text("no"),
-        },
-        Finding::TestError {
-            message: text("no"),
-        },
-        Finding::NoResult {
-            end: text("exited with code 7"),
-        },
-        Finding::OutOfMemory { memory_mib: 256 },
-        Finding::KernelReport {
-            report: text("soft lockup"),
-            line: text("watchdog: BUG: soft lockup"),
-        },
-        Finding::NoAnswer {
-            message: text("the mailbox was garbled"),
-        },
-        Finding::PayloadFailed {
-            payload: text("fio"),
-            how: text("exited with code 1, expected 0"),
-            said: text("    no space left"),
-        },
-        Finding::PayloadMetric {
-            payload: text("fio"),
-            metric: text("read.iops"),
-            value: 12.5,
-            unit: text("op/s"),
-            expected: text("at least 100"),
-        },
-    ]
+    }
+    NotAttached {
+        scheduler: text("x"),
+        why: text("it exited"),
+        log: String::new(),
+    }
+    StartupDeath {
+        stage: text("step 1"),
+        scheduler: text("x"),
+        error: text(
+            "AttachScheduler: startup death: the scheduler x did not come up: it exited",
+        ),
+    }
+    OtherError {
+        wanted: text("it should contain \"a\""),
+        said: String::new(),
+    }
+    Hung {
+        stage: text("while booting"),
+        doing: text("it went idle for good"),
+    }
+    TestHung {
+        stage: text("before the scenario began"),
+        doing: text("it slept"),
+    }
+    KernelPanic {
+        reason: text("Fatal exception"),
+    }
+    WentDown {
+        how: text("powered off before it was done"),
+    }
+    TestPanicked {
+        message: text("no"),
+    }
+    TestError {
+        message: text("no"),
+    }
+    NoResult {
+        end: text("exited with code 7"),
+    }
+    OutOfMemory { memory_mib: 256 }
+    KernelReport {
+        report: text("soft lockup"),
+        line: text("watchdog: BUG: soft lockup"),
+    }
+    NoAnswer {
+        message: text("the mailbox was garbled"),
+    }
+    PayloadFailed {
+        payload: text("fio"),
+        how: text("exited with code 1, expected 0"),
+        said: text("    no space left"),
+    }
+    PayloadMetric {
+        payload: text("fio"),
+        metric: text("read.iops"),
+        value: 12.5,
+        unit: text("op/s"),
+        expected: text("at least 100"),
+    }
 }
 
 #[test]
@@ -205,6 +263,28 @@ fn every_finding_reads_back_and_has_a_message() {
 fn every_finding_says_it_in_its_own_words() {
     let messages: Vec<String> = all().iter().map(ToString::to_string).collect();
     insta::assert_snapshot!(messages.join("\n"));
+}
+
+/// The side of the bound follows from the numbers, and only a number with a fraction has digits after the point.
+#[test]
+fn a_bound_is_broken_on_either_side() {
+    let bound = |tid, value, unit: &str, bound| Finding::Bound {
+        kind: DetailKind::Stuck,
+        tid,
+        what: text("slice"),
+        value,
+        unit: text(unit),
+        bound,
+    };
+    let below = bound(None, 1.25, " ms", 2.0);
+    assert_eq!(below.to_string(), "slice 1.250 ms below 2 ms");
+    assert_eq!(below.tid(), None);
+    let above = bound(Some(7), 3.0, "", 2.5);
+    assert_eq!(above.to_string(), "tid 7 slice 3 above 2.5");
+    assert_eq!(above.tid(), Some(7));
+    let detail = AssertDetail::of(above);
+    assert_eq!(detail.kind, DetailKind::Stuck);
+    assert_eq!(detail.check_name(), "slice");
 }
 
 /// An older or hostile guest may send a detail without a finding, which is read as free text.

@@ -6,11 +6,15 @@
 //! This is the fluid model of generalized processor sharing (Parekh and Gallager, 1993), extended to affinities by max-min
 //! fairness. A task claims only the time in which it could run, so it is owed nothing while it is throttled or asleep.
 //!
+//! A scheduler need not move tasks from CPU to CPU until they are all equal, so a share is limited to what the fullest of the
+//! queues gives, once these are as even as whole tasks allow.
+//!
 //! The shares are computed twice: once with all tasks on the same level, and once with each cgroup's weight divided among its
 //! tasks, as `cpu.weight` requires. A task that got less than the smaller of the two got too little under both rules.
 
 mod fill;
 mod flow;
+mod queues;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -294,8 +298,13 @@ impl Walk<'_> {
             false => &mut self.answers.uneven_ns,
         };
         *time = time.saturating_add(length);
-        let flat = fill::fill(&consumers, &capacity, None);
-        let tree = fill::fill(&consumers, &capacity, Some(&tree));
+        let shares = |tree| {
+            let mut shares = fill::fill(&consumers, &capacity, tree);
+            let there = capacity.iter().filter(|left| **left > 0.0).count();
+            queues::limit(&mut shares, &consumers, there, length as f64, tree);
+            shares
+        };
+        let (flat, tree) = (shares(None), shares(Some(&tree)));
         for ((consumer, flat), tree) in consumers.iter().zip(flat).zip(tree) {
             #[allow(
                 clippy::cast_possible_truncation,

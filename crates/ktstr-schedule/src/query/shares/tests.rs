@@ -1,6 +1,7 @@
 //! The shares on small machines, which can be checked by hand.
 
 use super::fill::{Consumer, fill};
+use super::queues::limit;
 use super::tree::Tree;
 use super::weight::of_nice;
 use crate::event::Pid;
@@ -68,6 +69,52 @@ fn an_affinity_confines_and_frees_the_rest() {
     // Each task has its own CPU.
     let tasks: Vec<_> = (0..4).map(|cpu| one(1 << cpu, 1.0, 0, 1.0)).collect();
     assert_eq!(shares(&tasks, 4, None), [100; 4]);
+}
+
+/// Returns the shares of a window that whole tasks can get from `cpus` queues, in percent of one CPU.
+fn whole(consumers: &[Consumer], cpus: usize, tree: Option<&Tree>) -> Vec<u64> {
+    let mut shares = fill(consumers, &vec![WINDOW; cpus], tree);
+    limit(&mut shares, consumers, cpus, WINDOW, tree);
+    shares
+        .iter()
+        .map(|share| (share / WINDOW * 100.0).round() as u64)
+        .collect()
+}
+
+#[test]
+fn a_task_is_entitled_to_its_share_of_the_fullest_of_even_queues() {
+    assert_eq!(whole(&vec![one(!0, 1.0, 0, 1.0); 3], 2, None), [50; 3]);
+    assert_eq!(whole(&vec![one(!0, 1.0, 0, 1.0); 4], 2, None), [50; 4]);
+    assert_eq!(whole(&vec![one(!0, 1.0, 0, 1.0); 9], 4, None), [33; 9]);
+    // With a CPU for each, nothing is limited.
+    assert_eq!(whole(&vec![one(!0, 1.0, 0, 1.0); 2], 2, None), [100; 2]);
+    // A task that gets all that it wants does not compete, so the others have a CPU each.
+    let mut tasks = vec![one(!0, 1.0, 0, 1.0); 2];
+    tasks.push(one(!0, 1.0, 0, 0.1));
+    assert_eq!(whole(&tasks, 2, None), [95, 95, 10]);
+    // The light task joins one of the heavy ones, and does not push two heavy ones into a queue.
+    let tasks = [
+        one(!0, 9.0, 0, 1.0),
+        one(!0, 9.0, 0, 1.0),
+        one(!0, 1.0, 0, 1.0),
+    ];
+    assert_eq!(whole(&tasks, 2, None), [90, 90, 10]);
+    // Different affinities leave the fair shares as they are.
+    let tasks = [
+        one(0b11, 1.0, 0, 1.0),
+        one(0b11, 1.0, 0, 1.0),
+        one(0b01, 1.0, 0, 1.0),
+    ];
+    assert_eq!(whole(&tasks, 2, None), [67, 67, 67]);
+    // The weight of a cgroup is divided among its tasks before they are put into queues.
+    let mut tree = Tree::default();
+    let (a, b) = (tree.leaf("/a", |_| None), tree.leaf("/b", |_| None));
+    let tasks = [
+        one(!0, 1.0, a, 1.0),
+        one(!0, 1.0, b, 1.0),
+        one(!0, 1.0, b, 1.0),
+    ];
+    assert_eq!(whole(&tasks, 2, Some(&tree)), [100, 50, 50]);
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! Converts the observations of the virtual clock's plugin into events of the schedule.
 
 use ktstr_machine::Observation;
-use ktstr_schedule::{Cpu, CpuMask, Pid, Raw, SchedExtState, What};
+use ktstr_schedule::{
+    Cpu, CpuMask, IDLE_CGROUP_WEIGHT, Pid, Raw, SHARES_SHIFT, SchedExtState, What,
+};
 
 use super::points::{CLASSES, DEQUEUE, ENQUEUE, Seen};
 
@@ -11,10 +13,6 @@ const IN_INTERRUPT: u64 = 0x00ff_0100;
 /// `SETPARAM_POLICY` (kernel/sched/syscalls.c; before 6.11 kernel/sched/core.c): the policy is not changed.
 const SAME_POLICY: u32 = u32::MAX;
 
-/// The number of bits by which `task_group.shares` is finer than a task's weight (`SCHED_FIXEDPOINT_SHIFT`).
-const SHARES_SHIFT: u32 = 10;
-/// The weight of a cgroup with `cpu.idle` (`WEIGHT_IDLEPRIO`).
-const WEIGHT_IDLE: u64 = 3;
 /// The default weight of a cgroup that is not idle (`NICE_0_LOAD >> SCHED_FIXEDPOINT_SHIFT`).
 const WEIGHT_USUAL: u64 = 1024;
 
@@ -92,7 +90,7 @@ pub(super) fn interpret(seen: &Observation) -> Shown {
             let weight = if words[0] as u32 == 0 {
                 WEIGHT_USUAL
             } else {
-                WEIGHT_IDLE
+                IDLE_CGROUP_WEIGHT
             };
             let (cgroup, shares) = (words[2], weight << SHARES_SHIFT);
             Shown::OfCgroup(What::Weight { cgroup, shares }, words[1], cgroup)

@@ -58,6 +58,7 @@ pub(in crate::run) fn see(
     let rules = Rules {
         nice: case.promises.holds(Promise::Nice),
         cpu_weight: case.promises.holds(Promise::CpuWeight),
+        cpu_idle: !case.ignores_idle,
     };
     read(file?, rules).unwrap_or_else(|error| {
         judgement
@@ -100,6 +101,14 @@ pub(in crate::run) fn judge(
         judgement.result.note(format!(
             "the cpu.weight of {} does not count: the scheduler does not promise to follow it, or has neither ops.cgroup_init nor \
              ops.cgroup_set_weight, by which the kernel would tell it",
+            names.join(", ")
+        ));
+    }
+    let idle = &seen.answers.idle_cgroups;
+    if case.has_scheduler && !idle.is_empty() {
+        let names: Vec<&str> = idle.iter().map(String::as_str).collect();
+        judgement.result.note(format!(
+            "the cpu.idle of {} does not count: the scheduler has no ops.cgroup_set_idle, by which the kernel would tell it",
             names.join(", ")
         ));
     }

@@ -1,0 +1,66 @@
+//! What whole tasks can get from whole queues.
+//!
+//! The fluid model moves tasks between CPUs without end. A scheduler puts each task into the queue of one CPU, and may leave it
+//! there: of three tasks on two CPUs, two share a CPU, and each of them gets a half instead of two thirds. So no task is entitled
+//! to more than it would get in the fullest queue, once the queues are as even as whole tasks allow.
+
+use super::fill::Consumer;
+use super::tree::Tree;
+
+/// The tolerance for rounding errors of times, in nanoseconds.
+const EPSILON_NS: f64 = 100.0;
+
+/// Limits `shares`, which are the consumers' fair shares of a window of `length` nanoseconds, to what a queue of whole tasks
+/// gives. The tasks that want more than their share compete for the queues. If their affinities differ, nothing is limited,
+/// because these then determine which queues a task can be in.
+pub(super) fn limit(
+    shares: &mut [f64],
+    consumers: &[Consumer],
+    cpus: usize,
+    length: f64,
+    tree: Option<&Tree>,
+) {
+    let mut competing: Vec<usize> = (0..consumers.len())
+        .filter(|index| consumers[*index].demand - shares[*index] > EPSILON_NS)
+        .collect();
+    let mut masks = competing.iter().map(|index| consumers[*index].mask);
+    let first = masks.next();
+    if cpus == 0 || masks.any(|mask| Some(mask) != first) {
+        return;
+    }
+    let weights: Vec<(usize, f64)> = competing
+        .iter()
+        .map(|index| (consumers[*index].leaf, consumers[*index].weight))
+        .collect();
+    let rates = match tree {
+        Some(tree) => tree.shares(&weights),
+        None => weights.iter().map(|(_, weight)| *weight).collect(),
+    };
+    let mut rate = vec![0.0; consumers.len()];
+    for (index, of) in competing.iter().zip(rates) {
+        rate[*index] = of;
+    }
+    // The heaviest task comes first, and each goes to the queue with the least weight.
+    competing.sort_by(|a, b| rate[*b].total_cmp(&rate[*a]).then(a.cmp(b)));
+    let mut queues: Vec<(f64, Vec<usize>)> = vec![(0.0, Vec::new()); cpus];
+    for index in competing {
+        if let Some(least) = queues.iter_mut().min_by(|a, b| a.0.total_cmp(&b.0)) {
+            least.0 += rate[index];
+            least.1.push(index);
+        }
+    }
+    // Equal tasks are interchangeable, so each of them may be the one in the fullest queue.
+    let least = |of: f64| {
+        let with = queues.iter().filter(|(_, tasks)| {
+            tasks
+                .iter()
+                .any(|index| (rate[*index] - of).abs() <= of * 1e-6)
+        });
+        with.map(|(sum, _)| of / sum).fold(1.0, f64::min)
+    };
+    for (index, share) in shares.iter_mut().enumerate() {
+        if rate[index] > 0.0 {
+            *share = share.min(least(rate[index]) * length);
+        }
+    }
+}

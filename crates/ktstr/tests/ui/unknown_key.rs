@@ -1,0 +1,7 @@
+use ktstr::prelude::*;
+
+#[derive(Payload)]
+#[payload(binary = "fio", outptu = Json)]
+struct Misspelt;
+
+fn main() {}
