@@ -9,7 +9,7 @@
 //! and [`check`]s judge them into an [`AssertResult`]. Captures become a [`series`]. The statistics and the series meet
 //! in the per-phase [`buckets`], in which [`metric`]s are looked up.
 //!
-//! Times are guest time, and rates are per CPU-second: a rate per wall-clock second would measure the host.
+//! Times are guest time, and rates of work are per CPU-second: a rate per wall-clock second would measure the host.
 
 pub mod buckets;
 pub mod check;

@@ -55,7 +55,8 @@ fn differing(values: &[u64]) -> u64 {
     differing
 }
 
-/// Copies `from` to `to`, which has the same length, in the order of the byte at `shift`; equal bytes keep their order.
+/// Copies `from` to `to`, which has the same length, in the order of the byte at `shift`. Values in which this byte is
+/// equal keep their order.
 fn by_byte(from: &[u64], to: &mut [u64], shift: u32) {
     let mut next = [0usize; 256];
     let mut i = 0;

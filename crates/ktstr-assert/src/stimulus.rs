@@ -11,8 +11,8 @@ pub struct StimulusEvent {
     pub elapsed_ms: u64,
     /// The name of the event: `StepStart`, `StepEnd` or `ScenarioEnd`.
     pub label: String,
-    /// The kinds of the step's operations at its start, as a hexadecimal bit mask (`0x…`) with the bit of each at its
-    /// `Op::wire_index`; `None` for a step without operations and for other events.
+    /// The kinds of the operations with which a step starts, as a hexadecimal bit mask (`0x…`): each kind sets the bit
+    /// at its `Op::wire_index`. `None` for a step without operations, and for events that do not start a step.
     pub op_kind: Option<String>,
     /// The numbers of operations, cgroups and workers at the start of a step, as free text; `None` for other events.
     pub detail: Option<String>,

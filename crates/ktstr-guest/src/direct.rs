@@ -103,7 +103,8 @@ pub fn setup_cgroups<'a>(
 }
 
 /// Starts a different kind of work in each of `cgroups`, which must exist: spinning; bursts of 50 ms with pauses of
-/// 100 ms; writes to a file; spinning and yielding; and only yielding. From the sixth cgroup on, the kinds repeat.
+/// 100 ms; writes to a file; spinning and yielding; and mostly yielding. From the sixth cgroup on, the kinds repeat. A
+/// cgroup that writes has two workers; every other cgroup has the default number of workers.
 ///
 /// # Errors
 /// A worker could not be started or moved.

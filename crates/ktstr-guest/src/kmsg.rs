@@ -27,8 +27,9 @@ pub fn read_kmsg() -> String {
     }
 }
 
-/// Writes a message to the kernel's log; a prefix such as `<3>` is its level. In the guest the host finds it on the console,
-/// if its level is below 4 (`VmResult::guest_kmsg`). If the write fails, a line on standard error says why.
+/// Writes a message to the kernel's log; a prefix such as `<3>` is its level. A message of the guest with a level below 4 is
+/// also printed on the console, where the host reads it (`VmResult::guest_kmsg`). If the write fails, a line on standard
+/// error says why.
 pub fn send_kmsg(message: &[u8]) {
     // Each write is one message. Without a newline the kernel waits for the rest of the line, and hides what it has.
     let mut line = message.to_vec();
@@ -62,7 +63,7 @@ fn messages(mut device: impl Read) -> String {
     text
 }
 
-/// Returns the message of a record `level,number,time,flags;message\n KEY=value\n…`, with a newline at its end.
+/// Returns the message in a record `level,number,time,flags;message\n KEY=value\n…`, and ends it with a newline.
 fn line(record: &[u8]) -> String {
     let record = String::from_utf8_lossy(record);
     let message = record.split_once(';').map_or(&*record, |(_, rest)| rest);

@@ -1,7 +1,7 @@
 //! The guest's link to the host, as the rest of the guest side sees it: `send` and `ask`.
 //!
-//! A `host_only` test has no link: its messages are discarded, and a request to the host is an error, unless the thread
-//! that asks has installed answers.
+//! A `host_only` test has no link: its messages are discarded, and a request to the host is an error, unless answers that
+//! the requesting thread has installed handle the request.
 
 use std::cell::RefCell;
 use std::marker::PhantomData;
@@ -10,7 +10,8 @@ use std::sync::OnceLock;
 
 use crate::protocol::{Ask, ToHost};
 
-/// A transport that carries messages to the host in order and without loss.
+/// A transport that carries messages to the host in order. A message that cannot be sent is reported on standard error; a
+/// process that was forked from the one that created the link cannot use it.
 pub trait Link: Send + Sync {
     /// Sends a message. Blocks while the mailbox is full.
     fn send(&self, message: &ToHost);
@@ -45,7 +46,8 @@ thread_local! {
     static ANSWERS: RefCell<Vec<Answers>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Removes the answers that [`answer_on_this_thread`] installed when it is dropped.
+/// A guard that [`answer_on_this_thread`] returns. When it is dropped, the answers of that call are removed, and so are all
+/// answers that were installed after them.
 #[derive(Debug)]
 #[must_use = "the answers are removed when the guard is dropped"]
 pub struct AnswersGuard {
@@ -83,7 +85,8 @@ fn answered_here(ask: &Ask) -> Option<Result<(), String>> {
 /// Asks the host to do something, and waits until it is done.
 ///
 /// # Errors
-/// The host's reason for refusing; in a `host_only` test, that there is no host to ask.
+/// The host's reason for refusing, or the reason why there is no answer: a `host_only` test has no host, a forked worker
+/// cannot ask, the host did not answer in time, or the mailbox is broken.
 pub fn ask(ask: &Ask) -> Result<(), String> {
     if let Some(answer) = answered_here(ask) {
         return answer;

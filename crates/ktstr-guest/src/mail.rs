@@ -97,14 +97,14 @@ impl MailboxMemory for Mapped {
 
     fn read(&self, offset: u64, buf: &mut [u8]) -> std::io::Result<()> {
         let from = self.at(offset, buf.len())?;
-        // SAFETY: `from` is valid for `len` bytes; `buf` is a separate allocation of ours.
+        // SAFETY: `from` is valid for `buf.len()` bytes; `buf` is a separate allocation of ours.
         unsafe { std::ptr::copy_nonoverlapping(from, buf.as_mut_ptr(), buf.len()) };
         Ok(())
     }
 
     fn write(&self, offset: u64, bytes: &[u8]) -> std::io::Result<()> {
         let to = self.at(offset, bytes.len())?;
-        // SAFETY: `to` is valid for `len` bytes; `bytes` is a separate allocation of ours.
+        // SAFETY: `to` is valid for `bytes.len()` bytes; `bytes` is a separate allocation of ours.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) };
         Ok(())
     }

@@ -1,9 +1,9 @@
 //! The messages between guest and host. A mailbox frame holds one JSON document, except for the messages that a fork
 //! receives on its way to the test function, which have a plain binary format (`wire.rs`).
 //!
-//! Both sides are the same binary, so the format needs no version. The guest is untrusted nevertheless, so the host
-//! checks every field before it uses it.
-// The numbers are those of another machine: none may change its value unnoticed.
+//! Both sides are built from the same sources (a template whose PID 1 has another [`crate::AGENT`] is not reused), so the
+//! format needs no version. The guest is untrusted nevertheless, so the host checks every field before it uses it.
+// The numbers come from another machine: no conversion may change a value unnoticed.
 #![cfg_attr(
     not(test),
     warn(
@@ -70,7 +70,8 @@ pub struct WorkerNumbers {
     pub tid: i32,
     /// CPU time, in nanoseconds.
     pub cpu_ns: u64,
-    /// CPU time in nanoseconds that setting the marks took. The two measurements may differ by this much.
+    /// CPU time in nanoseconds that setting the marks took. The host lets `cpu_ns` differ from the schedule by this much in
+    /// addition to its other tolerances.
     pub slack_ns: u64,
     /// Number of times that the worker was put on a CPU; 0 if the kernel has no schedstats.
     pub runs: u64,
@@ -105,16 +106,17 @@ pub enum Ask {
         /// The process ids in the guest's namespace.
         pids: Vec<i32>,
     },
-    /// Capture the guest's state whenever this variable of the kernel has changed.
+    /// Capture the guest's state whenever the first four bytes of this variable of the kernel have changed. A test can watch
+    /// at most three variables.
     Watch {
-        /// The variable's exact name in `/proc/kallsyms`, 1 to 64 bytes.
+        /// The variable's exact name in `/proc/kallsyms`, 1 to 64 bytes. Its address must be a multiple of four.
         symbol: String,
     },
     /// Write to the kernel's memory.
     WriteKernel {
         /// The targets and the values to write there.
         writes: Vec<(KernelTarget, KernelValue)>,
-        /// Whether the guest must be frozen during the write.
+        /// Whether the guest must be frozen during the write. Under the virtual clock it is stopped in any case.
         cold: bool,
     },
     /// Read the kernel's memory, for the test's callbacks.
@@ -125,7 +127,7 @@ pub enum Ask {
         target: KernelTarget,
         /// The width of the value and its interpretation.
         width: KernelValueWidth,
-        /// Whether the guest must be frozen during the read.
+        /// Whether the guest must be frozen during the read. Under the virtual clock it is stopped in any case.
         cold: bool,
     },
 }
@@ -204,7 +206,7 @@ pub enum ToHost {
     FunctionCalled,
     /// The workload window opens.
     ScenarioStart,
-    /// Window time is paused, for setup and teardown between steps.
+    /// Window time is paused: for setup and teardown, or while the test waits for a scheduler that attaches again.
     ScenarioPause,
     /// Window time is resumed.
     ScenarioResume,
@@ -292,8 +294,8 @@ pub const TEXT_CAP: usize = 256 << 10;
 const NOTE_CAP: usize = 64;
 
 impl ToHost {
-    /// Encodes the message for the mailbox. The texts of a message above [`TEXT_CAP`] bytes are truncated, and a message that
-    /// is still too large is replaced by a [`ToHost::HarnessError`] that says so.
+    /// Encodes the message for the mailbox. If the encoded message has more than [`TEXT_CAP`] bytes, it is first bounded by
+    /// [`ToHost::bound_texts`]. A message that is still too large is replaced by a [`ToHost::HarnessError`] that says so.
     pub fn encode(&self) -> Vec<u8> {
         // A fork sends these two messages on its way to the test function, so they avoid serde: see `wire.rs`.
         match self {
@@ -329,8 +331,9 @@ impl ToHost {
         })
     }
 
-    /// Truncates the message's texts to [`TEXT_CAP`] and appends a note to those that were longer. The guest does this so
-    /// that the message can be sent; the host does it again because it does not trust the guest.
+    /// Truncates each long text of the message to [`TEXT_CAP`] and appends a note about the truncation. Lists of processes
+    /// and of payloads are truncated, too. The guest does this so that the message can be sent; the host does it again
+    /// because it does not trust the guest.
     pub fn bound_texts(&mut self) {
         match self {
             Self::Hello {
@@ -448,11 +451,11 @@ fn bound(text: &mut String) {
     text.push_str(&format!("\n[... {left_out} bytes left out ...]"));
 }
 
-/// A message from the host to the guest. The guest executes them in order.
+/// A message from the host to the guest. The guest executes such messages in order.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ToGuest {
-    /// Give this machine an identity that differs from its siblings of the same template.
+    /// Give this machine an identity that differs from the identities of other machines of the same template.
     #[serde(skip)]
     Refresh {
         /// The wall clock in nanoseconds since the epoch; `None` leaves it unchanged.
@@ -473,11 +476,11 @@ pub enum ToGuest {
         /// Permission bits of a new file.
         mode: u32,
     },
-    /// Set up what tests of one scheduler share. The answer is [`ToHost::Prepared`], unless the scheduler does not
-    /// attach.
+    /// Set up what tests of one scheduler share. The answer is [`ToHost::Prepared`], or [`ToHost::SchedulerNotAttached`] if
+    /// the scheduler does not attach.
     Prepare(Setup),
-    /// Start the test process and let it wait for its job. The answer is [`ToHost::Loaded`], unless the process exits
-    /// first.
+    /// Start the test process and let it wait for its job. The answer is [`ToHost::Loaded`], or [`ToHost::TestEnded`] if
+    /// the process exits first.
     Load {
         /// The test's binary: absolute path in the guest.
         binary: String,
@@ -578,7 +581,8 @@ pub struct Setup {
     pub cgroup_parent: Option<String>,
     /// sched_ext's watchdog timeout in milliseconds. The host sets it once the scheduler has attached.
     pub watchdog_timeout_ms: u64,
-    /// The schedulers that the test may start while it runs, by name. If there are any, its own scheduler is one of them.
+    /// The schedulers that the test may start while it runs, by name. If there are any, the list also has the test's own
+    /// scheduler, if the test has one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub staged: Vec<(String, SchedulerJob)>,
 }
@@ -666,14 +670,14 @@ pub enum StartOf {
     Staged(String),
 }
 
-/// PID 1's answer: the process id of the scheduler that is attached now, or the error.
+/// PID 1's answer: the process id of the scheduler that is attached now (`None` if none is), or the error.
 pub type SchedulerAnswer = Result<Option<i32>, ChangeError>;
 
 /// Why PID 1 did not start or stop a scheduler as requested.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "snake_case")]
 pub enum ChangeError {
-    /// The request is invalid.
+    /// The request is invalid or could not be sent to PID 1, or the attached scheduler did not exit.
     #[error("{0}")]
     Refused(String),
     /// The scheduler was started but did not attach.
@@ -722,7 +726,7 @@ mod tests {
 
     #[test]
     fn a_long_text_is_cut_once_and_says_so() {
-        // Each byte of the text takes six bytes in JSON, which is more than a message may have.
+        // Each byte of the text takes six bytes in JSON, so the whole text exceeds the limit of a message.
         let length = 3 << 20;
         assert!(6 * length > ktstr_mailbox::MAX_MESSAGE);
         let message = "\u{1}".repeat(length);

@@ -1,10 +1,10 @@
-//! The binary format of the messages that a fork receives on its way to the test function: numbers and texts in
-//! sequence, with each text preceded by its length.
+//! The binary format of the messages that a fork receives on its way to the test function: a byte that identifies the
+//! message, then numbers and byte strings in sequence. Each byte string is preceded by its length.
 //!
 //! All other messages between guest and host are JSON. A fork, however, executes this code for the first time, and
 //! QEMU has to translate each block of it: parsing one JSON document takes about a thousand blocks, this format about
 //! a hundred. The code is therefore deliberately simple, without generics or iterators.
-// The numbers are those of another machine: none may change its value unnoticed.
+// The numbers come from another machine: no conversion may change a value unnoticed.
 #![cfg_attr(
     not(test),
     warn(

@@ -87,8 +87,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let view = KernelView::new(&memory, &symbols, &types)?;
     view.jiffies()?;
     let report = capture(&view, &CaptureOptions::default());
-    // Other readers, for the schedule and for variables that a test names. Their results are not used: reading records the
-    // pages.
+    // The readers outside of captures, for the schedule and for variables that a test names. Their results are dropped,
+    // because the pages are recorded as they are read.
     for task in &report.task_enrichments {
         let _ = view.affinity_of(task.task_kva);
         if let Ok(node) = view.cgroup_node_of(task.task_kva) {

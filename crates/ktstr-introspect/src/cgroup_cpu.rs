@@ -1,7 +1,8 @@
-//! CPU time and throttling of every cgroup, as its file `cpu.stat` shows them.
+//! CPU time and throttling of every cgroup except for the root, as the cgroup's file `cpu.stat` shows them.
 //!
-//! The kernel charges CPU time per CPU and adds it up only when somebody reads the file (`cgroup_base_stat_flush()`,
-//! kernel/cgroup/rstat.c). This module therefore adds the pending time of a cgroup and of all its descendants itself.
+//! The kernel charges CPU time per CPU and adds it up only later, as when somebody reads the file
+//! (`cgroup_base_stat_flush()`, kernel/cgroup/rstat.c). This module therefore adds the per-CPU time of a cgroup and of all
+//! its descendants that is still pending.
 
 use crate::kernel::{KernelError, KernelView};
 use crate::memory::GuestMemory;

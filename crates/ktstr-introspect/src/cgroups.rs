@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use crate::kernel::{KernelError, KernelView};
 use crate::memory::GuestMemory;
 
-/// The largest number of levels of a path.
+/// The largest number of levels of a path. A longer path loses its upper levels.
 const MAX_DEPTH: usize = 64;
 /// The largest number of cgroups that are listed.
 pub(crate) const MAX_CGROUPS: usize = 1024;
@@ -25,7 +25,7 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
     /// Returns the cgroups, each after its parent, at most [`MAX_CGROUPS`], and the reason if some are missing.
     ///
     /// # Errors
-    /// If the kernel has no tree of cgroups.
+    /// If the kernel has no tree of cgroups, or if its types lack a member.
     pub(crate) fn cgroups(&self) -> Result<(Vec<CgroupAt>, Option<String>), KernelError> {
         let cgroup = |path| Ok::<u64, KernelError>(self.member("cgroup", path)?.offset());
         let (children, sibling) = (cgroup("self.children")?, cgroup("self.sibling")?);

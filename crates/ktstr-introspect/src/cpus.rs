@@ -60,7 +60,7 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         for cpu in 0..self.cpu_count()? {
             let time = self.per_cpu(times, cpu)?.wrapping_add(cpustat.offset());
             let count = self.per_cpu(counts, cpu)?;
-            // The fields below are in the order of `enum cpu_usage_stat`, an array of `u64`.
+            // The times are an array of `u64` in the order of `enum cpu_usage_stat`.
             let slot = |index: u64| self.read_u64(time.wrapping_add(8 * index));
             let cpustat = CpuStat {
                 user_ns: slot(0)?,
@@ -72,7 +72,7 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
                 iowait_ns: slot(6)?,
                 steal_ns: slot(7)?,
             };
-            // `softirqs` is an array of `unsigned int`, which may have fewer elements.
+            // `softirqs` is an array of `unsigned int`, which may have fewer than ten elements.
             let mut kinds = [0; 10];
             for (index, kind) in kinds.iter_mut().enumerate() {
                 if 4 * (index as u64) < softirqs.size {

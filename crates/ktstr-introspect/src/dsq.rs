@@ -6,7 +6,7 @@
 //! | bypass, one per CPU | `rq.scx.bypass_dsq` in 6.19 and 7.0, `scx_sched_pcpu.bypass_dsq` from 7.1 on |
 //! | reject, one per CPU | `rq.scx.reject_dsq` from 7.3 on |
 //! | global, one per node | the global `global_dsqs` until 6.15, `scx_sched.global_dsqs` until 7.0, `scx_sched_pnode.global_dsq` since |
-//! | user | the hash table `dsq_hash`, which is in the scheduler from 6.16 on |
+//! | user | the global hash table `dsq_hash` until 6.15, `scx_sched.dsq_hash` since |
 //!
 //! The bypass and reject queues are only listed if they hold tasks. A queue ordered by vtime also keeps its tasks in a tree,
 //! but its list has the same order.
@@ -76,7 +76,8 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         Ok(found)
     }
 
-    /// Returns the address of the global queue of each node; empty if the queues are not allocated or cannot be read.
+    /// Returns the addresses of the global queues in the order of their nodes, up to the first that is not allocated or
+    /// whose pointer cannot be read.
     fn global_dsqs(&self) -> Vec<u64> {
         let sched = self.scx_root();
         let of_sched = |name| {

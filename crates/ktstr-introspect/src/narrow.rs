@@ -7,7 +7,7 @@ pub(crate) fn count(value: u64) -> u32 {
     u32::try_from(value).unwrap_or(u32::MAX)
 }
 
-/// Returns the lower 32 bits, for flags. An `int` is in them too, with its sign.
+/// Returns the lower 32 bits, for flags. The bits of an `int` are kept, its sign included.
 pub(crate) fn low_half(value: u64) -> u32 {
     (value & 0xffff_ffff) as u32
 }

@@ -12,7 +12,7 @@ pub const PAGE_SIZE: u64 = PAGE as u64;
 pub(crate) const PAGE: usize = 4096;
 /// Bits 12 to 51 of an entry: the physical address.
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
-/// The bit of an entry that is valid.
+/// The bit that is set in every valid entry.
 const PRESENT: u64 = 1;
 /// The bit of an entry of level 2 or 3 that maps a large page instead of pointing to a table.
 const LARGE: u64 = 1 << 7;
@@ -99,7 +99,7 @@ pub enum PagingError {
     NotPresent {
         /// The virtual address that was to be translated.
         kva: u64,
-        /// Level of the entry, 1 for a 4 KiB page.
+        /// Level of the entry; an entry of level 1 maps a page of 4 KiB.
         level: u32,
         /// The entry of the page table that is not present.
         entry: u64,

@@ -47,9 +47,9 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
 struct Lines {
     /// The names of the states in the order of `enum psi_states`, such as `cpu.some`.
     names: Vec<String>,
-    /// The offset of the averages in bytes: [`AVERAGES`] of each state.
+    /// The offset of the averages in bytes: for each state, [`AVERAGES`] numbers of 8 bytes.
     average: u64,
-    /// The offset of the totals in bytes: one of each state.
+    /// The offset of the totals in bytes: for each state, one number of 8 bytes.
     total: u64,
 }
 

@@ -1,8 +1,9 @@
 //! Renders the bytes of a value with a BTF type as a tree of [`RenderedValue`].
 //!
 //! The functions are pure: they read nothing from the guest, so pointers are not followed. The tree is limited in depth, in
-//! elements per array and in the total number of values. An array that is cut is marked as truncated, a value that is nested too
-//! deeply as unsupported. Beyond the total number the next member of a struct is marked as unsupported, and the rest is left out.
+//! elements per array and in the total number of values. An array that is cut is marked as truncated, and a value that is
+//! nested too deeply as unsupported; an anonymous member that is nested too deeply is left out. Once the total number is
+//! reached, the next member of a struct is marked as unsupported, and the members after it are left out.
 
 use std::fmt::Write as _;
 

@@ -15,9 +15,9 @@ use crate::report::{ScxEventCounters, ScxSchedState};
 /// The attached scheduler as found among the maps.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ActiveScheduler {
-    /// The prefix of the names of its section maps; the name of its `struct_ops` map if it has none.
+    /// The prefix of the names of its section maps; the name of its `struct_ops` map if it has no section map.
     pub obj_name: String,
-    /// The kernel addresses of the maps that it uses.
+    /// The kernel addresses of the maps that belong to it: those of its object, and others that its programs use.
     pub map_kvas: Vec<u64>,
 }
 
@@ -66,10 +66,10 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
 
     /// Returns the writes (guest-physical address, `unsigned long`) that set the runnable-stall timeout to `milliseconds`.
     ///
-    /// The timeout is in jiffies. The length of a jiffy is derived from the scheduler's own `timeout_ms` (30 s if that is 0) and
-    /// the kernel's value for it. The kernel checks all CPUs once per half of the scheduler's own timeout, and every tick
-    /// verifies that the last check is not older than the timeout. A lower timeout would expire before the next check, so the
-    /// recorded time of the last check is set to the time at which the next one is due.
+    /// The timeout is in jiffies, at least 2. The length of a jiffy is derived from the scheduler's own `timeout_ms` (30 s
+    /// if that is 0) and the kernel's value for it. The kernel checks all CPUs once per half of the scheduler's own timeout,
+    /// and every tick verifies that the last check is not older than the timeout. A lower timeout would expire before the
+    /// next check, so the recorded time of the last check is set to the latest time at which the next one is due.
     ///
     /// # Errors
     /// If the kernel has no sched_ext, or memory cannot be read.
@@ -102,14 +102,15 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         Ok(writes)
     }
 
-    /// Returns the address of the root `struct scx_sched`; `None` if no scheduler is attached, or before 6.16.
+    /// Returns the address of the root `struct scx_sched`; `None` if no scheduler is attached, before 6.16, or if the
+    /// pointer cannot be read.
     pub fn scx_root(&self) -> Option<u64> {
         let root = self.read_symbol_u64("scx_root").ok()?;
         (root != 0).then_some(root)
     }
 
-    /// Returns the address of the kernel's copy of the attached scheduler's `struct sched_ext_ops`. Before 6.16 this is a
-    /// global, which exists without a scheduler too.
+    /// Returns the address of the kernel's copy of the attached scheduler's `struct sched_ext_ops`; `None` from 6.16 on if
+    /// no scheduler is attached. Before 6.16 the copy is a global, which exists without a scheduler too.
     fn scx_ops(&self) -> Option<u64> {
         match self.scx_root() {
             Some(sched) => {
@@ -121,7 +122,7 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
     }
 
     /// Returns whether the attached scheduler implements the callback `name` of its `struct sched_ext_ops`; `None` if the
-    /// kernel has no such callback, or nothing shows it.
+    /// kernel has no such callback, or if the scheduler's callbacks cannot be found or read.
     pub fn scx_implements(&self, name: &str) -> Option<bool> {
         let callback = self.member("sched_ext_ops", name).ok()?;
         let function = self.read_member(self.scx_ops()?, &callback).ok()?;
@@ -163,7 +164,8 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         })
     }
 
-    /// Returns a number from the scheduler's struct or, if that does not have it, from a global variable.
+    /// Returns a number from the scheduler's struct or, if the struct has no such member in this kernel, from the first of
+    /// `globals` that can be read; `None` if neither can be read.
     fn scx_number(&self, sched: Option<u64>, member: &str, globals: &[&str]) -> Option<u64> {
         if let Ok(field) = self.member("scx_sched", member) {
             return self.read_member(sched?, &field).ok();
@@ -282,8 +284,8 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
     /// Returns the event counters summed over the CPUs.
     ///
     /// # Errors
-    /// If the kernel has none (before 6.15), or if no scheduler is attached (from 6.16 on, where the counters
-    /// are the scheduler's).
+    /// If the kernel has no counters (before 6.15), if no scheduler is attached (from 6.16 on, where the counters are the
+    /// scheduler's), or if memory cannot be read.
     pub fn scx_event_counters(&self) -> Result<ScxEventCounters, KernelError> {
         let per_cpu = match self.scx_root() {
             Some(sched) => match self.member("scx_sched", "pcpu") {

@@ -12,7 +12,7 @@ const MAX_NAME: usize = 512;
 /// The largest number of symbols that are kept: twenty times as many as a distribution kernel has.
 const MAX_SYMBOLS: usize = 4 << 20;
 
-/// Kernel symbols, sorted by address and by name.
+/// Kernel symbols, with an index by address and one by name.
 #[derive(Debug, Clone, Default)]
 pub struct Symbols {
     names: String,
@@ -142,7 +142,7 @@ impl Symbols {
             .map(|entry| (entry.address, entry.name(&self.names)))
     }
 
-    /// Returns the number of symbols, without those of modules and BPF programs.
+    /// Returns the number of symbols that were kept; [`Self::from_kallsyms`] leaves out those of modules and BPF programs.
     pub fn len(&self) -> usize {
         self.by_address.len()
     }

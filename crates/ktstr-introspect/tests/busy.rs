@@ -18,7 +18,7 @@ use proptest::prelude::*;
 
 /// The longest time in seconds for all readers together. The undamaged image takes less than one.
 const SECONDS: u64 = 20;
-/// The lowest address of the kernel.
+/// The lowest address of the kernel with the four-level paging of the image.
 const KERNEL: u64 = 0xffff_8000_0000_0000;
 
 fn recording() -> &'static Recording {
@@ -95,7 +95,7 @@ fn the_image_has_what_every_reader_needs() {
         "{lines:?}"
     );
     let failed: Vec<&String> = lines.iter().filter(|line| line.contains("Err(")).collect();
-    // There is no variable of that name with a value for each CPU.
+    // The one failure is that of `scx_watched` with `per_cpu`, since no per-CPU array has a variable of that name.
     assert_eq!(failed.len(), 1, "{failed:?}");
 }
 

@@ -217,7 +217,7 @@ mod sampling {
         calm: usize,
     }
 
-    /// A read of more than these bytes is a read of a runqueue.
+    /// A read of more bytes than this is taken for a read of a runqueue.
     const RQ_BYTES: usize = 4000;
 
     impl GuestMemory for Running<'_> {

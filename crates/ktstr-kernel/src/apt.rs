@@ -1,5 +1,5 @@
-//! Fetches Debian's kernels with apt's own clients, which work on private state. The machine's apt configuration is
-//! not changed, root is not needed, and apt verifies signatures as usual.
+//! Fetches Debian's kernels and kernel sources with apt's own clients, which work on private state. The machine's apt
+//! configuration is not changed, root is not needed, and apt verifies signatures as usual.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,14 +15,14 @@ use crate::progress::{self, Listener};
 use crate::version::Spec;
 use crate::{KernelError, package, sources};
 
-/// The suites of an archive, by the names that do not depend on the current stable release.
+/// The suites that are searched, by the names that do not depend on the current stable release.
 const SUITES: [&str; 4] = ["stable", "stable-backports", "testing", "unstable"];
 const KEYRINGS: [&str; 2] = [
     "/usr/share/keyrings/debian-archive-keyring.gpg",
     "/usr/share/keyrings/debian-archive-keyring.pgp",
 ];
-/// The settings of the machine's apt to inherit: how to reach its mirror, and how old the mirror's lists may be.
-/// Settings that would admit unsigned packages are never inherited.
+/// Prefixes of the settings that are inherited from the machine's apt: how to reach its mirror, and how old the mirror's
+/// lists may be. Settings that would admit unsigned packages are never inherited.
 const INHERITED: [&str; 6] = [
     "Acquire::http",
     "Acquire::https",
@@ -81,8 +81,9 @@ pub(crate) fn offered(
     }
 }
 
-/// Fetches a package that contains a kernel's source. Returns its version and the path of the tarball in it. The
-/// tarball lies in a folder of the cache, which is replaced when another package or version is fetched.
+/// Fetches a package that contains a kernel's source. Returns its version and the path of the tarball in it. The tarball
+/// lies in a folder of the cache, which is replaced when another package or version is fetched; a version that is still
+/// there is not downloaded again.
 pub(crate) fn fetch_source(
     cache: &Cache,
     package: &str,
@@ -127,8 +128,8 @@ pub(crate) fn fetch_source(
     Ok((version, tarball))
 }
 
-/// Returns the version and the tarball that [`fetch_source`] last fetched of a package, if they still exist. The
-/// archive is not contacted.
+/// Returns the version and the tarball of a package that [`fetch_source`] fetched before; `None` if the cache does not hold
+/// this package. The archive is not contacted.
 pub(crate) fn fetched_source(
     cache: &Cache,
     package: &str,
@@ -264,8 +265,8 @@ impl Apt {
         fs::write(&path, list).map_err(|e| KernelError::io("write", path, e))
     }
 
-    /// Returns the suites under the codenames of the current releases. The codenames come from the signed release
-    /// files of the suites' permanent names. A mirror may serve a separate copy under each name, and the copies under
+    /// Returns the codenames of the suites, which come from the signed release files under the suites' permanent names. A
+    /// suite whose file is missing is left out. A mirror may serve a separate copy under each name, and the copies under
     /// the codenames are the fresh ones.
     fn codenames(&self) -> Vec<String> {
         SUITES
@@ -296,8 +297,9 @@ impl Apt {
         command
     }
 
-    /// Fetches the package lists, and returns the kernels in them in order of preference. If one suite cannot be
-    /// fetched, the kernels of the other suites are returned together with the error.
+    /// Fetches the package lists, and returns the kernels in them in order of preference. If a list cannot be fetched, the
+    /// kernels in the lists that are present, old ones included, are returned together with the error. Only a full disk
+    /// makes the whole call fail at once.
     fn candidates(
         &self,
         listener: &mut Listener<'_>,

@@ -1,8 +1,8 @@
 //! The kernel cache: `<root>/kernels/<id>/` holds one complete entry for each kernel image.
 //!
-//! An entry is written to a temporary folder, under a lock that the kernel releases when its holder exits, and then
-//! renamed into place. A reader therefore sees a complete entry or none. The folders are used only if they belong to
-//! this user alone. What a killed process left in temporary folders is removed by the next writer.
+//! An entry is written to a temporary folder, under a lock that the kernel releases when its holder exits, and then renamed
+//! into place. A reader therefore sees a complete entry or none. The folders are used only if this user owns them and
+//! nobody else can write to them. What a killed process left in temporary folders is removed by the next writer.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -36,12 +36,13 @@ pub struct Cache {
     root: PathBuf,
 }
 
-/// A folder in the cache that is not a complete entry.
+/// A folder in the cache that cannot be used as an entry: it is incomplete, was changed after the import, or
+/// has another format.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Damaged {
     /// The name of the folder in the cache.
     pub id: String,
-    /// The reason why it is not a complete entry.
+    /// The reason why it cannot be used, such as `its btf is missing (…)`.
     pub reason: String,
 }
 
@@ -50,7 +51,7 @@ pub struct Damaged {
 pub(crate) struct Material {
     /// The bzImage or vmlinux.
     pub(crate) image: PathBuf,
-    /// Its configuration, if there is one.
+    /// The file with its configuration; if `None`, a configuration that the image itself contains is used.
     pub(crate) config: Option<PathBuf>,
     /// The source to record in the entry.
     pub(crate) source: Source,
@@ -91,7 +92,7 @@ pub fn remove(id: &str) -> Result<(), KernelError> {
 }
 
 impl Cache {
-    /// Opens the cache in `KTSTR_CACHE_DIR`, else in `$XDG_CACHE_HOME/ktstr`, else in `~/.cache/ktstr`.
+    /// Returns the cache in `KTSTR_CACHE_DIR`, else in `$XDG_CACHE_HOME/ktstr`, else in `~/.cache/ktstr`.
     pub fn from_env() -> Result<Self, KernelError> {
         match variable("KTSTR_CACHE_DIR") {
             Some(root) => {
@@ -103,7 +104,8 @@ impl Cache {
         }
     }
 
-    /// Returns this user's default cache, regardless of `KTSTR_CACHE_DIR`; `None` if `XDG_CACHE_HOME` and `HOME` are unset.
+    /// Returns this user's default cache, regardless of `KTSTR_CACHE_DIR`; `None` if `XDG_CACHE_HOME` and `HOME` are unset
+    /// or empty, or if the path is relative and the current folder is unknown.
     pub fn of_user() -> Option<Self> {
         let root = variable("XDG_CACHE_HOME")
             .map(|base| base.join("ktstr"))
@@ -126,8 +128,8 @@ impl Cache {
         self.root.join(KERNELS)
     }
 
-    /// Opens the folder `name` of the cache, and creates it with private permissions if it is missing. Fails if the
-    /// cache does not belong to this user.
+    /// Opens the folder `name` of the cache, and creates it if it is missing. Its mode becomes 0700. Fails if the cache or
+    /// this folder belongs to another user, can be written by others, or is a link.
     pub fn folder(&self, name: &str) -> Result<Folder, KernelError> {
         Ok(Folder::owned(&self.root, Place::CACHE)?.subfolder(name)?)
     }
@@ -236,8 +238,8 @@ impl Cache {
         })
     }
 
-    /// Imports an image as an entry, unless one exists already. An entry that is damaged, or that lacks a
-    /// configuration that is now known, is created again.
+    /// Imports an image as an entry, unless one exists already. An entry is created again if it is damaged, if it lacks a
+    /// configuration that is now known, or if a built kernel has the same image but another source.
     pub(crate) fn import(
         &self,
         material: &Material,

@@ -1,5 +1,5 @@
-//! Runs other programs. Their output is kept for error messages, and the kernel kills a program when the thread that started it
-//! ends, and so when this process ends.
+//! Runs other programs. Their output is kept for error messages, and the kernel kills a program when the thread that
+//! started it ends, and therefore also when this process ends.
 
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
@@ -32,14 +32,14 @@ pub(crate) enum Failure {
 /// The message of programs whose write failed for lack of space (ENOSPC).
 const NO_SPACE: &str = "No space left on device";
 
-/// Runs a program until it exits. Each line of its stdout is passed to `hear`, and all of it is returned.
+/// Runs a program, without input, until it exits. Passes each line of its stdout to `hear`, and returns the whole stdout.
 pub(crate) fn run(command: &mut Command, hear: impl FnMut(&str)) -> Result<String, Failure> {
     command.stdin(Stdio::null());
     follow(command, hear)
 }
 
-/// Runs a program like [`run`], in its own process group and with a stdin that stays open until the program or this
-/// process ends. A program that watches its stdin can then kill its whole group.
+/// Runs a program like [`run`], in its own process group and with a stdin that stays open until the program or this process
+/// ends. A program that waits for the end of its stdin can then kill its whole group once this process is gone.
 pub(crate) fn run_bound(command: &mut Command, hear: impl FnMut(&str)) -> Result<String, Failure> {
     command.stdin(Stdio::piped()).process_group(0);
     follow(command, hear)
@@ -152,9 +152,10 @@ impl Failure {
     }
 }
 
-/// Returns the end of a program's output, starting no later than its first error. What follows an error, from the same
-/// file or from others that are compiled in parallel, can be longer than what is quoted. Lines of `make`, every level
-/// of which reports the same failure, are quoted only if there are no others.
+/// Returns at most [`LAST_LINES`] lines of a program's output: those from its first error on, or the last ones if they
+/// include that error or if there is none. What follows an error, from the same file or from others that are compiled in
+/// parallel, can be longer than what is quoted. Lines of `make`, every level of which reports the same failure, are quoted
+/// only if there are no others.
 fn last_lines(text: &str) -> String {
     let is_of_make = |line: &&str| line.starts_with("make") && line.contains(": *** ");
     let all: Vec<&str> = text.lines().filter(|l| !l.trim().is_empty()).collect();

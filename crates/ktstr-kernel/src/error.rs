@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum KernelError {
-    /// The request is neither an existing path nor a spec.
+    /// The request is neither an existing path, nor the id of a cached kernel, nor a spec.
     #[error(
         "kernel `{request}`: there is no such file or folder, and it is not a version either; give a \
          bzImage, a vmlinux, an unpacked package folder, a built kernel tree, a .deb, or a spec such as \
@@ -79,7 +79,7 @@ pub enum KernelError {
          that `cargo ktstr kernel fetch` downloads"
     )]
     Unreadable {
-        /// The id of the kernel.
+        /// The id of the kernel, or the path of its image while it is imported.
         kernel: String,
         /// What could not be decoded: `symbols` or `BTF`.
         what: &'static str,
@@ -114,7 +114,7 @@ pub enum KernelError {
     #[error(transparent)]
     State(ktstr_state::StateError),
 
-    /// No kernel was found on this machine, and fetching is forbidden.
+    /// A kernel, its source or the list of kernels would have to be fetched, and `KTSTR_OFFLINE` forbids it.
     #[error(
         "no kernel{}, and KTSTR_OFFLINE is set, so none is fetched; looked at:\n{}\nUnset \
          KTSTR_OFFLINE, or set KTSTR_KERNEL to a bzImage, a vmlinux, a package folder or a .deb",
@@ -124,11 +124,11 @@ pub enum KernelError {
     Offline {
         /// The request, if there was one.
         request: Option<String>,
-        /// Each place that was searched, with what was found there.
+        /// Each place that was considered, with what was found there.
         looked_at: Vec<String>,
     },
 
-    /// This machine cannot fetch kernels.
+    /// This machine cannot fetch packages of kernels, or cannot unpack them.
     #[error(
         "cannot fetch a kernel{}: {reason}. Set KTSTR_KERNEL to a bzImage, a vmlinux, a package folder or a .deb",
         for_request(request)
@@ -136,7 +136,7 @@ pub enum KernelError {
     CannotFetch {
         /// The request, if there was one.
         request: Option<String>,
-        /// What is missing on this machine.
+        /// What is missing on this machine, or what else prevents it.
         reason: String,
     },
 
@@ -146,13 +146,13 @@ pub enum KernelError {
          a Debian package such as linux-source-6.12"
     )]
     BadSource {
-        /// The source as given.
+        /// The source, or the configuration file that is not one.
         source_text: String,
         /// What it appears to be instead.
         found: String,
     },
 
-    /// The source does not have an option, or other options prevent it from being set.
+    /// The source does not have a required option, or other options prevent it from being set.
     #[error(
         "{origin} did not accept these lines of the configuration: {lines}. Either the source lacks such an option (sched_ext \
          needs 6.12 or newer, BTF needs pahole), or an option that it depends on is not set"
@@ -160,18 +160,18 @@ pub enum KernelError {
     ConfigRefused {
         /// The source that was configured.
         origin: String,
-        /// The rejected lines, as written in the fragment.
+        /// The rejected lines, in the form that they have in a `.config`.
         lines: String,
     },
 
-    /// The source does not compile.
+    /// The source cannot be configured, or does not compile.
     #[error("{what} failed ({status}); its last output:\n{output}\n{hint}")]
     DoesNotBuild {
         /// The command that failed.
         what: String,
         /// The command's exit status.
         status: String,
-        /// The end of the compiler's output.
+        /// The end of the output of `make`.
         output: String,
         /// The advice for the user.
         hint: &'static str,
@@ -183,7 +183,7 @@ pub enum KernelError {
          them on Debian; elsewhere install them by hand"
     )]
     BuildNeeds {
-        /// One line for each missing program, with its purpose.
+        /// One line for each missing program or header, with its purpose.
         missing: String,
     },
 
@@ -202,12 +202,12 @@ pub enum KernelError {
         free_mib: u64,
     },
 
-    /// A program that the fetch or the build needs has failed.
+    /// A program that the fetch or the build needs has failed, or could not be started.
     #[error("{what} failed ({status}); its last output:\n{output}\n{hint}")]
     Command {
         /// The command, in a form for the user.
         what: String,
-        /// The command's exit status.
+        /// The command's exit status, or the reason why it could not be run.
         status: String,
         /// The end of the program's output.
         output: String,
@@ -215,7 +215,7 @@ pub enum KernelError {
         hint: &'static str,
     },
 
-    /// The disk is full.
+    /// The disk is full, or the user's quota is used up.
     #[error(
         "no space left while writing {}: incomplete files were removed. Free some space (a cached \
          kernel takes about 90 MB; `cargo ktstr kernel remove` frees one), or set KTSTR_CACHE_DIR \

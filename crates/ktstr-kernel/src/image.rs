@@ -1,5 +1,5 @@
-//! Opens a kernel image, which is a bzImage or an ELF vmlinux, and extracts the ELF inside and its version. This
-//! module works on bytes only and opens no files.
+//! Opens a kernel image, which is a bzImage or an ELF vmlinux, and extracts the ELF inside, its version, its BTF and its
+//! configuration. This module works on bytes only and opens no files.
 //!
 //! The layout of a bzImage is described in the kernel's Documentation/arch/x86/boot.rst.
 
@@ -13,7 +13,7 @@ use object::{Endianness, Object, ObjectSection};
 /// Maximum size of a kernel image, compressed or not, as a guard against garbage.
 pub(crate) const MAX_IMAGE: u64 = 512 << 20;
 
-/// Offsets into the setup header of a bzImage.
+/// Offsets of the fields of the setup header, in bytes from the start of a bzImage.
 mod header {
     pub(super) const SETUP_SECTS: usize = 0x1f1;
     pub(super) const BOOT_FLAG: usize = 0x1fe;
@@ -86,6 +86,7 @@ fn u16_at(bytes: &[u8], start: usize) -> Option<u16> {
 }
 
 /// Returns the length of the real-mode part in bytes: the boot sector and `setup_sects` more sectors, where 0 stands for 4.
+/// Returns `None` if the image ends before that field.
 fn setup_len(image: &[u8]) -> Option<usize> {
     let sectors = match *image.get(header::SETUP_SECTS)? {
         0 => 4,
@@ -170,8 +171,8 @@ fn decompress(payload: &[u8]) -> Result<Vec<u8>, ImageError> {
     Err(ImageError::Compression(compression))
 }
 
-/// Decompresses everything, which must be at most `limit` bytes. The last four bytes of `payload` are the uncompressed length,
-/// which the kernel's build appends or which the format contains. It is trusted only as a first guess.
+/// Decompresses everything, which must be at most `limit` bytes. The last four bytes of `payload` are the uncompressed
+/// length, which the kernel's build appends or which the format contains. It is trusted only as a first guess.
 pub(crate) fn read_all(
     reader: impl Read,
     payload: &[u8],
@@ -200,14 +201,15 @@ pub(crate) fn read_all(
     Ok(out)
 }
 
-/// Returns the version line in the setup header; `None` if there is none.
+/// Returns the version line that the setup header points to; `None` if there is no printable one.
 fn header_version(image: &[u8]) -> Option<String> {
     let start = usize::from(u16_at(image, header::KERNEL_VERSION)?).checked_add(0x200)?;
     let text = image.get(start..setup_len(image)?.min(image.len()))?;
     printable_line(text)
 }
 
-/// Returns the text up to a NUL or the end of the line, if it is printable, not empty and not too long.
+/// Returns the text up to a NUL or the end of the line, without white space around it; `None` if it is empty, has 512 bytes
+/// or more, or is not printable ASCII.
 fn printable_line(bytes: &[u8]) -> Option<String> {
     let end = bytes
         .iter()
@@ -218,7 +220,7 @@ fn printable_line(bytes: &[u8]) -> Option<String> {
         .then(|| text.to_owned())
 }
 
-/// Returns the version line in `linux_banner`.
+/// Returns the version line in `linux_banner`, without the words `Linux version`.
 fn banner(vmlinux: &[u8]) -> Result<String, ImageError> {
     const INTRO: &[u8] = b"Linux version ";
     memmem::find_iter(vmlinux, INTRO)
@@ -285,7 +287,7 @@ pub(crate) fn has_pvh(vmlinux: &[u8]) -> bool {
 /// The type of the PVH note, from include/xen/interface/elfnote.h.
 const XEN_ELFNOTE_PHYS32_ENTRY: object::elf::NoteType = object::elf::NoteType(18);
 
-/// Returns the kernel's type information, which is the `.BTF` section; `None` if the kernel has none.
+/// Returns the kernel's type information, which is the `.BTF` section; `None` if it is missing, empty or unreadable.
 pub(crate) fn btf(vmlinux: &[u8]) -> Option<&[u8]> {
     let elf = ElfFile64::<Endianness>::parse(vmlinux).ok()?;
     let data = elf.section_by_name(".BTF")?.data().ok()?;
@@ -293,7 +295,7 @@ pub(crate) fn btf(vmlinux: &[u8]) -> Option<&[u8]> {
 }
 
 /// Extracts the configuration that `CONFIG_IKCONFIG` embeds in an image: gzip data between two marks (`kernel/configs.c`).
-/// Returns `None` if there is none.
+/// Returns `None` if there is none, or if it is damaged.
 pub(crate) fn embedded_config(vmlinux: &[u8]) -> Option<String> {
     const START: &[u8] = b"IKCFG_ST\x1f\x8b";
     const MAX_CONFIG: u64 = 4 << 20;

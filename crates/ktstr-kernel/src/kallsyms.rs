@@ -15,12 +15,12 @@
 //! relative_base  u64, until Linux 6.19
 //! ```
 //!
-//! x86-64 has used three encodings of `offsets`. They are distinguished by their result: symbols are sorted, so only
-//! the correct interpretation yields ascending addresses.
+//! x86-64 has used three encodings of `offsets`. They are distinguished by their result: symbols are sorted, so the
+//! addresses must ascend, and `_text` must be at the start of a segment.
 //! - until 6.14 (`CONFIG_KALLSYMS_ABSOLUTE_PERCPU`): as i32, an absolute address if not negative, else
 //!   `relative_base - 1 - offset`;
-//! - 6.15 and later: `relative_base + offset`;
-//! - 7.0 and later: i32, relative to the offset's own place; there is no base.
+//! - 6.15 to 6.19: `relative_base + offset`, as u32;
+//! - 7.0 and later: as i32, relative to the address of the offset itself; there is no base.
 //!
 //! Nothing is executed or trusted: the tables are located by their shape, and every access is checked.
 
@@ -33,8 +33,8 @@ use object::read::elf::{ElfFile64, ProgramHeader};
 pub struct Symbol {
     /// The link address, which is the actual address when the kernel runs with `nokaslr`.
     pub address: u64,
-    /// The type, as in `nm`: `T` and `t` for code, `D`, `d`, `B`, `b`, `R`, `r` for data, and so on. For an ELF symbol it is `T`
-    /// or `t` for code, and `D` or `d` for anything else.
+    /// The type, as in `nm`: `T` and `t` for code, `D`, `d`, `B`, `b`, `R`, `r` for data, and so on. For an ELF symbol it
+    /// is `T` or `t` for code, and `D` or `d` for anything else.
     pub kind: char,
     /// The name, which is never empty.
     pub name: String,
@@ -160,8 +160,7 @@ struct Tokens<'a> {
 }
 
 impl<'a> Tokens<'a> {
-    /// Finds the table whose entry for the character `0` is at `digits`. Returns `None` unless the index after it
-    /// matches.
+    /// Finds the table whose entry for the character `0` is at `digits`. Returns `None` unless the index after it matches.
     fn around(file: &'a [u8], digits: usize) -> Option<Self> {
         let mut start = digits;
         for _ in 0..b'0' {
@@ -208,7 +207,7 @@ impl<'a> Tokens<'a> {
     }
 }
 
-/// The locations of the tables before the tokens.
+/// The offset of `names` in the file, and the number of symbols.
 struct Tables {
     names: usize,
     count: usize,
@@ -313,8 +312,8 @@ impl Tables {
     }
 }
 
-/// Finds the markers, of which the last one is at `at`. Returns the offset of the first one, the value of the last one, and their
-/// number; `None` if the words before `at` do not descend to 0.
+/// Finds the markers, of which the last one is at `at`. Returns the offset of the first one, the value of the last one, and
+/// their number; `None` if the words before `at` do not descend to 0.
 fn find_markers(file: &[u8], mut at: usize) -> Option<(usize, u32, usize)> {
     let last = u32_at(file, at)?;
     let (mut next, mut count) = (last, 1);
@@ -410,7 +409,7 @@ fn addresses(
     })
 }
 
-/// The lowest kernel address on x86-64.
+/// The lowest kernel address on x86-64 with page tables of four levels. A `relative_base` below it is rejected.
 const KERNEL_HALF: u64 = 0xffff_8000_0000_0000;
 
 /// Collects the addresses, or returns `None` if they are not in ascending order.

@@ -33,13 +33,14 @@ pub enum Source {
     },
     /// A file, folder or package that the user named.
     Path(PathBuf),
-    /// The running kernel of this machine.
+    /// The running kernel of this machine, with the path of its image.
     Host(PathBuf),
     /// A kernel that ktstr built.
     Built {
         /// The source: a tree, a tarball, or a package and its version.
         from: String,
-        /// SHA-256 over the source's identity, the requested configuration, and the compiler, in hexadecimal.
+        /// SHA-256 over the source's identity, the requested configuration, and the versions of compiler, linker and
+        /// pahole, in hexadecimal.
         inputs_sha256: String,
     },
 }
@@ -55,7 +56,8 @@ impl fmt::Display for Source {
     }
 }
 
-/// A kernel that has been unpacked and examined. Its files in the cache never change.
+/// A kernel that has been unpacked and examined. Its files in the cache are never modified; its entry may be replaced as a
+/// whole, e.g. once its configuration becomes known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kernel {
     /// The release and the beginning of the image's SHA-256: `7.3.4+deb13-cloud-amd64-1a2b3c4d`.

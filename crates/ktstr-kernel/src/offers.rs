@@ -15,7 +15,7 @@ pub struct Candidate {
     pub package: String,
     /// The package's version in the archive.
     pub version: String,
-    /// The package that holds the configuration, if that is a separate package and still available.
+    /// The package that holds the configuration, if that is a separate package and still available in the same version.
     pub(crate) base: Option<String>,
 }
 

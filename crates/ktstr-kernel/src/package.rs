@@ -16,8 +16,8 @@ pub(crate) struct Found {
     pub(crate) modules: Option<PathBuf>,
 }
 
-/// The possible locations of an image in a folder: those of old and new packages, and those of a kernel's build tree.
-/// `*` stands for a release.
+/// The possible locations of an image in a folder, in the order in which they are tried: those of new and old packages, and
+/// those of a kernel's build tree. `*` stands for a release.
 const IMAGES: [&str; 6] = [
     "usr/lib/modules/*/vmlinuz",
     "lib/modules/*/vmlinuz",
@@ -36,11 +36,13 @@ const CONFIGS: [&str; 5] = [
 ];
 const MODULES: [&str; 2] = ["usr/lib/modules/*", "lib/modules/*"];
 
-/// Returns the newest kernel in a folder.
+/// Returns the kernel in a folder. Its image is at the first location of [`IMAGES`] that exists, with the highest release
+/// if that location has several; if none exists, it is the file `vmlinux`. In a build tree, it is the newer one of
+/// `bzImage` and `vmlinux`.
 pub(crate) fn in_folder(folder: &Path) -> Result<Found, KernelError> {
     let image = match (newest(folder, &IMAGES), existing(folder.join("vmlinux"))) {
-        // In a build tree, the compressed image is made from the ELF. If only the ELF was rebuilt, the image is an
-        // older kernel.
+        // In a build tree, the compressed image is made from the ELF. If only the ELF was rebuilt, the image is
+        // an older kernel.
         (Some(image), Some(elf)) if image.ends_with(BUILT_IMAGE) && is_newer(&elf, &image) => {
             Some(elf)
         }
@@ -128,7 +130,8 @@ pub(crate) fn unpack(deb: &Path, into: &Path) -> Result<(), KernelError> {
     }
 }
 
-/// Returns the package with the configuration that belongs to a package with an image; `None` if it is not in the same folder.
+/// Returns the path of the package `linux-base-…`, which holds the configuration for the image in `linux-binary-…`; `None`
+/// if `deb` has another name, or if there is no such package in its folder.
 pub(crate) fn base_beside(deb: &Path) -> Option<PathBuf> {
     let name = deb.file_name()?.to_str()?;
     let rest = name.strip_prefix("linux-binary-")?;

@@ -4,8 +4,8 @@
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-/// One progress report. While a stage runs, several reports follow each other. Their `what` is the same, except that during a
-/// build it also names the current file.
+/// One progress report. While a stage runs, several reports follow each other. Their `what` is the same, except that during
+/// a build it also has the number of compiled files and names the current one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Progress {
     /// The current stage, e.g. `downloading linux-binary-7.3.4+deb13-cloud-amd64`, or a note.
@@ -45,8 +45,8 @@ pub(crate) fn note(listener: &mut Listener<'_>, what: &str) {
 /// The least interval between two lines about a running stage if lines cannot be overwritten.
 const INTERVAL: Duration = Duration::from_secs(30);
 
-/// Returns a listener that writes to stderr. On a terminal, it keeps one line up to date. Otherwise, it prints one
-/// line for each finished stage, and at most one every half minute during a stage.
+/// Returns a listener that writes to stderr. On a terminal, it keeps one line up to date. Otherwise, it prints one line for
+/// each finished stage and each note, and at most one every half minute during a stage.
 pub fn on_stderr() -> impl FnMut(&Progress) {
     let terminal = std::io::stderr().is_terminal();
     let mut last = Instant::now();
@@ -76,8 +76,9 @@ fn in_words(news: &Progress) -> String {
     }
 }
 
-/// Returns the text that replaces the previous line. A report about a running stage is shortened to one row of
-/// `columns`, because only the last row of a wrapped line could be overwritten.
+/// Returns the text that replaces the previous line. A report about a running stage is shortened to one row of `columns`,
+/// because only the last row of a wrapped line could be overwritten. It is not shortened if `columns` is 0, which stands
+/// for an unknown width.
 fn overwriting(news: &Progress, columns: usize) -> String {
     let words = format!("kernel: {}", in_words(news));
     if news.done {

@@ -1,4 +1,4 @@
-//! Turns a request into a kernel. Without a request, it is a kernel from the cache, else this machine's own kernel, else
+//! Turns a request into a kernel. Without a request, that is a kernel from the cache, else this machine's own kernel, else
 //! the newest kernel in Debian's archive.
 
 use std::env;
@@ -14,8 +14,8 @@ use crate::version::{self, Spec};
 use crate::{Candidate, KernelError, apt, features};
 
 /// Finds the kernel to run. The request is `request` (a `--kernel` value), else the value of `KTSTR_TEST_KERNEL`, else the
-/// value of `KTSTR_KERNEL`. Without any of these, it is a kernel with sched_ext from the cache, this machine or Debian's
-/// archive, in this order.
+/// value of `KTSTR_KERNEL`. Without any of these, the result is a kernel with sched_ext and BTF from the cache, else this
+/// machine's own kernel if it has sched_ext, else the newest kernel in Debian's archive.
 pub fn resolve(request: Option<&str>, listener: &mut Listener<'_>) -> Result<Kernel, KernelError> {
     let resolver = Resolver::from_env()?;
     let from_env = ["KTSTR_TEST_KERNEL", "KTSTR_KERNEL"]
@@ -24,8 +24,7 @@ pub fn resolve(request: Option<&str>, listener: &mut Listener<'_>) -> Result<Ker
     resolver.resolve(request.or(from_env.as_deref()), listener)
 }
 
-/// Fetches the newest kernel that a spec (`debian:7.3`, `7.3`, `debian:newest`) selects, even if an older match is
-/// cached.
+/// Fetches the newest kernel that a spec (`debian:7.3`, `7.3`, `debian:newest`) selects, even if an older match is cached.
 pub fn fetch(spec: &str, listener: &mut Listener<'_>) -> Result<Kernel, KernelError> {
     Resolver::from_env()?.fetch(spec, listener)
 }
@@ -42,7 +41,7 @@ pub fn offered(listener: &mut Listener<'_>) -> Result<Vec<Candidate>, KernelErro
     apt::offered(&resolver.cache, listener)
 }
 
-/// The places where kernels are searched, and the way to do it.
+/// Where kernels are searched for, and whether they may be fetched.
 #[derive(Debug, Clone)]
 pub struct Resolver {
     /// The cache that is searched and extended.
@@ -63,7 +62,7 @@ impl Resolver {
         })
     }
 
-    /// Finds the kernel for a request, or any kernel with sched_ext if there is no request.
+    /// Finds the kernel for a request. Without a request, the places are searched in the order that [`resolve`] describes.
     pub fn resolve(
         &self,
         request: Option<&str>,
@@ -116,8 +115,9 @@ impl Resolver {
         }
     }
 
-    /// Returns the cached kernel whose folder is at `path` or contains it; `None` if there is none, or if its entry is damaged.
-    /// To import the decompressed image of a cached kernel would add a second kernel of the same release.
+    /// Returns the cached kernel whose folder is at `path` or contains it; `None` if there is none, or if its entry is
+    /// damaged. Without this look-up, the path of an entry's decompressed image would be imported as a second kernel of
+    /// the same release.
     fn cached_at(&self, path: &Path) -> Result<Option<Kernel>, KernelError> {
         let real = |path: &Path| path.canonicalize().ok();
         let (Some(path), Some(kernels)) = (real(path), real(&self.cache.kernels())) else {
@@ -259,7 +259,7 @@ impl Resolver {
         })
     }
 
-    /// Fetches the kernel that a spec selects.
+    /// Fetches the newest kernel that a spec selects, unless that one is cached. Fails if this resolver is offline.
     pub fn fetch(&self, spec: &str, listener: &mut Listener<'_>) -> Result<Kernel, KernelError> {
         let parsed = version::Spec::parse(spec).ok_or_else(|| KernelError::NoSuchRequest {
             request: spec.to_owned(),

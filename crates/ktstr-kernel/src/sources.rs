@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-/// The names of suites of Debian's archive. An archive that has one of them also has the suites with new kernels.
+/// The names of suites of Debian's archive. An archive with one of them is assumed to have the suites with
+/// new kernels, too.
 const RELEASES: [&str; 14] = [
     "sid",
     "unstable",
@@ -30,8 +31,8 @@ struct Entry {
 }
 
 impl Entry {
-    /// Returns whether this is the Debian archive itself, rather than its security archive or a
-    /// third party's.
+    /// Returns whether the names of the suites and components are those of the Debian archive itself, rather than those of
+    /// its security archive or a third party's.
     fn is_debian(&self) -> bool {
         self.components.iter().any(|c| c == "main")
             && self.suites.iter().any(|suite| {
@@ -46,9 +47,9 @@ impl Entry {
     }
 }
 
-/// Returns the base URI of the first Debian archive in the apt sources below `etc_apt`
-/// (`/etc/apt`); `None` if there is none. Any URI that apt accepts is allowed, including
-/// `mirror+file:`, except a disc.
+/// Returns the base URI of the first Debian archive in the apt sources below `etc_apt` (`/etc/apt`); `None` if
+/// there is none. Any URI that apt accepts is allowed, including `mirror+file:`, except a disc (`cdrom:`) and a URI
+/// that contains `security`.
 pub(crate) fn debian_archive(etc_apt: &Path) -> Option<String> {
     let mut files = vec![etc_apt.join("sources.list")];
     let mut parts: Vec<_> = fs::read_dir(etc_apt.join("sources.list.d"))
@@ -94,7 +95,8 @@ fn one_line(text: &str) -> Vec<Entry> {
         .collect()
 }
 
-/// Parses paragraphs of `Field: value`. A line that starts with white space continues the previous line.
+/// Parses paragraphs of `Field: value`, and returns the enabled ones of the type `deb`. A line that starts with white space
+/// continues the field before it.
 fn deb822(text: &str) -> Vec<Entry> {
     let mut entries = Vec::new();
     for paragraph in paragraphs(text) {

@@ -3,8 +3,8 @@
 //! Hashing a kernel takes a good part of a second, and every test would pay for it. The check therefore compares what
 //! the file system reports: a file whose inode, length and times equal those recorded when it was last hashed has the
 //! same contents. The change time cannot be set by a program, so a write is noticed even if the other times were
-//! restored. If the recorded values differ, as in a copied cache, the file is hashed again and, if it is correct,
-//! recorded.
+//! restored. If the recorded values differ, as in a copied cache, the file is hashed again, and if its hash is correct,
+//! the new values are recorded.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -40,7 +40,7 @@ impl Stamp {
     }
 }
 
-/// Checks every file of `hashes` in `dir`. The error names the first file that differs.
+/// Checks every file of `hashes` in `dir`. The error names the first file that is missing, cannot be read or differs.
 pub(crate) fn check(dir: &Path, hashes: &BTreeMap<String, String>) -> Result<(), String> {
     let noted: BTreeMap<String, Stamp> = fs::read(dir.join(file::STAMPS))
         .ok()
@@ -70,7 +70,7 @@ pub(crate) fn check(dir: &Path, hashes: &BTreeMap<String, String>) -> Result<(),
     Ok(())
 }
 
-/// Records the stamps of the files of `hashes`. The caller has checked that their contents are correct.
+/// Records the stamps of the files of `hashes`. The caller must have checked that their contents are correct.
 pub(crate) fn write(dir: &Path, hashes: &BTreeMap<String, String>) -> io::Result<()> {
     let stamps: BTreeMap<&String, Stamp> = hashes
         .keys()

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-/// Link address of the only segment of a fake kernel.
+/// Link address of the only loaded segment of a fake kernel.
 pub(crate) const TEXT: u64 = 0xffff_ffff_8100_0000;
 
 /// The encoding of the symbol offsets of a fake kernel.
@@ -16,7 +16,7 @@ pub(crate) enum Encoding {
     Place,
 }
 
-/// Creates kallsyms tables with the layout of scripts/kallsyms.c, for the address `at`.
+/// Creates kallsyms tables with the layout of scripts/kallsyms.c, to be loaded at the address `at`.
 pub(crate) fn tables(symbols: &[(u64, String)], encoding: Encoding, at: u64) -> Vec<u8> {
     let align = if encoding == Encoding::Place { 4 } else { 8 };
     let mut out = Vec::new();
@@ -28,7 +28,7 @@ pub(crate) fn tables(symbols: &[(u64, String)], encoding: Encoding, at: u64) -> 
         if i % 256 == 0 {
             markers.push((out.len() - names) as u32);
         }
-        // The token `scx_` is the only one whose text is longer than its number.
+        // Of the tokens that names use, only `scx_` has a text that is longer than its number.
         let codes = text.replace("scx_", "\u{1}").into_bytes();
         if codes.len() > 127 {
             out.extend([codes.len() as u8 & 0x7f | 0x80, (codes.len() >> 7) as u8]);
@@ -67,11 +67,13 @@ pub(crate) fn tables(symbols: &[(u64, String)], encoding: Encoding, at: u64) -> 
     if encoding != Encoding::Place {
         out.extend(TEXT.to_le_bytes());
     }
+    // Data that is no part of the tables follows them.
     out.extend([0x5a; 64]);
     out
 }
 
-/// Creates a sorted list of symbols that contains `_text`.
+/// Creates a list of `more` + 4 symbols, sorted by address, one of which is `_text`. The first character of a text is
+/// the symbol's type.
 pub(crate) fn symbols(more: usize) -> Vec<(u64, String)> {
     let mut symbols = vec![
         (TEXT, "T_text".to_owned()),

@@ -429,8 +429,7 @@ fn a_killed_importer_leaves_nothing() {
     );
 }
 
-/// Fills a real file system: a small tmpfs in a separate mount namespace, so that nothing is left
-/// behind.
+/// Fills a real file system: a small tmpfs in a separate mount namespace, so that nothing is left behind.
 #[test]
 fn a_full_disk_is_reported_and_leaves_nothing() {
     if let Some(home) = std::env::var_os("KTSTR_KERNEL_TEST_FULL") {
@@ -499,6 +498,7 @@ fn missing_tables_are_distinguished_from_damaged_ones() {
     assert_eq!(kallsyms::decode(&none), Err(KallsymsError::NotFound));
     let mut bad = good;
     let name = memchr::memmem::find(&bad, b"made_300").unwrap();
+    // Before it are the length of the entry, the type `d`, and the token of `scx_`. Set the length to 0.
     bad[name - 3] = 0;
     assert!(matches!(
         kallsyms::decode(&bad),
@@ -538,6 +538,7 @@ proptest! {
     ) {
         let mut elf = vmlinux(&symbols(300), Encoding::Base);
         for (at, value) in holes {
+            // The tables start at this offset in the file of a fake kernel.
             if let Some(byte) = elf.get_mut(0x1200 + at) {
                 *byte = value;
             }

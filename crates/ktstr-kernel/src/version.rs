@@ -1,10 +1,11 @@
-//! Kernel versions: their order, which is Debian's and also the natural one for kernel releases, and the specs by
-//! which users request them.
+//! Kernel versions: their order, which is Debian's, their parts (series and flavour), and the specs by which users
+//! request a kernel.
 
 use std::cmp::Ordering;
 
-/// Compares two versions by the rules of Debian policy 5.6.12, without epochs: runs of digits compare as numbers,
-/// letters sort before other characters, and `~` sorts before everything, even before the end.
+/// Compares two versions by the rules of Debian policy 5.6.12, but without epochs, and without splitting off the Debian
+/// revision: runs of digits compare as numbers, letters sort before other characters, and `~` sorts before everything, even
+/// before the end.
 pub fn compare(a: &str, b: &str) -> Ordering {
     let (mut a, mut b) = (a.as_bytes(), b.as_bytes());
     while !a.is_empty() || !b.is_empty() {
@@ -93,12 +94,12 @@ pub fn by_preference(a: &str, b: &str) -> Ordering {
 /// A request for a kernel by its version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Spec {
-    /// A version or the first part of a version, which must end before a `.`, `+`, `-` or `~` of the release: `7.3` matches 7.3
-    /// and any 7.3.x, and a full release matches only itself. `None` stands for the newest version.
+    /// A version or the first part of a version, which must end before a `.`, `+`, `-` or `~` of the release: `7.3` matches
+    /// 7.3, any 7.3.x and `7.3~rc1`, but not 7.30. `None` stands for the newest version.
     version: Option<String>,
     /// The flavour, as [`flavour`] returns it; `None` stands for any.
     flavour: Option<String>,
-    /// The whole spec as given.
+    /// The spec as given, without `debian:`; `newest` if nothing else was given.
     text: String,
 }
 
@@ -112,8 +113,9 @@ impl Spec {
         }
     }
 
-    /// Parses `[debian:]VERSION[+FLAVOUR]`: `debian:newest`, `debian:7.3`, `debian:7.3+rt`,
-    /// `debian:7.3.4+deb13-cloud-amd64`, `7.3`. Returns `None` if the text is none of these.
+    /// Parses `[debian:]VERSION[+FLAVOUR]`, such as `debian:7.3`, `debian:7.3+rt`, `debian:7.3.4+deb13-cloud-amd64` or
+    /// `7.3`. The version starts with a digit; after `debian:` it may also be `newest`, `latest` or empty. Returns `None`
+    /// for any other text.
     pub fn parse(text: &str) -> Option<Self> {
         let (text, by_name) = match text.strip_prefix("debian:") {
             Some(text) => (text, true),

@@ -1,5 +1,5 @@
-//! Tests a real kernel as a user gets it: from the cache if it is there, otherwise downloaded once
-//! from Debian's archive.
+//! Tests the real kernel that a user gets by default: the one that the environment names, else one from the cache, else
+//! this machine's own kernel, else one that is downloaded once from Debian's archive.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;

@@ -1,4 +1,4 @@
-//! `#[derive(Claim)]`: generates a trait with one method for each field.
+//! `#[derive(Claim)]`: generates a trait with one method for each field that can have a claim.
 
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
@@ -9,7 +9,7 @@ use syn::{Data, DeriveInput, Error, Fields, GenericArgument, Path, PathArguments
 enum Way {
     /// The value is copied.
     Value,
-    /// The value is borrowed.
+    /// The value is borrowed, as a reference to this type.
     Borrow(TokenStream),
     /// A metric that may be absent.
     Present,
@@ -119,8 +119,8 @@ fn skipped(field: &syn::Field) -> syn::Result<bool> {
     Ok(skip)
 }
 
-/// Returns how a field of this type is passed to its claim. Only the last segment of the type's path decides, because a macro
-/// cannot resolve types. Maps get no claim, and neither do options other than metrics.
+/// Returns how a field of this type is passed to its claim. Only the last segment of the type's path decides, because a
+/// macro cannot resolve types. Maps get no claim, and neither do options other than `Option<f64>`.
 fn way(ty: &Type) -> Way {
     let Type::Path(path) = ty else {
         return Way::Borrow(quote!(#ty));

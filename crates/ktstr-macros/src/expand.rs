@@ -1,4 +1,5 @@
-//! Generates the code of `#[ktstr_test]` and `#[ktstr_test_entry]`.
+//! Generates the code of `#[ktstr_test]` and `#[ktstr_test_entry]`, and of `__keys!` and `__checks!`, which hand the table
+//! of keys to other crates.
 
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
@@ -23,7 +24,8 @@ pub(crate) fn test(args: TokenStream, item: TokenStream) -> Result<TokenStream> 
     let on_test = of(&function.attrs, &["cfg", "doc", "allow", "expect"]);
     let visibility = std::mem::replace(&mut function.vis, syn::Visibility::Inherited);
     let ignored = attrs.bool("ignore") == Some(true);
-    // The listing treats demonstrations as ignored, so plain `cargo test` must ignore them too.
+    // The listing treats demonstrations, whose names start with `demo_`, as ignored, so plain `cargo test` must
+    // ignore them, too.
     let ignore = (ignored || text.starts_with("demo_")).then(|| quote!(#[ignore]));
     function.sig.ident = body.clone();
     let fields = fields(&attrs);
@@ -127,7 +129,7 @@ pub(crate) fn parts(callback: TokenStream) -> TokenStream {
     quote!(#callback! { #(#parts)* })
 }
 
-/// Returns the tokens of a text of the table.
+/// Returns the tokens of a type that the table has as text. A text that is not Rust becomes a compile error.
 fn rust(text: &str) -> TokenStream {
     text.parse().unwrap_or_else(|error: proc_macro2::LexError| {
         let message = error.to_string();
@@ -143,7 +145,7 @@ fn of<'a>(attrs: &'a [Attribute], names: &[&str]) -> Vec<&'a Attribute> {
         .collect()
 }
 
-/// Generates the fields of the entry: those that are given, and the ones that the scheduler provides.
+/// Generates the fields of the entry: those that the test gives, and those that come from the scheduler.
 fn fields(attrs: &Attrs) -> TokenStream {
     let mut out = TokenStream::new();
     let scheduler = match attrs.path("scheduler") {
@@ -337,7 +339,7 @@ fn checks(attrs: &Attrs) -> TokenStream {
         };
         set.extend(quote!(assert.#field = Some(#value);));
     }
-    // A bound that is given fails the test, unless the test asks only for a report.
+    // A monitor bound that is given and broken fails the test, unless the test asks only for a report.
     let report = attrs.text("monitor").map(|m| m.value() == "report");
     let bounded = KEYS
         .iter()

@@ -1,6 +1,7 @@
-//! The attribute, derive and declaration macros of ktstr. The declaration of a test or scheduler is registered at link time.
-//! `#[ktstr_test]` works in two steps: `keys`, `attrs` and `test_args` parse and check (they are pure, and their messages are
-//! tested), and `expand` generates the code. Each other macro is one module.
+//! The attribute, derive and declaration macros of ktstr. The declaration of a test or scheduler is registered at link
+//! time. `#[ktstr_test]` works in two steps: `keys`, `attrs` and `test_args` parse and check (they are pure, and their
+//! messages are tested), and `expand` generates the code, also that of `#[ktstr_test_entry]` and of the two hidden macros.
+//! Each other macro is one module.
 //!
 //! Except for `#[derive(Claim)]`, the generated code refers to these names of the `ktstr` crate, and to no others:
 //! `::ktstr::test_support::{KtstrTestEntry, KTSTR_TESTS, KTSTR_SCHEDULERS, Scheduler, SchedulerSpec, CgroupPath, Topology,
@@ -23,9 +24,9 @@ use proc_macro::TokenStream;
 
 /// Turns a function `fn(&Ctx) -> anyhow::Result<AssertResult>` into a scheduler test.
 ///
-/// Each key may be given once; a boolean may be given without a value (`host_only`). Unknown keys, values out of
-/// range, keys that exclude each other and reserved keys are compile errors, so a key that is accepted always has an
-/// effect.
+/// Each key may be given once; a boolean may be given without a value (`host_only`). Unknown keys, values out of range and
+/// keys that exclude each other are compile errors. Reserved keys are, too, except that a boolean one may be `false`, which
+/// has no effect. A key that is not reserved always has an effect.
 ///
 /// ```text
 /// #[ktstr_test(scheduler = MY_SCHED, llcs = 2, cores = 2, duration_s = 10, num_snapshots = 4)]
@@ -47,7 +48,8 @@ pub fn ktstr_test_entry(args: TokenStream, item: TokenStream) -> TokenStream {
     finish(expand::entry(args.into(), item.into()))
 }
 
-/// Declares a scheduler and registers it: `declare_scheduler!(pub MY_SCHED, { name = "my", binary = "scx_my" })`.
+/// Declares a scheduler and registers it: `declare_scheduler!(pub MY_SCHED, { name = "my", binary = "scx_my" })`. Without a
+/// visibility, the static is `pub`.
 #[proc_macro]
 pub fn declare_scheduler(input: TokenStream) -> TokenStream {
     finish(declare::declare(input.into()))
@@ -112,9 +114,9 @@ pub fn __keys(input: TokenStream) -> TokenStream {
     expand::keys(input.into()).into()
 }
 
-/// The fields of `Assert` that keys set, for the crate `ktstr-assert` alone: `__checks!(apply)` calls the macro `apply` with a
-/// block `part { … }` for each part of the checks. It has a line `#[doc = "doc"] bound name: type;` for each field, with `flag`
-/// for a field that is on only if it is `true`.
+/// The fields of `Assert` that keys set, for the crate `ktstr-assert` alone: `__checks!(apply)` calls the macro `apply`
+/// with a block `part { … }` for each part of the checks. A block has a line `#[doc = "doc"] bound name: type;` for each of
+/// its fields, with `flag` in place of `bound` for a field that is on only if it is `true`.
 #[doc(hidden)]
 #[proc_macro]
 pub fn __checks(input: TokenStream) -> TokenStream {

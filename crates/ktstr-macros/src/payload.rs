@@ -289,7 +289,7 @@ fn number(input: ParseStream) -> Result<TokenStream> {
     Ok(quote!((#number) as f64))
 }
 
-/// A check such as `min("m", 1.0)`, optionally prefixed with `MetricCheck::`.
+/// A check such as `min("m", 1.0)`. A path before its name, such as `MetricCheck::`, is ignored.
 struct Check(TokenStream);
 
 impl Parse for Check {

@@ -1,5 +1,5 @@
-//! The rules of `#[ktstr_test]` that involve several keys, the text of a value, or the function's signature. The macro does not
-//! know a value that comes from the scheduler; the `const` code that `expand` generates checks such values.
+//! The rules of `#[ktstr_test]` that involve several keys, the text of a value, or the function's signature. The macro does
+//! not know a value that comes from the scheduler; the `const` code that `expand` generates checks such values.
 
 use syn::parse::{Parse, ParseStream};
 use syn::{FnArg, ItemFn, Result, ReturnType, Type};
@@ -57,6 +57,7 @@ fn check_snapshots(attrs: &Attrs) -> Result<()> {
         ));
     }
     let duration = attrs.integer("duration_s").unwrap_or(DEFAULT_DURATION_S);
+    // The captures are spread over eight tenths of the window, which is 800 ms of each second.
     let interval = duration.saturating_mul(800) / (count + 1);
     if interval < MIN_INTERVAL_MS {
         return Err(error(

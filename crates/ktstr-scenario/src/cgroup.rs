@@ -118,7 +118,8 @@ pub trait CgroupOps: Send + Sync {
     fn setup(&self, controllers: &BTreeSet<Controller>) -> Result<(), CgroupError>;
     /// Creates a cgroup and its missing ancestors. A cgroup that exists already is kept.
     fn create_cgroup(&self, name: &str) -> Result<(), CgroupError>;
-    /// Removes a cgroup, and waits a short time for tasks that are still exiting. A cgroup that does not exist is not an error.
+    /// Removes a cgroup, and waits for tasks that are still exiting, up to a limit. A cgroup that does not exist is
+    /// not an error.
     fn remove_cgroup(&self, name: &str) -> Result<(), CgroupError>;
     /// Sets `cpuset.cpus`, the CPUs of the cgroup. The empty set is an error.
     fn set_cpuset(&self, name: &str, cpus: &BTreeSet<usize>) -> Result<(), CgroupError>;

@@ -25,9 +25,10 @@ pub struct Ctx<'a> {
     pub duration: Duration,
     /// The number of workers of each group that does not declare a number.
     pub workers_per_cgroup: usize,
-    /// The process id of the scheduler under test in the guest; `None` if no scheduler process runs.
+    /// The process id in the guest of the scheduler that runs when the test function is called; `None` if no scheduler
+    /// process runs then.
     pub sched_pid: Option<i32>,
-    /// The time for the scheduler to settle: see [`Ctx::settled_hold`].
+    /// The time for the scheduler to settle, 0 by default; see [`Ctx::settled_hold`].
     pub settle: Duration,
     /// The work type that replaces the declared work types in cgroups that are
     /// [`swappable`](crate::ops::CgroupDef::swappable); `None` keeps the declared ones.
@@ -81,12 +82,12 @@ impl<'a> Ctx<'a> {
         HoldSpec::Fixed(self.settle.saturating_add(hold))
     }
 
-    /// Returns the number of CPUs of a cpuset on this machine; 0 if the machine does not have the CPUs that it asks for.
+    /// Returns the number of CPUs of a cpuset on this machine; 0 if [`CpusetSpec::resolve_on`] fails.
     pub fn cpuset_cpus(&self, cpuset: &CpusetSpec) -> usize {
         cpuset.resolve_on(self.topo).map_or(0, |cpus| cpus.len())
     }
 
-    /// Returns the scheduler under test; `None` if there is none.
+    /// Returns the scheduler under test; `None` if it is the kernel's own, or if [`CtxBuilder::scheduler`] was not called.
     pub fn current_scheduler(&self) -> Option<&'static SchedulerSpec> {
         self.scheduler
     }

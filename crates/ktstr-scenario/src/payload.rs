@@ -108,7 +108,7 @@ pub enum PayloadError {
     Check {
         /// The name of the payload.
         payload: &'static str,
-        /// What is wrong with it.
+        /// What is wrong with the check.
         source: CheckError,
     },
     /// A pattern of a metric is invalid.
@@ -116,7 +116,7 @@ pub enum PayloadError {
     Pattern {
         /// The name of the payload.
         payload: &'static str,
-        /// What is wrong with it.
+        /// What is wrong with the pattern.
         source: PatternError,
     },
 }

@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::Place;
 
-/// Why a folder or a lock on disk cannot be used. Each of these is a fault of the host, never of a test or a
-/// scheduler.
+/// Why a folder or a lock on disk cannot be used. Each of these is a fault of the host, never of a test or a scheduler.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StateError {
@@ -91,7 +90,7 @@ impl StateError {
     }
 
     /// Returns whether a system call failed because of the location: it does not exist, is read-only, or may not be
-    /// written. The caller may then try another location.
+    /// accessed. The caller may then try another location.
     pub fn is_unwritable(&self) -> bool {
         matches!(self, Self::Io { source, .. } if matches!(
             source.kind(),

@@ -160,7 +160,7 @@ fn check(path: &Path, place: Place, owner: u32, mode: u32) -> Result<(), StateEr
     Ok(())
 }
 
-/// Explains why `path` could not be opened, from what exists at that path.
+/// Returns the error that explains why `path` could not be opened, from what exists at that path.
 fn why_not(path: PathBuf, place: Place, errno: Errno) -> StateError {
     let Ok(meta) = std::fs::symlink_metadata(&path) else {
         return StateError::io("open", place, &path, errno);
@@ -182,7 +182,7 @@ fn why_not(path: PathBuf, place: Place, errno: Errno) -> StateError {
     }
 }
 
-/// Creates a new file that only this user can read and write.
+/// Creates a new file that only this user can read and write. Fails if the path exists, even as a link.
 pub fn create_file(path: &Path) -> std::io::Result<File> {
     File::options()
         .read(true)

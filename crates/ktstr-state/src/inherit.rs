@@ -1,9 +1,8 @@
 //! Keeps locks out of forked children.
 //!
-//! An flock belongs to the open file description, which a child of fork(2) shares until it calls exec. The workers of
-//! a `host_only` test would therefore keep the locks that other threads of the test binary held at the time of the
-//! fork. A `pthread_atfork(3)` handler replaces the descriptor of every lock in the child, so that only the parent keeps
-//! the lock.
+//! An flock belongs to the open file description, which a child of fork(2) shares until it calls exec. The workers of a
+//! `host_only` test would therefore keep the locks that other threads of the test binary held at the time of the fork. A
+//! `pthread_atfork(3)` handler replaces the descriptor of every lock in the child, so that only the parent keeps the lock.
 
 use std::fs::File;
 use std::io;
@@ -15,6 +14,7 @@ use std::sync::atomic::{AtomicI32, AtomicU32, Ordering::SeqCst};
 const MOST: usize = 1024;
 const FREE: i32 = -1;
 
+/// The descriptors of the locks' files that this process has open; [`FREE`] in the places that are not used.
 static HELD: [AtomicI32; MOST] = [const { AtomicI32::new(FREE) }; MOST];
 /// Number of threads that are opening or closing a lock's file and updating [`HELD`] along with it.
 static ENTERING: AtomicU32 = AtomicU32::new(0);
@@ -26,6 +26,7 @@ static FORKING: AtomicU32 = AtomicU32::new(0);
 pub(crate) struct OwnFile {
     /// `None` only while the value is being dropped.
     file: Option<File>,
+    /// The index of the descriptor in [`HELD`].
     at: usize,
 }
 
@@ -46,7 +47,8 @@ impl Drop for OwnFile {
     }
 }
 
-/// Opens a file and lists its descriptor in [`HELD`]. No other thread can fork in the meantime.
+/// Opens a file and lists its descriptor in [`HELD`]. No other thread can fork in the meantime. Fails if `open` fails, or
+/// if this process holds [`MOST`] locks already.
 pub(crate) fn open(open: impl FnOnce() -> io::Result<File>) -> io::Result<OwnFile> {
     static REGISTERED: Once = Once::new();
     REGISTERED.call_once(|| {
@@ -80,8 +82,7 @@ impl Entering {
             if FORKING.load(SeqCst) == 0 {
                 return Self;
             }
-            // A fork is in progress. It waits for this counter, so step back instead of making it wait for this
-            // thread.
+            // A fork is in progress. It waits for this counter, so step back instead of making it wait for this thread.
             ENTERING.fetch_sub(1, SeqCst);
             std::thread::yield_now();
         }
@@ -116,8 +117,8 @@ extern "C" fn child() {
             continue;
         }
         // SAFETY: a listed descriptor is open. Its `OwnFile` in this copy of the process will close it on drop, so the
-        // number must stay valid: /dev/null takes its place. If /dev/null could not be opened, the number is closed,
-        // because the child must not keep the lock.
+        // number must stay valid: /dev/null takes its place. If /dev/null cannot be opened or duplicated, the number is
+        // closed, because the child must not keep the lock.
         unsafe {
             if null < 0 || libc::dup3(null, fd, libc::O_CLOEXEC) < 0 {
                 libc::close(fd);

@@ -1,7 +1,7 @@
 //! Locks between the processes of one user. They are flocks, which the kernel releases however the holder ends.
 //!
-//! A process that waits longer than [`PATIENCE`] prints which process holds the lock. No forked child inherits a lock
-//! (`inherit.rs`).
+//! A process that waits longer than [`PATIENCE`] prints which process holds the lock. No forked child inherits
+//! a lock (`inherit.rs`).
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
@@ -12,10 +12,9 @@ use std::time::{Duration, Instant};
 use crate::inherit::{self, OwnFile};
 use crate::{Folder, Place, StateError};
 
-/// A wait that takes longer than this is reported to the user.
+/// A wait for a lock or a turn that takes longer than this is reported to the user.
 pub const PATIENCE: Duration = Duration::from_secs(2);
-/// Interval at which a lock is polled for the first [`PATIENCE`]. After that the process blocks until the kernel wakes
-/// it.
+/// Interval at which a lock is polled for the first [`PATIENCE`]. After that the process blocks until the kernel wakes it.
 const LOOK: Duration = Duration::from_millis(10);
 
 /// A lock that this process holds. Dropping it releases the lock.
@@ -56,7 +55,7 @@ impl Lock {
         })
     }
 
-    /// Returns the locked file.
+    /// Returns the locked file or folder, which is open.
     pub fn file(&self) -> &File {
         &self.file
     }
@@ -148,7 +147,8 @@ impl std::fmt::Display for Holder {
 }
 
 impl Holder {
-    /// Returns the processes that hold an flock on this file, according to /proc/locks.
+    /// Returns the processes that hold an flock on this file, according to /proc/locks. A holder of a file with the same
+    /// inode number on another file system is included, too.
     pub fn of(file: &File) -> io::Result<Vec<Self>> {
         let inode = file.metadata()?.ino();
         let text = std::fs::read_to_string("/proc/locks")?;

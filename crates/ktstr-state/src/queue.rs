@@ -1,13 +1,14 @@
 //! A queue of processes for a host that can carry only a limited load. Processes are served in the order of arrival,
 //! each when its weight fits.
 //!
-//! Each process takes a ticket, which is a locked file in the queue's folder. It then waits until everyone ahead of it
-//! has been served and the running claims leave enough room. A large claim is therefore not starved by a stream of
-//! small ones, and the sum stays below the limit. The kernel drops the locks of a process however it ends, so a ticket
-//! that is found unlocked belongs to a dead process and is removed.
+//! Each process takes a ticket, which is a locked file in the queue's folder. It then waits until everyone ahead of it has
+//! been served and the running claims leave enough room. A large claim is therefore not starved by a stream of small ones,
+//! and the sum exceeds the limit only if a single claim does, which then runs alone. The kernel drops the locks of a
+//! process however it ends, so a ticket that is found unlocked belongs to a dead process and is removed.
 //!
 //! The name of a ticket holds its number and whether its owner waits or runs. Its text names the owner and gives the
-//! weight. The list of tickets changes only while the folder is locked.
+//! weight. A ticket is added only while the folder is locked. It may disappear at any time, because its owner removes it
+//! when the turn ends.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -111,7 +112,7 @@ impl Ticket {
         format!("{} {memory_mib} {cores} {}\n", self.pid, self.name)
     }
 
-    /// Parses the number and the state from a file's name. Returns `None` for any other file.
+    /// Returns the number of the ticket that has this file name, and whether its owner waits; `None` for any other name.
     fn in_name(name: &str) -> Option<(u64, bool)> {
         let (number, state) = name.split_once('.')?;
         let waits = match state {
@@ -245,8 +246,8 @@ impl Queue {
         Ok(lock)
     }
 
-    /// Returns the tickets of living processes, except the waiting one with the number `own`, and removes those of
-    /// dead processes. The caller must hold the folder's lock.
+    /// Returns the tickets of living processes, except the one with the number `own`, and removes the tickets of dead
+    /// processes. A ticket whose text is malformed is left out. The caller must hold the folder's lock.
     fn living(&self, own: u64) -> Result<Vec<Ticket>, StateError> {
         let wrap = |e| StateError::io("list", self.folder.place(), self.folder.path(), e);
         let mut living = Vec::new();
@@ -258,7 +259,7 @@ impl Queue {
                 Some(_) => {}
             }
             let path = entry.path();
-            // A process removes its ticket when it ends, so the file may already be gone.
+            // An owner removes its ticket when its turn ends, so the file may already be gone.
             let Ok(file) = File::open(&path) else {
                 continue;
             };
@@ -305,7 +306,7 @@ fn is_locked(ticket: &File) -> bool {
     ticket.try_lock_shared().is_err()
 }
 
-/// Returns the names of the tickets in a folder.
+/// Returns the names of all files in a folder, sorted.
 #[cfg(test)]
 fn tickets(folder: &std::path::Path) -> Vec<String> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();

@@ -1,5 +1,4 @@
-//! Tests of the queue: the sum stays below the limit, large claims are served, dead processes make
-//! room.
+//! Tests of the queue: the sum does not exceed the limit, large claims are served, and dead processes make room.
 #![allow(clippy::unwrap_used)]
 
 use std::path::Path;
@@ -109,8 +108,7 @@ fn the_sum_holds_for_many_at_once() {
                 let _turn = queue.enter("one of many", claim, LIMIT, |_| {}).unwrap();
                 let sum = now.fetch_add(claim.memory_mib, SeqCst) + claim.memory_mib;
                 most.fetch_max(sum, SeqCst);
-                // Longer than one polling interval of the queue, so that several claims run at
-                // once.
+                // Longer than one polling interval of the queue, so that several claims run at once.
                 std::thread::sleep(Duration::from_millis(60));
                 now.fetch_sub(claim.memory_mib, SeqCst);
             });
@@ -120,7 +118,7 @@ fn the_sum_holds_for_many_at_once() {
     assert!((500..=1000).contains(&most), "{most} MiB ran at once");
 }
 
-/// The test below runs this one as a separate process.
+/// Not a test by itself: `a_killed_process_makes_room` runs this in child processes.
 #[test]
 #[ignore = "a part of a_killed_process_makes_room"]
 fn holds_until_it_is_killed() {

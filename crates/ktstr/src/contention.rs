@@ -4,17 +4,18 @@ use ktstr_assert::monitor::{MonitorReport, MonitorSample};
 
 use crate::vm_result::HostVcpuSchedstat;
 
-/// What the host's scheduler gave the vCPUs in the workload window, under the real clock.
+/// How much CPU time the host's scheduler gave the vCPUs in the workload window, and how long they waited for it, under
+/// the real clock.
 #[derive(Debug, Clone, Default, PartialEq)]
 #[non_exhaustive]
 pub struct ContentionWitness {
-    /// The phases of which the monitor has at least two samples, in order.
+    /// The phases of which the monitor has at least two samples with times of the vCPUs, in order.
     pub per_phase: Vec<PerPhaseSchedstat>,
     /// The workload window as a whole, without regard to phases.
     pub body_window: BodyContentionWindow,
 }
 
-/// What the vCPUs got in one phase, from the phase's first sample to its last.
+/// The CPU time that the vCPUs got in one phase, from the phase's first sample to its last.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PerPhaseSchedstat {
@@ -24,7 +25,7 @@ pub struct PerPhaseSchedstat {
     pub schedstat: HostVcpuSchedstat,
 }
 
-/// What the vCPUs got in the workload window, from the first sample to the last.
+/// The CPU time that the vCPUs got in the workload window, from the first sample to the last.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BodyContentionWindow {
@@ -37,8 +38,9 @@ pub struct BodyContentionWindow {
 }
 
 impl ContentionWitness {
-    /// Computes the witness from the monitor's samples. Returns `None` under the virtual clock, where the host's load does not
-    /// affect what the guest sees, and with fewer than two samples.
+    /// Computes the witness from the monitor's samples. Returns `None` for fewer than two samples, and if no vCPU has
+    /// both of its times in the first and the last sample. That is so under the virtual clock, where the host's load does
+    /// not affect what the guest sees.
     pub(crate) fn of(report: &MonitorReport) -> Option<Self> {
         let same = |a: &MonitorSample, b: &MonitorSample| a.step_index == b.step_index;
         let phases = report.samples.chunk_by(same);

@@ -1,4 +1,5 @@
-//! What a run would use, for tests and tools that need it outside of a run: the kernel and the scheduler's binary.
+//! Functions that find the kernel and the scheduler's binary as a run does, for tests and tools that need them outside
+//! of a run.
 
 use std::path::PathBuf;
 
@@ -7,9 +8,9 @@ use ktstr_scenario::scheduler::{Scheduler, SchedulerSpec};
 
 use crate::run::{SchedulerSource, environment, find_scheduler_binary};
 
-/// Finds the bootable image of the kernel that a run would use, if it is on this machine: the kernel that `KTSTR_TEST_KERNEL` or
-/// `KTSTR_KERNEL` names, otherwise one with sched_ext from the cache, otherwise this machine's own. The function fetches
-/// nothing, and returns `None` if a run would fetch a kernel.
+/// Finds the bootable image of the kernel that a run would use, if it is on this machine: the kernel that
+/// `KTSTR_TEST_KERNEL` or `KTSTR_KERNEL` names, otherwise one with sched_ext from the cache, otherwise this machine's own
+/// if it has sched_ext. The function fetches nothing, and returns `None` if a run would fetch a kernel.
 ///
 /// # Errors
 /// The kernel that a variable names does not exist or is not a kernel, or the cache cannot be read.
@@ -40,7 +41,7 @@ pub fn resolve_test_kernel() -> anyhow::Result<PathBuf> {
 /// Finds the binary of a scheduler as a run does. Returns its path and how it was found; both are `None` for a scheduler
 /// without a binary.
 /// `manifest_dir` is the folder of the crate that declares the scheduler, in whose workspace cargo builds it
-/// (`env!("CARGO_MANIFEST_DIR")`); if it is empty, that is the workspace of the test that runs.
+/// (`env!("CARGO_MANIFEST_DIR")`). If it is empty, cargo builds in the workspace of the test that runs.
 ///
 /// # Errors
 /// The binary does not exist, cannot run in the guest, or does not build.

@@ -1,9 +1,8 @@
 //! A test as it is registered at link time, and the slices that hold all tests and schedulers of a binary.
 //!
 //! `#[ktstr_test]` generates entries; `#[ktstr_test_entry]` registers one that is written by hand. This module only
-//! declares tests, it does not run them. The macros refer to it through `::ktstr::test_support` (everything public
-//! here, together with `Scheduler`, `SchedulerSpec`, `Sysctl`, `CgroupPath`, `Topology` and `TopologyConstraints`), and
-//! to `::ktstr::__private::{linkme, run_under_libtest}`.
+//! declares tests, it does not run them. The code that the macros generate names the public items of this module by their
+//! paths in `::ktstr::test_support`, so these paths must stay valid.
 
 use std::time::Duration;
 
@@ -67,7 +66,8 @@ pub struct KtstrTestEntry {
     pub assert: Assert,
     /// Arguments that are appended to the scheduler's own.
     pub extra_sched_args: &'static [&'static str],
-    /// The content of the configuration file that the scheduler's `config_file_def` names; none without that.
+    /// The content of the configuration file that the scheduler's `config_file_def` names. An entry is refused if it has one
+    /// of the two without the other.
     pub config_content: Option<&'static str>,
     /// Further schedulers that operations of the test may start.
     pub staged_schedulers: &'static [&'static Scheduler],
@@ -100,9 +100,10 @@ pub struct KtstrTestEntry {
     /// How long the guest may take from the end of the scenario to its own end. A guest that takes longer fails the
     /// test, unless the host delayed the vCPUs by more than a tenth of their time.
     pub cleanup_budget: Option<Duration>,
-    /// A callback on the host after a run whose guest verdict is not a failure.
+    /// A callback on the host after a run that neither failed nor is inconclusive; `expect_err` has been applied by then.
     pub post_vm: Option<PostVmFn>,
-    /// A callback on the host after every run.
+    /// A callback on the host after every run that started a machine, whatever its verdict is. A repeat (`auto_repro`)
+    /// calls neither callback.
     pub post_vm_unconditional: Option<PostVmFn>,
     /// The number of periodic captures, which are spread over the workload window.
     pub num_snapshots: u32,
@@ -112,12 +113,13 @@ pub struct KtstrTestEntry {
     pub kargs: &'static [&'static str],
     /// The seed of the run; `None` stands for 0. `KTSTR_SEED` overrides either.
     pub seed: Option<u64>,
-    /// The clock of the guest; `Auto` chooses by whether KVM is usable.
+    /// The clock of the guest, unless `KTSTR_CLOCK` overrides it.
     pub clock: ClockMode,
     /// Whether the scheduler is always started for this test, and never comes attached from a warm template.
     pub fresh_attach: bool,
-    /// Whether the numbers of the test mean something only with pinned CPUs and huge pages on the host. ktstr has no such mode
-    /// yet, so the test is skipped. With `KTSTR_NO_SKIP_MODE` it fails, and with `KTSTR_NO_PERF_MODE` it runs like any other.
+    /// Whether the numbers of the test mean something only with pinned CPUs and huge pages on the host. ktstr has no such
+    /// mode yet, so the test is skipped. `KTSTR_NO_PERF_MODE` lets it run like any other; without that,
+    /// `KTSTR_NO_SKIP_MODE` turns the skip into a failure.
     pub performance_mode: bool,
     /// Whether the test does without pinned CPUs. ktstr pins none in any case, so this only allows a `cpu_budget`
     /// and excludes `performance_mode`.
@@ -125,8 +127,9 @@ pub struct KtstrTestEntry {
     /// The largest number of the host's CPUs that the vCPUs may use. `None` stands for `KTSTR_CPU_CAP`, or for all CPUs
     /// that this process may use. A budget needs `no_perf_mode`.
     pub cpu_budget: Option<u32>,
-    /// Whether a failed run under a BPF scheduler is repeated from the same seed, with captures at the times of its findings. It
-    /// costs nothing while the test passes. Not for tests with `expect_err`.
+    /// Whether a run under a BPF scheduler that failed by the fault of the scheduler or of the guest's kernel is repeated
+    /// from the same seed, with captures at the times of its findings. A run that passes costs nothing more. This has no
+    /// effect on tests with `expect_err`.
     pub auto_repro: bool,
     /// Whether the scheduler must outlive the test: its ejection is a failure, whatever else was concluded. Needs a
     /// scheduler, and no `expect_err`.
@@ -208,7 +211,7 @@ pub enum EntryError {
         /// What is wrong with the pattern.
         source: ExpectedErrorError,
     },
-    /// The test names an expected error, but does not require one.
+    /// The test names an expected error, but does not require one (`expect_err`), or has no scheduler that could report it.
     #[error(
         "test {name:?}: expect_scx_bpf_error_contains and expect_scx_bpf_error_matches need expect_err and a scheduler"
     )]
@@ -386,15 +389,15 @@ impl KtstrTestEntry {
         Ok(())
     }
 
-    /// Returns the guest time between two periodic captures, which are spread over eight tenths of the window;
-    /// `None` without captures.
+    /// Returns the guest time between two periodic captures, which are spread over eight tenths of the window. Returns
+    /// `None` without captures, and if the calculation overflows.
     pub fn snapshot_interval(&self) -> Option<Duration> {
         let count = self.num_snapshots.checked_add(1).filter(|&n| n > 1)?;
         Some(self.duration.checked_mul(8)? / 10 / count)
     }
 
-    /// Checks whether the entry can be run. `#[ktstr_test]` checks its entries at compile time; this method is for
-    /// entries that are written by hand.
+    /// Checks whether the entry can be run. `#[ktstr_test]` finds such defects at compile time where it can; every run calls
+    /// this method before it starts a machine. Call it yourself to check an entry without a run.
     ///
     /// # Errors
     /// An [`EntryError`] that names the test and the first defect.

@@ -1,8 +1,8 @@
 //! Gates for `post_vm`: they let a callback skip the run instead of failing it.
 //!
-//! A callback that needs captures should call a gate first. The gates detect that captures could not be taken for a
-//! reason that is neither the scheduler's nor the test's: the machine never reached its workload window, or the host
-//! gave its CPUs too little time.
+//! A callback should call a gate before it judges what the host can spoil. The gates detect that samples or captures are
+//! missing because the machine never reached its workload window or because the host gave its CPUs too little time, and
+//! that sched_ext ejected the scheduler for a stall on such a host.
 
 use ktstr_introspect::report::ScxExit;
 
@@ -22,13 +22,14 @@ impl PostVmSkip {
     }
 }
 
-/// Creates an error that turns the run into a skip when `post_vm` returns it.
+/// Creates an error that turns the run into a skip when `post_vm` or `post_vm_unconditional` returns it.
 pub fn post_vm_skip(reason: impl Into<String>) -> anyhow::Error {
     PostVmSkip(reason.into()).into()
 }
 
-/// Returns how many times longer the vCPUs took than they would have on an idle host, if that is more than 1.5. `None`
-/// under the virtual clock, where the host's load does not affect what the guest sees.
+/// Returns how many times longer the vCPUs took than they would have on an idle host, if that is more than 1.5; otherwise
+/// `None`. The result is also `None` if their times were not sampled, as under the virtual clock, where the host's load does
+/// not affect what the guest sees.
 pub fn capture_starvation_witness(result: &VmResult) -> Option<f64> {
     let stat = result.host_vcpu_schedstat?;
     Some(stat.dilation()).filter(|dilation| *dilation > WITNESSED)

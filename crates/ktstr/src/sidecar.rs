@@ -1,6 +1,7 @@
-//! Sidecars: files that describe the newest run of a test, repeats not counted, in addition to the records of all runs. One file
-//! has the result, and after a run that failed or was inconclusive another has a capture of the guest. They are named after the
-//! test and its variant, so that a script or the next test finds them without a search.
+//! Sidecars: files that describe the newest run of a test, in addition to the records of all runs. A repeat (`auto_repro`)
+//! does not count as a run here. One file has the result, and after a run that failed or was inconclusive another file has a
+//! capture of the guest. The files are named after the test and its variant, so that a script or the next test finds them
+//! without a search.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -67,7 +68,8 @@ pub struct SidecarResult {
     pub vcpus: Option<u32>,
     /// The number of the host's CPUs that the machine could use.
     pub cpu_budget: Option<u32>,
-    /// How many times longer the vCPUs took than on an idle host; `None` under the virtual clock.
+    /// How many times longer the vCPUs took than on an idle host; `None` if their times were not sampled, as under
+    /// the virtual clock.
     pub host_dilation: Option<f64>,
     /// The denominator of rates: always `cpu_sec`.
     pub throughput_denomination: String,
@@ -81,7 +83,7 @@ pub struct SidecarResult {
     pub kernel_version: Option<String>,
     /// When the run began, RFC 3339 in UTC.
     pub timestamp: String,
-    /// The name of the run, which is that of its record's folder.
+    /// The name of the run, which is also the name of its record's folder.
     pub run_id: String,
     /// The host machine of the run.
     pub host: HostRecord,
@@ -113,8 +115,8 @@ pub fn sidecar_dir() -> PathBuf {
     }
 }
 
-/// Returns the folder of the newest run whose record can be read, with its `record.json` and its artefacts; `None` if there is
-/// no such run.
+/// Returns the folder of the newest run whose record can be read, with its `record.json` and its artefacts; `None` if
+/// there is no such run, or if the runs' root cannot be listed.
 pub fn newest_run_dir() -> Option<PathBuf> {
     let newest = ktstr_record::list(&runs_root(), Some(1)).ok()?;
     Some(newest.records.first()?.path.parent()?.to_owned())
@@ -123,7 +125,8 @@ pub fn newest_run_dir() -> Option<PathBuf> {
 /// Returns the results in `folder`, or in [`sidecar_dir`] for `None`, sorted by the name of the test and then by topology.
 ///
 /// # Errors
-/// If the folder or a file cannot be read, or if a file is no sidecar of this version. A folder that does not exist holds none.
+/// If the folder or a result's file (`*.ktstr.json`) cannot be read, or if such a file is no sidecar of this version. A
+/// folder that does not exist gives an empty list.
 pub fn read_sidecars(folder: Option<&Path>) -> anyhow::Result<Vec<SidecarResult>> {
     let folder = folder.map_or_else(sidecar_dir, Path::to_path_buf);
     let entries = match fs::read_dir(&folder) {

@@ -2,12 +2,12 @@
 
 use ktstr_assert::ScenarioStats;
 
-/// Returns a table with one line per cgroup that shows what its workers did.
+/// Returns a table with a heading and one line per cgroup that shows what the cgroup's workers did.
 pub fn cgroups(stats: &ScenarioStats) -> String {
     cgroups_with_odd_ones(stats, &[])
 }
 
-/// Returns the same table with an arrow at the cgroups with these indices.
+/// Returns the table of [`cgroups`] with an arrow at the cgroups whose indices in `stats.cgroups` are in `odd`.
 pub fn cgroups_with_odd_ones(stats: &ScenarioStats, odd: &[usize]) -> String {
     let mut lines = vec![format!(
         "{:<16} {:>7} {:>10} {:>12} {:>8} {:>8} {:>10}",

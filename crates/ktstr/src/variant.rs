@@ -1,9 +1,10 @@
-//! The number that tells the variants of one test apart: the same test on another topology, or with another scheduler, is
-//! another variant. Files that belong to a variant have it in their names.
+//! The number that tells the variants of one test apart: the same test on a topology of another shape, or with another
+//! scheduler, is another variant. Files that belong to a variant have the number in their names.
 
 use crate::entry::KtstrTestEntry;
 
-/// Returns the hash of what makes `entry` a variant: topology, scheduler, payload, sysctls and kernel arguments.
+/// Returns the hash of what makes `entry` a variant: the shape of its topology, the names of its scheduler and payload, and
+/// the sysctls and kernel arguments. The scheduler's own arguments are not part of it.
 pub(crate) fn hash(entry: &KtstrTestEntry) -> u64 {
     let scheduler = entry.scheduler;
     let sysctls = scheduler.sysctls.iter();

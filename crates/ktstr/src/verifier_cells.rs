@@ -1,6 +1,7 @@
-//! Verifier cells: loads of the declared schedulers, as tests for nextest. There is a `verifier/SCHEDULER/KERNEL/PRESET` for each
-//! scheduler with a binary, each kernel of `KTSTR_KERNEL_LIST`, and each preset that the scheduler's constraints admit. A cell
-//! boots the kernel on that shape, and passes if the scheduler attaches and runs two workers; nothing else is checked.
+//! Verifier cells: tests for nextest that load the declared schedulers. There is a cell
+//! `verifier/SCHEDULER/KERNEL/PRESET` for each scheduler with a binary, each kernel of `KTSTR_KERNEL_LIST` that the
+//! scheduler's `kernels` include, and each preset that the scheduler's constraints admit. A cell boots the kernel on that
+//! shape, and passes if the scheduler attaches and runs two workers; nothing else is checked.
 
 use std::time::Duration;
 
@@ -33,7 +34,7 @@ static CELL: KtstrTestEntry = KtstrTestEntry {
     ..KtstrTestEntry::DEFAULT
 };
 
-/// Returns whether this binary declares anything that nextest can run.
+/// Returns whether this binary declares tests or schedulers, in addition to the test of the cells, which every binary has.
 pub(crate) fn has_tests() -> bool {
     // Every binary has `CELL`.
     KTSTR_TESTS.len() > 1 || !KTSTR_SCHEDULERS.is_empty()
@@ -87,7 +88,8 @@ pub(crate) fn names() -> Result<Vec<String>, String> {
     Ok(names)
 }
 
-/// Returns the presets that meet the minima of the scheduler's constraints, without the presets that it excludes.
+/// Returns the presets that meet the minima of the scheduler's constraints, and have SMT if the scheduler requires it,
+/// without the presets that it excludes. An error names an excluded preset that does not exist.
 fn presets(scheduler: &Scheduler) -> Result<Vec<&'static Preset>, String> {
     let excluded = scheduler.verifier_exclude_topologies;
     let known = |name: &&&str| PRESETS.iter().any(|preset| preset.name == **name);
@@ -105,8 +107,9 @@ fn presets(scheduler: &Scheduler) -> Result<Vec<&'static Preset>, String> {
     Ok(admitted.collect())
 }
 
-/// Returns whether the scheduler's `kernels` include the kernel of this label. Every scheduler takes a label without a version,
-/// such as the label of a path, because only the user knows the version of that kernel.
+/// Returns whether the scheduler's `kernels` include the kernel of this label; an empty list includes all. Every
+/// scheduler takes a label without a version, such as the label of a path, because only the user knows the version of
+/// that kernel. An error names an element of `kernels` that is no version or range.
 fn wants(scheduler: &Scheduler, label: &str) -> Result<bool, String> {
     let label = label.strip_prefix("kernel_").unwrap_or(label);
     let digits = label.split(['_', '.']).map_while(|part| part.parse().ok());
@@ -164,7 +167,7 @@ impl Range {
 }
 
 /// Returns the entry of the cell `SCHEDULER/KERNEL/PRESET`, and the path of its kernel. Instead of a preset, the name may have
-/// any shape, such as `1n2l4c1t`.
+/// any shape, such as `1n2l4c1t`. An error names the part of the name that is unknown, or the defect of `KTSTR_KERNEL_LIST`.
 pub(crate) fn find(name: &str) -> Result<(KtstrTestEntry, String), String> {
     let list = environment(KERNELS)
         .ok_or_else(|| format!("{PREFIX}{name} needs {KERNELS}: the kernels, as LABEL=PATH;…"))?;

@@ -42,11 +42,12 @@ pub enum WatchdogKillReason {
     Tier1CpuBudget,
     /// The guest consumed less than 2 % of a CPU and sent nothing: it is wedged.
     Tier2IdleWedge,
-    /// The wall-time limit expired while the host gave the guest too little CPU time: the host is at fault.
+    /// The limit of wall time without progress expired although neither of the others did, because the host gave the
+    /// guest too little CPU time: the host is at fault.
     Tier3Deadman,
 }
 
-/// The CPU time that the host gave the vCPU threads, from the monitor's first sample to its last.
+/// The CPU time that the host gave the vCPU threads, and how long they waited for it, between two samples of the monitor.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HostVcpuSchedstat {
@@ -65,8 +66,8 @@ impl HostVcpuSchedstat {
         1.0 + self.total_run_delay_ns as f64 / on_cpu
     }
 
-    /// Computes the value from the monitor's first sample and its last. Returns `None` as [`over`](Self::over) does, and so under
-    /// the virtual clock, whose samples have no such times.
+    /// Computes the value from the first and the last sample of the report. Returns `None` where [`over`](Self::over)
+    /// does, which includes every run under the virtual clock, whose samples have no times of vCPUs.
     pub(crate) fn of(report: &MonitorReport) -> Option<Self> {
         Self::over(&report.samples)
     }
@@ -135,10 +136,10 @@ pub struct VmResult {
     /// Millions of instructions, of all CPUs together, in one second of the virtual clock; `None` under the real clock.
     pub mips: Option<u32>,
     /// Under the virtual clock, the BLAKE3 hash of the console and of the memory that the guest changed, at its end: the
-    /// same seed gives the same digest. `None` if the guest did not finish.
+    /// same seed gives the same digest. `None` if the guest did not finish, and under the real clock.
     pub digest: Option<String>,
     /// Under the virtual clock, the number of context switches and a digest of them in order. Runs with the same seed have
-    /// the same pair.
+    /// the same pair. `None` under the real clock, and if the plugin missed something.
     pub switches: Option<(u64, u64)>,
     /// Under the virtual clock, the BLAKE3 hash of the contents of all captures, without any time of the host's clock.
     pub captures_digest: Option<String>,
@@ -158,21 +159,23 @@ pub struct VmResult {
     pub crash_message: Option<String>,
     /// The host's samples of the runqueues; `None` with `KTSTR_MONITOR=0`.
     pub monitor: Option<MonitorReport>,
-    /// The CPU time that the host gave the vCPUs, from the monitor; `None` under the virtual clock, where it does not
-    /// matter.
+    /// The CPU time that the host gave the vCPUs, from the monitor. `None` under the virtual clock, where it does not
+    /// matter, and if the monitor has fewer than two samples.
     pub host_vcpu_schedstat: Option<HostVcpuSchedstat>,
-    /// The same for the workload window and for each of its phases.
+    /// The CPU time that the host gave the vCPUs in the workload window and in each of its phases; `None` if
+    /// `host_vcpu_schedstat` is `None`.
     pub contention_witness: Option<ContentionWitness>,
     /// The BPF programs that the kernel held when the workload window opened or, if the test attached a scheduler later,
     /// after the last attach; those of the scheduler are among them. Empty if no scheduler was attached.
     pub verifier_stats: Vec<ProgVerifierStats>,
-    /// What sched_ext recorded about the scheduler when it ejected it; `None` if it did not.
+    /// What sched_ext recorded when it ejected a scheduler; `None` if it ejected none. An exit without an error is
+    /// not recorded here.
     pub scx_exit: Option<ScxExit>,
     /// The number of captures that were asked for (`num_snapshots`).
     pub periodic_target: u32,
     /// The number of capture times at which an entry was stored, placeholders included.
     pub periodic_fired: u32,
-    /// The number of entries that hold data.
+    /// The number of periodic captures that hold data.
     pub periodic_real: u32,
     /// The host time from the start of the machine until the workload window opened and captures became possible. `None` if no
     /// captures were asked for, or the window never opened.
@@ -193,9 +196,9 @@ pub struct VmResult {
     pub kern_kaslr_offset: u64,
     /// The name of the test's entry; always present in the result of a run.
     pub entry_name: Option<&'static str>,
-    /// The number of the test's variant: a hash of its topology, scheduler, payload, sysctls and kernel arguments. It is part of
-    /// the names of the test's files in [`sidecar_dir`](crate::test_support::sidecar_dir). Within the guest it is
-    /// `Ctx::variant_hash`, the same number.
+    /// The number of the test's variant: a hash of the shape of its topology, the names of its scheduler and payload, its
+    /// sysctls and its kernel arguments. It is part of the names of the test's files in
+    /// [`sidecar_dir`](crate::test_support::sidecar_dir). The guest has the same number as `Ctx::variant_hash`.
     pub variant_hash: u64,
     pub(crate) watchdog: Option<WatchdogObservation>,
     pub(crate) trace: Option<ktstr_record::Switches>,
@@ -220,7 +223,8 @@ pub struct VmResult {
 }
 
 impl VmResult {
-    /// Describes the clock for people, with the instructions that make up one of its seconds.
+    /// Describes the clock for people. The text of the virtual clock has its rate and the seed, as in
+    /// `virtual clock, 250 MIPS, seed 7`.
     pub fn clock_text(&self) -> String {
         match self.mips {
             Some(mips) => format!("{} clock, {mips} MIPS, seed {}", self.clock, self.seed),
@@ -386,15 +390,17 @@ impl VmResult {
         &self.scheduler_log
     }
 
-    /// Returns the stall timeout of sched_ext that was in effect in the workload window; `None` without an attached scheduler,
-    /// and if the kernel's configuration is unknown.
+    /// Returns the stall timeout of sched_ext that was in effect in the workload window, and the one that the test
+    /// requests. `None` if no scheduler was attached in the window, if the timeout could not be read, or if the kernel's
+    /// configuration is unknown.
     pub fn watchdog_observation(&self) -> Option<WatchdogObservation> {
         self.watchdog
     }
 
     /// Returns the path of the file with the capture of the guest that a failed or an inconclusive run leaves, also if
-    /// `expect_err` turns the failure into a pass: a `FailureDumpReport` as JSON, which `FailureDumpReportAny` reads too. It
-    /// is written before the callbacks are called. After a run that passed there is no such file.
+    /// `expect_err` turns the failure into a pass: a `FailureDumpReport` as JSON, which `FailureDumpReportAny` reads too.
+    /// It is written before the callbacks are called, but after them if only a missing expected error, `survives_storm`, a
+    /// callback or a later check fails the run. After a run that passed without `expect_err` there is no such file.
     ///
     /// # Errors
     /// If the result does not name its test.

@@ -147,7 +147,7 @@ fn qemu_has_nothing_open_but_its_own() {
 
 #[test]
 fn a_qemu_without_a_sandbox_is_reported_once() {
-    // This wrapper refuses the option, like a QEMU that was built without libseccomp.
+    // This wrapper refuses the option `-sandbox`, like a QEMU that was built without libseccomp.
     let folder = tempfile::tempdir().expect("a temporary folder");
     let wrapper = folder.path().join("qemu");
     let real = ktstr_machine::Qemu::find().expect("a QEMU");

@@ -257,7 +257,7 @@ fn crashes_the_scheduler(ctx: &Ctx) -> Result<AssertResult> {
     signals(ctx, libc::SIGABRT)
 }
 
-/// The BPF programs continue without their process, which only waits.
+/// Stops the scheduler's process. The scheduler's BPF programs continue, because that process only waits.
 fn stops_the_scheduler(ctx: &Ctx) -> Result<AssertResult> {
     signals(ctx, libc::SIGSTOP)
 }
@@ -437,8 +437,8 @@ fn a_worker_that_sleeps_for_long(ctx: &Ctx) -> Result<AssertResult> {
     })
 }
 
-/// Two workers with a ten-thousandth of the weight of the two others: they do not run once in the step, and so they do not stop
-/// when they are told to.
+/// Two workers with a ten-thousandth of the weight of the two others. They never run in the step, so they do not notice that
+/// they are to stop.
 fn the_smallest_weight(ctx: &Ctx) -> Result<AssertResult> {
     let weights = [("small", 1), ("big", 10_000)];
     let defs = weights.map(|(name, weight)| CgroupDef::named(name).workers(2).cpu_weight(weight));

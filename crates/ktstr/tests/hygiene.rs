@@ -231,7 +231,7 @@ fn a_killed_qemu_is_the_hosts_fault() {
     let mut case = home.case("waits");
     case.command.stdout(Stdio::null()).stderr(Stdio::piped());
     let mut run = case.command.spawn().expect("the test binary starts");
-    // The QEMU that creates a template is not that of the run; the last one is.
+    // A run may start QEMUs that create its templates before it starts its own, so each new QEMU is killed.
     let mut killed = Vec::new();
     while run.try_wait().expect("our child").is_none() && killed.len() < 8 {
         for pid in machines(run.id()) {

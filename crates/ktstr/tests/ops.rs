@@ -229,7 +229,7 @@ fn a_killed_cgroup_is_empty_and_its_workers_are_not_missed() {
     passes(&KILLING);
 }
 
-/// Takes a capture before the workers of a step exist, one when they do, and one in the step after.
+/// Takes three captures: before the workers of a step exist, while they exist, and in the next step.
 fn capturing(ctx: &Ctx) -> Result<AssertResult> {
     let steps = vec![
         Step::new(

@@ -17,7 +17,8 @@ pub fn build_phase_buckets(series: &SampleSeries) -> Vec<PhaseBucket> {
 
 /// Builds one bucket for each step that started or has captures, and one for the baseline if it has captures. The
 /// window of a step extends from its start to its end or, if the end was not recorded, to the start of the next step or
-/// the end of the scenario.
+/// the end of the scenario, and without any of these to its last capture. The window of the baseline extends from 0 to
+/// the start of the first step.
 ///
 /// The sum of `sample_count` is the number of captures of the series.
 pub fn build_phase_buckets_with_stimulus(
@@ -99,8 +100,8 @@ fn from_carriers(b: &mut PhaseBucket) {
             metrics.insert(name.to_owned(), value);
         }
     }
-    // A phase also has the metrics of its benchmarks. Usually a single cgroup has one, otherwise the worse value is
-    // kept.
+    // A phase also has the metrics of its benchmarks. Usually a single cgroup runs a benchmark; if several do, the worse
+    // value of each metric is kept.
     for carrier in carriers().filter(|c| !c.bench.is_empty()) {
         crate::metric::merge_worst(&mut metrics, carrier.bench_metrics());
     }
@@ -139,8 +140,8 @@ fn end_of<'a>(
     })
 }
 
-/// Returns the iterations per second of guest time between two events, for steps without a carrier. `None` if the
-/// iterations of one event are unknown, or if no time passed.
+/// Returns the iterations per second of guest time between two events. If a phase has carriers with CPU time, their rate
+/// replaces it. `None` if the iterations of one event are unknown or decreased, or if no time passed.
 fn wall_rate(start: &StimulusEvent, end: &StimulusEvent) -> Option<f64> {
     let done = end.total_iterations?.checked_sub(start.total_iterations?)?;
     Some(ratio(done, end.elapsed_ms.checked_sub(start.elapsed_ms)?)? * 1e3)

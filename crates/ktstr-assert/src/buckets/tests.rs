@@ -117,7 +117,8 @@ fn a_window_without_an_end_does_not_end_before_its_start() {
     assert_eq!((b[0].start_ms, b[0].end_ms), (500, 500));
 }
 
-/// Of two CPUs, CPU 0 takes all interrupts, and is busy for 250 of the 1,000 ms between the first capture and the last.
+/// There are two CPUs. CPU 0 takes all interrupts, and is busy for 250 of the 1,000 ms between the first capture and the
+/// last; CPU 1 does nothing.
 #[test]
 fn interrupts_between_the_first_capture_of_a_phase_and_its_last() {
     let at = |ms: u64, per_cpu: [u64; 2]| {

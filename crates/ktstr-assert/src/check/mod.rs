@@ -1,9 +1,9 @@
-//! The checks that a test can enable, and how they judge worker reports.
+//! The checks that a test can enable, and how they judge worker reports and the error with which a scheduler ended.
 //!
 //! By default everything is measured and nothing is judged. A check whose data is missing is inconclusive: missing data
-//! does not count as a zero that happens to pass or fail. The exception is page locality, which counts as 0 for a
-//! cgroup without pages. Thresholds are in guest time and apply to debug and release builds alike, because neither the
-//! speed of the host nor its load affects guest time.
+//! does not count as a zero that happens to pass or fail. There are two exceptions: page locality counts as 0 for a
+//! cgroup without pages, and a worker that left no numbers made no progress. Thresholds are in guest time and apply to
+//! debug and release builds alike: under the virtual clock neither the host's speed nor its load affects guest time.
 
 mod assert;
 mod expected_error;

@@ -10,8 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// The bound on gaps that `not_stuck` implies, in milliseconds of guest time.
 pub const DEFAULT_MAX_GAP_MS: u64 = 2000;
-/// The bound on spread that `not_stuck` implies, in percentage points. It is above the largest difference between workers that
-/// only compute that was seen in runs of 2 s under correct schedulers, which is 33, with a load that comes and goes.
+/// The bound on spread that `not_stuck` implies, in percentage points. In runs of 2 s under correct schedulers, the
+/// off-CPU shares of workers that only compute differed by at most 33 points, with a load that comes and goes. The bound
+/// is a little above this value.
 pub const DEFAULT_MAX_SPREAD_PCT: f64 = 35.0;
 /// How long a worker must have lived for [`DEFAULT_MAX_SPREAD_PCT`] to apply, in nanoseconds. Tasks are distributed
 /// over the CPUs gradually: with eight workers on four CPUs, three workers may share a CPU for the first tenths of a

@@ -20,8 +20,9 @@ pub enum Polarity {
 }
 
 impl Polarity {
-    /// Returns the worse of two values. NaN is worse than any number. Without a direction the larger value is returned,
-    /// and of two values at the same distance from a target the smaller, so that the order of merging never matters.
+    /// Returns the worse of two values. NaN is worse than any number. Without a direction the larger value is returned.
+    /// If both values have the same distance from a target, the smaller one is returned. The order in which values are
+    /// merged therefore never matters.
     pub fn worse(self, a: f64, b: f64) -> f64 {
         if a.is_nan() || b.is_nan() {
             return f64::NAN;
@@ -117,7 +118,8 @@ pub enum MetricKind {
     WakeLatencyTailRatio,
     /// Pages moved between nodes, divided by all pages. The worst cgroup represents the run.
     WorstCrossNodeRatio,
-    /// A metric of one cgroup in one phase. It has no value over the run.
+    /// A metric of one cgroup in one phase, without a value over the run. If it is the metric of a benchmark, the phase
+    /// has the worst value of its cgroups.
     PerPhase,
     /// A percentile of all samples of a cgroup over the whole run. The worst cgroup represents the run.
     PerRunDistribution,
@@ -162,7 +164,7 @@ pub struct MetricDef {
 
 impl MetricDef {
     /// Whether `candidate` is worse than `baseline` by enough to count: the loss must reach both the absolute and the
-    /// relative gate. Always false for a metric without a direction.
+    /// relative gate. Always false for a metric without a direction, and if one of the values is NaN.
     pub fn is_regression(&self, baseline: f64, candidate: f64) -> bool {
         self.polarity.gain(candidate, baseline).is_some_and(|gain| {
             -gain >= self.default_abs && -gain >= self.default_rel * baseline.abs()

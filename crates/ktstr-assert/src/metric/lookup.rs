@@ -23,9 +23,9 @@ pub(crate) fn merge_worst(into: &mut BTreeMap<String, f64>, from: BTreeMap<Strin
 }
 
 /// Returns the value of a metric over the whole run. It comes from the cgroups if they have the metric, otherwise from
-/// the phases: a counter is summed over them, and of other metrics the worst phase counts. A name that is not in the
-/// registry is a metric that a payload printed; if several payloads printed it, the worst value counts. `None` if it
-/// was not measured.
+/// the phases: a counter is summed over them, and for other metrics the worst phase counts. A name that is not in the
+/// registry is a metric that a payload printed; if several payloads printed it, the worst value counts. `None` if the
+/// metric was not measured, or if it is defined for single phases only.
 pub(crate) fn run_value(s: &ScenarioStats, id: &MetricId) -> Option<f64> {
     let metric = match id {
         MetricId::Builtin(metric) => metric,
@@ -103,7 +103,8 @@ macro_rules! counter_over_the_run {
 crate::worker_counters!(counter_over_the_run);
 
 /// Returns the value over the run of a metric in the cgroups' `ext_metrics`: a counter is summed, a rate is computed
-/// from the sums of its two parts, and of other metrics the worst cgroup counts. `None` if no cgroup has it.
+/// from the sums of its two parts, and for other metrics the worst cgroup counts. `None` if no cgroup has the metric or
+/// both parts of the rate, or if the denominator is not above 0.
 fn of_cgroups(s: &ScenarioStats, def: &super::MetricDef) -> Option<f64> {
     let all = |name: &'static str| {
         s.cgroups
@@ -124,7 +125,7 @@ fn of_cgroups(s: &ScenarioStats, def: &super::MetricDef) -> Option<f64> {
     }
 }
 
-/// Adds the rates whose numerator is present and whose denominator is above 0.
+/// Adds to `out` the rates whose numerator is in `out`, and whose denominator is in `out` and above 0.
 pub(crate) fn quotients(out: &mut BTreeMap<String, f64>) {
     for def in B::ALL.iter().map(|metric| metric.def()) {
         let super::MetricKind::Rate {

@@ -22,14 +22,14 @@ use crate::stats::SampleSource::{RunDelayNs, TimerLatencyNs, WakeLatencyNs};
 /// };
 /// ```
 ///
-/// - `iterations` is the field of `WorkerReport`, of `PhaseSlice`, and of the worker's memory in the guest. The life of a
-///   worker is the sum of its slices.
+/// - `iterations` is the field of `WorkerReport`, of `PhaseSlice`, and of the worker's memory in the guest. The counter
+///   over a worker's life is the sum over its slices.
 /// - `counted` means that the worker adds to the counter while it works, and that every checkpoint publishes it. A counter
 ///   that is `measured` is stored where `ktstr-guest/src/workers/ctx.rs` reads it.
 /// - `total_iterations` is the field of `PhaseCgroupStats`, into which the workers of a cgroup are folded by `sum` or by
-///   `max`. Its doc comment has one line. A counter without braces is in the worker's report only.
+///   `max`. Its doc comment has one line. A counter without braces is in the worker's report and slices only.
 /// - `TotalIterations` is the metric of the same name in the registry; its total is a field of `CgroupStats` as well, and
-///   its value over the run is folded from the cgroups in the same way. A total that is no metric ends before it.
+///   its value over the run is folded from the cgroups in the same way. It is omitted for a total that is no metric.
 ///
 /// To add a counter, write its row here, the line of its metric in `registry!` below and in `docs/metrics.md`, and, where
 /// the worker is to count, an addition to `counters.NAME` in `ktstr-guest/src/workers/ctx.rs`.
@@ -114,7 +114,7 @@ registry! {
     WorstGapMs "worst_gap_ms" LowerBetter [Peak] 500.0, 0.5, "ms" Workers;
     TotalMigrations "total_migrations" Informational [Counter] 2.0, 0.3, "" Workers;
     WorstMigrationRatio "worst_migration_ratio" LowerBetter [Gauge(GaugeFold::Last)] 0.05, 0.2, "" Workers;
-    // Monitor
+    // Runqueues and local DSQs
     MaxImbalanceRatio "max_imbalance_ratio" LowerBetter [Peak] 1.0, 0.25, "x" Monitor;
     AvgImbalanceRatio "avg_imbalance_ratio" LowerBetter [Gauge(GaugeFold::Avg)] 0.5, 0.25, "x" Monitor;
     MaxDsqDepth "max_dsq_depth" LowerBetter [Peak] 10.0, 0.5, "" Captures;

@@ -10,7 +10,8 @@ use std::collections::HashMap;
 
 use super::{CpuSnapshot, MonitorSample};
 
-/// For how long after a sample in which a waiting task's mask lacked a CPU that CPU does not count for the task, in milliseconds.
+/// The time for which a CPU does not yet count for a waiting task, in milliseconds. It starts with the last sample in
+/// which the task's mask lacked the CPU.
 const BALANCING_MS: u64 = 1000;
 
 /// Removes CPUs from the `allowed` masks of the waiting tasks in each sample: the CPUs that are offline, and the CPUs

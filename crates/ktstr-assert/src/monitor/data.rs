@@ -16,8 +16,8 @@ pub struct MonitorReport {
     pub preemption_threshold_ns: u64,
     /// Whether the kernel has the sched_ext event counters.
     pub scx_event_counters_supported: bool,
-    /// The stall timeout of sched_ext that was in effect; `None` without an attached scheduler, or if the kernel's
-    /// `CONFIG_HZ` is unknown.
+    /// The stall timeout of sched_ext that was in effect; `None` without an attached scheduler, or if the timeout could
+    /// not be read or the kernel's `CONFIG_HZ` is unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub watchdog_observation: Option<WatchdogObservation>,
     /// The intended guest time between two samples, in milliseconds.
@@ -74,10 +74,11 @@ pub struct CpuSnapshot {
     pub event_counters: Option<ScxEventCounters>,
     /// The runqueue's schedstats since boot; `None` if the kernel does not keep them (`CONFIG_SCHED_INFO`).
     pub schedstat: Option<CpuSchedstat>,
-    /// The CPU time that the vCPU got from the host, in nanoseconds. `None` under the virtual clock, where the vCPU
-    /// misses no guest time.
+    /// The CPU time that the vCPU got from the host, in nanoseconds. `None` if it could not be read, and under the
+    /// virtual clock, where the vCPU misses no guest time.
     pub vcpu_cpu_time_ns: Option<u64>,
-    /// The time that the vCPU waited for a CPU of the host, in nanoseconds. `None` under the virtual clock.
+    /// The time that the vCPU waited for a CPU of the host, in nanoseconds. `None` if it could not be read, and under
+    /// the virtual clock.
     pub vcpu_run_delay_ns: Option<u64>,
     /// Whether the idle task is running. `nr_running` may be above 0 even then: a task that waits in a queue shared by
     /// all CPUs is counted on the CPU where it ran last.
@@ -85,7 +86,7 @@ pub struct CpuSnapshot {
     /// Whether the CPU is online; `None` if unknown. An offline CPU runs its idle task.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub online: Option<bool>,
-    /// The number of context switches on this CPU since boot (`rq->nr_switches`).
+    /// The number of context switches on this CPU since boot (`rq->nr_switches`); `None` if it could not be read.
     pub nr_switches: Option<u64>,
     /// The runnable tasks of this runqueue that are not running, at most 64; `None` if they could not be listed.
     pub waiting: Option<Vec<WaitingTask>>,
@@ -127,7 +128,7 @@ pub struct MonitorSummary {
     /// The depth of the deepest local DSQ.
     pub max_local_dsq_depth: u32,
     /// The number of times that a runqueue clock did not advance between two samples although the CPU had something to
-    /// run.
+    /// run and the host did not keep its vCPU from running.
     pub stuck_count: u64,
     /// The mean of the samples' imbalance ratios ([`MonitorSample::imbalance_ratio`]); 0 without samples.
     #[serde(with = "crate::float::one")]
@@ -142,9 +143,11 @@ pub struct MonitorSummary {
     pub avg_irq_util: Option<f64>,
     /// The mean interrupt utilization of the CPU for which this mean is highest.
     pub max_avg_irq_util: Option<f64>,
-    /// The growth of the sched_ext event counters from the first sample to the last, summed over all CPUs.
+    /// The growth of the sched_ext event counters between consecutive samples, summed over all samples and CPUs; `None`
+    /// if no two consecutive samples have the counters.
     pub event_deltas: Option<ScxEventCounters>,
-    /// The growth of the schedstats, summed over all CPUs.
+    /// The growth of the schedstats between consecutive samples, summed over all samples and CPUs; `None` if no two
+    /// consecutive samples have them.
     pub schedstat_deltas: Option<CpuSchedstat>,
     /// The growth of the number of load-balancing attempts, summed over all CPUs, by domain; only with
     /// `kernel.sched_schedstats=1`.

@@ -15,8 +15,9 @@ impl CpuSnapshot {
         self.idle.unwrap_or(self.nr_running == 0)
     }
 
-    /// Returns the number of tasks in the local DSQ of this CPU, number `cpu` of `cpus`, that another CPU could take
-    /// over. If the list of waiting tasks is missing or may be incomplete, returns the depth of the DSQ.
+    /// Returns the number of tasks in this CPU's local DSQ that another CPU could take over. `cpu` is the number of this
+    /// CPU, and `cpus` is the number of CPUs of the machine. If the list of waiting tasks is missing or may be incomplete,
+    /// returns the depth of the DSQ.
     pub fn movable_dsq_depth(&self, cpu: usize, cpus: usize) -> u32 {
         match &self.waiting {
             Some(waiting) if waiting.len() < LISTED => {

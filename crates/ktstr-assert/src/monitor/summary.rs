@@ -4,7 +4,7 @@ use super::{CpuSchedstat, CpuSnapshot, MonitorSample, MonitorSummary, ScxEventCo
 use crate::math::mean;
 use std::collections::BTreeMap;
 
-/// Returns for each CPU whether its runqueue clock did not advance between two samples although it had something to
+/// Returns for each CPU whether its runqueue clock did not advance between two samples although the CPU had something to
 /// run. A CPU that was idle in both samples is exempt, and so is a CPU whose vCPU thread got no CPU time from the host.
 pub(super) fn stuck(before: &MonitorSample, now: &MonitorSample) -> Vec<bool> {
     let pairs = before.cpus.iter().zip(&now.cpus);
@@ -80,7 +80,7 @@ pub(super) fn schedstat_deltas(samples: &[MonitorSample]) -> Option<CpuSchedstat
 }
 
 /// Returns the seconds for which the vCPUs could run between the samples, in total: the CPU time that the host gave
-/// them or, under the virtual clock, guest time.
+/// them or, if that is unknown as under the virtual clock, guest time.
 pub(super) fn vcpu_seconds(samples: &[MonitorSample]) -> f64 {
     seconds(samples, |_| true)
 }
@@ -103,7 +103,8 @@ fn seconds(samples: &[MonitorSample], counts: fn(&CpuSnapshot) -> bool) -> f64 {
     ns as f64 / 1e9
 }
 
-/// Returns the nanoseconds for which a vCPU could run between two samples that are `guest_ns` apart.
+/// Returns the nanoseconds for which a vCPU could run between two samples: the CPU time that the host gave it or, if that
+/// is unknown, `guest_ns`, the guest time between the samples.
 pub(super) fn delivered_ns(before: &CpuSnapshot, now: &CpuSnapshot, guest_ns: u64) -> u64 {
     match (before.vcpu_cpu_time_ns, now.vcpu_cpu_time_ns) {
         (Some(before), Some(now)) => now.saturating_sub(before),

@@ -5,7 +5,8 @@ use crate::check::Assert;
 
 const SEC: u64 = 1_000_000_000;
 
-/// Two CPUs in six samples that are 100 ms apart. `f` modifies CPU `c` of sample `i`.
+/// Creates a report with six samples of two CPUs, 100 ms apart. `f` gets `i`, `c` and CPU `c` of sample `i`, and can
+/// modify this CPU.
 fn report(f: impl Fn(usize, usize, &mut CpuSnapshot)) -> MonitorReport {
     let cpu = |i: usize, c: usize| {
         let mut cpu = CpuSnapshot {

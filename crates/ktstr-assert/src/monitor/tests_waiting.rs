@@ -266,7 +266,7 @@ fn metrics_of_a_run_and_of_a_phase() {
     assert_eq!(get("fallback_per_vcpu_sec"), Some(100.0));
     assert_eq!(get("total_run_delay_ns_per_sched"), Some(500.0));
     assert_eq!(get("avg_nr_running"), Some(0.5));
-    // Without kernel.sched_schedstats the kernel does not count.
+    // Without kernel.sched_schedstats=1 the kernel does not count wakeups.
     assert_eq!(get("total_ttwu_count"), None);
     assert_eq!(get("ttwu_local_fraction"), None);
     // A single sample shows no growth.

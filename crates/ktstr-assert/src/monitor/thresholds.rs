@@ -6,7 +6,7 @@ use crate::check::Assert;
 use crate::outcome::{AssertDetail, AssertResult, Finding, MonitorBound};
 use serde::{Deserialize, Serialize};
 
-/// A local DSQ cannot be deeper than this. A larger value shows that the memory was not initialized when it was read.
+/// No real local DSQ is deeper than this. A larger value shows that the memory was not initialized when it was read.
 const IMPLAUSIBLE_DSQ_DEPTH: u32 = 10_000;
 
 /// The bounds that the samples must keep. A violation must last for `sustained_samples` consecutive samples.
@@ -55,7 +55,7 @@ impl Default for MonitorThresholds {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct MonitorVerdict {
-    /// Whether no bound was violated.
+    /// Whether the samples were judged and no bound was violated; false if `inconclusive`.
     pub passed: bool,
     /// Whether there was nothing to judge: no samples, or samples that a running kernel cannot have.
     pub inconclusive: bool,

@@ -5,8 +5,8 @@ use super::{AssertResult, Outcome};
 impl AssertResult {
     /// Adds the contents of `other`, whose records keep their phase labels.
     ///
-    /// Outcomes, passes and notes are appended. Of two measurements with the same key the later one is kept. Statistics
-    /// are merged by [`crate::ScenarioStats::merge`].
+    /// Outcomes, passes and notes are appended. If both results have a measurement with the same key, that of `other` is
+    /// kept. Statistics are merged by [`crate::ScenarioStats::merge`].
     pub fn merge(&mut self, other: AssertResult) -> &mut Self {
         self.outcomes.extend(other.outcomes);
         for pass in other.passes {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::fmt;
 
-/// The values that [`PassDetail::comparator`] can have.
+/// The values that [`PassDetail::comparator`] can have for a claim that held.
 pub const COMPARATOR_VOCABULARY: [&str; 23] = [
     "eq",
     "ne",

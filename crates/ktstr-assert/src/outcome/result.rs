@@ -12,11 +12,11 @@ use std::collections::BTreeMap;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct AssertResult {
-    /// All outcomes other than passes, in the order in which they were recorded.
+    /// The outcomes, in the order in which they were recorded. A claim that holds adds none.
     pub outcomes: Vec<Outcome>,
     /// The claims that held; at most [`MAX_RECORDED_PASSES`], followed by one sentinel.
     pub passes: Vec<PassDetail>,
-    /// The measurements of the workers, by cgroup and by phase.
+    /// The measurements of the workers, by cgroup and by phase, and the results of payloads.
     pub stats: ScenarioStats,
     /// Values that the test recorded with its verdict.
     pub measurements: BTreeMap<String, NoteValue>,

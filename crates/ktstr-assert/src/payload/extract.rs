@@ -9,8 +9,8 @@ use super::metrics::{Metric, MetricStream};
 
 /// The largest depth of a number in JSON. Deeper numbers are skipped.
 pub const MAX_DEPTH: usize = 64;
-/// The number of opening braces that may turn out not to start a JSON object. The rest of the text is then not
-/// searched, so that text without JSON does not cost much time.
+/// The largest number of opening braces that may turn out not to start a JSON object. At the next one the search ends,
+/// so that text without JSON does not cost much time.
 const MAX_ATTEMPTS: usize = 10_000;
 /// The largest number of numbers that are read from the JSON of one stream, or by one pattern.
 const MAX_NUMBERS: usize = 100_000;

@@ -10,7 +10,7 @@ pub enum OutputFormat {
     #[default]
     ExitCode,
     /// The metrics are the numbers in the JSON objects of the output: `{"read": {"iops": 5}}` gives `read.iops`, and
-    /// elements of arrays are counted from 0, as in `jobs.0.iops`. Of two values with the same name the later one
+    /// elements of arrays are counted from 0, as in `jobs.0.iops`. If two values have the same name, the later one
     /// counts.
     Json,
     /// The metrics are found by these regular expressions.
@@ -24,8 +24,8 @@ pub struct MetricPattern {
     /// the name, so that one pattern can read a table.
     pub name: &'static str,
     /// A regular expression (of the crate `regex-lite`). The group named `value`, or else the first group, matches the
-    /// number; commas in it are ignored. `(?m)` lets `^` and `$` match at the start and the end of each line. Of
-    /// several matches the last one counts.
+    /// number; commas in it are ignored. `(?m)` lets `^` and `$` match at the start and the end of each line. If several
+    /// matches give the same name, the last one counts.
     pub regex: &'static str,
 }
 

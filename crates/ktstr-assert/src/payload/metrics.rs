@@ -107,7 +107,7 @@ pub struct PayloadMetrics {
 }
 
 impl PayloadMetrics {
-    /// Returns the value of a metric; `None` if the program did not print it.
+    /// Returns the value of a metric; `None` if the program did not print it, or if it was not kept.
     pub fn get(&self, name: &str) -> Option<f64> {
         let metric = self.metrics.iter().find(|metric| metric.name == name)?;
         Some(metric.value)

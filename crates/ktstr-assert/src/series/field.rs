@@ -1,4 +1,4 @@
-//! A field: one value per capture, with the origin of each value.
+//! A field: one value per capture, with the tag, the time and the phase of the capture.
 
 use super::Sample;
 use super::SampleSeries;
@@ -90,7 +90,7 @@ impl<T> SeriesField<T> {
         self.points.iter().map(Point::triple)
     }
 
-    /// Returns the phases in order.
+    /// Returns the phase of each sample, in order; `None` for a sample whose phase is unknown.
     pub fn phases_iter(&self) -> impl Iterator<Item = Option<Phase>> + '_ {
         self.points.iter().map(|p| p.phase)
     }

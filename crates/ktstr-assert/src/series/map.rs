@@ -99,7 +99,8 @@ impl<'a> BpfMapProjector<'a> {
         numbers(self.member_names(), |name| self.field_f64(name))
     }
 
-    /// Returns the names of the entry's members, from the first capture in which it has any; empty if there is none.
+    /// Returns the names of the entry's members, from the first capture in which the entry has any; empty if there is
+    /// no such capture.
     pub fn member_names(&self) -> Vec<String> {
         let names = |s: super::Sample<'_>| {
             let entry = s.snapshot.map(self.map).ok()?.at(self.index);

@@ -97,8 +97,9 @@ impl<T: Copy> SeriesField<T> {
         self.reduce(|v| v.iter().copied().reduce(|a, b| a + b))
     }
 
-    /// Folds the values of each phase as the metric's kind requires: a counter to its growth, a peak to its maximum, and a gauge
-    /// by its [`GaugeFold`](crate::metric::GaugeFold). The map is empty for kinds that are not computed from samples.
+    /// Folds the values of each phase as the metric's kind requires: a counter to its growth, a peak to its maximum, a
+    /// timestamp to its last value, and a gauge by its [`GaugeFold`](crate::metric::GaugeFold). The map is empty for
+    /// kinds that are not computed from samples.
     pub fn aggregate_by_phase(&self, def: &MetricDef) -> BTreeMap<Phase, f64>
     where
         T: Into<f64>,

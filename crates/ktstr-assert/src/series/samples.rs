@@ -36,7 +36,7 @@ pub struct Sample<'a> {
 pub type DrainedTuple = (String, FailureDumpReport, Option<Value>, Option<u64>);
 
 impl SampleSeries {
-    /// Creates a series of captures whose steps are unknown.
+    /// Creates a series of captures whose steps and due times are unknown.
     pub fn from_drained(drained: Vec<DrainedTuple>, monitor: Option<MonitorReport>) -> Self {
         let entry = |(tag, report, stats, elapsed_ms): DrainedTuple| DrainedSnapshotEntry {
             stats: stats.ok_or(MissingStatsReason::NoSchedulerBinary),
@@ -120,8 +120,9 @@ impl SampleSeries {
         by
     }
 
-    /// Groups the captures by the last step that had started when they were taken, or 0 before the first step. Without
-    /// the time of a capture, or without events that start a step, its stamp decides.
+    /// Groups the captures by the last step that had started when they were taken, or 0 before the first step. If the
+    /// time of a capture is unknown, or if no event starts a step, the stamp of the capture decides; a capture without
+    /// a stamp then counts as baseline.
     pub fn by_stimulus_phase(&self, events: &[StimulusEvent]) -> BTreeMap<u16, Vec<Sample<'_>>> {
         let mut starts: Vec<(u64, u16)> = events
             .iter()

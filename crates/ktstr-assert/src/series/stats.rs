@@ -102,7 +102,8 @@ impl StatsPathProjector<'_> {
         numbers(self.plain_keys(), |key| self.field_u64(key))
     }
 
-    /// Projects every key at this path that is a number in some capture, as a float.
+    /// Projects every key at this path that is a number in some capture, as a float. A key that contains a dot is left
+    /// out here, too.
     pub fn f64_fields(&self) -> Vec<(String, SeriesField<f64>)> {
         numbers(self.plain_keys(), |key| self.field_f64(key))
     }
@@ -113,7 +114,7 @@ impl StatsPathProjector<'_> {
         keys
     }
 
-    /// Returns the keys at this path, over all captures, sorted.
+    /// Returns the keys that the object at this path has in any capture, sorted.
     pub fn key_names(&self) -> Vec<String> {
         let mut names = std::collections::BTreeSet::new();
         for value in self.series.iter_samples().filter_map(|s| s.stats.ok()) {

@@ -39,8 +39,8 @@ impl<'a> MonitorView<'a> {
         })
     }
 
-    /// Returns the off-CPU time of a vCPU above which it counts as preempted by the host, in nanoseconds. Its runqueue
-    /// clock is not meaningful then.
+    /// Returns the off-CPU time of a vCPU, in nanoseconds, above which the vCPU counts as preempted by the host. The
+    /// clock of its runqueue is then not meaningful.
     pub fn preemption_threshold_ns(&self) -> u64 {
         self.0.preemption_threshold_ns
     }

@@ -1,8 +1,8 @@
 //! The metrics of the benchmarks Schbench and Taobench and of rt-app workloads, computed from what their workers
 //! measured in their roles.
 //!
-//! The latencies and rates are named as in the report of schbench. A percentile is taken over the samples of all
-//! workers of the role in a cgroup.
+//! The latencies and rates of Schbench are named as in the report of schbench. A percentile is taken over the samples
+//! of all workers of the role in a cgroup.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,7 +31,7 @@ pub struct BenchTotals {
     pub wall_ns: u64,
     /// The time that the workers spent runnable but waiting, in nanoseconds.
     pub run_delay_ns: u64,
-    /// The number of times that one of the workers was put on a CPU.
+    /// The number of times that the workers were put on a CPU, all workers together.
     pub run_count: u64,
 }
 
@@ -256,8 +256,8 @@ pub(super) fn of_phase(carrier: &BenchCarrier) -> Metrics {
     out
 }
 
-/// Returns the metrics of a cgroup over the run: its percentiles, and the counters from which the rates of the
-/// registry are computed.
+/// Returns the metrics of a cgroup over the run: its percentiles and its counters. The rates of the registry are computed
+/// from these counters.
 pub(super) fn of_run(carrier: &BenchCarrier) -> Metrics {
     let mut out = distributions(carrier, "_whole");
     let mut count = |name: String, value: f64| {

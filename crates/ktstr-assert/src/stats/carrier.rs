@@ -64,7 +64,7 @@ macro_rules! carrier {
                 Some(total as f64)
             }
 
-            /// Returns the counter of the workers that is this metric; `None` for a metric that is none of them.
+            /// Returns the counter of the workers that is this metric; `None` for a metric that is not such a counter.
             pub(super) fn total(&self, metric: BuiltinMetric) -> Option<u64> {
                 match metric {
                     $($($(BuiltinMetric::$metric => Some(self.$total),)?)?)*
@@ -107,7 +107,8 @@ impl PhaseCgroupStats {
         }
     }
 
-    /// Returns the metrics of the benchmarks in this cgroup. Those of samples are included even if the samples have been dropped.
+    /// Returns the metrics of the benchmarks in this cgroup. Metrics that are computed from samples are included even if
+    /// the samples have been dropped.
     pub(crate) fn bench_metrics(&self) -> BTreeMap<String, f64> {
         let known = super::bench::names();
         let own = self.metrics.iter();
@@ -121,7 +122,8 @@ impl PhaseCgroupStats {
         super::bench::taobench(&self.bench)
     }
 
-    /// Counts the pages on `nodes` as local, and computes `metrics` again, which adds the page locality.
+    /// Counts the pages on `nodes` as local, and computes `metrics` again, which adds the page locality. If the samples
+    /// have been stripped, `metrics` stays as it is.
     pub fn set_local_nodes(&mut self, nodes: &BTreeSet<usize>) {
         self.numa_pages_local = Some(self.pages_on(nodes));
         self.measure();

@@ -16,7 +16,7 @@ pub struct ScenarioStats {
     pub cgroups: Vec<CgroupStats>,
     /// The number of workers in all cgroups.
     pub total_workers: usize,
-    /// The sum over the cgroups of the number of CPUs on which the cgroup was seen.
+    /// The number of CPUs on which the workers of a cgroup were seen, summed over the cgroups.
     pub total_cpus: usize,
     /// The number of times that a worker of any cgroup changed its CPU.
     pub total_migrations: u64,
@@ -60,7 +60,7 @@ impl ScenarioStats {
         }
     }
 
-    /// Returns the bucket of a phase; `None` if nothing was measured in it.
+    /// Returns the bucket of a phase; `None` if the phase has no bucket.
     pub fn phase(&self, phase: Phase) -> Option<&PhaseBucket> {
         self.phases.iter().find(|b| b.phase() == phase)
     }

@@ -1,4 +1,4 @@
-//! Computes the scalars of one cgroup in one phase from its samples.
+//! Computes the scalars of one cgroup, in one phase or over the run, from its samples and counters.
 
 use super::PhaseCgroupStats;
 use crate::math::{cv_of, mean, min_max, percentile, ratio, sorted, us};

@@ -27,7 +27,8 @@ impl<'a> BetterClaim<'a> {
         self.judge(baseline, None)
     }
 
-    /// Claims that the metric is better than `baseline` by at least the fraction `margin_fraction` of its absolute value.
+    /// Claims that the metric is better than `baseline` by at least the fraction `margin_fraction` of the absolute
+    /// value of `baseline`.
     pub fn than_by(self, baseline: f64, margin_fraction: f64) -> &'a mut Verdict {
         self.judge(baseline, Some(margin_fraction))
     }
@@ -82,8 +83,9 @@ pub struct BetterThanPhase<'a> {
 }
 
 impl<'a> BetterThanPhase<'a> {
-    /// Creates a claim about `metric` in two phases, of the whole phase or of the cgroup `cgroup`. `baseline` and
-    /// `candidate` are a phase and the value of the metric in it, `None` if it was not measured.
+    /// Creates a claim about `metric` in two phases. `baseline` and `candidate` are each a phase and the value of the
+    /// metric in it, which is `None` if it was not measured. `cgroup` only names the cgroup in messages; it is `None` if
+    /// the values belong to the phases as a whole.
     pub fn new(
         verdict: &'a mut Verdict,
         metric: impl Into<MetricId>,
@@ -110,8 +112,8 @@ impl<'a> BetterThanPhase<'a> {
         self.judge(None)
     }
 
-    /// Claims that the metric is better than in the baseline by at least the fraction `margin_fraction` of its
-    /// absolute value there.
+    /// Claims that the metric is better in the candidate phase than in the baseline by at least the fraction
+    /// `margin_fraction` of the absolute value in the baseline.
     pub fn by_at_least(self, margin_fraction: f64) -> &'a mut Verdict {
         self.judge(Some(margin_fraction))
     }

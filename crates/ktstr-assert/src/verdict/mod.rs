@@ -1,7 +1,9 @@
 //! Claims: one value or collection, one expectation, one record.
 //!
-//! A claim that does not hold adds a failure with the message `<label>: expected <relation>, was <value>`. A claim that
-//! holds adds a [`PassDetail`](crate::PassDetail) and no outcome.
+//! A claim that does not hold adds a failure with the message `<label>: expected <relation>, was <value>`, followed by
+//! the reason in parentheses if there is one. A claim about an absent metric fails with `<label>: metric absent`. A
+//! claim that holds adds a [`PassDetail`](crate::PassDetail) and no outcome. In this module, only claims that one
+//! measurement is better than another can be inconclusive.
 
 mod better;
 mod collection;

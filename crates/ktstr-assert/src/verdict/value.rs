@@ -4,7 +4,8 @@ use super::Verdict;
 use crate::outcome::{AssertDetail, DetailKind, Finding, PassDetail};
 use std::fmt::Display;
 
-/// What all types of claims have in common before they are judged: the verdict, and the label, kind and reason.
+/// What claims about values and collections have in common before they are judged: the verdict, and the label, the
+/// kind and the reason.
 pub(super) struct Subject<'a> {
     pub verdict: &'a mut Verdict,
     pub name: &'static str,

@@ -20,7 +20,7 @@ pub fn parse_numa_maps(text: &str) -> BTreeMap<usize, u64> {
     pages
 }
 
-/// Returns `numa_pages_migrated` of `/proc/vmstat`; `None` if the kernel does not count it.
+/// Returns `numa_pages_migrated` of `/proc/vmstat`; `None` if the kernel does not count it, or if it is not a number.
 pub fn parse_vmstat_numa_pages_migrated(text: &str) -> Option<u64> {
     let mut lines = text.lines();
     lines.find_map(|line| {

@@ -21,7 +21,7 @@ pub struct Migration {
 pub enum WorkerExitInfo {
     /// The worker exited with this status without reporting.
     Exited(i32),
-    /// A signal killed the worker.
+    /// The signal with this number killed the worker.
     Signaled(i32),
     /// The worker did not answer within the deadline for collecting reports.
     TimedOut,
@@ -36,9 +36,11 @@ macro_rules! report {
     ($($(#[$doc:meta])* $_kind:ident $name:ident $({ $($_total:tt)* })?;)*) => {
         /// The measurements of a worker. Times are guest time.
         ///
-        /// If a worker died or did not answer, `completed` is false, `exit_info` is set, and the numbers are those of its
-        /// last checkpoint, or zeros if it reached none; a live worker has no `exit_info`. CPUs and migrations are observed
-        /// at checkpoints of the worker's loop, not at every event.
+        /// If a worker died, did not answer or could not do its work, `completed` is false and `exit_info` is set; a
+        /// complete report has no `exit_info`. The numbers of a worker that died or did not answer are those of its last
+        /// checkpoint, or zeros if it reached none; the numbers for [`WorkerExitInfo::WaitFailed`] are usually zeros. If
+        /// the worker did not answer because it got no CPU, its longest gap may be this last wait. CPUs and migrations
+        /// are observed at checkpoints of the worker's loop, not at every event.
         #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ktstr_macros::Claim)]
         #[claim(crate = crate)]
         #[serde(default)]

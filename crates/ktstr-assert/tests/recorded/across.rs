@@ -197,7 +197,7 @@ fn the_values_of_a_field_in_each_phase() {
     );
 }
 
-/// Maps by phase: combining two, and the share of one in their sum.
+/// Two maps by phase are combined, and the share of one counter in the sum of two is computed for each phase.
 #[test]
 fn maps_by_phase() {
     let (dispatched, selected) = (

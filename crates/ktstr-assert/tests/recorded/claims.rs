@@ -109,7 +109,7 @@ fn values() -> Vec<Pair> {
             units(&starved),
             "FAIL [Other] units: expected in [1, 10000000], was 0",
         ),
-        // For a worker that never ran, this is 0 of 0 nanoseconds.
+        // For a worker that never ran, this is 0 divided by 0, which is NaN.
         pair(
             "is_finite",
             |v, off_cpu| {
@@ -224,7 +224,7 @@ fn sets() -> Vec<Pair> {
 }
 
 fn sequences() -> Vec<Pair> {
-    // The CPUs after each migration: one worker moved around, the other was bound to a CPU.
+    // The CPUs after the first three migrations: one worker moved around, the other was bound to a CPU.
     let moves =
         |w: WorkerReport| -> Vec<usize> { w.migrations.iter().map(|m| m.to_cpu).take(3).collect() };
     let (moved, bound) = (
@@ -384,7 +384,7 @@ fn kind_and_reason_go_into_the_failure() {
     );
 }
 
-/// One claim about a field of each type that derives claims.
+/// Claims about fields of each type that derives claims.
 #[test]
 fn derived_claims() {
     let (even, starved) = (even(), starved());

@@ -99,7 +99,7 @@ pub struct Pair {
     pub with: &'static str,
 }
 
-/// Asserts for each pair that the one result is a pass, and that the other fails with the expected message.
+/// Asserts for each pair that the result `holds` is a pass, and that the result `fails` has the expected message.
 #[track_caller]
 pub fn hold_and_fail(pairs: &[Pair]) {
     let mut wrong = String::new();

@@ -1,5 +1,5 @@
-//! Patterns over time, applied to recorded captures: the counters of a sound scheduler, and those of one that stops
-//! serving its queues after the first capture.
+//! Patterns over time, applied to recorded captures: the counters of a sound scheduler, and the counters of a scheduler
+//! that stops serving its queues after the first capture.
 
 use super::fixture::{Pair, hold_and_fail, judged, pairs_are_of, series, told};
 use ktstr_assert::{SeriesField, Verdict};

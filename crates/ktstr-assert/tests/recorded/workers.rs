@@ -166,8 +166,9 @@ fn each_bound_is_kept_by_one_run_and_broken_by_another() {
     hold_and_fail(&pairs());
 }
 
-/// The checks of worker reports and of page placement are those of two parts of the table of checks. The monitor's have pairs
-/// in monitor.rs; those of the schedule and the two about the scheduler's end are tested next to their code.
+/// The checks of worker reports and of page placement are two parts of the table of checks. The checks of the monitor have
+/// pairs in `monitor.rs`. The checks of the schedule, and the two checks of the scheduler's end, are tested next to
+/// their own code.
 #[test]
 fn no_check_is_without_a_pair() {
     macro_rules! judged {
@@ -203,7 +204,8 @@ fn checks_without_data_are_inconclusive() {
     "#);
 }
 
-/// The checks that `not_stuck` implies, and all checks on a run without a defect.
+/// The checks that `not_stuck` implies, and isolation, on runs without a defect. Two runs with a defect violate the default
+/// bounds on gaps and spread.
 #[test]
 fn a_sound_run_keeps_the_defaults() {
     for run in ["sound", "eevdf"] {

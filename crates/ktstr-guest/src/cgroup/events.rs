@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::files::access;
 
-/// Blocks until neither the cgroup nor its descendants have tasks, for at most `limit` of guest
+/// Blocks until neither the cgroup nor its descendants have tasks. It is an error if tasks are left after `limit` of guest
 /// time. A cgroup whose file cannot be opened counts as removed, and a removed cgroup has no tasks.
 pub(super) fn wait_unpopulated(dir: &Path, limit: Duration) -> Result<(), CgroupError> {
     let path = dir.join("cgroup.events");

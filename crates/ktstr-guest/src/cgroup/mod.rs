@@ -21,9 +21,10 @@ use ktstr_scenario::topology::cpuset_string;
 use events::wait_unpopulated;
 use files::{access, read, write};
 
-/// Guest time that each attempt of a removal waits for the last task to leave.
+/// Maximum guest time to wait for the last task to leave after an `rmdir` that failed with `EBUSY`. If tasks are left then,
+/// the removal fails.
 const REMOVE_DEADLINE: Duration = Duration::from_secs(5);
-/// Maximum number of `rmdir` attempts. This wait follows each attempt that fails with `EBUSY`.
+/// Maximum number of `rmdir` attempts.
 const REMOVE_TRIES: u32 = 16;
 
 /// Creates, configures and removes the cgroups below one root.
@@ -45,8 +46,8 @@ impl CgroupManager {
         Self::mounted(mount, root)
     }
 
-    /// Like [`CgroupManager::new`], for a tree that is known to be mounted at `mount`, so that no file system has to
-    /// be searched.
+    /// Like [`CgroupManager::new`], for a tree in a cgroup2 file system that is known to be mounted at `mount`, so that the
+    /// mount point need not be searched for.
     pub fn mounted(mount: impl Into<PathBuf>, root: impl Into<PathBuf>) -> Self {
         Self {
             root: root.into(),

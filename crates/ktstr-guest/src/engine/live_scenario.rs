@@ -356,8 +356,8 @@ impl LiveScenario {
         }
     }
 
-    /// Starts the programs of the cgroups and releases all workers that still wait. All are released together, so that
-    /// no cgroup runs alone while the workers of the next one are being forked.
+    /// Starts the programs of the cgroups and releases all workers that still wait. The workers are released together, so
+    /// that no cgroup runs alone while the workers of the next cgroup are being forked.
     pub fn release(&mut self, ctx: &Ctx) -> Result<()> {
         self.payloads.start_announced(ctx)?;
         for handle in self.tracked.iter_mut().flat_map(|t| &mut t.handles) {
@@ -369,7 +369,7 @@ impl LiveScenario {
         Ok(())
     }
 
-    /// Forks workers in a tracked cgroup. They block until [`Self::release`].
+    /// Forks workers and moves them into a tracked cgroup. They block until [`Self::release`].
     pub fn spawn(&mut self, ctx: &Ctx, name: &str, works: &[WorkSpec]) -> Result<()> {
         let spawns = self.spawns;
         let seed = Rng::new(ctx.seed, spawns).next_u64();
@@ -414,7 +414,8 @@ impl LiveScenario {
         Ok(())
     }
 
-    /// Stops a cgroup's workers and removes the cgroup. Its reports are judged together with the others.
+    /// Stops a cgroup's workers and programs, and removes the cgroup. The reports of the workers are kept until the teardown
+    /// of the cgroup's owner, and are judged then.
     pub fn remove(&mut self, ctx: &Ctx, name: &str) -> Result<()> {
         self.payloads.end_in(name)?;
         self.get(name)?.stop(ctx)?;

@@ -12,9 +12,9 @@ use ktstr_assert::{Finding, SchedulerEnd};
 use super::live_scenario::Attached;
 use crate::init::ATTACH_WITHIN;
 
-/// Guest time after which a scheduler that has not attached again is given up, if it used no CPU time meanwhile. A scheduler
-/// that comes back spends nearly all of the time on loading, which computes: scx-ktstr took 2.1 s under the virtual clock, on
-/// a CPU that it shared with two workers, and `scx_rusty` 21 s.
+/// A scheduler that has not attached again is given up once it has used no CPU time for this long, in guest time. While a
+/// scheduler loads, it uses CPU time nearly without a pause. Loading itself may take longer than this: under the virtual
+/// clock, on a CPU shared with two workers, it took scx-ktstr 2.1 s and `scx_rusty` 21 s.
 const IDLE: Duration = Duration::from_secs(20);
 
 /// The interval at which the state of sched_ext is polled while a scheduler is waited for; sysfs offers no event for it.
@@ -54,7 +54,7 @@ impl Counts {
 }
 
 impl Liveness {
-    /// Call this when the scheduler has attached.
+    /// Starts from the current values of the counters. Call this when the scheduler has attached.
     pub(super) fn new() -> Self {
         Self::at(Path::new("/"))
     }
@@ -69,8 +69,8 @@ impl Liveness {
 
     /// Checks the scheduler, and waits for it if the kernel asked it to attach again. `on_wait` is called when a wait starts
     /// and once a second while it lasts. `Ok` is the number of times that the scheduler has attached again since the last
-    /// check; it is 0 if the test has no scheduler. `Err` is how the scheduler exited, as far as the guest can see; the host
-    /// adds what it knows.
+    /// check; it is 0 if the test has no scheduler. `Err` is how the scheduler exited or was detached, as far as the guest
+    /// can see; the host adds what it knows.
     pub(super) fn check(
         &mut self,
         scheduler: Option<Attached>,
@@ -107,7 +107,8 @@ impl Liveness {
     }
 
     /// Waits until the scheduler is attached again, for at most as long as a start may take. Gives up earlier if the scheduler
-    /// exits, or uses no CPU time for `idle`. Returns `None` once it is attached, otherwise how it has gone.
+    /// exits, or uses no CPU time for `idle`. Returns `None` once the scheduler is attached, or if it is just attaching when
+    /// the time is up; otherwise how it has gone.
     fn await_return(&self, pid: i32, bpf: bool, on_wait: &mut dyn FnMut()) -> Option<Gone> {
         let mut patience = Patience::from(Instant::now(), self.idle);
         let mut polls = 0_u64;
@@ -119,7 +120,8 @@ impl Liveness {
             std::thread::sleep(POLL);
             let found = check_at(&self.root, pid, bpf);
             let lasts = patience.lasts(cpu_ticks(&self.root, pid), Instant::now());
-            // The kernel refuses a scheduler while it attaches if another CPU has come or gone since it began to load.
+            // `enabling` is not the end of the wait: the kernel still refuses the scheduler if another CPU has come or gone
+            // since it began to load.
             let comes = match found {
                 None => state(&self.root).is_some_and(|state| state == "enabling"),
                 Some(Gone::Off(_)) => true,
@@ -137,7 +139,7 @@ struct Patience {
     began: Instant,
     /// The scheduler is given up once it has used no CPU time for this long.
     idle: Duration,
-    /// The last time at which its CPU time had increased.
+    /// The last time at which the scheduler's CPU time had changed.
     worked: Instant,
     used: Option<u64>,
 }
@@ -269,8 +271,8 @@ mod tests {
         Some(death.kind())
     }
 
-    /// Checks a scheduler whose process lives while sched_ext is off. `asked` says whether a CPU hotplug asks it to
-    /// attach again, `comes_back` whether sched_ext is enabled again.
+    /// Checks a scheduler whose process lives while sched_ext is off. With `asked`, a CPU hotplug asks the scheduler to
+    /// attach again; with `comes_back`, sched_ext is enabled again.
     fn off(asked: bool, comes_back: bool) -> Result<u64, Finding> {
         let tmp = root(Some("7 (s) S 1 7 0\n"), "enabled\n");
         let sys = tmp.path().join("sys/kernel/sched_ext");

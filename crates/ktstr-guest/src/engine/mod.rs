@@ -1,10 +1,10 @@
 //! The step engine: executes the steps of a scenario inside the guest.
 //!
-//! A step consists of these parts: check that the scheduler runs; publish the ordinal; apply operations; create
-//! cgroups and workers; send `StepStart`; hold; send `StepEnd`; stop and collect what belongs to the step; judge it.
-//! Setup and teardown do not use window time. A problem inside a step is a failed result rather than an error, so
-//! everything collected so far is kept. The engine does not take captures (the host does) and does not decide the
-//! final verdict.
+//! A step consists of these parts: check that the scheduler runs (except before the first step); publish the ordinal; apply
+//! operations; create cgroups and workers; send `StepStart`; hold; send `StepEnd`; stop and collect what belongs to the
+//! step; judge it. Setup and teardown do not use window time. A problem inside a step is a failed result rather than an
+//! error, so everything collected so far is kept. The engine does not take captures (the host does) and does not decide
+//! the final verdict.
 
 mod live_scenario;
 mod liveness;
@@ -46,13 +46,13 @@ pub fn execute_defs(ctx: &Ctx, defs: Vec<CgroupDef>) -> Result<AssertResult> {
 ///
 /// # Errors
 /// Before anything runs: the input is invalid (an impossible hold, more steps than can be numbered, an operation that cannot
-/// be repeated in a step that loops, an invalid payload), or the cgroup tree of the test cannot be prepared. A problem inside
-/// a step is a failure in the result instead.
+/// be repeated in a step that loops, an invalid payload), the cgroup tree of the test cannot be prepared, or the memory that
+/// the workers share cannot be mapped. A problem inside a step is a failure in the result instead.
 pub fn execute_steps(ctx: &Ctx, steps: Vec<Step>) -> Result<AssertResult> {
     execute_steps_with(ctx, steps, None)
 }
 
-/// Runs the steps with `checks`, or with the test's own checks if that is `None`.
+/// Runs the steps with `checks`, or with the test's own checks if `checks` is `None`.
 ///
 /// # Errors
 /// The same errors as [`execute_steps`].
@@ -160,7 +160,7 @@ fn validate_payloads(backdrop: &Backdrop, steps: &[Step]) -> Result<()> {
     Ok(())
 }
 
-/// Returns the scheduler that is attached when the test starts, or `None` if there is none.
+/// Returns the scheduler that is attached when the test starts, or `None` if there is no scheduler that has a process.
 fn attached(ctx: &Ctx) -> Option<Attached> {
     let spec = ctx.current_scheduler();
     Some(Attached {
@@ -231,8 +231,8 @@ impl Run<'_, '_> {
         self.fail(finding);
     }
 
-    /// Returns whether the scheduler still runs. If it does not, records a failure. Window time is paused while a scheduler
-    /// that the kernel asked to attach again is waited for.
+    /// Returns whether the scheduler still runs. If it does not, records a failure. If the kernel asked the scheduler to
+    /// attach again, this function waits for that and pauses window time meanwhile.
     fn alive(&mut self) -> bool {
         if std::mem::take(&mut self.scenario.scheduler_changed) {
             self.liveness = Liveness::new();

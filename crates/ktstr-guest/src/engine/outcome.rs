@@ -29,8 +29,8 @@ fn shown(name: &str) -> &str {
 pub const FIRST_TURN_MS: u64 = 200;
 /// The key of the measurement that names the real-time workers which took most of the time of their CPUs.
 pub const HOG_KEY: &str = "workload_hog";
-/// A real-time worker is a hog if it runs for more than this share of its lifetime. Several of them are hogs together
-/// if they run for more than this share of the time of all CPUs that they were on.
+/// A real-time worker is a hog if it runs for more than this share of its lifetime. If all real-time workers together run
+/// for more than this share of the time of all CPUs that they were on, each of them is a hog.
 const HOG_SHARE: f64 = 0.5;
 
 /// Records which real-time workers took most of a CPU, or together most of several. A scheduler of a lower class
@@ -142,7 +142,8 @@ fn check(result: &mut AssertResult, checks: &Assert, topo: &TestTopology, done: 
             judged.note(format!("cgroup {name}: {error}"));
         }
         // A worker that did not do the work that the test declares makes the other workers' results meaningless, so the run
-        // fails whatever its checks are. A worker can be killed, or miss the end, in a run that is as declared.
+        // fails whatever its checks are. But a worker that was killed, or that did not report in time, is only a note: that
+        // also happens in a run that does what the test declares.
         let failed = match &report.exit_info {
             None => continue,
             Some(WorkerExitInfo::WaitFailed(why)) => format!(": {why}"),
@@ -166,10 +167,11 @@ fn check(result: &mut AssertResult, checks: &Assert, topo: &TestTopology, done: 
     result.merge(judged);
 }
 
-/// Turns gaps in which a worker cannot have waited long for a CPU into notes, and so for a worker that did no work at all.
-/// The kernel counts how long a task was runnable without a CPU (`run_delay` in /proc/PID/schedstat); if that is at most the
-/// bound over the worker's whole life, then the worker slept, blocked, was frozen or throttled, or worked on something long
-/// in most of the gap. The exact schedule shows this more precisely, but under the real clock there is none.
+/// Turns the finding of a gap into a note if the worker cannot have waited long for a CPU in the gap. The finding that a
+/// worker did no work at all is treated in the same way. The kernel counts how long a task was runnable without a CPU
+/// (`run_delay` in /proc/PID/schedstat). If that is at most the bound over the worker's whole life, then in most of the gap
+/// the worker slept, blocked, was frozen or throttled, or worked on something long. The exact schedule shows this more
+/// precisely, but a run under the real clock has no exact schedule.
 fn acquit_of_gaps(judged: &mut AssertResult, reports: &[WorkerReport]) {
     let mut notes = Vec::new();
     judged.outcomes.retain(|outcome| {
@@ -241,8 +243,8 @@ fn samples(c: &PhaseCgroupStats) -> usize {
         + c.bench.values().map(BenchTotals::kept).sum::<usize>()
 }
 
-/// Removes the raw samples of carriers until the result fits: those of each carrier that has more than `CARRIER_SAMPLES`,
-/// and those of the largest carriers until at most `RESULT_SAMPLES` are left.
+/// Removes raw samples until the result fits. A carrier with more than `CARRIER_SAMPLES` loses all of its samples. If more
+/// than `RESULT_SAMPLES` are still left, the largest of the other carriers lose their samples as well.
 pub(super) fn bound(result: &mut AssertResult) {
     let mut carriers: Vec<&mut PhaseCgroupStats> = result
         .stats

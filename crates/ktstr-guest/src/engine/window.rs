@@ -68,7 +68,7 @@ impl Window {
         }
     }
 
-    /// Returns the length of all pauses that are over, in ns.
+    /// Returns the total length of the pauses that are over, in ns.
     pub fn paused_ns(&self) -> u64 {
         self.paused_ns
     }

@@ -38,7 +38,7 @@ impl Child {
     }
 }
 
-/// All child processes of PID 1.
+/// The child processes that PID 1 has started, and their output.
 #[derive(Debug)]
 pub(super) struct Children {
     deaths: File,
@@ -105,8 +105,8 @@ impl Children {
         Ok(Child(pid))
     }
 
-    /// Waits until a child prints something or exits, for at most `timeout`, or without a limit if it
-    /// is `None`. Returns the process ids of the children that exited, and how they ended.
+    /// Waits until a child prints something or exits, for at most `timeout`, or without a limit if `timeout` is `None`.
+    /// Returns the process ids of the children that exited, and how they ended. Orphans of the test are not among them.
     pub(super) fn wait(
         &mut self,
         timeout: Option<Duration>,

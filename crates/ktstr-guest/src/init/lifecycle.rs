@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 
 use crate::protocol::{ChangeError, SchedulerAnswer, SchedulerChange};
 
-/// Maximum length of a message in bytes. A longer message is an error of the receiver.
+/// Maximum length of a message in bytes. The receiver reads only this much of a longer message, and then fails to decode it.
 const LONGEST: u32 = 1 << 20;
 
 static CONTROL: OnceLock<Mutex<File>> = OnceLock::new();
@@ -24,7 +24,8 @@ pub(super) fn install(socket: File) {
 /// attached now, or `None` if none is.
 ///
 /// # Errors
-/// The reason why PID 1 could not do it; in a `host_only` test, that there is no PID 1.
+/// The reason why PID 1 did not do so, or why the request did not reach PID 1: a `host_only` test has no guest, or the
+/// socket to PID 1 is broken.
 pub fn change(change: &SchedulerChange) -> SchedulerAnswer {
     let Some(control) = CONTROL.get() else {
         return Err(ChangeError::Refused(

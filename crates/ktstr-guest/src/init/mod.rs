@@ -142,15 +142,15 @@ struct Agent {
 }
 
 impl Agent {
-    /// Executes the host's messages until the test has run. A template of this machine is saved while this loop waits
-    /// for a message.
+    /// Executes the host's messages until the test has run, or until the scheduler did not attach or the test process exited
+    /// before it was ready. A template of this machine is saved while this loop waits for a message.
     fn serve(&mut self) -> Result<(), InitError> {
         let mut inbox = Inbox::new();
         loop {
             match inbox.next(&self.region).map_err(InitError::Message)? {
                 None => {
                     crate::mail::call_host(CALL_IDLE);
-                    // Under the virtual clock, the host has answered during the call if it has anything to say.
+                    // Under the virtual clock, a message that the host had for the guest was written during the call.
                     if !inbox.has_next(&self.region) {
                         self.idle()?;
                     }
@@ -194,7 +194,7 @@ impl Agent {
         }
     }
 
-    /// Waits briefly, because the host has no way to wake the guest.
+    /// Waits briefly, because the host has no way to wake the guest, and reports if the scheduler exits meanwhile.
     fn idle(&mut self) -> Result<(), InitError> {
         let ended = self.children.wait(Some(Duration::from_millis(1)))?;
         self.report_scheduler_exit(&ended);
@@ -254,7 +254,8 @@ impl Agent {
         Ok(true)
     }
 
-    /// Starts a scheduler and returns its process id. The inner `Err` says why the scheduler did not attach.
+    /// Starts a scheduler, waits until it has attached, and returns its process id. The inner `Err` is the reason why the
+    /// scheduler did not attach.
     fn start(
         &mut self,
         path: &str,
@@ -401,9 +402,9 @@ fn boot_report() -> ToHost {
     ToHost::Hello { topology }
 }
 
-/// Creates a cgroup, given as an absolute path below `/sys/fs/cgroup`. If it is nested, every controller of the kernel
-/// is enabled for it, because nobody else enables them on its ancestors. A cgroup at the top level is left as the
-/// kernel creates it.
+/// Creates a cgroup, given as an absolute path below `/sys/fs/cgroup`. If it is nested, every controller that its ancestors
+/// offer is enabled for it, because nobody else enables controllers on its ancestors. A cgroup at the top level is left as
+/// the kernel creates it.
 fn make_cgroup(path: &str) -> Result<(), InitError> {
     let folder = format!("{CGROUPS}{path}");
     std::fs::create_dir_all(&folder)

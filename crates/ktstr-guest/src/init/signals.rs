@@ -1,5 +1,5 @@
-//! Traces the signals sent to the scheduler under test, so that a test which kills the scheduler is not reported as a
-//! crash. `wait` reports how a process ended, but not which process sent the signal.
+//! Traces the signals sent to the scheduler under test, so that a scheduler which the test kills is not reported as crashed.
+//! `wait` reports how a process ended, but not which process sent the signal.
 
 use std::path::{Path, PathBuf};
 
@@ -15,7 +15,8 @@ const BUFFER_KB: &str = "16";
 pub(super) struct SignalTrace(PathBuf);
 
 impl SignalTrace {
-    /// Starts the trace. Returns `None` on a kernel without `CONFIG_FTRACE`; the sender of a signal is then unknown.
+    /// Starts the trace. Returns `None` if the kernel cannot trace signals, for example without `CONFIG_FTRACE`; the sender
+    /// of a signal is then unknown.
     pub(super) fn of(pid: i32) -> Option<Self> {
         let instance = Path::new(INSTANCE);
         let write = |file: &str, value: &str| std::fs::write(instance.join(file), value).ok();
@@ -34,7 +35,8 @@ impl SignalTrace {
         Some(Self(instance.join("trace")))
     }
 
-    /// Returns the last signal that a process sent to the traced one, or `None` if there was none.
+    /// Returns the last signal that a process sent to the traced process; `None` if there was none, or if the trace is not
+    /// readable or no longer has it.
     pub(super) fn last(&self) -> Option<SentSignal> {
         let trace = std::fs::read_to_string(&self.0).ok()?;
         trace.lines().rev().find_map(sent)

@@ -2,9 +2,9 @@
 //! can be saved with the process loaded, linked and waiting.
 //!
 //! Its standard input is a socket to PID 1. The process sends one byte when it is ready, and reads its job from the
-//! socket. The header before the job has a fixed length and states that of the job, so nobody has to close the socket before
-//! the test has run. This keeps a fork's way to the test function short: the fork executes that code for the first time, so
-//! every block of it has to be translated.
+//! socket. The header before the job has a fixed length and contains the length of the job, so nobody has to close the
+//! socket before the test has run. This keeps the code that a fork executes before the test function short: the fork
+//! executes it for the first time, so QEMU has to translate every block of it.
 
 use std::fs::File;
 use std::io::{Error, ErrorKind, Read, Write};
@@ -24,14 +24,14 @@ pub const TEST_PROCESS_ENV: &str = "KTSTR_GUEST_TEST";
 /// Interval at which PID 1 polls whether the process is ready or has exited.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// Maximum time for the rest of a message after the process has sent its start.
+/// Maximum time that each read of PID 1 waits for more of a message, once the start of the message has arrived.
 const MESSAGE_WITHIN: Duration = Duration::from_secs(1);
 
 /// Length in bytes of the header before the job: the scheduler's process id and the job's length, four bytes each.
 const HEADER: usize = 8;
 /// Size of the first read in bytes, large enough for the header and nearly all jobs.
 const FIRST_READ: usize = 4096;
-/// A process id that no process has.
+/// Stands in the header for the case that there is no scheduler process. No process has this id.
 const NO_SCHEDULER: i32 = 0;
 
 /// The information that the test process needs.
@@ -39,7 +39,7 @@ const NO_SCHEDULER: i32 = 0;
 pub struct TestJob {
     /// The job as the host sent it.
     pub job: Job,
-    /// The process id of the scheduler under test; `None` if the test has none with a process.
+    /// The process id of the scheduler under test; `None` if no scheduler was started, or if it is part of the kernel.
     pub sched_pid: Option<i32>,
     /// The socket, which stays open until the process exits.
     _socket: File,

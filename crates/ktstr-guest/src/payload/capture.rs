@@ -66,8 +66,8 @@ impl Capture {
         Ok(Self { reader, finish })
     }
 
-    /// Stops the reader and returns what was written: standard output, then standard error. It does not wait for other
-    /// processes that still hold the write end of a stream.
+    /// Stops the reader and returns what was written so far: standard output, then standard error. Other processes may still
+    /// hold the write end of a stream; the call does not wait for them.
     pub fn finish(self) -> [Captured; 2] {
         // If the write fails, the reader still returns once both streams have ended.
         let _ = rustix::io::write(&self.finish, &1u64.to_ne_bytes());

@@ -24,7 +24,7 @@ static RUNS: AtomicUsize = AtomicUsize::new(0);
 pub(super) struct Start<'a> {
     pub program: &'a OsStr,
     pub args: &'a [String],
-    /// The `cgroup.procs` file of its cgroup, open for writing.
+    /// The `cgroup.procs` file of the program's cgroup, open for writing; `None` for the harness's own cgroup.
     pub cgroup: Option<&'a File>,
     /// Whether the program gets its own process group.
     pub own_group: bool,
@@ -105,7 +105,8 @@ impl Process {
         Duration::from_nanos(monotonic_ns().saturating_sub(self.began_ns))
     }
 
-    /// Returns whether the program has exited. Waits for its exit for at most `within`, or without a limit if that is `None`.
+    /// Returns whether the program has exited. Waits for the exit for at most `within`, or without a limit if this
+    /// argument is `None`.
     pub fn has_ended(&self, within: Option<Duration>) -> bool {
         let until = within.map(|time| monotonic_ns().saturating_add(time.as_nanos() as u64));
         loop {

@@ -56,7 +56,7 @@ pub struct PayloadRun<'a> {
 }
 
 impl PayloadRun<'_> {
-    /// Adds an argument after the existing ones, those of the declaration included.
+    /// Adds an argument after the arguments of the declaration and after the arguments that were added before.
     pub fn arg(mut self, arg: impl Into<String>) -> Self {
         self.args.push(arg.into());
         self

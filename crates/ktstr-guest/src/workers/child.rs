@@ -76,8 +76,8 @@ pub(super) fn fork(plan: &Plan<'_>, group_fds: &[i32]) -> Result<(i32, OwnedFd),
     })
 }
 
-/// Forks a child that calls `child` with its parent's process id and exits with the code that this returns. Returns the
-/// child's process id and a pidfd.
+/// Forks a child process that calls `child` with its parent's process id, and exits with the code that `child` returns.
+/// Returns the process id of the child process and a pidfd.
 pub(super) fn fork_with(child: impl FnOnce(i32) -> i32) -> Result<(i32, OwnedFd), WorkerError> {
     let parent = std::process::id() as i32;
     // A stop signal, or a signal of another worker, may arrive before the child has run at all. It must stay pending
@@ -210,8 +210,8 @@ fn check(rc: i32) -> Result<(), i32> {
     if rc < 0 { Err(sys::errno()) } else { Ok(()) }
 }
 
-/// Sets up a worker process: its process group, its signals, its name if `comm` gives one, and its end with the parent.
-/// `Err` is the errno.
+/// Sets up a worker process: its process group, its signals and its name, if `comm` gives one. From then on, the kernel
+/// kills the process when the thread that forked it exits. `Err` is the errno.
 pub(super) fn set_up_process(parent: i32, comm: Option<&[u8; 16]>) -> Result<(), i32> {
     // SAFETY: system calls on integers and on local structures; the handlers only change atomics.
     unsafe {
@@ -283,7 +283,7 @@ fn die_with(parent: i32) -> Result<(), i32> {
 }
 
 /// Sets up a worker thread: its name, group and user. Raw system calls are used because they change only the calling
-/// thread.
+/// thread. `Err` is the errno.
 pub(super) fn set_up_thread(plan: &Plan<'_>) -> Result<(), i32> {
     name(&plan.comm)?;
     // SAFETY: plain integers.

@@ -12,8 +12,8 @@ pub const COLLECT_DEADLINE: Duration = Duration::from_secs(5);
 /// blocking call would otherwise be lost.
 const RESEND: Duration = Duration::from_millis(20);
 
-/// The CPU time since the stop from which a worker was not starved. A worker that looks for the stop after each iteration, as all
-/// of ours do, needs a small part of it.
+/// A worker that got at least this much CPU time since the stop was not starved. A worker that checks for the stop after
+/// each iteration, as all of our bodies do, needs only a small part of it.
 const SERVED: Duration = Duration::from_millis(100);
 
 /// How a worker process ended.
@@ -25,9 +25,9 @@ pub(super) enum End {
     Signaled(i32),
     /// It missed the deadline and was killed.
     TimedOut {
-        /// The monotonic time in ns at which the worker was found runnable after the deadline, although it had got no CPU
-        /// time to speak of ([`SERVED`]) since the stop. `None` if it was stopped or blocked in the kernel then, and if it
-        /// did get CPU time: then it ignores the stop, or its iteration is long, which does not show that it was starved.
+        /// The monotonic time in ns just after the worker was killed, if it was starved: at the deadline it was runnable,
+        /// and since the stop it had got less CPU time than [`SERVED`]. `None` if it was stopped or blocked in the kernel at
+        /// the deadline, or if it did get CPU time: such a worker ignores the stop, or has a long iteration.
         starved_until_ns: Option<u64>,
     },
     /// It could not be waited for.
@@ -123,8 +123,8 @@ struct Stat {
     cpu_time: Duration,
 }
 
-/// Reads the fields of a process or thread; `None` if there is none. The name before the state may contain any character, so the
-/// fields are searched after the last parenthesis.
+/// Returns the fields of a process or thread; `None` if there is none with this id. The name before the state may contain
+/// any character, so the fields are read from behind the last parenthesis.
 fn stat(pid: i32) -> Option<Stat> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, rest) = text.rsplit_once(") ")?;
@@ -192,7 +192,7 @@ fn kill_group(pid: i32) {
     unsafe { libc::kill(-pid, libc::SIGKILL) };
 }
 
-/// Whether a BPF scheduler drives the tasks.
+/// Returns whether a BPF scheduler drives the tasks.
 fn is_sched_ext_enabled() -> bool {
     std::fs::read_to_string("/sys/kernel/sched_ext/state")
         .is_ok_and(|state| state.trim() == "enabled")
@@ -200,8 +200,8 @@ fn is_sched_ext_enabled() -> bool {
 
 /// Makes all threads of a process real-time tasks, if the kernel's own scheduler drives them. A process that got SIGKILL must run
 /// once more before it exits, and with a ten-thousandth of its competitors' weight it may wait for minutes. A BPF scheduler that
-/// does not run it is ejected by sched_ext's watchdog, which is a finding of the run, so the process has to wait for that. A
-/// failure is ignored, because an ordinary user may not do this, and the wait only gets longer.
+/// does not run it is ejected by sched_ext's watchdog, which is a finding of the run, so nothing is changed under such a
+/// scheduler. A failure is ignored, because an ordinary user may not do this, and the wait only gets longer.
 fn hurry(pid: i32) {
     if is_sched_ext_enabled() {
         return;
@@ -218,7 +218,7 @@ fn hurry(pid: i32) {
     }
 }
 
-/// Kills a worker and all of its children, and reaps it.
+/// Kills a worker process and its process group, and reaps the worker process.
 pub(super) fn kill_and_reap(pid: i32) {
     kill_group(pid);
     hurry(pid);

@@ -26,8 +26,8 @@ macro_rules! counters {
             pub sched: SchedStat,
         }
 
-        /// The counters of one worker in one phase, as of its last checkpoint. The CPU time and those from schedstat are 0
-        /// until the slice ends.
+        /// The counters of one worker in one phase, as of its last checkpoint. The CPU time and the values from schedstat
+        /// are 0 until the slice ends.
         #[repr(C)]
         #[derive(Debug)]
         pub struct Slice {

@@ -165,8 +165,8 @@ impl<'a> WorkerCtx<'a> {
         }
     }
 
-    /// Works until the monotonic time `deadline_ns`, in pieces of 64 units, or until the worker is told to stop. The
-    /// current iteration does not count then.
+    /// Works until the monotonic time `deadline_ns`, in pieces of 64 units, or until the worker is told to stop. If the stop
+    /// comes first, the current iteration does not count.
     pub fn work_until(&mut self, deadline_ns: u64) {
         while !self.cut && sys::now_ns() < deadline_ns {
             self.work(64);
@@ -294,14 +294,14 @@ impl<'a> WorkerCtx<'a> {
                 .realtime
                 .store(u32::from(attr.is_realtime()), Relaxed),
             Err(errno) => {
-                // A later change that succeeds leaves both as they are.
+                // A later change that succeeds leaves the stored policy and errno as they are.
                 self.tele.policy.store(attr.policy(), Relaxed);
                 self.tele.policy_errno.store(errno, Relaxed);
             }
         }
     }
 
-    /// Marks this worker as one that only wakes others and does no work of its own.
+    /// Marks this worker as a messenger, which only wakes others.
     pub fn only_wakes_others(&self) {
         self.tele.messenger.store(1, Relaxed);
     }
@@ -311,8 +311,8 @@ impl<'a> WorkerCtx<'a> {
         self.tele.timer_samples.store(1, Relaxed);
     }
 
-    /// Records one latency: the first 100 000 are all kept, and later ones form a uniform reservoir. A sample belongs
-    /// to the phase in which it was measured, even if the worker slept through the start of that phase.
+    /// Records one latency. The first 100 000 are all kept; after that, the kept ones are a uniform random choice of all. A
+    /// sample belongs to the phase in which it was measured, even if the worker slept through the start of that phase.
     pub fn sample(&mut self, ns: u64) {
         self.enter_phase();
         self.counters.samples = self.counters.samples.wrapping_add(1);
@@ -502,8 +502,8 @@ impl<'a> WorkerCtx<'a> {
         }
     }
 
-    /// Reads the CPU time and sets a mark in the exact schedule. The read takes some instructions, and an interrupt
-    /// may come between them; the slack is recorded as well.
+    /// Sets a mark in the exact schedule, and returns the CPU time just before it. An interrupt may come between the read of
+    /// the CPU time and the mark, so the CPU time from just before to just after the mark is added to the slack.
     fn mark(&self) -> u64 {
         let [before, after] = sys::marked_cpu_ns();
         let slack = &self.tele.slack_ns;

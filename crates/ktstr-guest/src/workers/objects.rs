@@ -66,7 +66,7 @@ pub type Objects = [Object; MAX_OBJECTS];
 // SAFETY: repr(C), atomics only.
 unsafe impl Zeroed for Object {}
 
-/// Returns the object of this kind and name, or `None` if all slots are taken by others.
+/// Returns the object of this kind and name, or `None` if other objects have taken all slots.
 pub fn find<'a>(objects: &'a Objects, kind: Kind, name: &str) -> Option<&'a Object> {
     let key = hash(kind, name);
     let first = key as usize % MAX_OBJECTS;
@@ -126,7 +126,8 @@ impl Object {
         self.came.fetch_add(1, AcqRel)
     }
 
-    /// Waits until `place` is let go. Returns when that was, in ns, or `None` if `stopped` returns `true` first.
+    /// Waits until `place` is let go. Returns the monotonic time in ns at which this happened, or `None` if `stopped`
+    /// returns `true` first. If other places have been let go since, it may be the time of a later one.
     pub fn wait(&self, place: u32, stopped: impl Fn() -> bool) -> Option<u64> {
         loop {
             let gone = self.word.load(Acquire);

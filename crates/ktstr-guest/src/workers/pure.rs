@@ -1,10 +1,10 @@
 //! The work loops. They are written in assembly, so that the same instructions run whatever profile the crate was
 //! built with, and the iterations of two builds can be compared.
 //!
-//! The loops are unrolled and aligned because of how QEMU executes them. QEMU translates code in blocks that end at a
-//! branch. When it counts instructions, each block costs some 20 host cycles before its first instruction: the block
-//! loads a counter of which the previous block has just stored one half, and the host CPU cannot forward that store to
-//! the load. A loop of 4 instructions spends three quarters of the host's time on this, a loop of 64 hardly any. A
+//! The loops are aligned, and most are unrolled, because of how QEMU executes them. QEMU translates code in blocks that
+//! end at a branch. When it counts instructions, each block costs some 20 host cycles before its first instruction: the
+//! block loads a counter of which the previous block has just stored one half, and the host CPU cannot forward that store
+//! to the load. A loop of 4 instructions spends three quarters of the host's time on this, a loop of 64 hardly any. A
 //! block also ends at the end of a page, and a jump to a loop's start in another page needs a table look-up. The loops
 //! are therefore aligned to more than their size, so that each lies within one page wherever the linker places it.
 

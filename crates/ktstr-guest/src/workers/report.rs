@@ -74,7 +74,7 @@ pub(super) fn numbers(worker: &Worker) -> Option<WorkerNumbers> {
     })
 }
 
-/// Returns why the kernel rejected the policy that the work type sets, if it did.
+/// Returns why the kernel refused a policy that the worker itself tried to set; `None` if it refused none.
 fn own_policy_error(tele: &Telemetry) -> Option<String> {
     let errno = tele.policy_errno.load(Relaxed);
     (errno != 0).then(|| {
@@ -172,8 +172,8 @@ fn partial(tele: &Telemetry, why: WorkerExitInfo) -> WorkerReport {
     }
 }
 
-/// Counts the time from the last checkpoint to `until_ns` after the release as a gap. The worker was runnable but not
-/// scheduled, so it could not record the gap itself.
+/// Counts the time from the last checkpoint to `until_ns` after the release as a gap, if it is longer than the worker's
+/// longest gap so far. The worker was runnable but not scheduled, so it could not record the gap itself.
 fn starved(report: &mut WorkerReport, tele: &Telemetry, until_ns: u64) {
     // The slices cover the time from the release to the last checkpoint without a break.
     let gap_ms = until_ns.saturating_sub(report.wall_time_ns) / MS;

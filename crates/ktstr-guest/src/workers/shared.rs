@@ -27,8 +27,8 @@ pub const MAX_WORDS: usize = 4096;
 #[derive(Debug)]
 pub struct Shared<T: Zeroed>(NonNull<T>);
 
-/// Types that consist of integer atomics and arrays of them, so that any bytes are a valid value, and several processes may
-/// access it at once.
+/// Types that consist of integer atomics and arrays of them. Any bytes are a valid value of such a type, and several
+/// processes may access the value at once.
 ///
 /// # Safety
 /// Implementers must be `repr(C)` and contain nothing but integer atomics.
@@ -63,7 +63,7 @@ impl<T: Zeroed> Drop for Shared<T> {
     }
 }
 
-/// Bytes that the members of one group share, zeroed initially. Its pages take memory only once they are touched.
+/// Bytes that the members of one group share, zeroed initially. The pages take memory only once they are touched.
 #[derive(Debug)]
 pub struct Bytes(NonNull<u8>, usize);
 
@@ -78,7 +78,7 @@ impl Bytes {
         map_shared(len).map(|at| Self(at.cast(), len))
     }
 
-    /// Returns where the bytes are, and how many.
+    /// Returns the address of the first byte, and the number of bytes.
     pub fn place(&self) -> (*mut u8, usize) {
         (self.0.as_ptr(), self.1)
     }

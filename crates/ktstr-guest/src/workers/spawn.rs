@@ -22,7 +22,7 @@ struct SpawnOptions {
     clone_mode: CloneMode,
     park_after: u64,
     reports_first: bool,
-    /// One of the workers changes the affinity of the others, so no two shares can be compared.
+    /// Whether one of the workers changes the affinity of the others, so that no two shares can be compared.
     cross_affinity: bool,
 }
 
@@ -47,7 +47,8 @@ impl WorkloadHandle {
     /// Forks the workers of a configuration with seed 0. They wait for [`Self::start`].
     ///
     /// # Errors
-    /// The configuration contradicts itself, a NUMA node does not exist, or a fork fails.
+    /// The configuration contradicts itself or has too many workers, the affinity depends on the topology, a NUMA node does
+    /// not exist, or the kernel refuses a fork, memory or a descriptor.
     pub fn spawn(config: &WorkloadConfig) -> Result<Self, WorkerError> {
         Self::spawn_seeded(config, 0)
     }
@@ -238,7 +239,7 @@ impl WorkloadHandle {
         options: SpawnOptions,
     ) -> Result<Plan<'a>, WorkerError> {
         let work = &group.work;
-        // Findings and dumps name tasks: `SpinWait[1006]` says which worker it is.
+        // Findings and dumps name tasks by this name and the thread id, such as `SpinWait[1006]`.
         let name = match (&work.comm, &work.work_type) {
             (Some(comm), _) => comm.as_str(),
             (None, WorkType::Custom { name, .. }) => name.as_str(),

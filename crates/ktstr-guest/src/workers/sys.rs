@@ -89,7 +89,7 @@ pub fn current_cpu() -> u32 {
     if cpu < 0 { 0 } else { cpu as u32 }
 }
 
-/// Waits while `*word == expected`. Returns on a wake, on a change of the word, or when a signal is handled.
+/// Blocks until a wake on the word or until a signal is handled. Returns at once if `*word` is not `expected`.
 pub fn futex_wait(word: &AtomicU32, expected: u32) {
     // SAFETY: the word outlives the call; a shared futex without a timeout.
     unsafe {
@@ -327,7 +327,7 @@ pub struct SchedStat {
 }
 
 /// Reads `/proc/thread-self/schedstat` (fs/proc/base.c, `proc_pid_schedstat`). All values are 0 if the kernel does not
-/// have it.
+/// have this file.
 pub fn schedstat() -> SchedStat {
     let mut buf = [0u8; 96];
     // SAFETY: a NUL-terminated path; the buffer has the length that is passed; the descriptor is our own.

@@ -106,8 +106,8 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         })
     }
 
-    /// Finds a variable for reading, which may be a constant. With `per_cpu` it is searched in the first per-CPU array map whose
-    /// name ends with `suffix`, and its values are those of the map's first entry.
+    /// Finds the variable `field` for reading; a constant of a `.rodata` map is found too. With `per_cpu` it is searched in
+    /// the first per-CPU array map whose name ends with `suffix`, and its values are those of the map's first entry.
     ///
     /// # Errors
     /// As for [`Self::scx_variable`], except that a read-only map is no error. The variable may have any type: the caller
@@ -181,8 +181,8 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         Ok((field("data")?, field("data_size")?, field("base_btf")?))
     }
 
-    /// Reads the BTF of `size` bytes at `data`. If `base` is not 0, it continues the kernel's own BTF, the only base that
-    /// the kernel uses.
+    /// Reads the BTF of `size` bytes at `data`. If `base` is not 0, the blob that is read continues the kernel's own BTF,
+    /// the only base that the kernel uses.
     pub(crate) fn btf_at(&self, data: u64, size: u64, base: u64) -> Result<Btf, KernelError> {
         let bytes = self.read_bytes(data, size, MAX_MAP_BTF)?;
         Ok(match base {
@@ -192,7 +192,8 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
     }
 }
 
-/// Returns the names of a section's variables or of a struct's members, with their offsets in bytes and their types.
+/// Returns the variables of a section or the members of a struct as (name, offset in bytes, type id), without bit-fields and
+/// members that do not start at a byte.
 fn variables<'a>(btf: &'a Btf, value: &Type<'a>) -> impl Iterator<Item = (&'a str, u32, u32)> {
     let of_section = value.section_vars().filter_map(|var| {
         let ty = btf.get(var.type_id)?;

@@ -1,4 +1,4 @@
-//! Look-ups in the types: by name, by member path, and their sizes.
+//! Look-ups of types by name, of members by path, and of the sizes and names of types.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use super::{Btf, Kind, MAX_DEPTH, Type};
 /// The position of a member in its struct.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Member {
-    /// Offset from the start of the outer struct, bits.
+    /// The offset from the start of the outer struct, in bits.
     pub offset_bits: u64,
     /// The size of its type in bytes; 0 for a flexible array, and for a type that has no size.
     pub size: u64,
@@ -60,7 +60,8 @@ impl Btf {
             .find(|ty| ty.kind() == kind)
     }
 
-    /// Returns the struct or union `name`; if there are several, the first that has members. `None` if there is none.
+    /// Returns the struct or union `name`; if there are several, the first that has members, or the first of all if none
+    /// has. `None` if the name is unknown.
     pub fn find_struct(&self, name: &str) -> Option<Type<'_>> {
         let ids = self.ids_by_name(name).into_iter();
         let mut all = ids
@@ -73,8 +74,8 @@ impl Btf {
         all.find(|ty| ty.fields().next().is_some()).or(Some(first))
     }
 
-    /// Returns the type behind typedefs, qualifiers, type tags and variables; `None` if an id is unknown, or if the types refer
-    /// to each other in a circle.
+    /// Returns the type behind typedefs, qualifiers, type tags and variables; `None` if an id is unknown, or if the chain of
+    /// references has 32 links or more, as a circular one has.
     pub fn resolve(&self, mut id: u32) -> Option<Type<'_>> {
         for _ in 0..MAX_DEPTH {
             let ty = self.get(id)?;
@@ -91,8 +92,8 @@ impl Btf {
         None
     }
 
-    /// Returns the size of a type in bytes; `None` if the id is unknown, or if the type has no size, such as a function, a
-    /// forward declaration, or types that refer to each other in a circle.
+    /// Returns the size of a type in bytes; `None` if the id is unknown, if the type has no size, as a function or a forward
+    /// declaration, if types refer to each other in a circle, or if the size does not fit 64 bits.
     pub fn size_of(&self, id: u32) -> Option<u64> {
         let mut id = id;
         let mut factor = 1u64;
@@ -141,8 +142,8 @@ impl Btf {
     /// Returns the member `name` of `ty` itself or of its anonymous members, which are searched up to eight levels deep,
     /// except for the types in `searched`.
     ///
-    /// Each type is searched once. In a hostile BTF a struct can have itself as an anonymous member many times, and the number of
-    /// paths through it is a power of that.
+    /// Each type is searched once. In a hostile BTF a struct can have itself as an anonymous member many times, and then the
+    /// number of paths through it grows exponentially with the depth.
     fn direct_member(
         &self,
         ty: &Type<'_>,
@@ -203,7 +204,8 @@ impl Btf {
     }
 
     /// Returns the name of a type, for messages and for [`target_type`](crate::report::RenderedValue::Ptr): the first name
-    /// behind qualifiers, type tags and variables. `None` if there is none, as for a pointer or an anonymous struct.
+    /// behind qualifiers, type tags and variables. `None` if there is none, as for a pointer or an anonymous struct, or if
+    /// an id on the way is unknown.
     pub fn type_name(&self, id: u32) -> Option<String> {
         let mut ty = self.get(id)?;
         for _ in 0..MAX_DEPTH {

@@ -1,8 +1,8 @@
 //! BPF Type Format: types of the kernel and of BPF objects, read in place.
 //!
-//! The format is <https://docs.kernel.org/bpf/btf.html>. Parsing checks that every record lies inside the type section;
-//! everything else (names, references, sizes) is checked when it is used, so a malformed part of a hostile BTF causes an error
-//! only where it is used. The module does not write BTF.
+//! The format is <https://docs.kernel.org/bpf/btf.html>. Parsing checks the header, and that every record has a known kind
+//! and lies inside the type section. Names, references and sizes are checked when they are used, so a malformed part of a
+//! hostile BTF causes an error only where it is used. The module does not write BTF.
 
 mod lookup;
 #[cfg(test)]

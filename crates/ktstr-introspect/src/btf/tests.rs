@@ -98,7 +98,7 @@ fn broken_headers_say_what_is_wrong() {
     assert!(error(&b.finish()).contains("unknown kind 31"));
 }
 
-/// Calls every accessor on up to 200 types, which must not panic on damaged input.
+/// Calls the accessors on up to 200 types: no call may panic on damaged input.
 fn exercise(btf: &Btf) {
     for id in 0..btf.next_id().min(200) {
         let Some(ty) = btf.get(id) else { continue };
@@ -151,7 +151,8 @@ fn a_parameter_is_found_by_its_name() {
     assert_eq!(btf.parameter("no_such", "cpu"), None);
 }
 
-/// A struct whose members without a name are the struct itself, sixteen times: as a tree that is more places than can be visited.
+/// A struct with sixteen anonymous members, each of which has the type of the struct itself. Searched as a tree, it has more
+/// places than can be visited.
 #[test]
 fn anonymous_members_that_repeat_are_searched_once() {
     let mut builder = Builder::new();

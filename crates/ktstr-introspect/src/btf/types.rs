@@ -116,7 +116,7 @@ pub struct IntEncoding {
     pub bool: bool,
     /// The number of bits of the value, which can be fewer than its storage has.
     pub bits: u32,
-    /// Offset of the first bit in the storage.
+    /// The offset of the first bit in the storage, in bits.
     pub offset: u32,
 }
 
@@ -138,7 +138,7 @@ pub struct FieldRef<'a> {
 pub struct SectionVar {
     /// Id of the [`Kind::Var`].
     pub type_id: u32,
-    /// Offset in the section, bytes.
+    /// The offset in the section, in bytes.
     pub offset: u32,
     /// The size of the variable in bytes, as the section's record gives it.
     pub size: u32,
@@ -216,7 +216,7 @@ impl<'a> Type<'a> {
         .then_some(self.record.size_or_type)
     }
 
-    /// Returns the type's size in bytes, if it can be determined without other types.
+    /// Returns the type's size in bytes; `None` if the type has no size, or if the size depends on other types.
     pub(super) fn own_size(&self) -> Option<u64> {
         match self.kind() {
             Kind::Int

@@ -134,13 +134,13 @@ impl<M: GuestMemory + ?Sized> MapReader<'_, '_, M> {
         value
     }
 
-    /// Reads `len` bytes, or returns an error if they exceed the limit of a map or what is left of the capture's budget.
+    /// Reads `len` bytes; an error if they exceed the limit of one map or the rest of the capture's budget.
     pub(super) fn read(&self, kva: u64, len: u64) -> Result<Vec<u8>, KernelError> {
         self.charge(kva, len)?;
         self.view.read_bytes(kva, len, self.options.max_map_bytes)
     }
 
-    /// Subtracts `len` bytes from the budget of the capture; an error if they are not left.
+    /// Subtracts `len` bytes from the budget of the capture; an error if fewer are left.
     pub(super) fn charge(&self, kva: u64, len: u64) -> Result<(), KernelError> {
         // An empty read also has a cost, so that a hostile map cannot have an unlimited number of such entries.
         let cost = len.max(8);
@@ -158,7 +158,8 @@ impl<M: GuestMemory + ?Sized> MapReader<'_, '_, M> {
         self.view.btf_at(data, size, base)
     }
 
-    /// Returns how many of `count` entries are read under the caps if each takes `bytes`. The cap on bytes always leaves one.
+    /// Returns how many of `count` entries are read under the caps on entries and bytes, if each entry takes `bytes` bytes.
+    /// The cap on bytes allows at least one entry.
     pub(super) fn room(&self, count: u64, bytes: u64) -> u64 {
         let by_bytes = self.options.max_map_bytes / bytes.max(1);
         count

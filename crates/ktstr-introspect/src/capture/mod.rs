@@ -19,11 +19,11 @@ pub struct CaptureOptions {
     pub maps: bool,
     /// Whether the list of tasks is read.
     pub tasks: bool,
-    /// The largest number of tasks.
+    /// The largest number of tasks; more than [`MAX_TASK_ENRICHMENTS`] are never read.
     pub max_tasks: usize,
     /// The largest number of entries of one map.
     pub max_entries: usize,
-    /// The largest number of bytes of one map's values that are read.
+    /// The largest number of bytes of one map's keys and values that are read.
     pub max_map_bytes: u64,
     /// The largest number of bytes that are read for all maps and their types together.
     pub max_total_bytes: u64,

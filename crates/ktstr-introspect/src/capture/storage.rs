@@ -60,7 +60,8 @@ impl<M: GuestMemory + ?Sized> MapReader<'_, '_, M> {
         Ok(())
     }
 
-    /// Returns the owner at `at` as a key: the members that identify it, and the bytes of the first member.
+    /// Returns the owner at `at` as a key: the members that identify it, and the bytes of the first member. For an owner
+    /// that cannot be read, these are a placeholder with the reason, and the bytes of its address.
     fn key_of(&self, owner: Owner, at: u64) -> (RenderedValue, Vec<u8>) {
         let named = match owner {
             Owner::Task => self.task(at),

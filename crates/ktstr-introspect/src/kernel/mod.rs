@@ -42,7 +42,8 @@ impl<'a, M: GuestMemory + ?Sized> KernelView<'a, M> {
     /// the first number with which the table translates the address of `init_top_pgt` to where it lies.
     ///
     /// # Errors
-    /// If there is no such symbol, if it lies below the kernel image, or if the table does not translate its own address.
+    /// If there is no such symbol, if it lies below the kernel image, or if the table does not translate its own address to
+    /// where the table lies.
     pub fn new(memory: &'a M, symbols: &'a Symbols, btf: &'a Btf) -> Result<Self, KernelError> {
         let kva = address_of(symbols, "init_top_pgt")?;
         let gpa = kva
@@ -164,7 +165,8 @@ impl<'a, M: GuestMemory + ?Sized> KernelView<'a, M> {
         Ok(u64::from_le_bytes(bytes))
     }
 
-    /// Returns the NUL-terminated string in a field of `size` bytes, of which at most 256 are read.
+    /// Returns the string in a field of `size` bytes, up to its NUL or the end of the field; at most 256 bytes are read.
+    /// Bytes that are not UTF-8 are replaced.
     pub fn read_string(&self, kva: u64, size: u64) -> Result<String, KernelError> {
         let bytes = self.read_bytes(kva, size.min(256), 256)?;
         let end = bytes.iter().position(|byte| *byte == 0);

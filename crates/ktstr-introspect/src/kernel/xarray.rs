@@ -4,7 +4,7 @@ use super::{KernelError, KernelView};
 use crate::memory::GuestMemory;
 use crate::narrow;
 
-/// The largest number of nodes that are read; each has 64 entries.
+/// The largest number of nodes that are read; each has up to [`MAX_SLOTS`] entries.
 const MAX_NODES: usize = 4096;
 /// The largest number of levels: 64 bits of index in steps of 6.
 const MAX_LEVELS: u32 = 11;

@@ -1,7 +1,7 @@
-//! The content of one capture, as plain serde data.
+//! The data that this crate reads from a guest: the content of one capture, samples of runqueues, and exit information.
 //!
-//! The names of the fields are the schema of the captures among a run's artefacts. This module neither reads memory nor judges:
-//! [`crate::capture`] creates the data and [`crate::snapshot`] queries it.
+//! The names of a capture's fields are the schema of the captures among a run's artefacts. This module neither reads memory
+//! nor judges: [`crate::capture`] and [`crate::sampler`] create the data, and [`crate::snapshot`] queries a capture.
 
 mod any;
 mod map;

@@ -10,7 +10,8 @@ use super::ScxEventCounters;
 pub enum WaitsIn {
     /// In the local dispatch queue of the sampled CPU, from which no other CPU takes tasks.
     Local,
-    /// In another dispatch queue, from which any CPU may take it.
+    /// In any other dispatch queue, such as a global one or one of the scheduler's own. Other CPUs may take the
+    /// task from it.
     Shared,
     /// Under the control of the BPF scheduler.
     #[default]
@@ -27,7 +28,8 @@ pub struct WaitingTask {
     pub pid: i32,
     /// Name, at most 15 bytes.
     pub comm: String,
-    /// The mask of the CPUs that it may run on now, 64 per word from CPU 0: a single one while its migration is disabled.
+    /// The mask of the CPUs that the task may run on now, 64 per word from CPU 0. It has a single CPU while the task's
+    /// migration is disabled, and none if the mask could not be read.
     pub allowed: Vec<u64>,
     /// The queue that the task waits in.
     pub queue: WaitsIn,
@@ -51,7 +53,7 @@ pub struct RqSchedstat {
     pub run_delay: u64,
     /// How often a task was put on the CPU (`rq_sched_info.pcount`).
     pub pcount: u64,
-    /// The counters that need `kernel.sched_schedstats=1`; `None` if it is 0.
+    /// The counters that need `kernel.sched_schedstats=1`; `None` if that is 0, or if the kernel lacks one of the counters.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub counts: Option<RqCounts>,
 }
@@ -112,10 +114,11 @@ pub struct RqSample {
     pub event_counters: Option<ScxEventCounters>,
     /// The kernel's statistics of waits and wake-ups, if it keeps them.
     pub schedstat: Option<RqSchedstat>,
-    /// The CPU's scheduling domains, innermost first. Without `kernel.sched_schedstats=1`, only a sampler's first
-    /// sample has them.
+    /// The CPU's scheduling domains, innermost first, at most eight; `None` if they could not be read. Without
+    /// `kernel.sched_schedstats=1`, only the first sample that a sampler completes has them.
     pub sched_domains: Option<Vec<SchedDomain>>,
-    /// Runnable tasks that are not running, from the first 64 entries of each class's list; `None` if they could not be listed.
+    /// The runnable tasks of sched_ext and the fair class that are not running, from the first 64 entries of the list of
+    /// either class; `None` if they could not be listed.
     pub waiting: Option<Vec<WaitingTask>>,
 }
 
@@ -133,7 +136,8 @@ pub struct ScxExit {
     pub reason: String,
     /// The message for this exit.
     pub msg: String,
-    /// The stack trace of the place that caused the exit: function and offset, innermost first.
+    /// The stack trace of the place that caused the exit, innermost first: each frame as function and offset, or as an
+    /// address if it lies in a module or a BPF program.
     pub backtrace: Vec<String>,
     /// The state of the queues and tasks at that time, as the kernel dumped it.
     pub dump: String,
@@ -143,7 +147,8 @@ impl ScxExit {
     /// `SCX_EXIT_ERROR`, the first kind that is an error.
     const FIRST_ERROR: u32 = 1024;
 
-    /// Returns whether the kernel ejected the scheduler. Otherwise the exit was requested, by the scheduler itself or by a user.
+    /// Returns whether the kernel ejected the scheduler. Otherwise the exit was requested: by the scheduler itself, by a
+    /// user, or by the kernel, as when a CPU goes online or offline.
     pub fn is_error(&self) -> bool {
         self.kind >= Self::FIRST_ERROR
     }

@@ -57,7 +57,7 @@ pub struct PerCpuTimeStats {
     pub cpustat: CpuStat,
     /// Soft interrupts since the boot by kind, in the order of the `enum` in `include/linux/interrupt.h`: HI, TIMER, `NET_TX`, …
     pub softirqs: [u64; 10],
-    /// Hard interrupts since the boot.
+    /// Hard interrupts of devices since the boot. On x86 those of the local APIC, such as its timer's, are not among them.
     pub irqs_sum: u64,
 }
 
@@ -87,9 +87,9 @@ pub struct CgroupPsi {
 pub struct CgroupCpuStat {
     /// Path from the cgroup root.
     pub path: String,
-    /// CPU time in microseconds (`usage_usec`), up to the last time that the kernel charged it: at a switch or a tick.
+    /// CPU time in microseconds (`usage_usec`), up to the last time that the kernel charged it, as at a switch or a tick.
     pub usage_us: u64,
-    /// Its throttling; `None` if it has no `cpu` controller.
+    /// Its throttling; `None` if the `cpu` controller is not enabled for it, or if the kernel has no quotas.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub throttled: Option<Throttling>,
 }
@@ -113,7 +113,8 @@ pub struct Throttling {
 pub struct PerNodeNumaStats {
     /// The number of the NUMA node whose counters these are.
     pub node: u32,
-    /// Counter name (`numa_hit`, `numa_miss`, `numa_foreign`, `numa_interleave_hit`, `numa_local`, `numa_other`) to value, pages.
+    /// Counter name (`numa_hit`, `numa_miss`, `numa_foreign`, `numa_interleave_hit`, `numa_local`, `numa_other`) to
+    /// value, in pages.
     pub counters: BTreeMap<String, u64>,
 }
 
@@ -253,7 +254,7 @@ pub struct EventCounterSample {
 pub struct RqScxState {
     /// The number of the CPU whose runqueue it is.
     pub cpu: u32,
-    /// Runnable tasks of all classes.
+    /// Runnable tasks of all classes, the running one included.
     pub nr_running: u32,
     /// Runnable tasks of the sched_ext class.
     pub scx_nr_running: u32,
@@ -287,7 +288,7 @@ pub struct DsqState {
     pub seq: u64,
     /// Where it was found: `local cpu 3`, `bypass cpu 3`, `reject cpu 3`, `global node 0`, `user`.
     pub origin: String,
-    /// The tasks in it, the next one to be dispatched first.
+    /// The tasks in it, at most 256, the next one to be dispatched first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tasks: Vec<QueuedTask>,
     /// Why some of the tasks are missing.

@@ -39,7 +39,7 @@ pub enum RenderedValue {
         #[serde(deserialize_with = "null_is_nan")]
         value: f64,
     },
-    /// A C enum, 32 or 64 bits.
+    /// A C enum, of 32 or 64 bits unless it is packed or a bit-field.
     Enum {
         /// The width of the enum's storage in bits; a bit-field keeps its own.
         bits: u32,
@@ -59,7 +59,7 @@ pub enum RenderedValue {
         /// Members in memory order. Those of anonymous inner types are lifted to this level.
         members: Vec<RenderedMember>,
     },
-    /// An array of equal elements.
+    /// An array, whose elements are all of one type.
     Array {
         /// Length by the type; `elements` may be shorter (see [`RenderedValue::Truncated`]).
         len: u64,
@@ -75,14 +75,14 @@ pub enum RenderedValue {
     Ptr {
         /// The address that it holds.
         value: u64,
-        /// The target of the pointer, if it was read.
+        /// The target of the pointer, if it was read; captures of this crate do not have it.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         deref: Option<Box<RenderedValue>>,
         /// C name of the type that it points to, if the type has one.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         target_type: Option<String>,
     },
-    /// Raw bytes: values without a type, and byte strings.
+    /// Raw bytes: values without a type, byte strings, and numbers of a size that no other variant has.
     Bytes {
         /// Two lower-case hexadecimal digits per byte.
         hex: String,
@@ -94,15 +94,16 @@ pub enum RenderedValue {
     Truncated {
         /// The number of bytes of the whole value.
         needed: u64,
-        /// The number of those bytes that were available; for an array that was cut, the number that was rendered.
+        /// The number of those bytes that were available; for an array or raw bytes that were cut, the number of bytes
+        /// that were rendered.
         had: u64,
         /// The part that could be rendered.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         partial: Option<Box<RenderedValue>>,
     },
-    /// The type cannot be rendered.
+    /// The value was not rendered: its type cannot be rendered, a limit was reached, or it could not be read.
     Unsupported {
-        /// Why the type cannot be rendered, in one sentence.
+        /// Why the value was not rendered, as a clause.
         reason: String,
     },
 }

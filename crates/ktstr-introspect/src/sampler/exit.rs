@@ -10,11 +10,13 @@ use crate::memory::GuestMemory;
 use crate::report::ScxExit;
 use crate::symbols::Symbols;
 
-/// `SCX_EXIT_UNREG`, the lowest exit kind that says why a scheduler ended. Below it are `SCX_EXIT_NONE` and `SCX_EXIT_DONE`.
+/// `SCX_EXIT_UNREG`, the lowest exit kind that stands for a reason of the exit. Below it are `SCX_EXIT_NONE` and
+/// `SCX_EXIT_DONE`, which are states.
 const FIRST_END: u32 = 64;
 /// `SCX_EXIT_DONE`: the kernel has processed the exit.
 const DONE: u32 = 1;
-/// The largest number of bytes that are read of a dump; the kernel writes 32 KiB unless the scheduler requests more.
+/// The largest number of bytes that are read of a dump; the kernel writes up to 32 KiB unless the scheduler requests
+/// another size (`exit_dump_len`).
 const MAX_DUMP: usize = 1 << 20;
 /// The largest number of bytes that are read of the reason and of the message (`SCX_EXIT_MSG_LEN`).
 const MAX_TEXT: usize = 1024;
@@ -29,7 +31,7 @@ pub struct ExitReader {
     notes: Option<Notes>,
 }
 
-/// The addresses of the last scheduler's exit information.
+/// The addresses of the followed scheduler's exit information.
 #[derive(Debug, Clone, Copy)]
 struct Notes {
     /// The address of the exit kind, which is 0 while the scheduler runs.
@@ -63,7 +65,7 @@ struct Layout {
 /// The progress of a scheduler's exit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ended {
-    /// No exit has begun, or there is no scheduler.
+    /// No scheduler is attached, no exit has begun, or the kernel has not yet recorded what kind of exit it is.
     No,
     /// The scheduler is exiting; the information may be incomplete.
     Ending(ScxExit),
@@ -153,7 +155,8 @@ impl ExitReader {
         Ok(())
     }
 
-    /// Returns the exit information; `None` if its kind is not an exit, as before the kernel has filled it in.
+    /// Returns the exit information; `None` if its kind is no reason of an exit, as before the kernel has filled it in, or
+    /// if the kernel's BTF does not have the kind.
     fn read<M: GuestMemory + ?Sized>(
         &mut self,
         memory: &M,

@@ -1,4 +1,4 @@
-//! The layout of the runqueues, tasks and scheduling domains that a sample reads, looked up once per run.
+//! The layout of the runqueues, tasks and scheduling domains that a sample reads, looked up once per sampler.
 
 use crate::btf::{Btf, Member};
 use crate::kernel::KernelError;
@@ -104,8 +104,8 @@ impl RqLayout {
 
 /// Members of `struct task_struct`.
 pub(super) struct TaskLayout {
-    /// The number of bytes from the start of the struct that contain all members except for `cpus_mask`, which
-    /// is read separately.
+    /// The number of bytes from the start of the struct that contain all members except for `cpus_mask`, which is read
+    /// separately. It is at most [`MAX_SPAN`]; members beyond that read as 0.
     pub span: usize,
     pub pid: Member,
     pub comm: Member,

@@ -1,5 +1,5 @@
-//! Samples the runqueues of a guest many times per run: the layout is determined once, and then a sample takes a few reads per
-//! CPU.
+//! Samples the runqueues of a guest many times per run: the layout is determined once, and then a sample takes a few reads
+//! per CPU and per waiting task.
 //!
 //! The guest may be running. In that case each runqueue is read twice, and if the two readings disagree or are inconsistent,
 //! it is read again, and after several attempts the sample fails with [`SampleError::Torn`]. CPUs are read one after the other,
@@ -36,7 +36,7 @@ const MAX_DOMAINS: usize = 8;
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum SampleError {
-    /// The guest changed the runqueue while it was read.
+    /// The guest changed the runqueue while it was read, or a single reading of the runqueue makes no sense.
     #[error("cpu{cpu}: {what}, in {ATTEMPTS} readings")]
     Torn {
         /// The number of the CPU whose runqueue was read.
@@ -49,7 +49,7 @@ pub enum SampleError {
     Kernel(#[from] KernelError),
 }
 
-/// The layout of one guest kernel, valid for its lifetime.
+/// Samples the runqueues of one guest kernel. It keeps the kernel's layout, and what it found at earlier samples.
 pub struct Sampler {
     translations: TranslationCache,
     rq: RqLayout,
@@ -60,13 +60,13 @@ pub struct Sampler {
     cpus: Vec<(u64, u64)>,
     /// The address of the variable `scx_root`, which kernels before 6.16 do not have.
     scx_root: Option<u64>,
-    /// The address of the enable state, and its value if no scheduler is attached.
+    /// The address of the enable state, and the value that means that no scheduler is attached.
     enable_state: Option<(u64, u32)>,
     /// The address of the static key `sched_schedstats`.
     schedstats: Option<u64>,
     /// The value of `scx_root` at the last sample; without that variable, 1 if a scheduler was attached. It is 0 if none was.
     root: u64,
-    /// The per-CPU address of that scheduler's event counters.
+    /// The per-CPU address of the event counters of the scheduler in `root`; `None` if it is unknown or does not exist.
     counters: Option<u64>,
     /// Whether the scheduling domains have been read once.
     domains_known: bool,
@@ -85,9 +85,9 @@ enum EventPlace {
 /// The location of a scheduler's event counters.
 struct EventLayout {
     pointer: EventPlace,
-    /// The offset of `struct scx_event_stats` from that address.
+    /// The offset of `struct scx_event_stats` from the per-CPU address that `pointer` gives.
     offset: u64,
-    /// The number of bytes of the struct that contain all counters.
+    /// The number of bytes of the struct that contain all counters, at most 4096.
     size: usize,
     /// The counters in the order of `ScxEventCounters::by_name`; `None` for one that the kernel does not have.
     members: Vec<Option<Member>>,
@@ -103,7 +103,8 @@ pub struct Sample {
 }
 
 impl Sampler {
-    /// Determines the layout of the kernel; it is an error if the kernel lacks a symbol or a member that every sample needs.
+    /// Determines the layout of the kernel; it is an error if the kernel lacks a symbol or a member that every sample needs,
+    /// or if memory cannot be read.
     pub fn new<M: GuestMemory + ?Sized>(view: &KernelView<'_, M>) -> Result<Self, KernelError> {
         let btf = view.btf();
         let runqueues = view.symbol("runqueues")?;
@@ -140,7 +141,8 @@ impl Sampler {
     /// Samples every CPU. `running` is `true` if the guest is not stopped; then inconsistent readings are repeated.
     ///
     /// # Errors
-    /// If the guest changed a runqueue during each of several readings, or if memory cannot be read.
+    /// If the guest changed a runqueue during each of several attempts, if a runqueue makes no sense (for a stopped guest
+    /// after one attempt), or if memory cannot be read.
     pub fn sample<M: GuestMemory + ?Sized>(
         &mut self,
         memory: &M,
@@ -280,7 +282,7 @@ impl Sampler {
         Ok(sample)
     }
 
-    /// Checks the values that two successive readings must have in common.
+    /// Checks that two successive readings have the same queue, and that the clock did not go back in between.
     fn agree(&self, first: &[u8], second: &[u8]) -> Result<(), &'static str> {
         let same = |member: &Member| number(first, member) == number(second, member);
         let scx = self.rq.scx.as_ref();

@@ -1,7 +1,7 @@
 //! Reads by kernel address, with a cache of the translations of pages.
 //!
-//! It is for memory whose mapping does not change: the kernel's image, its per-CPU areas, and the direct map, which contains
-//! most of the kernel's objects. After other memory has been unmapped, the cache must be cleared.
+//! The cache is for memory whose mapping does not change: the kernel's image, its per-CPU areas, and the direct map, which
+//! contains most of the kernel's objects. After other memory has been unmapped, the cache must be cleared.
 
 use std::collections::HashMap;
 
@@ -26,7 +26,7 @@ impl TranslationCache {
         }
     }
 
-    /// Removes all translations, because mappings of the guest may have changed.
+    /// Removes all translations. Call this when mappings of the guest may have changed.
     pub fn forget(&mut self) {
         self.pages.clear();
     }

@@ -1,4 +1,4 @@
-//! The runnable tasks of a runqueue that are not running, and the CPUs that they may use.
+//! The runnable tasks of sched_ext and the fair class that are not running on a runqueue, and the CPUs that they may use.
 
 use super::Sampler;
 use super::layout::{number, pointer};
@@ -122,7 +122,8 @@ impl Sampler {
         Ok(Ok(()))
     }
 
-    /// Returns the mask of the CPUs that a task may run on at this moment, 64 per word; empty if it could not be read.
+    /// Returns the mask of the CPUs that a task may run on at this moment, 64 per word; all words are 0 if the address of
+    /// the mask is invalid.
     fn allowed<M: GuestMemory + ?Sized>(
         &mut self,
         memory: &M,

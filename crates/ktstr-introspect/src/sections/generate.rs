@@ -67,11 +67,11 @@ macro_rules! text {
 /// }
 /// ```
 ///
-/// The two names are those of the value and of the reason in JSON. The first is also the name of the field of
-/// `FailureDumpReport` and of the getter of `Snapshot`, and the second that of the getter of the reason. The type is `[T]` for a
-/// list, which is written even if it is empty, or `T`. `read` gets a [`Reading`](super::Reading), which has the sections of
-/// the rows above, and returns what becomes a [`Section`](super::Section). `text` is a function that appends the text for
-/// people, or `none`. The order of the rows is that of the members in JSON.
+/// The first name is that of the value in JSON, of the field of `FailureDumpReport`, and of the getter in `Snapshot`. The
+/// second name is that of the reason in JSON, and of the getter for the reason. The type is `[T]` for a list, which is
+/// written even if it is empty, or `T`. `read` gets a [`Reading`](super::Reading), which has the sections of the rows above,
+/// and returns what becomes a [`Section`](super::Section). `text` is a function that appends the text for people, or `none`.
+/// The members in JSON have the order of the rows.
 macro_rules! sections {
     ($($(#[$doc:meta])* $name:ident / $unavailable:ident: $of:tt { read: $read:expr, text: $($text:ident)::+, })+) => {
         /// One capture of a guest: its BPF maps and the kernel state around them.
@@ -85,15 +85,15 @@ macro_rules! sections {
             pub schema: String,
             /// The BPF maps of the guest, in the order of their ids.
             pub maps: Vec<FailureDumpMap>,
-            /// Why `maps` is empty, if the walk failed.
+            /// Why `maps` is empty: the list could not be read, or it was not requested.
             #[serde(skip_serializing_if = "Option::is_none")]
             pub maps_unavailable: Option<String>,
             /// Object-name prefix of the maps of the attached scheduler (`bpf_bpf` for `bpf_bpf.bss`).
             #[serde(skip_serializing_if = "Option::is_none")]
             pub active_obj_name: Option<String>,
-            /// Kernel addresses of the maps that the attached scheduler uses.
+            /// Kernel addresses of the maps that belong to the attached scheduler.
             pub active_map_kvas: Vec<u64>,
-            /// Why `active_obj_name` is absent: no scheduler is attached, or it could not be determined.
+            /// Why `active_obj_name` is absent: no scheduler is attached, or its maps could not be determined.
             #[serde(skip_serializing_if = "Option::is_none")]
             pub active_unavailable: Option<String>,
             $(
@@ -142,8 +142,8 @@ macro_rules! sections {
                 }
             }
 
-            /// Returns the name of each part that is missing or incomplete, and the reason. The parts are `maps`, `active` for
-            /// which of them the attached scheduler uses, and the sections.
+            /// Returns the name of each part that is missing or incomplete, and the reason. The parts are `maps`, `active`
+            /// (which of the maps belong to the attached scheduler), and the sections.
             pub fn unavailable(&self) -> impl Iterator<Item = (&'static str, &str)> {
                 let parts = [
                     ("maps", self.maps_unavailable.as_deref()),
@@ -153,8 +153,8 @@ macro_rules! sections {
                 parts.into_iter().filter_map(|(name, reason)| Some((name, reason?)))
             }
 
-            /// Returns the text for people of the sections that have one. The state of sched_ext comes first, since the rest is
-            /// read in its light; the others have the order of the table. `queue_name` names the dispatch queues.
+            /// Returns the text for people of the sections that have one. The state of sched_ext comes first, since a reader
+            /// needs it to judge the rest; the others have the order of the table. `queue_name` names the dispatch queues.
             pub fn sections_text(&self, queue_name: QueueName) -> String {
                 let mut texts = vec![$({
                     let lines = &mut Lines { text: String::new(), queue_name };

@@ -1,4 +1,4 @@
-//! The sections of a capture, as one table: what a capture reads beside the BPF maps.
+//! The sections of a capture, as one table: what a capture reads besides the BPF maps.
 //!
 //! To add a section, write a file here with the type, its reader, its text for people if it has one, and a unit test, which can
 //! use the capture in `testing.rs`. Then add the file's `mod` and `pub use` and a row to this file. Fields, JSON, placeholders,

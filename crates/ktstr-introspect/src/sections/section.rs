@@ -21,7 +21,8 @@ pub enum Section<T> {
     Part(T, String),
     /// Nothing was read; the text is the reason.
     Missing(String),
-    /// The report says nothing about the section, as one from a version that did not have it.
+    /// The report has neither a value nor a reason, as a report from before the section existed. A list is then
+    /// [`Section::Whole`] and empty.
     Absent,
 }
 
@@ -78,7 +79,8 @@ impl<T: SectionValue> Section<T> {
     }
 }
 
-/// Returns the section of a report that has neither a value nor a reason: the empty list, and otherwise [`Section::Absent`].
+/// Returns the section of a report that has neither a value nor a reason: an empty list in [`Section::Whole`] if the section
+/// is a list, and otherwise [`Section::Absent`].
 impl<T: SectionValue> Default for Section<T> {
     fn default() -> Self {
         Self::new(None, None)

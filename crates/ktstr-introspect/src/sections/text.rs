@@ -11,7 +11,7 @@ const TASKS: usize = 32;
 /// Names a dispatch queue by its id and its [`DsqState::origin`].
 pub type QueueName = fn(u64, &str) -> String;
 
-/// Text that grows by lines, and the caller's words for it.
+/// Text that is built line by line, and the caller's function that names dispatch queues.
 pub(crate) struct Lines {
     pub(super) text: String,
     pub(super) queue_name: QueueName,

@@ -8,7 +8,7 @@ use crate::report::{FailureDumpMap, RenderedValue};
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum SnapshotEntry<'a> {
-    /// An entry of a hash map.
+    /// An entry of a hash map or of a storage map.
     Hash {
         /// The map that the entry was found in.
         map: &'a FailureDumpMap,
@@ -31,7 +31,7 @@ pub enum SnapshotEntry<'a> {
     },
     /// One value: an array element, a global section, or a per-CPU entry narrowed to a CPU.
     Value {
-        /// The key, where there is one.
+        /// The key of the entry: the index in an array, which is 0 for a map with one value.
         key: SnapshotField<'a>,
         /// The value and where it was found.
         value: SnapshotField<'a>,

@@ -48,7 +48,7 @@ pub enum SnapshotError {
         /// The names of the members that the struct has.
         available: Vec<String>,
     },
-    /// A path continues below a value that has no members.
+    /// A path continues below a value that has no members, or indexes an array with a component that is not a number.
     #[error("`{requested}`: cannot look up `{component}` in {actual}, it has no members")]
     NotAStruct {
         /// The whole path that was requested, for the message.
@@ -160,7 +160,7 @@ pub enum SnapshotError {
         /// Why the capture does not show one.
         reason: String,
     },
-    /// The name exists, but only in maps of other objects than the attached scheduler.
+    /// The name exists only in maps that do not belong to the attached scheduler, or no map of the capture belongs to it.
     #[error(
         "`{requested}` is not in the maps of the attached scheduler `{active}`; other maps have it: {}",
         list(.excluded)
@@ -168,7 +168,7 @@ pub enum SnapshotError {
     ActiveFilterExcludedMaps {
         /// The requested field or entry.
         requested: String,
-        /// Object-name prefix of the attached scheduler.
+        /// The object-name prefix of the attached scheduler; empty if it is unknown.
         active: String,
         /// Maps left out by the filter.
         excluded: Vec<String>,

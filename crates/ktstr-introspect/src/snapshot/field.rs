@@ -20,7 +20,7 @@ pub enum SnapshotField<'a> {
         /// The value as it was rendered.
         value: &'a RenderedValue,
     },
-    /// The key of a per-CPU array element: a plain index.
+    /// The key of an element of an array or a per-CPU array: a plain index.
     PercpuKey {
         /// The index of the element, counted from 0.
         key: u32,
@@ -51,7 +51,7 @@ impl<'a> SnapshotField<'a> {
         }
     }
 
-    /// Returns the rendered value; `None` if it is missing, and for the key of a per-CPU array.
+    /// Returns the rendered value; `None` if it is missing, and for a key that is a plain index.
     pub fn raw(&self) -> Option<&'a RenderedValue> {
         match self {
             Self::Value { value, .. } => Some(value),

@@ -4,8 +4,7 @@ use serde_json::Value;
 
 use super::{SnapshotError, SnapshotResult};
 
-/// A value in a JSON document, or the reason why it is missing. Mirrors
-/// [`SnapshotField`](super::SnapshotField).
+/// A value in a JSON document, or the reason why it is missing. It mirrors [`SnapshotField`](super::SnapshotField).
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum JsonField<'a> {
@@ -96,7 +95,7 @@ impl<'a> JsonField<'a> {
         self.convert("u64", Value::as_u64)
     }
 
-    /// Returns the value as an integer; anything else is a type error.
+    /// Returns the value as an integer; anything else, or a number above `i64::MAX`, is a type error.
     pub fn as_i64(&self) -> SnapshotResult<i64> {
         self.convert("i64", Value::as_i64)
     }

@@ -52,8 +52,8 @@ impl<'a> SnapshotMap<'a> {
         self.len() == 0
     }
 
-    /// Returns the captured entry `index`, counted from 0: the element with that index in an array, and the entry at that place
-    /// in the order of the walk in a hash map.
+    /// Returns the captured entry `index`, counted from 0: the element with that index in an array, and the entry at that
+    /// place in the order of the walk in a hash or storage map. The entry is missing if fewer were captured.
     pub fn at(&self, index: usize) -> SnapshotEntry<'a> {
         let map = self.map;
         if index == 0 && map.value.is_some() {
@@ -93,7 +93,7 @@ impl<'a> SnapshotMap<'a> {
         })
     }
 
-    /// Returns the first entry that satisfies `pred`.
+    /// Returns the first entry that satisfies `pred`; a missing entry if none does.
     pub fn find(&self, pred: impl Fn(&SnapshotEntry<'a>) -> bool) -> SnapshotEntry<'a> {
         self.iter().find(pred).unwrap_or_else(|| self.no_match())
     }
@@ -103,7 +103,8 @@ impl<'a> SnapshotMap<'a> {
         self.iter().filter(pred).collect()
     }
 
-    /// Returns the entry with the largest `key`, the first one if several have it. Entries whose key is `None` are ignored.
+    /// Returns the entry with the largest `key`, the first one if several have it. Entries whose key is `None` are ignored;
+    /// the result is a missing entry if no entry remains.
     pub fn max_by<K: PartialOrd>(
         &self,
         key: impl Fn(&SnapshotEntry<'a>) -> Option<K>,
@@ -124,12 +125,12 @@ impl<'a> SnapshotMap<'a> {
         (0..map.len()).map(move |index| map.at(index))
     }
 
-    /// Returns the state of a ring buffer; `None` for other maps.
+    /// Returns the state of a ring buffer; `None` for other maps, or if it could not be read.
     pub fn ringbuf(&self) -> Option<&'a FailureDumpRingbuf> {
         self.map.ringbuf.as_ref()
     }
 
-    /// Returns the state of an arena; `None` for other maps.
+    /// Returns the state of an arena; `None` for other maps, or if it could not be read.
     pub fn arena(&self) -> Option<&'a ArenaSnapshot> {
         self.map.arena.as_ref()
     }
@@ -144,7 +145,8 @@ impl<'a> SnapshotMap<'a> {
         self.map.stack_trace.as_ref()
     }
 
-    /// Returns why the map could not be read in full; `None` if it was.
+    /// Returns why the map could not be read or rendered in full; `None` if there was no error. A map that was cut at a cap
+    /// has `truncated` in [`Self::raw`] instead.
     pub fn map_error(&self) -> Option<&'a str> {
         self.map.error.as_deref()
     }

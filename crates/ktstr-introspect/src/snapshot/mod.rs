@@ -60,7 +60,8 @@ impl<'a> Snapshot<'a> {
     /// Returns the view narrowed to the maps of the attached scheduler.
     ///
     /// # Errors
-    /// If no scheduler is attached, or if the capture has none of its maps.
+    /// If the capture is a placeholder, if it does not show an attached scheduler, or if it has maps but none
+    /// of that scheduler.
     pub fn active(&self) -> SnapshotResult<Snapshot<'a>> {
         self.active_for("active()")
     }
@@ -86,8 +87,8 @@ impl<'a> Snapshot<'a> {
 
     /// Returns the global variable `name`, searched in every `.bss`, `.data` and `.rodata` map.
     ///
-    /// If several maps have the variable, the copy of the attached scheduler is returned; if that is not unique, the field is
-    /// missing with [`SnapshotError::AmbiguousVar`].
+    /// If several maps have the variable, the copy of the attached scheduler is returned; if there is not exactly one such
+    /// copy, the field is missing with [`SnapshotError::AmbiguousVar`].
     pub fn var(&self, name: &str) -> SnapshotField<'a> {
         self.find_var(name).unwrap_or_else(SnapshotField::Missing)
     }
@@ -112,8 +113,8 @@ impl<'a> Snapshot<'a> {
     /// Returns the copy of the global variable `name` that `picker` chooses, for captures in which several copies of a
     /// scheduler are loaded.
     ///
-    /// `picker` gets the copies as (map name, field) and returns the index of one. If it returns `None`, or an index that is out
-    /// of range, the field is missing. The module [`pickers`] has some.
+    /// `picker` gets the copies as (map name, field) and returns the index of one. If it returns `None`, or an index that is
+    /// out of range, the field is missing. The module [`pickers`] has ready-made pickers.
     pub fn live_var_via(
         &self,
         name: &str,

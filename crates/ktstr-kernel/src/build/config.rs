@@ -28,8 +28,8 @@ const ESSENTIAL: [&str; 11] = [
 const STANDS_FOR: [(&str, &str); 6] = [
     ("CONFIG_PREEMPT", "CONFIG_PREEMPT_LAZY=y"),
     ("CONFIG_PREEMPT_LAZY", "CONFIG_PREEMPT=y"),
-    // From 6.15 on this is not an option any more. PREEMPT_LAZY indicates such a version, since it does not exist before
-    // 6.13.
+    // From 6.15 on this is not an option any more. PREEMPT_LAZY indicates such a version, since it does not
+    // exist before 6.13.
     ("CONFIG_SCHED_DEBUG", "CONFIG_PREEMPT_LAZY=y"),
     ("CONFIG_PROC_SYSCTL", "CONFIG_SYSCTL=y"),
     ("CONFIG_NUMA_MIGRATION", "CONFIG_NUMA_BALANCING=y"),
@@ -42,8 +42,8 @@ type Options = BTreeMap<String, String>;
 /// The configuration that a build requests.
 #[derive(Debug)]
 pub(super) struct Wanted {
-    /// All lines, one for each option. The user's lines come last, because the last of several lines that set a choice
-    /// takes effect.
+    /// All lines, one for each option. The user's lines come last, because the last of several lines that set a
+    /// choice takes effect.
     pub(super) text: String,
     options: Options,
     /// The options that the user's own files set.
@@ -84,7 +84,8 @@ impl Wanted {
     }
 
     /// Compares the request with the resulting configuration. It is an error if an essential option or one of the
-    /// user's is missing. Returns the other options that are missing.
+    /// user's does not have the requested value. Returns the lines of the other options that do not, except those
+    /// that [`STANDS_FOR`] explains.
     pub(super) fn check(&self, config: &Path, origin: &str) -> Result<Vec<String>, KernelError> {
         let text = fs::read_to_string(config).map_err(|e| KernelError::io("read", config, e))?;
         let got = parse(&text);

@@ -6,8 +6,8 @@ use std::process::Command;
 use crate::KernelError;
 use crate::command;
 
-/// A shell script that runs a command and kills its whole process group once our end of its stdin is closed. That
-/// happens however we end, so the compilers that `make` started do not outlive us.
+/// A shell script that runs a command and kills its whole process group once ktstr's end of its stdin is closed. That
+/// happens however ktstr ends, so the compilers that `make` started do not outlive it.
 const BOUND: &str = "exec 3<&0 </dev/null
 \"$@\" &
 work=$!

@@ -25,15 +25,15 @@ use crate::{KernelError, Resolver};
 
 use source::Origin;
 
-/// Disk space in bytes that a build needs in addition to the source: objects with debug information, and the image in
-/// several forms.
+/// Disk space in bytes that a build needs in addition to the source: objects with debug information, and the image
+/// in several forms.
 const OBJECTS_SIZE: u64 = 1 << 30;
 /// Disk space in bytes that an unpacked tarball of the kernel's source needs.
 const SOURCE_SIZE: u64 = 2 << 30;
 
-/// Builds the kernel of `source`, unless it is cached. `source` is a folder, a `.tar.xz`, `.tar.gz` or `.tar.zst`, or
-/// the name of a Debian package such as `linux-source-6.12`. `fragments` are configuration files that are applied on
-/// top of ktstr's own; later files override earlier ones.
+/// Builds the kernel of `source`, unless it is cached. `source` is a folder, a tarball (`.tar`, `.tar.xz`, `.tar.gz`,
+/// `.tgz` or `.tar.zst`), or the name of a Debian package such as `linux-source-6.12`. `fragments` are configuration files
+/// that are applied on top of ktstr's own; later files override earlier ones.
 pub fn build(
     source: &str,
     fragments: &[PathBuf],

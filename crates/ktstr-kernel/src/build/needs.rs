@@ -1,4 +1,4 @@
-//! Checks that this machine has the programs that a kernel build needs.
+//! Checks that this machine has the programs and headers that a kernel build needs, and identifies the compiler.
 
 use std::process::Command;
 

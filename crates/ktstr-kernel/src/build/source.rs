@@ -15,7 +15,8 @@ use crate::{KernelError, apt, command};
 
 /// Files that every kernel source tree has.
 const MARKS: [&str; 3] = ["Makefile", "Kconfig", "arch/x86/Kconfig"];
-/// Files that an in-tree build leaves behind. If one of them exists, an out-of-tree build refuses to start.
+/// Files and folders that configuring or building in the tree leaves behind. If one of them exists, an out-of-tree build
+/// refuses to start.
 const BUILT_IN_PLACE: [&str; 3] = [".config", "include/config", "arch/x86/include/generated"];
 
 /// The source of a build.
@@ -43,7 +44,8 @@ impl fmt::Display for Origin {
 }
 
 impl Origin {
-    /// Interprets the SOURCE argument of the command line.
+    /// Interprets the SOURCE argument of the command line: an existing path, else the name of a Debian package, which is
+    /// fetched unless `offline` is set.
     pub(super) fn of(
         text: &str,
         cache: &Cache,
@@ -231,7 +233,8 @@ impl io::Write for HashWriter<'_> {
     }
 }
 
-/// Hashes the name, length and modification time of every file below `dir`, except git's own. Links are not followed.
+/// Hashes the name, length and modification time of every file below `dir`, except in folders named `.git`. Links
+/// are not followed.
 fn walk(root: &Path, dir: &Path, hash: &mut Sha256) -> Result<(), KernelError> {
     let cannot = |e| KernelError::io("list", dir, e);
     let mut entries: Vec<fs::DirEntry> = fs::read_dir(dir)

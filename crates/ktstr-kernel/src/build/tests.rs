@@ -67,7 +67,7 @@ fn a_tree_is_built_once() {
             .lines()
             .count()
     };
-    // The counter file is in the tree and changes it. This test covers the effect of a change first.
+    // Each build appends to a file in the tree, and so changes the tree.
     let kernel = home.build().unwrap();
     assert!(kernel.config.is_some() && matches!(kernel.source, Source::Built { .. }));
     home.build().unwrap();
@@ -145,7 +145,7 @@ fn the_users_option_wins_in_a_choice() {
 
 #[test]
 fn an_option_that_another_one_replaces_is_not_reported() {
-    // 6.12 lacks the first two options, and 7.3 the other two.
+    // 6.12 lacks the options in `old`, and 7.3 those in `new`.
     let old = "PREEMPT_LAZY=y\\|CONFIG_NUMA_MIGRATION=y";
     let new = "PREEMPT=y\\|CONFIG_PROC_SYSCTL=y";
     for missing in [old, new] {

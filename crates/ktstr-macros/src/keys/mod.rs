@@ -1,5 +1,5 @@
-//! All keys of `#[ktstr_test]`: the value that each takes, its default, its meaning, and whether it is available. The rows are in
-//! `table.rs`; the array of keys and the documentation of the attribute are generated from them here.
+//! All keys of `#[ktstr_test]`: the value that each takes, its default, its meaning, and whether it is available. The rows
+//! are in `table.rs`; the array of keys and the documentation of the attribute are generated from them here.
 
 #[macro_use]
 mod table;
@@ -21,7 +21,7 @@ pub(crate) enum Kind {
     },
     /// A floating-point literal that is finite and at least 0, such as `5.0`.
     Float,
-    /// A floating-point or integer literal, or `off`.
+    /// A floating-point or integer literal of at least 0, or `off`. An integer is at most `u32::MAX`.
     Limit,
     /// A string literal, and nothing that evaluates to one.
     Text,
@@ -73,7 +73,8 @@ pub(crate) struct Key {
 /// The field of `Assert` that a key sets.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Field {
-    /// Whether it is on only if it is `true`, and its builder is written by hand: `flag` or `bound`.
+    /// `flag` if the field is on only if it is `true`, and its builder is written by hand; `bound` if it is on as soon as
+    /// it is set.
     pub(crate) switch: &'static str,
     /// The part of the checks to which it belongs.
     pub(crate) part: &'static str,
@@ -201,7 +202,7 @@ macro_rules! row {
     };
 }
 
-/// What the documentation says of the values that a key of this kind takes.
+/// The text of the documentation about the values that a key of this kind takes.
 #[rustfmt::skip]
 macro_rules! takes {
     (Bool) => { "`bool`" };

@@ -1,7 +1,7 @@
 //! The table of all keys of `#[ktstr_test]`.
 
 /// The table of all keys, in the order of the documentation. It calls the macro `$then` with all of its rows. A key that is
-/// accepted has an effect: a test expands each of them and looks for that effect.
+/// not reserved has an effect: a test expands each of them and asks that the generated code changes.
 ///
 /// In the row
 ///
@@ -23,8 +23,9 @@
 ///   `true`, and its builder is written by hand. The keys of the groups `Check` and `MonitorBound` have a field, and no others.
 ///
 /// To add a key of these two groups, write its row here and its judgement, which for the part `workers` is in
-/// `ktstr-assert/src/check/workers.rs`. A run that passes and one that fails are a `pair` in
-/// `ktstr-assert/tests/recorded/workers.rs`. To add another key, write its row here and the code in `expand.rs` that reads it.
+/// `ktstr-assert/src/check/workers.rs`. The test of a check is a `pair` in `ktstr-assert/tests/recorded/workers.rs`: a
+/// run that keeps the bound, and one that breaks it. To add another key, write its row here and the code in `expand.rs`
+/// that reads it.
 macro_rules! table {
     ($then:ident) => {
         $then! {
@@ -96,12 +97,13 @@ macro_rules! table {
             };
             max_spread_pct: Float, Check = OFF,
                 "largest difference between the off-CPU shares of a cgroup's workers, in percentage points" => {
-                /// The largest difference between the off-CPU shares of workers in a cgroup, in percentage points.
+                /// The largest difference between the off-CPU shares of workers in a cgroup that are entitled to the same
+                /// share of a CPU, in percentage points. A bound of 100 or more turns the check off.
                 bound workers: f64
             };
             max_throughput_cv: Float, Check = OFF,
                 "largest coefficient of variation of work units per CPU-second among a cgroup's workers" => {
-                /// The largest coefficient of variation of work units per CPU-second inside a cgroup.
+                /// The largest coefficient of variation of work units per CPU-second among the workers of a cgroup.
                 bound workers: f64
             };
             min_work_rate: Float, Check = OFF,
@@ -111,7 +113,7 @@ macro_rules! table {
             };
             max_p99_wake_latency_ns: Integer(u64), Check = OFF,
                 "largest 99th percentile of a cgroup's wakeup latencies, in nanoseconds of guest time" => {
-                /// The largest 99th percentile of the wakeup latencies of a cgroup, in nanoseconds.
+                /// The largest 99th percentile of the wakeup latencies of a cgroup, in nanoseconds of guest time.
                 bound workers: u64
             };
             max_wake_latency_cv: Float, Check = OFF,
@@ -131,8 +133,7 @@ macro_rules! table {
             };
             max_imbalance_ratio: Float, MonitorBound = OFF,
                 "monitor: largest ratio of the longest to the shortest run queue" => {
-                /// Monitor: the largest imbalance of two runqueues that
-                /// migrations could reduce
+                /// Monitor: the largest imbalance of two runqueues that migrations could reduce
                 /// ([`MonitorSample::movable_imbalance`](crate::MonitorSample::movable_imbalance)).
                 bound monitor: f64
             };
@@ -148,7 +149,7 @@ macro_rules! table {
             };
             sustained_samples: Integer(u32), MonitorBound = OFF,
                 "monitor: how many samples in a row make a violation" => {
-                /// Monitor: the number of consecutive samples that make a violation.
+                /// Monitor: the number of consecutive samples that make a violation; 0 counts as 1.
                 bound other: usize
             };
             max_fallback_rate: Float, MonitorBound = OFF,
@@ -158,7 +159,8 @@ macro_rules! table {
             };
             max_keep_last_rate: Float, MonitorBound = OFF,
                 "monitor: most `SCX_EV_DISPATCH_KEEP_LAST` events per vCPU-second" => {
-                /// Monitor: the largest number of `SCX_EV_DISPATCH_KEEP_LAST` events per vCPU-second.
+                /// Monitor: the largest number of `SCX_EV_DISPATCH_KEEP_LAST` events per vCPU-second. If the waiting tasks
+                /// are known, an event counts only if a task waited for the CPU from one sample to the next.
                 bound monitor: f64
             };
             work_conservation: Bool, MonitorBound = OFF,
@@ -169,8 +171,8 @@ macro_rules! table {
             max_owed_ms: Limit, Check = "50",
                 "schedule: most CPU time, in milliseconds, to which a task may become entitled while it waits without \
                 running" => {
-                /// Schedule: the largest CPU time in milliseconds to which a task may become entitled while it
-                /// waits without being served.
+                /// Schedule: the largest CPU time, in milliseconds, to which a task may become entitled while it
+                /// waits without running.
                 bound schedule: Limit
             };
             min_entitled_share: Limit, Check = "0.7",
@@ -193,8 +195,8 @@ macro_rules! table {
             max_wake_wait_ms: Limit, Check = "25",
                 "schedule: largest 90th percentile of the time that a cgroup's tasks wait after a wakeup, in \
                 milliseconds, divided by the average number of tasks per CPU" => {
-                /// Schedule: the largest 90th percentile of the waits of a cgroup's tasks after a wakeup, in
-                /// milliseconds per task that a CPU has to serve on average.
+                /// Schedule: the largest 90th percentile of the waits of a cgroup's tasks after a wakeup, in milliseconds,
+                /// divided by the average number of tasks per CPU.
                 bound schedule: Limit
             };
             max_preemption_rate: Limit, Check = "3000",
@@ -205,8 +207,8 @@ macro_rules! table {
             min_driven_share: Limit, Check = "0.5",
                 "schedule: least share of the workers' CPU time, 0 to 1, that the scheduler under test must give, not \
                 another class or the bypass" => {
-                /// Schedule: the smallest share of the workers' CPU time, from 0 to 1, that the scheduler
-                /// under test must give.
+                /// Schedule: the smallest share of the workers' CPU time, from 0 to 1, that the scheduler under test must
+                /// give, rather than another class or the bypass.
                 bound schedule: Limit
             };
             monitor: Text, Outcome = "`\"enforce\"` if a monitor bound is given",
@@ -219,7 +221,8 @@ macro_rules! table {
             };
             max_cross_node_migration_ratio: Float, Check = OFF,
                 "largest share of pages moved between nodes, 0 to 1" => {
-                /// The largest share of pages that moved between nodes, from 0 to 1.
+                /// The largest ratio of the pages that the kernel moved between nodes in the whole machine to the pages of
+                /// the cgroup's workers. The ratio can exceed 1.
                 bound numa: f64
             };
             max_slow_tier_ratio: Float, Check = OFF,
@@ -250,14 +253,15 @@ macro_rules! table {
             expect_scx_bpf_error_contains: TextOrPath, Check = OFF,
                 "the kernel's or the scheduler's message about the scheduler's exit must contain this text; needs \
                 `expect_err` and `scheduler`" => {
-                /// A text that the message about the scheduler's end, from the scheduler or the kernel, must contain.
-                /// It applies only to tests with `expect_err`.
+                /// A text that the message about the scheduler's exit, from the scheduler or the kernel, must contain. It
+                /// applies only to tests with `expect_err`.
                 bound other: &'static str
             };
             expect_scx_bpf_error_matches: TextOrPath, Check = OFF,
                 "the message about the scheduler's exit must match this regular expression; needs `expect_err` and \
                 `scheduler`" => {
-                /// A regular expression that the same message must match.
+                /// A regular expression that the message about the scheduler's exit must match. It applies only to
+                /// tests with `expect_err`.
                 bound other: &'static str
             };
             allow_inconclusive: Bool, Outcome = "false",

@@ -79,8 +79,9 @@ pub struct CgroupDef {
     pub works: Vec<WorkSpec>,
     /// Whether [`Ctx::work_type_override`](crate::Ctx::work_type_override) may replace the work type of the workers.
     pub swappable: bool,
-    /// A program of the host that runs in the cgroup as long as its workers do. If the cgroup declares no workers, only the
-    /// program runs in it. The field is not serialized, so a deserialized declaration has no program.
+    /// A program of the host that runs in the cgroup. It starts together with the workers, and is killed when the cgroup is
+    /// removed, unless it exits earlier. If the cgroup declares no workers, only the program runs in it. The field is not
+    /// serialized, so a deserialized declaration has no program.
     #[serde(skip)]
     pub payload: Option<&'static Payload>,
     /// The memory nodes of the cgroup; `None` leaves it those of its parent.
@@ -263,8 +264,9 @@ impl CgroupDef {
         self
     }
 
-    /// Sets whether [`Ctx::work_type_override`](crate::Ctx::work_type_override) may replace the work type of the workers. The
-    /// setup of the cgroup fails if the number of workers is not a multiple of the new work type's group size.
+    /// Sets whether [`Ctx::work_type_override`](crate::Ctx::work_type_override) may replace the work type
+    /// of the workers. The setup of the cgroup fails if the number of workers does not fit the new work
+    /// type; see [`WorkSpec::worker_count`].
     pub fn swappable(mut self, swappable: bool) -> Self {
         self.swappable = swappable;
         self
@@ -313,7 +315,7 @@ impl CgroupDef {
         self
     }
 
-    /// Writes `max` to `cpu.max`.
+    /// Writes `max` to `cpu.max`, with the kernel's default period of 100 ms.
     pub fn cpu_unlimited(mut self) -> Self {
         self.cpu.get_or_insert_default().max_us = Some((None, DEFAULT_PERIOD_US));
         self
@@ -379,8 +381,8 @@ impl CgroupDef {
         self
     }
 
-    /// Returns the groups of workers with the defaults of the cgroup filled in. If no group is declared, that is one default
-    /// group, or none if the cgroup has a program to run.
+    /// Returns the groups of workers with the defaults of the cgroup filled in. If no group is declared, the result has one
+    /// default group, or none if the cgroup has a program to run.
     pub fn merged_works(&self) -> Vec<WorkSpec> {
         let default = [WorkSpec::default()];
         let works = if self.works.is_empty() && self.payload.is_none() {
@@ -414,11 +416,13 @@ impl CgroupDef {
         works
     }
 
-    /// Checks that the nodes of the workers' memory policies are available: among the cgroup's memory nodes if it declares some,
-    /// else among the nodes of `cpuset`, the resolved CPUs of the cgroup, if it has one, else on the machine.
+    /// Checks the memory policies of the workers on this machine; `cpuset` has the resolved CPUs of the cgroup. The
+    /// nodes of a policy must be among the memory nodes that the cgroup declares. If it declares none, they must be
+    /// among the nodes of `cpuset`; without a cpuset, among the nodes of the machine. [`MemPolicy::validate_on`] has the
+    /// exceptions for flags.
     ///
     /// # Errors
-    /// [`CgroupDefError::Work`] names the policy, the node and the available nodes.
+    /// [`CgroupDefError::Work`] with the first policy that is invalid, or that has a node that is not available.
     pub fn validate_memory(
         &self,
         cpuset: Option<&BTreeSet<usize>>,
@@ -456,7 +460,8 @@ impl CgroupDef {
             .collect()
     }
 
-    /// Checks everything that does not depend on the machine.
+    /// Checks the name, the weights, the quota and the workers, regardless of the machine. The CPUs, the memory nodes and
+    /// the program are not checked here.
     ///
     /// # Errors
     /// [`CgroupDefError`] names the cgroup and the first error.

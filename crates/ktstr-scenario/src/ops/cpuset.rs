@@ -17,7 +17,7 @@ pub enum CpusetSpec {
     Llc(usize),
     /// The CPUs of this NUMA node.
     Numa(usize),
-    /// The usable CPUs from one fraction of them to another.
+    /// The usable CPUs from one fraction of them to another. Both ends are rounded down to whole CPUs.
     Range {
         /// The fraction at which the range starts: at least 0, and less than `end_frac`.
         start_frac: f64,
@@ -82,7 +82,7 @@ pub enum CpusetError {
         /// The fraction that was given.
         value: f64,
     },
-    /// A range that ends before it starts.
+    /// A range whose end is not after its start.
     #[error("CpusetSpec: the range from {start} to {end} is empty")]
     Backwards {
         /// The fraction of the usable CPUs at which the range starts.

@@ -106,7 +106,7 @@ pub enum KernelValue {
     U32(u32),
     /// A word of eight bytes, least significant byte first in memory.
     U64(u64),
-    /// These bytes, at most [`MAX_KERNEL_BYTES`].
+    /// These bytes, from 1 to [`MAX_KERNEL_BYTES`] of them.
     Bytes(Vec<u8>),
     /// Sets these bits in the four bytes at the target and keeps the others. A read never returns this variant.
     OrU32(u32),
@@ -123,7 +123,7 @@ impl KernelValue {
         Self::U64(value)
     }
 
-    /// Bytes in the order of memory, at most [`MAX_KERNEL_BYTES`].
+    /// Bytes in the order of memory, from 1 to [`MAX_KERNEL_BYTES`] of them.
     pub fn bytes(value: impl Into<Vec<u8>>) -> Self {
         Self::Bytes(value.into())
     }
@@ -133,7 +133,7 @@ impl KernelValue {
         Self::OrU32(bits)
     }
 
-    /// Returns how many bytes a write of the value covers, as a width.
+    /// Returns the width of the memory that a write of the value covers.
     pub const fn width(&self) -> KernelValueWidth {
         match self {
             Self::U32(_) | Self::OrU32(_) => KernelValueWidth::U32,
@@ -143,7 +143,7 @@ impl KernelValue {
     }
 }
 
-/// The width of a read.
+/// The width of a read, or of the value of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum KernelValueWidth {
@@ -151,7 +151,7 @@ pub enum KernelValueWidth {
     U32,
     /// A word of eight bytes, least significant byte first in memory.
     U64,
-    /// This number of bytes, at most [`MAX_KERNEL_BYTES`].
+    /// This number of bytes, from 1 to [`MAX_KERNEL_BYTES`].
     Bytes(usize),
 }
 
@@ -194,10 +194,11 @@ impl KernelValueWidth {
     }
 }
 
-/// Checks that these writes can be done in one operation.
+/// Checks that one operation can do these writes: each of them has a byte, and all together have
+/// at most [`MAX_KERNEL_BYTES`].
 ///
 /// # Errors
-/// A sentence that names the limit and the value that violates it.
+/// A sentence that names the target without bytes, or the number of bytes of all writes and the bounds.
 pub fn validate_writes(writes: &[(KernelTarget, KernelValue)]) -> Result<(), String> {
     if let Some((target, _)) = writes.iter().find(|(_, v)| v.width().is_empty()) {
         return Err(format!("no bytes are given for {target}"));

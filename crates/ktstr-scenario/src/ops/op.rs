@@ -21,7 +21,7 @@ macro_rules! field {
     ({$of:ty}) => { Vec<$of> };
 }
 
-/// The type of which the function of an operation gets a reference for a field.
+/// The type behind the reference that the function of an operation gets for a field.
 macro_rules! passed {
     (text) => { str };
     (($of:ty)) => { $of };
@@ -211,12 +211,12 @@ impl Op {
         Self::run_payload_in(payload, args, Some(cgroup.into()))
     }
 
-    /// Waits until the only program of this name has exited, and checks its result.
+    /// Waits until the only program of this name has exited, and checks its result; see [`Op::WaitPayload`].
     pub fn wait_payload(name: impl Into<Cow<'static, str>>) -> Self {
         Self::wait_payload_in(name, None)
     }
 
-    /// Waits until the program of this name in this cgroup has exited, and checks its result.
+    /// Waits until the program of this name in this cgroup has exited, and checks its result; see [`Op::WaitPayload`].
     pub fn wait_payload_in_cgroup(
         name: impl Into<Cow<'static, str>>,
         cgroup: impl Into<Cow<'static, str>>,

@@ -28,7 +28,8 @@ impl SpawnPlacement {
 pub enum IrqSelector {
     /// The interrupt with this number in `/proc/interrupts`.
     ByNumber(u32),
-    /// The interrupt whose handler has this name, which is the last word of a line in `/proc/interrupts` and must be unique.
+    /// The interrupt whose handler has this name. The name is the last word of a numbered line in `/proc/interrupts`, and
+    /// only one of these lines may have it.
     ByLabel(Cow<'static, str>),
 }
 
@@ -47,7 +48,7 @@ impl IrqSelector {
 /// The partition type of a cgroup (`cpuset.cpus.partition`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CpusetPartition {
-    /// The cgroup belongs to the parent's partition and its scheduling domain, which is the default.
+    /// The cgroup belongs to the partition and the scheduling domain of its parent. This is the default.
     Member,
     /// The CPUs of the cgroup are a separate scheduling domain.
     Root,

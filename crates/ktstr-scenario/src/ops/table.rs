@@ -21,7 +21,7 @@
 //! - `needs`: the controller that must be enabled for the operation.
 //! - `effect`: a function of `text/valid/effects.rs`, for an operation that adds, removes or changes what a later operation
 //!   depends on, or whose fields can only be checked together.
-//! - `is once`: the operation stores its result under a tag, so that a step that loops cannot contain it.
+//! - `is once`: the operation stores its result under a tag or a name, so that a step that loops cannot contain it.
 //!
 //! The type of a field is written as `text`, `(Type)`, `[Type]` if the field may be left out, or `{Type}` for a list.
 //! A rule of `text/valid/rules.rs` may follow after `=>`: the check of this field alone, such as `exists` for the
@@ -46,8 +46,8 @@ macro_rules! op_table {
                 /// The cgroup's declaration, workers included.
                 def: (CgroupDef),
             };
-            /// Stops a cgroup's workers and removes the cgroup. If there is no such cgroup, the operation only
-            /// prints a warning.
+            /// Stops a cgroup's workers, kills its programs, and removes the cgroup. If there is no such cgroup, the
+            /// operation only prints a warning.
             2 remove_cgroup RemoveCgroup => cgroups::remove, effect remove {
                 /// The name of the cgroup to remove.
                 cgroup: text,
@@ -78,7 +78,8 @@ macro_rules! op_table {
                 /// The workers to start.
                 work: (WorkSpec),
             };
-            /// Stops a cgroup's workers and keeps the cgroup.
+            /// Stops a cgroup's workers and keeps the cgroup. If the cgroup is frozen, it is thawed; if it has a quota of
+            /// CPU time, the quota is lifted. Programs that run in the cgroup are not stopped.
             7 stop_cgroup StopCgroup => cgroups::stop, effect stop {
                 /// The name of the cgroup.
                 cgroup: text,
@@ -100,7 +101,7 @@ macro_rules! op_table {
             };
             /// Starts a program of the host in the background. The test must declare the program as its `payload` or among
             /// its `workloads`. A program that still runs at the end of the step is killed then; a program that the
-            /// backdrop started, at the end of the scenario.
+            /// backdrop started is killed at the end of the scenario.
             10 run_payload_in RunPayload => payload::run, effect run_payload {
                 /// The declaration of the program.
                 payload: (&'static Payload),
@@ -109,7 +110,8 @@ macro_rules! op_table {
                 /// The name of the cgroup in which the program runs; `None` is the harness's own.
                 cgroup: [Cow<'static, str>],
             };
-            /// Waits until a program has exited, and checks its result.
+            /// Waits until a program has exited, and checks its result. A program that runs for longer than the test's
+            /// window is killed, and fails the test.
             11 wait_payload_in WaitPayload => payload::wait {
                 /// The name of the program's declaration.
                 name: text,
@@ -117,8 +119,7 @@ macro_rules! op_table {
                 /// not waited for.
                 cgroup: [Cow<'static, str>] => exists_or_none,
             };
-            /// Kills a program and all processes that it has started. If the program had exited before, its
-            /// result is checked.
+            /// Kills a program and all processes that it has started. Its result is checked only if it had exited before.
             12 kill_payload_in KillPayload => payload::kill {
                 /// The name of the program's declaration.
                 name: text,
@@ -158,13 +159,13 @@ macro_rules! op_table {
             };
             /// Makes the host write to the kernel's memory. Under the real clock the guest keeps running; under the
             /// virtual clock it is stopped, as for [`Op::WriteKernelCold`]. All targets are resolved before the first
-            /// one is written.
+            /// one is written. The kernel's code cannot be written.
             17 write_kernel_hot_batch WriteKernelHot => kernel::write_hot {
                 /// The targets and their values, in the order of the writes; at most 4096 bytes in total.
                 writes: {(KernelTarget, KernelValue)} => writes,
             };
             /// Makes the host write to the kernel's memory while no CPU of the guest runs, so that the guest sees either
-            /// all of the writes or none.
+            /// all of the writes or none. The kernel's code cannot be written.
             18 write_kernel_cold_batch WriteKernelCold => kernel::write_cold {
                 /// The targets and their values, in the order of the writes; at most 4096 bytes in total.
                 writes: {(KernelTarget, KernelValue)} => writes,
@@ -201,7 +202,8 @@ macro_rules! op_table {
             22 detach_scheduler DetachScheduler => scheduler::detach;
             /// Stops the scheduler that is attached and starts the test's own.
             23 restart_scheduler RestartScheduler => scheduler::restart;
-            /// Stops the scheduler that is attached and starts another.
+            /// Stops the scheduler that is attached and starts another, which must be allowed
+            /// as for [`Op::AttachScheduler`].
             24 replace_scheduler ReplaceScheduler => scheduler::replace {
                 /// The scheduler, identified by its name.
                 scheduler: (&'static Scheduler),
@@ -244,8 +246,9 @@ macro_rules! op_table {
                 /// The weight, 1 to 10000; the default of a cgroup is 100.
                 weight: (u32) => weight,
             };
-            /// Gives a cgroup the weight of a `SCHED_IDLE` task, or undoes that (`cpu.idle`). The tasks of an idle cgroup
-            /// get hardly any CPU time while those of a sibling are runnable, which also preempt them.
+            /// Gives a cgroup the weight of a `SCHED_IDLE` task, or undoes that (`cpu.idle`). While a sibling that is
+            /// not idle has runnable tasks, the tasks of an idle cgroup get hardly any CPU time, and the sibling's
+            /// tasks preempt them.
             30 set_cpu_idle SetCpuIdle => cpu::idle, needs Cpu {
                 /// The name of the cgroup.
                 cgroup: text => exists,
@@ -294,8 +297,8 @@ macro_rules! op_table {
                 /// The largest number of tasks, of which each thread is one; `None` is no limit.
                 max: [u64],
             };
-            /// Makes a cgroup's CPUs a separate scheduling domain, or undoes that (`cpuset.cpus.partition`). The cgroup
-            /// must have a cpuset of CPUs that no sibling has.
+            /// Sets the partition type of a cgroup (`cpuset.cpus.partition`), for example to make its CPUs a separate
+            /// scheduling domain. For any type but `Member`, the cgroup must have a cpuset of CPUs that no sibling has.
             37 set_cpuset_partition SetCpusetPartition => cpuset::partition, needs Cpuset {
                 /// The name of the cgroup.
                 cgroup: text => exists,
@@ -308,13 +311,12 @@ macro_rules! op_table {
                 /// The name of the cgroup.
                 cgroup: text,
             };
-            /// Takes a CPU offline. A sched_ext scheduler without hotplug callbacks exits, with the request
-            /// to attach again.
+            /// Takes a CPU offline. A sched_ext scheduler without hotplug callbacks exits, with the request to attach again.
             39 cpu_offline CpuOffline => hotplug::offline {
                 /// The number of the CPU.
                 cpu: (usize) => cpu,
             };
-            /// Brings a CPU online again.
+            /// Brings a CPU online again. A sched_ext scheduler without hotplug callbacks exits, as for [`Op::CpuOffline`].
             40 cpu_online CpuOnline => hotplug::online {
                 /// The number of the CPU.
                 cpu: (usize) => cpu,

@@ -93,7 +93,8 @@ fn read(
     old_keys(&object, &task.sched, phases_node.is_some(), notes)?;
     match phases_node {
         None => {
-            // The events of the task form its only phase. `loop` repeats the phase; without it the task repeats it without end.
+            // The events of the task form its only phase, which `loop` repeats. Without `loop`, the phase is
+            // repeated without end.
             task.repeat = u64::from(looped.is_some());
             let skip_runtime = is_budget(&object, &task.sched)?;
             let actions = actions(&object, name, OF_TASK, skip_runtime, notes)?;

@@ -5,12 +5,12 @@
 pub enum BpfMapAgg {
     /// The mean of all samples.
     Scalar,
-    /// The increase from the first sample to the last. A decrease counts as a reset to 0. If the scheduler is replaced, the
-    /// increase of the new scheduler counts from its own first sample.
+    /// The sum of the increases from each sample to the next. A value that has decreased was reset, so it counts as an
+    /// increase from 0. If the scheduler is replaced, the increase of the new scheduler counts from its own first sample.
     ScalarCounter,
     /// For a per-CPU array: the mean over all CPUs and samples, and the highest value of any CPU.
     PerCpu,
-    /// For a per-CPU array: the increase of the sum over all CPUs, as for [`BpfMapAgg::ScalarCounter`].
+    /// For a per-CPU array: the sum over all CPUs is one counter, aggregated as for [`BpfMapAgg::ScalarCounter`].
     PerCpuCounter,
 }
 

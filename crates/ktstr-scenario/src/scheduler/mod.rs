@@ -35,7 +35,7 @@ pub enum SchedulerSpec {
 }
 
 impl SchedulerSpec {
-    /// Returns the scheduler that a word of a user stands for: `eevdf` is the kernel's own scheduler, a word with a `/` is the
+    /// Returns the scheduler that a user names by one word: `eevdf` is the kernel's own scheduler, a word with a `/` is the
     /// path of a binary, and any other word is the name of a package.
     pub fn of_binary(word: &'static str) -> Self {
         match word {
@@ -306,8 +306,8 @@ impl Scheduler {
         self
     }
 
-    /// Sets how the scheduler gets the configuration that each test supplies: `arguments` are words separated by blanks, with
-    /// `{file}` in place of the path, and `path` is the path of the file in the guest.
+    /// Sets how the scheduler gets the configuration that each test supplies: `arguments` are words separated by white
+    /// space, with `{file}` in place of the path, and `path` is the path of the file in the guest.
     ///
     /// ```
     /// use ktstr_scenario::scheduler::Scheduler;

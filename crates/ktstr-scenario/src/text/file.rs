@@ -158,7 +158,7 @@ impl ScenarioFile {
             })
     }
 
-    /// Returns the line of the key `step` of claim `at`, counted from 0.
+    /// Returns the number of the line, from 1, on which claim `at` has its key `step`. Claims are counted from 0.
     pub fn line_of_claim(&self, at: usize) -> usize {
         deepest(&self.root, &format!("claim[{at}].step")).line
     }

@@ -1,5 +1,5 @@
-//! Macros that give the types of the language their text form: each type lists its variants or fields once. If one is not
-//! listed, the code does not compile.
+//! Macros that give the types of the language their text form: each type lists its variants or fields once. The code does
+//! not compile if a variant or a field is missing in the list.
 
 /// Implements the text form of an enum. A variant without a value is written as a word, a variant with a value as
 /// `{ word = value }`, and a variant with fields as `{ word = { field = value } }`.

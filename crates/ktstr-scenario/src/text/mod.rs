@@ -1,9 +1,9 @@
 //! Scenarios as TOML text, as people write them and as [`Scenario::to_text`] prints them.
 //!
-//! A text is parsed into a tree of nodes that have a line and the path of their keys. Each type of the language converts itself
-//! from and to a node with the trait `Text`. Operations and work types get these conversions from their tables (`ops/table.rs`,
-//! `workload/work_type/table.rs`). Most other types list their variants or fields once, in a macro of `macros.rs`; if one is not
-//! listed, the code does not compile.
+//! A text is parsed into a tree of nodes that have a line and the path of their keys. Each type of the language converts
+//! itself from and to a node with the trait `Text`. Operations and work types get these conversions from their tables
+//! (`ops/table.rs`, `workload/work_type/table.rs`). Most other types list their variants or fields once, in a macro of
+//! `macros.rs`. The code does not compile if a variant or a field is missing in the list.
 //!
 //! | File | Holds |
 //! |---|---|

@@ -27,13 +27,15 @@ impl Names {
         }
     }
 
-    /// Adds a program of the host, which operations can start by its name. The test must declare it among its `workloads`.
+    /// Adds a program of the host, which operations can start by its name. The test must declare it as its `payload` or
+    /// among its `workloads`.
     pub fn payload(mut self, payload: &'static Payload) -> Self {
         self.payloads.push(payload);
         self
     }
 
-    /// Adds a scheduler, which operations can start by its name. The test must declare it among its `staged_schedulers`.
+    /// Adds a scheduler, which operations can start by its name. The rules of
+    /// [`Op::AttachScheduler`](crate::ops::Op::AttachScheduler) determine which schedulers are allowed.
     pub fn scheduler(mut self, scheduler: &'static Scheduler) -> Self {
         self.schedulers.push(scheduler);
         self
@@ -68,7 +70,8 @@ impl Names {
     }
 }
 
-/// Returns what the name at `node` stands for among `known`. `what` is its kind, and `how` how it is declared, for the error.
+/// Returns the thing of `known` that the name at `node` stands for. The error message uses `what`, the kind of the thing,
+/// and `how`, a description of how to declare it.
 fn find<T: Copy>(node: &Node, what: &str, how: &str, known: &[(&str, T)]) -> Result<T, TextError> {
     let super::Value::Text(name) = &node.value else {
         return Err(node.expected(&format!("the name of a {what}")));

@@ -30,8 +30,9 @@ pub(crate) enum Value {
 pub struct TextError {
     /// The number of the line, from 1.
     pub line: usize,
-    /// The path of keys to the place, such as `step[1].ops[0].set_cpuset.cpus`; numbers count from 0. It is empty if the text
-    /// is not valid TOML.
+    /// The path of keys to the place, such as `step[1].ops[0].set_cpuset.cpus`; numbers count from 0. In a workload file of
+    /// rt-app, dots join all parts, as in `tasks.light.run`. The path is empty if no key is at fault, for example if the
+    /// text is not valid TOML.
     pub key: String,
     /// A message with what was found, what is allowed, and a suggestion.
     pub message: String,

@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 
 use super::node::{Node, Value};
 
-/// The largest length in bytes of a key and its list together that are written in one line, without the ` = ` between them.
+/// The largest number of bytes that a key and its list may have together to be written in one line. The ` = ` between them
+/// does not count.
 const WIDTH: usize = 100;
 
 /// Writes a whole text.

@@ -146,7 +146,7 @@ impl TopologyConstraints {
         self.within(topology, &Self::UNLIMITED)
     }
 
-    /// Checks the limits that differ from those of `unset`, and whether a required second thread per core is there.
+    /// Checks the limits that differ from those of `unset`, and that cores have more than one thread if that is required.
     const fn within(&self, topology: &Topology, unset: &Self) -> Result<(), ConstraintsError> {
         let sizes = [
             (

@@ -93,7 +93,7 @@ pub enum TopologyError {
 }
 
 impl TopologyError {
-    /// Panics with a message like that of `Display`, which in a `const` is a compile error.
+    /// Panics with a message like that of `Display`, but shorter in places. In a `const` this is a compile error.
     const fn panic(self) -> ! {
         let message = match self {
             Self::Zero { dimension } => ConstText::new()
@@ -271,7 +271,7 @@ impl Topology {
     /// Returns the same topology if it can be built. Otherwise it panics, which in a `const` is a compile error.
     ///
     /// # Panics
-    /// If [`Topology::validate`] fails, with its message.
+    /// If [`Topology::validate`] fails; the message names the error and its numbers.
     pub const fn checked(self) -> Self {
         match self.validate() {
             Ok(()) => self,

@@ -162,7 +162,7 @@ impl TestTopology {
     /// Returns the shape in the text form of a declared shape, such as `1n2l4c2t`; see the `Display` of [`Topology`].
     ///
     /// # Errors
-    /// A message if cores have different numbers of threads, because such a shape has no text form, or if there is no core.
+    /// A message if there is no core, or if cores have different numbers of threads, because such a shape has no text form.
     pub fn short_text(&self) -> Result<String, String> {
         let threads = self.llcs.iter().flat_map(|llc| llc.cores().values());
         let threads: BTreeSet<usize> = threads.map(Vec::len).collect();

@@ -51,8 +51,8 @@ config! {
     SchbenchConfig {
         /// The number of messengers, which hand out the requests; at least 1.
         message_threads: usize = 1,
-        /// The number of workers per messenger; 0 stands for the number of CPUs divided by the number of messengers, rounded
-        /// up.
+        /// The number of workers per messenger; 0 stands for the number of the cgroup's CPUs divided by the number of
+        /// messengers, rounded up.
         worker_threads: usize = 0,
         /// The size of a worker's three matrices together, KiB.
         cache_footprint_kib: usize = 256,
@@ -68,14 +68,15 @@ config! {
         /// soon as a worker waits for it.
         requests_per_sec: u64 = 0,
         /// How busy the workers shall keep their allowed CPUs, in percent. Every 200 ms each messenger adapts the rate of
-        /// requests, which starts at `requests_per_sec`, or at 100 per second if that is 0. With 0 the rate is not adapted.
+        /// requests, which starts at `requests_per_sec`, or at 100 per second if that is 0. The percentage is at most 100;
+        /// with 0 the rate is not adapted.
         auto_rps: u64 = 0,
         /// The percentage of the cache footprint, and of the multiplications, for each worker's own matrices; the rest is for
         /// matrices that all workers of the benchmark share. `None` is the same as 100.
         split_percent: Option<u8> = None,
         /// The number of bytes that a messenger and a worker pass back and forth, at most [`MAX_PIPE_TRANSFER`]: each of the
-        /// two writes all bytes before it wakes the other, instead of the sleep and the multiplications. The latencies and the
-        /// rate of requests are not measured then. 0 is the usual benchmark.
+        /// two writes all bytes before it wakes the other, instead of the sleep and the multiplications. Wake-up latencies
+        /// are measured, but not the latencies and the rate of requests. 0 is the usual benchmark.
         pipe_transfer_bytes: usize = 0,
     }
 }
@@ -115,7 +116,7 @@ config! {
     /// The parameters of [`WorkType::Taobench`](super::WorkType::Taobench): clients that look up keys in a cache, and slow
     /// workers that fetch missing keys.
     TaobenchConfig {
-        /// The number of clients; 0 stands for one per CPU.
+        /// The number of clients; 0 stands for one per CPU of the cgroup.
         client_threads: usize = 0,
         /// The number of slow workers; 0 stands for one per four clients, rounded up.
         slow_threads: usize = 0,
@@ -125,8 +126,8 @@ config! {
         target_hit_pct: u8 = 90,
         /// How long a slow worker sleeps per key, µs.
         slow_path_sleep_us: u64 = 100,
-        /// How long a slow worker sleeps for one random key in a hundred, µs, which is the 99th percentile; 0
-        /// stands for `slow_path_sleep_us`.
+        /// How long a slow worker sleeps for one key in a hundred, chosen at random, µs: the 99th percentile of its sleeps.
+        /// 0 stands for `slow_path_sleep_us`.
         slow_path_p99_us: u64 = 0,
         /// The number of look-ups per second of all clients together; latencies are measured from the time at which a look-up is
         /// due. With 0, a client starts its next look-up when the one before is done, and no latencies are measured.

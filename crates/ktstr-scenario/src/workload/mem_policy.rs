@@ -36,7 +36,7 @@ pub enum MemPolicyError {
         /// Name of the policy.
         policy: &'static str,
     },
-    /// Flags that exclude each other, or unknown ones.
+    /// Flags that are unknown, exclude each other, or do not fit the policy.
     #[error("memory policy flags {bits:#x}: {reason}")]
     Flags {
         /// All bits of the flags.
@@ -202,7 +202,7 @@ impl MpolFlags {
         self.0 & other.0 == other.0
     }
 
-    /// Checks that the kernel would accept the flags.
+    /// Checks the flags regardless of the policy.
     ///
     /// # Errors
     /// [`MemPolicyError::Flags`] for unknown flags, or static together with relative nodes.

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::sched::SchedPolicy;
 
-/// The largest length of a name in bytes. Names in published files are much shorter; the limit keeps error messages short, which
-/// have names in full.
+/// The largest length of a name in bytes. Names in published files are much shorter. Error messages contain names in full,
+/// so the limit keeps them short.
 const MAX_NAME: usize = 128;
 
 /// A phase of [`WorkType::RtApp`](super::WorkType::RtApp): actions that are executed one after the other, and how often
@@ -48,10 +48,11 @@ RtPhase::usual(), { repeat, actions } }
 /// After a sleep, or after another worker has woken it, a worker records how late it ran as a wake-up latency. A worker that uses
 /// a timer records other values instead: how late it ran after the timer, as a timer latency, and the slack of each period.
 ///
-/// An object is known by its name: all workers of a scenario that use the same name for the same kind of object (lock, condition,
-/// barrier, semaphore, shared timer) share one object, whichever cgroup they are in. `Suspend` and `Resume` use conditions.
-/// Objects exist for the whole scenario: if the workers of a step are stopped while some of them wait at a barrier, the barrier
-/// still counts these workers, so a later step has to use a barrier of another name.
+/// An object is known by its name: all workers of a scenario that use the same name for the same kind of object (lock,
+/// condition, barrier, semaphore, shared timer) share one object, whichever cgroup they are in. `Suspend` and `Resume` use
+/// conditions, so a `Signal` or a `Broadcast` of the same name also ends a `Suspend`. Objects exist for the whole scenario:
+/// if the workers of a step are stopped while some of them wait at a barrier, the barrier still counts these workers, so a
+/// later step has to use a barrier of another name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RtAction {
@@ -62,7 +63,7 @@ pub enum RtAction {
     /// Sleeps for this long.
     Sleep(Duration),
     /// Sleeps until the timer's period ends, or not at all if the period has ended already. The worker records the slack,
-    /// which is the time that was left of the period (0 if it had ended), and how late it woke up.
+    /// which is the time that was left of the period (0 if it had ended), and, if it slept, how late it woke up.
     Timer {
         /// The name of the timer; 1 to 128 bytes.
         name: String,

@@ -10,7 +10,8 @@ use super::work_type::{WorkType, WorkTypeValidationError};
 /// The largest length of a thread's name in bytes, without the final NUL (`TASK_COMM_LEN` - 1).
 pub(crate) const MAX_COMM: usize = 15;
 
-/// A group of equal workers. `None` stands for the default of the cgroup if it has one, else for what the workers inherit.
+/// A group of equal workers. A field that is `None` stands for the default of the cgroup if the cgroup has one. Otherwise it
+/// stands for the default that the field names, or for what the workers inherit.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct WorkSpec {
@@ -188,8 +189,8 @@ impl WorkSpec {
         self
     }
 
-    /// Returns the number of workers on a cpuset of `cpus` CPUs. A group that declares no number has `default_workers`. For a
-    /// benchmark, the declared number must be 1, and the parameters determine the number that is returned.
+    /// Returns the number of workers on a cpuset of `cpus` CPUs. A group that declares no number has `default_workers`. For
+    /// a benchmark, this number must be 1, and the parameters determine the number that is returned.
     ///
     /// # Errors
     /// [`WorkSpecError`] if the number is 0 or too large, is declared twice, or does not fit the work type.
@@ -231,7 +232,8 @@ impl WorkSpec {
         }
     }
 
-    /// Checks everything that does not depend on the machine.
+    /// Checks each field regardless of the machine. Whether the number of workers fits the work type is
+    /// checked by [`Self::worker_count`].
     ///
     /// # Errors
     /// [`WorkSpecError`] names the first error.

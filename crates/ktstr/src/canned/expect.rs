@@ -18,11 +18,12 @@ const FAIR: f64 = 2.0;
 /// Maximum number of context switches per CPU-second of workers that only compute. EEVDF, whose base slice is at most
 /// 3 ms, needs a few hundred.
 const SWITCHES: f64 = 2500.0;
-/// Minimum length in ns of any step for the use of its CPUs to be judged, and of the first step for its shares.
+/// Minimum length in ns that a step must have for the use of its CPUs to be judged. For the first step, it is also the
+/// minimum for the fairness among its cgroups.
 const SHORTEST: u64 = 100_000_000;
-/// Minimum length in ns of a later step for its shares to be judged. Such a step moves workers or adds new ones, and load
-/// balancing needs time: the kernel's own balancer gave a worker 0.47 of its share in the first quarter of a second after
-/// a move, and at least 0.68 in the first half second (7.3, 8 workers on 4 CPUs).
+/// Minimum length in ns that a later step must have for the fairness among its cgroups to be judged. Such a step moves
+/// workers or adds new ones, and load balancing needs time: the kernel's own balancer gave a worker 0.47 of its share in
+/// the first quarter of a second after a move, and at least 0.68 in the first half second (7.3, 8 workers on 4 CPUs).
 const BALANCED: u64 = 800_000_000;
 
 /// A result to which a scenario adds its claims.
@@ -62,8 +63,8 @@ impl Expect {
         self.stats.phase(Phase::step(step))?.per_cgroup.get(cgroup)
     }
 
-    /// Returns what the cgroups measured in a step. If one of them measured nothing, records an inconclusive outcome
-    /// and returns `None`.
+    /// Returns what the cgroups measured in a step. Returns `None` if the scenario ended early; and if a cgroup measured
+    /// nothing, after recording an inconclusive outcome.
     fn carriers(&mut self, step: u16, cgroups: &[&str]) -> Option<Vec<PhaseCgroupStats>> {
         if self.cut_short {
             return None;
@@ -158,8 +159,8 @@ impl Expect {
         Some(held)
     }
 
-    /// Claims that workers of these otherwise equal cgroups were on a CPU for equal shares of their lifetimes, within
-    /// a factor of [`FAIR`].
+    /// Claims that the workers of these cgroups were on a CPU for equal shares of their lifetimes, within a factor of
+    /// [`FAIR`]. Each worker must be entitled to the same CPU time, but the number of workers may differ.
     pub(super) fn equal_share(&mut self, step: u16, cgroups: &[&str]) -> &mut Self {
         self.equal(step..step + 1, cgroups, OF_ITS_LIFE)
     }
@@ -191,8 +192,8 @@ impl Expect {
     }
 
     /// Claims that a worker of a cgroup that exists only for this step was on a CPU for at least half of its fair
-    /// share, which is `fair_pct` percent of the worker's own lifetime. A cgroup that outlives the step is no measure for
-    /// it, because such a cgroup also runs without competition while the step is set up and torn down.
+    /// share, which is `fair_pct` percent of the worker's own lifetime. Do not use this for a cgroup that outlives the step,
+    /// because such a cgroup also runs without competition while the step is set up and torn down.
     pub(super) fn served(&mut self, step: u16, cgroup: &str, fair_pct: f64) -> &mut Self {
         let _label = PhaseGuard::install_step(step);
         let Some(carriers) = self.carriers(step, &[cgroup]) else {
@@ -294,7 +295,8 @@ impl Expect {
         self
     }
 
-    /// Claims that a worker of `more` got at least `factor` times the CPU time of a worker of `less`.
+    /// Claims that a worker of `more` was on a CPU for at least `factor` times as large a share of its lifetime as a
+    /// worker of `less`, on average.
     pub(super) fn weighted_share(
         &mut self,
         step: u16,

@@ -75,7 +75,7 @@ pub fn custom_nice_mix(ctx: &Ctx) -> Result<AssertResult> {
         .work_conserving(0, &names, &ctx.topo.all_cpuset())
         .weighted_share(0, names[0], names[1], 1.5)
         .weighted_share(0, names[1], names[2], 1.5)
-        // The weights give it a share of 0.075. A third of that is required.
+        // The weights give the workers at nice 5 a share of 0.075. A third of that is required.
         .share(0, names[2], &names, 0.025);
     Ok(expect.result())
 }

@@ -170,7 +170,7 @@ const fn ms(ms: u64) -> Duration {
 /// example because they change their own weight or yield.
 const ANY: f64 = 100.0;
 
-/// Upper bounds in µs for the median and the 99th percentile of wakeup latencies while CPUs are idle. The one for the
+/// Upper bounds in µs for the median and the 99th percentile of wakeup latencies while CPUs are idle. The bound for the
 /// median is about three orders of magnitude above the time that a CPU needs to leave idle.
 const SPARE: (f64, f64) = (1_000.0, 10_000.0);
 /// The same bounds while all CPUs are busy: one and two default slices of sched_ext (`SCX_SLICE_DFL`, 20 ms:
@@ -197,8 +197,8 @@ fn split(ctx: &Ctx, share: f64, at_least: usize) -> Option<[BTreeSet<usize>; 2]>
     Some([a, b].map(|cpus| cpus.iter().copied().collect()))
 }
 
-/// Splits the CPUs like [`split`], but between two LLCs if there are several, because EEVDF fails scenarios in which a
-/// cpuset splits an LLC: see [`cpuset_resize`].
+/// Splits the CPUs like [`split`]. If there are several LLCs, the cut is between two of them, and `share` is a share of the
+/// LLCs, because EEVDF fails scenarios in which a cpuset splits an LLC: see [`cpuset_resize`].
 fn cut(ctx: &Ctx, share: f64, at_least: usize) -> Option<[BTreeSet<usize>; 2]> {
     let llcs = ctx.topo.num_llcs();
     if llcs < 2 || ctx.topo.total_cpus() < at_least {

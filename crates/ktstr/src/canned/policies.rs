@@ -45,7 +45,7 @@ pub fn custom_host_cgroup_contention(ctx: &Ctx) -> Result<AssertResult> {
 pub fn custom_sched_mixed(ctx: &Ctx) -> Result<AssertResult> {
     let cpus = ctx.topo.total_cpus();
     if cpus < 2 {
-        // The bursts and the FIFO tasks may take all of it, and an idle task then starves rightly.
+        // The bursts and the FIFO tasks may take all of the only CPU, and the idle tasks then starve rightly.
         return Ok(AssertResult::skip(
             "the scenario needs 2 CPUs, but the machine has 1",
         ));

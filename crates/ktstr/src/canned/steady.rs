@@ -28,7 +28,7 @@ pub fn steady(ctx: &Ctx) -> Result<AssertResult> {
     Ok(expect.result())
 }
 
-/// Runs one cgroup for each LLC, confined to it, with two spinning workers for each of its CPUs.
+/// Runs one cgroup for each LLC. The cgroup is confined to its LLC, and has two spinning workers for each of the LLC's CPUs.
 ///
 /// # Errors
 /// The same errors as [`execute_defs`].

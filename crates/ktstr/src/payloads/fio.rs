@@ -1,4 +1,4 @@
-//! fio: reads and writes files, in the guest's memory unless the guest has a disk.
+//! fio: reads and writes files. They are in the guest's memory, because the guest has no disk.
 
 use ktstr_assert::{MetricCheck, MetricHint, OutputFormat, Polarity};
 use ktstr_scenario::payload::Payload;

@@ -18,8 +18,8 @@ use crate::vm_result::VmResult;
 /// references to static data.
 ///
 /// # Errors
-/// [`TextError`] for an unknown key, for a value that its key does not take, and for a scenario that cannot be run on the machine
-/// that the file declares.
+/// [`TextError`] for an unknown key, for a value that its key does not take, for settings that contradict each other
+/// ([`KtstrTestEntry::validate`]), and for a scenario that cannot be run on the machine that the file declares.
 pub fn entry(
     file: &ScenarioFile,
     name: &'static str,
@@ -108,8 +108,9 @@ pub fn judge(file: &ScenarioFile, vm: &VmResult) -> anyhow::Result<()> {
     }
 }
 
-/// Returns for a message the names of the metrics that a cgroup has in a phase (without a cgroup: that the phase itself has), or
-/// the reason why there are none.
+/// Returns a text for a message: the names of the metrics that `cgroup` has in a phase, or that the phase itself has if
+/// no cgroup is given. If there is no such phase or cgroup, the text is that reason. The counters of the workers are not
+/// listed, although a claim finds them.
 fn measured(vm: &VmResult, phase: Phase, cgroup: Option<&str>) -> String {
     let buckets = vm.phase_buckets();
     let bucket = buckets

@@ -34,14 +34,14 @@ pub enum KernelOp {
         target: KernelTarget,
         /// The width and the type of the value.
         width: KernelValueWidth,
-        /// Whether the guest must be paused.
+        /// Whether the guest is to be stopped during the access.
         cold: bool,
     },
     /// The request of `Op::write_kernel_hot`, `Op::write_kernel_cold` and their batches.
     Write {
         /// The values and their locations.
         writes: Vec<(KernelTarget, KernelValue)>,
-        /// Whether the guest must be paused.
+        /// Whether the guest is to be stopped during the access.
         cold: bool,
     },
 }
@@ -109,8 +109,8 @@ impl SnapshotBridge {
         }
     }
 
-    /// Captures under `tag` by calling the callback. Returns `false` if there is no callback, or if it had nothing to
-    /// capture.
+    /// Takes a capture by calling the callback, and stores it under `tag`. Returns `false` if there is no callback, or if
+    /// the callback had nothing to capture.
     pub fn capture(&self, tag: &str) -> bool {
         self.capture_in(tag, None)
     }
@@ -135,11 +135,11 @@ impl SnapshotBridge {
         true
     }
 
-    /// Watches a kernel variable.
+    /// Arms a watch on a kernel variable by calling the callback for watches.
     ///
     /// # Errors
-    /// The reason that the callback returned, a missing callback for watches, or a scenario that has three watches
-    /// already.
+    /// If the bridge has no such callback, or watches [`MAX_WATCH_SNAPSHOTS`] other variables already; and the reason
+    /// that the callback returns if it cannot watch the variable.
     pub fn register_watch(&self, symbol: &str) -> Result<(), String> {
         let Some(register) = &self.callbacks.watch else {
             return Err(format!(
@@ -157,7 +157,8 @@ impl SnapshotBridge {
         Ok(())
     }
 
-    /// Returns this bridge's answer in place of the host; `None` leaves the request to the host.
+    /// Returns this bridge's answer in place of the host. `None` leaves the request to the host: that is a write of
+    /// `bpf_map_write`, or an access to kernel memory if the bridge has no callback for it.
     fn answer(&self, ask: &Ask) -> Option<Result<(), String>> {
         match ask {
             Ask::Capture { tag, step_index } => {

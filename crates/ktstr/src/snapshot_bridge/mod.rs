@@ -36,7 +36,8 @@ pub struct CgroupProcsSnapshot {
     pub pids: Vec<i32>,
 }
 
-/// Captures by tag, in the order in which they were taken. Clones share one store, and draining empties it.
+/// The captures of a run by tag, in the order in which they were stored, and what other operations read: lists of processes,
+/// values of kernel memory, and changes of watched variables. Clones share one store, and draining empties it.
 #[derive(Debug, Clone, Default)]
 pub struct SnapshotBridge {
     entries: Arc<Mutex<Vec<DrainedSnapshotEntry>>>,
@@ -88,8 +89,8 @@ impl SnapshotBridge {
         self.store_entry(entry);
     }
 
-    /// The same as [`Self::store_with_stats`], for a capture in the step `step_index`: 0 is the baseline, 1 the first
-    /// step.
+    /// Does the same as [`Self::store_with_stats`], for a capture in the phase `step_index`: 0 is the baseline, 1
+    /// the first step.
     pub fn store_with_stats_and_step(
         &self,
         tag: impl Into<String>,
@@ -231,8 +232,8 @@ impl SnapshotBridge {
         self.watches().len()
     }
 
-    /// Returns how many times a watched variable was found changed, which is the number of captures for it; `None` for
-    /// a variable that is not watched.
+    /// Returns how many times a watched variable was found changed; `None` for a variable that is not watched. Each change
+    /// takes a capture, whose tag is the name of the variable, so only the last of these captures is kept.
     pub fn watch_hits(&self, symbol: &str) -> Option<u64> {
         let watches = self.watches();
         let found = watches.iter().find(|(known, _)| known == symbol);

@@ -45,8 +45,8 @@ fn thirty_runs_are_one_and_a_difference_in_one_of_them_is_found() {
         .collect();
     assert_one("2 CPUs, short", &same);
 
-    // The position of the different run must not matter, so it is chosen by the host's time. It is not the first, from which
-    // all others would differ.
+    // The position of the different run must not matter, so the host's time chooses it. The first run is excluded,
+    // because all other runs would differ from it.
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let place = 1 + now.map_or(0, |now| now.subsec_micros() as usize) % (same.len() - 1);
     plant(1001);

@@ -129,11 +129,11 @@ fn a_stall_is_repeated_and_the_captures_show_the_task_in_its_queue() {
         &format!("the repeat is the same run, digest {digest:.16}…"),
         " by the BPF scheduler, slice ",
     ]);
-    // The trail in the record is the one on the screen, and ends with the queue in which the task was left.
+    // The screen shows the trail of the record, which ends with the queue in which the task was left.
     let trail = one.trail.join("\n");
     done.says(&[&trail]);
     assert!(trail.contains("inserted into DSQ "), "{trail}");
-    // The captures of the repeat have the task in that queue.
+    // The captures of the repeat show the task in that queue.
     let told: Vec<&str> = done
         .text
         .lines()

@@ -79,7 +79,7 @@ fn a_bypass_without_an_end_of_the_scheduler_is_captured_and_passes() {
     let ended = Case::new("bypass_short").run();
     let record = &ended.record.as_ref().expect("a record").record;
     assert_eq!(record.verdict, RunVerdict::Pass, "{}", ended.text);
-    // The end of the run unloads the scheduler, which bypasses it, too, but that is no moment.
+    // sched_ext also bypasses the scheduler when it unloads it at the end of the run, but that is not captured.
     let moments: Vec<_> = record
         .captures
         .iter()

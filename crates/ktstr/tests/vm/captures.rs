@@ -65,7 +65,7 @@ fn queues_hold_the_tasks_that_they_count(vm: &VmResult) -> Result<()> {
         let mut waiting = 0;
         for queue in queues {
             ensure!(queue.tasks_unavailable.is_none(), "{queue:?}");
-            // A capture may fall between the update of a list and of its count.
+            // A capture may fall between the update of a list and the update of its count.
             let (listed, counted) = (queue.tasks.len(), queue.nr as usize);
             ensure!(listed.abs_diff(counted) <= 1, "{queue:?}");
             let spins = |task: &&QueuedTask| task.comm == COMM;

@@ -20,7 +20,7 @@ const LATE: Scheduler = scx_ktstr(&["--slow-wake"]);
 
 const TWO_LLCS: Topology = Topology::new(1, 2, 2, 1);
 const THREE_SECONDS: Duration = Duration::from_secs(3);
-/// No default checks; each test adds the one in question.
+/// No default checks; each test adds the check that it is about.
 const NONE: Assert = Assert::NO_OVERRIDES.without_defaults();
 
 macro_rules! cases {

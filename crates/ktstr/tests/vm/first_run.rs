@@ -32,7 +32,7 @@ fn two_steps_under_a_scheduler(ctx: &Ctx) -> Result<AssertResult> {
     two_steps(ctx)
 }
 
-/// The same under the host's clock, where a capture takes time that the guest must not see.
+/// Runs the same two steps under the host's clock, where a capture takes time that the guest must not see.
 #[ktstr_test(
     scheduler = SCX_KTSTR,
     llcs = 1,

@@ -137,7 +137,7 @@ fn a_kernel_under_the_real_clock_is_read_and_written_too() {
     assert_eq!(slack, Some(KernelValue::u64(61_234)));
 }
 
-/// Each operation fails its step, and says why.
+/// Each operation is refused, and its step fails with the reason.
 fn refusals(ctx: &Ctx) -> Result<AssertResult> {
     let pid = i32::try_from(std::process::id())?;
     let write = |target| Op::write_kernel_hot(target, KernelValue::u32(0));
@@ -185,7 +185,7 @@ fn refusals(ctx: &Ctx) -> Result<AssertResult> {
             ],
             "watched already",
         ),
-        // Two variables are watched by now, and a watch does not end with the scenario, but with the test.
+        // Two variables are watched by now: a watch lasts until the end of the test, not of its scenario.
         (
             vec![watch("dirty_background_ratio"), watch("max_threads")],
             "at most 3 variables can be watched",

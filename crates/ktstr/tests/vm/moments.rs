@@ -249,7 +249,7 @@ fn a_panic_is_captured_where_it_begins() {
         let ended = Case::new("moment_panic").env("KTSTR_CLOCK", clock).run();
         let taken = the_one(&ended, CaptureMoment::Panic);
         let report = &taken.report;
-        // The test process caused it, on a CPU that it is still on.
+        // The test process caused the panic, and is still on its CPU.
         let process = report
             .task_enrichments
             .iter()

@@ -290,7 +290,7 @@ fn wedged(ctx: &Ctx) -> Result<AssertResult> {
 fn runqueue_clocks_that_do_not_advance() {
     // This uses the host's clock: under the virtual clock the guest is no longer held once no CPU takes its timer interrupts.
     let finished = ended(&WEDGED, false);
-    // The program that blocks the CPUs belongs to the test, which nothing in the guest shows, so nobody is blamed.
+    // Nothing in the guest shows that the program that blocks the CPUs belongs to the test, so nobody is blamed.
     assert_eq!(
         finished.fault,
         Some(Fault::Undetermined),
@@ -402,7 +402,7 @@ fn the_fair_class_is_sampled_too() {
             assert_eq!(sample.scx_attached, Some(false));
             assert!(sample.cpus.iter().all(|c| c.event_counters.is_none()));
         }
-        // As if it were a scheduler under test, it must meet the bounds too.
+        // EEVDF must meet the bounds too if it is treated like a scheduler under test.
         let mut report = report.clone();
         for sample in &mut report.samples {
             sample.scx_attached = None;

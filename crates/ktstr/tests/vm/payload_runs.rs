@@ -169,7 +169,7 @@ fn operations(ctx: &Ctx) -> Result<AssertResult> {
         ctx,
         backdrop,
         vec![
-            // Two sleepers each, of the backdrop and of the step.
+            // The backdrop has two sleeping processes, and so has this step.
             Step::with_defs(
                 vec![CgroupDef::named("own").workload(&SLEEPER)],
                 HoldSpec::fixed(100 * MS),

@@ -120,7 +120,7 @@ fn live(end: Instant, busy: Duration, idle: Duration) -> Own {
     }
     own.tid = tid();
     own.switches = switches();
-    // This is the last reading: what comes later is in the schedule and not in this number.
+    // CPU time that the thread uses after this last reading is in the schedule and not in this number.
     own.cpu_ns = cpu_time_ns();
     own
 }
@@ -338,7 +338,7 @@ fn waits_as_long_as_injected(entry: &'static KtstrTestEntry) {
         assert!(off <= 0.02, "{ms} ms injected, {wait} ns waited");
     }
     let thief = answers.sum(|key| u64::from(key.task.0) == tids[1]);
-    // Before it became a real-time thread, it was an ordinary one.
+    // The thief started as an ordinary thread, so a part of its CPU time does not count here.
     let stolen: u64 = INJECTED_MS.iter().map(|ms| ms * 1_000_000).sum();
     assert!(thief.other_class_ns >= stolen, "{thief:?}");
 }

@@ -109,8 +109,8 @@ fn signals(ctx: &Ctx) -> Result<()> {
     let both = watch_handle(handle, 150)?;
     let rounds: u64 = both.iter().map(|seen| seen.report.iterations).sum();
     let units: u64 = both.iter().map(|seen| seen.report.work_units).sum();
-    // A round is 256 units of work, and one unit per signal that arrived: at least one of the series of four, at most all of
-    // them. The last round of each worker may be incomplete.
+    // A round is 256 units of work, and one unit per signal that arrived. Of a series of four signals, between one and four
+    // arrive. The last round of each worker may be incomplete.
     ensure!(
         rounds > 1000 && units > 256 * rounds + rounds / 2 && units <= 260 * rounds,
         "{units} units in {rounds} rounds: {both:?}"

@@ -7,7 +7,7 @@ use std::fmt::{self, Display, Formatter};
 /// Separates the description of what happened from the end of the log or output.
 const SAID_LAST: &str = "; its last output:";
 
-/// Formats why a worker left no report, as the end of a message; empty if it left one.
+/// Formats why a worker left no complete report, as the end of a message; empty if it left one.
 pub(crate) struct NoReport<'a>(pub &'a Option<WorkerExitInfo>);
 
 impl Display for NoReport<'_> {

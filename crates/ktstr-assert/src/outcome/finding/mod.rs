@@ -25,7 +25,7 @@ pub enum Finding {
     NoProgress {
         /// The thread id of the worker in the guest.
         tid: i32,
-        /// Why the worker left no report; `None` if it left one.
+        /// Why the worker left no complete report; `None` if it left one.
         exit: Option<WorkerExitInfo>,
     },
     /// A worker did not complete an iteration for longer than is allowed.
@@ -36,7 +36,7 @@ pub enum Finding {
         gap_ms: u64,
         /// The CPU on which the worker continued.
         cpu: usize,
-        /// When the worker continued, in milliseconds since its release.
+        /// When the worker continued, in milliseconds since it started.
         at_ms: u64,
         /// The longest gap that is allowed, in milliseconds.
         bound_ms: u64,
@@ -71,7 +71,7 @@ pub enum Finding {
         /// The coefficient of variation of the workers' work units per CPU-second.
         #[serde(with = "crate::float::one")]
         cv: f64,
-        /// The number of workers that were compared.
+        /// The number of workers of the cgroup, including workers without CPU time, which were not compared.
         workers: usize,
         /// The largest coefficient that is allowed.
         #[serde(with = "crate::float::one")]
@@ -299,7 +299,7 @@ pub enum Finding {
         label: String,
         /// The relation, such as `at least 4`.
         expected: String,
-        /// The actual value, as printed by `Display`; of a collection the first elements, as printed by `Debug`.
+        /// The actual value, as printed by `Display`; for a collection the first elements, as printed by `Debug`.
         actual: String,
         /// The reason that the test gave; `None` if it gave none.
         reason: Option<String>,
@@ -469,7 +469,7 @@ pub enum MonitorBound {
     },
 }
 
-/// How a scheduler that was not ejected ended.
+/// How the process of a scheduler ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SchedulerEnd {

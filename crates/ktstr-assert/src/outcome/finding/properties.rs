@@ -67,8 +67,8 @@ impl Finding {
 }
 
 impl Finding {
-    /// Returns the thread id of the worker that the finding is about. `None` if it is about more than one, and if it names its
-    /// task as `comm[pid]`, as the findings of the exact schedule do.
+    /// Returns the thread id of the worker that the finding is about. `None` if the finding is not about a single worker,
+    /// and if it names its task as `comm[pid]`, as the findings of the exact schedule do.
     pub fn tid(&self) -> Option<i32> {
         match self {
             Finding::NoProgress { tid, .. }
@@ -148,8 +148,8 @@ impl AssertDetail {
     }
 
     /// Returns how badly a cgroup does in the property that this detail is about; the cgroup with the largest value stands
-    /// out. `None` for a kind of which the statistics of cgroups show nothing, and for wake-up latencies if the cgroup's
-    /// were not measured.
+    /// out. A benchmark is compared by the wakeup latency. `None` if the cgroup's wakeup latency was not measured, and for
+    /// all kinds about which the statistics of cgroups show nothing.
     pub fn badness(&self, c: &CgroupStats) -> Option<f64> {
         match (self.kind, &self.finding) {
             (DetailKind::Stuck, _) => Some(c.max_gap_ms as f64),

@@ -7,13 +7,11 @@ fn text(s: &str) -> String {
     s.to_owned()
 }
 
-/// The table of one finding of each variant, as the function `all`. `Text` is left out, because it has neither fields nor a
-/// message.
+/// Generates the function `all`, which returns one sample of each variant of [`Finding`] except `Text`, which has neither
+/// fields nor a message. A row is a variant with the values of its fields, such as `OutOfMemory { memory_mib: 256 }`.
 ///
-/// In the row `OutOfMemory { memory_mib: 256 }`, the name is the variant's, and the fields are those of the sample.
-///
-/// To add one, write its row, and accept the line that it adds to the snapshot of the messages. Without a row for it, the
-/// `match` below does not compile.
+/// For a new variant, write its row, and accept the line that the row adds to the snapshot of the messages. Without the
+/// row, the `match` below does not compile.
 macro_rules! samples {
     ($( $variant:ident { $( $field:ident: $value:expr ),* $(,)? } )*) => {
         fn all() -> Vec<Finding> {

@@ -11,7 +11,7 @@ use super::{Call, exclusive};
 use crate::link;
 
 const PARTITION: &str = "cpuset.cpus.partition";
-/// The CPUs that a cgroup offers to its descendants for partitions.
+/// The file with the CPUs that the cgroup or its descendants may use for partitions.
 pub(super) const EXCLUSIVE: &str = "cpuset.cpus.exclusive";
 
 pub(super) fn set(call: &mut Call, cgroup: &str, cpus: &CpusetSpec) -> Result<()> {

@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::Call;
 
 pub(super) fn kill(call: &mut Call, cgroup: &str) -> Result<()> {
-    // This is only for its error, if the scenario has no such cgroup.
+    // Only the error matters here: the scenario may have no such cgroup.
     call.scenario.get(cgroup)?;
     call.ctx
         .cgroups

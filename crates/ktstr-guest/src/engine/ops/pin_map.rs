@@ -22,7 +22,7 @@ pub(super) fn pin(call: &mut Call, name: &str) -> Result<()> {
         // match is the newest map of this name.
         let mut attr = [id, 0, 0, 0];
         if bpf(MAP_GET_NEXT_ID, &mut attr).is_err() {
-            // No map has a higher id, or the kernel refuses to list maps; then `found` stays empty.
+            // No map has a higher id, or the kernel refuses to list maps. In the second case `found` stays empty.
             break;
         }
         id = attr[1];

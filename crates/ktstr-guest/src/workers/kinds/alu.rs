@@ -11,7 +11,7 @@ use super::super::unable::Unable;
 /// A function that does work in registers of one width. A unit is some 64 instructions.
 pub(super) type Hot = fn(u64);
 
-/// Returns the code for a width, or the reason why this CPU cannot run it.
+/// Returns the code for a width. `Err` is the reason why there is none: the CPU lacks the width, or the width is AMX.
 pub(super) fn of_width(width: AluWidth) -> Result<Hot, Unable> {
     let checked = |has: bool, hot: Hot| if has { Ok(hot) } else { Err(Unable::Width) };
     match width {

@@ -9,7 +9,7 @@ use super::super::unable::Unable;
 
 /// The prefix of the cgroups that a worker creates below its own.
 pub(in super::super) const CHURN: &str = "churn_";
-/// Number of unreaped children after which the worker waits for all of them.
+/// Number of forks between two waits for all children, with [`ReapMode::SigIgn`].
 const UNREAPED: u32 = 32;
 
 /// Moves round-robin through cgroups below its own. Parameters: number of cgroups, and the time in each in ns. The

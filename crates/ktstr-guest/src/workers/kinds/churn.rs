@@ -33,7 +33,8 @@ pub(super) fn fork_exit(ctx: &mut WorkerCtx<'_>) {
     }
 }
 
-/// Does 512 units at each nice value from -20 to 19. The nice value stays as it is where the kernel does not permit the next one.
+/// Does 512 units at each nice value from -20 to 19. If the kernel does not permit a value, the previous value stays in
+/// effect for these units.
 pub(super) fn nice_sweep(ctx: &mut WorkerCtx<'_>) {
     let mut nice = -20;
     while !ctx.stopped() {

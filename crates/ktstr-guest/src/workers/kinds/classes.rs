@@ -111,8 +111,8 @@ pub(super) fn priority_inversion(ctx: &mut WorkerCtx<'_>) {
     }
 }
 
-/// Takes the lock, works, and releases it. Returns `false` when the worker is told to stop. If `asked` is the time at
-/// which the lock was requested, the wait for it is recorded as a sample.
+/// Takes the lock, works, and releases it. Returns `false` when the worker is told to stop, or when the lock cannot be used.
+/// If `asked` is the time at which the lock was requested, the wait for the lock is recorded as a sample.
 fn locked(ctx: &mut WorkerCtx<'_>, mode: FutexLockMode, units: u64, asked: Option<u64>) -> bool {
     let Some((lock, _)) = ctx.shared_futex(0) else {
         return false;

@@ -1,6 +1,6 @@
-//! Members that send a request to another member and sleep until it answers. Each member has a word and a stamp. For a
-//! requester, they say whether it waits and when it was answered; for a server, how many requests there were and when
-//! the last one came.
+//! Members that send a request to another member and sleep until it answers. Each member has a word and a stamp. A
+//! requester's word is 1 while it waits, and its stamp is the time of the answer. A server's word counts the requests, and
+//! its stamp is the time of the last request.
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 

@@ -78,7 +78,7 @@ pub(super) fn numa_sweep(ctx: &mut WorkerCtx<'_>) {
     }
 }
 
-/// Rounds a size up to whole pages; it is clamped to 4 KiB to 1 GiB.
+/// Converts a size in KiB to bytes in whole pages. The result is at least 4 KiB and at most 1 GiB.
 fn region(kib: u64) -> usize {
     (kib.clamp(4, 1 << 20) as usize)
         .wrapping_mul(1024)

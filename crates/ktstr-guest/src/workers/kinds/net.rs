@@ -1,5 +1,5 @@
-//! Work that sends frames over the loopback device. They are received in a softirq, by the sender itself or by another
-//! worker that waits for them.
+//! Work that sends frames over the loopback device. A softirq delivers each frame to its receiver, which is the sender
+//! itself or another worker that waits for frames.
 
 use std::sync::atomic::Ordering::{Acquire, Release};
 

@@ -74,7 +74,7 @@ impl Pace {
 }
 
 /// Returns the rate at which the CPUs would be busy for `target` percent of the time, if they are busy for `busy` percent at
-/// `rate`. The result is at least half of `rate` and at most twice `rate`.
+/// `rate`. The result is at least half of `rate` and at most twice `rate`, and between 1 and `MAX_RATE` in any case.
 fn adapted(rate: u64, busy: u64, target: u64) -> u64 {
     let wanted = rate.saturating_mul(target) / busy.max(1);
     let wanted = wanted.clamp(rate / 2, rate.saturating_mul(2));

@@ -43,7 +43,8 @@ pub(super) fn tag(_: &Stage<'_>, tag: &str) -> Checked {
     }
 }
 
-/// The tag of a capture is not one that the harness uses for its own captures.
+/// The length of a capture's tag is allowed, and the tag is not one of the harness's periodic captures. The host refuses the
+/// tags of the captures that it takes at events.
 pub(super) fn capture_tag(stage: &Stage<'_>, name: &str) -> Checked {
     match name.starts_with("periodic_") {
         true => Err(format!(

@@ -78,7 +78,8 @@ impl<'a> Stage<'a> {
         self.cgroups.get_mut(name).ok_or(message)
     }
 
-    /// Adds a new cgroup, and refuses a name that exists already.
+    /// Adds a new cgroup without workers. It is an error if the name is invalid or exists already, or if controllers are
+    /// enabled and an ancestor has tasks.
     pub(super) fn add(&mut self, life: Life, name: &str) -> Checked {
         // Only the name can be wrong: all the rest has its default value.
         CgroupDef::named(name)
@@ -125,7 +126,7 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
-    /// Adds a cgroup with its declaration.
+    /// Checks a declaration of a cgroup, and adds the cgroup with its workers and its program.
     pub(super) fn add_def(&mut self, life: Life, def: &CgroupDef) -> Checked {
         def.validate().map_err(|error| error.to_string())?;
         self.add(life, &def.name)?;

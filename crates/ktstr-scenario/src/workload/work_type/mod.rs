@@ -31,8 +31,8 @@ impl WorkType {
         }
     }
 
-    /// Returns the name of a work type that equals `text` except for case, `_` and `-`; `None` if there is none. Use it to
-    /// suggest a name in a message.
+    /// Returns the name of a work type that has the letters and digits of `text`, in the same order and regardless of their
+    /// case; `None` if there is none. Use it to suggest a name in a message.
     pub fn suggest(text: &str) -> Option<&'static str> {
         let plain = |s: &str| {
             s.chars()

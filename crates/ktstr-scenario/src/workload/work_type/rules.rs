@@ -17,12 +17,12 @@ pub enum WorkTypeValidationError {
         /// Name of the parameter.
         parameter: &'static str,
     },
-    /// A chain of fewer than two links.
+    /// A chain of fewer than two workers.
     #[error("work type {work_type}: depth is {depth}, a chain needs at least 2")]
     DepthTooSmall {
         /// Name of the work type.
         work_type: &'static str,
-        /// The number of links of the chain.
+        /// The number of workers of the chain.
         depth: usize,
     },
     /// A parameter that is outside of its range.
@@ -126,7 +126,7 @@ pub(super) fn nonzero(
     Ok(())
 }
 
-/// A chain must have at least two links.
+/// A chain must have at least two workers.
 pub(super) fn chain(depth: &usize, work_type: &'static str, _: &'static str) -> Checked {
     if *depth < 2 {
         return Err(WorkTypeValidationError::DepthTooSmall {
@@ -137,7 +137,7 @@ pub(super) fn chain(depth: &usize, work_type: &'static str, _: &'static str) -> 
     Ok(())
 }
 
-/// The parameter must be the name of a cgroup: one component of a path.
+/// The parameter must be the name of a cgroup: one component of a path, at most 128 bytes.
 pub(super) fn component(name: &str, work_type: &'static str, parameter: &'static str) -> Checked {
     if name.is_empty() || name.contains('/') || name == "." || name == ".." || name.len() > 128 {
         return Err(WorkTypeValidationError::NoName {
@@ -246,7 +246,7 @@ pub(super) fn phases(
     }
 }
 
-/// The number of cgroups that a worker creates below its own must be small.
+/// The parameter, the number of cgroups that a worker creates below its own, must be 1 to 64.
 pub(super) fn few(value: &usize, work_type: &'static str, parameter: &'static str) -> Checked {
     let value = i64::try_from(*value).unwrap_or(i64::MAX);
     within(value, 1, 64, work_type, parameter)

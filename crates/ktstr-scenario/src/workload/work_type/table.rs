@@ -13,15 +13,16 @@
 //! ```
 //!
 //! The row begins with the variant and the constructor; `none` generates no constructor, because it is written by hand.
-//! Then come, if the work type needs them, in parentheses the parameter that determines the number of workers, for a
-//! benchmark, and in brackets the number of workers per group, if the workers form groups. After `=>` the row names the
-//! body: a function in a file in `ktstr-guest/src/workers/kinds/`, with the numbers that it gets as `WorkerCtx::params`, at
-//! most four. Each of them is a parameter or an expression of parameters, which are references there; a `Duration` becomes
-//! nanoseconds, and `from_ms`, `from_us` and `from_hz` convert other units to nanoseconds. Two clauses may follow:
+//! Two items are optional. A benchmark has, in parentheses, the parameter that determines the number of its workers. A work
+//! type whose workers form groups has, in brackets, the number of workers per group. After `=>` the row names the body: a
+//! function in a file in `ktstr-guest/src/workers/kinds/`, with the numbers that it gets as `WorkerCtx::params`, at most
+//! four. Each number is a parameter or an expression of parameters, in which the parameters are references. A `Duration`
+//! becomes nanoseconds, and `from_ms`, `from_us` and `from_hz` convert other units to nanoseconds. Two clauses may follow:
 //!
-//! - `wakes`: how the members of a group wake each other, a variant of the guest's `WakeGraph`, or a parameter that says it.
-//! - `peers`: the workers with which a worker's share of CPU time is compared, a variant of the guest's `Peers`, if those
-//!   are not all workers that are alike.
+//! - `wakes`: how the members of a group wake each other. This is a variant of the guest's `WakeGraph`, or a parameter that
+//!   determines the variant. Without the clause, they do not wake each other.
+//! - `peers`: the workers with which a worker's share of CPU time is compared, as a variant of the guest's `Peers`. Without
+//!   the clause, these are all workers with the same nice value, policy and affinity.
 //!
 //! In braces are the parameters with their defaults and, after a second `=>`, their rules in `work_type/rules.rs`.
 //!
@@ -69,21 +70,21 @@ macro_rules! work_type_table {
             };
             /// Reads, modifies and writes bytes of a buffer at a fixed stride.
             CachePressure / cache_pressure => cpu::cache_pressure(size_kib, stride) {
-                /// The size of the buffer, KiB.
+                /// The size of the buffer, KiB; at most 1 GiB is used.
                 size_kib: usize = 32 => nonzero,
                 /// The distance between two accesses, bytes.
                 stride: usize = 64 => nonzero,
             };
             /// Like [`WorkType::CachePressure`], with a yield after each pass over the buffer.
             CacheYield / cache_yield => cpu::cache_yield(size_kib, stride) {
-                /// The size of the buffer, KiB.
+                /// The size of the buffer, KiB; at most 1 GiB is used.
                 size_kib: usize = 32 => nonzero,
                 /// The distance between two accesses, bytes.
                 stride: usize = 64 => nonzero,
             };
             /// Pairs that wake each other through a pipe. Each worker has a buffer, and passes over it in each turn.
             CachePipe / cache_pipe [2] => wake::ring_cached(burst_iters, size_kib), wakes Pipe {
-                /// The size of the buffer, KiB.
+                /// The size of the buffer, KiB; at most 1 GiB is used.
                 size_kib: usize = 32 => nonzero,
                 /// Iterations of work between two wakes, in addition to one pass over the buffer.
                 burst_iters: u64 = 1024,
@@ -99,13 +100,13 @@ macro_rules! work_type_table {
             ForkExit / fork_exit => churn::fork_exit();
             /// Cycles through the nice values -20..=19 (negative ones need `CAP_SYS_NICE`).
             NiceSweep / nice_sweep => churn::nice_sweep();
-            /// Pins itself to one random CPU after the other of those that it may use.
+            /// Pins itself to one random CPU after another, out of the CPUs that it may use.
             AffinityChurn / affinity_churn => churn::affinity_churn(spin_iters), peers Nobody {
                 /// Iterations of work between two changes.
                 spin_iters: u64 = 1024,
             };
-            /// Pins one random worker after the other to a random CPU, out of the workers that were started with
-            /// it, itself included.
+            /// Pins one random worker after another to a random CPU. The workers are those that were started together with
+            /// this one, itself included; the CPUs are those that this worker may use.
             CrossAffinityChurn / cross_affinity_churn => churn::cross_affinity_churn(spin_iters), peers Nobody {
                 /// Iterations of work between two changes.
                 spin_iters: u64 = 1024,
@@ -121,7 +122,7 @@ macro_rules! work_type_table {
             {
                 /// The number of workers that a waker wakes.
                 fan_out: usize = 4 => nonzero,
-                /// The size of the three matrices of a worker together, KiB.
+                /// The size of the three matrices of a worker together, KiB; at most 1 GiB is used.
                 cache_footprint_kib: usize = 256 => nonzero,
                 /// The number of multiplications for each wake-up.
                 operations: u64 = 5,
@@ -130,7 +131,7 @@ macro_rules! work_type_table {
             };
             /// Touches fresh anonymous pages and releases them with `MADV_DONTNEED`.
             PageFaultChurn / page_fault_churn => memory::page_fault_churn(region_kib, touches_per_cycle, spin_iters) {
-                /// The size of the region, KiB.
+                /// The size of the region, KiB; at most 1 GiB is used.
                 region_kib: usize = 4096 => nonzero,
                 /// The number of pages that are touched before all are released, up to the pages of the region.
                 touches_per_cycle: usize = 256 => nonzero,
@@ -200,14 +201,14 @@ macro_rules! work_type_table {
             {
                 /// The number of `SCHED_FIFO` workers, which never sleep.
                 rt_workers: usize = 1 => nonzero,
-                /// The number of workers of the declared policy, which are starved.
+                /// The number of workers of the declared policy, which the `SCHED_FIFO` workers can starve.
                 cfs_workers: usize = 1,
                 /// The priority of the `SCHED_FIFO` workers, 1 to 99.
                 rt_priority: i32 = 50 => priority,
                 /// Iterations of work in one burst.
                 burst_iters: u64 = 1024 => nonzero,
             };
-            /// Pairs of two scheduling classes that wake each other through a futex.
+            /// Pairs that wake each other through a futex. Each worker of a pair has its own scheduling class.
             AsymmetricWaker / asymmetric_waker [2]
                 => classes::asymmetric_waker(burst_iters), wakes Futex, peers SameMember
             {
@@ -229,9 +230,10 @@ macro_rules! work_type_table {
             };
             /// Sweeps a region whose memory is bound to one node after the other.
             NumaWorkingSetSweep / numa_working_set_sweep => memory::numa_sweep(region_kib, from_ms(sweep_period_ms)) {
-                /// The size of the region, KiB.
+                /// The size of the region, KiB; at most 1 GiB is used.
                 region_kib: usize = 4096 => nonzero,
-                /// The time from the start of one sweep to the start of the next, ms.
+                /// The time from the start of one sweep to the start of the next, ms. If a sweep takes longer, the next one
+                /// starts at once.
                 sweep_period_ms: u64 = 100 => nonzero,
                 /// The nodes in their order; if the list is empty, the pages stay where the worker's memory
                 /// policy puts them.
@@ -261,7 +263,7 @@ macro_rules! work_type_table {
                 /// Iterations of work between two series of signals.
                 work_iters: u64 = 1024,
             };
-            /// A `SCHED_FIFO` worker that keeps waking up and preempts others, which spin.
+            /// A worker under `SCHED_FIFO`, priority 50, that keeps waking up and preempts others, which spin.
             PreemptStorm / preempt_storm [cfs_workers.saturating_add(1)]
                 => classes::preempt_storm(rt_burst_iters, from_us(rt_sleep_us)), peers SameMember
             {
@@ -336,7 +338,7 @@ macro_rules! work_type_table {
                 /// The size of a frame in bytes, its headers included, 60 to 1514.
                 frame_bytes: u16 = 60 => frame,
             };
-            /// Independent chains of integer arithmetic that keep all units of a core busy.
+            /// Independent chains of integer additions, of which a core can execute several in each cycle.
             AluHot / alu_hot => alu::alu_hot() {
                 /// The width of the registers.
                 width: AluWidth = AluWidth::Widest,
