@@ -57,20 +57,24 @@ pub(crate) fn debian_archive(etc_apt: &Path) -> Option<String> {
         .unwrap_or_default();
     parts.sort();
     files.extend(parts);
-    files.iter().find_map(|file| {
+    let entries = files.iter().filter_map(|file| {
         let text = fs::read_to_string(file).ok()?;
-        let entries = match file.extension()?.to_str()? {
-            "sources" => deb822(&text),
-            "list" => one_line(&text),
-            _ => return None,
-        };
-        entries
-            .iter()
-            .filter(|e| e.is_debian())
-            .flat_map(|e| &e.uris)
-            .find(|uri| !uri.contains("security") && !uri.starts_with("cdrom:"))
-            .map(|uri| uri.trim_end_matches('/').to_owned())
-    })
+        match file.extension()?.to_str()? {
+            "sources" => Some(deb822(&text)),
+            "list" => Some(one_line(&text)),
+            _ => None,
+        }
+    });
+    let uris: Vec<String> = entries
+        .flatten()
+        .filter(Entry::is_debian)
+        .flat_map(|entry| entry.uris)
+        .filter(|uri| !uri.contains("security") && !uri.starts_with("cdrom:"))
+        .collect();
+    // Archives of third parties often have `stable main` too. A mirror of Debian that is not named after it is rare.
+    let named = uris.iter().find(|uri| uri.contains("debian"));
+    let uri = named.or(uris.first())?;
+    Some(uri.trim_end_matches('/').to_owned())
 }
 
 /// Parses lines of the form `deb [options] uri suite component...`.
@@ -193,6 +197,21 @@ mod tests {
                      deb http://u.example/ubuntu noble main\n";
         assert_eq!(archive(&[("sources.list.d/third.list", third)]), None);
         assert_eq!(archive(&[]), None);
+    }
+
+    #[test]
+    fn an_archive_named_after_debian_is_preferred_to_one_with_the_same_suites() {
+        let third = "deb https://browser.example/ stable main\n";
+        let debian = "deb http://m.example/debian trixie main\n";
+        let lists = [
+            ("sources.list.d/browser.list", third),
+            ("sources.list.d/debian.list", debian),
+        ];
+        assert_eq!(archive(&lists).unwrap(), "http://m.example/debian");
+        assert_eq!(
+            archive(&[("sources.list", "deb http://m.example/d trixie main\n")]).unwrap(),
+            "http://m.example/d"
+        );
     }
 
     proptest::proptest! {

@@ -84,9 +84,11 @@ pub fn series(release: &str) -> &str {
 /// version first, then the preferred flavour first. The preferred release is the lesser one.
 pub fn by_preference(a: &str, b: &str) -> Ordering {
     let is = |release: &str, name| flavour(release) == name;
+    // `~` sorts before the end, so that a release candidate is older than its release.
+    let version = |release: &str| base(&release.replacen("-rc", "~rc", 1)).to_owned();
     is(a, REAL_TIME)
         .cmp(&is(b, REAL_TIME))
-        .then_with(|| compare(base(b), base(a)))
+        .then_with(|| compare(&version(b), &version(a)))
         .then_with(|| is(b, PREFERRED).cmp(&is(a, PREFERRED)))
         .then_with(|| compare(b, a))
 }
@@ -261,6 +263,13 @@ mod tests {
                 "7.3.4+deb13-rt-amd64",
             ]
         );
+    }
+
+    #[test]
+    fn a_release_candidate_is_older_than_its_release() {
+        let mut releases = ["7.0.0-rc3", "7.0.0-rc10", "6.19.2", "7.0.0"];
+        releases.sort_by(|a, b| by_preference(a, b));
+        assert_eq!(releases, ["7.0.0", "7.0.0-rc10", "7.0.0-rc3", "6.19.2"]);
     }
 
     #[test]

@@ -66,6 +66,12 @@ fn what_cannot_be_run() {
 }
 
 #[test]
+fn a_cpuset_survives_a_swap_with_itself() {
+    let swap = "{ swap_cpusets = { a = \"b\", b = \"b\" } }";
+    insta::assert_snapshot!(refused(&format!("ops = [{swap}, {{ set_affinity = {{ cgroup = \"b\", affinity = {{ exact = \"2\" }} }} }}]")), @"line 9, `step[0].ops[1]`: affinity Exact: none of 2 is available (CPUs available: 0-1)");
+}
+
+#[test]
 fn a_test_s_own_text_has_no_settings_and_has_steps() {
     let refused = |text| Scenario::from_text(text).unwrap_err().to_string();
     insta::assert_snapshot!(refused("llcs = 2\n[[step]]\n"), @"line 1, `llcs`: unknown key `llcs`: there are: cgroup, ops, payloads, step. The test's attribute sets the machine and the checks");

@@ -239,6 +239,30 @@ fn samples_after_the_schedulers_end_are_not_judged() {
     assert!(verdict.passed && !verdict.inconclusive, "{verdict:?}");
 }
 
+/// Samples before a detach and after the next attach do not add up to a violation.
+#[test]
+fn samples_on_both_sides_of_a_time_without_the_scheduler_are_not_consecutive() {
+    let verdict = |attached: fn(usize) -> bool| {
+        let samples = (0..9).map(|i| MonitorSample {
+            scx_attached: Some(attached(i)),
+            ..sample(
+                i,
+                vec![
+                    cpu(false, waiting(1, 60, BOTH, WaitsIn::Local)),
+                    cpu(false, vec![]),
+                ],
+            )
+        });
+        let report = MonitorReport {
+            samples: samples.collect(),
+            ..MonitorReport::default()
+        };
+        MonitorThresholds::default().evaluate(&report)
+    };
+    assert!(verdict(|i| i != 4).passed);
+    assert!(!verdict(|i| i != 3).passed);
+}
+
 #[test]
 fn metrics_of_a_run_and_of_a_phase() {
     assert!(metrics(&[]).is_empty());

@@ -99,15 +99,17 @@ impl Payloads {
         Ok(())
     }
 
-    /// Collects the results of the programs that were just killed with a cgroup and its descendants.
+    /// Collects the results of the programs that were just killed with a cgroup and its descendants. Those that have not yet
+    /// started stay announced, because the cgroup still exists.
     pub fn forget_killed(&mut self, cgroup: &str) -> Result<()> {
         self.end(PayloadHandle::killed, |r| {
             r.handle.cgroup().is_some_and(|own| is_below(own, cgroup))
         })
     }
 
-    /// Kills the programs that were started in a cgroup.
+    /// Kills the programs that were started in a cgroup, and forgets those that were announced for it.
     pub fn end_in(&mut self, cgroup: &str) -> Result<()> {
+        self.waiting.retain(|(_, _, own)| own != cgroup);
         self.end(PayloadHandle::kill, |r| r.handle.cgroup() == Some(cgroup))
     }
 

@@ -36,7 +36,7 @@ pub fn change(change: &SchedulerChange) -> SchedulerAnswer {
     };
     let mut control = control.lock().unwrap_or_else(PoisonError::into_inner);
     let broken = |error: std::io::Error| {
-        ChangeError::Refused(format!("cannot send a request to PID 1: {error}"))
+        ChangeError::Refused(format!("the exchange with PID 1 failed: {error}"))
     };
     put(&mut *control, change).map_err(broken)?;
     take(&mut *control).map_err(broken)?

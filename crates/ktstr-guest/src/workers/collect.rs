@@ -106,10 +106,9 @@ pub(super) fn stop_and_reap(workers: &[Target<'_>]) -> Vec<End> {
             None => {
                 let served = worker.cpu_time().saturating_sub(at_stop);
                 let starved = worker.is_runnable() && served < SERVED;
+                let starved_until_ns = starved.then(super::sys::now_ns);
                 kill_and_reap(worker.pid);
-                End::TimedOut {
-                    starved_until_ns: starved.then(super::sys::now_ns),
-                }
+                End::TimedOut { starved_until_ns }
             }
         })
         .collect()

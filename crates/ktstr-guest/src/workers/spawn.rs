@@ -415,9 +415,14 @@ fn affinity_here(work: &WorkSpec) -> Result<ResolvedAffinity, WorkerError> {
     match &work.affinity {
         AffinityIntent::Inherit => Ok(ResolvedAffinity::None),
         AffinityIntent::Exact(cpus) => Ok(ResolvedAffinity::Fixed(cpus.clone())),
+        AffinityIntent::RandomSubset { from, count } if from.is_empty() || *count == 0 => {
+            Err(WorkerError::Invalid(format!(
+                "affinity RandomSubset: {count} CPUs of {from:?}, it needs at least 1 of at least 1"
+            )))
+        }
         AffinityIntent::RandomSubset { from, count } => Ok(ResolvedAffinity::Random {
             from: from.clone(),
-            count: *count,
+            count: (*count).min(from.len()),
         }),
         other => Err(WorkerError::Invalid(format!(
             "affinity {} depends on the topology: declare the workers in a cgroup of a step, or \

@@ -319,8 +319,16 @@ fn affinity_is_set_and_a_failure_is_reported() {
     config.affinity = AffinityIntent::exact([1000]);
     let report = run(&config, 20).remove(0);
     assert!(report.affinity_error.unwrap().contains("1000"));
-    config.affinity = AffinityIntent::LlcAligned;
-    assert!(WorkloadHandle::spawn(&config).is_err());
+    for refused in [
+        AffinityIntent::LlcAligned,
+        AffinityIntent::random_subset([], 1),
+        AffinityIntent::random_subset([cpu], 0),
+    ] {
+        config.affinity = refused;
+        assert!(WorkloadHandle::spawn(&config).is_err());
+    }
+    config.affinity = AffinityIntent::random_subset([cpu], 9);
+    assert_eq!(run(&config, 20).remove(0).affinity_error, None);
 }
 
 #[test]

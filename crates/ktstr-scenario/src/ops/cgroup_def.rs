@@ -513,6 +513,9 @@ fn validate_name(name: &str) -> Result<(), CgroupDefError> {
     let part_error = |part: &str| match part {
         "" => Some("it is empty, or has an empty part"),
         "." | ".." => Some("it must not contain . or .."),
+        _ if part.starts_with("cgroup.") => {
+            Some("a part begins with cgroup., which the kernel reserves for its own files")
+        }
         _ if part.len() > 255 => Some("a part is longer than 255 bytes"),
         _ if part.contains(['\n', '\0']) => Some("it must not contain newlines or NUL"),
         _ => None,
@@ -606,6 +609,7 @@ mod tests {
         let error = |def: CgroupDef| def.validate().expect_err("invalid").to_string();
         insta::assert_snapshot!(error(CgroupDef::named("a/../b")), @r#"cgroup name "a/../b": it must not contain . or .."#);
         insta::assert_snapshot!(error(CgroupDef::named("")), @r#"cgroup name "": it is empty, or has an empty part"#);
+        insta::assert_snapshot!(error(CgroupDef::named("a/cgroup.b")), @r#"cgroup name "a/cgroup.b": a part begins with cgroup., which the kernel reserves for its own files"#);
         insta::assert_snapshot!(error(CgroupDef::named("a").workers(0)), @r#"cgroup "a": workers(0): a group needs at least one worker"#);
         insta::assert_snapshot!(error(CgroupDef::named("a").workers(1).workers_pct(0.5)), @r#"cgroup "a": workers(1) and workers_pct(0.5) exclude each other"#);
         insta::assert_snapshot!(error(CgroupDef::named("a").cpu_weight(0)), @r#"cgroup "a": cpu.weight = 0 is not in 1..=10000"#);

@@ -50,7 +50,8 @@ pub struct Rules {
     pub nice: bool,
     /// Whether the weights of cgroups count.
     pub cpu_weight: bool,
-    /// Whether `cpu.idle` counts, which the kernel implements as a weight of the cgroup ([`IDLE_CGROUP_WEIGHT`](crate::IDLE_CGROUP_WEIGHT)).
+    /// Whether `cpu.idle` counts, which the kernel implements as a weight of the cgroup:
+    /// [`IDLE_CGROUP_WEIGHT`](crate::IDLE_CGROUP_WEIGHT).
     pub cpu_idle: bool,
 }
 

@@ -195,6 +195,14 @@ fn operations(ctx: &Ctx) -> Result<AssertResult> {
                 ],
                 HoldSpec::fixed(Duration::ZERO),
             ),
+            // A program whose cgroup is removed before the workers start is not started.
+            Step::new(
+                vec![
+                    Op::add_cgroup_def(CgroupDef::named("early").workload(&SLEEPER)),
+                    Op::remove_cgroup("early"),
+                ],
+                HoldSpec::fixed(Duration::ZERO),
+            ),
             looking(),
         ],
     )?;

@@ -40,7 +40,7 @@ pub(super) fn clear_cpuset(stage: &mut Stage<'_>, cgroup: &str) -> Checked {
 }
 
 pub(super) fn swap_cpusets(stage: &mut Stage<'_>, a: &str, b: &str) -> Checked {
-    let of_a = stage.get(a)?.cpus.take();
+    let of_a = stage.get(a)?.cpus.clone();
     let of_b = std::mem::replace(&mut stage.get(b)?.cpus, of_a);
     stage.get(a)?.cpus = of_b;
     Ok(())
