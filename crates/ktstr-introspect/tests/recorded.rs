@@ -214,11 +214,11 @@ mod sampling {
     struct Running<'a> {
         image: &'a Image,
         reads: Cell<usize>,
-        calm: usize,
+        calm: Cell<usize>,
     }
 
-    /// A read of more bytes than this is taken for a read of a runqueue.
-    const RQ_BYTES: usize = 4000;
+    /// A read of more bytes than this is taken for a read of a runqueue. Others read at most a page.
+    const RQ_BYTES: usize = 4096;
 
     impl GuestMemory for Running<'_> {
         fn read(&self, gpa: u64, buf: &mut [u8]) -> Result<(), MemoryError> {
@@ -231,7 +231,7 @@ mod sampling {
             }
             if buf.len() > RQ_BYTES {
                 let reads = self.reads.replace(self.reads.get() + 1);
-                if reads < self.calm {
+                if reads < self.calm.get() {
                     // `rq.nr_running` comes first in this kernel.
                     buf[0] = buf[0].wrapping_add((reads % 2) as u8);
                 }
@@ -245,10 +245,15 @@ mod sampling {
         let guest = Running {
             image: &recording.image,
             reads: Cell::new(0),
-            calm,
+            calm: Cell::new(0),
         };
         let view = KernelView::new(&guest, &recording.symbols, &recording.btf).unwrap();
-        Sampler::new(&view).unwrap().sample(&guest, running)
+        let mut sampler = Sampler::new(&view).unwrap();
+        assert_eq!(guest.reads.get(), 0, "the layout is read page by page");
+        guest.calm.set(calm);
+        let sample = sampler.sample(&guest, running);
+        assert!(guest.reads.get() >= 2, "each of the two runqueues is read");
+        sample
     }
 
     #[test]
@@ -282,8 +287,9 @@ mod sampling {
         // The runqueues no longer change from the third reading on, so the second attempt succeeds.
         let calm = sampled(2, true).unwrap();
         assert_eq!(calm, sampled(0, false).unwrap());
+        assert!(sampled(6, true).is_ok() && sampled(8, true).is_err());
         let torn = sampled(usize::MAX, true).unwrap_err();
-        assert_eq!(torn.to_string(), "cpu0: the queue changed, in 4 readings");
+        assert_eq!(torn.to_string(), "cpu0: the queue changed, in attempt 4");
         // If the caller says that the guest is stopped, there is only one reading.
         assert!(sampled(usize::MAX, false).is_ok());
     }
@@ -300,7 +306,7 @@ mod sampling {
             for (page, at, byte) in &damage {
                 image.0.get_mut(page.get(&pages)).unwrap()[*at] = *byte;
             }
-            let guest = Running { image: &image, reads: Cell::new(0), calm: 0 };
+            let guest = Running { image: &image, reads: Cell::new(0), calm: Cell::new(0) };
             if let Ok(view) = KernelView::new(&guest, &recording.symbols, &recording.btf) {
                 if let Ok(mut sampler) = Sampler::new(&view) {
                     let _ = sampler.sample(&guest, running);

@@ -37,12 +37,14 @@ const MAX_DOMAINS: usize = 8;
 #[non_exhaustive]
 pub enum SampleError {
     /// The guest changed the runqueue while it was read, or a single reading of the runqueue makes no sense.
-    #[error("cpu{cpu}: {what}, in {ATTEMPTS} readings")]
+    #[error("cpu{cpu}: {what}, in attempt {attempts}")]
     Torn {
         /// The number of the CPU whose runqueue was read.
         cpu: u32,
         /// How the readings are inconsistent, as a clause such as `the queue changed`.
         what: &'static str,
+        /// The number of attempts. A stopped guest gets only one, because it would not change.
+        attempts: usize,
     },
     /// The runqueue could not be read.
     #[error(transparent)]
@@ -161,6 +163,14 @@ impl Sampler {
                 attempt += 1;
                 match self.cpu(memory, cpu, running, schedstats) {
                     Err(SampleError::Torn { .. }) if attempt < ATTEMPTS && running => {}
+                    Err(SampleError::Torn { cpu, what, .. }) => {
+                        let attempts = attempt;
+                        return Err(SampleError::Torn {
+                            cpu,
+                            what,
+                            attempts,
+                        });
+                    }
                     other => break other?,
                 }
             };
@@ -219,6 +229,7 @@ impl Sampler {
         let torn = |what| SampleError::Torn {
             cpu: narrow::count(cpu as u64),
             what,
+            attempts: 1,
         };
         let [mut first, mut second, mut task] = std::mem::take(&mut self.buffers);
         let read = self.translations.read(memory, at, &mut first);
