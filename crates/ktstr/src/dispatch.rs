@@ -101,6 +101,14 @@ fn list(ignored_only: bool) -> i32 {
         command.env_remove("NEXTEST").output()
     });
     match own {
+        Ok(output) if !output.status.success() => {
+            eprint!("{}", String::from_utf8_lossy(&output.stderr));
+            eprintln!(
+                "ktstr: the test harness did not list its tests: {}",
+                output.status
+            );
+            run::EXIT_INCONCLUSIVE
+        }
         Ok(output) => {
             for line in String::from_utf8_lossy(&output.stdout).lines() {
                 if !is_ours(line) {

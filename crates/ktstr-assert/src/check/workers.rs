@@ -134,9 +134,10 @@ impl Assert {
             let rates = reports
                 .iter()
                 .filter_map(|w| ratio(w.work_units, w.cpu_time_ns));
-            match cv(rates.collect::<Vec<_>>()) {
+            let rates: Vec<f64> = rates.collect();
+            let workers = rates.len();
+            match cv(rates) {
                 Some(cv) if cv > bound => {
-                    let workers = reports.len();
                     out.record_fail(AssertDetail::of(Finding::Throughput { cv, workers, bound }));
                 }
                 Some(_) => {}

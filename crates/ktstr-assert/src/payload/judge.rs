@@ -16,14 +16,19 @@ const NAMES: usize = 12;
 pub fn judge(run: &PayloadMetrics, checks: &[MetricCheck]) -> AssertResult {
     let mut result = AssertResult::pass();
     note_output(run, &mut result);
-    let code = checks.iter().find_map(|check| match check {
-        MetricCheck::ExitCodeEq(code) => Some(*code),
-        _ => None,
-    });
+    let codes: Vec<i32> = checks
+        .iter()
+        .filter_map(|check| match check {
+            MetricCheck::ExitCodeEq(code) => Some(*code),
+            _ => None,
+        })
+        .collect();
     match run.end {
         PayloadEnd::Exited(found) => {
             let name = format!("payload {}: exit code", run.payload);
-            let wanted = code.unwrap_or(0);
+            // Of several checks, the first one that the exit code does not satisfy is reported.
+            let code = codes.iter().find(|code| **code != found).or(codes.first());
+            let wanted = code.copied().unwrap_or(0);
             if found == wanted {
                 result.record_pass(PassDetail::binary(
                     name,
@@ -209,6 +214,17 @@ mod tests {
             .failure_details()
             .map(|d| d.message.clone())
             .collect()
+    }
+
+    #[test]
+    fn each_check_of_the_exit_code_is_judged() {
+        let codes = |codes: &[i32]| {
+            let checks = codes.iter().map(|code| MetricCheck::exit_code_eq(*code));
+            failures(&run(PayloadEnd::Exited(3)), &checks.collect::<Vec<_>>()).len()
+        };
+        assert_eq!(codes(&[3, 3]), 0);
+        assert_eq!(codes(&[3, 4]), 1);
+        assert_eq!(codes(&[4, 3]), 1);
     }
 
     #[test]
