@@ -57,7 +57,7 @@ pub fn starved_below_minimum_skip(
     }
     match capture_starvation_witness(result) {
         Some(dilation) => Err(post_vm_skip(format!(
-            "{have} {what} of at least {need}: the host was busy, its CPUs made the machine take {dilation:.1} times as long"
+            "{have} {what} of at least {need}: the host was busy, so the machine took {dilation:.1} times as long"
         ))),
         None => Ok(()),
     }
@@ -85,7 +85,7 @@ pub fn stall_ejection_skip(result: &VmResult) -> anyhow::Result<()> {
     let stalled = result.scx_exit.as_ref().is_some_and(ScxExit::is_stall);
     match capture_starvation_witness(result) {
         Some(dilation) if stalled => Err(post_vm_skip(format!(
-            "sched_ext ejected the scheduler for a stalled task, and the host was busy: the machine took {dilation:.1} times \
+            "sched_ext ejected the scheduler for a stalled task, and the host was busy, so the machine took {dilation:.1} times \
              as long"
         ))),
         _ => Ok(()),
@@ -126,7 +126,7 @@ mod tests {
         assert_eq!(
             skipped(periodic_starvation_gate(&ran(2), 1)).as_deref(),
             Some(
-                "0 periodic captures with data of at least 1: the host was busy, its CPUs made the machine take 2.0 times \
+                "0 periodic captures with data of at least 1: the host was busy, so the machine took 2.0 times \
                  as long"
             )
         );

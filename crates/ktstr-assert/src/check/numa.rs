@@ -35,7 +35,7 @@ impl Assert {
                     out.record_inconclusive(not_measured(
                         DetailKind::PageLocality,
                         "page locality",
-                        "the cgroup's expected NUMA nodes are not known",
+                        "the cgroup's expected NUMA nodes are unknown",
                     ));
                 }
             }
@@ -52,7 +52,7 @@ impl Assert {
                     out.record_inconclusive(not_measured(
                         DetailKind::SlowTier,
                         "the share of pages on memory-only nodes",
-                        "the topology is not known here",
+                        "the topology is unknown here",
                     ));
                 }
             }

@@ -53,7 +53,7 @@ impl AssertResult {
         any.outcomes = kept;
         for detail in put_aside.iter().filter_map(Outcome::detail) {
             any.note(format!(
-                "any_of: another alternative holds or may hold; {}",
+                "any_of: this does not count, because another alternative holds or may hold: {}",
                 detail.display_with_kind()
             ));
         }

@@ -39,7 +39,7 @@ impl<'a> BetterClaim<'a> {
         let (name, is) = (self.metric.wire_name().to_owned(), self.candidate);
         let Some(gain) = self.metric.polarity().gain(is, baseline) else {
             return self.verdict.inconclusive(format!(
-                "{name}: no direction is known for it, so {is} is neither better nor worse than {baseline}"
+                "{name}: the metric has no direction, so {is} is neither better nor worse than {baseline}"
             ));
         };
         let by = margin.map(|m| format!(" by at least {}%", m * 100.0));
@@ -131,7 +131,7 @@ impl<'a> BetterThanPhase<'a> {
             }
         };
         let Some(gain) = self.metric.polarity().gain(is, was) else {
-            let why = format!("{what} is unknown: no direction is known for it ({was}, {is})");
+            let why = format!("{what} is unknown: the metric has no direction ({was}, {is})");
             return self.verdict.inconclusive(detail(why));
         };
         let by = margin.map(|m| format!(" by at least {}%", m * 100.0));

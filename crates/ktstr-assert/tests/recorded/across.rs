@@ -160,7 +160,7 @@ fn neither_better_nor_worse() {
         told(&result)
     };
     insta::assert_snapshot!(says("p99_wake_latency_us"), @"UNSURE [Temporal] p99_wake_latency_us: Step[1] against Step[0] is unknown: it was not measured in Step[0]");
-    insta::assert_snapshot!(says("total_iterations"), @"UNSURE [Temporal] total_iterations: Step[1] against Step[0] is unknown: no direction is known for it (983, 920)");
+    insta::assert_snapshot!(says("total_iterations"), @"UNSURE [Temporal] total_iterations: Step[1] against Step[0] is unknown: the metric has no direction (983, 920)");
     insta::assert_snapshot!(says("stuck_count"), @"UNSURE [Temporal] stuck_count: Step[1] against Step[0] is unknown: it was 0 in Step[0], then 0");
 }
 

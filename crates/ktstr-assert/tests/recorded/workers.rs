@@ -193,9 +193,9 @@ fn checks_without_data_are_inconclusive() {
         .max_cross_node_migration_ratio(0.1)
         .max_slow_tier_ratio(0.1);
     insta::assert_snapshot!(told(&judge(asked, ("sound", "even"))), @r#"
-    UNSURE [PageLocality] page locality is unknown: the cgroup's expected NUMA nodes are not known
+    UNSURE [PageLocality] page locality is unknown: the cgroup's expected NUMA nodes are unknown
     UNSURE [CrossNodeMigration] cross-node migration is unknown: no pages were seen
-    UNSURE [SlowTier] the share of pages on memory-only nodes is unknown: the topology is not known here
+    UNSURE [SlowTier] the share of pages on memory-only nodes is unknown: the topology is unknown here
     "#);
     let wakes = NONE.max_p99_wake_latency_ns(1).max_wake_latency_cv(0.1);
     insta::assert_snapshot!(told(&judge(wakes, ("sound", "even"))), @r#"

@@ -162,7 +162,7 @@ impl Payloads {
                 let place =
                     cgroup.map_or_else(String::new, |cgroup| format!(" in cgroup {cgroup:?}"));
                 bail!(
-                    "no payload {name:?}{place} was started and not waited for (there are: {})",
+                    "no payload {name:?}{place} is running or waiting to be collected (there are: {})",
                     list(&self.running)
                 )
             }

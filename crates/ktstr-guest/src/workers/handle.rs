@@ -249,7 +249,9 @@ impl WorkloadHandle {
     pub fn set_policy(&mut self, idx: usize, policy: SchedPolicy) -> Result<(), WorkerError> {
         let count = self.workers.len();
         let worker = self.workers.get_mut(idx).ok_or_else(|| {
-            WorkerError::Invalid(format!("set_policy: no worker {idx}, there are {count}"))
+            WorkerError::Invalid(format!(
+                "set_policy: there is no worker {idx}, only {count} workers"
+            ))
         })?;
         worker.entitlement = folded(worker.entitlement, &policy);
         worker.policy.policy = policy;

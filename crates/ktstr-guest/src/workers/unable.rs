@@ -60,7 +60,7 @@ reasons! {
     /// All places for named objects are taken.
     Objects = "names more locks, conditions, barriers, semaphores and timers than the 4096 of a scenario";
     /// The worker holds as many locks as it can.
-    Locks = "took 17 locks without releasing one; a thread of rt-app can hold 16";
+    Locks = "tried to take a 17th lock; a thread of rt-app can hold 16";
     /// The kernel refused the CPUs that the worker wanted.
     Affinity = "could not change its own affinity; are these CPUs in its cpuset?";
     /// The report of a custom function could not be passed to the parent.

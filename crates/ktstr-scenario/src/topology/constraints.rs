@@ -39,7 +39,7 @@ pub enum ConstraintsError {
     /// A shape does not meet the constraints.
     #[error("constraints: {limit} = {bound}, and the topology has {has}")]
     Outside {
-        /// The name of the limit: `min_llcs` and so on, or `requires_smt: threads`.
+        /// The name of the limit: `min_llcs` and so on, or `threads per core (requires_smt)`.
         limit: &'static str,
         /// The value of the constraint.
         bound: u32,
@@ -189,7 +189,7 @@ impl TopologyConstraints {
         }
         if self.requires_smt && topology.threads_per_core < 2 {
             return Err(ConstraintsError::Outside {
-                limit: "requires_smt: threads",
+                limit: "threads per core (requires_smt)",
                 bound: 2,
                 has: topology.threads_per_core,
             });
@@ -420,7 +420,7 @@ mod tests {
         insta::assert_snapshot!(error(c.with_min_cpus(4)), @"constraints: min_cpus = 4, and the topology has 2");
         insta::assert_snapshot!(error(c.with_max_cpus(1)), @"constraints: max_cpus = 1, and the topology has 2");
         insta::assert_snapshot!(error(c.with_min_numa_nodes(3)), @"constraints: min_numa_nodes = 3, and the topology has 2");
-        insta::assert_snapshot!(error(c.with_requires_smt(true)), @"constraints: requires_smt: threads = 2, and the topology has 1");
+        insta::assert_snapshot!(error(c.with_requires_smt(true)), @"constraints: threads per core (requires_smt) = 2, and the topology has 1");
     }
 
     #[test]

@@ -257,7 +257,7 @@ impl Expect {
             )
             .kind(DetailKind::Unfair)
             .because(&format!(
-                "a worker of {} got {:.1} % of the time, of {} {:.1} %",
+                "a worker of {} got {:.1} % of the time, a worker of {} got {:.1} %",
                 most.0,
                 share(*most.1),
                 least.0,
@@ -313,7 +313,7 @@ impl Expect {
             .claim("CPU time of the favoured over the other", round(a / b))
             .kind(DetailKind::Unfair)
             .because(&format!(
-                "workers of {more} ran {a:.1} % of their time, of {less} {b:.1} %"
+                "workers of {more} ran {a:.1} % of their time, workers of {less} ran {b:.1} %"
             ))
             .at_least(factor);
         self

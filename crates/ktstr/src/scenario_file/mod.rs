@@ -123,7 +123,10 @@ fn measured(vm: &VmResult, phase: Phase, cgroup: Option<&str>) -> String {
             Some(stats) => stats.metrics.keys().map(String::as_str).collect(),
             None => {
                 let cgroups: Vec<&str> = bucket.per_cgroup.keys().map(String::as_str).collect();
-                return format!("none of a cgroup {name:?}; cgroups: {}", cgroups.join(", "));
+                return format!(
+                    "there is no cgroup {name:?}; the phase has: {}",
+                    cgroups.join(", ")
+                );
             }
         },
     };

@@ -227,7 +227,7 @@ fn unknown(setting: &Setting, key: &str) -> TextError {
     if let Some((_, instead)) = ITEMS.iter().find(|(item, _)| *item == key) {
         return wrong(
             setting,
-            format!("`{key}` is a key of a test in Rust alone: {instead}"),
+            format!("`{key}` can only be set by a test in Rust: {instead}"),
         );
     }
     let keys = super::settings().map(|(key, _)| key);

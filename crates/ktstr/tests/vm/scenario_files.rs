@@ -13,7 +13,7 @@ fn refused(settings: &str) -> String {
     declared(settings).expect_err(settings).to_string()
 }
 
-/// A file knows each key of `#[ktstr_test]`: it is a setting, or the error says that it is a key of a test in Rust alone.
+/// A file knows each key of `#[ktstr_test]`: it is a setting, or the error says that it can only be set by a test in Rust.
 #[test]
 fn no_key_of_the_attribute_is_forgotten() {
     assert!(settings().count() > 50);
@@ -51,7 +51,7 @@ fn what_is_wrong_is_named() {
     insta::assert_snapshot!(refused("llcs = 0"), @"line 1, `llcs`: found the number 0, expected a whole number of 1 to 4294967295");
     insta::assert_snapshot!(refused("clock = \"vertual\""), @r#"line 1, `clock`: found "vertual": did you mean "virtual"? There are: auto, real, virtual"#);
     insta::assert_snapshot!(refused("llcs = 1\nnot_stuck = 1"), @"line 2, `not_stuck`: found the number 1, expected true or false");
-    insta::assert_snapshot!(refused("post_vm = \"f\""), @"line 1, `post_vm`: `post_vm` is a key of a test in Rust alone: write what must hold of the run as a `[[claim]]`");
+    insta::assert_snapshot!(refused("post_vm = \"f\""), @"line 1, `post_vm`: `post_vm` can only be set by a test in Rust: write what must hold of the run as a `[[claim]]`");
     insta::assert_snapshot!(refused("duration_s = 0"), @"line 1, `duration_s`: found 0, expected seconds, more than 0");
     assert!(
         refused("llc = 2")

@@ -30,7 +30,7 @@ function waitText(i) {
 
 function linesOfCpu(cpu, time) {
   const i = during(ofCpu[cpu], time);
-  const lines = [i >= 0 ? ranText(i) : "idle, or not known"];
+  const lines = [i >= 0 ? ranText(i) : "idle, or unknown"];
   const queue = waiting(time, cpu);
   for (const wait of queue.slice(0, MOST)) {
     lines.push(`waits here: ${taskName(s.task[wait])}, for ${lengthText(time - s.from[wait])} of ${lengthText(s.to[wait] - s.from[wait])}`);
@@ -47,7 +47,7 @@ function linesOfTask(task, time) {
   const lines = [waitText(i), `so far ${lengthText(time - s.from[i])}, in the queue of CPU ${s.cpu[i]}`];
   run.cpus.slice(0, MOST).forEach((_, cpu) => {
     const other = during(ofCpu[cpu], time);
-    const who = other < 0 ? "nobody, or it is not known who" : s.kind[other] === SEVERAL ? "several tasks" : taskName(s.task[other]);
+    const who = other < 0 ? "nobody, or unknown" : s.kind[other] === SEVERAL ? "several tasks" : taskName(s.task[other]);
     lines.push(`meanwhile on CPU ${cpu}: ${who}`);
   });
   return lines;

@@ -20,7 +20,7 @@ pub(super) fn add_def(stage: &mut Stage<'_>, def: &CgroupDef) -> Checked {
 pub(super) fn remove(stage: &mut Stage<'_>, name: &str) -> Checked {
     if let Some(below) = stage.cgroups.keys().find(|other| is_below(other, name)) {
         return Err(format!(
-            "cgroup {below:?} is below {name:?}: remove that one first"
+            "cgroup {below:?} is below {name:?}: remove {below:?} first"
         ));
     }
     // The engine only warns if the cgroup does not exist.

@@ -78,7 +78,7 @@ pub(super) fn of_virtual(first: &Finished, again: &Finished) -> String {
             repeat.text
         ),
         _ => format!(
-            "whether the repeat is the same run is not known ({}); it took {took:.1} s",
+            "whether the repeat is the same run is unknown ({}); it took {took:.1} s",
             repeat.text
         ),
     };
