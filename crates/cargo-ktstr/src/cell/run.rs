@@ -34,7 +34,13 @@ impl Cell {
     }
 
     fn command(&self, cell: &str, records: &Path) -> Result<Command> {
-        let mut command = Command::new(std::env::current_exe()?);
+        // Linux adds ` (deleted)` to the path if the file was replaced.
+        let own = std::env::current_exe()?;
+        anyhow::ensure!(
+            own.exists(),
+            "the binary of this command was replaced or removed while the command ran: run the command again"
+        );
+        let mut command = Command::new(own);
         command
             .args(["run-cell", cell])
             .env("KTSTR_SEED", self.seed.to_string())

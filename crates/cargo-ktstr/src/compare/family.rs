@@ -1,5 +1,5 @@
-//! The rows of a comparison: one for each metric in each place, with the conclusion that follows from the test of the whole
-//! family, and with the numbers of the metric.
+//! The rows of a comparison: one for each metric in each place (a scenario, a kernel and a shape), with the numbers of the metric
+//! and the conclusion of its test. All tests of a comparison are one family, whose p-values are adjusted together.
 
 use serde::Serialize;
 
@@ -22,7 +22,7 @@ pub struct Row {
     pub unit: &'static str,
     /// The number of pairs of which both runs have the metric.
     pub pairs: usize,
-    /// The number of looks that this place has had.
+    /// The number of interim tests (`Looks`) that were made for this scenario, kernel and shape.
     pub looks: usize,
     /// The mean of A's values.
     pub a: f64,
@@ -149,7 +149,7 @@ pub mod tests {
 
     #[test]
     fn too_few_pairs_give_no_conclusion() {
-        // Five pairs have a p of at least 2/32, which decides no family of any size.
+        // The p of five pairs is at least 2/32. That is above 0.05, so five pairs cannot even decide a family of one test.
         let few = paired("wake_p99", "a", 1000.0, &SHIFTED[..5]);
         let row = &rows(std::slice::from_ref(&few))[0];
         assert_eq!(
@@ -169,7 +169,8 @@ pub mod tests {
         );
     }
 
-    /// Returns pairs of a metric with looks after 8 and 16 seeds, each with half of the level; `taken` of the looks were taken.
+    /// Returns pairs of a metric with two looks, after 8 and after 16 seeds, of which each uses half of the significance level.
+    /// The first `taken` looks were taken.
     fn looked(b: &[f64], taken: usize) -> Paired {
         let eight = Seeds { first: 1, end: 9 };
         let mut all = Looks::growing(eight, 16);
@@ -188,7 +189,10 @@ pub mod tests {
         let row = rows(&[looked(&SHIFTED, 1)]).remove(0);
         assert_eq!(row.conclusion, Conclusion::Regression);
         assert!((row.p - 2.0 * once.p).abs() < 1e-12, "{} {}", row.p, once.p);
-        assert!(row.smallest > once.smallest, "half of the level shows less");
+        assert!(
+            row.smallest > once.smallest,
+            "with half of the level, only larger differences can be shown"
+        );
         // What was shown at the first look stays shown, whatever comes later.
         let later: Vec<f64> = SHIFTED.into_iter().chain(NOISE).collect();
         let row = rows(&[looked(&later, 2)]).remove(0);

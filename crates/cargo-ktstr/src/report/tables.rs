@@ -42,7 +42,10 @@ pub fn cgroups(story: &Story) -> String {
     let mut out = String::new();
     if phases.len() > STEPS {
         let more = phases.len() - STEPS;
-        out.push_str(&format!("<p>{more} more tables are left out: see <code>cargo ktstr schedule RUN --phase N</code>.</p>\n"));
+        out.push_str(&format!(
+            "<p>{more} more tables are left out. <code>cargo ktstr schedule RUN --phase N</code> prints the tasks of a step, where \
+             N is 1 for <code>Step[0]</code>.</p>\n"
+        ));
         phases.truncate(STEPS);
     }
     for phase in phases {

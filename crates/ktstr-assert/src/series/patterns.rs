@@ -162,8 +162,8 @@ impl SeriesField<f64> {
         v
     }
 
-    /// Claims that the readable samples from `warmup_ms` on differ from their mean by at most `tol` times its absolute
-    /// value. Samples whose time was not measured are left out.
+    /// Claims that each readable sample that was taken at `warmup_ms` or later differs from the mean of these samples by at
+    /// most `tol * |mean|`. Samples whose time was not measured are left out.
     pub fn steady_within<'v>(
         &self,
         v: &'v mut Verdict,
@@ -184,7 +184,7 @@ impl SeriesField<f64> {
                 fail(
                     v,
                     format!(
-                        "{label}: expected steady within {tol} of mean {mean}, was {value} at {tag}"
+                        "{label}: expected steady within {tol} x |mean| of the mean {mean}, was {value} at {tag}"
                     ),
                 );
             }

@@ -128,7 +128,7 @@ fn pairs() -> Vec<Pair> {
             },
             sound,
             stall,
-            "FAIL [Temporal] runnable: expected steady within 0.12 of mean 21.166666666666668, was 17 at periodic_000",
+            "FAIL [Temporal] runnable: expected steady within 0.12 x |mean| of the mean 21.166666666666668, was 17 at periodic_000",
         ),
         pair(
             "converges_to",

@@ -2,8 +2,9 @@
 
 use super::*;
 
-/// A report as it was written while the sections were pairs of fields: whole, incomplete, missing, and empty lists, and
-/// a missing value that is not a list.
+/// A report from the time when the Rust type had two fields for each section: the value, and the reason why it is missing. The
+/// JSON still has both. Its sections are lists that are whole, incomplete, missing or empty, and a missing value that is not a
+/// list.
 const BEFORE: &str = concat!(
     r#"{"schema":"single","maps":[],"active_map_kvas":[],"active_unavailable":"maps were not asked for","#,
     r#""prog_runtime_stats":[{"name":"dispatch","id":7,"cnt":18446744073709551615,"nsecs":2,"misses":0,"verified_insns":9}],"#,
@@ -142,7 +143,7 @@ fn the_text_says_what_is_missing() {
     sched_ext: no symbol
     CPU 0: runs unknown, 0 runnable
     user 4: 1 task
-      and others: a list that is circular
+      other tasks are unknown: a list that is circular
     empty dispatch queues: 0
     other dispatch queues: no table
     ");

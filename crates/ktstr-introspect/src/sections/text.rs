@@ -63,7 +63,7 @@ pub(super) fn queues(section: &Section<Vec<DsqState>>, lines: &mut Lines) {
             lines.add(format_args!("  {name}[{}], vtime {}", task.pid, task.vtime));
         }
         if let Some(why) = &queue.tasks_unavailable {
-            lines.add(format_args!("  and others: {why}"));
+            lines.add(format_args!("  other tasks are unknown: {why}"));
         }
     }
     let empty = section.iter().filter(|queue| queue.nr == 0).count();

@@ -1,8 +1,8 @@
 //! Reads the topology of the running system from sysfs
 //! (Documentation/ABI/stable/sysfs-devices-system-cpu, -node).
 //!
-//! Cores and LLCs are numbered in the order of their first CPUs, as in the view of a declared topology, so that the two can be
-//! compared. This module does not compare them.
+//! Cores and LLCs are numbered in the order of their first CPUs, like those of a declared topology, so that a topology that was
+//! read can be compared with a declared one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

@@ -1,14 +1,14 @@
 //! The digest of a run: one hash of the console and of the memory that the guest wrote, at the end of the run.
 //!
-//! Only a run that completed under the virtual clock has one: there the guest is held at its last message, and the same seed
-//! leads to the same bytes. Captures are not part of the digest, because taking a capture must not change it; all captures
-//! together have a separate digest.
+//! Only a run that completed under the virtual clock has a digest. Such a run stops the guest as soon as it has sent its last
+//! message, so that the same seed leads to the same bytes. Captures are not part of the digest, because taking a capture must
+//! not change it; all captures together have a separate digest.
 
 use ktstr_introspect::report::FailureDumpReport;
 use ktstr_machine::{GuestRam, MachineError};
 
-/// Returns the digest (BLAKE3) of a machine that is held, in hexadecimal: of its console and of the pages that belong to
-/// this machine alone, see [`GuestRam::own_pages`].
+/// Returns, in hexadecimal, the BLAKE3 digest of the console and of the pages that belong to this machine alone
+/// ([`GuestRam::own_pages`]). The machine must be stopped.
 pub(super) fn digest(ram: &GuestRam, console: &str) -> Result<String, MachineError> {
     let mut hasher = blake3::Hasher::new();
     ram.own_pages(|gpa, bytes| {

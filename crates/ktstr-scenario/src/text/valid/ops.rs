@@ -22,8 +22,8 @@ macro_rules! checks {
         })?;
     )*) => {
         impl Stage<'_> {
-            /// Checks that an operation can be done now, and applies its effects to the stage. What it creates
-            /// lives for `life`.
+            /// Checks that an operation is possible at this point of the scenario, and changes the cgroups of the stage as
+            /// the operation would. What it creates lives for `life`.
             #[allow(unused_variables)]
             pub(super) fn op(&mut self, life: Life, op: &Op) -> Checked {
                 self.life = life;

@@ -8,8 +8,9 @@ const LEN: usize = 20;
 /// Has to be increased whenever the host builds or stores templates differently.
 const FORMAT: u32 = 10;
 
-/// Returns the key of the booted template. It covers everything in the guest before any test, except the test binary
-/// that is its PID 1 and the libraries of this binary: any binary with the same guest side (`ktstr_guest::AGENT`) will do.
+/// Returns the key of the booted template. The key covers everything that is in the guest before a test is loaded, with one
+/// exception: the test binary that runs as the guest's PID 1, and its libraries. All test binaries with the same guest side
+/// (`ktstr_guest::AGENT`) can share a template.
 pub(super) fn booted(plan: &Plan, engine: Engine) -> String {
     let mut parts = vec![
         format!("format {FORMAT}"),
@@ -27,7 +28,7 @@ pub(super) fn booted(plan: &Plan, engine: Engine) -> String {
     name(&parts)
 }
 
-/// Returns the key of the attached template on top of `booted`.
+/// Returns the key of the template in which the scheduler is attached. It is built on the booted template whose key is `booted`.
 pub(super) fn attached(booted: &str, plan: &Plan) -> String {
     let mut parts = vec![
         booted.to_owned(),
