@@ -97,12 +97,16 @@ bench: deps
 	@$(CARGO) run --quiet --bin cargo-ktstr -- bench
 	@$(CARGO) run --quiet --release --bin cargo-ktstr -- bench --only compare
 
+# The fuzz targets, the check of traces and the plugin for QEMU do not belong to the workspace, so they are formatted separately.
 # The scheduler's build script compiles BPF, so clippy needs the set-up as well. The spell check needs a program that nothing else
 # needs. `--all-targets` leaves out the test that `make test-registry` runs.
 lint:
 	@scripts/deps.sh --lint
 	codespell
 	$(CARGO) fmt --all --check
+	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
+	$(CARGO) fmt --manifest-path checks/perfetto/Cargo.toml --check
+	rustfmt --check --edition 2024 crates/ktstr-machine/plugin/lib.rs
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CARGO) clippy --workspace --test registry_scheduler -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet

@@ -78,7 +78,9 @@ fn install<'a>(
     // SAFETY: this is a C string of QEMU, which is valid during the installation.
     let target = unsafe { CStr::from_ptr(info.target) };
     if target != c"x86_64" || !info.system {
-        return Err(format!("this plugin supports x86_64 machines only, not {target:?}"));
+        return Err(format!(
+            "this plugin supports x86_64 machines only, not {target:?}"
+        ));
     }
     if !gate::is_first() {
         return Err(
