@@ -55,7 +55,7 @@ const FUNCTIONS: [(CaptureMoment, &[&str], Option<&str>); 3] = [
 
 /// Whether captures of moments are taken: `KTSTR_MOMENTS=0` turns them off, except for those at requested times.
 pub(super) fn are_wanted() -> bool {
-    super::environment("KTSTR_MOMENTS").is_none_or(|value| value != "0")
+    super::switch("KTSTR_MOMENTS") != Some(false)
 }
 
 /// Returns the points at which the plugin holds the guest in this kernel. The second list has an entry for each moment for

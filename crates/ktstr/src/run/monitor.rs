@@ -49,7 +49,7 @@ impl Monitor {
     pub(super) fn new(builtin: bool, seed: u64) -> Self {
         Self {
             builtin,
-            on: super::environment("KTSTR_MONITOR").is_none_or(|value| value != "0"),
+            on: super::switch("KTSTR_MONITOR") != Some(false),
             sampler: None,
             exit_reader: None,
             attaches: 0,

@@ -10,7 +10,7 @@ use ktstr_machine::{MachineSpec, Program, Qemu, Shape, stamp};
 use ktstr_scenario::scheduler::{Scheduler, SchedulerSpec};
 
 use super::engine::Engine;
-use super::{RunError, environment, include, scheduler, shape};
+use super::{RunError, environment, include, scheduler, shape, switch};
 use crate::entry::KtstrTestEntry;
 
 /// The folder of programs in the guest.
@@ -306,7 +306,7 @@ impl Plan {
     pub(super) fn shares_attach(&self) -> bool {
         matches!(self.setup.scheduler, Some(SchedulerJob::Program { .. }))
             && !self.entry.fresh_attach
-            && environment("KTSTR_FRESH_ATTACH").is_none()
+            && switch("KTSTR_FRESH_ATTACH") != Some(true)
     }
 }
 

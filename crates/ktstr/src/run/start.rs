@@ -13,12 +13,12 @@ use super::engine::Engine;
 use super::guest_session::{End, GuestSession};
 use super::plan::{Files, Plan};
 use super::schedule::{self, Recorder};
-use super::{RunError, environment, templates};
+use super::{RunError, switch, templates};
 
 /// The state from which a machine was started.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Level {
-    /// A kernel image. Holds the reason why no template could be used; `None` if `KTSTR_COLD` is set.
+    /// A kernel image. Holds the reason why no template could be used; `None` if `KTSTR_COLD` is on.
     Cold(Option<String>),
     /// A template that had booted.
     Booted,
@@ -48,13 +48,13 @@ pub(super) struct Started {
     pub(super) console: String,
 }
 
-/// Starts a machine for `plan`: as a fork of its template, or cold if that is not possible or `KTSTR_COLD` is set.
+/// Starts a machine for `plan`: as a fork of its template, or cold if that is not possible or `KTSTR_COLD` is on.
 pub(super) fn start(
     plan: &Plan,
     engine: Engine,
     kernel_info: &mut LazyKernelInfo,
 ) -> Result<Started, RunError> {
-    let why = if environment("KTSTR_COLD").is_some() {
+    let why = if switch("KTSTR_COLD") == Some(true) {
         None
     } else {
         match templates::fork(plan, engine, kernel_info) {

@@ -29,8 +29,8 @@ const MAX_TASKS: usize = 4096;
 /// Returns the points that are observed in a run: all of `points`, but no schedule with `KTSTR_SCHEDULE=0`, and no moments
 /// with `KTSTR_MOMENTS=0`. Machines that become templates are not observed, and use QEMU's default turns.
 pub(super) fn points_of_run(points: &WatchPoints, engine: Engine) -> WatchPoints {
-    let mut points = match super::environment("KTSTR_SCHEDULE").as_deref() {
-        Some("0") => points.without_hooks(),
+    let mut points = match super::switch("KTSTR_SCHEDULE") {
+        Some(false) => points.without_hooks(),
         _ => points.clone(),
     };
     if !super::moments::are_wanted() {

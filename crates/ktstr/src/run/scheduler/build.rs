@@ -16,7 +16,7 @@ use ktstr_scenario::scheduler::Scheduler;
 use ktstr_state::{Lock, Place};
 use serde_json::Value;
 
-use crate::run::{RunError, environment};
+use crate::run::{RunError, environment, switch};
 
 /// The environment variable for the cargo profile with which schedulers are built.
 const PROFILE: &str = "KTSTR_SCHEDULER_PROFILE";
@@ -97,7 +97,7 @@ impl Request {
         if !self.features.is_empty() {
             arguments.extend(["--features".to_owned(), self.features.join(",")]);
         }
-        if environment("KTSTR_OFFLINE").is_some_and(|value| value != "0") {
+        if switch("KTSTR_OFFLINE") == Some(true) {
             arguments.push("--offline".to_owned());
         }
         arguments
