@@ -103,8 +103,10 @@ fn clause(detail: &AssertDetail, all: &[&AssertDetail]) -> String {
             .replace("panicked: panicked at", "panicked at");
         let words: Vec<&str> = text.lines().take(2).map(str::trim).collect();
         match &detail.cgroup {
-            Some(cgroup) => format!("{} (cgroup {cgroup})", words.join(" ")),
-            None => words.join(" "),
+            Some(cgroup) if !text.starts_with(&format!("cgroup {cgroup} ")) => {
+                format!("{} (cgroup {cgroup})", words.join(" "))
+            }
+            _ => words.join(" "),
         }
     })
 }

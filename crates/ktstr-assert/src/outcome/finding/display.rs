@@ -75,19 +75,17 @@ impl Display for Finding {
                 if *served { "" } else { " to the end" }
             ),
             Finding::Underserved {
-                task,
+                who,
                 got_ms,
                 entitled_ms,
                 favoured,
                 floor,
             } => {
                 let ratio = *got_ms as f64 / (*entitled_ms).max(1) as f64;
-                let who = task.as_deref().unwrap_or("all its tasks together");
                 write!(
                     f,
-                    "{who} got {got_ms} ms of CPU time and {} entitled to {entitled_ms} ms: {ratio:.2} of it (at least \
-                     {floor:.2})",
-                    if task.is_some() { "was" } else { "were" }
+                    "{who} got {got_ms} ms of CPU time and was entitled to {entitled_ms} ms: {ratio:.2} of it (at least \
+                     {floor:.2})"
                 )?;
                 match favoured {
                     Some((who, ms)) => write!(f, "; {who} got {ms} ms more than its share"),

@@ -230,8 +230,8 @@ pub enum Finding {
     },
     /// A task, or all tasks of a cgroup together, got less CPU time than they were entitled to.
     Underserved {
-        /// The task, as `comm[pid]`; `None` for all tasks of the cgroup.
-        task: Option<String>,
+        /// The task, as `comm[pid]`, or the cgroup, as `cgroup NAME`.
+        who: String,
         /// The CPU time that it got, in milliseconds.
         got_ms: u64,
         /// The CPU time that it was entitled to, in milliseconds.

@@ -131,7 +131,7 @@ samples! {
         bound_ms: 50.0,
     }
     Underserved {
-        task: Some(text("spin[7]")),
+        who: text("spin[7]"),
         got_ms: 300,
         entitled_ms: 1000,
         favoured: Some((text("spin[8]"), 700)),

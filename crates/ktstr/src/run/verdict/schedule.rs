@@ -233,7 +233,7 @@ fn findings(
         short.min_by_key(|(_, worst)| matches!(worst.who, Who::Task { .. }))
     {
         let finding = Finding::Underserved {
-            task: matches!(worst.who, Who::Task { .. }).then(|| name(&worst.who)),
+            who: name(&worst.who),
             got_ms: ms(worst.got_ns),
             entitled_ms: ms(worst.entitled_ns),
             favoured: worst

@@ -79,8 +79,8 @@ fn broken() -> [(&'static str, Measures, &'static str); 7] {
                 cgroup: Some(underserved(690)),
                 ..kept()
             },
-            "all its tasks together got 690 ms of CPU time and were entitled to 1000 ms: 0.69 of it (at least 0.70); cgroup \
-             b got 250 ms more than its share",
+            "cgroup a got 690 ms of CPU time and was entitled to 1000 ms: 0.69 of it (at least 0.70); cgroup b got 250 ms more than \
+             its share",
         ),
         (
             "min_task_share",
