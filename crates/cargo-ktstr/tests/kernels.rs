@@ -102,7 +102,7 @@ fn a_lock_file_pins_what_a_word_means() {
     .unwrap();
     let said = run(image);
     let wanted = format!(
-        "pins it to 7.3.4-00000000, which is not in the cache, and only {} is available",
+        "pins it to 7.3.4-00000000, which is not in the cache; it resolves to {} now",
         there.id
     );
     assert!(

@@ -1,9 +1,9 @@
 //! Restricts what QEMU may do on the host.
 //!
-//! A guest is hostile, and QEMU is the barrier around it. After its start QEMU needs nothing that is not already open,
-//! except its firmware, the kernel image and the state of a template. It therefore runs with its seccomp filter if it
-//! supports one, without the right to gain privileges, without capabilities except the one to open files, and with no
-//! descriptors except those that it was given.
+//! A guest is hostile, and QEMU is the barrier around it. The only files that QEMU itself has to open are its firmware, the
+//! kernel image and, for a fork, the saved state of the template; it gets everything else as open descriptors. It therefore runs
+//! with its seccomp filter if it supports one, without the right to gain privileges, without capabilities except the one to open
+//! files, and with no descriptors except those that it was given.
 
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,14 +31,14 @@ pub(crate) fn sandbox() -> &'static [&'static str] {
     }
 }
 
-/// Whether `error` comes from a QEMU that cannot install its filter. In this case the user is warned once, and this process
-/// starts all further machines without the filter, so later calls return false. A guest cannot cause this, because none has
-/// run in that QEMU yet.
+/// Returns whether `error` comes from a QEMU that cannot install its filter. In this case the user is warned once, and this
+/// process starts all further machines without the filter. Machines that were already starting with it may be refused as well. A
+/// guest cannot cause this, because none has run in that QEMU yet.
 pub(crate) fn is_refused(error: &MachineError) -> bool {
     let MachineError::Died { stderr, .. } = error else {
         return false;
     };
-    // Another machine's refusal may have been noticed since this QEMU was started with the filter, so `REFUSED` does not count.
+    // `REFUSED` does not decide: another thread may have set it after this QEMU was started with the filter.
     if !names_sandbox(stderr) {
         return false;
     }

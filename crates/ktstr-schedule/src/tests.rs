@@ -114,7 +114,8 @@ fn tables_are_kept() {
     assert_eq!(schedule.tables(), &tables);
 }
 
-/// A short file of tables with many millions of empty names, which would take gigabytes.
+/// A small compressed table can unpack to many millions of empty names, which would take gigabytes of memory, so a list with more
+/// than 2^20 entries is refused.
 #[test]
 fn tables_that_unpack_to_endless_lists_are_refused() {
     let of = |names: usize| {

@@ -45,7 +45,7 @@ pub struct KernelOptions {
         value_delimiter = ','
     )]
     pub kernels: Vec<String>,
-    /// A file that pins each of these words to exact kernels, for CI. Words that are not in it yet are added.
+    /// A lock file for CI, which pins each SPEC of --kernels to exact kernels. A SPEC that is not in it yet is added.
     #[arg(long, value_name = "FILE")]
     pub lock: Option<PathBuf>,
 }
@@ -109,15 +109,16 @@ fn meant(word: Option<&str>, problems: &mut Vec<String>) -> Vec<Kernel> {
     }
     if let Some(why) = unknown {
         eprint_line(&format!(
-            "kernel {word}: {why}: only the cached series are in the range"
+            "kernel {word}: {why}, so the range covers only kernels that are already cached"
         ));
     }
-    let found = |series: &String| one(Some(series), Some(series), problems);
+    let found = |series: &String| one(Some(series), Some(word), problems);
     series.iter().filter_map(found).collect()
 }
 
-/// Resolves a word to the kernels that it is pinned to. A pinned kernel that is not in the cache is fetched if its source still
-/// offers the same image; otherwise the reason is added to `problems`.
+/// Resolves a word to the kernels that it is pinned to. If a pinned kernel is not in the cache, the word is resolved again (for a
+/// range, the kernel's series), which fetches the newest kernel on offer. Unless that is the pinned kernel, the reason is added
+/// to `problems`.
 fn pinned(
     word: Option<&str>,
     ids: &[String],
@@ -137,7 +138,8 @@ fn pinned(
         match kernel {
             Some(kernel) if kernel.id == *id => found.push(kernel),
             Some(other) => problems.push(format!(
-                "kernel {}: {} pins it to {id}, which is not in the cache, and only {} is available: remove the line to pin it again",
+                "kernel {0}: {1} pins it to {id}, which is not in the cache; it resolves to {2} now. Remove the line of {0} from {1} \
+                 to pin it again",
                 word.unwrap_or("(none asked for)"),
                 lock.display(),
                 other.id
@@ -273,8 +275,11 @@ pub fn topologies(words: &[String]) -> Result<Vec<Option<String>>> {
 ///
 /// The text is neither, or names no seed or more than [`MOST_SEEDS`].
 pub fn seeds(text: &str) -> Result<Seeds> {
-    let wrong =
-        || anyhow!("expected a number of seeds from 1 to {MOST_SEEDS}, or A..B, not `{text}`");
+    let wrong = || {
+        anyhow!(
+            "expected a number of seeds, or a range A..B without B, of 1 to {MOST_SEEDS} seeds, not `{text}`"
+        )
+    };
     let seeds = match text.trim().parse::<u64>() {
         Ok(count) => Seeds {
             first: 1,

@@ -9,7 +9,7 @@
 //! - for [`RAN`]: the CPU, then `8 * then + class`, where `then` is the code of the reason for which the task stopped plus 1,
 //!   or 0 for none, and `class` is the code of its class;
 //! - for [`WAITED`]: the CPU, then `2 * cause + 1` if the task got a CPU or `2 * cause` if not, then what woke it: the index of
-//!   the task plus 2, 1 for an interrupt, or 0 if that is unknown or the task has no row;
+//!   the waking task plus 2, 1 for an interrupt, or 0 if the waker is unknown or has no row;
 //! - for [`THROTTLED`]: nothing more;
 //! - for [`SEVERAL`]: the CPU.
 
@@ -157,7 +157,7 @@ fn one(bytes: &mut Vec<u8>, stretch: &Stretch, index: &BTreeMap<Pid, u64>) {
             };
             put(bytes, waker.map_or(0, by));
         }
-        // A story has no stretches of sleep.
+        // `Slept` never gets here, because [`Story`](crate::story::Story) leaves out stretches of sleep.
         Did::Throttled | Did::Slept => put(bytes, head(task, THROTTLED)),
     }
 }

@@ -145,7 +145,7 @@ fn the_text_says_what_is_missing() {
     user 4: 1 task
       other tasks are unknown: a list that is circular
     empty dispatch queues: 0
-    other dispatch queues: no table
+    other dispatch queues are unknown: no table
     ");
 }
 

@@ -1,4 +1,4 @@
-//! The text for people of the sections that have one, as `cargo ktstr show --capture` prints it.
+//! The human-readable text of those sections that have one, as `cargo ktstr show --capture` prints it.
 
 use std::fmt::{Arguments, Write as _};
 
@@ -69,6 +69,6 @@ pub(super) fn queues(section: &Section<Vec<DsqState>>, lines: &mut Lines) {
     let empty = section.iter().filter(|queue| queue.nr == 0).count();
     lines.add(format_args!("empty dispatch queues: {empty}"));
     if let Some(why) = section.reason() {
-        lines.add(format_args!("other dispatch queues: {why}"));
+        lines.add(format_args!("other dispatch queues are unknown: {why}"));
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! The format is that of rt-app's `doc/tutorial.txt`, with what rt-app's parser accepts in addition. A file is
 //! almost JSON: an object with the keys `global`, `tasks` and, in old files, `resources`. Each task becomes a group of workers of
-//! the work type [`RtApp`](crate::workload::WorkType::RtApp). All tasks of a task group are threads of one process in one cgroup.
+//! the work type [`RtApp`](crate::workload::WorkType::RtApp). All tasks with the same
+//! `taskgroup` become threads of one process in one cgroup; the tasks without a `taskgroup` share another cgroup.
 //!
 //! Nothing is dropped silently: a key that ktstr does not support is an error, and a key that has no effect in ktstr's machines
 //! is a note. Errors and notes have the line of the key.
@@ -66,7 +67,7 @@ impl Scenario {
     /// keys without a value, as published files do.
     ///
     /// `run` is an amount of CPU time, however fast the CPU is, so the file's calibration has no effect. [`RtAppFile::notes`]
-    /// lists the keys without an effect, except those that switch off a feature.
+    /// lists the keys that have no effect here, or a different one. A key whose value only turns its own feature off is not listed.
     ///
     /// # Errors
     /// Returns a [`TextError`] with the line if the text cannot be parsed, if it has a key or a value that rt-app does not have,
@@ -96,8 +97,7 @@ impl Scenario {
         let mut notes = Vec::new();
         let global = global::read(root.get("global")?, &mut notes)?;
         if let Some(resources) = root.get("resources")? {
-            let why =
-                "it has no effect: the events that name locks, conditions and timers create them";
+            let why = "it has no effect: each lock, condition or timer is created by the events that use its name";
             notes.push(note(resources, why));
         }
         let tasks = root.get("tasks")?.ok_or_else(|| TextError {

@@ -1,5 +1,5 @@
-//! The check of tests that the scheduler must outlive (`survives_storm`): its ejection is a failure, even if the run would
-//! otherwise be inconclusive.
+//! The check behind `survives_storm`, by which a test requires that the scheduler outlives it: if sched_ext ejects the scheduler,
+//! the run fails, even if it would otherwise be inconclusive.
 
 use ktstr_assert::{AssertDetail, DetailKind};
 
