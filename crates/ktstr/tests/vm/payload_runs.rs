@@ -125,13 +125,16 @@ fn is_recorded(vm: &VmResult) -> Result<()> {
     Ok(())
 }
 
-/// Returns the number of processes of the guest with this name.
+/// Returns the number of live processes of the guest with this name. One that has exited may not be reaped by PID 1 yet.
 fn named(name: &str) -> usize {
     let list = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let comms = list.map(|entry| std::fs::read_to_string(entry.path().join("comm")));
-    comms
-        .filter(|comm| comm.as_ref().is_ok_and(|comm| comm.trim() == name))
-        .count()
+    let stats = list.map(|entry| std::fs::read_to_string(entry.path().join("stat")));
+    // The file begins with the pid, the name in parentheses, and the state.
+    let lives = |stat: &String| {
+        let after = stat.split_once(&format!(" ({name}) "));
+        after.is_some_and(|(_, rest)| !rest.starts_with('Z'))
+    };
+    stats.flatten().filter(lives).count()
 }
 
 case!(
