@@ -9,7 +9,8 @@ const WIDTH: usize = 130;
 /// The least number of words of a doc comment; a shorter one only repeats a name.
 const FEWEST_WORDS: usize = 3;
 /// Pages that a command writes, with texts of runs in them.
-const WRITTEN_BY_COMMANDS: &[&str] = &["docs/power.md", "docs/schedulers.md"];
+const WRITTEN_BY_COMMANDS: &[&str] =
+    &["docs/power.md", "docs/power-plain.md", "docs/schedulers.md"];
 
 /// Returns `text`, which is Rust, without the contents of its string literals; comments and line breaks stay.
 fn without_literals(text: &str) -> String {
