@@ -67,9 +67,9 @@ pub fn again(record: &RunRecord) -> Option<String> {
 /// Returns sentences about the run that this one repeats, and about the repeat of this one.
 pub fn repeats(record: &RunRecord, path: &Path) -> Vec<String> {
     let outcome = |repeated: Repeated| match repeated {
-        Repeated::Same => "both are the same to the last bit",
-        Repeated::Different => "they are not the same",
-        Repeated::Unknown => "whether they are the same is unknown",
+        Repeated::Same => "the two runs are identical to the last bit",
+        Repeated::Different => "the two runs differ",
+        Repeated::Unknown => "whether the two runs are identical is unknown",
         Repeated::FailedAgain => "it failed again",
         Repeated::DidNotFailAgain => "it did not fail again",
     };
@@ -82,9 +82,12 @@ pub fn repeats(record: &RunRecord, path: &Path) -> Vec<String> {
         let outcome = repeat.repeats.as_ref().map_or("", |of| outcome(of.outcome));
         let asked = |capture: &&CaptureRecord| capture.moment == Some(CaptureMoment::Asked);
         let tag = repeat.captures.iter().rfind(asked);
-        let tag = tag.map_or_else(String::new, |tag| format!(" --capture {}", tag.tag));
+        let (what, tag) = match tag {
+            Some(tag) => ("A capture of the repeat", format!(" --capture {}", tag.tag)),
+            None => ("The repeat", String::new()),
+        };
         lines.push(format!(
-            "The run was repeated ({outcome}): cargo ktstr show {}{tag}",
+            "The run was repeated: {outcome}. {what}: cargo ktstr show {}{tag}",
             repeat.run_id
         ));
     }
@@ -201,14 +204,14 @@ mod tests {
         assert_eq!(
             repeats(&first, &of_first),
             [format!(
-                "The run was repeated (both are the same to the last bit): cargo ktstr show {} --capture asked_for",
+                "The run was repeated: the two runs are identical to the last bit. A capture of the repeat: cargo ktstr show {} --capture asked_for",
                 repeat.run_id
             )]
         );
         assert_eq!(
             repeats(&repeat, &of_repeat),
             [format!(
-                "This run repeats {}: both are the same to the last bit.",
+                "This run repeats {}: the two runs are identical to the last bit.",
                 first.run_id
             )]
         );

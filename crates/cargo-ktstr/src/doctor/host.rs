@@ -37,7 +37,7 @@ fn set(name: &str) -> Option<String> {
 }
 
 fn kernel_source() -> Check {
-    let name = "kernel source";
+    let name = "source of kernels";
     if let Some((variable, value)) = ["KTSTR_TEST_KERNEL", "KTSTR_KERNEL"]
         .into_iter()
         .find_map(|variable| Some((variable, set(variable)?)))

@@ -1,4 +1,4 @@
-//! The permissions of this user on this machine: to read a child's memory and `/proc`, to create nameless files, to use KVM,
+//! The permissions of this user on this machine: to read a child's memory and `/proc`, to create files by `memfd_create(2)`, to use KVM,
 //! and to write the folders of state.
 //!
 //! The probes of the system read small files below a root, which is `/`, or a folder that a test made. The probes of
@@ -115,7 +115,7 @@ fn proc_mount(root: &Path) -> Check {
 
 /// Checks `memfd_create(2)`, by which the files of the guest's memory and of the clock's plugin are made.
 fn memfd(root: &Path) -> Check {
-    let name = "nameless files";
+    let name = "memfd_create";
     match text(root, "proc/sys/vm/memfd_noexec")
         .as_deref()
         .map(str::trim)

@@ -81,7 +81,7 @@ impl std::fmt::Display for Finding {
             None => write!(f, "kernel {} booted under it {ago}", self.kernel),
             Some(why) => write!(
                 f,
-                "kernel {} did not boot under it {ago}: {why}; it is tried again a day later",
+                "kernel {} did not boot under it {ago}: {why}; ktstr tries KVM again 24 hours after that",
                 self.kernel
             ),
         }
@@ -165,7 +165,7 @@ mod tests {
         let text = failed().to_string();
         assert_eq!(
             text,
-            "kernel 7.3.4 did not boot under it just now: it reset itself; it is tried again a day later"
+            "kernel 7.3.4 did not boot under it just now: it reset itself; ktstr tries KVM again 24 hours after that"
         );
     }
 }

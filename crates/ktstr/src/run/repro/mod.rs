@@ -113,7 +113,7 @@ fn repeat(first: &Finished, tries: u32) -> String {
     }
     observe.repeats = Some(Box::new(recorded));
     eprint_line(&format!(
-        "ktstr: {} failed, see {}; the run is repeated with captures at the times of its findings ({TRIES}=0 turns that off)",
+        "ktstr: {} failed, see {}; it is run again now, with captures at the times of its findings ({TRIES}=0 turns that off)",
         first.entry.name,
         record.display()
     ));

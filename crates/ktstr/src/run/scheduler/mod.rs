@@ -56,10 +56,10 @@ impl Source {
     /// Returns the description of the source on the screen.
     pub(super) fn text(self) -> &'static str {
         match self {
-            Self::Path => "by the declared path",
+            Self::Path => "found at the given path",
             Self::EnvVar => "named by KTSTR_SCHEDULER",
             Self::AutoBuilt => "built by cargo",
-            Self::Sibling => "beside the test's binary, cargo did not build it",
+            Self::Sibling => "next to the test's binary, not built by cargo",
         }
     }
 }
