@@ -53,8 +53,8 @@ impl Sums {
         Self { pairs, of }
     }
 
-    /// Returns the number of sign vectors. Vectors that are drawn need not include the observed one, which flips no sign, so it is
-    /// then counted in addition.
+    /// Returns the number of sign vectors. Vectors that are drawn need not include the observed one, which flips no sign, so it
+    /// is then counted in addition.
     pub fn all(&self) -> usize {
         self.of.len() + self.observed()
     }

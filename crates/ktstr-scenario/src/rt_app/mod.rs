@@ -67,7 +67,8 @@ impl Scenario {
     /// keys without a value, as published files do.
     ///
     /// `run` is an amount of CPU time, however fast the CPU is, so the file's calibration has no effect. [`RtAppFile::notes`]
-    /// lists the keys that have no effect here, or a different one. A key whose value only turns its own feature off is not listed.
+    /// lists the keys that have no effect here, or a different one. A key whose value only turns its own feature off is not
+    /// listed.
     ///
     /// # Errors
     /// Returns a [`TextError`] with the line if the text cannot be parsed, if it has a key or a value that rt-app does not have,
