@@ -445,6 +445,20 @@ fn the_smallest_weight(ctx: &Ctx) -> Result<AssertResult> {
     execute_defs(ctx, defs.to_vec())
 }
 
+/// Six workers on four CPUs in two nodes: with whole tasks in queues, some get half of a CPU, and not two thirds.
+fn more_workers_than_queues(ctx: &Ctx) -> Result<AssertResult> {
+    let always = CgroupDef::named("always")
+        .workers(3)
+        .work_type(WorkType::page_fault_churn(4096, 256, 64));
+    let often = CgroupDef::named("often")
+        .workers(3)
+        .work_type(WorkType::bursty(
+            Duration::from_millis(30),
+            Duration::from_millis(10),
+        ));
+    execute_defs(ctx, vec![always, often])
+}
+
 /// Many workers that wake each other, together with some of the lowest weight that always yield.
 fn a_crowd(ctx: &Ctx) -> Result<AssertResult> {
     let pipes = CgroupDef::named("pipes")
@@ -483,6 +497,8 @@ rows! {
     sleeps_for_long: a_worker_that_sleeps_for_long, Pass, None, scheduler: &SOUND,
         duration: Duration::from_secs(2), assert: NOT_STUCK;
     sleeps_by_the_real_clock: a_worker_that_sleeps_for_long, Pass, None, scheduler: &SOUND, clock: ClockMode::Real,
+        duration: Duration::from_secs(2), assert: NOT_STUCK;
+    more_workers_than_queues: more_workers_than_queues, Pass, None, topology: Topology::new(2, 2, 2, 1),
         duration: Duration::from_secs(2), assert: NOT_STUCK;
     crowd: a_crowd, Pass, None, topology: Topology::new(1, 1, 8, 1), assert: NOT_STUCK;
 }

@@ -50,7 +50,7 @@ macro_rules! table {
             post_vm: Path, Outcome = "with captures: at least one must hold data",
                 "`fn(&VmResult) -> anyhow::Result<()>`, called on the host unless the guest's verdict is a failure";
             post_vm_unconditional: Path, Outcome = "none",
-                "the same, called after every run in a VM, whatever its verdict";
+                "`fn(&VmResult) -> anyhow::Result<()>`, called on the host after every run in a VM, whatever its verdict";
             payload: Path, Setting = "none",
                 "the program of the host that the test runs as its load, a `const` or `static` `Payload`: it is packed \
                 for the guest and named in the record; the test function or an operation starts it";
@@ -96,7 +96,8 @@ macro_rules! table {
                 bound workers: u64
             };
             max_spread_pct: Float, Check = OFF,
-                "largest difference between the off-CPU shares of a cgroup's workers, in percentage points" => {
+                "largest difference between the off-CPU shares of a cgroup's workers that are entitled to the same share, in \
+                percentage points" => {
                 /// The largest difference between the off-CPU shares of workers in a cgroup that are entitled to the same
                 /// share of a CPU, in percentage points. A bound of 100 or more turns the check off.
                 bound workers: f64
@@ -132,7 +133,7 @@ macro_rules! table {
                 bound workers: f64
             };
             max_imbalance_ratio: Float, MonitorBound = OFF,
-                "monitor: largest ratio of the longest to the shortest run queue" => {
+                "monitor: largest imbalance of two runqueues that migrations could reduce" => {
                 /// Monitor: the largest imbalance of two runqueues that migrations could reduce
                 /// ([`MonitorSample::movable_imbalance`](crate::MonitorSample::movable_imbalance)).
                 bound monitor: f64
@@ -143,7 +144,7 @@ macro_rules! table {
                 bound monitor: u32
             };
             fail_on_rq_clock_stuck: Bool, MonitorBound = OFF,
-                "monitor: whether a run queue clock that does not advance is a violation" => {
+                "monitor: whether a runqueue clock that does not advance is a violation" => {
                 /// Monitor: whether a runqueue clock that does not advance is a violation.
                 bound monitor: bool
             };
@@ -220,7 +221,7 @@ macro_rules! table {
                 bound numa: f64
             };
             max_cross_node_migration_ratio: Float, Check = OFF,
-                "largest share of pages moved between nodes, 0 to 1" => {
+                "most pages that the kernel moves between nodes in the machine, for each page of the cgroup's workers" => {
                 /// The largest ratio of the pages that the kernel moved between nodes in the whole machine to the pages of
                 /// the cgroup's workers. The ratio can exceed 1.
                 bound numa: f64

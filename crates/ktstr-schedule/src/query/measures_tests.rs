@@ -65,6 +65,13 @@ fn measured(script: &Script, rules: Rules) -> Measures {
     measures(&answers, schedule.tables(), "/root")
 }
 
+/// Returns the share of its entitlement that the worst served cgroup got, in tenths.
+fn worst_cgroup(script: &Script, rules: Rules) -> Option<f64> {
+    measured(script, rules)
+        .cgroup
+        .map(|worst| (worst.ratio() * 10.0).round())
+}
+
 #[test]
 fn equal_turns_are_fair_and_unequal_ones_are_not() {
     let mut fair = script();
@@ -243,17 +250,12 @@ fn the_weight_of_a_cgroup_changes_the_entitlement() {
     let shares = 3072 << 10;
     script.at(0).push(0, What::Weight { cgroup: 1, shares });
     in_turn(&mut script, 10, 10);
-    let worst = |rules| {
-        measured(&script, rules)
-            .cgroup
-            .map(|worst| (worst.ratio() * 10.0).round())
-    };
-    assert_eq!(worst(Rules::default()), Some(7.0));
+    assert_eq!(worst_cgroup(&script, Rules::default()), Some(7.0));
     let side_by_side = Rules {
         cpu_weight: false,
         ..Rules::default()
     };
-    assert_eq!(worst(side_by_side), Some(10.0));
+    assert_eq!(worst_cgroup(&script, side_by_side), Some(10.0));
 }
 
 /// If the test sets `cpu.idle`, equal turns are wrong, unless the scheduler could not know of it. No finding then rests on it.
@@ -263,17 +265,12 @@ fn an_idle_cgroup_is_entitled_to_what_the_others_leave() {
     let shares = crate::IDLE_CGROUP_WEIGHT << crate::SHARES_SHIFT;
     script.at(0).push(0, What::Weight { cgroup: 1, shares });
     in_turn(&mut script, 10, 10);
-    let worst = |rules| {
-        measured(&script, rules)
-            .cgroup
-            .map(|worst| (worst.ratio() * 10.0).round())
-    };
-    assert_eq!(worst(Rules::default()), Some(5.0));
+    assert_eq!(worst_cgroup(&script, Rules::default()), Some(5.0));
     let untold = Rules {
         cpu_idle: false,
         ..Rules::default()
     };
-    assert_eq!(worst(untold), Some(10.0));
+    assert_eq!(worst_cgroup(&script, untold), Some(10.0));
 }
 
 #[test]

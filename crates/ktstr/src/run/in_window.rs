@@ -18,8 +18,8 @@ pub(super) struct InWindow {
     /// Whether the scheduler has no callback by which the kernel could tell it the weights of cgroups, so that it cannot
     /// follow them.
     pub(super) ignores_weights: bool,
-    /// Whether the scheduler has no callback by which the kernel could tell it of `cpu.idle`, or the kernel has no such callback.
-    pub(super) ignores_idle: bool,
+    /// Whether the scheduler has the callback by which the kernel tells it of `cpu.idle`. Kernels without that callback do not.
+    pub(super) told_of_idle: bool,
     /// The number of schedulers that had attached when the values were read; `None` before the first time.
     attaches: Option<u32>,
 }
@@ -56,7 +56,7 @@ impl InWindow {
         let weights = ["cgroup_set_weight", "cgroup_init"];
         self.ignores_weights =
             (weights.iter()).all(|callback| view.scx_implements(callback) == Some(false));
-        self.ignores_idle = view.scx_implements("cgroup_set_idle") != Some(true);
+        self.told_of_idle = view.scx_implements("cgroup_set_idle") == Some(true);
         let observed = view.scx_sched_state().ok();
         let observed = observed.and_then(|state| state.watchdog_timeout);
         self.watchdog =

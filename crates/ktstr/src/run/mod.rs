@@ -610,7 +610,7 @@ impl Run {
                 true => entry.scheduler.promises.without(Promise::CpuWeight),
                 false => entry.scheduler.promises,
             },
-            ignores_idle: in_window.ignores_idle,
+            told_of_idle: in_window.told_of_idle,
             topology: &plan.topology(),
             memory_mib: plan.memory_mib,
             virtual_clock: engine.mips().is_some(),

@@ -45,7 +45,7 @@ fn judged(end: &End, left: &Left) -> (Judgement, GuestState) {
         topology: "1n1l2c1t",
         memory_mib: 256,
         virtual_clock: true,
-        ignores_idle: false,
+        told_of_idle: false,
         parallel_tcg: false,
     };
     let mut guest = GuestState::default();

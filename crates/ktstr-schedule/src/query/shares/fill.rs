@@ -6,7 +6,7 @@ use super::tree::Tree;
 use crate::event::Pid;
 
 /// The tolerance for rounding errors of times, in nanoseconds.
-const EPSILON_NS: f64 = 100.0;
+pub(super) const EPSILON_NS: f64 = 100.0;
 
 /// What a task did in a window while it had one affinity. A task whose affinity changed in the window can be several consumers.
 #[derive(Debug, Clone)]
@@ -30,6 +30,18 @@ pub(super) struct Consumer {
     pub(super) whole: bool,
 }
 
+/// Returns the weights by which those consumers whose indices are in `of` share CPU time. The weights of cgroups count only if
+/// there is a `tree`.
+pub(super) fn rates(consumers: &[Consumer], of: &[usize], tree: Option<&Tree>) -> Vec<f64> {
+    let weights = of
+        .iter()
+        .map(|index| (consumers[*index].leaf, consumers[*index].weight));
+    match tree {
+        Some(tree) => tree.shares(&weights.collect::<Vec<_>>()),
+        None => weights.map(|(_, weight)| weight).collect(),
+    }
+}
+
 /// Returns the CPU time, in nanoseconds, that each of `consumers` is entitled to, given each CPU's `capacity` in nanoseconds.
 /// The weights of cgroups count only if there is a `tree`.
 pub(super) fn fill(consumers: &[Consumer], capacity: &[f64], tree: Option<&Tree>) -> Vec<f64> {
@@ -38,14 +50,7 @@ pub(super) fn fill(consumers: &[Consumer], capacity: &[f64], tree: Option<&Tree>
         .filter(|index| consumers[*index].demand > EPSILON_NS)
         .collect();
     while !open.is_empty() {
-        let weights: Vec<(usize, f64)> = open
-            .iter()
-            .map(|index| (consumers[*index].leaf, consumers[*index].weight))
-            .collect();
-        let rates = match tree {
-            Some(tree) => tree.shares(&weights),
-            None => weights.iter().map(|(_, weight)| *weight).collect(),
-        };
+        let rates = rates(consumers, &open, tree);
         // Grow until the first task has all that it can use, or a set of CPUs is full.
         let until_full = open
             .iter()

@@ -4,11 +4,8 @@
 //! there: of three tasks on two CPUs, two share a CPU, and each of them gets a half instead of two thirds. So no task is entitled
 //! to more than it would get in the fullest queue, once the queues are as even as whole tasks allow.
 
-use super::fill::Consumer;
+use super::fill::{Consumer, EPSILON_NS, rates};
 use super::tree::Tree;
-
-/// The tolerance for rounding errors of times, in nanoseconds.
-const EPSILON_NS: f64 = 100.0;
 
 /// Limits `shares`, which are the consumers' fair shares of a window of `length` nanoseconds, to what a queue of whole tasks
 /// gives. The tasks that want more than their share compete for the queues. If their affinities differ, nothing is limited,
@@ -28,16 +25,8 @@ pub(super) fn limit(
     if cpus == 0 || masks.any(|mask| Some(mask) != first) {
         return;
     }
-    let weights: Vec<(usize, f64)> = competing
-        .iter()
-        .map(|index| (consumers[*index].leaf, consumers[*index].weight))
-        .collect();
-    let rates = match tree {
-        Some(tree) => tree.shares(&weights),
-        None => weights.iter().map(|(_, weight)| *weight).collect(),
-    };
     let mut rate = vec![0.0; consumers.len()];
-    for (index, of) in competing.iter().zip(rates) {
+    for (index, of) in competing.iter().zip(rates(consumers, &competing, tree)) {
         rate[*index] = of;
     }
     // The heaviest task comes first, and each goes to the queue with the least weight.

@@ -101,7 +101,7 @@ fn judgement_of(
         topology: "1n1l2c1t",
         memory_mib: 256,
         virtual_clock: true,
-        ignores_idle: false,
+        told_of_idle: false,
         parallel_tcg: false,
     };
     attribute_fault(&mut judgement, &case, console, scheduler_log);

@@ -153,8 +153,8 @@ pub(in crate::run) struct Case<'a> {
     /// the CPUs at the time.
     pub(in crate::run) changed: bool,
     pub(in crate::run) promises: Promises,
-    /// Whether the kernel cannot tell the scheduler of `cpu.idle`.
-    pub(in crate::run) ignores_idle: bool,
+    /// Whether it was seen that the scheduler has the callback by which the kernel tells it of `cpu.idle`.
+    pub(in crate::run) told_of_idle: bool,
     pub(in crate::run) topology: &'a str,
     pub(in crate::run) memory_mib: u32,
     /// Whether guest time is virtual: a scheduler's own watchdog then counts virtual seconds.

@@ -58,7 +58,7 @@ pub(in crate::run) fn see(
     let rules = Rules {
         nice: case.promises.holds(Promise::Nice),
         cpu_weight: case.promises.holds(Promise::CpuWeight),
-        cpu_idle: !case.ignores_idle,
+        cpu_idle: !case.has_scheduler || case.told_of_idle,
     };
     read(file?, rules).unwrap_or_else(|error| {
         judgement
@@ -105,10 +105,10 @@ pub(in crate::run) fn judge(
         ));
     }
     let idle = &seen.answers.idle_cgroups;
-    if case.has_scheduler && !idle.is_empty() {
+    if !idle.is_empty() {
         let names: Vec<&str> = idle.iter().map(String::as_str).collect();
         judgement.result.note(format!(
-            "the cpu.idle of {} does not count: the scheduler has no ops.cgroup_set_idle, by which the kernel would tell it",
+            "the cpu.idle of {} does not count: no ops.cgroup_set_idle of the scheduler was found, by which the kernel would tell it",
             names.join(", ")
         ));
     }

@@ -15,7 +15,7 @@ const CASE: Case = Case {
     topology: "1n1l2c1t",
     memory_mib: 256,
     virtual_clock: true,
-    ignores_idle: false,
+    told_of_idle: false,
     parallel_tcg: false,
 };
 
