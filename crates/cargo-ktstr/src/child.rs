@@ -7,7 +7,11 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use ktstr_record::compare::Run;
 
-/// Returns the command that runs the test `name` of the binary `program`, with its record under `root`.
+/// The prefix of the name under which a test binary lists a test of ktstr. `gauntlet/` is the prefix of its variants.
+pub const TEST: &str = "ktstr/";
+
+/// Returns the command that runs the test that the binary `program` lists as `name`, with its record under `root`. The kernels of
+/// the environment's `KTSTR_KERNEL_LIST` do not apply.
 ///
 /// The process does not outlive the thread that starts it. It has its own process group, so a Ctrl-C at the terminal does
 /// not reach it. If the Ctrl-C ends the caller, the kernel kills the process; a caller that handles it and goes on has to
@@ -15,8 +19,9 @@ use ktstr_record::compare::Run;
 pub fn command(program: &Path, name: &str, root: &Path) -> Command {
     let mut command = Command::new(program);
     command
-        .args(["--exact", &format!("ktstr/{name}")])
+        .args(["--exact", name])
         .env("NEXTEST", "1")
+        .env_remove("KTSTR_KERNEL_LIST")
         .env("KTSTR_SESSION", session())
         // The caller decides whether and how the run is repeated.
         .env("KTSTR_AUTO_REPRO", "0")

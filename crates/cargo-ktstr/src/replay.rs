@@ -323,7 +323,9 @@ fn unchanged(what: &str, path: &Path, hash: &str, todo: &str) -> Result<()> {
 /// Returns the command that runs the test binary with the settings of the recorded run.
 fn command(record: &RunRecord, root: &Path) -> Result<Command> {
     let program = record.program.as_ref().context("checked before")?;
-    let mut command = child::command(&program.path, &record.test, root);
+    // The recorded variables include the shape of a variant, and the kernel's id is recorded separately.
+    let name = format!("{}{}", child::TEST, record.test);
+    let mut command = child::command(&program.path, &name, root);
     if program.folder.is_dir() {
         command.current_dir(&program.folder);
     }

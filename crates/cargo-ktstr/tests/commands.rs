@@ -341,14 +341,16 @@ fn the_result_of_a_check_is_on_the_page_of_a_ci_job() {
     );
 }
 
-/// Writes a stub of a test binary that lists three tests of ktstr and an ordinary one. `fair` passes, `broken` fails, and `lost`
-/// is inconclusive; the last two print their seed.
+/// Writes a stub of a test binary that lists three tests of ktstr, an ordinary one, and the variants of `fair` for the seeds that
+/// it is given. `fair` passes, `broken` fails, and `lost` is inconclusive; the last two print their seed. The variants fail.
 fn stub(folder: &Path) -> std::path::PathBuf {
     use std::os::unix::fs::PermissionsExt;
     let path = folder.join("stub");
     let script = "#!/bin/sh\ncase \"$1 $2\" in\n\
-                  '--list --ignored') ;;\n\
-                  '--list '*) printf 'ktstr/%s: test\\n' fair broken lost; echo 'unit: test' ;;\n\
+                  '--list '*) [ \"$2\" ] || { printf 'ktstr/%s: test\\n' fair broken lost; echo 'unit: test'; }\n\
+                  for preset in 4cpu-1llc-nosmt 8cpu-2llc-smt; do\n\
+                  printf \"gauntlet/fair/$preset${KTSTR_SEED_LIST+/seed_%s}: test\\n\" $(echo $KTSTR_SEED_LIST | tr , ' '); done ;;\n\
+                  '--exact gauntlet/'*) echo \"seeds ${KTSTR_SEED_LIST-none}\" >&2; exit 1 ;;\n\
                   '--exact ktstr/broken') echo \"seed ${KTSTR_SEED-none}\" >&2; exit 1 ;;\n\
                   '--exact ktstr/lost') echo \"seed ${KTSTR_SEED-none}\"; exit 2 ;;\n\
                   '--exact ktstr/fair') exit 0 ;;\n\
@@ -428,4 +430,63 @@ fn the_tests_that_failed_last_are_run_again_with_their_seeds() {
         "{said}"
     );
     assert_eq!(code, Some(2));
+}
+
+#[test]
+fn the_gauntlet_is_run_by_preset_seed_and_shard() {
+    let root = tempfile::tempdir().unwrap();
+    let stub = stub(root.path());
+    let test = |words: &[&str]| {
+        let words = [&["test", "--binary", stub.to_str().unwrap()], words].concat();
+        ktstr(root.path(), &words)
+    };
+    let lines = |words: &[&str]| -> Vec<String> {
+        let output = test(words);
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        stdout(&output).lines().map(str::to_owned).collect()
+    };
+    let small = "gauntlet/fair/4cpu-1llc-nosmt";
+    let large = "gauntlet/fair/8cpu-2llc-smt";
+    assert_eq!(lines(&["--gauntlet", "--list"]), [small, large]);
+    assert_eq!(lines(&["--list"]), ["fair", "broken", "lost"]);
+    let one = [
+        "--gauntlet",
+        "--list",
+        "--preset",
+        "8cpu-2llc-smt",
+        "--seeds",
+        "4..6",
+    ];
+    assert_eq!(lines(&one), ["4", "5"].map(|n| format!("{large}/seed_{n}")));
+    let shards = ["1/2", "2/2"].map(|shard| lines(&["--gauntlet", "--list", "--shard", shard]));
+    assert_eq!(shards, [[small], [large]]);
+    // The run sees the same lists as the listing.
+    let ran = test(&["--gauntlet", "4cpu", "--seeds", "2"]);
+    assert_eq!(ran.status.code(), Some(1), "{}", stderr(&ran));
+    assert_eq!(
+        stdout(&ran).matches("seeds 1,2\n").count(),
+        2,
+        "{}",
+        stdout(&ran)
+    );
+    for (words, code, why) in [
+        (&["--gauntlet", "--preset", "5cpu"][..], 2, "5cpu"),
+        (
+            &["--gauntlet", "--preset", "1n1l2c1t"],
+            2,
+            "1n1l2c1t is no preset",
+        ),
+        (&["--preset", "8cpu-2llc-smt"], 1, "--gauntlet"),
+        (&["--gauntlet", "--seeds", "0"], 2, "a number of seeds"),
+        (&["--gauntlet", "--last-failed"], 1, "cannot be used with"),
+        (&["--kernels", "5.4"], 2, "not all kernels are available: "),
+    ] {
+        let refused = test(words);
+        assert_eq!(refused.status.code(), Some(code), "{words:?}");
+        assert!(
+            stderr(&refused).contains(why),
+            "{words:?}: {}",
+            stderr(&refused)
+        );
+    }
 }

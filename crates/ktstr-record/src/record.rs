@@ -276,6 +276,9 @@ pub struct RunRecord {
     pub ktstr: String,
     /// The name of the test that ran.
     pub test: String,
+    /// The name under which nextest ran it, if that is the name of a variant: `gauntlet/TEST/PRESET`, or a name with a kernel;
+    /// null otherwise.
+    pub variant: Option<String>,
     /// Whether the run passed, failed, was skipped or is inconclusive.
     pub verdict: RunVerdict,
     /// Why, in one line; null for a pass.
@@ -473,7 +476,7 @@ mod tests {
             ..RunRecord::new("demo")
         };
         let json = serde_json::to_string(&record).unwrap();
-        insta::assert_snapshot!(json, @r#"{"schema":1,"run_id":"","timestamp":"","ktstr":"","test":"demo","verdict":"inconclusive","reason":null,"fault":null,"evidence":null,"findings":[],"trail":[],"repeats":null,"kernel":null,"kernel_id":null,"kernel_hash":null,"accelerator":null,"clock":null,"seed":null,"mips":null,"digest":null,"switches":null,"captures_digest":null,"again":null,"program":null,"inputs":{},"environment":{},"template":null,"topology":null,"vcpus":null,"memory_mib":null,"scheduler":null,"sysctls":{},"kargs":[],"window_s":null,"wall_s":0.0,"boot_s":null,"timings":{},"cleanup_duration_ms":null,"start":null,"qemu":null,"periodic_target":0,"periodic_fired":0,"periodic_real":0,"freeze_ms":[],"stats":null,"payload":null,"payloads":[],"captures":[],"artefacts":[],"omitted":[],"host":{"cores":0,"memory_mib":0,"cpu_model":""}}"#);
+        insta::assert_snapshot!(json, @r#"{"schema":1,"run_id":"","timestamp":"","ktstr":"","test":"demo","variant":null,"verdict":"inconclusive","reason":null,"fault":null,"evidence":null,"findings":[],"trail":[],"repeats":null,"kernel":null,"kernel_id":null,"kernel_hash":null,"accelerator":null,"clock":null,"seed":null,"mips":null,"digest":null,"switches":null,"captures_digest":null,"again":null,"program":null,"inputs":{},"environment":{},"template":null,"topology":null,"vcpus":null,"memory_mib":null,"scheduler":null,"sysctls":{},"kargs":[],"window_s":null,"wall_s":0.0,"boot_s":null,"timings":{},"cleanup_duration_ms":null,"start":null,"qemu":null,"periodic_target":0,"periodic_fired":0,"periodic_real":0,"freeze_ms":[],"stats":null,"payload":null,"payloads":[],"captures":[],"artefacts":[],"omitted":[],"host":{"cores":0,"memory_mib":0,"cpu_model":""}}"#);
     }
 
     #[test]

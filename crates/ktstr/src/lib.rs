@@ -33,6 +33,7 @@ mod gates;
 mod guest_side;
 mod host_side;
 mod moment;
+mod nextest;
 pub mod payloads;
 pub mod run;
 mod scenario_file;
@@ -40,7 +41,6 @@ mod sidecar;
 mod snapshot_bridge;
 pub mod table;
 mod variant;
-mod verifier_cells;
 mod vm_result;
 
 pub use discovery::find_kernel;

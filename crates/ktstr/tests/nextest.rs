@@ -6,6 +6,7 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::process::Command;
+use std::time::Duration;
 
 use ktstr::prelude::*;
 
@@ -47,6 +48,19 @@ static DEMONSTRATION: KtstrTestEntry = KtstrTestEntry {
     ..NOT_RUN
 };
 
+/// Its variants are listed, but a run of this file's tests includes none of them.
+#[ktstr::distributed_slice(KTSTR_TESTS)]
+#[linkme(crate = ktstr::linkme)]
+static VARIED: KtstrTestEntry = KtstrTestEntry {
+    name: "demo_varied",
+    host_only: false,
+    constraints: TopologyConstraints::DEFAULT
+        .with_min_llcs(2)
+        .with_max_cpus(8),
+    topology: Topology::new(1, 2, 1, 1),
+    ..NOT_RUN
+};
+
 const NOT_RUN: KtstrTestEntry = KtstrTestEntry {
     func: |_| Ok(AssertResult::fail_msg("was run though it is ignored")),
     host_only: true,
@@ -63,7 +77,18 @@ static BY_HAND: KtstrTestEntry = KtstrTestEntry {
 case!(FAILS = "fails", |_| Ok(AssertResult::fail_msg("planted")), host_only: true);
 case!(PANICS = "panics", |_| panic!("planted"), host_only: true);
 case!(UNSURE = "unsure", |_| Ok(AssertResult::inconclusive_msg("planted")), host_only: true);
+case!(TWO_LLCS = "two_llcs", only_on_two_llcs, duration: Duration::from_millis(100));
 case!(NO_ERROR = "no_error", |_| Ok(AssertResult::pass()), host_only: true, expect_err: true);
+
+/// Fails on a machine that does not have two LLCs, such as the one that it declares. It looks at what the guest's kernel
+/// shows, not at what the harness says.
+fn only_on_two_llcs(_: &Ctx) -> Result<AssertResult> {
+    let llcs = TestTopology::from_system()?.num_llcs();
+    Ok(match llcs {
+        2 => AssertResult::pass(),
+        other => AssertResult::fail_msg(format!("the machine has {other} LLCs")),
+    })
+}
 
 declare_scheduler!(CELLED, {
     name = "celled",
@@ -78,6 +103,7 @@ struct Answer {
     code: Option<i32>,
     lines: BTreeMap<String, usize>,
     text: String,
+    record: Option<ktstr_record::RunRecord>,
 }
 
 /// Runs this binary with `NEXTEST` set or not, with a separate folder for records.
@@ -86,12 +112,20 @@ fn ask(nextest: bool, arguments: &[&str]) -> Answer {
 }
 
 fn ask_with_kernels(nextest: bool, arguments: &[&str], kernels: &str) -> Answer {
+    ask_with(nextest, arguments, kernels, "")
+}
+
+fn ask_with(nextest: bool, arguments: &[&str], kernels: &str, seeds: &str) -> Answer {
     let runs = tempfile::tempdir().expect("a temporary folder");
     let mut command = Command::new(std::env::current_exe().expect("our binary"));
     command
         .args(arguments)
         .env("KTSTR_RUNS_ROOT", runs.path())
         .env("KTSTR_KERNEL_LIST", kernels)
+        .env("KTSTR_SEED_LIST", seeds)
+        .env_remove("KTSTR_SEED")
+        .env_remove("KTSTR_TOPOLOGY")
+        .env("CARGO_PKG_NAME", "ktstr")
         .env_remove("NEXTEST")
         .env_remove("RUST_BACKTRACE");
     if nextest {
@@ -102,8 +136,12 @@ fn ask_with_kernels(nextest: bool, arguments: &[&str], kernels: &str) -> Answer 
     for line in String::from_utf8_lossy(&output.stdout).lines() {
         *lines.entry(line.to_owned()).or_insert(0) += 1;
     }
+    let mut records = ktstr_record::list(runs.path(), None)
+        .expect("records")
+        .records;
     Answer {
         code: output.status.code(),
+        record: records.pop().map(|listed| listed.record),
         lines,
         text: String::from_utf8_lossy(&output.stderr).into_owned(),
     }
@@ -194,6 +232,96 @@ fn one_test_is_run_and_its_exit_code_is_its_verdict() {
         "{}",
         nobody.text
     );
+}
+
+#[test]
+fn the_gauntlet_is_listed_as_ignored() {
+    let list = ["--list", "--format", "terse"];
+    let varied = |answer: &Answer| -> Vec<String> {
+        assert_eq!(answer.code, Some(0), "{}", answer.text);
+        let lines = answer
+            .lines
+            .keys()
+            .filter(|line| line.contains("demo_varied"));
+        lines.cloned().collect()
+    };
+    let names = [
+        "gauntlet/demo_varied/4cpu-2llc-nosmt: test",
+        "gauntlet/demo_varied/8cpu-2llc-smt: test",
+        "ktstr/demo_varied: test",
+    ];
+    assert_eq!(varied(&ask(true, &list)), names);
+    let ignored = ask(true, &[&list[..], &["--ignored"]].concat());
+    assert_eq!(varied(&ignored), names);
+    assert!(
+        !ignored.lines.keys().any(|line| line.contains("/passes")),
+        "a test on the host has no variants"
+    );
+    let matrix = varied(&ask_with(true, &list, "a=/a;b=/b", "7,8"));
+    assert_eq!(matrix.len(), 2 * 2 * 2 + 2, "{matrix:?}");
+    assert!(matrix.contains(&"gauntlet/demo_varied/8cpu-2llc-smt/b/seed_8: test".to_owned()));
+    assert!(matrix.contains(&"ktstr/demo_varied/a: test".to_owned()));
+    let wrong = ask_with(true, &list, "", "7,x");
+    assert_eq!(wrong.code, Some(1));
+    assert!(
+        wrong.text.contains("KTSTR_SEED_LIST has \"x\""),
+        "{}",
+        wrong.text
+    );
+}
+
+#[test]
+fn a_variant_runs_on_its_shape_with_its_kernel_and_seed() {
+    let kernel = ktstr::find_kernel().expect("a cache").expect("a kernel");
+    let run =
+        |name: &str, kernels: &str| ask_with(true, &["--exact", name, "--nocapture"], kernels, "");
+    let two = format!("mine={};other=/nowhere", kernel.display());
+    let name = "gauntlet/__unit_test_two_llcs__/4cpu-2llc-nosmt/mine/seed_7";
+    let passed = run(name, &two);
+    assert_eq!(passed.code, Some(0), "{}", passed.text);
+    let record = passed.record.expect("a record");
+    assert_eq!(record.variant.as_deref(), Some(name));
+    assert_eq!(record.seed, Some(7));
+    assert_eq!(record.topology.as_deref(), Some("1n2l2c1t"));
+    // If run by name, the shape may be any shape that the constraints admit.
+    let name = "gauntlet/__unit_test_two_llcs__/1n1l3c1t";
+    let failed = run(name, "");
+    assert_eq!(failed.code, Some(1), "{}", failed.text);
+    assert!(
+        failed.text.contains("the machine has 1 LLCs"),
+        "{}",
+        failed.text
+    );
+    let again = format!("cargo nextest run -p ktstr --run-ignored all -E 'test(={name})'");
+    assert!(failed.text.contains(&again), "{}", failed.text);
+    for (name, why) in [
+        (
+            "ktstr/__unit_test_two_llcs__",
+            "append one of /mine, /other",
+        ),
+        (
+            "ktstr/__unit_test_two_llcs__/none",
+            "KTSTR_KERNEL_LIST has no \"none\": it has mine, other",
+        ),
+        (
+            "gauntlet/__unit_test_two_llcs__/5cpu-1llc/mine",
+            "5cpu-1llc",
+        ),
+        (
+            "gauntlet/__unit_test_two_llcs__/4cpu-2llc-nosmt/mine/seed_x",
+            "\"seed_x\" has no seed",
+        ),
+        (
+            "gauntlet/nobody/4cpu-2llc-nosmt/mine",
+            "no test `ktstr/nobody`",
+        ),
+        ("gauntlet/passes/4cpu-2llc-nosmt", "has no variants"),
+    ] {
+        let wrong = run(name, &two);
+        assert_eq!(wrong.code, Some(1), "{name}: {}", wrong.text);
+        assert!(wrong.text.contains(why), "{name}: {}", wrong.text);
+    }
+    assert_eq!(run("host/passes", &two).code, Some(0));
 }
 
 #[test]

@@ -21,7 +21,7 @@ mod page;
 mod report;
 pub mod results;
 mod screen;
-mod shard;
+pub mod shard;
 mod sort;
 mod step_summary;
 pub mod table;

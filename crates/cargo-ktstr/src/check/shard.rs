@@ -58,17 +58,37 @@ impl fmt::Display for Shard {
 /// chosen such that the most expensive range is as cheap as possible.
 pub fn division(matrix: &Matrix, of: usize) -> Vec<usize> {
     let seeds = matrix.seeds.count();
-    let machines: Vec<(&str, String)> = (matrix.places.iter())
-        .map(|place| (place.kernel.id.as_str(), shape(place)))
+    let runs: Vec<(Machine, u64)> = (matrix.places.iter())
+        .map(|place| {
+            let (kernel, shape) = (place.kernel.id.clone(), shape(place));
+            (Machine { kernel, shape }, seeds)
+        })
         .collect();
-    let mut order: Vec<usize> = (0..machines.len()).collect();
-    order.sort_by_key(|at| machines.iter().position(|one| *one == machines[*at]));
-    // The cost of each place in that order, and whether it needs another machine than the place before.
+    divide(&runs, of)
+}
+
+/// What is booted for a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Machine {
+    /// The kernel's id or label.
+    pub kernel: String,
+    /// The text or the name of the shape.
+    pub shape: String,
+}
+
+/// Returns, for each element of `runs` in order, the number of the shard that makes it, from 1. An element is a machine and the
+/// number of runs on it. See [`division`].
+pub fn divide(runs: &[(Machine, u64)], of: usize) -> Vec<usize> {
+    let machine = |at: usize| &runs[at].0;
+    let mut order: Vec<usize> = (0..runs.len()).collect();
+    order.sort_by_key(|at| runs.iter().position(|(one, _)| one == machine(*at)));
+    // The cost of each element in that order, and whether it needs another machine than the element before.
     let costs: Vec<(u64, bool)> = (order.iter().enumerate())
         .map(|(nth, at)| {
-            let before = nth.checked_sub(1).map(|nth| &machines[order[nth]]);
-            let cost = cpus(&matrix.places[*at]).saturating_mul(RUN);
-            (cost.saturating_mul(seeds), before != Some(&machines[*at]))
+            let before = nth.checked_sub(1).map(|nth| machine(order[nth]));
+            let (machine, count) = &runs[*at];
+            let cost = cpus(&machine.shape).saturating_mul(RUN);
+            (cost.saturating_mul(*count), before != Some(machine))
         })
         .collect();
     let (mut enough, mut few) = (costs.iter().map(|(cost, _)| cost + BOOT).sum(), 0_u64);
@@ -117,8 +137,8 @@ fn shape(place: &Place) -> String {
     place.topology.clone().unwrap_or_else(own)
 }
 
-fn cpus(place: &Place) -> u64 {
-    let named = Topology::from_name(&shape(place)).ok();
+fn cpus(shape: &str) -> u64 {
+    let named = Topology::from_name(shape).ok();
     named.map_or(CPUS, |shape| u64::from(shape.total_cpus()).max(1))
 }
 
@@ -163,7 +183,7 @@ mod tests {
         let load = |shard: usize| {
             let places = matrix.places.iter().zip(&owner);
             let mine = places.filter(|(_, owner)| **owner == shard);
-            mine.map(|(place, _)| cpus(place)).sum()
+            mine.map(|(place, _)| cpus(&shape(place))).sum()
         };
         (1..=of).map(load).collect()
     }

@@ -118,7 +118,8 @@ impl Pool {
     fn one(&self, seed: u64, shared: &Shared) -> Result<Option<Ended>> {
         // The output goes to a file, because a pipe would have to be read during the run.
         let said = tempfile::tempfile().context("creating a file for the output of a run")?;
-        let mut child = child::command(&self.binary, &self.test, &self.root)
+        let name = format!("{}{}", child::TEST, self.test);
+        let mut child = child::command(&self.binary, &name, &self.root)
             .env("KTSTR_CLOCK", "virtual")
             .env("KTSTR_SEED", seed.to_string())
             .stdin(Stdio::null())

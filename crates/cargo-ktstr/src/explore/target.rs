@@ -6,6 +6,8 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+use crate::child;
+
 /// Builds the tests of `package`, or of the package of this folder, and returns the test binaries.
 pub fn build(package: Option<&str>) -> Result<Vec<PathBuf>> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
@@ -64,25 +66,40 @@ fn executables(messages: &str) -> Vec<PathBuf> {
 
 /// Returns whether `binary` lists the test.
 fn has(binary: &Path, test: &str) -> Result<bool> {
-    Ok(tests(binary, false)?.iter().any(|name| name == test))
+    let name = format!("{}{test}", child::TEST);
+    Ok(listed(binary, false, &[])?.contains(&name))
 }
 
-/// Returns the names of the tests of ktstr that `binary` lists: all, or only those that are ignored. A binary that does not link
-/// ktstr lists only its ordinary tests, so it has none.
-pub fn tests(binary: &Path, only_ignored: bool) -> Result<Vec<String>> {
-    let output = Command::new(binary)
+/// Returns the names of the tests that `binary` lists: all, or only those that are ignored. The variables `list` (which may be
+/// `KTSTR_KERNEL_LIST` and `KTSTR_SEED_LIST`) determine which variants of a test there are.
+///
+/// # Errors
+/// The binary cannot be run, or refuses one of these variables.
+pub fn listed(binary: &Path, only_ignored: bool, list: &[(&str, String)]) -> Result<Vec<String>> {
+    let mut command = Command::new(binary);
+    command
         .arg("--list")
         .args(only_ignored.then_some("--ignored"))
         .env("NEXTEST", "1")
-        .stdin(Stdio::null())
+        .env_remove("KTSTR_KERNEL_LIST")
+        .env_remove("KTSTR_SEED_LIST")
+        .envs(list.iter().map(|(name, value)| (*name, value)))
+        .stdin(Stdio::null());
+    let output = command
         .output()
         .with_context(|| format!("asking {} for its tests", binary.display()))?;
+    if !output.status.success() {
+        bail!(
+            "{} did not list its tests: {}",
+            binary.display(),
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+    }
     let listed = String::from_utf8_lossy(&output.stdout);
-    let names = listed.lines().filter_map(|line| {
-        let name = line.strip_prefix("ktstr/")?.strip_suffix(": test")?;
-        Some(name.to_owned())
-    });
-    Ok(names.collect())
+    let names = listed
+        .lines()
+        .filter_map(|line| line.strip_suffix(": test"));
+    Ok(names.map(str::to_owned).collect())
 }
 
 #[cfg(test)]

@@ -517,3 +517,27 @@ fn every_planted_error_is_found() {
         assert!(is_found, "{file}: {wrong:?} gives {found:?}");
     }
 }
+
+/// The file gives each large preset of the gauntlet a number of threads, once.
+#[test]
+fn nextest_has_threads_for_each_large_preset() {
+    let text =
+        std::fs::read_to_string(super::pages::root().join("docs/guide/ci/nextest.toml")).unwrap();
+    let file: toml::Table = text.parse().unwrap();
+    let overrides = file["profile"]["default"]["overrides"].as_array().unwrap();
+    let filters: Vec<regex_lite::Regex> = overrides
+        .iter()
+        .map(|one| {
+            let filter = one["filter"].as_str().unwrap();
+            let pattern = filter.strip_prefix("test(/").unwrap();
+            let pattern = pattern.strip_suffix("/)").unwrap().replace("\\/", "/");
+            regex_lite::Regex::new(&pattern).unwrap()
+        })
+        .collect();
+    for preset in ktstr::topology::PRESETS {
+        let name = format!("gauntlet/fair/{}", preset.name);
+        let found = filters.iter().filter(|filter| filter.is_match(&name));
+        let wanted = preset.topology.total_cpus() >= 8;
+        assert_eq!(found.count(), usize::from(wanted), "{name}");
+    }
+}

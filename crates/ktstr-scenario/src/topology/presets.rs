@@ -14,19 +14,38 @@ pub struct Preset {
     pub name: &'static str,
     /// The shape that the name stands for.
     pub topology: Topology,
+    /// Whether the preset is only for tests that load a scheduler (the verifier cells), and not for the gauntlet.
+    pub only_loads: bool,
 }
 
 macro_rules! presets {
-    ($($name:literal: $nodes:literal $llcs:literal $cores:literal $threads:literal;)+) => {
+    ($($name:literal: $nodes:literal $llcs:literal $cores:tt $threads:literal $(, $only_loads:ident)?;)+) => {
         /// All presets, sorted by the number of NUMA nodes, then by the number of CPUs.
         pub const PRESETS: &[Preset] = &[$(Preset {
             name: $name,
-            topology: Topology::new($nodes, $llcs, $cores, $threads),
+            topology: presets!(@shape $nodes $llcs $cores $threads),
+            only_loads: presets!(@is $($only_loads)?),
         }),+];
+    };
+    // The LLCs have different numbers of cores. The largest number stands where an even shape has its only one.
+    (@shape $nodes:literal $llcs:literal [$most:literal $(, $cores:literal)*] $threads:literal) => {
+        Topology {
+            llc_cores: Some(&[$most $(, $cores)*]),
+            ..Topology::new($nodes, $llcs, $most, $threads)
+        }
+    };
+    (@shape $nodes:literal $llcs:literal $cores:literal $threads:literal) => {
+        Topology::new($nodes, $llcs, $cores, $threads)
+    };
+    (@is only_loads) => {
+        true
+    };
+    (@is) => {
+        false
     };
 }
 
-// NUMA nodes, LLCs in total, cores per LLC, threads per core.
+// NUMA nodes, LLCs in total, cores per LLC (a list if the LLCs differ), threads per core.
 presets! {
     "4cpu-1llc-nosmt": 1 1 4 1;
     "4cpu-2llc-nosmt": 1 2 2 1;
@@ -43,6 +62,7 @@ presets! {
     "128cpu-4llc-smt": 1 4 16 2;
     "128cpu-8llc-nosmt": 1 8 16 1;
     "128cpu-8llc-smt": 1 8 8 2;
+    "192cpu-11llc-smt": 1 11 [9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 6] 2, only_loads;
     "240cpu-15llc-nosmt": 1 15 16 1;
     "240cpu-15llc-smt": 1 15 8 2;
     "252cpu-14llc-nosmt": 1 14 18 1;

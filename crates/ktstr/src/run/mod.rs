@@ -57,6 +57,7 @@ pub use aim::{Aim, step};
 pub use error::RunError;
 pub use plan::SchedulerThatRan;
 pub use report::say_again;
+pub(crate) use report::under_nextest_as;
 pub use repro::{place, queue_name, run_and_repeat};
 pub use scheduler::{Found, Source as SchedulerSource, find as find_scheduler_binary};
 pub use start::Level;

@@ -34,6 +34,7 @@ pub(super) fn write(
     record.findings = findings(&finished.result);
     record.trail = finished.evidence_of_schedule.trail.clone();
     record.wall_s = finished.wall.as_secs_f64();
+    record.variant = report::variant().map(str::to_owned);
     record.topology = Some(finished.entry.topology.to_string());
     let mut stats = finished.result.stats.clone();
     record.payload = finished

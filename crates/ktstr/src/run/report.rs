@@ -222,6 +222,21 @@ pub fn say_again(before: String, after: String) {
     let _ = AGAIN.set((before, after));
 }
 
+/// The name under which nextest runs the test of this process.
+static UNDER_NEXTEST: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+
+/// Sets the name under which nextest runs the test of this process. A second call has no effect.
+pub(crate) fn under_nextest_as(name: &str) {
+    let _ = UNDER_NEXTEST.set(name.to_owned());
+}
+
+/// Returns the name under which nextest runs the test of this process, if it is a variant of the test: if it has more parts than
+/// `ktstr/TEST`.
+pub(super) fn variant() -> Option<&'static str> {
+    let name = UNDER_NEXTEST.get()?;
+    (name.split('/').count() > 2).then_some(name)
+}
+
 /// Returns the one command that repeats the run with the same seed: the one that [`say_again`] has set, if any. Under
 /// libtest and nextest it is their command, which rebuilds the test. Otherwise it is `cargo ktstr replay` of the run
 /// `replayed`, whose name is given if the run can be repeated to the last bit, or else `cargo test`.
@@ -248,8 +263,15 @@ pub(super) fn again(test: &str, seed: u64, replayed: Option<&str>) -> String {
         return format!("KTSTR_SEED={seed} cargo test -p {package} {target} {path} -- --exact");
     }
     if let (Some(package), Some(_)) = (&package, super::environment("NEXTEST")) {
+        let name = variant().map_or_else(|| format!("ktstr/{test}"), str::to_owned);
+        let ignored = match name.starts_with("gauntlet/") {
+            true => " --run-ignored all",
+            false => "",
+        };
+        let kernels = super::environment("KTSTR_KERNEL_LIST")
+            .map_or_else(String::new, |list| format!("KTSTR_KERNEL_LIST='{list}' "));
         return format!(
-            "KTSTR_SEED={seed} cargo nextest run -p {package} -E 'test(=ktstr/{test})'"
+            "{kernels}KTSTR_SEED={seed} cargo nextest run -p {package}{ignored} -E 'test(={name})'"
         );
     }
     match replayed {

@@ -10,15 +10,11 @@ use ktstr_scenario::ops::CgroupDef;
 use ktstr_scenario::scheduler::Scheduler;
 use ktstr_scenario::topology::{PRESETS, Preset, Topology, TopologyConstraints};
 
+use super::kernels::{self, Listed};
 use crate::entry::{KTSTR_SCHEDULERS, KTSTR_TESTS, KtstrTestEntry};
-use crate::run::environment;
 
-/// The variable with the kernels: `LABEL=PATH`, separated by semicolons.
-const KERNELS: &str = "KTSTR_KERNEL_LIST";
-/// The variable with which a cell selects the kernel of its own run.
-const KERNEL: &str = "KTSTR_TEST_KERNEL";
 /// What the names of cells begin with.
-pub(crate) const PREFIX: &str = "verifier/";
+pub(super) const PREFIX: &str = "verifier/";
 
 /// The test that the guest of a cell runs. It is registered because the guest finds its test by name.
 #[linkme::distributed_slice(KTSTR_TESTS)]
@@ -34,46 +30,16 @@ static CELL: KtstrTestEntry = KtstrTestEntry {
     ..KtstrTestEntry::DEFAULT
 };
 
-/// Returns whether this binary declares tests or schedulers, in addition to the test of the cells, which every binary has.
-pub(crate) fn has_tests() -> bool {
-    // Every binary has `CELL`.
-    KTSTR_TESTS.len() > 1 || !KTSTR_SCHEDULERS.is_empty()
-}
-
-/// A kernel of the list.
-struct Listed<'a> {
-    label: &'a str,
-    path: &'a str,
-}
-
-/// Splits the list of kernels in `KTSTR_KERNEL_LIST`, `LABEL=PATH` separated by semicolons.
-fn kernels(list: &str) -> Result<Vec<Listed<'_>>, String> {
-    let entries = list.split(';').map(str::trim);
-    let kernels = entries.filter(|entry| !entry.is_empty()).map(|entry| {
-        let parts = entry
-            .split_once('=')
-            .filter(|(label, path)| !label.is_empty() && !label.contains('/') && !path.is_empty());
-        let (label, path) = parts.ok_or_else(|| {
-            format!("{KERNELS} has {entry:?}: expected LABEL=PATH, with a label without `/`")
-        })?;
-        Ok(Listed { label, path })
-    });
-    kernels.collect()
-}
-
 /// Returns the names of all cells; an empty list without `KTSTR_KERNEL_LIST`. An error names a declaration or an element of the
 /// variable that cannot be used.
-pub(crate) fn names() -> Result<Vec<String>, String> {
-    let Some(list) = environment(KERNELS) else {
-        return Ok(Vec::new());
-    };
-    let kernels = kernels(&list)?;
+pub(super) fn names() -> Result<Vec<String>, String> {
+    let kernels = kernels::listed()?;
     let mut names = Vec::new();
     let schedulers = KTSTR_SCHEDULERS.iter().copied();
     for scheduler in schedulers.filter(|scheduler| scheduler.binary.has_bpf_scheduler()) {
         let presets = presets(scheduler)?;
         for kernel in &kernels {
-            if !wants(scheduler, kernel.label)? {
+            if !wants(scheduler, &kernel.label)? {
                 continue;
             }
             let cell = |preset: &&Preset| {
@@ -166,20 +132,16 @@ impl Range {
     }
 }
 
-/// Returns the entry of the cell `SCHEDULER/KERNEL/PRESET`, and the path of its kernel. Instead of a preset, the name may have
+/// Returns the entry of the cell `SCHEDULER/KERNEL/PRESET`, and its kernel. Instead of a preset, the name may have
 /// any shape, such as `1n2l4c1t`. An error names the part of the name that is unknown, or the defect of `KTSTR_KERNEL_LIST`.
-pub(crate) fn find(name: &str) -> Result<(KtstrTestEntry, String), String> {
-    let list = environment(KERNELS)
-        .ok_or_else(|| format!("{PREFIX}{name} needs {KERNELS}: the kernels, as LABEL=PATH;…"))?;
-    let kernels = kernels(&list)?;
+pub(super) fn find(name: &str) -> Result<(KtstrTestEntry, Listed), String> {
     let mut parts = name.splitn(3, '/');
     let mut part = || parts.next().unwrap_or_default();
     let (scheduler, label, shape) = (part(), part(), part());
     let declared = crate::entry::find_scheduler(scheduler).ok_or_else(|| {
         format!("{PREFIX}{name}: this binary declares no scheduler {scheduler:?}")
     })?;
-    let kernel = kernels.iter().find(|kernel| kernel.label == label);
-    let kernel = kernel.ok_or_else(|| format!("{PREFIX}{name}: {KERNELS} has no {label:?}"))?;
+    let kernel = kernels::labelled(label).map_err(|why| format!("{PREFIX}{name}: {why}"))?;
     let topology =
         Topology::from_name(shape).map_err(|error| format!("{PREFIX}{name}: {error}"))?;
     // Schedulers and entries live as long as the program, which runs this one cell.
@@ -196,15 +158,15 @@ pub(crate) fn find(name: &str) -> Result<(KtstrTestEntry, String), String> {
             .without_max_numa_nodes(),
         ..CELL
     };
-    Ok((entry, kernel.path.to_owned()))
+    Ok((entry, kernel))
 }
 
 /// Runs the cell `SCHEDULER/KERNEL/PRESET`, and returns the exit code. It must be called while the process has only one thread.
-pub(crate) fn run(name: &str) -> i32 {
+pub(super) fn run(name: &str) -> i32 {
     match find(name) {
         Ok((entry, kernel)) => {
             // SAFETY: the caller promises that the process has no other thread.
-            unsafe { std::env::set_var(KERNEL, kernel) };
+            unsafe { kernel.select() };
             let finished = crate::run::run(Box::leak(Box::new(entry)));
             finished.print();
             finished.exit_code()
@@ -258,13 +220,5 @@ mod tests {
         assert_eq!(names(&wide), ["240cpu-15llc-nosmt", "252cpu-14llc-nosmt"]);
         let typo = presets(&PLAIN.verifier_exclude_topologies(&["240cpu"]));
         assert!(typo.is_err_and(|why| why.contains("\"240cpu\", which is no preset")));
-    }
-
-    #[test]
-    fn a_malformed_list_of_kernels_is_an_error() {
-        assert_eq!(kernels("a=/x; b=/y;").map(|all| all.len()), Ok(2));
-        for bad in ["/x", "=x", "a=", "a/b=/x"] {
-            assert!(kernels(bad).is_err(), "{bad:?}");
-        }
     }
 }

@@ -1,0 +1,93 @@
+//! `KTSTR_KERNEL_LIST`: the kernels for tests that run on several.
+
+use crate::run::environment;
+
+/// The variable with the kernels: `LABEL=KERNEL`, separated by semicolons.
+pub(super) const KERNELS: &str = "KTSTR_KERNEL_LIST";
+/// The variable that selects the kernel of a run.
+const KERNEL: &str = "KTSTR_TEST_KERNEL";
+
+/// A kernel of the list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Listed {
+    /// The last part of the names of tests on this kernel.
+    pub label: String,
+    /// The path of the kernel's image, or another request for a kernel, such as `7.0` or `debian:7.3`.
+    pub request: String,
+}
+
+impl Listed {
+    /// Makes the runs of this process use the kernel.
+    ///
+    /// # Safety
+    /// The process must have only one thread.
+    pub(super) unsafe fn select(&self) {
+        // SAFETY: the caller promises that the process has no other thread.
+        unsafe { std::env::set_var(KERNEL, &self.request) };
+    }
+}
+
+/// Returns the kernels of `KTSTR_KERNEL_LIST`; an empty list if the variable is unset. An error names the element that is no
+/// `LABEL=KERNEL`, or the label that occurs twice.
+pub(super) fn listed() -> Result<Vec<Listed>, String> {
+    parse(&environment(KERNELS).unwrap_or_default())
+}
+
+fn parse(list: &str) -> Result<Vec<Listed>, String> {
+    let mut kernels: Vec<Listed> = Vec::new();
+    let entries = list.split(';').map(str::trim);
+    for entry in entries.filter(|entry| !entry.is_empty()) {
+        let parts = entry
+            .split_once('=')
+            .filter(|(label, path)| !label.is_empty() && !label.contains('/') && !path.is_empty());
+        let (label, request) = parts.ok_or_else(|| {
+            format!("{KERNELS} has {entry:?}: expected LABEL=PATH, with a label without `/`")
+        })?;
+        if label.starts_with(super::variants::SEED_PART) {
+            return Err(format!(
+                "{KERNELS} has the label {label:?}: a label must not begin with {:?}, because names of tests have seeds in \
+                 this form",
+                super::variants::SEED_PART
+            ));
+        }
+        if kernels.iter().any(|kernel| kernel.label == label) {
+            return Err(format!(
+                "{KERNELS} has the label {label:?} twice: each kernel needs its own"
+            ));
+        }
+        kernels.push(Listed {
+            label: label.to_owned(),
+            request: request.to_owned(),
+        });
+    }
+    Ok(kernels)
+}
+
+/// Returns the kernel with this label. An error names the labels that the list has.
+pub(super) fn labelled(label: &str) -> Result<Listed, String> {
+    let kernels = listed()?;
+    let labels: Vec<String> = kernels.iter().map(|k| k.label.clone()).collect();
+    let wanted = kernels.into_iter().find(|kernel| kernel.label == label);
+    wanted.ok_or_else(|| match labels.is_empty() {
+        true => format!(
+            "the name has the kernel {label:?}, and {KERNELS} is not set: set it to the kernels, as LABEL=PATH;…"
+        ),
+        false => format!("{KERNELS} has no {label:?}: it has {}", labels.join(", ")),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_malformed_list_of_kernels_is_an_error() {
+        let two = parse("a=/x; b=debian:7.0;").expect("a list");
+        let two: Vec<_> = two.iter().map(|k| (&*k.label, &*k.request)).collect();
+        assert_eq!(two, [("a", "/x"), ("b", "debian:7.0")]);
+        assert_eq!(parse(""), Ok(Vec::new()));
+        for bad in ["/x", "=x", "a=", "a/b=/x", "a=/x;a=/y", "seed_1=/x"] {
+            assert!(parse(bad).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! The protocol by which `cargo nextest` drives a test binary: it asks for a list of tests, and then runs one test per process.
+
+mod kernels;
+mod variants;
+mod verifier;
+
+use std::process::Command;
+
+use crate::entry::{KTSTR_SCHEDULERS, KTSTR_TESTS};
+use crate::run;
+
+/// Returns whether this binary declares tests or schedulers, in addition to the test of the verifier cells, which every binary
+/// has.
+pub(crate) fn has_tests() -> bool {
+    KTSTR_TESTS.len() > 1 || !KTSTR_SCHEDULERS.is_empty()
+}
+
+/// Answers the two requests of nextest (list the tests, and run one test) and the request of `cargo ktstr show-thresholds`.
+/// Returns the exit code; `None` if libtest has to answer. It must be called while the process has only one thread.
+pub(crate) fn answer(arguments: &[String]) -> Option<i32> {
+    let has = |wanted: &str| arguments.iter().any(|a| a == wanted);
+    if has("--list") {
+        return Some(list(has("--ignored")).unwrap_or_else(|(code, why)| {
+            eprintln!("ktstr: {why}");
+            code
+        }));
+    }
+    let asked = |option: &str| {
+        let at = arguments.iter().position(|a| a == option)?;
+        arguments.get(at + 1)
+    };
+    if let Some(name) = asked("--show-thresholds").and_then(|name| name.strip_prefix("ktstr/")) {
+        return Some(show_thresholds(name));
+    }
+    let name = asked("--exact")?;
+    match name.strip_prefix(verifier::PREFIX) {
+        Some(cell) => Some(verifier::run(cell)),
+        None => variants::run(name),
+    }
+}
+
+/// Prints the bounds of a test. Returns the exit code.
+fn show_thresholds(name: &str) -> i32 {
+    match crate::entry::find_test(name) {
+        Some(entry) => {
+            print!("{}", run::thresholds::of(entry));
+            run::EXIT_PASS
+        }
+        None => {
+            eprintln!("ktstr: there is no test `ktstr/{name}` in this binary");
+            run::EXIT_FAIL
+        }
+    }
+}
+
+/// Prints the names in libtest's format: the tests of ktstr with their variants, the verifier cells, and the tests of libtest, in
+/// this order. Returns the exit code; an error is an exit code and the reason.
+fn list(ignored_only: bool) -> Result<i32, (i32, String)> {
+    let wrong = |why| (run::EXIT_FAIL, why);
+    for name in variants::names().map_err(wrong)? {
+        // The full listing contains all tests. nextest asks for the ignored ones in a second call.
+        if name.ignored || !ignored_only {
+            println!("{}: test", name.text);
+        }
+    }
+    if !ignored_only {
+        let cells = verifier::names().map_err(wrong)?;
+        cells.iter().for_each(|cell| println!("{cell}: test"));
+    }
+    let unlisted = |why: String| {
+        let why = format!("the test harness did not list its tests: {why}");
+        (run::EXIT_INCONCLUSIVE, why)
+    };
+    let program = std::env::current_exe().map_err(|error| unlisted(error.to_string()))?;
+    let mut command = Command::new(program);
+    command.args(["--list", "--format", "terse"]);
+    if ignored_only {
+        command.arg("--ignored");
+    }
+    let output = command.env_remove("NEXTEST").output();
+    let output = output.map_err(|error| unlisted(error.to_string()))?;
+    if !output.status.success() {
+        eprint!("{}", String::from_utf8_lossy(&output.stderr));
+        return Err(unlisted(output.status.to_string()));
+    }
+    let listed = String::from_utf8_lossy(&output.stdout);
+    for line in listed.lines().filter(|line| !is_ours(line)) {
+        println!("{line}");
+    }
+    Ok(run::EXIT_PASS)
+}
+
+/// Returns whether a line of libtest's list stands for one of ktstr's tests, which `list` handles itself.
+fn is_ours(line: &str) -> bool {
+    let Some(path) = line.strip_suffix(": test") else {
+        return false;
+    };
+    let name = path.rsplit("::").next().unwrap_or(path);
+    // libtest knows an entry that is written by hand under the name of the function that the macro generates for it.
+    crate::entry::find_test(name).is_some() || name.starts_with("__ktstr_entry_")
+}

@@ -1,0 +1,289 @@
+//! The variants of the tests in a machine, under the names that nextest sees:
+//!
+//! - `ktstr/TEST`: the test as it is declared; `ktstr/TEST/KERNEL` if `KTSTR_KERNEL_LIST` has several kernels.
+//! - `gauntlet/TEST/PRESET[/KERNEL][/seed_N]`: the test on another shape, once per preset that its constraints admit, per
+//!   kernel if there are several, and per seed of `KTSTR_SEED_LIST` if it is set. These are listed as ignored, so a run includes
+//!   them only if they are asked for (`--run-ignored`).
+//!
+//! The parts of a name are settings that also exist as variables (`KTSTR_TOPOLOGY`, `KTSTR_TEST_KERNEL`, `KTSTR_SEED`). A
+//! variant sets these in its own process, so its record and its repeat are those of a run with these variables.
+
+use ktstr_scenario::topology::{PRESETS, Topology};
+
+use super::kernels::{self, Listed};
+use crate::entry::{KTSTR_TESTS, KtstrTestEntry};
+use crate::run::{self, environment};
+
+/// The prefixes of the names of tests. A test that runs on the host is listed as `ktstr/TEST`, and can be run under both names.
+const PLAIN: &str = "ktstr/";
+const HOST: &str = "host/";
+const GAUNTLET: &str = "gauntlet/";
+
+/// What the part of a name with the seed begins with.
+pub(super) const SEED_PART: &str = "seed_";
+
+/// The variable with the seeds of the gauntlet: numbers separated by commas.
+const SEEDS: &str = "KTSTR_SEED_LIST";
+/// The variables that a variant sets.
+const TOPOLOGY: &str = "KTSTR_TOPOLOGY";
+const SEED: &str = "KTSTR_SEED";
+
+/// A name in the list of tests.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Name {
+    pub text: String,
+    /// Whether a run leaves it out unless it is asked for.
+    pub ignored: bool,
+}
+
+/// Returns the names of all tests and of their variants. An error names the variable that cannot be read.
+pub(super) fn names() -> Result<Vec<Name>, String> {
+    let kernels = kernels::listed()?;
+    let seeds = seeds(&environment(SEEDS).unwrap_or_default())?;
+    let is_hidden = |name: &str| name.starts_with("__unit_test_") && name.ends_with("__");
+    let tests = KTSTR_TESTS.iter().filter(|entry| !is_hidden(entry.name));
+    Ok(tests
+        .flat_map(|entry| {
+            let mut names = base(entry, &kernels);
+            names.extend(gauntlet(entry, &kernels, &seeds));
+            names
+        })
+        .collect())
+}
+
+/// Returns the last parts of names that select one of `kernels`: none is needed if there is at most one.
+fn suffixes(kernels: &[Listed]) -> Vec<String> {
+    match kernels {
+        [] | [_] => vec![String::new()],
+        several => several.iter().map(|k| format!("/{}", k.label)).collect(),
+    }
+}
+
+fn base(entry: &KtstrTestEntry, kernels: &[Listed]) -> Vec<Name> {
+    let ignored = entry.ignored || entry.name.starts_with("demo_");
+    let kernels = if entry.host_only { &[] } else { kernels };
+    let names = suffixes(kernels).into_iter().map(|kernel| Name {
+        text: format!("{PLAIN}{}{kernel}", entry.name),
+        ignored,
+    });
+    names.collect()
+}
+
+fn gauntlet(entry: &KtstrTestEntry, kernels: &[Listed], seeds: &[u64]) -> Vec<Name> {
+    if entry.host_only {
+        return Vec::new();
+    }
+    // The virtual clock runs a machine with more CPUs than the host has, so the host's size does not matter.
+    let admitted = PRESETS
+        .iter()
+        .filter(|preset| !preset.only_loads && entry.constraints.accepts_shape(&preset.topology));
+    let seeds: Vec<String> = match seeds {
+        [] => vec![String::new()],
+        seeds => seeds.iter().map(|n| format!("/{SEED_PART}{n}")).collect(),
+    };
+    let mut names = Vec::new();
+    for preset in admitted {
+        for kernel in suffixes(kernels) {
+            for seed in &seeds {
+                names.push(Name {
+                    text: format!("{GAUNTLET}{}/{}{kernel}{seed}", entry.name, preset.name),
+                    ignored: true,
+                });
+            }
+        }
+    }
+    names
+}
+
+/// Reads numbers that are separated by commas.
+fn seeds(list: &str) -> Result<Vec<u64>, String> {
+    let words = list
+        .split(',')
+        .map(str::trim)
+        .filter(|word| !word.is_empty());
+    let mut seeds = Vec::new();
+    for word in words {
+        let seed = word.parse().map_err(|_| {
+            format!("{SEEDS} has {word:?}: expected seeds separated by commas, such as 1,2,3")
+        })?;
+        if seeds.contains(&seed) {
+            return Err(format!("{SEEDS} has the seed {seed} twice"));
+        }
+        seeds.push(seed);
+    }
+    Ok(seeds)
+}
+
+/// A test with the settings that a name gives it.
+#[derive(Debug)]
+struct Variant {
+    entry: &'static KtstrTestEntry,
+    /// The shape that replaces the declared one.
+    shape: Option<String>,
+    kernel: Option<Listed>,
+    seed: Option<u64>,
+}
+
+/// Runs the test or the variant of this name, and returns the exit code. Returns `None` if the name is not one of ktstr's tests.
+/// It must be called while the process has only one thread.
+pub(super) fn run(name: &str) -> Option<i32> {
+    let variant = match find(name)? {
+        Ok(variant) => variant,
+        Err(why) => {
+            eprintln!("ktstr: {name}: {why}");
+            return Some(run::EXIT_FAIL);
+        }
+    };
+    let set = |variable, value: &str| {
+        // SAFETY: the caller promises that the process has no other thread.
+        unsafe { std::env::set_var(variable, value) };
+    };
+    if let Some(shape) = &variant.shape {
+        set(TOPOLOGY, shape);
+    }
+    if let Some(seed) = variant.seed {
+        set(SEED, &seed.to_string());
+    }
+    if let Some(kernel) = &variant.kernel {
+        // SAFETY: as above.
+        unsafe { kernel.select() };
+    }
+    run::under_nextest_as(name);
+    let finished = run::run_and_repeat(variant.entry);
+    finished.print();
+    Some(finished.exit_code())
+}
+
+/// Finds the test of this name. Returns `None` if the prefix is not one of ktstr's tests.
+fn find(name: &str) -> Option<Result<Variant, String>> {
+    let (rest, is_gauntlet) = match name.strip_prefix(GAUNTLET) {
+        Some(rest) => (rest, true),
+        None => {
+            let rest = name.strip_prefix(PLAIN).or(name.strip_prefix(HOST))?;
+            (rest, false)
+        }
+    };
+    Some(parse(rest, is_gauntlet))
+}
+
+fn parse(rest: &str, is_gauntlet: bool) -> Result<Variant, String> {
+    let mut parts = rest.split('/');
+    let test = parts.next().unwrap_or_default();
+    let entry = crate::entry::find_test(test)
+        .ok_or_else(|| format!("there is no test `ktstr/{test}` in this binary"))?;
+    let mut variant = Variant {
+        entry,
+        shape: None,
+        kernel: None,
+        seed: None,
+    };
+    if is_gauntlet {
+        let shape = parts.next().unwrap_or_default();
+        Topology::from_name(shape).map_err(|error| error.to_string())?;
+        variant.shape = Some(shape.to_owned());
+    }
+    for part in parts {
+        let seed = part.strip_prefix(SEED_PART).filter(|_| is_gauntlet);
+        let twice = match seed {
+            Some(text) => {
+                let seed = text.parse().map_err(|_| format!("{part:?} has no seed"))?;
+                variant.seed.replace(seed).is_some()
+            }
+            None => variant.kernel.replace(kernels::labelled(part)?).is_some(),
+        };
+        if twice {
+            return Err(format!(
+                "the name has a second part of the kind of {part:?}"
+            ));
+        }
+    }
+    if entry.host_only && (is_gauntlet || variant.kernel.is_some()) {
+        return Err("the test runs on the host, so it has no variants".to_owned());
+    }
+    if variant.kernel.is_none() && !entry.host_only {
+        variant.kernel = match &kernels::listed()?[..] {
+            [] => None,
+            [only] => Some(only.clone()),
+            several => {
+                let labels: Vec<&str> = several.iter().map(|k| &*k.label).collect();
+                return Err(format!(
+                    "{} has several kernels, and the name has none: append one of /{}",
+                    kernels::KERNELS,
+                    labels.join(", /")
+                ));
+            }
+        };
+    }
+    Ok(variant)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ktstr_scenario::topology::TopologyConstraints;
+
+    static ANY: KtstrTestEntry = KtstrTestEntry {
+        name: "any",
+        ..KtstrTestEntry::DEFAULT
+    };
+    static FEW: KtstrTestEntry = KtstrTestEntry {
+        name: "demo_few",
+        constraints: TopologyConstraints::DEFAULT
+            .with_min_llcs(2)
+            .with_max_cpus(8),
+        ..KtstrTestEntry::DEFAULT
+    };
+    static HOST: KtstrTestEntry = KtstrTestEntry {
+        name: "on_host",
+        host_only: true,
+        ..KtstrTestEntry::DEFAULT
+    };
+
+    fn kernel(label: &str) -> Listed {
+        Listed {
+            label: label.to_owned(),
+            request: "/x".to_owned(),
+        }
+    }
+
+    fn texts(names: Vec<Name>) -> Vec<String> {
+        names.into_iter().map(|name| name.text).collect()
+    }
+
+    #[test]
+    fn a_kernel_is_part_of_the_name_if_there_are_several() {
+        let two = [kernel("a"), kernel("b")];
+        assert_eq!(texts(base(&ANY, &[])), ["ktstr/any"]);
+        assert_eq!(texts(base(&ANY, &two[..1])), ["ktstr/any"]);
+        assert_eq!(texts(base(&ANY, &two)), ["ktstr/any/a", "ktstr/any/b"]);
+        assert_eq!(texts(base(&HOST, &two)), ["ktstr/on_host"]);
+        assert!(base(&FEW, &[]).iter().all(|name| name.ignored));
+        assert!(base(&ANY, &two).iter().all(|name| !name.ignored));
+    }
+
+    #[test]
+    fn the_gauntlet_has_the_presets_that_the_constraints_admit() {
+        assert_eq!(
+            texts(gauntlet(&FEW, &[kernel("a"), kernel("b")], &[7])),
+            [
+                "gauntlet/demo_few/4cpu-2llc-nosmt/a/seed_7",
+                "gauntlet/demo_few/4cpu-2llc-nosmt/b/seed_7",
+                "gauntlet/demo_few/8cpu-2llc-smt/a/seed_7",
+                "gauntlet/demo_few/8cpu-2llc-smt/b/seed_7",
+            ]
+        );
+        assert!(gauntlet(&HOST, &[], &[]).is_empty());
+        let names = gauntlet(&ANY, &[], &[]);
+        assert!(names.iter().all(|name| name.ignored));
+        // The default constraints admit one node, 12 LLCs and 192 CPUs.
+        assert_eq!(names.len(), 15);
+    }
+
+    #[test]
+    fn seeds_are_numbers() {
+        assert_eq!(seeds("1, 20,3"), Ok(vec![1, 20, 3]));
+        assert_eq!(seeds(""), Ok(Vec::new()));
+        assert!(seeds("1,x").is_err_and(|why| why.contains("\"x\"")));
+        assert!(seeds("1,1").is_err_and(|why| why.contains("twice")));
+    }
+}
