@@ -6,6 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 use ktstr_record::compare::Run;
+use ktstr_state::env;
 
 /// Returns the command that runs the test `name` of the binary `program`, with its record under `root`.
 ///
@@ -16,11 +17,11 @@ pub fn command(program: &Path, name: &str, root: &Path) -> Command {
     let mut command = Command::new(program);
     command
         .args(["--exact", &format!("ktstr/{name}")])
-        .env("NEXTEST", "1")
-        .env("KTSTR_SESSION", session())
+        .env(&env::NEXTEST, "1")
+        .env(&env::SESSION, session())
         // The caller decides whether and how the run is repeated.
-        .env("KTSTR_AUTO_REPRO", "0")
-        .env("KTSTR_RUNS_ROOT", root)
+        .env(&env::AUTO_REPRO, "0")
+        .env(&env::RUNS_ROOT, root)
         .process_group(0);
     ends_with_its_parent(&mut command);
     command

@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use ktstr_record::{Listed, RunVerdict, list, runs_root};
+use ktstr_state::env;
 
 use crate::cell::pool;
 use crate::child;
@@ -178,7 +179,7 @@ fn one(test: &Test, root: &Path) -> Result<Ended> {
     let share = || output.try_clone().context("sharing that file");
     let mut command = child::command(&test.binary, &test.name, root);
     if let Some(seed) = test.seed {
-        command.env("KTSTR_SEED", seed.to_string());
+        command.env(&env::SEED, seed.to_string());
     }
     let status = command
         .stdin(Stdio::null())

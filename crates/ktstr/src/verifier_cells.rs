@@ -9,14 +9,10 @@ use ktstr_assert::Assert;
 use ktstr_scenario::ops::CgroupDef;
 use ktstr_scenario::scheduler::Scheduler;
 use ktstr_scenario::topology::{PRESETS, Preset, Topology, TopologyConstraints};
+use ktstr_state::env::{self, KERNEL_LIST};
 
 use crate::entry::{KTSTR_SCHEDULERS, KTSTR_TESTS, KtstrTestEntry};
-use crate::run::environment;
 
-/// The variable with the kernels: `LABEL=PATH`, separated by semicolons.
-const KERNELS: &str = "KTSTR_KERNEL_LIST";
-/// The variable with which a cell selects the kernel of its own run.
-const KERNEL: &str = "KTSTR_TEST_KERNEL";
 /// What the names of cells begin with.
 pub(crate) const PREFIX: &str = "verifier/";
 
@@ -54,7 +50,7 @@ fn kernels(list: &str) -> Result<Vec<Listed<'_>>, String> {
             .split_once('=')
             .filter(|(label, path)| !label.is_empty() && !label.contains('/') && !path.is_empty());
         let (label, path) = parts.ok_or_else(|| {
-            format!("{KERNELS} has {entry:?}: expected LABEL=PATH, with a label without `/`")
+            format!("{KERNEL_LIST} has {entry:?}: expected LABEL=PATH, with a label without `/`")
         })?;
         Ok(Listed { label, path })
     });
@@ -64,7 +60,7 @@ fn kernels(list: &str) -> Result<Vec<Listed<'_>>, String> {
 /// Returns the names of all cells; an empty list without `KTSTR_KERNEL_LIST`. An error names a declaration or an element of the
 /// variable that cannot be used.
 pub(crate) fn names() -> Result<Vec<String>, String> {
-    let Some(list) = environment(KERNELS) else {
+    let Some(list) = KERNEL_LIST.get().map_err(|error| error.to_string())? else {
         return Ok(Vec::new());
     };
     let kernels = kernels(&list)?;
@@ -169,8 +165,12 @@ impl Range {
 /// Returns the entry of the cell `SCHEDULER/KERNEL/PRESET`, and the path of its kernel. Instead of a preset, the name may have
 /// any shape, such as `1n2l4c1t`. An error names the part of the name that is unknown, or the defect of `KTSTR_KERNEL_LIST`.
 pub(crate) fn find(name: &str) -> Result<(KtstrTestEntry, String), String> {
-    let list = environment(KERNELS)
-        .ok_or_else(|| format!("{PREFIX}{name} needs {KERNELS}: the kernels, as LABEL=PATH;…"))?;
+    let list = KERNEL_LIST
+        .get()
+        .map_err(|error| error.to_string())?
+        .ok_or_else(|| {
+            format!("{PREFIX}{name} needs {KERNEL_LIST}: the kernels, as LABEL=PATH;…")
+        })?;
     let kernels = kernels(&list)?;
     let mut parts = name.splitn(3, '/');
     let mut part = || parts.next().unwrap_or_default();
@@ -179,7 +179,7 @@ pub(crate) fn find(name: &str) -> Result<(KtstrTestEntry, String), String> {
         format!("{PREFIX}{name}: this binary declares no scheduler {scheduler:?}")
     })?;
     let kernel = kernels.iter().find(|kernel| kernel.label == label);
-    let kernel = kernel.ok_or_else(|| format!("{PREFIX}{name}: {KERNELS} has no {label:?}"))?;
+    let kernel = kernel.ok_or_else(|| format!("{PREFIX}{name}: {KERNEL_LIST} has no {label:?}"))?;
     let topology =
         Topology::from_name(shape).map_err(|error| format!("{PREFIX}{name}: {error}"))?;
     // Schedulers and entries live as long as the program, which runs this one cell.
@@ -203,8 +203,9 @@ pub(crate) fn find(name: &str) -> Result<(KtstrTestEntry, String), String> {
 pub(crate) fn run(name: &str) -> i32 {
     match find(name) {
         Ok((entry, kernel)) => {
+            // The variable selects the kernel of this run.
             // SAFETY: the caller promises that the process has no other thread.
-            unsafe { std::env::set_var(KERNEL, kernel) };
+            unsafe { std::env::set_var(&env::TEST_KERNEL, kernel) };
             let finished = crate::run::run(Box::leak(Box::new(entry)));
             finished.print();
             finished.exit_code()

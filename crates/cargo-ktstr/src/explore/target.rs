@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
+use ktstr_state::env;
 use serde_json::Value;
 
 /// Builds the tests of `package`, or of the package of this folder, and returns the test binaries.
 pub fn build(package: Option<&str>) -> Result<Vec<PathBuf>> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let cargo = env::CARGO.get().unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command.args(["test", "--no-run", "--message-format=json"]);
     if let Some(package) = package {
@@ -73,7 +74,7 @@ pub fn tests(binary: &Path, only_ignored: bool) -> Result<Vec<String>> {
     let output = Command::new(binary)
         .arg("--list")
         .args(only_ignored.then_some("--ignored"))
-        .env("NEXTEST", "1")
+        .env(&env::NEXTEST, "1")
         .stdin(Stdio::null())
         .output()
         .with_context(|| format!("asking {} for its tests", binary.display()))?;

@@ -9,6 +9,7 @@ use ktstr_assert::{AssertDetail, AssertResult, Finding, MonitorReport, ScenarioS
 use ktstr_introspect::report::ScxExit;
 use ktstr_record::RunVerdict;
 use ktstr_record::brief::counted;
+use ktstr_state::env;
 
 use super::verdict::{Fault, default_evidence, last_lines, without_time};
 use super::{EXIT_INCONCLUSIVE, Finished, accelerator, headline};
@@ -238,7 +239,7 @@ pub(super) fn again(test: &str, seed: u64, replayed: Option<&str>) -> String {
     let path = thread
         .name()
         .filter(|name| name.rsplit("::").next() == Some(test));
-    let package = super::environment("CARGO_PKG_NAME");
+    let package = env::CARGO_PKG_NAME.row().shown();
     if let (Some(package), Some(path)) = (&package, path) {
         let target = if target == package.replace('-', "_") {
             "--lib".to_owned()
@@ -247,7 +248,7 @@ pub(super) fn again(test: &str, seed: u64, replayed: Option<&str>) -> String {
         };
         return format!("KTSTR_SEED={seed} cargo test -p {package} {target} {path} -- --exact");
     }
-    if let (Some(package), Some(_)) = (&package, super::environment("NEXTEST")) {
+    if let Some(package) = package.filter(|_| env::NEXTEST.is_on()) {
         return format!(
             "KTSTR_SEED={seed} cargo nextest run -p {package} -E 'test(=ktstr/{test})'"
         );
