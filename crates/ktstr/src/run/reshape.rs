@@ -19,9 +19,12 @@ pub(super) enum Reshaped {
 /// Returns `entry` with the topology that the environment asks for, or unchanged if it asks for none or if the test runs
 /// on the host. Returns a skip if the test's constraints do not allow this topology.
 pub(super) fn reshape(entry: &'static KtstrTestEntry) -> Result<Reshaped, RunError> {
+    if entry.host_only {
+        return Ok(Reshaped::Run(entry));
+    }
     match TOPOLOGY.get()? {
-        Some(text) if !entry.host_only => onto(entry, &text),
-        _ => Ok(Reshaped::Run(entry)),
+        Some(text) => onto(entry, &text),
+        None => Ok(Reshaped::Run(entry)),
     }
 }
 
