@@ -71,7 +71,8 @@ fn relative(to: &Path, from: &Path) -> PathBuf {
 
 /// Returns `BPF_CLANG`, or the first of [`CLANGS`] that is new enough.
 fn find_clang() -> Result<String> {
-    if let Ok(named) = env::var("BPF_CLANG") {
+    let named = env::var("BPF_CLANG").ok();
+    if let Some(named) = named.filter(|named| !named.is_empty()) {
         return match clang_version(&named) {
             Some(version) if version >= MIN_CLANG => Ok(named),
             Some(version) => bail!(

@@ -6,6 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 use ktstr_record::compare::Run;
+use ktstr_state::env;
 
 /// The prefix of the name under which a test binary lists a test of ktstr. `gauntlet/` is the prefix of its variants.
 pub const TEST: &str = "ktstr/";
@@ -20,12 +21,12 @@ pub fn command(program: &Path, name: &str, root: &Path) -> Command {
     let mut command = Command::new(program);
     command
         .args(["--exact", name])
-        .env("NEXTEST", "1")
-        .env_remove("KTSTR_KERNEL_LIST")
-        .env("KTSTR_SESSION", session())
+        .env(&env::NEXTEST, "1")
+        .env_remove(&env::KERNEL_LIST)
+        .env(&env::SESSION, session())
         // The caller decides whether and how the run is repeated.
-        .env("KTSTR_AUTO_REPRO", "0")
-        .env("KTSTR_RUNS_ROOT", root)
+        .env(&env::AUTO_REPRO, "0")
+        .env(&env::RUNS_ROOT, root)
         .process_group(0);
     ends_with_its_parent(&mut command);
     command

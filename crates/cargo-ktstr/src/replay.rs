@@ -11,20 +11,16 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 use ktstr_record::compare::{Comparison, Run, repeated};
-use ktstr_record::{
-    CaptureMoment, Clock, GUEST_VARIABLES, RECORD_FILE, RunRecord, Start, runs_root,
-};
+use ktstr_record::{CaptureMoment, Clock, RECORD_FILE, RunRecord, Start, runs_root};
 
 use ktstr_record::terminal::eprint_line;
+use ktstr_state::env;
 
 use crate::child;
 use crate::exit::Exit;
 use crate::json::{self, Limit};
 use crate::span::Span;
 use crate::story::{self, Story};
-
-/// The variable that requests captures at given times, in nanoseconds of the scheduler's clock.
-const CAPTURE_AT: &str = "KTSTR_CAPTURE_AT";
 
 /// The options of `cargo ktstr replay`.
 #[derive(Debug, clap::Args)]
@@ -65,10 +61,10 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
         .context("a record lies in a folder")?;
     let mut command = command(record, root)?;
     // A value in the environment of this process would be for another run.
-    command.env_remove(CAPTURE_AT);
+    command.env_remove(&env::CAPTURE_AT);
     if !times.is_empty() {
         let times: Vec<String> = times.iter().map(u64::to_string).collect();
-        command.env(CAPTURE_AT, times.join(","));
+        command.env(&env::CAPTURE_AT, times.join(","));
     }
     let mut child = command
         .stdin(Stdio::null())
@@ -264,8 +260,8 @@ fn check(record: &RunRecord) -> Result<()> {
             "put back what was there",
         )?;
     }
-    let named = record.environment.get("KTSTR_QEMU").map(PathBuf::from);
-    let path = std::env::var_os("PATH").unwrap_or_default();
+    let named = record.environment.get(env::QEMU.name()).map(PathBuf::from);
+    let path = env::PATH.get().unwrap_or_default();
     let qemu = ktstr_machine::Qemu::find_in(named, &path)?;
     if record.qemu.as_ref() != Some(&qemu.version) {
         bail!(
@@ -329,25 +325,25 @@ fn command(record: &RunRecord, root: &Path) -> Result<Command> {
     if program.folder.is_dir() {
         command.current_dir(&program.folder);
     }
-    for name in GUEST_VARIABLES {
-        command.env_remove(name);
+    for row in env::recorded() {
+        command.env_remove(row.name);
     }
     // This variable would take precedence over `KTSTR_KERNEL`, which names the recorded kernel.
-    command.env_remove("KTSTR_TEST_KERNEL");
+    command.env_remove(&env::TEST_KERNEL);
     command.envs(&record.environment);
-    command.env("KTSTR_CLOCK", "virtual");
-    command.env("KTSTR_SEED", record.seed.unwrap_or(0).to_string());
+    command.env(&env::CLOCK, "virtual");
+    command.env(&env::SEED, record.seed.unwrap_or(0).to_string());
     if let Some(mips) = record.mips {
-        command.env("KTSTR_VIRTUAL_MIPS", mips.to_string());
+        command.env(&env::VIRTUAL_MIPS, mips.to_string());
     }
     if let Some(id) = &record.kernel_id {
-        command.env("KTSTR_KERNEL", id);
+        command.env(&env::KERNEL, id);
     }
     if let Some(path) = record.scheduler.as_ref().and_then(|s| s.path.as_ref()) {
-        command.env("KTSTR_SCHEDULER", path);
+        command.env(&env::SCHEDULER, path);
     }
     if record.start == Some(Start::Cold) {
-        command.env("KTSTR_COLD", "1");
+        command.env(&env::COLD, "1");
     }
     Ok(command)
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
+use ktstr_state::env;
 
 use crate::exit::Exit;
 use crate::explore::target;
@@ -31,7 +32,7 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     };
     let output = Command::new(&binary)
         .args(["--show-thresholds", &format!("ktstr/{}", options.test)])
-        .env("NEXTEST", "1")
+        .env(&env::NEXTEST, "1")
         .stdin(Stdio::null())
         .output()
         .with_context(|| format!("asking {} for its bounds", binary.display()))?;

@@ -2,6 +2,8 @@
 //! field of a declaration or a message is used, and that cargo builds all packages with the same features.
 #![allow(clippy::unwrap_used)]
 
+#[path = "docs/environment.rs"]
+mod environment;
 #[path = "docs/words.rs"]
 mod words;
 
@@ -11,18 +13,6 @@ use std::path::{Path, PathBuf};
 
 const README: &str = include_str!("../../../README.md");
 const MAP: &str = include_str!("../../../ARCHITECTURE.md");
-
-/// Variables that are not for users: ktstr or its build sets them for itself, or only its own tests read them.
-const INTERNAL: &[&str] = &[
-    "KTSTR_AGENT_HASH",
-    "KTSTR_GUEST",
-    "KTSTR_GUEST_TEST",
-    "KTSTR_PAYLOAD",
-    "KTSTR_KERNEL_TEST_BUILD",
-    "KTSTR_KERNEL_TEST_FULL",
-    "KTSTR_KERNEL_TEST_IMPORT",
-    "KTSTR_SESSION",
-];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -48,39 +38,11 @@ fn sources() -> Vec<PathBuf> {
     files
 }
 
-/// Returns the names of environment variables that occur as string literals in `text`.
-fn variables(text: &str) -> BTreeSet<String> {
-    text.split('"')
-        .filter(|part| part.starts_with("KTSTR_") && !part.ends_with('_'))
-        .filter(|part| {
-            part.chars()
-                .all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
-        })
-        .map(str::to_owned)
-        .collect()
-}
-
 #[test]
 fn the_example_is_one_that_runs() {
     let (_, rest) = README.split_once("```rust\n").unwrap();
     let (example, _) = rest.split_once("```").unwrap();
     assert_eq!(example, include_str!("readme_example.rs"));
-}
-
-#[test]
-fn every_variable_is_in_the_readme_and_nothing_else_is() {
-    let read: BTreeSet<String> = sources()
-        .iter()
-        .flat_map(|path| variables(&fs::read_to_string(path).unwrap()))
-        .filter(|name| !INTERNAL.contains(&name.as_str()))
-        .collect();
-    assert!(read.contains("KTSTR_KERNEL"), "none was found: {read:?}");
-    let told: BTreeSet<String> = README
-        .split('`')
-        .filter(|word| word.starts_with("KTSTR_") && !word.contains(['=', '/']))
-        .map(str::to_owned)
-        .collect();
-    assert_eq!(read, told, "left: read by the code; right: in README.md");
 }
 
 #[test]

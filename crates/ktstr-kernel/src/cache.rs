@@ -5,14 +5,12 @@
 //! nobody else can write to them. What a killed process left in temporary folders is removed by the next writer.
 
 use std::collections::BTreeMap;
-use std::env;
-use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use ktstr_state::{Folder, Lock, Place};
+use ktstr_state::{Folder, Lock, Place, env};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -94,7 +92,7 @@ pub fn remove(id: &str) -> Result<(), KernelError> {
 impl Cache {
     /// Returns the cache in `KTSTR_CACHE_DIR`, else in `$XDG_CACHE_HOME/ktstr`, else in `~/.cache/ktstr`.
     pub fn from_env() -> Result<Self, KernelError> {
-        match variable("KTSTR_CACHE_DIR") {
+        match env::CACHE_DIR.get() {
             Some(root) => {
                 let root =
                     std::path::absolute(&root).map_err(|e| KernelError::io("find", root, e))?;
@@ -107,9 +105,10 @@ impl Cache {
     /// Returns this user's default cache, regardless of `KTSTR_CACHE_DIR`; `None` if `XDG_CACHE_HOME` and `HOME` are unset
     /// or empty, or if the path is relative and the current folder is unknown.
     pub fn of_user() -> Option<Self> {
-        let root = variable("XDG_CACHE_HOME")
+        let root = env::XDG_CACHE_HOME
+            .get()
             .map(|base| base.join("ktstr"))
-            .or_else(|| Some(variable("HOME")?.join(".cache/ktstr")))?;
+            .or_else(|| Some(env::HOME.get()?.join(".cache/ktstr")))?;
         Some(Self::at(std::path::absolute(root).ok()?))
     }
 
@@ -308,12 +307,6 @@ impl Cache {
             .tempdir_in(&dir)
             .map_err(|e| KernelError::io("create a folder in", dir, e))
     }
-}
-
-/// Returns the value of an environment variable as a path; an empty value counts as unset.
-fn variable(name: &str) -> Option<PathBuf> {
-    let value = env::var_os(name).filter(|value: &OsString| !value.is_empty());
-    value.map(PathBuf::from)
 }
 
 /// Reads a file, which must not exceed the maximum size of a kernel.

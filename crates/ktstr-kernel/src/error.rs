@@ -234,6 +234,10 @@ pub enum KernelError {
     )]
     NoCacheDir,
 
+    /// An environment variable has an invalid value.
+    #[error(transparent)]
+    Environment(#[from] ktstr_state::env::Invalid),
+
     /// A system call failed.
     #[error("cannot {action} {}: {error}", path.display())]
     Io {
@@ -261,6 +265,7 @@ impl KernelError {
             | Self::BadSource { .. }
             | Self::ConfigRefused { .. }
             | Self::DoesNotBuild { .. }
+            | Self::Environment(_)
             | Self::NotCached { .. } => 1,
             Self::Offline { .. }
             | Self::CannotFetch { .. }

@@ -30,4 +30,4 @@ pub use error::KernelError;
 pub use kernel::{Kernel, Source};
 pub use offers::Candidate;
 pub use progress::Progress;
-pub use resolve::{Resolver, fetch, offered, resolve};
+pub use resolve::{Resolver, fetch, offered, requested, resolve};

@@ -1,10 +1,11 @@
 //! Turns a request into a kernel. Without a request, that is a kernel from the cache, else this machine's own kernel, else
 //! the newest kernel in Debian's archive.
 
-use std::env;
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+
+use ktstr_state::env;
 
 use crate::cache::{Cache, Material};
 use crate::kernel::{Kernel, Source};
@@ -18,10 +19,19 @@ use crate::{Candidate, KernelError, apt, features};
 /// machine's own kernel if it has sched_ext, else the newest kernel in Debian's archive.
 pub fn resolve(request: Option<&str>, listener: &mut Listener<'_>) -> Result<Kernel, KernelError> {
     let resolver = Resolver::from_env()?;
-    let from_env = ["KTSTR_TEST_KERNEL", "KTSTR_KERNEL"]
-        .iter()
-        .find_map(|name| env::var(name).ok().filter(|v| !v.is_empty()));
-    resolver.resolve(request.or(from_env.as_deref()), listener)
+    let named = match request {
+        Some(request) => Some(request.to_owned()),
+        None => requested()?,
+    };
+    resolver.resolve(named.as_deref(), listener)
+}
+
+/// Returns the request of the environment: the value of `KTSTR_TEST_KERNEL`, else of `KTSTR_KERNEL`; `None` if neither is set.
+pub fn requested() -> Result<Option<String>, KernelError> {
+    Ok(match env::TEST_KERNEL.get()? {
+        Some(request) => Some(request),
+        None => env::KERNEL.get()?,
+    })
 }
 
 /// Fetches the newest kernel that a spec (`debian:7.3`, `7.3`, `debian:newest`) selects, even if an older match is cached.
@@ -57,7 +67,7 @@ impl Resolver {
     pub fn from_env() -> Result<Self, KernelError> {
         Ok(Self {
             cache: Cache::from_env()?,
-            offline: env::var_os("KTSTR_OFFLINE").is_some_and(|v| !v.is_empty() && v != "0"),
+            offline: env::OFFLINE.is_on(),
             host: PathBuf::from("/"),
         })
     }
@@ -143,7 +153,7 @@ impl Resolver {
             package::in_folder(path)?
         } else if path.extension().is_some_and(|e| e == "deb") {
             unpacked = tempfile::tempdir()
-                .map_err(|e| KernelError::io("create a folder in", env::temp_dir(), e))?;
+                .map_err(|e| KernelError::io("create a folder in", std::env::temp_dir(), e))?;
             package::unpack(path, unpacked.path())?;
             if let Some(base) = package::base_beside(path) {
                 package::unpack(&base, unpacked.path())?;

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use ktstr_state::env;
 use rustix::io::Errno;
 use rustix::process::Pid;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -61,11 +62,11 @@ impl Process {
         if let Some(library) = preload {
             let mut all = std::ffi::OsString::from(format!("/proc/self/fd/{library}"));
             // Libraries that the user preloads come after ours.
-            if let Some(others) = std::env::var_os("LD_PRELOAD") {
+            if let Some(others) = env::LD_PRELOAD.get() {
                 all.push(":");
                 all.push(others);
             }
-            command.env("LD_PRELOAD", all);
+            command.env(&env::LD_PRELOAD, all);
         }
         // SAFETY: between fork and exec the closure only makes system calls, on values that were copied before.
         unsafe {

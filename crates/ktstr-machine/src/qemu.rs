@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use ktstr_state::env;
+
 use crate::MachineError;
 
 /// The first and the last version, major and minor, with which the project has been tested. The virtual clock's gate
@@ -23,9 +25,7 @@ pub struct Qemu {
 impl Qemu {
     /// Finds the QEMU that `KTSTR_QEMU` names, otherwise the first one in `PATH`.
     pub fn find() -> Result<Self, MachineError> {
-        let named = std::env::var_os("KTSTR_QEMU").filter(|value| !value.is_empty());
-        let search = std::env::var_os("PATH").unwrap_or_default();
-        Self::find_in(named.map(PathBuf::from), &search)
+        Self::find_in(env::QEMU.get(), &env::PATH.get().unwrap_or_default())
     }
 
     /// The same as [`Qemu::find`], with both sources as arguments.

@@ -32,9 +32,9 @@ pub use error::RecordError;
 pub use list::{Damaged, Listed, Listing, SIDECARS, list, newest_of_process, read, repeat_of};
 pub use moment::CaptureMoment;
 pub use record::{
-    Accelerator, CaptureRecord, Clock, FindingRecord, GUEST_VARIABLES, HostRecord,
-    PayloadMetricRecord, PayloadRecord, ProgramRecord, RECORD_FILE, RepeatRecord, Repeated,
-    RunRecord, RunVerdict, SCHEMA, SchedulerRecord, Start, SwitchesRecord,
+    Accelerator, CaptureRecord, Clock, FindingRecord, HostRecord, PayloadMetricRecord,
+    PayloadRecord, ProgramRecord, RECORD_FILE, RepeatRecord, Repeated, RunRecord, RunVerdict,
+    SCHEMA, SchedulerRecord, Start, SwitchesRecord,
 };
 pub use root::runs_root;
 pub use rundir::{RunDir, timestamp};

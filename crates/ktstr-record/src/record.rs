@@ -19,26 +19,6 @@ const REASON_CAP: usize = 500;
 /// The most findings kept: `result.json` has all.
 const FINDINGS_CAP: usize = 100;
 
-/// Variables that can change what a guest does: a record keeps those that were set.
-pub const GUEST_VARIABLES: [&str; 16] = [
-    "KTSTR_ACCEL",
-    "KTSTR_CLOCK",
-    "KTSTR_COLD",
-    "KTSTR_FRESH_ATTACH",
-    "KTSTR_KERNEL",
-    "KTSTR_LOG_PASSES",
-    "KTSTR_QEMU",
-    "KTSTR_SCHEDULER",
-    "KTSTR_SCHEDULER_PROFILE",
-    "KTSTR_SEED",
-    "KTSTR_TOPOLOGY",
-    "KTSTR_TURN_US",
-    "KTSTR_VERBOSE",
-    "KTSTR_VIRTUAL_MIPS",
-    "RUST_BACKTRACE",
-    "RUST_LOG",
-];
-
 /// How a run ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

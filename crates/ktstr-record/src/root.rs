@@ -1,8 +1,10 @@
 //! Finds the folder that holds the records of runs.
 
 use std::env;
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+
+use ktstr_state::env as variables;
+use ktstr_state::env::Variable;
 
 /// Returns the folder that holds the runs: `KTSTR_RUNS_ROOT` if it is set, else `ktstr` in Cargo's target folder.
 ///
@@ -13,18 +15,18 @@ use std::path::{Path, PathBuf};
 pub fn runs_root() -> PathBuf {
     let exe = env::current_exe().ok();
     let cwd = env::current_dir().unwrap_or_else(|_| PathBuf::from("."));
-    find(
-        |name| env::var_os(name).filter(|value| !value.is_empty()),
-        exe.as_deref(),
-        &cwd,
-    )
+    find(Variable::<variables::Path>::get, exe.as_deref(), &cwd)
 }
 
-fn find(var: impl Fn(&str) -> Option<OsString>, exe: Option<&Path>, cwd: &Path) -> PathBuf {
-    if let Some(root) = var("KTSTR_RUNS_ROOT") {
+fn find(
+    get: impl Fn(&Variable<variables::Path>) -> Option<PathBuf>,
+    exe: Option<&Path>,
+    cwd: &Path,
+) -> PathBuf {
+    if let Some(root) = get(&variables::RUNS_ROOT) {
         return cwd.join(root);
     }
-    let target = var("CARGO_TARGET_DIR").map(PathBuf::from);
+    let target = get(&variables::CARGO_TARGET_DIR);
     // Cargo resolves a relative CARGO_TARGET_DIR against the folder in which cargo was called, but it starts a test in the folder
     // of the test's package. So the path of the executable is more reliable than a relative path.
     let target = match target {
@@ -59,11 +61,13 @@ mod tests {
     use super::*;
     use std::fs;
 
-    fn with(vars: &'static [(&'static str, &'static str)]) -> impl Fn(&str) -> Option<OsString> {
-        move |name| {
+    fn with(
+        vars: &'static [(&'static str, &'static str)],
+    ) -> impl Fn(&Variable<variables::Path>) -> Option<PathBuf> {
+        move |variable| {
             vars.iter()
-                .find(|(key, _)| *key == name)
-                .map(|(_, value)| OsString::from(value))
+                .find(|(key, _)| *key == variable.name())
+                .map(|(_, value)| PathBuf::from(value))
         }
     }
 

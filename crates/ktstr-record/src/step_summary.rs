@@ -4,8 +4,6 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::Path;
 
-/// The environment variable that names the file.
-pub const VARIABLE: &str = "GITHUB_STEP_SUMMARY";
 /// The largest size of the file, 1 MiB in bytes. GitHub shows nothing of a larger one.
 pub const FILE_CAP: u64 = 1 << 20;
 

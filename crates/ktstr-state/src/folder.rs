@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::StateError;
+use crate::{StateError, env};
 
 /// What a folder is for, and which variable selects another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,22 +26,22 @@ impl Place {
     /// The cache of kernels, templates and programs.
     pub const CACHE: Self = Self {
         name: "the cache folder",
-        variable: "KTSTR_CACHE_DIR",
+        variable: env::CACHE_DIR.name(),
     };
     /// The folder that holds the records of runs.
     pub const RUNS: Self = Self {
         name: "the folder of runs",
-        variable: "KTSTR_RUNS_ROOT",
+        variable: env::RUNS_ROOT.name(),
     };
     /// The results that `cargo ktstr power` and `check` keep next to the records of runs.
     pub const POWER: Self = Self {
         name: "the folder of kept results",
-        variable: "KTSTR_RUNS_ROOT",
+        variable: env::RUNS_ROOT.name(),
     };
     /// The list of the machines that run on this host.
     pub const MACHINES: Self = Self {
         name: "the folder of running machines",
-        variable: "XDG_RUNTIME_DIR",
+        variable: env::XDG_RUNTIME_DIR.name(),
     };
 
     pub(crate) fn remedy(&self) -> String {

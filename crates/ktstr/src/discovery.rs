@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use ktstr_kernel::{KernelError, Resolver};
 use ktstr_scenario::scheduler::{Scheduler, SchedulerSpec};
 
-use crate::run::{SchedulerSource, environment, find_scheduler_binary};
+use crate::run::{SchedulerSource, find_scheduler_binary};
 
 /// Finds the bootable image of the kernel that a run would use, if it is on this machine: the kernel that
 /// `KTSTR_TEST_KERNEL` or `KTSTR_KERNEL` names, otherwise one with sched_ext from the cache, otherwise this machine's own
@@ -19,8 +19,7 @@ pub fn find_kernel() -> anyhow::Result<Option<PathBuf>> {
         offline: true,
         ..Resolver::from_env()?
     };
-    let wanted = ["KTSTR_TEST_KERNEL", "KTSTR_KERNEL"];
-    let wanted = wanted.into_iter().find_map(environment);
+    let wanted = ktstr_kernel::requested()?;
     match resolver.resolve(wanted.as_deref(), &mut |_| {}) {
         Ok(kernel) => Ok(Some(kernel.boot)),
         Err(KernelError::Offline { .. }) => Ok(None),

@@ -5,6 +5,8 @@
 
 use std::process::ExitCode;
 
+use ktstr_state::env;
+
 use crate::{guest_side, nextest, run};
 
 #[used]
@@ -12,14 +14,13 @@ use crate::{guest_side, nextest, run};
 static BEFORE_MAIN: extern "C" fn() = before_main;
 
 extern "C" fn before_main() {
-    // A test binary can be PID 1 in a container as well, so PID 1 of a guest has a mark in its environment.
-    if std::process::id() == 1 && std::env::var_os(ktstr_guest::init::GUEST_MARK_ENV).is_some() {
+    if ktstr_guest::init::is_guest_init() {
         ktstr_guest::init::main();
     }
-    if std::env::var_os(ktstr_guest::init::TEST_PROCESS_ENV).is_some() {
+    if ktstr_guest::init::is_test_process() {
         std::process::exit(guest_side::main());
     }
-    if std::env::var_os("NEXTEST").is_some() && nextest::has_tests() {
+    if env::NEXTEST.is_on() && nextest::has_tests() {
         let arguments: Vec<String> = std::env::args_os()
             .skip(1)
             .map(|a| a.to_string_lossy().into_owned())

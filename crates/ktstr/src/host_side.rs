@@ -6,14 +6,16 @@ use ktstr_assert::{AssertDetail, AssertResult, DetailKind};
 use ktstr_guest::cgroup::CgroupManager;
 use ktstr_scenario::Ctx;
 use ktstr_scenario::topology::TestTopology;
+use ktstr_state::env;
 
 use crate::entry::KtstrTestEntry;
 use crate::run::{Fault, panic_text};
 
 /// Calls the test function on the host, and judges its result.
 pub(crate) fn call(entry: &'static KtstrTestEntry) -> crate::run::Judgement {
-    let parent = crate::run::environment("KTSTR_HOST_CGROUP_PARENT")
-        .unwrap_or_else(|| "/sys/fs/cgroup/ktstr".to_owned());
+    let parent = env::HOST_CGROUP_PARENT
+        .get()
+        .unwrap_or_else(|| "/sys/fs/cgroup/ktstr".into());
     let cgroups = CgroupManager::new(parent);
     let (result, fault) = match TestTopology::from_system() {
         Err(error) => (

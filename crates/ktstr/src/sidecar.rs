@@ -11,18 +11,14 @@ use ktstr_assert::monitor::MonitorSummary;
 use ktstr_assert::{PayloadMetrics, ScenarioStats, StimulusEvent};
 use ktstr_introspect::report::FailureDumpReport;
 use ktstr_record::{HostRecord, RunVerdict, runs_root};
-use ktstr_state::{Folder, Lock, Place};
+use ktstr_state::{Folder, Lock, Place, env};
 use serde::{Deserialize, Serialize};
 
 use crate::entry::KtstrTestEntry;
-use crate::run::{Finished, environment, perf_delta};
+use crate::run::{Finished, perf_delta};
 use crate::variant;
 use crate::vm_result::VmResult;
 
-/// The variable that names the folder of these files.
-const FOLDER: &str = "KTSTR_SIDECAR_DIR";
-/// The variable that marks the runs of continuous integration.
-const CI: &str = "KTSTR_CI";
 /// How the name of a result's file ends.
 const RESULT: &str = "ktstr.json";
 /// How the name of a failure's file ends.
@@ -109,8 +105,8 @@ pub struct MeasuredAssertion {
 
 /// Returns the folder of the sidecars: `KTSTR_SIDECAR_DIR`, otherwise `sidecars` in the runs' root.
 pub fn sidecar_dir() -> PathBuf {
-    match environment(FOLDER) {
-        Some(folder) => std::path::absolute(&folder).unwrap_or_else(|_| folder.into()),
+    match env::SIDECAR_DIR.get() {
+        Some(folder) => std::path::absolute(&folder).unwrap_or(folder),
         None => runs_root().join(ktstr_record::SIDECARS),
     }
 }
@@ -293,9 +289,9 @@ pub(crate) fn write(finished: &Finished, record: &Path) -> anyhow::Result<()> {
         perf_delta_assertions: vm
             .map(|vm| perf_delta::measured(entry, vm))
             .unwrap_or_default(),
-        run_source: match environment(CI) {
-            Some(_) => "ci".to_owned(),
-            None => "local".to_owned(),
+        run_source: match env::CI.is_on() {
+            true => "ci".to_owned(),
+            false => "local".to_owned(),
         },
     };
     put(&path(entry.name, result.variant_hash, RESULT), &result)

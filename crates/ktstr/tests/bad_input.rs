@@ -4,6 +4,8 @@
 #[macro_use]
 mod common;
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
@@ -272,6 +274,19 @@ fn variables_with_invalid_values_are_refused() {
         }
         let said = format!("{name}={value}");
         case.run().says(1, &[&said, wanted]);
+    }
+}
+
+#[test]
+fn a_text_that_is_not_utf_8_is_refused() {
+    let value = OsStr::from_bytes(b"debian:\xff");
+    for (name, wanted) in [
+        ("KTSTR_KERNEL", "the spec of a kernel, in UTF-8"),
+        ("KTSTR_TEST_KERNEL", "the spec of a kernel, in UTF-8"),
+        ("KTSTR_TOPOLOGY", "the shape of a machine, in UTF-8"),
+    ] {
+        let ended = Case::new("plain").env(name, value).run();
+        ended.says(1, &[&format!("{name}=debian:\u{fffd}: "), wanted]);
     }
 }
 

@@ -8,6 +8,7 @@ use std::process::{Command, Output, Stdio};
 use anyhow::{Context, Result};
 use ktstr::test_support::find_test;
 use ktstr_record::RunRecord;
+use ktstr_state::env;
 
 use crate::exit::{self, Exit};
 
@@ -75,11 +76,8 @@ impl Case {
     }
 
     fn variables(&self) -> &'static [(&'static str, &'static str)] {
-        if self.cold {
-            &[("KTSTR_COLD", "1")]
-        } else {
-            &[]
-        }
+        const COLD: &[(&str, &str)] = &[(env::COLD.name(), "1")];
+        if self.cold { COLD } else { &[] }
     }
 }
 
@@ -113,9 +111,9 @@ fn command(test: &str, variables: &[(&str, &str)]) -> Result<Command> {
     command
         .args(["run-entry", test])
         .stderr(Stdio::inherit())
-        .env("KTSTR_SESSION", crate::child::session())
-        .env_remove("KTSTR_FRESH_ATTACH")
-        .env_remove("KTSTR_COLD")
+        .env(&env::SESSION, crate::child::session())
+        .env_remove(&env::FRESH_ATTACH)
+        .env_remove(&env::COLD)
         .envs(variables.iter().copied());
     Ok(command)
 }

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use ktstr_record::RunRecord;
+use ktstr_state::env;
 
 use super::case::{Ended, run_test};
 use super::page::{Row, Section, Unit};
@@ -73,15 +74,21 @@ pub fn measure(most: u32, runs: u32, seeds: u32) -> Result<Result<Clocked, Exit>
 
 fn run(cpus: u32, kind: Kind) -> Result<Ended> {
     match kind {
-        Kind::Idle => run_test(&format!("bench_idle_{cpus}"), &[("KTSTR_CLOCK", "virtual")]),
-        Kind::Busy => run_test(&format!("bench_busy_{cpus}"), &[("KTSTR_CLOCK", "virtual")]),
+        Kind::Idle => run_test(
+            &format!("bench_idle_{cpus}"),
+            &[(env::CLOCK.name(), "virtual")],
+        ),
+        Kind::Busy => run_test(
+            &format!("bench_busy_{cpus}"),
+            &[(env::CLOCK.name(), "virtual")],
+        ),
         Kind::First => run_test(
             &format!("bench_first_{cpus}"),
-            &[("KTSTR_CLOCK", "virtual")],
+            &[(env::CLOCK.name(), "virtual")],
         ),
         Kind::Plain => run_test(
             &format!("bench_first_{cpus}"),
-            &[("KTSTR_CLOCK", "real"), ("KTSTR_ACCEL", "tcg")],
+            &[(env::CLOCK.name(), "real"), (env::ACCEL.name(), "tcg")],
         ),
     }
 }

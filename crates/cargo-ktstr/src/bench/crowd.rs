@@ -6,6 +6,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use ktstr_state::env;
 
 use super::case::{Case, Ended, ended};
 use super::page::{Row, Section, Unit};
@@ -73,7 +74,7 @@ fn peak(at_once: usize, case: Case) -> Result<Result<u64, Exit>> {
     for _ in 0..at_once {
         let mut command = case.command()?;
         command
-            .env("KTSTR_MACHINES", at_once.to_string())
+            .env(&env::MACHINES, at_once.to_string())
             .stdout(Stdio::piped());
         running.push(command.spawn().context("running this binary")?);
     }

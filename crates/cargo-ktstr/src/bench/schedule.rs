@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use ktstr_record::RunRecord;
 use ktstr_schedule::SCHEDULE_FILE;
+use ktstr_state::env;
 
 use super::case::{Place, run_in_place};
 use super::page::{Row, Section, Unit};
@@ -72,7 +73,10 @@ pub fn measure(small: bool, runs: u32) -> Result<Result<All, Exit>> {
 }
 
 fn run(test: &str, schedule: &str) -> Result<Result<(Run, RunRecord), Exit>> {
-    let variables = [("KTSTR_CLOCK", "virtual"), ("KTSTR_SCHEDULE", schedule)];
+    let variables = [
+        (env::CLOCK.name(), "virtual"),
+        (env::SCHEDULE.name(), schedule),
+    ];
     let before = cpu_of_children()?;
     Ok(match run_in_place(test, &variables)? {
         Place::Passed(record, path) => {

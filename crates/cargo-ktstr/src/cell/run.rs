@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result};
 use ktstr::prelude::*;
 use ktstr_schedule::SCHEDULE_FILE;
+use ktstr_state::env;
 
 use super::outcome::{findings, first_line};
 use super::{
@@ -43,26 +44,26 @@ impl Cell {
         let mut command = Command::new(own);
         command
             .args(["run-cell", cell])
-            .env("KTSTR_SEED", self.seed.to_string())
-            .env("KTSTR_CLOCK", "virtual")
-            .env("KTSTR_RUNS_ROOT", records)
-            .env("KTSTR_SESSION", crate::child::session())
-            .env_remove("KTSTR_SCHEDULER")
-            .env_remove("KTSTR_FRESH_ATTACH")
-            .env_remove("KTSTR_TOPOLOGY")
-            .env_remove("KTSTR_SCHEDULE")
+            .env(&env::SEED, self.seed.to_string())
+            .env(&env::CLOCK, "virtual")
+            .env(&env::RUNS_ROOT, records)
+            .env(&env::SESSION, crate::child::session())
+            .env_remove(&env::SCHEDULER)
+            .env_remove(&env::FRESH_ATTACH)
+            .env_remove(&env::TOPOLOGY)
+            .env_remove(&env::SCHEDULE)
             .stdin(Stdio::null())
             .stderr(Stdio::null());
         crate::child::ends_with_its_parent(&mut command);
         if self.fresh {
-            command.env("KTSTR_FRESH_ATTACH", "1");
+            command.env(&env::FRESH_ATTACH, "1");
         }
         if let Some(kernel) = &self.kernel {
-            command.env("KTSTR_KERNEL", kernel);
-            command.env_remove("KTSTR_TEST_KERNEL");
+            command.env(&env::KERNEL, kernel);
+            command.env_remove(&env::TEST_KERNEL);
         }
         if let Some(topology) = &self.topology {
-            command.env("KTSTR_TOPOLOGY", topology);
+            command.env(&env::TOPOLOGY, topology);
         }
         Ok(command)
     }

@@ -5,12 +5,12 @@
 //! Names and messages may come from a guest, so their markup is escaped.
 
 use std::fmt::Write;
-use std::path::Path;
 
 use ktstr_record::brief::shortened;
 use ktstr_record::markdown::{fence, inline};
-use ktstr_record::step_summary::{self, VARIABLE};
+use ktstr_record::step_summary;
 use ktstr_record::terminal::eprint_line;
+use ktstr_state::env::GITHUB_STEP_SUMMARY;
 
 use super::report::{Report, Row};
 
@@ -30,13 +30,13 @@ const COMMAND: usize = 1000;
 /// Appends the report to the job's page, if there is one. A page that cannot be written only causes a warning, because that is
 /// not about the scheduler.
 pub fn append(report: &Report) {
-    let Some(file) = std::env::var_os(VARIABLE).filter(|file| !file.is_empty()) else {
+    let Some(file) = GITHUB_STEP_SUMMARY.get() else {
         return;
     };
-    if let Err(failed) = step_summary::append_to(Path::new(&file), &render(report)) {
+    if let Err(failed) = step_summary::append_to(&file, &render(report)) {
         eprint_line(&format!(
-            "warning: the result could not be appended to {}, which {VARIABLE} names: {failed}",
-            Path::new(&file).display()
+            "warning: the result could not be appended to {}, which {GITHUB_STEP_SUMMARY} names: {failed}",
+            file.display()
         ));
     }
 }

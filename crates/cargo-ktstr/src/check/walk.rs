@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use indicatif::ProgressBar;
-use ktstr_record::{GUEST_VARIABLES, RunVerdict, runs_root};
+use ktstr_record::{RunVerdict, runs_root};
+use ktstr_state::env;
 use serde::{Deserialize, Serialize};
 
 use super::matrix::{Matrix, Place};
@@ -64,10 +65,8 @@ impl Baseline {
     pub fn open() -> Result<Self> {
         let own = std::env::current_exe().context("looking for this binary")?;
         let qemu = ktstr_machine::Qemu::find()?.path;
-        let set = GUEST_VARIABLES.iter().filter_map(|name| {
-            let value = std::env::var_os(name)?;
-            Some(format!("{name}={}\n", value.to_string_lossy()))
-        });
+        let set =
+            env::recorded().filter_map(|row| Some(format!("{}={}\n", row.name, row.shown()?)));
         let records = runs_root();
         let folder = records.with_file_name("ktstr-check");
         let store = Store::open(&folder, &[&own, &qemu], &set.collect::<String>())?;

@@ -1,12 +1,12 @@
 //! The requirements on the machine itself: available kernels, KVM, space in `/dev/shm` and on disks, and permission to read the
 //! memory of a child process.
 
-use std::env;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use ktstr::run::kvm::Finding;
+use ktstr_state::env::{self, Row};
 
 use super::tools::on_path;
 use super::{Check, permissions};
@@ -30,33 +30,23 @@ pub(super) fn checks() -> Vec<Check> {
     ]
 }
 
-fn set(name: &str) -> Option<String> {
-    env::var_os(name)
-        .filter(|value| !value.is_empty())
-        .map(|value| value.to_string_lossy().into_owned())
-}
-
 fn kernel_source() -> Check {
     let name = "source of kernels";
-    if let Some((variable, value)) = ["KTSTR_TEST_KERNEL", "KTSTR_KERNEL"]
-        .into_iter()
-        .find_map(|variable| Some((variable, set(variable)?)))
-    {
-        return Check::found(name, format!("{variable}={value}"));
+    let named = [env::TEST_KERNEL.row(), env::KERNEL.row()];
+    let set = |row: &Row| Some(format!("{}={}", row.name, row.shown()?));
+    if let Some(named) = named.into_iter().find_map(set) {
+        return Check::found(name, named);
     }
-    match (
-        on_path("apt-get"),
-        set("KTSTR_OFFLINE").filter(|value| value != "0"),
-    ) {
-        (_, Some(_)) => Check::info(
+    match (on_path("apt-get"), env::OFFLINE.is_on()) {
+        (_, true) => Check::info(
             name,
             "KTSTR_OFFLINE is set: only kernels that are already here",
         ),
-        (Some(path), None) => Check::found(
+        (Some(path), false) => Check::found(
             name,
             format!("Debian's packages, through {}", path.display()),
         ),
-        (None, None) => Check::missing(
+        (None, false) => Check::missing(
             name,
             "no apt-get to fetch one with",
             "set KTSTR_KERNEL to a bzImage of a kernel with sched_ext",
@@ -192,7 +182,7 @@ mod tests {
     #[test]
     fn a_folder_that_is_not_there_yet_is_asked_of_its_parent() {
         assert_ne!(
-            disk("d", Some(env::temp_dir().join("not/there/yet"))).found,
+            disk("d", Some(std::env::temp_dir().join("not/there/yet"))).found,
             ""
         );
         assert_eq!(disk("d", None).status, Status::Missing);

@@ -1,10 +1,10 @@
 //! The programs and libraries that building and running need.
 
-use std::env;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use ktstr_machine::{Qemu, TRIED_QEMU};
+use ktstr_state::env;
 
 use super::Check;
 
@@ -88,8 +88,7 @@ fn sandbox_of(qemu: &Qemu) -> Check {
 
 /// Checks the clang that builds the BPF part of scx-ktstr: only `BPF_CLANG` if that is set, as in the build script.
 fn clang() -> Check {
-    let named = env::var_os("BPF_CLANG").map(PathBuf::from);
-    clang_of(named, "clang ≥ 17")
+    clang_of(env::BPF_CLANG.get(), "clang ≥ 17")
 }
 
 fn clang_of(named: Option<PathBuf>, name: &'static str) -> Check {
@@ -149,7 +148,7 @@ pub(super) fn on_path(program: impl AsRef<Path>) -> Option<PathBuf> {
     if program.components().count() > 1 {
         return program.is_file().then(|| program.to_path_buf());
     }
-    env::split_paths(&env::var_os("PATH")?)
+    std::env::split_paths(&env::PATH.get()?)
         .map(|folder| folder.join(program))
         .find(|path| path.is_file())
 }

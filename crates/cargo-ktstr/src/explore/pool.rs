@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 use ktstr_record::{RunRecord, RunVerdict};
+use ktstr_state::env;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::seeds::Seeds;
@@ -120,8 +121,8 @@ impl Pool {
         let said = tempfile::tempfile().context("creating a file for the output of a run")?;
         let name = format!("{}{}", child::TEST, self.test);
         let mut child = child::command(&self.binary, &name, &self.root)
-            .env("KTSTR_CLOCK", "virtual")
-            .env("KTSTR_SEED", seed.to_string())
+            .env(&env::CLOCK, "virtual")
+            .env(&env::SEED, seed.to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(said.try_clone().context("sharing that file")?)

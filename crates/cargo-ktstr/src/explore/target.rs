@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
+use ktstr_state::env;
 use serde_json::Value;
 
 use crate::child;
 
 /// Builds the tests of `package`, or of the package of this folder, and returns the test binaries.
 pub fn build(package: Option<&str>) -> Result<Vec<PathBuf>> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let cargo = env::CARGO.get().unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command.args(["test", "--no-run", "--message-format=json"]);
     if let Some(package) = package {
@@ -80,9 +81,9 @@ pub fn listed(binary: &Path, only_ignored: bool, list: &[(&str, String)]) -> Res
     command
         .arg("--list")
         .args(only_ignored.then_some("--ignored"))
-        .env("NEXTEST", "1")
-        .env_remove("KTSTR_KERNEL_LIST")
-        .env_remove("KTSTR_SEED_LIST")
+        .env(&env::NEXTEST, "1")
+        .env_remove(&env::KERNEL_LIST)
+        .env_remove(&env::SEED_LIST)
         .envs(list.iter().map(|(name, value)| (*name, value)))
         .stdin(Stdio::null());
     let output = command

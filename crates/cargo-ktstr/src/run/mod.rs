@@ -175,6 +175,8 @@ fn launch(
 /// Sets environment variables from the options, which take precedence over the environment.
 #[cfg(not(test))]
 fn environment(options: &Options) {
+    use ktstr_state::env;
+
     let set = |name: &str, value: Option<String>| {
         if let Some(value) = value {
             // SAFETY: this is the process's only thread so far: the run starts the others.
@@ -185,16 +187,16 @@ fn environment(options: &Options) {
         // SAFETY: as above.
         unsafe { std::env::remove_var(name) };
     };
-    set("KTSTR_SEED", options.seed.map(|seed| seed.to_string()));
+    set(env::SEED.name(), options.seed.map(|seed| seed.to_string()));
     if let Some(kernel) = &options.kernel {
-        unset("KTSTR_TEST_KERNEL");
-        set("KTSTR_KERNEL", Some(kernel.clone()));
+        unset(env::TEST_KERNEL.name());
+        set(env::KERNEL.name(), Some(kernel.clone()));
     }
     if options.topology.is_some() {
-        unset("KTSTR_TOPOLOGY");
+        unset(env::TOPOLOGY.name());
     }
     if options.scheduler.is_some() {
-        unset("KTSTR_SCHEDULER");
+        unset(env::SCHEDULER.name());
     }
 }
 

@@ -15,6 +15,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use ktstr::topology::{PRESETS, Topology};
 use ktstr_record::{list, runs_root};
+use ktstr_state::env;
 
 use crate::cell::axes::{self, KernelOptions};
 use crate::cell::pool;
@@ -23,10 +24,6 @@ use crate::child;
 use crate::exit::{self, Exit};
 use crate::explore::target;
 use choose::{Choice, Failed, Test};
-
-/// The variables with the kernels and the seeds of variants.
-const KERNELS: &str = "KTSTR_KERNEL_LIST";
-const SEEDS: &str = "KTSTR_SEED_LIST";
 
 /// The options of `cargo ktstr test`.
 #[derive(Debug, clap::Args)]
@@ -152,7 +149,7 @@ fn axes(options: &Options) -> Result<Vec<(&'static str, String)>> {
     if let Some(text) = &options.seeds {
         let seeds = axes::seeds(text)?;
         let numbers: Vec<String> = (seeds.first..seeds.end).map(|n| n.to_string()).collect();
-        axes.push((SEEDS, numbers.join(",")));
+        axes.push((env::SEED_LIST.name(), numbers.join(",")));
     }
     let KernelOptions { kernels, lock } = &options.kernels;
     if kernels.is_empty() && lock.is_none() {
@@ -165,7 +162,7 @@ fn axes(options: &Options) -> Result<Vec<(&'static str, String)>> {
     let list = kernels
         .iter()
         .map(|kernel| format!("{}={}", label(&kernel.release), kernel.id));
-    axes.push((KERNELS, list.collect::<Vec<_>>().join(";")));
+    axes.push((env::KERNEL_LIST.name(), list.collect::<Vec<_>>().join(";")));
     Ok(axes)
 }
 
@@ -228,7 +225,7 @@ fn one(test: &Test, root: &Path, axes: &[(&'static str, String)]) -> Result<Ende
     let mut command = child::command(&test.binary, &test.name, root);
     command.envs(axes.iter().map(|(name, value)| (*name, value)));
     if let Some(seed) = test.seed {
-        command.env("KTSTR_SEED", seed.to_string());
+        command.env(&env::SEED, seed.to_string());
     }
     let status = command
         .stdin(Stdio::null())

@@ -98,7 +98,7 @@ pub fn execute_scenario_with(
     };
     // Raise the engine's priority, so that a scheduler under test that starves the engine cannot delay the end of a
     // step. On the host nothing is raised.
-    let in_guest = std::env::var_os(crate::init::TEST_PROCESS_ENV).is_some();
+    let in_guest = crate::init::is_test_process();
     let _raised = in_guest.then(|| RealTime::raise(realtime::ENGINE));
     ctx.current_step.store(0, Relaxed);
     link::send(&ToHost::ScenarioStart);

@@ -35,11 +35,17 @@ use crate::realtime::{self, RealTime};
 use children::{Child, Children};
 use identity::Identity;
 use signals::SignalTrace;
+pub(crate) use test_process::TEST_PROCESS_ENV;
 use test_process::TestProcess;
-pub use test_process::{JobSource, TEST_PROCESS_ENV, TestJob, touch_program};
+pub use test_process::{JobSource, TestJob, is_test_process, touch_program};
 
 /// The kernel parameter that tells PID 1 that it runs in the guest. The kernel passes it on as an environment variable.
 pub const GUEST_MARK_ENV: &str = "KTSTR_GUEST";
+
+/// Whether this process is PID 1 of a guest, whose binary then calls [`main`]. PID 1 of a container lacks the mark.
+pub fn is_guest_init() -> bool {
+    std::process::id() == 1 && std::env::var_os(GUEST_MARK_ENV).is_some()
+}
 
 /// The longest timer tick in use (`CONFIG_HZ=100`), in nanoseconds.
 const TICK_NS: u64 = 10_000_000;

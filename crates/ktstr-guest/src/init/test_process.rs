@@ -19,7 +19,12 @@ use crate::link;
 use crate::protocol::{Job, Stream, ToHost};
 
 /// The environment variable that tells a process that it is the guest's test process.
-pub const TEST_PROCESS_ENV: &str = "KTSTR_GUEST_TEST";
+pub(crate) const TEST_PROCESS_ENV: &str = "KTSTR_GUEST_TEST";
+
+/// Whether this process is the guest's test process.
+pub fn is_test_process() -> bool {
+    std::env::var_os(TEST_PROCESS_ENV).is_some()
+}
 
 /// Interval at which PID 1 polls whether the process is ready or has exited.
 const LOOK: Duration = Duration::from_millis(5);

@@ -79,7 +79,7 @@ impl Capture {
 fn read(stdout: File, stderr: File, stop: OwnedFd) -> [Taken; 2] {
     // Raise the priority, so that a scheduler under test that starves the reader cannot block the program on a full
     // pipe.
-    let in_guest = std::env::var_os(crate::init::TEST_PROCESS_ENV).is_some();
+    let in_guest = crate::init::is_test_process();
     let _raised = in_guest.then(|| RealTime::raise(realtime::ENGINE));
     let mut streams = [Some(stdout), Some(stderr)];
     let mut taken = [Taken::default(), Taken::default()];

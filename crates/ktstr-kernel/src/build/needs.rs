@@ -2,6 +2,8 @@
 
 use std::process::Command;
 
+use ktstr_state::env;
+
 use super::source::Origin;
 use crate::{KernelError, command};
 
@@ -59,7 +61,7 @@ fn missing<'a>(
 }
 
 fn is_there(program: &str) -> bool {
-    std::env::var_os("PATH").is_some_and(|path| {
+    env::PATH.get().is_some_and(|path| {
         std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
     })
 }

@@ -1,11 +1,6 @@
 //! `KTSTR_KERNEL_LIST`: the kernels for tests that run on several.
 
-use crate::run::environment;
-
-/// The variable with the kernels: `LABEL=KERNEL`, separated by semicolons.
-pub(super) const KERNELS: &str = "KTSTR_KERNEL_LIST";
-/// The variable that selects the kernel of a run.
-const KERNEL: &str = "KTSTR_TEST_KERNEL";
+use ktstr_state::env::{KERNEL_LIST, TEST_KERNEL};
 
 /// A kernel of the list.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,14 +18,15 @@ impl Listed {
     /// The process must have only one thread.
     pub(super) unsafe fn select(&self) {
         // SAFETY: the caller promises that the process has no other thread.
-        unsafe { std::env::set_var(KERNEL, &self.request) };
+        unsafe { std::env::set_var(&TEST_KERNEL, &self.request) };
     }
 }
 
 /// Returns the kernels of `KTSTR_KERNEL_LIST`; an empty list if the variable is unset. An error names the element that is no
 /// `LABEL=KERNEL`, or the label that occurs twice.
 pub(super) fn listed() -> Result<Vec<Listed>, String> {
-    parse(&environment(KERNELS).unwrap_or_default())
+    let list = KERNEL_LIST.get().map_err(|error| error.to_string())?;
+    parse(&list.unwrap_or_default())
 }
 
 fn parse(list: &str) -> Result<Vec<Listed>, String> {
@@ -41,18 +37,18 @@ fn parse(list: &str) -> Result<Vec<Listed>, String> {
             .split_once('=')
             .filter(|(label, path)| !label.is_empty() && !label.contains('/') && !path.is_empty());
         let (label, request) = parts.ok_or_else(|| {
-            format!("{KERNELS} has {entry:?}: expected LABEL=PATH, with a label without `/`")
+            format!("{KERNEL_LIST} has {entry:?}: expected LABEL=PATH, with a label without `/`")
         })?;
         if label.starts_with(super::variants::SEED_PART) {
             return Err(format!(
-                "{KERNELS} has the label {label:?}: a label must not begin with {:?}, because names of tests have seeds in \
+                "{KERNEL_LIST} has the label {label:?}: a label must not begin with {:?}, because names of tests have seeds in \
                  this form",
                 super::variants::SEED_PART
             ));
         }
         if kernels.iter().any(|kernel| kernel.label == label) {
             return Err(format!(
-                "{KERNELS} has the label {label:?} twice: each kernel needs its own"
+                "{KERNEL_LIST} has the label {label:?} twice: each kernel needs its own"
             ));
         }
         kernels.push(Listed {
@@ -70,9 +66,9 @@ pub(super) fn labelled(label: &str) -> Result<Listed, String> {
     let wanted = kernels.into_iter().find(|kernel| kernel.label == label);
     wanted.ok_or_else(|| match labels.is_empty() {
         true => format!(
-            "the name has the kernel {label:?}, and {KERNELS} is not set: set it to the kernels, as LABEL=PATH;…"
+            "the name has the kernel {label:?}, and {KERNEL_LIST} is not set: set it to the kernels, as LABEL=PATH;…"
         ),
-        false => format!("{KERNELS} has no {label:?}: it has {}", labels.join(", ")),
+        false => format!("{KERNEL_LIST} has no {label:?}: it has {}", labels.join(", ")),
     })
 }
 

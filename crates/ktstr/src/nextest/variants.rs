@@ -9,10 +9,11 @@
 //! variant sets these in its own process, so its record and its repeat are those of a run with these variables.
 
 use ktstr_scenario::topology::{PRESETS, Topology};
+use ktstr_state::env::{KERNEL_LIST, SEED, SEED_LIST, TOPOLOGY};
 
 use super::kernels::{self, Listed};
 use crate::entry::{KTSTR_TESTS, KtstrTestEntry};
-use crate::run::{self, environment};
+use crate::run;
 
 /// The prefixes of the names of tests. A test that runs on the host is listed as `ktstr/TEST`, and can be run under both names.
 const PLAIN: &str = "ktstr/";
@@ -21,12 +22,6 @@ const GAUNTLET: &str = "gauntlet/";
 
 /// What the part of a name with the seed begins with.
 pub(super) const SEED_PART: &str = "seed_";
-
-/// The variable with the seeds of the gauntlet: numbers separated by commas.
-const SEEDS: &str = "KTSTR_SEED_LIST";
-/// The variables that a variant sets.
-const TOPOLOGY: &str = "KTSTR_TOPOLOGY";
-const SEED: &str = "KTSTR_SEED";
 
 /// A name in the list of tests.
 #[derive(Debug, PartialEq, Eq)]
@@ -39,7 +34,8 @@ pub(super) struct Name {
 /// Returns the names of all tests and of their variants. An error names the variable that cannot be read.
 pub(super) fn names() -> Result<Vec<Name>, String> {
     let kernels = kernels::listed()?;
-    let seeds = seeds(&environment(SEEDS).unwrap_or_default())?;
+    let list = SEED_LIST.get().map_err(|error| error.to_string())?;
+    let seeds = seeds(&list.unwrap_or_default())?;
     let is_hidden = |name: &str| name.starts_with("__unit_test_") && name.ends_with("__");
     let tests = KTSTR_TESTS.iter().filter(|entry| !is_hidden(entry.name));
     Ok(tests
@@ -104,10 +100,10 @@ fn seeds(list: &str) -> Result<Vec<u64>, String> {
     let mut seeds = Vec::new();
     for word in words {
         let seed = word.parse().map_err(|_| {
-            format!("{SEEDS} has {word:?}: expected seeds separated by commas, such as 1,2,3")
+            format!("{SEED_LIST} has {word:?}: expected seeds separated by commas, such as 1,2,3")
         })?;
         if seeds.contains(&seed) {
-            return Err(format!("{SEEDS} has the seed {seed} twice"));
+            return Err(format!("{SEED_LIST} has the seed {seed} twice"));
         }
         seeds.push(seed);
     }
@@ -134,19 +130,17 @@ pub(super) fn run(name: &str) -> Option<i32> {
             return Some(run::EXIT_FAIL);
         }
     };
-    let set = |variable, value: &str| {
-        // SAFETY: the caller promises that the process has no other thread.
-        unsafe { std::env::set_var(variable, value) };
-    };
-    if let Some(shape) = &variant.shape {
-        set(TOPOLOGY, shape);
-    }
-    if let Some(seed) = variant.seed {
-        set(SEED, &seed.to_string());
-    }
-    if let Some(kernel) = &variant.kernel {
-        // SAFETY: as above.
-        unsafe { kernel.select() };
+    // SAFETY: the caller promises that the process has no other thread.
+    unsafe {
+        if let Some(shape) = &variant.shape {
+            std::env::set_var(&TOPOLOGY, shape);
+        }
+        if let Some(seed) = variant.seed {
+            std::env::set_var(&SEED, seed.to_string());
+        }
+        if let Some(kernel) = &variant.kernel {
+            kernel.select();
+        }
     }
     run::under_nextest_as(name);
     let finished = run::run_and_repeat(variant.entry);
@@ -208,7 +202,7 @@ fn parse(rest: &str, is_gauntlet: bool) -> Result<Variant, String> {
                 let labels: Vec<&str> = several.iter().map(|k| &*k.label).collect();
                 return Err(format!(
                     "{} has several kernels, and the name has none: append one of /{}",
-                    kernels::KERNELS,
+                    KERNEL_LIST,
                     labels.join(", /")
                 ));
             }

@@ -11,15 +11,15 @@ use std::time::{Duration, Instant};
 
 use ktstr_machine::{Accelerator, ClockMode, Halt, Initramfs, Machine, WatchPoints};
 use ktstr_record::terminal::eprint_line;
+use ktstr_state::env;
 
 use super::engine::Engine;
 use super::guest_session::{End, GuestSession};
 use super::kvm::{self, Finding};
 use super::plan::Plan;
-use super::{RunError, admission, environment, start, templates};
+use super::{RunError, admission, start, templates};
 use crate::vm_result::WatchdogKillReason;
 
-const VARIABLE: &str = "KTSTR_ACCEL";
 /// The CPU time within which a kernel that boots under KVM at all has started PID 1, with a wide margin: it takes about
 /// a second.
 const BOOT_CPU: Duration = Duration::from_secs(10);
@@ -42,17 +42,14 @@ pub(super) fn why_no_kvm() -> Option<&'static str> {
 
 /// Chooses the accelerator for `plan`: the one that `KTSTR_ACCEL` names (`kvm` or `tcg`), otherwise KVM if it works.
 pub(super) fn choose(plan: &Plan) -> Result<Accelerator, RunError> {
-    match environment(VARIABLE).as_deref() {
-        None | Some("auto") => {}
-        Some("tcg") => return Ok(Accelerator::Tcg),
-        Some("kvm") => return Ok(Accelerator::Kvm),
-        Some(other) => {
-            return Err(RunError::Environment {
-                name: VARIABLE,
-                value: other.to_owned(),
-                wanted: "expected `auto`, `kvm` or `tcg`".to_owned(),
-            });
-        }
+    let named = env::ACCEL.get_as(|word| match word {
+        "auto" => Some(None),
+        "tcg" => Some(Some(Accelerator::Tcg)),
+        "kvm" => Some(Some(Accelerator::Kvm)),
+        _ => None,
+    })?;
+    if let Some(named) = named.flatten() {
+        return Ok(named);
     }
     let usable = std::fs::File::options()
         .read(true)

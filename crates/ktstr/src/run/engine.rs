@@ -4,14 +4,11 @@ use std::ops::RangeInclusive;
 
 use ktstr_machine::{Accelerator, ClockMode};
 use ktstr_scenario::scheduler::Speed;
+use ktstr_state::env;
 
 use super::plan::Plan;
-use super::{RunError, accelerator, environment};
+use super::{RunError, accelerator};
 use crate::entry;
-
-const CLOCK: &str = "KTSTR_CLOCK";
-const MIPS: &str = "KTSTR_VIRTUAL_MIPS";
-const TURN: &str = "KTSTR_TURN_US";
 
 /// The accelerator and the clock of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,19 +23,13 @@ impl Engine {
     /// Chooses the engine for `plan`: the declared clock, unless `KTSTR_CLOCK` overrides it. If neither decides, the run has
     /// the real clock under KVM and the virtual clock under TCG; see [`accelerator::choose`].
     pub(super) fn choose(plan: &Plan) -> Result<Self, RunError> {
-        let wanted = match environment(CLOCK).as_deref() {
-            None => plan.entry.clock,
-            Some("auto") => entry::ClockMode::Auto,
-            Some("real") => entry::ClockMode::Real,
-            Some("virtual") => entry::ClockMode::Virtual,
-            Some(other) => {
-                return Err(RunError::Environment {
-                    name: CLOCK,
-                    value: other.to_owned(),
-                    wanted: "expected `auto`, `real` or `virtual`".to_owned(),
-                });
-            }
-        };
+        let named = env::CLOCK.get_as(|word| match word {
+            "auto" => Some(entry::ClockMode::Auto),
+            "real" => Some(entry::ClockMode::Real),
+            "virtual" => Some(entry::ClockMode::Virtual),
+            _ => None,
+        })?;
+        let wanted = named.unwrap_or(plan.entry.clock);
         if wanted == entry::ClockMode::Virtual {
             return Self::counting(plan);
         }
@@ -95,28 +86,19 @@ impl Engine {
 /// CPUs, 500 million up to 8, then 1000 million. With 500 million for up to 4 CPUs, a busy second took twice the wall time. A
 /// scheduler that misses its own deadlines at this speed declares a higher one (`Scheduler::speed`).
 fn shift(plan: &Plan) -> Result<u8, RunError> {
-    let wanted = match environment(MIPS).as_deref() {
-        None => plan
-            .entry
-            .scheduler
-            .speed
-            .unwrap_or(match plan.shape.cpus() {
-                0..=4 => Speed::Mips250,
-                5..=8 => Speed::Mips500,
-                _ => Speed::Mips1000,
-            }),
-        Some("1000") => Speed::Mips1000,
-        Some("500") => Speed::Mips500,
-        Some("250") => Speed::Mips250,
-        Some("125") => Speed::Mips125,
-        Some(other) => {
-            return Err(RunError::Environment {
-                name: MIPS,
-                value: other.to_owned(),
-                wanted: "expected 125, 250, 500 or 1000 million instructions a second".to_owned(),
-            });
-        }
-    };
+    let named = env::VIRTUAL_MIPS.get_as(|mips| match mips {
+        "1000" => Some(Speed::Mips1000),
+        "500" => Some(Speed::Mips500),
+        "250" => Some(Speed::Mips250),
+        "125" => Some(Speed::Mips125),
+        _ => None,
+    })?;
+    let declared = named.or(plan.entry.scheduler.speed);
+    let wanted = declared.unwrap_or(match plan.shape.cpus() {
+        0..=4 => Speed::Mips250,
+        5..=8 => Speed::Mips500,
+        _ => Speed::Mips1000,
+    });
     Ok(wanted.shift())
 }
 
@@ -132,18 +114,10 @@ const SHORTEST_TURN_US: u32 = 10;
 /// `KTSTR_TURN_US`, or else one that the seed draws. Each CPU waits for the turns of all other busy CPUs, so drawn turns are
 /// shorter on machines with more than 8 CPUs.
 fn turn(seed: u64, cpus: u32) -> Result<u32, RunError> {
-    let Some(text) = environment(TURN) else {
+    Ok(env::TURN_US.get()?.unwrap_or_else(|| {
         let drawn = blake3::hash(&seed.to_le_bytes()).as_bytes()[0];
         let (first, last) = USUAL_TURNS_US.into_inner();
         let drawn = first + u32::from(drawn) % (last - first + 1);
-        return Ok((drawn * 8 / cpus.max(8)).max(SHORTEST_TURN_US));
-    };
-    match text.parse() {
-        Ok(us @ (0 | SHORTEST_TURN_US..=1000)) => Ok(us),
-        _ => Err(RunError::Environment {
-            name: TURN,
-            value: text,
-            wanted: "expected 0 or 10 to 1000 microseconds".to_owned(),
-        }),
-    }
+        (drawn * 8 / cpus.max(8)).max(SHORTEST_TURN_US)
+    }))
 }

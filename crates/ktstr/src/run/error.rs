@@ -121,6 +121,16 @@ pub enum RunError {
     },
 }
 
+impl From<ktstr_state::env::Invalid> for RunError {
+    fn from(invalid: ktstr_state::env::Invalid) -> Self {
+        Self::Environment {
+            name: invalid.name,
+            value: invalid.value,
+            wanted: invalid.wanted,
+        }
+    }
+}
+
 impl RunError {
     /// Returns 1 if the user has to fix the error, and 2 if the host is at fault.
     pub fn exit_code(&self) -> i32 {

@@ -91,17 +91,6 @@ pub const EXIT_FAIL: i32 = 1;
 /// The exit code of any other inconclusive run, and of an error that lies with the host.
 pub const EXIT_INCONCLUSIVE: i32 = 2;
 
-/// Returns the value of an environment variable. An empty value counts as unset.
-pub(crate) fn environment(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.is_empty())
-}
-
-/// Returns whether an environment variable switches its feature on: a value of `0` does not, and any other value does. `None` if
-/// the variable is unset or empty.
-pub(crate) fn switch(name: &str) -> Option<bool> {
-    environment(name).map(|value| value != "0")
-}
-
 /// The time of each stage of a run. All are wall time, except for `attach`. A stage that the run did not reach has zero.
 #[derive(Debug, Clone, Default)]
 pub struct Timings {

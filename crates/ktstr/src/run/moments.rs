@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use ktstr_introspect::report::FailureDumpReport;
 use ktstr_machine::{Halt, Hold, MAX_MOMENTS, Machine, MachineError, MomentPoint, VirtualClock};
+use ktstr_state::env;
 
 use super::RunError;
 use super::captures::{Captures, KernelInfo, LazyKernelInfo};
@@ -20,10 +21,7 @@ use super::repro::Observe;
 use super::schedule::Recorder;
 use crate::moment::{CaptureMoment, MomentCapture};
 
-/// The environment variable with the times at which the user requests captures: nanoseconds of the scheduler's clock,
-/// separated by commas.
-pub(super) const CAPTURE_AT: &str = "KTSTR_CAPTURE_AT";
-/// The largest number of times that the variable may contain.
+/// The largest number of times that `KTSTR_CAPTURE_AT` may contain.
 const MOST_ASKED: usize = super::repro::MOST_CAPTURES;
 /// The largest number of captures at moments in a run. Each stops the machine, and a test can start any number of schedulers
 /// that sched_ext then ends.
@@ -55,7 +53,7 @@ const FUNCTIONS: [(CaptureMoment, &[&str], Option<&str>); 3] = [
 
 /// Whether captures of moments are taken: `KTSTR_MOMENTS=0` turns them off, except for those at requested times.
 pub(super) fn are_wanted() -> bool {
-    super::switch("KTSTR_MOMENTS") != Some(false)
+    !env::MOMENTS.is_off()
 }
 
 /// Returns the points at which the plugin holds the guest in this kernel. The second list has an entry for each moment for
@@ -116,22 +114,17 @@ impl Moments {
     /// # Errors
     /// Returns an error if the variable is set under the real clock, or is no list of at most 16 whole numbers.
     pub(super) fn new(engine: Engine, observe: &Observe) -> Result<Self, RunError> {
-        let Some(text) = super::environment(CAPTURE_AT) else {
+        let Some(text) = env::CAPTURE_AT.get()? else {
             return Ok(Self {
                 asked: observe.clock_ns.iter().copied().collect(),
                 window: observe.window.iter().copied().collect(),
                 ..Self::default()
             });
         };
-        let wrong = |wanted: &str| RunError::Environment {
-            name: CAPTURE_AT,
-            value: text.clone(),
-            wanted: wanted.to_owned(),
-        };
         if engine.mips().is_none() {
-            return Err(wrong(
-                "these times exist only under the virtual clock: set KTSTR_CLOCK=virtual, too",
-            ));
+            let why =
+                "these times exist only under the virtual clock: set KTSTR_CLOCK=virtual, too";
+            return Err(env::CAPTURE_AT.invalid(text, why).into());
         }
         let times: Option<Vec<u64>> = text
             .split(',')
@@ -139,9 +132,7 @@ impl Moments {
             .collect();
         let mut times = times
             .filter(|times| times.len() <= MOST_ASKED)
-            .ok_or_else(|| {
-                wrong("expected up to 16 times of the scheduler's clock, in nanoseconds, separated by commas")
-            })?;
+            .ok_or_else(|| env::CAPTURE_AT.unaccepted(text))?;
         times.sort_unstable();
         Ok(Self {
             asked: times.into(),

@@ -14,6 +14,7 @@ use ktstr_introspect::kernel::KernelView;
 use ktstr_introspect::report::{RqSample, ScxExit};
 use ktstr_introspect::sampler::{Ended, ExitReader, SampleError, Sampler};
 use ktstr_machine::{Machine, VcpuTime};
+use ktstr_state::env;
 
 use super::captures::{KernelInfo, LazyKernelInfo, RamView};
 use super::guest_state::GuestState;
@@ -49,7 +50,7 @@ impl Monitor {
     pub(super) fn new(builtin: bool, seed: u64) -> Self {
         Self {
             builtin,
-            on: super::switch("KTSTR_MONITOR") != Some(false),
+            on: !env::MONITOR.is_off(),
             sampler: None,
             exit_reader: None,
             attaches: 0,

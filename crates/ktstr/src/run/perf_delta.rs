@@ -5,15 +5,13 @@
 use std::path::Path;
 
 use ktstr_assert::{AssertDetail, AssertResult, DetailKind, Phase};
+use ktstr_state::env;
 
+use super::Fault;
 use super::verdict::Judgement;
-use super::{Fault, environment};
 use crate::entry::KtstrTestEntry;
 use crate::sidecar::{self, MeasuredAssertion};
 use crate::vm_result::VmResult;
-
-/// The environment variable that names the folder with the sidecars of the earlier runs.
-const BASELINE: &str = "KTSTR_PERF_BASELINE";
 
 /// Returns the values that the test's assertions compare, one for each assertion and in the same order. A metric that
 /// was not measured has no value.
@@ -35,13 +33,14 @@ pub(crate) fn measured(entry: &KtstrTestEntry, vm: &VmResult) -> Vec<MeasuredAss
 /// run fails if it is worse by more than an assertion allows. Otherwise it is inconclusive if the baseline cannot be read,
 /// or if a value is missing in either run.
 pub(super) fn judge(judgement: &mut Judgement, entry: &KtstrTestEntry, vm: &VmResult) {
-    let Some(folder) = environment(BASELINE) else {
+    let Some(folder) = env::PERF_BASELINE.get() else {
         return;
     };
     if entry.perf_delta_assertions.is_empty() || !judgement.result.is_pass() {
         return;
     }
-    let compared = compare(entry, vm, Path::new(&folder));
+    let compared = compare(entry, vm, &folder);
+    let folder = folder.display();
     if compared.is_fail() {
         let why = format!("a metric was better in the baseline, whose sidecar is in {folder}");
         let fault = match entry.scheduler.binary.has_active_scheduling() {

@@ -3,14 +3,10 @@
 //! The harness has no such mode. A test that asks for it is skipped, or fails if the environment allows no skips. If the
 //! environment or the test's `no_perf_mode` turns the mode off, the test runs like any other.
 
-use super::{RunError, environment};
+use ktstr_state::env::{NO_PERF_MODE, NO_SKIP_MODE};
+
+use super::RunError;
 use crate::entry::KtstrTestEntry;
-
-/// The environment variable whose presence turns a skip for lack of a host resource into a failure.
-const NO_SKIP: &str = "KTSTR_NO_SKIP_MODE";
-
-/// The environment variable that turns performance mode off for all tests.
-const NO_PERF: &str = "KTSTR_NO_PERF_MODE";
 
 const WHY: &str = "performance mode is unavailable: the harness does not pin CPUs of the host";
 
@@ -19,8 +15,7 @@ const WHY: &str = "performance mode is unavailable: the harness does not pin CPU
 /// # Errors
 /// Returns an error if the test would be skipped and the environment allows no skips.
 pub(super) fn skipped(entry: &KtstrTestEntry) -> Result<Option<String>, RunError> {
-    let off = environment(NO_PERF).is_some();
-    judged(entry, off, std::env::var_os(NO_SKIP).is_some())
+    judged(entry, NO_PERF_MODE.is_on(), NO_SKIP_MODE.is_on())
 }
 
 fn judged(entry: &KtstrTestEntry, off: bool, no_skip: bool) -> Result<Option<String>, RunError> {
@@ -31,7 +26,7 @@ fn judged(entry: &KtstrTestEntry, off: bool, no_skip: bool) -> Result<Option<Str
         (true, true) => Err(RunError::Declaration {
             test: entry.name.to_owned(),
             reason: format!(
-                "{WHY}, and {NO_SKIP} allows no skip: unset it, set {NO_PERF}, or remove performance_mode"
+                "{WHY}, and {NO_SKIP_MODE} allows no skip: unset it, set {NO_PERF_MODE}, or remove performance_mode"
             ),
         }),
     }

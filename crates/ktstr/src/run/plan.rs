@@ -8,9 +8,10 @@ use ktstr_guest::protocol::{Job, SchedulerJob, Setup};
 use ktstr_kernel::Kernel;
 use ktstr_machine::{MachineSpec, Program, Qemu, Shape, stamp};
 use ktstr_scenario::scheduler::{Scheduler, SchedulerSpec};
+use ktstr_state::env;
 
 use super::engine::Engine;
-use super::{RunError, environment, include, scheduler, shape, switch};
+use super::{RunError, include, scheduler, shape};
 use crate::entry::KtstrTestEntry;
 
 /// The folder of programs in the guest.
@@ -184,7 +185,7 @@ impl Plan {
         let packer = include::Packer {
             there: &[&base, &for_scheduler, &for_load],
             cache: Some(programs),
-            search: std::env::var_os("PATH"),
+            search: env::PATH.get(),
         };
         for payload in entry.payload.iter().chain(entry.workloads) {
             packer.add_payload(&mut for_test, payload)?;
@@ -226,7 +227,7 @@ impl Plan {
     /// Returns the specification of the machine for this plan.
     pub(super) fn machine(&self, engine: Engine) -> MachineSpec {
         let mut arguments = vec![format!("{}=1", ktstr_guest::init::GUEST_MARK_ENV)];
-        if environment("KTSTR_VERBOSE").as_deref() == Some("1") {
+        if env::VERBOSE.is_on() {
             arguments.push("loglevel=7".to_owned());
         }
         arguments.extend(self.declared_kargs().map(str::to_owned));
@@ -306,7 +307,7 @@ impl Plan {
     pub(super) fn shares_attach(&self) -> bool {
         matches!(self.setup.scheduler, Some(SchedulerJob::Program { .. }))
             && !self.entry.fresh_attach
-            && switch("KTSTR_FRESH_ATTACH") != Some(true)
+            && !env::FRESH_ATTACH.is_on()
     }
 }
 
@@ -464,9 +465,13 @@ fn stage(
 
 /// Returns the host's environment variables that are passed to the test and the scheduler in the guest.
 fn passed_on() -> impl Iterator<Item = (String, String)> {
-    ["RUST_BACKTRACE", "RUST_LOG", ktstr_assert::LOG_PASSES]
-        .into_iter()
-        .filter_map(|name| Some((name.to_owned(), environment(name)?)))
+    [
+        env::RUST_BACKTRACE.row(),
+        env::RUST_LOG.row(),
+        env::LOG_PASSES.row(),
+    ]
+    .into_iter()
+    .filter_map(|row| Some((row.name.to_owned(), row.shown()?)))
 }
 
 fn job(entry: &KtstrTestEntry) -> Result<Job, RunError> {
@@ -488,14 +493,7 @@ fn job(entry: &KtstrTestEntry) -> Result<Job, RunError> {
 }
 
 fn seed(entry: &KtstrTestEntry) -> Result<u64, RunError> {
-    match environment("KTSTR_SEED") {
-        None => Ok(entry.seed.unwrap_or(0)),
-        Some(value) => value.parse().map_err(|_| RunError::Environment {
-            name: "KTSTR_SEED",
-            value,
-            wanted: "expected a whole number from 0 to 2^64-1".to_owned(),
-        }),
-    }
+    Ok(env::SEED.get()?.or(entry.seed).unwrap_or(0))
 }
 
 fn own_binary() -> Result<PathBuf, RunError> {

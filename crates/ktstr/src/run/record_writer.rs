@@ -8,11 +8,12 @@ use ktstr_introspect::report::FailureDumpReport;
 use ktstr_machine::Accelerator;
 use ktstr_record::compare::Run;
 use ktstr_record::{
-    CaptureRecord, FindingRecord, GUEST_VARIABLES, PayloadMetricRecord, PayloadRecord, RecordError,
-    RepeatRecord, RunDir, RunRecord, SWITCHES_FILE, SchedulerRecord, SwitchesRecord, runs_root,
+    CaptureRecord, FindingRecord, PayloadMetricRecord, PayloadRecord, RecordError, RepeatRecord,
+    RunDir, RunRecord, SWITCHES_FILE, SchedulerRecord, SwitchesRecord, runs_root,
 };
 
 use ktstr_schedule::SCHEDULE_FILE;
+use ktstr_state::env;
 
 use super::plan::Plan;
 use super::{Finished, headline, moments, report, repro};
@@ -222,9 +223,8 @@ fn describe_plan(record: &mut RunRecord, plan: &Plan) {
     record.kernel_id = Some(plan.kernel.id.clone());
     record.program = Some(plan.program.clone());
     record.inputs = plan.inputs();
-    record.environment = GUEST_VARIABLES
-        .into_iter()
-        .filter_map(|name| Some((name.to_owned(), super::environment(name)?)))
+    record.environment = env::recorded()
+        .filter_map(|row| Some((row.name.to_owned(), row.shown()?)))
         .collect();
     record.kernel_hash = Some(plan.kernel.boot_sha256.clone());
     record.vcpus = Some(plan.shape.cpus());

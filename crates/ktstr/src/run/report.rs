@@ -9,6 +9,7 @@ use ktstr_assert::{AssertDetail, AssertResult, Finding, MonitorReport, ScenarioS
 use ktstr_introspect::report::ScxExit;
 use ktstr_record::RunVerdict;
 use ktstr_record::brief::counted;
+use ktstr_state::env;
 
 use super::verdict::{Fault, default_evidence, last_lines, without_time};
 use super::{EXIT_INCONCLUSIVE, Finished, accelerator, headline};
@@ -253,7 +254,7 @@ pub(super) fn again(test: &str, seed: u64, replayed: Option<&str>) -> String {
     let path = thread
         .name()
         .filter(|name| name.rsplit("::").next() == Some(test));
-    let package = super::environment("CARGO_PKG_NAME");
+    let package = env::CARGO_PKG_NAME.row().shown();
     if let (Some(package), Some(path)) = (&package, path) {
         let target = if target == package.replace('-', "_") {
             "--lib".to_owned()
@@ -262,14 +263,16 @@ pub(super) fn again(test: &str, seed: u64, replayed: Option<&str>) -> String {
         };
         return format!("KTSTR_SEED={seed} cargo test -p {package} {target} {path} -- --exact");
     }
-    if let (Some(package), Some(_)) = (&package, super::environment("NEXTEST")) {
+    if let Some(package) = package.filter(|_| env::NEXTEST.is_on()) {
         let name = variant().map_or_else(|| format!("ktstr/{test}"), str::to_owned);
         let ignored = match name.starts_with("gauntlet/") {
             true => " --run-ignored all",
             false => "",
         };
-        let kernels = super::environment("KTSTR_KERNEL_LIST")
-            .map_or_else(String::new, |list| format!("KTSTR_KERNEL_LIST='{list}' "));
+        let kernels = env::KERNEL_LIST.row().shown();
+        let kernels = kernels.map_or_else(String::new, |list| {
+            format!("{}='{list}' ", env::KERNEL_LIST.name())
+        });
         return format!(
             "{kernels}KTSTR_SEED={seed} cargo nextest run -p {package}{ignored} -E 'test(={name})'"
         );

@@ -2,11 +2,10 @@
 //! constraints do not allow it are skipped.
 
 use ktstr_scenario::topology::Topology;
+use ktstr_state::env::TOPOLOGY;
 
-use super::{RunError, environment};
+use super::RunError;
 use crate::entry::KtstrTestEntry;
-
-const TOPOLOGY: &str = "KTSTR_TOPOLOGY";
 
 /// Whether a test runs, and on which topology.
 #[derive(Debug)]
@@ -20,18 +19,18 @@ pub(super) enum Reshaped {
 /// Returns `entry` with the topology that the environment asks for, or unchanged if it asks for none or if the test runs
 /// on the host. Returns a skip if the test's constraints do not allow this topology.
 pub(super) fn reshape(entry: &'static KtstrTestEntry) -> Result<Reshaped, RunError> {
-    match environment(TOPOLOGY) {
-        Some(text) if !entry.host_only => onto(entry, &text),
-        _ => Ok(Reshaped::Run(entry)),
+    if entry.host_only {
+        return Ok(Reshaped::Run(entry));
+    }
+    match TOPOLOGY.get()? {
+        Some(text) => onto(entry, &text),
+        None => Ok(Reshaped::Run(entry)),
     }
 }
 
 fn onto(entry: &'static KtstrTestEntry, text: &str) -> Result<Reshaped, RunError> {
-    let topology = Topology::from_name(text).map_err(|error| RunError::Environment {
-        name: TOPOLOGY,
-        value: text.to_owned(),
-        wanted: error.to_string(),
-    })?;
+    let topology =
+        Topology::from_name(text).map_err(|error| TOPOLOGY.invalid(text, error.to_string()))?;
     if topology == entry.topology {
         return Ok(Reshaped::Run(entry));
     }

@@ -7,13 +7,14 @@ use ktstr_guest::protocol::ToGuest;
 use ktstr_machine::{ClockMode, Initramfs, Machine, MachineError, WatchPoints};
 
 use ktstr_record::terminal::eprint_line;
+use ktstr_state::env;
 
 use super::captures::{self, LazyKernelInfo};
 use super::engine::Engine;
 use super::guest_session::{End, GuestSession};
 use super::plan::{Files, Plan};
 use super::schedule::{self, Recorder};
-use super::{RunError, switch, templates};
+use super::{RunError, templates};
 
 /// The state from which a machine was started.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,7 +55,7 @@ pub(super) fn start(
     engine: Engine,
     kernel_info: &mut LazyKernelInfo,
 ) -> Result<Started, RunError> {
-    let why = if switch("KTSTR_COLD") == Some(true) {
+    let why = if env::COLD.is_on() {
         None
     } else {
         match templates::fork(plan, engine, kernel_info) {

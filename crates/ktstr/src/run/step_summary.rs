@@ -5,15 +5,16 @@
 use std::path::Path;
 
 use ktstr_record::brief::{Excerpt, again};
-use ktstr_record::step_summary::{self, VARIABLE};
-use ktstr_record::{RecordError, markdown, read};
+use ktstr_record::{RecordError, markdown, read, step_summary};
+use ktstr_state::env::GITHUB_STEP_SUMMARY;
 
 /// Appends the run whose record is the file `record` to the job's page, if there is one. Returns a warning if that failed.
 pub(super) fn append(record: &Path) -> Option<String> {
-    let file = super::environment(VARIABLE)?;
-    let failed = append_to(Path::new(&file), record).err()?;
+    let file = GITHUB_STEP_SUMMARY.get()?;
+    let failed = append_to(&file, record).err()?;
     Some(format!(
-        "ktstr: the run could not be appended to {file}, which {VARIABLE} names: {failed}"
+        "ktstr: the run could not be appended to {}, which {GITHUB_STEP_SUMMARY} names: {failed}",
+        file.display()
     ))
 }
 

@@ -8,13 +8,12 @@ mod host;
 
 use ktstr_kernel::cache::Cache;
 use ktstr_machine::ClockMode;
-use ktstr_state::{Folder, Limit, Place, Queue, StateError, Turn, Weight};
+use ktstr_state::{Folder, Limit, Place, Queue, StateError, Turn, Weight, env};
 
+use super::RunError;
 use super::engine::Engine;
 use super::plan::Plan;
-use super::{RunError, environment};
 
-const MACHINES: &str = "KTSTR_MACHINES";
 /// The folder of the queue, in the first base folder that can be used.
 const FOLDER: &str = "machines";
 
@@ -39,24 +38,12 @@ fn cores(clock: ClockMode, cpus: u32) -> u32 {
 
 /// Returns the limit: `KTSTR_MACHINES`, otherwise half of the memory and all of the cores that this process may use.
 fn limit() -> Result<Limit, RunError> {
-    match environment(MACHINES) {
-        Some(value) => wanted(value).map(Limit::Count),
+    match env::MACHINES.get()? {
+        Some(count) => Ok(Limit::Count(count)),
         None => Ok(Limit::Sum(Weight {
             memory_mib: host::memory_mib(std::path::Path::new("/")).map_or(u64::MAX, |m| m / 2),
             cores: super::host_cpus(),
         })),
-    }
-}
-
-fn wanted(value: String) -> Result<u32, RunError> {
-    match value.parse() {
-        Ok(count) if (1..=1024).contains(&count) => Ok(count),
-        _ => Err(RunError::Environment {
-            name: MACHINES,
-            value,
-            wanted: "expected the number of machines that may run at once, from 1 to 1024"
-                .to_owned(),
-        }),
     }
 }
 
@@ -66,7 +53,9 @@ fn wanted(value: String) -> Result<u32, RunError> {
 /// is skipped; if none is left, the error of the first one is returned.
 fn folder() -> Result<Folder, RunError> {
     let mut refused = None;
-    let runtime = environment("XDG_RUNTIME_DIR").map(|base| under_runtime_dir(base.as_ref()));
+    let runtime = env::XDG_RUNTIME_DIR
+        .get()
+        .map(|base| under_runtime_dir(&base));
     let candidates = runtime
         .into_iter()
         .chain(Cache::of_user().map(|cache| under(cache.root())))
@@ -108,15 +97,6 @@ mod tests {
     fn the_virtual_clock_takes_one_core() {
         assert_eq!(cores(ClockMode::Virtual { shift: 2 }, 8), 1);
         assert_eq!(cores(ClockMode::Real, 8), 8);
-    }
-
-    #[test]
-    fn the_number_of_machines_is_checked() {
-        assert_eq!(wanted("3".to_owned()).unwrap(), 3);
-        for bad in ["0", "1025", "-1", "many"] {
-            let error = wanted(bad.to_owned()).unwrap_err().to_string();
-            assert!(error.contains("KTSTR_MACHINES"), "{error}");
-        }
     }
 
     #[test]

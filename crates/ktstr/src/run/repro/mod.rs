@@ -14,19 +14,16 @@ use std::time::Duration;
 use ktstr_record::compare::Run;
 use ktstr_record::terminal::{eprint_line, escaped};
 use ktstr_record::{RepeatRecord, Repeated, RunVerdict};
+use ktstr_state::env::{self, AUTO_REPRO};
 
 pub(super) use evidence::Evidence;
 pub use place::{place, queue_name};
 
-use super::{Fault, Finished, RunError, environment, once, report};
+use super::{Fault, Finished, RunError, once, report};
 use crate::entry::KtstrTestEntry;
 
-/// The environment variable that turns repeats off, or limits their number under the real clock.
-const TRIES: &str = "KTSTR_AUTO_REPRO";
-/// How often a run under the real clock is repeated at most, if the variable is not set.
+/// How often a run under the real clock is repeated at most, unless `KTSTR_AUTO_REPRO` is set.
 const USUAL_TRIES: u32 = 3;
-/// The largest value of the variable.
-const MOST_TRIES: u32 = 100;
 /// The largest number of captures at requested times in a run, since each stops the machine.
 pub(super) const MOST_CAPTURES: usize = 16;
 
@@ -46,19 +43,7 @@ pub(super) struct Observe {
 /// # Errors
 /// Returns an error if `KTSTR_AUTO_REPRO` is not a number from 0 to 100.
 pub(super) fn tries() -> Result<u32, RunError> {
-    let Some(value) = environment(TRIES) else {
-        return Ok(USUAL_TRIES);
-    };
-    match value.parse() {
-        Ok(tries) if tries <= MOST_TRIES => Ok(tries),
-        _ => Err(RunError::Environment {
-            name: TRIES,
-            value,
-            wanted: format!(
-                "expected 0, for no repeat of a failed run, or up to {MOST_TRIES} repeats under the real clock"
-            ),
-        }),
-    }
+    Ok(AUTO_REPRO.get()?.unwrap_or(USUAL_TRIES))
 }
 
 /// Whether a failure of this test is repeated: the test has a BPF scheduler, does not turn repeats off, and does not expect an
@@ -67,7 +52,7 @@ fn is_wanted(entry: &KtstrTestEntry) -> bool {
     entry.auto_repro
         && entry.scheduler.binary.has_bpf_scheduler()
         && !entry.expect_err
-        && environment(super::moments::CAPTURE_AT).is_none()
+        && !env::CAPTURE_AT.is_set()
 }
 
 /// Runs one test to its end. If the test has a BPF scheduler, and failed by the fault of the scheduler or of the guest's
@@ -113,7 +98,7 @@ fn repeat(first: &Finished, tries: u32) -> String {
     }
     observe.repeats = Some(Box::new(recorded));
     eprint_line(&format!(
-        "ktstr: {} failed, see {}; it is run again now, with captures at the times of its findings ({TRIES}=0 turns that off)",
+        "ktstr: {} failed, see {}; it is run again now, with captures at the times of its findings ({AUTO_REPRO}=0 turns that off)",
         first.entry.name,
         record.display()
     ));

@@ -15,6 +15,8 @@ use ktstr_schedule::{
     Assembler, Cgroup, Cpu, CpuMask, Event, Pid, Raw, Tables, Topology, What, Writer,
 };
 
+use ktstr_state::env;
+
 use super::captures::{KernelInfo, LazyKernelInfo, RamView};
 use super::engine::Engine;
 use super::guest_state::GuestState;
@@ -29,9 +31,9 @@ const MAX_TASKS: usize = 4096;
 /// Returns the points that are observed in a run: all of `points`, but no schedule with `KTSTR_SCHEDULE=0`, and no moments
 /// with `KTSTR_MOMENTS=0`. Machines that become templates are not observed, and use QEMU's default turns.
 pub(super) fn points_of_run(points: &WatchPoints, engine: Engine) -> WatchPoints {
-    let mut points = match super::switch("KTSTR_SCHEDULE") {
-        Some(false) => points.without_hooks(),
-        _ => points.clone(),
+    let mut points = match env::SCHEDULE.is_off() {
+        true => points.without_hooks(),
+        false => points.clone(),
     };
     if !super::moments::are_wanted() {
         points.moments.clear();

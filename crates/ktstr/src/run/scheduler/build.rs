@@ -13,15 +13,11 @@ use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use ktstr_scenario::scheduler::Scheduler;
-use ktstr_state::{Lock, Place};
+use ktstr_state::{Lock, Place, env};
 use serde_json::Value;
 
-use crate::run::{RunError, environment, switch};
+use crate::run::RunError;
 
-/// The environment variable for the cargo profile with which schedulers are built.
-const PROFILE: &str = "KTSTR_SCHEDULER_PROFILE";
-/// Environment variables that identify a session: nextest's own, and the one that `cargo ktstr` sets for its children.
-const SESSIONS: [&str; 2] = ["NEXTEST_RUN_ID", "KTSTR_SESSION"];
 /// A build that takes longer than this is announced.
 const QUIET: Duration = Duration::from_secs(2);
 /// The largest number of lines of cargo's output that an error quotes.
@@ -61,19 +57,16 @@ impl Request {
         // Cargo and nextest pass the folder of the test's package in the environment.
         let folder = declared
             .filter(|folder| folder.is_dir())
-            .or_else(|| environment("CARGO_MANIFEST_DIR").map(PathBuf::from))
+            .or_else(|| env::CARGO_MANIFEST_DIR.get())
             .or_else(|| std::env::current_dir().ok())
             .unwrap_or_default();
-        let profile = environment(PROFILE)
+        let profile = env::SCHEDULER_PROFILE
+            .get()?
             .or_else(|| scheduler.build_profile.map(str::to_owned))
             .unwrap_or_else(|| profile_of(&std::env::current_exe().unwrap_or_default()));
         let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
         if !profile.chars().all(plain) || profile.starts_with('-') {
-            return Err(RunError::Environment {
-                name: PROFILE,
-                value: profile,
-                wanted: "expected the name of a cargo profile, such as `dev` or `release`".into(),
-            });
+            return Err(env::SCHEDULER_PROFILE.unaccepted(profile).into());
         }
         Ok(Self {
             name: name.to_owned(),
@@ -97,7 +90,7 @@ impl Request {
         if !self.features.is_empty() {
             arguments.extend(["--features".to_owned(), self.features.join(",")]);
         }
-        if switch("KTSTR_OFFLINE") == Some(true) {
+        if env::OFFLINE.is_on() {
             arguments.push("--offline".to_owned());
         }
         arguments
@@ -121,6 +114,14 @@ fn profile_of(own: &Path) -> String {
     }
 }
 
+/// Returns the name of the session: nextest's own, or the one that `cargo ktstr` sets for its children; `None` outside of one.
+fn session() -> Result<Option<String>, RunError> {
+    Ok(match env::NEXTEST_RUN_ID.get()? {
+        Some(run) => Some(run),
+        None => env::SESSION.get()?,
+    })
+}
+
 /// Builds the scheduler, once per session, or once per process outside of a session.
 pub(super) fn build(request: &Request) -> Result<Outcome, RunError> {
     static DONE: Mutex<Option<HashMap<Request, Outcome>>> = Mutex::new(None);
@@ -130,7 +131,7 @@ pub(super) fn build(request: &Request) -> Result<Outcome, RunError> {
     if let Some(outcome) = done.get(request) {
         return Ok(outcome.clone());
     }
-    let outcome = match SESSIONS.iter().find_map(|name| environment(name)) {
+    let outcome = match session()? {
         None => ask(request)?,
         Some(session) => {
             let cache = ktstr_kernel::cache::Cache::from_env()?;
@@ -282,7 +283,7 @@ fn cargo(request: &Request, arguments: &[String]) -> std::io::Result<Output> {
 }
 
 fn run(request: &Request, arguments: &[String]) -> std::io::Result<Output> {
-    let cargo = std::env::var_os("CARGO").filter(|cargo| !cargo.is_empty());
+    let cargo = env::CARGO.get();
     let mut command = Command::new(cargo.unwrap_or_else(|| "cargo".into()));
     command
         .current_dir(&request.folder)

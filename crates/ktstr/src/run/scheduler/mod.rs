@@ -8,13 +8,11 @@ mod version;
 use std::path::{Path, PathBuf};
 
 use ktstr_scenario::scheduler::{Scheduler, SchedulerSpec};
+use ktstr_state::env;
 
 use super::RunError;
 use build::Outcome;
 pub(super) use version::Version;
-
-/// The environment variable that names a binary to be used instead of every discovered scheduler.
-const NAMED: &str = "KTSTR_SCHEDULER";
 
 /// The package of our own scheduler, and the name under which `cargo install cargo-ktstr` installs its binary.
 const INSTALLED: (&str, &str) = ("scx-ktstr", "ktstr-demo-scheduler");
@@ -93,8 +91,8 @@ pub fn find(scheduler: &Scheduler) -> Result<Option<Found>, RunError> {
                 source: Source::Path,
             }))
         }
-        SchedulerSpec::Discover(name) => match super::environment(NAMED) {
-            Some(path) => named(Path::new(&path)).map(Some),
+        SchedulerSpec::Discover(name) => match env::SCHEDULER.get() {
+            Some(path) => named(&path).map(Some),
             None => discover(scheduler, name).map(Some),
         },
         SchedulerSpec::Eevdf | SchedulerSpec::KernelBuiltin { .. } => Ok(None),
@@ -102,7 +100,7 @@ pub fn find(scheduler: &Scheduler) -> Result<Option<Found>, RunError> {
 }
 
 fn named(path: &Path) -> Result<Found, RunError> {
-    check::usable(path, NAMED)?;
+    check::usable(path, env::SCHEDULER.name())?;
     Ok(Found {
         path: std::path::absolute(path).unwrap_or_else(|_| path.to_owned()),
         source: Source::EnvVar,

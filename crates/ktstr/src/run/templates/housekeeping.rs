@@ -6,32 +6,20 @@ use std::time::SystemTime;
 
 use ktstr_kernel::KernelError;
 use ktstr_kernel::cache::Cache;
-use ktstr_state::{Lock, Place};
+use ktstr_state::{Lock, Place, env};
 
 use super::template::{self, Description};
-use crate::run::{RunError, environment};
+use crate::run::RunError;
 
 /// The size limit of all templates together in MiB, unless `KTSTR_TEMPLATES_MIB` sets another.
 const CAP_MIB: u64 = 8 << 10;
-
-/// The variable that sets another limit.
-const CAP: &str = "KTSTR_TEMPLATES_MIB";
 
 /// Returns the size limit in bytes.
 ///
 /// # Errors
 /// Returns an error if the variable is set to something that is no number of MiB.
 pub(in crate::run) fn cap() -> Result<u64, RunError> {
-    let Some(value) = environment(CAP) else {
-        return Ok(CAP_MIB << 20);
-    };
-    let bytes = value.parse::<u64>().ok();
-    let bytes = bytes.and_then(|mib| mib.checked_mul(1 << 20));
-    bytes.ok_or_else(|| RunError::Environment {
-        name: CAP,
-        wanted: "expected a number of MiB".to_owned(),
-        value,
-    })
+    Ok(env::TEMPLATES_MIB.get()?.unwrap_or(CAP_MIB) << 20)
 }
 
 /// The description of a template for people.
