@@ -50,7 +50,7 @@ const STARTS: &[&str] = &[
     "cgroup ",
     "two ",
     "scheduler: …/target/debug/scx-ktstr (scx-ktstr 0.1.0, BLAKE3 ",
-    "the repeat is the same run, digest ",
+    "the repeat is identical to the first run, digest ",
     "capture asked_for at ",
     "see: cargo ktstr show ",
     "record of the repeat: …/target/ktstr/",

@@ -16,20 +16,20 @@ fn refused(lines: &str) -> String {
 
 #[test]
 fn keys_and_words() {
-    insta::assert_snapshot!(refused("holds = 1"), @"line 9, `step[0].holds`: unknown key `holds`: did you mean `hold`? There are: hold, ops, cgroup");
-    insta::assert_snapshot!(refused("ops = [{ set_cpuset = { cgroup = \"a\", cpu = \"1\" } }]"), @"line 9, `step[0].ops[0].set_cpuset.cpu`: unknown key `cpu`: did you mean `cpus`? There are: cgroup, cpus");
-    insta::assert_snapshot!(refused("ops = [{ set_cpuset = { cgroup = \"a\", cpus = { lcc = 7 } } }]"), @r#"line 9, `step[0].ops[0].set_cpuset.cpus.lcc`: "lcc" is not a cpuset: did you mean `llc`? There are: llc, numa, range, disjoint, overlap"#);
-    insta::assert_snapshot!(refused("[[stepp]]\nname = \"x\""), @"line 9, `stepp`: unknown key `stepp`: did you mean `step`? There are: cgroup, ops, payloads, step, payload, staged_scheduler, claim");
+    insta::assert_snapshot!(refused("holds = 1"), @"line 9, `step[0].holds`: unknown key `holds`: did you mean `hold`? The known ones are: hold, ops, cgroup");
+    insta::assert_snapshot!(refused("ops = [{ set_cpuset = { cgroup = \"a\", cpu = \"1\" } }]"), @"line 9, `step[0].ops[0].set_cpuset.cpu`: unknown key `cpu`: did you mean `cpus`? The known ones are: cgroup, cpus");
+    insta::assert_snapshot!(refused("ops = [{ set_cpuset = { cgroup = \"a\", cpus = { lcc = 7 } } }]"), @r#"line 9, `step[0].ops[0].set_cpuset.cpus.lcc`: "lcc" is not a cpuset: did you mean `llc`? The known ones are: llc, numa, range, disjoint, overlap"#);
+    insta::assert_snapshot!(refused("[[stepp]]\nname = \"x\""), @"line 9, `stepp`: unknown key `stepp`: did you mean `step`? The known ones are: cgroup, ops, payloads, step, payload, staged_scheduler, claim");
     insta::assert_snapshot!(refused("ops = [{ detach_scheduler = 1 }]"), @r#"line 9, `step[0].ops[0].detach_scheduler`: `detach_scheduler` takes no value: write "detach_scheduler" alone"#);
-    insta::assert_snapshot!(refused("[[step.cgroup]]\nname = \"x\"\nwork_type = { pipe_io = { burst = 5 } }"), @"line 11, `step[0].cgroup[0].work_type.pipe_io.burst`: unknown key `burst`: did you mean `burst_iters`? There are: burst_iters");
+    insta::assert_snapshot!(refused("[[step.cgroup]]\nname = \"x\"\nwork_type = { pipe_io = { burst = 5 } }"), @"line 11, `step[0].cgroup[0].work_type.pipe_io.burst`: unknown key `burst`: did you mean `burst_iters`? The known ones are: burst_iters");
     for (lines, begins) in [
         (
             "ops = [{ freze_cgroup = \"a\" }]",
-            r#"line 9, `step[0].ops[0].freze_cgroup`: "freze_cgroup" is not an operation: did you mean `freeze_cgroup`? There are: add_cgroup, "#,
+            r#"line 9, `step[0].ops[0].freze_cgroup`: "freze_cgroup" is not an operation: did you mean `freeze_cgroup`? The known ones are: add_cgroup, "#,
         ),
         (
             "[[step.cgroup]]\nname = \"x\"\nwork_type = \"SpinWait\"",
-            r#"line 11, `step[0].cgroup[0].work_type`: "SpinWait" is not a work type: did you mean `spin_wait`? There are: sequence, "#,
+            r#"line 11, `step[0].cgroup[0].work_type`: "SpinWait" is not a work type: did you mean `spin_wait`? The known ones are: sequence, "#,
         ),
     ] {
         let said = refused(lines);

@@ -83,7 +83,7 @@ pub(super) fn unknown(what: &str, word: &str, node: &Node, known: &[&str]) -> Te
     let meant = nearest(word, known);
     let meant = meant.map_or_else(String::new, |meant| format!("did you mean \"{meant}\"? "));
     node.error(format!(
-        "unknown {what} \"{word}\": {meant}There are: {}",
+        "unknown {what} \"{word}\": {meant}The known ones are: {}",
         known.join(", ")
     ))
 }

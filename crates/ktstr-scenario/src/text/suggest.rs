@@ -25,7 +25,7 @@ pub(crate) fn instead(given: &str, known: &[&str]) -> String {
     let meant = nearest(given, known);
     let known = known.join(", ");
     match meant {
-        Some(word) => format!("did you mean `{word}`? There are: {known}"),
+        Some(word) => format!("did you mean `{word}`? The known ones are: {known}"),
         None => format!("there are: {known}"),
     }
 }

@@ -15,9 +15,9 @@ fn of_task(keys: &str) -> String {
 
 #[test]
 fn what_is_not_known_is_named() {
-    insta::assert_snapshot!(error("{\n\"task\" : {} }"), @r#"line 2, `task`: unknown key "task": did you mean "tasks"? There are: global, tasks, resources"#);
-    insta::assert_snapshot!(of_task("\"run\" : 1,\n\"slep\" : 2"), @r#"line 3, `tasks.t.slep`: unknown key "slep": did you mean "sleep"? There are: loop, taskgroup, nodes_membind, util_min, util_max, policy, priority, dl-runtime, dl-period, dl-deadline, cpus, instance, delay, phases, period, deadline, run, runtime, sleep, timer, lock, unlock, wait, signal, broad, sync, barrier, suspend, resume, sem_post, sem_wait, yield, fork, mem, memrun, iorun"#);
-    insta::assert_snapshot!(of_task("\"run\" : 1, \"policy\" :\n\"SCHED_FIF0\""), @r#"line 2, `tasks.t.policy`: unknown policy "SCHED_FIF0": did you mean "SCHED_FIFO"? There are: SCHED_OTHER, SCHED_BATCH, SCHED_IDLE, SCHED_RR, SCHED_FIFO, SCHED_DEADLINE"#);
+    insta::assert_snapshot!(error("{\n\"task\" : {} }"), @r#"line 2, `task`: unknown key "task": did you mean "tasks"? The known ones are: global, tasks, resources"#);
+    insta::assert_snapshot!(of_task("\"run\" : 1,\n\"slep\" : 2"), @r#"line 3, `tasks.t.slep`: unknown key "slep": did you mean "sleep"? The known ones are: loop, taskgroup, nodes_membind, util_min, util_max, policy, priority, dl-runtime, dl-period, dl-deadline, cpus, instance, delay, phases, period, deadline, run, runtime, sleep, timer, lock, unlock, wait, signal, broad, sync, barrier, suspend, resume, sem_post, sem_wait, yield, fork, mem, memrun, iorun"#);
+    insta::assert_snapshot!(of_task("\"run\" : 1, \"policy\" :\n\"SCHED_FIF0\""), @r#"line 2, `tasks.t.policy`: unknown policy "SCHED_FIF0": did you mean "SCHED_FIFO"? The known ones are: SCHED_OTHER, SCHED_BATCH, SCHED_IDLE, SCHED_RR, SCHED_FIFO, SCHED_DEADLINE"#);
     let global =
         error("{ \"tasks\" : { \"t\" : { \"run\" : 1 } }, \"global\" : {\n\"durations\" : 1 } }");
     assert!(

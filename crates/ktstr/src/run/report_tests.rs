@@ -429,7 +429,7 @@ fn a_report_of_many_parts_fits_on_one_screen() {
             }),
         );
         run.evidence_of_schedule.trail = vec!["  an event".to_owned(); 6];
-        run.repeat = Some("the repeat is the same run".to_owned());
+        run.repeat = Some("the repeat is identical to the first run".to_owned());
         let text = text(&run);
         assert!(text.lines().count() <= SCREEN, "{text}");
         assert!(

@@ -219,7 +219,7 @@ fn word_of(given: Given<'_>, word: &str, known: &[&str]) -> TextError {
         nearest(word, known).map_or_else(String::new, |meant| format!("did you mean {meant:?}? "));
     wrong(
         given.0,
-        format!("found {word:?}: {meant}There are: {}", known.join(", ")),
+        format!("found {word:?}: {meant}The known ones are: {}", known.join(", ")),
     )
 }
 
@@ -237,7 +237,7 @@ fn unknown(setting: &Setting, key: &str) -> TextError {
     wrong(
         setting,
         format!(
-            "unknown key `{key}`: {meant}There are: {}",
+            "unknown key `{key}`: {meant}The known ones are: {}",
             known.join(", ")
         ),
     )

@@ -126,7 +126,7 @@ fn a_stall_is_repeated_and_the_captures_show_the_task_in_its_queue() {
         "--- trail ---",
         "then no event of it for ",
         "--- auto-repro ---",
-        &format!("the repeat is the same run, digest {digest:.16}…"),
+        &format!("the repeat is identical to the first run, digest {digest:.16}…"),
         " by the BPF scheduler, slice ",
     ]);
     // The screen shows the trail of the record, which ends with the queue in which the task was left.
@@ -165,7 +165,7 @@ fn a_starved_cgroup_is_captured_while_it_waits() {
     done.is(Repeated::Same);
     done.says(&[
         "--- auto-repro ---",
-        "the repeat is the same run",
+        "the repeat is identical to the first run",
         "spinner[",
     ]);
     assert!(!asked(again).is_empty());
@@ -179,7 +179,7 @@ fn a_crash_has_the_trail_of_the_scheduler() {
     done.is(Repeated::Same);
     done.says(&[
         "events of the BPF scheduler up to ",
-        "the repeat is the same run",
+        "the repeat is identical to the first run",
     ]);
     assert!(first.record.trail.len() > 3, "{:?}", first.record.trail);
 }

@@ -69,16 +69,16 @@ pub(super) fn of_virtual(first: &Finished, again: &Finished) -> String {
         Repeated::Same => {
             let digest = again.vm.as_ref().and_then(|vm| vm.digest.as_deref());
             format!(
-                "the repeat is the same run, digest {:.16}…; it took {took:.1} s",
+                "the repeat is identical to the first run, digest {:.16}…; it took {took:.1} s",
                 digest.unwrap_or_default()
             )
         }
         Repeated::Different => format!(
-            "the repeat is NOT the same run, so what it shows can have another cause; it took {took:.1} s\n{}",
+            "the repeat is NOT identical to the first run, so what it shows can have another cause; it took {took:.1} s\n{}",
             repeat.text
         ),
         _ => format!(
-            "whether the repeat is the same run is unknown ({}); it took {took:.1} s",
+            "whether the repeat is identical to the first run is unknown ({}); it took {took:.1} s",
             repeat.text
         ),
     };
