@@ -6,6 +6,8 @@ mod verifier;
 
 use std::process::Command;
 
+use ktstr_state::env::NEXTEST;
+
 use crate::entry::{KTSTR_SCHEDULERS, KTSTR_TESTS};
 use crate::run;
 
@@ -77,7 +79,7 @@ fn list(ignored_only: bool) -> Result<i32, (i32, String)> {
     if ignored_only {
         command.arg("--ignored");
     }
-    let output = command.env_remove("NEXTEST").output();
+    let output = command.env_remove(&NEXTEST).output();
     let output = output.map_err(|error| unlisted(error.to_string()))?;
     if !output.status.success() {
         eprint!("{}", String::from_utf8_lossy(&output.stderr));

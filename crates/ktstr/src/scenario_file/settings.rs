@@ -219,7 +219,10 @@ fn word_of(given: Given<'_>, word: &str, known: &[&str]) -> TextError {
         nearest(word, known).map_or_else(String::new, |meant| format!("did you mean {meant:?}? "));
     wrong(
         given.0,
-        format!("found {word:?}: {meant}The known ones are: {}", known.join(", ")),
+        format!(
+            "found {word:?}: {meant}The known ones are: {}",
+            known.join(", ")
+        ),
     )
 }
 

@@ -53,10 +53,9 @@ fn what_is_wrong_is_named() {
     insta::assert_snapshot!(refused("llcs = 1\nnot_stuck = 1"), @"line 2, `not_stuck`: found the number 1, expected true or false");
     insta::assert_snapshot!(refused("post_vm = \"f\""), @"line 1, `post_vm`: `post_vm` can only be set by a test in Rust: write what must hold of the run as a `[[claim]]`");
     insta::assert_snapshot!(refused("duration_s = 0"), @"line 1, `duration_s`: found 0, expected seconds, more than 0");
-    assert!(
-        refused("llc = 2")
-            .starts_with("line 1, `llc`: unknown key `llc`: did you mean `llcs`? The known ones are: ")
-    );
+    assert!(refused("llc = 2").starts_with(
+        "line 1, `llc`: unknown key `llc`: did you mean `llcs`? The known ones are: "
+    ));
     assert!(refused("workload_root_cgroup = \"x\"").contains("expected an absolute path"));
     assert!(
         refused("llcs = 3\nnuma_nodes = 2")
