@@ -94,9 +94,9 @@ fn captures_during_a_wait_show_where_the_task_was() {
         @"In the capture scx_exit at 0.060000 s it was in DSQ 0x3, as number 2 of 2."
     );
     let without = record(vec![at("scx_exit", 30, Some(CaptureMoment::ScxExit))]);
-    let told = of_wait(&without, &story, &captures, Pid(7), times);
+    let shown = of_wait(&without, &story, &captures, Pid(7), times);
     let command = "This command takes one: cargo ktstr replay RUN --capture-at 0.079000000s";
-    assert!(told.contains(command), "{told}");
+    assert!(shown.contains(command), "{shown}");
     // A run that cannot be reproduced has no such command.
     let real = RunRecord {
         clock: Some(Clock::Real),
@@ -114,9 +114,9 @@ fn each_task_has_its_place() {
     assert_eq!(of(5), None);
     let mut unqueued = report.clone();
     unqueued.dsq_states = Section::default();
-    let told = place(&unqueued, 7);
+    let shown = place(&unqueued, 7);
     assert_eq!(
-        told.as_deref(),
+        shown.as_deref(),
         Some("runnable on CPU 0, in no dispatch queue")
     );
 }
@@ -140,9 +140,9 @@ fn a_finding_without_a_capture_near_it_has_the_command_for_one() {
     );
     assert_eq!(of_finding(&far, &story, &mark(false)), None);
     let near = record(vec![at("periodic_000", 90, None)]);
-    let (told, command) = of_finding(&near, &story, &mark(true)).unwrap();
+    let (shown, command) = of_finding(&near, &story, &mark(true)).unwrap();
     assert_eq!(
-        (told.as_str(), command),
+        (shown.as_str(), command),
         ("Captures near it: periodic_000.", None)
     );
 }

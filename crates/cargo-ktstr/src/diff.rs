@@ -256,9 +256,12 @@ mod tests {
     #[test]
     fn one_run_is_the_same_as_itself_and_the_real_clock_has_no_schedule() {
         let a = run("A", 7, "7.2", 10.0);
-        let told = text(&a, &a, false);
-        assert!(told.contains("4 metrics are the same"), "{told}");
-        assert!(told.ends_with("the same run, to the last bit\n"), "{told}");
+        let report = text(&a, &a, false);
+        assert!(report.contains("4 metrics are the same"), "{report}");
+        assert!(
+            report.ends_with("the same run, to the last bit\n"),
+            "{report}"
+        );
         let mut real = a.clone();
         real.record.clock = Some(Clock::Real);
         assert!(text(&a, &real, false).contains("Only runs under the virtual clock"));

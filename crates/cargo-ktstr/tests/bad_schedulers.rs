@@ -38,8 +38,9 @@ fn holds(screen: &str, parts: &[&str]) {
 #[test]
 fn a_program_that_exits_at_once_must_stay_in_the_foreground() {
     let screen = check(&program("true"), &[], 1);
-    let said = "it exited with code 0 before it attached; a scheduler must stay in the foreground";
-    holds(&screen, &["DOES NOT LOAD on ", said]);
+    let printed =
+        "it exited with code 0 before it attached; a scheduler must stay in the foreground";
+    holds(&screen, &["DOES NOT LOAD on ", printed]);
 }
 
 #[test]

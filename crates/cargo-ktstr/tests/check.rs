@@ -178,7 +178,7 @@ fn what_cannot_be_checked_exits_with_2_and_a_reason() {
     let mode = std::fs::Permissions::from_mode(0o644);
     std::fs::set_permissions(at("quiet"), mode).unwrap();
     let scheduler = scheduler.to_str().unwrap();
-    for (words, said) in [
+    for (words, printed) in [
         (&["check", "text"][..], "it is not an x86-64 ELF program"),
         (&["check", "missing"], "there is no such file"),
         (&["check", "quiet"], "it is not executable"),
@@ -216,7 +216,11 @@ fn what_cannot_be_checked_exits_with_2_and_a_reason() {
             "{words:?}: {}",
             text(&output)
         );
-        assert!(text(&output).contains(said), "{words:?}: {}", text(&output));
+        assert!(
+            text(&output).contains(printed),
+            "{words:?}: {}",
+            text(&output)
+        );
     }
 }
 

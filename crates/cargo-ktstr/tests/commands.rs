@@ -122,8 +122,8 @@ fn a_run_is_shown_with_what_its_scheduler_said() {
     }
     let missing = ktstr(root.path(), &["show", "no-such-run"]);
     assert_eq!(missing.status.code(), Some(2));
-    let said = stderr(&missing);
-    assert!(said.contains("no-such-run is not a record"), "{said}");
+    let printed = stderr(&missing);
+    assert!(printed.contains("no-such-run is not a record"), "{printed}");
 }
 
 #[test]
@@ -192,7 +192,7 @@ fn doctor_finds_what_is_missing() {
         "MISSING  clang ≥ 17",
         "MISSING  libelf",
     ] {
-        assert!(text.contains(line), "{line} is not said:\n{text}");
+        assert!(text.contains(line), "{line} is missing:\n{text}");
     }
 }
 
@@ -424,10 +424,10 @@ fn the_tests_that_failed_last_are_run_again_with_their_seeds() {
     ];
     let again = again.map(str::to_owned).to_vec();
     assert_eq!(test(&["--last-failed"]), (again, Some(2), String::new()));
-    let (_, code, said) = test(&["--last-failed", "fair"]);
+    let (_, code, printed) = test(&["--last-failed", "fair"]);
     assert!(
-        said.contains("has a test of ktstr's that failed in its last run"),
-        "{said}"
+        printed.contains("has a test of ktstr's that failed in its last run"),
+        "{printed}"
     );
     assert_eq!(code, Some(2));
 }

@@ -292,7 +292,7 @@ fn the_defaults_of_the_attributes_are_those_of_an_entry() {
         };
     }
     let defaults = ktstr_macros::__keys!(defaults);
-    let told = |key: &str| {
+    let shown = |key: &str| {
         let row = defaults.iter().find(|(name, _)| *name == key);
         let (_, default) = row.unwrap_or_else(|| panic!("{key} is not in the table of keys"));
         (*default).to_owned()
@@ -324,10 +324,10 @@ fn the_defaults_of_the_attributes_are_those_of_an_entry() {
         ("fresh_attach", entry.fresh_attach.to_string()),
         ("seed", entry.seed.unwrap_or(0).to_string()),
     ] {
-        assert_eq!(told(key), default, "{key}");
+        assert_eq!(shown(key), default, "{key}");
     }
     assert_eq!(entry.clock, ClockMode::Auto);
-    assert_eq!(told("clock"), "`\"auto\"`");
+    assert_eq!(shown("clock"), "`\"auto\"`");
     assert!(entry.cleanup_budget.is_none() && entry.post_vm.is_none());
     assert!(entry.extra_sched_args.is_empty() && entry.extra_include_files.is_empty());
 }

@@ -40,12 +40,16 @@ fn missing_kernels_are_reported_and_the_others_are_run() {
     };
     let output = run(&[&there, "./no-such-image", "3.1..3.9", &there]);
     assert_eq!(output.status.code(), Some(2), "{}", text(&output));
-    for said in [
+    for printed in [
         "Nothing is broken that these runs can show",
         "not run: kernel ./no-such-image: ",
         "not run: kernel 3.1..3.9: there is none in this range",
     ] {
-        assert!(text(&output).contains(said), "{said}: {}", text(&output));
+        assert!(
+            text(&output).contains(printed),
+            "{printed}: {}",
+            text(&output)
+        );
     }
     let report = std::fs::read(root.path().join("out.json")).unwrap();
     let report: Value = serde_json::from_slice(&report).unwrap();
@@ -87,8 +91,8 @@ fn a_lock_file_pins_what_a_word_means() {
         text(&output)
     };
     let image = there.image.to_str().unwrap();
-    let said = run(image);
-    assert!(said.contains("3 seeds cannot decide"), "{said}");
+    let printed = run(image);
+    assert!(printed.contains("3 seeds cannot decide"), "{printed}");
     let pins = std::fs::read_to_string(&file).unwrap();
     assert!(pins.contains(&format!("[\"{}\"]", there.id)), "{pins}");
 
@@ -100,14 +104,14 @@ fn a_lock_file_pins_what_a_word_means() {
         pins.replace(&format!("[\"{}\"]", there.id), "[\"7.3.4-00000000\"]"),
     )
     .unwrap();
-    let said = run(image);
+    let printed = run(image);
     let wanted = format!(
         "pins it to 7.3.4-00000000, which is not in the cache; it resolves to {} now",
         there.id
     );
     assert!(
-        said.contains("there is no kernel to run") && said.contains(&wanted),
-        "{said}"
+        printed.contains("there is no kernel to run") && printed.contains(&wanted),
+        "{printed}"
     );
     std::fs::write(&file, "prose").unwrap();
     assert!(run(image).contains("is not a file of pinned kernels"));

@@ -45,9 +45,9 @@ fn a_demo_that_fails_says_why_and_exits_with_its_code() {
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
-    let said = String::from_utf8(output.stderr.clone()).unwrap();
+    let printed = String::from_utf8(output.stderr.clone()).unwrap();
     for part in ["ktstr_test 'demo_two_steps'", "fault: ", "record: "] {
-        assert!(said.contains(part), "{part} is not said:\n{said}");
+        assert!(printed.contains(part), "{part} is missing:\n{printed}");
     }
 }
 

@@ -31,11 +31,14 @@ fn a_planted_defect_is_caught_and_what_was_run_is_not_run_again() {
         "{report}"
     );
     let example = row["example"].as_str().unwrap();
-    let told = [
+    let shown = [
         "share of CPU time used while workers waited: ",
         "cpu1 idled while ",
     ];
-    assert!(told.iter().any(|told| example.contains(told)), "{example}");
+    assert!(
+        shown.iter().any(|shown| example.contains(shown)),
+        "{example}"
+    );
     let text = std::fs::read_to_string(&page).unwrap();
     assert!(text.contains("| `--idle-cpu` |"), "{text}");
 
@@ -46,7 +49,7 @@ fn a_planted_defect_is_caught_and_what_was_run_is_not_run_again() {
 
 #[test]
 fn a_scheduler_that_is_not_there_is_refused_by_name() {
-    for (path, said) in [
+    for (path, printed) in [
         ("/no/such/scheduler", "No such file"),
         ("/tmp", "is not a file"),
     ] {
@@ -56,7 +59,7 @@ fn a_scheduler_that_is_not_there_is_refused_by_name() {
             .unwrap();
         let text = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{text}");
-        assert!(text.contains(path) && text.contains(said), "{text}");
+        assert!(text.contains(path) && text.contains(printed), "{text}");
     }
 }
 
@@ -66,8 +69,8 @@ fn the_matrix_is_made_of_the_core_of_the_canned_scenarios_all_of_it() {
         .args(["power", "--scenario", "no-such"])
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    let (_, known) = said.split_once("; there are ").unwrap();
+    let printed = String::from_utf8_lossy(&output.stderr);
+    let (_, known) = printed.split_once("; there are ").unwrap();
     let mut known: Vec<&str> = known.trim().split(", ").collect();
     let mut canned: Vec<&str> = ktstr::scenario::scenarios::CANNED
         .iter()
@@ -88,7 +91,7 @@ fn a_defect_nobody_planted_is_refused_by_name() {
         .output()
         .unwrap();
     assert!(!output.status.success());
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(said.contains("no defect \"no-such\""), "{said}");
-    assert!(said.contains("slice-long"), "{said}");
+    let printed = String::from_utf8_lossy(&output.stderr);
+    assert!(printed.contains("no defect \"no-such\""), "{printed}");
+    assert!(printed.contains("slice-long"), "{printed}");
 }

@@ -70,13 +70,13 @@ fn skeleton(text: &str) -> Vec<String> {
         let whole = starts(WHOLE, line).map(|_| masked(line));
         whole.or_else(|| starts(STARTS, line))
     };
-    let mut told: Vec<_> = text.lines().filter_map(of).collect();
-    told.dedup();
+    let mut lines: Vec<_> = text.lines().filter_map(of).collect();
+    lines.dedup();
     for start in [STARTS, WHOLE].concat() {
         let is_there = text.lines().any(|line| line.starts_with(start));
         assert!(is_there, "{start:?} is not in\n{text}");
     }
-    told
+    lines
 }
 
 /// Replaces each number by `#`.

@@ -60,8 +60,8 @@ fn the_bounds_of_a_test_are_shown_with_who_set_them() {
     };
     let output = show("__unit_test_picky__");
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
-    let said = text(&output);
-    let words: Vec<&str> = said.lines().next().unwrap().split_whitespace().collect();
+    let printed = text(&output);
+    let words: Vec<&str> = printed.lines().next().unwrap().split_whitespace().collect();
     // The first bound in alphabetical order, which still has its default.
     let owed = [
         "max_owed_ms",
@@ -72,8 +72,8 @@ fn the_bounds_of_a_test_are_shown_with_who_set_them() {
         "exact",
         "schedule",
     ];
-    assert_eq!(words, owed, "{said}");
-    assert_eq!(said.lines().count(), 7, "{said}");
+    assert_eq!(words, owed, "{printed}");
+    assert_eq!(printed.lines().count(), 7, "{printed}");
     let none = show("none");
     assert_eq!(none.status.code(), Some(2), "{}", text(&none));
     assert!(text(&none).contains("there is no test `ktstr/none` in this binary"));
@@ -100,17 +100,17 @@ fn asks_the_schedule(root: &Path, run: &str) {
         let missing = schedule(&[&["--task", "nobody"][..], json].concat());
         assert_eq!(missing.status.code(), Some(1), "{}", text(&missing));
         assert!(missing.stdout.is_empty(), "{}", text(&missing));
-        let told = text(&missing);
+        let shown = text(&missing);
         for part in ["no task `nobody` in ", "; there are ", "init"] {
-            assert!(told.contains(part), "no {part:?} in {told}");
+            assert!(shown.contains(part), "no {part:?} in {shown}");
         }
     }
     let unreached = schedule(&["--phase", "9"]);
     assert_eq!(unreached.status.code(), Some(1), "{}", text(&unreached));
-    let said = text(&unreached);
+    let printed = text(&unreached);
     assert!(
-        said.contains("error: there is no step 9: the run held"),
-        "{said}"
+        printed.contains("error: there is no step 9: the run held"),
+        "{printed}"
     );
     let there = schedule(&["--task", "init"]);
     assert_eq!(there.status.code(), Some(0), "{}", text(&there));

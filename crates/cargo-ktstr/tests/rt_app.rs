@@ -86,14 +86,14 @@ fn turns(events: &[Event], of: Pid) -> Vec<Turn> {
 fn threads_do_what_their_events_say() {
     let root = tempfile::tempdir().unwrap();
     let output = run(root.path(), FILE, &["file.json", "--seed", "3"]);
-    let said = text(&output);
-    println!("{said}");
-    assert_eq!(output.status.code(), Some(0), "{said}");
+    let printed = text(&output);
+    println!("{printed}");
+    assert_eq!(output.status.code(), Some(0), "{printed}");
     let note = "note: file.json: line 29, `global.calibration`: it has no effect: `run` is an amount of CPU time, which needs no calibration";
-    assert!(said.contains(note), "{said}");
+    assert!(printed.contains(note), "{printed}");
     assert!(
-        said.contains("Running file.json: 3s of guest time under "),
-        "{said}"
+        printed.contains("Running file.json: 3s of guest time under "),
+        "{printed}"
     );
     let left = ktstr_record::list(&root.path().join("ktstr"), None).unwrap();
     let [left] = left.records.as_slice() else {
@@ -202,10 +202,10 @@ fn a_file_for_rt_app_that_cannot_be_run_is_refused_before_a_machine_boots() {
     ] {
         std::fs::write(root.path().join("other.conf"), file).unwrap();
         let output = run(root.path(), file, words);
-        let said = text(&output);
-        assert_eq!(output.status.code(), Some(1), "{said}");
-        assert!(said.contains(wanted), "{said}");
-        assert!(!said.contains("Running"), "{said}");
+        let printed = text(&output);
+        assert_eq!(output.status.code(), Some(1), "{printed}");
+        assert!(printed.contains(wanted), "{printed}");
+        assert!(!printed.contains("Running"), "{printed}");
     }
     assert!(!root.path().join("ktstr").exists(), "nothing was run");
     // `--print` shows the scenario in TOML, with a machine that has all CPUs which the file names.

@@ -36,10 +36,10 @@ fn passes(name: &str) -> String {
         root.path(),
         &[&file, "--scheduler", &scheduler, "--seed", "3"],
     );
-    let said = text(&output);
-    println!("{said}");
-    assert_eq!(output.status.code(), Some(0), "{said}");
-    assert!(said.contains(&format!("PASS  {file}")), "{said}");
+    let screen = text(&output);
+    println!("{screen}");
+    assert_eq!(output.status.code(), Some(0), "{screen}");
+    assert!(screen.contains(&format!("PASS  {file}")), "{screen}");
     let left = ktstr_record::list(&root.path().join("ktstr"), None).unwrap();
     let [left] = left.records.as_slice() else {
         panic!("{} records", left.records.len())
@@ -50,7 +50,7 @@ fn passes(name: &str) -> String {
         again,
         format!("cargo ktstr run {file} --scheduler {scheduler} --seed 3")
     );
-    said
+    screen
 }
 
 macro_rules! shapes {
@@ -105,19 +105,20 @@ fn a_claim_that_does_not_hold_fails_with_its_line() {
                 metric = \"total_iterations\"\nat_most = 0\n[[claim]]\nstep = 0\ncgroup = \"a\"\nmetric = \"colour\"\nat_least = 1\n";
     std::fs::write(root.path().join("x.toml"), file).unwrap();
     let output = run(root.path(), &["x.toml"]);
-    let said = text(&output);
-    assert_eq!(output.status.code(), Some(1), "{said}");
+    let screen = text(&output);
+    assert_eq!(output.status.code(), Some(1), "{screen}");
     assert!(
-        said.contains("claim of line 7: total_iterations of a in step 0: expected at most 0, was "),
-        "{said}"
+        screen
+            .contains("claim of line 7: total_iterations of a in step 0: expected at most 0, was "),
+        "{screen}"
     );
     assert!(
-        said.contains("colour of a in step 0: expected at least 1, metric absent; there are: "),
-        "{said}"
+        screen.contains("colour of a in step 0: expected at least 1, metric absent; there are: "),
+        "{screen}"
     );
     assert!(
-        said.contains("again: cargo ktstr run x.toml --seed 0"),
-        "{said}"
+        screen.contains("again: cargo ktstr run x.toml --seed 0"),
+        "{screen}"
     );
 }
 
@@ -141,10 +142,10 @@ fn a_file_that_is_no_scenario_is_refused_before_a_machine_boots() {
     ] {
         std::fs::write(root.path().join("x.toml"), file).unwrap();
         let output = run(root.path(), &["x.toml"]);
-        let said = text(&output);
-        assert_eq!(output.status.code(), Some(1), "{said}");
-        assert!(said.contains(wanted), "{said}");
-        assert!(!said.contains("Running"), "{said}");
+        let screen = text(&output);
+        assert_eq!(output.status.code(), Some(1), "{screen}");
+        assert!(screen.contains(wanted), "{screen}");
+        assert!(!screen.contains("Running"), "{screen}");
     }
     let output = run(root.path(), &["none.toml"]);
     assert_ne!(output.status.code(), Some(0));

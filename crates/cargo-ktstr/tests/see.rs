@@ -42,7 +42,7 @@ fn seen(ctx: &Ctx) -> Result<AssertResult> {
 
 /// Runs a command, which must succeed, and returns its output.
 #[track_caller]
-fn said(root: &Path, arguments: &[&str]) -> String {
+fn printed(root: &Path, arguments: &[&str]) -> String {
     let output = ktstr(root, arguments).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
     String::from_utf8(output.stdout).unwrap()
@@ -94,7 +94,7 @@ fn a_failed_run_is_seen_in_every_way() {
 
 /// Checks the block to paste into an issue, and the same block on the page of the CI job.
 fn block(root: &Path, run: &str, summary: &Path) {
-    let block = said(root, &["show", run, "--markdown"]);
+    let block = printed(root, &["show", run, "--markdown"]);
     for part in [
         "failed, the scheduler's fault\n",
         "--stall-after 1",
@@ -114,7 +114,7 @@ fn block(root: &Path, run: &str, summary: &Path) {
 }
 
 fn page(root: &Path, run: &str) {
-    let path = said(root, &["report", run]);
+    let path = printed(root, &["report", run]);
     let path = Path::new(path.trim_end());
     assert_eq!(path, root.join(run).join("report.html"));
     let page = std::fs::read_to_string(path).unwrap();
@@ -147,7 +147,7 @@ fn page(root: &Path, run: &str) {
         "{marks:?}"
     );
     let elsewhere = root.join("elsewhere.html");
-    said(
+    printed(
         root,
         &["report", run, "--output", elsewhere.to_str().unwrap()],
     );
@@ -156,17 +156,17 @@ fn page(root: &Path, run: &str) {
 
 /// Checks the tables, and returns the CPU time of each task in nanoseconds and the pid of a worker.
 fn tables(root: &Path, run: &str) -> (BTreeMap<u64, u64>, String) {
-    let latency = said(root, &["schedule", run, "--latency"]);
+    let latency = printed(root, &["schedule", run, "--latency"]);
     assert!(
         latency.contains("MAX WAIT MS") && latency.lines().count() > 10,
         "{latency}"
     );
-    let map = said(root, &["schedule", run, "--map", "--phase", "1"]);
+    let map = printed(root, &["schedule", run, "--map", "--phase", "1"]);
     assert!(
         map.lines().count() > 50 && map.lines().all(|line| line.contains('*')),
         "{map}"
     );
-    let summary = said(root, &["schedule", run, "--json"]);
+    let summary = printed(root, &["schedule", run, "--json"]);
     let summary: serde_json::Value = serde_json::from_str(&summary).unwrap();
     let tasks = || summary["tasks"].as_array().unwrap().iter();
     let number = |task: &serde_json::Value, name: &str| task[name].as_u64().unwrap();
@@ -183,7 +183,7 @@ fn tables(root: &Path, run: &str) -> (BTreeMap<u64, u64>, String) {
 
 /// Checks that the trace has each task's CPU time to the nanosecond.
 fn trace(root: &Path, run: &str, sums: &BTreeMap<u64, u64>) {
-    let path = said(root, &["trace", run, "--perfetto"]);
+    let path = printed(root, &["trace", run, "--perfetto"]);
     let trace = std::fs::read(path.trim_end()).unwrap();
     let traced = protobuf::cpu_time(&trace);
     assert!(traced.len() > 10, "{traced:?}");
@@ -193,7 +193,7 @@ fn trace(root: &Path, run: &str, sums: &BTreeMap<u64, u64>) {
         .map(|(pid, ns)| (*pid, *ns));
     assert_eq!(traced, booked.collect());
     let last = root.join("last.pftrace");
-    said(
+    printed(
         root,
         &[
             "trace",
@@ -228,14 +228,14 @@ fn trace(root: &Path, run: &str, sums: &BTreeMap<u64, u64>) {
         assert!(traced <= 2 * 100_000_000, "{traced} ns on two CPUs");
     } else {
         // Which finding comes first depends on the schedule.
-        let told = text(&output);
-        assert!(told.contains("not about a moment"), "{told}");
+        let report = text(&output);
+        assert!(report.contains("not about a moment"), "{report}");
     }
 }
 
 /// Checks the explanation of a worker's longest wait. Every worker has one, because the scheduler stopped dispatching.
 fn answer(root: &Path, run: &str, worker: &str) {
-    let why = said(root, &["why", run, worker]);
+    let why = printed(root, &["why", run, worker]);
     for part in [
         " waited for ",
         "It was allowed on CPUs 0-1 of 2",
@@ -256,7 +256,7 @@ fn answer(root: &Path, run: &str, worker: &str) {
 
 /// Checks the capture at the ejection of the scheduler, which shows the queue in which the worker waits.
 fn captures(root: &Path, run: &str, worker: &str) {
-    let shown = said(root, &["show", run]);
+    let shown = printed(root, &["show", run]);
     for part in [
         "\ntrail: ",
         "\ncaptures: ",
@@ -266,7 +266,7 @@ fn captures(root: &Path, run: &str, worker: &str) {
     ] {
         assert!(shown.contains(part), "no {part:?} in\n{shown}");
     }
-    let capture = said(root, &["show", run, "--capture", "scx_exit"]);
+    let capture = printed(root, &["show", run, "--capture", "scx_exit"]);
     for part in [
         "sched_ext: ktstr, enabled, exit kind SCX_EXIT_NONE",
         "\nCPU 1: runs ",
@@ -280,7 +280,7 @@ fn captures(root: &Path, run: &str, worker: &str) {
         capture.contains(&waits) || capture.contains(&runs),
         "{worker} is nowhere in\n{capture}"
     );
-    let why = said(root, &["why", run, worker]);
+    let why = printed(root, &["why", run, worker]);
     assert!(
         why.contains("\nIn the capture ") && why.contains(" it was "),
         "{why}"
@@ -297,7 +297,7 @@ fn captures(root: &Path, run: &str, worker: &str) {
 
 /// Replays the run with captures at two times, and returns the name of the new run.
 fn replay(root: &Path, run: &str) -> String {
-    let told = said(
+    let report = printed(
         root,
         &[
             "replay",
@@ -308,8 +308,8 @@ fn replay(root: &Path, run: &str) -> String {
             "500ms",
         ],
     );
-    assert!(told.starts_with("SAME: fail twice"), "{told}");
-    let (_, path) = told.split_once("replayed: ").unwrap();
+    assert!(report.starts_with("SAME: fail twice"), "{report}");
+    let (_, path) = report.split_once("replayed: ").unwrap();
     let path = Path::new(path.lines().next().unwrap());
     let record = ktstr_record::read(path).unwrap();
     let asked: Vec<_> = record
@@ -331,8 +331,8 @@ fn replay(root: &Path, run: &str) -> String {
             "captured: cargo ktstr show {} --capture {tag}\n",
             record.run_id
         );
-        assert!(told.contains(&command), "no {command:?} in {told}");
-        let shown = said(root, &["show", &record.run_id, "--capture", tag]);
+        assert!(report.contains(&command), "no {command:?} in {report}");
+        let shown = printed(root, &["show", &record.run_id, "--capture", tag]);
         assert!(shown.contains("\nCPU 0: runs "), "{shown}");
     }
     let late = ktstr(root, &["replay", run, "--capture-at", "1000s"])
@@ -348,10 +348,13 @@ fn replay(root: &Path, run: &str) -> String {
 
 /// Compares two runs with the same seed, and selects and removes runs.
 fn several(root: &Path, run: &str, replayed: &str) {
-    let told = said(root, &["diff", run, replayed]);
-    assert!(told.ends_with("the same run, to the last bit\n"), "{told}");
+    let report = printed(root, &["diff", run, replayed]);
+    assert!(
+        report.ends_with("the same run, to the last bit\n"),
+        "{report}"
+    );
     let listed = |more: &[&str]| {
-        let runs = said(root, &[&["runs", "--json"][..], more].concat());
+        let runs = printed(root, &[&["runs", "--json"][..], more].concat());
         let runs: serde_json::Value = serde_json::from_str(&runs).unwrap();
         runs.as_array().unwrap().len()
     };
@@ -360,9 +363,9 @@ fn several(root: &Path, run: &str, replayed: &str) {
         2
     );
     assert_eq!(listed(&["--verdict", "pass"]), 0);
-    let cleaned = said(root, &["runs", "--clean", "0", "--verdict", "pass"]);
+    let cleaned = printed(root, &["runs", "--clean", "0", "--verdict", "pass"]);
     assert!(cleaned.starts_with("removed 0 runs"), "{cleaned}");
-    let cleaned = said(root, &["runs", "--clean", "0"]);
+    let cleaned = printed(root, &["runs", "--clean", "0"]);
     assert!(cleaned.starts_with("removed 2 runs of "), "{cleaned}");
     assert_eq!(listed(&[]), 0);
 }

@@ -146,7 +146,7 @@ fn three_shards_merged_are_the_whole_to_the_letter() {
         &second.replacen("--starve-nice", "--slow-wake", 1),
     );
     write("prose", "not one letter of results");
-    for (files, said) in [
+    for (files, printed) in [
         (
             &["1.results", "3.results"][..],
             "the results of 1 of 3 shards are missing: 2/3",
@@ -182,9 +182,13 @@ fn three_shards_merged_are_the_whole_to_the_letter() {
             "{files:?}: {}",
             text(&output)
         );
-        assert!(text(&output).contains(said), "{files:?}: {}", text(&output));
+        assert!(
+            text(&output).contains(printed),
+            "{files:?}: {}",
+            text(&output)
+        );
     }
-    for (words, said) in [
+    for (words, printed) in [
         (&["--shard", "4/3", "--results", "x"][..], "such as 2/3"),
         (&["--shard", "1/3"], "--results <FILE>"),
         (
@@ -193,6 +197,6 @@ fn three_shards_merged_are_the_whole_to_the_letter() {
         ),
     ] {
         let said_all = check(words, 2);
-        assert!(said_all.contains(said), "{words:?}: {said_all}");
+        assert!(said_all.contains(printed), "{words:?}: {said_all}");
     }
 }

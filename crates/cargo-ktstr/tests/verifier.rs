@@ -71,7 +71,7 @@ fn programs_that_load_have_their_instructions_and_are_held_against_a_baseline() 
     std::fs::write(root.join("cut.json"), &base[..base.len() / 2]).unwrap();
     let old = base.replacen("\"schema\": 1", "\"schema\": 0", 1);
     std::fs::write(root.join("old.json"), old).unwrap();
-    for (words, said) in [
+    for (words, printed) in [
         (
             &["--baseline", "cut.json"][..],
             "the file ends in the middle",
@@ -89,7 +89,11 @@ fn programs_that_load_have_their_instructions_and_are_held_against_a_baseline() 
             "{words:?}: {}",
             text(&output)
         );
-        assert!(text(&output).contains(said), "{words:?}: {}", text(&output));
+        assert!(
+            text(&output).contains(printed),
+            "{words:?}: {}",
+            text(&output)
+        );
     }
 }
 

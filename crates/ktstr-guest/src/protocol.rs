@@ -784,8 +784,8 @@ mod tests {
         let ToHost::HarnessError { message } = sent(&ToHost::TestResult(Box::new(result))) else {
             panic!("another message");
         };
-        let told = format!("with {findings} findings");
-        assert!(message.contains(&told), "{message}");
+        let shown = format!("with {findings} findings");
+        assert!(message.contains(&shown), "{message}");
         assert!(message.contains("16777216"), "{message}");
     }
 }

@@ -73,7 +73,7 @@ fn follow(command: &mut Command, mut hear: impl FnMut(&str)) -> Result<String, F
         }
         String::from_utf8_lossy(&bytes).into_owned()
     });
-    let mut said = String::new();
+    let mut printed = String::new();
     let mut lines = stdout.map(BufReader::new);
     let mut line = Vec::new();
     while let Some(reader) = &mut lines {
@@ -83,18 +83,18 @@ fn follow(command: &mut Command, mut hear: impl FnMut(&str)) -> Result<String, F
         }
         let text = String::from_utf8_lossy(&line);
         hear(text.trim_end());
-        said.push_str(&text);
+        printed.push_str(&text);
     }
     let status = child.wait().map_err(Failure::Io)?;
     let complaints = complaints.join().unwrap_or_default();
     if status.success() {
-        return Ok(said);
+        return Ok(printed);
     }
     if complaints.contains(NO_SPACE) {
         return Err(Failure::Full);
     }
     let output = if complaints.trim().is_empty() {
-        &said
+        &printed
     } else {
         &complaints
     };

@@ -84,7 +84,7 @@ fn is_newer(a: &Path, b: &Path) -> bool {
 }
 
 /// Returns an image given by its path, with the configuration and modules that belong to it.
-pub(crate) fn beside(image: &Path) -> Found {
+pub(crate) fn next_to(image: &Path) -> Found {
     let dir = image.parent().unwrap_or(Path::new("."));
     let name = image
         .file_name()

@@ -163,7 +163,7 @@ impl Resolver {
                 ..package::in_folder(unpacked.path())?
             }
         } else {
-            package::beside(path)
+            package::next_to(path)
         };
         let kernel = self.cache.import(
             &Material {

@@ -32,8 +32,8 @@ fn keys_and_words() {
             r#"line 11, `step[0].cgroup[0].work_type`: "SpinWait" is not a work type: did you mean `spin_wait`? The known ones are: sequence, "#,
         ),
     ] {
-        let said = refused(lines);
-        assert!(said.starts_with(begins), "{said}");
+        let printed = refused(lines);
+        assert!(printed.starts_with(begins), "{printed}");
     }
 }
 

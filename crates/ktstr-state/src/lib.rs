@@ -1,5 +1,5 @@
 //! State that the processes of one user share on disk: folders that belong to this user alone ([`Folder`]), locks that
-//! name their holder ([`Lock`]), and a queue for the host's resources ([`Queue`]); and what they share beside it: the
+//! name their holder ([`Lock`]), and a queue for the host's resources ([`Queue`]); and what they share in addition: the
 //! environment variables of the host ([`mod@env`]).
 //!
 //! Every crate that keeps state on disk uses this one, so that the rules about owners and permissions are written down

@@ -168,9 +168,9 @@ fn a_killed_process_makes_room() {
     let mut waiting = start();
     wait_for(dir.path(), 2);
     let queue = queue(dir.path());
-    let (told, notices) = mpsc::channel();
+    let (shown, notices) = mpsc::channel();
     let third = std::thread::spawn(move || {
-        let tell = |text: &str| told.send(text.to_owned()).unwrap();
+        let tell = |text: &str| shown.send(text.to_owned()).unwrap();
         queue.enter("third", weight(1, 1), LIMIT, tell).map(drop)
     });
     let notice = notices.recv_timeout(PATIENCE * 10).unwrap();

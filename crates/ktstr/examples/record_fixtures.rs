@@ -402,8 +402,8 @@ fn about(run: &Run, record: &RunRecord, text: &str) -> Value {
 }
 
 fn workers(output: &str, only: &[&str]) -> Result<Value> {
-    let told = output.lines().filter_map(|line| line.strip_prefix(MARK));
-    let mut groups: Vec<Recorded> = told.map(serde_json::from_str).collect::<Result<_, _>>()?;
+    let shown = output.lines().filter_map(|line| line.strip_prefix(MARK));
+    let mut groups: Vec<Recorded> = shown.map(serde_json::from_str).collect::<Result<_, _>>()?;
     groups.retain(|group| only.is_empty() || only.contains(&group.cgroup.as_str()));
     if groups.is_empty() {
         bail!("the workers told nothing: {output}");

@@ -272,8 +272,8 @@ fn variables_with_invalid_values_are_refused() {
         if name != "KTSTR_CLOCK" {
             case = case.env("KTSTR_CLOCK", "virtual");
         }
-        let said = format!("{name}={value}");
-        case.run().says(1, &[&said, wanted]);
+        let printed = format!("{name}={value}");
+        case.run().says(1, &[&printed, wanted]);
     }
 }
 

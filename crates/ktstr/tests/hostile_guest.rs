@@ -158,7 +158,7 @@ fn speaks(_: &Ctx) -> Result<AssertResult> {
 
 #[test]
 fn a_terminal_never_gets_what_it_would_obey() {
-    for (name, said) in [
+    for (name, printed) in [
         (
             "speaks",
             &["finding \\u001b]52;c;", "stdout \\u001b]52;c;"][..],
@@ -166,7 +166,7 @@ fn a_terminal_never_gets_what_it_would_obey() {
         ("logs", &["did not attach", "\\u001b]52;c;cm0K\\u0007"][..]),
     ] {
         let ended = Case::new(name).run();
-        ended.says(1, said);
+        ended.says(1, printed);
         let obeyed = |c: &char| c.is_control() && !"\n\t".contains(*c) || *c == '\u{202e}';
         let found: Vec<char> = ended.text.chars().filter(obeyed).collect();
         assert!(found.is_empty(), "{name}: {found:?} in\n{}", ended.text);

@@ -80,10 +80,10 @@ fn the_scheduler_that_ran_is_shown_and_recorded() {
     assert_eq!(record.kargs, ["ktstr.promise=kept"]);
     assert!(record.cleanup_duration_ms.expect("it ended") > 0.0);
     let stderr = ended.artefact("stderr.log");
-    for said in ["said on standard error", "environ.contains"] {
+    for printed in ["said on standard error", "environ.contains"] {
         assert!(
-            stderr.contains(said),
-            "{said:?} is not in stderr.log:\n{stderr}"
+            stderr.contains(printed),
+            "{printed:?} is not in stderr.log:\n{stderr}"
         );
     }
 }

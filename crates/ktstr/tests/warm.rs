@@ -127,9 +127,9 @@ fn forks_of_one_template_have_different_identities() {
             "{different}"
         );
     }
-    for told in [&first, &second] {
+    for shown in [&first, &second] {
         // The clock is continuous over the fork: it neither starts at zero nor includes the age of the template.
-        let uptime: f64 = value(told, "uptime")
+        let uptime: f64 = value(shown, "uptime")
             .split(' ')
             .next()
             .and_then(|seconds| seconds.parse().ok())
@@ -138,7 +138,7 @@ fn forks_of_one_template_have_different_identities() {
             uptime > 0.2 && uptime < began.elapsed().as_secs_f64(),
             "{uptime}"
         );
-        let date: u64 = value(told, "date").parse().expect("a number");
+        let date: u64 = value(shown, "date").parse().expect("a number");
         let now = std::time::SystemTime::UNIX_EPOCH
             .elapsed()
             .expect("after 1970");

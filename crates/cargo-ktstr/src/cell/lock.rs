@@ -121,14 +121,14 @@ mod tests {
     fn a_file_that_is_not_a_lock_file_is_refused() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("ktstr.lock");
-        for (text, said) in [
+        for (text, printed) in [
             ("prose", "is not a file of pinned kernels"),
             ("version = 1\n", "is not a file of pinned kernels"),
             ("version = 2\n[kernels]\n", "has version 2"),
         ] {
             std::fs::write(&path, text).expect("written");
             let error = Lock::open(&path).expect_err("none").to_string();
-            assert!(error.contains(said), "{text}: {error}");
+            assert!(error.contains(printed), "{text}: {error}");
         }
     }
 }

@@ -237,7 +237,7 @@ mod tests {
                 asked.config.without.push("nice".to_owned())
             }),
         ];
-        for (said, change) in changes {
+        for (printed, change) in changes {
             let mut shards = divided(&results(), 2);
             change(&mut shards[1].1.asked);
             let error = error(shards);
@@ -245,7 +245,7 @@ mod tests {
                 error.starts_with("1.json and 2.json are not of one check: "),
                 "{error}"
             );
-            assert!(error.contains(said), "{said}: {error}");
+            assert!(error.contains(printed), "{printed}: {error}");
         }
     }
 }

@@ -79,9 +79,9 @@ fn sandbox_of(qemu: &Qemu) -> Check {
     let name = "QEMU's sandbox";
     match qemu.knows_sandbox() {
         Ok(()) => Check::found(name, "built in: guests are confined by seccomp"),
-        Err(said) => Check {
+        Err(printed) => Check {
             todo: Some("install a QEMU that is built with libseccomp (Debian's is)".to_owned()),
-            ..Check::info(name, format!("refused, so guests run without: {said}"))
+            ..Check::info(name, format!("refused, so guests run without: {printed}"))
         },
     }
 }

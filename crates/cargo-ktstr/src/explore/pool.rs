@@ -118,14 +118,14 @@ impl Pool {
     /// Makes one run, and returns it; `None` if Ctrl-C or SIGTERM ended it.
     fn one(&self, seed: u64, shared: &Shared) -> Result<Option<Ended>> {
         // The output goes to a file, because a pipe would have to be read during the run.
-        let said = tempfile::tempfile().context("creating a file for the output of a run")?;
+        let printed = tempfile::tempfile().context("creating a file for the output of a run")?;
         let name = format!("{}{}", child::TEST, self.test);
         let mut child = child::command(&self.binary, &name, &self.root)
             .env(&env::CLOCK, "virtual")
             .env(&env::SEED, seed.to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(said.try_clone().context("sharing that file")?)
+            .stderr(printed.try_clone().context("sharing that file")?)
             .spawn()
             .with_context(|| format!("starting {}", self.binary.display()))?;
         while child.try_wait().context("waiting for a run")?.is_none() {
@@ -136,7 +136,7 @@ impl Pool {
             std::thread::sleep(LOOK);
         }
         let (path, run) = child::left(&self.root, child.id())
-            .with_context(|| format!("seed {seed} of {}:\n{}", self.test, last_words(said)))?;
+            .with_context(|| format!("seed {seed} of {}:\n{}", self.test, last_words(printed)))?;
         let record = run.record;
         Ok(Some(Ended { seed, record, path }))
     }
@@ -150,10 +150,12 @@ fn end(child: &mut Child) {
 }
 
 /// Returns the last ten lines of the output of a run; nothing if the output cannot be read.
-fn last_words(mut said: std::fs::File) -> String {
+fn last_words(mut printed: std::fs::File) -> String {
     use std::io::{Read, Seek};
     let mut text = Vec::new();
-    let _ = said.rewind().and_then(|()| said.read_to_end(&mut text));
+    let _ = printed
+        .rewind()
+        .and_then(|()| printed.read_to_end(&mut text));
     let text = String::from_utf8_lossy(&text);
     let lines: Vec<&str> = text.trim().lines().collect();
     lines[lines.len().saturating_sub(10)..].join("\n")

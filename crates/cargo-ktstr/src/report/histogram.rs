@@ -72,7 +72,7 @@ fn one(caption: &str, mut lengths: Vec<u64>) -> String {
     const HEIGHT: usize = 96;
     lengths.sort_unstable();
     let at = |percent| percentile(&lengths, percent).map_or_else(|| "-".to_owned(), length);
-    let told = match lengths.len() {
+    let shown = match lengths.len() {
         0 => "none in the steps".to_owned(),
         count => format!(
             "{count}: median {}, p99 {}, longest {}",
@@ -84,7 +84,7 @@ fn one(caption: &str, mut lengths: Vec<u64>) -> String {
     let caption = text(caption);
     let mut out = format!(
         "<figure><figcaption>{caption}<br><small>{}</small></figcaption>",
-        text(&told)
+        text(&shown)
     );
     let bars = bars(&lengths);
     let most = bars
@@ -98,7 +98,7 @@ fn one(caption: &str, mut lengths: Vec<u64>) -> String {
             out,
             "<svg viewBox=\"0 0 {WIDTH} {}\" role=\"img\" aria-label=\"{caption}: {}\">",
             HEIGHT + 16,
-            text(&told)
+            text(&shown)
         );
     }
     // A bar has at most an eighth of the width, so that a few of them do not fill the whole figure.

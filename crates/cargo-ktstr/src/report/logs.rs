@@ -22,12 +22,12 @@ pub fn logs(record: &RunRecord, folder: &Path) -> String {
         .ok()
         .filter(|_| named("scx_exit.json"));
     let exit: Option<Value> = exit.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-    let said = |name: &str| exit.as_ref().and_then(|exit| exit.get(name)?.as_str());
-    if let Some(dump) = said("dump") {
+    let printed = |name: &str| exit.as_ref().and_then(|exit| exit.get(name)?.as_str());
+    if let Some(dump) = printed("dump") {
         let head = format!(
             "{}: {}",
-            said("reason").unwrap_or_default(),
-            said("msg").unwrap_or_default()
+            printed("reason").unwrap_or_default(),
+            printed("msg").unwrap_or_default()
         );
         one(
             &mut out,

@@ -232,9 +232,9 @@ fn findings(out: &mut String, record: &RunRecord, story: Option<&Story>, marks: 
                 " <button type=\"button\" data-mark=\"{mark}\">Show {}</button>",
                 at + 1
             );
-            let told = story.and_then(|story| captures::of_finding(record, story, &marks[mark]));
-            if let Some((told, command)) = told {
-                let _ = write!(out, "<br><small>{}", text(&told));
+            let shown = story.and_then(|story| captures::of_finding(record, story, &marks[mark]));
+            if let Some((shown, command)) = shown {
+                let _ = write!(out, "<br><small>{}", text(&shown));
                 if let Some(command) = command {
                     let _ = write!(out, " <code>{}</code>", text(&command));
                 }

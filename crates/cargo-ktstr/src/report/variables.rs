@@ -135,10 +135,10 @@ fn chart(caption: &str, points: &[(f64, f64)]) -> String {
         false => 0.5,
     };
     let caption = text(caption);
-    let told = format!("from {} to {}", number(low), number(high));
+    let shown = format!("from {} to {}", number(low), number(high));
     let mut out = format!(
-        "<figure><figcaption>{caption}<br><small>{told}</small></figcaption><svg viewBox=\"0 0 {WIDTH} {}\" role=\"img\" \
-         aria-label=\"{caption}: {told}\"><polyline class=\"line\" points=\"",
+        "<figure><figcaption>{caption}<br><small>{shown}</small></figcaption><svg viewBox=\"0 0 {WIDTH} {}\" role=\"img\" \
+         aria-label=\"{caption}: {shown}\"><polyline class=\"line\" points=\"",
         HEIGHT + 16.0
     );
     let at = |(time, value): &(f64, f64)| {

@@ -121,7 +121,7 @@ impl Load {
 
 /// Returns the rows of a load, from the numbers of the kernel and the numbers in the scheduler's log.
 fn rows(programs: &[Program], log: &str) -> Vec<Row> {
-    let said = stats::of(log);
+    let printed = stats::of(log);
     // The kernel keeps 15 bytes of a name.
     let is = |name: &str, program: &str| name.get(..15).unwrap_or(name) == program;
     let mut rows: Vec<Row> = programs
@@ -129,7 +129,7 @@ fn rows(programs: &[Program], log: &str) -> Vec<Row> {
         .map(|program| Row {
             program: program.name.clone(),
             insns: Some(program.insns).filter(|insns| *insns > 0),
-            states: said.iter().rev().find_map(|one| {
+            states: printed.iter().rev().find_map(|one| {
                 let name = one.program.as_deref()?;
                 is(name, &program.name).then_some(one.states)
             }),
@@ -137,7 +137,7 @@ fn rows(programs: &[Program], log: &str) -> Vec<Row> {
             before: None,
         })
         .collect();
-    for one in said {
+    for one in printed {
         let name = one.program.unwrap_or_else(|| "(not named)".to_owned());
         if one.refused || !rows.iter().any(|row| is(&name, &row.program)) {
             rows.push(Row {

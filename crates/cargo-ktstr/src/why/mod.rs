@@ -49,9 +49,9 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
             if let Some(wait) = wait {
                 let (run, captures) = (read(&record)?, captures::read(&record)?);
                 let times = (wait.from_ns, wait.to_ns);
-                let told = captures::of_wait(&run, &story, &captures, wait.task, times);
+                let report = captures::of_wait(&run, &story, &captures, wait.task, times);
                 writeln!(out)?;
-                out.write_all(told.as_bytes())?;
+                out.write_all(report.as_bytes())?;
             }
         }
         Err(NoAnswer::Asked(why)) => {

@@ -189,7 +189,7 @@ fn every_variable_that_a_source_or_a_page_names_has_a_row() {
 fn the_list_in_the_readme_is_the_table() {
     let (_, list) = README.split_once("\n## Environment\n").unwrap();
     let (list, _) = list.split_once("\n## ").unwrap();
-    let told: Vec<&str> = list
+    let shown: Vec<&str> = list
         .lines()
         .filter(|line| line.starts_with("| `"))
         .collect();
@@ -198,7 +198,7 @@ fn the_list_in_the_readme_is_the_table() {
         .filter(|row| row.is_in_readme())
         .map(|row| format!("| `{}` | {} |", row.name, row.effect))
         .collect();
-    assert_eq!(told, rows, "left: README.md; right: the table");
+    assert_eq!(shown, rows, "left: README.md; right: the table");
 }
 
 #[test]
@@ -207,9 +207,9 @@ fn the_page_of_the_record_lists_the_variables_that_it_notes() {
     let row = page
         .lines()
         .find(|line| line.starts_with("| `environment` |"));
-    let told: Vec<&str> = row.unwrap().split('`').skip(3).step_by(2).collect();
+    let shown: Vec<&str> = row.unwrap().split('`').skip(3).step_by(2).collect();
     let noted: Vec<&str> = recorded().map(|row| row.name).collect();
-    assert_eq!(told, noted, "left: docs/record.md; right: the table");
+    assert_eq!(shown, noted, "left: docs/record.md; right: the table");
 }
 
 #[test]

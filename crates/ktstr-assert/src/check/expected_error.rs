@@ -53,20 +53,20 @@ impl Assert {
 
     /// Judges the message about the scheduler's end, which comes from the kernel or the scheduler. In the regular expression `^`
     /// and `$` match at the start and the end of each line. The result is a pass if the test expects no particular error.
-    pub fn evaluate_scx_bpf_error_match(&self, said: &str) -> AssertResult {
+    pub fn evaluate_scx_bpf_error_match(&self, printed: &str) -> AssertResult {
         let mut out = AssertResult::default();
         let mut fail = |wanted: String| {
-            let said = tail(said.trim());
-            out.record_fail(AssertDetail::of(Finding::OtherError { wanted, said }));
+            let printed = tail(printed.trim());
+            out.record_fail(AssertDetail::of(Finding::OtherError { wanted, printed }));
         };
         if let Some(text) = self.expect_scx_bpf_error_contains
-            && !said.contains(text)
+            && !printed.contains(text)
         {
             fail(format!("the scheduler's error should contain {text:?}"));
         }
         if let Some(pattern) = self.expect_scx_bpf_error_matches {
             match compiled(pattern) {
-                Ok(regex) if regex.is_match(said) => {}
+                Ok(regex) if regex.is_match(printed) => {}
                 Ok(_) => fail(format!("the scheduler's error should match {pattern:?}")),
                 Err(error) => fail(format!("{pattern:?} is not a regular expression ({error})")),
             }
@@ -80,9 +80,9 @@ fn compiled(pattern: &str) -> Result<Regex, Error> {
 }
 
 /// Returns the last [`MOST`] characters, because a scheduler reports its end last.
-fn tail(said: &str) -> String {
-    let count = said.chars().count();
-    let text: String = said.chars().skip(count.saturating_sub(MOST)).collect();
+fn tail(printed: &str) -> String {
+    let count = printed.chars().count();
+    let text: String = printed.chars().skip(count.saturating_sub(MOST)).collect();
     let cut = if count > MOST { "…" } else { "" };
     format!("{cut}{text}")
 }
@@ -92,11 +92,11 @@ mod tests {
     use super::*;
 
     const NONE: Assert = Assert::NO_OVERRIDES;
-    const SAID: &str =
+    const PRINTED: &str =
         "ktstr: attached\nktstr: exit kind 1025: scx_bpf_error (ktstr: host-triggered crash)\n";
 
-    fn lines(assert: Assert, said: &str) -> String {
-        let result = assert.evaluate_scx_bpf_error_match(said);
+    fn lines(assert: Assert, printed: &str) -> String {
+        let result = assert.evaluate_scx_bpf_error_match(printed);
         let all: Vec<_> = result
             .failure_details()
             .map(|d| d.display_with_kind().to_string())
@@ -111,7 +111,7 @@ mod tests {
             NONE.expect_scx_bpf_error_contains("host-triggered crash"),
             NONE.expect_scx_bpf_error_matches(r"^ktstr: exit kind \d+: scx_bpf_error"),
         ] {
-            assert!(assert.evaluate_scx_bpf_error_match(SAID).is_pass());
+            assert!(assert.evaluate_scx_bpf_error_match(PRINTED).is_pass());
         }
         assert!(NONE.evaluate_scx_bpf_error_match("").is_pass());
     }
@@ -121,7 +121,7 @@ mod tests {
         let both = NONE
             .expect_scx_bpf_error_contains("stall")
             .expect_scx_bpf_error_matches("^runtime error");
-        insta::assert_snapshot!(lines(both, SAID), @r#"
+        insta::assert_snapshot!(lines(both, PRINTED), @r#"
         [SchedulerEvent] the scheduler's error should contain "stall", but was: ktstr: attached
         ktstr: exit kind 1025: scx_bpf_error (ktstr: host-triggered crash)
         [SchedulerEvent] the scheduler's error should match "^runtime error", but was: ktstr: attached

@@ -87,7 +87,7 @@ fn fail(run: &PayloadMetrics, result: &mut AssertResult, how: String) {
     let mut detail = AssertDetail::of(Finding::PayloadFailed {
         payload: run.payload.clone(),
         how,
-        said: last_lines(stream),
+        printed: last_lines(stream),
     });
     detail.cgroup = run.cgroup.clone().map(Into::into);
     result.record_fail(detail);

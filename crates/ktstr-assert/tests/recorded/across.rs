@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::fixture::{Pair, hold_and_fail, judged, pairs_are_of, phases, series, told};
+use super::fixture::{Pair, hold_and_fail, judged, pairs_are_of, phases, series, shown};
 use ktstr_assert::{
     BetterThanPhase, BuiltinMetric, FracPair, MetricId, Phase, PhaseMapExt, SeriesField, Verdict,
     build_phase_buckets_with_stimulus,
@@ -78,7 +78,7 @@ fn undefined_ratios_are_inconclusive() {
         });
         assert!(result.is_inconclusive());
         assert!(result.info_notes[0].message.contains("ratio_across_phases"));
-        told(&result)
+        shown(&result)
     };
     // The scheduler stalled in the first step, and the second step never started.
     insta::assert_snapshot!(says("stall", "nr_dispatched"), @"UNSURE [Temporal] nr_dispatched: ratio_across_phases(Step[0] -> Step[1]) is not defined: no readable value in Step[1]");
@@ -157,7 +157,7 @@ fn neither_better_nor_worse() {
             better(v, "sound", name).better_than();
         });
         assert!(result.is_inconclusive());
-        told(&result)
+        shown(&result)
     };
     insta::assert_snapshot!(says("p99_wake_latency_us"), @"UNSURE [Temporal] p99_wake_latency_us: Step[1] against Step[0] is unknown: it was not measured in Step[0]");
     insta::assert_snapshot!(says("total_iterations"), @"UNSURE [Temporal] total_iterations: Step[1] against Step[0] is unknown: the metric has no direction (983, 920)");

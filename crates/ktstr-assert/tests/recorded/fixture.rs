@@ -75,7 +75,7 @@ pub fn series(run: &str) -> SampleSeries {
 }
 
 /// Formats a result: each failure and each inconclusive outcome on a line.
-pub fn told(result: &AssertResult) -> String {
+pub fn shown(result: &AssertResult) -> String {
     let line =
         |word: &str, d: &ktstr_assert::AssertDetail| format!("{word} {}", d.display_with_kind());
     let fails = result.failure_details().map(|d| line("FAIL", d));
@@ -104,7 +104,7 @@ pub struct Pair {
 pub fn hold_and_fail(pairs: &[Pair]) {
     let mut wrong = String::new();
     for pair in pairs {
-        let (good, bad) = (told(&pair.holds), told(&pair.fails));
+        let (good, bad) = (shown(&pair.holds), shown(&pair.fails));
         if !pair.holds.is_pass() || !pair.holds.outcomes.is_empty() {
             wrong += &format!("{} should hold:\n{good}\n", pair.what);
         }

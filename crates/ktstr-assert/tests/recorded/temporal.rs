@@ -1,7 +1,7 @@
 //! Patterns over time, applied to recorded captures: the counters of a sound scheduler, and the counters of a scheduler
 //! that stops serving its queues after the first capture.
 
-use super::fixture::{Pair, hold_and_fail, judged, pairs_are_of, series, told};
+use super::fixture::{Pair, hold_and_fail, judged, pairs_are_of, series, shown};
 use ktstr_assert::{SeriesField, Verdict};
 
 /// Returns a counter of the scheduler in each capture.
@@ -191,7 +191,7 @@ fn samples_that_cannot_be_read() {
         let unread = series("sound").bpf("unread", |s| s.var("no_such").as_bool());
         unread.always_true(v);
     });
-    let lines: Vec<String> = told(&strict).lines().map(str::to_owned).collect();
+    let lines: Vec<String> = shown(&strict).lines().map(str::to_owned).collect();
     assert_eq!(lines.len(), 12, "{lines:?}");
     assert!(lines.iter().all(|l| l.starts_with("FAIL [Temporal]")
         && l.contains("could not be read: ")
@@ -205,7 +205,7 @@ fn samples_that_cannot_be_read() {
         field.converges_to(v, 1.0, 0.1, 1000);
         field.ratio_within(v, &float("sound", "nr_dispatched"), 0.0, 1.0);
     });
-    assert!(trend.outcomes.is_empty(), "{}", told(&trend));
+    assert!(trend.outcomes.is_empty(), "{}", shown(&trend));
     let notes = |part: &str| {
         let messages = trend.info_notes.iter().map(|n| n.message.as_str());
         messages.filter(|m| m.contains(part)).count()
@@ -225,7 +225,7 @@ fn undefined_ratios_and_unequal_lengths() {
     });
     assert!(by_zero.is_inconclusive());
     assert_eq!(
-        told(&by_zero).lines().next(),
+        shown(&by_zero).lines().next(),
         Some("UNSURE [Temporal] nr_dispatched / stall is unknown at periodic_000: 935 / 0")
     );
     let first = series("sound").entries()[..1].to_vec();
@@ -235,7 +235,7 @@ fn undefined_ratios_and_unequal_lengths() {
         dispatched.ratio_within(v, &first, 0.0, 1.0);
     });
     assert_eq!(
-        told(&uneven),
+        shown(&uneven),
         "FAIL [Temporal] nr_dispatched / first: lengths differ, 6 and 1 samples"
     );
     let lone = judged(|v| {

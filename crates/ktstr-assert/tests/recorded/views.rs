@@ -2,7 +2,7 @@
 
 use ktstr_assert::{SampleSeries, assert_scx_events_clean};
 
-use super::fixture::{monitor, series, told};
+use super::fixture::{monitor, series, shown};
 
 fn watched(captures: &str, run: &str) -> SampleSeries {
     SampleSeries::from_drained_typed(series(captures).entries().to_vec(), Some(monitor(run)))
@@ -31,7 +31,7 @@ fn events_that_happened() {
     let (sound, rates) = events("sound");
     assert_eq!((sound.len(), rates.len()), (13, 13));
     assert!(assert_scx_events_clean(&sound, Some(2)).is_pass());
-    insta::assert_snapshot!(told(&assert_scx_events_clean(&sound, None)), @r"
+    insta::assert_snapshot!(shown(&assert_scx_events_clean(&sound, None)), @r"
     FAIL [SchedulerEvent] sched_ext event enq_skip_exiting counted 2 times, at most 0 are allowed
     FAIL [SchedulerEvent] sched_ext event refill_slice_dfl counted 2 times, at most 0 are allowed
     ");

@@ -3,7 +3,7 @@
 //! Both sides of a pair use the same bound: a sound run keeps it, and a defective scheduler violates it or, if no
 //! scheduler can do that, the workload does.
 
-use super::fixture::{Pair, hold_and_fail, told, workers};
+use super::fixture::{Pair, hold_and_fail, shown, workers};
 use ktstr_assert::check::CgroupNodes;
 use ktstr_assert::{Assert, AssertResult};
 
@@ -192,13 +192,13 @@ fn checks_without_data_are_inconclusive() {
         .min_page_locality(0.9)
         .max_cross_node_migration_ratio(0.1)
         .max_slow_tier_ratio(0.1);
-    insta::assert_snapshot!(told(&judge(asked, ("sound", "even"))), @r#"
+    insta::assert_snapshot!(shown(&judge(asked, ("sound", "even"))), @r#"
     UNSURE [PageLocality] page locality is unknown: the cgroup's expected NUMA nodes are unknown
     UNSURE [CrossNodeMigration] cross-node migration is unknown: no pages were seen
     UNSURE [SlowTier] the share of pages on memory-only nodes is unknown: the topology is unknown here
     "#);
     let wakes = NONE.max_p99_wake_latency_ns(1).max_wake_latency_cv(0.1);
-    insta::assert_snapshot!(told(&judge(wakes, ("sound", "even"))), @r#"
+    insta::assert_snapshot!(shown(&judge(wakes, ("sound", "even"))), @r#"
     UNSURE [Benchmark] p99 wake latency is unknown: no wake-ups were sampled
     UNSURE [Benchmark] wake latency cv is unknown: no wake-ups were sampled
     "#);
@@ -215,14 +215,14 @@ fn a_sound_run_keeps_the_defaults() {
             assert!(
                 result.outcomes.is_empty(),
                 "{run} {cgroup}: {}",
-                told(&result)
+                shown(&result)
             );
         }
     }
     let gap = judge(NONE.check_not_stuck(), ("cpuset-unfair", "shifted"));
-    insta::assert_snapshot!(told(&gap), @"FAIL [Stuck] tid 1018 stuck 4967ms on cpu2 at +8405ms (threshold 2000ms)");
+    insta::assert_snapshot!(shown(&gap), @"FAIL [Stuck] tid 1018 stuck 4967ms on cpu2 at +8405ms (threshold 2000ms)");
     let spread = judge(NONE.check_not_stuck(), ("scattershot", "even"));
-    insta::assert_snapshot!(told(&spread), @"FAIL [Unfair] unfair cgroup: spread=77% (7-84%) 4 workers on 2 cpus (threshold 35%)");
+    insta::assert_snapshot!(shown(&spread), @"FAIL [Unfair] unfair cgroup: spread=77% (7-84%) 4 workers on 2 cpus (threshold 35%)");
 }
 
 /// A latency failure contains the latency and its bound, so that both can be compared with the slowness of the host.

@@ -449,9 +449,9 @@ fn an_invalid_operation_says_what_to_do() {
         let ops = vec![op];
         let hold = HoldSpec::FULL;
         let result = execute_steps(&ctx, vec![Step { setup, ops, hold }]).unwrap();
-        let said = failures(&result).join("\n");
+        let printed = failures(&result).join("\n");
         for word in words {
-            assert!(said.contains(word), "no {word:?} in {said:?}");
+            assert!(printed.contains(word), "no {word:?} in {printed:?}");
         }
     }
 }

@@ -49,14 +49,14 @@ impl Kind {
 pub struct Object {
     /// The hash of kind and name; 0 while the slot is free.
     key: AtomicU64,
-    /// The word of a lock, the count of a semaphore, or the number of waiters that a queue has let go. This is a futex.
+    /// The word of a lock, the count of a semaphore, or the number of waiters that a queue has released. This is a futex.
     pub word: AtomicU32,
     /// The number of waiters that have come to a queue.
     pub came: AtomicU32,
     /// The monotonic time in ns at which a timer's next period begins; 0 before its first use.
     pub next_ns: AtomicU64,
     /// Monotonic times in ns. For a lock or a semaphore, the first is the time of the last release. For a queue, the time at
-    /// which a waiter was let go is at the index of its place modulo `STAMPS`.
+    /// which a waiter was released is at the index of its place modulo `STAMPS`.
     stamps: [AtomicU64; STAMPS],
 }
 
@@ -126,8 +126,8 @@ impl Object {
         self.came.fetch_add(1, AcqRel)
     }
 
-    /// Waits until `place` is let go. Returns the monotonic time in ns at which this happened, or `None` if `stopped`
-    /// returns `true` first. If other places have been let go since, it may be the time of a later one.
+    /// Waits until `place` is released. Returns the monotonic time in ns at which this happened, or `None` if `stopped`
+    /// returns `true` first. If other places have been released since, it may be the time of a later one.
     pub fn wait(&self, place: u32, stopped: impl Fn() -> bool) -> Option<u64> {
         loop {
             let gone = self.word.load(Acquire);
@@ -155,7 +155,7 @@ impl Object {
                 Err(now) => gone = now,
             }
         }
-        // Other waiters with the same bit wake up too, find that their place was not let go, and wait again.
+        // Other waiters with the same bit wake up too, find that their place was not released, and wait again.
         sys::futex_wake_those(&self.word, bit(gone));
         true
     }

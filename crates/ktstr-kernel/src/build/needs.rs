@@ -78,8 +78,8 @@ pub(super) fn compiler() -> String {
     ["gcc", "ld", "pahole"]
         .iter()
         .map(|program| {
-            let said = command::run(Command::new(program).arg("--version"), |_| {});
-            let first = said.unwrap_or_default();
+            let printed = command::run(Command::new(program).arg("--version"), |_| {});
+            let first = printed.unwrap_or_default();
             format!("{program} {}\n", first.lines().next().unwrap_or("unknown"))
         })
         .collect()

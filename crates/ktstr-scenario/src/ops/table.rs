@@ -227,7 +227,7 @@ macro_rules! op_table {
             27 steer_irq SteerIrq => irq::steer {
                 /// The interrupt, by its number or by the name of its handler in `/proc/interrupts`.
                 irq: (IrqSelector),
-                /// The number of the CPU that shall handle the interrupt.
+                /// The number of the CPU that is to handle the interrupt.
                 cpu: (usize) => cpu,
             };
             /// Limits a cgroup's CPU time (`cpu.max`).

@@ -67,7 +67,7 @@ config! {
         /// The number of requests per second of all messengers together. With 0, a messenger hands out the next request as
         /// soon as a worker waits for it.
         requests_per_sec: u64 = 0,
-        /// How busy the workers shall keep their allowed CPUs, in percent. Every 200 ms each messenger adapts the rate of
+        /// How busy the workers are to keep their allowed CPUs, in percent. Every 200 ms each messenger adapts the rate of
         /// requests, which starts at `requests_per_sec`, or at 100 per second if that is 0. The percentage is at most 100;
         /// with 0 the rate is not adapted.
         auto_rps: u64 = 0,

@@ -69,10 +69,10 @@ fn what_cannot_be_done_is_named() {
             "put it into one of them",
         ),
     ] {
-        let said = of_task(keys);
+        let printed = of_task(keys);
         assert!(
-            said.starts_with("line 2") && said.contains(wanted),
-            "{said}"
+            printed.starts_with("line 2") && printed.contains(wanted),
+            "{printed}"
         );
     }
 }
@@ -113,10 +113,10 @@ fn values_that_cannot_be_are_named() {
         ),
         ("\"instance\" : 0, \"run\" : 1", "no task with an instance"),
     ] {
-        let said = of_task(keys);
+        let printed = of_task(keys);
         assert!(
-            said.starts_with("line ") && said.contains(wanted),
-            "{keys}: {said}"
+            printed.starts_with("line ") && printed.contains(wanted),
+            "{keys}: {printed}"
         );
     }
     assert!(error("{}").contains("there are no tasks"));

@@ -45,11 +45,17 @@ fn reads(value: Option<&[u8]>) -> Vec<String> {
 fn what_this_process_reads() {
     // The first line follows the harness's own text on the same line.
     println!();
-    let said = |read: Result<String, Invalid>| read.unwrap_or_else(|error| error.to_string());
-    println!("= {}", said(KERNEL.get().map(|read| format!("{read:?}"))));
+    let printed = |read: Result<String, Invalid>| read.unwrap_or_else(|error| error.to_string());
+    println!(
+        "= {}",
+        printed(KERNEL.get().map(|read| format!("{read:?}")))
+    );
     println!("= {:?}", QEMU.get());
     println!("= {:?}", LD_PRELOAD.get());
-    println!("= {}", said(MACHINES.get().map(|read| format!("{read:?}"))));
+    println!(
+        "= {}",
+        printed(MACHINES.get().map(|read| format!("{read:?}")))
+    );
     println!("= {} {}", COLD.is_on(), COLD.is_off());
     println!("= {} {}", CI.is_on(), KERNEL.is_set());
     println!("= {}", VERBOSE.is_on());

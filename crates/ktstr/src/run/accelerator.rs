@@ -13,9 +13,9 @@ use ktstr_machine::{Accelerator, ClockMode, Halt, Initramfs, Machine, WatchPoint
 use ktstr_record::terminal::eprint_line;
 use ktstr_state::env;
 
-use super::engine::Engine;
 use super::guest_session::{End, GuestSession};
 use super::kvm::{self, Finding};
+use super::machine_kind::MachineKind;
 use super::plan::Plan;
 use super::{RunError, admission, start, templates};
 use crate::vm_result::WatchdogKillReason;
@@ -190,13 +190,13 @@ fn is_over(wall: Duration, cpu: Duration, waited: Duration) -> bool {
 fn boot(plan: &Plan) -> Result<Option<Stopped>, RunError> {
     let mut archive = Initramfs::new();
     start::pack(&mut archive, &plan.base, &mut templates::Stamps::new())?;
-    let engine = Engine {
+    let machine_kind = MachineKind {
         accelerator: Accelerator::Kvm,
         clock: ClockMode::Real,
         turn_us: 0,
     };
-    let spec = plan.machine(engine);
-    let _turn = admission::enter(plan, engine)?;
+    let spec = plan.machine(machine_kind);
+    let _turn = admission::enter(plan, machine_kind)?;
     let points = WatchPoints::default();
     let machine = Machine::prepare(&plan.qemu, &spec, &archive.build()?, &points)?;
     let mut session = GuestSession::new(machine, plan.shape.cpus());

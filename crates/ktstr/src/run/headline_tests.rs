@@ -123,13 +123,16 @@ fn the_end_of_a_scheduler_outranks_its_consequences() {
     ] {
         result.record_fail(AssertDetail::of(finding));
     }
-    let told: Vec<&str> = ranked(&result).iter().map(|d| d.message.as_str()).collect();
-    let first: Vec<&str> = told
+    let shown: Vec<&str> = ranked(&result).iter().map(|d| d.message.as_str()).collect();
+    let first: Vec<&str> = shown
         .iter()
         .map(|m| m.split(' ').next().expect("a word"))
         .collect();
     assert_eq!(first, ["the", "scheduler", "tid", "tid", "cpu1:"]);
-    assert!(told[2].starts_with("tid 8"), "the longest first: {told:?}");
+    assert!(
+        shown[2].starts_with("tid 8"),
+        "the longest first: {shown:?}"
+    );
 }
 
 #[test]

@@ -8,7 +8,6 @@ mod asks;
 mod budget;
 mod captures;
 mod digest;
-mod engine;
 mod error;
 mod guest_session;
 mod guest_state;
@@ -17,6 +16,7 @@ mod in_window;
 mod include;
 mod kernel_memory;
 pub mod kvm;
+mod machine_kind;
 mod moments;
 mod monitor;
 pub(crate) mod perf_delta;
@@ -69,10 +69,10 @@ use crate::sidecar;
 use crate::vm_result::{HostVcpuSchedstat, VmResult};
 pub(crate) use captures::Taken;
 use captures::{Captures, LazyKernelInfo};
-use engine::Engine;
 use guest_session::End;
 use guest_state::GuestState;
 use in_window::InWindow;
+use machine_kind::MachineKind;
 use moments::{CaptureContext, Moments};
 use monitor::Monitor;
 use plan::Plan;
@@ -489,25 +489,25 @@ impl Run {
         let plan = &*plan.insert(Plan::make(entry)?);
         timings.resolve = plan.resolve_time;
         timings.initramfs = plan.pack_time;
-        let engine = Engine::choose(plan)?;
+        let machine_kind = MachineKind::choose(plan)?;
         let waiting = Instant::now();
-        let _turn = admission::enter(plan, engine)?;
+        let _turn = admission::enter(plan, machine_kind)?;
         timings.slot = waiting.elapsed();
-        *used = Some(engine.accelerator);
+        *used = Some(machine_kind.accelerator);
         let mut kernel_info = LazyKernelInfo::load(&plan.kernel);
         let mut captures = Captures::new(entry);
         let mut watches = Watches::default();
-        let mut moments = Moments::new(engine, observe)?;
+        let mut moments = Moments::new(machine_kind, observe)?;
         let mut in_window = InWindow::default();
         let mut maps = WatchedMaps::new(entry.watch_bpf_maps, plan.job.seed);
         let builtin = matches!(plan.setup.scheduler, Some(SchedulerJob::Builtin { .. }));
         let mut monitor = Monitor::new(builtin, plan.job.seed);
         let started = Instant::now();
-        let mut machine = start::start(plan, engine, &mut kernel_info)?;
+        let mut machine = start::start(plan, machine_kind, &mut kernel_info)?;
         let cpu_budget = budget::apply(entry, &machine.session.machine)?;
         timings.restore = started.elapsed();
         let template = machine.template();
-        let early = machine.dispatch(plan, engine, &mut kernel_info)?;
+        let early = machine.dispatch(plan, machine_kind, &mut kernel_info)?;
         let start::Started {
             mut session,
             level,
@@ -603,8 +603,8 @@ impl Run {
             told_of_idle: in_window.told_of_idle,
             topology: &plan.topology(),
             memory_mib: plan.memory_mib,
-            virtual_clock: engine.mips().is_some(),
-            parallel_tcg: engine.parallel_tcg(),
+            virtual_clock: machine_kind.mips().is_some(),
+            parallel_tcg: machine_kind.parallel_tcg(),
         };
         *teardown = Teardown::of(&guest);
         let (mut report, scx_exit) = monitor.done();
@@ -621,8 +621,8 @@ impl Run {
         let seen = verdict::schedule::see(&mut judgement, &case, schedule);
         if let Some(seen) = &seen {
             let root = &plan.job.workload_root;
-            let told = judgement.guest.as_ref().ok().map(|guest| &guest.stats);
-            followed.metrics = Some(schedule::metrics::metrics(seen, root, told));
+            let reported = judgement.guest.as_ref().ok().map(|guest| &guest.stats);
+            followed.metrics = Some(schedule::metrics::metrics(seen, root, reported));
             verdict::workers::judge(&mut judgement, seen, &guest.workers);
             verdict::schedule::judge(&mut judgement, &case, &checks, seen, root);
         }
@@ -641,7 +641,7 @@ impl Run {
             }
         }
         let host_vcpu_schedstat = report.as_ref().and_then(HostVcpuSchedstat::of);
-        // A hang is detected from the CPU time that QEMU consumed, so a busy host cannot excuse it.
+        // A hang is detected from the CPU time that QEMU consumed, so a busy host cannot cause it.
         if let (Some(stat), End::Completed) = (&host_vcpu_schedstat, &end) {
             verdict::downgrade_if_contended(&mut judgement, stat);
         }
@@ -658,7 +658,16 @@ impl Run {
             watched_maps: maps.metrics(),
             moments: moments.taken,
             ..vm_result(
-                plan, engine, followed, &level, guest, &end, captures, console, wall, &judgement,
+                plan,
+                machine_kind,
+                followed,
+                &level,
+                guest,
+                &end,
+                captures,
+                console,
+                wall,
+                &judgement,
             )
         });
         timings.digest = vm.as_ref().map_or(Duration::ZERO, |vm| vm.digest_time);
@@ -754,7 +763,7 @@ fn host_cpus() -> u32 {
 )]
 fn vm_result(
     plan: &Plan,
-    engine: Engine,
+    machine_kind: MachineKind,
     followed: Followed,
     level: &Level,
     guest: GuestState,
@@ -781,12 +790,12 @@ fn vm_result(
         final_progress_epoch: guest.count,
         duration: wall,
         vcpus: plan.shape.cpus(),
-        accelerator: engine.accelerator.name(),
-        clock: engine.clock_name(),
-        mips: engine.mips(),
+        accelerator: machine_kind.accelerator.name(),
+        clock: machine_kind.clock_name(),
+        mips: machine_kind.mips(),
         digest: followed.digest,
         switches: followed.switches,
-        captures_digest: engine
+        captures_digest: machine_kind
             .mips()
             .map(|_| captures.digest.finalize().to_hex().to_string()),
         digest_time: followed.took + captures.digest_time,

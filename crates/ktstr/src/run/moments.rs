@@ -14,9 +14,9 @@ use ktstr_state::env;
 
 use super::RunError;
 use super::captures::{Captures, KernelInfo, LazyKernelInfo};
-use super::engine::Engine;
 use super::guest_session::End;
 use super::guest_state::GuestState;
+use super::machine_kind::MachineKind;
 use super::repro::Observe;
 use super::schedule::Recorder;
 use crate::moment::{CaptureMoment, MomentCapture};
@@ -108,12 +108,12 @@ pub(super) struct Moments {
 }
 
 impl Moments {
-    /// Creates the moments of a run on this engine, with captures at the times in `KTSTR_CAPTURE_AT`, or else at
+    /// Creates the moments of a run on this kind of machine, with captures at the times in `KTSTR_CAPTURE_AT`, or else at
     /// those of `observe`.
     ///
     /// # Errors
     /// Returns an error if the variable is set under the real clock, or is no list of at most 16 whole numbers.
-    pub(super) fn new(engine: Engine, observe: &Observe) -> Result<Self, RunError> {
+    pub(super) fn new(machine_kind: MachineKind, observe: &Observe) -> Result<Self, RunError> {
         let Some(text) = env::CAPTURE_AT.get()? else {
             return Ok(Self {
                 asked: observe.clock_ns.iter().copied().collect(),
@@ -121,7 +121,7 @@ impl Moments {
                 ..Self::default()
             });
         };
-        if engine.mips().is_none() {
+        if machine_kind.mips().is_none() {
             let why =
                 "these times exist only under the virtual clock: set KTSTR_CLOCK=virtual, too";
             return Err(env::CAPTURE_AT.invalid(text, why).into());

@@ -10,7 +10,7 @@ use ktstr_machine::{MachineSpec, Program, Qemu, Shape, stamp};
 use ktstr_scenario::scheduler::{Scheduler, SchedulerSpec};
 use ktstr_state::env;
 
-use super::engine::Engine;
+use super::machine_kind::MachineKind;
 use super::{RunError, include, scheduler, shape};
 use crate::entry::KtstrTestEntry;
 
@@ -225,7 +225,7 @@ impl Plan {
     }
 
     /// Returns the specification of the machine for this plan.
-    pub(super) fn machine(&self, engine: Engine) -> MachineSpec {
+    pub(super) fn machine(&self, machine_kind: MachineKind) -> MachineSpec {
         let mut arguments = vec![format!("{}=1", ktstr_guest::init::GUEST_MARK_ENV)];
         if env::VERBOSE.is_on() {
             arguments.push("loglevel=7".to_owned());
@@ -235,8 +235,8 @@ impl Plan {
             kernel: self.kernel.boot.clone(),
             kernel_arguments: arguments,
             shape: self.shape.clone(),
-            accelerator: engine.accelerator,
-            clock: engine.clock,
+            accelerator: machine_kind.accelerator,
+            clock: machine_kind.clock,
             parallel: true,
         }
     }

@@ -52,12 +52,12 @@ pub(super) fn reason(result: &AssertResult) -> String {
     let first = first.or_else(|| result.skip_details().next());
     first.map_or_else(String::new, |detail| {
         let line = detail.message.lines().next().unwrap_or_default();
-        format!("{line}{}", excuse(detail))
+        format!("{line}{}", host_suffix(detail))
     })
 }
 
 /// Returns the suffix for a finding that a busy host can explain; empty for any other.
-fn excuse(detail: &AssertDetail) -> &'static str {
+fn host_suffix(detail: &AssertDetail) -> &'static str {
     match detail.host_explains {
         true => "; the host's other work can explain it",
         false => "",
@@ -158,7 +158,7 @@ fn findings(text: &mut String, all: &[&AssertDetail], headline: &str, same_kind:
         *seen += 1;
         if *seen <= few && !headline.starts_with(&detail.message) {
             let message = detail.message.replace('\n', "\n  ");
-            let _ = write!(text, "\n  {message}{}", excuse(detail));
+            let _ = write!(text, "\n  {message}{}", host_suffix(detail));
             if let Some(cgroup) = &detail.cgroup {
                 let _ = write!(text, " [{cgroup}]");
             }

@@ -10,8 +10,8 @@ use ktstr_record::terminal::eprint_line;
 use ktstr_state::env;
 
 use super::captures::{self, LazyKernelInfo};
-use super::engine::Engine;
 use super::guest_session::{End, GuestSession};
+use super::machine_kind::MachineKind;
 use super::plan::{Files, Plan};
 use super::schedule::{self, Recorder};
 use super::{RunError, templates};
@@ -52,13 +52,13 @@ pub(super) struct Started {
 /// Starts a machine for `plan`: as a fork of its template, or cold if that is not possible or `KTSTR_COLD` is on.
 pub(super) fn start(
     plan: &Plan,
-    engine: Engine,
+    machine_kind: MachineKind,
     kernel_info: &mut LazyKernelInfo,
 ) -> Result<Started, RunError> {
     let why = if env::COLD.is_on() {
         None
     } else {
-        match templates::fork(plan, engine, kernel_info) {
+        match templates::fork(plan, machine_kind, kernel_info) {
             Ok(started) => return Ok(started),
             Err(why) => {
                 eprint_line(&format!("ktstr: starting cold: {why}"));
@@ -66,12 +66,12 @@ pub(super) fn start(
             }
         }
     };
-    cold(plan, engine, why, kernel_info)
+    cold(plan, machine_kind, why, kernel_info)
 }
 
 fn cold(
     plan: &Plan,
-    engine: Engine,
+    machine_kind: MachineKind,
     why: Option<String>,
     kernel_info: &mut LazyKernelInfo,
 ) -> Result<Started, RunError> {
@@ -80,8 +80,8 @@ fn cold(
     for files in [&plan.base, &plan.for_scheduler] {
         pack(&mut archive, files, &mut present)?;
     }
-    let points = schedule::points_of_run(&boot_points(engine, kernel_info)?, engine);
-    let spec = plan.machine(engine);
+    let points = schedule::points_of_run(&boot_points(machine_kind, kernel_info)?, machine_kind);
+    let spec = plan.machine(machine_kind);
     let machine = Machine::prepare(&plan.qemu, &spec, &archive.build()?, &points)?;
     let mut session = GuestSession::new(machine, plan.shape.cpus());
     session.recorder = Recorder::new(&points, &plan.shape);
@@ -95,10 +95,10 @@ fn cold(
 
 /// Returns the kernel addresses that the virtual clock's plugin observes; none under the real clock.
 pub(super) fn boot_points(
-    engine: Engine,
+    machine_kind: MachineKind,
     kernel_info: &mut LazyKernelInfo,
 ) -> Result<WatchPoints, RunError> {
-    if engine.clock == ClockMode::Real {
+    if machine_kind.clock == ClockMode::Real {
         return Ok(WatchPoints::default());
     }
     let info = kernel_info.get().map_err(str::to_owned);
@@ -138,7 +138,7 @@ impl Started {
     pub(super) fn dispatch(
         &mut self,
         plan: &Plan,
-        engine: Engine,
+        machine_kind: MachineKind,
         kernel_info: &mut LazyKernelInfo,
     ) -> Result<Option<End>, RunError> {
         if matches!(self.level, Level::Cold(_)) {
@@ -147,9 +147,9 @@ impl Started {
             if end.is_some() {
                 return Ok(end);
             }
-            self.session.send(&refresh(plan, engine)?)?;
+            self.session.send(&refresh(plan, machine_kind)?)?;
         } else {
-            self.session.send(&refresh(plan, engine)?)?;
+            self.session.send(&refresh(plan, machine_kind)?)?;
             self.session.run()?;
         }
         if !self.session.guest.prepared
@@ -242,9 +242,9 @@ pub(super) fn set_timeout(machine: &Machine, plan: &Plan, kernel_info: &mut Lazy
 
 /// Returns the message that makes this machine different from other forks of its template: the wall-clock time, entropy, and
 /// the pid from which new ones are counted. Under the virtual clock the message depends on the seed alone, and has no time.
-fn refresh(plan: &Plan, engine: Engine) -> Result<ToGuest, RunError> {
+fn refresh(plan: &Plan, machine_kind: MachineKind) -> Result<ToGuest, RunError> {
     let mut entropy = vec![0u8; 32];
-    let realtime_ns = match engine.clock {
+    let realtime_ns = match machine_kind.clock {
         ClockMode::Real => {
             rustix::rand::getrandom(&mut entropy, rustix::rand::GetRandomFlags::empty())
                 .map_err(|e| MachineError::system("asking the host for random bytes", e))?;

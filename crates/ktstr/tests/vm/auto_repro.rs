@@ -134,17 +134,17 @@ fn a_stall_is_repeated_and_the_captures_show_the_task_in_its_queue() {
     done.says(&[&trail]);
     assert!(trail.contains("inserted into DSQ "), "{trail}");
     // The captures of the repeat show the task in that queue.
-    let told: Vec<&str> = done
+    let shown: Vec<&str> = done
         .text
         .lines()
         .filter(|line| line.starts_with("capture asked_for"))
         .collect();
-    assert!(!told.is_empty(), "{}", done.text);
-    for line in &told {
+    assert!(!shown.is_empty(), "{}", done.text);
+    for line in &shown {
         assert!(line.contains("] was in DSQ "), "{line}");
     }
     let captures = asked(again);
-    assert!(captures.len() >= told.len());
+    assert!(captures.len() >= shown.len());
     assert!(asked_of_first(first).is_empty());
 }
 

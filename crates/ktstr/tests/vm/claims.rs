@@ -23,9 +23,9 @@ fn a_users_struct_has_claims() {
     measured.claim_late_ms(&mut verdict).at_most(5);
     measured.claim_rate(&mut verdict).at_least(1.0);
     let result = verdict.into_result();
-    let told: Vec<_> = result.failure_details().map(|d| &*d.message).collect();
+    let shown: Vec<_> = result.failure_details().map(|d| &*d.message).collect();
     assert_eq!(
-        told,
+        shown,
         ["late_ms: expected at most 5, was 7", "rate: metric absent"]
     );
 }

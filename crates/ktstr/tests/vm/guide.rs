@@ -111,9 +111,12 @@ fn an_unused_llc_fails_the_claim_of_the_page() {
     let finished = ktstr::run::run(broken);
     println!("{}", finished.text);
     let page = include_str!("../../../../docs/guide/scenarios.md");
-    let told = between(page, "\n```text\n", "\n```\n");
-    let mut said = finished.result.failure_details().map(ToString::to_string);
-    assert!(said.any(|said| said == told[1]), "the page says: {told:?}");
+    let shown = between(page, "\n```text\n", "\n```\n");
+    let mut details = finished.result.failure_details().map(ToString::to_string);
+    assert!(
+        details.any(|detail| detail == shown[1]),
+        "the page says: {shown:?}"
+    );
 }
 
 /// Returns the text between each `open` line and the next `close` line.
@@ -138,8 +141,8 @@ fn the_text_of_the_page_is_the_file_that_runs() {
         .validate(&machine)
         .expect_err("there is none")
         .to_string();
-    let told = between(page, "\n```text\n", "\n```\n");
-    assert_eq!(told[0], error);
+    let shown = between(page, "\n```text\n", "\n```\n");
+    assert_eq!(shown[0], error);
 }
 
 #[test]

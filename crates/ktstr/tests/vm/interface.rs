@@ -53,8 +53,8 @@ fn passes(ctx: &Ctx) -> Result<AssertResult> {
 }
 
 fn of_a_pass(result: &VmResult) -> Result<()> {
-    let told = format!("variant {:016x}\n", result.variant_hash);
-    ensure!(result.output.contains(&told), "{told}: {}", result.output);
+    let shown = format!("variant {:016x}\n", result.variant_hash);
+    ensure!(result.output.contains(&shown), "{shown}: {}", result.output);
     ensure!(
         result.guest_kmsg().contains(MESSAGE),
         "{}",
@@ -185,8 +185,8 @@ fn of_a_crash(result: &VmResult) -> Result<()> {
 
 /// Nothing was captured, and the file says so.
 fn of_a_failure(result: &VmResult) -> Result<()> {
-    let told = result.guest_assert_result()?.stats.cgroups;
-    let bench = told.first().and_then(|cgroup| cgroup.taobench_whole);
+    let shown = result.guest_assert_result()?.stats.cgroups;
+    let bench = shown.first().and_then(|cgroup| cgroup.taobench_whole);
     let bench = bench.context("what the clients did")?;
     ensure!(
         bench.get_cmds > 100 && bench.fast_ops + bench.slow_ops == bench.get_cmds,

@@ -199,12 +199,12 @@ fn refusals(ctx: &Ctx) -> Result<AssertResult> {
     for (ops, expected) in cases {
         let asked = format!("{ops:?}");
         let failed = execute_steps(ctx, vec![Step::new(ops, SHORT)])?;
-        let said: Vec<&str> = failed
+        let printed: Vec<&str> = failed
             .failure_details()
             .map(|d| d.message.as_str())
             .collect();
-        if !said.join("\n").contains(expected) {
-            let text = format!("{asked} should say {expected:?}, and says {said:?}");
+        if !printed.join("\n").contains(expected) {
+            let text = format!("{asked} should say {expected:?}, and says {printed:?}");
             result.merge(AssertResult::fail_msg(text));
         }
     }
@@ -297,10 +297,10 @@ fn pinned(ctx: &Ctx) -> Result<AssertResult> {
 
 fn not_pinned(ctx: &Ctx) -> Result<AssertResult> {
     let result = after_the_scheduler(ctx, vec![])?;
-    let said: Vec<_> = result.failure_details().map(|d| &d.message).collect();
+    let printed: Vec<_> = result.failure_details().map(|d| &d.message).collect();
     ensure!(
-        said.len() == 1 && said[0].contains("no BPF map \"bpf_bpf.bss\""),
-        "{said:?}"
+        printed.len() == 1 && printed[0].contains("no BPF map \"bpf_bpf.bss\""),
+        "{printed:?}"
     );
     Ok(AssertResult::pass())
 }

@@ -96,11 +96,11 @@ fn pages_are_only_looked_at_when_asked() {
     assert_eq!(locality(&UNASKED), None);
 }
 
-case!(TOLD = "told", told, clock: ClockMode::Virtual, topology: NODES, duration: Duration::from_millis(100));
+case!(SHOWN = "shown", shown, clock: ClockMode::Virtual, topology: NODES, duration: Duration::from_millis(100));
 
 /// Checks that the guest's kernel reports the latency and the bandwidth that the test declares for the memory of each node, as
 /// seen from the nearest CPUs (`access0`).
-fn told(_: &Ctx) -> Result<AssertResult> {
+fn shown(_: &Ctx) -> Result<AssertResult> {
     let mut verdict = Verdict::new();
     for (path, declared) in [
         ("node0/access0/initiators/read_latency", "80"),
@@ -121,6 +121,6 @@ fn told(_: &Ctx) -> Result<AssertResult> {
 
 #[test]
 fn the_guest_sees_the_declared_latency_and_bandwidth_of_memory() {
-    let finished = run(&TOLD);
+    let finished = run(&SHOWN);
     assert!(finished.result.is_pass(), "{}", finished.text);
 }

@@ -29,7 +29,7 @@ fn files(_: &Ctx) -> Result<AssertResult> {
         ])
         .output()
         .context("`ls` starts")?;
-    let said = String::from_utf8_lossy(&listed.stdout).into_owned();
+    let printed = String::from_utf8_lossy(&listed.stdout).into_owned();
     ensure!(
         listed.status.success(),
         "`ls` ended with {}: {}",
@@ -39,8 +39,8 @@ fn files(_: &Ctx) -> Result<AssertResult> {
     let expected = "/include-files/payload-data:\nempty\nin\n\n\
                     /include-files/payload-data/in:\ndata\nprogram\n";
     ensure!(
-        said == expected,
-        "`ls` said {said:?}, expected {expected:?}"
+        printed == expected,
+        "`ls` said {printed:?}, expected {expected:?}"
     );
     let inside = |name: &str| format!("{}/{name}", "/include-files/payload-data");
     let text = std::fs::read_to_string(inside("in/data"))?;

@@ -19,9 +19,9 @@ fn no_key_of_the_attribute_is_forgotten() {
     assert!(settings().count() > 50);
     for (key, doc) in settings() {
         // Only keys that take lists accept an empty list.
-        let said = declared(&format!("{key} = []")).err();
-        let said = said.map_or_else(String::new, |error| error.message);
-        assert!(!said.contains("unknown key"), "{key} ({doc}): {said}");
+        let printed = declared(&format!("{key} = []")).err();
+        let printed = printed.map_or_else(String::new, |error| error.message);
+        assert!(!printed.contains("unknown key"), "{key} ({doc}): {printed}");
     }
 }
 

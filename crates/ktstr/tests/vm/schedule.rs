@@ -185,7 +185,7 @@ fn oracle(_: &Ctx) -> Result<AssertResult> {
 fn file_of(finished: &Finished) -> Vec<u8> {
     assert!(finished.text.is_empty(), "{}", finished.text);
     let record = finished.record.as_ref().expect("the run left a record");
-    std::fs::read(record.with_file_name(SCHEDULE_FILE)).expect("a schedule lies beside it")
+    std::fs::read(record.with_file_name(SCHEDULE_FILE)).expect("a schedule in the same folder")
 }
 
 /// Returns the numbers on the lines that the guest printed with the prefix `word`.

@@ -240,7 +240,7 @@ fn a_cgroup_that_is_starved() {
     assert!(
         [" no CPU for ", " did no work at all"]
             .iter()
-            .any(|told| sentence.contains(told)),
+            .any(|shown| sentence.contains(shown)),
         "{text}"
     );
 }

@@ -75,10 +75,10 @@ fn passes(entry: &'static KtstrTestEntry) {
 fn fails(entry: &'static KtstrTestEntry, part: &str) {
     let finished = run(entry);
     assert_eq!(finished.fault, Some(Fault::Scheduler), "{}", finished.text);
-    let mut told = finished.result.failure_details();
-    let told = told.find(|d| d.kind == DetailKind::Monitor && d.message.contains(part));
-    assert!(told.is_some(), "no {part:?} in {}", finished.text);
-    println!("{}", told.expect("it was found").message);
+    let mut shown = finished.result.failure_details();
+    let shown = shown.find(|d| d.kind == DetailKind::Monitor && d.message.contains(part));
+    assert!(shown.is_some(), "no {part:?} in {}", finished.text);
+    println!("{}", shown.expect("it was found").message);
 }
 
 #[test]

@@ -129,12 +129,12 @@ pub fn policies(ctx: &Ctx) -> Result<AssertResult> {
         "{}",
         local.task.numa_maps
     );
-    for (flag, said) in [
+    for (flag, printed) in [
         (MpolFlags::STATIC_NODES, "bind=static:1"),
         (MpolFlags::RELATIVE_NODES, "bind=relative:1"),
     ] {
         let maps = with(MemPolicy::bind([1]), flag)?.task.numa_maps;
-        ensure!(maps.contains(said), "no {said} in {maps}");
+        ensure!(maps.contains(printed), "no {printed} in {maps}");
     }
     let own = placed(ctx, |config| config.numa_node(1))?;
     ensure!(own.task.allowed == [2, 3], "{:?}", own.task.allowed);

@@ -5,7 +5,7 @@ use crate::worker::WorkerExitInfo;
 use std::fmt::{self, Display, Formatter};
 
 /// Separates the description of what happened from the end of the log or output.
-const SAID_LAST: &str = "; its last output:";
+const LAST_OUTPUT: &str = "; its last output:";
 
 /// Formats why a worker left no complete report, as the end of a message; empty if it left one.
 pub(crate) struct NoReport<'a>(pub &'a Option<WorkerExitInfo>);
@@ -276,9 +276,13 @@ impl Finding {
             Finding::SetUp { stage, error } | Finding::StartupDeath { stage, error, .. } => {
                 write!(f, "{stage} failed: {error}")
             }
-            Finding::PayloadFailed { payload, how, said } => {
+            Finding::PayloadFailed {
+                payload,
+                how,
+                printed,
+            } => {
                 write!(f, "payload `{payload}` {how}")?;
-                log_tail(f, said)
+                log_tail(f, printed)
             }
             Finding::PayloadMetric {
                 payload,
@@ -317,12 +321,12 @@ impl Finding {
                 write!(f, "scheduler `{scheduler}` did not attach: {why}")?;
                 log_tail(f, log)
             }
-            Finding::OtherError { wanted, said } => match said.as_str() {
+            Finding::OtherError { wanted, printed } => match printed.as_str() {
                 "" => write!(
                     f,
                     "{wanted}, but nothing was reported about the scheduler's end"
                 ),
-                said => write!(f, "{wanted}, but was: {said}"),
+                printed => write!(f, "{wanted}, but was: {printed}"),
             },
             Finding::Hung { stage, doing } => write!(f, "the guest hung {stage}: {doing}"),
             Finding::TestHung { stage, doing } => {
@@ -358,7 +362,7 @@ impl Finding {
 fn log_tail(f: &mut Formatter<'_>, log: &str) -> fmt::Result {
     match log {
         "" => Ok(()),
-        log => write!(f, "{SAID_LAST}\n{log}"),
+        log => write!(f, "{LAST_OUTPUT}\n{log}"),
     }
 }
 

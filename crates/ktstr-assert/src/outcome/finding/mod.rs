@@ -318,7 +318,7 @@ pub enum Finding {
         /// How the program failed, as a clause that follows its name.
         how: String,
         /// The last lines of its output, indented; may be empty.
-        said: String,
+        printed: String,
     },
     /// A metric that a program printed is outside its bounds.
     PayloadMetric {
@@ -377,7 +377,7 @@ pub enum Finding {
         /// What the test expects, as a clause.
         wanted: String,
         /// The end of the message about the scheduler's end.
-        said: String,
+        printed: String,
     },
     /// The guest stopped making progress.
     Hung {

@@ -198,7 +198,7 @@ samples! {
     }
     OtherError {
         wanted: text("it should contain \"a\""),
-        said: String::new(),
+        printed: String::new(),
     }
     Hung {
         stage: text("while booting"),
@@ -234,7 +234,7 @@ samples! {
     PayloadFailed {
         payload: text("fio"),
         how: text("exited with code 1, expected 0"),
-        said: text("    no space left"),
+        printed: text("    no space left"),
     }
     PayloadMetric {
         payload: text("fio"),

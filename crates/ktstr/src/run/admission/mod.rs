@@ -11,17 +11,17 @@ use ktstr_machine::ClockMode;
 use ktstr_state::{Folder, Limit, Place, Queue, StateError, Turn, Weight, env};
 
 use super::RunError;
-use super::engine::Engine;
+use super::machine_kind::MachineKind;
 use super::plan::Plan;
 
 /// The folder of the queue, in the first base folder that can be used.
 const FOLDER: &str = "machines";
 
 /// Waits until the host has room for the machine of `plan`. The place is free again when the returned value is dropped.
-pub(super) fn enter(plan: &Plan, engine: Engine) -> Result<Turn, RunError> {
+pub(super) fn enter(plan: &Plan, machine_kind: MachineKind) -> Result<Turn, RunError> {
     let weight = Weight {
         memory_mib: plan.memory_mib.into(),
-        cores: cores(engine.clock, plan.shape.cpus()),
+        cores: cores(machine_kind.clock, plan.shape.cpus()),
     };
     let queue = Queue::new(folder()?);
     let notice = |text: &str| eprintln!("{text}");

@@ -18,8 +18,8 @@ use ktstr_schedule::{
 use ktstr_state::env;
 
 use super::captures::{KernelInfo, LazyKernelInfo, RamView};
-use super::engine::Engine;
 use super::guest_state::GuestState;
+use super::machine_kind::MachineKind;
 use observe::{Shown, interpret};
 
 /// The latest time of an event, in nanoseconds: 104 days. A run takes seconds, so only a hostile guest's clock shows a later
@@ -30,7 +30,7 @@ const MAX_TASKS: usize = 4096;
 
 /// Returns the points that are observed in a run: all of `points`, but no schedule with `KTSTR_SCHEDULE=0`, and no moments
 /// with `KTSTR_MOMENTS=0`. Machines that become templates are not observed, and use QEMU's default turns.
-pub(super) fn points_of_run(points: &WatchPoints, engine: Engine) -> WatchPoints {
+pub(super) fn points_of_run(points: &WatchPoints, machine_kind: MachineKind) -> WatchPoints {
     let mut points = match env::SCHEDULE.is_off() {
         true => points.without_hooks(),
         false => points.clone(),
@@ -38,7 +38,7 @@ pub(super) fn points_of_run(points: &WatchPoints, engine: Engine) -> WatchPoints
     if !super::moments::are_wanted() {
         points.moments.clear();
     }
-    points.turns.instructions = engine.turn();
+    points.turns.instructions = machine_kind.turn();
     points
 }
 

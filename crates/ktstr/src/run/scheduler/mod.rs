@@ -123,7 +123,7 @@ fn discover(scheduler: &Scheduler, name: &str) -> Result<Found, RunError> {
     let places = siblings(name);
     match places.iter().find(|path| path.is_file()) {
         Some(path) => {
-            check::usable(path, "the binary beside the test's")?;
+            check::usable(path, "the binary next to the test's")?;
             if !expected {
                 eprintln!(
                     "ktstr: the scheduler `{name}` is used as found at {}: {why}",

@@ -11,8 +11,8 @@ use super::template::{self, Template};
 use super::{TemplateError, housekeeping, key};
 use crate::run::RunError;
 use crate::run::captures::LazyKernelInfo;
-use crate::run::engine::Engine;
 use crate::run::guest_session::GuestSession;
+use crate::run::machine_kind::MachineKind;
 use crate::run::plan::Plan;
 use crate::run::schedule::{self, Recorder};
 use crate::run::start::{Level, Started};
@@ -20,17 +20,17 @@ use crate::run::start::{Level, Started};
 /// Forks a machine for `plan` from its template, which is built first if it does not exist, and rebuilt once if it is damaged.
 pub(in crate::run) fn fork(
     plan: &Plan,
-    engine: Engine,
+    machine_kind: MachineKind,
     kernel_info: &mut LazyKernelInfo,
 ) -> Result<Started, TemplateError> {
     let root = housekeeping::folder().map_err(RunError::from)?;
-    match attempt(&root, plan, engine, kernel_info) {
+    match attempt(&root, plan, machine_kind, kernel_info) {
         Err(TemplateError::Damaged { key, reason }) => {
             eprint_line(&format!(
                 "ktstr: the template {key} is damaged and will be rebuilt: {reason}"
             ));
             template::discard(&root, &key)?;
-            attempt(&root, plan, engine, kernel_info)
+            attempt(&root, plan, machine_kind, kernel_info)
         }
         other => other,
     }
@@ -39,16 +39,16 @@ pub(in crate::run) fn fork(
 fn attempt(
     root: &Path,
     plan: &Plan,
-    engine: Engine,
+    machine_kind: MachineKind,
     kernel_info: &mut LazyKernelInfo,
 ) -> Result<Started, TemplateError> {
-    let keys = Keys::of(plan, engine);
+    let keys = Keys::of(plan, machine_kind);
     let (template, level) = match keys.open_loaded(root, plan)? {
         Some(found) => found,
-        None => keys.build(root, plan, engine, kernel_info)?,
+        None => keys.build(root, plan, machine_kind, kernel_info)?,
     };
-    let points = schedule::points_of_run(&template.description.points, engine);
-    let machine = restore(plan, engine, &template, false, &template.ram, &points)?;
+    let points = schedule::points_of_run(&template.description.points, machine_kind);
+    let machine = restore(plan, machine_kind, &template, false, &template.ram, &points)?;
     let cpus = plan.shape.cpus();
     let mut session =
         GuestSession::resume(machine, cpus, template.cursors(), template.guest_state());
@@ -69,8 +69,8 @@ struct Keys {
 }
 
 impl Keys {
-    fn of(plan: &Plan, engine: Engine) -> Self {
-        let booted = key::booted(plan, engine);
+    fn of(plan: &Plan, machine_kind: MachineKind) -> Self {
+        let booted = key::booted(plan, machine_kind);
         let attached = plan.shares_attach().then(|| key::attached(&booted, plan));
         Self { booted, attached }
     }
@@ -100,10 +100,14 @@ impl Keys {
         &self,
         root: &Path,
         plan: &Plan,
-        engine: Engine,
+        machine_kind: MachineKind,
         kernel_info: &mut LazyKernelInfo,
     ) -> Result<(Template, Level), TemplateError> {
-        let maker = Maker { root, plan, engine };
+        let maker = Maker {
+            root,
+            plan,
+            machine_kind,
+        };
         let mut template = open_or_build(root, &self.booted, || {
             maker.booted(&self.booted, kernel_info)
         })?;
@@ -137,10 +141,10 @@ fn reached(made: Result<Template, TemplateError>) -> Result<Option<Template>, Te
 /// Returns the specification of a machine. While a machine that becomes a `template` boots or attaches the scheduler, the
 /// kernel patches its own text, so the CPUs of such a machine do not run in parallel; see [`MachineSpec::parallel`]. When it
 /// is forked, the patching is over.
-pub(super) fn specification(plan: &Plan, engine: Engine, template: bool) -> MachineSpec {
+pub(super) fn specification(plan: &Plan, machine_kind: MachineKind, template: bool) -> MachineSpec {
     MachineSpec {
         parallel: !template,
-        ..plan.machine(engine)
+        ..plan.machine(machine_kind)
     }
 }
 
@@ -148,7 +152,7 @@ pub(super) fn specification(plan: &Plan, engine: Engine, template: bool) -> Mach
 /// its writes go to the files; otherwise they are private. If QEMU cannot restore it, the template is considered damaged.
 pub(super) fn restore(
     plan: &Plan,
-    engine: Engine,
+    machine_kind: MachineKind,
     template: &Template,
     share: bool,
     ram: &[std::fs::File],
@@ -156,7 +160,7 @@ pub(super) fn restore(
 ) -> Result<Machine, TemplateError> {
     Machine::restore(
         &plan.qemu,
-        &specification(plan, engine, share),
+        &specification(plan, machine_kind, share),
         ram,
         share,
         &template.state(),

@@ -1,6 +1,6 @@
 //! The key of a template: a short name derived from everything on which the template's contents depend.
 
-use crate::run::engine::Engine;
+use crate::run::machine_kind::MachineKind;
 use crate::run::plan::{Files, Plan};
 
 /// The number of characters of a key.
@@ -11,13 +11,13 @@ const FORMAT: u32 = 10;
 /// Returns the key of the booted template. The key covers everything that is in the guest before a test is loaded, with one
 /// exception: the test binary that runs as the guest's PID 1, and its libraries. All test binaries with the same guest side
 /// (`ktstr_guest::AGENT`) can share a template.
-pub(super) fn booted(plan: &Plan, engine: Engine) -> String {
+pub(super) fn booted(plan: &Plan, machine_kind: MachineKind) -> String {
     let mut parts = vec![
         format!("format {FORMAT}"),
         format!("agent {}", ktstr_guest::AGENT),
         format!("qemu {} {}", plan.qemu.path.display(), plan.qemu.version),
         format!("kernel {}", plan.kernel.boot_sha256),
-        plan.machine(engine).fingerprint(),
+        plan.machine(machine_kind).fingerprint(),
     ];
     parts.extend(
         plan.base

@@ -10,8 +10,8 @@ use super::template::{self, Template, TemplateBuilder, TemplateMeta};
 use super::{Stamps, TemplateError, sparse};
 use crate::run::RunError;
 use crate::run::captures::LazyKernelInfo;
-use crate::run::engine::Engine;
 use crate::run::guest_session::{End, GuestSession};
+use crate::run::machine_kind::MachineKind;
 use crate::run::plan::Plan;
 use crate::run::start::{Level, Started, boot_points, pack};
 
@@ -24,7 +24,7 @@ pub(super) struct Maker<'a> {
     /// The folder of templates.
     pub(super) root: &'a Path,
     pub(super) plan: &'a Plan,
-    pub(super) engine: Engine,
+    pub(super) machine_kind: MachineKind,
 }
 
 impl Maker<'_> {
@@ -44,10 +44,10 @@ impl Maker<'_> {
         pack(&mut archive, &plan.base, &mut present)?;
         let machine = Machine::prepare_in(
             &plan.qemu,
-            &super::fork::specification(plan, self.engine, true),
+            &super::fork::specification(plan, self.machine_kind, true),
             &archive.build().map_err(RunError::from)?,
             &builder.ram,
-            &boot_points(self.engine, kernel_info)?.without_observation(),
+            &boot_points(self.machine_kind, kernel_info)?.without_observation(),
         )?;
         let mut session = GuestSession::new(machine, plan.shape.cpus());
         session.run()?;
@@ -100,7 +100,7 @@ impl Maker<'_> {
         }
         let machine = super::fork::restore(
             self.plan,
-            self.engine,
+            self.machine_kind,
             base,
             true,
             &builder.ram,
@@ -139,16 +139,18 @@ impl Maker<'_> {
         (level, console_before): (&str, String),
         present: Stamps,
     ) -> Result<(), TemplateError> {
-        let Self { plan, engine, .. } = *self;
+        let Self {
+            plan, machine_kind, ..
+        } = *self;
         // Under the virtual clock a template is saved where the guest first waits for a message, which is at the same
         // instruction each time it is built.
         reached(session.run_until_idle()?, &session)?;
-        if engine.clock == ClockMode::Real {
+        if machine_kind.clock == ClockMode::Real {
             settle(&mut session)?;
         }
-        let points = boot_points(engine, kernel_info)?;
+        let points = boot_points(machine_kind, kernel_info)?;
         session.machine.stop()?;
-        if engine.clock == ClockMode::Real {
+        if machine_kind.clock == ClockMode::Real {
             // Read what the guest sent up to the moment at which it was stopped. A stopped guest sends nothing more.
             reached(session.poll(Duration::MAX)?, &session)?;
         }

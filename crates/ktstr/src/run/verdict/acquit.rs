@@ -125,7 +125,7 @@ fn not_waiting(detail: &AssertDetail, answers: &Answers, hog: bool) -> Option<St
     let owed_ms = entitled(answers, task)? * waited_ms as f64;
     (owed_ms < OWED_MS).then(|| {
         format!(
-            "worker {tid} got nothing done{how_long}, and waited for a CPU for {waited_ms} ms of that: beside the tasks that ran \
+            "worker {tid} got nothing done{how_long}, and waited for a CPU for {waited_ms} ms of that: with the tasks that ran \
              meanwhile, its weight entitled it to {owed_ms:.1} ms"
         )
     })

@@ -595,7 +595,7 @@ fn the_end_of_a_payload_is_the_tests_fault_alone() {
         AssertDetail::of(Finding::PayloadFailed {
             payload: "load".into(),
             how: "exited with code 1, expected 0".into(),
-            said: String::new(),
+            printed: String::new(),
         })
     };
     let judged = |more: Option<AssertDetail>, console: &str| {

@@ -115,13 +115,13 @@ fn a_falsified_report_leaves_no_answer() {
             "worker[9] counted 200.000 ms of CPU time, but the schedule has no record of the worker",
         ),
     ];
-    for (own, told) in falsified {
+    for (own, shown) in falsified {
         let judgement = judged(&seen(1), &[own]);
-        assert!(judgement.result.is_inconclusive(), "{told}");
-        assert!(!judgement.result.is_fail(), "{told}");
+        assert!(judgement.result.is_inconclusive(), "{shown}");
+        assert!(!judgement.result.is_fail(), "{shown}");
         assert_eq!(judgement.fault, Some(Fault::Harness));
         let details: Vec<_> = judgement.result.inconclusive_details().collect();
-        assert!(details[0].message.ends_with(told), "{details:?}");
+        assert!(details[0].message.ends_with(shown), "{details:?}");
         let notes = &judgement.result.info_notes;
         assert!(
             notes[0].message.contains("the scheduler is unfair"),

@@ -1,4 +1,4 @@
-//! The engine of a run: its accelerator and its clock.
+//! The kind of a run's machine: its accelerator and its clock.
 
 use std::ops::RangeInclusive;
 
@@ -12,15 +12,15 @@ use crate::entry;
 
 /// The accelerator and the clock of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Engine {
+pub(super) struct MachineKind {
     pub(super) accelerator: Accelerator,
     pub(super) clock: ClockMode,
     /// The longest turn of a CPU under the virtual clock, in microseconds of guest time; 0 means QEMU's default.
     pub(super) turn_us: u32,
 }
 
-impl Engine {
-    /// Chooses the engine for `plan`: the declared clock, unless `KTSTR_CLOCK` overrides it. If neither decides, the run has
+impl MachineKind {
+    /// Chooses the kind of machine for `plan`: the declared clock, unless `KTSTR_CLOCK` overrides it. If neither decides, it has
     /// the real clock under KVM and the virtual clock under TCG; see [`accelerator::choose`].
     pub(super) fn choose(plan: &Plan) -> Result<Self, RunError> {
         let named = env::CLOCK.get_as(|word| match word {
