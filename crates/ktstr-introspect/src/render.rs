@@ -7,9 +7,10 @@
 
 use std::fmt::Write as _;
 
+use ktstr_snapshot::report::{RenderedMember, RenderedValue};
+
 use crate::btf::{Btf, Kind, Type};
 use crate::narrow;
-use crate::report::{RenderedMember, RenderedValue};
 
 /// The limits of one rendered value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

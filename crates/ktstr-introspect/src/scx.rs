@@ -5,12 +5,17 @@
 //! is in a `struct scx_sched` behind `scx_root`, into which more of the globals moved with every release. Each value is searched
 //! in both places.
 
+use ktstr_snapshot::ReadSection;
+use ktstr_snapshot::report::{
+    EventCounterSample, FailureDumpReport, ScxEventCounters, ScxSchedState, Section,
+};
+
 use crate::bpf::maps::BpfMap;
 use crate::btf::Kind;
+use crate::capture::Reading;
 use crate::kernel::{KernelError, KernelView};
 use crate::memory::GuestMemory;
 use crate::narrow;
-use crate::report::{ScxEventCounters, ScxSchedState};
 
 /// The attached scheduler as found among the maps.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -299,7 +304,7 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         };
         let mut counters = ScxEventCounters::default();
         let cpus = self.cpu_count()?;
-        for (names, slot) in counters.by_name() {
+        for (names, slot) in by_name(&mut counters) {
             let member = names
                 .iter()
                 .find_map(|name| self.member("scx_event_stats", name).ok());
@@ -314,41 +319,62 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
     }
 }
 
-impl ScxEventCounters {
-    /// Returns the kernel's names of each counter, newest first, and the field for its value.
-    pub(crate) fn by_name(&mut self) -> [(&'static [&'static str], &mut i64); 13] {
-        [
-            (
-                &["SCX_EV_SELECT_CPU_FALLBACK"],
-                &mut self.select_cpu_fallback,
-            ),
-            (
-                &["SCX_EV_DISPATCH_LOCAL_DSQ_OFFLINE"],
-                &mut self.dispatch_local_dsq_offline,
-            ),
-            (&["SCX_EV_DISPATCH_KEEP_LAST"], &mut self.dispatch_keep_last),
-            (&["SCX_EV_ENQ_SKIP_EXITING"], &mut self.enq_skip_exiting),
-            (
-                &["SCX_EV_ENQ_SKIP_MIGRATION_DISABLED"],
-                &mut self.enq_skip_migration_disabled,
-            ),
-            (&["SCX_EV_REENQ_IMMED"], &mut self.reenq_immed),
-            (
-                &["SCX_EV_REENQ_REPEAT", "SCX_EV_REENQ_LOCAL_REPEAT"],
-                &mut self.reenq_local_repeat,
-            ),
-            (
-                &["SCX_EV_REFILL_SLICE_DFL", "SCX_EV_ENQ_SLICE_DFL"],
-                &mut self.refill_slice_dfl,
-            ),
-            (&["SCX_EV_BYPASS_DURATION"], &mut self.bypass_duration),
-            (&["SCX_EV_BYPASS_DISPATCH"], &mut self.bypass_dispatch),
-            (&["SCX_EV_BYPASS_ACTIVATE"], &mut self.bypass_activate),
-            (&["SCX_EV_INSERT_NOT_OWNED"], &mut self.insert_not_owned),
-            (
-                &["SCX_EV_SUB_BYPASS_DISPATCH"],
-                &mut self.sub_bypass_dispatch,
-            ),
-        ]
+impl<M: GuestMemory + ?Sized> ReadSection<Vec<EventCounterSample>> for Reading<'_, '_, M> {
+    fn read_section(&self, _: &FailureDumpReport) -> Section<Vec<EventCounterSample>> {
+        let elapsed_ms = self.options.elapsed_ms;
+        let sample = |counters| EventCounterSample {
+            elapsed_ms,
+            counters,
+        };
+        let counters = self.view.scx_event_counters();
+        counters.map(|counters| vec![sample(counters)]).into()
     }
+}
+
+impl<M: GuestMemory + ?Sized> ReadSection<ScxSchedState> for Reading<'_, '_, M> {
+    fn read_section(&self, _: &FailureDumpReport) -> Section<ScxSchedState> {
+        self.view.scx_sched_state().into()
+    }
+}
+
+/// Returns the kernel's names of each counter, newest first, and the field for its value.
+pub(crate) fn by_name(
+    counters: &mut ScxEventCounters,
+) -> [(&'static [&'static str], &mut i64); 13] {
+    [
+        (
+            &["SCX_EV_SELECT_CPU_FALLBACK"],
+            &mut counters.select_cpu_fallback,
+        ),
+        (
+            &["SCX_EV_DISPATCH_LOCAL_DSQ_OFFLINE"],
+            &mut counters.dispatch_local_dsq_offline,
+        ),
+        (
+            &["SCX_EV_DISPATCH_KEEP_LAST"],
+            &mut counters.dispatch_keep_last,
+        ),
+        (&["SCX_EV_ENQ_SKIP_EXITING"], &mut counters.enq_skip_exiting),
+        (
+            &["SCX_EV_ENQ_SKIP_MIGRATION_DISABLED"],
+            &mut counters.enq_skip_migration_disabled,
+        ),
+        (&["SCX_EV_REENQ_IMMED"], &mut counters.reenq_immed),
+        (
+            &["SCX_EV_REENQ_REPEAT", "SCX_EV_REENQ_LOCAL_REPEAT"],
+            &mut counters.reenq_local_repeat,
+        ),
+        (
+            &["SCX_EV_REFILL_SLICE_DFL", "SCX_EV_ENQ_SLICE_DFL"],
+            &mut counters.refill_slice_dfl,
+        ),
+        (&["SCX_EV_BYPASS_DURATION"], &mut counters.bypass_duration),
+        (&["SCX_EV_BYPASS_DISPATCH"], &mut counters.bypass_dispatch),
+        (&["SCX_EV_BYPASS_ACTIVATE"], &mut counters.bypass_activate),
+        (&["SCX_EV_INSERT_NOT_OWNED"], &mut counters.insert_not_owned),
+        (
+            &["SCX_EV_SUB_BYPASS_DISPATCH"],
+            &mut counters.sub_bypass_dispatch,
+        ),
+    ]
 }

@@ -188,8 +188,8 @@ pub mod snapshot {
         BridgeGuard, CaptureCallback, CgroupProcsSnapshot, KernelOp, KernelOpCallback,
         MAX_WATCH_SNAPSHOTS, SnapshotBridge, WatchRegisterCallback,
     };
-    pub use ktstr_introspect::report::*;
-    pub use ktstr_introspect::snapshot::*;
+    pub use ktstr_snapshot::report::*;
+    pub use ktstr_snapshot::snapshot::*;
 }
 
 /// The names of metrics, built in and dynamic.

@@ -11,7 +11,7 @@ use ktstr_assert::{
     StimulusEvent, Verdict, buckets,
 };
 
-use ktstr_introspect::report::ScxExit;
+use ktstr_snapshot::report::ScxExit;
 
 use crate::contention::ContentionWitness;
 use crate::moment::MomentCapture;

@@ -3,6 +3,11 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 
+use ktstr_snapshot::report::{
+    ArenaSnapshot, FailureDumpArrayEntry, FailureDumpEntry, FailureDumpMap, FailureDumpPercpuEntry,
+    FailureDumpPercpuHashEntry, FailureDumpReport, FailureDumpRingbuf, RenderedValue,
+};
+
 use super::storage::Owner;
 use super::{CaptureOptions, part};
 use crate::bpf::hash::MAX_BUCKETS;
@@ -12,10 +17,6 @@ use crate::kernel::{KernelError, KernelView};
 use crate::memory::GuestMemory;
 use crate::narrow;
 use crate::render::{RenderLimits, hex, render_bytes, render_counted};
-use crate::report::{
-    ArenaSnapshot, FailureDumpArrayEntry, FailureDumpEntry, FailureDumpMap, FailureDumpPercpuEntry,
-    FailureDumpPercpuHashEntry, FailureDumpReport, FailureDumpRingbuf, RenderedValue,
-};
 
 /// The largest number of BTF objects that are cached during a capture.
 const MAX_BTFS: usize = 64;

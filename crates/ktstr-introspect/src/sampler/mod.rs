@@ -17,11 +17,13 @@ pub use exit::{Ended, ExitReader};
 
 use thiserror::Error;
 
+use ktstr_snapshot::report::{RqCounts, RqSample, RqSchedstat, SchedDomain, ScxEventCounters};
+
 use crate::btf::Member;
 use crate::kernel::{KernelError, KernelView};
 use crate::memory::GuestMemory;
 use crate::narrow;
-use crate::report::{RqCounts, RqSample, RqSchedstat, SchedDomain, ScxEventCounters};
+use crate::scx::by_name;
 use layout::{DomainLayout, RqLayout, TaskLayout, number, pointer};
 use translation_cache::TranslationCache;
 
@@ -344,7 +346,7 @@ impl Sampler {
         let at = per_cpu.wrapping_add(offset);
         self.translations.read(memory, at, &mut bytes)?;
         let mut counters = ScxEventCounters::default();
-        for ((_, slot), member) in counters.by_name().into_iter().zip(&events.members) {
+        for ((_, slot), member) in by_name(&mut counters).into_iter().zip(&events.members) {
             if let Some(member) = member {
                 *slot = number(&bytes, member).cast_signed();
             }
@@ -417,8 +419,7 @@ impl EventLayout {
                 Err(_) => (EventPlace::Global(view.symbol("event_stats_cpu").ok()?), 0),
             },
         };
-        let members: Vec<_> = ScxEventCounters::default()
-            .by_name()
+        let members: Vec<_> = by_name(&mut ScxEventCounters::default())
             .iter()
             .map(|(names, _)| {
                 let mut names = names.iter();

@@ -47,11 +47,11 @@ use std::time::{Duration, Instant};
 
 use ktstr_assert::{AssertDetail, AssertResult, DetailKind};
 use ktstr_guest::protocol::SchedulerJob;
-use ktstr_introspect::report::ScxExit;
 use ktstr_machine::Accelerator;
 use ktstr_record::terminal::{eprint_line, escaped};
 use ktstr_record::{RepeatRecord, RunVerdict, Switches};
 use ktstr_scenario::scheduler::Promise;
+use ktstr_snapshot::report::ScxExit;
 
 pub use aim::{Aim, step};
 pub use error::RunError;

@@ -4,13 +4,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ktstr_assert::{AssertResult, Finding, MetricStream, PayloadEnd, PayloadMetrics, Polarity};
-use ktstr_introspect::report::FailureDumpReport;
 use ktstr_machine::Accelerator;
 use ktstr_record::compare::Run;
 use ktstr_record::{
     CaptureRecord, FindingRecord, PayloadMetricRecord, PayloadRecord, RecordError, RepeatRecord,
     RunDir, RunRecord, SWITCHES_FILE, SchedulerRecord, SwitchesRecord, runs_root,
 };
+use ktstr_snapshot::report::FailureDumpReport;
 
 use ktstr_schedule::SCHEDULE_FILE;
 use ktstr_state::env;

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use ktstr_introspect::report::TaskEnrichment;
+use ktstr_snapshot::report::TaskEnrichment;
 
 use crate::vm_result::WatchdogKillReason;
 
