@@ -172,7 +172,7 @@ macro_rules! sections {
             }
 
             /// Reads all sections into `report`, in the order of the table.
-            pub fn read_sections<R: ?Sized>(reader: &R, report: &mut FailureDumpReport)
+            pub fn read_sections<R>(reader: &R, report: &mut FailureDumpReport)
             where
                 $(R: ReadSection<value!($of)>,)+
             {
