@@ -26,7 +26,7 @@ mod cpus;
 mod dsq;
 pub mod kernel;
 pub mod memory;
-mod narrow;
+pub mod narrow;
 mod numa;
 pub mod paging;
 mod pressure;

@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 
 use ktstr_snapshot::report::{RenderedMember, RenderedValue};
 
-use crate::btf::{Btf, Kind, Type};
+use crate::btf::{ArrayOf, Btf, Kind, Type};
 use crate::narrow;
 
 /// The limits of one rendered value.
@@ -251,7 +251,7 @@ impl Renderer<'_> {
     }
 
     fn array(&mut self, ty: &Type<'_>, bytes: &[u8], depth: usize) -> RenderedValue {
-        let Some((element, len)) = ty.array() else {
+        let Some(ArrayOf { element, len }) = ty.array() else {
             return unsupported("array without an element type");
         };
         let size = self.btf.size_of(element).unwrap_or(0);

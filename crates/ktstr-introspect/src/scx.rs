@@ -17,6 +17,15 @@ use crate::kernel::{KernelError, KernelView};
 use crate::memory::GuestMemory;
 use crate::narrow;
 
+/// A write that the caller makes to the guest's memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GuestWrite {
+    /// The guest-physical address.
+    pub gpa: u64,
+    /// The `unsigned long` that is written there.
+    pub value: u64,
+}
+
 /// The attached scheduler as found among the maps.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ActiveScheduler {
@@ -69,7 +78,7 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         })
     }
 
-    /// Returns the writes (guest-physical address, `unsigned long`) that set the runnable-stall timeout to `milliseconds`.
+    /// Returns the writes that set the runnable-stall timeout to `milliseconds`.
     ///
     /// The timeout is in jiffies, at least 2. The length of a jiffy is derived from the scheduler's own `timeout_ms` (30 s
     /// if that is 0) and the kernel's value for it. The kernel checks all CPUs once per half of the scheduler's own timeout,
@@ -78,7 +87,7 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
     ///
     /// # Errors
     /// If the kernel has no sched_ext, or memory cannot be read.
-    pub fn scx_watchdog_writes(&self, milliseconds: u64) -> Result<Vec<(u64, u64)>, KernelError> {
+    pub fn scx_watchdog_writes(&self, milliseconds: u64) -> Result<Vec<GuestWrite>, KernelError> {
         let timeout = match (
             self.scx_root(),
             self.member("scx_sched", "watchdog_timeout"),
@@ -94,15 +103,19 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         let own = self.read_u64(timeout)?;
         let jiffies = u128::from(own) * u128::from(milliseconds) / own_ms;
         let wanted = u64::try_from(jiffies).unwrap_or(u64::MAX).max(2);
-        let mut writes = vec![(self.translate(timeout)?, wanted)];
+        let write = |kva, value| {
+            let gpa = self.translate(kva)?;
+            Ok::<_, KernelError>(GuestWrite { gpa, value })
+        };
+        let mut writes = vec![write(timeout, wanted)?];
         if wanted < own {
             let due = self.jiffies()?.wrapping_add(own / 2);
             let last = self.symbol("scx_watchdog_timestamp")?;
-            writes.push((self.translate(last)?, due));
+            writes.push(write(last, due)?);
         }
         // From 7.1 on the period of the checks is in a separate variable.
         if let Ok(interval) = self.symbol("scx_watchdog_interval") {
-            writes.push((self.translate(interval)?, wanted / 2));
+            writes.push(write(interval, wanted / 2)?);
         }
         Ok(writes)
     }

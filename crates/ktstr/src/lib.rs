@@ -266,7 +266,8 @@ pub mod prelude {
     pub use crate::test_support::*;
     pub use crate::topology::{LlcInfo, NodeMemInfo, TestTopology};
     pub use crate::vm_result::{
-        GuestLifecyclePhase, HostVcpuSchedstat, ProgVerifierStats, VmResult, WatchdogKillReason,
+        GuestLifecyclePhase, HostVcpuSchedstat, ProgVerifierStats, SwitchDigest, VmResult,
+        WatchdogKillReason,
     };
     pub use crate::workload::*;
     pub use crate::{

@@ -51,7 +51,7 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         let progs = self.walk_idr(self.symbol("prog_idr")?, MAX_PROGS)?;
         Ok(progs
             .into_iter()
-            .filter_map(|(_, prog)| read(prog).ok())
+            .filter_map(|prog| read(prog.pointer).ok())
             .collect())
     }
 

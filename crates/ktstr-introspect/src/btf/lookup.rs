@@ -99,11 +99,11 @@ impl Btf {
         let mut factor = 1u64;
         for _ in 0..MAX_DEPTH {
             let ty = self.resolve(id)?;
-            let Some((element, len)) = ty.array() else {
+            let Some(array) = ty.array() else {
                 return ty.own_size()?.checked_mul(factor);
             };
-            factor = factor.checked_mul(u64::from(len))?;
-            id = element;
+            factor = factor.checked_mul(u64::from(array.len))?;
+            id = array.element;
         }
         None
     }

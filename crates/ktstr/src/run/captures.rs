@@ -396,8 +396,8 @@ pub(super) fn set_watchdog(
     let writes = view
         .scx_watchdog_writes(milliseconds)
         .map_err(|e| e.to_string())?;
-    for (gpa, value) in writes {
-        ram.write(gpa, &value.to_le_bytes())
+    for write in writes {
+        ram.write(write.gpa, &write.value.to_le_bytes())
             .map_err(|e| e.to_string())?;
     }
     Ok(())

@@ -698,7 +698,7 @@ impl Timings {
 #[derive(Debug, Default)]
 struct Followed {
     digest: Option<String>,
-    switches: Option<(u64, u64)>,
+    switches: Option<ktstr_machine::SwitchDigest>,
     trace: Option<Switches>,
     schedule: Option<Vec<u8>>,
     metrics: Option<ktstr_assert::ScenarioStats>,
@@ -726,7 +726,7 @@ fn follow(
         digest,
         switches: (clock.failures() == 0).then(|| clock.switches()),
         trace: Some(Switches {
-            count: clock.switches().0,
+            count: clock.switches().count,
             first: clock.trace().iter().map(kept).collect(),
         }),
         template,

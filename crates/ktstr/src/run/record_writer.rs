@@ -60,9 +60,9 @@ pub(super) fn write(
         let replayed = vm.mips.map(|_| folder.run_id());
         record.again = Some(report::again(finished.entry.name, vm.seed, replayed));
         record.digest = vm.digest.clone();
-        record.switches = vm.switches.map(|(count, digest)| SwitchesRecord {
-            count,
-            digest: format!("{digest:016x}"),
+        record.switches = vm.switches.map(|switches| SwitchesRecord {
+            count: switches.count,
+            digest: format!("{:016x}", switches.digest),
         });
         record.captures_digest = vm.captures_digest.clone();
         record.template = vm.template.clone();
