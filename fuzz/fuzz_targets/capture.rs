@@ -3,7 +3,7 @@
 
 use ktstr_fuzz::{Draw, Guest, bounded};
 use ktstr_introspect::kernel::KernelView;
-use ktstr_introspect::snapshot::Snapshot;
+use ktstr_snapshot::snapshot::Snapshot;
 use libfuzzer_sys::fuzz_target;
 
 fn run(guest: &Guest, draw: &mut Draw<'_>) {

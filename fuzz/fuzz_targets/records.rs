@@ -5,12 +5,12 @@ use std::sync::LazyLock;
 
 use ktstr_assert::AssertResult;
 use ktstr_fuzz::{Draw, Guest, bounded, damaged};
-use ktstr_introspect::report::FailureDumpReport;
-use ktstr_introspect::snapshot::{Snapshot, stats_path};
 use ktstr_record::compare::{Run, compare, repeated};
 use ktstr_record::{
     Accelerator, Clock, RunRecord, RunVerdict, Start, Switch, Switches, brief, markdown,
 };
+use ktstr_snapshot::report::FailureDumpReport;
+use ktstr_snapshot::snapshot::{Snapshot, stats_path};
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Value, json};
 

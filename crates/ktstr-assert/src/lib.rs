@@ -63,7 +63,7 @@ pub use verdict::{
     Verdict,
 };
 pub use worker::{
-    BenchRole, BenchSlice, Migration, PhaseSlice, WorkerExitInfo, WorkerReport, WorkerReportClaim,
-    carrier, carriers_by_phase, cgroup_stats, page_locality, parse_numa_maps,
-    parse_vmstat_numa_pages_migrated,
+    BenchRole, BenchSlice, Migration, PhaseSlice, SampleKind, SamplesMut, WorkerExitInfo,
+    WorkerReport, WorkerReportClaim, carrier, carriers_by_phase, cgroup_stats, page_locality,
+    parse_numa_maps, parse_vmstat_numa_pages_migrated,
 };

@@ -13,8 +13,8 @@ use ktstr_introspect::btf::Btf;
 use ktstr_introspect::capture::{CaptureOptions, capture};
 use ktstr_introspect::kernel::KernelView;
 use ktstr_introspect::memory::{GuestMemory, MemoryError};
-use ktstr_introspect::snapshot::Snapshot;
 use ktstr_introspect::symbols::Symbols;
+use ktstr_snapshot::snapshot::Snapshot;
 
 struct RamFile(File);
 

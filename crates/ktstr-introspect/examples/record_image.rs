@@ -132,7 +132,7 @@ fn blank(blob: &[u8]) -> Result<Vec<u8>, Box<dyn Error>> {
         }
         let Some(ty) = btf.get(id) else { continue };
         open.extend(ty.fields().map(|field| field.type_id));
-        open.extend(ty.array().map(|(element, _)| element));
+        open.extend(ty.array().map(|array| array.element));
         if !matches!(ty.kind(), Kind::Ptr | Kind::FuncProto) {
             open.extend(ty.target());
         }

@@ -4,9 +4,12 @@
 //! (`cgroup_base_stat_flush()`, kernel/cgroup/rstat.c). This module therefore adds the per-CPU time of a cgroup and of all
 //! its descendants that is still pending.
 
+use ktstr_snapshot::ReadSection;
+use ktstr_snapshot::report::{CgroupCpuStat, FailureDumpReport, Section, Throttling};
+
+use crate::capture::Reading;
 use crate::kernel::{KernelError, KernelView};
 use crate::memory::GuestMemory;
-use crate::report::{CgroupCpuStat, Throttling};
 
 /// The path of the CPU time in a `struct cgroup_base_stat`.
 const RAN: &str = "cputime.sum_exec_runtime";
@@ -54,6 +57,12 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
             }
         }
         Ok((found, trouble))
+    }
+}
+
+impl<M: GuestMemory + ?Sized> ReadSection<Vec<CgroupCpuStat>> for Reading<'_, '_, M> {
+    fn read_section(&self, _: &FailureDumpReport) -> Section<Vec<CgroupCpuStat>> {
+        self.view.cgroup_cpu_stats().into()
     }
 }
 

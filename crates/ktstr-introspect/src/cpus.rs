@@ -1,9 +1,12 @@
 //! Per-CPU state: runqueues (`kernel/sched/sched.h`) and time accounting (`include/linux/kernel_stat.h`).
 
+use ktstr_snapshot::ReadSection;
+use ktstr_snapshot::report::{CpuStat, FailureDumpReport, PerCpuTimeStats, RqScxState, Section};
+
+use crate::capture::Reading;
 use crate::kernel::{KernelError, KernelView};
 use crate::memory::GuestMemory;
 use crate::narrow;
-use crate::report::{CpuStat, PerCpuTimeStats, RqScxState};
 
 impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
     /// Returns the runqueue of every CPU. The sched_ext parts are 0 on a kernel without sched_ext.
@@ -88,5 +91,17 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
             });
         }
         Ok(stats)
+    }
+}
+
+impl<M: GuestMemory + ?Sized> ReadSection<Vec<PerCpuTimeStats>> for Reading<'_, '_, M> {
+    fn read_section(&self, _: &FailureDumpReport) -> Section<Vec<PerCpuTimeStats>> {
+        self.view.per_cpu_time().into()
+    }
+}
+
+impl<M: GuestMemory + ?Sized> ReadSection<Vec<RqScxState>> for Reading<'_, '_, M> {
+    fn read_section(&self, _: &FailureDumpReport) -> Section<Vec<RqScxState>> {
+        self.view.runqueues().into()
     }
 }

@@ -11,11 +11,14 @@
 //! The bypass and reject queues are only listed if they hold tasks. A queue ordered by vtime also keeps its tasks in a tree,
 //! but its list has the same order.
 
+use ktstr_snapshot::ReadSection;
+use ktstr_snapshot::report::{DsqState, FailureDumpReport, QueuedTask, RqScxState, Section};
+
 use crate::btf::Member;
+use crate::capture::Reading;
 use crate::kernel::{KernelError, KernelView};
 use crate::memory::GuestMemory;
 use crate::narrow;
-use crate::report::{DsqState, QueuedTask, RqScxState};
 
 /// The largest number of user dispatch queues that are listed.
 const MAX_DSQS: usize = 1024;
@@ -135,6 +138,12 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
             states.push(fields.read(self, kva, "user".to_owned())?);
         }
         Ok(())
+    }
+}
+
+impl<M: GuestMemory + ?Sized> ReadSection<Vec<DsqState>> for Reading<'_, '_, M> {
+    fn read_section(&self, report: &FailureDumpReport) -> Section<Vec<DsqState>> {
+        self.view.dsq_states(&report.rq_scx_states).into()
     }
 }
 

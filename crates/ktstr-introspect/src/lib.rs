@@ -1,8 +1,8 @@
-//! Guest memory as typed values: address translation, kernel structures, BPF maps, snapshots, samples of the runqueues.
+//! Guest memory as typed values: address translation, kernel structures, BPF maps, captures, samples of the runqueues.
 //!
-//! The crate turns the bytes of a stopped (or running) guest into a [`report::FailureDumpReport`] and gives test authors a
-//! [`snapshot::Snapshot`] to query that report. It knows nothing of the virtual machine: everything is read through
-//! [`memory::GuestMemory`], so the crate works on a recorded image too.
+//! The crate turns the bytes of a stopped (or running) guest into the plain data of `ktstr-snapshot`: a
+//! [`ktstr_snapshot::report::FailureDumpReport`], samples, and the exit of a scheduler. It knows nothing of the virtual
+//! machine: everything is read through [`memory::GuestMemory`], so the crate works on a recorded image too.
 //!
 //! Guest bytes are treated as hostile. Every reader is total: loops are bounded, arithmetic is checked, no allocation has a
 //! size that the guest chose without a cap, and a failed read becomes an error that names what was requested and what was
@@ -17,10 +17,6 @@
     )
 )]
 
-// The recorded images of the integration tests name this crate, and unit tests read them too.
-#[cfg(test)]
-extern crate self as ktstr_introspect;
-
 pub mod bpf;
 pub mod btf;
 pub mod capture;
@@ -30,15 +26,12 @@ mod cpus;
 mod dsq;
 pub mod kernel;
 pub mod memory;
-mod narrow;
+pub mod narrow;
 mod numa;
 pub mod paging;
 mod pressure;
 pub mod render;
-pub mod report;
 pub mod sampler;
 pub mod scx;
-mod sections;
-pub mod snapshot;
 pub mod symbols;
 mod tasks;

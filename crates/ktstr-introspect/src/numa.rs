@@ -5,10 +5,13 @@
 
 use std::collections::BTreeMap;
 
+use ktstr_snapshot::ReadSection;
+use ktstr_snapshot::report::{FailureDumpReport, PerNodeNumaStats, Section};
+
 use crate::btf::Kind;
+use crate::capture::Reading;
 use crate::kernel::{KernelError, KernelView};
 use crate::memory::GuestMemory;
-use crate::report::PerNodeNumaStats;
 
 /// The largest number of nodes that are read (`CONFIG_NODES_SHIFT` is 10 at most).
 const MAX_NODES: u32 = 1024;
@@ -71,5 +74,11 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
             found.push(PerNodeNumaStats { node, counters });
         }
         Ok(found)
+    }
+}
+
+impl<M: GuestMemory + ?Sized> ReadSection<Vec<PerNodeNumaStats>> for Reading<'_, '_, M> {
+    fn read_section(&self, _: &FailureDumpReport) -> Section<Vec<PerNodeNumaStats>> {
+        self.view.per_node_numa().into()
     }
 }

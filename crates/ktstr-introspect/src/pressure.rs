@@ -3,9 +3,12 @@
 
 use std::collections::BTreeMap;
 
+use ktstr_snapshot::ReadSection;
+use ktstr_snapshot::report::{CgroupPsi, FailureDumpReport, PsiLine, Section};
+
+use crate::capture::Reading;
 use crate::kernel::{KernelError, KernelView};
 use crate::memory::GuestMemory;
-use crate::report::{CgroupPsi, PsiLine};
 
 /// The number of averages of each state: over 10, 60 and 300 s.
 const AVERAGES: u64 = 3;
@@ -40,6 +43,12 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
             }
         }
         Ok((found, trouble))
+    }
+}
+
+impl<M: GuestMemory + ?Sized> ReadSection<Vec<CgroupPsi>> for Reading<'_, '_, M> {
+    fn read_section(&self, _: &FailureDumpReport) -> Section<Vec<CgroupPsi>> {
+        self.view.cgroup_pressure().into()
     }
 }
 

@@ -7,9 +7,10 @@
 
 use std::fmt::Write as _;
 
-use crate::btf::{Btf, Kind, Type};
+use ktstr_snapshot::report::{RenderedMember, RenderedValue};
+
+use crate::btf::{ArrayOf, Btf, Kind, Type};
 use crate::narrow;
-use crate::report::{RenderedMember, RenderedValue};
 
 /// The limits of one rendered value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -250,7 +251,7 @@ impl Renderer<'_> {
     }
 
     fn array(&mut self, ty: &Type<'_>, bytes: &[u8], depth: usize) -> RenderedValue {
-        let Some((element, len)) = ty.array() else {
+        let Some(ArrayOf { element, len }) = ty.array() else {
             return unsupported("array without an element type");
         };
         let size = self.btf.size_of(element).unwrap_or(0);

@@ -5,12 +5,26 @@
 //! is in a `struct scx_sched` behind `scx_root`, into which more of the globals moved with every release. Each value is searched
 //! in both places.
 
+use ktstr_snapshot::ReadSection;
+use ktstr_snapshot::report::{
+    EventCounterSample, FailureDumpReport, ScxEventCounters, ScxSchedState, Section,
+};
+
 use crate::bpf::maps::BpfMap;
 use crate::btf::Kind;
+use crate::capture::Reading;
 use crate::kernel::{KernelError, KernelView};
 use crate::memory::GuestMemory;
 use crate::narrow;
-use crate::report::{ScxEventCounters, ScxSchedState};
+
+/// A write that the caller makes to the guest's memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GuestWrite {
+    /// The guest-physical address.
+    pub gpa: u64,
+    /// The `unsigned long` that is written there.
+    pub value: u64,
+}
 
 /// The attached scheduler as found among the maps.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -64,7 +78,7 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         })
     }
 
-    /// Returns the writes (guest-physical address, `unsigned long`) that set the runnable-stall timeout to `milliseconds`.
+    /// Returns the writes that set the runnable-stall timeout to `milliseconds`.
     ///
     /// The timeout is in jiffies, at least 2. The length of a jiffy is derived from the scheduler's own `timeout_ms` (30 s
     /// if that is 0) and the kernel's value for it. The kernel checks all CPUs once per half of the scheduler's own timeout,
@@ -73,7 +87,7 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
     ///
     /// # Errors
     /// If the kernel has no sched_ext, or memory cannot be read.
-    pub fn scx_watchdog_writes(&self, milliseconds: u64) -> Result<Vec<(u64, u64)>, KernelError> {
+    pub fn scx_watchdog_writes(&self, milliseconds: u64) -> Result<Vec<GuestWrite>, KernelError> {
         let timeout = match (
             self.scx_root(),
             self.member("scx_sched", "watchdog_timeout"),
@@ -89,15 +103,19 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         let own = self.read_u64(timeout)?;
         let jiffies = u128::from(own) * u128::from(milliseconds) / own_ms;
         let wanted = u64::try_from(jiffies).unwrap_or(u64::MAX).max(2);
-        let mut writes = vec![(self.translate(timeout)?, wanted)];
+        let write = |kva, value| {
+            let gpa = self.translate(kva)?;
+            Ok::<_, KernelError>(GuestWrite { gpa, value })
+        };
+        let mut writes = vec![write(timeout, wanted)?];
         if wanted < own {
             let due = self.jiffies()?.wrapping_add(own / 2);
             let last = self.symbol("scx_watchdog_timestamp")?;
-            writes.push((self.translate(last)?, due));
+            writes.push(write(last, due)?);
         }
         // From 7.1 on the period of the checks is in a separate variable.
         if let Ok(interval) = self.symbol("scx_watchdog_interval") {
-            writes.push((self.translate(interval)?, wanted / 2));
+            writes.push(write(interval, wanted / 2)?);
         }
         Ok(writes)
     }
@@ -299,7 +317,7 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         };
         let mut counters = ScxEventCounters::default();
         let cpus = self.cpu_count()?;
-        for (names, slot) in counters.by_name() {
+        for (names, slot) in by_name(&mut counters) {
             let member = names
                 .iter()
                 .find_map(|name| self.member("scx_event_stats", name).ok());
@@ -314,41 +332,62 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
     }
 }
 
-impl ScxEventCounters {
-    /// Returns the kernel's names of each counter, newest first, and the field for its value.
-    pub(crate) fn by_name(&mut self) -> [(&'static [&'static str], &mut i64); 13] {
-        [
-            (
-                &["SCX_EV_SELECT_CPU_FALLBACK"],
-                &mut self.select_cpu_fallback,
-            ),
-            (
-                &["SCX_EV_DISPATCH_LOCAL_DSQ_OFFLINE"],
-                &mut self.dispatch_local_dsq_offline,
-            ),
-            (&["SCX_EV_DISPATCH_KEEP_LAST"], &mut self.dispatch_keep_last),
-            (&["SCX_EV_ENQ_SKIP_EXITING"], &mut self.enq_skip_exiting),
-            (
-                &["SCX_EV_ENQ_SKIP_MIGRATION_DISABLED"],
-                &mut self.enq_skip_migration_disabled,
-            ),
-            (&["SCX_EV_REENQ_IMMED"], &mut self.reenq_immed),
-            (
-                &["SCX_EV_REENQ_REPEAT", "SCX_EV_REENQ_LOCAL_REPEAT"],
-                &mut self.reenq_local_repeat,
-            ),
-            (
-                &["SCX_EV_REFILL_SLICE_DFL", "SCX_EV_ENQ_SLICE_DFL"],
-                &mut self.refill_slice_dfl,
-            ),
-            (&["SCX_EV_BYPASS_DURATION"], &mut self.bypass_duration),
-            (&["SCX_EV_BYPASS_DISPATCH"], &mut self.bypass_dispatch),
-            (&["SCX_EV_BYPASS_ACTIVATE"], &mut self.bypass_activate),
-            (&["SCX_EV_INSERT_NOT_OWNED"], &mut self.insert_not_owned),
-            (
-                &["SCX_EV_SUB_BYPASS_DISPATCH"],
-                &mut self.sub_bypass_dispatch,
-            ),
-        ]
+impl<M: GuestMemory + ?Sized> ReadSection<Vec<EventCounterSample>> for Reading<'_, '_, M> {
+    fn read_section(&self, _: &FailureDumpReport) -> Section<Vec<EventCounterSample>> {
+        let elapsed_ms = self.options.elapsed_ms;
+        let sample = |counters| EventCounterSample {
+            elapsed_ms,
+            counters,
+        };
+        let counters = self.view.scx_event_counters();
+        counters.map(|counters| vec![sample(counters)]).into()
     }
+}
+
+impl<M: GuestMemory + ?Sized> ReadSection<ScxSchedState> for Reading<'_, '_, M> {
+    fn read_section(&self, _: &FailureDumpReport) -> Section<ScxSchedState> {
+        self.view.scx_sched_state().into()
+    }
+}
+
+/// Returns the kernel's names of each counter, newest first, and the field for its value.
+pub(crate) fn by_name(
+    counters: &mut ScxEventCounters,
+) -> [(&'static [&'static str], &mut i64); 13] {
+    [
+        (
+            &["SCX_EV_SELECT_CPU_FALLBACK"],
+            &mut counters.select_cpu_fallback,
+        ),
+        (
+            &["SCX_EV_DISPATCH_LOCAL_DSQ_OFFLINE"],
+            &mut counters.dispatch_local_dsq_offline,
+        ),
+        (
+            &["SCX_EV_DISPATCH_KEEP_LAST"],
+            &mut counters.dispatch_keep_last,
+        ),
+        (&["SCX_EV_ENQ_SKIP_EXITING"], &mut counters.enq_skip_exiting),
+        (
+            &["SCX_EV_ENQ_SKIP_MIGRATION_DISABLED"],
+            &mut counters.enq_skip_migration_disabled,
+        ),
+        (&["SCX_EV_REENQ_IMMED"], &mut counters.reenq_immed),
+        (
+            &["SCX_EV_REENQ_REPEAT", "SCX_EV_REENQ_LOCAL_REPEAT"],
+            &mut counters.reenq_local_repeat,
+        ),
+        (
+            &["SCX_EV_REFILL_SLICE_DFL", "SCX_EV_ENQ_SLICE_DFL"],
+            &mut counters.refill_slice_dfl,
+        ),
+        (&["SCX_EV_BYPASS_DURATION"], &mut counters.bypass_duration),
+        (&["SCX_EV_BYPASS_DISPATCH"], &mut counters.bypass_dispatch),
+        (&["SCX_EV_BYPASS_ACTIVATE"], &mut counters.bypass_activate),
+        (&["SCX_EV_INSERT_NOT_OWNED"], &mut counters.insert_not_owned),
+        (
+            &["SCX_EV_SUB_BYPASS_DISPATCH"],
+            &mut counters.sub_bypass_dispatch,
+        ),
+    ]
 }

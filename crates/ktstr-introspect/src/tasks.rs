@@ -1,10 +1,13 @@
 //! The task list: every thread of every process from `init_task` on.
 
+use ktstr_snapshot::ReadSection;
+use ktstr_snapshot::report::{FailureDumpReport, MAX_TASK_ENRICHMENTS, Section, TaskEnrichment};
+
 use crate::btf::Member;
+use crate::capture::Reading;
 use crate::kernel::{KernelError, KernelView};
 use crate::memory::GuestMemory;
 use crate::narrow;
-use crate::report::TaskEnrichment;
 
 impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
     /// Returns the tasks of the guest, at most `max`, and the reason if the list is incomplete.
@@ -94,6 +97,13 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
             scx_weight: optional(&fields.scx_weight)?.map(narrow::count),
             scx_runnable_at: optional(&fields.scx_runnable_at)?,
         })
+    }
+}
+
+impl<M: GuestMemory + ?Sized> ReadSection<Vec<TaskEnrichment>> for Reading<'_, '_, M> {
+    fn read_section(&self, _: &FailureDumpReport) -> Section<Vec<TaskEnrichment>> {
+        let max = self.options.max_tasks.min(MAX_TASK_ENRICHMENTS);
+        self.options.tasks.then(|| self.view.tasks(max)).into()
     }
 }
 

@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use image::{Image, Recording};
 use ktstr_introspect::kernel::KernelView;
-use ktstr_introspect::report::FailureDumpReport;
+use ktstr_snapshot::report::FailureDumpReport;
 use proptest::prelude::*;
 
 /// The longest time in seconds for all readers together. The undamaged image takes less than one.
@@ -97,6 +97,15 @@ fn the_image_has_what_every_reader_needs() {
     let failed: Vec<&String> = lines.iter().filter(|line| line.contains("Err(")).collect();
     // The one failure is that of `scx_watched` with `per_cpu`, since no per-CPU array has a variable of that name.
     assert_eq!(failed.len(), 1, "{failed:?}");
+}
+
+#[test]
+fn a_capture_of_a_whole_guest_survives_its_json() {
+    let report = recording().capture(&recording().image);
+    assert!(report.scx_sched_state.value().is_some());
+    let json = serde_json::to_string(&report).unwrap();
+    let back: FailureDumpReport = serde_json::from_str(&json).unwrap();
+    assert_eq!(back, report);
 }
 
 /// The value with which a pointer of the image is overwritten.

@@ -12,8 +12,8 @@ use std::sync::OnceLock;
 use image::{Image, Recording};
 use ktstr_introspect::kernel::KernelView;
 use ktstr_introspect::memory::{GuestMemory, MemoryError};
-use ktstr_introspect::report::RenderedValue;
-use ktstr_introspect::snapshot::Snapshot;
+use ktstr_snapshot::report::RenderedValue;
+use ktstr_snapshot::snapshot::Snapshot;
 use proptest::prelude::*;
 
 /// The scheduler's counter when the guest was stopped.
@@ -128,7 +128,7 @@ fn kernel_state_is_captured() {
     let running: u32 = rqs.iter().map(|rq| rq.scx_nr_running).sum();
     assert!(running >= 2, "{rqs:?}");
     let spinning = |rq: &&_| {
-        let rq: &ktstr_introspect::report::RqScxState = rq;
+        let rq: &ktstr_snapshot::report::RqScxState = rq;
         rq.curr_comm
             .as_deref()
             .is_some_and(|comm| comm.starts_with("spin"))

@@ -2,6 +2,15 @@
 //! configuration. This module works on bytes only and opens no files.
 //!
 //! The layout of a bzImage is described in the kernel's Documentation/arch/x86/boot.rst.
+// The numbers come from a file: a cast must not change one unnoticed.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        clippy::cast_sign_loss
+    )
+)]
 
 use std::io::Read;
 use std::ops::Range;

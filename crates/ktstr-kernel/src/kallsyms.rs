@@ -23,6 +23,15 @@
 //! - 7.0 and later: as i32, relative to the address of the offset itself; there is no base.
 //!
 //! Nothing is executed or trusted: the tables are located by their shape, and every access is checked.
+// The numbers come from a file: a cast must not change one unnoticed.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        clippy::cast_sign_loss
+    )
+)]
 
 use memchr::memmem;
 use object::Endianness;

@@ -28,11 +28,11 @@ pub use process::VcpuTime;
 pub use program::{Program, stamp};
 pub use qemu::{OLDEST_QEMU, Qemu, TRIED_QEMU};
 pub use ram::{GuestRam, MailboxRam};
-pub use shape::{Hmat, Shape, SideCache};
+pub use shape::{Hmat, Llc, Shape, SideCache};
 pub use spec::{Accelerator, ClockMode, MachineSpec};
 pub use virtual_clock::{
-    Hold, MAX_MOMENTS, MAX_SENDERS, MAX_WATCHED, MomentPoint, Switch, TRACE_CAPACITY, Turns,
-    VirtualClock, WatchPoints, WatchedWord,
+    Hold, MAX_MOMENTS, MAX_SENDERS, MAX_WATCHED, MomentPoint, Switch, SwitchDigest, TRACE_CAPACITY,
+    Turns, VirtualClock, WatchPoints, WatchedWord,
 };
 
 /// Returns a hash of a text, for the keys of caches. It is not cryptographic, and may change with a release of Rust.

@@ -2,6 +2,15 @@
 //!
 //! The same code works for every machine: a machine that boots or becomes a template maps its RAM shared, and a fork that
 //! runs a test maps it privately. In both cases the memory of the QEMU process is authoritative.
+// The numbers come from a guest: a cast must not change one unnoticed.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        clippy::cast_sign_loss
+    )
+)]
 
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -16,7 +25,7 @@ const SPLIT_FROM: u64 = 0xb000_0000;
 const LOW_WHEN_SPLIT: u64 = 0x8000_0000;
 const ABOVE_4G: u64 = 1 << 32;
 
-const PAGE: u64 = 4096;
+const PAGE: usize = 4096;
 /// The largest number of bytes that [`GuestRam::own_pages`] passes on at once.
 const RUN: usize = 1 << 20;
 
@@ -70,7 +79,7 @@ impl GuestRam {
                     std::io::Error::from(std::io::ErrorKind::NotFound),
                 )
             })?;
-            pieces.push((host, *len));
+            pieces.push(Piece { host, len: *len });
         }
         let path = format!("/proc/{pid}/mem");
         let memory = File::options()
@@ -83,7 +92,7 @@ impl GuestRam {
             pid,
             private,
             segments: lay_out(&pieces),
-            size: pieces.iter().map(|(_, len)| len).sum(),
+            size: pieces.iter().map(|piece| piece.len).sum(),
         })
     }
 
@@ -101,10 +110,10 @@ impl GuestRam {
         let pagemap = File::open(&path).map_err(wrap)?;
         let mut buffer = vec![0u8; RUN];
         for segment in &self.segments {
-            let pages = (segment.len / PAGE) as usize;
+            let pages = usize::try_from(segment.len).unwrap_or(usize::MAX) / PAGE;
             let mut entries = vec![0u8; pages * 8];
             pagemap
-                .read_exact_at(&mut entries, segment.host / PAGE * 8)
+                .read_exact_at(&mut entries, segment.host / PAGE as u64 * 8)
                 .map_err(wrap)?;
             let own = |page: usize| {
                 let entry = entries[page * 8..]
@@ -119,11 +128,11 @@ impl GuestRam {
                     continue;
                 }
                 let first = page;
-                while page < pages && own(page) && page - first < RUN / PAGE as usize {
+                while page < pages && own(page) && page - first < RUN / PAGE {
                     page += 1;
                 }
-                let run = &mut buffer[..(page - first) * PAGE as usize];
-                let gpa = segment.gpa + first as u64 * PAGE;
+                let run = &mut buffer[..(page - first) * PAGE];
+                let gpa = segment.gpa + (first * PAGE) as u64;
                 self.read(gpa, run)?;
                 see(gpa, run);
             }
@@ -172,8 +181,9 @@ impl GuestRam {
             .find(|s| at >= s.gpa && at - s.gpa < s.len)
             .ok_or_else(missing)?;
         let within = at - segment.gpa;
-        let here = (segment.len - within).min((len - done) as u64);
-        Ok((segment.host + within, here as usize))
+        let left = len - done;
+        let here = usize::try_from(segment.len - within).map_or(left, |here| here.min(left));
+        Ok((segment.host + within, here))
     }
 }
 
@@ -218,9 +228,18 @@ impl MailboxRam<'_> {
     }
 }
 
+/// The RAM of one backend, as QEMU maps it.
+#[derive(Debug, Clone, Copy)]
+struct Piece {
+    /// The address in QEMU's address space.
+    host: u64,
+    /// The length in bytes.
+    len: u64,
+}
+
 /// Places the backends one after the other, around the PCI hole.
-fn lay_out(pieces: &[(u64, u64)]) -> Vec<Segment> {
-    let total: u64 = pieces.iter().map(|(_, len)| len).sum();
+fn lay_out(pieces: &[Piece]) -> Vec<Segment> {
+    let total: u64 = pieces.iter().map(|piece| piece.len).sum();
     let low = if total >= SPLIT_FROM {
         LOW_WHEN_SPLIT
     } else {
@@ -228,7 +247,7 @@ fn lay_out(pieces: &[(u64, u64)]) -> Vec<Segment> {
     };
     let mut segments = Vec::new();
     let mut offset = 0;
-    for &(host, len) in pieces {
+    for &Piece { host, len } in pieces {
         let below = len.min(low.saturating_sub(offset));
         if below > 0 {
             segments.push(Segment {
@@ -287,7 +306,10 @@ mod tests {
     #[test]
     fn small_ram_is_one_piece() {
         assert_eq!(
-            lay_out(&[(0x7000_0000, 512 * MIB)]),
+            lay_out(&[Piece {
+                host: 0x7000_0000,
+                len: 512 * MIB
+            }]),
             [Segment {
                 gpa: 0,
                 len: 512 * MIB,
@@ -299,7 +321,9 @@ mod tests {
     #[test]
     fn large_ram_goes_around_the_hole() {
         let gib = 1024 * MIB;
-        let segments = lay_out(&[(0x10_0000_0000, 3 * gib), (0x20_0000_0000, gib)]);
+        let piece = |host, len| Piece { host, len };
+        let pieces = [piece(0x10_0000_0000, 3 * gib), piece(0x20_0000_0000, gib)];
+        let segments = lay_out(&pieces);
         assert_eq!(
             segments,
             [

@@ -52,6 +52,15 @@ pub struct SideCache {
     pub line: u16,
 }
 
+/// A last-level cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Llc {
+    /// The number of its node.
+    pub node: u32,
+    /// The number of its cores.
+    pub cores: u32,
+}
+
 impl Shape {
     /// Creates a shape with one node and `llcs` caches.
     pub fn uniform(llcs: u32, cores: u32, threads: u32, memory_mib: u64) -> Self {
@@ -69,17 +78,18 @@ impl Shape {
 
     /// Returns the number of CPUs, counting each thread of a core.
     pub fn cpus(&self) -> u32 {
-        self.llcs().map(|(_, cores)| cores * self.threads).sum()
+        self.llcs().map(|llc| llc.cores * self.threads).sum()
     }
 
-    /// Returns the node and the number of cores of each LLC, in the order of their CPUs.
-    pub fn llcs(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
+    /// Returns the LLCs, in the order of their CPUs.
+    pub fn llcs(&self) -> impl Iterator<Item = Llc> + '_ {
         (0..self.nodes).flat_map(move |node| {
             let uneven = self.uneven.get(node as usize);
             let count = uneven.map_or(self.llcs_per_node, |llcs| llcs.len() as u32);
             (0..count).map(move |llc| {
                 let cores = uneven.and_then(|llcs| llcs.get(llc as usize)).copied();
-                (node, cores.unwrap_or(self.cores))
+                let cores = cores.unwrap_or(self.cores);
+                Llc { node, cores }
             })
         })
     }
@@ -334,7 +344,8 @@ mod tests {
         };
         shape.validate().expect("sound");
         assert_eq!(shape.cpus(), 4);
-        assert_eq!(shape.llcs().collect::<Vec<_>>(), [(0, 2), (0, 1), (1, 1)]);
+        let llcs = shape.llcs().map(|llc| (llc.node, llc.cores));
+        assert_eq!(llcs.collect::<Vec<_>>(), [(0, 2), (0, 1), (1, 1)]);
         insta::assert_snapshot!(shape.arguments("max").join(" "), @"-smp 1,maxcpus=8,sockets=2,dies=2,cores=2,threads=1 -m 512M -numa node,nodeid=0,memdev=ram0 -numa node,nodeid=1,memdev=ram1 -numa cpu,node-id=0,socket-id=0 -numa cpu,node-id=1,socket-id=1 -device max-x86_64-cpu,socket-id=0,die-id=0,core-id=1,thread-id=0 -device max-x86_64-cpu,socket-id=0,die-id=1,core-id=0,thread-id=0 -device max-x86_64-cpu,socket-id=1,die-id=0,core-id=0,thread-id=0");
         let wrong = Shape {
             uneven: vec![vec![3]],

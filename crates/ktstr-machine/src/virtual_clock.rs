@@ -162,6 +162,15 @@ pub struct WatchedWord {
     pub value: u32,
 }
 
+/// The context switches of a guest: how many, and which. Runs with the same seed have the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SwitchDigest {
+    /// The number of context switches.
+    pub count: u64,
+    /// A digest of all of them, in order.
+    pub digest: u64,
+}
+
 /// The virtual clock of a machine.
 #[derive(Debug)]
 pub struct VirtualClock {
@@ -311,16 +320,16 @@ impl VirtualClock {
         self.page.timer_ns.load(Relaxed)
     }
 
-    /// Returns the number of context switches that were observed, and a digest of them in order.
-    pub fn switches(&self) -> (u64, u64) {
+    /// Returns which context switches were observed.
+    pub fn switches(&self) -> SwitchDigest {
         let count = self.page.switches.load(Acquire);
-        (count, self.page.digest.load(Relaxed))
+        let digest = self.page.digest.load(Relaxed);
+        SwitchDigest { count, digest }
     }
 
     /// Returns the first [`TRACE_CAPACITY`] context switches, in order. May only be called while the guest is held.
     pub fn trace(&self) -> Vec<Switch> {
-        let (count, _) = self.switches();
-        let count = usize::try_from(count).unwrap_or(usize::MAX);
+        let count = usize::try_from(self.switches().count).unwrap_or(usize::MAX);
         let read = |entry: &Entry| Switch {
             clock_ns: entry.clock_ns.load(Relaxed),
             cpu: entry.cpu.load(Relaxed),

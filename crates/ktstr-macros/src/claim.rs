@@ -122,6 +122,10 @@ fn skipped(field: &syn::Field) -> syn::Result<bool> {
 /// Returns how a field of this type is passed to its claim. Only the last segment of the type's path decides, because a
 /// macro cannot resolve types. Maps get no claim, and neither do options other than `Option<f64>`.
 fn way(ty: &Type) -> Way {
+    // A type that came through a macro as `$name:ty` is in an invisible group.
+    if let Type::Group(group) = ty {
+        return way(&group.elem);
+    }
     let Type::Path(path) = ty else {
         return Way::Borrow(quote!(#ty));
     };
@@ -170,6 +174,20 @@ mod tests {
             }
             Err(error) => format!("error: {error}"),
         }
+    }
+
+    #[test]
+    fn a_type_that_came_through_a_macro_is_the_type() {
+        let through_a_macro = |ty: Type| {
+            Type::Group(syn::TypeGroup {
+                group_token: syn::token::Group::default(),
+                elem: Box::new(ty),
+            })
+        };
+        let set = through_a_macro(syn::parse_quote!(BTreeSet<usize>));
+        assert!(matches!(way(&set), Way::Set(_)));
+        let number = through_a_macro(syn::parse_quote!(u64));
+        assert!(matches!(way(&number), Way::Value));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! missing because the machine never reached its workload window or because the host gave its CPUs too little time, and
 //! that sched_ext ejected the scheduler for a stall on such a host.
 
-use ktstr_introspect::report::ScxExit;
+use ktstr_snapshot::report::ScxExit;
 
 use crate::vm_result::{GuestLifecyclePhase, VmResult};
 

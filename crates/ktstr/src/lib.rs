@@ -188,8 +188,8 @@ pub mod snapshot {
         BridgeGuard, CaptureCallback, CgroupProcsSnapshot, KernelOp, KernelOpCallback,
         MAX_WATCH_SNAPSHOTS, SnapshotBridge, WatchRegisterCallback,
     };
-    pub use ktstr_introspect::report::*;
-    pub use ktstr_introspect::snapshot::*;
+    pub use ktstr_snapshot::report::*;
+    pub use ktstr_snapshot::snapshot::*;
 }
 
 /// The names of metrics, built in and dynamic.
@@ -266,7 +266,8 @@ pub mod prelude {
     pub use crate::test_support::*;
     pub use crate::topology::{LlcInfo, NodeMemInfo, TestTopology};
     pub use crate::vm_result::{
-        GuestLifecyclePhase, HostVcpuSchedstat, ProgVerifierStats, VmResult, WatchdogKillReason,
+        GuestLifecyclePhase, HostVcpuSchedstat, ProgVerifierStats, SwitchDigest, VmResult,
+        WatchdogKillReason,
     };
     pub use crate::workload::*;
     pub use crate::{

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 pub use ktstr_record::CaptureMoment;
 
-use ktstr_introspect::report::FailureDumpReport;
-use ktstr_introspect::snapshot::Snapshot;
+use ktstr_snapshot::report::FailureDumpReport;
+use ktstr_snapshot::snapshot::Snapshot;
 
 /// A capture that was taken at a [`CaptureMoment`]. It is no part of the run's series of captures, so that whatever a test
 /// computes from the series is the same with and without it.

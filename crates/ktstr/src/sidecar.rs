@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use ktstr_assert::monitor::MonitorSummary;
 use ktstr_assert::{PayloadMetrics, ScenarioStats, StimulusEvent};
-use ktstr_introspect::report::FailureDumpReport;
 use ktstr_record::{HostRecord, RunVerdict, runs_root};
+use ktstr_snapshot::report::FailureDumpReport;
 use ktstr_state::{Folder, Lock, Place, env};
 use serde::{Deserialize, Serialize};
 

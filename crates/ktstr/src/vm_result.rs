@@ -11,7 +11,8 @@ use ktstr_assert::{
     StimulusEvent, Verdict, buckets,
 };
 
-use ktstr_introspect::report::ScxExit;
+pub use ktstr_machine::SwitchDigest;
+use ktstr_snapshot::report::ScxExit;
 
 use crate::contention::ContentionWitness;
 use crate::moment::MomentCapture;
@@ -139,8 +140,8 @@ pub struct VmResult {
     /// same seed gives the same digest. `None` if the guest did not finish, and under the real clock.
     pub digest: Option<String>,
     /// Under the virtual clock, the number of context switches and a digest of them in order. Runs with the same seed have
-    /// the same pair. `None` under the real clock, and if the plugin missed something.
-    pub switches: Option<(u64, u64)>,
+    /// the same. `None` under the real clock, and if the plugin missed something.
+    pub switches: Option<SwitchDigest>,
     /// Under the virtual clock, the BLAKE3 hash of the contents of all captures, without any time of the host's clock.
     pub captures_digest: Option<String>,
     /// The wall time that computing `digest` and `captures_digest` took.

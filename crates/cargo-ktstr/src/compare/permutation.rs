@@ -25,8 +25,8 @@ pub fn allowed(level: f64, all: usize) -> usize {
 
 /// Returns the smallest p that `n` pairs can have.
 pub fn smallest_p(n: usize) -> f64 {
-    let (all, always) = signs::counts(n);
-    always as f64 / all as f64
+    let counts = signs::counts(n);
+    counts.always as f64 / counts.all as f64
 }
 
 #[cfg(test)]

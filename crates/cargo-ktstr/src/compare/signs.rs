@@ -101,18 +101,32 @@ fn each(n: usize, mut with: impl FnMut(&[u64])) {
     }
 }
 
-/// Returns the number of sign vectors of `n` pairs, and how many of them flip no sign or all signs: under those the mean is
-/// as far from 0 as the observed mean, whatever the differences are. If the vectors are drawn, the observed one is counted
-/// in both numbers.
-pub fn counts(n: usize) -> (usize, usize) {
+/// Numbers of sign vectors. If the vectors are drawn, the observed one is counted in both numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counts {
+    /// All of them.
+    pub all: usize,
+    /// Those that flip no sign or all signs: under them the mean is as far from 0 as the observed mean, whatever the
+    /// differences are.
+    pub always: usize,
+}
+
+/// Returns the numbers of sign vectors of `n` pairs.
+pub fn counts(n: usize) -> Counts {
     let mut always = 0;
     each(n, |words| {
         let flipped = flipped(words) as usize;
         always += usize::from(flipped == 0 || flipped == n);
     });
     match n <= EXACT {
-        true => (1 << n, always),
-        false => (DRAWS + 1, always + 1),
+        true => Counts {
+            all: 1 << n,
+            always,
+        },
+        false => Counts {
+            all: DRAWS + 1,
+            always: always + 1,
+        },
     }
 }
 
@@ -137,10 +151,11 @@ mod tests {
             let most = draw(n).iter().map(used).max();
             assert!(most.is_some_and(|most| most as usize <= n), "{n}: {most:?}");
         }
-        assert_eq!(counts(6), (64, 2));
-        assert_eq!(counts(40), (DRAWS + 1, 1));
+        let both = |n| (counts(n).all, counts(n).always);
+        assert_eq!(both(6), (64, 2));
+        assert_eq!(both(40), (DRAWS + 1, 1));
         // In about 2.4 of 10 000 draws all 13 signs are alike.
-        let (all, always) = counts(13);
+        let (all, always) = both(13);
         assert!(all == DRAWS + 1 && (1..12).contains(&always), "{always}");
     }
 
@@ -167,7 +182,7 @@ mod tests {
             });
             assert_eq!(
                 (sums.of.len(), sums.all()),
-                (at, counts(differences.len()).0)
+                (at, counts(differences.len()).all)
             );
         }
     }

@@ -80,7 +80,8 @@ fn screen_of(finished: &Finished, vm: &VmResult) -> Screen {
         memory_mib: kept.and_then(|record| record.memory_mib).unwrap_or(0),
         cgroups: cgroups(vm),
         counters: counters(vm),
-        captures: (vm.periodic_real, vm.periodic_target),
+        captures: vm.periodic_real,
+        requested: vm.periodic_target,
         freeze_ms: Summary::of(
             vm.capture_freezes
                 .iter()

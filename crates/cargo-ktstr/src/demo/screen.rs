@@ -33,8 +33,10 @@ pub struct Screen {
     pub cgroups: Vec<CgroupRow>,
     /// One row per captured variable.
     pub counters: Vec<CounterRow>,
-    /// The number of periodic captures with data, and the number of periodic captures that the test requested.
-    pub captures: (u32, u32),
+    /// The number of periodic captures with data.
+    pub captures: u32,
+    /// The number of periodic captures that the test requested.
+    pub requested: u32,
     /// The median time in milliseconds for which a capture froze the guest; `None` without captures.
     pub freeze_ms: Option<f64>,
     /// The wall time of the whole run, in seconds.
@@ -140,8 +142,8 @@ fn render_to(text: &mut String, s: &Screen) -> std::fmt::Result {
         writeln!(
             text,
             "\n  {} of {} captures of the scheduler's memory{}",
-            s.captures.0,
-            s.captures.1,
+            s.captures,
+            s.requested,
             froze(s.freeze_ms)
         )?;
         let mut header = vec!["VARIABLE", ""];
@@ -286,7 +288,8 @@ mod tests {
                 counter("nr_dispatched", [1200, 2400, 4100, 9900]),
                 counter("nr_yielded", [0; 4]),
             ],
-            captures: (4, 4),
+            captures: 4,
+            requested: 4,
             freeze_ms: Some(3.2),
             wall_s: 14.0,
             boot_s: 5.0,

@@ -3,7 +3,7 @@
 
 use crate::metric::{BuiltinMetric as B, quotients};
 use crate::series::Sample;
-use ktstr_introspect::report::PerCpuTimeStats;
+use ktstr_snapshot::report::PerCpuTimeStats;
 use std::collections::BTreeMap;
 
 /// Reads a counter, which never decreases.

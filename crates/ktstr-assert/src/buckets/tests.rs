@@ -6,7 +6,7 @@ use crate::series::{DrainedSnapshotEntry, SampleSeries};
 use crate::stats::PhaseBucket;
 use crate::stimulus::StimulusEvent;
 use crate::worker::{WorkerReport, carrier};
-use ktstr_introspect::report::{CpuStat, FailureDumpReport, PerCpuTimeStats, RqScxState};
+use ktstr_snapshot::report::{CpuStat, FailureDumpReport, PerCpuTimeStats, RqScxState};
 
 fn capture(at: u64, step: u16, depth: u32) -> DrainedSnapshotEntry {
     let report = FailureDumpReport {

@@ -33,11 +33,16 @@ use crate::stats::SampleSource::{RunDelayNs, TimerLatencyNs, WakeLatencyNs};
 ///
 /// To add a counter, write its row here, the line of its metric in `registry!` below and in `docs/metrics.md`, and, where
 /// the worker is to count, an addition to `counters.NAME` in `ktstr-guest/src/workers/ctx.rs`.
+///
+/// Tokens after `$then` come before the rows: `worker_counters!(worker_samples report)` calls `report` with the rows of both
+/// tables.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! worker_counters {
-    ($then:ident) => {
+    ($then:ident $($before:tt)*) => {
         $then! {
+            $($before)*
+
             /// The units of work done.
             counted work_units;
 
@@ -74,6 +79,47 @@ macro_rules! worker_counters {
                 /// The number of times that a worker was put on a CPU (`pcount` of schedstats); 0 without schedstats.
                 sum total_run_count
             };
+        }
+    };
+}
+
+/// The table of the kinds of samples that a worker can take. It calls the macro `$then` with `samples { … }`, which contains
+/// all of its rows, and the tokens after `$then`.
+///
+/// In the row
+///
+/// ```text
+/// /// How late timers fired, in nanoseconds.
+/// Timer timer_latencies_ns {
+///     /// The number of timers from which the latencies were sampled.
+///     timer_sample_total
+/// };
+/// ```
+///
+/// `Timer` is the variant of `SampleKind`, and both names are fields of `WorkerReport`, of `PhaseSlice` and of
+/// `PhaseCgroupStats`, into which the samples of a cgroup's workers are collected. A worker takes samples of one kind, by
+/// default of the first one; the body of its work type chooses another with `WorkerCtx::samples_are`.
+///
+/// To add a kind, write its row here, compute its metrics in `stats/summary.rs`, and add these to `registry!` below.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! worker_samples {
+    ($then:ident $($after:tt)*) => {
+        $then! {
+            samples {
+                /// The wakeup latencies in nanoseconds: of each worker, a uniform sample of at most 100 000.
+                Wakeup wake_latencies_ns {
+                    /// The number of wakeups from which the latencies were sampled.
+                    wake_sample_total
+                };
+
+                /// How late timers fired, in nanoseconds: of each worker, a uniform sample of at most 100 000.
+                Timer timer_latencies_ns {
+                    /// The number of timers from which the latencies were sampled.
+                    timer_sample_total
+                };
+            }
+            $($after)*
         }
     };
 }

@@ -1,6 +1,6 @@
 //! The monitor's samples and their summary, as plain data.
 
-pub use ktstr_introspect::report::{SchedDomain, ScxEventCounters, WaitingTask, WaitsIn};
+pub use ktstr_snapshot::report::{SchedDomain, ScxEventCounters, WaitingTask, WaitsIn};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 

@@ -19,26 +19,26 @@ const PREEMPTED_NS: u64 = 10_000_000;
 pub(super) fn violations(samples: &[MonitorSample], need: usize) -> Vec<Finding> {
     let cpus = samples.iter().map(|s| s.cpus.len()).min().unwrap_or(0);
     let mut out = Vec::new();
-    let idle: Vec<(usize, (usize, usize))> = (0..cpus)
-        .filter_map(|cpu| Some((cpu, idle_throughout(samples, cpu, need)?)))
+    let idle: Vec<IdleSeries> = (0..cpus)
+        .filter_map(|cpu| idle_throughout(samples, cpu, need))
         .collect();
-    if let Some((cpu, (end, for_samples))) = idle.iter().min_by_key(|(_, (end, _))| *end) {
-        let sample = &samples[*end];
-        let who = sample.waiting_for(*cpu).next().map(name);
+    if let Some(first) = idle.iter().min_by_key(|series| series.last) {
+        let sample = &samples[first.last];
+        let who = sample.waiting_for(first.cpu).next().map(name);
         out.push(Finding::IdleCpu {
-            cpu: *cpu,
+            cpu: first.cpu,
             cpus: idle.len(),
             task: who.unwrap_or_default(),
-            samples: *for_samples,
+            samples: first.samples,
             until_ms: sample.elapsed_ms,
         });
     }
-    if let Some((task, cpu, end)) = waits_throughout(samples, need) {
+    if let Some(wait) = waits_throughout(samples, need) {
         out.push(Finding::WaitingTask {
-            task: name(task),
-            cpu,
+            task: name(wait.task),
+            cpu: wait.cpu,
             samples: need,
-            until_ms: samples[end].elapsed_ms,
+            until_ms: samples[wait.last].elapsed_ms,
         });
     }
     out
@@ -48,10 +48,20 @@ fn name(task: &WaitingTask) -> String {
     format!("{}[{}]", task.comm, task.pid)
 }
 
+/// A series of samples in each of which a CPU idled while a task waited for it.
+struct IdleSeries {
+    /// The number of the CPU.
+    cpu: usize,
+    /// The index of the last sample.
+    last: usize,
+    /// The number of samples.
+    samples: usize,
+}
+
 /// Finds the first series of samples in each of which `cpu` idled while a task waited for it. The series has `need`
-/// samples if the CPU made no context switch in between, and otherwise twice as many. Returns the index of its last
-/// sample and its length; `None` if there is no such series.
-fn idle_throughout(samples: &[MonitorSample], cpu: usize, need: usize) -> Option<(usize, usize)> {
+/// samples if the CPU made no context switch in between, and otherwise twice as many. `None` if there is no such series.
+fn idle_throughout(samples: &[MonitorSample], cpu: usize, need: usize) -> Option<IdleSeries> {
+    let series = |last, samples| IdleSeries { cpu, last, samples };
     let (mut alone, mut found) = (0, 0);
     for (i, sample) in samples.iter().enumerate() {
         let now = sample.cpus.get(cpu)?;
@@ -70,22 +80,28 @@ fn idle_throughout(samples: &[MonitorSample], cpu: usize, need: usize) -> Option
             false => 0,
         };
         if alone >= need {
-            return Some((i, need));
+            return Some(series(i, need));
         }
         if found >= 2 * need {
-            return Some((i, 2 * need));
+            return Some(series(i, 2 * need));
         }
     }
     None
 }
 
+/// A series of samples in each of which a task waited while a CPU idled on which it may run.
+struct WaitSeries<'a> {
+    /// The task, as of the last sample.
+    task: &'a WaitingTask,
+    /// The CPU that is idle in the last sample.
+    cpu: usize,
+    /// The index of the last sample.
+    last: usize,
+}
+
 /// Finds the first task that waited through `need` samples without running, while in each of them a CPU was idle on
-/// which the task may run. Returns the task, the idle CPU in the last sample, and the index of that sample; `None` if
-/// there is no such task.
-fn waits_throughout(
-    samples: &[MonitorSample],
-    need: usize,
-) -> Option<(&WaitingTask, usize, usize)> {
+/// which the task may run. `None` if there is no such task.
+fn waits_throughout(samples: &[MonitorSample], need: usize) -> Option<WaitSeries<'_>> {
     // The pid of each such task in the previous sample, and the number of samples for which it has waited like this.
     let mut runs: Vec<(i32, usize)> = Vec::new();
     for (i, sample) in samples.iter().enumerate() {
@@ -101,7 +117,7 @@ fn waits_throughout(
             let so_far = runs.iter().find(|(pid, _)| *pid == task.pid && same);
             let run = so_far.map_or(0, |(_, run)| *run) + 1;
             if run >= need {
-                return Some((task, cpu, i));
+                return Some(WaitSeries { task, cpu, last: i });
             }
             next.push((task.pid, run));
         }

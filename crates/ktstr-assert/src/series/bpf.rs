@@ -1,7 +1,7 @@
 //! Projections of the scheduler's BPF state.
 
 use super::{Sample, SampleSeries, SeriesField};
-use ktstr_introspect::snapshot::{Snapshot, SnapshotError, SnapshotField, SnapshotResult};
+use ktstr_snapshot::snapshot::{Snapshot, SnapshotError, SnapshotField, SnapshotResult};
 
 /// Returns the error for a sample without data.
 pub(super) fn placeholder(s: &Sample<'_>) -> SnapshotError {

@@ -1,7 +1,7 @@
 //! A stored capture, with the circumstances in which it was taken.
 
-use ktstr_introspect::report::FailureDumpReport;
-use ktstr_introspect::snapshot::MissingStatsReason;
+use ktstr_snapshot::report::FailureDumpReport;
+use ktstr_snapshot::snapshot::MissingStatsReason;
 use serde_json::Value;
 
 /// The prefix of the tags of periodic captures.

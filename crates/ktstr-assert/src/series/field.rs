@@ -3,7 +3,7 @@
 use super::Sample;
 use super::SampleSeries;
 use crate::phase::Phase;
-use ktstr_introspect::snapshot::SnapshotResult;
+use ktstr_snapshot::snapshot::SnapshotResult;
 
 /// One projected value for every capture of a series, in order.
 #[derive(Clone, Debug)]

@@ -1,7 +1,7 @@
 //! Projections of an entry of a BPF map.
 
 use super::{SampleSeries, SeriesField};
-use ktstr_introspect::snapshot::{SnapshotEntry, SnapshotResult};
+use ktstr_snapshot::snapshot::{SnapshotEntry, SnapshotResult};
 
 /// Projects fields of one entry of a map.
 #[derive(Clone, Copy)]

@@ -4,7 +4,7 @@ use super::SeriesField;
 use super::field::Point;
 use crate::metric::{GaugeFold, MetricDef, MetricKind};
 use crate::phase::Phase;
-use ktstr_introspect::snapshot::SnapshotResult;
+use ktstr_snapshot::snapshot::SnapshotResult;
 use std::collections::BTreeMap;
 use std::ops::{Add, Sub};
 

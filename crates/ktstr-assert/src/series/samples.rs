@@ -3,8 +3,8 @@
 use super::{DrainedSnapshotEntry, HostView, MonitorView};
 use crate::monitor::MonitorReport;
 use crate::stimulus::StimulusEvent;
-use ktstr_introspect::report::FailureDumpReport;
-use ktstr_introspect::snapshot::{MissingStatsReason, Snapshot};
+use ktstr_snapshot::report::FailureDumpReport;
+use ktstr_snapshot::snapshot::{MissingStatsReason, Snapshot};
 use serde_json::Value;
 use std::collections::BTreeMap;
 

@@ -2,7 +2,7 @@
 
 use super::map::numbers;
 use super::{SampleSeries, SeriesField};
-use ktstr_introspect::snapshot::{JsonField, SnapshotError, SnapshotResult, stats_path};
+use ktstr_snapshot::snapshot::{JsonField, SnapshotError, SnapshotResult, stats_path};
 use serde_json::Value;
 
 /// The statistics that were taken with one capture.

@@ -4,8 +4,8 @@ use super::*;
 use crate::metric::BuiltinMetric;
 use crate::phase::Phase;
 use crate::verdict::Verdict;
-use ktstr_introspect::report::FailureDumpReport;
-use ktstr_introspect::snapshot::{SnapshotError, SnapshotResult};
+use ktstr_snapshot::report::FailureDumpReport;
+use ktstr_snapshot::snapshot::{SnapshotError, SnapshotResult};
 use std::fmt::Display;
 
 const S0: Phase = Phase::step(0);

@@ -3,7 +3,7 @@
 use super::{SampleSeries, SeriesField};
 use crate::monitor::{MonitorReport, MonitorSample, MonitorSummary, event_seconds};
 use crate::outcome::{AssertDetail, AssertResult, DetailKind};
-use ktstr_introspect::report::{PerCpuTimeStats, ScxEventCounters};
+use ktstr_snapshot::report::{PerCpuTimeStats, ScxEventCounters};
 use std::collections::BTreeSet;
 
 /// The monitor's report for the run of a series.

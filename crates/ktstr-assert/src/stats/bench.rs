@@ -36,9 +36,9 @@ pub struct BenchTotals {
 }
 
 impl BenchTotals {
-    /// Adds what one worker measured in its role.
-    pub(crate) fn add(&mut self, slice: &PhaseSlice, bench: &BenchSlice) {
-        self.merge(Self {
+    /// Returns what one worker measured in its role.
+    pub(super) fn of_worker(slice: &PhaseSlice, bench: &BenchSlice) -> Self {
+        Self {
             workers: 1,
             samples: bench.samples.clone(),
             wakes_ns: slice.wake_latencies_ns.clone(),
@@ -48,7 +48,7 @@ impl BenchTotals {
             wall_ns: slice.wall_time_ns,
             run_delay_ns: slice.schedstat_run_delay_ns,
             run_count: slice.schedstat_run_count,
-        });
+        }
     }
 
     /// Adds the totals of other workers of the role.

@@ -4,12 +4,15 @@ use super::bench::{BenchCarrier, BenchTotals, TaobenchStats};
 use crate::math;
 use crate::metric::BuiltinMetric;
 use crate::worker::PhaseSlice;
+use crate::worker_samples;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
-// Writes the struct that has a field for each total of the workers' counters, and the code that reads or folds all of them.
+// Writes the struct that has a field for each total of the workers' counters and for each kind of sample, and the code that
+// reads or folds all of them.
 macro_rules! carrier {
-    ($($(#[$_doc:meta])* $_kind:ident $name:ident
+    (samples { $($(#[$values_doc:meta])* $_sample:ident $values:ident { $(#[$taken_doc:meta])* $taken:ident };)* }
+     $($(#[$_doc:meta])* $_kind:ident $name:ident
        $({ #[$doc:meta] $fold:ident $total:ident $($metric:ident)? })?;)*) => {
         /// What the workers of one cgroup measured in one phase.
         #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ktstr_macros::Claim)]
@@ -20,14 +23,7 @@ macro_rules! carrier {
             pub num_workers: usize,
             /// The CPUs on which the workers were seen.
             pub cpus_used: BTreeSet<usize>,
-            /// Wakeup latencies, in nanoseconds.
-            pub wake_latencies_ns: Vec<u64>,
-            /// The number of wakeups from which the latencies were sampled.
-            pub wake_sample_total: u64,
-            /// Timer latencies, in nanoseconds.
-            pub timer_latencies_ns: Vec<u64>,
-            /// The number of timers from which the latencies were sampled.
-            pub timer_sample_total: u64,
+            $($(#[$values_doc])* pub $values: Vec<u64>, $(#[$taken_doc])* pub $taken: u64,)*
             /// The time that each worker was runnable but waiting, in nanoseconds. Workers without schedstats are left out.
             pub run_delays_ns: Vec<u64>,
             /// The off-CPU share of each worker whose time was measured, in percent.
@@ -72,19 +68,77 @@ macro_rules! carrier {
                 }
             }
 
-            /// Folds the counters of one worker into those of the cgroup.
-            pub(crate) fn fold_counters(&mut self, worker: &PhaseSlice) {
-                $($(self.$total = math::$fold(self.$total, worker.$name);)?)*
+            /// Returns the carrier of one worker, without its metrics.
+            fn of_worker(worker: &PhaseSlice) -> Self {
+                let off_cpu = math::ratio(worker.off_cpu_ns, worker.wall_time_ns);
+                let has_schedstats = worker.schedstat_run_count > 0;
+                let bench = worker.bench.iter();
+                Self {
+                    num_workers: 1,
+                    cpus_used: worker.cpus_used.clone(),
+                    $($values: worker.$values.clone(), $taken: worker.$taken,)*
+                    run_delays_ns: has_schedstats.then_some(worker.schedstat_run_delay_ns).into_iter().collect(),
+                    off_cpu_pcts: off_cpu.map(|share| share * 100.0).into_iter().collect(),
+                    $($($total: worker.$name,)?)*
+                    numa_pages: worker.numa_pages.clone(),
+                    numa_pages_total: worker.numa_pages.values().copied().fold(0, math::sum),
+                    cross_node_migrated: worker.vmstat_numa_pages_migrated,
+                    max_gap_ms: worker.max_gap_ms,
+                    max_gap_cpu: worker.max_gap_cpu,
+                    bench: bench.map(|own| (own.role, BenchTotals::of_worker(worker, own))).collect(),
+                    ..Self::default()
+                }
             }
 
-            /// Folds the counters of another part of the cgroup into these.
-            fn fold_counters_of(&mut self, other: &PhaseCgroupStats) {
+            /// Adds the samples and counters of other workers of the cgroup.
+            fn fold(&mut self, other: PhaseCgroupStats) {
+                $(
+                    self.$values.extend(other.$values);
+                    self.$taken = math::sum(self.$taken, other.$taken);
+                )*
                 $($(self.$total = math::$fold(self.$total, other.$total);)?)*
+                self.num_workers = self.num_workers.saturating_add(other.num_workers);
+                self.cpus_used.extend(other.cpus_used);
+                self.run_delays_ns.extend(other.run_delays_ns);
+                self.off_cpu_pcts.extend(other.off_cpu_pcts);
+                for (node, pages) in other.numa_pages {
+                    let sum = self.numa_pages.entry(node).or_default();
+                    *sum = math::sum(*sum, pages);
+                }
+                self.numa_pages_total = math::sum(self.numa_pages_total, other.numa_pages_total);
+                self.numa_pages_local = match (self.numa_pages_local, other.numa_pages_local) {
+                    (Some(a), Some(b)) => Some(math::sum(a, b)),
+                    (a, b) => a.or(b),
+                };
+                // The counter covers the whole machine, so all workers of a cgroup saw the same pages move.
+                self.cross_node_migrated = self.cross_node_migrated.max(other.cross_node_migrated);
+                if other.max_gap_ms > self.max_gap_ms {
+                    (self.max_gap_ms, self.max_gap_cpu) = (other.max_gap_ms, other.max_gap_cpu);
+                }
+                for (role, totals) in other.bench {
+                    self.bench.entry(role).or_default().merge(totals);
+                }
+            }
+
+            /// Returns the number of samples that are kept, of all kinds.
+            pub fn kept(&self) -> usize {
+                let bench = self.bench.values().map(BenchTotals::kept).sum::<usize>();
+                $(self.$values.len() +)* self.run_delays_ns.len() + self.off_cpu_pcts.len() + bench
+            }
+
+            /// Drops the samples, and keeps the scalars that were computed from them.
+            pub fn strip(&mut self) {
+                self.measure();
+                self.stripped = true;
+                $(self.$values = Vec::new();)*
+                self.run_delays_ns = Vec::new();
+                self.off_cpu_pcts = Vec::new();
+                self.bench.values_mut().for_each(BenchTotals::strip);
             }
         }
     };
 }
-crate::worker_counters!(carrier);
+crate::worker_counters!(worker_samples carrier);
 
 impl PhaseCgroupStats {
     /// Returns a scalar by its metric name; `None` if it was not measured.
@@ -142,65 +196,23 @@ impl PhaseCgroupStats {
         }
     }
 
-    /// Drops the samples, and keeps the scalars that were computed from them.
-    pub fn strip(&mut self) {
-        self.measure();
-        self.stripped = true;
-        self.wake_latencies_ns = Vec::new();
-        self.timer_latencies_ns = Vec::new();
-        self.run_delays_ns = Vec::new();
-        self.off_cpu_pcts = Vec::new();
-        self.bench.values_mut().for_each(BenchTotals::strip);
+    /// Adds one worker's slice. Call [`PhaseCgroupStats::measure`] after the last one.
+    pub fn add(&mut self, worker: &PhaseSlice) {
+        self.fold(Self::of_worker(worker));
     }
 
     /// Merges another part of the same cgroup and phase, as if its workers had been in `self`.
     ///
     /// If either part is stripped, the result is stripped, too: percentiles cannot be pooled, so the worse value of
     /// each scalar is kept. Scalars that come from counters are exact in any case.
-    pub fn merge(&mut self, other: PhaseCgroupStats) {
+    pub fn merge(&mut self, mut other: PhaseCgroupStats) {
         let stripped = self.stripped || other.stripped;
         if stripped {
             self.strip();
+            other.strip();
+            crate::metric::merge_worst(&mut self.metrics, std::mem::take(&mut other.metrics));
         }
-        self.fold_counters_of(&other);
-        if stripped {
-            let mut theirs = other.clone();
-            theirs.measure();
-            crate::metric::merge_worst(&mut self.metrics, theirs.metrics);
-        } else {
-            self.wake_latencies_ns.extend(other.wake_latencies_ns);
-            self.timer_latencies_ns.extend(other.timer_latencies_ns);
-            self.run_delays_ns.extend(other.run_delays_ns);
-            self.off_cpu_pcts.extend(other.off_cpu_pcts);
-        }
-        for (role, totals) in other.bench {
-            let mine = self.bench.entry(role).or_default();
-            mine.merge(totals);
-            if stripped {
-                mine.strip();
-            }
-        }
-        self.num_workers = self.num_workers.saturating_add(other.num_workers);
-        self.cpus_used.extend(other.cpus_used);
-        for (mine, theirs) in [
-            (&mut self.wake_sample_total, other.wake_sample_total),
-            (&mut self.timer_sample_total, other.timer_sample_total),
-            (&mut self.numa_pages_total, other.numa_pages_total),
-        ] {
-            *mine = mine.saturating_add(theirs);
-        }
-        for (node, pages) in other.numa_pages {
-            let sum = self.numa_pages.entry(node).or_default();
-            *sum = sum.saturating_add(pages);
-        }
-        self.numa_pages_local = match (self.numa_pages_local, other.numa_pages_local) {
-            (Some(a), Some(b)) => Some(a.saturating_add(b)),
-            (a, b) => a.or(b),
-        };
-        self.cross_node_migrated = self.cross_node_migrated.max(other.cross_node_migrated);
-        if other.max_gap_ms > self.max_gap_ms {
-            (self.max_gap_ms, self.max_gap_cpu) = (other.max_gap_ms, other.max_gap_cpu);
-        }
+        self.fold(other);
         if stripped {
             let exact = self.counted();
             self.metrics.extend(exact);

@@ -1,7 +1,7 @@
 //! Folds the reports of workers into cgroups. Sums saturate, because a guest may send absurd values, which must not
 //! cause a panic.
 
-use super::{PhaseSlice, WorkerReport};
+use super::WorkerReport;
 use crate::stats::{CgroupStats, PhaseCgroupStats};
 use std::collections::BTreeMap;
 
@@ -35,42 +35,12 @@ pub fn cgroup_stats(name: impl Into<String>, reports: &[WorkerReport]) -> Cgroup
     CgroupStats::from_carrier(name, &carrier(reports))
 }
 
-impl PhaseCgroupStats {
-    /// Adds one worker's slice. Call [`PhaseCgroupStats::measure`] after the last one.
-    pub fn add(&mut self, s: &PhaseSlice) {
-        self.fold_counters(s);
-        self.num_workers = self.num_workers.saturating_add(1);
-        self.cpus_used.extend(&s.cpus_used);
-        self.wake_latencies_ns.extend(&s.wake_latencies_ns);
-        self.wake_sample_total = self.wake_sample_total.saturating_add(s.wake_sample_total);
-        self.timer_latencies_ns.extend(&s.timer_latencies_ns);
-        self.timer_sample_total = self.timer_sample_total.saturating_add(s.timer_sample_total);
-        if s.schedstat_run_count > 0 {
-            self.run_delays_ns.push(s.schedstat_run_delay_ns);
-        }
-        let off_cpu = crate::math::ratio(s.off_cpu_ns, s.wall_time_ns);
-        self.off_cpu_pcts.extend(off_cpu.map(|r| r * 100.0));
-        for (node, pages) in &s.numa_pages {
-            let sum = self.numa_pages.entry(*node).or_default();
-            *sum = sum.saturating_add(*pages);
-            self.numa_pages_total = self.numa_pages_total.saturating_add(*pages);
-        }
-        // The counter covers the whole machine, so all workers of a cgroup saw the same pages move.
-        self.cross_node_migrated = self.cross_node_migrated.max(s.vmstat_numa_pages_migrated);
-        if s.max_gap_ms > self.max_gap_ms {
-            (self.max_gap_ms, self.max_gap_cpu) = (s.max_gap_ms, s.max_gap_cpu);
-        }
-        if let Some(bench) = &s.bench {
-            self.bench.entry(bench.role).or_default().add(s, bench);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::metric::{BuiltinMetric, Source};
     use crate::stats::ScenarioStats;
+    use crate::worker::{PhaseSlice, SampleKind};
     use proptest::prelude::*;
 
     fn worker(cpu: usize, off_ms: u64) -> WorkerReport {
@@ -163,6 +133,36 @@ mod tests {
         };
     }
     crate::worker_counters!(each_counter);
+
+    macro_rules! each_kind {
+        (samples { $($(#[$_doc:meta])* $kind:ident $values:ident { $(#[$_taken_doc:meta])* $taken:ident };)* }) => {
+            #[test]
+            fn each_kind_of_sample_goes_from_the_workers_to_the_cgroup() {
+                $({
+                    let name = stringify!($values);
+                    let worker = |values: &[u64], taken| {
+                        let mut report = WorkerReport::default();
+                        let own = report.samples_mut(SampleKind::$kind);
+                        own.values.extend(values);
+                        *own.total = taken;
+                        report
+                    };
+                    let slice = worker(&[1, 2], 7).as_slice(0);
+                    assert_eq!((&*slice.$values, slice.$taken), (&[1, 2][..], 7), "{name}");
+                    let both = carrier(&[worker(&[1, 2], 7), worker(&[3], 8)]);
+                    assert_eq!((&*both.$values, both.$taken), (&[1, 2, 3][..], 15), "{name}");
+                    assert_eq!(both.kept(), 3, "{name}");
+                    let mut merged = carrier(&[worker(&[1, 2], 7)]);
+                    merged.merge(carrier(&[worker(&[3], 8)]));
+                    assert_eq!(merged, both);
+                    merged.strip();
+                    assert_eq!((merged.kept(), merged.$taken), (0, 15), "{name}");
+                    assert_eq!(merged.metrics, both.metrics);
+                })*
+            }
+        };
+    }
+    crate::worker_samples!(each_kind);
 
     proptest! {
         /// Merging two parts gives the same result as measuring them together.

@@ -1,6 +1,7 @@
 //! The measurements of a worker over its whole life and, in slices, over each phase.
 
 use super::BenchSlice;
+use crate::worker_samples;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,9 +32,38 @@ pub enum WorkerExitInfo {
     Panicked(String),
 }
 
-// Writes the two structs that have a field for each of the workers' counters, and the code that copies all of them.
+// Writes the enum that has a variant for each kind of sample.
+macro_rules! kinds {
+    (samples { $($(#[$doc:meta])* $kind:ident $values:ident { $(#[$_total_doc:meta])* $_total:ident };)* }) => {
+        /// A kind of sample that a worker takes. A worker takes samples of one kind only.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum SampleKind {
+            $($(#[$doc])* $kind,)*
+        }
+
+        impl SampleKind {
+            /// Every kind. A worker that chooses none takes samples of the first one.
+            pub const ALL: &'static [SampleKind] = &[$(SampleKind::$kind,)*];
+        }
+    };
+}
+crate::worker_samples!(kinds);
+
+/// The samples of one kind in a report or a slice.
+#[derive(Debug)]
+pub struct SamplesMut<'a> {
+    /// The samples that were kept.
+    pub values: &'a mut Vec<u64>,
+    /// The number of samples that were taken.
+    pub total: &'a mut u64,
+}
+
+// Writes the two structs that have a field for each of the workers' counters and samples, and the code that copies all of them.
+// The fields in `both` have the same meaning in the two structs.
 macro_rules! report {
-    ($($(#[$doc:meta])* $_kind:ident $name:ident $({ $($_total:tt)* })?;)*) => {
+    (samples { $($(#[$values_doc:meta])* $kind:ident $values:ident { $(#[$taken_doc:meta])* $taken:ident };)* }
+     both { $($(#[$both_doc:meta])* $both:ident: $type:ty;)* }
+     $($(#[$doc:meta])* $_kind:ident $name:ident $({ $($_total:tt)* })?;)*) => {
         /// The measurements of a worker. Times are guest time.
         ///
         /// If a worker died, did not answer or could not do its work, `completed` is false and `exit_info` is set; a
@@ -48,43 +78,23 @@ macro_rules! report {
             /// The thread id in the guest.
             pub tid: i32,
             $($(#[$doc])* pub $name: u64,)*
-            /// The part of `wall_time_ns` that was spent off the CPU.
-            pub off_cpu_ns: u64,
-            /// The CPUs on which the worker was seen.
-            pub cpus_used: BTreeSet<usize>,
+            $($(#[$both_doc])* pub $both: $type,)*
+            $($(#[$values_doc])* pub $values: Vec<u64>, $(#[$taken_doc])* pub $taken: u64,)*
             /// The changes of CPU, oldest first. The worker limits how many it keeps.
             pub migrations: Vec<Migration>,
-            /// The longest gap between two completed iterations, in milliseconds of guest time.
-            pub max_gap_ms: u64,
-            /// The length of the same gap by the wall clock if it differs, otherwise 0. It is only evidence, and
+            /// The length of the longest gap by the wall clock if it differs, otherwise 0. It is only evidence, and
             /// is not judged.
             pub max_gap_wall_ms: u64,
-            /// The CPU on which the longest gap ended.
-            pub max_gap_cpu: usize,
             /// When the longest gap ended, in milliseconds since the worker started.
             pub max_gap_at_ms: u64,
-            /// The wakeup latencies in nanoseconds: a uniform sample of at most 100 000.
-            pub wake_latencies_ns: Vec<u64>,
-            /// The number of wakeups from which the latencies were sampled.
-            pub wake_sample_total: u64,
             /// The cost of iterations in nanoseconds: a uniform sample of at most 100 000.
             pub iteration_costs_ns: Vec<u64>,
             /// The number of iterations from which the costs were sampled.
             pub iteration_cost_sample_total: u64,
-            /// How late timers fired, in nanoseconds: a uniform sample of at most 100 000.
-            pub timer_latencies_ns: Vec<u64>,
-            /// The number of timers from which the latencies were sampled.
-            pub timer_sample_total: u64,
             /// From `/proc/thread-self/schedstat`: nanoseconds on a CPU.
             pub schedstat_cpu_time_ns: u64,
             /// Whether the worker ended its loop and reported its final numbers.
             pub completed: bool,
-            /// The number of pages on each NUMA node when the worker was stopped, from `/proc/PID/numa_maps`. Empty unless
-            /// `WorkloadHandle::measure_pages` requested it.
-            pub numa_pages: BTreeMap<usize, u64>,
-            /// The growth of `numa_pages_migrated` in `/proc/vmstat` over the worker's life. It counts the pages of
-            /// the whole machine.
-            pub vmstat_numa_pages_migrated: u64,
             /// Why the report is incomplete; `None` if it is complete.
             pub exit_info: Option<WorkerExitInfo>,
             /// Whether the worker only woke others.
@@ -117,26 +127,8 @@ macro_rules! report {
             /// The step index of the phase; 0 is the baseline.
             pub step_index: u16,
             $($(#[$doc])* pub $name: u64,)*
-            /// The part of `wall_time_ns` that was spent off the CPU.
-            pub off_cpu_ns: u64,
-            /// The CPUs on which the worker was seen.
-            pub cpus_used: BTreeSet<usize>,
-            /// The longest gap between two iterations, in milliseconds.
-            pub max_gap_ms: u64,
-            /// The CPU on which that gap ended.
-            pub max_gap_cpu: usize,
-            /// A sample of the wakeup latencies, in nanoseconds.
-            pub wake_latencies_ns: Vec<u64>,
-            /// The number of wakeups from which the latencies were sampled.
-            pub wake_sample_total: u64,
-            /// A sample of the timer latencies, in nanoseconds.
-            pub timer_latencies_ns: Vec<u64>,
-            /// The number of timers from which the latencies were sampled.
-            pub timer_sample_total: u64,
-            /// The number of pages on each NUMA node at the end of the phase.
-            pub numa_pages: BTreeMap<usize, u64>,
-            /// The number of pages that the kernel moved between nodes during the phase, in the whole machine.
-            pub vmstat_numa_pages_migrated: u64,
+            $($(#[$both_doc])* pub $both: $type,)*
+            $($(#[$values_doc])* pub $values: Vec<u64>, $(#[$taken_doc])* pub $taken: u64,)*
             /// What the worker of a benchmark measured in its role during the phase.
             #[serde(skip_serializing_if = "Option::is_none")]
             pub bench: Option<BenchSlice>,
@@ -148,28 +140,50 @@ macro_rules! report {
                 $(self.$name = crate::math::sum(self.$name, slice.$name);)*
             }
 
+            /// Returns the samples of one kind, to change them.
+            pub fn samples_mut(&mut self, kind: SampleKind) -> SamplesMut<'_> {
+                match kind {
+                    $(SampleKind::$kind => SamplesMut { values: &mut self.$values, total: &mut self.$taken },)*
+                }
+            }
+
             /// Returns the whole life as one slice, for the phase `step_index`.
             pub fn as_slice(&self, step_index: u16) -> PhaseSlice {
                 PhaseSlice {
                     step_index,
                     $($name: self.$name,)*
-                    off_cpu_ns: self.off_cpu_ns,
-                    cpus_used: self.cpus_used.clone(),
-                    max_gap_ms: self.max_gap_ms,
-                    max_gap_cpu: self.max_gap_cpu,
-                    wake_latencies_ns: self.wake_latencies_ns.clone(),
-                    wake_sample_total: self.wake_sample_total,
-                    timer_latencies_ns: self.timer_latencies_ns.clone(),
-                    timer_sample_total: self.timer_sample_total,
-                    numa_pages: self.numa_pages.clone(),
-                    vmstat_numa_pages_migrated: self.vmstat_numa_pages_migrated,
+                    $($both: self.$both.clone(),)*
+                    $($values: self.$values.clone(), $taken: self.$taken,)*
                     bench: self.bench.clone(),
+                }
+            }
+        }
+
+        impl PhaseSlice {
+            /// Returns the samples of one kind, to change them.
+            pub fn samples_mut(&mut self, kind: SampleKind) -> SamplesMut<'_> {
+                match kind {
+                    $(SampleKind::$kind => SamplesMut { values: &mut self.$values, total: &mut self.$taken },)*
                 }
             }
         }
     };
 }
-crate::worker_counters!(report);
+crate::worker_counters!(worker_samples report both {
+    /// The part of `wall_time_ns` that was spent off the CPU.
+    off_cpu_ns: u64;
+    /// The CPUs on which the worker was seen.
+    cpus_used: BTreeSet<usize>;
+    /// The longest gap between two completed iterations, in milliseconds of guest time.
+    max_gap_ms: u64;
+    /// The CPU on which the longest gap ended.
+    max_gap_cpu: usize;
+    /// The number of pages on each NUMA node at the end, from `/proc/PID/numa_maps`. Empty unless
+    /// `WorkloadHandle::measure_pages` requested it.
+    numa_pages: BTreeMap<usize, u64>;
+    /// The growth of `numa_pages_migrated` in `/proc/vmstat` in this time. It counts the pages of the whole machine.
+    vmstat_numa_pages_migrated: u64;
+});
 
 impl WorkerReport {
     /// Creates the report of a worker that left none, with the reason.

@@ -8,7 +8,7 @@ use ktstr_assert::{
     AssertResult, DrainedSnapshotEntry, PhaseBucket, SampleSeries, ScenarioStats, StimulusEvent,
     Verdict, WorkerReport,
 };
-use ktstr_introspect::report::FailureDumpReport;
+use ktstr_snapshot::report::FailureDumpReport;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 

@@ -5,9 +5,8 @@ use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
 use ktstr_assert::{
-    Assert, AssertDetail, AssertResult, BenchTotals, DetailKind, Finding, Outcome, Phase,
-    PhaseBucket, PhaseCgroupStats, ScenarioStats, WorkerExitInfo, WorkerReport, carrier,
-    carriers_by_phase,
+    Assert, AssertDetail, AssertResult, DetailKind, Finding, Outcome, Phase, PhaseBucket,
+    PhaseCgroupStats, ScenarioStats, WorkerExitInfo, WorkerReport, carrier, carriers_by_phase,
 };
 
 use super::live_scenario::{CgroupReports, RUNNER};
@@ -235,14 +234,6 @@ fn add_bucket(result: &mut AssertResult, bucket: PhaseBucket) {
     });
 }
 
-fn samples(c: &PhaseCgroupStats) -> usize {
-    c.wake_latencies_ns.len()
-        + c.timer_latencies_ns.len()
-        + c.run_delays_ns.len()
-        + c.off_cpu_pcts.len()
-        + c.bench.values().map(BenchTotals::kept).sum::<usize>()
-}
-
 /// Removes raw samples until the result fits. A carrier with more than `CARRIER_SAMPLES` loses all of its samples. If more
 /// than `RESULT_SAMPLES` are still left, the largest of the other carriers lose their samples as well.
 pub(super) fn bound(result: &mut AssertResult) {
@@ -252,10 +243,10 @@ pub(super) fn bound(result: &mut AssertResult) {
         .iter_mut()
         .flat_map(|bucket| bucket.per_cgroup.values_mut())
         .collect();
-    carriers.sort_by_key(|c| samples(c));
+    carriers.sort_by_key(|c| c.kept());
     let mut kept = 0;
     for carrier in carriers {
-        let own = samples(carrier);
+        let own = carrier.kept();
         if own > CARRIER_SAMPLES || kept + own > RESULT_SAMPLES {
             carrier.strip();
         } else {
@@ -389,7 +380,7 @@ mod tests {
             .phases
             .iter()
             .flat_map(|b| b.per_cgroup.values())
-            .map(samples)
+            .map(PhaseCgroupStats::kept)
             .sum();
         assert!(left <= RESULT_SAMPLES && left > RESULT_SAMPLES / 2);
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::{
     Ordering::{Acquire, Relaxed},
 };
 
-use ktstr_assert::BenchRole;
+use ktstr_assert::{BenchRole, SampleKind};
 use ktstr_scenario::workload::WorkType;
 
 use super::attrs::{self, SchedAttr};
@@ -306,9 +306,12 @@ impl<'a> WorkerCtx<'a> {
         self.tele.messenger.store(1, Relaxed);
     }
 
-    /// Marks the samples of this worker as timer latencies.
-    pub fn samples_are_timer_latencies(&self) {
-        self.tele.timer_samples.store(1, Relaxed);
+    /// Records the kind of this worker's samples. Without this call they are of the first kind in [`SampleKind::ALL`].
+    pub fn samples_are(&self, kind: SampleKind) {
+        let index = SampleKind::ALL.iter().position(|known| *known == kind);
+        self.tele
+            .sample_kind
+            .store(index.unwrap_or(0) as u32, Relaxed);
     }
 
     /// Records one latency. The first 100 000 are all kept; after that, the kept ones are a uniform random choice of all. A

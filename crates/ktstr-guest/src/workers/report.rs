@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
-use ktstr_assert::{BenchRole, BenchSlice, Migration, PhaseSlice, WorkerExitInfo, WorkerReport};
+use ktstr_assert::{
+    BenchRole, BenchSlice, Migration, PhaseSlice, SampleKind, WorkerExitInfo, WorkerReport,
+};
 
 use super::Worker;
 use super::attrs;
@@ -213,29 +215,19 @@ fn measured(tele: &Telemetry) -> WorkerReport {
         life.add_counters(slice);
     }
     let samples = samples(&tele.samples_seen, &tele.samples);
-    let timer = tele.timer_samples.load(Relaxed) == 1;
+    let kind = SampleKind::ALL.get(tele.sample_kind.load(Relaxed) as usize);
+    let kind = kind.copied().unwrap_or(SampleKind::Wakeup);
     for (phase, values) in samples.runs() {
         if let Some(slice) = phase_slices.iter_mut().find(|s| s.step_index == phase) {
-            let own = if timer {
-                &mut slice.timer_latencies_ns
-            } else {
-                &mut slice.wake_latencies_ns
-            };
-            own.extend_from_slice(values);
+            slice.samples_mut(kind).values.extend_from_slice(values);
         }
     }
-    if timer {
-        for slice in &mut phase_slices {
-            slice.timer_sample_total = std::mem::take(&mut slice.wake_sample_total);
-        }
+    for (slice, counted) in phase_slices.iter_mut().zip(slices) {
+        *slice.samples_mut(kind).total = counted.samples.load(Relaxed);
     }
-    let all = samples.values;
-    let seen = tele.samples_seen.load(Relaxed);
-    let (wake, timers) = if timer {
-        ((Vec::new(), 0), (all, seen))
-    } else {
-        ((all, seen), (Vec::new(), 0))
-    };
+    let own = life.samples_mut(kind);
+    *own.values = samples.values;
+    *own.total = tele.samples_seen.load(Relaxed);
     let role = BenchRole::ALL.get((tele.bench_role.load(Relaxed) as usize).wrapping_sub(1));
     let bench = role.map(|role| bench(tele, *role, &mut phase_slices));
     WorkerReport {
@@ -249,10 +241,6 @@ fn measured(tele: &Telemetry) -> WorkerReport {
         max_gap_wall_ms: gap(|s| s.max_gap_ns.load(Relaxed)) / MS,
         max_gap_cpu: gap(|s| u64::from(s.max_gap_cpu.load(Relaxed))) as usize,
         max_gap_at_ms: gap(|s| s.max_gap_at_ns.load(Relaxed)) / MS,
-        wake_latencies_ns: wake.0,
-        wake_sample_total: wake.1,
-        timer_latencies_ns: timers.0,
-        timer_sample_total: timers.1,
         schedstat_cpu_time_ns: sum(tele, |s| s.schedstat_cpu_time_ns.load(Relaxed)),
         completed: true,
         is_messenger: tele.messenger.load(Relaxed) == 1,
@@ -270,7 +258,6 @@ fn slice(slice: &Slice) -> PhaseSlice {
         cpus_used: cpus(slice),
         max_gap_ms: slice.max_gap_ns.load(Relaxed) / MS,
         max_gap_cpu: slice.max_gap_cpu.load(Relaxed) as usize,
-        wake_sample_total: slice.samples.load(Relaxed),
         ..counters
     }
 }
@@ -397,7 +384,7 @@ mod tests {
         let wakes = of_phases(&report, |s| &s.wake_latencies_ns);
         assert_eq!(wakes, [vec![10, 20, 50], vec![30, 40]]);
 
-        tele.timer_samples.store(1, Relaxed);
+        tele.sample_kind.store(1, Relaxed);
         let report = measured(&tele);
         assert_eq!(report.timer_latencies_ns, [10, 20, 30, 40, 45, 50]);
         assert_eq!(of_phases(&report, |s| &s.timer_latencies_ns), wakes);

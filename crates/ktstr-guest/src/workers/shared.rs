@@ -187,8 +187,8 @@ pub struct Telemetry {
     pub slack_ns: AtomicU64,
     /// Number of slices in use.
     pub slices_used: AtomicU32,
-    /// 1 if the samples are timer latencies rather than wakeup latencies.
-    pub timer_samples: AtomicU32,
+    /// The kind of the samples, as its index in `SampleKind::ALL`.
+    pub sample_kind: AtomicU32,
     /// 1 if the worker only wakes others.
     pub messenger: AtomicU32,
     /// The worker's role in a benchmark, as its index in `BenchRole::ALL` plus one; 0 for all other work types.

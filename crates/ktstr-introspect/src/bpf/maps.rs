@@ -37,6 +37,15 @@ pub struct BpfMap {
     pub btf_vmlinux_value_type_id: u32,
 }
 
+/// Where the elements of an array map are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ArrayValues {
+    /// The kernel address of the first element.
+    pub first: u64,
+    /// The distance between two elements, in bytes.
+    pub stride: u64,
+}
+
 impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
     /// Returns the maps in the order of their ids, and whether the list was cut at [`MAX_MAPS`]. A map that cannot be read
     /// is left out.
@@ -47,7 +56,7 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         let maps = pointers
             .into_iter()
             .take(MAX_MAPS)
-            .filter_map(|(_, kva)| fields.read(self, kva).ok())
+            .filter_map(|map| fields.read(self, map.pointer).ok())
             .collect();
         Ok((maps, cut))
     }
@@ -58,12 +67,13 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         Ok(maps.into_iter().find(|map| map.name == name))
     }
 
-    /// Returns the address of the first element of an array map, and the distance between two elements in bytes.
-    pub fn bpf_array_values(&self, map: &BpfMap) -> Result<(u64, u64), KernelError> {
+    /// Returns where the elements of an array map are.
+    pub fn bpf_array_values(&self, map: &BpfMap) -> Result<ArrayValues, KernelError> {
         let value = self.member("bpf_array", "value")?;
         let elem_size = self.member("bpf_array", "elem_size")?;
         let stride = self.read_member(map.kva, &elem_size)?;
-        Ok((map.kva.wrapping_add(value.offset()), stride))
+        let first = map.kva.wrapping_add(value.offset());
+        Ok(ArrayValues { first, stride })
     }
 
     /// Returns the address of CPU `cpu`'s value in the element `index` of a per-CPU array.

@@ -1,10 +1,13 @@
 //! Programs: names and run-time statistics.
 
+use ktstr_snapshot::ReadSection;
+use ktstr_snapshot::report::{FailureDumpReport, ProgRuntimeStats, Section};
+
 use crate::btf::Member;
+use crate::capture::Reading;
 use crate::kernel::{KernelError, KernelView};
 use crate::memory::GuestMemory;
 use crate::narrow;
-use crate::report::ProgRuntimeStats;
 
 /// The largest number of programs that are listed.
 const MAX_PROGS: usize = 512;
@@ -48,7 +51,7 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         let progs = self.walk_idr(self.symbol("prog_idr")?, MAX_PROGS)?;
         Ok(progs
             .into_iter()
-            .filter_map(|(_, prog)| read(prog).ok())
+            .filter_map(|prog| read(prog.pointer).ok())
             .collect())
     }
 
@@ -60,5 +63,11 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         (0..count.min(64))
             .map(|index| self.read_u64(maps.wrapping_add(8 * index)))
             .collect()
+    }
+}
+
+impl<M: GuestMemory + ?Sized> ReadSection<Vec<ProgRuntimeStats>> for Reading<'_, '_, M> {
+    fn read_section(&self, _: &FailureDumpReport) -> Section<Vec<ProgRuntimeStats>> {
+        self.view.prog_runtime_stats().into()
     }
 }

@@ -99,9 +99,9 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
                 map: found.map.name,
             });
         }
-        let (values, _) = self.bpf_array_values(&found.map)?;
+        let values = self.bpf_array_values(&found.map)?;
         Ok(Variable {
-            gpa: self.translate(values.wrapping_add(found.offset))?,
+            gpa: self.translate(values.first.wrapping_add(found.offset))?,
             size: found.size,
         })
     }
@@ -124,7 +124,7 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
             true => (0..self.cpu_count()?)
                 .map(|cpu| self.bpf_percpu_array_value(&map, 0, cpu))
                 .collect::<Result<_, _>>()?,
-            false => vec![self.bpf_array_values(&map)?.0],
+            false => vec![self.bpf_array_values(&map)?.first],
         };
         let gpas = values
             .into_iter()
@@ -157,8 +157,7 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         if map.btf == 0 {
             return Err(no_types());
         }
-        let (data, size, base) = self.btf_parts(map.btf)?;
-        let btf = self.btf_at(data, size, base)?;
+        let btf = self.btf_at(self.btf_parts(map.btf)?)?;
         let value = btf.resolve(map.btf_value_type_id).ok_or_else(no_types)?;
         let found = variables(&btf, &value).find(|(known, ..)| *known == field);
         let Some((_, offset, type_id)) = found else {
@@ -175,21 +174,36 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         })
     }
 
-    /// Returns the address and the size of the bytes of a `struct btf` (kernel/bpf/btf.c), and the address of its base.
-    pub(crate) fn btf_parts(&self, kva: u64) -> Result<(u64, u64, u64), KernelError> {
+    /// Returns where the bytes of the `struct btf` at `kva` are.
+    pub(crate) fn btf_parts(&self, kva: u64) -> Result<BtfParts, KernelError> {
         let field = |name| self.read_member(kva, &self.member("btf", name)?);
-        Ok((field("data")?, field("data_size")?, field("base_btf")?))
+        Ok(BtfParts {
+            data: field("data")?,
+            size: field("data_size")?,
+            base: field("base_btf")?,
+        })
     }
 
-    /// Reads the BTF of `size` bytes at `data`. If `base` is not 0, the blob that is read continues the kernel's own BTF,
-    /// the only base that the kernel uses.
-    pub(crate) fn btf_at(&self, data: u64, size: u64, base: u64) -> Result<Btf, KernelError> {
-        let bytes = self.read_bytes(data, size, MAX_MAP_BTF)?;
-        Ok(match base {
+    /// Reads the BTF of a `struct btf`. If it has a base, the blob that is read continues the kernel's own BTF, the only base
+    /// that the kernel uses.
+    pub(crate) fn btf_at(&self, parts: BtfParts) -> Result<Btf, KernelError> {
+        let bytes = self.read_bytes(parts.data, parts.size, MAX_MAP_BTF)?;
+        Ok(match parts.base {
             0 => Btf::parse(bytes)?,
             _ => Btf::parse_split(bytes, self.btf())?,
         })
     }
+}
+
+/// The members of a `struct btf` (kernel/bpf/btf.c) that say where its bytes are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BtfParts {
+    /// The address of the bytes.
+    pub(crate) data: u64,
+    /// The number of the bytes.
+    pub(crate) size: u64,
+    /// The address of the `struct btf` that the bytes continue; 0 if there is none.
+    pub(crate) base: u64,
 }
 
 /// Returns the variables of a section or the members of a struct as (name, offset in bytes, type id), without bit-fields and

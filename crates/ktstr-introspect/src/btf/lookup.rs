@@ -99,11 +99,11 @@ impl Btf {
         let mut factor = 1u64;
         for _ in 0..MAX_DEPTH {
             let ty = self.resolve(id)?;
-            let Some((element, len)) = ty.array() else {
+            let Some(array) = ty.array() else {
                 return ty.own_size()?.checked_mul(factor);
             };
-            factor = factor.checked_mul(u64::from(len))?;
-            id = element;
+            factor = factor.checked_mul(u64::from(array.len))?;
+            id = array.element;
         }
         None
     }
@@ -203,9 +203,9 @@ impl Btf {
         all.find(|e| e.name == enumerator).map(|e| e.value)
     }
 
-    /// Returns the name of a type, for messages and for [`target_type`](crate::report::RenderedValue::Ptr): the first name
-    /// behind qualifiers, type tags and variables. `None` if there is none, as for a pointer or an anonymous struct, or if
-    /// an id on the way is unknown.
+    /// Returns the name of a type, for messages and for [`target_type`](ktstr_snapshot::report::RenderedValue::Ptr): the
+    /// first name behind qualifiers, type tags and variables. `None` if there is none, as for a pointer or an anonymous struct,
+    /// or if an id on the way is unknown.
     pub fn type_name(&self, id: u32) -> Option<String> {
         let mut ty = self.get(id)?;
         for _ in 0..MAX_DEPTH {

@@ -12,7 +12,7 @@ mod tests;
 mod types;
 
 pub use lookup::{Member, MemberError};
-pub use types::{Enumerator, FieldRef, IntEncoding, Kind, SectionVar, Type};
+pub use types::{ArrayOf, Enumerator, FieldRef, IntEncoding, Kind, SectionVar, Type};
 
 use std::sync::Arc;
 

@@ -133,6 +133,15 @@ pub struct FieldRef<'a> {
     pub bitfield_bits: Option<u32>,
 }
 
+/// The elements of a [`Kind::Array`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ArrayOf {
+    /// Id of the elements' type.
+    pub element: u32,
+    /// The number of elements.
+    pub len: u32,
+}
+
 /// A variable of a [`Kind::Datasec`].
 #[derive(Debug, Clone, Copy)]
 pub struct SectionVar {
@@ -247,11 +256,15 @@ impl<'a> Type<'a> {
         })
     }
 
-    /// Returns the id of the element type and the length of a [`Kind::Array`]; `None` for other kinds.
-    pub fn array(&self) -> Option<(u32, u32)> {
-        (self.kind() == Kind::Array)
-            .then(|| Some((self.payload_word(0)?, self.payload_word(2)?)))
-            .flatten()
+    /// Returns the element type and the length of a [`Kind::Array`]; `None` for other kinds.
+    pub fn array(&self) -> Option<ArrayOf> {
+        if self.kind() != Kind::Array {
+            return None;
+        }
+        Some(ArrayOf {
+            element: self.payload_word(0)?,
+            len: self.payload_word(2)?,
+        })
     }
 
     /// Returns the members of a struct or union; none for other kinds.

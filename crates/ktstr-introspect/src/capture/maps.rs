@@ -3,6 +3,11 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 
+use ktstr_snapshot::report::{
+    ArenaSnapshot, FailureDumpArrayEntry, FailureDumpEntry, FailureDumpMap, FailureDumpPercpuEntry,
+    FailureDumpPercpuHashEntry, FailureDumpReport, FailureDumpRingbuf, RenderedValue,
+};
+
 use super::storage::Owner;
 use super::{CaptureOptions, part};
 use crate::bpf::hash::MAX_BUCKETS;
@@ -12,10 +17,6 @@ use crate::kernel::{KernelError, KernelView};
 use crate::memory::GuestMemory;
 use crate::narrow;
 use crate::render::{RenderLimits, hex, render_bytes, render_counted};
-use crate::report::{
-    ArenaSnapshot, FailureDumpArrayEntry, FailureDumpEntry, FailureDumpMap, FailureDumpPercpuEntry,
-    FailureDumpPercpuHashEntry, FailureDumpReport, FailureDumpRingbuf, RenderedValue,
-};
 
 /// The largest number of BTF objects that are cached during a capture.
 const MAX_BTFS: usize = 64;
@@ -153,9 +154,9 @@ impl<M: GuestMemory + ?Sized> MapReader<'_, '_, M> {
 
     /// Reads the types of the `struct btf` at `kva`, within the budget of the capture.
     fn read_btf(&self, kva: u64) -> Result<Btf, KernelError> {
-        let (data, size, base) = self.view.btf_parts(kva)?;
-        self.charge(data, size)?;
-        self.view.btf_at(data, size, base)
+        let parts = self.view.btf_parts(kva)?;
+        self.charge(parts.data, parts.size)?;
+        self.view.btf_at(parts)
     }
 
     /// Returns how many of `count` entries are read under the caps on entries and bytes, if each entry takes `bytes` bytes.
@@ -173,11 +174,11 @@ impl<M: GuestMemory + ?Sized> MapReader<'_, '_, M> {
         types: &Types,
         dump: &mut FailureDumpMap,
     ) -> Result<(), KernelError> {
-        let (values, stride) = self.view.bpf_array_values(map)?;
+        let values = self.view.bpf_array_values(map)?;
         let (size, max) = (u64::from(map.value_size), self.options.max_map_bytes);
         if map.max_entries == 1 {
             let len = size.min(max);
-            let bytes = self.read(values, len)?;
+            let bytes = self.read(values.first, len)?;
             dump.value = Some(self.value(map, types, &bytes));
             dump.truncated = len < size;
             return Ok(());
@@ -185,7 +186,8 @@ impl<M: GuestMemory + ?Sized> MapReader<'_, '_, M> {
         let count = narrow::count(self.room(u64::from(map.max_entries), size));
         dump.truncated = count < map.max_entries;
         for index in 0..count {
-            let at = values.wrapping_add(u64::from(index).wrapping_mul(stride));
+            let offset = u64::from(index).wrapping_mul(values.stride);
+            let at = values.first.wrapping_add(offset);
             let bytes = self.read(at, size)?;
             dump.array_entries.push(FailureDumpArrayEntry {
                 index,

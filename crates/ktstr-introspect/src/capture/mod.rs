@@ -7,10 +7,12 @@ mod storage;
 
 use std::fmt::Display;
 
+use ktstr_snapshot::read_sections;
+use ktstr_snapshot::report::{FailureDumpReport, MAX_TASK_ENRICHMENTS};
+
 use crate::kernel::KernelView;
 use crate::memory::GuestMemory;
 use crate::render::RenderLimits;
-use crate::report::{FailureDumpReport, MAX_TASK_ENRICHMENTS};
 
 /// The parts that a capture reads, and its limits.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +53,15 @@ impl Default for CaptureOptions {
     }
 }
 
+/// What a reader of a section has: the stopped guest, and the options of the capture. Each reader implements [`ReadSection`]
+/// for it, next to the structures of the kernel that it reads.
+///
+/// [`ReadSection`]: ktstr_snapshot::ReadSection
+pub(crate) struct Reading<'r, 'g, M: GuestMemory + ?Sized> {
+    pub(crate) view: &'r KernelView<'g, M>,
+    pub(crate) options: &'r CaptureOptions,
+}
+
 /// Captures the guest behind `view`.
 pub fn capture<M: GuestMemory + ?Sized>(
     view: &KernelView<'_, M>,
@@ -63,7 +74,7 @@ pub fn capture<M: GuestMemory + ?Sized>(
         report.maps_unavailable = Some("not asked for".to_owned());
         report.active_unavailable = Some("maps were not asked for".to_owned());
     }
-    report.read_sections(view, options);
+    read_sections(&Reading { view, options }, &mut report);
     report
 }
 

@@ -1,5 +1,7 @@
 //! Captures storage maps: the value of each owner, with a readable name of the owner as the key.
 
+use ktstr_snapshot::report::{FailureDumpEntry, FailureDumpMap, RenderedMember, RenderedValue};
+
 use super::maps::{MapReader, Types};
 use crate::bpf::hash::MAX_BUCKETS;
 use crate::bpf::maps::BpfMap;
@@ -7,7 +9,6 @@ use crate::kernel::KernelError;
 use crate::memory::GuestMemory;
 use crate::narrow;
 use crate::render::hex;
-use crate::report::{FailureDumpEntry, FailureDumpMap, RenderedMember, RenderedValue};
 
 /// The kind of object that owns the values of a storage map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,6 +11,7 @@ mod tests;
 mod xarray;
 
 pub use error::KernelError;
+pub use xarray::IdrEntry;
 
 use std::cell::RefCell;
 

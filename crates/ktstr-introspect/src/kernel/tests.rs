@@ -136,12 +136,16 @@ fn lists_end_at_their_head_or_at_the_cap() {
 #[test]
 fn an_idr_gives_its_pointers_by_id() {
     let mut guest = Guest::new(true);
+    let entries = |all: &[(u64, u64)]| {
+        let entry = |&(id, pointer): &(u64, u64)| IdrEntry { id, pointer };
+        Ok(all.iter().map(entry).collect::<Vec<_>>())
+    };
     let (idr, node, leaf) = (BASE + 0x8000, BASE + 0x9000, BASE + 0xa000);
     // A single pointer is stored in the head itself.
     guest.put(idr + 8, 0xffff_8880_0000_1000);
     assert_eq!(
         guest.view().walk_idr(idr, 10),
-        Ok(vec![(0, 0xffff_8880_0000_1000)])
+        entries(&[(0, 0xffff_8880_0000_1000)])
     );
     // Two levels: ids 3 and 64 * 2 + 5.
     guest.put(idr + 8, node | 2);
@@ -152,9 +156,9 @@ fn an_idr_gives_its_pointers_by_id() {
     guest.put(leaf + 0x400 + 40 + 8 * 5, 0x2000);
     assert_eq!(
         guest.view().walk_idr(idr, 10),
-        Ok(vec![(3, 0x1000), (133, 0x2000)])
+        entries(&[(3, 0x1000), (133, 0x2000)])
     );
-    assert_eq!(guest.view().walk_idr(idr, 1), Ok(vec![(3, 0x1000)]));
+    assert_eq!(guest.view().walk_idr(idr, 1), entries(&[(3, 0x1000)]));
     // A node that is its own child.
     guest.put(node + 40, node | 2);
     assert!(matches!(

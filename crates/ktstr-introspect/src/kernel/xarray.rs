@@ -11,9 +11,18 @@ const MAX_LEVELS: u32 = 11;
 /// The largest number of slots of a node (`XA_CHUNK_SIZE`).
 const MAX_SLOTS: u64 = 64;
 
+/// A pointer in a `struct idr`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IdrEntry {
+    /// The id under which the pointer is found.
+    pub id: u64,
+    /// The pointer, a kernel address.
+    pub pointer: u64,
+}
+
 impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
-    /// Returns the pointers in the `struct idr` at `kva` as (id, pointer), in the order of the ids, at most `max`.
-    pub fn walk_idr(&self, kva: u64, max: usize) -> Result<Vec<(u64, u64)>, KernelError> {
+    /// Returns the pointers in the `struct idr` at `kva`, in the order of the ids, at most `max`.
+    pub fn walk_idr(&self, kva: u64, max: usize) -> Result<Vec<IdrEntry>, KernelError> {
         let head = self.member("idr", "idr_rt.xa_head")?;
         let shift = self.member("xa_node", "shift")?;
         let slots = self.member("xa_node", "slots")?;
@@ -45,7 +54,10 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
             return Ok(());
         }
         if entry & 3 == 0 {
-            walk.found.push((index, entry));
+            walk.found.push(IdrEntry {
+                id: index,
+                pointer: entry,
+            });
             return Ok(());
         }
         // The lowest two bits of an internal entry are 10. Up to 4096 it is a marker (zero, retry, sibling), else a node.
@@ -78,7 +90,7 @@ struct Walk {
     shift: u64,
     slots: u64,
     slot_count: u64,
-    found: Vec<(u64, u64)>,
+    found: Vec<IdrEntry>,
     nodes: usize,
     max: usize,
 }

@@ -3,11 +3,12 @@
 //! The kernel allocates the exit information when a scheduler attaches, and frees it when the scheduler is unregistered. So the
 //! address is determined while the scheduler is attached, and the information is read from there later.
 
+use ktstr_snapshot::report::ScxExit;
+
 use super::translation_cache::TranslationCache;
 use crate::btf::{Btf, Member};
 use crate::kernel::{KernelError, KernelView};
 use crate::memory::GuestMemory;
-use crate::report::ScxExit;
 use crate::symbols::Symbols;
 
 /// `SCX_EXIT_UNREG`, the lowest exit kind that stands for a reason of the exit. Below it are `SCX_EXIT_NONE` and

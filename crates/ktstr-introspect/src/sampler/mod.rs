@@ -17,11 +17,13 @@ pub use exit::{Ended, ExitReader};
 
 use thiserror::Error;
 
+use ktstr_snapshot::report::{RqCounts, RqSample, RqSchedstat, SchedDomain, ScxEventCounters};
+
 use crate::btf::Member;
 use crate::kernel::{KernelError, KernelView};
 use crate::memory::GuestMemory;
 use crate::narrow;
-use crate::report::{RqCounts, RqSample, RqSchedstat, SchedDomain, ScxEventCounters};
+use crate::scx::by_name;
 use layout::{DomainLayout, RqLayout, TaskLayout, number, pointer};
 use translation_cache::TranslationCache;
 
@@ -51,6 +53,15 @@ pub enum SampleError {
     Kernel(#[from] KernelError),
 }
 
+/// Where the per-CPU data of a CPU is.
+#[derive(Debug, Clone, Copy)]
+struct PerCpu {
+    /// The kernel address of its runqueue.
+    rq: u64,
+    /// What is added to the address of a per-CPU variable.
+    offset: u64,
+}
+
 /// Samples the runqueues of one guest kernel. It keeps the kernel's layout, and what it found at earlier samples.
 pub struct Sampler {
     translations: TranslationCache,
@@ -58,8 +69,7 @@ pub struct Sampler {
     task: TaskLayout,
     domain: Option<DomainLayout>,
     events: Option<EventLayout>,
-    /// The address of each CPU's runqueue, and the CPU's per-CPU offset.
-    cpus: Vec<(u64, u64)>,
+    cpus: Vec<PerCpu>,
     /// The address of the variable `scx_root`, which kernels before 6.16 do not have.
     scx_root: Option<u64>,
     /// The address of the enable state, and the value that means that no scheduler is attached.
@@ -113,7 +123,8 @@ impl Sampler {
         let cpus = (0..view.cpu_count()?)
             .map(|cpu| {
                 let offset = view.per_cpu_offset(cpu)?;
-                Ok((runqueues.wrapping_add(offset), offset))
+                let rq = runqueues.wrapping_add(offset);
+                Ok(PerCpu { rq, offset })
             })
             .collect::<Result<Vec<_>, KernelError>>()?;
         let rq = RqLayout::new(btf)?;
@@ -225,7 +236,7 @@ impl Sampler {
         running: bool,
         schedstats: bool,
     ) -> Result<RqSample, SampleError> {
-        let (at, offset) = self.cpus[cpu];
+        let PerCpu { rq: at, offset } = self.cpus[cpu];
         let torn = |what| SampleError::Torn {
             cpu: narrow::count(cpu as u64),
             what,
@@ -344,7 +355,7 @@ impl Sampler {
         let at = per_cpu.wrapping_add(offset);
         self.translations.read(memory, at, &mut bytes)?;
         let mut counters = ScxEventCounters::default();
-        for ((_, slot), member) in counters.by_name().into_iter().zip(&events.members) {
+        for ((_, slot), member) in by_name(&mut counters).into_iter().zip(&events.members) {
             if let Some(member) = member {
                 *slot = number(&bytes, member).cast_signed();
             }
@@ -417,8 +428,7 @@ impl EventLayout {
                 Err(_) => (EventPlace::Global(view.symbol("event_stats_cpu").ok()?), 0),
             },
         };
-        let members: Vec<_> = ScxEventCounters::default()
-            .by_name()
+        let members: Vec<_> = by_name(&mut ScxEventCounters::default())
             .iter()
             .map(|(names, _)| {
                 let mut names = names.iter();

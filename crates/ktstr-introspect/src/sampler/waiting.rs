@@ -1,11 +1,12 @@
 //! The runnable tasks of sched_ext and the fair class that are not running on a runqueue, and the CPUs that they may use.
 
+use ktstr_snapshot::report::{WaitingTask, WaitsIn};
+
 use super::Sampler;
 use super::layout::{number, pointer};
 use crate::kernel::KernelError;
 use crate::memory::GuestMemory;
 use crate::narrow;
-use crate::report::{WaitingTask, WaitsIn};
 
 /// The largest number of entries of one list that are read.
 const MAX_WAITING: usize = 64;

@@ -6,8 +6,8 @@ use ktstr_introspect::btf::Btf;
 use ktstr_introspect::capture::{CaptureOptions, capture};
 use ktstr_introspect::kernel::KernelView;
 use ktstr_introspect::memory::{GuestMemory, MemoryError};
-use ktstr_introspect::report::FailureDumpReport;
 use ktstr_introspect::symbols::Symbols;
+use ktstr_snapshot::report::FailureDumpReport;
 
 /// Recorded pages by guest-physical address.
 #[derive(Clone)]

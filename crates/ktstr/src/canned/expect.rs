@@ -10,6 +10,8 @@ use ktstr_assert::{
     Verdict,
 };
 
+use super::WakeBounds;
+
 /// Minimum share of the available CPU time that workers must get if enough of them never sleep. The harness itself needs
 /// some of the rest to create and collect workers.
 const BUSY: f64 = 0.8;
@@ -357,8 +359,8 @@ impl Expect {
         self
     }
 
-    /// Claims upper bounds in µs for the median and the 99th percentile of wakeup latencies.
-    pub(super) fn wakes(&mut self, step: u16, cgroup: &str, most_us: (f64, f64)) -> &mut Self {
+    /// Claims upper bounds for the median and the 99th percentile of wakeup latencies.
+    pub(super) fn wakes(&mut self, step: u16, cgroup: &str, most: WakeBounds) -> &mut Self {
         let _label = PhaseGuard::install_step(step);
         let Some(carriers) = self.carriers(step, &[cgroup]) else {
             return self;
@@ -367,9 +369,9 @@ impl Expect {
             (
                 "median wake latency, µs",
                 "median_wake_latency_us",
-                most_us.0,
+                most.median_us,
             ),
-            ("p99 wake latency, µs", "p99_wake_latency_us", most_us.1),
+            ("p99 wake latency, µs", "p99_wake_latency_us", most.p99_us),
         ] {
             match carriers[0].get(metric) {
                 Some(value) => {

@@ -170,12 +170,27 @@ const fn ms(ms: u64) -> Duration {
 /// example because they change their own weight or yield.
 const ANY: f64 = 100.0;
 
-/// Upper bounds in µs for the median and the 99th percentile of wakeup latencies while CPUs are idle. The bound for the
-/// median is about three orders of magnitude above the time that a CPU needs to leave idle.
-const SPARE: (f64, f64) = (1_000.0, 10_000.0);
-/// The same bounds while all CPUs are busy: one and two default slices of sched_ext (`SCX_SLICE_DFL`, 20 ms:
+/// Upper bounds for wakeup latencies, in µs.
+#[derive(Clone, Copy)]
+struct WakeBounds {
+    /// The bound for the median.
+    median_us: f64,
+    /// The bound for the 99th percentile.
+    p99_us: f64,
+}
+
+/// The bounds while CPUs are idle. The bound for the median is about three orders of magnitude above the time that a CPU
+/// needs to leave idle.
+const SPARE: WakeBounds = WakeBounds {
+    median_us: 1_000.0,
+    p99_us: 10_000.0,
+};
+/// The bounds while all CPUs are busy: one and two default slices of sched_ext (`SCX_SLICE_DFL`, 20 ms:
 /// include/linux/sched/ext.h).
-const LOADED: (f64, f64) = (20_000.0, 40_000.0);
+const LOADED: WakeBounds = WakeBounds {
+    median_us: 20_000.0,
+    p99_us: 40_000.0,
+};
 
 /// Returns the test's checks. If the default bound on spread applies (`not_stuck` without `max_spread_pct`), `pct` replaces it.
 fn spread(ctx: &Ctx, pct: f64) -> Assert {

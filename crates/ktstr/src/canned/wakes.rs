@@ -10,7 +10,7 @@ use ktstr_scenario::ops::CgroupDef;
 use ktstr_scenario::workload::{WakeMechanism, WorkType};
 
 use super::expect::Expect;
-use super::{LOADED, SPARE, group, needs_cpus, spinners};
+use super::{LOADED, SPARE, WakeBounds, group, needs_cpus, spinners};
 
 fn chain(wake: WakeMechanism) -> WorkType {
     WorkType::WakeChain {
@@ -24,7 +24,7 @@ fn run(
     ctx: &Ctx,
     defs: Vec<CgroupDef>,
     wakers: &[&str],
-    bound: (f64, f64),
+    bound: WakeBounds,
 ) -> Result<AssertResult> {
     let mut expect = Expect::of(execute_defs(ctx, defs)?);
     for name in wakers {

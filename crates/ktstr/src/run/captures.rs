@@ -10,12 +10,12 @@ use ktstr_introspect::btf::Btf;
 use ktstr_introspect::capture::{CaptureOptions, capture};
 use ktstr_introspect::kernel::KernelView;
 use ktstr_introspect::memory::{GuestMemory, MemoryError};
-use ktstr_introspect::report::{FailureDumpReport, TaskEnrichment};
-use ktstr_introspect::snapshot::MissingStatsReason;
 use ktstr_introspect::symbols::Symbols;
 use ktstr_kernel::Kernel;
 use ktstr_machine::{GuestRam, MAX_SENDERS, Machine, MachineError, Turns, WatchPoints};
 use ktstr_scenario::scheduler::BpfMapWrite;
+use ktstr_snapshot::report::{FailureDumpReport, TaskEnrichment};
+use ktstr_snapshot::snapshot::MissingStatsReason;
 
 use super::guest_state::GuestState;
 use crate::entry::KtstrTestEntry;
@@ -396,8 +396,8 @@ pub(super) fn set_watchdog(
     let writes = view
         .scx_watchdog_writes(milliseconds)
         .map_err(|e| e.to_string())?;
-    for (gpa, value) in writes {
-        ram.write(gpa, &value.to_le_bytes())
+    for write in writes {
+        ram.write(write.gpa, &write.value.to_le_bytes())
             .map_err(|e| e.to_string())?;
     }
     Ok(())

@@ -4,8 +4,8 @@
 //! message, so that the same seed leads to the same bytes. Captures are not part of the digest, because taking a capture must
 //! not change it; all captures together have a separate digest.
 
-use ktstr_introspect::report::FailureDumpReport;
 use ktstr_machine::{GuestRam, MachineError};
+use ktstr_snapshot::report::FailureDumpReport;
 
 /// Returns, in hexadecimal, the BLAKE3 digest of the console and of the pages that belong to this machine alone
 /// ([`GuestRam::own_pages`]). The machine must be stopped.

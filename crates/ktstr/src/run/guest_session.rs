@@ -393,7 +393,7 @@ impl GuestSession {
 
     /// Describes the stall of a guest that the host gave up on.
     fn stall_report(&mut self) -> StallReport {
-        let (wall, burnt) = self
+        let elapsed = self
             .stall_detector
             .since_progress(self.machine.cpu_time().unwrap_or_default());
         let ran = |(before, now): (&Option<VcpuTime>, Option<VcpuTime>)| {
@@ -406,8 +406,8 @@ impl GuestSession {
                 .machine
                 .virtual_clock()
                 .map(|clock| Duration::from_nanos(clock.now_ns())),
-            wall,
-            burnt,
+            wall: elapsed.wall,
+            burnt: elapsed.cpu,
             vcpus: vcpus.filter_map(ran).collect(),
             cpus: self.vcpus,
             tasks: Vec::new(),

@@ -1,8 +1,18 @@
 //! Reads and writes of kernel memory that a test requests. The location is a variable, an address, or a member of a per-CPU
 //! variable or of a task; this module finds its address, and its place in the guest's RAM.
+// The numbers come from a guest: a cast must not change one unnoticed.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        clippy::cast_sign_loss
+    )
+)]
 
 use ktstr_introspect::btf::Kind;
 use ktstr_introspect::kernel::{KernelError, KernelView};
+use ktstr_introspect::narrow;
 use ktstr_introspect::paging::PAGE_SIZE;
 use ktstr_introspect::symbols::Symbols;
 use ktstr_machine::{Machine, MachineError};
@@ -57,7 +67,7 @@ fn pages(view: &View, kva: u64, len: usize) -> Result<Vec<(u64, usize)>, KernelE
     let (mut at, mut pages) = (0, Vec::new());
     while at < len {
         let kva = kva.wrapping_add(at as u64);
-        let room = (PAGE_SIZE - kva % PAGE_SIZE) as usize;
+        let room = narrow::length(PAGE_SIZE - kva % PAGE_SIZE);
         let part = room.min(len - at);
         pages.push((view.translate(kva)?, part));
         at += part;
@@ -177,14 +187,14 @@ fn place(view: &View, target: &KernelTarget, width: KernelValueWidth) -> Result<
             (*kva, None)
         }
         KernelTarget::PerCpuField { symbol, field, cpu } => {
-            let (offset, size) = of_variable(view, symbol, field).map_err(|e| failed(&e))?;
+            let span = of_variable(view, symbol, field).map_err(|e| failed(&e))?;
             let count = view.cpu_count().map_err(|e| failed(&e))?;
             if *cpu >= count {
                 return Err(failed(&format!("the guest has {count} CPUs, from 0 on")));
             }
             let base = view.symbol(symbol).and_then(|at| view.per_cpu(at, *cpu));
             let base = base.map_err(|e| failed(&e))?;
-            (base.wrapping_add(offset), Some(size))
+            (base.wrapping_add(span.offset), Some(span.size))
         }
         KernelTarget::TaskField {
             pid,
@@ -192,8 +202,8 @@ fn place(view: &View, target: &KernelTarget, width: KernelValueWidth) -> Result<
             field,
         } => {
             let task = task(view, *pid, *expected_start_time_ns).map_err(|e| failed(&e))?;
-            let (offset, size) = of_struct(view, "task_struct", field).map_err(|e| failed(&e))?;
-            (task.wrapping_add(offset), Some(size))
+            let span = of_struct(view, "task_struct", field).map_err(|e| failed(&e))?;
+            (task.wrapping_add(span.offset), Some(span.size))
         }
     };
     let len = width.len() as u64;
@@ -210,8 +220,14 @@ fn place(view: &View, target: &KernelTarget, width: KernelValueWidth) -> Result<
     }
 }
 
-/// Returns the offset and the size of a member of a per-CPU variable, or of the whole variable.
-fn of_variable(view: &View, symbol: &str, field: &str) -> Result<(u64, u64), String> {
+/// A part of a variable or a structure, in bytes.
+struct Span {
+    offset: u64,
+    size: u64,
+}
+
+/// Returns where a member of a per-CPU variable is in the variable, or the whole variable.
+fn of_variable(view: &View, symbol: &str, field: &str) -> Result<Span, String> {
     let btf = view.btf();
     let variable = btf
         .find(symbol, Kind::Var)
@@ -219,20 +235,23 @@ fn of_variable(view: &View, symbol: &str, field: &str) -> Result<(u64, u64), Str
     let target = variable.target().ok_or("the variable has no type")?;
     if field.is_empty() {
         let size = btf.size_of(target).ok_or("its type has no size")?;
-        return Ok((0, size));
+        return Ok(Span { offset: 0, size });
     }
     let inner = btf.resolve(target).ok_or("the variable has no type")?;
     of_struct(view, inner.name(), field)
 }
 
-/// Returns the offset and the size of a member of a structure.
-fn of_struct(view: &View, name: &str, field: &str) -> Result<(u64, u64), String> {
+/// Returns where a member of a structure is.
+fn of_struct(view: &View, name: &str, field: &str) -> Result<Span, String> {
     let member = view.member(name, field).map_err(|e| e.to_string())?;
     match member.bitfield_bits {
         Some(bits) => Err(format!(
             "it is a bit-field of {bits} bits, which has no address"
         )),
-        None => Ok((member.offset(), member.size)),
+        None => Ok(Span {
+            offset: member.offset(),
+            size: member.size,
+        }),
     }
 }
 

@@ -47,11 +47,11 @@ use std::time::{Duration, Instant};
 
 use ktstr_assert::{AssertDetail, AssertResult, DetailKind};
 use ktstr_guest::protocol::SchedulerJob;
-use ktstr_introspect::report::ScxExit;
 use ktstr_machine::Accelerator;
 use ktstr_record::terminal::{eprint_line, escaped};
 use ktstr_record::{RepeatRecord, RunVerdict, Switches};
 use ktstr_scenario::scheduler::Promise;
+use ktstr_snapshot::report::ScxExit;
 
 pub use aim::{Aim, step};
 pub use error::RunError;
@@ -707,7 +707,7 @@ impl Timings {
 #[derive(Debug, Default)]
 struct Followed {
     digest: Option<String>,
-    switches: Option<(u64, u64)>,
+    switches: Option<ktstr_machine::SwitchDigest>,
     trace: Option<Switches>,
     schedule: Option<Vec<u8>>,
     metrics: Option<ktstr_assert::ScenarioStats>,
@@ -735,7 +735,7 @@ fn follow(
         digest,
         switches: (clock.failures() == 0).then(|| clock.switches()),
         trace: Some(Switches {
-            count: clock.switches().0,
+            count: clock.switches().count,
             first: clock.trace().iter().map(kept).collect(),
         }),
         template,

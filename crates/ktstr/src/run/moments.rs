@@ -8,8 +8,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use ktstr_introspect::report::FailureDumpReport;
 use ktstr_machine::{Halt, Hold, MAX_MOMENTS, Machine, MachineError, MomentPoint, VirtualClock};
+use ktstr_snapshot::report::FailureDumpReport;
 use ktstr_state::env;
 
 use super::RunError;

@@ -11,9 +11,9 @@ use ktstr_assert::monitor::{
     CpuSchedstat, CpuSnapshot, MonitorReport, MonitorSample, MonitorSummary,
 };
 use ktstr_introspect::kernel::KernelView;
-use ktstr_introspect::report::{RqSample, ScxExit};
 use ktstr_introspect::sampler::{Ended, ExitReader, SampleError, Sampler};
 use ktstr_machine::{Machine, VcpuTime};
+use ktstr_snapshot::report::{RqSample, ScxExit};
 use ktstr_state::env;
 
 use super::captures::{KernelInfo, LazyKernelInfo, RamView};
@@ -240,7 +240,7 @@ fn snapshot(rq: RqSample, vcpu: Option<VcpuTime>) -> CpuSnapshot {
         avg_irq_util: rq.avg_irq_util,
         event_counters: rq.event_counters,
         schedstat: rq.schedstat.map(|stat| {
-            let count = |read: fn(&ktstr_introspect::report::RqCounts) -> u32| {
+            let count = |read: fn(&ktstr_snapshot::report::RqCounts) -> u32| {
                 stat.counts.as_ref().map(|counts| u64::from(read(counts)))
             };
             CpuSchedstat {

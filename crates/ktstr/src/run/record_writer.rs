@@ -4,13 +4,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ktstr_assert::{AssertResult, Finding, MetricStream, PayloadEnd, PayloadMetrics, Polarity};
-use ktstr_introspect::report::FailureDumpReport;
 use ktstr_machine::Accelerator;
 use ktstr_record::compare::Run;
 use ktstr_record::{
     CaptureRecord, FindingRecord, PayloadMetricRecord, PayloadRecord, RecordError, RepeatRecord,
     RunDir, RunRecord, SWITCHES_FILE, SchedulerRecord, SwitchesRecord, runs_root,
 };
+use ktstr_snapshot::report::FailureDumpReport;
 
 use ktstr_schedule::SCHEDULE_FILE;
 use ktstr_state::env;
@@ -60,9 +60,9 @@ pub(super) fn write(
         let replayed = vm.mips.map(|_| folder.run_id());
         record.again = Some(report::again(finished.entry.name, vm.seed, replayed));
         record.digest = vm.digest.clone();
-        record.switches = vm.switches.map(|(count, digest)| SwitchesRecord {
-            count,
-            digest: format!("{digest:016x}"),
+        record.switches = vm.switches.map(|switches| SwitchesRecord {
+            count: switches.count,
+            digest: format!("{:016x}", switches.digest),
         });
         record.captures_digest = vm.captures_digest.clone();
         record.template = vm.template.clone();

@@ -6,9 +6,9 @@ use std::path::Path;
 
 use ktstr_assert::stats::CgroupStats;
 use ktstr_assert::{AssertDetail, AssertResult, Finding, MonitorReport, ScenarioStats};
-use ktstr_introspect::report::ScxExit;
 use ktstr_record::RunVerdict;
 use ktstr_record::brief::counted;
+use ktstr_snapshot::report::ScxExit;
 use ktstr_state::env;
 
 use super::verdict::{Fault, default_evidence, last_lines, without_time};

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use ktstr_introspect::report::TaskEnrichment;
+use ktstr_snapshot::report::TaskEnrichment;
 
 use crate::vm_result::WatchdogKillReason;
 
@@ -50,6 +50,14 @@ pub(super) struct StallReport {
     pub(super) processes: Vec<TaskEnrichment>,
 }
 
+/// The time since the last progress.
+pub(super) struct Elapsed {
+    /// The time on the host's clock.
+    pub(super) wall: Duration,
+    /// QEMU's CPU time.
+    pub(super) cpu: Duration,
+}
+
 impl StallDetector {
     /// Creates the detector for a machine with `vcpus` CPUs on a host with `host_cpus`.
     pub(super) fn new(vcpus: u32, host_cpus: u32) -> Self {
@@ -61,9 +69,12 @@ impl StallDetector {
         }
     }
 
-    /// Returns the wall time and QEMU's CPU time since the last progress. `cpu` is QEMU's total CPU time until now.
-    pub(super) fn since_progress(&self, cpu: Duration) -> (Duration, Duration) {
-        (self.since.elapsed(), cpu.saturating_sub(self.cpu_then))
+    /// Returns the time since the last progress. `cpu` is QEMU's total CPU time until now.
+    pub(super) fn since_progress(&self, cpu: Duration) -> Elapsed {
+        Elapsed {
+            wall: self.since.elapsed(),
+            cpu: cpu.saturating_sub(self.cpu_then),
+        }
     }
 
     /// Judges the time without progress. `progress` is any number that changes when the guest makes progress, `cpu` is
@@ -81,12 +92,8 @@ impl StallDetector {
             self.cpu_then = cpu;
             return None;
         }
-        judge(
-            self.since.elapsed(),
-            cpu.saturating_sub(self.cpu_then),
-            patience,
-            self.width,
-        )
+        let elapsed = self.since_progress(cpu);
+        judge(elapsed.wall, elapsed.cpu, patience, self.width)
     }
 }
 

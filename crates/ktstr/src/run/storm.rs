@@ -28,7 +28,7 @@ pub(super) fn judge(judgement: &mut Judgement, entry: &KtstrTestEntry, vm: &VmRe
 #[cfg(test)]
 mod tests {
     use ktstr_assert::AssertResult;
-    use ktstr_introspect::report::ScxExit;
+    use ktstr_snapshot::report::ScxExit;
 
     use super::*;
 

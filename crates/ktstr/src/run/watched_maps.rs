@@ -1,11 +1,21 @@
 //! Variables of the scheduler that a test declares as metrics (`watch_bpf_maps`). They are sampled in the workload window, at
 //! the monitor's intervals.
+// The numbers come from a guest: a cast must not change one unnoticed.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        clippy::cast_sign_loss
+    )
+)]
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ktstr_introspect::bpf::variable::WatchedVariable;
 use ktstr_introspect::kernel::KernelView;
+use ktstr_introspect::narrow;
 use ktstr_machine::{GuestRam, Machine};
 use ktstr_scenario::scheduler::{BpfMapAgg, WatchBpfMap};
 
@@ -122,7 +132,7 @@ impl Watched {
         let mut values = Vec::with_capacity(found.gpas.len());
         for gpa in &found.gpas {
             let mut bytes = [0; 8];
-            let part = bytes.get_mut(..found.size as usize);
+            let part = bytes.get_mut(..narrow::length(found.size));
             if part.is_none_or(|part| ram.read(*gpa, part).is_err()) {
                 let why = format!("guest memory at {gpa:#x} could not be read");
                 self.trouble = Some(why);

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use ktstr_assert::series::DrainedSnapshotEntry;
 use ktstr_guest::link;
 use ktstr_guest::protocol::Ask;
-use ktstr_introspect::report::FailureDumpReport;
 use ktstr_scenario::ops::{KernelTarget, KernelValue, KernelValueWidth};
+use ktstr_snapshot::report::FailureDumpReport;
 
 use super::{CgroupProcsSnapshot, MAX_WATCH_SNAPSHOTS, SnapshotBridge};
 

@@ -7,9 +7,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ktstr_assert::series::DrainedSnapshotEntry;
-use ktstr_introspect::report::FailureDumpReport;
-use ktstr_introspect::snapshot::MissingStatsReason;
 use ktstr_scenario::ops::KernelValue;
+use ktstr_snapshot::report::FailureDumpReport;
+use ktstr_snapshot::snapshot::MissingStatsReason;
 use serde_json::Value;
 
 use self::callbacks::Callbacks;

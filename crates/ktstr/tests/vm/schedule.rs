@@ -238,7 +238,7 @@ fn agrees(entry: &'static KtstrTestEntry) {
         assert!(seen.migrations >= moves, "{tid}");
     }
     let switches = finished.vm.as_ref().and_then(|vm| vm.switches);
-    let (switches, _) = switches.expect("every switch was followed");
+    let switches = switches.expect("every switch was followed").count;
     let mut events = BTreeMap::<String, u64>::new();
     for event in schedule.events().expect("its events can be read") {
         let name = format!("{:?}", event.what);

@@ -23,8 +23,17 @@ pub(super) struct Pace {
     due: u64,
     /// The CPU utilization in percent to which the rate is adapted; 0 for a rate that does not change.
     target: u64,
-    /// The CPU time of all workers at the last change of the rate, and the time of that change, both in nanoseconds.
-    looked: Option<(u64, u64)>,
+    /// What was seen at the last change of the rate.
+    looked: Option<Look>,
+}
+
+/// A look at the workers.
+#[derive(Clone, Copy)]
+struct Look {
+    /// The CPU time of all workers so far, in nanoseconds.
+    used_ns: u64,
+    /// The monotonic time of the look, in nanoseconds.
+    at_ns: u64,
 }
 
 impl Pace {
@@ -59,15 +68,19 @@ impl Pace {
 
     /// Changes the rate if the workers have been observed for long enough.
     fn look(&mut self, ctx: &WorkerCtx<'_>, now: u64) {
-        let due = |(_, at): (u64, u64)| now >= at.saturating_add(LOOK_NS);
+        let due = |last: Look| now >= last.at_ns.saturating_add(LOOK_NS);
         if !self.looked.is_none_or(due) {
             return;
         }
-        let used = workers_cpu_ns(ctx, self.messengers);
-        if let Some((before, at)) = self.looked.replace((used, now)) {
+        let look = Look {
+            used_ns: workers_cpu_ns(ctx, self.messengers),
+            at_ns: now,
+        };
+        if let Some(before) = self.looked.replace(look) {
             let cpus = u64::from(sys::mask_len(&ctx.allowed)).max(1);
-            let all = now.saturating_sub(at).saturating_mul(cpus).max(1);
-            let busy = used.saturating_sub(before).saturating_mul(100) / all;
+            let all = now.saturating_sub(before.at_ns).saturating_mul(cpus).max(1);
+            let used = look.used_ns.saturating_sub(before.used_ns);
+            let busy = used.saturating_mul(100) / all;
             self.rate = adapted(self.rate, busy, self.target);
         }
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ktstr_assert::BenchRole;
+use ktstr_assert::{BenchRole, SampleKind};
 use ktstr_scenario::workload::{RtAction, RtPhase, WorkType};
 
 use super::super::attrs::SchedAttr;
@@ -59,7 +59,7 @@ pub(super) fn rt_app(ctx: &mut WorkerCtx<'_>) {
         held: [None; MAX_HELD],
     };
     if thread.timed {
-        ctx.samples_are_timer_latencies();
+        ctx.samples_are(SampleKind::Timer);
         ctx.plays(BenchRole::RtAppThread);
     }
     let end = all(ctx, &mut thread, phases, *repeat, *delay);

@@ -1,5 +1,7 @@
 //! Timed work: bursts and sleeps. The delay of each wakeup is recorded as a sample.
 
+use ktstr_assert::SampleKind;
+
 use super::super::ctx::WorkerCtx;
 use super::super::sys;
 
@@ -33,7 +35,7 @@ fn bursts(ctx: &mut WorkerCtx<'_>) {
 /// Parameter: interval in ns, at least 1000.
 pub(super) fn timer_latency(ctx: &mut WorkerCtx<'_>) {
     exact_timers();
-    ctx.samples_are_timer_latencies();
+    ctx.samples_are(SampleKind::Timer);
     let interval = ctx.params[0].max(1000);
     let mut deadline = sys::now_ns();
     while !ctx.stopped() {

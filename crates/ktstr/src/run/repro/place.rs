@@ -1,7 +1,7 @@
 //! Where a task is in a capture: in a dispatch queue, on a CPU, runnable in no queue, or asleep.
 
-use ktstr_introspect::report::FailureDumpReport;
 use ktstr_schedule::words::dsq;
+use ktstr_snapshot::report::FailureDumpReport;
 
 /// Returns where the task `pid` is in a capture, as the end of a sentence; `None` if the capture does not contain the task.
 pub fn place(report: &FailureDumpReport, pid: u32) -> Option<String> {
@@ -31,7 +31,7 @@ pub fn place(report: &FailureDumpReport, pid: u32) -> Option<String> {
 }
 
 /// Returns the name of a dispatch queue for people. `origin` is where the capture found the queue
-/// ([`ktstr_introspect::report::DsqState::origin`]): a queue of the scheduler (`user`) is named by its id, any other
+/// ([`ktstr_snapshot::report::DsqState::origin`]): a queue of the scheduler (`user`) is named by its id, any other
 /// by its origin.
 pub fn queue_name(id: u64, origin: &str) -> String {
     match origin {

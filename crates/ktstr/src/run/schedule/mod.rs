@@ -70,8 +70,9 @@ impl Recorder {
         if points.hooks.is_empty() {
             return None;
         }
-        let llcs = shape.llcs().enumerate().flat_map(|(llc, (node, cores))| {
-            std::iter::repeat_n((llc as u32, node), (cores * shape.threads) as usize)
+        let llcs = shape.llcs().enumerate().flat_map(|(number, llc)| {
+            let cpus = (llc.cores * shape.threads) as usize;
+            std::iter::repeat_n((number as u32, llc.node), cpus)
         });
         let (llc, node) = llcs.unzip();
         let tables = Tables {

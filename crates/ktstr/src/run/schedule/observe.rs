@@ -1,5 +1,15 @@
 //! Converts the observations of the virtual clock's plugin into events of the schedule.
+// The numbers come from a guest: a cast must not change one unnoticed.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        clippy::cast_sign_loss
+    )
+)]
 
+use ktstr_introspect::narrow;
 use ktstr_machine::Observation;
 use ktstr_schedule::{
     Cpu, CpuMask, IDLE_CGROUP_WEIGHT, Pid, Raw, SHARES_SHIFT, SchedExtState, What,
@@ -42,8 +52,8 @@ pub(super) fn interpret(seen: &Observation) -> Shown {
     if seen.partial {
         return Shown::Nothing;
     }
-    let pid = |word: usize| Pid(words[word] as u32);
-    let cpu = |word: usize| cpu(words[word] as u32);
+    let pid = |word: usize| Pid(narrow::low_half(words[word]));
+    let cpu = |word: usize| cpu(narrow::low_half(words[word]));
     let Some(kind) = seen.kind else {
         return Shown::Raw(Raw::Switch {
             prev: pid(0),
@@ -76,10 +86,13 @@ pub(super) fn interpret(seen: &Observation) -> Shown {
         }),
         Seen::Nice => plain(What::Nice {
             task: pid(0),
-            nice: words[1] as i8,
+            nice: narrow::low_byte(words[1]).cast_signed(),
         }),
-        Seen::Policy if words[1] as u32 == SAME_POLICY => Shown::Nothing,
-        Seen::Policy => Shown::Policy(pid(0), words[1] as u8, words[2] as i8),
+        Seen::Policy if narrow::low_half(words[1]) == SAME_POLICY => Shown::Nothing,
+        Seen::Policy => {
+            let nice = narrow::low_byte(words[2]).cast_signed();
+            Shown::Policy(pid(0), narrow::low_byte(words[1]), nice)
+        }
         Seen::Cgroup => Shown::Cgroup(pid(0), words[1], words[2]),
         Seen::Weight => {
             let (cgroup, shares) = (words[2], words[0]);
@@ -87,7 +100,7 @@ pub(super) fn interpret(seen: &Observation) -> Shown {
         }
         // The weights are those that sched_group_set_idle sets (kernel/sched/fair.c, Linux 5.15 to 7.3).
         Seen::IdleGroup => {
-            let weight = if words[0] as u32 == 0 {
+            let weight = if narrow::low_half(words[0]) == 0 {
                 WEIGHT_USUAL
             } else {
                 IDLE_CGROUP_WEIGHT
@@ -109,7 +122,7 @@ pub(super) fn interpret(seen: &Observation) -> Shown {
             online: what == Seen::Online,
         }),
         Seen::Bypass => plain(What::Bypass {
-            on: words[0] as u8 != 0,
+            on: narrow::low_byte(words[0]) != 0,
         }),
         Seen::Enabling => plain(What::SchedExt {
             state: SchedExtState::Enabling,
@@ -124,14 +137,14 @@ pub(super) fn interpret(seen: &Observation) -> Shown {
         }),
         Seen::Kick => plain(What::Kick {
             cpu: cpu(0),
-            flags: words[1] as u8,
+            flags: narrow::low_byte(words[1]),
         }),
     }
 }
 
 /// Returns the meaning of a call of a class's enqueue or dequeue function, whose kind is the first kind plus the class's number.
 fn of_class(kind: u32, task: Pid, on: Cpu, flags: u64) -> Shown {
-    let flags = u64::from(flags as u32);
+    let flags = u64::from(narrow::low_half(flags));
     let class = |first: u32| {
         let classes = CLASSES.iter().map(|(class, _)| *class);
         let mut found = classes.filter(|class| first + *class as u32 == kind);

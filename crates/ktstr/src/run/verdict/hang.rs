@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use ktstr_assert::Finding;
-use ktstr_introspect::report::TaskEnrichment;
+use ktstr_snapshot::report::TaskEnrichment;
 
 use super::super::guest_state::GuestState;
 use super::super::stall::StallReport;

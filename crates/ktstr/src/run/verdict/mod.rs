@@ -16,8 +16,8 @@ pub(super) mod workers;
 
 use ktstr_assert::{Assert, Finding, MonitorReport, MonitorThresholds, NoteValue};
 use ktstr_guest::engine::HOG_KEY;
-use ktstr_introspect::report::ScxExit;
 use ktstr_machine::Halt;
+use ktstr_snapshot::report::ScxExit;
 
 use super::guest_session::End;
 use super::guest_state::GuestState;

@@ -3,7 +3,7 @@
 
 use ktstr_assert::{AssertDetail, Ejection, Finding, Outcome, SchedulerEnd};
 use ktstr_guest::protocol::ProcessEnd;
-use ktstr_introspect::report::ScxExit;
+use ktstr_snapshot::report::ScxExit;
 
 use super::super::guest_state::GuestState;
 use super::kernel_log::{killed_for_memory, without_time};

@@ -41,10 +41,10 @@ pub struct FailureDumpMap {
     /// State of a ring buffer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ringbuf: Option<FailureDumpRingbuf>,
-    /// State of a stack-trace map; captures of this crate do not have it.
+    /// State of a stack-trace map; captures of ktstr do not have it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stack_trace: Option<FailureDumpStackTrace>,
-    /// State of a map that holds programs, maps or other objects; captures of this crate do not have it.
+    /// State of a map that holds programs, maps or other objects; captures of ktstr do not have it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fd_array: Option<FailureDumpFdArray>,
     /// Whether the list of entries, or the value of a map with one entry, was cut at a cap.
@@ -72,7 +72,7 @@ pub struct FailureDumpEntry {
 pub struct FailureDumpArrayEntry {
     /// Index in the array.
     pub index: u32,
-    /// The rendered value, which captures of this crate always have.
+    /// The rendered value, which captures of ktstr always have.
     pub value: Option<RenderedValue>,
 }
 

@@ -135,12 +135,12 @@ impl<'a> SnapshotMap<'a> {
         self.map.arena.as_ref()
     }
 
-    /// Returns the state of a map that holds kernel objects; `None` for other maps, and in captures of this crate.
+    /// Returns the state of a map that holds kernel objects; `None` for other maps, and in captures of ktstr.
     pub fn fd_array(&self) -> Option<&'a FailureDumpFdArray> {
         self.map.fd_array.as_ref()
     }
 
-    /// Returns the state of a stack-trace map; `None` for other maps, and in captures of this crate.
+    /// Returns the state of a stack-trace map; `None` for other maps, and in captures of ktstr.
     pub fn stack_trace(&self) -> Option<&'a FailureDumpStackTrace> {
         self.map.stack_trace.as_ref()
     }

@@ -1,7 +1,7 @@
-//! The data that this crate reads from a guest: the content of one capture, samples of runqueues, and exit information.
+//! The data that is read from a guest: the content of one capture, samples of runqueues, and exit information.
 //!
 //! The names of a capture's fields are the schema of the captures among a run's artefacts. This module neither reads memory
-//! nor judges: [`crate::capture`] and [`crate::sampler`] create the data, and [`crate::snapshot`] queries a capture.
+//! nor judges, and [`crate::snapshot`] queries a capture.
 
 mod any;
 mod map;

@@ -60,7 +60,7 @@ impl<'a> SnapshotField<'a> {
     }
 
     /// Returns the member at a dotted path, in which a number indexes an array. A pointer is followed if the report holds its
-    /// target, at most 16 times per path; the captures of this crate hold no targets.
+    /// target, at most 16 times per path; the captures of ktstr hold no targets.
     pub fn get(&self, path: &str) -> SnapshotField<'a> {
         let (base, value) = match self {
             Self::Value { path, value } => (path, *value),

@@ -40,7 +40,7 @@ pub struct DegradedFailureDumpReport {
 /// A dump of whatever schema: its `schema` field decides.
 ///
 /// ```
-/// use ktstr_introspect::report::FailureDumpReportAny;
+/// use ktstr_snapshot::report::FailureDumpReportAny;
 ///
 /// let any: FailureDumpReportAny = serde_json::from_str(r#"{"schema": "single"}"#)?;
 /// assert!(matches!(any, FailureDumpReportAny::Single(_)));

@@ -57,23 +57,19 @@ macro_rules! text {
     };
 }
 
-/// Makes the report, its reader and its getters from a table with one row for each section:
+/// Makes the report, its getters and the order in which it is read from a table with one row for each section:
 ///
 /// ```text
 /// /// CPU time by kind, one entry per CPU.
-/// per_cpu_time / per_cpu_time_unavailable: [PerCpuTimeStats] {
-///     read: |at| at.view.per_cpu_time(),
-///     text: none,
-/// }
+/// per_cpu_time / per_cpu_time_unavailable: [PerCpuTimeStats] { text: none }
 /// ```
 ///
 /// The first name is that of the value in JSON, of the field of `FailureDumpReport`, and of the getter in `Snapshot`. The
 /// second name is that of the reason in JSON, and of the getter for the reason. The type is `[T]` for a list, which is
-/// written even if it is empty, or `T`. `read` gets a [`Reading`](super::Reading), which has the sections of the rows above,
-/// and returns what becomes a [`Section`](super::Section). `text` is a function that appends the text for people, or `none`.
-/// The members in JSON have the order of the rows.
+/// written even if it is empty, or `T`. `text` is a function that appends the text for people, or `none`. The members in JSON
+/// have the order of the rows, and the sections are read in this order.
 macro_rules! sections {
-    ($($(#[$doc:meta])* $name:ident / $unavailable:ident: $of:tt { read: $read:expr, text: $($text:ident)::+, })+) => {
+    ($($(#[$doc:meta])* $name:ident / $unavailable:ident: $of:tt { text: $($text:ident)::+ })+) => {
         /// One capture of a guest: its BPF maps and the kernel state around them.
         ///
         /// A part that could not be read has the reason for that; the capture as a whole never fails.
@@ -164,17 +160,23 @@ macro_rules! sections {
                 texts.sort_by_key(|(name, _)| *name != "scx_sched_state");
                 texts.into_iter().map(|(_, text)| text).collect()
             }
+        }
 
-            /// Reads all sections, in the order of the table.
-            pub(crate) fn read_sections<M: GuestMemory + ?Sized>(
-                &mut self,
-                view: &KernelView<'_, M>,
-                options: &CaptureOptions,
-            ) {
-                $(
-                    let at = Reading { view, options, report: self };
-                    self.$name = read(&at, $read);
-                )+
+        pub(crate) mod reading {
+            use super::*;
+
+            /// A reader of one section, of which `T` is the value ([`SectionValue`]).
+            pub trait ReadSection<T> {
+                /// Reads the section. `report` already has the sections of the rows above this one.
+                fn read_section(&self, report: &FailureDumpReport) -> Section<T>;
+            }
+
+            /// Reads all sections into `report`, in the order of the table.
+            pub fn read_sections<R>(reader: &R, report: &mut FailureDumpReport)
+            where
+                $(R: ReadSection<value!($of)>,)+
+            {
+                $(report.$name = ReadSection::<value!($of)>::read_section(reader, report);)+
             }
         }
 

@@ -75,7 +75,7 @@ pub enum RenderedValue {
     Ptr {
         /// The address that it holds.
         value: u64,
-        /// The target of the pointer, if it was read; captures of this crate do not have it.
+        /// The target of the pointer, if it was read; captures of ktstr do not have it.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         deref: Option<Box<RenderedValue>>,
         /// C name of the type that it points to, if the type has one.

@@ -148,12 +148,3 @@ fn the_text_says_what_is_missing() {
     other dispatch queues are unknown: no table
     ");
 }
-
-#[test]
-fn a_capture_of_a_whole_guest_survives_its_json() {
-    let report: &FailureDumpReport = &testing::BUSY;
-    assert_eq!(report.unavailable().next(), None);
-    assert!(report.scx_sched_state.value().is_some());
-    let json = serde_json::to_string(report).expect("JSON");
-    assert_eq!(&parsed(&json), report);
-}
