@@ -117,7 +117,7 @@ fn a_read_of_the_environment_is_recognised() {
 }
 
 /// Returns every `.rs` file below `schedulers/*/src`.
-fn schedulers() -> Vec<PathBuf> {
+pub(super) fn schedulers() -> Vec<PathBuf> {
     let folders = fs::read_dir(root().join("schedulers")).unwrap();
     let folders = folders.map(|entry| entry.unwrap().path().join("src"));
     let files = folders
