@@ -2,6 +2,8 @@
 //! field of a declaration or a message is used, and that cargo builds all packages with the same features.
 #![allow(clippy::unwrap_used)]
 
+#[path = "docs/arch.rs"]
+mod arch;
 #[path = "docs/environment.rs"]
 mod environment;
 #[path = "docs/words.rs"]

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use ktstr_state::arch::DEBIAN as ARCH;
 use ktstr_state::{Lock, Place};
 
 use crate::cache::{Cache, Material};
@@ -235,7 +236,7 @@ impl Apt {
              Dir::Log \"{root}/log\";\nDir::Etc::SourceList \"{root}/sources.list\";\n\
              Dir::Etc::SourceParts \"/dev/null\";\nDir::Etc::Preferences \"/dev/null\";\n\
              Dir::Etc::PreferencesParts \"/dev/null\";\nDir::Etc::Parts \"/dev/null\";\nDir::Etc::Main \"/dev/null\";\n\
-             APT::Architecture \"amd64\";\nAPT::Architectures {{ \"amd64\"; }};\nAPT::Sandbox::User \"\";\n\
+             APT::Architecture \"{ARCH}\";\nAPT::Architectures {{ \"{ARCH}\"; }};\nAPT::Sandbox::User \"\";\n\
              Acquire::Languages \"none\";\n\
              Acquire::AllowReleaseInfoChange \"true\";\n"
         );
@@ -256,7 +257,7 @@ impl Apt {
             .into_iter()
             .map(|suite| {
                 format!(
-                    "deb [signed-by={} arch=amd64] {} {suite} main\n",
+                    "deb [signed-by={} arch={ARCH}] {} {suite} main\n",
                     self.keyring, self.archive
                 )
             })
@@ -312,7 +313,7 @@ impl Apt {
         let names: Vec<&str> = names
             .iter()
             .map(String::as_str)
-            .filter(|n| n.ends_with("-amd64") && kernel_release(n).is_some())
+            .filter(|n| n.ends_with(&format!("-{ARCH}")) && kernel_release(n).is_some())
             .collect();
         if names.is_empty() {
             return Ok((Vec::new(), failure));

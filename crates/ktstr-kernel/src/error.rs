@@ -6,6 +6,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use ktstr_state::arch::{IMAGE, NAME as ARCH};
+
 /// Why there is no kernel to run.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -13,7 +15,7 @@ pub enum KernelError {
     /// The request is neither an existing path, nor the id of a cached kernel, nor a spec.
     #[error(
         "kernel `{request}`: there is no such file or folder, and it is not a version either; give a \
-         bzImage, a vmlinux, an unpacked package folder, a built kernel tree, a .deb, or a spec such as \
+         {IMAGE}, a vmlinux, an unpacked package folder, a built kernel tree, a .deb, or a spec such as \
          `debian:7.3`, `debian:7.2+rt` or `debian:newest` (`cargo ktstr kernel list --offered` shows them)"
     )]
     NoSuchRequest {
@@ -23,7 +25,7 @@ pub enum KernelError {
 
     /// The file or folder exists, but is not a kernel that this crate can use.
     #[error(
-        "{} is not a kernel: {found}; give an x86-64 bzImage or an ELF vmlinux, a folder or .deb \
+        "{} is not a kernel: {found}; give an {ARCH} {IMAGE} or an ELF vmlinux, a folder or .deb \
          that holds one, or a spec such as `debian:7.3`",
         path.display()
     )]
@@ -117,7 +119,7 @@ pub enum KernelError {
     /// A kernel, its source or the list of kernels would have to be fetched, and `KTSTR_OFFLINE` forbids it.
     #[error(
         "no kernel{}, and KTSTR_OFFLINE is set, so none is fetched; looked at:\n{}\nUnset \
-         KTSTR_OFFLINE, or set KTSTR_KERNEL to a bzImage, a vmlinux, a package folder or a .deb",
+         KTSTR_OFFLINE, or set KTSTR_KERNEL to a {IMAGE}, a vmlinux, a package folder or a .deb",
         for_request(request),
         list(looked_at)
     )]
@@ -130,7 +132,7 @@ pub enum KernelError {
 
     /// This machine cannot fetch packages of kernels, or cannot unpack them.
     #[error(
-        "cannot fetch a kernel{}: {reason}. Set KTSTR_KERNEL to a bzImage, a vmlinux, a package folder or a .deb",
+        "cannot fetch a kernel{}: {reason}. Set KTSTR_KERNEL to a {IMAGE}, a vmlinux, a package folder or a .deb",
         for_request(request)
     )]
     CannotFetch {

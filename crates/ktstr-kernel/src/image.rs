@@ -15,6 +15,7 @@
 use std::io::Read;
 use std::ops::Range;
 
+use ktstr_state::arch;
 use memchr::memmem;
 use object::read::elf::{ElfFile64, FileHeader, ProgramHeader};
 use object::{Endianness, Object, ObjectSection};
@@ -257,8 +258,11 @@ fn check_vmlinux(bytes: &[u8]) -> Result<(), ImageError> {
         .map_err(|e| not(format!("an ELF file that cannot be read as 64-bit ({e})")))?;
     let endian = elf.endian();
     let head = elf.elf_header();
-    if head.e_machine(endian) != object::elf::EM_X86_64 {
-        return Err(not("an ELF file for a machine other than x86-64"));
+    if head.e_machine(endian) != object::elf::Machine(arch::ELF_MACHINE) {
+        return Err(not(format!(
+            "an ELF file for a machine other than {}",
+            arch::NAME
+        )));
     }
     if head.e_type(endian) != object::elf::ET_EXEC {
         return Err(not(

@@ -5,6 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use ktstr_state::arch;
+
 use crate::command;
 use crate::{KernelError, version};
 
@@ -23,10 +25,9 @@ const IMAGES: [&str; 6] = [
     "lib/modules/*/vmlinuz",
     "boot/vmlinuz-*",
     "vmlinuz",
-    BUILT_IMAGE,
-    "bzImage",
+    arch::IMAGE_PATH,
+    arch::IMAGE,
 ];
-const BUILT_IMAGE: &str = "arch/x86/boot/bzImage";
 const CONFIGS: [&str; 5] = [
     "usr/lib/modules/*/config",
     "lib/modules/*/config",
@@ -38,18 +39,18 @@ const MODULES: [&str; 2] = ["usr/lib/modules/*", "lib/modules/*"];
 
 /// Returns the kernel in a folder. Its image is at the first location of [`IMAGES`] that exists, with the highest release
 /// if that location has several; if none exists, it is the file `vmlinux`. In a build tree, it is the newer one of
-/// `bzImage` and `vmlinux`.
+/// the boot image and `vmlinux`.
 pub(crate) fn in_folder(folder: &Path) -> Result<Found, KernelError> {
     let image = match (newest(folder, &IMAGES), existing(folder.join("vmlinux"))) {
         // In a build tree, the compressed image is made from the ELF. If only the ELF was rebuilt, the image is
         // an older kernel.
-        (Some(image), Some(elf)) if image.ends_with(BUILT_IMAGE) && is_newer(&elf, &image) => {
+        (Some(image), Some(elf)) if image.ends_with(arch::IMAGE_PATH) && is_newer(&elf, &image) => {
             Some(elf)
         }
         (image, elf) => image.or(elf),
     };
     let Some(image) = image else {
-        let is_tree = folder.join("Kconfig").exists() && folder.join("arch/x86").exists();
+        let is_tree = folder.join("Kconfig").exists() && folder.join(arch::SOURCE).exists();
         let found = if is_tree {
             format!(
                 "a kernel source tree in which nothing was built; run `cargo ktstr kernel build {}`, or run `make` in it",

@@ -3,6 +3,8 @@
 
 use std::cmp::Ordering;
 
+use ktstr_state::arch;
+
 /// Compares two versions by the rules of Debian policy 5.6.12, but without epochs, and without splitting off the Debian
 /// revision: runs of digits compare as numbers, letters sort before other characters, and `~` sorts before everything, even
 /// before the end.
@@ -59,9 +61,10 @@ const PREFERRED: &str = "cloud";
 /// Returns the flavour of a Debian release: `cloud` for `7.3.4+deb13-cloud-amd64`, `plain` for `7.3.4+deb13-amd64`.
 pub fn flavour(release: &str) -> &str {
     let rest = release.split_once('-').map_or("", |(_, rest)| rest);
-    match rest.strip_suffix("-amd64") {
+    let before = rest.strip_suffix(arch::DEBIAN);
+    match before.and_then(|before| before.strip_suffix('-')) {
         Some(flavour) => flavour,
-        None if rest.is_empty() || rest == "amd64" => PLAIN,
+        None if rest.is_empty() || rest == arch::DEBIAN => PLAIN,
         None => rest,
     }
 }

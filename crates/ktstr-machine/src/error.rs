@@ -3,13 +3,15 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ktstr_state::arch::QEMU;
+
 /// Why a machine could not be started, controlled or read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum MachineError {
     /// No QEMU was found.
     #[error(
-        "no QEMU: looked for `qemu-system-x86_64` in {looked}; install QEMU {needed} or newer \
+        "no QEMU: looked for `{QEMU}` in {looked}; install QEMU {needed} or newer \
          (`make deps` does it on Debian) or name one with KTSTR_QEMU"
     )]
     NoQemu {
@@ -33,7 +35,7 @@ pub enum MachineError {
     },
     /// The program that the user named is not QEMU.
     #[error(
-        "KTSTR_QEMU={}: {found}; set it to the path of a qemu-system-x86_64 of version {needed} or newer, \
+        "KTSTR_QEMU={}: {found}; set it to the path of a {QEMU} of version {needed} or newer, \
          or unset it", path.display()
     )]
     NotQemu {

@@ -5,6 +5,7 @@
 
 mod confine;
 mod console;
+mod cpu;
 mod error;
 mod hooks;
 mod initramfs;

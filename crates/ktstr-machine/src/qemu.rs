@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use ktstr_state::env;
+use ktstr_state::{arch, env};
 
 use crate::MachineError;
 
@@ -34,7 +34,7 @@ impl Qemu {
             return Self::ask_named(path);
         }
         let found = std::env::split_paths(search)
-            .map(|folder| folder.join("qemu-system-x86_64"))
+            .map(|folder| folder.join(arch::QEMU))
             .find(|path| path.is_file());
         match found {
             Some(path) => Self::ask(&path),
@@ -141,7 +141,7 @@ mod tests {
     use super::*;
 
     fn fake(folder: &Path, says: &str) -> PathBuf {
-        let path = folder.join("qemu-system-x86_64");
+        let path = folder.join(arch::QEMU);
         std::fs::write(&path, format!("#!/bin/sh\necho '{says}'\n")).expect("writable folder");
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("own file");
         path

@@ -3,6 +3,8 @@
 //! A last-level cache becomes a die and a NUMA node becomes a socket. That makes Linux see one L3 cache per LLC, SMT
 //! siblings, and nodes with their distances.
 
+use ktstr_state::arch::CPU_DEVICE;
+
 use crate::MachineError;
 
 /// The CPUs and the memory of a machine.
@@ -108,7 +110,7 @@ impl Shape {
                 for core in 0..*cores {
                     for thread in 0..self.threads {
                         devices.push(format!(
-                            "{model}-x86_64-cpu,socket-id={socket},die-id={die},core-id={core},thread-id={thread}"
+                            "{model}{CPU_DEVICE},socket-id={socket},die-id={die},core-id={core},thread-id={thread}"
                         ));
                     }
                 }

@@ -1,11 +1,11 @@
 //! The specification of a machine, and the QEMU command line for it.
 
 use std::path::PathBuf;
-use std::sync::OnceLock;
 
 use ktstr_mailbox::Layout;
+use ktstr_state::arch;
 
-use crate::Shape;
+use crate::{Shape, cpu};
 
 /// The component that executes the guest's instructions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -48,7 +48,7 @@ pub enum ClockMode {
 /// The specification of a machine that has not been started yet.
 #[derive(Debug, Clone)]
 pub struct MachineSpec {
-    /// The bootable image: a bzImage, or a vmlinux with a PVH note, which the guest does not have to decompress.
+    /// The bootable image: a compressed boot image, or a vmlinux with a PVH note, which the guest does not have to decompress.
     pub kernel: PathBuf,
     /// Kernel parameters in addition to those that the machine itself needs.
     pub kernel_arguments: Vec<String>,
@@ -86,7 +86,7 @@ impl MachineSpec {
     /// memory. Addresses are not randomized, so symbols are at the addresses in the image.
     pub fn kernel_command_line(&self) -> String {
         let own = [
-            "console=ttyS0",
+            arch::CONSOLE,
             "loglevel=4",
             "panic=-1",
             "nokaslr",
@@ -97,17 +97,8 @@ impl MachineSpec {
             // (mm/damon/stat.c).
             "damon_stat.enabled=0",
         ];
-        // An emulated clock is exact, so the kernel does not have to calibrate or verify it.
-        let emulated: &[&str] = match self.accelerator {
-            Accelerator::Tcg => &[
-                "tsc=reliable",
-                "no_timer_check",
-                "lpj=1000000",
-                // An emulated CPU has none of the vulnerabilities that mitigations address, and they cost it more than
-                // a real CPU: a change of page tables at each entry to the kernel discards the address translations and
-                // the links between translated blocks.
-                "mitigations=off",
-            ],
+        let emulated = match self.accelerator {
+            Accelerator::Tcg => arch::EMULATED,
             Accelerator::Kvm => &[],
         };
         // QEMU also announces the slots without a CPU, but no CPU will ever be plugged into them.
@@ -163,14 +154,7 @@ impl MachineSpec {
         } else {
             ",hmat=on"
         };
-        // Without `hpet=off` the HPET's timers keep firing, hundreds of times a second, although Linux has switched to the
-        // timers of its CPUs. Without the HPET, an idle second of the virtual clock takes a seventh of the time on the
-        // host. The machine has no disks, so it does not need the SATA controller, which costs 400 page faults at each
-        // start of QEMU.
-        option(
-            "machine",
-            format!("q35,smm=off,vmport=off,hpet=off,sata=off{hmat}{memory}"),
-        );
+        option("machine", format!("{}{hmat}{memory}", arch::MACHINE));
         match (self.accelerator, self.clock) {
             (_, ClockMode::Virtual { shift }) => {
                 option("accel", "tcg,thread=single".into());
@@ -185,17 +169,8 @@ impl MachineSpec {
             }
             (Accelerator::Kvm, _) => option("accel", "kvm".into()),
         }
-        // Linux reads the die topology from CPUID leaf 0x1f, and only if the vendor is Intel (see `kvm_model`). The level is
-        // the highest leaf that the CPU offers, so it has to be 0x1f or more.
-        let model = match self.accelerator {
-            // TCG emulates "rep movsb" byte by byte. Without ERMS and FSRM the kernel copies and clears memory in steps of
-            // eight bytes instead, which is five times as fast.
-            Accelerator::Tcg => "max,erms=off,fsrm=off",
-            Accelerator::Kvm => kvm_model(host_is_amd()),
-        };
-        let name = model.split(',').next().unwrap_or(model);
-        let model = format!("{model},vendor=GenuineIntel,l3-cache=on,level=0x20");
-        option("cpu", model);
+        let model = cpu::model(self.accelerator);
+        option("cpu", format!("{model},{}", cpu::FEATURES));
         // The files of a template are only read, and mapped so that the guest's writes stay private. QEMU would still
         // open them for writing, which their mode 0400 forbids even to their owner.
         let mapping = if descriptors.share {
@@ -216,7 +191,7 @@ impl MachineSpec {
                 ),
             );
         }
-        arguments.extend(self.shape.arguments(name));
+        arguments.extend(self.shape.arguments(cpu::name(model)));
         let mut option = |name: &str, value: String| arguments.extend([format!("-{name}"), value]);
         match descriptors.initramfs {
             Some(fd) => {
@@ -241,7 +216,7 @@ impl MachineSpec {
                 );
             }
         }
-        option("device", "isa-serial,chardev=console".into());
+        option("device", format!("{},chardev=console", arch::SERIAL_DEVICE));
         option(
             "chardev",
             format!("socket,id=monitor,fd={}", descriptors.monitor),
@@ -251,53 +226,9 @@ impl MachineSpec {
     }
 }
 
-/// Returns QEMU's CPU model for a guest under KVM, on an AMD host or on an Intel host. It is the host's processor, except that
-/// the guest sees Intel as the vendor on any host (`vendor=GenuineIntel`).
-///
-/// Linux reads dies from CPUID leaf 0x1f for that vendor only (`arch/x86/kernel/cpu/topology_common.c`; for AMD it reads
-/// leaf 0x80000026, which QEMU 10 does not offer), and the guest must see the topology that the test declares. The
-/// register behind `ARCH_CAPABILITIES` exists on Intel's hardware only.
-///
-/// On AMD hardware a guest that assumes an Intel CPU makes hypercalls with VMCALL, which is an undefined instruction
-/// there. KVM patches that instruction in the guest's text (`emulator_fix_hypercall()` in arch/x86/kvm/x86.c), and with
-/// read-only text the guest faults. The features that make the guest use hypercalls are therefore disabled. This follows from the
-/// sources and was not tried on AMD hardware: if a kernel does not boot for this reason, ktstr's probe of KVM detects and
-/// reports it, and runs do not use KVM.
-fn kvm_model(amd: bool) -> &'static str {
-    match amd {
-        false => "host,arch-capabilities=off",
-        true => {
-            "host,arch-capabilities=off,kvm-pv-unhalt=off,kvm-pv-ipi=off,kvm-pv-sched-yield=off"
-        }
-    }
-}
-
-/// Whether the host's processor is from AMD, or from a vendor that licenses AMD's design.
-fn host_is_amd() -> bool {
-    static AMD: OnceLock<bool> = OnceLock::new();
-    *AMD.get_or_init(|| {
-        let cpus = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let vendor = cpus.lines().find(|line| line.starts_with("vendor_id"));
-        vendor.is_some_and(|line| {
-            ["AuthenticAMD", "HygonGenuine"]
-                .iter()
-                .any(|v| line.ends_with(v))
-        })
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_models_under_kvm_differ_in_calls_to_the_hypervisor() {
-        let (intel, amd) = (kvm_model(false), kvm_model(true));
-        assert_eq!(
-            amd.strip_prefix(intel),
-            Some(",kvm-pv-unhalt=off,kvm-pv-ipi=off,kvm-pv-sched-yield=off")
-        );
-    }
 
     #[test]
     fn the_whole_command_line() {

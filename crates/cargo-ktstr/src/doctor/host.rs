@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use ktstr::run::kvm::Finding;
+use ktstr_state::arch;
 use ktstr_state::env::{self, Row};
 
 use super::tools::on_path;
@@ -49,7 +50,10 @@ fn kernel_source() -> Check {
         (None, false) => Check::missing(
             name,
             "no apt-get to fetch one with",
-            "set KTSTR_KERNEL to a bzImage of a kernel with sched_ext",
+            format!(
+                "set KTSTR_KERNEL to a {} of a kernel with sched_ext",
+                arch::IMAGE
+            ),
         ),
     }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use ktstr_machine::{Qemu, TRIED_QEMU};
-use ktstr_state::env;
+use ktstr_state::{arch, env};
 
 use super::Check;
 
@@ -43,7 +43,11 @@ fn rust() -> Check {
 
 /// Checks the QEMU that a run would use, found by the same search.
 fn qemu() -> Vec<Check> {
-    let todo = "install QEMU for x86-64 (Debian: package qemu-system-x86; on Debian 12 from bookworm-backports)";
+    let todo = format!(
+        "install QEMU for {} (Debian: package {}; on Debian 12 from bookworm-backports)",
+        arch::NAME,
+        arch::QEMU_PACKAGE
+    );
     match Qemu::find() {
         Ok(found) => vec![version_of(&found), sandbox_of(&found)],
         Err(error) => vec![Check::missing(QEMU, error.to_string(), todo)],

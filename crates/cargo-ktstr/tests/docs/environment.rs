@@ -9,7 +9,7 @@ use ktstr_state::env::{LOG_PASSES, TABLE, recorded};
 
 use super::{README, root, sources};
 
-/// Names without a row: the guest's own variables, those of builds and of tests, and statics of Rust.
+/// Names without a row: the guest's own variables, those of builds and of tests, and static variables of Rust.
 const WITHOUT_A_ROW: &[&str] = &[
     "KTSTR_AGENT_HASH",
     "KTSTR_GUEST",
@@ -117,7 +117,7 @@ fn a_read_of_the_environment_is_recognised() {
 }
 
 /// Returns every `.rs` file below `schedulers/*/src`.
-fn schedulers() -> Vec<PathBuf> {
+pub(super) fn schedulers() -> Vec<PathBuf> {
     let folders = fs::read_dir(root().join("schedulers")).unwrap();
     let folders = folders.map(|entry| entry.unwrap().path().join("src"));
     let files = folders

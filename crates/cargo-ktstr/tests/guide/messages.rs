@@ -3,12 +3,15 @@
 use std::fs;
 use std::path::Path;
 
+use ktstr_state::arch;
+
 use super::pages::{fenced, root};
 
 /// The number of bytes of source text within which all parts of a message must be.
 const NEAR: usize = 600;
 
-/// Adds the sources below `folder` to `all`, without their tests. Strings that continue on the next line are joined.
+/// Adds the sources below `folder` to `all`, without their tests. Strings that continue on the next line are joined, and have
+/// the names that depend on the architecture.
 fn sources(folder: &Path, all: &mut Vec<String>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -21,7 +24,8 @@ fn sources(folder: &Path, all: &mut Vec<String>) {
             let mut parts = code.split("\\\n");
             let mut joined = parts.next().unwrap().to_owned();
             parts.for_each(|part| joined.push_str(part.trim_start()));
-            all.push(joined);
+            let joined = joined.replace("{QEMU}", arch::QEMU);
+            all.push(joined.replace("{IMAGE}", arch::IMAGE));
         }
     }
 }

@@ -9,10 +9,10 @@ use std::sync::atomic::{
 use ktstr_assert::{BenchRole, SampleKind};
 use ktstr_scenario::workload::WorkType;
 
+use super::arch;
 use super::attrs::{self, SchedAttr};
 use super::counters::{Slice, SliceCounters};
 use super::objects::Objects;
-use super::pure;
 use super::rng::Rng;
 use super::shared::{
     Bytes, Control, MAX_MIGRATIONS, MAX_SAMPLES, MAX_SLICES, PhasePage, SAMPLE_NS_BITS, Telemetry,
@@ -149,7 +149,7 @@ impl<'a> WorkerCtx<'a> {
                 .saturating_sub(self.since_checkpoint)
                 .max(1);
             let now = left.min(room);
-            pure::spin(now);
+            arch::spin(now);
             left -= now;
             self.count_units(now);
         }

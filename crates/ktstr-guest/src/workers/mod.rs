@@ -7,6 +7,7 @@
 //! This module does not manage cgroups (the engine moves the pids), except that it removes those that workers have created.
 //! It does not judge the counters.
 
+mod arch;
 mod attrs;
 mod child;
 mod collect;
@@ -20,7 +21,6 @@ mod leftover;
 mod mem;
 mod objects;
 mod pages;
-mod pure;
 mod report;
 pub mod rng;
 mod shared;
@@ -29,7 +29,7 @@ mod sys;
 mod text;
 mod unable;
 
-pub(crate) use pure::spin;
+pub(crate) use arch::spin;
 
 /// Access to the guest's clock for the engine.
 pub(crate) mod clock {

@@ -15,7 +15,7 @@ mod tests;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ktstr_state::{Lock, Place};
+use ktstr_state::{Lock, Place, arch};
 use sha2::{Digest, Sha256};
 
 use crate::cache::{Cache, Material, hex};
@@ -147,7 +147,7 @@ impl Build<'_> {
         }
         let stage = format!("building {}", self.origin);
         let mut compiled = 0_u32;
-        make.run(&["bzImage"], |line| {
+        make.run(&[arch::IMAGE], |line| {
             if let Some((_, file)) = line.trim_start().split_once("CC ") {
                 compiled += 1;
                 let file = Path::new(file.trim());
@@ -159,7 +159,7 @@ impl Build<'_> {
         progress::end(listener, &stage);
         self.cache.import(
             &Material {
-                image: objects.join("arch/x86/boot/bzImage"),
+                image: objects.join(arch::IMAGE_PATH),
                 config: Some(config),
                 source,
             },

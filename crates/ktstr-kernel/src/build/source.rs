@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use ktstr_state::arch;
 use sha2::{Digest, Sha256};
 
 use crate::cache::{Cache, hex};
@@ -14,10 +15,10 @@ use crate::progress::{self, Listener};
 use crate::{KernelError, apt, command};
 
 /// Files that every kernel source tree has.
-const MARKS: [&str; 3] = ["Makefile", "Kconfig", "arch/x86/Kconfig"];
+const MARKS: [&str; 3] = ["Makefile", "Kconfig", arch::SOURCE_KCONFIG];
 /// Files and folders that configuring or building in the tree leaves behind. If one of them exists, an out-of-tree build
 /// refuses to start.
-const BUILT_IN_PLACE: [&str; 3] = [".config", "include/config", "arch/x86/include/generated"];
+const BUILT_IN_PLACE: [&str; 3] = [".config", "include/config", arch::SOURCE_GENERATED];
 
 /// The source of a build.
 #[derive(Debug)]

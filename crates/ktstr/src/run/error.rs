@@ -50,7 +50,7 @@ pub enum RunError {
         /// What is wrong with the file.
         found: String,
         /// How to fix it.
-        advice: &'static str,
+        advice: String,
     },
     /// The scheduler's package does not build.
     #[error(

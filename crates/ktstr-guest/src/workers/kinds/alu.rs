@@ -3,6 +3,7 @@
 
 use ktstr_scenario::workload::{AluWidth, WorkType};
 
+use super::super::arch::{has_128, has_256, has_512, scalar, vec128, vec256, vec512};
 use super::super::ctx::{CHECKPOINT_UNITS, WorkerCtx};
 use super::super::sys;
 use super::super::text::{self, Text};
@@ -130,128 +131,6 @@ pub(super) fn ipc_variance(ctx: &mut WorkerCtx<'_>) {
         }
         ctx.iteration();
     }
-}
-
-#[cfg(target_arch = "x86_64")]
-fn has_128() -> bool {
-    std::arch::is_x86_feature_detected!("sse2")
-}
-#[cfg(target_arch = "x86_64")]
-fn has_256() -> bool {
-    std::arch::is_x86_feature_detected!("avx2")
-}
-#[cfg(target_arch = "x86_64")]
-fn has_512() -> bool {
-    std::arch::is_x86_feature_detected!("avx512f")
-}
-#[cfg(not(target_arch = "x86_64"))]
-fn has_128() -> bool {
-    false
-}
-#[cfg(not(target_arch = "x86_64"))]
-fn has_256() -> bool {
-    false
-}
-#[cfg(not(target_arch = "x86_64"))]
-fn has_512() -> bool {
-    false
-}
-
-/// Runs six independent chains of additions in general-purpose registers. See `pure.rs` for the alignment of the loops.
-#[cfg(target_arch = "x86_64")]
-fn scalar(units: u64) {
-    if units == 0 {
-        return;
-    }
-    // SAFETY: the code works on registers only; the loop ends after `units` > 0 rounds.
-    unsafe {
-        std::arch::asm!(
-            "jmp 2f",
-            ".p2align 9",
-            "2:",
-            ".rept 10",
-            "add {a}, 13849",
-            "add {b}, 25173",
-            "add {c}, 13849",
-            "add {d}, 25173",
-            "add {e}, 13849",
-            "add {f}, 25173",
-            ".endr",
-            "dec {n}",
-            "jnz 2b",
-            a = inout(reg) 1u64 => _,
-            b = inout(reg) 2u64 => _,
-            c = inout(reg) 3u64 => _,
-            d = inout(reg) 4u64 => _,
-            e = inout(reg) 5u64 => _,
-            f = inout(reg) 6u64 => _,
-            n = inout(reg) units => _,
-            options(nomem, nostack),
-        );
-    }
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn scalar(units: u64) {
-    super::super::pure::spin(units);
-}
-
-macro_rules! vector {
-    ($(#[$doc:meta])* $name:ident, $end:literal, $($op:literal)+) => {
-        $(#[$doc])*
-        #[cfg(target_arch = "x86_64")]
-        fn $name(units: u64) {
-            if units == 0 {
-                return;
-            }
-            // SAFETY: the code works on registers only, and their contents do not matter. The CPU has the
-            // instructions, since `of_width` checked CPUID. The loop ends after `units` > 0 rounds.
-            unsafe {
-                std::arch::asm!(
-                    "jmp 2f",
-                    ".p2align 9",
-                    "2:",
-                    ".rept 8",
-                    $($op,)+
-                    ".endr",
-                    "dec {n}",
-                    "jnz 2b",
-                    $end,
-                    n = inout(reg) units => _,
-                    out("xmm0") _, out("xmm1") _, out("xmm2") _, out("xmm3") _,
-                    out("xmm4") _, out("xmm5") _, out("xmm6") _, out("xmm7") _,
-                    options(nomem, nostack),
-                );
-            }
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        fn $name(units: u64) {
-            scalar(units);
-        }
-    };
-}
-
-vector! {
-    /// Runs eight independent chains of SSE2 additions.
-    vec128, "",
-    "paddd xmm0, xmm0" "paddd xmm1, xmm1" "paddd xmm2, xmm2" "paddd xmm3, xmm3"
-    "paddd xmm4, xmm4" "paddd xmm5, xmm5" "paddd xmm6, xmm6" "paddd xmm7, xmm7"
-}
-
-vector! {
-    /// Runs eight independent chains of AVX2 additions.
-    vec256, "vzeroupper",
-    "vpaddd ymm0, ymm0, ymm0" "vpaddd ymm1, ymm1, ymm1" "vpaddd ymm2, ymm2, ymm2"
-    "vpaddd ymm3, ymm3, ymm3" "vpaddd ymm4, ymm4, ymm4" "vpaddd ymm5, ymm5, ymm5"
-    "vpaddd ymm6, ymm6, ymm6" "vpaddd ymm7, ymm7, ymm7"
-}
-
-vector! {
-    /// Runs eight independent chains of AVX-512F additions.
-    vec512, "vzeroupper",
-    "vpaddd zmm0, zmm0, zmm0" "vpaddd zmm1, zmm1, zmm1" "vpaddd zmm2, zmm2, zmm2"
-    "vpaddd zmm3, zmm3, zmm3" "vpaddd zmm4, zmm4, zmm4" "vpaddd zmm5, zmm5, zmm5"
-    "vpaddd zmm6, zmm6, zmm6" "vpaddd zmm7, zmm7, zmm7"
 }
 
 #[cfg(test)]

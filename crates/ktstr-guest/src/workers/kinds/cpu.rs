@@ -1,7 +1,7 @@
 //! Work that never blocks: integer work, yields, cache traffic.
 
+use super::super::arch;
 use super::super::ctx::{CHECKPOINT_UNITS, WorkerCtx};
-use super::super::pure;
 use super::super::sys;
 use super::super::unable::Unable;
 
@@ -54,7 +54,7 @@ fn sweep(ctx: &mut WorkerCtx<'_>, yields: bool) {
     };
     let stride = (stride.max(1) as usize).min(buffer.len());
     while !ctx.stopped() {
-        let touched = pure::touch(buffer, stride);
+        let touched = arch::touch(buffer, stride);
         ctx.count_units(touched);
         ctx.iteration();
         if yields {

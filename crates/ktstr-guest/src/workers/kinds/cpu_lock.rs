@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use super::super::ctx::WorkerCtx;
 use super::super::objects::{self, Kind, Object};
-use super::super::{pure, sys};
+use super::super::{arch, sys};
 
 /// Why the lock was not taken.
 pub(super) enum End {
@@ -26,7 +26,7 @@ pub(super) fn take<'a>(ctx: &WorkerCtx<'a>) -> Result<&'a Object, End> {
         let cpu = sys::current_cpu();
         let lock = objects::find(ctx.objects(), Kind::of_cpu(cpu, first), "").ok_or(End::NoRoom)?;
         if lock.word.compare_exchange(0, 1, Acquire, Relaxed).is_err() {
-            pure::spin(1);
+            arch::spin(1);
         } else if sys::current_cpu() == cpu {
             return Ok(lock);
         } else {

@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::super::ctx::WorkerCtx;
-use super::super::{pure, sys};
+use super::super::{arch, sys};
 
 /// Two factors and their product, with elements of 64 bits. The factors never change, and several workers may multiply
 /// the same matrices at once.
@@ -70,7 +70,7 @@ impl Matrices {
             .zip(self.product.chunks_exact(self.size))
         {
             for (column, out) in self.right.chunks_exact(row_bytes).zip(out) {
-                out.store(pure::dot(row, column), Relaxed);
+                out.store(arch::dot(row, column), Relaxed);
             }
             ctx.count_units(self.size as u64);
             if ctx.stopped() {

@@ -2,9 +2,9 @@
 
 use ktstr_scenario::workload::WorkType;
 
+use super::super::arch;
 use super::super::ctx::WorkerCtx;
 use super::super::mem;
-use super::super::pure;
 use super::super::sys::{self, MASK_WORDS, Mask};
 use super::super::unable::Unable;
 
@@ -64,7 +64,7 @@ pub(super) fn numa_sweep(ctx: &mut WorkerCtx<'_>) {
                 return ctx.unable(Unable::MemPolicy, errno);
             }
         }
-        ctx.count_units(pure::touch(region, PAGE));
+        ctx.count_units(arch::touch(region, PAGE));
         ctx.iteration();
         ctx.checkpoint();
         due = due.saturating_add(period);

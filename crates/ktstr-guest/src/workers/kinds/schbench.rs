@@ -4,7 +4,7 @@ use ktstr_assert::BenchRole;
 use ktstr_scenario::workload::{SchbenchConfig, WorkType};
 
 use super::super::ctx::WorkerCtx;
-use super::super::{pure, sys, unable::Unable};
+use super::super::{arch, sys, unable::Unable};
 use super::matrix::Matrices;
 use super::pace::Pace;
 use super::{cpu_lock, desk};
@@ -98,7 +98,7 @@ fn pass(ctx: &mut WorkerCtx<'_>, worker: usize, len: usize) {
     // SAFETY: the range is inside the mapping by the check above. The messenger writes while the worker waits for it, and
     // the worker writes before it waits again: the futex word of the desk orders the two.
     let bytes = unsafe { std::slice::from_raw_parts_mut(at.add(from), len) };
-    let touched = pure::touch(bytes, 1);
+    let touched = arch::touch(bytes, 1);
     ctx.count_units(touched.div_ceil(64));
 }
 

@@ -4,7 +4,7 @@ use ktstr_assert::BenchRole;
 use ktstr_scenario::workload::{TaobenchConfig, WorkType};
 
 use super::super::ctx::WorkerCtx;
-use super::super::{pure, sys, unable::Unable};
+use super::super::{arch, sys, unable::Unable};
 use super::desk;
 
 /// Size of a value in bytes.
@@ -55,7 +55,7 @@ fn look_up(ctx: &mut WorkerCtx<'_>, config: &TaobenchConfig, clients: usize, slo
         }
         let at = ctx.rng.below(values as u64) as usize * VALUE;
         let value = cache.get_mut(at..at + VALUE);
-        ctx.count_units(value.map_or(0, |value| pure::touch(value, 64)));
+        ctx.count_units(value.map_or(0, |value| arch::touch(value, 64)));
         if pace.is_some() {
             ctx.bench_sample(sys::now_ns().saturating_sub(due));
         }

@@ -1,8 +1,8 @@
 //! Rings of workers that wake each other. One token circulates: its holder works, wakes the next member and blocks. A
 //! pair is a ring of two.
 
+use super::super::arch;
 use super::super::ctx::WorkerCtx;
-use super::super::pure;
 use super::super::sys;
 use super::super::unable::Unable;
 
@@ -26,7 +26,7 @@ pub(super) fn ring_cached(ctx: &mut WorkerCtx<'_>) {
         return ctx.unable(Unable::Memory, sys::errno());
     };
     ring(ctx, |ctx| {
-        ctx.count_units(pure::touch(buffer, 64));
+        ctx.count_units(arch::touch(buffer, 64));
         ctx.work(units);
     });
 }

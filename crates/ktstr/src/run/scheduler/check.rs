@@ -5,6 +5,8 @@ use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use ktstr_state::arch;
+
 use crate::run::RunError;
 
 /// Returns an error if the file at `path` cannot run in the guest. The error starts with `role`, which is where the
@@ -22,20 +24,26 @@ pub(super) fn usable(path: &Path, role: &str) -> Result<(), RunError> {
 }
 
 /// Returns what is wrong with a file, and how to fix it; `None` if the file can run in the guest.
-fn problem(path: &Path) -> Option<(String, &'static str)> {
+fn problem(path: &Path) -> Option<(String, String)> {
     const NAME_A_FILE: &str = "name the scheduler's binary";
     let meta = match std::fs::metadata(path) {
         Ok(meta) => meta,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Some(("there is no such file".to_owned(), NAME_A_FILE));
+            return Some(("there is no such file".to_owned(), NAME_A_FILE.to_owned()));
         }
-        Err(error) => return Some((format!("it cannot be looked at: {error}"), NAME_A_FILE)),
+        Err(error) => {
+            let found = format!("it cannot be looked at: {error}");
+            return Some((found, NAME_A_FILE.to_owned()));
+        }
     };
     if meta.is_dir() {
-        return Some(("it is a folder".to_owned(), NAME_A_FILE));
+        return Some(("it is a folder".to_owned(), NAME_A_FILE.to_owned()));
     }
     if !meta.is_file() {
-        return Some(("it is not a regular file".to_owned(), NAME_A_FILE));
+        return Some((
+            "it is not a regular file".to_owned(),
+            NAME_A_FILE.to_owned(),
+        ));
     }
     let mut head = Vec::new();
     // The field `e_machine` of an ELF header ends at byte 20.
@@ -43,30 +51,34 @@ fn problem(path: &Path) -> Option<(String, &'static str)> {
     if let Err(error) = read {
         return Some((
             format!("it cannot be read: {error}"),
-            "make it readable for this user",
+            "make it readable for this user".to_owned(),
         ));
     }
     if head.starts_with(b"#!") {
         return Some((
             "it is a script, and the guest has no interpreter to run it".to_owned(),
-            "name the binary that the script starts",
+            "name the binary that the script starts".to_owned(),
         ));
     }
-    if !is_x86_64(&head) {
+    if !is_of_this_architecture(&head) {
         return Some((
-            "it is not an x86-64 ELF program".to_owned(),
-            "name the scheduler's binary, built for x86-64 Linux",
+            format!("it is not an {} ELF program", arch::NAME),
+            format!("{NAME_A_FILE}, built for {} Linux", arch::NAME),
         ));
     }
     if meta.permissions().mode() & 0o111 == 0 {
-        return Some(("it is not executable".to_owned(), "run chmod +x on it"));
+        return Some((
+            "it is not executable".to_owned(),
+            "run chmod +x on it".to_owned(),
+        ));
     }
     None
 }
 
-/// Whether these are the first 20 bytes of a 64-bit, little-endian ELF file for `EM_X86_64` (62).
-fn is_x86_64(head: &[u8]) -> bool {
-    head.starts_with(b"\x7fELF\x02\x01") && head.get(18..20) == Some(&[62, 0])
+/// Whether these are the first 20 bytes of a 64-bit, little-endian ELF file for this architecture.
+fn is_of_this_architecture(head: &[u8]) -> bool {
+    head.starts_with(b"\x7fELF\x02\x01")
+        && head.get(18..20) == Some(&arch::ELF_MACHINE.to_le_bytes())
 }
 
 #[cfg(test)]
