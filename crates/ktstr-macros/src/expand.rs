@@ -28,6 +28,14 @@ pub(crate) fn test(args: TokenStream, item: TokenStream) -> Result<TokenStream> 
     // ignore them, too.
     let ignore = (ignored || text.starts_with("demo_")).then(|| quote!(#[ignore]));
     function.sig.ident = body.clone();
+    // `ctx.payload(…)` is a method of a trait, which a test may use without an import of the trait.
+    function.block.stmts.insert(
+        0,
+        syn::parse_quote! {
+            #[allow(unused_imports)]
+            use ::ktstr::__private::RunsPayloads as _;
+        },
+    );
     let fields = fields(&attrs);
 
     Ok(quote! {

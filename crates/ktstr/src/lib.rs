@@ -282,6 +282,7 @@ pub mod prelude {
 /// The items that the macros expand to. They are not part of the public interface.
 #[doc(hidden)]
 pub mod __private {
+    pub use ktstr_guest::payload::RunsPayloads;
     pub use linkme;
 
     use crate::entry::{KtstrTestEntry, config_misfit};

@@ -307,7 +307,8 @@ impl VmResult {
     }
 
     /// Returns a metric of the whole run, from the first source that has it: the guest's result, the exact schedule, the watched
-    /// variables of the scheduler, or the monitor. `None` if no source has it.
+    /// variables of the scheduler, the monitor, or the captures, whose values per phase are combined
+    /// ([`of_phases`](ktstr_assert::metric::of_phases)). `None` if no source has it.
     pub fn run_metric(&self, metric: impl Into<MetricId>) -> Option<f64> {
         let metric = metric.into();
         let stats = self.guest_result.as_ref().ok().map(|result| &result.stats);
@@ -315,10 +316,18 @@ impl VmResult {
         let seen = self.schedule_metrics.as_ref();
         let seen = seen.and_then(|stats| stats.ext_metrics.get(metric.wire_name()));
         let watched = self.watched_maps.get(metric.wire_name());
-        sent.or(seen.copied()).or(watched.copied()).or_else(|| {
+        let sampled = || {
             let samples = &self.monitor.as_ref()?.samples;
             monitor::metrics(samples).remove(metric.wire_name())
-        })
+        };
+        let captured = || match &metric {
+            MetricId::Builtin(metric) => {
+                ktstr_assert::metric::of_phases(&self.phase_buckets(), *metric)
+            }
+            MetricId::Dynamic(_) => None,
+        };
+        let known = sent.or(seen.copied()).or(watched.copied());
+        known.or_else(sampled).or_else(captured)
     }
 
     /// Claims that a metric is better in the phase `candidate` than in the phase `baseline`.

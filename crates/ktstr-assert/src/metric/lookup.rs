@@ -1,8 +1,9 @@
 //! Values over the whole run, and the merge of maps of metrics.
 
 use super::{BuiltinMetric as B, MetricId};
+
 use crate::math::{self, min_max, ratio};
-use crate::stats::{CgroupStats, ScenarioStats};
+use crate::stats::{CgroupStats, PhaseBucket, ScenarioStats};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
@@ -77,13 +78,30 @@ pub(crate) fn run_value(s: &ScenarioStats, id: &MetricId) -> Option<f64> {
             if let Some(value) = of_cgroups(s, def) {
                 return Some(value);
             }
-            let phases = s.phases.iter().filter_map(|b| b.get(def.name));
-            match def.kind {
-                super::MetricKind::Counter => phases.reduce(|a, b| a + b),
-                super::MetricKind::PerPhase => None,
-                _ => phases.reduce(|a, b| def.polarity.worse(a, b)),
-            }
+            of_phases(&s.phases, *other)
         }
+    }
+}
+
+/// Returns the value of a metric over all phases: counters and differences are summed, a rate is computed from the sums of its
+/// two parts if the phases have these, and for other metrics the worst phase counts. `None` if no phase has the metric, or if it
+/// is defined for single phases only.
+pub fn of_phases(phases: &[PhaseBucket], metric: B) -> Option<f64> {
+    use super::MetricKind as Kind;
+    let def = metric.def();
+    let all = |name: &'static str| phases.iter().filter_map(move |phase| phase.get(name));
+    let sum = |name| all(name).reduce(|a, b| a + b);
+    match def.kind {
+        Kind::Counter | Kind::DeltaSum | Kind::PerPhaseDeltaSum => sum(def.name),
+        Kind::PerPhase => None,
+        Kind::Rate {
+            numerator,
+            denominator,
+        } if sum(numerator).is_some() => {
+            let (above, below) = (sum(numerator)?, sum(denominator)?);
+            (below > 0.0).then(|| above / below)
+        }
+        _ => all(def.name).reduce(|a, b| def.polarity.worse(a, b)),
     }
 }
 
@@ -239,5 +257,37 @@ mod tests {
                 prop_assert!(same(p.worse(p.worse(a, b), c), p.worse(a, p.worse(b, c))));
             }
         }
+    }
+
+    #[test]
+    fn phases_are_combined_by_the_kind_of_the_metric() {
+        let phase = |step: u16, metrics: &[(&str, f64)]| {
+            let mut phase = PhaseBucket::new(crate::Phase::from(step));
+            let metrics = metrics
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), *value));
+            phase.metrics.extend(metrics);
+            phase
+        };
+        let phases = [
+            phase(
+                0,
+                &[("total_hardirqs", 100.0), ("hardirqs_per_cpu_sec", 100.0)],
+            ),
+            phase(
+                1,
+                &[
+                    ("total_hardirqs", 20.0),
+                    ("max_dsq_depth", 3.0),
+                    ("hardirqs_per_cpu_sec", 10.0),
+                ],
+            ),
+            phase(2, &[("max_dsq_depth", 7.0)]),
+        ];
+        assert_eq!(of_phases(&phases, B::TotalHardirqs), Some(120.0));
+        assert_eq!(of_phases(&phases, B::MaxDsqDepth), Some(7.0));
+        assert_eq!(of_phases(&phases, B::TotalSoftirqTimer), None);
+        // Without both parts of a rate there is no rate over the run; the rates of the phases are not averaged.
+        assert_eq!(of_phases(&phases, B::HardirqsPerCpuSec), None);
     }
 }

@@ -8,6 +8,7 @@ mod registry;
 
 pub use def::{GaugeFold, MetricDef, MetricKind, Polarity, Reduction, Source};
 pub use id::MetricId;
+pub use lookup::of_phases;
 pub(crate) use lookup::{merge_worst, quotients, run_value};
 pub use perf_delta::{PerfDeltaAssertion, PerfDeltaError};
 pub use registry::{BuiltinMetric, REGISTRY};

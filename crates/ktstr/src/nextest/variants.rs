@@ -8,6 +8,8 @@
 //! The parts of a name are settings that also exist as variables (`KTSTR_TOPOLOGY`, `KTSTR_TEST_KERNEL`, `KTSTR_SEED`). A
 //! variant sets these in its own process, so its record and its repeat are those of a run with these variables.
 
+use std::collections::BTreeSet;
+
 use ktstr_scenario::topology::{PRESETS, Topology};
 use ktstr_state::env::{KERNEL_LIST, SEED, SEED_LIST, TOPOLOGY};
 
@@ -37,14 +39,21 @@ pub(super) fn names() -> Result<Vec<Name>, String> {
     let list = SEED_LIST.get().map_err(|error| error.to_string())?;
     let seeds = seeds(&list.unwrap_or_default())?;
     let is_hidden = |name: &str| name.starts_with("__unit_test_") && name.ends_with("__");
-    let tests = KTSTR_TESTS.iter().filter(|entry| !is_hidden(entry.name));
-    Ok(tests
-        .flat_map(|entry| {
-            let mut names = base(entry, &kernels);
-            names.extend(gauntlet(entry, &kernels, &seeds));
-            names
-        })
-        .collect())
+    let mut names = Vec::new();
+    let mut known = BTreeSet::new();
+    for entry in KTSTR_TESTS.iter().filter(|entry| !is_hidden(entry.name)) {
+        // `find_test` returns the first one.
+        if !known.insert(entry.name) {
+            eprintln!(
+                "ktstr: warning: this binary has several tests with the name {:?}, of which only the first runs: rename the others",
+                entry.name
+            );
+            continue;
+        }
+        names.extend(base(entry, &kernels));
+        names.extend(gauntlet(entry, &kernels, &seeds));
+    }
+    Ok(names)
 }
 
 /// Returns the last parts of names that select one of `kernels`: none is needed if there is at most one.

@@ -6,6 +6,7 @@ mod admission;
 mod aim;
 mod asks;
 mod budget;
+mod callbacks;
 mod captures;
 mod digest;
 mod error;
@@ -39,8 +40,8 @@ pub(crate) mod thresholds;
 mod verdict;
 mod watched;
 mod watched_maps;
+mod workload_root;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -256,7 +257,7 @@ fn once(declared: &'static KtstrTestEntry, observe: &Observe) -> Finished {
     if let Some(vm) = &run.vm {
         storm::judge(&mut judgement, entry, vm);
         if !is_repeat {
-            call_back(entry, vm, &mut judgement);
+            callbacks::call(entry, vm, &mut judgement);
         }
         // A failure of a callback or of the cleanup budget must not satisfy `expect_err`, so both are judged after it.
         let dilation = vm.host_vcpu_schedstat.map(|stat| stat.dilation());
@@ -399,55 +400,6 @@ fn expect_error(entry: &KtstrTestEntry, vm: Option<&VmResult>, judgement: &mut J
         ));
         if judgement.fault.is_none() {
             judgement.blame(Fault::Test, "the run passed".to_owned());
-        }
-    }
-}
-
-/// Calls the test's own callbacks: `post_vm` only after a run that neither failed nor is inconclusive, and
-/// `post_vm_unconditional` always. `expect_err` does not invert what the callbacks report. A callback can turn the run into
-/// a skip ([`post_vm_skip`](crate::gates::post_vm_skip)). A test without a `post_vm` does not check its periodic captures,
-/// so its run becomes inconclusive if it has not failed and none of them holds data.
-fn call_back(entry: &KtstrTestEntry, vm: &VmResult, judgement: &mut Judgement) {
-    let failed = judgement.result.is_fail() || judgement.result.is_inconclusive();
-    let mut calls = Vec::new();
-    match entry.post_vm {
-        Some(call) if !failed => calls.push(call),
-        None if !failed && vm.periodic_target > 0 && vm.periodic_real == 0 => {
-            judgement.result.record_inconclusive(AssertDetail::new(
-                DetailKind::Other,
-                format!(
-                    "none of the {} captures asked for holds data: {}",
-                    vm.periodic_target,
-                    report::placeholder_reason(vm)
-                ),
-            ));
-            if judgement.fault.is_none() {
-                let why = report::placeholder_reason(vm);
-                judgement.blame(Fault::Harness, format!("data is missing: {why}"));
-            }
-        }
-        _ => {}
-    }
-    calls.extend(entry.post_vm_unconditional);
-    for call in calls {
-        let problem = match catch_unwind(AssertUnwindSafe(|| call(vm))) {
-            Ok(Ok(())) => continue,
-            Ok(Err(error)) => match error.downcast_ref::<crate::gates::PostVmSkip>() {
-                Some(skip) => {
-                    judgement.result = AssertResult::skip(skip.reason());
-                    judgement.blame_nobody();
-                    continue;
-                }
-                None => format!("post_vm callback returned Err: {error:#}"),
-            },
-            Err(panic) => format!("post_vm callback panicked: {}", panic_text(&*panic)),
-        };
-        judgement
-            .result
-            .record_fail(AssertDetail::new(DetailKind::Other, problem));
-        if judgement.fault.is_none() {
-            let passed = "nothing else failed in the run".to_owned();
-            judgement.blame(Fault::Test, passed);
         }
     }
 }

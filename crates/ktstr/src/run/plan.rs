@@ -11,6 +11,7 @@ use ktstr_scenario::scheduler::{Scheduler, SchedulerSpec};
 use ktstr_state::env;
 
 use super::machine_kind::MachineKind;
+use super::workload_root;
 use super::{RunError, include, scheduler, shape};
 use crate::entry::KtstrTestEntry;
 
@@ -486,9 +487,7 @@ fn job(entry: &KtstrTestEntry) -> Result<Job, RunError> {
         env,
         seed: seed(entry)?,
         variant: crate::variant::hash(entry),
-        workload_root: entry
-            .workload_root_cgroup
-            .map_or_else(|| "/ktstr".to_owned(), |path| path.as_str().to_owned()),
+        workload_root: workload_root::of(entry),
     })
 }
 
