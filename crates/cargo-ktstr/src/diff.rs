@@ -109,8 +109,7 @@ fn side_by_side(
             (Some(a), Some(b)) if *a != 0.0 => change(*a, *b),
             _ => String::new(),
         };
-        let step = if name.0.is_empty() { "run" } else { &name.0 };
-        table.add_row([step.to_owned(), name.1.clone(), shown(a), shown(b), change]);
+        table.add_row([step(&name.0), name.1.clone(), shown(a), shown(b), change]);
         rows += 1;
     }
     let mut text = match rows {
@@ -128,6 +127,19 @@ fn side_by_side(
         );
     }
     text
+}
+
+/// Returns the name of a phase as the other screens have it, for its label in the record; an empty label stands for the whole
+/// run.
+fn step(label: &str) -> String {
+    let index = label
+        .strip_prefix("Step[")
+        .and_then(|rest| rest.strip_suffix(']'));
+    match (label, index.and_then(|index| index.parse::<u32>().ok())) {
+        ("", _) => "whole run".to_owned(),
+        (_, Some(index)) => format!("step {}", index.saturating_add(1)),
+        (other, None) => other.to_lowercase(),
+    }
 }
 
 /// Formats a value with three digits after the point, unless it is a whole number.
@@ -238,12 +250,12 @@ mod tests {
         machine: virtual clock, 250 MIPS, seed 3, in both
         ktstr: 0.1.0, in both
 
-         STEP     METRIC          FIRST  SECOND   CHANGE
-         run      max_wait_ms        10      15  +50.0 %
-         Step[0]  iteration_rate     20      30  +50.0 %
+         STEP       METRIC          FIRST  SECOND   CHANGE
+         whole run  max_wait_ms        10      15  +50.0 %
+         step 1     iteration_rate     20      30  +50.0 %
         2 metrics are the same in both; --all prints them.
 
-        the runs diverge at context switch 1 (tasks by process id):
+        the first context switch is the same, then the runs diverge (tasks by process ID):
           both   at 0.001000000 s on CPU 0: 1 -> 2
           first  at 0.001500000 s on CPU 0: 1 -> 7
           second at 0.001500000 s on CPU 0: 1 -> 8

@@ -154,7 +154,10 @@ fn a_failing_seed_is_found_and_shown_again() {
     std::fs::write(&trace, switches.encode()).unwrap();
     lie(&field("/digest"), &"0".repeat(64));
     let text = replayed(root, &record, 1);
-    assert!(text.contains("diverge at context switch 7 "), "{text}");
+    assert!(
+        text.contains("the first 7 context switches are the same, then the runs diverge"),
+        "{text}"
+    );
 
     lie(&field("/program/hash"), &"0".repeat(64));
     let text = replayed(root, &record, 2);

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use crate::error::RecordError;
 use crate::list::read;
-use crate::record::{Repeated, RunRecord};
+use crate::record::{Repeated, RunRecord, Start};
 use crate::switches::{SWITCHES_FILE, Switch, Switches};
 
 /// The parts of a recorded run that a comparison uses: its record and its trace.
@@ -110,17 +110,29 @@ pub fn compare(left: &Run, right: &Run) -> Comparison {
 pub fn repeated(recorded: &Run, again: &Run) -> Comparison {
     let comparison = compare(recorded, again);
     let (a, b) = (&recorded.record, &again.record);
-    let (from, to) = (&a.start, &b.start);
     match comparison {
-        Comparison::Differ(_) if from != to || a.template != b.template => {
+        Comparison::Differ(_) if a.start != b.start || a.template != b.template => {
             Comparison::Unknown(format!(
-                "the run began in another template ({from:?} {}, now {to:?} {}): its template is gone, so run the \
-                 test again and replay the new run, or run both with KTSTR_COLD=1",
-                a.template.as_deref().unwrap_or("none"),
-                b.template.as_deref().unwrap_or("none"),
+                "the recorded run started from {}, and the repeat from {}: run the test again and replay the new run, or run both \
+                 with KTSTR_COLD=1",
+                started_from(a),
+                started_from(b),
             ))
         }
         other => other,
+    }
+}
+
+/// Returns what the machine of a run was started from, as text for people.
+fn started_from(record: &RunRecord) -> String {
+    let template = record.template.as_deref().unwrap_or("without a name");
+    match record.start {
+        None => "an unknown state".to_owned(),
+        Some(Start::Cold) => "a cold boot".to_owned(),
+        Some(Start::Booted) => format!("the template {template} of a booted guest"),
+        Some(Start::Attached) => {
+            format!("the template {template}, which has the scheduler attached")
+        }
     }
 }
 
@@ -208,10 +220,18 @@ impl fmt::Display for Parting {
                 left,
                 right,
             } => {
-                writeln!(
-                    f,
-                    "the runs diverge at context switch {number} (tasks by process id):"
-                )?;
+                match number {
+                    0 => write!(f, "the runs diverge at the first context switch")?,
+                    1 => write!(
+                        f,
+                        "the first context switch is the same, then the runs diverge"
+                    )?,
+                    many => write!(
+                        f,
+                        "the first {many} context switches are the same, then the runs diverge"
+                    )?,
+                }
+                writeln!(f, " (tasks by process ID):")?;
                 if let Some(before) = before {
                     writeln!(f, "  both   {before}")?;
                 }
@@ -297,14 +317,14 @@ mod tests {
     fn the_first_switch_that_differs_is_named() {
         let comparison = compare(&run("a", &[1, 2, 3], 3), &run("b", &[1, 2, 4, 5], 4));
         insta::assert_snapshot!(comparison.to_string(), @r"
-        the runs diverge at context switch 2 (tasks by process id):
+        the first 2 context switches are the same, then the runs diverge (tasks by process ID):
           both   at 0.001000000 s on CPU 0: 1 -> 2
           first  at 0.002000000 s on CPU 0: 1 -> 3
           second at 0.002000000 s on CPU 0: 1 -> 4
         ");
         let shorter = compare(&run("a", &[1, 2], 2), &run("b", &[1, 2, 4], 3));
         insta::assert_snapshot!(shorter.to_string(), @r"
-        the runs diverge at context switch 2 (tasks by process id):
+        the first 2 context switches are the same, then the runs diverge (tasks by process ID):
           both   at 0.001000000 s on CPU 0: 1 -> 2
           first  no more switches
           second at 0.002000000 s on CPU 0: 1 -> 4

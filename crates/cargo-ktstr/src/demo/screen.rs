@@ -117,8 +117,8 @@ fn render_to(text: &mut String, s: &Screen) -> std::fmt::Result {
                 "WORKERS",
                 "CPU",
                 "ITERATIONS",
-                "SPREAD",
-                "GAP",
+                "CPU SPREAD",
+                "LONGEST GAP",
                 "MIGRATIONS",
             ],
             2,
@@ -310,9 +310,9 @@ mod tests {
           machine    1n1l2c1t: 2 CPUs, 512 MiB
           scheduler  scx-ktstr
 
-          STEP    CGROUP  WORKERS      CPU  ITERATIONS  SPREAD    GAP  MIGRATIONS
-          step 1  cg_0          2  1480 ms   1 234 567   3.2 %  24 ms          12
-          step 2  cg_1          4  1480 ms   1 100 000   3.2 %  24 ms          12
+          STEP    CGROUP  WORKERS      CPU  ITERATIONS  CPU SPREAD  LONGEST GAP  MIGRATIONS
+          step 1  cg_0          2  1480 ms   1 234 567       3.2 %        24 ms          12
+          step 2  cg_1          4  1480 ms   1 100 000       3.2 %        24 ms          12
 
           4 of 4 captures of the scheduler's memory, the guest frozen for 3.2 ms each
 

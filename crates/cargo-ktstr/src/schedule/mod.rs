@@ -278,7 +278,7 @@ fn print(out: &mut dyn Write, summary: &Summary) -> Result<()> {
     }
     writeln!(out, "{}\n", table.trim_fmt())?;
     let mut table = numbers(
-        &["CPU", "BUSY MS", "IDLE MS", "IDLE WHILE TASKS WAITED MS"],
+        &["CPU", "BUSY MS", "IDLE MS", "IDLE MS WHILE TASKS WAITED"],
         0,
     );
     for cpu in &summary.cpus {
