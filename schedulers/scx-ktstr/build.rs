@@ -43,8 +43,8 @@ fn main() -> Result<()> {
             BPF_CPU,
             "-Wall",
             "-Werror",
-            // The line information names the source files, and the kernel copies and checks it at load. The length of
-            // a folder's name would therefore affect the schedule.
+            // The line information has the paths of the source files, and the guest's kernel copies and checks it when it
+            // loads the program. A longer path takes more instructions, and so more time of the virtual clock.
             &format!("-ffile-prefix-map={}=scx-ktstr", package.display()),
         ])
         .reference_obj(true)
@@ -56,9 +56,9 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Returns the path of `to` relative to the folder `from`, both given as absolute paths. The skeleton is included by
-/// this path, because its panic messages contain it. The binary is then the same in whatever folder the workspace is,
-/// as long as the target folder is inside it.
+/// Returns the path of `to` relative to the folder `from`, both given as absolute paths. The skeleton is included by this
+/// relative path, because the panic messages in the skeleton contain the path. The binary is then the same in whatever
+/// folder the workspace is, as long as the target folder is inside it.
 fn relative(to: &Path, from: &Path) -> PathBuf {
     let shared = to
         .components()

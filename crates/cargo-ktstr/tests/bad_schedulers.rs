@@ -72,7 +72,7 @@ fn a_program_that_exhausts_the_memory_of_the_guest_is_not_blamed() {
         &screen,
         &[
             "DOES NOT LOAD on ",
-            "and that is not its fault",
+            "and that is not the scheduler's fault",
             "was killed by signal 9 before it attached: the guest ran out of memory, of which it has ",
         ],
     );

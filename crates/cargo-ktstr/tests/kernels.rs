@@ -96,7 +96,8 @@ fn a_lock_file_pins_what_a_word_means() {
     let pins = std::fs::read_to_string(&file).unwrap();
     assert!(pins.contains(&format!("[\"{}\"]", there.id)), "{pins}");
 
-    // A pinned kernel is taken, whatever the word would stand for; and one that is not available is reported.
+    // If the lock file pins the value of --kernel, the pinned kernel is used, whatever the value stands for now. A pinned kernel
+    // that is not available is reported.
     std::fs::write(&file, pins.replace(image, "./no-such-image")).unwrap();
     assert!(run("./no-such-image").contains("3 seeds cannot decide"));
     std::fs::write(
@@ -162,7 +163,7 @@ fn a_cache_of_kernels_is_cleaned_only_after_a_confirmation() {
     };
     let there = |id: &str| cache.join("kernels").join(id).is_dir();
 
-    // Without a terminal nobody can confirm, so nothing is removed; and one of the two options is required.
+    // Without a terminal nobody can confirm, so nothing is removed. One of --keep and --corrupt-only is required.
     let output = clean(&["--keep", "1"]);
     assert_eq!(output.status.code(), Some(2), "{}", text(&output));
     assert!(text(&output).contains("--force"), "{}", text(&output));

@@ -1,4 +1,5 @@
-//! Events: context switches, and the entries of the functions that the host hooks, with the words that it requests.
+//! Events: context switches, and calls of the functions that the host hooks. A call is recorded at the entry of the
+//! function, with the values from registers and memory that the host requests.
 //!
 //! The host collects events only while the guest is held, or when it no longer runs. When the buffer is full, the guest is
 //! therefore held until the host has emptied it: no event is lost, and the guest cannot observe the hold.
@@ -31,13 +32,14 @@ enum Yield {
 struct Memory {
     current: Vec<u32>,
     yields: Vec<Yield>,
-    /// Words that do not change, each with its address. An entry with address 0 is free.
+    /// Words that do not change while the object exists in which they are, each with its address. An entry with address 0 is
+    /// free.
     cache: Vec<(u64, u64)>,
 }
 
 /// The hooks, and the state of their evaluation.
 pub struct Recorder {
-    /// The addresses of hooked functions, sorted, each with the index of its hook in the page.
+    /// The addresses of hooked functions, sorted, each with the index of its hook in the page that the host and the plugin share.
     addresses: Vec<(u64, usize)>,
     memory: Mutex<Memory>,
 }
@@ -188,8 +190,9 @@ impl Memory {
         self.cached(reader, address, size, what == Fetch::Fresh as u32)
     }
 
-    /// Returns the word at `address`; `None` if it cannot be read. It is read from memory if it is `fresh`, or if it is not in
-    /// the cache: there is one entry for each place, and a word with another address replaces it.
+    /// Returns the word at `address`; `None` if it cannot be read. It is read from memory if the cache does not have it, or if
+    /// `fresh` says that the object at this address is new. Several addresses share a slot of the cache, and the slot has the
+    /// one that was read last.
     fn cached(&mut self, reader: &mut Reader, address: u64, size: u32, fresh: bool) -> Option<u64> {
         // Structures are aligned to at least 64 bytes, so the lowest 6 bits do not distinguish them.
         let place = (address >> 6 ^ address >> 18) as usize & (CACHE - 1);

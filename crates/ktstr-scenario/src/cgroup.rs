@@ -102,7 +102,7 @@ pub enum CgroupError {
     TimedOut {
         /// The folder of the cgroup.
         path: PathBuf,
-        /// What did not happen: "tasks did not leave".
+        /// What went wrong, as a clause to which the message adds the time: "tasks did not leave".
         what: &'static str,
         /// How long the caller waited, in milliseconds.
         waited_ms: u64,

@@ -76,7 +76,8 @@ pub struct Queue {
     folder: Folder,
 }
 
-/// The right to run. It ends when this value is dropped or when the process exits.
+/// A place in the queue: the lock of a ticket that waits or runs. [`Queue::enter`] returns one that runs. It ends when this value
+/// is dropped or when the process exits.
 #[derive(Debug)]
 pub struct Turn {
     ticket: PathBuf,
@@ -141,7 +142,7 @@ impl Ticket {
 
 impl std::fmt::Display for Ticket {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let state = if self.waits { "waits" } else { "runs" };
+        let state = if self.waits { "waits to run" } else { "runs" };
         write!(
             f,
             "process {} {state} {} ({})",

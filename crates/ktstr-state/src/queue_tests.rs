@@ -177,7 +177,10 @@ fn a_killed_process_makes_room() {
     let parts = [
         "third (1 MiB, 1 core) waits".to_owned(),
         format!("process {} runs killed (900 MiB, 4 cores)", running.0.id()),
-        format!("process {} waits killed (900 MiB, 4 cores)", waiting.0.id()),
+        format!(
+            "process {} waits to run killed (900 MiB, 4 cores)",
+            waiting.0.id()
+        ),
     ];
     for part in parts {
         assert!(notice.contains(&part), "no {part:?} in {notice}");

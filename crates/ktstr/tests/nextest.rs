@@ -80,8 +80,8 @@ case!(UNSURE = "unsure", |_| Ok(AssertResult::inconclusive_msg("planted")), host
 case!(TWO_LLCS = "two_llcs", only_on_two_llcs, duration: Duration::from_millis(100));
 case!(NO_ERROR = "no_error", |_| Ok(AssertResult::pass()), host_only: true, expect_err: true);
 
-/// Fails on a machine that does not have two LLCs, such as the one that it declares. It looks at what the guest's kernel
-/// shows, not at what the harness says.
+/// Fails unless the machine has two LLCs. Its entry declares one, so it passes only as a variant on another shape. It looks at
+/// what the guest's kernel shows, not at what the harness says.
 fn only_on_two_llcs(_: &Ctx) -> Result<AssertResult> {
     let llcs = TestTopology::from_system()?.num_llcs();
     Ok(match llcs {
@@ -179,8 +179,8 @@ fn both_listings_name_each_test_once() {
     // For a hand-written entry the macro generates a function for libtest, which must not count as a second test.
     assert!(has(&all, "ktstr/by_hand"));
     assert!(!all.lines.keys().any(|line| line.contains("__ktstr_entry_")));
-    // The `#[test]` functions of this file are listed too. Entries are listed with their prefix only, and entries that only
-    // other tests run are not listed.
+    // The `#[test]` functions of this file are listed too. Entries are listed only under the names with a prefix, and entries
+    // that only other tests run are not listed at all.
     assert!(has(&all, "both_listings_name_each_test_once"));
     assert!(!has(&ignored, "both_listings_name_each_test_once"));
     for line in all.lines.keys().chain(ignored.lines.keys()) {
@@ -283,7 +283,7 @@ fn a_variant_runs_on_its_shape_with_its_kernel_and_seed() {
     assert_eq!(record.variant.as_deref(), Some(name));
     assert_eq!(record.seed, Some(7));
     assert_eq!(record.topology.as_deref(), Some("1n2l2c1t"));
-    // If run by name, the shape may be any shape that the constraints admit.
+    // A variant that is run by its name may have any shape that the constraints admit.
     let name = "gauntlet/__unit_test_two_llcs__/1n1l3c1t";
     let failed = run(name, "");
     assert_eq!(failed.code, Some(1), "{}", failed.text);

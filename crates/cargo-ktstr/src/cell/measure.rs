@@ -1,6 +1,6 @@
 //! The metrics by which a run is compared with another. They come from the exact schedule during the holds of the
-//! steps, and from the reports of the workers. They are about the workload's tasks, except that `wasted` counts the
-//! waits of all tasks.
+//! steps, and from the reports of the workers. They are about the workload's tasks, except `wasted`, which is the idle CPU time
+//! that any waiting task could have used, whether or not the task belongs to the workload.
 
 use std::collections::BTreeMap;
 
@@ -149,7 +149,8 @@ pub const METRICS: &[Metric] = &[
 ];
 
 impl Metric {
-    /// Returns the default gate: a difference matters from [`LEAST_SHARE`] of the value and [`Metric::least`] units on.
+    /// Returns the default gate: a difference matters if it is at least [`LEAST_SHARE`] of the value and at least
+    /// [`Metric::least`] units.
     pub const fn gate(&self) -> Gate {
         Gate {
             least: self.least,

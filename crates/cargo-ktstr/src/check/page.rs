@@ -174,7 +174,7 @@ fn top(report: &Report) -> String {
 fn not_loaded(out: &mut String, kernel: &NotLoaded) {
     let fault = match kernel.blamed {
         true => "",
-        false => ", and that is not its fault",
+        false => ", and that is not the scheduler's fault",
     };
     let _ = writeln!(
         out,

@@ -109,7 +109,7 @@ fn render_to(text: &mut String, report: &Report) -> std::fmt::Result {
 fn not_loaded(text: &mut String, kernel: &NotLoaded) -> std::fmt::Result {
     let fault = match kernel.blamed {
         true => "",
-        false => ", and that is not its fault",
+        false => ", and that is not the scheduler's fault",
     };
     writeln!(text, "DOES NOT LOAD on {}{fault}", kernel.kernel)?;
     for line in kernel.reason.iter().take(REASON) {

@@ -1,7 +1,8 @@
 //! The result of a check on the summary page of a CI job, if `GITHUB_STEP_SUMMARY` names a file: a table of the findings, and the
 //! commands that reproduce the worst of them.
 //!
-//! The block is bounded, because GitHub shows nothing of a step's page over 1 MiB, which all commands of the step share.
+//! The text is short, because all commands of a step append to the same page, and GitHub shows nothing at all of a page that is
+//! larger than 1 MiB.
 //! Names and messages may come from a guest, so their markup is escaped.
 
 use std::fmt::Write;
@@ -14,7 +15,8 @@ use ktstr_state::env::GITHUB_STEP_SUMMARY;
 
 use super::report::{Report, Row};
 
-/// The largest number of rows of the table. The worst lists come first.
+/// The largest number of rows of the table. The rows are sorted by the list of the report that they come from; the list of what
+/// is broken is the first.
 const ROWS: usize = 40;
 /// The largest number of commands that are shown.
 const COMMANDS: usize = 6;
@@ -62,7 +64,7 @@ fn render_to(text: &mut String, report: &Report) -> std::fmt::Result {
     });
     writeln!(
         text,
-        "{} runs (level {}{shard}): {} sound, {} without an answer, {} not for their shape, {} left out.\n",
+        "{} runs (level {}{shard}): {} sound, {} without an answer, {} skipped because the scenario is not for the shape, {} left out.\n",
         report.runs,
         report.level,
         report.sound,
@@ -110,7 +112,7 @@ fn rows(report: &Report) -> Vec<[String; 7]> {
             format!("{} runs", kernel.runs),
             match kernel.blamed {
                 true => String::new(),
-                false => "not its fault".to_owned(),
+                false => "not the scheduler's fault".to_owned(),
             },
             cut(reason, MESSAGE),
         ]);
@@ -168,7 +170,7 @@ mod tests {
         insta::assert_snapshot!(render(&results().report()), @r"
         ### cargo ktstr check: ./scx\_mine: broken
 
-        5 runs (level quick): 2 sound, 1 without an answer, 0 not for their shape, 0 left out.
+        5 runs (level quick): 2 sound, 1 without an answer, 0 skipped because the scenario is not for the shape, 0 left out.
 
         | | Scenario | Kernel | Shape | Seeds | Check | Message |
         | --- | --- | --- | --- | --- | --- | --- |

@@ -172,7 +172,7 @@ fn without_registry(text: &str) -> String {
 fn refusal(text: &mut String, kernel: &NotLoaded, report: &Report) {
     let fault = match kernel.blamed {
         true => "",
-        false => ", which is not its fault",
+        false => ", which is not the scheduler's fault",
     };
     let _ = writeln!(
         text,

@@ -16,7 +16,8 @@ pub fn adjusted(p: &[f64]) -> Vec<f64> {
 }
 
 /// Returns the smallest number of pairs that can decide a family of `tests` tests at `level`: their smallest possible p is
-/// small enough for the strictest step. `None` if no number of pairs can, because no p of drawn signs is small enough.
+/// small enough for the strictest step. `None` if no number of pairs can: with many pairs, p is estimated
+/// from signs that are drawn at random, and such an estimate is never small enough.
 pub fn pairs_needed(tests: usize, level: f64) -> Option<usize> {
     let strictest = level / tests.max(1) as f64;
     (2..=64).find(|pairs| super::permutation::smallest_p(*pairs) <= strictest)
@@ -45,7 +46,7 @@ mod tests {
         assert_eq!(pairs_needed(2, 0.05), Some(7));
         assert_eq!(pairs_needed(16, 0.05), Some(10));
         assert_eq!(pairs_needed(32, 0.05), Some(11));
-        // Beyond twelve pairs signs are drawn: about 2/2^n, and no p is below 1/10001.
+        // Beyond twelve pairs the signs are drawn at random: the smallest p is about 2/2^n, but never below 1/10001.
         let many = pairs_needed(200, 0.05);
         assert!(many.is_some_and(|n| (13..17).contains(&n)), "{many:?}");
         assert_eq!(pairs_needed(1000, 0.05), None);

@@ -46,7 +46,7 @@ pub struct Failure {
     pub record: PathBuf,
 }
 
-/// The row of the table for the run with one seed.
+/// The run with one seed: an element of `runs` in the JSON.
 #[derive(Debug, Serialize)]
 pub struct Line {
     /// The seed that the run was given.
@@ -107,7 +107,7 @@ impl Found {
     }
 }
 
-/// Renders the tables that are printed without `--json`.
+/// Renders the summary that is printed without `--json`.
 pub fn render(found: &Found) -> String {
     let mut text = String::new();
     // Writing to a String cannot fail.

@@ -30,7 +30,7 @@ const ALLOWED: &[(&str, &str)] = &[
     (HOME, "The names are here."),
     (
         "crates/ktstr-state/src/env/table.rs",
-        "The texts are rows of README.md, and literals, because they are documentation too.",
+        "The table has the texts of README.md and of doc comments, which have to be literals, so they cannot use the names.",
     ),
 ];
 
@@ -151,13 +151,13 @@ fn only_the_files_of_the_recipe_name_the_architecture() {
     }
     assert!(
         wrong.is_empty(),
-        "these lines name the architecture: {wrong:#?}\nTake the name from {HOME}; if the file has code for the architecture, \
-         add it to the recipe at the head of that file"
+        "these lines name the architecture: {wrong:#?}\nTake the name from {HOME}; if the file has code of its own for the \
+         architecture, add its path to the recipe at the head of {HOME}"
     );
     for (allowed, _) in ALLOWED {
         assert!(
             used.contains(allowed),
-            "{allowed} names it nowhere any more"
+            "{allowed} no longer names the architecture: remove it from `ALLOWED`"
         );
     }
 }

@@ -121,10 +121,13 @@ impl PayloadRun<'_> {
             .iter()
             .try_for_each(|arg| payload.validate_arg(arg))?;
         let limit = self.limit.unwrap_or(self.longest);
-        if limit.is_zero() || limit > self.longest {
+        if limit.is_zero() {
+            bail!("payload {name:?}: the time limit is 0, so it could not run: give it a time");
+        }
+        if limit > self.longest {
             bail!(
-                "payload {name:?}: a limit of {limit:?} is not between 0 and the test's window of {:?}, after which the \
-                 host aborts the test: raise `duration_s`",
+                "payload {name:?}: the time limit of {limit:?} is longer than the test's window of {:?}, and the host aborts \
+                 the test after the window: raise `duration_s`",
                 self.longest
             );
         }

@@ -136,7 +136,7 @@ fn a_payload_that_cannot_be_started_is_named() {
     let late = error(with(&SHELL, |run| {
         run.timeout(Duration::from_secs(21)).run()
     }));
-    assert!(late.contains("a limit of 21s is not between 0 and the test's window of 20s"));
+    assert!(late.contains("the time limit of 21s is longer than the test's window of 20s"));
     let scheduler = error(with(&Payload::KERNEL_DEFAULT, |run| run.run()));
     assert!(scheduler.contains("is a scheduler"), "{scheduler}");
     let check = MetricCheck::min("m", f64::NAN);
