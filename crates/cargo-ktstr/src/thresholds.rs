@@ -27,13 +27,17 @@ pub struct Options {
 /// Prints the bounds as the test's binary lists them. A binary without such a test is an error.
 pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     let binary = match &options.binary {
-        Some(path) => std::path::absolute(path)?,
+        Some(path) => target::Binary::at(path)?,
         None => target::find(&options.test, options.package.as_deref())?,
     };
-    let output = Command::new(&binary)
+    let mut command = Command::new(&binary.path);
+    command
         .args(["--show-thresholds", &format!("ktstr/{}", options.test)])
         .env(&env::NEXTEST, "1")
-        .stdin(Stdio::null())
+        .stdin(Stdio::null());
+    binary.place(&mut command);
+    let binary = &binary.path;
+    let output = command
         .output()
         .with_context(|| format!("asking {} for its bounds", binary.display()))?;
     if !output.status.success() {

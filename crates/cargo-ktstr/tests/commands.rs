@@ -15,6 +15,7 @@ fn ktstr(root: &Path, arguments: &[&str]) -> Output {
         .env("KTSTR_OFFLINE", "1")
         .env_remove("KTSTR_KERNEL")
         .env_remove("KTSTR_TEST_KERNEL")
+        .env_remove("NEXTEST")
         .output()
         .unwrap()
 }
@@ -426,7 +427,7 @@ fn the_tests_that_failed_last_are_run_again_with_their_seeds() {
     assert_eq!(test(&["--last-failed"]), (again, Some(2), String::new()));
     let (_, code, printed) = test(&["--last-failed", "fair"]);
     assert!(
-        printed.contains("has a test of ktstr's that failed in its last run"),
+        printed.contains("has a ktstr test that failed in its last run"),
         "{printed}"
     );
     assert_eq!(code, Some(2));
@@ -472,6 +473,11 @@ fn the_gauntlet_is_run_by_preset_seed_and_shard() {
     for (words, code, why) in [
         (&["--gauntlet", "--preset", "5cpu"][..], 2, "5cpu"),
         (
+            &["--gauntlet", "--preset", "192cpu-11llc-smt"],
+            2,
+            "only for loading schedulers",
+        ),
+        (
             &["--gauntlet", "--preset", "1n1l2c1t"],
             2,
             "1n1l2c1t is no preset",
@@ -479,6 +485,11 @@ fn the_gauntlet_is_run_by_preset_seed_and_shard() {
         (&["--preset", "8cpu-2llc-smt"], 1, "--gauntlet"),
         (&["--gauntlet", "--seeds", "0"], 2, "a number of seeds"),
         (&["--gauntlet", "--last-failed"], 1, "cannot be used with"),
+        (
+            &["--kernels", "7.0", "--last-failed"],
+            1,
+            "cannot be used with",
+        ),
         (&["--kernels", "5.4"], 2, "not all kernels are available: "),
     ] {
         let refused = test(words);

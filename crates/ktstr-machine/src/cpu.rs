@@ -30,13 +30,13 @@ pub(crate) fn name(model: &str) -> &str {
 ///
 /// Linux reads dies from CPUID leaf 0x1f for that vendor only (`arch/x86/kernel/cpu/topology_common.c`; for AMD it reads
 /// leaf 0x80000026, which QEMU 10 does not offer), and the guest must see the topology that the test declares. The
-/// register behind `ARCH_CAPABILITIES` exists on Intel's hardware only.
+/// register behind `ARCH_CAPABILITIES` exists on Intel's hardware only, and guests on all hosts see the same features.
 ///
-/// On AMD hardware a guest that assumes an Intel CPU makes hypercalls with VMCALL, which is an undefined instruction
-/// there. KVM patches that instruction in the guest's text (`emulator_fix_hypercall()` in arch/x86/kvm/x86.c), and with
-/// read-only text the guest faults. The features that make the guest use hypercalls are therefore disabled. This follows from the
-/// sources and was not tried on AMD hardware: if a kernel does not boot for this reason, ktstr's probe of KVM detects and
-/// reports it, and runs do not use KVM.
+/// On AMD hardware a guest that assumes an Intel CPU makes hypercalls with VMCALL, which is an undefined instruction there.
+/// KVM patches that instruction in the guest's text (`emulator_fix_hypercall()` in arch/x86/kvm/x86.c), and with read-only
+/// text the guest faults. The features that make the guest use hypercalls are therefore disabled. This follows from the
+/// sources and was not tried on AMD hardware: if a kernel makes such a call nevertheless and does not boot, ktstr's probe of
+/// KVM detects and reports it, and runs do not use KVM.
 fn under_kvm(amd: bool) -> &'static str {
     match amd {
         false => "host,arch-capabilities=off",

@@ -4,7 +4,7 @@
 //! # Another architecture
 //!
 //! ktstr runs on x86-64 only. For another architecture each constant below needs a second value, selected by `target_arch`,
-//! and each of these files needs code of its own. No other file may depend on the architecture:
+//! and each of these files needs code for it. No other file may depend on the architecture:
 //! `cargo-ktstr/tests/docs/arch.rs` reads this list, and looks for names of the architecture everywhere else.
 //!
 //! The machine:
@@ -20,8 +20,8 @@
 //!
 //! The virtual clock:
 //!
-//! - `crates/ktstr-machine/plugin/lib.rs`: QEMU's name of the target, which the plugin compares, and the function that
-//!   switches tasks.
+//! - `crates/ktstr-machine/plugin/lib.rs`: QEMU's name of the target, which the plugin checks when it is loaded, and the
+//!   function that switches tasks.
 //! - `crates/ktstr-machine/plugin/control.rs`: the bytes of the instruction by which the guest calls the host. It must have
 //!   no effect, and compilers must not emit it.
 //! - `crates/ktstr-machine/plugin/qemu.rs`: QEMU's names of the registers that hold a function's arguments, of the one that
@@ -51,11 +51,11 @@
 //!
 //! - `crates/ktstr-guest/src/workers/arch.rs`: the work loops. The loops in Rust that this file has for other architectures
 //!   work, but the number of instructions in an iteration then depends on the compiler. A width of vectors that only the new
-//!   architecture has is a variant of `AluWidth`.
+//!   architecture has needs a new variant of `AluWidth`.
 //!
-//! Outside of the crates, `scripts/deps.sh` names Debian's packages and accepts hosts, and `scripts/kernels.sh` splits
-//! releases of Debian's kernels. README.md and the table of environment variables (`env/table.rs`) name QEMU and the boot
-//! image for users.
+//! Outside of the crates, `scripts/deps.sh` names Debian's packages and checks the architecture of the host, and
+//! `scripts/kernels.sh` splits releases of Debian's kernels. README.md and the table of environment variables
+//! (`env/table.rs`) name QEMU and the boot image for users.
 
 /// The name of the architecture in messages.
 pub const NAME: &str = "x86-64";
@@ -68,7 +68,7 @@ pub const ELF_MACHINE: u16 = 62;
 pub const QEMU: &str = "qemu-system-x86_64";
 /// Debian's package with [`QEMU`].
 pub const QEMU_PACKAGE: &str = "qemu-system-x86";
-/// The value of QEMU's option `-machine`: the type of the machine, and what it does without.
+/// The value of QEMU's option `-machine`: the type of the machine, and the devices that are switched off.
 ///
 /// Without `hpet=off` the HPET's timers keep firing, hundreds of times a second, although Linux has switched to the timers of
 /// its CPUs. Without the HPET, an idle second of the virtual clock takes a seventh of the time on the host. The machine has no

@@ -100,7 +100,7 @@ pub struct KtstrTestEntry {
     /// How long the guest may take from the end of the scenario to its own end. A guest that takes longer fails the
     /// test, unless the host delayed the vCPUs by more than a tenth of their time.
     pub cleanup_budget: Option<Duration>,
-    /// A callback on the host after a run that neither failed nor is inconclusive; `expect_err` has been applied by then.
+    /// A callback on the host after a run whose guest left a result that is not a failure, whatever the checks of the host found.
     pub post_vm: Option<PostVmFn>,
     /// A callback on the host after every run that started a machine, whatever its verdict is. A repeat (`auto_repro`)
     /// calls neither callback.

@@ -54,7 +54,7 @@ pub struct Options {
 /// Runs the seeds and prints the result.
 pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     let binary = match &options.binary {
-        Some(path) => std::path::absolute(path)?,
+        Some(path) => target::Binary::at(path)?,
         None => target::find(&options.test, options.package.as_deref())?,
     };
     let pool = Pool {

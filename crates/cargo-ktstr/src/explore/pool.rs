@@ -14,6 +14,7 @@ use ktstr_state::env;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::seeds::Seeds;
+use super::target::Binary;
 use crate::child;
 
 /// The interval at which a child is polled.
@@ -22,7 +23,7 @@ const LOOK: Duration = Duration::from_millis(10);
 /// The test to run, and how to run it.
 #[derive(Debug)]
 pub struct Pool {
-    pub binary: PathBuf,
+    pub binary: Binary,
     pub test: String,
     /// The folder in which the records are stored.
     pub root: PathBuf,
@@ -120,14 +121,16 @@ impl Pool {
         // The output goes to a file, because a pipe would have to be read during the run.
         let printed = tempfile::tempfile().context("creating a file for the output of a run")?;
         let name = format!("{}{}", child::TEST, self.test);
-        let mut child = child::command(&self.binary, &name, &self.root)
+        let mut command = child::command(&self.binary.path, &name, &self.root);
+        self.binary.place(&mut command);
+        let mut child = command
             .env(&env::CLOCK, "virtual")
             .env(&env::SEED, seed.to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(printed.try_clone().context("sharing that file")?)
             .spawn()
-            .with_context(|| format!("starting {}", self.binary.display()))?;
+            .with_context(|| format!("starting {}", self.binary.path.display()))?;
         while child.try_wait().context("waiting for a run")?.is_none() {
             if shared.interrupted.load(Relaxed) {
                 end(&mut child);

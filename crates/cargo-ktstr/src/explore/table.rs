@@ -90,7 +90,7 @@ impl Found {
             .collect();
         Self {
             test: pool.test.clone(),
-            binary: pool.binary.clone(),
+            binary: pool.binary.path.clone(),
             seeds: [seeds.first, seeds.end],
             asked: seeds.count(),
             run: runs.len() as u64,
@@ -152,7 +152,7 @@ mod tests {
     #[test]
     fn the_first_failing_seed_is_shown_with_its_command() {
         let pool = Pool {
-            binary: "/t/fair-1".into(),
+            binary: super::super::target::Binary::at(std::path::Path::new("/t/fair-1")).unwrap(),
             test: "fair".to_owned(),
             root: "/t/ktstr".into(),
             jobs: 2,

@@ -1,38 +1,40 @@
 //! Which tests `cargo ktstr test` runs: by name, by their last run, by variant, and by shard.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 
-use ktstr_record::{Listed, RunRecord, RunVerdict};
-
+use super::last_failed::{self, FailedRun};
 use crate::check::shard::{self, Machine, Shard};
-use crate::child;
-
-/// The prefix of the names of variants: `gauntlet/TEST/PRESET[/KERNEL][/seed_N]`.
-const GAUNTLET: &str = "gauntlet/";
+use crate::child::{self, GAUNTLET, SEED_PART};
+use crate::explore::target::Binary;
 
 /// A test that is run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Test {
-    pub binary: PathBuf,
+    pub binary: Binary,
     /// The name under which the binary lists it.
     pub name: String,
     /// The seed of the run that is repeated; `None` for the test's own, or the one in the name.
     pub seed: Option<u64>,
+    /// Other variables of the run that is repeated.
+    pub env: BTreeMap<&'static str, String>,
 }
 
 impl Test {
-    /// Returns the name as it is printed: without the prefix that all tests have that are no variants.
+    /// Returns the name as it is printed: without the prefix `ktstr/`, which each name outside of the gauntlet has.
     pub fn label(&self) -> &str {
         self.name.strip_prefix(child::TEST).unwrap_or(&self.name)
     }
 
     /// Returns the machine on which the test runs, as far as the name tells.
     fn machine(&self) -> Machine {
-        let mut parts = self.name.split('/').skip(2);
+        let mut parts = self
+            .name
+            .split('/')
+            .skip(2)
+            .filter(|part| !part.starts_with(SEED_PART));
         let shape = match self.name.starts_with(GAUNTLET) {
             true => parts.next().unwrap_or_default().to_owned(),
-            // Tests whose name has no shape have different ones, which are not known here.
+            // A name without a shape stands for the shape that the test declares, which is not known here.
             false => String::new(),
         };
         let kernel = parts.next().unwrap_or_default().to_owned();
@@ -40,36 +42,11 @@ impl Test {
     }
 }
 
-/// The tests whose newest recorded run failed or was inconclusive, by the name under which their binary lists them, with the
-/// seed of that run.
-pub type Failed = BTreeMap<String, Option<u64>>;
-
-/// Returns the tests whose newest record is of a run that failed or was inconclusive. The newest of the `records` comes first.
-pub fn failed(records: &[Listed]) -> Failed {
-    let mut newest = BTreeMap::new();
-    for Listed { record, .. } in records {
-        newest.entry(listed_as(record)).or_insert(record);
-    }
-    let not_passed = |verdict| matches!(verdict, RunVerdict::Fail | RunVerdict::Inconclusive);
-    let failed = newest
-        .into_iter()
-        .filter(|(_, record)| not_passed(record.verdict));
-    failed.map(|(name, record)| (name, record.seed)).collect()
-}
-
-/// Returns the name under which a binary lists the test of a record.
-fn listed_as(record: &RunRecord) -> String {
-    let plain = || format!("{}{}", child::TEST, record.test);
-    record.variant.clone().unwrap_or_else(plain)
-}
-
 /// What selects tests of a list.
 #[derive(Debug, Default)]
 pub struct Choice<'a> {
     /// Texts of which a name contains one; any name if there is none.
     pub parts: &'a [String],
-    /// Only these tests.
-    pub failed: Option<&'a Failed>,
     /// The variants instead of the tests as they are declared.
     pub gauntlet: bool,
     /// Only variants on these presets; all presets if there is none.
@@ -77,34 +54,46 @@ pub struct Choice<'a> {
 }
 
 impl Choice<'_> {
-    /// Returns those of the `names` that a binary lists that are chosen. Tests that are ignored are chosen only if their last run
-    /// failed, because somebody asked for that run. All variants are listed as ignored, and count as such if their test is.
-    pub fn of(&self, binary: &Path, names: Vec<String>, ignored: &[String]) -> Vec<Test> {
-        let tests = names.into_iter().filter_map(|name| {
-            let seed = match self.failed {
-                Some(failed) => *failed.get(&name)?,
-                None if !self.wants(&name, ignored) => return None,
-                None => None,
-            };
-            let test = Test {
-                binary: binary.to_owned(),
-                name,
-                seed,
-            };
-            let is_named = self.parts.is_empty()
-                || self
-                    .parts
-                    .iter()
-                    .any(|part| test.label().contains(part.as_str()));
-            is_named.then_some(test)
+    /// Returns the tests to run among `names`, which is what the binary lists. A test that is ignored is chosen only by its exact
+    /// name. All variants are listed as ignored; here a variant counts as ignored only if its test is.
+    pub fn of(&self, binary: &Binary, names: Vec<String>, ignored: &[String]) -> Vec<Test> {
+        let names = names.into_iter().filter(|name| self.wants(name, ignored));
+        let tests = names.map(|name| Test {
+            binary: binary.clone(),
+            name,
+            seed: None,
+            env: BTreeMap::new(),
         });
-        tests.collect()
+        tests.filter(|test| self.names(test)).collect()
+    }
+
+    /// Returns the tests of those `failed` runs that are of this binary, which lists `names`.
+    pub fn again(&self, binary: &Binary, names: &[String], failed: &[FailedRun]) -> Vec<Test> {
+        let target = last_failed::target(&binary.path);
+        let has = |run: &&FailedRun| {
+            let plain = format!("{}{}", child::TEST, run.test);
+            (run.target.is_none() || run.target == target) && names.contains(&plain)
+        };
+        let tests = failed.iter().filter(has).map(|run| Test {
+            binary: binary.clone(),
+            name: run.name.clone(),
+            seed: run.seed,
+            env: run.env.clone(),
+        });
+        tests.filter(|test| self.names(test)).collect()
+    }
+
+    fn names(&self, test: &Test) -> bool {
+        let mut parts = self.parts.iter();
+        self.parts.is_empty() || parts.any(|part| test.label().contains(part.as_str()))
     }
 
     fn wants(&self, name: &str, ignored: &[String]) -> bool {
         let is_ignored = |name: &str| ignored.iter().any(|other| other == name);
+        let is_asked_for = |test: &str| self.parts.iter().any(|part| part == test);
         if !self.gauntlet {
-            return name.starts_with(child::TEST) && !is_ignored(name);
+            let test = name.strip_prefix(child::TEST);
+            return test.is_some_and(|test| !is_ignored(name) || is_asked_for(test));
         }
         let Some(variant) = name.strip_prefix(GAUNTLET) else {
             return false;
@@ -132,47 +121,18 @@ pub fn of_shard(tests: Vec<Test>, shard: Shard) -> Vec<Test> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn run(test: &str, verdict: RunVerdict, seed: u64, variant: Option<&str>) -> Listed {
-        Listed {
-            record: RunRecord {
-                verdict,
-                seed: Some(seed),
-                variant: variant.map(str::to_owned),
-                ..RunRecord::new(test)
-            },
-            path: PathBuf::new(),
-        }
-    }
-
-    #[test]
-    fn the_newest_run_of_a_test_decides() {
-        let wide = Some("gauntlet/mended/4cpu-2llc-nosmt");
-        let records = [
-            run("mended", RunVerdict::Pass, 1, None),
-            run("mended", RunVerdict::Fail, 9, wide),
-            run("broken", RunVerdict::Fail, 5, None),
-            run("mended", RunVerdict::Fail, 2, None),
-            run("broken", RunVerdict::Pass, 3, None),
-            run("unknown", RunVerdict::Inconclusive, 4, None),
-            run("skipped", RunVerdict::Skip, 4, None),
-        ];
-        let wanted = [
-            ("ktstr/broken", Some(5)),
-            ("ktstr/unknown", Some(4)),
-            ("gauntlet/mended/4cpu-2llc-nosmt", Some(9)),
-        ];
-        let wanted: Failed = wanted.map(|(name, seed)| (name.to_owned(), seed)).into();
-        assert_eq!(failed(&records), wanted);
-        assert_eq!(failed(&[]), Failed::new());
-    }
+    use std::path::{Path, PathBuf};
 
     fn texts(words: &[&str]) -> Vec<String> {
         words.iter().map(|word| (*word).to_owned()).collect()
     }
 
-    fn chosen(choice: &Choice) -> Vec<(String, Option<u64>)> {
-        let names = texts(&[
+    fn binary() -> Binary {
+        Binary::at(Path::new("/t/b-0123456789abcdef")).expect("a binary")
+    }
+
+    fn listed() -> Vec<String> {
+        texts(&[
             "ktstr/fair",
             "gauntlet/fair/a",
             "gauntlet/fair/b",
@@ -181,85 +141,99 @@ mod tests {
             "ktstr/idle",
             "verifier/s/k/a",
             "unit",
-        ]);
+        ])
+    }
+
+    fn chosen(choice: &Choice) -> Vec<String> {
         let ignored = texts(&[
             "gauntlet/fair/a",
             "gauntlet/fair/b",
             "ktstr/fair_slow",
             "gauntlet/fair_slow/a",
         ]);
-        let tests = choice.of(Path::new("b"), names, &ignored).into_iter();
-        tests
-            .map(|test| (test.label().to_owned(), test.seed))
-            .collect()
+        let tests = choice.of(&binary(), listed(), &ignored).into_iter();
+        tests.map(|test| test.label().to_owned()).collect()
     }
 
     #[test]
-    fn tests_are_chosen_by_name_and_by_their_last_run() {
-        let test = |name: &str, seed| (name.to_owned(), seed);
-        let parts = |words: &[&str]| texts(words);
-        assert_eq!(
-            chosen(&Choice::default()),
-            [test("fair", None), test("idle", None)]
-        );
-        let air = parts(&["air"]);
-        let by_name = Choice {
-            parts: &air,
-            ..Choice::default()
+    fn tests_are_chosen_by_name_and_an_ignored_one_by_its_exact_name() {
+        let by = |words: &[&str]| {
+            let parts = texts(words);
+            chosen(&Choice {
+                parts: &parts,
+                ..Choice::default()
+            })
         };
-        assert_eq!(chosen(&by_name), [test("fair", None)]);
-        let failed = [
-            ("ktstr/fair_slow", Some(7)),
-            ("gauntlet/fair/b", None),
-            ("ktstr/gone", None),
-        ];
-        let failed: Failed = failed.map(|(name, seed)| (name.to_owned(), seed)).into();
-        let mut last = Choice {
-            failed: Some(&failed),
-            ..Choice::default()
-        };
-        assert_eq!(
-            chosen(&last),
-            [test("gauntlet/fair/b", None), test("fair_slow", Some(7))]
-        );
-        let idle = parts(&["idle"]);
-        last.parts = &idle;
-        assert!(chosen(&last).is_empty());
+        assert_eq!(by(&[]), ["fair", "idle"]);
+        assert_eq!(by(&["air"]), ["fair"]);
+        assert_eq!(by(&["fair_slow"]), ["fair_slow"]);
     }
 
     #[test]
     fn variants_are_chosen_by_preset_and_never_of_an_ignored_test() {
-        let names = |choice: &Choice| -> Vec<String> {
-            chosen(choice).into_iter().map(|(name, _)| name).collect()
-        };
         let mut variants = Choice {
             gauntlet: true,
             ..Choice::default()
         };
-        assert_eq!(names(&variants), ["gauntlet/fair/a", "gauntlet/fair/b"]);
+        assert_eq!(chosen(&variants), ["gauntlet/fair/a", "gauntlet/fair/b"]);
         let presets = texts(&["b"]);
         variants.presets = &presets;
-        assert_eq!(names(&variants), ["gauntlet/fair/b"]);
+        assert_eq!(chosen(&variants), ["gauntlet/fair/b"]);
+    }
+
+    #[test]
+    fn a_failed_run_is_repeated_by_the_binary_that_made_it() {
+        let run = |target: Option<&str>, test: &str, name: &str| FailedRun {
+            target: target.map(str::to_owned),
+            test: test.to_owned(),
+            name: name.to_owned(),
+            seed: Some(7),
+            env: BTreeMap::from([("KTSTR_KERNEL", "7.0".to_owned())]),
+        };
+        let failed = [
+            run(Some("b"), "fair", "gauntlet/fair/1n1l9c1t/seed_7"),
+            run(Some("other"), "idle", "ktstr/idle"),
+            run(None, "fair_slow", "ktstr/fair_slow"),
+            run(None, "gone", "ktstr/gone"),
+        ];
+        let again = |parts: &[String]| -> Vec<String> {
+            let choice = Choice {
+                parts,
+                ..Choice::default()
+            };
+            let tests = choice.again(&binary(), &listed(), &failed);
+            let kept = |test: &Test| test.seed == Some(7) && test.env.len() == 1;
+            assert!(tests.iter().all(kept));
+            tests.iter().map(|test| test.label().to_owned()).collect()
+        };
+        assert_eq!(again(&[]), ["gauntlet/fair/1n1l9c1t/seed_7", "fair_slow"]);
+        assert_eq!(again(&texts(&["slow"])), ["fair_slow"]);
+        assert!(again(&texts(&["idle"])).is_empty());
     }
 
     #[test]
     fn shards_have_each_test_once_and_boot_few_machines() {
-        let names = ["x", "y", "z"].map(|test| {
-            ["4cpu-1llc-nosmt", "8cpu-2llc-smt"].map(|preset| format!("gauntlet/{test}/{preset}"))
-        });
-        let test = |name: String| Test {
-            binary: PathBuf::new(),
-            name,
-            seed: None,
-        };
-        let all: Vec<Test> = names.concat().into_iter().map(test).collect();
+        let mut all = Vec::new();
+        for test in ["x", "y", "z"] {
+            for preset in ["4cpu-1llc-nosmt", "8cpu-2llc-smt"] {
+                for seed in 1..3 {
+                    all.push(Test {
+                        binary: Binary {
+                            path: PathBuf::new(),
+                            folder: None,
+                        },
+                        name: format!("gauntlet/{test}/{preset}/seed_{seed}"),
+                        seed: None,
+                        env: BTreeMap::new(),
+                    });
+                }
+            }
+        }
         let shards = [1, 2].map(|index| of_shard(all.clone(), Shard { index, of: 2 }));
         assert_eq!(shards[0].len() + shards[1].len(), all.len());
-        assert!(
-            all.iter()
-                .all(|test| shards.iter().flatten().any(|one| one == test))
-        );
-        // The three tests on four CPUs cost less than those on eight.
+        let is_in_one = |test| shards.iter().flatten().any(|one| one == test);
+        assert!(all.iter().all(is_in_one));
+        // The tests on four CPUs cost less than those on eight, and no shape but one is in both shards.
         assert!(shards[0].iter().any(|test| test.name.contains("/4cpu")));
         assert!(shards[1].iter().all(|test| test.name.contains("/8cpu")));
     }

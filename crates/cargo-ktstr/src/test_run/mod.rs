@@ -5,6 +5,7 @@
 //! inconclusive, a kernel is not available, or the package has no such test.
 
 mod choose;
+mod last_failed;
 
 use std::io::{Read, Seek, Write};
 use std::num::NonZeroUsize;
@@ -22,8 +23,9 @@ use crate::cell::pool;
 use crate::check::shard::Shard;
 use crate::child;
 use crate::exit::{self, Exit};
-use crate::explore::target;
-use choose::{Choice, Failed, Test};
+use crate::explore::target::{self, Binary};
+use choose::{Choice, Test};
+use last_failed::FailedRun;
 
 /// The options of `cargo ktstr test`.
 #[derive(Debug, clap::Args)]
@@ -31,8 +33,8 @@ pub struct Options {
     /// Only tests whose name contains one of these texts.
     #[arg(value_name = "PART")]
     parts: Vec<String>,
-    /// Only tests whose last recorded run failed or was inconclusive, each with the seed of that run.
-    #[arg(long, conflicts_with_all = ["gauntlet", "presets", "seeds"])]
+    /// Only tests whose last recorded run failed or was inconclusive, each with the seed, the shape and the kernel of that run.
+    #[arg(long, conflicts_with_all = ["gauntlet", "presets", "seeds", "kernels", "lock"])]
     last_failed: bool,
     /// Each test on every preset that its constraints admit, instead of on the shape that it declares.
     #[arg(long)]
@@ -82,16 +84,22 @@ struct Ended {
 pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     for preset in &options.presets {
         Topology::from_name(preset)?;
-        if !PRESETS.iter().any(|known| known.name == preset) {
-            bail!("{preset} is no preset: `cargo ktstr test` has variants for presets only");
+        match PRESETS.iter().find(|known| known.name == preset) {
+            None => {
+                bail!("{preset} is no preset: `cargo ktstr test` has variants for presets only")
+            }
+            Some(known) if known.only_loads => {
+                bail!("{preset} is only for loading schedulers, and no test has a variant on it")
+            }
+            Some(_) => {}
         }
     }
     let root = std::path::absolute(runs_root())?;
     let failed = match options.last_failed {
-        true => Some(choose::failed(&list(&root, None)?.records)),
+        true => Some(last_failed::failed(&list(&root, None)?.records)),
         false => None,
     };
-    if failed.as_ref().is_some_and(Failed::is_empty) {
+    if failed.as_ref().is_some_and(Vec::is_empty) {
         writeln!(
             out,
             "No test failed in its last run under {}.",
@@ -100,7 +108,7 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
         return Ok(Exit::Done);
     }
     let axes = axes(options)?;
-    let tests = tests(options, failed.as_ref(), &axes)?;
+    let tests = tests(options, failed.as_deref(), &axes)?;
     if options.list {
         for test in &tests {
             writeln!(out, "{}", test.label())?;
@@ -140,7 +148,7 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     })
 }
 
-/// Returns the variables with the kernels and the seeds of variants.
+/// Returns the environment variables that tell a test binary for which kernels and seeds it has variants.
 ///
 /// # Errors
 /// A kernel is not available, or the text of the seeds cannot be read.
@@ -159,9 +167,16 @@ fn axes(options: &Options) -> Result<Vec<(&'static str, String)>> {
     if !missing.is_empty() {
         bail!("not all kernels are available: {}", missing.join("; "));
     }
-    let list = kernels
-        .iter()
-        .map(|kernel| format!("{}={}", label(&kernel.release), kernel.id));
+    let labels: Vec<String> = kernels.iter().map(|k| label(&k.release)).collect();
+    let list = kernels.iter().zip(&labels).map(|(kernel, own)| {
+        let is_unique = labels.iter().filter(|other| *other == own).count() == 1;
+        let label = if is_unique {
+            own.clone()
+        } else {
+            label(&kernel.id)
+        };
+        format!("{label}={}", kernel.id)
+    });
     axes.push((env::KERNEL_LIST.name(), list.collect::<Vec<_>>().join(";")));
     Ok(axes)
 }
@@ -180,32 +195,36 @@ fn label(release: &str) -> String {
 /// There is none, or cargo cannot build the tests.
 fn tests(
     options: &Options,
-    failed: Option<&Failed>,
+    failed: Option<&[FailedRun]>,
     axes: &[(&'static str, String)],
 ) -> Result<Vec<Test>> {
     let binaries = match &options.binary {
-        Some(path) => vec![std::path::absolute(path)?],
+        Some(path) => vec![Binary::at(path)?],
         None => target::build(options.package.as_deref())?,
     };
     let choice = Choice {
         parts: &options.parts,
-        failed,
         gauntlet: options.gauntlet,
         presets: &options.presets,
     };
     let mut tests = Vec::new();
     for binary in &binaries {
-        let ignored = target::listed(binary, true, axes)?;
         let names = target::listed(binary, false, axes)?;
-        tests.extend(choice.of(binary, names, &ignored));
+        tests.extend(match failed {
+            Some(failed) => choice.again(binary, &names, failed),
+            None => {
+                let ignored = target::listed(binary, true, axes)?;
+                choice.of(binary, names, &ignored)
+            }
+        });
     }
     if tests.is_empty() {
         let what = match options.last_failed {
-            true => "that failed in its last run",
-            false => "that is asked for",
+            true => "failed in its last run",
+            false => "matches",
         };
         bail!(
-            "none of the {} test binaries has a test of ktstr's {what}: give the package with --package, or a binary with --binary; \
+            "none of the {} test binaries has a ktstr test that {what}: give the package with --package, or a binary with --binary; \
              `cargo ktstr runs` lists the runs",
             binaries.len()
         );
@@ -222,8 +241,12 @@ fn one(test: &Test, root: &Path, axes: &[(&'static str, String)]) -> Result<Ende
     // The output goes to a file, because a pipe would have to be read during the run.
     let mut output = tempfile::tempfile().context("creating a file for the output of a run")?;
     let share = || output.try_clone().context("sharing that file");
-    let mut command = child::command(&test.binary, &test.name, root);
+    let mut command = child::command(&test.binary.path, &test.name, root);
+    test.binary.place(&mut command);
     command.envs(axes.iter().map(|(name, value)| (*name, value)));
+    if !test.env.is_empty() {
+        command.env_remove(&env::TEST_KERNEL).envs(&test.env);
+    }
     if let Some(seed) = test.seed {
         command.env(&env::SEED, seed.to_string());
     }
@@ -232,7 +255,7 @@ fn one(test: &Test, root: &Path, axes: &[(&'static str, String)]) -> Result<Ende
         .stdout(share()?)
         .stderr(share()?)
         .status()
-        .with_context(|| format!("running {}", test.binary.display()))?;
+        .with_context(|| format!("running {}", test.binary.path.display()))?;
     let mut bytes = Vec::new();
     output
         .rewind()
@@ -247,15 +270,24 @@ fn one(test: &Test, root: &Path, axes: &[(&'static str, String)]) -> Result<Ende
 }
 
 fn print(out: &mut dyn Write, test: &Test, ended: &Ended) -> Result<()> {
-    let word = match ended.exit {
-        Exit::Done => "PASS",
-        Exit::Failed => "FAIL",
-        Exit::Host => "INCONCLUSIVE",
+    let reason = ended
+        .output
+        .lines()
+        .find_map(|line| line.strip_prefix("ktstr: SKIP: "));
+    let word = match (ended.exit, reason) {
+        (Exit::Done, None) => "PASS",
+        (Exit::Done, Some(_)) => "SKIP",
+        (Exit::Failed, _) => "FAIL",
+        (Exit::Host, _) => "INCONCLUSIVE",
     };
     let seed = test
         .seed
         .map_or_else(String::new, |seed| format!(" seed {seed}"));
-    writeln!(out, "{word} {}{seed} ({:.1} s)", test.label(), ended.wall_s)?;
+    write!(out, "{word} {}{seed} ({:.1} s)", test.label(), ended.wall_s)?;
+    match reason.filter(|_| ended.exit == Exit::Done) {
+        Some(reason) => writeln!(out, ": {reason}")?,
+        None => writeln!(out)?,
+    }
     if ended.exit != Exit::Done {
         writeln!(out, "{}", ended.output.trim_end())?;
     }

@@ -162,12 +162,13 @@ fn names(text: &str) -> impl Iterator<Item = &str> {
         .filter(|word| !word.contains(|c: char| c.is_ascii_lowercase()))
 }
 
-/// The messages of `cargo ktstr doctor` and of errors, and the comments, are for users who then set what they name.
+/// The messages of `cargo ktstr doctor` and of errors, and the comments, are for users, who set the variables that they name.
 #[test]
 fn every_variable_that_a_source_or_a_page_names_has_a_row() {
     let mut files = sources();
     files.push(root().join("README.md"));
-    let pages = fs::read_dir(root().join("docs")).unwrap();
+    let folders = ["docs", "docs/guide"].map(|folder| fs::read_dir(root().join(folder)).unwrap());
+    let pages = folders.into_iter().flatten();
     let pages = pages.map(|entry| entry.unwrap().path());
     files.extend(pages.filter(|path| path.extension().is_some_and(|end| end == "md")));
     let rows: BTreeSet<&str> = TABLE.iter().map(|row| row.name).collect();

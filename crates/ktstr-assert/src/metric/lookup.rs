@@ -24,7 +24,7 @@ pub(crate) fn merge_worst(into: &mut BTreeMap<String, f64>, from: BTreeMap<Strin
 }
 
 /// Returns the value of a metric over the whole run. It comes from the cgroups if they have the metric, otherwise from
-/// the phases: a counter is summed over them, and for other metrics the worst phase counts. A name that is not in the
+/// the phases ([`of_phases`]). A name that is not in the
 /// registry is a metric that a payload printed; if several payloads printed it, the worst value counts. `None` if the
 /// metric was not measured, or if it is defined for single phases only.
 pub(crate) fn run_value(s: &ScenarioStats, id: &MetricId) -> Option<f64> {
@@ -83,9 +83,9 @@ pub(crate) fn run_value(s: &ScenarioStats, id: &MetricId) -> Option<f64> {
     }
 }
 
-/// Returns the value of a metric over all phases: counters and differences are summed, a rate is computed from the sums of its
-/// two parts if the phases have these, and for other metrics the worst phase counts. `None` if no phase has the metric, or if it
-/// is defined for single phases only.
+/// Returns the value of a metric over all phases: counters and differences are summed, a rate is computed from the sums of
+/// its two parts if the phases have its numerator, and for other metrics the worst phase counts. `None` if no phase has the
+/// metric, or if it is defined for single phases only.
 pub fn of_phases(phases: &[PhaseBucket], metric: B) -> Option<f64> {
     use super::MetricKind as Kind;
     let def = metric.def();
@@ -287,7 +287,7 @@ mod tests {
         assert_eq!(of_phases(&phases, B::TotalHardirqs), Some(120.0));
         assert_eq!(of_phases(&phases, B::MaxDsqDepth), Some(7.0));
         assert_eq!(of_phases(&phases, B::TotalSoftirqTimer), None);
-        // Without both parts of a rate there is no rate over the run; the rates of the phases are not averaged.
+        // The phases have the numerator of the rate and not its denominator.
         assert_eq!(of_phases(&phases, B::HardirqsPerCpuSec), None);
     }
 }

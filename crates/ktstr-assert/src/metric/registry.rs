@@ -24,12 +24,12 @@ use crate::stats::SampleSource::{RunDelayNs, TimerLatencyNs, WakeLatencyNs};
 ///
 /// - `iterations` is the field of `WorkerReport`, of `PhaseSlice`, and of the worker's memory in the guest. The counter
 ///   over a worker's life is the sum over its slices.
-/// - `counted` means that the worker adds to the counter while it works, and that every checkpoint publishes it. A counter
-///   that is `measured` is stored where `ktstr-guest/src/workers/ctx.rs` reads it.
+/// - `counted` means that the worker adds to the counter while it works, and that every checkpoint publishes it. `measured`
+///   means that `ktstr-guest/src/workers/ctx.rs` reads the value from the kernel and stores it there.
 /// - `total_iterations` is the field of `PhaseCgroupStats`, into which the workers of a cgroup are folded by `sum` or by
 ///   `max`. Its doc comment has one line. A counter without braces is in the worker's report and slices only.
 /// - `TotalIterations` is the metric of the same name in the registry; its total is a field of `CgroupStats` as well, and
-///   its value over the run is folded from the cgroups in the same way. It is omitted for a total that is no metric.
+///   its value over the run is folded from the cgroups in the same way. This name is left out if the total is no metric.
 ///
 /// To add a counter, write its row here, the line of its metric in `registry!` below and in `docs/metrics.md`, and, where
 /// the worker is to count, an addition to `counters.NAME` in `ktstr-guest/src/workers/ctx.rs`.
@@ -96,9 +96,10 @@ macro_rules! worker_counters {
 /// };
 /// ```
 ///
-/// `Timer` is the variant of `SampleKind`, and both names are fields of `WorkerReport`, of `PhaseSlice` and of
-/// `PhaseCgroupStats`, into which the samples of a cgroup's workers are collected. A worker takes samples of one kind, by
-/// default of the first one; the body of its work type chooses another with `WorkerCtx::samples_are`.
+/// `Timer` is the variant of `SampleKind`; `timer_latencies_ns` and `timer_sample_total` are fields of `WorkerReport`, of
+/// `PhaseSlice` and of `PhaseCgroupStats`, into which the samples of a cgroup's workers are collected. A worker takes
+/// samples of one kind, by default of the first one; the body of its work type chooses another with
+/// `WorkerCtx::samples_are`.
 ///
 /// To add a kind, write its row here, compute its metrics in `stats/summary.rs`, and add these to `registry!` below.
 #[doc(hidden)]

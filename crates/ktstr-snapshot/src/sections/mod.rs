@@ -1,9 +1,9 @@
 //! The sections of a capture, as one table: what a capture holds besides the BPF maps.
 //!
-//! To add a section, add a row to the table, and its type below the table. If the section has a text for people, its function
-//! also goes below the table. Fields, JSON, placeholders, the getters of [`Snapshot`] and the text of
-//! `cargo ktstr show --capture` follow from the row. `ktstr-introspect` does not compile until it implements
-//! [`ReadSection`](crate::ReadSection) for the type.
+//! To add a section, add a row to the table and, in this file or in [`crate::report`], its type; if the section has a text
+//! for people, also the function that writes it, in this file or in `text.rs`. Fields, JSON, placeholders, the getters of
+//! [`Snapshot`] and the text of `cargo ktstr show --capture` follow from the row. `ktstr-introspect` does not compile until
+//! it implements [`ReadSection`](crate::ReadSection) for the type.
 
 mod generate;
 mod section;

@@ -5,7 +5,7 @@
 //! that all readers of a variable agree on its grammar. An empty value counts as unset, except for [`Presence`] and for
 //! [`List`]. README.md's list of variables and the variables in a run record are those of the table.
 //!
-//! # Variables without a row
+//! # Variables that are also read elsewhere
 //!
 //! These are read where they are, because the code that reads them also runs in the guest, whose crates do not depend on code of
 //! the host:
@@ -137,7 +137,7 @@ impl Variable<Path> {
     }
 }
 
-/// The grammar of a list of paths, such as `PATH`. Here an empty value is not an unset one: it stands for the current folder.
+/// The grammar of a list of paths, such as `PATH`, in which an empty value stands for the current folder and is not unset.
 #[derive(Debug)]
 pub struct List;
 
@@ -240,8 +240,8 @@ impl Variable<Switch> {
     }
 }
 
-/// The grammar of a mark that any value sets, `0` too. It is that of variables that other programs set or that had it before
-/// ktstr; a new variable is a [`Switch`].
+/// The grammar of a mark that any value sets, `0` too. It is that of variables that other programs set, or that had this
+/// grammar before ktstr; a new variable is a [`Switch`].
 #[derive(Debug)]
 pub struct NotEmpty;
 

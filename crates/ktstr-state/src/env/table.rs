@@ -136,10 +136,9 @@ table! {
     CARGO "CARGO" Path []
         "set by cargo: the cargo that builds schedulers and tests, instead of `cargo` on `PATH`";
     CARGO_MANIFEST_DIR "CARGO_MANIFEST_DIR" Path []
-        "set by cargo: the folder of the test's package, in whose workspace a scheduler is built that has no folder of \
-         its own";
+        "set by cargo: the folder of the test's package; a scheduler that declares no folder is built in its workspace";
     CARGO_PKG_NAME "CARGO_PKG_NAME" Text("expected text in UTF-8") []
-        "set by cargo: the package that the command for another run of a test names";
+        "set by cargo: the package in the printed command that runs a test again";
     CARGO_TARGET_DIR "CARGO_TARGET_DIR" Path []
         "cargo's target folder, which has the runs' root";
     GITHUB_STEP_SUMMARY "GITHUB_STEP_SUMMARY" Path []

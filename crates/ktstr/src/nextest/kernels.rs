@@ -1,11 +1,11 @@
 //! `KTSTR_KERNEL_LIST`: the kernels for tests that run on several.
 
-use ktstr_state::env::{KERNEL_LIST, TEST_KERNEL};
+use ktstr_state::env::{KERNEL, KERNEL_LIST, TEST_KERNEL};
 
 /// A kernel of the list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Listed {
-    /// The last part of the names of tests on this kernel.
+    /// The part of a test's name that stands for this kernel.
     pub label: String,
     /// The path of the kernel's image, or another request for a kernel, such as `7.0` or `debian:7.3`.
     pub request: String,
@@ -18,7 +18,11 @@ impl Listed {
     /// The process must have only one thread.
     pub(super) unsafe fn select(&self) {
         // SAFETY: the caller promises that the process has no other thread.
-        unsafe { std::env::set_var(&TEST_KERNEL, &self.request) };
+        unsafe {
+            // A record notes this variable, and the other one would take precedence.
+            std::env::set_var(&KERNEL, &self.request);
+            std::env::remove_var(&TEST_KERNEL);
+        }
     }
 }
 
@@ -36,6 +40,7 @@ fn parse(list: &str) -> Result<Vec<Listed>, String> {
         let parts = entry
             .split_once('=')
             .filter(|(label, path)| !label.is_empty() && !label.contains('/') && !path.is_empty());
+        let parts = parts.map(|(label, request)| (label.trim(), request.trim()));
         let (label, request) = parts.ok_or_else(|| {
             format!("{KERNEL_LIST} has {entry:?}: expected LABEL=PATH, with a label without `/`")
         })?;
@@ -78,7 +83,7 @@ mod tests {
 
     #[test]
     fn a_malformed_list_of_kernels_is_an_error() {
-        let two = parse("a=/x; b=debian:7.0;").expect("a list");
+        let two = parse("a = /x; b=debian:7.0;").expect("a list");
         let two: Vec<_> = two.iter().map(|k| (&*k.label, &*k.request)).collect();
         assert_eq!(two, [("a", "/x"), ("b", "debian:7.0")]);
         assert_eq!(parse(""), Ok(Vec::new()));

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use ktstr_state::env::NEXTEST;
 
-use crate::entry::{KTSTR_SCHEDULERS, KTSTR_TESTS};
+use crate::entry::{KTSTR_SCHEDULERS, KTSTR_TESTS, KtstrTestEntry};
 use crate::run;
 
 /// Returns whether this binary declares tests or schedulers, in addition to the test of the verifier cells, which every binary
@@ -20,6 +20,10 @@ pub(crate) fn has_tests() -> bool {
 /// Answers the two requests of nextest (list the tests, and run one test) and the request of `cargo ktstr show-thresholds`.
 /// Returns the exit code; `None` if libtest has to answer. It must be called while the process has only one thread.
 pub(crate) fn answer(arguments: &[String]) -> Option<i32> {
+    // A program with tests of its own that is no test binary, such as `cargo ktstr`, begins with a subcommand.
+    if !arguments.first()?.starts_with("--") {
+        return None;
+    }
     let has = |wanted: &str| arguments.iter().any(|a| a == wanted);
     if has("--list") {
         return Some(list(has("--ignored")).unwrap_or_else(|(code, why)| {
@@ -39,6 +43,11 @@ pub(crate) fn answer(arguments: &[String]) -> Option<i32> {
         Some(cell) => Some(verifier::run(cell)),
         None => variants::run(name),
     }
+}
+
+/// Returns whether the list has the test as ignored: plain `cargo test` ignores it, too.
+pub(crate) fn is_ignored(entry: &KtstrTestEntry) -> bool {
+    entry.ignored || entry.name.starts_with("demo_")
 }
 
 /// Prints the bounds of a test. Returns the exit code.

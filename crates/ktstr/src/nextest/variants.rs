@@ -1,4 +1,4 @@
-//! The variants of the tests in a machine, under the names that nextest sees:
+//! The names under which nextest sees the tests and their variants:
 //!
 //! - `ktstr/TEST`: the test as it is declared; `ktstr/TEST/KERNEL` if `KTSTR_KERNEL_LIST` has several kernels.
 //! - `gauntlet/TEST/PRESET[/KERNEL][/seed_N]`: the test on another shape, once per preset that its constraints admit, per
@@ -17,7 +17,7 @@ use super::kernels::{self, Listed};
 use crate::entry::{KTSTR_TESTS, KtstrTestEntry};
 use crate::run;
 
-/// The prefixes of the names of tests. A test that runs on the host is listed as `ktstr/TEST`, and can be run under both names.
+/// The prefixes of the names of tests. A test that runs on the host is listed as `ktstr/TEST`; `host/TEST` runs it, too.
 const PLAIN: &str = "ktstr/";
 const HOST: &str = "host/";
 const GAUNTLET: &str = "gauntlet/";
@@ -56,7 +56,7 @@ pub(super) fn names() -> Result<Vec<Name>, String> {
     Ok(names)
 }
 
-/// Returns the last parts of names that select one of `kernels`: none is needed if there is at most one.
+/// Returns the part of a name that selects each kernel; there is one empty part if there is at most one kernel.
 fn suffixes(kernels: &[Listed]) -> Vec<String> {
     match kernels {
         [] | [_] => vec![String::new()],
@@ -65,7 +65,7 @@ fn suffixes(kernels: &[Listed]) -> Vec<String> {
 }
 
 fn base(entry: &KtstrTestEntry, kernels: &[Listed]) -> Vec<Name> {
-    let ignored = entry.ignored || entry.name.starts_with("demo_");
+    let ignored = super::is_ignored(entry);
     let kernels = if entry.host_only { &[] } else { kernels };
     let names = suffixes(kernels).into_iter().map(|kernel| Name {
         text: format!("{PLAIN}{}{kernel}", entry.name),
@@ -78,7 +78,8 @@ fn gauntlet(entry: &KtstrTestEntry, kernels: &[Listed], seeds: &[u64]) -> Vec<Na
     if entry.host_only {
         return Vec::new();
     }
-    // The virtual clock runs a machine with more CPUs than the host has, so the host's size does not matter.
+    // The virtual clock runs a machine with more CPUs than the host has. Whether a run will have it is not known here, so the
+    // host's size excludes no preset.
     let admitted = PRESETS
         .iter()
         .filter(|preset| !preset.only_loads && entry.constraints.accepts_shape(&preset.topology));
@@ -159,14 +160,20 @@ pub(super) fn run(name: &str) -> Option<i32> {
 
 /// Finds the test of this name. Returns `None` if the prefix is not one of ktstr's tests.
 fn find(name: &str) -> Option<Result<Variant, String>> {
-    let (rest, is_gauntlet) = match name.strip_prefix(GAUNTLET) {
-        Some(rest) => (rest, true),
-        None => {
-            let rest = name.strip_prefix(PLAIN).or(name.strip_prefix(HOST))?;
-            (rest, false)
-        }
-    };
-    Some(parse(rest, is_gauntlet))
+    if let Some(rest) = name.strip_prefix(GAUNTLET) {
+        return Some(parse(rest, true));
+    }
+    if let Some(rest) = name.strip_prefix(PLAIN) {
+        return Some(parse(rest, false));
+    }
+    let found = parse(name.strip_prefix(HOST)?, false);
+    Some(found.and_then(|variant| match variant.entry.host_only {
+        true => Ok(variant),
+        false => Err(format!(
+            "the test runs in a machine: its name is {PLAIN}{}",
+            variant.entry.name
+        )),
+    }))
 }
 
 fn parse(rest: &str, is_gauntlet: bool) -> Result<Variant, String> {

@@ -10,6 +10,8 @@ use ktstr_scenario::ops::CgroupDef;
 use ktstr_scenario::scheduler::Scheduler;
 use ktstr_scenario::topology::{PRESETS, Preset, Topology, TopologyConstraints};
 
+use ktstr_state::env::TOPOLOGY;
+
 use super::kernels::{self, Listed};
 use crate::entry::{KTSTR_SCHEDULERS, KTSTR_TESTS, KtstrTestEntry};
 
@@ -36,7 +38,11 @@ pub(super) fn names() -> Result<Vec<String>, String> {
     let kernels = kernels::listed()?;
     let mut names = Vec::new();
     let schedulers = KTSTR_SCHEDULERS.iter().copied();
-    for scheduler in schedulers.filter(|scheduler| scheduler.binary.has_bpf_scheduler()) {
+    // A scheduler that needs the configuration of a test cannot be loaded without one.
+    let loads = |scheduler: &&Scheduler| {
+        scheduler.binary.has_bpf_scheduler() && scheduler.config_file_def.is_none()
+    };
+    for scheduler in schedulers.filter(loads) {
         let presets = presets(scheduler)?;
         for kernel in &kernels {
             if !wants(scheduler, &kernel.label)? {
@@ -78,7 +84,9 @@ fn presets(scheduler: &Scheduler) -> Result<Vec<&'static Preset>, String> {
 /// that kernel. An error names an element of `kernels` that is no version or range.
 fn wants(scheduler: &Scheduler, label: &str) -> Result<bool, String> {
     let label = label.strip_prefix("kernel_").unwrap_or(label);
-    let digits = label.split(['_', '.']).map_while(|part| part.parse().ok());
+    let digits = label
+        .split(['_', '.', '-'])
+        .map_while(|part| part.parse().ok());
     let version: Vec<u32> = digits.collect();
     let mut any = scheduler.kernels.is_empty() || version.is_empty();
     for text in scheduler.kernels {
@@ -166,7 +174,12 @@ pub(super) fn run(name: &str) -> i32 {
     match find(name) {
         Ok((entry, kernel)) => {
             // SAFETY: the caller promises that the process has no other thread.
-            unsafe { kernel.select() };
+            unsafe {
+                kernel.select();
+                // The shape is that of the name.
+                std::env::remove_var(&TOPOLOGY);
+            }
+            crate::run::under_nextest_as(&format!("{PREFIX}{name}"));
             let finished = crate::run::run(Box::leak(Box::new(entry)));
             finished.print();
             finished.exit_code()
@@ -204,6 +217,7 @@ mod tests {
             ("kernel_6_14_2", true),
             ("kernel_6_15", false),
             ("6.16.1", true),
+            ("6.14-rt", true),
             ("kernel_path_linux_ab12cd", true),
         ] {
             assert_eq!(wants(&SOME, label), Ok(wanted), "{label}");

@@ -9,17 +9,18 @@ use super::{panic_text, report};
 use crate::entry::KtstrTestEntry;
 use crate::vm_result::VmResult;
 
-/// Calls the test's own callbacks: `post_vm` only if the guest's result is not a failure, whatever the host's checks found, and
-/// `post_vm_unconditional` always. `expect_err` does not invert what the callbacks report. A callback can turn the run into
-/// a skip ([`post_vm_skip`](crate::gates::post_vm_skip)). A test without a `post_vm` does not check its periodic captures,
-/// so its run becomes inconclusive if it has not failed and none of them holds data.
+/// Calls the test's own callbacks: `post_vm` only if the guest left a result that is not a failure, whatever the host's checks
+/// found, and `post_vm_unconditional` always. `expect_err` does not invert what the callbacks report. A callback can turn the run
+/// into a skip ([`post_vm_skip`](crate::gates::post_vm_skip)), but not if a callback before it failed; and a skip of `post_vm`
+/// does not excuse what a check of the host found. A test without a `post_vm` does not check its periodic captures, so its run
+/// becomes inconclusive if it passed so far and none of them holds data.
 pub(super) fn call(entry: &KtstrTestEntry, vm: &VmResult, judgement: &mut Judgement) {
-    let failed = judgement.result.is_fail() || judgement.result.is_inconclusive();
     let guest_failed = !matches!(&vm.guest_result, Ok(result) if !result.is_fail());
+    let passed_so_far = judgement.result.is_pass() && !guest_failed;
     let mut calls = Vec::new();
     match entry.post_vm {
-        Some(call) if !guest_failed => calls.push(call),
-        None if !failed && vm.periodic_target > 0 && vm.periodic_real == 0 => {
+        Some(call) if !guest_failed => calls.push(("post_vm", call)),
+        None if passed_so_far && vm.periodic_target > 0 && vm.periodic_real == 0 => {
             judgement.result.record_inconclusive(AssertDetail::new(
                 DetailKind::Other,
                 format!(
@@ -35,20 +36,32 @@ pub(super) fn call(entry: &KtstrTestEntry, vm: &VmResult, judgement: &mut Judgem
         }
         _ => {}
     }
-    calls.extend(entry.post_vm_unconditional);
-    for call in calls {
+    let always = entry.post_vm_unconditional;
+    calls.extend(always.map(|call| ("post_vm_unconditional", call)));
+    let mut callback_failed = false;
+    for (name, call) in calls {
         let problem = match catch_unwind(AssertUnwindSafe(|| call(vm))) {
             Ok(Ok(())) => continue,
             Ok(Err(error)) => match error.downcast_ref::<crate::gates::PostVmSkip>() {
+                Some(skip)
+                    if callback_failed || (name == "post_vm" && judgement.result.is_fail()) =>
+                {
+                    judgement.result.note(format!(
+                        "{name} asked for a skip, and the run has failed: {}",
+                        skip.reason()
+                    ));
+                    continue;
+                }
                 Some(skip) => {
                     judgement.result = AssertResult::skip(skip.reason());
                     judgement.blame_nobody();
                     continue;
                 }
-                None => format!("post_vm callback returned Err: {error:#}"),
+                None => format!("{name} callback returned Err: {error:#}"),
             },
-            Err(panic) => format!("post_vm callback panicked: {}", panic_text(&*panic)),
+            Err(panic) => format!("{name} callback panicked: {}", panic_text(&*panic)),
         };
+        callback_failed = true;
         judgement
             .result
             .record_fail(AssertDetail::new(DetailKind::Other, problem));
@@ -83,6 +96,40 @@ mod tests {
         call(&entry, &vm, &mut judgement);
         let mut details = judgement.result.failure_details();
         details.any(|detail| detail.message.contains("post_vm was called"))
+    }
+
+    #[test]
+    fn a_skip_does_not_hide_a_failure() {
+        fn skips(_: &VmResult) -> anyhow::Result<()> {
+            Err(crate::gates::post_vm_skip("too few captures"))
+        }
+        let after = |entry: KtstrTestEntry, result| {
+            let vm = VmResult {
+                guest_result: Ok(AssertResult::pass()),
+                ..VmResult::blank()
+            };
+            let mut judgement = Judgement::skip(String::new());
+            judgement.result = result;
+            call(&entry, &vm, &mut judgement);
+            judgement.result
+        };
+        let post_vm = KtstrTestEntry {
+            post_vm: Some(skips),
+            ..KtstrTestEntry::DEFAULT
+        };
+        let always = KtstrTestEntry {
+            post_vm_unconditional: Some(skips),
+            ..KtstrTestEntry::DEFAULT
+        };
+        let both = KtstrTestEntry {
+            post_vm: Some(called),
+            ..always
+        };
+        let host = || AssertResult::fail_msg("the schedule");
+        assert!(after(post_vm, AssertResult::pass()).is_skip());
+        assert!(after(post_vm, host()).is_fail());
+        assert!(after(always, host()).is_skip());
+        assert!(after(both, AssertResult::pass()).is_fail());
     }
 
     #[test]

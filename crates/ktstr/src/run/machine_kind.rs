@@ -20,8 +20,8 @@ pub(super) struct MachineKind {
 }
 
 impl MachineKind {
-    /// Chooses the kind of machine for `plan`: the declared clock, unless `KTSTR_CLOCK` overrides it. If neither decides, it has
-    /// the real clock under KVM and the virtual clock under TCG; see [`accelerator::choose`].
+    /// Chooses the kind of machine for `plan`: the declared clock, unless `KTSTR_CLOCK` overrides it. If neither decides,
+    /// the machine has the real clock under KVM and the virtual clock under TCG; see [`accelerator::choose`].
     pub(super) fn choose(plan: &Plan) -> Result<Self, RunError> {
         let named = env::CLOCK.get_as(|word| match word {
             "auto" => Some(entry::ClockMode::Auto),
@@ -81,10 +81,10 @@ impl MachineKind {
     }
 }
 
-/// Returns the shift of the virtual clock: an instruction takes `1 << shift` nanoseconds. All CPUs share the instructions of a
-/// virtual second, so a second has more instructions on machines with more CPUs, which costs more wall time: 250 million up to 4
-/// CPUs, 500 million up to 8, then 1000 million. With 500 million for up to 4 CPUs, a busy second took twice the wall time. A
-/// scheduler that misses its own deadlines at this speed declares a higher one (`Scheduler::speed`).
+/// Returns the shift of the virtual clock: an instruction takes `1 << shift` nanoseconds. All CPUs share the instructions of
+/// a virtual second. A machine with more CPUs gets more of them, so that each CPU has enough, which costs more wall time:
+/// 250 million up to 4 CPUs, 500 million up to 8, then 1000 million. With 500 million for up to 4 CPUs, a busy second took
+/// twice the wall time. A scheduler that misses its own deadlines at this speed declares a higher one (`Scheduler::speed`).
 fn shift(plan: &Plan) -> Result<u8, RunError> {
     let named = env::VIRTUAL_MIPS.get_as(|mips| match mips {
         "1000" => Some(Speed::Mips1000),
@@ -103,8 +103,8 @@ fn shift(plan: &Plan) -> Result<u8, RunError> {
 }
 
 /// The range from which the seed draws the longest turn of a CPU, in microseconds, unless the user sets the turn. It is for
-/// machines of up to 8 CPUs. At this length a wakeup on a spare CPU takes effect within 100 us of guest time, and a busy
-/// second costs as much wall time as with QEMU's own turns.
+/// machines of up to 8 CPUs. At this length, if at most half of the CPUs are busy, a wakeup on a spare CPU takes effect
+/// within 150 us of guest time in 99 of 100 cases, and a busy second costs as much wall time as with QEMU's own turns.
 const USUAL_TURNS_US: RangeInclusive<u32> = 30..=70;
 /// The shortest turn that is drawn or can be set, apart from 0, which means QEMU's default. It is long compared with the
 /// cost of changing to the next CPU.

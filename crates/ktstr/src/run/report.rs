@@ -265,14 +265,17 @@ pub(super) fn again(test: &str, seed: u64, replayed: Option<&str>) -> String {
     }
     if let Some(package) = package.filter(|_| env::NEXTEST.is_on()) {
         let name = variant().map_or_else(|| format!("ktstr/{test}"), str::to_owned);
-        let ignored = match name.starts_with("gauntlet/") {
+        let entry = crate::entry::find_test(test);
+        let is_ignored = entry.is_some_and(|entry| crate::nextest::is_ignored(entry));
+        let ignored = match is_ignored || name.starts_with("gauntlet/") {
             true => " --run-ignored all",
             false => "",
         };
-        let kernels = env::KERNEL_LIST.row().shown();
-        let kernels = kernels.map_or_else(String::new, |list| {
-            format!("{}='{list}' ", env::KERNEL_LIST.name())
-        });
+        let list = |row: &env::Row| {
+            let value = row.shown();
+            value.map_or_else(String::new, |list| format!("{}='{list}' ", row.name))
+        };
+        let kernels = list(env::KERNEL_LIST.row()) + &list(env::SEED_LIST.row());
         return format!(
             "{kernels}KTSTR_SEED={seed} cargo nextest run -p {package}{ignored} -E 'test(={name})'"
         );

@@ -81,7 +81,12 @@ pub(super) fn judge(
         // so many tasks that no scheduler could have served all of them in time.
         End::TimedOut(_, stall) => {
             scheduler_exit::ejected(&mut judgement, case, console, exit);
-            let waited = exit.and_then(ScxExit::stalled).map(|(_, seconds)| seconds);
+            // The task that waited may be the one in which the kernel's own watchdog runs.
+            let waited = |exit: &ScxExit| match exit.stalled() {
+                Some((_, seconds)) => Some(seconds),
+                None => exit.unwatched(),
+            };
+            let waited = exit.and_then(waited);
             if let Some(crowd) = waited.and_then(|waited| hang::crowd(stall, guest, waited)) {
                 judgement.blame(Fault::Test, crowd);
             }

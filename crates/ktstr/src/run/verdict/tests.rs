@@ -470,6 +470,49 @@ fn an_ejection_is_reported_from_the_exit_record() {
     assert_eq!(exit.stalled(), Some(("worker[77]", 5.004)));
 }
 
+/// A crowd of processes that the test forked can keep a CPU from the kernel's own watchdog as from any other task.
+#[test]
+fn a_crowd_excuses_a_stall_of_the_watchdog_too() {
+    use ktstr_snapshot::report::TaskEnrichment;
+    let fault = |msg: &str| {
+        let exit = ScxExit {
+            kind: 1026,
+            kind_name: "SCX_EXIT_ERROR_STALL".into(),
+            reason: "runnable task stall".into(),
+            msg: msg.into(),
+            ..ScxExit::default()
+        };
+        let task = |pid| TaskEnrichment {
+            pid,
+            tgid: pid,
+            comm: "test".to_owned(),
+            ..TaskEnrichment::default()
+        };
+        let stall = StallReport {
+            cpus: 2,
+            processes: (1..=400).map(task).collect(),
+            ..StallReport::default()
+        };
+        let mut guest = guest_after(vec![attached()]);
+        guest.test_pid = Some(1);
+        let end = End::TimedOut(WatchdogKillReason::Tier1CpuBudget, stall);
+        judge(&CASE, &end, &guest, "", Some(&exit)).fault
+    };
+    // Two CPUs need 4 s to give each of 400 processes a slice.
+    for msg in [
+        "watchdog failed to check in for 1.004s",
+        "worker[77] failed to run for 1.004s",
+    ] {
+        assert_eq!(fault(msg), Some(Fault::Test), "{msg}");
+    }
+    for msg in [
+        "watchdog failed to check in for 5.004s",
+        "worker[77] failed to run for 5.004s",
+    ] {
+        assert_eq!(fault(msg), Some(Fault::Scheduler), "{msg}");
+    }
+}
+
 #[test]
 fn the_monitor_judges_only_a_scheduler_under_test() {
     let passed = || {

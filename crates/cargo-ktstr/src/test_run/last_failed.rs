@@ -1,0 +1,197 @@
+//! The tests whose last recorded run failed or was inconclusive, with what is needed to repeat that run.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use ktstr_record::{Listed, RunRecord, RunVerdict};
+use ktstr_state::env;
+
+use crate::cell;
+use crate::child;
+
+/// A run that did not pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailedRun {
+    /// The name of the test's binary, without the hash that cargo appends; `None` if it is not recorded.
+    pub target: Option<String>,
+    /// The name of the test as it is declared.
+    pub test: String,
+    /// The name under which the binary runs it.
+    pub name: String,
+    /// The seed of the run.
+    pub seed: Option<u64>,
+    /// The other variables that the run had.
+    pub env: BTreeMap<&'static str, String>,
+}
+
+/// Returns the runs that failed or were inconclusive, if they are the newest ones of their test: of the same binary, with
+/// the same name, and on the shape and kernel that the user asked for. The newest of the `records` comes first. Repeats of
+/// failed runs do not count, and neither do the runs of `cargo ktstr check` and its like, nor those of verifier cells.
+pub fn failed(records: &[Listed]) -> Vec<FailedRun> {
+    let mut newest: BTreeMap<_, &RunRecord> = BTreeMap::new();
+    for Listed { record, .. } in records {
+        let is_other = record.test.starts_with(cell::PREFIX) || record.test.starts_with("__");
+        if record.repeats.is_some() || is_other {
+            continue;
+        }
+        let run = run(record);
+        newest
+            .entry((run.target, run.name, run.env))
+            .or_insert(record);
+    }
+    let not_passed = |verdict| matches!(verdict, RunVerdict::Fail | RunVerdict::Inconclusive);
+    let failed = newest
+        .into_values()
+        .filter(|record| not_passed(record.verdict));
+    failed.map(run).collect()
+}
+
+fn run(record: &RunRecord) -> FailedRun {
+    let plain = || format!("{}{}", child::TEST, record.test);
+    let recorded = |name: &str| record.environment.get(name).cloned();
+    let mut env = BTreeMap::new();
+    if let Some(kernel) = recorded(env::KERNEL.name()) {
+        env.insert(env::KERNEL.name(), kernel);
+    }
+    match &record.variant {
+        // The name has the shape, and the label of a kernel if there were several.
+        Some(variant) => {
+            if let Some(label) = kernel_label(variant) {
+                let kernel = record.kernel_id.clone().unwrap_or_default();
+                env.insert(env::KERNEL_LIST.name(), format!("{label}={kernel}"));
+            }
+        }
+        None => {
+            if let Some(shape) = recorded(env::TOPOLOGY.name()) {
+                env.insert(env::TOPOLOGY.name(), shape);
+            }
+        }
+    }
+    let program = record.program.as_ref();
+    FailedRun {
+        target: program.and_then(|program| target(&program.path)),
+        test: record.test.clone(),
+        name: record.variant.clone().unwrap_or_else(plain),
+        seed: record.seed,
+        env,
+    }
+}
+
+/// Returns the part of a variant's name that stands for its kernel.
+fn kernel_label(variant: &str) -> Option<&str> {
+    let parts = if variant.starts_with(child::GAUNTLET) {
+        3
+    } else {
+        2
+    };
+    let mut rest = variant.split('/').skip(parts);
+    rest.find(|part| !part.starts_with(child::SEED_PART))
+}
+
+/// Returns the name of the binary at `path` without the hash that cargo appends.
+pub fn target(path: &Path) -> Option<String> {
+    let name = path.file_name()?.to_str()?;
+    let is_hash = |text: &str| text.len() == 16 && text.bytes().all(|b| b.is_ascii_hexdigit());
+    Some(match name.rsplit_once('-') {
+        Some((target, hash)) if is_hash(hash) => target.to_owned(),
+        _ => name.to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ktstr_record::{ProgramRecord, RepeatRecord};
+    use std::path::PathBuf;
+
+    fn listed(test: &str, verdict: RunVerdict, change: impl Fn(&mut RunRecord)) -> Listed {
+        let mut record = RunRecord::new(test);
+        record.verdict = verdict;
+        change(&mut record);
+        Listed {
+            record,
+            path: PathBuf::new(),
+        }
+    }
+
+    fn names(records: &[Listed]) -> Vec<String> {
+        failed(records).into_iter().map(|run| run.name).collect()
+    }
+
+    #[test]
+    fn the_newest_run_of_a_test_decides() {
+        let plain = |_: &mut RunRecord| {};
+        let wide = |record: &mut RunRecord| {
+            record.variant = Some("gauntlet/mended/4cpu-2llc-nosmt".to_owned());
+        };
+        let records = [
+            listed("mended", RunVerdict::Pass, plain),
+            listed("mended", RunVerdict::Fail, wide),
+            listed("broken", RunVerdict::Fail, plain),
+            listed("mended", RunVerdict::Fail, plain),
+            listed("broken", RunVerdict::Pass, plain),
+            listed("unknown", RunVerdict::Inconclusive, plain),
+            listed("skipped", RunVerdict::Skip, plain),
+            listed("__unit_test_verifier_cell__", RunVerdict::Fail, plain),
+        ];
+        let wanted = [
+            "gauntlet/mended/4cpu-2llc-nosmt",
+            "ktstr/broken",
+            "ktstr/unknown",
+        ];
+        assert_eq!(names(&records), wanted);
+        assert!(names(&[]).is_empty());
+    }
+
+    #[test]
+    fn a_pass_elsewhere_or_of_a_repeat_hides_no_failure() {
+        let of = |binary: &str| {
+            let path = PathBuf::from(format!("/t/{binary}-0123456789abcdef"));
+            move |record: &mut RunRecord| {
+                record.program = Some(ProgramRecord {
+                    path: path.clone(),
+                    ..ProgramRecord::default()
+                });
+            }
+        };
+        let kernel = |record: &mut RunRecord| {
+            record
+                .environment
+                .insert("KTSTR_KERNEL".to_owned(), "7.0".to_owned());
+        };
+        let repeat = |record: &mut RunRecord| record.repeats = Some(RepeatRecord::default());
+        let records = [
+            listed("fair", RunVerdict::Pass, of("other")),
+            listed("fair", RunVerdict::Pass, repeat),
+            listed("fair", RunVerdict::Fail, of("mine")),
+            listed("idle", RunVerdict::Pass, |_| {}),
+            listed("idle", RunVerdict::Fail, kernel),
+        ];
+        let found = failed(&records);
+        let found: Vec<_> = (found.iter())
+            .map(|run| (run.target.as_deref(), &*run.test, run.env.len()))
+            .collect();
+        assert_eq!(found, [(None, "idle", 1), (Some("mine"), "fair", 0)]);
+    }
+
+    #[test]
+    fn a_variant_is_repeated_with_its_kernel_and_seed() {
+        let variant = |name: &'static str| {
+            let listed = listed("t", RunVerdict::Fail, |record| {
+                record.variant = Some(name.to_owned());
+                record.kernel_id = Some("7.0.13-ab".to_owned());
+                record.seed = Some(3);
+            });
+            failed(&[listed]).remove(0)
+        };
+        let list = |run: &FailedRun| run.env.get("KTSTR_KERNEL_LIST").cloned();
+        let both = variant("gauntlet/t/8cpu-2llc-smt/k70/seed_3");
+        assert_eq!(list(&both).as_deref(), Some("k70=7.0.13-ab"));
+        assert_eq!(both.seed, Some(3));
+        assert_eq!(list(&variant("gauntlet/t/8cpu-2llc-smt/seed_3")), None);
+        assert_eq!(
+            list(&variant("ktstr/t/k70")).as_deref(),
+            Some("k70=7.0.13-ab")
+        );
+    }
+}
