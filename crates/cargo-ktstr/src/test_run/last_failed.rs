@@ -50,22 +50,21 @@ fn run(record: &RunRecord) -> FailedRun {
     let plain = || format!("{}{}", child::TEST, record.test);
     let recorded = |name: &str| record.environment.get(name).cloned();
     let mut env = BTreeMap::new();
-    if let Some(kernel) = recorded(env::KERNEL.name()) {
-        env.insert(env::KERNEL.name(), kernel);
+    let variant = record.variant.as_deref();
+    match (variant.and_then(kernel_label), recorded(env::KERNEL.name())) {
+        // There were several kernels. The name has the label of this one, and the repeat needs a list that has it.
+        (Some(label), _) => {
+            let kernel = record.kernel_id.clone().unwrap_or_default();
+            env.insert(env::KERNEL_LIST.name(), format!("{label}={kernel}"));
+        }
+        (None, Some(kernel)) => {
+            env.insert(env::KERNEL.name(), kernel);
+        }
+        (None, None) => {}
     }
-    match &record.variant {
-        // The name has the shape, and the label of a kernel if there were several.
-        Some(variant) => {
-            if let Some(label) = kernel_label(variant) {
-                let kernel = record.kernel_id.clone().unwrap_or_default();
-                env.insert(env::KERNEL_LIST.name(), format!("{label}={kernel}"));
-            }
-        }
-        None => {
-            if let Some(shape) = recorded(env::TOPOLOGY.name()) {
-                env.insert(env::TOPOLOGY.name(), shape);
-            }
-        }
+    // The name of a variant has its shape.
+    if let (None, Some(shape)) = (variant, recorded(env::TOPOLOGY.name())) {
+        env.insert(env::TOPOLOGY.name(), shape);
     }
     let program = record.program.as_ref();
     FailedRun {
@@ -180,6 +179,9 @@ mod tests {
             let listed = listed("t", RunVerdict::Fail, |record| {
                 record.variant = Some(name.to_owned());
                 record.kernel_id = Some("7.0.13-ab".to_owned());
+                record
+                    .environment
+                    .insert("KTSTR_KERNEL".to_owned(), "7.0".to_owned());
                 record.seed = Some(3);
             });
             failed(&[listed]).remove(0)
@@ -188,6 +190,7 @@ mod tests {
         let both = variant("gauntlet/t/8cpu-2llc-smt/k70/seed_3");
         assert_eq!(list(&both).as_deref(), Some("k70=7.0.13-ab"));
         assert_eq!(both.seed, Some(3));
+        assert_eq!(both.env.len(), 1);
         assert_eq!(list(&variant("gauntlet/t/8cpu-2llc-smt/seed_3")), None);
         assert_eq!(
             list(&variant("ktstr/t/k70")).as_deref(),
