@@ -147,12 +147,16 @@ fn render_to(text: &mut String, found: &Found) -> std::fmt::Result {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::explore::target::Binary;
     use ktstr_record::{RunRecord, SwitchesRecord};
 
     #[test]
     fn the_first_failing_seed_is_shown_with_its_command() {
         let pool = Pool {
-            binary: super::super::target::Binary::at(std::path::Path::new("/t/fair-1")).unwrap(),
+            binary: Binary {
+                path: "/t/fair-1".into(),
+                folder: None,
+            },
             test: "fair".to_owned(),
             root: "/t/ktstr".into(),
             jobs: 2,

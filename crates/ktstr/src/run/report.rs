@@ -266,7 +266,7 @@ pub(super) fn again(test: &str, seed: u64, replayed: Option<&str>) -> String {
     if let Some(package) = package.filter(|_| env::NEXTEST.is_on()) {
         let name = variant().map_or_else(|| format!("ktstr/{test}"), str::to_owned);
         let entry = crate::entry::find_test(test);
-        let is_ignored = entry.is_some_and(|entry| crate::nextest::is_ignored(entry));
+        let is_ignored = entry.is_some_and(crate::nextest::is_ignored);
         let ignored = match is_ignored || name.starts_with("gauntlet/") {
             true => " --run-ignored all",
             false => "",
