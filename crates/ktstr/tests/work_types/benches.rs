@@ -256,7 +256,9 @@ pub fn woken(ctx: &Ctx) -> Result<AssertResult> {
         println!("{name} {}", handle.worker_pids()[1]);
         handle.start();
         std::thread::sleep(Duration::from_millis(80));
-        handle.stop_and_collect();
+        for report in handle.stop_and_collect() {
+            ensure!(report.completed, "a worker of {name} ended early: {report:?}");
+        }
     }
     Ok(AssertResult::pass())
 }

@@ -89,6 +89,10 @@ fn address(port: u16) -> libc::sockaddr_in {
 }
 
 /// Brings the loopback device up, because all network devices of a guest are down after boot.
+///
+/// The flags are set even if the device is up already: a device that another worker brings up has `IFF_UP` before it has its
+/// address, and `bind` would fail (`devinet_event()` in net/ipv4/devinet.c adds the address). Setting the flags waits for the
+/// other worker's call, because the kernel does both under the RTNL lock.
 fn bring_up(fd: i32) -> Result<(), i32> {
     // SAFETY: all-zero bytes are a valid request.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
@@ -101,7 +105,7 @@ fn bring_up(fd: i32) -> Result<(), i32> {
         let read = libc::ioctl(fd, libc::SIOCGIFFLAGS, &raw mut request);
         let flags = request.ifr_ifru.ifru_flags;
         request.ifr_ifru.ifru_flags = flags | up;
-        if read == 0 && flags & up == 0 {
+        if read == 0 {
             libc::ioctl(fd, libc::SIOCSIFFLAGS, &raw mut request)
         } else {
             read
