@@ -257,7 +257,10 @@ pub fn woken(ctx: &Ctx) -> Result<AssertResult> {
         handle.start();
         std::thread::sleep(Duration::from_millis(80));
         for report in handle.stop_and_collect() {
-            ensure!(report.completed, "a worker of {name} ended early: {report:?}");
+            ensure!(
+                report.completed,
+                "a worker of {name} ended early: {report:?}"
+            );
         }
     }
     Ok(AssertResult::pass())
