@@ -8,13 +8,6 @@ use anyhow::{Context, Result};
 use ktstr_record::compare::Run;
 use ktstr_state::env;
 
-/// The prefix of the name under which a test binary lists a test of ktstr.
-pub const TEST: &str = "ktstr/";
-/// The prefix of the names of variants: `gauntlet/TEST/PRESET[/KERNEL][/seed_N]`.
-pub const GAUNTLET: &str = "gauntlet/";
-/// What the part of a variant's name with the seed begins with.
-pub const SEED_PART: &str = "seed_";
-
 /// Returns the command that runs the test that the binary `program` lists as `name`, with its record under `root`. The kernels of
 /// the environment's `KTSTR_KERNEL_LIST` do not apply.
 ///

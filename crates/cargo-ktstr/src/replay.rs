@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 use ktstr_record::compare::{Comparison, Run, repeated};
-use ktstr_record::{CaptureMoment, Clock, RECORD_FILE, RunRecord, Start, runs_root};
+use ktstr_record::{CaptureMoment, Clock, RECORD_FILE, RunRecord, Start, TestName, runs_root};
 
 use ktstr_record::terminal::eprint_line;
 use ktstr_state::env;
@@ -320,7 +320,7 @@ fn unchanged(what: &str, path: &Path, hash: &str, todo: &str) -> Result<()> {
 fn command(record: &RunRecord, root: &Path) -> Result<Command> {
     let program = record.program.as_ref().context("checked before")?;
     // The recorded variables include the shape of a variant, and the kernel's id is recorded separately.
-    let name = format!("{}{}", child::TEST, record.test);
+    let name = TestName::declared(&record.test).to_string();
     let mut command = child::command(&program.path, &name, root);
     if program.folder.is_dir() {
         command.current_dir(&program.folder);

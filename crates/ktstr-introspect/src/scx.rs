@@ -20,7 +20,7 @@ use crate::narrow;
 /// A write that the caller makes to the guest's memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GuestWrite {
-    /// The guest-physical address.
+    /// The guest-physical address of the variable.
     pub gpa: u64,
     /// The `unsigned long` that is written there.
     pub value: u64,

@@ -54,7 +54,7 @@ pub struct SideCache {
     pub line: u16,
 }
 
-/// A last-level cache.
+/// A last-level cache, with the cores that share it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Llc {
     /// The number of its node.

@@ -23,6 +23,7 @@ mod staging;
 pub mod step_summary;
 mod switches;
 pub mod terminal;
+mod test_name;
 #[cfg(test)]
 mod testing;
 
@@ -39,3 +40,4 @@ pub use record::{
 pub use root::runs_root;
 pub use rundir::{RunDir, timestamp};
 pub use switches::{SWITCHES_FILE, Switch, Switches};
+pub use test_name::{Family, TestName};

@@ -292,6 +292,14 @@ fn a_variant_runs_on_its_shape_with_its_kernel_and_seed() {
         "{}",
         failed.text
     );
+    // nextest does not list such a shape.
+    assert!(
+        failed.text.contains("again: cargo ktstr replay "),
+        "{}",
+        failed.text
+    );
+    let name = "gauntlet/__unit_test_two_llcs__/4cpu-1llc-nosmt";
+    let failed = run(name, "");
     let again = format!("cargo nextest run -p ktstr --run-ignored all -E 'test(={name})'");
     assert!(failed.text.contains(&again), "{}", failed.text);
     for (name, why) in [

@@ -104,7 +104,7 @@ fn each(n: usize, mut with: impl FnMut(&[u64])) {
 /// Numbers of sign vectors. If the vectors are drawn, the observed one is counted in both numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Counts {
-    /// All of them.
+    /// The number of all sign vectors.
     pub all: usize,
     /// Those that flip no sign or all signs: under them the mean is as far from 0 as the observed mean, whatever the
     /// differences are.

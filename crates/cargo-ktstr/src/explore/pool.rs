@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
-use ktstr_record::{RunRecord, RunVerdict};
+use ktstr_record::{RunRecord, RunVerdict, TestName};
 use ktstr_state::env;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
@@ -120,7 +120,7 @@ impl Pool {
     fn one(&self, seed: u64, shared: &Shared) -> Result<Option<Ended>> {
         // The output goes to a file, because a pipe would have to be read during the run.
         let printed = tempfile::tempfile().context("creating a file for the output of a run")?;
-        let name = format!("{}{}", child::TEST, self.test);
+        let name = TestName::declared(&self.test).to_string();
         let mut command = child::command(&self.binary.path, &name, &self.root);
         self.binary.place(&mut command);
         let mut child = command

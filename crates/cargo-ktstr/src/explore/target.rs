@@ -4,12 +4,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
+use ktstr_record::TestName;
 use ktstr_state::env;
 use serde_json::Value;
 
-use crate::child;
-
-/// A test binary.
+/// A test binary, and the folder in which it runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Binary {
     /// The path of the file.
@@ -107,7 +106,7 @@ fn executables(messages: &str) -> Vec<Binary> {
 
 /// Returns whether `binary` lists the test.
 fn has(binary: &Binary, test: &str) -> Result<bool> {
-    let name = format!("{}{test}", child::TEST);
+    let name = TestName::declared(test).to_string();
     Ok(listed(binary, false, &[])?.contains(&name))
 }
 

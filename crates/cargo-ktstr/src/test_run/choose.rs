@@ -2,17 +2,18 @@
 
 use std::collections::BTreeMap;
 
+use ktstr_record::{Family, TestName};
+
 use super::last_failed::{self, FailedRun};
 use crate::check::shard::{self, Machine, Shard};
-use crate::child::{self, GAUNTLET, SEED_PART};
 use crate::explore::target::Binary;
 
 /// A test that is run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Test {
     pub binary: Binary,
-    /// The name under which the binary lists it.
-    pub name: String,
+    /// The name under which the binary runs it.
+    pub name: TestName,
     /// The seed of the run that is repeated; `None` for the test's own, or the one in the name.
     pub seed: Option<u64>,
     /// Other variables of the run that is repeated.
@@ -20,25 +21,23 @@ pub struct Test {
 }
 
 impl Test {
-    /// Returns the name as it is printed: without the prefix `ktstr/`, which each name outside of the gauntlet has.
-    pub fn label(&self) -> &str {
-        self.name.strip_prefix(child::TEST).unwrap_or(&self.name)
+    /// Returns the name as it is printed: without the first part, which says nothing new, unless it is that of the gauntlet.
+    pub fn label(&self) -> String {
+        let name = self.name.to_string();
+        match (self.name.family, name.split_once('/')) {
+            (Family::Gauntlet, _) | (_, None) => name,
+            (_, Some((_, rest))) => rest.to_owned(),
+        }
     }
 
-    /// Returns the machine on which the test runs, as far as the name tells.
+    /// Returns the machine on which the test runs, as far as the name tells: a name without a shape stands for the shape that the
+    /// test declares, which is not known here.
     fn machine(&self) -> Machine {
-        let mut parts = self
-            .name
-            .split('/')
-            .skip(2)
-            .filter(|part| !part.starts_with(SEED_PART));
-        let shape = match self.name.starts_with(GAUNTLET) {
-            true => parts.next().unwrap_or_default().to_owned(),
-            // A name without a shape stands for the shape that the test declares, which is not known here.
-            false => String::new(),
-        };
-        let kernel = parts.next().unwrap_or_default().to_owned();
-        Machine { kernel, shape }
+        let part = |part: &Option<String>| part.clone().unwrap_or_default();
+        Machine {
+            kernel: part(&self.name.kernel),
+            shape: part(&self.name.shape),
+        }
     }
 }
 
@@ -56,8 +55,24 @@ pub struct Choice<'a> {
 impl Choice<'_> {
     /// Returns the tests to run among `names`, which is what the binary lists. A test that is ignored is chosen only by its exact
     /// name. All variants are listed as ignored; here a variant counts as ignored only if its test is.
-    pub fn of(&self, binary: &Binary, names: Vec<String>, ignored: &[String]) -> Vec<Test> {
-        let names = names.into_iter().filter(|name| self.wants(name, ignored));
+    pub fn of(&self, binary: &Binary, names: &[String], ignored: &[String]) -> Vec<Test> {
+        let parsed = |names: &[String]| -> Vec<TestName> {
+            let names = names.iter().filter_map(|name| TestName::parse(name)?.ok());
+            names.collect()
+        };
+        let ignored: Vec<TestName> = parsed(ignored)
+            .into_iter()
+            .filter(|name| name.family != Family::Gauntlet)
+            .collect();
+        let is_ignored = |name: &TestName| ignored.iter().any(|other| other.test == name.test);
+        let names = parsed(names).into_iter().filter(|name| {
+            let is_asked_for = self.parts.iter().any(|part| *part == name.test);
+            let is_preset =
+                |shape: &String| self.presets.is_empty() || self.presets.contains(shape);
+            (name.family == Family::Gauntlet) == self.gauntlet
+                && name.shape.as_ref().is_none_or(is_preset)
+                && (!is_ignored(name) || is_asked_for)
+        });
         let tests = names.map(|name| Test {
             binary: binary.clone(),
             name,
@@ -71,8 +86,8 @@ impl Choice<'_> {
     pub fn again(&self, binary: &Binary, names: &[String], failed: &[FailedRun]) -> Vec<Test> {
         let target = last_failed::target(&binary.path);
         let has = |run: &&FailedRun| {
-            let plain = format!("{}{}", child::TEST, run.test);
-            (run.target.is_none() || run.target == target) && names.contains(&plain)
+            let declared = TestName::declared(&run.name.test).to_string();
+            (run.target.is_none() || run.target == target) && names.contains(&declared)
         };
         let tests = failed.iter().filter(has).map(|run| Test {
             binary: binary.clone(),
@@ -84,27 +99,8 @@ impl Choice<'_> {
     }
 
     fn names(&self, test: &Test) -> bool {
-        let mut parts = self.parts.iter();
-        self.parts.is_empty() || parts.any(|part| test.label().contains(part.as_str()))
-    }
-
-    fn wants(&self, name: &str, ignored: &[String]) -> bool {
-        let is_ignored = |name: &str| ignored.iter().any(|other| other == name);
-        let is_asked_for = |test: &str| self.parts.iter().any(|part| part == test);
-        if !self.gauntlet {
-            let test = name.strip_prefix(child::TEST);
-            return test.is_some_and(|test| !is_ignored(name) || is_asked_for(test));
-        }
-        let Some(variant) = name.strip_prefix(GAUNTLET) else {
-            return false;
-        };
-        let mut parts = variant.split('/');
-        let test = parts.next().unwrap_or_default();
-        let preset = parts.next().unwrap_or_default();
-        let plain = format!("{}{test}", child::TEST);
-        let of_ignored =
-            (ignored.iter()).any(|name| *name == plain || name.starts_with(&format!("{plain}/")));
-        !of_ignored && (self.presets.is_empty() || self.presets.iter().any(|p| p == preset))
+        let label = test.label();
+        self.parts.is_empty() || self.parts.iter().any(|part| label.contains(part.as_str()))
     }
 }
 
@@ -151,8 +147,8 @@ mod tests {
             "ktstr/fair_slow",
             "gauntlet/fair_slow/a",
         ]);
-        let tests = choice.of(&binary(), listed(), &ignored).into_iter();
-        tests.map(|test| test.label().to_owned()).collect()
+        let tests = choice.of(&binary(), &listed(), &ignored).into_iter();
+        tests.map(|test| test.label()).collect()
     }
 
     #[test]
@@ -183,18 +179,18 @@ mod tests {
 
     #[test]
     fn a_failed_run_is_repeated_by_the_binary_that_made_it() {
-        let run = |target: Option<&str>, test: &str, name: &str| FailedRun {
+        let name = |text: &str| TestName::parse(text).and_then(Result::ok).expect(text);
+        let run = |target: Option<&str>, text: &str| FailedRun {
             target: target.map(str::to_owned),
-            test: test.to_owned(),
-            name: name.to_owned(),
+            name: name(text),
             seed: Some(7),
             env: BTreeMap::from([("KTSTR_KERNEL", "7.0".to_owned())]),
         };
         let failed = [
-            run(Some("b"), "fair", "gauntlet/fair/1n1l9c1t/seed_7"),
-            run(Some("other"), "idle", "ktstr/idle"),
-            run(None, "fair_slow", "ktstr/fair_slow"),
-            run(None, "gone", "ktstr/gone"),
+            run(Some("b"), "gauntlet/fair/1n1l9c1t/seed_7"),
+            run(Some("other"), "ktstr/idle"),
+            run(None, "ktstr/fair_slow"),
+            run(None, "ktstr/gone"),
         ];
         let again = |parts: &[String]| -> Vec<String> {
             let choice = Choice {
@@ -204,7 +200,7 @@ mod tests {
             let tests = choice.again(&binary(), &listed(), &failed);
             let kept = |test: &Test| test.seed == Some(7) && test.env.len() == 1;
             assert!(tests.iter().all(kept));
-            tests.iter().map(|test| test.label().to_owned()).collect()
+            tests.iter().map(Test::label).collect()
         };
         assert_eq!(again(&[]), ["gauntlet/fair/1n1l9c1t/seed_7", "fair_slow"]);
         assert_eq!(again(&texts(&["slow"])), ["fair_slow"]);
@@ -222,7 +218,12 @@ mod tests {
                             path: PathBuf::new(),
                             folder: None,
                         },
-                        name: format!("gauntlet/{test}/{preset}/seed_{seed}"),
+                        name: TestName {
+                            family: Family::Gauntlet,
+                            shape: Some(preset.to_owned()),
+                            seed: Some(seed),
+                            ..TestName::declared(test)
+                        },
                         seed: None,
                         env: BTreeMap::new(),
                     });
@@ -233,8 +234,12 @@ mod tests {
         assert_eq!(shards[0].len() + shards[1].len(), all.len());
         let is_in_one = |test| shards.iter().flatten().any(|one| one == test);
         assert!(all.iter().all(is_in_one));
+        let has = |test: &Test, start: &str| {
+            let shape = test.name.shape.as_deref();
+            shape.is_some_and(|shape| shape.starts_with(start))
+        };
         // The tests on four CPUs cost less than those on eight, and no shape but one is in both shards.
-        assert!(shards[0].iter().any(|test| test.name.contains("/4cpu")));
-        assert!(shards[1].iter().all(|test| test.name.contains("/8cpu")));
+        assert!(shards[0].iter().any(|test| has(test, "4cpu")));
+        assert!(shards[1].iter().all(|test| has(test, "8cpu")));
     }
 }

@@ -3,21 +3,18 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use ktstr_record::{Listed, RunRecord, RunVerdict};
+use ktstr_record::{Listed, RunRecord, RunVerdict, TestName};
 use ktstr_state::env;
 
 use crate::cell;
-use crate::child;
 
 /// A run that did not pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FailedRun {
     /// The name of the test's binary, without the hash that cargo appends; `None` if it is not recorded.
     pub target: Option<String>,
-    /// The name of the test as it is declared.
-    pub test: String,
     /// The name under which the binary runs it.
-    pub name: String,
+    pub name: TestName,
     /// The seed of the run.
     pub seed: Option<u64>,
     /// The other variables that the run had.
@@ -36,7 +33,7 @@ pub fn failed(records: &[Listed]) -> Vec<FailedRun> {
         }
         let run = run(record);
         newest
-            .entry((run.target, run.name, run.env))
+            .entry((run.target, run.name.to_string(), run.env))
             .or_insert(record);
     }
     let not_passed = |verdict| matches!(verdict, RunVerdict::Fail | RunVerdict::Inconclusive);
@@ -47,11 +44,12 @@ pub fn failed(records: &[Listed]) -> Vec<FailedRun> {
 }
 
 fn run(record: &RunRecord) -> FailedRun {
-    let plain = || format!("{}{}", child::TEST, record.test);
+    let variant = record.variant.as_deref();
+    let variant = variant.and_then(|name| TestName::parse(name)?.ok());
+    let name = variant.unwrap_or_else(|| TestName::declared(&record.test));
     let recorded = |name: &str| record.environment.get(name).cloned();
     let mut env = BTreeMap::new();
-    let variant = record.variant.as_deref();
-    match (variant.and_then(kernel_label), recorded(env::KERNEL.name())) {
+    match (&name.kernel, recorded(env::KERNEL.name())) {
         // There were several kernels. The name has the label of this one, and the repeat needs a list that has it.
         (Some(label), _) => {
             let kernel = record.kernel_id.clone().unwrap_or_default();
@@ -62,29 +60,17 @@ fn run(record: &RunRecord) -> FailedRun {
         }
         (None, None) => {}
     }
-    // The name of a variant has its shape.
-    if let (None, Some(shape)) = (variant, recorded(env::TOPOLOGY.name())) {
+    // The name of a variant on another shape has that shape.
+    if let (None, Some(shape)) = (&name.shape, recorded(env::TOPOLOGY.name())) {
         env.insert(env::TOPOLOGY.name(), shape);
     }
     let program = record.program.as_ref();
     FailedRun {
         target: program.and_then(|program| target(&program.path)),
-        test: record.test.clone(),
-        name: record.variant.clone().unwrap_or_else(plain),
+        name,
         seed: record.seed,
         env,
     }
-}
-
-/// Returns the part of a variant's name that stands for its kernel.
-fn kernel_label(variant: &str) -> Option<&str> {
-    let parts = if variant.starts_with(child::GAUNTLET) {
-        3
-    } else {
-        2
-    };
-    let mut rest = variant.split('/').skip(parts);
-    rest.find(|part| !part.starts_with(child::SEED_PART))
 }
 
 /// Returns the name of the binary at `path` without the hash that cargo appends.
@@ -114,7 +100,10 @@ mod tests {
     }
 
     fn names(records: &[Listed]) -> Vec<String> {
-        failed(records).into_iter().map(|run| run.name).collect()
+        failed(records)
+            .into_iter()
+            .map(|run| run.name.to_string())
+            .collect()
     }
 
     #[test]
@@ -168,7 +157,7 @@ mod tests {
         ];
         let found = failed(&records);
         let found: Vec<_> = (found.iter())
-            .map(|run| (run.target.as_deref(), &*run.test, run.env.len()))
+            .map(|run| (run.target.as_deref(), &*run.name.test, run.env.len()))
             .collect();
         assert_eq!(found, [(None, "idle", 1), (Some("mine"), "fair", 0)]);
     }

@@ -214,7 +214,7 @@ fn tests(
             Some(failed) => choice.again(binary, &names, failed),
             None => {
                 let ignored = target::listed(binary, true, axes)?;
-                choice.of(binary, names, &ignored)
+                choice.of(binary, &names, &ignored)
             }
         });
     }
@@ -241,7 +241,7 @@ fn one(test: &Test, root: &Path, axes: &[(&'static str, String)]) -> Result<Ende
     // The output goes to a file, because a pipe would have to be read during the run.
     let mut output = tempfile::tempfile().context("creating a file for the output of a run")?;
     let share = || output.try_clone().context("sharing that file");
-    let mut command = child::command(&test.binary.path, &test.name, root);
+    let mut command = child::command(&test.binary.path, &test.name.to_string(), root);
     test.binary.place(&mut command);
     command.envs(axes.iter().map(|(name, value)| (*name, value)));
     if !test.env.is_empty() {

@@ -1,5 +1,6 @@
 //! `KTSTR_KERNEL_LIST`: the kernels for tests that run on several.
 
+use ktstr_record::TestName;
 use ktstr_state::env::{KERNEL, KERNEL_LIST, TEST_KERNEL};
 
 /// A kernel of the list.
@@ -39,18 +40,14 @@ fn parse(list: &str) -> Result<Vec<Listed>, String> {
     for entry in entries.filter(|entry| !entry.is_empty()) {
         let parts = entry
             .split_once('=')
-            .filter(|(label, path)| !label.is_empty() && !label.contains('/') && !path.is_empty());
-        let parts = parts.map(|(label, request)| (label.trim(), request.trim()));
+            .map(|(label, request)| (label.trim(), request.trim()))
+            .filter(|(label, request)| TestName::is_label(label) && !request.is_empty());
         let (label, request) = parts.ok_or_else(|| {
-            format!("{KERNEL_LIST} has {entry:?}: expected LABEL=PATH, with a label without `/`")
+            format!(
+                "{KERNEL_LIST} has {entry:?}: expected LABEL=PATH, with a label without `/` that does not begin like a seed \
+                 (`seed_`)"
+            )
         })?;
-        if label.starts_with(super::variants::SEED_PART) {
-            return Err(format!(
-                "{KERNEL_LIST} has the label {label:?}: a label must not begin with {:?}, because names of tests have seeds in \
-                 this form",
-                super::variants::SEED_PART
-            ));
-        }
         if kernels.iter().any(|kernel| kernel.label == label) {
             return Err(format!(
                 "{KERNEL_LIST} has the label {label:?} twice: each kernel needs its own"

@@ -6,6 +6,9 @@ mod verifier;
 
 use std::process::Command;
 
+use ktstr_record::{Family, TestName};
+use ktstr_scenario::topology::PRESETS;
+
 use ktstr_state::env::NEXTEST;
 
 use crate::entry::{KTSTR_SCHEDULERS, KTSTR_TESTS, KtstrTestEntry};
@@ -45,9 +48,32 @@ pub(crate) fn answer(arguments: &[String]) -> Option<i32> {
     }
 }
 
-/// Returns whether the list has the test as ignored: plain `cargo test` ignores it, too.
-pub(crate) fn is_ignored(entry: &KtstrTestEntry) -> bool {
+/// Returns whether the list has this name as ignored, so that nextest runs it only with `--run-ignored`.
+pub(crate) fn is_ignored(name: &str) -> bool {
+    let Some(Ok(name)) = TestName::parse(name) else {
+        return false;
+    };
+    let entry = crate::entry::find_test(&name.test);
+    name.family == Family::Gauntlet || entry.is_some_and(is_ignored_test)
+}
+
+/// Returns whether plain `cargo test` ignores the test.
+fn is_ignored_test(entry: &KtstrTestEntry) -> bool {
     entry.ignored || entry.name.starts_with("demo_")
+}
+
+/// Returns whether the list can have this name. It has no names with a shape that is not a preset.
+pub(crate) fn is_listed(name: &str) -> bool {
+    let shape = match TestName::parse(name) {
+        Some(name) => name.ok().and_then(|name| name.shape),
+        None => name.rsplit('/').next().map(str::to_owned),
+    };
+    shape.is_none_or(|shape| PRESETS.iter().any(|preset| preset.name == shape))
+}
+
+/// Returns whether this is the name of a verifier cell.
+pub(crate) fn is_cell(name: &str) -> bool {
+    name.starts_with(verifier::PREFIX)
 }
 
 /// Prints the bounds of a test. Returns the exit code.

@@ -5,25 +5,20 @@
 //!   kernel if there are several, and per seed of `KTSTR_SEED_LIST` if it is set. These are listed as ignored, so a run includes
 //!   them only if they are asked for (`--run-ignored`).
 //!
-//! The parts of a name are settings that also exist as variables (`KTSTR_TOPOLOGY`, `KTSTR_TEST_KERNEL`, `KTSTR_SEED`). A
+//! A test that runs on the host is listed as `ktstr/TEST`; `host/TEST` runs it, too.
+//!
+//! The parts of a name are settings that also exist as variables (`KTSTR_TOPOLOGY`, `KTSTR_KERNEL`, `KTSTR_SEED`). A
 //! variant sets these in its own process, so its record and its repeat are those of a run with these variables.
 
 use std::collections::BTreeSet;
 
+use ktstr_record::{Family, TestName};
 use ktstr_scenario::topology::{PRESETS, Topology};
 use ktstr_state::env::{KERNEL_LIST, SEED, SEED_LIST, TOPOLOGY};
 
 use super::kernels::{self, Listed};
 use crate::entry::{KTSTR_TESTS, KtstrTestEntry};
 use crate::run;
-
-/// The prefixes of the names of tests. A test that runs on the host is listed as `ktstr/TEST`; `host/TEST` runs it, too.
-const PLAIN: &str = "ktstr/";
-const HOST: &str = "host/";
-const GAUNTLET: &str = "gauntlet/";
-
-/// What the part of a name with the seed begins with.
-pub(super) const SEED_PART: &str = "seed_";
 
 /// A name in the list of tests.
 #[derive(Debug, PartialEq, Eq)]
@@ -56,22 +51,27 @@ pub(super) fn names() -> Result<Vec<Name>, String> {
     Ok(names)
 }
 
-/// Returns the part of a name that selects each kernel; there is one empty part if there is at most one kernel.
-fn suffixes(kernels: &[Listed]) -> Vec<String> {
+/// Returns the labels of the kernels as parts of names; the only element is `None` if there is at most one kernel.
+fn labels(kernels: &[Listed]) -> Vec<Option<String>> {
     match kernels {
-        [] | [_] => vec![String::new()],
-        several => several.iter().map(|k| format!("/{}", k.label)).collect(),
+        [] | [_] => vec![None],
+        several => several.iter().map(|k| Some(k.label.clone())).collect(),
     }
 }
 
 fn base(entry: &KtstrTestEntry, kernels: &[Listed]) -> Vec<Name> {
-    let ignored = super::is_ignored(entry);
     let kernels = if entry.host_only { &[] } else { kernels };
-    let names = suffixes(kernels).into_iter().map(|kernel| Name {
-        text: format!("{PLAIN}{}{kernel}", entry.name),
-        ignored,
+    let names = labels(kernels).into_iter().map(|kernel| TestName {
+        kernel,
+        ..TestName::declared(entry.name)
     });
-    names.collect()
+    let ignored = super::is_ignored_test(entry);
+    names
+        .map(|name| Name {
+            text: name.to_string(),
+            ignored,
+        })
+        .collect()
 }
 
 fn gauntlet(entry: &KtstrTestEntry, kernels: &[Listed], seeds: &[u64]) -> Vec<Name> {
@@ -83,16 +83,23 @@ fn gauntlet(entry: &KtstrTestEntry, kernels: &[Listed], seeds: &[u64]) -> Vec<Na
     let admitted = PRESETS
         .iter()
         .filter(|preset| !preset.only_loads && entry.constraints.accepts_shape(&preset.topology));
-    let seeds: Vec<String> = match seeds {
-        [] => vec![String::new()],
-        seeds => seeds.iter().map(|n| format!("/{SEED_PART}{n}")).collect(),
+    let seeds: Vec<Option<u64>> = match seeds {
+        [] => vec![None],
+        seeds => seeds.iter().copied().map(Some).collect(),
     };
     let mut names = Vec::new();
     for preset in admitted {
-        for kernel in suffixes(kernels) {
+        for kernel in labels(kernels) {
             for seed in &seeds {
+                let name = TestName {
+                    family: Family::Gauntlet,
+                    shape: Some(preset.name.to_owned()),
+                    kernel: kernel.clone(),
+                    seed: *seed,
+                    ..TestName::declared(entry.name)
+                };
                 names.push(Name {
-                    text: format!("{GAUNTLET}{}/{}{kernel}{seed}", entry.name, preset.name),
+                    text: name.to_string(),
                     ignored: true,
                 });
             }
@@ -120,21 +127,12 @@ fn seeds(list: &str) -> Result<Vec<u64>, String> {
     Ok(seeds)
 }
 
-/// A test with the settings that a name gives it.
-#[derive(Debug)]
-struct Variant {
-    entry: &'static KtstrTestEntry,
-    /// The shape that replaces the declared one.
-    shape: Option<String>,
-    kernel: Option<Listed>,
-    seed: Option<u64>,
-}
-
 /// Runs the test or the variant of this name, and returns the exit code. Returns `None` if the name is not one of ktstr's tests.
 /// It must be called while the process has only one thread.
 pub(super) fn run(name: &str) -> Option<i32> {
-    let variant = match find(name)? {
-        Ok(variant) => variant,
+    let found = TestName::parse(name)?.and_then(|parts| Ok((find(&parts)?, parts)));
+    let ((entry, kernel), parts) = match found {
+        Ok(found) => found,
         Err(why) => {
             eprintln!("ktstr: {name}: {why}");
             return Some(run::EXIT_FAIL);
@@ -142,89 +140,56 @@ pub(super) fn run(name: &str) -> Option<i32> {
     };
     // SAFETY: the caller promises that the process has no other thread.
     unsafe {
-        if let Some(shape) = &variant.shape {
+        if let Some(shape) = &parts.shape {
             std::env::set_var(&TOPOLOGY, shape);
         }
-        if let Some(seed) = variant.seed {
+        if let Some(seed) = parts.seed {
             std::env::set_var(&SEED, seed.to_string());
         }
-        if let Some(kernel) = &variant.kernel {
+        if let Some(kernel) = &kernel {
             kernel.select();
         }
     }
     run::under_nextest_as(name);
-    let finished = run::run_and_repeat(variant.entry);
+    let finished = run::run_and_repeat(entry);
     finished.print();
     Some(finished.exit_code())
 }
 
-/// Finds the test of this name. Returns `None` if the prefix is not one of ktstr's tests.
-fn find(name: &str) -> Option<Result<Variant, String>> {
-    if let Some(rest) = name.strip_prefix(GAUNTLET) {
-        return Some(parse(rest, true));
-    }
-    if let Some(rest) = name.strip_prefix(PLAIN) {
-        return Some(parse(rest, false));
-    }
-    let found = parse(name.strip_prefix(HOST)?, false);
-    Some(found.and_then(|variant| match variant.entry.host_only {
-        true => Ok(variant),
-        false => Err(format!(
-            "the test runs in a machine: its name is {PLAIN}{}",
-            variant.entry.name
-        )),
-    }))
-}
-
-fn parse(rest: &str, is_gauntlet: bool) -> Result<Variant, String> {
-    let mut parts = rest.split('/');
-    let test = parts.next().unwrap_or_default();
+/// Returns the test that the name stands for, and its kernel if there is a list of kernels. An error names the part of the name
+/// that is unknown or missing.
+fn find(name: &TestName) -> Result<(&'static KtstrTestEntry, Option<Listed>), String> {
+    let test = &name.test;
     let entry = crate::entry::find_test(test)
         .ok_or_else(|| format!("there is no test `ktstr/{test}` in this binary"))?;
-    let mut variant = Variant {
-        entry,
-        shape: None,
-        kernel: None,
-        seed: None,
-    };
-    if is_gauntlet {
-        let shape = parts.next().unwrap_or_default();
-        Topology::from_name(shape).map_err(|error| error.to_string())?;
-        variant.shape = Some(shape.to_owned());
-    }
-    for part in parts {
-        let seed = part.strip_prefix(SEED_PART).filter(|_| is_gauntlet);
-        let twice = match seed {
-            Some(text) => {
-                let seed = text.parse().map_err(|_| format!("{part:?} has no seed"))?;
-                variant.seed.replace(seed).is_some()
-            }
-            None => variant.kernel.replace(kernels::labelled(part)?).is_some(),
+    if entry.host_only {
+        return match name.is_variant() {
+            true => Err("the test runs on the host, so it has no variants".to_owned()),
+            false => Ok((entry, None)),
         };
-        if twice {
+    }
+    if name.family == Family::Host {
+        let declared = TestName::declared(entry.name);
+        return Err(format!(
+            "the test runs in a machine: its name is {declared}"
+        ));
+    }
+    if let Some(shape) = &name.shape {
+        Topology::from_name(shape).map_err(|error| error.to_string())?;
+    }
+    let kernel = match (&name.kernel, &kernels::listed()?[..]) {
+        (Some(label), _) => Some(kernels::labelled(label)?),
+        (None, []) => None,
+        (None, [only]) => Some(only.clone()),
+        (None, several) => {
+            let labels: Vec<&str> = several.iter().map(|k| &*k.label).collect();
             return Err(format!(
-                "the name has a second part of the kind of {part:?}"
+                "{KERNEL_LIST} has several kernels, and the name has none: append one of /{}",
+                labels.join(", /")
             ));
         }
-    }
-    if entry.host_only && (is_gauntlet || variant.kernel.is_some()) {
-        return Err("the test runs on the host, so it has no variants".to_owned());
-    }
-    if variant.kernel.is_none() && !entry.host_only {
-        variant.kernel = match &kernels::listed()?[..] {
-            [] => None,
-            [only] => Some(only.clone()),
-            several => {
-                let labels: Vec<&str> = several.iter().map(|k| &*k.label).collect();
-                return Err(format!(
-                    "{} has several kernels, and the name has none: append one of /{}",
-                    KERNEL_LIST,
-                    labels.join(", /")
-                ));
-            }
-        };
-    }
-    Ok(variant)
+    };
+    Ok((entry, kernel))
 }
 
 #[cfg(test)]

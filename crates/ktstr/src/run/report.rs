@@ -6,13 +6,14 @@ use std::path::Path;
 
 use ktstr_assert::stats::CgroupStats;
 use ktstr_assert::{AssertDetail, AssertResult, Finding, MonitorReport, ScenarioStats};
-use ktstr_record::RunVerdict;
 use ktstr_record::brief::counted;
+use ktstr_record::{RunVerdict, TestName};
 use ktstr_snapshot::report::ScxExit;
 use ktstr_state::env;
 
 use super::verdict::{Fault, default_evidence, last_lines, without_time};
 use super::{EXIT_INCONCLUSIVE, Finished, accelerator, headline};
+use crate::nextest;
 use crate::vm_result::VmResult;
 
 /// The largest number of lines of a report, including the outcome of auto-repro: one screen, since a terminal has some 50 lines,
@@ -239,8 +240,9 @@ pub(super) fn variant() -> Option<&'static str> {
 }
 
 /// Returns the one command that repeats the run with the same seed: the one that [`say_again`] has set, if any. Under
-/// libtest and nextest it is their command, which rebuilds the test. Otherwise it is `cargo ktstr replay` of the run
-/// `replayed`, whose name is given if the run can be repeated to the last bit, or else `cargo test`.
+/// libtest and nextest it is their command, which rebuilds the test, unless the variant is one that nextest does not list.
+/// Otherwise it is `cargo ktstr replay` of the run `replayed`, whose name is given if the run can be repeated to the last bit, or
+/// else a call of the binary for a variant, and `cargo test` for a test as it is declared.
 pub(super) fn again(test: &str, seed: u64, replayed: Option<&str>) -> String {
     if let Some((before, after)) = AGAIN.get() {
         return format!("{before} --seed {seed}{after}");
@@ -263,26 +265,32 @@ pub(super) fn again(test: &str, seed: u64, replayed: Option<&str>) -> String {
         };
         return format!("KTSTR_SEED={seed} cargo test -p {package} {target} {path} -- --exact");
     }
-    if let Some(package) = package.filter(|_| env::NEXTEST.is_on()) {
-        let name = variant().map_or_else(|| format!("ktstr/{test}"), str::to_owned);
-        let entry = crate::entry::find_test(test);
-        let is_ignored = entry.is_some_and(crate::nextest::is_ignored);
-        let ignored = match is_ignored || name.starts_with("gauntlet/") {
+    let name = variant().map_or_else(|| TestName::declared(test).to_string(), str::to_owned);
+    let list = |row: &env::Row| {
+        let value = row.shown();
+        value.map_or_else(String::new, |list| format!("{}='{list}' ", row.name))
+    };
+    let lists = list(env::KERNEL_LIST.row()) + &list(env::SEED_LIST.row());
+    let package = package.filter(|_| env::NEXTEST.is_on() && nextest::is_listed(&name));
+    if let Some(package) = package {
+        let ignored = match nextest::is_ignored(&name) {
             true => " --run-ignored all",
             false => "",
         };
-        let list = |row: &env::Row| {
-            let value = row.shown();
-            value.map_or_else(String::new, |list| format!("{}='{list}' ", row.name))
-        };
-        let kernels = list(env::KERNEL_LIST.row()) + &list(env::SEED_LIST.row());
         return format!(
-            "{kernels}KTSTR_SEED={seed} cargo nextest run -p {package}{ignored} -E 'test(={name})'"
+            "{lists}KTSTR_SEED={seed} cargo nextest run -p {package}{ignored} -E 'test(={name})'"
         );
     }
-    match replayed {
-        Some(run) => format!("cargo ktstr replay {run}"),
-        None => format!("KTSTR_SEED={seed} cargo test {test}"),
+    // A record of a verifier cell does not have what makes its test a cell.
+    match (replayed, variant()) {
+        (Some(run), variant) if variant.is_none_or(|name| !nextest::is_cell(name)) => {
+            format!("cargo ktstr replay {run}")
+        }
+        (_, Some(name)) => format!(
+            "{lists}KTSTR_SEED={seed} NEXTEST=1 {} --exact {name}",
+            exe.display()
+        ),
+        _ => format!("KTSTR_SEED={seed} cargo test {test}"),
     }
 }
 

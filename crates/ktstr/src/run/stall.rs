@@ -54,7 +54,7 @@ pub(super) struct StallReport {
 pub(super) struct Elapsed {
     /// The time on the host's clock.
     pub(super) wall: Duration,
-    /// QEMU's CPU time.
+    /// The CPU time that QEMU has used.
     pub(super) cpu: Duration,
 }
 
