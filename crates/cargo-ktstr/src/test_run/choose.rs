@@ -66,7 +66,7 @@ impl Choice<'_> {
             .collect();
         let is_ignored = |name: &TestName| ignored.iter().any(|other| other.test == name.test);
         let names = parsed(names).into_iter().filter(|name| {
-            let is_asked_for = self.parts.iter().any(|part| *part == name.test);
+            let is_asked_for = self.parts.contains(&name.test);
             let is_preset =
                 |shape: &String| self.presets.is_empty() || self.presets.contains(shape);
             (name.family == Family::Gauntlet) == self.gauntlet
