@@ -43,7 +43,11 @@ impl Drop for OwnFile {
         // The list must never name a descriptor that another file may have reused, nor miss one that is still open.
         let _entering = Entering::new();
         HELD[self.at].store(FREE, SeqCst);
-        self.file = None;
+        // A child of posix_spawn(3) or vfork(2) runs no handler and shares the lock until its exec. Unlocking explicitly
+        // releases the lock for all descriptors. It fails only for a lock that is not held.
+        if let Some(file) = self.file.take() {
+            let _ = file.unlock();
+        }
     }
 }
 

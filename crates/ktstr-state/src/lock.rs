@@ -261,8 +261,8 @@ mod tests {
     #[test]
     fn a_forked_child_does_not_hold_its_parents_lock() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("x.lock");
-        let lock = Lock::take(&path, PLACE, "x").unwrap();
+        let path = dir.path().canonicalize().unwrap().join("x.lock");
+        let _lock = Lock::take(&path, PLACE, "x").unwrap();
         // SAFETY: the child only stops itself until it is killed.
         let child = unsafe { libc::fork() };
         if child == 0 {
@@ -277,14 +277,32 @@ mod tests {
         let stopped = unsafe { libc::waitpid(child, std::ptr::null_mut(), libc::WUNTRACED) };
         assert_eq!(stopped, child);
         let still_ours = Lock::try_take(&path, PLACE).unwrap().is_none();
-        drop(lock);
-        let free = Lock::try_take(&path, PLACE).unwrap().is_some();
+        let has = |pid: i32| {
+            let fds = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+            fds.filter_map(|fd| std::fs::read_link(fd.unwrap().path()).ok())
+                .any(|open| open == path)
+        };
+        let parent_has = has(std::process::id().cast_signed());
+        let child_has = has(child);
         // SAFETY: our own child, which nobody else waits for.
         unsafe {
             libc::kill(child, libc::SIGKILL);
             libc::waitpid(child, std::ptr::null_mut(), 0);
         }
         assert!(still_ours, "the fork took the lock from its parent");
-        assert!(free, "the child still holds the lock");
+        assert!(parent_has, "the lock's file is not open under its path");
+        assert!(!child_has, "the child has the lock's file open");
+    }
+
+    /// A child that another thread is spawning shares all descriptors until its exec.
+    #[test]
+    fn a_lock_is_free_after_its_release_even_if_a_spawned_child_shares_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.lock");
+        let lock = Lock::take(&path, PLACE, "x").unwrap();
+        let shared = lock.file().try_clone().unwrap();
+        drop(lock);
+        assert!(Lock::try_take(&path, PLACE).unwrap().is_some());
+        drop(shared);
     }
 }

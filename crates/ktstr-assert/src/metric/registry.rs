@@ -73,8 +73,11 @@ macro_rules! worker_counters {
             /// From `/proc/thread-self/schedstat`: nanoseconds spent runnable but waiting (kernel/sched/stats.h).
             measured schedstat_run_delay_ns;
 
-            /// From `/proc/thread-self/schedstat`: the number of times that the worker was put on a CPU; 0 if the kernel
-            /// has no schedstats.
+            /// From `/proc/thread-self/schedstat`: nanoseconds on a CPU; 0 if the kernel has no schedstats.
+            measured schedstat_cpu_time_ns;
+
+            /// From `/proc/thread-self/schedstat`: the number of times that the worker was put on a CPU since it began to
+            /// work; 0 if it kept its CPU, or if the kernel has no schedstats.
             measured schedstat_run_count {
                 /// The number of times that a worker was put on a CPU (`pcount` of schedstats); 0 without schedstats.
                 sum total_run_count

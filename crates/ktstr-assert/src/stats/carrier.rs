@@ -71,7 +71,7 @@ macro_rules! carrier {
             /// Returns the carrier of one worker, without its metrics.
             fn of_worker(worker: &PhaseSlice) -> Self {
                 let off_cpu = math::ratio(worker.off_cpu_ns, worker.wall_time_ns);
-                let has_schedstats = worker.schedstat_run_count > 0;
+                let has_schedstats = worker.has_schedstats();
                 let bench = worker.bench.iter();
                 Self {
                     num_workers: 1,

@@ -82,6 +82,25 @@ mod tests {
     }
 
     #[test]
+    fn a_worker_that_kept_its_cpu_waited_for_0_ns_which_was_measured() {
+        let alone = WorkerReport {
+            schedstat_run_count: 0,
+            schedstat_run_delay_ns: 0,
+            schedstat_cpu_time_ns: 1_000_000,
+            ..worker(0, 100)
+        };
+        assert_eq!(alone.asleep_pct(), Some(10.0));
+        let c = carrier(&[worker(3, 400), alone.clone()]);
+        assert_eq!(c.get("mean_run_delay_us"), Some(1.5));
+        let without = WorkerReport {
+            schedstat_cpu_time_ns: 0,
+            ..alone
+        };
+        assert_eq!(without.asleep_pct(), None);
+        assert_eq!(carrier(&[without]).get("mean_run_delay_us"), None);
+    }
+
+    #[test]
     fn slices_go_to_their_phases() {
         let slice = |step_index, iterations| PhaseSlice {
             step_index,

@@ -91,8 +91,12 @@ macro_rules! report {
             pub iteration_costs_ns: Vec<u64>,
             /// The number of iterations from which the costs were sampled.
             pub iteration_cost_sample_total: u64,
-            /// From `/proc/thread-self/schedstat`: nanoseconds on a CPU.
-            pub schedstat_cpu_time_ns: u64,
+            /// The time for which the worker was runnable without a CPU, from when it was ready to start until its end, in
+            /// nanoseconds. Unlike `schedstat_run_delay_ns` it includes the wait for the first turn. `None` if the report is
+            /// incomplete or the kernel has no schedstats.
+            #[claim(skip)]
+            #[serde(skip_serializing_if = "Option::is_none")]
+            pub waited_ns: Option<u64>,
             /// Whether the worker ended its loop and reported its final numbers.
             pub completed: bool,
             /// Why the report is incomplete; `None` if it is complete.
@@ -157,9 +161,20 @@ macro_rules! report {
                     bench: self.bench.clone(),
                 }
             }
+
+            /// Whether the kernel has schedstats, so that zeros in the fields of that name were measured.
+            pub(crate) fn has_schedstats(&self) -> bool {
+                self.schedstat_run_count > 0 || self.schedstat_cpu_time_ns > 0
+            }
         }
 
         impl PhaseSlice {
+            /// Whether the kernel has schedstats, so that zeros in the fields of that name were measured. A worker that kept
+            /// its CPU for the whole phase was not put on one, but ran.
+            pub(crate) fn has_schedstats(&self) -> bool {
+                self.schedstat_run_count > 0 || self.schedstat_cpu_time_ns > 0
+            }
+
             /// Returns the samples of one kind, to change them.
             pub fn samples_mut(&mut self, kind: SampleKind) -> SamplesMut<'_> {
                 match kind {
@@ -203,7 +218,7 @@ impl WorkerReport {
     /// Returns the time that the worker slept as a percentage of `wall_time_ns`: the off-CPU time minus the time that
     /// it waited for a CPU. `None` if no time was measured or the kernel has no schedstats.
     pub fn asleep_pct(&self) -> Option<f64> {
-        if self.schedstat_run_count == 0 {
+        if !self.has_schedstats() {
             return None;
         }
         let asleep = self.off_cpu_ns.saturating_sub(self.schedstat_run_delay_ns);

@@ -187,14 +187,13 @@ fn acquit_of_gaps(judged: &mut AssertResult, reports: &[WorkerReport]) {
             Finding::NoProgress { tid, exit: None } => (tid, None, FIRST_TURN_MS),
             _ => return true,
         };
-        // Without a complete report the last wait is missing, and without any run the kernel counted nothing.
-        let complete = |r: &&WorkerReport| {
-            r.tid == tid && r.exit_info.is_none() && r.schedstat_run_count > 0
-        };
-        let Some(report) = reports.iter().find(complete) else {
+        let report = reports
+            .iter()
+            .find(|r| r.tid == tid && r.exit_info.is_none());
+        let Some(waited_ns) = report.and_then(|r| r.waited_ns) else {
             return true;
         };
-        let waited_ms = report.schedstat_run_delay_ns / 1_000_000;
+        let waited_ms = waited_ns / 1_000_000;
         if waited_ms > bound_ms {
             return true;
         }
@@ -289,8 +288,7 @@ mod tests {
         let judged = |report| judged_of(&gap, report);
         let waited = |ms: u64| WorkerReport {
             tid: 7,
-            schedstat_run_count: 3,
-            schedstat_run_delay_ns: ms * 1_000_000,
+            waited_ns: Some(ms * 1_000_000),
             ..WorkerReport::default()
         };
         assert_eq!(judged(waited(2000)), (false, 1));
@@ -299,7 +297,7 @@ mod tests {
         assert_eq!(judged_of(&idle, waited(200)), (false, 1));
         assert_eq!(judged_of(&idle, waited(201)), (true, 0));
         let not_measured = WorkerReport {
-            schedstat_run_count: 0,
+            waited_ns: None,
             ..waited(0)
         };
         assert_eq!(judged(not_measured), (true, 0));

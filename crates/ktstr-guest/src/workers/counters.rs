@@ -40,8 +40,6 @@ macro_rules! counters {
             /// The end of that gap, in ns since the release.
             pub max_gap_at_ns: AtomicU64,
             $($(#[$doc])* pub $($counted)? $($measured)?: AtomicU64,)*
-            /// CPU time in ns, from schedstat.
-            pub schedstat_cpu_time_ns: AtomicU64,
             /// Number of samples offered to the reservoir.
             pub samples: AtomicU64,
             /// Number of samples that a benchmark offered to its own reservoir.

@@ -62,6 +62,8 @@ pub(super) struct WorkerCtx<'a> {
     pub reports_first: bool,
     /// The descriptor that a custom function's report is written to; -1 means none.
     pub report_fd: i32,
+    /// The scheduling statistics of the worker when it reached the gate.
+    pub at_gate: SchedStat,
     /// Bytes that the group shares, if its work type needs some.
     pub bytes: Option<&'a Bytes>,
     /// The CPUs that the worker was allowed to use when the gate opened.
@@ -107,6 +109,7 @@ impl<'a> WorkerCtx<'a> {
             park_after: 0,
             reports_first: false,
             report_fd: -1,
+            at_gate: SchedStat::default(),
             bytes: None,
             allowed,
             rng,
@@ -129,6 +132,7 @@ impl<'a> WorkerCtx<'a> {
         ctx.counters.began_cpu_ns = ctx.mark();
         ctx.cpu = sys::current_cpu();
         ctx.counters.sched = sys::schedstat();
+        ctx.at_gate = ctx.counters.sched;
         tele.slices_used.store(1, Relaxed);
         // This checkpoint records the gap of a worker that waited long for its first CPU.
         ctx.checkpoint();
@@ -561,7 +565,13 @@ impl<'a> WorkerCtx<'a> {
     pub fn finish(&mut self) {
         self.checkpoint();
         if let Some(slot) = self.tele.slices.get(self.slice) {
-            self.close_slice(slot, || self.mark());
+            let (_, sched) = self.close_slice(slot, || self.mark());
+            // A task that runs was put on a CPU at least once, so 0 means that the kernel has no schedstats.
+            if sched.count > 0 {
+                let waited_ns = sched.run_delay_ns.saturating_sub(self.at_gate.run_delay_ns);
+                self.tele.waited_ns.store(waited_ns, Relaxed);
+                self.tele.waited_known.store(1, Relaxed);
+            }
         }
         self.tele
             .finished

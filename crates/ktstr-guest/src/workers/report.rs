@@ -117,6 +117,7 @@ fn custom(worker: &Worker, tele: &Telemetry) -> WorkerReport {
     let around = measured(tele);
     report.completed = true;
     report.exit_info = None;
+    report.waited_ns = around.waited_ns;
     for (own, measured) in [
         (&mut report.cpu_time_ns, around.cpu_time_ns),
         (&mut report.wall_time_ns, around.wall_time_ns),
@@ -241,7 +242,7 @@ fn measured(tele: &Telemetry) -> WorkerReport {
         max_gap_wall_ms: gap(|s| s.max_gap_ns.load(Relaxed)) / MS,
         max_gap_cpu: gap(|s| u64::from(s.max_gap_cpu.load(Relaxed))) as usize,
         max_gap_at_ms: gap(|s| s.max_gap_at_ns.load(Relaxed)) / MS,
-        schedstat_cpu_time_ns: sum(tele, |s| s.schedstat_cpu_time_ns.load(Relaxed)),
+        waited_ns: (tele.waited_known.load(Relaxed) == 1).then(|| tele.waited_ns.load(Relaxed)),
         completed: true,
         is_messenger: tele.messenger.load(Relaxed) == 1,
         bench,

@@ -185,6 +185,10 @@ pub struct Telemetry {
     /// CPU time in ns between the clock readings before and after a mark in the exact schedule, summed over the worker's first
     /// and last mark.
     pub slack_ns: AtomicU64,
+    /// The time in ns for which the worker was runnable without a CPU, from when it reached the gate until its end.
+    pub waited_ns: AtomicU64,
+    /// 1 once `waited_ns` is known, which needs a kernel with schedstats.
+    pub waited_known: AtomicU32,
     /// Number of slices in use.
     pub slices_used: AtomicU32,
     /// The kind of the samples, as its index in `SampleKind::ALL`.

@@ -96,6 +96,21 @@ fn spin_wait_makes_progress_and_counts_it() {
     }
 }
 
+/// The kernel's counters of a worker's own work begin with its first turn. The wait for that turn is part of `waited_ns`.
+#[test]
+fn the_wait_for_the_first_turn_counts() {
+    let mut work = of(WorkType::SpinWait, 8);
+    // Eight workers on one CPU: all but one have to wait for their first turn.
+    work.affinity = AffinityIntent::exact([0]);
+    let reports = run(&work, 200);
+    let waited = |r: &WorkerReport| r.waited_ns.expect("this kernel has schedstats");
+    for r in &reports {
+        assert!(waited(r) >= r.schedstat_run_delay_ns, "{r:?}");
+    }
+    let before = |r: &WorkerReport| waited(r) - r.schedstat_run_delay_ns;
+    assert!(reports.iter().any(|r| before(r) > 1_000_000), "{reports:?}");
+}
+
 /// The only iteration has more work than the worker has time for: its work counts, and the iteration does not.
 #[test]
 fn an_iteration_that_the_stop_cuts_short_does_not_count() {
