@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use ktstr::run::{place, queue_name};
 use ktstr::snapshot::{FailureDumpReport, RenderedValue};
-use ktstr_record::{CaptureRecord, Clock, RunRecord};
+use ktstr_record::{CaptureRecord, Clock, RunRecord, SchedulerStats};
 use ktstr_schedule::Pid;
 
 use crate::report::Mark;
@@ -229,6 +229,19 @@ pub fn text(record: &RunRecord, path: &Path, tag: &str) -> Result<String> {
     text.push('\n');
     text.push_str(&report.sections_text(queue_name));
     variables(&mut text, report);
+    match &index.stats {
+        Some(stats @ SchedulerStats::Served(_)) => {
+            let shown = stats.numbers(VARIABLES).into_iter();
+            let shown: Vec<String> = shown
+                .map(|(path, value)| format!("{}={value}", path.escape_debug()))
+                .collect();
+            let _ = writeln!(text, "scx_stats: {}", shown.join(" "));
+        }
+        Some(SchedulerStats::Missing(why)) => {
+            let _ = writeln!(text, "scx_stats: {}", why.escape_debug());
+        }
+        None => {}
+    }
     Ok(text)
 }
 

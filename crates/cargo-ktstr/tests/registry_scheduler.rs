@@ -35,6 +35,24 @@ fn it_dispatched(result: &VmResult) -> Result<()> {
         totals.is_sorted_by(|a, b| a < b),
         "under load the sum of its dispatches should rise: {totals:?}"
     );
+    it_served(&series, &totals)
+}
+
+/// At its socket it serves how much each counter has grown since its last answer on the same connection. The guest asks 10 ms
+/// before each capture, in which there are not many dispatches.
+fn it_served(series: &SampleSeries, totals: &[u64]) -> Result<()> {
+    let served = series.stats("dispatches", |stats| {
+        let mut all = DISPATCHES.iter();
+        all.try_fold(0, |sum, name| Ok(sum + stats.get(name).as_u64()?))
+    });
+    let served: Vec<u64> = (served.values_iter().cloned()).collect::<SnapshotResult<_>>()?;
+    let grown = totals.windows(2).map(|pair| pair[1] - pair[0]);
+    for (served, grown) in served.iter().skip(1).zip(grown) {
+        anyhow::ensure!(
+            served.abs_diff(grown) <= grown / 10,
+            "it served {served} dispatches of an interval in which its variables grew by {grown}"
+        );
+    }
     Ok(())
 }
 

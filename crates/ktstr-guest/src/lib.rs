@@ -18,5 +18,6 @@ pub mod mail;
 pub mod payload;
 pub mod protocol;
 pub mod realtime;
+pub mod stats;
 mod wire;
 pub mod workers;

@@ -84,6 +84,21 @@ pub const MAX_TAG: usize = 64;
 /// Maximum number of processes in a list.
 pub const MAX_PIDS: usize = 1 << 16;
 
+/// Maximum length in bytes of the statistics that a scheduler serves.
+pub const MAX_STATS: usize = TEXT_CAP / 2;
+
+/// What a scheduler answered when the guest asked it for its statistics.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StatsAnswer {
+    /// The line that it sent.
+    Line(String),
+    /// It sent more than [`MAX_STATS`] bytes.
+    TooLarge,
+    /// It sent no answer, for this reason.
+    Failed(String),
+}
+
 /// A request of the test process to the host. The test process waits until the host has answered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -257,6 +272,13 @@ pub enum ToHost {
         /// What the host is asked to do.
         ask: Ask,
     },
+    /// The scheduler was asked for its statistics, for a capture.
+    SchedulerStats {
+        /// The tag of the capture.
+        tag: String,
+        /// What the scheduler answered.
+        answer: StatsAnswer,
+    },
     /// Workers were stopped. These are the counters of those that ended normally.
     Workers(Vec<WorkerNumbers>),
     /// What the test function returned.
@@ -384,6 +406,12 @@ impl ToHost {
                 bound(tag);
                 bound(cgroup);
                 pids.truncate(MAX_PIDS);
+            }
+            Self::SchedulerStats { tag, answer } => {
+                bound(tag);
+                if let StatsAnswer::Line(text) | StatsAnswer::Failed(text) = answer {
+                    bound(text);
+                }
             }
             Self::SchedulerAttached { .. }
             | Self::SchedulerStopping

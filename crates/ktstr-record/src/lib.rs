@@ -35,7 +35,7 @@ pub use moment::CaptureMoment;
 pub use record::{
     Accelerator, CaptureRecord, Clock, FindingRecord, HostRecord, PayloadMetricRecord,
     PayloadRecord, ProgramRecord, RECORD_FILE, RepeatRecord, Repeated, RunRecord, RunVerdict,
-    SCHEMA, SchedulerRecord, Start, SwitchesRecord,
+    SCHEMA, SchedulerRecord, SchedulerStats, Start, SwitchesRecord,
 };
 pub use root::runs_root;
 pub use rundir::{RunDir, timestamp};

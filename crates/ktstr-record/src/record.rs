@@ -196,6 +196,58 @@ pub struct CaptureRecord {
     pub freeze_ms: Option<f64>,
     /// Why this is a placeholder without data; null for a real capture.
     pub placeholder: Option<String>,
+    /// What the scheduler answered when the guest asked it for its statistics (the crate `scx_stats`) shortly before the
+    /// capture; null if it serves none, and for the capture of a moment.
+    pub stats: Option<SchedulerStats>,
+}
+
+/// What a scheduler answered when it was asked for its statistics.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SchedulerStats {
+    /// The statistics, in the form that the scheduler defines.
+    Served(serde_json::Value),
+    /// It served none, for this reason.
+    Missing(String),
+}
+
+impl SchedulerStats {
+    /// Returns all numbers in the statistics with their dotted paths, in the order of the paths, at most `most`. A Boolean is 0
+    /// or 1.
+    pub fn numbers(&self, most: usize) -> Vec<(String, f64)> {
+        let mut found = Vec::new();
+        if let Self::Served(value) = self {
+            collect("", value, most, &mut found);
+        }
+        found
+    }
+}
+
+/// Adds the numbers in `value`, whose dotted path is `path`. The depth of a value is bounded by the parser of JSON.
+fn collect(path: &str, value: &serde_json::Value, most: usize, found: &mut Vec<(String, f64)>) {
+    use serde_json::Value;
+    if found.len() >= most {
+        return;
+    }
+    let below = |key: &dyn std::fmt::Display| match path.is_empty() {
+        true => key.to_string(),
+        false => format!("{path}.{key}"),
+    };
+    match value {
+        Value::Number(number) => found.extend(number.as_f64().map(|n| (path.to_owned(), n))),
+        Value::Bool(set) => found.push((path.to_owned(), f64::from(u8::from(*set)))),
+        Value::Object(map) => {
+            for (key, value) in map {
+                collect(&below(key), value, most, found);
+            }
+        }
+        Value::Array(values) => {
+            for (at, value) in values.iter().enumerate() {
+                collect(&below(&at), value, most, found);
+            }
+        }
+        Value::Null | Value::String(_) => {}
+    }
 }
 
 /// How the repeat of a failed run compares with that run.

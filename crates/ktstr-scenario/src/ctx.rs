@@ -46,6 +46,7 @@ pub struct Ctx<'a> {
     /// The seed of the run, from which all random choices are derived.
     pub seed: u64,
     scheduler: Option<&'static SchedulerSpec>,
+    capture_times: Vec<Duration>,
 }
 
 impl<'a> Ctx<'a> {
@@ -67,6 +68,7 @@ impl<'a> Ctx<'a> {
                 variant_hash: 0,
                 seed: 0,
                 scheduler: None,
+                capture_times: Vec::new(),
             },
         }
     }
@@ -85,6 +87,11 @@ impl<'a> Ctx<'a> {
     /// Returns the number of CPUs of a cpuset on this machine; 0 if [`CpusetSpec::resolve_on`] fails.
     pub fn cpuset_cpus(&self, cpuset: &CpusetSpec) -> usize {
         cpuset.resolve_on(self.topo).map_or(0, |cpus| cpus.len())
+    }
+
+    /// Returns the times of the periodic captures since the start of the workload window, in ascending order.
+    pub fn capture_times(&self) -> &[Duration] {
+        &self.capture_times
     }
 
     /// Returns the scheduler under test; `None` if it is the kernel's own, or if [`CtxBuilder::scheduler`] was not called.
@@ -184,6 +191,13 @@ impl<'a> CtxBuilder<'a> {
     /// Sets the scheduler under test.
     pub fn scheduler(mut self, spec: &'static SchedulerSpec) -> Self {
         self.ctx.scheduler = Some(spec);
+        self
+    }
+
+    /// Sets the times of the periodic captures since the start of the workload window, in ascending order. The host takes the
+    /// captures; the guest asks the scheduler for its statistics before each of them.
+    pub fn capture_times(mut self, times: Vec<Duration>) -> Self {
+        self.ctx.capture_times = times;
         self
     }
 

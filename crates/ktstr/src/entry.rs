@@ -396,6 +396,19 @@ impl KtstrTestEntry {
         Some(self.duration.checked_mul(8)? / 10 / count)
     }
 
+    /// Returns the times of the periodic captures since the start of the workload window. They divide the eight tenths in the
+    /// middle of the window into equal parts, so no capture is taken at the start or at the end.
+    pub fn capture_times(&self) -> Vec<Duration> {
+        let window = self.duration.as_secs_f64();
+        let parts = f64::from(self.num_snapshots) + 1.0;
+        (0..self.num_snapshots)
+            .map(|i| {
+                let share = 0.1 + (f64::from(i) + 1.0) * 0.8 / parts;
+                Duration::from_secs_f64(window * share)
+            })
+            .collect()
+    }
+
     /// Checks whether the entry can be run. `#[ktstr_test]` finds such defects at compile time where it can; every run calls
     /// this method before it starts a machine. Call it yourself to check an entry without a run.
     ///
@@ -754,6 +767,11 @@ mod tests {
             Some(Duration::from_millis(1600))
         );
         assert_eq!(entry(0, 1).snapshot_interval(), None);
+        let at = |num| entry(num, 10_000).capture_times().into_iter();
+        let ms: Vec<u128> = at(4).map(|at| at.as_millis()).collect();
+        assert_eq!(ms, [2600, 4200, 5800, 7400]);
+        let ms: Vec<u128> = at(3).map(|at| at.as_millis()).collect();
+        assert_eq!(ms, [3000, 5000, 7000]);
         assert!(entry(7, 1000).validate().is_ok());
         assert!(entry(8, 1000).validate().is_err());
         assert!(entry(65, 1_000_000).validate().is_err());

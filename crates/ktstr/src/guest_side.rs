@@ -60,7 +60,8 @@ fn call(entry: &'static KtstrTestEntry, job: &TestJob, topology: &TestTopology) 
         .entry_name(entry.name)
         .wait_for_map_write(!entry.bpf_map_write.is_empty())
         .variant_hash(job.job.variant)
-        .seed(job.job.seed);
+        .seed(job.job.seed)
+        .capture_times(entry.capture_times());
     if entry.scheduler.binary.has_active_scheduling() {
         builder = builder.scheduler(&entry.scheduler.binary);
     }

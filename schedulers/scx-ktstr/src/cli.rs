@@ -30,6 +30,8 @@ pub(crate) struct Options {
     pub(crate) exit_after: Option<Duration>,
     /// The time from attach after which the BPF part reports an error.
     pub(crate) crash_after: Option<Duration>,
+    /// Whether to serve statistics at the socket of the crate `scx_stats`.
+    pub(crate) stats: bool,
     /// The arguments that this scheduler does not know. They are ignored.
     pub(crate) ignored: Vec<String>,
 }
@@ -53,6 +55,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request,
             Arg::Long("help") | Arg::Short('h') => return Ok(Request::Print(help())),
             Arg::Long("version") | Arg::Short('V') => return Ok(Request::Print(version())),
             Arg::Long("list-defects") => return Ok(Request::Print(Defect::list())),
+            Arg::Long("stats") => options.stats = true,
             Arg::Long("exit-after") => options.exit_after = Some(seconds(&mut parser)?),
             Arg::Long("crash-after") => options.crash_after = Some(seconds(&mut parser)?),
             Arg::Long("stall-after") => options.stall_after = Some(seconds(&mut parser)?),
@@ -105,6 +108,7 @@ fn help() -> String {
          Runs until SIGINT or SIGTERM (exit status 0), or until the kernel ejects it (exit status 1).\n\
          Arguments not listed here are ignored.\n\n\
          Options:\n  \
+         --stats            serve statistics at /var/run/scx/root/stats, as schedulers do that use the crate scx_stats\n  \
          --list-defects     print the planted defects in machine-readable form and exit\n  \
          -h, --help         print this help and exit\n  \
          -V, --version      print the version and exit\n\n\

@@ -14,6 +14,7 @@ mod exit;
 mod run;
 mod signals;
 mod skel;
+mod stats;
 mod topology;
 
 use std::process::ExitCode;

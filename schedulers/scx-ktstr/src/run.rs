@@ -6,6 +6,7 @@ use crate::cli::Options;
 use crate::exit::Exit;
 use crate::signals::Signals;
 use crate::skel::{BpfSkelBuilder, OpenBpfSkel};
+use crate::stats::{Counters, Server};
 use crate::topology::Topology;
 use anyhow::{Context, Result};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
@@ -82,10 +83,23 @@ fn live(options: &Options, signals: &Signals) -> Result<End> {
         println!("{WITHOUT_QUEUES}");
     }
 
+    let mut server = options.stats.then(Server::open).transpose()?;
     let start = Instant::now();
     let exit = loop {
-        if signals.wait(TICK) {
+        let signalled = match &server {
+            Some(server) => signals.wait_or_arrival(server.descriptors(), TICK),
+            None => signals.wait(TICK),
+        };
+        if signalled {
             break None;
+        }
+        if let (Some(server), Some(bss)) = (&mut server, skel.maps.bss_data.as_deref()) {
+            server.serve(Counters {
+                nr_dispatched: read(&bss.nr_dispatched),
+                nr_enqueued: read(&bss.nr_enqueued),
+                nr_select_cpu: read(&bss.nr_select_cpu),
+                stats_magic: read(&bss.stats_magic),
+            });
         }
         let record = skel
             .maps
@@ -164,6 +178,12 @@ fn open_settings(open: &mut OpenBpfSkel<'_>, options: &Options) -> Result<()> {
         open.struct_ops.ktstr_ops_mut().hotplug_seq = seq;
     }
     Ok(())
+}
+
+/// Reads a counter that the BPF part changes at any time.
+fn read(counter: &u64) -> u64 {
+    // SAFETY: the reference is valid.
+    unsafe { std::ptr::read_volatile(counter) }
 }
 
 /// Sets a word that the BPF part reads, and prints a message if the word was not set.

@@ -3,11 +3,14 @@
 //! that has nothing else to do.
 
 use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 /// A set of SIGINT and SIGTERM, which are blocked in this thread.
 pub(crate) struct Signals {
     set: libc::sigset_t,
+    /// Becomes readable when one of the signals is pending.
+    arrival: OwnedFd,
 }
 
 impl Signals {
@@ -27,9 +30,38 @@ impl Signals {
             )
         };
         match status {
-            0 => Ok(Self { set }),
-            error => Err(io::Error::from_raw_os_error(error)),
+            0 => {}
+            error => return Err(io::Error::from_raw_os_error(error)),
         }
+        // SAFETY: an initialised set, and a new descriptor that nobody else owns.
+        let arrival = unsafe {
+            match libc::signalfd(-1, &set, libc::SFD_CLOEXEC) {
+                fd if fd < 0 => return Err(io::Error::last_os_error()),
+                fd => OwnedFd::from_raw_fd(fd),
+            }
+        };
+        Ok(Self { set, arrival })
+    }
+
+    /// Waits for one of the signals, or until something arrives at one of these descriptors, for at most `limit`. Returns
+    /// whether a signal arrived.
+    pub(crate) fn wait_or_arrival(
+        &self,
+        descriptors: impl Iterator<Item = RawFd>,
+        limit: Duration,
+    ) -> bool {
+        let mut polled: Vec<libc::pollfd> = std::iter::once(self.arrival.as_raw_fd())
+            .chain(descriptors)
+            .map(|fd| libc::pollfd {
+                fd,
+                events: libc::POLLIN,
+                revents: 0,
+            })
+            .collect();
+        let limit_ms = limit.as_millis().try_into().unwrap_or(libc::c_int::MAX);
+        // SAFETY: the pointer and the length are those of the vector. An interrupted wait is a short one.
+        unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, limit_ms) };
+        polled[0].revents != 0
     }
 
     /// Waits for one of the signals, for at most `limit`. Returns whether one arrived.

@@ -1,5 +1,6 @@
-//! The BPF scheduler's global variables over time, from the captures of a run. The page has a chart for each variable that
-//! changed, and a row of a table for each that did not; `trace` writes the same series as counters.
+//! The BPF scheduler's global variables over time, from the captures of a run, and the statistics that it serves. The page has a
+//! chart for each variable that changed, and a row of a table for each that did not; `trace` writes the same series as
+//! counters.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -13,6 +14,11 @@ use super::html::{table, text};
 const DRAWN: usize = 24;
 /// The largest number of variables that are listed.
 const LISTED: usize = 100;
+
+/// The largest number of a capture's statistics that are shown.
+const SERVED: usize = 500;
+/// What stands for the map of values that the scheduler itself serves.
+const STATS: &str = "scx_stats";
 
 /// The values of variables, by map and name: for each capture that has the variable, the milliseconds since the window opened,
 /// and the value. If the record does not have that time, the position of the capture takes its place.
@@ -59,14 +65,20 @@ pub fn variables(captures: &Value, index: &[CaptureRecord]) -> String {
     out
 }
 
-/// Returns the numeric variables in the `.bss` and `.data` sections of the active BPF scheduler, each with its values over
-/// the `captures`. A capture that does not name the maps of the active scheduler counts with all of its maps.
+/// Returns the numeric variables in the `.bss` and `.data` sections of the active BPF scheduler, and the numbers that it serves
+/// (under the map [`STATS`]), each with its values over the `captures`. A capture that does not name the maps of the active
+/// scheduler counts with all of its maps.
 pub fn series(captures: &Value, index: &[CaptureRecord]) -> Series {
     let mut series = Series::new();
     for (place, capture) in captures.as_array().into_iter().flatten().enumerate() {
         let report = capture.get(1).unwrap_or(&Value::Null);
         let elapsed = index.get(place).and_then(|capture| capture.elapsed_ms);
         let at = elapsed.map_or(place as f64, |ms| ms as f64);
+        let served = index.get(place).and_then(|capture| capture.stats.as_ref());
+        for (path, value) in served.map_or_else(Vec::new, |stats| stats.numbers(SERVED)) {
+            let of = series.entry((STATS.to_owned(), path)).or_default();
+            of.push((at, value));
+        }
         let active = report.get("active_map_kvas").and_then(Value::as_array);
         let active = active.filter(|active| !active.is_empty());
         for map in report
@@ -173,6 +185,7 @@ fn chart(caption: &str, points: &[(f64, f64)]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use ktstr_record::SchedulerStats;
     use serde_json::json;
 
     use super::*;
@@ -190,11 +203,16 @@ mod tests {
         };
         let index = [1000, 3000].map(|ms| CaptureRecord {
             elapsed_ms: Some(ms),
+            stats: Some(SchedulerStats::Served(
+                json!({ "load": { "0": ms, "on": true } }),
+            )),
             ..CaptureRecord::default()
         });
         let captures = json!([capture(5), capture(9)]);
         let found = series(&captures, &index);
-        assert_eq!(found.len(), 2, "{found:?}");
+        assert_eq!(found.len(), 4, "{found:?}");
+        let load = &found[&("scx_stats".to_owned(), "load.0".to_owned())];
+        assert_eq!(load, &[(1000.0, 1000.0), (3000.0, 3000.0)]);
         let page = variables(&captures, &index);
         assert!(page.contains("nr&lt;b&gt; (x.bss)"), "{page}");
         assert!(page.contains("<title>3.00 s: 9</title>"), "{page}");

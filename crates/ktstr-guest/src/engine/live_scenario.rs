@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 use ktstr_assert::{AssertResult, WorkerReport};
@@ -11,6 +12,7 @@ use ktstr_scenario::ops::CgroupDef;
 use ktstr_scenario::workload::WorkSpec;
 
 use super::payloads::Payloads;
+use crate::stats::Requests;
 use crate::workers::rng::Rng;
 use crate::workers::{Group, PhaseCell, WorkloadHandle};
 
@@ -193,6 +195,8 @@ pub(super) struct LiveScenario {
     pub payloads: Payloads,
     /// Descriptors of BPF maps, which keep the maps alive until the end of the scenario.
     pub pinned_maps: Vec<OwnedFd>,
+    /// The requests for the scheduler's statistics.
+    pub stats: Arc<Requests>,
     /// How many affinities the test's operations have drawn for running workers.
     pub draws: u64,
     /// The CPUs that the test took offline.
@@ -227,6 +231,7 @@ impl LiveScenario {
             scheduler_changed: false,
             payloads: Payloads::default(),
             pinned_maps: Vec::new(),
+            stats: Arc::default(),
             draws: 0,
             off_line: BTreeSet::new(),
             measures_pages,

@@ -18,6 +18,8 @@ mod window;
 pub use outcome::{FIRST_TURN_MS, HOG_KEY};
 
 use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use anyhow::{Context as _, Result, bail};
@@ -29,6 +31,7 @@ use ktstr_scenario::ops::{Backdrop, CgroupDef, HoldSpec, Op, Setup, Step};
 use crate::link;
 use crate::protocol::{Ask, ChangeError, ToHost};
 use crate::realtime::{self, RealTime};
+use crate::stats::{Requests, SOCKET};
 use crate::workers::clock::sleep_until;
 use live_scenario::{Attached, LiveScenario, Owner};
 use liveness::Liveness;
@@ -102,6 +105,11 @@ pub fn execute_scenario_with(
     let _raised = in_guest.then(|| RealTime::raise(realtime::ENGINE));
     ctx.current_step.store(0, Relaxed);
     link::send(&ToHost::ScenarioStart);
+    if in_guest {
+        let stats = Arc::new(Requests::begin(Path::new(SOCKET), ctx.capture_times()));
+        run.window.leads(Arc::clone(&stats));
+        run.scenario.stats = stats;
+    }
     run.pause();
     if run.maps_are_written() && run.backdrop(&backdrop) {
         for (k0, step) in steps.iter().enumerate() {

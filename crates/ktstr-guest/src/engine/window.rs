@@ -1,8 +1,10 @@
 //! The workload window: guest monotonic time since the start of the scenario, without the pauses
 //! for setup and teardown and for a scheduler that attaches again.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::stats::Requests;
 use crate::workers::clock::{now_ns, sleep_until};
 
 /// Interval in ns at which a hold checks whether the scheduler still runs.
@@ -20,6 +22,8 @@ pub(super) struct Window {
     length_ns: u64,
     paused_ns: u64,
     paused_since: Option<u64>,
+    /// The requests for the scheduler's statistics, which follow window time.
+    stats: Arc<Requests>,
 }
 
 /// Absolute times at a fixed interval, in ns of the guest's monotonic clock.
@@ -47,13 +51,20 @@ impl Window {
             length_ns: ns(length),
             paused_ns: 0,
             paused_since: None,
+            stats: Arc::default(),
         }
+    }
+
+    /// Lets these requests follow the pauses of the window.
+    pub fn leads(&mut self, stats: Arc<Requests>) {
+        self.stats = stats;
     }
 
     /// Pauses window time. Returns `false` if it was already paused.
     pub fn pause(&mut self) -> bool {
         let runs = self.paused_since.is_none();
         self.paused_since.get_or_insert_with(now_ns);
+        self.stats.paused(true, self.paused_ns);
         runs
     }
 
@@ -63,6 +74,7 @@ impl Window {
             None => false,
             Some(since) => {
                 self.paused_ns += now_ns().saturating_sub(since);
+                self.stats.paused(false, self.paused_ns);
                 true
             }
         }

@@ -209,7 +209,7 @@ pub enum MissingStatsReason {
     #[error("the test has no scheduler binary")]
     NoSchedulerBinary,
     /// The scheduler could not be queried.
-    #[error("no scheduler to ask: {reason}")]
+    #[error("the scheduler could not be asked: {reason}")]
     NoScheduler {
         /// Why the scheduler could not be queried.
         reason: String,
@@ -221,17 +221,17 @@ pub enum MissingStatsReason {
     #[error("the request was cancelled")]
     Cancelled,
     /// The scheduler answered with an error.
-    #[error("the scheduler answered with error {errno} to {args}")]
+    #[error("the scheduler answered with error {errno}: {args}")]
     SchedulerError {
         /// The error number that it answered with.
         errno: i32,
-        /// The arguments of the request that the scheduler refused.
+        /// The arguments of its answer as JSON, which usually contain its message.
         args: String,
     },
     /// The scheduler's answer holds no result.
-    #[error("the scheduler's answer to {args} holds no result")]
+    #[error("the scheduler's answer has no `resp`: {args}")]
     MissingResp {
-        /// The arguments of the request whose answer holds no result.
+        /// The arguments of its answer as JSON.
         args: String,
     },
     /// The request does not fit the transport.

@@ -3,12 +3,13 @@
 
 use std::time::Duration;
 
+use ktstr_assert::series::PERIODIC_TAG_PREFIX;
 use ktstr_guest::protocol::{ANSWER_AT, ANSWER_LENGTH_AT, Answer, Ask, MAX_ANSWER, MAX_TAG};
 use ktstr_machine::{Machine, MachineError, MailboxRam};
 use ktstr_mailbox::{Layout, MailboxMemory};
 use ktstr_scenario::scheduler::BpfMapWrite;
 
-use super::captures::{self, Captures, LazyKernelInfo, PERIODIC};
+use super::captures::{self, Captures, LazyKernelInfo};
 use super::guest_state::GuestState;
 use super::kernel_memory;
 use super::watched::Watches;
@@ -129,9 +130,9 @@ fn check(tag: &str) -> Result<(), String> {
             "the tag has {length} bytes: give it 1 to {MAX_TAG}"
         ));
     }
-    if tag.starts_with(PERIODIC) {
+    if tag.starts_with(PERIODIC_TAG_PREFIX) {
         return Err(format!(
-            "the tag {tag:?} begins with {PERIODIC:?}, which is reserved for the periodic captures: use another one"
+            "the tag {tag:?} begins with {PERIODIC_TAG_PREFIX:?}, which is reserved for the periodic captures: use another one"
         ));
     }
     let is_moments = |moment: &&CaptureMoment| {

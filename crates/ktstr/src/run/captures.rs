@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use ktstr_assert::series::DrainedSnapshotEntry;
+use ktstr_assert::series::{DrainedSnapshotEntry, PERIODIC_TAG_PREFIX};
 use ktstr_introspect::btf::Btf;
 use ktstr_introspect::capture::{CaptureOptions, capture};
 use ktstr_introspect::kernel::KernelView;
@@ -15,18 +15,15 @@ use ktstr_kernel::Kernel;
 use ktstr_machine::{GuestRam, MAX_SENDERS, Machine, MachineError, Turns, WatchPoints};
 use ktstr_scenario::scheduler::BpfMapWrite;
 use ktstr_snapshot::report::{FailureDumpReport, TaskEnrichment};
-use ktstr_snapshot::snapshot::MissingStatsReason;
 
 use super::guest_state::GuestState;
+use super::stats::{self, EarlyStats};
 use crate::entry::KtstrTestEntry;
 use crate::moment::MomentCapture;
 use crate::snapshot_bridge::SnapshotBridge;
 
 /// The number of consecutive periodic captures without data after which no further ones are taken.
 const GIVE_UP_AFTER: u32 = 2;
-
-/// The prefix of the tags of periodic captures.
-pub(super) const PERIODIC: &str = "periodic_";
 
 /// The symbols and types that the host needs to read the kernel's memory.
 #[derive(Debug)]
@@ -133,8 +130,8 @@ pub(super) struct Captures {
     next: usize,
     /// The number of periodic captures without data since the last one with data.
     failures: u32,
-    /// The reason why captures come without statistics of the scheduler.
-    no_stats: MissingStatsReason,
+    /// The statistics of the scheduler that arrived before their captures.
+    early_stats: EarlyStats,
     pub(super) bridge: SnapshotBridge,
     /// The number of periodic captures that were taken, including those without data.
     pub(super) fired: u32,
@@ -157,19 +154,10 @@ pub(super) struct Captures {
 }
 
 impl Captures {
-    /// Computes the capture times that the entry asks for in its window: they divide the eight tenths in the middle of the
-    /// window into equal parts, so no capture is taken at the start or at the end.
     pub(super) fn new(entry: &KtstrTestEntry) -> Self {
-        let no_stats = if entry.scheduler.binary.has_bpf_scheduler() {
-            MissingStatsReason::NoScheduler {
-                reason: "statistics of scx_stats are not fetched from the guest yet".to_owned(),
-            }
-        } else {
-            MissingStatsReason::NoSchedulerBinary
-        };
         Self {
-            boundaries: boundaries(entry.num_snapshots, entry.duration),
-            no_stats,
+            boundaries: entry.capture_times(),
+            early_stats: EarlyStats::new(entry),
             next: 0,
             failures: 0,
             bridge: SnapshotBridge::default(),
@@ -217,7 +205,7 @@ impl Captures {
         elapsed: Duration,
         step_index: u16,
     ) -> Result<(), MachineError> {
-        let tag = format!("{PERIODIC}{:03}", self.next);
+        let tag = format!("{PERIODIC_TAG_PREFIX}{:03}", self.next);
         let boundary = self.boundaries.get(self.next).copied().unwrap_or(elapsed);
         self.next += 1;
         let (report, freeze) = self.freeze(machine, kernel_info, true)?;
@@ -231,12 +219,13 @@ impl Captures {
             self.failures = 0;
             self.real += 1;
         }
+        let stats = self.early_stats.of(&tag);
         self.store(
             machine,
             DrainedSnapshotEntry {
                 tag,
                 report,
-                stats: Err(self.no_stats.clone()),
+                stats,
                 elapsed_ms: Some(elapsed.as_millis() as u64),
                 boundary_offset_ms: Some(boundary.as_millis() as u64),
                 step_index: Some(step_index),
@@ -263,12 +252,13 @@ impl Captures {
                 "the capture {tag:?} could not be taken: {why}"
             )));
         }
+        let stats = self.early_stats.of(&tag);
         self.store(
             machine,
             DrainedSnapshotEntry {
                 tag,
                 report,
-                stats: Err(self.no_stats.clone()),
+                stats,
                 elapsed_ms: elapsed.map(|elapsed| elapsed.as_millis() as u64),
                 boundary_offset_ms: None,
                 step_index: Some(step_index),
@@ -276,6 +266,27 @@ impl Captures {
             freeze,
         );
         Ok(Ok(()))
+    }
+
+    /// Takes over the scheduler's statistics that the guest has sent, for captures that are still to come, and for a periodic
+    /// capture whose answer came after it.
+    pub(super) fn take_stats(&mut self, machine: &Machine, guest: &mut GuestState) {
+        for (tag, answer) in guest.scheduler_stats.drain(..) {
+            let stats = stats::decode(answer);
+            if machine.virtual_clock().is_some() {
+                let text = match &stats {
+                    Ok(value) => value.to_string(),
+                    Err(why) => why.to_string(),
+                };
+                super::digest::take_in(&mut self.digest, &tag, &text);
+            }
+            self.early_stats.note_request();
+            if tag.starts_with(PERIODIC_TAG_PREFIX) && self.bridge.has(&tag) {
+                self.bridge.set_stats(&tag, stats);
+            } else {
+                self.early_stats.keep(tag, stats);
+            }
+        }
     }
 
     /// Reads the machine's state. A machine that `goes_on` is stopped for it and resumed afterwards; any other is stopped
@@ -432,35 +443,5 @@ pub(super) fn read(ram: &GuestRam, info: &KernelInfo) -> FailureDumpReport {
     match KernelView::new(&memory, &info.symbols, &info.btf) {
         Ok(view) => capture(&view, &CaptureOptions::default()),
         Err(error) => FailureDumpReport::placeholder(error.to_string()),
-    }
-}
-
-/// Returns `count` times that divide the eight tenths in the middle of a window of this length into equal parts.
-fn boundaries(count: u32, duration: Duration) -> Vec<Duration> {
-    let window = duration.as_secs_f64();
-    (0..count)
-        .map(|i| {
-            let share = 0.1 + f64::from(i + 1) * 0.8 / f64::from(count + 1);
-            Duration::from_secs_f64(window * share)
-        })
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn four_captures_in_ten_seconds_lie_two_in_each_half() {
-        let at: Vec<_> = boundaries(4, Duration::from_secs(10))
-            .iter()
-            .map(|d| d.as_millis())
-            .collect();
-        assert_eq!(at, [2600, 4200, 5800, 7400]);
-        let three: Vec<_> = boundaries(3, Duration::from_secs(10))
-            .iter()
-            .map(|d| d.as_millis())
-            .collect();
-        assert_eq!(three, [3000, 5000, 7000]);
     }
 }

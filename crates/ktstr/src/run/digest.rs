@@ -5,7 +5,6 @@
 //! not change it; all captures together have a separate digest.
 
 use ktstr_machine::{GuestRam, MachineError};
-use ktstr_snapshot::report::FailureDumpReport;
 
 /// Returns, in hexadecimal, the BLAKE3 digest of the console and of the pages that belong to this machine alone
 /// ([`GuestRam::own_pages`]). The machine must be stopped.
@@ -19,13 +18,14 @@ pub(super) fn digest(ram: &GuestRam, console: &str) -> Result<String, MachineErr
     Ok(hasher.finalize().to_hex().to_string())
 }
 
-/// Adds a capture to the digest of all captures of a run: its content, and its `place`, which is its tag, its step, and the guest
-/// time at which it was taken. How long the host took for it is left out, because that differs from run to run.
+/// Adds a capture, or the scheduler's statistics for it, to the digest of all captures of a run: its content, and its `place`,
+/// such as its tag, its step, and the guest time at which it was taken. How long the host took for it is left out, because that
+/// differs from run to run.
 pub(super) fn take_in(
     hasher: &mut blake3::Hasher,
     place: &impl serde::Serialize,
-    report: &FailureDumpReport,
+    content: &impl serde::Serialize,
 ) {
     // Plain data can always be serialized to JSON, and hashing cannot fail.
-    let _ = serde_json::to_writer(hasher, &(place, report));
+    let _ = serde_json::to_writer(hasher, &(place, content));
 }

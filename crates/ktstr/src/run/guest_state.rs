@@ -4,7 +4,9 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use ktstr_assert::{AssertResult, Phase, StimulusEvent};
-use ktstr_guest::protocol::{Ask, ProcessEnd, SentSignal, Stream, ToHost, WorkerNumbers};
+use ktstr_guest::protocol::{
+    Ask, ProcessEnd, SentSignal, StatsAnswer, Stream, ToHost, WorkerNumbers,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +19,8 @@ const CUT: &str = "\n[... the rest was left out ...]\n";
 const EVENTS_CAP: usize = 100_000;
 /// The largest number of unanswered requests. A test process sends one request at a time.
 const ASKS_CAP: usize = 16;
+/// The largest number of a scheduler's answers between two polls. The guest sends one for each capture.
+const STATS_CAP: usize = 16;
 /// The largest number of workers whose counters are kept.
 const WORKERS_CAP: usize = 100_000;
 
@@ -44,6 +48,8 @@ pub(super) struct GuestState {
     pub(super) stimulus: Vec<StimulusEvent>,
     /// The unanswered requests of the test process, each with its number.
     pub(super) asks: VecDeque<(u64, Ask)>,
+    /// The scheduler's answers to requests for its statistics that are not stored with a capture yet, by the capture's tag.
+    pub(super) scheduler_stats: Vec<(String, StatsAnswer)>,
     /// The step that has started last; 0 before the first.
     pub(super) step_index: u16,
     /// The step that is being held; `None` while a step is set up or torn down, and without a scenario.
@@ -264,6 +270,11 @@ impl GuestState {
             ToHost::Ask { number, ask } => {
                 if self.asks.len() < ASKS_CAP {
                     self.asks.push_back((number, ask));
+                }
+            }
+            ToHost::SchedulerStats { tag, answer } => {
+                if self.scheduler_stats.len() < STATS_CAP {
+                    self.scheduler_stats.push((tag, answer));
                 }
             }
             ToHost::Workers(numbers) => {

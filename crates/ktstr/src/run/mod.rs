@@ -32,6 +32,7 @@ mod scheduler;
 mod shape;
 mod stall;
 mod start;
+mod stats;
 mod step_summary;
 mod storm;
 mod teardown;
@@ -477,6 +478,7 @@ impl Run {
                     recorder.look_up(machine, &mut kernel_info);
                 }
                 captures.clock_ns = recorder.as_ref().map(schedule::Recorder::last_ns);
+                captures.take_stats(machine, guest);
                 let writes = entry.bpf_map_write;
                 watches.poll(machine, &mut kernel_info, &mut captures, guest, now, hold)?;
                 asks::answer(

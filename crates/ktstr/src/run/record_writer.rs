@@ -8,9 +8,11 @@ use ktstr_machine::Accelerator;
 use ktstr_record::compare::Run;
 use ktstr_record::{
     CaptureRecord, FindingRecord, PayloadMetricRecord, PayloadRecord, RecordError, RepeatRecord,
-    RunDir, RunRecord, SWITCHES_FILE, SchedulerRecord, SwitchesRecord, runs_root,
+    RunDir, RunRecord, SWITCHES_FILE, SchedulerRecord, SchedulerStats, SwitchesRecord, runs_root,
 };
 use ktstr_snapshot::report::FailureDumpReport;
+use ktstr_snapshot::snapshot::MissingStatsReason;
+use serde_json::Value;
 
 use ktstr_schedule::SCHEDULE_FILE;
 use ktstr_state::env;
@@ -121,6 +123,15 @@ pub(super) fn write(
     Ok((folder.commit(record)?, repeats))
 }
 
+/// Returns what the record has of the scheduler's answer; `None` if it was not asked.
+fn stats(stats: &Result<Value, MissingStatsReason>) -> Option<SchedulerStats> {
+    match stats {
+        Ok(value) => Some(SchedulerStats::Served(value.clone())),
+        Err(MissingStatsReason::NoSchedulerBinary) => None,
+        Err(why) => Some(SchedulerStats::Missing(why.to_string())),
+    }
+}
+
 /// Returns all captures of a run in the order of their times. Under the real clock a capture from outside of the window has
 /// no time, and comes last.
 fn captures(vm: &VmResult) -> Vec<(CaptureRecord, &FailureDumpReport)> {
@@ -135,6 +146,7 @@ fn captures(vm: &VmResult) -> Vec<(CaptureRecord, &FailureDumpReport)> {
             moment: None,
             freeze_ms: taken.freeze.as_ref().map(milliseconds),
             placeholder: moments::placeholder(&entry.report),
+            stats: stats(&entry.stats),
         };
         (index, &entry.report)
     });
@@ -147,6 +159,7 @@ fn captures(vm: &VmResult) -> Vec<(CaptureRecord, &FailureDumpReport)> {
             moment: Some(capture.moment),
             freeze_ms: Some(milliseconds(&capture.freeze)),
             placeholder: moments::placeholder(&capture.report),
+            stats: None,
         };
         (index, &capture.report)
     });

@@ -105,6 +105,13 @@ impl SnapshotBridge {
         self.store_entry(entry);
     }
 
+    /// Stores the scheduler's statistics with a capture that was stored before; nothing happens if there is none.
+    pub(crate) fn set_stats(&self, tag: &str, stats: Result<Value, MissingStatsReason>) {
+        if let Some(entry) = self.entries().iter_mut().find(|entry| entry.tag == tag) {
+            entry.stats = stats;
+        }
+    }
+
     /// Whether a capture with this tag exists.
     pub fn has(&self, tag: &str) -> bool {
         self.entries().iter().any(|entry| entry.tag == tag)

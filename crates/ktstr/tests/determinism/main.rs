@@ -59,6 +59,21 @@ case!(
     num_snapshots: 0,
 );
 
+/// Serves statistics, for which the guest asks before each capture.
+const SERVES: Scheduler = Scheduler::named("serves")
+    .binary(SchedulerSpec::Discover("scx-ktstr"))
+    .sched_args(&["--stats"]);
+
+case!(
+    SERVED = "served",
+    contended,
+    scheduler: &SERVES,
+    topology: Topology::new(1, 1, 2, 1),
+    duration: Duration::from_secs(1),
+    clock: ClockMode::Virtual,
+    num_snapshots: 4,
+);
+
 // Captures are at least 100 ms apart, so this window has room for twenty.
 case!(
     SEEN = "seen",
@@ -165,4 +180,12 @@ fn captures_are_the_same_too() {
     assert_eq!(looked[0].record.periodic_real, 20);
     assert!(looked[0].record.captures_digest.is_some());
     assert_one("20 captures", &looked);
+}
+
+/// The requests are made in the guest, so they are part of the run.
+#[test]
+fn the_statistics_of_a_scheduler_are_the_same_too() {
+    let looked = contended_runs(repeated(20), &SERVED);
+    assert_eq!(looked[0].record.periodic_real, 4);
+    assert_one("4 captures with statistics", &looked);
 }

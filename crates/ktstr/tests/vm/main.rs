@@ -31,6 +31,7 @@ mod random;
 mod scenario_files;
 mod schedule;
 mod scheduler_setup;
+mod scheduler_stats;
 mod screens;
 mod turns;
 mod uneven;

@@ -11,6 +11,7 @@ use crate::protocol::{Ask, MAX_TAG};
 
 pub(super) fn snapshot(call: &mut Call, tag: &str) -> Result<()> {
     check(tag)?;
+    call.scenario.stats.request(tag);
     ask(Ask::Capture {
         tag: tag.to_owned(),
         step_index: call.ctx.current_step.load(Relaxed),

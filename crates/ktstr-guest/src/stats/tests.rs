@@ -1,0 +1,107 @@
+#![allow(clippy::unwrap_used)]
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixListener;
+use std::sync::mpsc;
+use std::time::Instant;
+
+use super::*;
+
+/// Serves one connection: sends each line of `answers` for one request, and then holds the connection open without an answer,
+/// until the client closes it.
+fn server(path: &Path, answers: Vec<Vec<u8>>) -> JoinHandle<Vec<String>> {
+    let listener = UnixListener::bind(path).unwrap();
+    std::thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        let mut requests = Vec::new();
+        let mut writer = stream.try_clone().unwrap();
+        let mut answers = answers.into_iter();
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            requests.push(line);
+            if let Some(answer) = answers.next() {
+                writer.write_all(&answer).unwrap();
+            }
+        }
+        requests
+    })
+}
+
+fn shared(path: &Path) -> Shared {
+    Shared {
+        path: path.to_owned(),
+        client: Mutex::new(None),
+        window: Mutex::default(),
+        changed: Condvar::new(),
+    }
+}
+
+#[test]
+fn answers_come_line_by_line_over_one_connection() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("stats");
+    let served = server(
+        &path,
+        vec![b"{\"n\":1}\n{\"n\":".to_vec(), b"2}\n".to_vec()],
+    );
+    let shared = shared(&path);
+    assert_eq!(shared.ask(), StatsAnswer::Line("{\"n\":1}".to_owned()));
+    assert_eq!(shared.ask(), StatsAnswer::Line("{\"n\":2}".to_owned()));
+    drop(shared);
+    let requests = served.join().unwrap();
+    assert_eq!(
+        requests,
+        ["{\"req\":\"stats\",\"args\":{\"target\":\"top\"}}"; 2]
+    );
+}
+
+#[test]
+fn a_scheduler_that_does_not_answer_or_answers_without_end_is_given_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("stats");
+    let _silent = server(&path, vec![]);
+    let silent = shared(&path);
+    let StatsAnswer::Failed(why) = silent.ask() else {
+        panic!("an answer");
+    };
+    assert!(why.contains("within 1 s"), "{why}");
+    std::fs::remove_file(&path).unwrap();
+    let _endless = server(&path, vec![vec![b'x'; crate::protocol::MAX_STATS + 5000]]);
+    assert_eq!(silent.ask(), StatsAnswer::TooLarge);
+}
+
+#[test]
+fn without_a_socket_there_are_no_requests() {
+    let dir = tempfile::tempdir().unwrap();
+    let requests = Requests::begin(&dir.path().join("stats"), &[Duration::ZERO]);
+    assert!(requests.shared.is_none() && requests.thread.is_none());
+}
+
+#[test]
+fn pauses_put_a_request_off_and_the_end_cuts_it_short() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("stats");
+    let listener = UnixListener::bind(&path).unwrap();
+    let requests = Requests::begin(&path, &[Duration::from_millis(60)]);
+    requests.paused(true, 0);
+    let began = Instant::now();
+    let (stream, _) = listener.accept().unwrap();
+    let (send, received) = mpsc::channel();
+    let mut writer = stream.try_clone().unwrap();
+    std::thread::spawn(move || {
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            send.send(line).unwrap();
+        }
+    });
+    // The request that starts the first interval.
+    received.recv().unwrap();
+    writer.write_all(b"{}\n").unwrap();
+    std::thread::sleep(Duration::from_millis(100));
+    assert!(received.try_recv().is_err(), "a request in a pause");
+    let pause = u64::try_from(began.elapsed().as_nanos()).unwrap();
+    requests.paused(false, pause);
+    received.recv().unwrap();
+    // Nobody answers this one, and the end does not wait for the answer.
+    let ended = Instant::now();
+    drop(requests);
+    assert!(ended.elapsed() < WITHIN, "{:?}", ended.elapsed());
+}
