@@ -20,6 +20,7 @@ pub(crate) fn test(args: TokenStream, item: TokenStream) -> Result<TokenStream> 
     // The span makes the compiler report a body of the wrong type at the function's name.
     let body = format_ident!("__ktstr_body_{}", text, span = name.span());
     let entry = format_ident!("__KTSTR_ENTRY_{}", text.to_uppercase());
+    let listed = format_ident!("__KTSTR_LISTED_{}", text.to_uppercase());
     let cfgs = of(&function.attrs, &["cfg"]);
     let on_test = of(&function.attrs, &["cfg", "doc", "allow", "expect"]);
     let visibility = std::mem::replace(&mut function.vis, syn::Visibility::Inherited);
@@ -56,6 +57,12 @@ pub(crate) fn test(args: TokenStream, item: TokenStream) -> Result<TokenStream> 
                 ..::ktstr::test_support::KtstrTestEntry::DEFAULT
             }
         };
+
+        #(#cfgs)*
+        #[doc(hidden)]
+        #[::ktstr::__private::linkme::distributed_slice(::ktstr::__private::LIBTEST_NAMES)]
+        #[linkme(crate = ::ktstr::__private::linkme)]
+        static #listed: &str = ::core::concat!(::core::module_path!(), "::", #text);
 
         #(#on_test)*
         #[test]

@@ -288,6 +288,10 @@ pub mod __private {
     use crate::entry::{KtstrTestEntry, config_misfit};
     use crate::test_support::Scheduler;
 
+    /// The paths of the `#[test]` functions that `#[ktstr_test]` generates, each with the name of its crate.
+    #[linkme::distributed_slice]
+    pub static LIBTEST_NAMES: [&'static str];
+
     /// Returns `content`, the configuration of a test. Panics if it does not fit the scheduler; in a `static`, that is a compile
     /// error of the test.
     pub const fn config_content(

@@ -17,6 +17,12 @@ fn passes(ctx: &Ctx) -> Result<AssertResult> {
     Ok(AssertResult::pass())
 }
 
+/// An ordinary test whose function has the name of a test of ktstr.
+mod ordinary {
+    #[test]
+    fn passes() {}
+}
+
 #[ktstr_test(host_only)]
 fn is_skipped(_: &Ctx) -> Result<AssertResult> {
     Ok(AssertResult::skip("nothing to see here"))
@@ -183,6 +189,7 @@ fn both_listings_name_each_test_once() {
     // that only other tests run are not listed at all.
     assert!(has(&all, "both_listings_name_each_test_once"));
     assert!(!has(&ignored, "both_listings_name_each_test_once"));
+    assert!(has(&all, "ordinary::passes") && has(&all, "ktstr/passes"));
     for line in all.lines.keys().chain(ignored.lines.keys()) {
         assert!(line.ends_with(": test"), "{line}");
         assert!(!line.contains("__unit_test_"), "{line}");
