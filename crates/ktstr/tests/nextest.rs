@@ -103,6 +103,7 @@ declare_scheduler!(CELLED, {
     verifier_exclude_topologies = ["252cpu-14llc-nosmt"],
     constraints = TopologyConstraints::DEFAULT.with_max_cpus(252).with_min_cpus(250),
 });
+declare_scheduler!(CELLED_AGAIN, { name = "celled", binary = "scx-ktstr" });
 declare_scheduler!(REFUSED, { name = "refused", binary = "scx-ktstr", sched_args = ["--fail-verify"] });
 
 struct Answer {

@@ -3,6 +3,7 @@
 //! scheduler's `kernels` include, and each preset that the scheduler's constraints admit. A cell boots the kernel on that
 //! shape, and passes if the scheduler attaches and runs two workers; nothing else is checked.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use ktstr_assert::Assert;
@@ -42,7 +43,19 @@ pub(super) fn names() -> Result<Vec<String>, String> {
     let loads = |scheduler: &&Scheduler| {
         scheduler.binary.has_bpf_scheduler() && scheduler.config_file_def.is_none()
     };
+    let mut known = BTreeSet::new();
     for scheduler in schedulers.filter(loads) {
+        // `find_scheduler` returns the first one.
+        if !known.insert(scheduler.name) {
+            if !kernels.is_empty() {
+                eprintln!(
+                    "ktstr: warning: this binary declares several schedulers with the name {:?}, of which only the first is loaded: \
+                     rename the others",
+                    scheduler.name
+                );
+            }
+            continue;
+        }
         let presets = presets(scheduler)?;
         for kernel in &kernels {
             if !wants(scheduler, &kernel.label)? {
