@@ -293,6 +293,8 @@ pub enum ToHost {
         /// The panic message and its location.
         message: String,
     },
+    /// What the test's disk has done when the test process has exited.
+    Disk(DiskCounters),
     /// The test process has exited.
     TestEnded {
         /// How the process ended.
@@ -429,6 +431,7 @@ impl ToHost {
             | Self::StepEnd { .. }
             | Self::ScenarioEnd { .. }
             | Self::Workers(_)
+            | Self::Disk(_)
             | Self::TestEnded { .. }
             | Self::Bye => {}
         }
@@ -609,6 +612,9 @@ pub struct Setup {
     pub cgroup_parent: Option<String>,
     /// sched_ext's watchdog timeout in milliseconds. The host sets it once the scheduler has attached.
     pub watchdog_timeout_ms: u64,
+    /// The disk to make.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<DiskSetup>,
     /// The schedulers that the test may start while it runs, by name. If there are any, the list also has the test's own
     /// scheduler, if the test has one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -622,8 +628,43 @@ impl Setup {
         self.scheduler.is_none()
             && self.sysctls.is_empty()
             && self.cgroup_parent.is_none()
+            && self.disk.is_none()
             && self.staged.is_empty()
     }
+}
+
+/// The disk that the guest makes for a test.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskSetup {
+    /// The modules to load, as absolute paths in the guest, in this order.
+    pub modules: Vec<String>,
+    /// The second name of the disk in `/dev`.
+    pub name: Option<String>,
+    /// The capacity in MiB.
+    pub capacity_mib: u32,
+    /// How long each request takes, in nanoseconds.
+    pub request_ns: u64,
+    /// Whether requests are served one after the other.
+    pub one_at_a_time: bool,
+    /// The bound on the bytes in a second, in MiB; 0 for none.
+    pub mib_per_sec: u64,
+    /// Whether writes are refused.
+    pub read_only: bool,
+}
+
+/// What the test's disk has done.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskCounters {
+    /// The number of reads that have ended.
+    pub reads_completed: u64,
+    /// The number of writes that have ended.
+    pub writes_completed: u64,
+    /// The number of flushes that have ended.
+    pub flushes_completed: u64,
+    /// The number of bytes that were read.
+    pub bytes_read: u64,
+    /// The number of bytes that were written.
+    pub bytes_written: u64,
 }
 
 /// A test to run.

@@ -179,6 +179,7 @@ impl Cache {
             });
         }
         let _lock = self.lock()?;
+        crate::modules::forget(self, id)?;
         // Move it away first, so that a partly removed entry does not look like an entry.
         let aside = self.aside()?;
         let gone = aside.path().join("removed");
@@ -214,7 +215,6 @@ impl Cache {
             return Err(format!("its {} does not list the file to boot", file::META));
         };
         stamps::check(&dir, &meta.files)?;
-        let modules = dir.join(file::MODULES);
         Ok(Kernel {
             image: dir.join(file::IMAGE),
             vmlinux: dir.join(file::VMLINUX),
@@ -222,7 +222,7 @@ impl Cache {
                 .files
                 .contains_key(file::CONFIG)
                 .then(|| dir.join(file::CONFIG)),
-            modules: modules.is_dir().then_some(modules),
+            modules: None,
             id: meta.id,
             release: meta.release,
             version_text: meta.version_text,

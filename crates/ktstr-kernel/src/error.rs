@@ -36,6 +36,22 @@ pub enum KernelError {
         found: String,
     },
 
+    /// The kernel does not have a module that a test needs, or the module's file was not found.
+    #[error(
+        "the kernel {kernel} cannot load {module}: {reason}; use a kernel of Debian (such as KTSTR_KERNEL=debian:newest), or one \
+         with {option}=y"
+    )]
+    NoModule {
+        /// The id of the kernel.
+        kernel: String,
+        /// The name of the module's file.
+        module: String,
+        /// The option that turns the module on.
+        option: &'static str,
+        /// What was looked for where.
+        reason: String,
+    },
+
     /// The image is a kernel, but its compression is not supported.
     #[error(
         "{}: the kernel inside is compressed with {compression}, which is not supported (zstd and \
@@ -268,6 +284,7 @@ impl KernelError {
             | Self::ConfigRefused { .. }
             | Self::DoesNotBuild { .. }
             | Self::Environment(_)
+            | Self::NoModule { .. }
             | Self::NotCached { .. } => 1,
             Self::Offline { .. }
             | Self::CannotFetch { .. }

@@ -28,7 +28,16 @@ pub(crate) fn sched_ext(config: Option<&[u8]>, symbols: &[Symbol]) -> (bool, Str
 
 /// Returns whether a kernel configuration contains the line `NAME=y`.
 pub(crate) fn is_set(config: &[u8], name: &str) -> bool {
+    has(config, name, b"=y")
+}
+
+/// Returns whether a kernel configuration contains the line `NAME=m`.
+pub(crate) fn is_module(config: &[u8], name: &str) -> bool {
+    has(config, name, b"=m")
+}
+
+fn has(config: &[u8], name: &str, value: &[u8]) -> bool {
     config
         .split(|b| *b == b'\n')
-        .any(|line| line.strip_prefix(name.as_bytes()) == Some(b"=y"))
+        .any(|line| line.strip_prefix(name.as_bytes()) == Some(value))
 }

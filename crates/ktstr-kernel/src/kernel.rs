@@ -15,7 +15,6 @@ pub(crate) mod file {
     pub(crate) const BTF: &str = "btf";
     pub(crate) const SYMBOLS: &str = "symbols";
     pub(crate) const CONFIG: &str = "config";
-    pub(crate) const MODULES: &str = "modules";
     pub(crate) const META: &str = "kernel.json";
     pub(crate) const STAMPS: &str = "stamps.json";
 }
@@ -72,7 +71,7 @@ pub struct Kernel {
     pub vmlinux: PathBuf,
     /// The configuration that the kernel was built with; `None` if it is unknown.
     pub config: Option<PathBuf>,
-    /// The folder of its modules (`lib/modules/<release>`), which need not be in the cache; `None` if it is unknown.
+    /// The folder of its modules (`lib/modules/<release>`) outside of the cache; `None` if it is unknown.
     pub modules: Option<PathBuf>,
     /// The source of the kernel.
     pub source: Source,

@@ -12,6 +12,7 @@ mod features;
 mod image;
 pub mod kallsyms;
 mod kernel;
+pub mod modules;
 mod offers;
 mod package;
 pub mod progress;

@@ -11,6 +11,7 @@ use proptest::prelude::*;
 use crate::cache::{Cache, Material};
 use crate::image::{self, ImageError};
 use crate::kallsyms::{self, KallsymsError};
+use crate::modules::{self, Module};
 use crate::testing::{Encoding, bzimage, bzimage_of, symbols, vmlinux};
 use crate::{Kernel, KernelError, Resolver, Source};
 
@@ -545,4 +546,78 @@ proptest! {
         }
         let _ = kallsyms::decode(&elf);
     }
+}
+
+const CONFIGFS: Module = Module {
+    option: "CONFIG_CONFIGFS_FS",
+    path: "fs/configfs/configfs.ko",
+};
+const NULL_BLK: Module = Module {
+    option: "CONFIG_BLK_DEV_NULL_BLK",
+    path: "drivers/block/null_blk/null_blk.ko",
+};
+
+/// A kernel package folder with this configuration, and these modules below `kernel/`.
+fn with_modules(home: &Home, config: &str, modules: &[(&str, &[u8])]) -> Kernel {
+    home.file("pkg/boot/vmlinuz-9.9.1+made", &made());
+    home.file("pkg/boot/config-9.9.1+made", config.as_bytes());
+    for (path, content) in modules {
+        home.file(
+            &format!("pkg/usr/lib/modules/9.9.1+made/kernel/{path}"),
+            content,
+        );
+    }
+    home.resolve(&home.0.path().join("pkg")).unwrap()
+}
+
+fn files_of(home: &Home, kernel: &Kernel) -> Result<Vec<PathBuf>, KernelError> {
+    let cache = home.resolver().cache;
+    modules::files(kernel, &[CONFIGFS, NULL_BLK], &cache, true, &mut |_| {})
+}
+
+#[test]
+fn modules_are_copied_decompressed_and_built_in_ones_are_left_out() {
+    let home = Home::new();
+    let packed = home.file("packed.ko", b"the module");
+    let run = std::process::Command::new("xz").arg(&packed).status();
+    assert!(run.unwrap().success());
+    let packed = fs::read(home.0.path().join("packed.ko.xz")).unwrap();
+    let kernel = with_modules(
+        &home,
+        "CONFIG_CONFIGFS_FS=y\nCONFIG_BLK_DEV_NULL_BLK=m\n",
+        &[("drivers/block/null_blk/null_blk.ko.xz", &packed)],
+    );
+    let files = files_of(&home, &kernel).unwrap();
+    assert_eq!(files.len(), 1);
+    assert!(files[0].ends_with("null_blk.ko"));
+    assert_eq!(fs::read(&files[0]).unwrap(), b"the module");
+    // From now on the copy is used, and it goes with the kernel's entry.
+    fs::remove_dir_all(home.0.path().join("pkg/usr")).unwrap();
+    assert_eq!(files_of(&home, &kernel).unwrap(), files);
+    home.resolver().cache.remove(&kernel.id).unwrap();
+    assert!(!files[0].exists());
+}
+
+#[test]
+fn a_module_that_is_missing_is_named_with_its_option() {
+    let home = Home::new();
+    let kernel = with_modules(
+        &home,
+        "CONFIG_CONFIGFS_FS=m\nCONFIG_BLK_DEV_NULL_BLK=m\n",
+        &[("fs/configfs/configfs.ko", b"the module")],
+    );
+    let error = files_of(&home, &kernel).unwrap_err();
+    assert_eq!(error.exit_code(), 1);
+    let text = error.to_string();
+    for part in [
+        "null_blk.ko",
+        "usr/lib/modules",
+        "CONFIG_BLK_DEV_NULL_BLK=y",
+    ] {
+        assert!(text.contains(part), "no {part} in {text}");
+    }
+    let home = Home::new();
+    let without = with_modules(&home, "CONFIG_SMP=y\n", &[("x.ko", b"")]);
+    let text = files_of(&home, &without).unwrap_err().to_string();
+    assert!(text.contains("its configuration does not set it"), "{text}");
 }

@@ -245,6 +245,9 @@ fn fields(attrs: &Attrs) -> TokenStream {
     if let Some(path) = attrs.path("payload") {
         out.extend(quote!(payload: Some(&#path),));
     }
+    if let Some(path) = attrs.path("disk") {
+        out.extend(quote!(disk: Some(#path),));
+    }
     for name in ["bpf_map_write", "watch_bpf_maps", "perf_delta_assertions"] {
         if attrs.get(name).is_some() {
             let (field, values) = (format_ident!("{name}"), attrs.paths(name));

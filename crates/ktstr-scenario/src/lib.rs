@@ -23,6 +23,7 @@ pub mod text;
 
 pub mod cgroup;
 pub mod ctx;
+pub mod disk;
 pub mod ops;
 pub mod payload;
 pub mod rt_app;

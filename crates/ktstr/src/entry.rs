@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ktstr_assert::{Assert, AssertResult, ExpectedErrorError, PerfDeltaAssertion, PerfDeltaError};
 use ktstr_scenario::Ctx;
+use ktstr_scenario::disk::{DiskConfig, DiskError};
 use ktstr_scenario::payload::{Payload, PayloadError};
 use ktstr_scenario::scheduler::{BpfMapWrite, CgroupPath, Scheduler, WatchBpfMap};
 use ktstr_scenario::topology::{ConstraintsError, Topology, TopologyConstraints, TopologyError};
@@ -109,6 +110,8 @@ pub struct KtstrTestEntry {
     pub num_snapshots: u32,
     /// The parent of the test's cgroups; `None` uses the harness's default.
     pub workload_root_cgroup: Option<CgroupPath>,
+    /// The guest's disk, `/dev/vda`; `None` for none. Its capacity is added to the guest's memory.
+    pub disk: Option<DiskConfig>,
     /// Additional arguments for the guest kernel.
     pub kargs: &'static [&'static str],
     /// The seed of the run; `None` stands for 0. `KTSTR_SEED` overrides either.
@@ -237,6 +240,14 @@ pub enum EntryError {
         /// The field that is set.
         field: &'static str,
     },
+    /// The guest cannot have the test's disk.
+    #[error("test {name:?}: disk: {source}")]
+    Disk {
+        /// The name of the test.
+        name: &'static str,
+        /// What is wrong with the declaration.
+        source: DiskError,
+    },
     /// One of the test's `perf_delta_assertions` can never be judged.
     #[error("test {name:?}: perf_delta_assertions: {source}")]
     PerfDelta {
@@ -334,6 +345,7 @@ impl KtstrTestEntry {
         post_vm_unconditional: None,
         num_snapshots: 0,
         workload_root_cgroup: None,
+        disk: None,
         kargs: &[],
         seed: None,
         clock: ClockMode::Auto,
@@ -454,6 +466,10 @@ impl KtstrTestEntry {
             });
         }
         self.validate_payloads()?;
+        if let Some(disk) = &self.disk {
+            disk.validate()
+                .map_err(|source| EntryError::Disk { name, source })?;
+        }
         for (field, wanted) in [("kaslr", self.kaslr), ("pci", self.pci)] {
             if wanted {
                 return Err(EntryError::NotAvailable { name, field });
@@ -498,6 +514,7 @@ impl KtstrTestEntry {
                 ("scheduler", self.scheduler.binary.has_active_scheduling()),
                 ("num_snapshots", self.num_snapshots > 0),
                 ("staged_schedulers", !self.staged_schedulers.is_empty()),
+                ("disk", self.disk.is_some()),
                 ("cleanup_budget", self.cleanup_budget.is_some()),
                 ("post_vm", self.post_vm.is_some()),
                 (

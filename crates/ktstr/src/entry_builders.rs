@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use ktstr_assert::{Assert, PerfDeltaAssertion};
+use ktstr_scenario::disk::DiskConfig;
 use ktstr_scenario::payload::Payload;
 use ktstr_scenario::scheduler::{BpfMapWrite, CgroupPath, Scheduler, WatchBpfMap};
 use ktstr_scenario::topology::{Topology, TopologyConstraints};
@@ -94,6 +95,7 @@ setters! {
         with_post_vm without_post_vm post_vm: PostVmFn;
         with_post_vm_unconditional without_post_vm_unconditional post_vm_unconditional: PostVmFn;
         with_workload_root_cgroup without_workload_root_cgroup workload_root_cgroup: CgroupPath;
+        with_disk without_disk disk: DiskConfig;
         with_seed without_seed seed: u64;
     }
 }

@@ -197,6 +197,14 @@ pub mod metric_types {
     pub use ktstr_assert::{BuiltinMetric, MetricId, Polarity};
 }
 
+/// The declaration of a guest's disk.
+pub mod disk {
+    pub use ktstr_scenario::disk::{
+        DiskConfig, DiskError, DiskThrottle, DiskThrottleValidationError, Filesystem,
+        ThrottleDimension,
+    };
+}
+
 /// What a scenario did, and when.
 pub mod timeline {
     pub use ktstr_assert::StimulusEvent;
@@ -238,6 +246,7 @@ pub mod prelude {
     pub use crate::assert::*;
     pub use crate::cgroup::CgroupManager;
     pub use crate::contention::{BodyContentionWindow, ContentionWitness, PerPhaseSchedstat};
+    pub use crate::disk::*;
     pub use crate::gates::{
         capture_starvation_witness, periodic_starvation_gate, post_vm_skip, stall_ejection_skip,
         starved_below_minimum_skip,
@@ -266,8 +275,8 @@ pub mod prelude {
     pub use crate::test_support::*;
     pub use crate::topology::{LlcInfo, NodeMemInfo, TestTopology};
     pub use crate::vm_result::{
-        GuestLifecyclePhase, HostVcpuSchedstat, ProgVerifierStats, SwitchDigest, VmResult,
-        WatchdogKillReason,
+        GuestLifecyclePhase, HostVcpuSchedstat, ProgVerifierStats, SwitchDigest,
+        VirtioBlkCountersSnapshot, VmResult, WatchdogKillReason,
     };
     pub use crate::workload::*;
     pub use crate::{

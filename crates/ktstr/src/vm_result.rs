@@ -11,6 +11,7 @@ use ktstr_assert::{
     StimulusEvent, Verdict, buckets,
 };
 
+use ktstr_guest::protocol::DiskCounters;
 pub use ktstr_machine::SwitchDigest;
 use ktstr_snapshot::report::ScxExit;
 
@@ -96,6 +97,41 @@ impl HostVcpuSchedstat {
     }
 }
 
+/// What the test's disk did from its creation until the end of the test process.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct VirtioBlkCountersSnapshot {
+    /// The number of reads that have ended.
+    pub reads_completed: u64,
+    /// The number of writes that have ended.
+    pub writes_completed: u64,
+    /// The number of flushes that have ended.
+    pub flushes_completed: u64,
+    /// The number of bytes that were read.
+    pub bytes_read: u64,
+    /// The number of bytes that were written.
+    pub bytes_written: u64,
+}
+
+impl From<DiskCounters> for VirtioBlkCountersSnapshot {
+    fn from(counters: DiskCounters) -> Self {
+        let DiskCounters {
+            reads_completed,
+            writes_completed,
+            flushes_completed,
+            bytes_read,
+            bytes_written,
+        } = counters;
+        Self {
+            reads_completed,
+            writes_completed,
+            flushes_completed,
+            bytes_read,
+            bytes_written,
+        }
+    }
+}
+
 /// What the verifier needed for one BPF program.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -169,6 +205,8 @@ pub struct VmResult {
     /// The BPF programs that the kernel held when the workload window opened or, if the test attached a scheduler later,
     /// after the last attach; those of the scheduler are among them. Empty if no scheduler was attached.
     pub verifier_stats: Vec<ProgVerifierStats>,
+    /// What the test's disk did; `None` without one.
+    pub virtio_blk_counters: Option<VirtioBlkCountersSnapshot>,
     /// What sched_ext recorded when it ejected a scheduler; `None` if it ejected none. An exit without an error is
     /// not recorded here.
     pub scx_exit: Option<ScxExit>,
@@ -461,6 +499,7 @@ impl VmResult {
             host_vcpu_schedstat: None,
             contention_witness: None,
             verifier_stats: Vec::new(),
+            virtio_blk_counters: None,
             watchdog: None,
             monitor: None,
             periodic_prereqs_ready: None,

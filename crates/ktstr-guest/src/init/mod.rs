@@ -6,6 +6,7 @@
 //! therefore a result and not a kernel panic.
 
 mod children;
+pub(crate) mod disk;
 mod identity;
 pub mod lifecycle;
 mod mounts;
@@ -239,6 +240,9 @@ impl Agent {
             std::fs::write(&path, value)
                 .map_err(|e| InitError::system(format!("setting sysctl {key}={value}"), e))?;
         }
+        if let Some(disk) = &setup.disk {
+            disk::set_up(disk)?;
+        }
         if let Some(parent) = &setup.cgroup_parent {
             make_cgroup(parent)?;
         }
@@ -387,6 +391,9 @@ impl Agent {
             }
         };
         self.children.drain();
+        if let Some(counters) = disk::counters() {
+            link::send(&ToHost::Disk(counters));
+        }
         let killed = matches!(end, ProcessEnd::Signaled(signal) if signal == Signal::KILL.as_raw());
         Ok(ToHost::TestEnded {
             end,

@@ -139,6 +139,11 @@ impl<'a> WorkerCtx<'a> {
         ctx
     }
 
+    /// Returns the worker's number among all workers that were started together.
+    pub fn index(&self) -> u64 {
+        self.base.wrapping_add(self.member) as u64
+    }
+
     /// Returns whether the worker was told to stop.
     pub fn stopped(&self) -> bool {
         STOP.load(Relaxed)

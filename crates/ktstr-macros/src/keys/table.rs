@@ -279,11 +279,13 @@ macro_rules! table {
             pci: Bool, Reserved = "false", "devices on PCI";
             wprof: Bool, Reserved = "false", "tracing with wprof";
             wprof_args: Any, Reserved = "", "arguments of wprof";
-            disk: Any, Reserved = "", "a block device";
             networks: Any, Reserved = "", "network devices";
             cleanup_budget_ms: Positive(u64), Outcome = "not checked",
                 "longest time from the end of the scenario to the end of the guest, in milliseconds of guest time; a \
                 longer time fails the test, unless the host delayed the vCPUs by more than a tenth of their time";
+            disk: Path, Run = "none",
+                "the guest's disk `/dev/vda`: path to a `DiskConfig`. Its capacity is added to the guest's memory, and its \
+                requests take guest time, as those of a real disk";
             workload_root_cgroup: Text, Run = "`/ktstr`",
                 "absolute path of the cgroup in the guest under which the scenario's cgroups are created";
             clock: Text, Run = "`\"auto\"`",

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use ktstr_assert::{AssertResult, Phase, StimulusEvent};
 use ktstr_guest::protocol::{
-    Ask, ProcessEnd, SentSignal, StatsAnswer, Stream, ToHost, WorkerNumbers,
+    Ask, DiskCounters, ProcessEnd, SentSignal, StatsAnswer, Stream, ToHost, WorkerNumbers,
 };
 
 use serde::{Deserialize, Serialize};
@@ -50,6 +50,8 @@ pub(super) struct GuestState {
     pub(super) asks: VecDeque<(u64, Ask)>,
     /// The scheduler's answers to requests for its statistics that are not stored with a capture yet, by the capture's tag.
     pub(super) scheduler_stats: Vec<(String, StatsAnswer)>,
+    /// What the test's disk has done; `None` without a disk, and before the test process has exited.
+    pub(super) disk: Option<DiskCounters>,
     /// The step that has started last; 0 before the first.
     pub(super) step_index: u16,
     /// The step that is being held; `None` while a step is set up or torn down, and without a scenario.
@@ -277,6 +279,7 @@ impl GuestState {
                     self.scheduler_stats.push((tag, answer));
                 }
             }
+            ToHost::Disk(counters) => self.disk = Some(counters),
             ToHost::Workers(numbers) => {
                 let room = WORKERS_CAP.saturating_sub(self.workers.len());
                 self.workers.extend(numbers.into_iter().take(room));

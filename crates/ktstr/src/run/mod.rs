@@ -9,6 +9,7 @@ mod budget;
 mod callbacks;
 mod captures;
 mod digest;
+mod disk;
 mod error;
 mod guest_session;
 mod guest_state;
@@ -603,6 +604,7 @@ impl Run {
             host_vcpu_schedstat,
             contention_witness: report.as_ref().and_then(ContentionWitness::of),
             verifier_stats: in_window.programs,
+            virtio_blk_counters: guest.disk.map(Into::into),
             watchdog: in_window.watchdog,
             periodic_prereqs_ready,
             periodic_window_end,
@@ -768,6 +770,7 @@ fn vm_result(
         host_vcpu_schedstat: None,
         contention_witness: None,
         verifier_stats: Vec::new(),
+        virtio_blk_counters: None,
         watchdog: None,
         periodic_prereqs_ready: None,
         periodic_window_end: None,

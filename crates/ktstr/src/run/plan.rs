@@ -170,6 +170,9 @@ impl Plan {
             }
         };
         let mut setup = setup(entry, program, &mut for_scheduler)?;
+        if let Some(config) = &entry.disk {
+            setup.disk = Some(super::disk::plan(config, &kernel, &mut for_scheduler)?);
+        }
         for declared in staged {
             let job = stage(entry, declared, programs, &mut for_scheduler)?;
             setup.staged.push((declared.name.to_owned(), job));
@@ -201,7 +204,8 @@ impl Plan {
             .max(entry.topology.total_cpus() * MEMORY_PER_CPU)
             + MEMORY_FOR_FILES
                 * size_of(&[&base, &for_scheduler, &for_load, &for_test])
-                    .div_ceil(MEMORY_FOR_FILES / 2);
+                    .div_ceil(MEMORY_FOR_FILES / 2)
+            + entry.disk.map_or(0, |disk| disk.capacity_mib);
         Ok(Self {
             entry,
             program: own_program,
@@ -414,6 +418,7 @@ fn setup(
             .collect(),
         cgroup_parent: declared.cgroup_parent.map(|p| p.as_str().to_owned()),
         watchdog_timeout_ms: entry.watchdog_timeout.as_millis() as u64,
+        disk: None,
         staged: Vec::new(),
     })
 }

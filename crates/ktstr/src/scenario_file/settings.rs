@@ -75,6 +75,7 @@ pub(super) const ITEMS: &[(&str, &str)] = &[
     ("bpf_map_write", "it names a constant of a test"),
     ("watch_bpf_maps", "it names a constant of a test"),
     ("perf_delta_assertions", "it names a constant of a test"),
+    ("disk", "it names a constant of a test"),
     ("host_only", "a file is run in a machine"),
     ("ignore", "a file is run when it is named"),
 ];

@@ -74,6 +74,31 @@ case!(
     num_snapshots: 4,
 );
 
+const DISK: DiskConfig = DiskConfig::DEFAULT.capacity_mib(8);
+
+fn on_a_disk(ctx: &Ctx) -> Result<AssertResult> {
+    let group = |name: &str, work| CgroupDef::named(name).workers(2).work_type(work);
+    execute_defs(
+        ctx,
+        vec![
+            group("spin", WorkType::SpinWait),
+            group("write", WorkType::IoSyncWrite),
+            group("read", WorkType::IoRandRead),
+        ],
+    )
+}
+
+case!(
+    ON_A_DISK = "on_a_disk",
+    on_a_disk,
+    scheduler: &SCHED,
+    topology: Topology::new(1, 1, 2, 1),
+    duration: Duration::from_secs(1),
+    clock: ClockMode::Virtual,
+    num_snapshots: 0,
+    disk: Some(DISK),
+);
+
 // Captures are at least 100 ms apart, so this window has room for twenty.
 case!(
     SEEN = "seen",
@@ -188,4 +213,9 @@ fn the_statistics_of_a_scheduler_are_the_same_too() {
     let looked = contended_runs(repeated(20), &SERVED);
     assert_eq!(looked[0].record.periodic_real, 4);
     assert_one("4 captures with statistics", &looked);
+}
+
+#[test]
+fn the_same_seed_is_the_same_run_on_a_disk() {
+    is_one_run("a disk", repeated(20), &ON_A_DISK);
 }

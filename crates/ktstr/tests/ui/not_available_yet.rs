@@ -1,6 +1,6 @@
 use ktstr::prelude::*;
 
-#[ktstr_test(disk = DISK)]
+#[ktstr_test(networks = [NIC])]
 fn later(_ctx: &Ctx) -> Result<AssertResult> {
     Ok(AssertResult::pass())
 }

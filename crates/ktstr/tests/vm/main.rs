@@ -14,6 +14,7 @@ mod cgroup_cpu;
 mod claims;
 mod defaults;
 mod direct;
+mod disk;
 mod expected_error;
 mod first_run;
 mod guest_failures;

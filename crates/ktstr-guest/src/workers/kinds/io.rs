@@ -1,46 +1,76 @@
-//! Work on a temporary file. The file has no name, so nothing is left of it however the worker
-//! ends. The guest has no disk: its file systems are in memory, where neither writes nor
-//! `fdatasync(2)` block.
+//! Work on the guest's disk, whose requests take time; without a disk, on a temporary file. The file has no name, so nothing
+//! is left of it however the worker ends. It is in memory, where neither writes nor `fdatasync(2)` block.
 
 use super::super::ctx::WorkerCtx;
 use super::super::sys;
 use super::super::text::Text;
 use super::super::unable::Unable;
+use crate::init::disk;
 
 /// Size of a block in bytes, which satisfies the size and alignment rules of `O_DIRECT`.
 const BLOCK: usize = 4096;
-/// Number of blocks in the file.
+/// Number of blocks in the file, and in a worker's part of the disk.
 const BLOCKS: u64 = 256;
 /// Number of blocks between two calls of `fdatasync(2)`.
 const BATCH: u64 = 16;
 
-/// An unnamed file and a block of memory.
+/// A part of the disk, or an unnamed file; and a block of memory.
 pub(super) struct Scratch {
     fd: i32,
+    /// The offset of the worker's part in bytes; 0 in a file.
+    start: u64,
+    on_disk: bool,
     block: *mut libc::c_void,
 }
 
 impl Scratch {
-    /// Creates the file, opened with `flags` in addition to the usual ones. `Err` is the errno.
-    pub fn new(flags: i32) -> Result<Self, i32> {
+    /// Opens the part of the disk that the worker `index` uses, with `access` and `flags`; without a disk, creates a file with
+    /// `flags`. There may be more workers than parts, so that several use the same one. `Err` is the errno.
+    pub fn new(index: u64, access: i32, flags: i32) -> Result<Self, i32> {
+        let block = sys::map(BLOCK).ok_or(libc::ENOMEM)?.as_mut_ptr().cast();
+        match Text::of(disk::DEVICE.as_bytes()).open(access | flags) {
+            Err(libc::ENOENT) => {}
+            Err(errno) => return Err(errno),
+            Ok(fd) => {
+                // SAFETY: the descriptor is our own.
+                let size = unsafe { libc::lseek(fd, 0, libc::SEEK_END) };
+                let part = BLOCKS.saturating_mul(BLOCK as u64);
+                let parts = (size.max(0) as u64 / part).max(1);
+                return Ok(Self {
+                    fd,
+                    start: (index % parts).wrapping_mul(part),
+                    on_disk: true,
+                    block,
+                });
+            }
+        }
         let flags = libc::O_TMPFILE | libc::O_RDWR | flags;
         let fd = Text::of(b"/tmp")
             .open(flags)
             .or_else(|_| Text::of(b"/").open(flags))?;
-        let block = sys::map(BLOCK).ok_or(libc::ENOMEM)?.as_mut_ptr().cast();
-        Ok(Self { fd, block })
+        Ok(Self {
+            fd,
+            start: 0,
+            on_disk: false,
+            block,
+        })
+    }
+
+    fn offset(&self, block: u64) -> libc::off_t {
+        let at = (block % BLOCKS).wrapping_mul(BLOCK as u64);
+        self.start.wrapping_add(at) as libc::off_t
     }
 
     /// Writes one block. The number wraps around at the end of the file.
     pub fn write(&self, block: u64) -> Result<(), i32> {
-        let at = (block % BLOCKS).wrapping_mul(BLOCK as u64) as libc::off_t;
+        let at = self.offset(block);
         // SAFETY: the block has that length and is never unmapped; the descriptor is our own.
         whole(unsafe { libc::pwrite(self.fd, self.block, BLOCK, at) })
     }
 
     /// Reads one block. The number wraps around at the end of the file.
     pub fn read(&self, block: u64) -> Result<(), i32> {
-        let at = (block % BLOCKS).wrapping_mul(BLOCK as u64) as libc::off_t;
+        let at = self.offset(block);
         // SAFETY: as above; nothing else accesses the block.
         whole(unsafe { libc::pread(self.fd, self.block, BLOCK, at) })
     }
@@ -54,9 +84,10 @@ impl Scratch {
         Ok(())
     }
 
-    /// Writes each block once, so that every later read finds a whole block.
+    /// Writes each block of a file once, so that every later read finds a whole block. A disk has all of its blocks.
     fn fill(&self) -> Result<(), i32> {
-        (0..BLOCKS).try_for_each(|block| self.write(block))
+        let missing = if self.on_disk { 0 } else { BLOCKS };
+        (0..missing).try_for_each(|block| self.write(block))
     }
 }
 
@@ -79,7 +110,8 @@ fn interrupted(errno: i32) -> Result<(), i32> {
 
 /// An iteration writes sixteen blocks with `O_SYNC`, then calls `fdatasync(2)`.
 pub(super) fn sync_write(ctx: &mut WorkerCtx<'_>) {
-    with(ctx, Scratch::new(libc::O_SYNC), |ctx, file, turn| {
+    let file = Scratch::new(ctx.index(), libc::O_RDWR, libc::O_SYNC);
+    with(ctx, file, |ctx, file, turn| {
         for block in 0..BATCH {
             file.write(turn.wrapping_mul(BATCH).wrapping_add(block))?;
         }
@@ -90,8 +122,10 @@ pub(super) fn sync_write(ctx: &mut WorkerCtx<'_>) {
 
 /// An iteration reads one random block.
 pub(super) fn rand_read(ctx: &mut WorkerCtx<'_>) {
-    // Opening fails on a file system without O_DIRECT.
-    let file = Scratch::new(libc::O_DIRECT).or_else(|_| Scratch::new(0));
+    // Opening fails on a file system without O_DIRECT. The disk has it.
+    let index = ctx.index();
+    let file = Scratch::new(index, libc::O_RDONLY, libc::O_DIRECT)
+        .or_else(|_| Scratch::new(index, libc::O_RDONLY, 0));
     with(ctx, filled(file), |ctx, file, _| {
         let block = ctx.rng.below(BLOCKS);
         ctx.count_units(1);
@@ -101,7 +135,8 @@ pub(super) fn rand_read(ctx: &mut WorkerCtx<'_>) {
 
 /// An iteration writes a block and reads a random one, sixteen times, then calls `fdatasync(2)`.
 pub(super) fn convoy(ctx: &mut WorkerCtx<'_>) {
-    with(ctx, filled(Scratch::new(0)), |ctx, file, turn| {
+    let file = Scratch::new(ctx.index(), libc::O_RDWR, 0);
+    with(ctx, filled(file), |ctx, file, turn| {
         for pair in 0..BATCH {
             file.write(turn.wrapping_mul(BATCH).wrapping_add(pair))?;
             file.read(ctx.rng.below(BLOCKS))?;

@@ -42,14 +42,15 @@ macro_rules! work_type_table {
             YieldHeavy / yield_heavy => cpu::yield_heavy();
             /// A burst of CPU, then a yield.
             Mixed / mixed => cpu::mixed();
-            /// Writes 16 blocks of 4 KiB to a temporary file opened with `O_SYNC`, then `fdatasync(2)`. The guest has no
-            /// disk, so the file is in memory: the worker exercises the file system, but does not sleep in state D.
+            /// Writes 16 blocks of 4 KiB with `O_SYNC`, then `fdatasync(2)`, to the test's disk: the worker sleeps in state D
+            /// until each request has ended. Without a disk it writes to a temporary file, which is in memory, and does not
+            /// sleep.
             IoSyncWrite / io_sync_write => io::sync_write();
-            /// Reads blocks of 4 KiB at random places of a temporary file of 1 MiB, with `O_DIRECT` if the file system
-            /// supports it. The file is in memory: see [`WorkType::IoSyncWrite`].
+            /// Reads blocks of 4 KiB at random places of 1 MiB of the test's disk with `O_DIRECT`, each of which is a short
+            /// sleep in state D. Without a disk it reads a temporary file: see [`WorkType::IoSyncWrite`].
             IoRandRead / io_rand_read => io::rand_read();
-            /// Alternates writes and random reads of blocks of 4 KiB, with an `fdatasync(2)` after every 16 pairs. The file
-            /// is in memory: see [`WorkType::IoSyncWrite`].
+            /// Alternates writes and random reads of blocks of 4 KiB through the page cache, with an `fdatasync(2)` after every
+            /// 16 pairs, on the test's disk or a temporary file: see [`WorkType::IoSyncWrite`].
             IoConvoy / io_convoy => io::convoy();
             /// Uses the CPU for a while, then sleeps.
             Bursty / bursty => timed::bursty(burst_duration, sleep_duration) {
