@@ -130,8 +130,8 @@ pub(crate) fn fetch_source(
 }
 
 /// Fetches the package with the modules of a Debian kernel, whose image is in `package` of this version, and passes the folder
-/// in which it is unpacked to `take`, unless the result is already `there`. Debian's kernels before 7.2 have image and modules
-/// in one package.
+/// in which it is unpacked to `take`, unless the result is already `there`. Returns `None` if the archive does not have that
+/// package.
 pub(crate) fn fetch_modules<T>(
     cache: &Cache,
     package: &str,
@@ -139,29 +139,38 @@ pub(crate) fn fetch_modules<T>(
     listener: &mut Listener<'_>,
     there: impl FnOnce() -> Option<T>,
     take: impl FnOnce(&Path) -> Result<T, KernelError>,
-) -> Result<T, KernelError> {
-    let name = match package.strip_prefix("linux-binary-") {
-        Some(release) => format!("linux-modules-{release}"),
-        None => package.to_owned(),
-    };
+) -> Result<Option<T>, KernelError> {
+    let name = modules_package(package);
     let apt = Apt::new(cache, &name)?;
     let _lock = apt.lock(cache)?;
     // Another process may have fetched it while this one waited for the lock.
     if let Some(there) = there() {
-        return Ok(there);
+        return Ok(Some(there));
     }
     apt.set_up()?;
-    if !apt.names(&name)?.contains(&name)
-        && let Some(failure) = apt.update(listener)
-    {
-        return Err(failure);
+    if !apt.names(&name)?.contains(&name) {
+        if let Some(failure) = apt.update(listener) {
+            return Err(failure);
+        }
+        if !apt.names(&name)?.contains(&name) {
+            return Ok(None);
+        }
     }
     let dir = apt.fresh("download")?;
     let _clean = RemoveOnDrop(&dir);
     apt.get(&dir, &[format!("{name}={version}")], &name, listener)?;
     let unpacked = dir.join("unpacked");
     apt.unpack_all(&dir, &unpacked)?;
-    take(&unpacked)
+    take(&unpacked).map(Some)
+}
+
+/// Returns the name of the package with the modules of the kernel whose image is in `package`. Older kernels have both in one
+/// package.
+pub(crate) fn modules_package(package: &str) -> String {
+    match package.strip_prefix("linux-binary-") {
+        Some(release) => format!("linux-modules-{release}"),
+        None => package.to_owned(),
+    }
 }
 
 /// Returns the version and the tarball of a package that [`fetch_source`] fetched before; `None` if the cache does not hold

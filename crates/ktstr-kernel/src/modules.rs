@@ -89,6 +89,7 @@ pub fn files(
                     let modules = if modules.exists() { modules } else { old };
                     copy(&modules.join("kernel"), &absent, folder.path())
                 })?
+                .unwrap_or_default()
             }
             (None, Source::Path(tree)) => {
                 let tree = if tree.is_dir() {
@@ -107,6 +108,10 @@ pub fn files(
                     "it has to be fetched from Debian's archive, and KTSTR_OFFLINE is set"
                         .to_owned()
                 }
+                (None, Source::Debian { package, .. }) => format!(
+                    "the package {} is not in Debian's archive, or does not have it",
+                    apt::modules_package(package)
+                ),
                 (None, source) => format!("its file was not found with {source}"),
             };
             return Err(no_module(module, reason));
