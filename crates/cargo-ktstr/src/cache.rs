@@ -19,13 +19,13 @@ pub enum Command {
         /// Print a JSON array instead of a table.
         #[arg(long)]
         json: bool,
-        /// The bound of the JSON.
+        /// How much of a long list and of a long text the JSON contains.
         #[command(flatten)]
         limit: Limit,
     },
     /// Remove all templates; the next runs make the ones that they need.
     Clean,
-    /// Print the folder that holds them.
+    /// Print the path of the folder that holds the templates.
     Path,
 }
 
@@ -33,7 +33,10 @@ pub enum Command {
 pub fn run(out: &mut dyn Write, command: &Command) -> Result<Exit> {
     match command {
         Command::List { json, limit } => list(out, *json, *limit)?,
-        Command::Clean => writeln!(out, "removed {} templates", templates::clean()?)?,
+        Command::Clean => match templates::clean()? {
+            1 => writeln!(out, "removed 1 template")?,
+            count => writeln!(out, "removed {count} templates")?,
+        },
         Command::Path => writeln!(out, "{}", templates::root()?.display())?,
     }
     Ok(Exit::Done)
@@ -64,7 +67,7 @@ fn list(out: &mut dyn Write, json: bool, limit: Limit) -> Result<()> {
         )?;
         return Ok(());
     }
-    let mut table = table::numbers(&["KEY", "SIZE", "UNUSED", "WHAT"], 1);
+    let mut table = table::numbers(&["KEY", "SIZE", "LAST USED", "WHAT"], 1);
     if let Some(what) = table.column_mut(3) {
         what.set_cell_alignment(comfy_table::CellAlignment::Left);
     }

@@ -74,10 +74,10 @@ enum Command {
         #[command(flatten)]
         limit: Limit,
     },
-    /// Kernels to test on: list, fetch, find, remove.
+    /// List, fetch, build and remove kernels to test on, or print the path of one.
     #[command(subcommand)]
     Kernel(kernel::Command),
-    /// Templates that machines are forked from: list, remove all, find.
+    /// List or remove the templates that machines are forked from, or print the path of their folder.
     #[command(subcommand)]
     Cache(cache::Command),
     /// List the recorded runs, newest first; or remove the oldest.
@@ -90,9 +90,9 @@ enum Command {
     Report(report::Options),
     /// Write the schedule of a recorded run as a trace for the Perfetto UI.
     Trace(trace::Options),
-    /// Repeat a recorded run of the virtual clock, and say whether the two runs are identical.
+    /// Repeat a run that was recorded under the virtual clock, and say whether the two runs are identical.
     Replay(replay::Options),
-    /// Show which tasks ran on which CPUs and how long tasks waited, in a recorded run of the virtual clock.
+    /// Show which tasks ran on which CPUs and how long tasks waited, in a run that was recorded under the virtual clock.
     Schedule(schedule::Options),
     /// Explain why a task waited: since when, in which queue, and what its CPUs did during that time.
     Why(why::Options),
@@ -102,7 +102,7 @@ enum Command {
     Test(test_run::Options),
     /// Print the bounds that a test is judged by, and who set each: the test, its scheduler, or ktstr.
     ShowThresholds(thresholds::Options),
-    /// List every metric: kind, direction, unit, gates, and its source.
+    /// List all metrics, each with its kind, better direction, unit, smallest changes that count, and source.
     Metrics {
         /// Print a JSON array instead of a page of Markdown.
         #[arg(long)]
@@ -127,9 +127,9 @@ enum Command {
     Merge(check::merge::Options),
     /// Print the results of several checks as one page of Markdown: a row for each scheduler, and the evidence of each finding.
     Table(check::table::Options),
-    /// Compare two schedulers by the same runs, with statistics that account for the small number of runs.
+    /// Run two schedulers under the same scenarios and seeds, and compare them with statistics for few runs.
     Compare(compare::Options),
-    /// Print the completions of a shell: `cargo-ktstr completions bash >
+    /// Print a completion script for a shell, such as `cargo-ktstr completions bash >
     /// ~/.local/share/bash-completion/completions/cargo-ktstr`.
     Completions {
         /// The shell that the script is written for.

@@ -42,10 +42,17 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
         .with_context(|| format!("asking {} for its bounds", binary.display()))?;
     if !output.status.success() {
         bail!(
-            "{} gives no bounds of a test `{}`: {}",
+            "{} printed no bounds of the test `{}`: {}",
             binary.display(),
             options.test,
             String::from_utf8_lossy(&output.stderr).trim()
+        );
+    }
+    if output.stdout.is_empty() {
+        bail!(
+            "{} printed no bounds of the test `{}`: it is not a test binary of ktstr",
+            binary.display(),
+            options.test
         );
     }
     out.write_all(&output.stdout)?;

@@ -109,7 +109,7 @@ fn asks_the_schedule(root: &Path, run: &str) {
     assert_eq!(unreached.status.code(), Some(1), "{}", text(&unreached));
     let printed = text(&unreached);
     assert!(
-        printed.contains("error: there is no step 9: the run held"),
+        printed.contains("error: there is no step 9: the run has"),
         "{printed}"
     );
     let there = schedule(&["--task", "init"]);

@@ -6,9 +6,9 @@ use std::os::unix::fs::OpenOptionsExt;
 
 /// The device of the kernel's log (Documentation/ABI/testing/dev-kmsg).
 const DEVICE: &str = "/dev/kmsg";
-/// The most bytes of one message that the kernel hands out (`PRINTK_MESSAGE_MAX`).
+/// The size in bytes of the longest message in current kernels (`PRINTK_MESSAGE_MAX`).
 const MESSAGE: usize = 2048;
-/// The most messages that are read. A log of the kernel's usual size has fewer.
+/// The largest number of messages that are read. A kernel log of the default size holds fewer.
 const MESSAGES: usize = 1 << 16;
 
 /// Returns the messages in the kernel's log, one a line, oldest first, without their levels and times. Messages that the
@@ -48,7 +48,8 @@ pub fn send_kmsg(message: &[u8]) {
 /// Reads messages until there are no more.
 fn messages(mut device: impl Read) -> String {
     let mut text = String::new();
-    // Some kernels hand out longer messages, and a read into a buffer that is too small fails.
+    // Some kernels have a larger limit than `MESSAGE`, and a read into a buffer that is too small fails. The buffer therefore
+    // has four times that size.
     let mut one = [0; 4 * MESSAGE];
     for _ in 0..MESSAGES {
         match device.read(&mut one) {

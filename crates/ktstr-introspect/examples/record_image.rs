@@ -1,4 +1,5 @@
-//! Records what a capture and the other readers read: the fixtures of `tests/recorded.rs` and `tests/busy.rs`.
+//! Records what a capture reads from a guest, and what the readers outside of captures read. The recordings are the fixtures of
+//! `tests/recorded.rs` and `tests/busy.rs`.
 //!
 //! `record_image RAM KALLSYMS BTF OUT` (the first three as for `inspect_image`) writes
 //! - `OUT.pages.z`: zlib of (guest-physical address, 4096 bytes) for each page that was read, in the order of the addresses;
@@ -87,8 +88,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let view = KernelView::new(&memory, &symbols, &types)?;
     view.jiffies()?;
     let report = capture(&view, &CaptureOptions::default());
-    // The readers outside of captures, for the schedule and for variables that a test names. Their results are dropped,
-    // because the pages are recorded as they are read.
+    // Also call the readers that work outside of captures: those of the schedule, and of variables that a test names. Only the
+    // pages that they read matter, and these are recorded during the read, so the results are dropped.
     for task in &report.task_enrichments {
         let _ = view.affinity_of(task.task_kva);
         if let Ok(node) = view.cgroup_node_of(task.task_kva) {

@@ -25,7 +25,7 @@ pub(crate) fn test(args: TokenStream, item: TokenStream) -> Result<TokenStream> 
     let on_test = of(&function.attrs, &["cfg", "doc", "allow", "expect"]);
     let visibility = std::mem::replace(&mut function.vis, syn::Visibility::Inherited);
     let ignored = attrs.bool("ignore") == Some(true);
-    // The listing treats demonstrations, whose names start with `demo_`, as ignored, so plain `cargo test` must
+    // The list that nextest gets marks demonstrations, whose names start with `demo_`, as ignored. Plain `cargo test` must
     // ignore them, too.
     let ignore = (ignored || text.starts_with("demo_")).then(|| quote!(#[ignore]));
     function.sig.ident = body.clone();
@@ -122,7 +122,8 @@ pub(crate) fn keys(callback: TokenStream) -> TokenStream {
     quote!(#callback! { #(#lines)* })
 }
 
-/// Generates a call of the macro `callback` with the fields of `Assert` that keys set, by the parts of the checks.
+/// Generates a call of the macro `callback` with the fields of `Assert` that keys set, in one block for each part of the checks
+/// (`Field::part`).
 pub(crate) fn parts(callback: TokenStream) -> TokenStream {
     let mut parts: Vec<(&str, TokenStream)> = Vec::new();
     for (key, field) in KEYS.iter().filter_map(|key| Some((key, key.field?))) {
@@ -297,7 +298,7 @@ fn topology(attrs: &Attrs, scheduler: &TokenStream) -> TokenStream {
 }
 
 /// Generates the constraints: the scheduler's, with those that the test overrides. The declared topology must satisfy
-/// them. A limit that equals the default is not enforced, unless the test itself gives it.
+/// them. An inherited limit that equals `TopologyConstraints::DEFAULT` is not checked; one that the test sets always is.
 fn constraints(attrs: &Attrs, scheduler: &TokenStream, topology: &TokenStream) -> TokenStream {
     let mut given = TokenStream::new();
     for name in [
@@ -432,7 +433,7 @@ mod tests {
             "assert . expect_scx_bpf_error_contains = Some (\"a\")",
             "assert . expect_scx_bpf_error_matches = Some (own :: PATTERN)",
         ] {
-            assert!(code.contains(field), "{field} in {code}");
+            assert!(code.contains(field), "{field} is not in {code}");
         }
     }
 

@@ -74,6 +74,6 @@ fn a_cpuset_survives_a_swap_with_itself() {
 #[test]
 fn a_test_s_own_text_has_no_settings_and_has_steps() {
     let refused = |text| Scenario::from_text(text).unwrap_err().to_string();
-    insta::assert_snapshot!(refused("llcs = 2\n[[step]]\n"), @"line 1, `llcs`: unknown key `llcs`: there are: cgroup, ops, payloads, step. The test's attribute sets the machine and the checks");
+    insta::assert_snapshot!(refused("llcs = 2\n[[step]]\n"), @"line 1, `llcs`: unknown key `llcs`: the known ones are: cgroup, ops, payloads, step. The test's attribute sets the machine and the checks");
     insta::assert_snapshot!(refused("[[cgroup]]\nname = \"a\""), @"line 1, `step`: there is no step, so the scenario would end at once: add `[[step]]`, which lasts for the whole duration by default");
 }

@@ -83,7 +83,10 @@ impl Words<'_> {
             } if task == of => Some(match reason {
                 DequeueReason::Sleep => format!("was dequeued from CPU {}", on.0),
                 DequeueReason::Change => {
-                    format!("was dequeued from CPU {} for a move or a change", on.0)
+                    format!(
+                        "was dequeued from CPU {} to be moved or to have its attributes changed",
+                        on.0
+                    )
                 }
                 DequeueReason::Throttle => {
                     format!("was dequeued from CPU {}: its cgroup is out of quota", on.0)

@@ -38,19 +38,23 @@ pub fn section(measured: &[Measured]) -> Section {
             })
         })
         .collect();
-    rows.push(over("rest", "what no part counts", &|_, record| {
-        let parts: f64 = PARTS
-            .iter()
-            .filter_map(|(name, _)| part(record, name))
-            .sum();
-        vec![(record.wall_s - parts).max(0.0)]
-    }));
+    rows.push(over(
+        "rest",
+        "wall time that belongs to none of the parts above",
+        &|_, record| {
+            let parts: f64 = PARTS
+                .iter()
+                .filter_map(|(name, _)| part(record, name))
+                .sum();
+            vec![(record.wall_s - parts).max(0.0)]
+        },
+    ));
     rows.push(over("wall", "the whole run", &|_, record| {
         vec![record.wall_s]
     }));
     rows.push(over(
         "restore",
-        "of boot: QEMU's start to a guest before its first instruction",
+        "part of boot: from QEMU's start until the guest is restored and can execute its first instruction",
         &|_, record| part(record, "restore").into_iter().collect(),
     ));
     // A fork starts with the scheduler attached, so its record has the attach time of its template, which is left out here.

@@ -36,8 +36,8 @@ pub struct Kernel {
 /// The options that select kernels.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct KernelOptions {
-    /// Kernels: what `cargo ktstr kernel path` takes, such as 7.3, debian:7.0+rt, or a path; or a range such as 6.12..7.3.
-    /// Kernels that are not cached are fetched. May be given more than once.
+    /// The kernels to run on, each in a form that `cargo ktstr kernel path` accepts, such as 7.3, debian:7.0+rt or a path, or
+    /// as a range such as 6.12..7.3. Kernels that are not cached are fetched. May be given more than once.
     #[arg(
         long,
         visible_alias = "kernel",
@@ -277,7 +277,7 @@ pub fn topologies(words: &[String]) -> Result<Vec<Option<String>>> {
 pub fn seeds(text: &str) -> Result<Seeds> {
     let wrong = || {
         anyhow!(
-            "expected a number of seeds, or a range A..B without B, of 1 to {MOST_SEEDS} seeds, not `{text}`"
+            "expected a number of seeds (1 to {MOST_SEEDS}), or a range A..B that excludes B and has at most {MOST_SEEDS} seeds, not `{text}`"
         )
     };
     let seeds = match text.trim().parse::<u64>() {

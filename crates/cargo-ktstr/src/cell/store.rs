@@ -1,4 +1,4 @@
-//! A file of results, with one line of JSON per result, so that an interrupted matrix continues where it stopped. There is one
+//! A file of results, with one line of JSON per result, so that an interrupted series of runs can be continued. There is one
 //! file for each set of binaries (by their content) and settings, because results depend on them.
 
 use std::collections::BTreeMap;
@@ -34,7 +34,7 @@ impl<K: Ord + Serialize + DeserializeOwned> Store<K> {
     ///
     /// # Errors
     ///
-    /// A binary cannot be read, the folder belongs to or can be written by others, or the file cannot be opened.
+    /// A binary cannot be read, the folder belongs to another user or is writable by other users, or the file cannot be opened.
     pub fn open(folder: &Path, binaries: &[&Path], settings: &str) -> Result<Self> {
         let folder = Folder::owned(folder, Place::POWER)?;
         let path = folder
@@ -63,7 +63,7 @@ impl<K: Ord + Serialize + DeserializeOwned> Store<K> {
     ///
     /// # Errors
     ///
-    /// There are no results, they cannot be read, or the folder belongs to or can be written by others.
+    /// There are no results, they cannot be read, or the folder belongs to another user or is writable by other users.
     pub fn newest(folder: &Path) -> Result<Self> {
         let files = match Folder::existing(folder, Place::POWER)? {
             Some(folder) => Some(

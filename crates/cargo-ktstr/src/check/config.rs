@@ -332,7 +332,7 @@ expires = "2026-12-31"
         insta::assert_snapshot!(error("[bounds]\nmax_owed_ms = nan\n"), @r#"2: `max_owed_ms` is a number of at least 0, or "off""#);
         insta::assert_snapshot!(error("[matrix]\nseeds = true\n"), @r#"2: `seeds` is a number, or a range as "3..7""#);
         let known = "[[known]]\nscenario = \"steady\"\nreason = \"x\"\nexpires = \"soon\"\n";
-        insta::assert_snapshot!(error(known), @"4: expected a day as YYYY-MM-DD, not `soon`");
+        insta::assert_snapshot!(error(known), @"4: expected a date that exists, in the form YYYY-MM-DD, not `soon`");
         let known = "[[known]]\nscenario = \"steady\"\nexpires = \"2026-12-31\"\n";
         insta::assert_snapshot!(error(known), @"1: missing field `reason`");
         assert!(error("[matrix\n").starts_with("1: "));

@@ -1,4 +1,4 @@
-//! Dates, as far as known failures need them: today's date, and whether a date is past.
+//! The dates on which entries for known failures expire (`expires`): parsing, comparison, and today's date.
 
 use std::fmt;
 use std::str::FromStr;
@@ -60,7 +60,7 @@ impl FromStr for Date {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wrong = || format!("expected a day as YYYY-MM-DD, not `{text}`");
+        let wrong = || format!("expected a date that exists, in the form YYYY-MM-DD, not `{text}`");
         let parts: Vec<&str> = text.split('-').collect();
         let [year, month, day] = parts[..] else {
             return Err(wrong());

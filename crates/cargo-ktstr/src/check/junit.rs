@@ -167,7 +167,7 @@ mod tests {
         <testsuites>
           <testsuite name="ktstr check 7.3.4 1n1l2c1t" tests="4" failures="1" errors="0" skipped="0">
             <testcase classname="steady" name="steady seed 1" time="0.000"><failure type="starvation" message="starvation of &lt;worker&gt;">starvation of &lt;worker&gt;
-        the exact schedule shows it
+        the exact schedule is the evidence
         cargo ktstr check ./scx_mine --scenarios steady --kernels 7.3.4-ab --seeds 1..2 -- --fast</failure></testcase>
             <testcase classname="bursts" name="bursts seed 1" time="0.000"/>
             <testcase classname="sound" name="sound seed 1" time="0.000"/>

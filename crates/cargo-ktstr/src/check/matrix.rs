@@ -124,13 +124,13 @@ pub struct Matrix {
 }
 
 impl Matrix {
-    /// Builds the matrix. Each axis comes from the options, else from the configuration, else from the level. All words are
-    /// checked before a kernel is looked for.
+    /// Builds the matrix. Each axis comes from the options, else from the configuration, else from the level. All names of
+    /// scenarios and shapes, the seeds and the known failures are checked before a kernel is looked for.
     ///
     /// # Errors
     ///
-    /// A word is unknown, a known failure can never match, the lock file cannot be used, or none of the
-    /// kernels is available.
+    /// A scenario, a shape or a range of seeds is not valid, a known failure can never match, the lock file cannot be used, or
+    /// none of the kernels is available.
     pub fn of(options: &Options, config: &Config, level: Level, all: &[String]) -> Result<Self> {
         let first = |a: &[String], b: &[String], c: Vec<String>| match (a, b) {
             ([], []) => c,

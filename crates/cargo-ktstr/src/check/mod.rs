@@ -1,13 +1,13 @@
 //! `cargo ktstr check BINARY`: runs a scheduler binary under the canned scenarios, and compares it with EEVDF under the same
 //! seeds.
 //!
-//! No project and no code are needed: this binary is also PID 1 of the guest, as in the demo. `matrix` decides what is run,
-//! `walk` runs it, `sort` classifies the findings, `report` is the result as data, and `screen`, `page`, `junit` and
+//! No project and no code are needed, because `cargo-ktstr` itself is also PID 1 of the guest, as in the demo. `matrix` decides
+//! what is run, `walk` runs it, `sort` classifies the findings, `report` is the result as data, and `screen`, `page`, `junit` and
 //! `step_summary` render it. `results` stores the outcomes of the runs in a file, `shard` and `merge` divide a check among
 //! several machines, and `table` shows several checks on one page.
 //!
-//! Exit codes: 0 nothing is broken, 1 something is or the scheduler does not load by its own fault, 2 nothing could be
-//! judged, a requested kernel is not available, or the request makes no sense.
+//! Exit codes: 0 if nothing is broken. 1 if something is broken, or if the scheduler fails to load through its own fault. 2 if
+//! nothing could be judged, a requested kernel is not available, or the options contradict each other.
 
 mod again;
 mod config;
@@ -62,8 +62,8 @@ pub struct Options {
     /// A dozen scenarios with one seed each: at most two minutes on two cores.
     #[arg(long, conflicts_with = "thorough")]
     quick: bool,
-    /// Five seeds and one more shape, without a time limit. Without --quick and --thorough: the 36 scenarios of the core, two
-    /// seeds, about a quarter of an hour at most.
+    /// All scenarios with five seeds each, on one more shape, without a time limit. The default, without --quick and --thorough,
+    /// is all scenarios with two seeds each, in about a quarter of an hour at most.
     #[arg(long)]
     thorough: bool,
     /// The kernels on which the scheduler is checked.
@@ -72,10 +72,10 @@ pub struct Options {
     /// Shapes of the machine: presets such as 8cpu-2llc-smt, shapes such as 1n2l2c1t, or `own` for each scenario's own.
     #[arg(long, value_name = "SHAPE,...", value_delimiter = ',')]
     topologies: Vec<String>,
-    /// How many seeds, from 1 on; or which, as 3..7.
+    /// The number of seeds, counted from 1, or a range such as 3..7, which is 3 to 6.
     #[arg(long, value_name = "N")]
     seeds: Option<String>,
-    /// Only these scenarios, instead of those of the configuration or the level.
+    /// Run only these scenarios, instead of those that the configuration, --quick or --thorough selects.
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     scenarios: Vec<String>,
     /// The least memory of a machine in MiB, for a scheduler that needs more than the default.
@@ -101,10 +101,10 @@ pub struct Options {
 /// The files to write.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Outputs {
-    /// Write all findings here as JSON (docs/check.md); `-` prints them instead of the screen.
+    /// Write all findings to this file as JSON (docs/check.md). With `-` the JSON is printed instead of the text report.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// The bound of the JSON.
+    /// How much of a long list and of a long text the JSON contains.
     #[command(flatten)]
     limit: Limit,
     /// Write a JUnit file here, for CI.
@@ -133,7 +133,7 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     if let Some(shard) = options.shard {
         ensure!(
             shard.of <= matrix.places.len(),
-            "{shard} has nothing to run: there are only {} places (scenarios times kernels times shapes), so there can be at most that many shards",
+            "{shard}: a check can have at most as many shards as places (scenarios times kernels times shapes), which are {} here",
             matrix.places.len()
         );
     }

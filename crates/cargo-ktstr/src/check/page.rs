@@ -293,7 +293,7 @@ mod tests {
             "<p class=\"verdict fail\">broken</p>",
             "<section id=\"broken\" class=\"broken\">",
             "<h3>steady: starvation</h3>",
-            "the exact schedule shows it",
+            "the exact schedule is the evidence",
             "<pre>cargo ktstr check ./scx_mine --scenarios steady --kernels 7.3.4-ab --seeds 1..2 -- --fast</pre>",
             "<section id=\"not-promised\"",
             "<section id=\"no-answer\"",

@@ -189,7 +189,7 @@ mod tests {
         BROKEN  1
           steady  7.3.4 1n1l2c1t  1 of 2 seeds  starvation
             starvation of <worker>
-            the exact schedule shows it
+            the exact schedule is the evidence
             again: cargo ktstr check ./scx_mine --scenarios steady --kernels 7.3.4-ab --seeds 1..2 -- --fast
             record: /runs/run-1/record.json
 

@@ -130,7 +130,11 @@ fn verdict(pair: &Pair) -> Option<Finding> {
     let proof = strongest.map_or(Proof::Nothing, |found| found.proof);
     Some(match proof {
         Proof::Kernel => Finding::of(Class::Broken, strongest, "the kernel reported it"),
-        Proof::Schedule => Finding::of(Class::Broken, strongest, "the exact schedule shows it"),
+        Proof::Schedule => Finding::of(
+            Class::Broken,
+            strongest,
+            "the exact schedule is the evidence",
+        ),
         Proof::Worker => Finding::of(Class::Broken, strongest, "a worker observed it"),
         Proof::Expected if ours.findings.iter().all(|found| found.speed) => {
             Finding::of(Class::Slower, first, "EEVDF keeps the bound")

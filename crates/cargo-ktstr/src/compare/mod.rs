@@ -84,14 +84,14 @@ pub struct Options {
     /// Shapes, as for `check`.
     #[arg(long, value_name = "SHAPE,...", value_delimiter = ',')]
     topologies: Vec<String>,
-    /// The number of seeds, or a range such as 3..14. The default is as many as it takes to decide all tests together, 8 to 20,
-    /// and up to twice as many in places where more could still show a difference.
+    /// The number of seeds, or a range such as 3..14. By default ktstr runs the smallest number that can decide all tests, 8 to
+    /// 20, and then up to twice as many where more runs could still show a difference.
     #[arg(long, value_name = "N")]
     seeds: Option<String>,
-    /// With --seeds, the number of seeds up to which more are run in places where they could still show a difference.
+    /// With --seeds: run up to this many seeds where more runs could still show a difference.
     #[arg(long, value_name = "N", requires = "seeds")]
     most_seeds: Option<u64>,
-    /// Run even if the seeds are too few to decide all tests, to see whether the runs are identical.
+    /// Allow fewer seeds than the tests need. The result then only shows whether the runs are identical.
     #[arg(long)]
     undecided: bool,
     /// The configuration, instead of ktstr.toml in this folder: its gates say which differences count.

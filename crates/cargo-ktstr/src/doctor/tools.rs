@@ -82,7 +82,10 @@ fn version_of(qemu: &Qemu) -> Check {
 fn sandbox_of(qemu: &Qemu) -> Check {
     let name = "QEMU's sandbox";
     match qemu.knows_sandbox() {
-        Ok(()) => Check::found(name, "built in: guests are confined by seccomp"),
+        Ok(()) => Check::found(
+            name,
+            "built in: seccomp confines the QEMU process of each machine",
+        ),
         Err(printed) => Check {
             todo: Some("install a QEMU that is built with libseccomp (Debian's is)".to_owned()),
             ..Check::info(name, format!("refused, so guests run without: {printed}"))

@@ -70,8 +70,8 @@ pub fn find(test: &str, package: Option<&str>) -> Result<Binary> {
     match &with[..] {
         [one] => Ok(one.clone()),
         [] => bail!(
-            "none of the {} test binaries of this package has a test `{test}` of ktstr's: give the package with \
-             --package, or a binary with --binary; `NEXTEST=1 BINARY --list` lists what one has",
+            "none of the {} test binaries of this package has a ktstr test `{test}`: `cargo ktstr test --list` prints the names; \
+             --package names another package, and --binary a test binary",
             binaries.len()
         ),
         several => bail!(

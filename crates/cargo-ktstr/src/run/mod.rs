@@ -47,13 +47,13 @@ pub struct Options {
     /// The seed of the run, instead of the file's.
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// The kernel: what `cargo ktstr kernel path` takes, such as 7.3, debian:7.0+rt, or a path.
+    /// The kernel, in a form that `cargo ktstr kernel path` accepts, such as 7.3, debian:7.0+rt or a path.
     #[arg(long, value_name = "SPEC")]
     kernel: Option<String>,
     /// Print the file in its normal form, TOML with all parameters written out, and run nothing.
     #[arg(long)]
     print: bool,
-    /// Arguments of the scheduler, after its own.
+    /// Arguments for the scheduler, appended to those that the file gives.
     #[arg(last = true, value_name = "ARGS")]
     args: Vec<String>,
 }

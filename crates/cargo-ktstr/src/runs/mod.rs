@@ -4,6 +4,7 @@ mod filter;
 mod size;
 
 use std::io::Write;
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -27,7 +28,7 @@ pub struct Options {
     wanted: Filter,
     /// Only the newest N.
     #[arg(long, value_name = "N")]
-    last: Option<usize>,
+    last: Option<NonZeroUsize>,
     /// Print a JSON array of whole records instead of a table.
     #[arg(long)]
     json: bool,
@@ -63,12 +64,17 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
         return Ok(Exit::Done);
     }
     // With conditions, all runs have to be read before the newest can be selected.
-    let at_most = options.last.filter(|_| wanted.is_empty());
+    let at_most = options
+        .last
+        .map(NonZeroUsize::get)
+        .filter(|_| wanted.is_empty());
     let mut listing = list(&root, at_most)?;
     let is_meant = |listed: &Listed| wanted.admits(&listed.record, now);
     let some = !listing.records.is_empty();
     listing.records.retain(is_meant);
-    listing.records.truncate(options.last.unwrap_or(usize::MAX));
+    if let Some(last) = options.last {
+        listing.records.truncate(last.get());
+    }
     if some && listing.records.is_empty() && !options.json {
         writeln!(
             out,

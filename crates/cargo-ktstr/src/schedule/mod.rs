@@ -196,17 +196,17 @@ fn summarise(schedule: &Schedule<'_>, answers: &Answers, options: &Options) -> S
     }
 }
 
-/// Returns the error that the run did not hold this step, with the range of the steps that it held.
+/// Returns the error that the run does not have this step, with the range of the steps that it has.
 fn no_step(step: u16, answers: &Answers) -> String {
     let steps = answers.phases.keys().flatten();
     match (steps.clone().min(), steps.max()) {
         (Some(first), Some(last)) if first == last => {
-            format!("there is no step {step}: the run held step {first} only")
+            format!("there is no step {step}: the run has only step {first}")
         }
         (Some(first), Some(last)) => {
-            format!("there is no step {step}: the run held the steps {first} to {last}")
+            format!("there is no step {step}: the run has the steps {first} to {last}")
         }
-        _ => format!("there is no step {step}: the run held no step"),
+        _ => format!("there is no step {step}: the run has no steps"),
     }
 }
 

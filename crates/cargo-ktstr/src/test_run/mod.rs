@@ -48,7 +48,7 @@ pub struct Options {
         requires = "gauntlet"
     )]
     presets: Vec<String>,
-    /// Each variant of the gauntlet under several seeds: a number, or a range A..B without B.
+    /// Run each variant under several seeds: a number of seeds, or A..B, from A up to but not including B.
     #[arg(long, value_name = "N|A..B", requires = "gauntlet")]
     seeds: Option<String>,
     /// The kernels: each test runs on each of them.
@@ -221,12 +221,15 @@ fn tests(
     if tests.is_empty() {
         let what = match options.last_failed {
             true => "failed in its last run",
-            false => "matches",
+            false => "has a name that matches",
         };
         bail!(
-            "none of the {} test binaries has a ktstr test that {what}: give the package with --package, or a binary with --binary; \
-             `cargo ktstr runs` lists the runs",
-            binaries.len()
+            "no ktstr test in {} {what}: `cargo ktstr test --list` prints the names of those in this package; --package names \
+             another package, and --binary a test binary",
+            match &binaries[..] {
+                [one] => one.path.display().to_string(),
+                several => format!("{} test binaries", several.len()),
+            }
         );
     }
     Ok(match options.shard {

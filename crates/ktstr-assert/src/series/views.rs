@@ -84,7 +84,7 @@ pub fn assert_scx_events_clean(events: &[(&str, i64)], max: Option<i64>) -> Asse
         if *count < 0 || *count > max {
             out.record_fail(AssertDetail::new(
                 DetailKind::SchedulerEvent,
-                format!("sched_ext event {name} counted {count} times, at most {max} are allowed"),
+                format!("sched_ext event {name} was counted {count} times, but at most {max} are allowed"),
             ));
         }
     }

@@ -1,4 +1,5 @@
-//! Further views of a series, for recorded runs: the monitor's samples and the CPU times.
+//! Tests of the views of a series on recorded runs: the monitor's samples, the CPU times, BPF maps, and the scheduler's
+//! statistics.
 
 use ktstr_assert::{SampleSeries, assert_scx_events_clean};
 
@@ -18,8 +19,8 @@ fn what_the_monitor_saw() {
     assert!(series("sound").monitor().is_none());
 }
 
-/// In a sound run the only events come from the exit of two tasks of the harness. Under a scheduler that scatters tasks
-/// `select_cpu_fallback` grows all the time.
+/// In a sound run the only events come from the exit of two tasks of the harness. Under a scheduler that scatters tasks,
+/// the counter `select_cpu_fallback` grows throughout the run.
 #[test]
 fn events_that_happened() {
     let events = |run: &str| {
@@ -32,8 +33,8 @@ fn events_that_happened() {
     assert_eq!((sound.len(), rates.len()), (13, 13));
     assert!(assert_scx_events_clean(&sound, Some(2)).is_pass());
     insta::assert_snapshot!(shown(&assert_scx_events_clean(&sound, None)), @r"
-    FAIL [SchedulerEvent] sched_ext event enq_skip_exiting counted 2 times, at most 0 are allowed
-    FAIL [SchedulerEvent] sched_ext event refill_slice_dfl counted 2 times, at most 0 are allowed
+    FAIL [SchedulerEvent] sched_ext event enq_skip_exiting was counted 2 times, but at most 0 are allowed
+    FAIL [SchedulerEvent] sched_ext event refill_slice_dfl was counted 2 times, but at most 0 are allowed
     ");
     let (scattered, rates) = events("scattershot");
     assert!(assert_scx_events_clean(&scattered, Some(2)).is_fail());
@@ -48,7 +49,7 @@ fn events_that_happened() {
 #[test]
 fn the_time_of_the_cpus() {
     let series = series("sound");
-    let host = series.host().expect("captures have it");
+    let host = series.host().expect("the captures have the CPU times");
     assert_eq!(host.cpus(), [0, 1, 2, 3]);
     let timeline = host.per_cpu_time_timeline(3);
     assert_eq!(timeline.len(), series.len());
@@ -83,12 +84,13 @@ fn numbers_of_a_map_by_name() {
     let names = bss.member_names();
     assert!(
         whole.len() < names.len(),
-        "arrays and structs are no numbers"
+        "arrays and structs are not numbers, so they are left out"
     );
     assert!(series.bpf_map("nothing").u64_fields().is_empty());
 }
 
-/// The statistics that a scheduler reports about itself.
+/// `u64_fields` and `f64_fields` list the statistics that are numbers of that type. Text, objects, and names that contain a dot
+/// are left out.
 #[test]
 fn numbers_of_the_statistics_by_name() {
     let stats =

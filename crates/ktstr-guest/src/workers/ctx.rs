@@ -54,7 +54,7 @@ pub(super) struct WorkerCtx<'a> {
     pub member: usize,
     /// Number of members in the group.
     pub group: usize,
-    /// Index of the group's first member among all workers of the handle.
+    /// Index of the group's first member among all workers that were started together.
     pub base: usize,
     /// The worker parks after this many iterations; 0 means never.
     pub park_after: u64,
@@ -165,7 +165,7 @@ impl<'a> WorkerCtx<'a> {
         self.cut |= left > 0;
     }
 
-    /// Counts work that was not done by [`Self::work`].
+    /// Counts work units. [`Self::work`] counts its own; a body that works in another way calls this.
     pub fn count_units(&mut self, units: u64) {
         self.counters.work_units = self.counters.work_units.wrapping_add(units);
         self.since_checkpoint = self.since_checkpoint.wrapping_add(units);
@@ -182,8 +182,8 @@ impl<'a> WorkerCtx<'a> {
         }
     }
 
-    /// Counts an iteration of the body, unless the stop came before its work was done: work done is then never less
-    /// than what the counted iterations took.
+    /// Counts an iteration of the body, unless the stop came before its work was done. The counted work units are therefore
+    /// never fewer than those that the counted iterations needed.
     pub fn iteration(&mut self) {
         if self.cut {
             return;
@@ -230,8 +230,8 @@ impl<'a> WorkerCtx<'a> {
         Some(sys::now_ns().saturating_sub(deadline))
     }
 
-    /// Returns a futex word that the group shares, with its stamp. Returns `None` if `at` is not less than the size of
-    /// the group, or if the members share no words.
+    /// Returns a futex word that the group shares, and the time stamp in ns that belongs to it. Returns `None` if `at` is not
+    /// less than the size of the group, or if the members share no words.
     pub fn shared_futex(&self, at: usize) -> Option<(&'a AtomicU32, &'a AtomicU64)> {
         if !matches!(self.wake_link, WakeLink::Shared | WakeLink::Event { .. }) || at >= self.group
         {
@@ -345,8 +345,8 @@ impl<'a> WorkerCtx<'a> {
         self.keep(&self.tele.bench_seen, &self.tele.bench, value);
     }
 
-    /// Counts a look-up that found its key, or a period that was missed, unless the stop came before the work of the
-    /// iteration was done.
+    /// Counts an event of the worker's benchmark: for taobench a look-up that found its key, for rt-app a missed period. Nothing
+    /// is counted if the stop came before the work of the iteration was done.
     pub fn hit(&mut self) {
         if self.cut {
             return;
@@ -459,7 +459,7 @@ impl<'a> WorkerCtx<'a> {
         if cpu != self.cpu {
             self.migrated(now, cpu);
         }
-        // Once all slices are used up, the current CPU belongs to none of them.
+        // If no slot for the counters of a new phase is left, the CPU is not counted in any phase.
         if phase == self.phase {
             self.was_on(cpu);
         }
@@ -497,8 +497,8 @@ impl<'a> WorkerCtx<'a> {
             .store(now.saturating_sub(self.counters.began_ns), Relaxed);
     }
 
-    /// Adds a CPU to the slice's mask. Only a changed word is published, because storing all sixteen words at each
-    /// checkpoint would double its cost.
+    /// Adds a CPU to the mask of the CPUs that the worker used in this phase. Only a changed word is published, because storing
+    /// all sixteen words at each checkpoint would double its cost.
     fn was_on(&mut self, cpu: u32) {
         let (at, bit) = (cpu as usize / 64, 1 << (cpu % 64));
         let Some(word) = self.counters.cpus.get_mut(at) else {
@@ -515,7 +515,8 @@ impl<'a> WorkerCtx<'a> {
     }
 
     /// Sets a mark in the exact schedule, and returns the CPU time just before it. An interrupt may come between the read of
-    /// the CPU time and the mark, so the CPU time from just before to just after the mark is added to the slack.
+    /// the CPU time and the mark, so the CPU time from just before to just after the mark is added to
+    /// `Telemetry::slack_ns`, the uncertainty of the comparison with the exact schedule.
     fn mark(&self) -> u64 {
         let [before, after] = sys::marked_cpu_ns();
         let slack = &self.tele.slack_ns;
@@ -526,7 +527,7 @@ impl<'a> WorkerCtx<'a> {
         before
     }
 
-    /// Stores the counters that are too expensive for every checkpoint, at the end of a slice: the CPU time, which
+    /// At the end of a phase, stores the counters that are too expensive to read at every checkpoint: the CPU time, which
     /// `cpu_ns` reads, and schedstat.
     fn close_slice(&self, slot: &Slice, cpu_ns: impl FnOnce() -> u64) -> (u64, SchedStat) {
         // The order matters: everything that is counted must come before the last mark.

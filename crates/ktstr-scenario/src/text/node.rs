@@ -1,4 +1,4 @@
-//! The tree that represents a text, and errors that name a place in it.
+//! The tree into which a scenario file is parsed, and errors that name a place in the file.
 
 /// A value in a text, with its position.
 #[derive(Clone, Debug)]
@@ -96,7 +96,8 @@ impl Node {
             Value::Float(number) => format!("the number {number:?}"),
             Value::Bool(value) => format!("{value}"),
             Value::List(items) | Value::Sections(items) => {
-                format!("a list of {}", items.len())
+                let plural = if items.len() == 1 { "" } else { "s" };
+                format!("a list of {} item{plural}", items.len())
             }
             Value::Table(entries) => {
                 let keys: Vec<&str> = entries.iter().map(|(key, _)| key.as_str()).collect();

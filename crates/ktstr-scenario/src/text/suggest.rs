@@ -26,7 +26,7 @@ pub(crate) fn instead(given: &str, known: &[&str]) -> String {
     let known = known.join(", ");
     match meant {
         Some(word) => format!("did you mean `{word}`? The known ones are: {known}"),
-        None => format!("there are: {known}"),
+        None => format!("the known ones are: {known}"),
     }
 }
 

@@ -1,12 +1,12 @@
 //! Percentiles of exact values.
 
-/// Returns the percentile `percent` (0 to 100) by the nearest-rank method: the smallest of the `sorted` values that is at least
-/// as large as `percent` % of them. Returns `None` if there are no values.
+/// Returns a percentile (`percent` is 0 to 100) by the nearest-rank method: the smallest value such that at least `percent` % of
+/// the values are less than or equal to it. The values must be in ascending order. Returns `None` if there are none.
 pub fn percentile(sorted: &[u64], percent: f64) -> Option<u64> {
     #[allow(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
-        reason = "from 0 to the number of values"
+        reason = "the rank is between 0 and the number of values"
     )]
     let rank = (percent.clamp(0.0, 100.0) / 100.0 * sorted.len() as f64).ceil() as usize;
     sorted.get(rank.max(1) - 1).copied()

@@ -169,7 +169,7 @@ fn a_guest_kernel_that_panics() {
 
 fn hangs(_: &Ctx) -> Result<AssertResult> {
     wedge::loop_with_interrupts_off()?;
-    // The only CPU is blocked at its next switch, which is here.
+    // This sleep makes the only CPU switch tasks, and the BPF program blocks the CPU at that switch.
     std::thread::sleep(Duration::from_secs(600));
     Ok(AssertResult::pass())
 }
@@ -180,7 +180,7 @@ fn a_guest_that_hangs_with_interrupts_off() {
     run("hangs").says(
         1,
         &[
-            "the test function did not end before the scenario began",
+            "the test function hung before the scenario began",
             "is on cpu0, which serves no timer interrupt any more — the test's fault.\n",
             "fault: the test's (",
             "its last message was sent at ",
@@ -234,7 +234,7 @@ fn a_test_process_that_goes_away() {
     run("powers_off").says(
         1,
         &[
-            "powered off before it was done",
+            "powered off before the run ended",
             "fault: the test's (the kernel was asked to go down while the test ran",
         ],
     );

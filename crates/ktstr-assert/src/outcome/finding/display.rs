@@ -330,7 +330,7 @@ impl Finding {
             },
             Finding::Hung { stage, doing } => write!(f, "the guest hung {stage}: {doing}"),
             Finding::TestHung { stage, doing } => {
-                write!(f, "the test function did not end {stage}: {doing}")
+                write!(f, "the test function hung {stage}: {doing}")
             }
             Finding::KernelPanic { reason } => write!(f, "the guest's kernel panicked: {reason}"),
             Finding::WentDown { how } => write!(f, "the guest {how}"),

@@ -212,7 +212,7 @@ samples! {
         reason: text("Fatal exception"),
     }
     WentDown {
-        how: text("powered off before it was done"),
+        how: text("powered off before the run ended"),
     }
     TestPanicked {
         message: text("no"),

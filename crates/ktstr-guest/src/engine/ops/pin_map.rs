@@ -59,7 +59,7 @@ fn name_of(map: &OwnedFd) -> Result<String, Error> {
         (at >> 32) as u32,
     ];
     bpf(OBJ_GET_INFO_BY_FD, &mut attr)?;
-    // The kernel wrote this memory, which the compiler cannot see.
+    // The compiler cannot see that the kernel has written to this memory.
     let info = std::hint::black_box(info);
     let name: Vec<u8> = info[24..].iter().copied().take_while(|b| *b != 0).collect();
     Ok(String::from_utf8_lossy(&name).into_owned())

@@ -11,7 +11,7 @@ use super::super::unable::Unable;
 const PAGE: usize = 4096;
 
 /// Touches pages that are not present, and gives them back after each cycle. Parameters: size of the region in KiB,
-/// pages per cycle, units between two pages.
+/// pages touched per cycle, work units after each page.
 pub(super) fn page_fault_churn(ctx: &mut WorkerCtx<'_>) {
     let [kib, touches, units, _] = ctx.params;
     let len = region(kib);

@@ -102,7 +102,7 @@ fn a_missing_package_and_a_missing_workspace_are_not_errors() {
             ..request(&folder, "scx_made")
         };
         let Outcome::NoWorkspace(why) = outcome(&nowhere) else {
-            panic!("{} is no workspace", place.display());
+            panic!("expected NoWorkspace for {}", place.display());
         };
         let named = place.display().to_string();
         assert!(why.contains(&named) && why.contains("Cargo.toml"), "{why}");

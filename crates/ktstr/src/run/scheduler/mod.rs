@@ -85,7 +85,7 @@ impl Found {
 pub fn find(scheduler: &Scheduler) -> Result<Option<Found>, RunError> {
     match scheduler.binary {
         SchedulerSpec::Path(path) => {
-            check::usable(Path::new(path), "the declared path")?;
+            check::usable(Path::new(path), "the scheduler's path")?;
             Ok(Some(Found {
                 path: path.into(),
                 source: Source::Path,

@@ -146,7 +146,7 @@ pub(super) fn monitor(
     let blamed = match () {
         () if result.is_fail() => {
             let why = format!(
-                "seen from outside while `{}` drove the CPUs",
+                "the monitor saw it from the host while `{}` drove the guest's CPUs",
                 case.scheduler
             );
             Some((Fault::Scheduler, why))
@@ -226,7 +226,7 @@ fn halted(case: &Case, halt: Halt, guest: &GuestState, console: &str) -> Judgeme
 fn went_down(halt: Halt, guest: &GuestState, console: &str) -> Judgement {
     let how = match halt {
         Halt::Reset => "reset itself without a panic message",
-        _ => "powered off before it was done",
+        _ => "powered off before the run ended",
     };
     let finding = Finding::WentDown {
         how: how.to_owned(),

@@ -128,8 +128,7 @@ pub(in crate::run) fn judge(
         }
     }
     if failed && open {
-        let evidence =
-            "the exact schedule shows it; `cargo ktstr schedule` prints who ran and who waited";
+        let evidence = "the exact schedule is the evidence; `cargo ktstr schedule` prints who ran and who waited";
         // Real-time workers leave the CPUs that they were on to nobody, and tasks that were queued there wait.
         let hog = judgement.result.measurements.get(HOG_KEY).cloned();
         let (fault, why) = match (hog, case.has_scheduler) {

@@ -341,7 +341,7 @@ fn found_dead() -> ToHost {
             scheduler: None,
             end: SchedulerEnd::Unknown,
             how:
-                "pid 101 has not exited, but it schedules nothing any more: sched_ext is disabling"
+                "pid 101 has not exited, but it no longer schedules: the state of sched_ext is disabling"
                     .into(),
             log: String::new(),
         },
