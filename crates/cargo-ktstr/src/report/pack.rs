@@ -147,6 +147,7 @@ fn one(bytes: &mut Vec<u8>, stretch: &Stretch, index: &BTreeMap<Pid, u64>) {
             waker,
             served,
             dsq: _,
+            left_dsq_ns: _,
         } => {
             put(bytes, head(task, WAITED));
             put(bytes, u64::from(cpu.0));

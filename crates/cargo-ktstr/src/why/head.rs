@@ -35,6 +35,7 @@ pub fn head(story: &Story, stretch: &Stretch) -> String {
             cause,
             waker,
             dsq,
+            left_dsq_ns,
             served,
         } => {
             let then = match served {
@@ -47,6 +48,11 @@ pub fn head(story: &Story, stretch: &Stretch) -> String {
             // A CPU that takes a task out of a DSQ moves the task to its own runqueue first. So `cpu` is where the task was
             // at last, and not where it waited.
             let place = match (dsq, served) {
+                (Some(id), _) if left_dsq_ns.is_some() => format!(
+                    "It was in {} until {}, when sched_ext took it out of there and enqueued it without the BPF scheduler.",
+                    story::dsq(id),
+                    seconds(story, left_dsq_ns.unwrap_or_default())
+                ),
                 (Some(id), true) => format!(
                     "It was in {}, and CPU {} took it from there.",
                     story::dsq(id),

@@ -63,6 +63,11 @@ pub(super) struct Task {
     pub waker: Option<Waker>,
     /// The dispatch queue into which it was last put since it last ran; `None` if it was put into none.
     pub dsq: Option<u64>,
+    /// When it left that queue without running: it was dequeued, and enqueued on the same CPU without being put into a queue
+    /// again. In nanoseconds of the scheduler's clock.
+    pub left_dsq_ns: Option<u64>,
+    /// Whether it has been dequeued for a move or a change, and not been enqueued since.
+    pub dequeued: bool,
     /// Whether it has been created and has not run yet.
     pub fresh: bool,
     /// The nice value, -20 to 19.
@@ -116,6 +121,8 @@ impl Default for Task {
             put_aside: false,
             waker: None,
             dsq: None,
+            left_dsq_ns: None,
+            dequeued: false,
             fresh: false,
             nice: 0,
             policy: 0,

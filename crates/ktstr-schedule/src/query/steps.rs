@@ -29,6 +29,7 @@ impl Walk<'_> {
         self.task(next).queue = cpu;
         self.task(next).fresh = false;
         self.task(next).dsq = None;
+        self.task(next).left_dsq_ns = None;
         self.begin(next, Doing::Running { cpu });
         let moved = last.is_some_and(|last| last != cpu);
         let task = self.task(next);

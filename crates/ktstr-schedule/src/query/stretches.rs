@@ -47,6 +47,9 @@ pub enum Did {
         /// The dispatch queue into which the BPF scheduler put the task last; `None` if there was none since the
         /// task last ran.
         dsq: Option<u64>,
+        /// When it left that queue without running, in nanoseconds of the scheduler's clock: sched_ext re-enqueued it without
+        /// the BPF scheduler, as it does when a bypass begins. `None` if it stayed in the queue.
+        left_dsq_ns: Option<u64>,
         /// Whether it got a CPU at the end.
         served: bool,
     },
@@ -131,6 +134,7 @@ impl Walk<'_> {
                 cause,
                 waker: task.waker.filter(|_| cause == WaitCause::Woken),
                 dsq: task.dsq,
+                left_dsq_ns: task.left_dsq_ns,
                 served,
             },
             Doing::Throttled => Did::Throttled,

@@ -80,6 +80,7 @@ fn a_task_sleeps_waits_and_runs() {
         cause: WaitCause::Woken,
         waker: Some(waker),
         dsq: Some(99),
+        left_dsq_ns: None,
         served: true,
     };
     assert_eq!(of[2].did, waited);
@@ -95,6 +96,48 @@ fn a_task_sleeps_waits_and_runs() {
             ..
         }
     ));
+}
+
+/// A bypass takes a task out of its queue without the BPF scheduler. A CPU that takes the task for itself does not count, nor
+/// does a scheduler that puts the task into a queue again.
+#[test]
+fn a_task_leaves_its_queue_if_it_is_enqueued_without_the_scheduler() {
+    let left = |on: u16, inserted: bool| {
+        let mut script = Script::default();
+        script.at(10).switch(1, 0, 8, Reason::Idle);
+        let insert = What::Insert {
+            task: Pid(7),
+            dsq: 99,
+            slice_ns: 5,
+        };
+        script.at(20).push(1, insert.clone()).wake(1, 7, 1);
+        let dequeue = What::Dequeue {
+            task: Pid(7),
+            on: Cpu(1),
+            class: Class::Ext,
+            reason: DequeueReason::Change,
+        };
+        let enqueue = What::Enqueue {
+            task: Pid(7),
+            on: Cpu(on),
+            class: Class::Ext,
+            wakeup: false,
+        };
+        script.at(40).push(1, dequeue).push(1, enqueue);
+        if inserted {
+            script.push(1, insert);
+        }
+        script.at(50).switch(on, 8, 7, Reason::Slept);
+        script.at(60).phase(1);
+        let (all, _) = all(&script);
+        all.iter().find_map(|stretch| match stretch.did {
+            Did::Waited { left_dsq_ns, .. } if stretch.task == Pid(7) => Some(left_dsq_ns),
+            _ => None,
+        })
+    };
+    assert_eq!(left(1, false), Some(Some(40)));
+    assert_eq!(left(1, true), Some(None));
+    assert_eq!(left(0, false), Some(None));
 }
 
 #[test]

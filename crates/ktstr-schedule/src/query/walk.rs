@@ -102,14 +102,20 @@ impl<'a> Walk<'a> {
                     (self.loading, self.away) = (false, false);
                 }
                 self.book(task);
-                self.task(task).class = class;
-                self.task(task).queue = on;
+                let time = self.time;
+                let state = self.task(task);
+                // A CPU that takes the task out of the queue of another CPU enqueues it, too, but on itself.
+                if std::mem::take(&mut state.dequeued) && state.dsq.is_some() && state.queue == on {
+                    state.left_dsq_ns.get_or_insert(time);
+                }
+                state.class = class;
+                state.queue = on;
                 self.enqueue(task, wakeup);
             }
             What::Dequeue { task, reason, .. } => match reason {
                 DequeueReason::Sleep => self.sleep(task),
                 DequeueReason::Throttle => self.throttle(task),
-                DequeueReason::Change => {}
+                DequeueReason::Change => self.task(task).dequeued = true,
             },
             What::Migrate { task, to } => {
                 self.book(task);
@@ -203,6 +209,8 @@ impl<'a> Walk<'a> {
             }
             What::Insert { task, dsq, .. } => {
                 self.task(task).dsq = Some(dsq);
+                self.task(task).left_dsq_ns = None;
+                self.task(task).dequeued = false;
                 self.count(task, |totals| totals.inserts += 1);
             }
             What::Wake {
