@@ -32,6 +32,7 @@ mod scenario_files;
 mod schedule;
 mod scheduler_setup;
 mod screens;
+mod thresholds;
 mod turns;
 mod uneven;
 mod work_conservation;
