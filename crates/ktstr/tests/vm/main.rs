@@ -27,6 +27,7 @@ mod numa;
 mod payload;
 mod payload_runs;
 mod policy_op;
+mod public_paths;
 mod random;
 mod scenario_files;
 mod schedule;
