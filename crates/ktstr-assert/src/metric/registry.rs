@@ -254,7 +254,7 @@ registry! {
     AvgTaskLatCri "avg_task_lat_cri" Informational [Gauge(GaugeFold::Avg)] 50.0, 0.3, "" Pending;
     MaxTaskLatCri "max_task_lat_cri" Informational [Peak] 100.0, 0.3, "" Pending;
     // NUMA
-    WorstPageLocality "worst_page_locality" HigherBetter [WorstLowest { numerator: "numa_pages_local", denominator: "numa_pages_total" }] 0.05, 0.1, "" Pending;
+    WorstPageLocality "worst_page_locality" HigherBetter [WorstLowest { numerator: "numa_pages_local", denominator: "numa_pages_total" }] 0.05, 0.1, "" Workers;
     WorstCrossNodeMigrationRatio "worst_cross_node_migration_ratio" LowerBetter [WorstCrossNodeRatio] 0.05, 0.2, "" Workers;
     // From the exact schedule: of a cgroup in a phase, of a phase, and of the run
     ScheduleCpuTimeNs "schedule_cpu_time_ns" Informational [Counter] 1000.0, 0.1, "ns" Schedule;
