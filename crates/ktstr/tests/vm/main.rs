@@ -33,6 +33,7 @@ mod scenario_files;
 mod schedule;
 mod scheduler_setup;
 mod screens;
+mod task_time;
 mod thresholds;
 mod turns;
 mod uneven;
