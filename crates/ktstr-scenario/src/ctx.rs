@@ -1,6 +1,7 @@
 //! The context that a test function gets: the cgroup tree, the machine, the duration.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU16;
 use std::time::Duration;
@@ -94,10 +95,34 @@ impl<'a> Ctx<'a> {
         &self.capture_times
     }
 
+    /// Returns the path of the file with the capture of the guest that this run leaves on the host if it fails, for a message
+    /// that names the file. The path is relative to the host's folder of sidecars (`ktstr::test_support::sidecar_dir`): the guest
+    /// does not know the host's folders, because a run must not depend on them. `VmResult::failure_dump_path` has the whole path.
+    ///
+    /// # Errors
+    /// If the context has no [`Ctx::entry_name`], after which the file is named.
+    pub fn failure_dump_path(&self) -> Result<PathBuf, Nameless> {
+        let test = self.entry_name.ok_or(Nameless)?;
+        Ok(failure_dump_name(test, self.variant_hash).into())
+    }
+
     /// Returns the scheduler under test; `None` if it is the kernel's own, or if [`CtxBuilder::scheduler`] was not called.
     pub fn current_scheduler(&self) -> Option<&'static SchedulerSpec> {
         self.scheduler
     }
+}
+
+/// The error of [`Ctx::failure_dump_path`] in a context without the name of a test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "cannot name the file of a failure, which has the name of its test: this context names no test; set it with \
+     CtxBuilder::entry_name"
+)]
+pub struct Nameless;
+
+/// Returns the name of the file with the capture that a failed run of this test and variant leaves in the folder of sidecars.
+pub fn failure_dump_name(test: &str, variant: u64) -> String {
+    format!("{test}-{variant:016x}.failure-dump.json")
 }
 
 impl fmt::Debug for Ctx<'_> {

@@ -33,4 +33,4 @@ pub mod workload;
 
 mod const_text;
 
-pub use ctx::{Ctx, CtxBuilder};
+pub use ctx::{Ctx, CtxBuilder, Nameless, failure_dump_name};

@@ -29,6 +29,7 @@ mod discovery;
 mod dispatch;
 mod entry;
 mod entry_builders;
+mod env_names;
 mod gates;
 mod guest_side;
 mod host_side;
@@ -40,16 +41,19 @@ mod scenario_file;
 mod sidecar;
 mod snapshot_bridge;
 pub mod table;
+mod tools;
 mod variant;
 mod vm_result;
 
 pub use discovery::find_kernel;
+pub use env_names::*;
 pub use ktstr_assert::monitor::WatchdogObservation;
 pub use ktstr_assert::{claim, claim_present};
 pub use ktstr_guest::kmsg::{read_kmsg, send_kmsg};
 pub use ktstr_macros::{Claim, Payload, declare_scheduler, json, ktstr_test, ktstr_test_entry};
 pub use linkme;
 pub use linkme::distributed_slice;
+pub use tools::*;
 
 /// Results, verdicts, phases, metrics, series and checks.
 pub mod assert {

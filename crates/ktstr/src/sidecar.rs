@@ -21,8 +21,6 @@ use crate::vm_result::VmResult;
 
 /// How the name of a result's file ends.
 const RESULT: &str = "ktstr.json";
-/// How the name of a failure's file ends.
-const DUMP: &str = "failure-dump.json";
 
 /// The result of the newest run of a test, as its sidecar holds it. A value that the run does not have is `None` or empty.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -207,7 +205,7 @@ fn file_name(test: &str, variant: u64, ending: &str) -> String {
 
 /// Returns the path of the file with the capture that a failed run of this test and variant leaves.
 pub(crate) fn dump_path(test: &str, variant: u64) -> PathBuf {
-    path(test, variant, DUMP)
+    sidecar_dir().join(ktstr_scenario::failure_dump_name(test, variant))
 }
 
 /// Removes the capture that an earlier run of this variant left, so that a capture that is found belongs to the newest run that

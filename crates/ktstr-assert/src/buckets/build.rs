@@ -1,6 +1,6 @@
 //! Builds the buckets of a run, and adds what the guest reported.
 
-use super::{captured, cpu_time};
+use super::{captured, cpu_time, pressure, task_time};
 use crate::math::ratio;
 use crate::phase::Phase;
 use crate::series::{Sample, SampleSeries};
@@ -116,10 +116,15 @@ fn bucket(step: u16, samples: &[Sample<'_>]) -> PhaseBucket {
         start_ms: times().min().unwrap_or(0),
         end_ms: times().max().unwrap_or(0),
         sample_count: samples.len(),
-        metrics: [captured::metrics(samples), cpu_time::metrics(samples)]
-            .into_iter()
-            .flatten()
-            .collect(),
+        metrics: [
+            captured::metrics(samples),
+            cpu_time::metrics(samples),
+            task_time::metrics(samples),
+            pressure::metrics(samples),
+        ]
+        .into_iter()
+        .flatten()
+        .collect(),
         ..PhaseBucket::new(Phase::from(step))
     }
 }

@@ -4,7 +4,9 @@
 mod build;
 mod captured;
 mod cpu_time;
+mod pressure;
 mod schedule;
+mod task_time;
 #[cfg(test)]
 mod tests;
 

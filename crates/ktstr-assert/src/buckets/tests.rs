@@ -6,7 +6,10 @@ use crate::series::{DrainedSnapshotEntry, SampleSeries};
 use crate::stats::PhaseBucket;
 use crate::stimulus::StimulusEvent;
 use crate::worker::{WorkerReport, carrier};
-use ktstr_snapshot::report::{CpuStat, FailureDumpReport, PerCpuTimeStats, RqScxState};
+use ktstr_snapshot::report::{
+    CgroupPsi, CpuStat, FailureDumpReport, PerCpuTimeStats, PsiLine, RqScxState, Section,
+    TaskEnrichment,
+};
 
 fn capture(at: u64, step: u16, depth: u32) -> DrainedSnapshotEntry {
     let report = FailureDumpReport {
@@ -197,4 +200,114 @@ fn the_first_event_of_a_step_opens_it_whatever_its_label() {
         .map(|b| (b.label.as_str(), b.start_ms, b.end_ms))
         .collect();
     assert_eq!(windows, [("Step[0]", 10, 90), ("Step[1]", 100, 100)]);
+}
+
+/// Task 1 lives in all captures, task 2 ends after the second, and task 3 begins after it.
+#[test]
+fn the_cpu_time_of_tasks_is_what_it_grew_by_between_captures() {
+    let task = |pid: i32, kva: u64, utime_ns: u64, stime_ns: u64| TaskEnrichment {
+        pid,
+        task_kva: kva,
+        utime_ns,
+        stime_ns,
+        ..TaskEnrichment::default()
+    };
+    let at = |ms: u64, tasks: Vec<TaskEnrichment>| {
+        let mut entry = capture(ms, 1, 0);
+        entry.report.task_enrichments = tasks.into();
+        entry
+    };
+    let entries = || {
+        vec![
+            at(
+                100,
+                vec![task(0, 9, 0, 0), task(1, 10, 50, 5), task(2, 20, 7, 0)],
+            ),
+            at(
+                200,
+                vec![task(0, 9, 0, 90), task(1, 10, 70, 5), task(2, 20, 9, 1)],
+            ),
+            at(
+                300,
+                vec![task(0, 9, 0, 99), task(1, 10, 71, 8), task(3, 20, 30, 12)],
+            ),
+        ]
+    };
+    let of = |entries| {
+        let buckets = build_phase_buckets(&series(entries));
+        move |name: &str| buckets[0].get(name)
+    };
+    let got = of(entries());
+    for (name, value) in [
+        ("user_time_ns", 20.0 + 2.0 + 1.0 + 30.0),
+        ("system_time_ns", 1.0 + 3.0 + 12.0),
+        ("observed_task_cpu_time_ns", 69.0),
+        ("system_cpu_fraction", 16.0 / 69.0),
+    ] {
+        assert_eq!(got(name), Some(value), "{name}");
+    }
+    // Task 3 may be older than the second capture, whose list was cut.
+    let mut cut = entries();
+    let tasks = cut[1].report.task_enrichments.to_vec();
+    cut[1].report.task_enrichments = Section::Part(tasks, "cut".to_owned());
+    let got = of(cut);
+    assert_eq!(got("observed_task_cpu_time_ns"), Some(27.0));
+    let one = of(vec![at(100, vec![task(1, 10, 50, 5)])]);
+    assert_eq!(one("user_time_ns"), None);
+}
+
+/// The root cgroup is the machine. Cgroup `/b` is younger than the first capture.
+#[test]
+fn the_pressure_of_interrupts_in_the_machine_and_in_its_cgroups() {
+    let at = |ms: u64, line: &str, groups: &[(&str, f64, u64)]| {
+        let mut entry = capture(ms, 1, 0);
+        let group = |(path, avg10, total_us): &(&str, f64, u64)| CgroupPsi {
+            path: (*path).to_owned(),
+            lines: [(
+                line.to_owned(),
+                PsiLine {
+                    avg10: *avg10,
+                    total_us: *total_us,
+                },
+            )]
+            .into(),
+        };
+        entry.report.cgroup_psi = groups.iter().map(group).collect::<Vec<_>>().into();
+        entry
+    };
+    let of = |entries| {
+        let buckets = build_phase_buckets(&series(entries));
+        move |name: &str| buckets[0].get(name)
+    };
+    let line = "irq.full";
+    let first = || at(100, line, &[("/", 1.0, 100), ("/a", 4.0, 50)]);
+    let later = vec![
+        first(),
+        at(
+            200,
+            line,
+            &[("/", 2.0, 150), ("/a", 0.0, 70), ("/b", 9.0, 1)],
+        ),
+        at(
+            300,
+            line,
+            &[("/", 6.0, 400), ("/a", 0.5, 80), ("/b", 1.0, 11)],
+        ),
+    ];
+    let got = of(later);
+    for (name, value) in [
+        ("psi_irq_full_avg10", 3.0),
+        ("total_irq_pressure_us", 300.0),
+        ("max_cgroup_psi_irq_avg10", 9.0),
+        ("max_cgroup_irq_pressure", 30.0),
+        ("max_cgroup_irq_pressure_concentration", 1.5),
+    ] {
+        assert_eq!(got(name), Some(value), "{name}");
+    }
+    let one = of(vec![first()]);
+    assert_eq!(one("max_cgroup_psi_irq_avg10"), Some(4.0));
+    assert_eq!(one("total_irq_pressure_us"), None);
+    // A kernel that does not account the time of interrupts.
+    let other = of(vec![at(100, "cpu.some", &[("/", 1.0, 1), ("/a", 1.0, 1)])]);
+    assert_eq!(other("psi_irq_full_avg10"), None);
 }

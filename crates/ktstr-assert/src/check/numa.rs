@@ -15,29 +15,25 @@ pub struct CgroupNodes {
 }
 
 impl Assert {
+    /// Judges the pages of a cgroup, whose local pages are counted if `knows_nodes`, the nodes on which they are expected.
     pub(super) fn judge_numa(
         &self,
         c: &PhaseCgroupStats,
-        nodes: Option<&BTreeSet<usize>>,
+        knows_nodes: bool,
         memory_only: Option<&BTreeSet<usize>>,
         out: &mut AssertResult,
     ) {
         if self.min_page_locality.is_some() {
-            match nodes {
-                Some(nodes) => {
-                    let mut c = c.clone();
-                    c.set_local_nodes(nodes);
-                    let local = c.numa_pages_local.unwrap_or(0);
-                    let observed = crate::math::ratio(local, c.numa_pages_total);
-                    out.merge(self.assert_page_locality(observed, c.numa_pages_total, local));
-                }
-                None => {
-                    out.record_inconclusive(not_measured(
-                        DetailKind::PageLocality,
-                        "page locality",
-                        "the cgroup's expected NUMA nodes are unknown",
-                    ));
-                }
+            if knows_nodes {
+                let local = c.numa_pages_local.unwrap_or(0);
+                let observed = crate::math::ratio(local, c.numa_pages_total);
+                out.merge(self.assert_page_locality(observed, c.numa_pages_total, local));
+            } else {
+                out.record_inconclusive(not_measured(
+                    DetailKind::PageLocality,
+                    "page locality",
+                    "the cgroup's expected NUMA nodes are unknown",
+                ));
             }
         }
         if self.max_cross_node_migration_ratio.is_some() {

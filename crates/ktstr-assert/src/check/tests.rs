@@ -75,6 +75,9 @@ fn sound_workers_hold_every_check() {
         .max_cross_node_migration_ratio(0.05);
     let r = judge(all, &[worker(1), worker(2)]);
     assert!(r.outcomes.is_empty(), "{:?}", r.outcomes);
+    assert_eq!(r.stats.run_metric("worst_page_locality"), Some(0.9));
+    let nowhere = all.assert_cgroup(&[worker(1), worker(2)], None);
+    assert_eq!(nowhere.stats.run_metric("worst_page_locality"), None);
 }
 
 #[test]

@@ -4,8 +4,8 @@ use super::{Assert, CgroupNodes};
 use crate::math::{cv, min_max, percentile, ratio, sorted};
 use crate::outcome::finding::NoReport;
 use crate::outcome::{AssertDetail, AssertResult, DetailKind, Finding};
-use crate::stats::ScenarioStats;
-use crate::worker::{WorkerExitInfo, WorkerReport, carrier, cgroup_stats};
+use crate::stats::{CgroupStats, ScenarioStats};
+use crate::worker::{WorkerExitInfo, WorkerReport, carrier};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The bound on gaps that `not_stuck` implies, in milliseconds of guest time.
@@ -79,8 +79,12 @@ impl Assert {
         nodes: Option<&BTreeSet<usize>>,
         memory_only: Option<&BTreeSet<usize>>,
     ) -> AssertResult {
+        let mut carrier = carrier(reports);
+        if let Some(nodes) = nodes.filter(|_| !carrier.numa_pages.is_empty()) {
+            carrier.set_local_nodes(nodes);
+        }
         let mut out = AssertResult {
-            stats: ScenarioStats::from_cgroup(cgroup_stats("", reports)),
+            stats: ScenarioStats::from_cgroup(CgroupStats::from_carrier("", &carrier)),
             ..AssertResult::default()
         };
         if !self.has_worker_checks() {
@@ -113,7 +117,7 @@ impl Assert {
         self.judge_rates(reports, &mut out);
         self.judge_latencies(reports, &mut out);
         self.judge_migrations(reports, &mut out);
-        self.judge_numa(&carrier(reports), nodes, memory_only, &mut out);
+        self.judge_numa(&carrier, nodes.is_some(), memory_only, &mut out);
         out
     }
 

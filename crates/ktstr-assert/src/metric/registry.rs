@@ -219,10 +219,10 @@ registry! {
     WorstIterationsPerCpuSec "worst_iterations_per_cpu_sec" HigherBetter [WorstLowest { numerator: "total_iterations", denominator: "total_cpu_time_sec" }] 10.0, 0.1, "iter/cpu-s" Workers;
     TotalCpuTimeNs "total_cpu_time_ns" Informational [Counter] 100.0, 0.1, "ns" Workers;
     // CPU time of the tasks
-    SystemTimeNs "system_time_ns" Informational [PerPhaseDeltaSum] 1000.0, 0.3, "ns" Pending;
-    UserTimeNs "user_time_ns" Informational [PerPhaseDeltaSum] 1000.0, 0.3, "ns" Pending;
-    ObservedTaskCpuTimeNs "observed_task_cpu_time_ns" Informational [PerPhaseDeltaSum] 1000.0, 0.3, "ns" Pending;
-    SystemCpuFraction "system_cpu_fraction" LowerBetter [Rate { numerator: "system_time_ns", denominator: "observed_task_cpu_time_ns" }] 0.02, 0.3, "" Pending;
+    SystemTimeNs "system_time_ns" Informational [PerPhaseDeltaSum] 1000.0, 0.3, "ns" Captures;
+    UserTimeNs "user_time_ns" Informational [PerPhaseDeltaSum] 1000.0, 0.3, "ns" Captures;
+    ObservedTaskCpuTimeNs "observed_task_cpu_time_ns" Informational [PerPhaseDeltaSum] 1000.0, 0.3, "ns" Captures;
+    SystemCpuFraction "system_cpu_fraction" LowerBetter [Rate { numerator: "system_time_ns", denominator: "observed_task_cpu_time_ns" }] 0.02, 0.3, "" Captures;
     // Interrupts
     TotalHardirqs "total_hardirqs" Informational [Counter] 10.0, 0.5, "" Captures;
     TotalSoftirqNetRx "total_softirq_net_rx" Informational [Counter] 10.0, 0.5, "" Captures;
@@ -244,17 +244,17 @@ registry! {
     MaxCpuHardirqConcentration "max_cpu_hardirq_concentration" LowerBetter [Peak] 1.0, 0.25, "x" Captures;
     MaxCpuSoftirqNetRxConcentration "max_cpu_softirq_net_rx_concentration" LowerBetter [Peak] 1.0, 0.25, "x" Captures;
     // Pressure
-    MaxCgroupIrqPressure "max_cgroup_irq_pressure" Informational [Peak] 1.0, 0.5, "µs" Pending;
-    MaxCgroupIrqPressureConcentration "max_cgroup_irq_pressure_concentration" LowerBetter [Peak] 1.0, 0.25, "x" Pending;
-    MaxCgroupPsiIrqAvg10 "max_cgroup_psi_irq_avg10" LowerBetter [Peak] 5.0, 0.3, "%" Pending;
-    PsiIrqFullAvg10 "psi_irq_full_avg10" LowerBetter [Gauge(GaugeFold::Avg)] 5.0, 0.3, "%" Pending;
-    TotalIrqPressureUs "total_irq_pressure_us" Informational [Counter] 1.0, 0.5, "µs" Pending;
+    MaxCgroupIrqPressure "max_cgroup_irq_pressure" Informational [Peak] 1.0, 0.5, "µs" Captures;
+    MaxCgroupIrqPressureConcentration "max_cgroup_irq_pressure_concentration" LowerBetter [Peak] 1.0, 0.25, "x" Captures;
+    MaxCgroupPsiIrqAvg10 "max_cgroup_psi_irq_avg10" LowerBetter [Peak] 5.0, 0.3, "%" Captures;
+    PsiIrqFullAvg10 "psi_irq_full_avg10" LowerBetter [Gauge(GaugeFold::Avg)] 5.0, 0.3, "%" Captures;
+    TotalIrqPressureUs "total_irq_pressure_us" Informational [Counter] 1.0, 0.5, "µs" Captures;
     // Variables of particular schedulers
     AvgCpuUtilCompScale "avg_cpu_util_comp_scale" LowerBetter [Gauge(GaugeFold::Avg)] 0.5, 0.3, "x" Pending;
     AvgTaskLatCri "avg_task_lat_cri" Informational [Gauge(GaugeFold::Avg)] 50.0, 0.3, "" Pending;
     MaxTaskLatCri "max_task_lat_cri" Informational [Peak] 100.0, 0.3, "" Pending;
     // NUMA
-    WorstPageLocality "worst_page_locality" HigherBetter [WorstLowest { numerator: "numa_pages_local", denominator: "numa_pages_total" }] 0.05, 0.1, "" Pending;
+    WorstPageLocality "worst_page_locality" HigherBetter [WorstLowest { numerator: "numa_pages_local", denominator: "numa_pages_total" }] 0.05, 0.1, "" Workers;
     WorstCrossNodeMigrationRatio "worst_cross_node_migration_ratio" LowerBetter [WorstCrossNodeRatio] 0.05, 0.2, "" Workers;
     // From the exact schedule: of a cgroup in a phase, of a phase, and of the run
     ScheduleCpuTimeNs "schedule_cpu_time_ns" Informational [Counter] 1000.0, 0.1, "ns" Schedule;

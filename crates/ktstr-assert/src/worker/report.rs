@@ -87,9 +87,11 @@ macro_rules! report {
             pub max_gap_wall_ms: u64,
             /// When the longest gap ended, in milliseconds since the worker started.
             pub max_gap_at_ms: u64,
-            /// The cost of iterations in nanoseconds: a uniform sample of at most 100 000.
+            /// The CPU time that iterations took, in nanoseconds, in user mode and in the kernel: a uniform sample of at most
+            /// 100 000. Waits are not part of it, neither for a CPU nor for an event. To keep the work itself fast, the worker
+            /// measures an iteration about every 10 ms, and never its first one.
             pub iteration_costs_ns: Vec<u64>,
-            /// The number of iterations from which the costs were sampled.
+            /// The number of iterations whose cost was measured, including those that are not in the sample.
             pub iteration_cost_sample_total: u64,
             /// The time for which the worker was runnable without a CPU, from when it was ready to start until its end, in
             /// nanoseconds. Unlike `schedstat_run_delay_ns` it includes the wait for the first turn. `None` if the report is

@@ -101,7 +101,10 @@ pub(super) fn judge_backdrop(
 ) {
     name_hogs(result, &done);
     for done in done {
-        for (phase, carrier) in carriers_by_phase(&done.reports) {
+        for (phase, mut carrier) in carriers_by_phase(&done.reports) {
+            if !carrier.numa_pages.is_empty() {
+                carrier.set_local_nodes(&nodes(topo, &done).expected);
+            }
             add_carrier(result, Phase::from(phase), shown(&done.name), carrier);
         }
         check(result, checks, topo, &done);

@@ -23,6 +23,12 @@ use super::unable::Unable;
 /// Number of work units between two checkpoints.
 pub const CHECKPOINT_UNITS: u64 = 1024;
 
+/// The guest time in ns from the end of one measurement of an iteration's cost to the earliest start of the next. A measurement
+/// reads the CPU time twice, each time by a system call, which takes up to 10 us under the virtual clock, so this interval keeps
+/// its cost at a five-hundredth of the worker's time. The interval is no multiple of the kernel's timer tick, so that ticks do
+/// not always fall into the measured iterations.
+const COST_INTERVAL_NS: u64 = 10_300_000;
+
 /// Set by the stop signal. Each worker process has its own copy; workers that are threads of one leader are stopped
 /// together.
 pub(super) static STOP: AtomicBool = AtomicBool::new(false);
@@ -80,6 +86,10 @@ pub(super) struct WorkerCtx<'a> {
     total_iterations: u64,
     /// Whether the stop came before the work of the current iteration was done.
     cut: bool,
+    /// The CPU time in ns at which the iteration began whose cost is measured.
+    cost_from_ns: Option<u64>,
+    /// The guest time in ns from which the cost of another iteration is measured; 0 while one is measured.
+    cost_due_ns: u64,
     last_ns: u64,
     released_ns: u64,
     cpu: u32,
@@ -122,6 +132,8 @@ impl<'a> WorkerCtx<'a> {
             since_checkpoint: 0,
             total_iterations: 0,
             cut: false,
+            cost_from_ns: None,
+            cost_due_ns: 0,
             last_ns: released_ns,
             released_ns,
             cpu: sys::current_cpu(),
@@ -188,6 +200,10 @@ impl<'a> WorkerCtx<'a> {
         if self.cut {
             return;
         }
+        // This is the time of the last checkpoint, because a clock reading here would slow down work types with short iterations.
+        if self.last_ns >= self.cost_due_ns {
+            self.measure_cost();
+        }
         self.counters.iterations = self.counters.iterations.wrapping_add(1);
         self.total_iterations = self.total_iterations.wrapping_add(1);
         if self.reports_first && self.total_iterations == 1 {
@@ -196,6 +212,20 @@ impl<'a> WorkerCtx<'a> {
         }
         if self.park_after > 0 && self.total_iterations >= self.park_after {
             self.park();
+        }
+    }
+
+    /// Measures the cost of the iteration that ends now, if the measurement began at the end of the iteration before it, or else
+    /// begins one.
+    fn measure_cost(&mut self) {
+        let cpu_ns = sys::thread_cpu_ns();
+        if let Some(began_ns) = self.cost_from_ns.take() {
+            let cost_ns = cpu_ns.saturating_sub(began_ns);
+            self.keep(&self.tele.costs_seen, &self.tele.costs, cost_ns);
+            self.cost_due_ns = self.last_ns.saturating_add(COST_INTERVAL_NS);
+        } else {
+            self.cost_from_ns = Some(cpu_ns);
+            self.cost_due_ns = 0;
         }
     }
 

@@ -215,6 +215,7 @@ fn measured(tele: &Telemetry) -> WorkerReport {
     for slice in &phase_slices {
         life.add_counters(slice);
     }
+    let costs = samples(&tele.costs_seen, &tele.costs);
     let samples = samples(&tele.samples_seen, &tele.samples);
     let kind = SampleKind::ALL.get(tele.sample_kind.load(Relaxed) as usize);
     let kind = kind.copied().unwrap_or(SampleKind::Wakeup);
@@ -245,6 +246,8 @@ fn measured(tele: &Telemetry) -> WorkerReport {
         waited_ns: (tele.waited_known.load(Relaxed) == 1).then(|| tele.waited_ns.load(Relaxed)),
         completed: true,
         is_messenger: tele.messenger.load(Relaxed) == 1,
+        iteration_costs_ns: costs.values,
+        iteration_cost_sample_total: tele.costs_seen.load(Relaxed),
         bench,
         phase_slices,
         ..life

@@ -205,6 +205,8 @@ pub struct Telemetry {
     pub samples_seen: AtomicU64,
     /// Number of the benchmark's samples in the worker's life, including those that its reservoir dropped.
     pub bench_seen: AtomicU64,
+    /// Number of iterations whose cost was measured in the worker's life, including those that the reservoir dropped.
+    pub costs_seen: AtomicU64,
     /// Number of iterations so far, for readers while the worker runs.
     pub live_iterations: AtomicU64,
     /// The counters of each phase.
@@ -215,6 +217,8 @@ pub struct Telemetry {
     pub samples: [AtomicU64; MAX_SAMPLES],
     /// The benchmark's reservoir, laid out in the same way.
     pub bench: [AtomicU64; MAX_SAMPLES],
+    /// The reservoir of the iterations' costs, laid out in the same way.
+    pub costs: [AtomicU64; MAX_SAMPLES],
 }
 // SAFETY: repr(C), and atomics only at all levels.
 unsafe impl Zeroed for Telemetry {}

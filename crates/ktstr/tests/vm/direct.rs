@@ -18,6 +18,8 @@ fn cgroups_made_by_hand_hold_their_workers_and_go_with_their_group(
     ctx: &Ctx,
 ) -> Result<AssertResult> {
     let two = CtxBuilder::workers_per_cgroup(Ctx::builder(ctx.cgroups, ctx.topo), 2).build();
+    let nameless = two.failure_dump_path().expect_err("no test has this file");
+    assert!(nameless.to_string().contains("names no test"), "{nameless}");
     let (handles, group) = setup_cgroups(&two, 2, &dfl_wl(&two))?;
     assert_eq!(group.names(), ["cg_0", "cg_1"]);
     for (name, handle) in group.names().iter().zip(&handles) {

@@ -153,6 +153,7 @@ fn fails(ctx: &Ctx) -> Result<AssertResult> {
     let bench = WorkSpec::default().work_type(WorkType::taobench(bench.cache_capacity_mib(1)));
     let cgroup = CgroupDef::named("cache").work(bench.workers(1));
     let mut result = execute_defs(ctx, vec![cgroup])?;
+    result.note(ctx.failure_dump_path()?.to_string_lossy());
     result.merge(AssertResult::fail_msg("on purpose"));
     Ok(result)
 }
@@ -193,6 +194,13 @@ fn of_a_failure(result: &VmResult) -> Result<()> {
         "{bench:?}"
     );
     ensure!(bench.get_misses > 0 && bench.cpu_time_ns > 0, "{bench:?}");
+    let notes = result.guest_assert_result()?.info_notes;
+    let file = result.failure_dump_path()?;
+    let named = |note: &InfoNote| sidecar_dir().join(&note.message) == file;
+    ensure!(
+        notes.iter().any(named),
+        "the guest names no {file:?}: {notes:?}"
+    );
     let report = dump_of(result)?;
     let why = report.placeholder_reason.unwrap_or_default();
     ensure!(

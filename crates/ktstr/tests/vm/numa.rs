@@ -43,15 +43,25 @@ entries! {
     FAR = "far", far, PLACED;
     SLOW = "slow", slow, PLACED;
     UNASKED = "unasked", near, Assert::NO_OVERRIDES;
+    LASTING = "lasting", lasting, PLACED;
 }
 
 /// Workers on the CPUs of node 0, with their memory on `node`.
-fn placed(ctx: &Ctx, node: usize) -> Result<AssertResult> {
-    let group = CgroupDef::named("placed")
+fn group(node: usize) -> CgroupDef {
+    CgroupDef::named("placed")
         .workers(2)
         .cpuset(CpusetSpec::exact([0, 1]))
-        .cpuset_mems([node].into());
-    execute_defs(ctx, vec![group])
+        .cpuset_mems([node].into())
+}
+
+fn placed(ctx: &Ctx, node: usize) -> Result<AssertResult> {
+    execute_defs(ctx, vec![group(node)])
+}
+
+/// Workers that outlive the only step.
+fn lasting(ctx: &Ctx) -> Result<AssertResult> {
+    let backdrop = Backdrop::new().push_cgroup(group(0));
+    execute_scenario(ctx, backdrop, vec![Step::hold(HoldSpec::FULL)])
 }
 
 fn near(ctx: &Ctx) -> Result<AssertResult> {
@@ -90,9 +100,12 @@ fn pages_are_only_looked_at_when_asked() {
     let locality = |entry| {
         let finished = run(entry);
         let vm = finished.vm.as_ref().expect("a machine ran");
-        vm.phase_cgroup_metric(Phase::step(0), "placed", "page_locality")
+        let share = vm.phase_cgroup_metric(Phase::step(0), "placed", "page_locality");
+        assert_eq!(vm.run_metric("worst_page_locality"), share, "one cgroup");
+        share
     };
     assert!(locality(&NEAR).is_some_and(|share| share > 0.5));
+    assert!(locality(&LASTING).is_some_and(|share| share > 0.5));
     assert_eq!(locality(&UNASKED), None);
 }
 
