@@ -110,7 +110,7 @@ fn a_task_leaves_its_queue_if_it_is_enqueued_without_the_scheduler() {
             dsq: 99,
             slice_ns: 5,
         };
-        script.at(20).push(1, insert.clone()).wake(1, 7, 1);
+        script.at(20).push(1, insert).wake(1, 7, 1);
         let dequeue = What::Dequeue {
             task: Pid(7),
             on: Cpu(1),
