@@ -8,6 +8,7 @@ use ktstr_snapshot::report::{
     FailureDumpPercpuHashEntry, FailureDumpReport, FailureDumpRingbuf, RenderedValue,
 };
 
+use super::pointers::{KnownArena, Pointers};
 use super::storage::Owner;
 use super::{CaptureOptions, part};
 use crate::bpf::hash::MAX_BUCKETS;
@@ -16,7 +17,7 @@ use crate::btf::{Btf, Kind};
 use crate::kernel::{KernelError, KernelView};
 use crate::memory::GuestMemory;
 use crate::narrow;
-use crate::render::{RenderLimits, hex, render_bytes, render_counted};
+use crate::render::{RenderLimits, Way, hex, render_along, render_bytes};
 
 /// The largest number of BTF objects that are cached during a capture.
 const MAX_BTFS: usize = 64;
@@ -31,15 +32,6 @@ pub(super) fn capture<M: GuestMemory + ?Sized>(
         return;
     };
     report.maps_truncated = cut;
-    let mut reader = MapReader {
-        view,
-        options,
-        cpus: view.cpu_count().unwrap_or(0),
-        types: HashMap::new(),
-        bytes_left: Cell::new(options.max_total_bytes),
-        nodes_left: Cell::new(options.max_total_nodes),
-    };
-    report.maps = maps.iter().map(|map| reader.dump(map)).collect();
     match part(view.active_scheduler(&maps), &mut report.active_unavailable) {
         Some(Some(active)) => {
             report.active_obj_name = Some(active.obj_name);
@@ -50,6 +42,28 @@ pub(super) fn capture<M: GuestMemory + ?Sized>(
         }
         None => {}
     }
+    let is_active = |map: &BpfMap| report.active_map_kvas.contains(&map.kva);
+    let arenas = maps.iter().filter(|map| map.type_name == "arena");
+    let arenas = arenas.filter_map(|map| {
+        Some(KnownArena {
+            place: view.bpf_arena(map).ok()?,
+            is_active: is_active(map),
+        })
+    });
+    let mut reader = MapReader {
+        view,
+        options,
+        cpus: view.cpu_count().unwrap_or(0),
+        types: HashMap::new(),
+        bytes_left: Cell::new(options.max_total_bytes),
+        nodes_left: Cell::new(options.max_total_nodes),
+        pointers: Pointers::new(view, options.pointers, arenas.collect()),
+    };
+    let dumps = maps.iter().map(|map| {
+        reader.pointers.start_map(is_active(map));
+        reader.dump(map)
+    });
+    report.maps = dumps.collect();
 }
 
 pub(super) struct MapReader<'v, 'a, M: GuestMemory + ?Sized> {
@@ -60,6 +74,7 @@ pub(super) struct MapReader<'v, 'a, M: GuestMemory + ?Sized> {
     types: HashMap<u64, Result<Btf, KernelError>>,
     bytes_left: Cell<u64>,
     nodes_left: Cell<usize>,
+    pointers: Pointers<'v, 'a, M>,
 }
 
 impl<M: GuestMemory + ?Sized> MapReader<'_, '_, M> {
@@ -113,23 +128,38 @@ impl<M: GuestMemory + ?Sized> MapReader<'_, '_, M> {
         types.map(Some)
     }
 
-    pub(super) fn value(&self, map: &BpfMap, types: &Types, bytes: &[u8]) -> RenderedValue {
-        self.typed(types, map.btf_value_type_id, bytes)
+    /// Renders a value of `map`, whose `bytes` were read at the kernel address `kva`.
+    pub(super) fn value(
+        &self,
+        map: &BpfMap,
+        types: &Types,
+        kva: u64,
+        bytes: &[u8],
+    ) -> RenderedValue {
+        self.typed(types, map.btf_value_type_id, kva, bytes)
     }
 
-    fn typed(&self, types: &Types, id: u32, bytes: &[u8]) -> RenderedValue {
+    fn typed(&self, types: &Types, id: u32, kva: u64, bytes: &[u8]) -> RenderedValue {
         match types {
-            Ok(Some(btf)) if id != 0 => self.render(btf, id, bytes),
+            Ok(Some(btf)) if id != 0 => {
+                let way = Way::from_value(&self.pointers, btf, id, kva, false);
+                self.render(btf, id, bytes, way)
+            }
             _ => render_bytes(bytes),
         }
     }
 
-    fn render(&self, btf: &Btf, id: u32, bytes: &[u8]) -> RenderedValue {
+    fn render(&self, btf: &Btf, id: u32, bytes: &[u8], way: Way<'_>) -> RenderedValue {
         let limits = RenderLimits {
             nodes: self.options.limits.nodes.min(self.nodes_left.get()),
+            cpus: match self.cpus {
+                // The number could not be read.
+                0 => self.options.limits.cpus,
+                cpus => self.options.limits.cpus.min(cpus as usize),
+            },
             ..self.options.limits
         };
-        let (value, used) = render_counted(btf, id, bytes, limits);
+        let (value, used) = render_along(btf, id, bytes, limits, way);
         self.nodes_left
             .set(self.nodes_left.get().saturating_sub(used));
         value
@@ -179,7 +209,7 @@ impl<M: GuestMemory + ?Sized> MapReader<'_, '_, M> {
         if map.max_entries == 1 {
             let len = size.min(max);
             let bytes = self.read(values.first, len)?;
-            dump.value = Some(self.value(map, types, &bytes));
+            dump.value = Some(self.value(map, types, values.first, &bytes));
             dump.truncated = len < size;
             return Ok(());
         }
@@ -191,7 +221,7 @@ impl<M: GuestMemory + ?Sized> MapReader<'_, '_, M> {
             let bytes = self.read(at, size)?;
             dump.array_entries.push(FailureDumpArrayEntry {
                 index,
-                value: Some(self.value(map, types, &bytes)),
+                value: Some(self.value(map, types, at, &bytes)),
             });
         }
         Ok(())
@@ -221,7 +251,7 @@ impl<M: GuestMemory + ?Sized> MapReader<'_, '_, M> {
 
     fn percpu_value(&self, map: &BpfMap, types: &Types, at: u64) -> Option<RenderedValue> {
         let bytes = self.read(at, u64::from(map.value_size)).ok()?;
-        Some(self.value(map, types, &bytes))
+        Some(self.value(map, types, at, &bytes))
     }
 
     fn hash(
@@ -240,9 +270,11 @@ impl<M: GuestMemory + ?Sized> MapReader<'_, '_, M> {
             let key = self.read(entry.key, u64::from(map.key_size))?;
             let value = self.read(entry.value, u64::from(map.value_size));
             dump.entries.push(FailureDumpEntry {
-                key: Some(self.typed(types, map.btf_key_type_id, &key)),
+                key: Some(self.typed(types, map.btf_key_type_id, entry.key, &key)),
                 key_hex: hex(&key),
-                value: value.ok().map(|value| self.value(map, types, &value)),
+                value: value
+                    .ok()
+                    .map(|value| self.value(map, types, entry.value, &value)),
             });
         }
         Ok(())
@@ -267,7 +299,7 @@ impl<M: GuestMemory + ?Sized> MapReader<'_, '_, M> {
                 self.percpu_value(map, types, at)
             });
             dump.percpu_hash_entries.push(FailureDumpPercpuHashEntry {
-                key: Some(self.typed(types, map.btf_key_type_id, &key)),
+                key: Some(self.typed(types, map.btf_key_type_id, entry.key, &key)),
                 key_hex: hex(&key),
                 per_cpu: per_cpu.collect(),
             });
@@ -283,7 +315,11 @@ impl<M: GuestMemory + ?Sized> MapReader<'_, '_, M> {
         let id = map.btf_vmlinux_value_type_id;
         let is_struct = |kind| matches!(kind, Kind::Struct | Kind::Union);
         dump.value = Some(match self.view.btf().resolve(id) {
-            Some(ty) if is_struct(ty.kind()) => self.render(self.view.btf(), id, &bytes),
+            Some(ty) if is_struct(ty.kind()) => {
+                let btf = self.view.btf();
+                let way = Way::from_value(&self.pointers, btf, id, at, true);
+                self.render(btf, id, &bytes, way)
+            }
             _ => render_bytes(&bytes),
         });
         Ok(())

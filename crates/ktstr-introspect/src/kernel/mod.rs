@@ -7,6 +7,8 @@ mod cache;
 mod error;
 mod list;
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
 mod xarray;
 
