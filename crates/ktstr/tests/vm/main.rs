@@ -26,6 +26,7 @@ mod monitor;
 mod numa;
 mod payload;
 mod payload_runs;
+mod pointers;
 mod policy_op;
 mod random;
 mod scenario_files;
