@@ -205,7 +205,7 @@ fn write(image: &mut Image, kva: u64, value: u64) {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// The pointers in the scheduler's values lead anywhere in the guest, so that any bytes are taken for a mask, a task or a list.
+    /// The pointers in the values of the scheduler lead anywhere, so that any bytes are taken for a mask, a task or a list.
     #[test]
     fn pointers_that_lead_anywhere_end_in_reasons(
         places in prop::collection::vec((any::<prop::sample::Index>(), 0u64..64), 3),

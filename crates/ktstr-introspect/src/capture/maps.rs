@@ -50,15 +50,7 @@ pub(super) fn capture<M: GuestMemory + ?Sized>(
             is_active: is_active(map),
         })
     });
-    let mut reader = MapReader {
-        view,
-        options,
-        cpus: view.cpu_count().unwrap_or(0),
-        types: HashMap::new(),
-        bytes_left: Cell::new(options.max_total_bytes),
-        nodes_left: Cell::new(options.max_total_nodes),
-        pointers: Pointers::new(view, options.pointers, arenas.collect()),
-    };
+    let mut reader = MapReader::new(view, options, arenas.collect());
     let dumps = maps.iter().map(|map| {
         reader.pointers.start_map(is_active(map));
         reader.dump(map)
@@ -77,8 +69,24 @@ pub(super) struct MapReader<'v, 'a, M: GuestMemory + ?Sized> {
     pointers: Pointers<'v, 'a, M>,
 }
 
-impl<M: GuestMemory + ?Sized> MapReader<'_, '_, M> {
-    fn dump(&mut self, map: &BpfMap) -> FailureDumpMap {
+impl<'v, 'a, M: GuestMemory + ?Sized> MapReader<'v, 'a, M> {
+    pub(super) fn new(
+        view: &'v KernelView<'a, M>,
+        options: &'v CaptureOptions,
+        arenas: Vec<KnownArena>,
+    ) -> Self {
+        Self {
+            view,
+            options,
+            cpus: view.cpu_count().unwrap_or(0),
+            types: HashMap::new(),
+            bytes_left: Cell::new(options.max_total_bytes),
+            nodes_left: Cell::new(options.max_total_nodes),
+            pointers: Pointers::new(view, options.pointers, arenas),
+        }
+    }
+
+    pub(super) fn dump(&mut self, map: &BpfMap) -> FailureDumpMap {
         let mut dump = FailureDumpMap {
             name: map.name.clone(),
             map_kva: map.kva,
@@ -97,6 +105,13 @@ impl<M: GuestMemory + ?Sized> MapReader<'_, '_, M> {
             "struct_ops" => self.struct_ops(map, &mut dump),
             "ringbuf" => self.ringbuf(map, &mut dump),
             "arena" => self.arena(map, &mut dump),
+            "queue" => self.queue(map, false, &types, &mut dump),
+            "stack" => self.queue(map, true, &types, &mut dump),
+            "lpm_trie" => self.lpm_trie(map, &types, &mut dump),
+            "stack_trace" => self.stack_trace(map, &mut dump),
+            "prog_array" | "perf_event_array" | "cgroup_array" | "array_of_maps" => {
+                self.fd_array(map, &mut dump)
+            }
             kind => match Owner::of(kind) {
                 Some(owner) => self.storage(map, owner, &types, &mut dump),
                 None => {
@@ -139,7 +154,7 @@ impl<M: GuestMemory + ?Sized> MapReader<'_, '_, M> {
         self.typed(types, map.btf_value_type_id, kva, bytes)
     }
 
-    fn typed(&self, types: &Types, id: u32, kva: u64, bytes: &[u8]) -> RenderedValue {
+    pub(super) fn typed(&self, types: &Types, id: u32, kva: u64, bytes: &[u8]) -> RenderedValue {
         match types {
             Ok(Some(btf)) if id != 0 => {
                 let way = Way::from_value(&self.pointers, btf, id, kva, false);
@@ -182,6 +197,13 @@ impl<M: GuestMemory + ?Sized> MapReader<'_, '_, M> {
         Ok(())
     }
 
+    /// Subtracts `count` values from the budget of the capture; false if fewer are left.
+    pub(super) fn charge_nodes(&self, count: u64) -> bool {
+        let left = self.nodes_left.get().checked_sub(narrow::length(count));
+        self.nodes_left.set(left.unwrap_or(self.nodes_left.get()));
+        left.is_some()
+    }
+
     /// Reads the types of the `struct btf` at `kva`, within the budget of the capture.
     fn read_btf(&self, kva: u64) -> Result<Btf, KernelError> {
         let parts = self.view.btf_parts(kva)?;
@@ -196,6 +218,11 @@ impl<M: GuestMemory + ?Sized> MapReader<'_, '_, M> {
         count
             .min(by_bytes.max(1))
             .min(self.options.max_entries as u64)
+    }
+
+    /// Returns how many of `count` pointers are read under the cap on bytes.
+    pub(super) fn slots(&self, count: u64) -> u64 {
+        count.min(self.options.max_map_bytes / 8)
     }
 
     fn array(

@@ -2,6 +2,7 @@
 //!
 //! A capture never fails as a whole: each part is read separately, and if a part cannot be read, the report has the reason.
 
+mod kinds;
 mod maps;
 mod pointers;
 mod storage;

@@ -20,6 +20,7 @@ mod guest_failures;
 mod guide;
 mod interface;
 mod kernel_ops;
+mod map_kinds;
 mod map_write;
 mod moments;
 mod monitor;
