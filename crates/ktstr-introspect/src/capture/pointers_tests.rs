@@ -368,6 +368,20 @@ fn the_budget_of_a_capture_is_shared_and_ends_in_a_reason() {
 }
 
 #[test]
+fn reasons_count_towards_the_limit_on_values() {
+    let guest = guest();
+    let (btf, ctx) = program();
+    let view = guest.view();
+    let mut pointers = Pointers::new(&view, PointerLimits::default(), Vec::new());
+    pointers.start_map(false);
+    let bytes = vec![1; btf.size_of(ctx).unwrap() as usize];
+    let way = || Way::from_value(&pointers, &btf, ctx, VALUE, false);
+    let (_, used) = render_along(&btf, ctx, &bytes, RenderLimits::default(), way());
+    // The struct and nine pointers are ten values, and all pointers but those to characters and to anything have a reason.
+    assert_eq!(used, 10 + 7);
+}
+
+#[test]
 fn a_map_leaves_half_of_the_budget_to_the_next_ones() {
     let guest = guest();
     let view = guest.view();

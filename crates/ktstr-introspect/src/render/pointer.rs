@@ -97,7 +97,11 @@ impl Renderer<'_> {
         let address = uint(bytes);
         let (deref, not_followed) = match self.target(ty, address, depth) {
             Ok(target) => (target.map(Box::new), None),
-            Err(reason) => (None, Some(reason)),
+            Err(reason) => {
+                // A reason takes as much space in the report as a value.
+                self.nodes = self.nodes.saturating_sub(1);
+                (None, Some(reason))
+            }
         };
         RenderedValue::Ptr {
             value: address,
