@@ -27,7 +27,7 @@ const ROOTS: &str = "task_struct signal_struct rq idr xa_node bpf_map bpf_array 
     bpf_map_type scx_enable_state scx_exit_kind bpf_local_storage bpf_local_storage_map \
     bpf_local_storage_elem bpf_local_storage_map_bucket scx_sched_pnode scx_dsq_list_node \
     cgroup cgroup_root css_set kernfs_node psi_group psi_states cgroup_rstat_base_cpu cgroup_rstat_cpu \
-    cgroup_subsys_id task_group pglist_data zone per_cpu_zonestat numa_stat_item";
+    cgroup_subsys_id task_group pglist_data zone per_cpu_zonestat numa_stat_item cpumask bpf_cpumask vm_struct";
 
 /// Symbols that a capture looks up.
 const SYMBOLS: &str = "_text init_top_pgt jiffies jiffies_64 nr_cpu_ids __per_cpu_offset map_idr \
@@ -118,8 +118,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Returns the BTF with only [`ROOTS`] and the types that they contain by value; all other types become anonymous forward
-/// declarations, and unused strings become zeros.
+/// Returns the BTF with only [`ROOTS`], the types that they contain by value, and the qualifiers between pointers and
+/// [`ROOTS`]; all other types become anonymous forward declarations, and unused strings become zeros.
 fn blank(blob: &[u8]) -> Result<Vec<u8>, Box<dyn Error>> {
     let btf = Btf::parse(blob.to_vec())?;
     let mut keep = HashSet::new();
@@ -134,8 +134,14 @@ fn blank(blob: &[u8]) -> Result<Vec<u8>, Box<dyn Error>> {
         let Some(ty) = btf.get(id) else { continue };
         open.extend(ty.fields().map(|field| field.type_id));
         open.extend(ty.array().map(|array| array.element));
-        if !matches!(ty.kind(), Kind::Ptr | Kind::FuncProto) {
-            open.extend(ty.target());
+        let is_root = |id: &u32| {
+            let target = btf.resolve(*id);
+            target.is_some_and(|ty| ROOTS.split_whitespace().any(|root| root == ty.name()))
+        };
+        match ty.kind() {
+            Kind::FuncProto => {}
+            Kind::Ptr => open.extend(ty.target().filter(is_root)),
+            _ => open.extend(ty.target()),
         }
     }
     let word = |at: usize| -> Result<usize, Box<dyn Error>> {

@@ -1,9 +1,14 @@
 //! Renders the bytes of a value with a BTF type as a tree of [`RenderedValue`].
 //!
-//! The functions are pure: they read nothing from the guest, so pointers are not followed. The tree is limited in depth, in
-//! elements per array and in the total number of values. An array that is cut is marked as truncated, and a value that is
-//! nested too deeply as unsupported; an anonymous member that is nested too deeply is left out. Once the total number is
-//! reached, the next member of a struct is marked as unsupported, and the members after it are left out.
+//! The functions read nothing from the guest: a pointer is followed only if the caller passes a reader of its
+//! target. The tree is limited in depth, in elements per array and in the total number of values. An array that is cut is marked
+//! as truncated, and a value that is nested too deeply as unsupported; an anonymous member that is nested too deeply is left
+//! out. Once the total number is reached, the next member of a struct is marked as unsupported, and the members after it are
+//! left out.
+
+mod pointer;
+
+pub(crate) use pointer::{Follow, Pointer, Reserved, SPENT, Target, Way};
 
 use std::fmt::Write as _;
 
@@ -19,8 +24,10 @@ pub struct RenderLimits {
     pub depth: usize,
     /// The largest number of elements of one array.
     pub elements: usize,
-    /// The largest number of values in the whole tree.
+    /// The largest number of values in the whole tree, without those behind pointers.
     pub nodes: usize,
+    /// The number of CPUs that a CPU mask is rendered for. The kernel may allocate a mask without the bits above.
+    pub cpus: usize,
 }
 
 impl Default for RenderLimits {
@@ -29,10 +36,13 @@ impl Default for RenderLimits {
             depth: 24,
             elements: 4096,
             nodes: 32 * 1024,
+            cpus: MAX_CPUS,
         }
     }
 }
 
+/// The number of CPUs of the largest kernel configuration.
+const MAX_CPUS: usize = 8192;
 /// The number of elements from which an array of bytes is rendered as a byte string. An array of `char` always is.
 const BYTE_ARRAY: u32 = 64;
 /// The largest number of bytes that are rendered of a byte string.
@@ -40,20 +50,23 @@ const MAX_HEX: usize = 64 * 1024;
 
 /// Renders `bytes` as the type `type_id` of `btf`.
 pub fn render(btf: &Btf, type_id: u32, bytes: &[u8], limits: RenderLimits) -> RenderedValue {
-    render_counted(btf, type_id, bytes, limits).0
+    render_along(btf, type_id, bytes, limits, Way::default()).0
 }
 
-/// Like [`render`], but also returns the number of rendered values.
-pub(crate) fn render_counted(
+/// Like [`render`], but follows pointers as `way` says, and also returns the number of rendered values, without those behind
+/// pointers.
+pub(crate) fn render_along(
     btf: &Btf,
     type_id: u32,
     bytes: &[u8],
     limits: RenderLimits,
+    way: Way<'_>,
 ) -> (RenderedValue, usize) {
     let mut renderer = Renderer {
         btf,
         limits,
         nodes: limits.nodes,
+        way,
     };
     let value = renderer.value(type_id, bytes, 0);
     (value, limits.nodes - renderer.nodes)
@@ -86,6 +99,7 @@ struct Renderer<'a> {
     btf: &'a Btf,
     limits: RenderLimits,
     nodes: usize,
+    way: Way<'a>,
 }
 
 impl Renderer<'_> {
@@ -122,11 +136,7 @@ impl Renderer<'_> {
             Kind::Int => int(&ty, own),
             Kind::Enum | Kind::Enum64 => enumeration(&ty, own),
             Kind::Float => float(own),
-            Kind::Ptr => RenderedValue::Ptr {
-                value: uint(own),
-                deref: None,
-                target_type: ty.target().and_then(|id| self.btf.type_name(id)),
-            },
+            Kind::Ptr => self.pointer(&ty, own, depth),
             Kind::Struct | Kind::Union => self.record(type_id, &ty, own, depth),
             Kind::Array => self.array(&ty, own, depth),
             other => unsupported(format!("{other:?} `{}` has no value", ty.name())),
@@ -163,7 +173,7 @@ impl Renderer<'_> {
 
     fn record(&mut self, id: u32, ty: &Type<'_>, bytes: &[u8], depth: usize) -> RenderedValue {
         if matches!(ty.name(), "cpumask" | "bpf_cpumask") && !bytes.is_empty() {
-            return cpu_list(bytes);
+            return cpu_list(bytes, self.limits.cpus);
         }
         let mut members = Vec::new();
         self.members(ty, bytes, 0, depth, &mut members);
@@ -356,19 +366,19 @@ fn float(bytes: &[u8]) -> RenderedValue {
     }
 }
 
-fn cpu_list(bytes: &[u8]) -> RenderedValue {
+fn cpu_list(bytes: &[u8], count: usize) -> RenderedValue {
     let mut cpus = String::new();
     let mut run: Option<(usize, usize)> = None;
-    // 1024 bytes have a bit for each of the 8192 CPUs of the largest kernel configuration.
     let bits = bytes
         .iter()
-        .take(1024)
+        .take(MAX_CPUS / 8)
         .enumerate()
         .flat_map(|(index, byte)| {
             (0..8)
                 .filter(move |bit| byte >> bit & 1 == 1)
                 .map(move |bit| 8 * index + bit)
-        });
+        })
+        .take_while(|cpu| *cpu < count);
     // The last number is no CPU: it ends the last range.
     for cpu in bits.chain(std::iter::once(usize::MAX)) {
         match &mut run {

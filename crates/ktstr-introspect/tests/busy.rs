@@ -13,7 +13,8 @@ use std::time::Instant;
 
 use image::{Image, Recording};
 use ktstr_introspect::kernel::KernelView;
-use ktstr_snapshot::report::FailureDumpReport;
+use ktstr_snapshot::report::{FailureDumpReport, RenderedValue};
+use ktstr_snapshot::snapshot::Snapshot;
 use proptest::prelude::*;
 
 /// The longest time in seconds for all readers together. The undamaged image takes less than one.
@@ -71,6 +72,14 @@ fn the_image_has_what_every_reader_needs() {
     assert!(queued >= 2, "{:?}", report.dsq_states);
     let storage = report.maps.iter().find(|map| map.name == "ktstr_task_ctx");
     assert!(storage.unwrap().entries.len() > 10);
+    let snapshot = Snapshot::new(&report);
+    let kptrs = snapshot.map("ktstr_kptrs").unwrap();
+    assert_eq!(kptrs.at(0).get("first_llc").as_str(), Ok("0-1"));
+    let initiator = kptrs.at(0).get("initiator");
+    assert!(initiator.get("pid").as_i64().unwrap() > 1);
+    assert_eq!(initiator.get("cpus_ptr").as_str(), Ok("0-1"));
+    let list = snapshot.var("ktstr_arena_list");
+    assert_eq!(list.get("next.number").as_u64(), Ok(2));
     for end in ["/batch", "/pipes"] {
         let pressure = report
             .cgroup_psi
@@ -191,6 +200,44 @@ fn write(image: &mut Image, kva: u64, value: u64) {
     let page = image.0.get_mut(&(gpa & !0xfff)).unwrap();
     let at = (gpa & 0xfff) as usize;
     page[at..at + 8].copy_from_slice(&value.to_le_bytes());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// The pointers in the values of the scheduler lead anywhere, so that any bytes are taken for a mask, a task or a list.
+    #[test]
+    fn pointers_that_lead_anywhere_end_in_reasons(
+        places in prop::collection::vec((any::<prop::sample::Index>(), 0u64..64), 3),
+    ) {
+        let recording = recording();
+        let view = KernelView::new(&recording.image, &recording.symbols, &recording.btf).unwrap();
+        let kptrs = view.bpf_map_by_name("ktstr_kptrs").unwrap().unwrap();
+        let kptrs = view.bpf_array_values(&kptrs).unwrap().first;
+        let list = view.scx_variable(".bss", "ktstr_arena_list").unwrap().gpa;
+        let to = |index: usize| {
+            let (place, offset) = &places[index];
+            place.get(pointers()).2.wrapping_add(*offset)
+        };
+        let mut image = recording.image.clone();
+        write(&mut image, kptrs, to(0));
+        write(&mut image, kptrs + 8, to(1));
+        let page = image.0.get_mut(&(list & !0xfff)).unwrap();
+        let at = (list & 0xfff) as usize;
+        page[at..at + 8].copy_from_slice(&to(2).to_le_bytes());
+        let report = recording.capture(&image);
+        let values = Snapshot::new(&report);
+        let kptrs = values.map("ktstr_kptrs").unwrap().at(0);
+        let targets = [kptrs.get("first_llc"), kptrs.get("initiator"), values.var("ktstr_arena_list")];
+        for (index, target) in targets.iter().enumerate() {
+            prop_assert_eq!(target.as_u64(), Ok(to(index)));
+            let Some(RenderedValue::Ptr { deref, not_followed, .. }) = target.raw() else {
+                panic!("{target:?}");
+            };
+            prop_assert!(deref.is_some() != not_followed.is_some(), "{:?}", target);
+        }
+        prop_assert!(serde_json::to_string(&report).unwrap().len() < 2 << 20);
+    }
 }
 
 /// The first child of the root is its own next sibling, so the walk of the root's children never returns to the root.

@@ -265,10 +265,10 @@ pub mod prelude {
         ArenaSnapshot, DegradedFailureDumpReport, DsqState, DualFailureDumpReport,
         EventCounterSample, FailureDumpArrayEntry, FailureDumpEntry, FailureDumpFdArray,
         FailureDumpMap, FailureDumpPercpuEntry, FailureDumpPercpuHashEntry, FailureDumpReport,
-        FailureDumpReportAny, FailureDumpRingbuf, FailureDumpStackTrace, PerCpuTimeStats,
-        PerNodeNumaStats, ProgRuntimeStats, QueuedTask, REASON_DEGRADED_RENDEZVOUS_TIMEOUT,
-        RenderedMember, RenderedValue, RqScxState, SCHEMA_DEGRADED, SCHEMA_DUAL, SCHEMA_SINGLE,
-        ScxSchedState, TaskEnrichment,
+        FailureDumpReportAny, FailureDumpRingbuf, FailureDumpStack, FailureDumpStackTrace,
+        PerCpuTimeStats, PerNodeNumaStats, ProgRuntimeStats, QueuedTask,
+        REASON_DEGRADED_RENDEZVOUS_TIMEOUT, RenderedMember, RenderedValue, RqScxState,
+        SCHEMA_DEGRADED, SCHEMA_DUAL, SCHEMA_SINGLE, ScxSchedState, TaskEnrichment,
     };
     pub use crate::snapshot::{
         BridgeGuard, CaptureCallback, CaptureMoment, CgroupProcsSnapshot, JsonField,

@@ -100,6 +100,15 @@ impl Builder {
         self.raw(name, 8, false, 0, target, &[])
     }
 
+    /// Adds a struct that is only declared.
+    pub fn forward(&mut self, name: &str) -> u32 {
+        self.raw(name, 7, false, 0, 0, &[])
+    }
+
+    pub fn type_tag(&mut self, name: &str, target: u32) -> u32 {
+        self.raw(name, 18, false, 0, target, &[])
+    }
+
     pub fn var(&mut self, name: &str, ty: u32) -> u32 {
         self.raw(name, 14, false, 0, ty, &[1])
     }

@@ -8,6 +8,7 @@ use ktstr_snapshot::report::{
     FailureDumpPercpuHashEntry, FailureDumpReport, FailureDumpRingbuf, RenderedValue,
 };
 
+use super::pointers::{KnownArena, Pointers};
 use super::storage::Owner;
 use super::{CaptureOptions, part};
 use crate::bpf::hash::MAX_BUCKETS;
@@ -16,7 +17,7 @@ use crate::btf::{Btf, Kind};
 use crate::kernel::{KernelError, KernelView};
 use crate::memory::GuestMemory;
 use crate::narrow;
-use crate::render::{RenderLimits, hex, render_bytes, render_counted};
+use crate::render::{RenderLimits, Way, hex, render_along, render_bytes};
 
 /// The largest number of BTF objects that are cached during a capture.
 const MAX_BTFS: usize = 64;
@@ -31,15 +32,6 @@ pub(super) fn capture<M: GuestMemory + ?Sized>(
         return;
     };
     report.maps_truncated = cut;
-    let mut reader = MapReader {
-        view,
-        options,
-        cpus: view.cpu_count().unwrap_or(0),
-        types: HashMap::new(),
-        bytes_left: Cell::new(options.max_total_bytes),
-        nodes_left: Cell::new(options.max_total_nodes),
-    };
-    report.maps = maps.iter().map(|map| reader.dump(map)).collect();
     match part(view.active_scheduler(&maps), &mut report.active_unavailable) {
         Some(Some(active)) => {
             report.active_obj_name = Some(active.obj_name);
@@ -50,6 +42,20 @@ pub(super) fn capture<M: GuestMemory + ?Sized>(
         }
         None => {}
     }
+    let is_active = |map: &BpfMap| report.active_map_kvas.contains(&map.kva);
+    let arenas = maps.iter().filter(|map| map.type_name == "arena");
+    let arenas = arenas.filter_map(|map| {
+        Some(KnownArena {
+            place: view.bpf_arena(map).ok()?,
+            is_active: is_active(map),
+        })
+    });
+    let mut reader = MapReader::new(view, options, arenas.collect());
+    let dumps = maps.iter().map(|map| {
+        reader.pointers.start_map(is_active(map));
+        reader.dump(map)
+    });
+    report.maps = dumps.collect();
 }
 
 pub(super) struct MapReader<'v, 'a, M: GuestMemory + ?Sized> {
@@ -60,10 +66,27 @@ pub(super) struct MapReader<'v, 'a, M: GuestMemory + ?Sized> {
     types: HashMap<u64, Result<Btf, KernelError>>,
     bytes_left: Cell<u64>,
     nodes_left: Cell<usize>,
+    pointers: Pointers<'v, 'a, M>,
 }
 
-impl<M: GuestMemory + ?Sized> MapReader<'_, '_, M> {
-    fn dump(&mut self, map: &BpfMap) -> FailureDumpMap {
+impl<'v, 'a, M: GuestMemory + ?Sized> MapReader<'v, 'a, M> {
+    pub(super) fn new(
+        view: &'v KernelView<'a, M>,
+        options: &'v CaptureOptions,
+        arenas: Vec<KnownArena>,
+    ) -> Self {
+        Self {
+            view,
+            options,
+            cpus: view.cpu_count().unwrap_or(0),
+            types: HashMap::new(),
+            bytes_left: Cell::new(options.max_total_bytes),
+            nodes_left: Cell::new(options.max_total_nodes),
+            pointers: Pointers::new(view, options.pointers, arenas),
+        }
+    }
+
+    pub(super) fn dump(&mut self, map: &BpfMap) -> FailureDumpMap {
         let mut dump = FailureDumpMap {
             name: map.name.clone(),
             map_kva: map.kva,
@@ -82,6 +105,13 @@ impl<M: GuestMemory + ?Sized> MapReader<'_, '_, M> {
             "struct_ops" => self.struct_ops(map, &mut dump),
             "ringbuf" => self.ringbuf(map, &mut dump),
             "arena" => self.arena(map, &mut dump),
+            "queue" => self.queue(map, false, &types, &mut dump),
+            "stack" => self.queue(map, true, &types, &mut dump),
+            "lpm_trie" => self.lpm_trie(map, &types, &mut dump),
+            "stack_trace" => self.stack_trace(map, &mut dump),
+            "prog_array" | "perf_event_array" | "cgroup_array" | "array_of_maps" => {
+                self.fd_array(map, &mut dump)
+            }
             kind => match Owner::of(kind) {
                 Some(owner) => self.storage(map, owner, &types, &mut dump),
                 None => {
@@ -113,23 +143,38 @@ impl<M: GuestMemory + ?Sized> MapReader<'_, '_, M> {
         types.map(Some)
     }
 
-    pub(super) fn value(&self, map: &BpfMap, types: &Types, bytes: &[u8]) -> RenderedValue {
-        self.typed(types, map.btf_value_type_id, bytes)
+    /// Renders a value of `map`, whose `bytes` were read at the kernel address `kva`.
+    pub(super) fn value(
+        &self,
+        map: &BpfMap,
+        types: &Types,
+        kva: u64,
+        bytes: &[u8],
+    ) -> RenderedValue {
+        self.typed(types, map.btf_value_type_id, kva, bytes)
     }
 
-    fn typed(&self, types: &Types, id: u32, bytes: &[u8]) -> RenderedValue {
+    pub(super) fn typed(&self, types: &Types, id: u32, kva: u64, bytes: &[u8]) -> RenderedValue {
         match types {
-            Ok(Some(btf)) if id != 0 => self.render(btf, id, bytes),
+            Ok(Some(btf)) if id != 0 => {
+                let way = Way::from_value(&self.pointers, btf, id, kva, false);
+                self.render(btf, id, bytes, way)
+            }
             _ => render_bytes(bytes),
         }
     }
 
-    fn render(&self, btf: &Btf, id: u32, bytes: &[u8]) -> RenderedValue {
+    fn render(&self, btf: &Btf, id: u32, bytes: &[u8], way: Way<'_>) -> RenderedValue {
         let limits = RenderLimits {
             nodes: self.options.limits.nodes.min(self.nodes_left.get()),
+            cpus: match self.cpus {
+                // The number could not be read.
+                0 => self.options.limits.cpus,
+                cpus => self.options.limits.cpus.min(cpus as usize),
+            },
             ..self.options.limits
         };
-        let (value, used) = render_counted(btf, id, bytes, limits);
+        let (value, used) = render_along(btf, id, bytes, limits, way);
         self.nodes_left
             .set(self.nodes_left.get().saturating_sub(used));
         value
@@ -152,6 +197,13 @@ impl<M: GuestMemory + ?Sized> MapReader<'_, '_, M> {
         Ok(())
     }
 
+    /// Subtracts `count` values from the budget of the capture; false if fewer are left.
+    pub(super) fn charge_nodes(&self, count: u64) -> bool {
+        let left = self.nodes_left.get().checked_sub(narrow::length(count));
+        self.nodes_left.set(left.unwrap_or(self.nodes_left.get()));
+        left.is_some()
+    }
+
     /// Reads the types of the `struct btf` at `kva`, within the budget of the capture.
     fn read_btf(&self, kva: u64) -> Result<Btf, KernelError> {
         let parts = self.view.btf_parts(kva)?;
@@ -168,6 +220,11 @@ impl<M: GuestMemory + ?Sized> MapReader<'_, '_, M> {
             .min(self.options.max_entries as u64)
     }
 
+    /// Returns how many of `count` pointers are read under the cap on bytes.
+    pub(super) fn slots(&self, count: u64) -> u64 {
+        count.min(self.options.max_map_bytes / 8)
+    }
+
     fn array(
         &self,
         map: &BpfMap,
@@ -179,7 +236,7 @@ impl<M: GuestMemory + ?Sized> MapReader<'_, '_, M> {
         if map.max_entries == 1 {
             let len = size.min(max);
             let bytes = self.read(values.first, len)?;
-            dump.value = Some(self.value(map, types, &bytes));
+            dump.value = Some(self.value(map, types, values.first, &bytes));
             dump.truncated = len < size;
             return Ok(());
         }
@@ -191,7 +248,7 @@ impl<M: GuestMemory + ?Sized> MapReader<'_, '_, M> {
             let bytes = self.read(at, size)?;
             dump.array_entries.push(FailureDumpArrayEntry {
                 index,
-                value: Some(self.value(map, types, &bytes)),
+                value: Some(self.value(map, types, at, &bytes)),
             });
         }
         Ok(())
@@ -221,7 +278,7 @@ impl<M: GuestMemory + ?Sized> MapReader<'_, '_, M> {
 
     fn percpu_value(&self, map: &BpfMap, types: &Types, at: u64) -> Option<RenderedValue> {
         let bytes = self.read(at, u64::from(map.value_size)).ok()?;
-        Some(self.value(map, types, &bytes))
+        Some(self.value(map, types, at, &bytes))
     }
 
     fn hash(
@@ -240,9 +297,11 @@ impl<M: GuestMemory + ?Sized> MapReader<'_, '_, M> {
             let key = self.read(entry.key, u64::from(map.key_size))?;
             let value = self.read(entry.value, u64::from(map.value_size));
             dump.entries.push(FailureDumpEntry {
-                key: Some(self.typed(types, map.btf_key_type_id, &key)),
+                key: Some(self.typed(types, map.btf_key_type_id, entry.key, &key)),
                 key_hex: hex(&key),
-                value: value.ok().map(|value| self.value(map, types, &value)),
+                value: value
+                    .ok()
+                    .map(|value| self.value(map, types, entry.value, &value)),
             });
         }
         Ok(())
@@ -267,7 +326,7 @@ impl<M: GuestMemory + ?Sized> MapReader<'_, '_, M> {
                 self.percpu_value(map, types, at)
             });
             dump.percpu_hash_entries.push(FailureDumpPercpuHashEntry {
-                key: Some(self.typed(types, map.btf_key_type_id, &key)),
+                key: Some(self.typed(types, map.btf_key_type_id, entry.key, &key)),
                 key_hex: hex(&key),
                 per_cpu: per_cpu.collect(),
             });
@@ -283,7 +342,11 @@ impl<M: GuestMemory + ?Sized> MapReader<'_, '_, M> {
         let id = map.btf_vmlinux_value_type_id;
         let is_struct = |kind| matches!(kind, Kind::Struct | Kind::Union);
         dump.value = Some(match self.view.btf().resolve(id) {
-            Some(ty) if is_struct(ty.kind()) => self.render(self.view.btf(), id, &bytes),
+            Some(ty) if is_struct(ty.kind()) => {
+                let btf = self.view.btf();
+                let way = Way::from_value(&self.pointers, btf, id, at, true);
+                self.render(btf, id, &bytes, way)
+            }
             _ => render_bytes(&bytes),
         });
         Ok(())

@@ -2,7 +2,9 @@
 //!
 //! A capture never fails as a whole: each part is read separately, and if a part cannot be read, the report has the reason.
 
+mod kinds;
 mod maps;
+mod pointers;
 mod storage;
 
 use std::fmt::Display;
@@ -33,6 +35,8 @@ pub struct CaptureOptions {
     pub max_total_nodes: usize,
     /// The limits of each rendered value.
     pub limits: RenderLimits,
+    /// The limits on what is read behind pointers.
+    pub pointers: PointerLimits,
     /// Milliseconds since the start of the run, for the event counters.
     pub elapsed_ms: Option<u64>,
 }
@@ -48,7 +52,43 @@ impl Default for CaptureOptions {
             max_total_bytes: 32 << 20,
             max_total_nodes: 1 << 20,
             limits: RenderLimits::default(),
+            pointers: PointerLimits::default(),
             elapsed_ms: None,
+        }
+    }
+}
+
+/// The limits on what is read behind the pointers in the values of maps. They are separate from the limits on the values, so
+/// that a value never lacks a part because of what another one points to.
+///
+/// A map may use up half of what the maps before it have left, so that a map with many pointers leaves some for the others. A
+/// task has some 900 values, and a CPU mask is one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PointerLimits {
+    /// The largest number of pointers on a path from a value; 0 follows none.
+    pub hops: usize,
+    /// The largest number of pointers that are followed in one capture.
+    pub targets: usize,
+    /// The largest number of bytes that are read behind pointers in one capture.
+    pub bytes: u64,
+    /// The largest number of values that are rendered behind pointers in one capture.
+    pub nodes: usize,
+    /// The largest size of one target in bytes. Larger targets are not read in part.
+    pub target_bytes: u64,
+    /// The largest number of values that are rendered behind one pointer in a value, with what is behind the pointers in
+    /// its target.
+    pub target_nodes: usize,
+}
+
+impl Default for PointerLimits {
+    fn default() -> Self {
+        Self {
+            hops: 2,
+            targets: 4096,
+            bytes: 4 << 20,
+            nodes: 16 * 1024,
+            target_bytes: 16 * 1024,
+            target_nodes: 4096,
         }
     }
 }

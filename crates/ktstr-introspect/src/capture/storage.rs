@@ -55,7 +55,9 @@ impl<M: GuestMemory + ?Sized> MapReader<'_, '_, M> {
             dump.entries.push(FailureDumpEntry {
                 key: Some(key),
                 key_hex: hex(&bytes),
-                value: value.ok().map(|value| self.value(map, types, &value)),
+                value: value
+                    .ok()
+                    .map(|value| self.value(map, types, entry.value, &value)),
             });
         }
         Ok(())
@@ -80,6 +82,7 @@ impl<M: GuestMemory + ?Sized> MapReader<'_, '_, M> {
         let address = RenderedValue::Ptr {
             value: at,
             deref: None,
+            not_followed: None,
             target_type: Some(type_name.to_owned()),
         };
         members.push(member("address", address));

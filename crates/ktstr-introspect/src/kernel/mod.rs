@@ -7,6 +7,8 @@ mod cache;
 mod error;
 mod list;
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
 mod xarray;
 
@@ -23,7 +25,7 @@ use crate::symbols::Symbols;
 use cache::PageCache;
 
 /// Where the kernel image is mapped (`__START_KERNEL_map`, `arch/x86/include/asm/page_64_types.h`).
-const START_KERNEL_MAP: u64 = 0xffff_ffff_8000_0000;
+pub(crate) const START_KERNEL_MAP: u64 = 0xffff_ffff_8000_0000;
 /// The largest number of CPUs that are read, whatever number the guest states.
 pub const MAX_CPUS: u32 = 1024;
 

@@ -1,69 +1,25 @@
 #![allow(clippy::unwrap_used)]
 //! Tests with a hand-made kernel of a few pages.
 
+use super::testing::{BASE, Guest, RAM};
 use super::*;
 use crate::btf::testing::Builder;
 
-const BASE: u64 = START_KERNEL_MAP;
-const RAM: usize = 0x20000;
-
-/// A guest whose page tables map its RAM at `BASE`, with one page of 1 GiB.
-struct Guest {
-    ram: Vec<u8>,
-    symbols: Symbols,
-    btf: Btf,
-}
-
-impl Guest {
-    fn new(la57: bool) -> Self {
-        let mut ram = vec![0; RAM];
-        // The top table is at 0x1000. Entry 511 of the upper levels points to the next table, with the lower bits 0x63 (present,
-        // writable, accessed, dirty). Entry 510 of level 3 is the large page, with 0xe3.
-        let top = 0x1000;
-        let next = if la57 {
-            put(&mut ram, top + 8 * 511, 0x3063);
-            0x3000
-        } else {
-            top
-        };
-        put(&mut ram, next + 8 * 511, 0x2063);
-        put(&mut ram, 0x2000 + 8 * 510, 0xe3);
-        let mut b = Builder::new();
-        let u64_ = b.int("unsigned long", 8, 0);
-        let u8_ = b.int("unsigned char", 1, 0);
-        let xarray = b.record("xarray", 16, &[("xa_head", u64_, 64)]);
-        b.record("idr", 24, &[("idr_rt", xarray, 0)]);
-        let slots = b.array(u64_, 64);
-        b.record("xa_node", 576, &[("shift", u8_, 0), ("slots", slots, 320)]);
-        let symbols = [
-            ("init_top_pgt", BASE + 0x1000),
-            ("jiffies_64", BASE + 0x5000),
-        ]
-        .map(|(name, address)| (address, name.to_owned()));
-        Self {
-            ram,
-            symbols: Symbols::from_entries(symbols.to_vec()).unwrap(),
-            btf: Btf::parse(b.finish()).unwrap(),
-        }
-    }
-
-    fn put(&mut self, kva: u64, value: u64) {
-        put(&mut self.ram, (kva - BASE) as usize, value);
-    }
-
-    fn view(&self) -> KernelView<'_, Vec<u8>> {
-        KernelView::new(&self.ram, &self.symbols, &self.btf).unwrap()
-    }
-}
-
-fn put(ram: &mut [u8], at: usize, value: u64) {
-    ram[at..at + 8].copy_from_slice(&value.to_le_bytes());
+fn guest(la57: bool) -> Guest {
+    let mut b = Builder::new();
+    let u64_ = b.int("unsigned long", 8, 0);
+    let u8_ = b.int("unsigned char", 1, 0);
+    let xarray = b.record("xarray", 16, &[("xa_head", u64_, 64)]);
+    b.record("idr", 24, &[("idr_rt", xarray, 0)]);
+    let slots = b.array(u64_, 64);
+    b.record("xa_node", 576, &[("shift", u8_, 0), ("slots", slots, 320)]);
+    Guest::new(la57, b, &[("jiffies_64", BASE + 0x5000)])
 }
 
 #[test]
 fn the_number_of_levels_is_detected_and_reads_cross_pages() {
     for la57 in [false, true] {
-        let mut guest = Guest::new(la57);
+        let mut guest = guest(la57);
         // `INITIAL_JIFFIES` at 250 Hz: five minutes before the lower 32 bits wrap.
         guest.put(BASE + 0x5000, 4_294_892_296);
         guest.put(BASE + 0x6ffc, 0x0123_4567_89ab_cdef);
@@ -77,7 +33,7 @@ fn the_number_of_levels_is_detected_and_reads_cross_pages() {
 
 #[test]
 fn errors_name_what_could_not_be_read() {
-    let guest = Guest::new(true);
+    let guest = guest(true);
     let view = guest.view();
     let text = |error: KernelError| error.to_string();
     insta::assert_snapshot!(
@@ -106,7 +62,7 @@ fn errors_name_what_could_not_be_read() {
 
 #[test]
 fn lists_end_at_their_head_or_at_the_cap() {
-    let mut guest = Guest::new(true);
+    let mut guest = guest(true);
     let (head, a, b) = (BASE + 0x7000, BASE + 0x7100, BASE + 0x7200);
     for (node, next) in [(head, a), (a, b), (b, head)] {
         guest.put(node, next);
@@ -135,7 +91,7 @@ fn lists_end_at_their_head_or_at_the_cap() {
 
 #[test]
 fn an_idr_gives_its_pointers_by_id() {
-    let mut guest = Guest::new(true);
+    let mut guest = guest(true);
     let entries = |all: &[(u64, u64)]| {
         let entry = |&(id, pointer): &(u64, u64)| IdrEntry { id, pointer };
         Ok(all.iter().map(entry).collect::<Vec<_>>())

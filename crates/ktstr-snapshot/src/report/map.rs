@@ -23,10 +23,11 @@ pub struct FailureDumpMap {
     /// The value of a map with one entry: global sections, `struct_ops`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub value: Option<RenderedValue>,
-    /// Entries of hash maps and of storage maps.
+    /// Entries of hash maps, storage maps and tries (`lpm_trie`). The entries of a trie are in the order of their prefixes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub entries: Vec<FailureDumpEntry>,
-    /// Elements of arrays, unless the array has exactly one.
+    /// Elements of arrays, unless the array has exactly one; and those of queues and stacks, in which the element that is
+    /// removed next has the index 0.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub array_entries: Vec<FailureDumpArrayEntry>,
     /// Entries of per-CPU arrays.
@@ -41,10 +42,10 @@ pub struct FailureDumpMap {
     /// State of a ring buffer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ringbuf: Option<FailureDumpRingbuf>,
-    /// State of a stack-trace map; captures of ktstr do not have it.
+    /// State of a stack-trace map.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stack_trace: Option<FailureDumpStackTrace>,
-    /// State of a map that holds programs, maps or other objects; captures of ktstr do not have it.
+    /// State of an array that holds programs, maps, cgroups or events.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fd_array: Option<FailureDumpFdArray>,
     /// Whether the list of entries, or the value of a map with one entry, was cut at a cap.
@@ -54,7 +55,8 @@ pub struct FailureDumpMap {
     pub error: Option<String>,
 }
 
-/// One entry of a hash map or of a storage map. The key of a storage map is its owner: a task, a cgroup, an inode or a socket.
+/// One entry of a hash map, a storage map or a trie. The key of a storage map is its owner: a task, a cgroup, an inode or a
+/// socket.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct FailureDumpEntry {
@@ -66,11 +68,11 @@ pub struct FailureDumpEntry {
     pub value: Option<RenderedValue>,
 }
 
-/// One element of an array map.
+/// One element of an array map, a queue or a stack.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct FailureDumpArrayEntry {
-    /// Index in the array.
+    /// Index in the array; for queues and stacks, the number of elements that are removed before this one.
     pub index: u32,
     /// The rendered value, which captures of ktstr always have.
     pub value: Option<RenderedValue>,
@@ -126,6 +128,20 @@ pub struct FailureDumpRingbuf {
 pub struct FailureDumpStackTrace {
     /// The number of buckets of the map.
     pub n_buckets: u32,
+    /// The stacks in the map, in the order of their ids. A map whose stacks have offsets in files instead of addresses
+    /// (`BPF_F_STACK_BUILD_ID`) has none here.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub stacks: Vec<FailureDumpStack>,
+}
+
+/// A stack in a stack-trace map.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FailureDumpStack {
+    /// The id that `bpf_get_stackid` returned for it.
+    pub id: u32,
+    /// Its frames from the innermost one, each as `symbol+0xoffset`, or as the number of an address outside of the kernel.
+    pub frames: Vec<String>,
 }
 
 /// State of a map whose elements are kernel objects (programs, inner maps, cgroups).

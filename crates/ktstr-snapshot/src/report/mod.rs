@@ -15,7 +15,8 @@ pub use any::{
 };
 pub use map::{
     ArenaSnapshot, FailureDumpArrayEntry, FailureDumpEntry, FailureDumpFdArray, FailureDumpMap,
-    FailureDumpPercpuEntry, FailureDumpPercpuHashEntry, FailureDumpRingbuf, FailureDumpStackTrace,
+    FailureDumpPercpuEntry, FailureDumpPercpuHashEntry, FailureDumpRingbuf, FailureDumpStack,
+    FailureDumpStackTrace,
 };
 pub use runqueue::{RqCounts, RqSample, RqSchedstat, SchedDomain, ScxExit, WaitingTask, WaitsIn};
 pub use system::{

@@ -75,9 +75,15 @@ pub enum RenderedValue {
     Ptr {
         /// The address that it holds.
         value: u64,
-        /// The target of the pointer, if it was read; captures of ktstr do not have it.
+        /// The target of the pointer, if it was read while the guest was stopped. A capture follows pointers to structs,
+        /// numbers and arrays, within limits on their number and size.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         deref: Option<Box<RenderedValue>>,
+        /// Why the target was not read, as a clause. It is `None` for a NULL pointer, and for pointers that are never
+        /// followed: those to functions, to `void` and to characters, and those from one object of the kernel to another,
+        /// except to CPU masks and to the `kernfs_node` of a cgroup.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        not_followed: Option<String>,
         /// C name of the type that it points to, if the type has one.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         target_type: Option<String>,
@@ -132,6 +138,11 @@ impl RenderedValue {
             },
             Self::Array { len, .. } => format!("array[{len}]"),
             Self::CpuList { .. } => "cpu list".to_owned(),
+            Self::Ptr {
+                not_followed: Some(reason),
+                ..
+            } => format!("pointer (not followed: {reason})"),
+            Self::Ptr { value: 0, .. } => "NULL pointer".to_owned(),
             Self::Ptr { deref: None, .. } => "pointer (not followed)".to_owned(),
             Self::Ptr { .. } => "pointer".to_owned(),
             Self::Bytes { hex, .. } => format!("{} bytes", hex.len() / 2),

@@ -59,8 +59,8 @@ impl<'a> SnapshotField<'a> {
         }
     }
 
-    /// Returns the member at a dotted path, in which a number indexes an array. A pointer is followed if the report holds its
-    /// target, at most 16 times per path; the captures of ktstr hold no targets.
+    /// Returns the member at a dotted path, in which a number indexes an array. A pointer is followed if the capture holds its
+    /// target, at most 16 times per path. If it does not, the error has the reason.
     pub fn get(&self, path: &str) -> SnapshotField<'a> {
         let (base, value) = match self {
             Self::Value { path, value } => (path, *value),
@@ -82,6 +82,23 @@ impl<'a> SnapshotField<'a> {
             Ok(value) => Self::Value {
                 path: requested,
                 value,
+            },
+            Err(error) => Self::Missing(error),
+        }
+    }
+
+    /// Returns the target of a pointer. Use it for a target that is no struct, since [`Self::get`] follows the pointer only to
+    /// look up a member, and [`Self::as_u64`] returns the address.
+    ///
+    /// A pointer whose target the capture does not hold gives a missing field with the reason, and so does any other value.
+    pub fn target(&self) -> SnapshotField<'a> {
+        match self.value("a followed pointer") {
+            Ok((path, value)) => match value {
+                RenderedValue::Ptr {
+                    deref: Some(target),
+                    ..
+                } => SnapshotField::new(format!("*{path}"), target),
+                other => Self::Missing(mismatch(path, "a followed pointer", other)),
             },
             Err(error) => Self::Missing(error),
         }
@@ -133,9 +150,10 @@ impl<'a> SnapshotField<'a> {
         self.convert("bool", to_bool)
     }
 
-    /// Returns the name of an enumerator, the text of a printable `char` array, or a CPU list. Anything else is an error.
+    /// Returns the name of an enumerator, the text of a printable `char` array, or a CPU list, also behind a pointer that was
+    /// followed. Anything else is an error.
     pub fn as_str(&self) -> SnapshotResult<&'a str> {
-        self.convert("str", |value| match value {
+        self.convert("str", |value| match pointed_to(value) {
             RenderedValue::Enum {
                 variant: Some(name),
                 ..
@@ -148,7 +166,8 @@ impl<'a> SnapshotField<'a> {
         })
     }
 
-    /// Returns an array or a byte string, each element as by [`Self::as_u64`].
+    /// Returns an array or a byte string, each element as by [`Self::as_u64`]. Like the other methods for arrays, it looks
+    /// through a pointer that was followed.
     pub fn as_u64_array(&self) -> SnapshotResult<Vec<u64>> {
         self.array("array of u64", to_u64)
     }
@@ -200,7 +219,7 @@ impl<'a> SnapshotField<'a> {
         convert: impl Fn(&RenderedValue) -> Option<T>,
     ) -> SnapshotResult<Vec<T>> {
         let (path, value) = self.value(expected)?;
-        let converted = match value {
+        let converted = match pointed_to(value) {
             RenderedValue::Array { elements, .. } => elements.iter().map(&convert).collect(),
             RenderedValue::Bytes { hex, .. } => bytes_of(hex).and_then(|bytes| {
                 let bytes = bytes.into_iter();
@@ -283,6 +302,17 @@ fn bytes_of(hex: &str) -> Option<Vec<u8>> {
             _ => None,
         })
         .collect()
+}
+
+/// Returns the target of a pointer that was followed; any other value itself.
+fn pointed_to(value: &RenderedValue) -> &RenderedValue {
+    match value {
+        RenderedValue::Ptr {
+            deref: Some(target),
+            ..
+        } => target,
+        other => other,
+    }
 }
 
 /// Returns the value behind pointers that were followed and behind truncated values.

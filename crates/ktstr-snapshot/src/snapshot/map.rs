@@ -135,12 +135,12 @@ impl<'a> SnapshotMap<'a> {
         self.map.arena.as_ref()
     }
 
-    /// Returns the state of a map that holds kernel objects; `None` for other maps, and in captures of ktstr.
+    /// Returns the state of an array that holds kernel objects; `None` for other maps, or if it could not be read.
     pub fn fd_array(&self) -> Option<&'a FailureDumpFdArray> {
         self.map.fd_array.as_ref()
     }
 
-    /// Returns the state of a stack-trace map; `None` for other maps, and in captures of ktstr.
+    /// Returns the stacks of a stack-trace map; `None` for other maps, or if it could not be read.
     pub fn stack_trace(&self) -> Option<&'a FailureDumpStackTrace> {
         self.map.stack_trace.as_ref()
     }

@@ -199,6 +199,7 @@ fn paths_follow_pointers_and_errors_list_the_members() {
             RenderedValue::Ptr {
                 value: 0xffff_8880_0000_1000,
                 deref: Some(Box::new(inner)),
+                not_followed: None,
                 target_type: Some("t".into()),
             },
         ),
@@ -240,6 +241,52 @@ fn paths_follow_pointers_and_errors_list_the_members() {
     `ctx.state.x`: cannot look up `x` in enum of 32 bits, it has no members
     `ctx.slots.9`: index 9 is out of range, there are 2
     `ctx.a..b`: no member `a` in struct t; members: next, slots, state
+    ");
+}
+
+#[test]
+fn a_pointer_gives_its_target_or_the_reason_why_there_is_none() {
+    let pointer = |value, deref: Option<RenderedValue>, reason: Option<&str>| RenderedValue::Ptr {
+        value,
+        deref: deref.map(Box::new),
+        not_followed: reason.map(str::to_owned),
+        target_type: None,
+    };
+    let mask = RenderedValue::CpuList { cpus: "0-3".into() };
+    let pair = RenderedValue::Array {
+        len: 2,
+        elements: vec![uint(5), uint(6)],
+    };
+    let value = record(vec![
+        member("count", pointer(0x1000, Some(uint(7)), None)),
+        member("mask", pointer(0x2000, Some(mask), None)),
+        member("pair", pointer(0x3000, Some(pair), None)),
+        member("bad", pointer(0x4000, None, Some("it is not mapped"))),
+        member("none", pointer(0, None, None)),
+        member("name", pointer(0x5000, None, None)),
+    ]);
+    let field = SnapshotField::new("ctx", &value);
+    assert_eq!(field.get("count").as_u64(), Ok(0x1000));
+    assert_eq!(field.get("count").target().as_u64(), Ok(7));
+    assert_eq!(field.get("mask").as_str(), Ok("0-3"));
+    assert_eq!(field.get("pair").as_u64_array(), Ok(vec![5, 6]));
+    assert_eq!(field.get("pair.1").as_u64(), Ok(6));
+    let messages = [
+        field.get("bad.x").as_u64(),
+        field.get("bad").target().as_u64(),
+        field.get("none.x").as_u64(),
+        field.get("name").target().as_u64(),
+        field.get("pair.0").target().as_u64(),
+        field.get("count").target().get("x").as_u64(),
+    ]
+    .map(|result| result.unwrap_err().to_string());
+    insta::assert_snapshot!(messages.join("\n"), @r"
+    `ctx.bad.x`: cannot look up `x` in pointer (not followed: it is not mapped), it has no members
+    `ctx.bad` cannot be read as a followed pointer: it is pointer (not followed: it is not mapped)
+    `ctx.none.x`: cannot look up `x` in NULL pointer, it has no members
+    `ctx.name` cannot be read as a followed pointer: it is pointer (not followed)
+    `ctx.pair.0` cannot be read as a followed pointer: it is u64 of value 5
+    `*ctx.count.x`: cannot look up `x` in u64, it has no members
     ");
 }
 

@@ -34,25 +34,34 @@ typedef _Bool bool;
 
 enum { false = 0, true = 1 };
 
-/* uapi/linux/bpf.h: the map types and flags used by state.bpf.h. */
+/* uapi/linux/bpf.h: the map types and flags used by state.bpf.h and pointers.bpf.h. */
 enum bpf_map_type {
+	BPF_MAP_TYPE_ARRAY = 2,
 	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
 	BPF_MAP_TYPE_TASK_STORAGE = 29,
+	BPF_MAP_TYPE_ARENA = 33,
 };
 
 #define BPF_F_NO_PREALLOC 1
+#define BPF_F_MMAPABLE 0x400
 #define BPF_LOCAL_STORAGE_GET_F_CREATE 1
 
 /* include/linux/sched.h */
 #define PF_KTHREAD 0x00200000
 
 #define ENOMEM 12
+#define NULL ((void *)0)
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
 /* This is only passed on, but an incomplete type would not match the kfuncs' prototypes. */
 struct cpumask {
 	unsigned long bits[1];
+};
+
+/* kernel/bpf/cpumask.c */
+struct bpf_cpumask {
+	struct cpumask cpumask;
 };
 
 struct sched_entity {

@@ -14,6 +14,7 @@
 #include "kfuncs.h"
 #include "intf.h"
 #include "state.bpf.h"
+#include "pointers.bpf.h"
 #include "defects.bpf.h"
 
 char _license[] SEC("license") = "GPL";
@@ -344,6 +345,7 @@ s32 ktstr_init(u64 *args)
 	err = defect_init();
 	if (err)
 		return err;
+	create_pointers();
 	bump(&ktstr_bss_arena_holder.bss_plain_counter);
 	stats_magic = KTSTR_STATS_MAGIC;
 	return 0;

@@ -49,12 +49,13 @@ u32 slow_cnt;
 /* Lost wakeups, and occasions of forget and switch-storm; no other defect counts here. */
 u32 defect_cnt;
 
-/* ---- .bss: test data for readers of typed pointers; no arena is created ---- */
+/* ---- .bss: test data for readers of typed pointers, as in pointers.bpf.h ---- */
 
 u32 scx_arena_verify_once;
 
 struct ktstr_arena_holder {
 	u64 bss_plain_counter;
+	/* The address of the list in the arena, as a number. */
 	u64 arena_target;
 } ktstr_bss_arena_holder;
 
