@@ -68,8 +68,17 @@ fn a_starved_host_is_never_a_failure() {
         }
         let outcomes: Vec<_> = (0..runs).map(|_| ktstr::run::run(&STARVED)).collect();
         STOP.store(true, Ordering::Relaxed);
+        let mut judged = 0;
         for finished in outcomes {
             assert!(!finished.result.is_fail(), "{}", finished.text);
+            // With several threads QEMU may execute code that the kernel has patched (ARCHITECTURE.md). Such a run has ended
+            // before the host's load could matter.
+            if finished.fault == Some(Fault::Harness)
+                && finished.text.contains("a breakpoint that it had removed")
+            {
+                continue;
+            }
+            judged += 1;
             let vm = finished.vm.as_ref().expect("it ran");
             let stat = vm.host_vcpu_schedstat.expect("the host was looked at");
             assert!(stat.dilation() > 1.2, "{stat:?}");
@@ -78,6 +87,7 @@ fn a_starved_host_is_never_a_failure() {
                 assert_eq!(finished.fault, Some(Fault::Host), "{}", finished.text);
             }
         }
+        assert!(judged > 0, "QEMU ended all runs");
     });
 }
 
