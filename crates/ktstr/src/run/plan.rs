@@ -252,6 +252,12 @@ impl Plan {
         entry.scheduler.kargs.iter().chain(entry.kargs).copied()
     }
 
+    /// Returns the name that the kernel gives the test process: the first 15 bytes of its program's name (`TASK_COMM_LEN`).
+    pub(super) fn test_comm(&self) -> &str {
+        let name = self.test_binary.rsplit('/').next().unwrap_or_default();
+        &name[..name.floor_char_boundary(15)]
+    }
+
     /// Returns the arguments of the scheduler's program, in order.
     pub(super) fn scheduler_args(&self) -> &[String] {
         match &self.setup.scheduler {

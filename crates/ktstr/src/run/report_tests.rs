@@ -43,6 +43,7 @@ fn judged(end: &End, left: &Left) -> (Judgement, GuestState) {
         changed: false,
         promises: ktstr_scenario::scheduler::Promises::ALL,
         topology: "1n1l2c1t",
+        test_comm: "test-0123456789",
         memory_mib: 256,
         virtual_clock: true,
         told_of_idle: false,

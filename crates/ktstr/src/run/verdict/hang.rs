@@ -26,9 +26,25 @@ pub(super) struct Hang {
     pub(super) evidence: String,
 }
 
-/// Judges a guest that the host gave up on because it hung, and not because the host was too slow.
-pub(super) fn judge(reason: WatchdogKillReason, stall: &StallReport, guest: &GuestState) -> Hang {
+/// Judges a guest that the host gave up on because it hung, and not because the host was too slow. `test_comm` is the name of the
+/// test process.
+pub(super) fn judge(
+    reason: WatchdogKillReason,
+    stall: &StallReport,
+    guest: &GuestState,
+    test_comm: &str,
+) -> Hang {
     let stage = stage(guest.phase).to_owned();
+    if let Some(count) = left_behind(stall, guest, test_comm) {
+        return Hang {
+            fault: Fault::Test,
+            finding: Finding::Hung {
+                stage: "after the test process had ended".to_owned(),
+                doing: format!("{count} processes that the test forked keep running"),
+            },
+            evidence: String::new(),
+        };
+    }
     if let Some((fault, doing)) = of_test(stall, guest) {
         return Hang {
             fault,
@@ -106,6 +122,20 @@ fn of_test(stall: &StallReport, guest: &GuestState) -> Option<(Fault, String)> {
             format!("{} processes that it forked keep running", kin.len()),
         )
     })
+}
+
+/// Returns the number of runnable processes that the test forked and that have outlived the test process; `None` if the test
+/// process has not ended, if a scenario has run, whose workers may still be ending, or if there are none.
+fn left_behind(stall: &StallReport, guest: &GuestState, test_comm: &str) -> Option<usize> {
+    guest.test_end.as_ref()?;
+    if guest.window.opened.is_some() {
+        return None;
+    }
+    let left = |task: &&TaskEnrichment| {
+        task.pid == task.tgid && task.comm == test_comm && is_runnable(task)
+    };
+    let count = stall.processes.iter().filter(left).count();
+    (count > 0).then_some(count)
 }
 
 /// The default slice of sched_ext, in seconds: `SCX_SLICE_DFL` (include/linux/sched/ext.h).
@@ -223,7 +253,37 @@ mod tests {
             test_pid: Some(100),
             ..GuestState::default()
         };
-        judge(WatchdogKillReason::Tier1CpuBudget, &stall, &guest)
+        judge(WatchdogKillReason::Tier1CpuBudget, &stall, &guest, "t")
+    }
+
+    #[test]
+    fn processes_that_outlive_the_test_process_are_its_own_unless_a_scenario_has_run() {
+        use ktstr_guest::protocol::ProcessEnd;
+        let stall = StallReport {
+            guest_clock: Some(20 * S),
+            processes: vec![
+                task(7, "init", 1, false, S),
+                task(501, "t", 0, true, S),
+                task(502, "t", 0, false, S),
+            ],
+            ..StallReport::default()
+        };
+        let mut guest = GuestState {
+            phase: GuestLifecyclePhase::Teardown,
+            test_pid: Some(100),
+            test_end: Some((ProcessEnd::Signaled(9), true)),
+            ..GuestState::default()
+        };
+        let of = |guest: &GuestState| judge(WatchdogKillReason::Tier1CpuBudget, &stall, guest, "t");
+        let hang = of(&guest);
+        assert_eq!(hang.fault, Fault::Test);
+        let text = hang.finding.to_string();
+        assert!(
+            text.contains("2 processes that the test forked keep running"),
+            "{text}"
+        );
+        guest.window.opened = Some(S);
+        assert_eq!(of(&guest).fault, Fault::Undetermined);
     }
 
     #[test]

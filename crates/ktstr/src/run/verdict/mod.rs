@@ -72,7 +72,7 @@ pub(super) fn judge(
             )
             .because("a frame of the mailbox had a bad checksum or sequence number".to_owned());
         }
-        End::TimedOut(reason, stall) => timed_out(*reason, stall, guest),
+        End::TimedOut(reason, stall) => timed_out(case, *reason, stall, guest),
         End::Halted(halt) => return halted(case, *halt, guest, console),
         End::Completed => finished(case, guest, console),
     };
@@ -165,7 +165,12 @@ pub(super) fn monitor(
     }
 }
 
-fn timed_out(reason: WatchdogKillReason, stall: &StallReport, guest: &GuestState) -> Judgement {
+fn timed_out(
+    case: &Case,
+    reason: WatchdogKillReason,
+    stall: &StallReport,
+    guest: &GuestState,
+) -> Judgement {
     if reason == WatchdogKillReason::Tier3Deadman {
         let stage = hang::stage(guest.phase);
         return Judgement::inconclusive(
@@ -174,7 +179,7 @@ fn timed_out(reason: WatchdogKillReason, stall: &StallReport, guest: &GuestState
         )
         .because(fault::of_slow_host(stall, guest));
     }
-    let hang = hang::judge(reason, stall, guest);
+    let hang = hang::judge(reason, stall, guest, case.test_comm);
     let times = fault::hang_evidence(stall, guest);
     let evidence = match hang.evidence.as_str() {
         "" => times,
