@@ -348,7 +348,7 @@ mod tests {
         insta::assert_snapshot!(message("survives_storm"), @"`survives_storm` needs `scheduler`: the scheduler must outlive the test");
         insta::assert_snapshot!(message("survives_storm, scheduler = S, expect_err"), @"`survives_storm` and `expect_err` exclude each other");
         insta::assert_snapshot!(message("config = \"x\""), @"`config` needs `scheduler`: it is the scheduler's configuration");
-        insta::assert_snapshot!(message("disk = D"), @"`disk` is not available yet: a block device");
+        insta::assert_snapshot!(message("networks = [N]"), @"`networks` is not available yet: network devices");
         insta::assert_snapshot!(message("wprof"), @"`wprof` is not available yet: tracing with wprof");
         insta::assert_snapshot!(message("kaslr = true"), @"`kaslr = true` is not available yet: randomised kernel addresses, which the guest never has");
     }
