@@ -11,7 +11,7 @@
 # Exit: 0 nothing is missing any more; 1 the option is unknown; 2 something is missing that this script cannot, or with
 # --check may not, install.
 # It knows Debian 12 (QEMU from its backports) and 13; elsewhere it prints what to install by hand. It never changes an
-# existing file of the system: the one it may add is ktstr-backports.sources.
+# existing file of the system, and the only file that it may add is ktstr-backports.sources.
 #
 # For tests: KTSTR_DEPS_ROOT is a folder to use for / when reading the system's configuration; with it set, nothing is
 # installed and the commands are printed instead.

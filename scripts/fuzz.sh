@@ -3,12 +3,13 @@
 #
 #   scripts/fuzz.sh [RUNS [MOST_SECONDS [TARGET...]]]
 #
-# Each target has RUNS runs (10000000), or as many as it does in MOST_SECONDS (0: no limit). What it learns is kept in
-# fuzz/corpus, and the next call goes on from there. Exit: 0 every target was green; 1 one was red: its input and the command that
-# repeats it are printed, and the others still run; 2 the arguments are wrong.
+# Each target runs RUNS inputs (default: 10000000), or as many as it can in MOST_SECONDS (default: 0, no limit). The inputs that
+# reach new code are kept in fuzz/corpus, from which the next call continues. Exit: 0 every target was green; 1 one was red: its
+# input and the command that repeats the failure are printed, and the others still run; 2 the arguments are wrong.
 #
-# The flags are those of `cargo fuzz run --sanitizer none`, which works in this folder too. Calling cargo needs no such tool, and
-# no nightly compiler: only sanitizers do, and our code has little `unsafe` for them to watch.
+# The flags are those of `cargo fuzz run --sanitizer none`, which works in this folder too. This script calls cargo itself, so it
+# needs neither cargo-fuzz nor a nightly compiler. Only sanitizers need a nightly one, and our code has little `unsafe` for them
+# to watch.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 cargo=${CARGO:-cargo}
@@ -29,7 +30,7 @@ coverage="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-
 coverage="$coverage -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares"
 host=$(rustc -vV | sed -n 's/^host: //p')
 target_dir=${CARGO_TARGET_DIR:-target}/fuzz
-# With a target named, the flags are not those of build scripts.
+# With --target, cargo does not apply RUSTFLAGS to build scripts.
 RUSTFLAGS="--cfg fuzzing $coverage -Cdebug-assertions -Ccodegen-units=1" "$cargo" build --quiet --release --locked \
     --manifest-path fuzz/Cargo.toml --target "$host" --target-dir "$target_dir" "${targets[@]/#/--bin=}"
 
@@ -52,7 +53,7 @@ for target in "${targets[@]}"; do
         "$(find "$corpus" -type f | wc -l)"
     if [[ $status = RED ]]; then
         red=1
-        # Why, and where in our code: most of the log is libFuzzer's.
+        # Only the reason and the places in our code are printed, because most of the log is libFuzzer's.
         grep -A1 -E 'panicked at|takes more than|ERROR: libFuzzer' "$log" | head -n 6 | sed 's/^/    /' || true
         grep -E '^ +at (\./|fuzz)' "$log" | head -n 12 || true
         input=$(sed -n 's/.*Test unit written to //p' "$log" | tail -n 1)

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# The demo and the acceptance test on other kernels.
+# Runs the demo and the acceptance test on other kernels.
 #
 #   scripts/kernels.sh           on one kernel of each series that Debian's archive offers today, and on the other flavours
 #                                (plain, PREEMPT_RT) of one series
 #   scripts/kernels.sh SPEC...   on these: anything that KTSTR_KERNEL accepts, such as debian:7.1 or ~/linux
 #
-# Prints a table at the end. Exit: 0 all passed, 1 one failed, 2 the kernels could not be listed.
+# Prints a table at the end. Exit: 0 all passed, 1 a test failed or a kernel is not available, 2 the kernels could not be listed.
 # The acceptance test is ../shared/acceptance/run if that exists, else the project's own first_run test.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -15,8 +15,8 @@ cargo=${CARGO:-cargo}
 $cargo build --quiet --workspace --bin scx-ktstr --bin cargo-ktstr
 ktstr() { "$target/debug/cargo-ktstr" ktstr "$@"; }
 
-# Reads the table of what is offered: one kernel of each series, then the other flavours of the newest series that
-# has all of them.
+# Reads the table of what is offered, and prints one kernel of each series, then the other flavours of the newest series
+# that has all of them.
 choose() {
     awk '
         NR == 1 { next }

@@ -3,8 +3,8 @@
 #
 #   scripts/ordinary-user.sh [--seed N] [USER]
 #
-# Needs root, and what `make deps` installs. USER (default: ktstr-ci) is created if it does not exist, and then removed
-# afterwards. Root's packages and compiled dependencies are copied, since they do not depend on who compiles; the crates of
+# Needs root, and what `make deps` installs. If USER (default: ktstr-ci) does not exist, it is created, and removed at the
+# end. Root's packages and compiled dependencies are copied, since they do not depend on who compiles; the crates of
 # the workspace are compiled again, as in any clone. With --seed the tests that boot machines run under that seed.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -53,7 +53,7 @@ give_dependencies() {
     )
 }
 
-# demo FILE: runs it, and keeps what it printed.
+# demo FILE: runs the demo, and keeps its output in FILE.
 demo() {
     as_user make demo >"$1" 2>&1 || {
         cat "$1" >&2

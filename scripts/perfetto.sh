@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes a run of a real kernel, writes its trace for the Perfetto UI, and reads that back with Perfetto's own message
-# definitions. Compiling these takes some minutes the first time.
+# Makes a run, writes its trace for the Perfetto UI, and reads the trace back with Perfetto's own message definitions.
+# Compiling the definitions takes some minutes the first time.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 cargo=${CARGO:-cargo}

@@ -6,8 +6,8 @@
 #                                                  docs/schedulers.md
 #   scripts/schedulers.sh page [OPTION...]         writes that page from the results of such a check in target/schedulers
 #
-# The installation of all takes an hour on two cores the first time; a scheduler that is installed in its version is not built
-# again. Exit: 0 all were checked, whatever was found; 1 one could not be installed or checked; 2 the arguments are wrong.
+# The first installation of all schedulers takes an hour on two cores; a scheduler that is installed in the listed version is not
+# built again. Exit: 0 all were checked, whatever was found; 1 one could not be installed or checked; 2 the arguments are wrong.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 root=$PWD/target/registry
@@ -23,9 +23,9 @@ names() { awk '!/^#/ && NF { print $1 }' "$list"; }
 version() { awk -v name="$1" '$1 == name { print $2 }' "$list"; }
 options() { awk -v name="$1" '$1 == name { $1 = $2 = ""; print }' "$list"; }
 
-# The builds look for clang only under the name `clang`, which Debian 12 does not have, so they are given its name. The Rust
-# parts are built without optimisation, in a third of the time: what a scheduler does is in its BPF programs, which clang always
-# optimises. All builds share one folder, since most of their dependencies are the same.
+# The builds look for clang only under the name `clang`, which Debian 12 does not have, so they are given the name of a suitable
+# clang. The Rust parts are built without optimisation, in a third of the time, because what a scheduler does is in its BPF
+# programs, which clang always optimises. All builds share one folder, since most of their dependencies are the same.
 install() {
     local clang name of
     clang=$(scripts/deps.sh --clang)

@@ -4,7 +4,7 @@
 #
 #   scripts/seeds.sh COUNT          draw COUNT seeds, print them, run the tests under each
 #   scripts/seeds.sh --seeds 1 2 3  run the tests under these seeds
-#   scripts/seeds.sh --others       run all the other tests, which no seed reaches
+#   scripts/seeds.sh --others       run all the other tests, on which KTSTR_SEED has no influence
 #
 # Exit: 0 all tests passed under all seeds; 1 a test failed: with a seed, the command that runs the tests under it again is
 # printed at the end; 2 the arguments are wrong.

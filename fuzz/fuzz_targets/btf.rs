@@ -23,7 +23,7 @@ static BASE: LazyLock<Btf> = LazyLock::new(|| {
     Btf::parse(bytes).expect("a recording")
 });
 
-/// The names of types and members: few, so that a name that is looked up is there, and three of them empty.
+/// The names of types and members. There are few, so that a name that is looked up is often found, and three of them are empty.
 const NAMES: [&str; 8] = ["", "a", "", "b", "", "cpumask", "bits", "char"];
 
 /// Draws a blob of types. References lead anywhere: to types that come later, to none, and back.
@@ -82,7 +82,7 @@ fn blob(draw: &mut Draw<'_>) -> Vec<u8> {
     builder.finish()
 }
 
-/// Asks everything about up to 200 types from `first` on.
+/// Looks up and renders up to 200 types, from `first` on.
 fn exercise(btf: &Btf, first: u32, bytes: &[u8]) {
     let limits = RenderLimits {
         nodes: 500,

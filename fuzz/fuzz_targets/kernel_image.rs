@@ -8,7 +8,7 @@ use ktstr_introspect::symbols::Symbols;
 use ktstr_kernel::kallsyms;
 use libfuzzer_sys::fuzz_target;
 
-// Neither is a public module of the crate.
+// These two modules are not public in their crate, so their files are compiled here again.
 #[allow(dead_code)]
 #[path = "../../crates/ktstr-kernel/src/image.rs"]
 mod image;

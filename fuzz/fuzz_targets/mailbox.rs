@@ -74,7 +74,7 @@ struct Ends {
 }
 
 impl Ends {
-    /// Reads until there is nothing more. A ring of empty frames has a message in every 32 bytes.
+    /// Reads until there is nothing more. An empty message takes 32 bytes of the ring, which bounds the number of messages.
     fn drain(&mut self, memory: &Memory) {
         for _ in 0..=self.ring.size() / 32 {
             match self.reader.next(memory) {
@@ -94,8 +94,8 @@ impl Ends {
     }
 
     fn write(&mut self, memory: &Memory, message: Vec<u8>) {
-        // A message that is longer than the ring is read while it is written. A consumer that lies about its position
-        // never makes room.
+        // A message for which the ring lacks room is read while it is written. A consumer that lies about its position never
+        // makes room.
         for _ in 0..64 {
             match self.writer.write(memory, &message, 7) {
                 Ok(()) => {
@@ -140,7 +140,7 @@ fn run(draw: &mut Draw<'_>, memory: &Memory) {
             0 | 1 => {
                 let len = usize::from(draw.u8());
                 let message = draw.bytes(len).to_vec();
-                // The writer's own position may not wrap.
+                // The position of the writer itself must not overflow.
                 if cursor.bytes < 1 << 60 {
                     ends.write(memory, message);
                 }

@@ -42,7 +42,7 @@ fn run(draw: &mut Draw<'_>) {
         _ => 0xffff_8880_0000_0000 | u64::from(draw.u16()) << 4,
     };
     while !draw.is_empty() {
-        // Each entry is one that the walk to this address uses, or any other.
+        // The entry is one that the walk to `kva` may use, or any other.
         let page = usize::from(draw.u8() % 8) << 12;
         let level = u32::from(draw.u8() % 8);
         let index = match level {

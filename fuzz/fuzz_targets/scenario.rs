@@ -1,4 +1,5 @@
-//! Scenarios as TOML: any text ends in a scenario or in an error with its line, and what is printed is the same scenario.
+//! Scenarios as TOML: any text gives a scenario or an error with its line, and a scenario is the same after it was printed and
+//! read again.
 #![no_main]
 
 use std::sync::LazyLock;
@@ -54,7 +55,7 @@ fn run(text: &str) {
 fn drawn(draw: &mut Draw<'_>) -> String {
     let scenario = random::any(draw.u64());
     let text = scenario.to_text().expect("a scenario without functions");
-    // Some are refused, because a cgroup or a worker of theirs is invalid by itself.
+    // Some texts are refused, because a cgroup or a worker in them is invalid by itself.
     if let Ok(read) = Scenario::from_text(&text) {
         assert_eq!(read, scenario, "{text}");
     }
@@ -101,7 +102,7 @@ fn drawn(draw: &mut Draw<'_>) -> String {
 
 fuzz_target!(|data: &[u8]| {
     let mut draw = Draw::new(data);
-    // A text that is given starts with an ASCII character, and is read as it is.
+    // An input that starts with an ASCII character is read as a text; any other input draws a scenario.
     let text = match draw.u8() {
         128.. => drawn(&mut draw),
         _ => String::from_utf8_lossy(data).into_owned(),

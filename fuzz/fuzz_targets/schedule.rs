@@ -16,7 +16,7 @@ use libfuzzer_sys::fuzz_target;
 const HEADER: usize = 10;
 const SECTION: usize = 9;
 
-/// Asks a file all that the commands ask.
+/// Runs the queries of all commands on a file.
 fn ask(file: &[u8]) {
     let Ok(schedule) = Schedule::read(file) else {
         return;

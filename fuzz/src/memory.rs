@@ -4,8 +4,8 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// The most bytes that one input may take in addition to what was held before it. The largest limit that a reader sets
-/// itself is 64 MiB.
+/// The largest number of bytes that one input may take in addition to what was held before it. The largest limit that a reader
+/// sets itself is 64 MiB.
 const MOST: usize = 256 << 20;
 
 /// The number of bytes that are held now.

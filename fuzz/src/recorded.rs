@@ -12,7 +12,7 @@ use ktstr_introspect::memory::{GuestMemory, MemoryError};
 
 use crate::Draw;
 
-/// The least address of the kernel.
+/// The lowest address of the kernel.
 const KERNEL: u64 = 0xffff_8000_0000_0000;
 /// Numbers that are wrong as counts, as sizes or as pointers.
 const NUMBERS: [u64; 10] = [

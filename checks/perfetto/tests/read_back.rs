@@ -24,7 +24,7 @@ fn folder() -> PathBuf {
         .into()
 }
 
-/// Reads the packets of the trace. A field that Perfetto does not know would be among the unknown ones.
+/// Reads the trace, and checks that its packets have no field that is missing from Perfetto's definitions.
 fn trace() -> Trace {
     let bytes = std::fs::read(folder().join("trace.pftrace")).unwrap();
     let trace = Trace::parse_from_bytes(&bytes).unwrap();
@@ -36,7 +36,7 @@ fn trace() -> Trace {
     trace
 }
 
-/// The events of each CPU, in the order of the trace.
+/// Returns the ftrace events, each with its CPU, in the order of the trace.
 fn events(trace: &Trace) -> Vec<(u32, &FtraceEvent)> {
     let bundles = trace
         .packet

@@ -144,8 +144,8 @@ pub fn listed(record: &RunRecord, zero_ns: Option<u64>) -> String {
     text
 }
 
-/// Formats when a capture was taken, with a leading space: seconds since the start of the first step, or else in the window,
-/// which does not count while steps are set up and after its end.
+/// Formats when a capture was taken, with a leading space: the seconds since the start of the first step, or, if these are not
+/// known, the seconds of the window's time, which does not pass while steps are set up or after the end of the window.
 fn when(capture: &CaptureRecord, zero_ns: Option<u64>) -> String {
     match (capture.clock_ns, zero_ns, capture.elapsed_ms) {
         (Some(at), Some(zero), _) => format!(" at {:.6} s", (at as f64 - zero as f64) / 1e9),
@@ -168,8 +168,9 @@ pub fn read(path: &Path) -> Result<Vec<(String, FailureDumpReport)>> {
     serde_json::from_slice(&bytes).with_context(|| format!("reading {}", path.display()))
 }
 
-/// Returns a sentence for each capture that shows where the task `pid` was during its wait; if there is none, the command that
-/// takes one. The interval of the wait is in nanoseconds of the scheduler's clock. Empty if the run cannot be replayed either.
+/// Returns a sentence for each capture that shows where the task `pid` was during its wait. If there is no such capture, the
+/// text has the command that takes one, and is empty if the run cannot be replayed. The interval of the wait is in nanoseconds
+/// of the scheduler's clock.
 pub fn of_wait(
     record: &RunRecord,
     story: &Story,

@@ -104,7 +104,7 @@ fn side_by_side(
         }
         let shown = |value: Option<&f64>| value.map_or_else(|| "not measured".to_owned(), number);
         let change = match (a, b) {
-            // The number of a CPU is no quantity.
+            // Such a metric is the number of a CPU, for which a change in percent means nothing.
             _ if name.1.ends_with("_cpu") => String::new(),
             (Some(a), Some(b)) if *a != 0.0 => change(*a, *b),
             _ => String::new(),

@@ -2,7 +2,7 @@
 //!
 //! Exit codes: 0 if the command succeeded or the run passed or was skipped, 1 if the run failed or the user asked for
 //! something impossible, 2 if the host lacks something or the run was inconclusive. `exit` decides the code of an error:
-//! most errors are 2, and for the commands that judge a scheduler so is an invalid command line.
+//! 2 for most errors, and also for an invalid command line of a command that judges a scheduler.
 
 mod bench;
 mod cache;

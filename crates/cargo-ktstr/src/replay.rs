@@ -1,8 +1,8 @@
 //! `cargo ktstr replay`: repeats a recorded run, and says whether the two runs are identical.
 //!
 //! The record has the hashes of the test binary, the scheduler, the kernel and the files in the guest, and the version of
-//! QEMU, so changes since then are reported before anything is run. Exit codes: 0 identical, 1 not identical, 2 unknown, or
-//! the run cannot be repeated.
+//! QEMU, so changes since then are reported before anything is run. Exit codes: 0 if the runs are
+//! identical, 1 if they differ, 2 if that is unknown or the run cannot be repeated.
 
 use std::fmt::Write as _;
 use std::io::Write;
@@ -41,7 +41,7 @@ pub struct Options {
 /// The largest number of times at which captures can be requested.
 const MOST_TIMES: usize = 16;
 
-/// Repeats the run and compares the two.
+/// Repeats the run, and compares the repeat with the recorded run.
 pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     let path = find(&options.record, &runs_root())?;
     let recorded = Run::read(&path)?;
@@ -208,7 +208,7 @@ fn times(path: &Path, asked: &[Span]) -> Result<Vec<u64>> {
         .collect())
 }
 
-/// Returns an error if something has changed such that the run cannot be repeated exactly.
+/// Returns an error if the run cannot be repeated exactly: a replay does not support its kind, or something has changed since.
 fn check(record: &RunRecord) -> Result<()> {
     if record.test.starts_with(crate::cell::PREFIX) {
         bail!(
@@ -319,7 +319,8 @@ fn unchanged(what: &str, path: &Path, hash: &str, todo: &str) -> Result<()> {
 /// Returns the command that runs the test binary with the settings of the recorded run.
 fn command(record: &RunRecord, root: &Path) -> Result<Command> {
     let program = record.program.as_ref().context("checked before")?;
-    // The recorded variables include the shape of a variant, and the kernel's id is recorded separately.
+    // The name of the declared test is enough to repeat a variant: the recorded variables include the variant's shape, and the
+    // kernel's id is recorded separately.
     let name = TestName::declared(&record.test).to_string();
     let mut command = child::command(&program.path, &name, root);
     if program.folder.is_dir() {

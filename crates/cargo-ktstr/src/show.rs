@@ -1,7 +1,7 @@
 //! `cargo ktstr show`: prints one recorded run as a block of text for a terminal, or as Markdown for an issue or a mail.
 //!
-//! The block says what failed, whose fault it is, which versions ran, which command repeats the run, and quotes the log of the
-//! scheduler or the kernel.
+//! The block says what failed, whose fault it is, which versions ran, and which command repeats the run. It quotes the log
+//! of the scheduler or the kernel.
 
 use std::fmt::Write as _;
 use std::io::Write;

@@ -1,5 +1,5 @@
-//! A recorded schedule prepared for display: the stretches of every task except sleep, the hold of each step, and the
-//! events of the whole machine. `report`, `trace`, `why`, the listings of `schedule`, and `replay --capture-at` are
+//! A recorded schedule prepared for display: the stretches of all tasks (without those of sleep), the hold of each step, and
+//! the events of the whole machine. `report`, `trace`, `why`, the listings of `schedule`, and `replay --capture-at` are
 //! based on it.
 
 use std::collections::BTreeMap;
@@ -29,7 +29,7 @@ pub struct Story {
     pub answers: Answers,
     /// The topology, the names of cgroups, and which events this kernel lacks.
     pub tables: Tables,
-    /// The stretches of all tasks except sleep, in the order of their ends.
+    /// The stretches of all tasks, without those of sleep, in the order in which they end.
     pub stretches: Vec<Stretch>,
     /// The holds of the steps, and the times at which a scheduler was unloaded.
     pub timeline: Timeline,
@@ -159,8 +159,8 @@ impl Story {
         }
     }
 
-    /// Returns the cgroup in which each task spent most of its time running or waiting. The last cgroup of a worker is not
-    /// used, since a worker is moved out of its cgroup at its end.
+    /// Returns the cgroup in which each task spent most of its time running or waiting. The last cgroup of a task would be
+    /// wrong, because a worker is moved out of its cgroup when it ends.
     pub fn homes(&self) -> BTreeMap<Pid, Option<u64>> {
         let mut times: BTreeMap<(Pid, Option<u64>), u64> = BTreeMap::new();
         for (key, totals) in &self.answers.totals {

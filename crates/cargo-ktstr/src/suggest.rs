@@ -1,7 +1,7 @@
 //! Suggests the known word that a user may have meant by an unknown one.
 
-/// The largest number of letters by which a suggestion may differ. A known word of fewer than six letters may differ by at most
-/// half of its letters, rounded down.
+/// The largest number of letters by which a suggestion may differ from the unknown word. A known word of fewer than six
+/// letters may differ by at most half of its letters, rounded down.
 const MOST: usize = 3;
 
 /// Returns `: did you mean …?` with the most similar of the `known` words, or an empty text if none is similar.

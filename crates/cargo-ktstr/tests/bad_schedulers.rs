@@ -1,5 +1,6 @@
-//! `check` with programs that are not schedulers, or bad ones: each check ends with a message that names what was found, and
-//! with the right exit code. All run in a real machine; except the last scheduler, they are programs of any Linux system.
+//! Tests `check` on programs that are not schedulers, and on a scheduler that dies after it has attached: each check ends
+//! with a message that names what was found, and with the right exit code. All of them run in a real machine. The programs
+//! that are not schedulers are found on any Linux system.
 #![allow(clippy::unwrap_used)]
 
 mod common;

@@ -102,7 +102,7 @@ fn a_planted_defect_is_broken_until_it_is_known() {
     assert!(again.ends_with("--seeds 1..2 -- --starve-nice"), "{again}");
     assert!(Path::new(broken[0]["record"].as_str().unwrap()).is_file());
 
-    // The same run again, with EEVDF's cached outcome: the same finding, which is tolerated now.
+    // The same check again, with EEVDF's outcomes from the cache, has the same finding, which is tolerated now.
     let known = "[[known]]\nscenario = \"custom_nice_mix\"\nreason = \"planted\"\n";
     let file = root.path().join("ktstr.toml");
     std::fs::write(&file, format!("{known}expires = \"2999-12-31\"\n")).unwrap();

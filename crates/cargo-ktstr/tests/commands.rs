@@ -461,7 +461,7 @@ fn the_gauntlet_is_run_by_preset_seed_and_shard() {
     assert_eq!(lines(&one), ["4", "5"].map(|n| format!("{large}/seed_{n}")));
     let shards = ["1/2", "2/2"].map(|shard| lines(&["--gauntlet", "--list", "--shard", shard]));
     assert_eq!(shards, [[small], [large]]);
-    // The run sees the same lists as the listing.
+    // The runs get the same list of seeds as the listing.
     let ran = test(&["--gauntlet", "4cpu", "--seeds", "2"]);
     assert_eq!(ran.status.code(), Some(1), "{}", stderr(&ran));
     assert_eq!(

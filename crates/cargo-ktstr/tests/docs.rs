@@ -121,7 +121,8 @@ fn fields<'a>(text: &'a str, name: &str) -> Vec<&'a str> {
         .collect()
 }
 
-/// Returns whether `text` reads `.field` of something outside its tests, that is, does more than assign to it.
+/// Returns whether the code of `text`, without its tests, reads `.field` of some value. An assignment to the field does not
+/// count.
 fn reads(text: &str, field: &str) -> bool {
     let code = text.split("#[cfg(test)]").next().unwrap_or_default();
     let wanted = format!(".{field}");
@@ -185,14 +186,15 @@ fn every_field_of_a_declaration_has_a_reader() {
         let text = fs::read_to_string(&declared).unwrap();
         let fields = fields(&text, name);
         assert!(!fields.is_empty(), "{file} has no {name}");
-        // These accept only `false`, and `true` is an error (`KtstrTestEntry::validate`), so nothing is accepted that has no
-        // effect. They exist for declarations that spell them out.
+        // These fields accept only `false`: `true` is an error (`KtstrTestEntry::validate`), so no test can request
+        // something that has no effect. They exist for declarations that spell them out.
         let refused = ["kaslr", "pci"];
         for field in fields {
             if name == "KtstrTestEntry" && refused.contains(&field) {
                 continue;
             }
-            // An entry must be read by the code that runs it; validating it is not enough.
+            // A field of an entry must be read by the code that runs the entry; it is not enough that the field is
+            // validated.
             let elsewhere = name == "KtstrTestEntry";
             // The field names in `guest_state.rs` are common words, and only the code of the run uses its types.
             let here = file

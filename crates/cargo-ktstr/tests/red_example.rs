@@ -12,7 +12,8 @@ use ktstr::test_support::{ClockMode, KtstrTestEntry, find_test};
 const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md");
 const DEFECT: &[&str] = &["--stall-after", "1"];
 
-/// Runs the example's own entry under the defect as libtest does, in a thread of its name, and returns the screen.
+/// Runs the example's own entry under the defect as libtest does, in a thread that has the name of the test, and returns the
+/// screen.
 fn red() -> String {
     let entry: &'static KtstrTestEntry = Box::leak(Box::new(KtstrTestEntry {
         extra_sched_args: DEFECT,

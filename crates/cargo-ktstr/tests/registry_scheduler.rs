@@ -13,7 +13,7 @@ const BPFLAND: Scheduler = Scheduler::named("bpfland").binary(SchedulerSpec::Pat
     "/../../target/registry/bin/scx_bpfland"
 )));
 
-/// The counters in its BPF globals, one for each way to dispatch a task.
+/// The counters in the BPF globals of the scheduler, one for each way to dispatch a task.
 const DISPATCHES: [&str; 3] = [
     "nr_kthread_dispatches",
     "nr_direct_dispatches",
@@ -38,8 +38,9 @@ fn it_dispatched(result: &VmResult) -> Result<()> {
     it_served(&series, &totals)
 }
 
-/// At its socket it serves how much each counter has grown since its last answer on the same connection. The guest asks 10 ms
-/// before each capture, in which there are not many dispatches.
+/// Checks the answers of the scheduler on its statistics socket: each answer is how much each counter has grown since the
+/// previous answer on the same connection. The guest sends its request 10 ms before each capture, so few dispatches happen
+/// between the answer and the capture.
 fn it_served(series: &SampleSeries, totals: &[u64]) -> Result<()> {
     let served = series.stats("dispatches", |stats| {
         let mut all = DISPATCHES.iter();

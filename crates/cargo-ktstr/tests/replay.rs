@@ -30,7 +30,7 @@ macro_rules! hidden {
 hidden!(PICKY = "picky", picky, 1);
 hidden!(WAITS = "waits", waits, 600);
 
-/// Fails with one seed.
+/// Fails with seed 2 only.
 fn picky(ctx: &Ctx) -> Result<AssertResult> {
     anyhow::ensure!(ctx.seed != 2, "seed 2 is not to its taste");
     Ok(AssertResult::pass())
@@ -38,7 +38,7 @@ fn picky(ctx: &Ctx) -> Result<AssertResult> {
 
 fn waits(_: &Ctx) -> Result<AssertResult> {
     let began = Instant::now();
-    // Busy, so that the virtual clock does not jump to the end.
+    // The loop is busy, so that the virtual clock does not jump to the end.
     while began.elapsed() < Duration::from_secs(500) {}
     Ok(AssertResult::pass())
 }

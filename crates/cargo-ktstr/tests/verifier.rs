@@ -53,7 +53,7 @@ fn programs_that_load_have_their_instructions_and_are_held_against_a_baseline() 
     for row in json(&output)["loads"][0]["programs"].as_array().unwrap() {
         assert_eq!(row["insns"], row["before"], "{row}");
     }
-    // Compared with a baseline with half of its instructions, it has grown.
+    // The program has grown in comparison with a baseline in which it has half of its instructions.
     let less = base.replace(
         &format!("\"insns\": {insns}"),
         &format!("\"insns\": {}", insns / 2),
@@ -67,7 +67,7 @@ fn programs_that_load_have_their_instructions_and_are_held_against_a_baseline() 
         text(&output)
     );
 
-    // An invalid baseline, and an unknown kernel: exit code 2 with the reason.
+    // Invalid baselines, arguments and kernels end with exit code 2 and the reason.
     std::fs::write(root.join("cut.json"), &base[..base.len() / 2]).unwrap();
     let old = base.replacen("\"schema\": 1", "\"schema\": 0", 1);
     std::fs::write(root.join("old.json"), old).unwrap();

@@ -19,7 +19,7 @@ pub(crate) fn percentile(sorted: &[u64], p: f64) -> Option<u64> {
     sorted.get(rank.clamp(1, n.max(1)) - 1).copied()
 }
 
-/// Below this number of values a comparison sort is at least as fast.
+/// Below this number of values a comparison sort is at least as fast as the radix sort.
 const RADIX_FROM: usize = 256;
 
 /// Returns a copy of `values` in ascending order.
@@ -89,7 +89,7 @@ pub(crate) fn mean(values: impl IntoIterator<Item = f64>) -> Option<f64> {
 
 /// Returns the coefficient of variation: the population standard deviation divided by the mean.
 ///
-/// `None` without samples, and if the mean is zero, for which the coefficient is undefined.
+/// `None` if there are no samples, or if the mean is zero, because the coefficient is then undefined.
 pub(crate) fn cv(values: impl IntoIterator<Item = f64> + Clone) -> Option<f64> {
     let m = mean(values.clone())?;
     if m == 0.0 {

@@ -18,7 +18,7 @@ use ktstr_scenario::workload::{
 
 use crate::workers::WorkloadHandle;
 
-/// Cgroups that are removed when this is dropped, in reverse order of creation.
+/// A group of cgroups. When the group is dropped, its cgroups are removed in reverse order of creation.
 pub struct CgroupGroup<'a> {
     cgroups: &'a dyn CgroupOps,
     names: Vec<String>,

@@ -8,10 +8,10 @@ use std::os::unix::fs::OpenOptionsExt;
 const DEVICE: &str = "/dev/kmsg";
 /// The size in bytes of the longest message in current kernels (`PRINTK_MESSAGE_MAX`).
 const MESSAGE: usize = 2048;
-/// The largest number of messages that are read. A kernel log of the default size holds fewer.
+/// Maximum number of messages to read. A kernel log of the default size holds fewer.
 const MESSAGES: usize = 1 << 16;
 
-/// Returns the messages in the kernel's log, one a line, oldest first, without their levels and times. Messages that the
+/// Returns the messages in the kernel's log, one per line, oldest first, without their levels and times. Messages that the
 /// kernel has dropped are missing. If the log cannot be opened, the text is empty, and a line on standard error says why.
 pub fn read_kmsg() -> String {
     let opened = OpenOptions::new()

@@ -122,8 +122,9 @@ impl MailboxMemory for Mapped {
 /// Calls the host. Under the virtual clock the guest is paused until the host has polled the mailbox; on the real
 /// clock this does nothing.
 ///
-/// This function is never inlined, because the guest pauses at the end of a block of instructions, and no read of what the
-/// host wrote during the pause may be moved before it.
+/// This function is never inlined, so that its return ends the block of instructions that contains the call. If the host
+/// stops the machine in the call, for instance to save a template, the machine stops only at the end of that block. What the
+/// host writes while the machine is stopped must be read after that.
 #[inline(never)]
 pub fn call_host(argument: u64) {
     // SAFETY: the instruction exchanges a register with itself, which has no effect.

@@ -196,8 +196,8 @@ pub enum ToHost {
     },
     /// The test is about to stop, start or replace a scheduler, so the exit of the attached one is intended.
     SchedulerStopping,
-    /// The kernel asked the scheduler to attach again, and the test still waits for that. Sent once a second, because the host
-    /// gives up on a test that sends nothing.
+    /// The kernel asked the scheduler to attach again, and the test still waits for that. The message is repeated once a
+    /// second, because the host gives up on a test that sends nothing.
     SchedulerAwaited,
     /// The scheduler under test exited before PID 1 stopped it.
     SchedulerDied {
@@ -293,7 +293,7 @@ pub enum ToHost {
         /// The panic message and its location.
         message: String,
     },
-    /// What the test's disk has done when the test process has exited.
+    /// What the test's disk has done by the end of the test process.
     Disk(DiskCounters),
     /// The test process has exited.
     TestEnded {
@@ -615,8 +615,8 @@ pub struct Setup {
     /// The disk to make.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk: Option<DiskSetup>,
-    /// The schedulers that the test may start while it runs, by name. If there are any, the list also has the test's own
-    /// scheduler, if the test has one.
+    /// The schedulers that the test may start while it runs, by name. Unless the list is empty, it also contains the test's
+    /// own scheduler, if the test has one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub staged: Vec<(String, SchedulerJob)>,
 }
@@ -646,7 +646,7 @@ pub struct DiskSetup {
     pub request_ns: u64,
     /// Whether requests are served one after the other.
     pub one_at_a_time: bool,
-    /// The bound on the bytes in a second, in MiB; 0 for none.
+    /// The limit of the throughput in MiB per second; 0 for none.
     pub mib_per_sec: u64,
     /// Whether writes are refused.
     pub read_only: bool,

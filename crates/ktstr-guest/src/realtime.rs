@@ -1,6 +1,7 @@
 //! Protects the harness from the scheduler under test. PID 1, the engine, and the threads that read the output of payloads
-//! run with a real-time policy, above all fair and sched_ext tasks. They sleep nearly all the time, so they hardly disturb
-//! the workload. Their child processes and threads start with the normal policy again (`SCHED_RESET_ON_FORK`).
+//! run with a real-time policy, which takes precedence over all fair and sched_ext tasks. They sleep nearly all the time, so
+//! they hardly disturb the workload. Their child processes and threads start with the normal policy again
+//! (`SCHED_RESET_ON_FORK`).
 
 /// The priority of the engine and of the readers of output, above any that a test would reasonably give to a worker.
 pub const ENGINE: i32 = 97;

@@ -136,7 +136,7 @@ mod tests {
             assert_eq!(Job::decode(&bytes[..end]), None, "the first {end} bytes");
         }
         assert_eq!(Job::decode(&[&bytes[..], &[0]].concat()), None);
-        // A count of variables that is larger than the data.
+        // Claim more variables than the data contains.
         let mut bytes = Job {
             env: Vec::new(),
             ..job()
@@ -175,7 +175,7 @@ mod tests {
                 "{message:?}"
             );
         }
-        // A process id of more than 32 bits.
+        // Give the process id more than 32 bits.
         let mut bytes = refresh(None).encode().expect("plain data");
         let last = bytes.len() - 1;
         bytes[last] = 1;

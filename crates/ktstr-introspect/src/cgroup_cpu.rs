@@ -1,6 +1,6 @@
 //! CPU time and throttling of every cgroup except for the root, as the cgroup's file `cpu.stat` shows them.
 //!
-//! The kernel charges CPU time per CPU and adds it up only later, as when somebody reads the file
+//! The kernel charges CPU time per CPU and adds it up only later, for instance when somebody reads the file
 //! (`cgroup_base_stat_flush()`, kernel/cgroup/rstat.c). This module therefore adds the per-CPU time of a cgroup and of all
 //! its descendants that is still pending.
 
@@ -159,7 +159,7 @@ impl Controller {
             .enumerator_value("cgroup_subsys_id", "cpu_cgrp_id")?;
         let number = u64::try_from(number).ok()?;
         let member = |path: &str| view.member("task_group", path).ok();
-        // The pointer is to `task_group.css`, which is also the address of the group if it is the first member.
+        // The pointer leads to `task_group.css`, whose address is that of the group only if `css` is the first member.
         (member("css")?.offset() == 0).then_some(())?;
         let subsystems = view.member("cgroup", "subsys").ok()?;
         (number < subsystems.size / 8).then_some(())?;

@@ -17,7 +17,7 @@ pub(crate) struct CgroupAt {
     pub(crate) kva: u64,
     /// The index of its parent in the list of cgroups; `None` for the root.
     pub(crate) above: Option<usize>,
-    /// Its path; `None` if the path cannot be read, as while the cgroup is being removed.
+    /// Its path; `None` if the path cannot be read, for instance while the cgroup is being removed.
     pub(crate) path: Option<String>,
 }
 

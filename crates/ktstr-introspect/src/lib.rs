@@ -4,10 +4,9 @@
 //! [`ktstr_snapshot::report::FailureDumpReport`], samples, and the exit of a scheduler. It knows nothing of the virtual
 //! machine: everything is read through [`memory::GuestMemory`], so the crate works on a recorded image too.
 //!
-//! Guest bytes are treated as hostile. Every reader is total: loops are bounded, arithmetic is checked, no allocation has a
-//! size that the guest chose without a cap, and a failed read becomes an error that names what was requested and what was
-//! found.
-// The numbers come from a guest: a cast must not change one unnoticed.
+//! Guest bytes are treated as hostile. Every reader is total: loops are bounded, arithmetic is checked, an allocation whose
+//! size the guest chooses has a cap, and a failed read becomes an error that names what was requested and what was found.
+// The numbers come from a guest: a cast must not change a number unnoticed.
 #![cfg_attr(
     not(test),
     warn(

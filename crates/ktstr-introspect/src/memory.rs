@@ -6,8 +6,8 @@ use thiserror::Error;
 
 /// Guest-physical memory as seen from outside.
 ///
-/// Implementations read whatever the guest's RAM holds at that moment. A read is all or nothing:
-/// on error the contents of `buf` are unspecified.
+/// Implementations read whatever the guest's RAM holds at that moment. A read either fills `buf` completely or returns an
+/// error, after which the contents of `buf` are unspecified.
 pub trait GuestMemory {
     /// Fills `buf` with the bytes at guest-physical address `gpa`.
     fn read(&self, gpa: u64, buf: &mut [u8]) -> Result<(), MemoryError>;

@@ -7,8 +7,8 @@ pub fn count(value: u64) -> u32 {
     u32::try_from(value).unwrap_or(u32::MAX)
 }
 
-/// Returns the lower 32 bits, for flags and for arguments of 32 bits, above which a register has bits without a meaning. The
-/// bits of an `int` are kept, its sign included.
+/// Returns the lower 32 bits, for flags, and for 32-bit arguments in a register, whose upper bits have no meaning. The bits
+/// of an `int` are kept, including its sign.
 pub fn low_half(value: u64) -> u32 {
     (value & 0xffff_ffff) as u32
 }

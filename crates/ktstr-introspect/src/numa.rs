@@ -1,7 +1,8 @@
 //! Allocation counters of every NUMA node, as `/sys/devices/system/node/node*/numastat` shows them.
 //!
-//! The kernel counts per zone and CPU. It adds the counts of a CPU to the zone's only when somebody reads these counters
-//! (`fold_vm_numa_events()`, mm/vmstat.c) or when the CPU goes offline. This module therefore reads both and adds them up.
+//! The kernel counts per zone and CPU. It adds the counts of a CPU to those of the zone only when somebody reads these
+//! counters (`fold_vm_numa_events()`, mm/vmstat.c) or when the CPU goes offline. This module therefore reads both and adds
+//! them up.
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,7 @@
 //! x86-64 address translation: four and five levels, pages of 4 KiB, 2 MiB and 1 GiB.
 //!
-//! Intel SDM volume 3, chapter "Paging". A walk reads at most five entries, whatever the tables hold.
+//! The format is described in the Intel SDM, volume 3, chapter "Paging". A walk reads at most five entries, whatever the
+//! tables hold.
 
 use thiserror::Error;
 

@@ -26,7 +26,8 @@ pub struct RenderLimits {
     pub elements: usize,
     /// The largest number of values in the whole tree, without those behind pointers.
     pub nodes: usize,
-    /// The number of CPUs that a CPU mask is rendered for. The kernel may allocate a mask without the bits above.
+    /// The number of CPUs for which a CPU mask is rendered. Higher bits are ignored, because the kernel may allocate a mask
+    /// without them.
     pub cpus: usize,
 }
 
@@ -43,7 +44,7 @@ impl Default for RenderLimits {
 
 /// The number of CPUs of the largest kernel configuration.
 const MAX_CPUS: usize = 8192;
-/// The number of elements from which an array of bytes is rendered as a byte string. An array of `char` always is.
+/// An array of bytes with at least this number of elements is rendered as a byte string. An array of `char` always is.
 const BYTE_ARRAY: u32 = 64;
 /// The largest number of bytes that are rendered of a byte string.
 const MAX_HEX: usize = 64 * 1024;
@@ -379,7 +380,7 @@ fn cpu_list(bytes: &[u8], count: usize) -> RenderedValue {
                 .map(move |bit| 8 * index + bit)
         })
         .take_while(|cpu| *cpu < count);
-    // The last number is no CPU: it ends the last range.
+    // `usize::MAX` is not a CPU: it ends the last range.
     for cpu in bits.chain(std::iter::once(usize::MAX)) {
         match &mut run {
             Some((_, last)) if *last + 1 == cpu => *last = cpu,

@@ -1,9 +1,9 @@
 //! The sched_ext core (kernel/sched/ext.c): which scheduler is attached, the core's state and counters, and writes that change
 //! the timeout of its watchdog. Its queues are in `dsq.rs`.
 //!
-//! The core changed a lot between 6.12 and 7.3. Until 6.15 its state is in globals (`scx_ops`, `scx_exit_kind`); from 6.16 on it
-//! is in a `struct scx_sched` behind `scx_root`, into which more of the globals moved with every release. Each value is searched
-//! in both places.
+//! The core changed a lot between 6.12 and 7.3. Until 6.15 its state is in globals (`scx_ops`, `scx_exit_kind`); from 6.16
+//! on it is in a `struct scx_sched` behind `scx_root`, into which more of the globals moved with every release. A value is
+//! read from the struct if the struct has such a member in this kernel, and from a global otherwise.
 
 use ktstr_snapshot::ReadSection;
 use ktstr_snapshot::report::{
@@ -26,7 +26,7 @@ pub struct GuestWrite {
     pub value: u64,
 }
 
-/// The attached scheduler as found among the maps.
+/// The name and the maps of the attached scheduler.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ActiveScheduler {
     /// The prefix of the names of its section maps; the name of its `struct_ops` map if it has no section map.
@@ -81,9 +81,10 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
     /// Returns the writes that set the runnable-stall timeout to `milliseconds`.
     ///
     /// The timeout is in jiffies, at least 2. The length of a jiffy is derived from the scheduler's own `timeout_ms` (30 s
-    /// if that is 0) and the kernel's value for it. The kernel checks all CPUs once per half of the scheduler's own timeout,
-    /// and every tick verifies that the last check is not older than the timeout. A lower timeout would expire before the
-    /// next check, so the recorded time of the last check is set to the latest time at which the next one is due.
+    /// if that is 0) and from the number of jiffies into which the kernel has converted it. The kernel checks all CPUs once
+    /// per half of the scheduler's own timeout, and every tick verifies that the last check is not older than the timeout. A
+    /// lower timeout would expire before the next check, so the recorded time of the last check is set to the latest time at
+    /// which the next one is due.
     ///
     /// # Errors
     /// If the kernel has no sched_ext, or memory cannot be read.

@@ -1,7 +1,7 @@
 //! Kernel symbols: name to address and back.
 //!
-//! The module does not search symbols in an image: the caller provides the text of `/proc/kallsyms`, a `System.map`, or a list.
-//! Names are kept in one string, so 200,000 symbols take some 8 MB.
+//! The module does not search an image for symbols: the caller provides the text of `/proc/kallsyms`, a `System.map`, or a
+//! list. Names are kept in one string, so 200,000 symbols take some 8 MB.
 
 use thiserror::Error;
 
@@ -193,7 +193,7 @@ pub enum SymbolsError {
         /// Symbols in the table.
         count: usize,
     },
-    /// The table has more symbols than any kernel.
+    /// The table has more symbols than any kernel has.
     #[error("symbol table has more than {max} symbols")]
     TooMany {
         /// The largest number of symbols that are read.

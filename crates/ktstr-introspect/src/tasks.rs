@@ -25,7 +25,7 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         if let Err(error) = walked {
             trouble = Some(error.to_string());
         }
-        // The limit of steps counts for all thread lists together, since hostile lists may share nodes.
+        // The limit on steps applies to all thread lists together, since hostile lists may share nodes.
         let mut steps = 2 * max;
         for leader in leaders {
             if let Err(error) = self.process(&fields, leader, max, &mut steps, &mut tasks) {

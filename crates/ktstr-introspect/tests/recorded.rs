@@ -1,9 +1,9 @@
 #![allow(clippy::unwrap_used)]
 //! Tests of a capture of a real kernel with a real scheduler, from a recorded image.
 //!
-//! The image was made by `examples/record_image.rs` from Debian's 7.3.4 cloud kernel under QEMU (two CPUs, five-level paging)
-//! while `scx-ktstr` drove three busy tasks. It also has one map of each basic kind, filled by hand. It only holds the pages
-//! that the readers read.
+//! The image was made by `examples/record_image.rs` from Debian's 7.3.4 cloud kernel under QEMU (two CPUs, five-level
+//! paging) while `scx-ktstr` drove three busy tasks. The guest also had one map of each basic kind, filled by hand. The
+//! image holds only the pages that the readers read.
 
 mod image;
 
@@ -121,7 +121,7 @@ fn kernel_state_is_captured() {
     assert_eq!(state.ops_name.as_deref(), Some("ktstr"));
     assert_eq!(state.exit_kind_name.as_deref(), Some("SCX_EXIT_NONE"));
     assert_eq!((state.aborting, state.bypass_depth), (Some(false), Some(0)));
-    // 20 s at 250 Hz.
+    // 5000 jiffies are 20 s at 250 Hz.
     assert_eq!(state.watchdog_timeout, Some(5000));
     let rqs = snapshot.rq_scx_states();
     assert_eq!(rqs.len(), 2);
@@ -150,7 +150,7 @@ fn kernel_state_is_captured() {
     );
     let view = KernelView::new(&recording.image, &recording.symbols, &recording.btf).unwrap();
     assert!(view.page_table().la57);
-    // `INITIAL_JIFFIES` at 250 Hz.
+    // The number is `INITIAL_JIFFIES` at 250 Hz, the value with which the counter starts.
     assert!(view.jiffies().unwrap() > 4_294_892_296);
 }
 
@@ -210,14 +210,15 @@ mod sampling {
 
     use super::*;
 
-    /// The image of a running guest: at every other read of a runqueue one more task is queued, up to the read number `calm`.
+    /// The image of a running guest: every other read of a runqueue finds one more task in the queue, until `calm` reads
+    /// have been made.
     struct Running<'a> {
         image: &'a Image,
         reads: Cell<usize>,
         calm: Cell<usize>,
     }
 
-    /// A read of more bytes than this is taken for a read of a runqueue. Others read at most a page.
+    /// A read of more bytes than this is taken for a read of a runqueue. Other reads have at most a page.
     const RQ_BYTES: usize = 4096;
 
     impl GuestMemory for Running<'_> {

@@ -129,9 +129,9 @@ pub(crate) fn fetch_source(
     Ok((version, tarball))
 }
 
-/// Fetches the package with the modules of a Debian kernel, whose image is in `package` of this version, and passes the folder
-/// in which it is unpacked to `take`, unless the result is already `there`. Returns `None` if the archive does not have that
-/// package.
+/// Fetches the package with the modules of the Debian kernel whose image is in this version of `package`, and passes the
+/// folder in which it is unpacked to `take`. Nothing is fetched if `there` returns a result. Returns `None` if the archive
+/// does not have the package with the modules.
 pub(crate) fn fetch_modules<T>(
     cache: &Cache,
     package: &str,
@@ -143,7 +143,7 @@ pub(crate) fn fetch_modules<T>(
     let name = modules_package(package);
     let apt = Apt::new(cache, &name)?;
     let _lock = apt.lock(cache)?;
-    // Another process may have fetched it while this one waited for the lock.
+    // Another process may have fetched the package while this one waited for the lock.
     if let Some(there) = there() {
         return Ok(Some(there));
     }

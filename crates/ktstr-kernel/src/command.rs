@@ -152,10 +152,9 @@ impl Failure {
     }
 }
 
-/// Returns at most [`LAST_LINES`] lines of a program's output: those from its first error on, or the last ones if they
-/// include that error or if there is none. What follows an error, from the same file or from others that are compiled in
-/// parallel, can be longer than what is quoted. Lines of `make`, every level of which reports the same failure, are quoted
-/// only if there are no others.
+/// Returns at most [`LAST_LINES`] lines of a program's output: the last ones, or those from its first error on if that error
+/// comes before them. More lines than are quoted can follow an error, about the same file or about others that are compiled
+/// in parallel. Lines of `make`, every level of which reports the same failure, are quoted only if there are no others.
 fn last_lines(text: &str) -> String {
     let is_of_make = |line: &&str| line.starts_with("make") && line.contains(": *** ");
     let all: Vec<&str> = text.lines().filter(|l| !l.trim().is_empty()).collect();

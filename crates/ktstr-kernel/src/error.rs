@@ -1,7 +1,7 @@
-//! Errors on the way to a kernel, and whether the user or the host has to act.
+//! The errors of finding, fetching and building a kernel, and whether the user can help or the host has to be repaired.
 //!
-//! Each message says what was tried, what was found and what to do. If the cause is the output of another program,
-//! only its text is kept.
+//! Each message says what was tried, what was found and what to do. If another program has failed, only the text of its
+//! output is kept.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -158,13 +158,13 @@ pub enum KernelError {
         reason: String,
     },
 
-    /// The given source is not a kernel source, or a configuration file is not one.
+    /// The given source is not a kernel source, or a given configuration file has no options.
     #[error(
         "cannot build `{source_text}`: {found}. Give a kernel source tree, a tarball of one (.tar.xz, .tar.gz, .tar.zst), or \
          a Debian package such as linux-source-6.12"
     )]
     BadSource {
-        /// The source, or the configuration file that is not one.
+        /// The source or the configuration file.
         source_text: String,
         /// What it appears to be instead.
         found: String,

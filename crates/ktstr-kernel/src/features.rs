@@ -5,7 +5,7 @@ use crate::kallsyms::Symbol;
 /// Symbols that kernel/sched/ext.c defines, in one release or another.
 const SCHED_EXT: [&str; 3] = ["scx_root", "bpf_sched_ext_ops", "__scx_enabled"];
 
-/// Returns whether a kernel has sched_ext by its configuration or its symbols, and in words what this was concluded from.
+/// Returns whether a kernel has sched_ext, judged by its configuration or its symbols, and a text with the evidence.
 pub(crate) fn sched_ext(config: Option<&[u8]>, symbols: &[Symbol]) -> (bool, String) {
     let config = config.map(|c| is_set(c, "CONFIG_SCHED_CLASS_EXT"));
     let symbol = SCHED_EXT

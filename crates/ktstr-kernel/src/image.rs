@@ -2,7 +2,7 @@
 //! configuration. This module works on bytes only and opens no files.
 //!
 //! The layout of a bzImage is described in the kernel's Documentation/arch/x86/boot.rst.
-// The numbers come from a file: a cast must not change one unnoticed.
+// The numbers come from a file: a cast must not change a number unnoticed.
 #![cfg_attr(
     not(test),
     warn(

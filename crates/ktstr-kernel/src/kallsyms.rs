@@ -23,7 +23,7 @@
 //! - 7.0 and later: as i32, relative to the address of the offset itself; there is no base.
 //!
 //! Nothing is executed or trusted: the tables are located by their shape, and every access is checked.
-// The numbers come from a file: a cast must not change one unnoticed.
+// The numbers come from a file: a cast must not change a number unnoticed.
 #![cfg_attr(
     not(test),
     warn(
@@ -178,7 +178,7 @@ impl<'a> Tokens<'a> {
             let window = file.get(end.saturating_sub(MAX_NAME)..end)?;
             start = end - window.iter().rev().position(|b| *b == 0)?;
         }
-        // The start of the first token looks like the padding before it, so let the index decide.
+        // Padding before the first token can look like a part of the table, so let the index decide where the table starts.
         (0..8)
             .find_map(|padding| Self::at(file, start + padding))
             .filter(|t| t.start <= digits)
@@ -338,7 +338,8 @@ fn find_markers(file: &[u8], mut at: usize) -> Option<(usize, u32, usize)> {
     Some((at, last, count))
 }
 
-/// Returns the token numbers of the name at `at`, and the offset of the next name; `None` if it runs out of the file.
+/// Returns the token numbers of the name at `at`, and the offset of the next name; `None` if the name extends beyond the end
+/// of the file.
 fn entry(file: &[u8], at: usize) -> Option<(&[u8], usize)> {
     let first = usize::from(*file.get(at)?);
     let (len, codes) = if first & 0x80 == 0 {

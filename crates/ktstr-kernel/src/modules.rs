@@ -1,5 +1,5 @@
-//! Finds modules of a kernel, which a guest can load: in the folder of its modules, in its build tree, or in Debian's archive,
-//! from which they are fetched once.
+//! Finds kernel modules for a guest to load: in the folder of the kernel's modules, in its build tree, or in Debian's
+//! archive, from which they are fetched once.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -32,12 +32,12 @@ impl Module {
 }
 
 /// Returns the files of those of the `wanted` modules that are not built into the kernel, in the same order. Each is an
-/// uncompressed module. Debian's are fetched with the package of all modules of the kernel, unless this has been done before or
-/// `offline` is set.
+/// uncompressed module. Those of a Debian kernel are fetched, with the package of all its modules, unless this has been done
+/// before or `offline` is set.
 ///
 /// # Errors
-/// [`KernelError::NoModule`] names a module that the kernel does not have, or whose file is nowhere. Fetching can fail as it
-/// can for a kernel.
+/// [`KernelError::NoModule`] names a module that the kernel does not have, or whose file was not found. Fetching the modules
+/// can fail for the same reasons as fetching a kernel.
 pub fn files(
     kernel: &Kernel,
     wanted: &[Module],
@@ -134,7 +134,8 @@ pub(crate) fn forget(cache: &Cache, id: &str) -> Result<(), KernelError> {
     }
 }
 
-/// Copies those of the modules that exist below `from` into the folder `to`, decompressed. Returns them.
+/// Copies those of the modules that exist below `from` into the folder `to`, decompresses them, and returns which ones they
+/// are.
 fn copy(from: &Path, modules: &[Module], to: &Path) -> Result<Vec<Module>, KernelError> {
     let mut found = Vec::new();
     for module in modules {
@@ -143,7 +144,7 @@ fn copy(from: &Path, modules: &[Module], to: &Path) -> Result<Vec<Module>, Kerne
             let place = to.join(module.file());
             fs::rename(file, &place).map_err(|e| KernelError::io("put in place", place, e))
         };
-        // A name that no reader looks for, until the file is complete.
+        // Until the file is complete, it has a name that no reader looks for.
         let aside = to.join(format!(".{}-{}", module.file(), std::process::id()));
         if plain.is_file() {
             fs::copy(&plain, &aside).map_err(|e| KernelError::io("copy", &plain, e))?;

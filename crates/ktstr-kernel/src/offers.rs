@@ -85,7 +85,8 @@ pub(crate) fn in_words(candidates: Vec<Candidate>) -> String {
     words.join(", ")
 }
 
-/// Returns the first of the `candidates` that fits a spec; `None` if none does. They must be in order of preference.
+/// Returns the first of the `candidates` that fits a spec; `None` if none does. The candidates must be in order of
+/// preference.
 pub(crate) fn choose<'a>(candidates: &'a [Candidate], spec: &Spec) -> Option<&'a Candidate> {
     candidates.iter().find(|c| spec.matches(&c.release))
 }

@@ -1,5 +1,5 @@
-//! Turns a request into a kernel. Without a request, that is a kernel from the cache, else this machine's own kernel, else
-//! the newest kernel in Debian's archive.
+//! Turns a request into a kernel. Without a request, the result is a kernel from the cache, else this machine's own kernel,
+//! else the newest kernel in Debian's archive.
 
 use std::fs;
 use std::io::Read;

@@ -28,7 +28,7 @@ pub(crate) fn tables(symbols: &[(u64, String)], encoding: Encoding, at: u64) -> 
         if i % 256 == 0 {
             markers.push((out.len() - names) as u32);
         }
-        // Of the tokens that names use, only `scx_` has a text that is longer than its number.
+        // Of the tokens that the names use, only the one for `scx_` has a text of more than one character.
         let codes = text.replace("scx_", "\u{1}").into_bytes();
         if codes.len() > 127 {
             out.extend([codes.len() as u8 & 0x7f | 0x80, (codes.len() >> 7) as u8]);

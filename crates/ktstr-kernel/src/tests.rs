@@ -385,7 +385,7 @@ fn many_importers_make_one_entry() {
     assert_eq!(home.entries().len(), 1);
 }
 
-/// Not a test by itself: `a_killed_importer_leaves_nothing` runs and kills this in a child process.
+/// Not a test by itself: `a_killed_importer_leaves_nothing` runs it in a child process, which it kills.
 #[test]
 fn child_that_imports() {
     let Some(home) = std::env::var_os("KTSTR_KERNEL_TEST_IMPORT") else {
@@ -557,7 +557,7 @@ const NULL_BLK: Module = Module {
     path: "drivers/block/null_blk/null_blk.ko",
 };
 
-/// A kernel package folder with this configuration, and these modules below `kernel/`.
+/// Returns the kernel of a package folder with this configuration, and with these modules below `kernel/`.
 fn with_modules(home: &Home, config: &str, modules: &[(&str, &[u8])]) -> Kernel {
     home.file("pkg/boot/vmlinuz-9.9.1+made", &made());
     home.file("pkg/boot/config-9.9.1+made", config.as_bytes());
@@ -591,7 +591,7 @@ fn modules_are_copied_decompressed_and_built_in_ones_are_left_out() {
     assert_eq!(files.len(), 1);
     assert!(files[0].ends_with("null_blk.ko"));
     assert_eq!(fs::read(&files[0]).unwrap(), b"the module");
-    // From now on the copy is used, and it goes with the kernel's entry.
+    // From now on the copy is used, and it is removed together with the kernel's entry.
     fs::remove_dir_all(home.0.path().join("pkg/usr")).unwrap();
     assert_eq!(files_of(&home, &kernel).unwrap(), files);
     home.resolver().cache.remove(&kernel.id).unwrap();

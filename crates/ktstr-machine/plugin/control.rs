@@ -30,7 +30,8 @@ pub const OFFSETS: usize = 4;
 /// The [`Event::kind`] of a context switch. Its words are the pid of the task that stops, the pid of the task that starts,
 /// and whether the task that stops has just yielded (1) or not (0). The host assigns the meaning of kinds from 16 on.
 pub const KIND_SWITCH: u32 = 1;
-/// The [`Hook::kind`] of a class's `yield_task`. It is remembered until the switch, and is not an event itself.
+/// The [`Hook::kind`] of the `yield_task` of a scheduling class. The call is remembered until the switch, and is not an
+/// event itself.
 pub const KIND_YIELD: u32 = 2;
 /// The [`Hook::kind`] of `__schedule`. A yield leads to a switch in the first `__schedule` after it, or to none.
 pub const KIND_SCHEDULE: u32 = 3;
@@ -50,17 +51,18 @@ pub enum Reason {
     First = 1,
     /// The guest executed the marker: `args` are its `rdi` and `rsi`.
     Marker = 2,
-    /// A timer interrupt that was set for `due_ns` or later: `args[0]` is the time for which it was set.
+    /// The guest takes a timer interrupt that was set for `due_ns` or later: `args[0]` is the time for which it was set.
     Due = 3,
     /// The buffer of events is full, and the host has to empty it.
     Full = 4,
     /// A watched word has changed. `args` are the latest time for which a timer interrupt was set, and the index of the
     /// word.
     Changed = 5,
-    /// The entry of a function in `moments`: `args` are [`Moment::kind`] and the latest time for which a timer interrupt was set.
+    /// The guest is at the entry of a function in `moments`: `args` are [`Moment::kind`] and the latest time for which a
+    /// timer interrupt was set.
     Moment = 6,
-    /// A switch or an observed function at `clock_due_ns` or later: `args` are its time, and the latest time for which a timer
-    /// interrupt was set.
+    /// The guest is at a switch or at the entry of an observed function, at `clock_due_ns` or later: `args` are the time
+    /// there, and the latest time for which a timer interrupt was set.
     Clock = 7,
 }
 
@@ -181,14 +183,14 @@ pub struct Control {
     pub held: AtomicU32,
     /// The reason of the hold, a [`Reason`].
     pub reason: AtomicU32,
-    /// The guest's number of the CPU that is held; [`NO_CPU`] if it is unknown, as before the first instruction and
+    /// The guest's number of the CPU that is held; [`NO_CPU`] if it is unknown, which it is before the first instruction and
     /// at a marker.
     pub cpu: AtomicU32,
     /// The number of failures: a register or a word of memory could not be read, so something was not observed.
     pub failures: AtomicU32,
     /// The arguments, whose meaning depends on the reason.
     pub args: [AtomicU64; 2],
-    /// Of all timer interrupts so far, the latest time for which one was set (`CLOCK_MONOTONIC`).
+    /// The latest time for which any timer interrupt so far was set (`CLOCK_MONOTONIC`).
     pub timer_ns: AtomicU64,
     /// The number of context switches.
     pub switches: AtomicU64,
@@ -206,7 +208,7 @@ pub struct Control {
 pub struct Watch {
     /// The address of the word; 0 if the watch is not used.
     pub address: AtomicU64,
-    /// The value at the last comparison. The plugin updates it too.
+    /// The value at the last comparison: the host stores the first one, and the plugin stores the later ones.
     pub value: AtomicU32,
     /// Padding to a multiple of 8 bytes, which is always 0.
     pub reserved: AtomicU32,

@@ -24,7 +24,7 @@ const CACHE: usize = 1 << 12;
 enum Yield {
     No,
     Called,
-    /// The `__schedule()` after the yield is running, and a switch now is its result.
+    /// The `__schedule()` after the yield is running, and a switch now is the result of the yield.
     Scheduling,
 }
 
@@ -32,8 +32,8 @@ enum Yield {
 struct Memory {
     current: Vec<u32>,
     yields: Vec<Yield>,
-    /// Words that do not change while the object exists in which they are, each with its address. An entry with address 0 is
-    /// free.
+    /// Words that do not change while the object that contains them exists, each with its address. An entry with address 0
+    /// is free.
     cache: Vec<(u64, u64)>,
 }
 
@@ -63,8 +63,8 @@ impl Recorder {
         }
     }
 
-    /// Returns the index in the page of the hook at `address`; `None` if there is none. Called for each instruction that is
-    /// translated, so it is quick for addresses outside of the range of the hooks.
+    /// Returns the index in the page of the hook at `address`; `None` if there is none. It is called for each instruction
+    /// that is translated, so it is quick for addresses outside of the range of the hooks.
     pub fn hook_at(&self, address: u64) -> Option<usize> {
         let (first, last) = (self.addresses.first()?, self.addresses.last()?);
         if address < first.0 || address > last.0 {

@@ -93,7 +93,7 @@ fn role() -> Role {
     role
 }
 
-/// Whether this library intercepts QEMU's calls: it does if its `ppoll` comes before the C library's.
+/// Returns whether this library intercepts QEMU's calls: it does if its `ppoll` comes before the C library's.
 pub fn is_first() -> bool {
     // SAFETY: the argument is a C string.
     let found = unsafe { dlsym(RTLD_DEFAULT, c"ppoll".as_ptr()) };
@@ -108,8 +108,8 @@ pub fn is_vcpus() {
     }
 }
 
-/// Allows the main thread to run, because the guest does not execute until [`resume`]. Does nothing in any thread other than
-/// that of the virtual CPUs.
+/// Allows the main thread to run, because the guest does not execute until [`resume`]. This does nothing in any thread other
+/// than that of the virtual CPUs.
 pub fn pause() {
     if ROLE.get() != Role::Vcpus {
         return;
@@ -128,7 +128,7 @@ fn go_on() -> bool {
     ACTIVE.load(SeqCst) == 0
 }
 
-/// Waits until the main thread waits, at most for [`LIMIT`] at a time.
+/// Waits until the main thread waits. It gives up if a single wait on the futex takes longer than [`LIMIT`].
 fn wait_for_main() {
     while ACTIVE.load(SeqCst) != 0 {
         // SAFETY: the word is static, and the timeout outlives the call.
@@ -229,7 +229,7 @@ fn real_cond_wait() -> CondWait {
     static REAL: OnceLock<usize> = OnceLock::new();
     let address = *REAL.get_or_init(|| {
         let name = c"pthread_cond_wait";
-        // SAFETY: C strings; the function's type is the C library's.
+        // SAFETY: the arguments are C strings, and the types are those of the C library's functions.
         unsafe {
             let dlvsym = dlsym(RTLD_DEFAULT, c"dlvsym".as_ptr());
             if !dlvsym.is_null() {
@@ -242,7 +242,7 @@ fn real_cond_wait() -> CondWait {
         }
         next(name)
     });
-    // SAFETY: the C library's function of that name, which every process with threads has.
+    // SAFETY: this is the C library's function of that name, which every process with threads has.
     unsafe { std::mem::transmute::<usize, CondWait>(address) }
 }
 

@@ -305,15 +305,15 @@ fn arguments(reader: &mut Reader) -> Option<[u64; 2]> {
     ])
 }
 
-/// Returns the address of the current CPU's copy of a per-CPU variable. Valid in kernel mode only: user mode has
-/// another `gs`, and page tables without the kernel's data.
+/// Returns the address of the current CPU's copy of a per-CPU variable. The address is valid in kernel mode only: user mode
+/// has another `gs`, and page tables without the kernel's data.
 fn this_cpu(reader: &mut Reader, symbol: u64) -> Option<u64> {
     let base = reader.register(Register::GsBase)?;
     Some(base.wrapping_add(symbol))
 }
 
 impl Plugin {
-    /// Returns the guest's number of the current CPU; [`NO_CPU`] if it is unknown. Valid in kernel mode only.
+    /// Returns the guest's number of the current CPU; [`NO_CPU`] if it is unknown. The number is valid in kernel mode only.
     fn cpu(&self) -> u32 {
         match self.shared.control().this_rq_cpu.load(Relaxed) {
             0 => NO_CPU,
@@ -326,7 +326,7 @@ impl Plugin {
         }
     }
 
-    /// Holds the guest for each watched word that has changed since the last comparison. Called in kernel mode only,
+    /// Holds the guest for each watched word that has changed since the last comparison. This is called in kernel mode only,
     /// where the kernel's data is mapped. A word that cannot be read is compared the next time.
     fn look_at_watches(&self) {
         let control = self.shared.control();

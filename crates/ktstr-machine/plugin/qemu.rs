@@ -16,9 +16,9 @@ pub struct Instruction {
     _opaque: [u8; 0],
 }
 
-/// A callback that may not access registers (`QEMU_PLUGIN_CB_NO_REGS`), so that none are saved for it.
+/// The flag of a callback that does not access registers (`QEMU_PLUGIN_CB_NO_REGS`), so that QEMU saves none for it.
 const NO_REGISTERS: c_uint = 0;
-/// A callback that may read registers (`QEMU_PLUGIN_CB_R_REGS`).
+/// The flag of a callback that may read registers (`QEMU_PLUGIN_CB_R_REGS`).
 const READS_REGISTERS: c_uint = 1;
 
 /// The first fields of `qemu_info_t`.
@@ -175,7 +175,7 @@ impl Translated {
         unsafe { qemu_plugin_insn_vaddr(self.0.as_ptr()) }
     }
 
-    /// Whether the instruction consists of these bytes.
+    /// Returns whether the instruction consists of these bytes.
     pub fn is<const N: usize>(&self, bytes: [u8; N]) -> bool {
         let mut found = [0u8; N];
         // SAFETY: as above; QEMU stores at most `N` bytes.
@@ -235,7 +235,8 @@ impl Register {
 }
 
 impl Reader {
-    /// Locates the registers of the current CPU; `None` if QEMU lacks one of them. Must be called in a callback of a virtual CPU.
+    /// Locates the registers of the current CPU; `None` if QEMU lacks one of them. This must be called in a callback of a
+    /// virtual CPU.
     pub fn new() -> Option<Self> {
         // SAFETY: the array is QEMU's answer and is freed here once. Names are interned strings, which are never freed.
         // The size is that of `qemu_plugin_reg_descriptor`.

@@ -13,8 +13,8 @@ use crate::control::SENDERS;
 use crate::qemu::TimeControl;
 use crate::shared::Shared;
 
-/// The number of instructions after the entry of the function that sends an interrupt, within which the interrupt has been
-/// sent. Sending it takes two calls, and a write to one register of the interrupt controller.
+/// The number of instructions within which an interrupt is sent, counted from the entry of the function that sends it.
+/// Sending it takes two calls, and a write to one register of the interrupt controller.
 const SENDING: u64 = 200;
 
 /// The bound, and the progress of the current turn.
@@ -44,8 +44,8 @@ impl Turns {
         }))
     }
 
-    /// Whether a function that sends an interrupt starts at `address`. The address must not be 0, which
-    /// marks unused entries.
+    /// Returns whether a function that sends an interrupt starts at `address`. The address must not be 0, which marks unused
+    /// entries.
     pub fn is_sender(&self, address: u64) -> bool {
         self.senders.contains(&address)
     }

@@ -154,7 +154,7 @@ impl ConsoleFile {
         &self.file
     }
 
-    /// Frees the memory that is not kept. Must be called often while the guest runs, because the file grows by whatever
+    /// Frees the memory that is not kept. This must be called often while the guest runs, because the file grows by whatever
     /// the guest prints between two calls.
     pub(crate) fn bound(&mut self) -> Result<(), MachineError> {
         let wrap = |e| MachineError::system("giving back memory of the guest's console", e);

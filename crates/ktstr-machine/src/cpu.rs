@@ -29,8 +29,9 @@ pub(crate) fn name(model: &str) -> &str {
 /// the guest sees Intel as the vendor on any host (`vendor=GenuineIntel`).
 ///
 /// Linux reads dies from CPUID leaf 0x1f for that vendor only (`arch/x86/kernel/cpu/topology_common.c`; for AMD it reads
-/// leaf 0x80000026, which QEMU 10 does not offer), and the guest must see the topology that the test declares. The
-/// register behind `ARCH_CAPABILITIES` exists on Intel's hardware only, and guests on all hosts see the same features.
+/// leaf 0x80000026, which QEMU 10 does not offer), and the guest must see the topology that the test declares. The register
+/// behind `ARCH_CAPABILITIES` exists on Intel's hardware only. The feature is disabled, so that guests see the same features
+/// on both kinds of hosts.
 ///
 /// On AMD hardware a guest that assumes an Intel CPU makes hypercalls with VMCALL, which is an undefined instruction there.
 /// KVM patches that instruction in the guest's text (`emulator_fix_hypercall()` in arch/x86/kvm/x86.c), and with read-only
@@ -46,7 +47,7 @@ fn under_kvm(amd: bool) -> &'static str {
     }
 }
 
-/// Whether the host's processor is from AMD, or from a vendor that licenses AMD's design.
+/// Returns whether the host's processor is from AMD, or from a vendor that licenses AMD's design.
 fn host_is_amd() -> bool {
     static AMD: OnceLock<bool> = OnceLock::new();
     *AMD.get_or_init(|| {

@@ -54,7 +54,7 @@ pub enum MachineError {
         /// The underlying I/O error.
         source: std::io::Error,
     },
-    /// QEMU exited, was killed, or closed its monitor, which the host did not request.
+    /// QEMU exited, was killed or closed its monitor, although the host had not requested it.
     #[error("QEMU {status} while {during}; it printed: {stderr}")]
     Died {
         /// How QEMU ended, such as `exited with code 1`.

@@ -15,11 +15,12 @@ pub const MAX_WORDS: usize = OPERANDS;
 /// How the entry of a function is interpreted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum HookKind {
-    /// The `yield_task` of a class: if the next `__schedule` on this CPU switches, the task that stops has yielded.
+    /// The entry is that of the `yield_task` of a scheduling class: if the next `__schedule` on this CPU switches, the task
+    /// that stops has yielded.
     Yield,
-    /// `__schedule`, which is needed to distinguish a yield from a later preemption.
+    /// The entry is that of `__schedule`, which is needed to distinguish a yield from a later preemption.
     Schedule,
-    /// An observation with this kind, which must be 16 or more.
+    /// The entry is an observation of this kind, which must be 16 or more.
     Observe(u32),
 }
 
@@ -93,7 +94,7 @@ pub struct Observation {
     pub current: u32,
     /// Whether a word could not be read. Such a word is 0.
     pub partial: bool,
-    /// The words that the hook records, in its order; 0 beyond them.
+    /// The words that the hook records, in the order of [`HookPoint::words`]; the remaining ones are 0.
     pub words: [u64; MAX_WORDS],
 }
 

@@ -1,7 +1,7 @@
 //! A virtual machine: one QEMU process with its topology, RAM and console, from its start to its exit.
 //!
-//! This crate does not know what the guest does, which kernel it boots, or whether a run passed. It knows nothing about
-//! schedulers.
+//! This crate does not choose the kernel, and does not know what the guest does or whether a run passed. It knows nothing
+//! about schedulers.
 
 mod confine;
 mod console;

@@ -248,10 +248,10 @@ impl Machine {
         self.process.cpu_time()
     }
 
-    /// Returns the CPU time that the host has given to the thread of each vCPU, in the order of the vCPUs; `None`
-    /// for a thread whose time cannot be read. With a single TCG thread, all entries are that thread's. Empty if
-    /// QEMU did not report its threads, and under the virtual clock, where one thread executes all vCPUs and time is
-    /// a number of instructions.
+    /// Returns the CPU time that the host has given to the thread of each vCPU, in the order of the vCPUs; `None` for a
+    /// thread whose time cannot be read. With a single TCG thread, all entries are that thread's. The result is empty if
+    /// QEMU did not report its threads, and under the virtual clock, where one thread executes all vCPUs and time is a
+    /// number of instructions.
     pub fn vcpu_times(&mut self) -> Vec<Option<VcpuTime>> {
         if self.virtual_clock.is_some() {
             return Vec::new();
@@ -305,7 +305,7 @@ impl Machine {
     /// Stops all CPUs and the guest's clocks.
     ///
     /// A guest that is held by its virtual clock is released for this. Its thread stops before the next block of
-    /// instructions, which is always the same one.
+    /// instructions, which is the same one in each run.
     pub fn stop(&mut self) -> Result<(), MachineError> {
         let held = self.virtual_clock.as_ref().and_then(VirtualClock::held);
         self.qmp.send("stop", Value::Null)?;

@@ -18,7 +18,7 @@ use crate::{MachineError, confine, spawner};
 const SETTLED: u32 = 3;
 /// The longest wait for the main thread to be in an expected system call. It normally takes milliseconds.
 const SETTLE_WITHIN: Duration = Duration::from_secs(30);
-/// The system calls in which QEMU's main thread waits for the virtual CPUs, as during a stop.
+/// The system calls in which QEMU's main thread waits for the virtual CPUs, for instance during a stop.
 pub(crate) const FUTEX: &[i64] = &[libc::SYS_futex];
 /// The system calls in which QEMU's main thread waits for events.
 pub(crate) const POLL: &[i64] = &[libc::SYS_ppoll, libc::SYS_poll];

@@ -36,8 +36,8 @@ enum Content {
 
 /// The largest size of the header of a cached program, in bytes.
 const HEAD: u64 = 64 << 10;
-/// The size that the cached programs may have together, in bytes: some hundred test binaries. Each new build of a test leaves one
-/// more, and nothing reads the old one again.
+/// The largest total size of the cached programs, in bytes: room for some hundred test binaries. Each new build of a test
+/// adds a program, and nothing reads that of the previous build again.
 const MAX_CACHE: u64 = 2 << 30;
 
 /// Returns a text that identifies the state of a file without reading it: its path, inode, size, and the times at which its
@@ -130,8 +130,8 @@ impl Program {
             .collect::<Option<Vec<_>>>()?;
         let offset = end as u64 + 2;
         let there = file.metadata().ok()?.len();
-        // The time of modification becomes the time of the last use, by which `trim` chooses. If it cannot be set, the file is
-        // only removed earlier.
+        // The modification time serves as the time of the last use, by which `trim` selects the files to remove. If it
+        // cannot be set, the only effect is that the file is removed earlier.
         let _ = File::options()
             .append(true)
             .open(cached)
@@ -164,8 +164,8 @@ impl Program {
     }
 }
 
-/// Removes the least recently used files of the cache until the rest has at most `cap` bytes. `newest`, which was just written,
-/// always stays. A run that still reads a removed file has it open.
+/// Removes the least recently used files of the cache until the rest has at most `cap` bytes. `newest`, which was just
+/// written, always stays. A run that still reads a removed file is not affected, because it has the file open.
 fn trim(newest: &Path, cap: u64) {
     let Some(folder) = newest.parent() else {
         return;

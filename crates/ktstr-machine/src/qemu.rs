@@ -45,7 +45,7 @@ impl Qemu {
         }
     }
 
-    /// Whether this version is in the range [`TRIED_QEMU`].
+    /// Returns whether this version is in the range [`TRIED_QEMU`].
     pub fn is_tried(&self) -> bool {
         let mut numbers = self.version.split('.').map(str::parse);
         let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else {

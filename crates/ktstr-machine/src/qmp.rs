@@ -30,7 +30,7 @@ pub struct Qmp {
 }
 
 impl Qmp {
-    /// Reads the greeting, and leaves the mode in which capabilities are negotiated, so that commands are accepted.
+    /// Reads the greeting, and ends the negotiation of capabilities, so that QEMU accepts commands.
     pub fn connect(stream: UnixStream, within: Duration) -> Result<Self, MachineError> {
         let mut qmp = Self {
             stream,
@@ -142,7 +142,7 @@ impl Qmp {
     }
 
     /// Reads the available data, and waits for it at most for `left`. Returns false if none arrived in that time. A signal
-    /// may end the wait early: it returns true then, and the caller looks at the time that is left.
+    /// may end the wait early: then the function returns true, and the caller checks how much time is left.
     fn fill(&mut self, left: Duration) -> Result<bool, MachineError> {
         let read = |e| MachineError::system("reading QEMU's monitor", e);
         // The socket would interpret a timeout of zero as "forever".

@@ -2,7 +2,7 @@
 //!
 //! The same code works for every machine: a machine that boots or becomes a template maps its RAM shared, and a fork that
 //! runs a test maps it privately. In both cases the memory of the QEMU process is authoritative.
-// The numbers come from a guest: a cast must not change one unnoticed.
+// The numbers come from a guest: a cast must not change a number unnoticed.
 #![cfg_attr(
     not(test),
     warn(
@@ -29,8 +29,8 @@ const PAGE: usize = 4096;
 /// The largest number of bytes that [`GuestRam::own_pages`] passes on at once.
 const RUN: usize = 1 << 20;
 
-/// Whether an entry of pagemap (Documentation/admin-guide/mm/pagemap.rst) refers to a page of this machine. In a private
-/// mapping these are the pages that no longer belong to the file.
+/// Returns whether an entry of pagemap (Documentation/admin-guide/mm/pagemap.rst) refers to a page of this machine. In a
+/// private mapping these are the pages that no longer belong to the file.
 fn is_own(entry: u64, private: bool) -> bool {
     let (present, swapped, of_file) = (entry >> 63 & 1, entry >> 62 & 1, entry >> 61 & 1);
     (present == 1 || swapped == 1) && !(private && of_file == 1)
@@ -140,7 +140,7 @@ impl GuestRam {
         Ok(())
     }
 
-    /// Fills `buf` from guest-physical address `gpa`.
+    /// Fills `buf` with the bytes at the guest-physical address `gpa`.
     pub fn read(&self, gpa: u64, buf: &mut [u8]) -> Result<(), MachineError> {
         let mut done = 0;
         while done < buf.len() {
@@ -203,7 +203,8 @@ impl MailboxMemory for MailboxRam<'_> {
     }
 
     fn load(&self, offset: u64) -> Result<u64, MachineError> {
-        // A copy from another process may be torn, so the word is read until two reads in a row agree, but not without end.
+        // A copy from another process may be torn, so the word is read until two successive reads agree, or until it has
+        // been read 17 times.
         let mut last = self.word(offset)?;
         for _ in 0..16 {
             let again = self.word(offset)?;
@@ -268,8 +269,9 @@ fn lay_out(pieces: &[Piece]) -> Vec<Segment> {
     segments
 }
 
-/// Returns the address of the mapping of the file `inode` that starts at the file's first byte and has at least `len` bytes,
-/// according to the text of `/proc/PID/maps`; `None` if there is none. Lines that continue each other are one mapping.
+/// Returns the address of the mapping of the file with the inode number `inode` that starts at the file's first byte and has
+/// at least `len` bytes, according to the text of `/proc/PID/maps`; `None` if there is none. Lines that continue each other
+/// are one mapping.
 fn mapping_of(maps: &str, inode: u64, len: u64) -> Option<u64> {
     let mut run: Option<(u64, u64)> = None;
     for line in maps.lines() {

@@ -11,8 +11,8 @@ use std::sync::{Mutex, PoisonError};
 
 type Job = (Command, Sender<Result<Child>>);
 
-/// The pid of the process that has the thread, and the thread's inbox. A child that was forked lacks the thread, and starts
-/// one for itself.
+/// The pid of the process that has the thread, and the thread's inbox. A process that was forked from it lacks the thread,
+/// and starts one of its own.
 static SPAWNER: Mutex<Option<(u32, Sender<Job>)>> = Mutex::new(None);
 
 /// The same as [`Command::spawn`], but the child's parent-death signal is sent when this process exits.
@@ -54,7 +54,7 @@ mod tests {
 
     use super::*;
 
-    /// Creates a child that is killed with the thread that created it, on a thread that exits.
+    /// Requests a child from a thread that then exits. The kernel kills the child when the thread that created it exits.
     fn child_of_a_thread_that_ends(spawn: fn(Command) -> Result<Child>) -> Child {
         let parent = rustix::process::getpid();
         let made = std::thread::spawn(move || {

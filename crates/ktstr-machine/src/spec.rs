@@ -37,8 +37,8 @@ impl std::fmt::Display for Accelerator {
 pub enum ClockMode {
     /// The host's clock: how long the guest's code takes depends on the host and on its load.
     Real,
-    /// The number of instructions that all CPUs together have executed, at 2^`shift` nanoseconds each; idle time is
-    /// skipped. Requires [`Accelerator::Tcg`].
+    /// The number of instructions that all CPUs together have executed, at 2^`shift` nanoseconds each; idle time is skipped.
+    /// This mode requires [`Accelerator::Tcg`].
     Virtual {
         /// The binary logarithm of the nanoseconds that an instruction takes.
         shift: u8,
@@ -171,8 +171,9 @@ impl MachineSpec {
         }
         let model = cpu::model(self.accelerator);
         option("cpu", format!("{model},{}", cpu::FEATURES));
-        // The files of a template are only read, and mapped so that the guest's writes stay private. QEMU would still
-        // open them for writing, which their mode 0400 forbids even to their owner.
+        // The files of a template are mapped so that the guest's writes stay private. Without `readonly=on`, QEMU would
+        // still open them for writing, which their mode 0400 forbids even to their owner. With `rom=off`, the guest can
+        // write to its RAM nevertheless.
         let mapping = if descriptors.share {
             "share=on"
         } else {

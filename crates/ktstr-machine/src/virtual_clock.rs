@@ -73,8 +73,8 @@ pub const MAX_MOMENTS: usize = control::MOMENTS;
 /// When the turn of a virtual CPU ends and the turn of the next CPU starts. A turn also ends when the CPU waits.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Turns {
-    /// The number of instructions after which a turn ends at the latest; with 0 only QEMU ends it, when the time until the
-    /// nearest timer, divided by the number of CPUs, has passed. A machine with bounded turns cannot be saved.
+    /// The largest number of instructions in a turn. With 0 only QEMU ends a turn, when the time until the nearest timer, divided
+    /// by the number of CPUs, has passed. A machine with bounded turns cannot be saved.
     pub instructions: u32,
     /// Functions that send an interrupt to another CPU. A turn ends soon after their entry, if turns are bounded. At
     /// most [`MAX_SENDERS`] of them are observed.
@@ -105,8 +105,9 @@ impl WatchPoints {
     }
 }
 
-/// The largest number of context switches in the trace, which has the first ones of a run, because two runs are compared up
-/// to the first switch that differs. A contended machine has some thousands of switches per second.
+/// The number of context switches that the trace has room for. The trace keeps the first switches of a run and not the last
+/// ones, because two runs are compared up to the first switch that differs. A contended machine has some thousands of
+/// switches per second.
 pub const TRACE_CAPACITY: usize = 64 << 10;
 /// The number of events that the buffer has room for. When it is full, the guest is held until the host has emptied it.
 const EVENT_CAPACITY: usize = 32 << 10;
@@ -162,7 +163,7 @@ pub struct WatchedWord {
     pub value: u32,
 }
 
-/// The context switches of a guest: how many, and which. Runs with the same seed have the same.
+/// The number of a guest's context switches, and a digest of them. Both are equal in two runs with the same seed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SwitchDigest {
     /// The number of context switches.
@@ -320,7 +321,7 @@ impl VirtualClock {
         self.page.timer_ns.load(Relaxed)
     }
 
-    /// Returns which context switches were observed.
+    /// Returns the number and the digest of the context switches that were observed so far.
     pub fn switches(&self) -> SwitchDigest {
         let count = self.page.switches.load(Acquire);
         let digest = self.page.digest.load(Relaxed);
@@ -350,7 +351,7 @@ impl VirtualClock {
         self.page.events.store(0, Release);
     }
 
-    /// Returns the number of words of observations that could not be read, since the machine was started.
+    /// Returns how many words of observations could not be read since the machine was started.
     pub fn unreadable(&self) -> u64 {
         self.page.unreadable.load(Relaxed)
     }

@@ -25,8 +25,8 @@ pub(crate) fn test(args: TokenStream, item: TokenStream) -> Result<TokenStream> 
     let on_test = of(&function.attrs, &["cfg", "doc", "allow", "expect"]);
     let visibility = std::mem::replace(&mut function.vis, syn::Visibility::Inherited);
     let ignored = attrs.bool("ignore") == Some(true);
-    // The list that nextest gets marks demonstrations, whose names start with `demo_`, as ignored. Plain `cargo test` must
-    // ignore them, too.
+    // Demonstrations, whose names start with `demo_`, are marked as ignored in the list of tests for nextest. Plain
+    // `cargo test` must ignore them, too.
     let ignore = (ignored || text.starts_with("demo_")).then(|| quote!(#[ignore]));
     function.sig.ident = body.clone();
     // `ctx.payload(…)` is a method of a trait, which a test may use without an import of the trait.

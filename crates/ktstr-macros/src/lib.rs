@@ -6,7 +6,8 @@
 //! Except for `#[derive(Claim)]`, the generated code refers to these names of the `ktstr` crate, and to no others:
 //! `::ktstr::test_support::{KtstrTestEntry, KTSTR_TESTS, KTSTR_SCHEDULERS, Scheduler, SchedulerSpec, CgroupPath, Topology,
 //! TopologyConstraints, ClockMode, Payload, PayloadKind, OutputFormat, MetricCheck, MetricHint, MetricPattern}`,
-//! `::ktstr::assert::{Assert, Limit, Polarity}` and `::ktstr::__private::{linkme, config_content, run_under_libtest}`.
+//! `::ktstr::assert::{Assert, Limit, Polarity}` and `::ktstr::__private::{linkme, config_content, run_under_libtest,
+//! LIBTEST_NAMES, RunsPayloads}`.
 
 #[macro_use]
 mod keys;

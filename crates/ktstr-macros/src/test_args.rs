@@ -57,7 +57,7 @@ fn check_snapshots(attrs: &Attrs) -> Result<()> {
         ));
     }
     let duration = attrs.integer("duration_s").unwrap_or(DEFAULT_DURATION_S);
-    // The captures are spread over eight tenths of the window, which is 800 ms of each second.
+    // The captures are spread over 80 % of the window: 800 ms for each second of the window.
     let interval = duration.saturating_mul(800) / (count + 1);
     if interval < MIN_INTERVAL_MS {
         return Err(error(

@@ -11,7 +11,7 @@
 //! with a [`RingError`]; the consumer never waits for its producer.
 //!
 //! This crate does not define what the messages mean, and does no I/O: memory is accessed through [`MailboxMemory`].
-// The numbers come from a guest: a cast must not change one unnoticed.
+// The numbers in the rings come from a guest, so a cast must not change a number unnoticed.
 #![cfg_attr(
     not(test),
     warn(

@@ -5,10 +5,11 @@ use std::fmt::Write as _;
 use crate::error::RecordError;
 use crate::record::RECORD_FILE;
 
-/// The most bytes that are kept of one text artefact: a guest stuck in a loop of warnings must not fill the disk.
+/// The largest number of bytes that are kept of a text artefact, so that a guest that prints warnings without end cannot fill
+/// the disk.
 pub const TEXT_CAP: usize = 16 << 20;
 
-/// The most bytes of one JSON artefact. JSON cannot be cut, so an artefact over the cap is left out whole.
+/// The largest size of a JSON artefact in bytes. JSON cannot be cut, so a larger artefact is left out entirely.
 pub const JSON_CAP: usize = 256 << 20;
 
 /// Refuses names that would leave the run's folder or replace its record.
@@ -28,8 +29,8 @@ pub(crate) fn check_name(name: &str) -> Result<(), RecordError> {
 }
 
 /// Returns `None` if `text` fits into `cap` bytes. Otherwise returns the beginning of the text, which gets a quarter of the cap,
-/// and its end, which gets the rest, with a line between them about how much is missing. The beginning shows the configuration,
-/// and the end shows a crash.
+/// and its end, which gets the rest, with a line between them that states how many bytes are left out. The beginning shows the
+/// configuration, and the end shows a crash.
 pub(crate) fn cut_text(text: &[u8], cap: usize) -> Option<Vec<u8>> {
     if text.len() <= cap {
         return None;

@@ -17,8 +17,8 @@ const MOST_LINES: usize = 40;
 /// The text in the first line of a dump of sched_ext (`scx_dump_state` in kernel/sched/ext.c, from 6.12 on).
 const DUMP: &str = " triggered exit kind ";
 
-/// Returns the first `most` characters of a text, with an ellipsis for those that are left out, for a table or a page that is
-/// bounded. A text that is no longer is returned as it is.
+/// Returns the first `most` characters of `text`, followed by an ellipsis if characters are left out. Use this for texts in a
+/// table or on a page of limited size.
 #[must_use]
 pub fn shortened(text: &str, most: usize) -> Cow<'_, str> {
     match text.char_indices().nth(most) {
@@ -102,7 +102,8 @@ fn scheduler(record: &RunRecord) -> String {
 /// Returns the evidence for the verdict, at most ten lines.
 #[must_use]
 pub fn evidence(record: &RunRecord) -> Vec<String> {
-    // A message that quotes a log announces it at the end of its first line.
+    // If a message quotes a log, the first line ends with a clause such as "; its last output:". Without the quote, the clause
+    // is left out.
     let first_line = |text: &str| {
         let line = text.lines().next().unwrap_or_default();
         let is_quote = text.lines().nth(1).is_some() && line.ends_with(':');
@@ -151,7 +152,8 @@ pub fn why(record: &RunRecord) -> Option<String> {
     Some(format!("cargo ktstr why {} {pid}", record.run_id))
 }
 
-/// Returns the task that the data of a finding name first, as `tid` or as a `task` such as `comm[7]`.
+/// Returns the process ID of the first task that the data of a finding names, in a field `tid`, or in a field `task` with a
+/// text such as `comm[7]`.
 fn pid(data: &Value) -> Option<u64> {
     let fields = data.as_object()?;
     let task = |text: &str| text.strip_suffix(']')?.rsplit_once('[')?.1.parse().ok();

@@ -16,7 +16,7 @@ use crate::switches::{SWITCHES_FILE, Switch, Switches};
 pub struct Run {
     /// The contents of the run's `record.json`.
     pub record: RunRecord,
-    /// Its trace; `None` if it left none that can be read.
+    /// The run's trace; `None` if there is no trace that can be read.
     pub switches: Option<Switches>,
 }
 
@@ -41,7 +41,7 @@ pub enum Comparison {
     Same,
     /// The runs differ, from this point on.
     Differ(Parting),
-    /// Whether they are the same is unknown, and why.
+    /// It is unknown whether the runs are identical. The text is the reason.
     Unknown(String),
 }
 
@@ -87,7 +87,7 @@ pub fn compare(left: &Run, right: &Run) -> Comparison {
         return without_digests(left, right);
     };
     let captures = match (&a.captures_digest, &b.captures_digest) {
-        // A run with more captures has seen more, but the run itself is the same.
+        // Captures do not change a run, so the digests of captures are compared only if both runs have the same number of them.
         _ if a.periodic_real != b.periodic_real => true,
         (one, other) => one == other,
     };
@@ -137,7 +137,7 @@ fn started_from(record: &RunRecord) -> String {
 }
 
 impl Repeated {
-    /// Returns the outcome in the record of the repeat.
+    /// Returns the outcome that the record of a repeat contains for this comparison.
     #[must_use]
     pub const fn of(comparison: &Comparison) -> Self {
         match comparison {

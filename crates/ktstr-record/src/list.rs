@@ -1,4 +1,4 @@
-//! Reading the runs back, newest first.
+//! Reads the records of runs, the newest first.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -57,7 +57,7 @@ pub fn list(root: &Path, last: Option<usize>) -> Result<Listing, RecordError> {
         .map(|entry| entry.path())
         .filter(|path| path.is_dir())
         .collect();
-    // A run's name begins with the time of its start, so the newest can be found without opening any.
+    // A run's name begins with the time of its start, so the newest run can be found without opening any record.
     folders.sort_unstable_by(|a, b| b.file_name().cmp(&a.file_name()));
 
     let mut listing = Listing::default();

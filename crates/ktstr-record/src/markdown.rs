@@ -61,15 +61,15 @@ pub fn inline(text: &str) -> String {
     out
 }
 
-/// Appends lines in a fence that is longer than any run of backticks in them, so that none of them ends it. `kind` is the
-/// language after the opening fence.
+/// Appends lines between fences that are longer than any run of backticks in the lines, so that no line can close the fence.
+/// `kind` is the language after the opening fence.
 pub fn fence(text: &mut String, kind: &str, lines: &[String]) {
     let longest = lines.iter().flat_map(|line| line.split(|c| c != '`'));
     let longest = longest.map(str::len).max().unwrap_or(0);
     let fence = "`".repeat((longest + 1).max(3));
     let _ = writeln!(text, "{fence}{kind}");
     for line in lines {
-        // A line end within a line would start a new line with the rest.
+        // A line break within an item of `lines` would begin a new line, so it becomes a space.
         let line = line.replace(['\n', '\r'], " ");
         let _ = writeln!(text, "{}", escaped(&line));
     }

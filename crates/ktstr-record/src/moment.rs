@@ -29,9 +29,9 @@ macro_rules! moments {
 }
 
 moments! {
-    /// sched_ext disables the scheduler: an error, the watchdog, or a scheduler that is unregistered. Under the virtual
-    /// clock the guest is held where this starts (an unregistration from 6.19 on only); under the real clock the capture is
-    /// taken once the monitor notices it.
+    /// sched_ext disables the scheduler, because of an error or a stall, or because the scheduler is unregistered. Under the
+    /// virtual clock the guest is held where this starts (for an unregistration only from Linux 6.19 on); under the real clock
+    /// the capture is taken as soon as the monitor notices it.
     ScxExit "scx_exit" "sched_ext starts to disable the scheduler"
     /// sched_ext starts to bypass the scheduler: from then on the kernel dispatches tasks itself.
     ScxBypass "scx_bypass" "sched_ext starts to bypass the scheduler"

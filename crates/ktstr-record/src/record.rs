@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::moment::CaptureMoment;
 
-/// The version of the record's schema. Raised when a field changes its meaning or goes away, not when one is added.
+/// The version of the record's schema. It is raised when a field changes its meaning or is removed, but not when a field is
+/// added.
 pub const SCHEMA: u32 = 1;
 
 /// The record's file name inside a run's folder.
@@ -16,7 +17,7 @@ pub const RECORD_FILE: &str = "record.json";
 /// The largest number of characters that are kept of a reason, and of the evidence for a fault.
 const REASON_CAP: usize = 500;
 
-/// The most findings kept: `result.json` has all.
+/// The largest number of findings that a record keeps; `result.json` has all of them.
 const FINDINGS_CAP: usize = 100;
 
 /// How a run ended.
@@ -109,13 +110,14 @@ pub struct ProgramRecord {
     pub folder: PathBuf,
 }
 
-/// The context switches of a virtual-clock run; the first of them, one by one, are in `switches.bin`.
+/// The number and the digest of the context switches of a virtual-clock run. The first of these switches are listed in
+/// `switches.bin`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SwitchesRecord {
     /// How many there were, from the machine's start or fork to its end.
     pub count: u64,
-    /// Running digest of them in their order, in hexadecimal.
+    /// A running digest of the switches in their order, in hexadecimal.
     pub digest: String,
 }
 
@@ -135,7 +137,8 @@ pub struct FindingRecord {
     pub phase: Option<String>,
     /// The cgroup whose workers it is about; null if it is about no cgroup.
     pub cgroup: Option<String>,
-    /// The finding's numbers and names, by the finding's type; null for free text.
+    /// The finding as an object with one field, which is named after the finding's type and holds its numbers and names; null
+    /// for free text.
     pub data: serde_json::Value,
 }
 
@@ -153,9 +156,9 @@ pub struct PayloadRecord {
     pub end: String,
     /// Its exit code; 128 plus the signal number if a signal killed it.
     pub exit_code: i32,
-    /// How long it ran, milliseconds of guest time.
+    /// How long it ran, in milliseconds of guest time.
     pub elapsed_ms: f64,
-    /// The CPU time of it and its children in milliseconds.
+    /// The CPU time of the program and its children, in milliseconds.
     pub cpu_ms: f64,
     /// The metrics that it printed.
     pub metrics: Vec<PayloadMetricRecord>,
@@ -171,7 +174,7 @@ pub struct PayloadMetricRecord {
     pub value: f64,
     /// Its unit, as declared; empty for bare numbers.
     pub unit: String,
-    /// Which way is better, as declared: `higher`, `lower`, `near` and a number, `informational` or `unknown`.
+    /// Which values are better, as declared: `higher`, `lower`, `near` and a number, `informational` or `unknown`.
     pub better: String,
     /// The stream to which the program printed the metric: `stdout` or `stderr`.
     pub stream: String,
@@ -183,12 +186,12 @@ pub struct PayloadMetricRecord {
 pub struct CaptureRecord {
     /// The capture's name, unique in the run.
     pub tag: String,
-    /// The current phase: 0 is before the first step, 1 the first step.
+    /// The phase in which the capture was taken: 0 is the baseline before the first step, 1 is the first step.
     pub phase: Option<u16>,
-    /// Milliseconds since the workload's window opened, guest time.
+    /// The time since the workload's window opened, in milliseconds of guest time.
     pub elapsed_ms: Option<u64>,
-    /// When it was taken, in nanoseconds of the scheduler's clock, which is that of `schedule.bin`: the time of the last event
-    /// before it. Null in a run without a schedule.
+    /// The time of the last event before the capture, in nanoseconds of the scheduler's clock, which `schedule.bin` uses, too.
+    /// Null in a run without a schedule.
     pub clock_ns: Option<u64>,
     /// The event for which it was taken; null if it was periodic or the test requested it.
     pub moment: Option<CaptureMoment>,
@@ -197,7 +200,7 @@ pub struct CaptureRecord {
     /// Why this is a placeholder without data; null for a real capture.
     pub placeholder: Option<String>,
     /// What the scheduler answered when the guest asked it for its statistics (the crate `scx_stats`) shortly before the
-    /// capture; null if it serves none, and for the capture of a moment.
+    /// capture; null if the test runs no scheduler binary, and for the capture of a moment.
     pub stats: Option<SchedulerStats>,
 }
 
@@ -223,7 +226,8 @@ impl SchedulerStats {
     }
 }
 
-/// Adds the numbers in `value`, whose dotted path is `path`. The depth of a value is bounded by the parser of JSON.
+/// Adds the numbers in `value`, whose dotted path is `path`. The JSON parser limits the depth of a value, and with it the depth
+/// of this recursion.
 fn collect(path: &str, value: &serde_json::Value, most: usize, found: &mut Vec<(String, f64)>) {
     use serde_json::Value;
     if found.len() >= most {
@@ -298,13 +302,13 @@ pub struct HostRecord {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RunRecord {
-    /// [`SCHEMA`] when it was written.
+    /// The value of [`SCHEMA`] in the version of ktstr that wrote the record.
     pub schema: u32,
     /// The run's name, which is also the name of its folder: start time, test, process.
     pub run_id: String,
-    /// When the run began, RFC 3339 in UTC.
+    /// When the run began, in UTC, in the format of RFC 3339.
     pub timestamp: String,
-    /// The version of ktstr that wrote it.
+    /// The version of ktstr that wrote the record.
     pub ktstr: String,
     /// The name of the test that ran.
     pub test: String,
@@ -313,12 +317,12 @@ pub struct RunRecord {
     pub variant: Option<String>,
     /// Whether the run passed, failed, was skipped or is inconclusive.
     pub verdict: RunVerdict,
-    /// Why, in one line; null for a pass.
+    /// The reason for the verdict, in one line; null for a pass.
     pub reason: Option<String>,
-    /// Whose fault it is: `scheduler`, `test`, `user`, `kernel`, `harness`, `host`, or `undetermined` if the evidence does
+    /// Who is at fault: `scheduler`, `test`, `user`, `kernel`, `harness`, `host`, or `undetermined` if the evidence does
     /// not show it; null for a pass or a skip.
     pub fault: Option<String>,
-    /// The evidence for that, in one line.
+    /// The evidence for `fault`, in one line.
     pub evidence: Option<String>,
     /// The findings, the most significant first; at most 100. `result.json` has all of them.
     pub findings: Vec<FindingRecord>,
@@ -333,7 +337,7 @@ pub struct RunRecord {
     pub kernel_id: Option<String>,
     /// A hash of the bootable image, in hexadecimal.
     pub kernel_hash: Option<String>,
-    /// What executed the guest; null if none was started.
+    /// What executed the guest's instructions; null if no machine was started.
     pub accelerator: Option<Accelerator>,
     /// What the guest's clocks followed.
     pub clock: Option<Clock>,
@@ -370,18 +374,19 @@ pub struct RunRecord {
     pub sysctls: BTreeMap<String, String>,
     /// Arguments of the guest kernel that scheduler and test declare.
     pub kargs: Vec<String>,
-    /// Length of the workload's window, guest time.
+    /// The length of the workload's window, in guest time.
     pub window_s: Option<f64>,
-    /// From the start of the run to its end, host time.
+    /// The host time from the start of the run to its end.
     pub wall_s: f64,
-    /// From the machine's start to the start of the test function, or to QEMU's exit if the function was not called; host
-    /// time. It includes the creation of the template, if this run created one.
+    /// The host time from the machine's start to the start of the test function, or to QEMU's exit if the function was not
+    /// called. It includes the creation of the template, if this run created one.
     pub boot_s: Option<f64>,
     /// Where the wall time went: resolve, initramfs, slot (the wait until the host has room), boot, window, captures and
     /// teardown. Restore and attach are parts of boot, monitor is for the most part a part of window, and digest is a part
-    /// of teardown. Attach is guest time, and may lie before the template.
+    /// of teardown. Attach is the guest time from the scheduler's start to its attach, even if that happened in the template.
     pub timings: BTreeMap<String, f64>,
-    /// The guest time from the end of the scenario until the guest ended on its own; null if it did not.
+    /// The time from the end of the scenario until the guest ended on its own, in milliseconds of guest time; null if it did not
+    /// end on its own.
     pub cleanup_duration_ms: Option<f64>,
     /// What the machine was started from.
     pub start: Option<Start>,
@@ -389,9 +394,9 @@ pub struct RunRecord {
     pub qemu: Option<String>,
     /// The number of periodic captures that were requested.
     pub periodic_target: u32,
-    /// Periodic captures stored, placeholders included.
+    /// The number of periodic captures that were stored, placeholders included.
     pub periodic_fired: u32,
-    /// Periodic captures with data.
+    /// The number of periodic captures with data.
     pub periodic_real: u32,
     /// How long each capture froze the guest, in milliseconds, in order.
     pub freeze_ms: Vec<f64>,

@@ -1,7 +1,7 @@
 //! Staging folders: where a run is written before it is moved into place, and how the leftovers of dead processes are removed.
 //!
-//! A lock is an flock on the folder itself. It needs no separate file, it moves with the folder when that is renamed, and the
-//! kernel releases it however its holder ends.
+//! A lock is an flock on the folder itself. It needs no separate file, stays on a folder that is renamed, and is released by
+//! the kernel however its holder ends.
 
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -12,14 +12,14 @@ use ktstr_state::{Folder, Lock, Place};
 
 use crate::error::RecordError;
 
-/// The name of the hidden folder, next to the runs, that holds the unfinished ones.
+/// The name of the hidden folder, next to the finished runs, that holds the unfinished runs.
 pub(crate) const STAGING: &str = ".staging";
 
 /// A staging folder that this process has locked.
 #[derive(Debug)]
 pub(crate) struct Staging {
     pub(crate) path: PathBuf,
-    /// Only held to keep the folder locked.
+    /// The lock on the folder, which is held until this value is dropped.
     _lock: Lock,
 }
 

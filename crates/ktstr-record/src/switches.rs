@@ -3,11 +3,11 @@
 /// The file name of the artefact.
 pub const SWITCHES_FILE: &str = "switches.bin";
 
-/// The first bytes of the file: what it is, and the version of its layout.
+/// The first bytes of the file, which identify its type and the version of its layout.
 const MAGIC: [u8; 8] = *b"KTSTRSW1";
-/// Bytes before the first switch: the magic and the number of all switches.
+/// The number of bytes before the first switch: the magic number and the number of all switches.
 const HEADER: usize = 16;
-/// Bytes of a switch: the clock as 64 bits, then the CPU and both tasks as 32 bits each, little endian.
+/// The number of bytes of a switch: the clock in 64 bits, then the CPU and both tasks in 32 bits each, little endian.
 const ENTRY: usize = 20;
 /// The largest number of switches that are read, which is more than are ever written.
 const READ_CAP: usize = 1 << 20;
@@ -15,7 +15,7 @@ const READ_CAP: usize = 1 << 20;
 /// A context switch of the trace: its time, its CPU and its two tasks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Switch {
-    /// The scheduler's clock of that CPU, nanoseconds of guest time.
+    /// The scheduler's clock of the CPU, in nanoseconds of guest time.
     pub clock_ns: u64,
     /// The CPU; `u32::MAX` if it is unknown.
     pub cpu: u32,
@@ -61,8 +61,8 @@ impl Switches {
         bytes
     }
 
-    /// Decodes the bytes of the artefact; `None` if they are no such file, or one that is cut in the middle of a switch or
-    /// has more switches than are ever written.
+    /// Decodes the bytes of the artefact. Returns `None` if the bytes are not in this format, are cut in the middle of a switch,
+    /// or have more switches than are ever written.
     #[must_use]
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let rest = bytes.strip_prefix(&MAGIC)?;

@@ -15,9 +15,9 @@ fn is_active(c: char) -> bool {
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// Returns `text` with the characters that a terminal would interpret in the form `\u001b`. JSON uses the same form, so a JSON
-/// document stays valid and keeps its content. Changes of colour (`ESC [ … m`) are left out: most schedulers write logs with
-/// them, and they carry no information.
+/// Returns `text` in which each character that a terminal would interpret is replaced with an escape such as `\u001b`. JSON has
+/// the same escapes, so a JSON document stays valid and keeps its content. Changes of colour (`ESC [ … m`) are left out: most
+/// schedulers write logs with them, and they carry no information.
 #[must_use]
 pub fn escaped(text: &str) -> Cow<'_, str> {
     if !text.contains(is_active) {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// What the part of a name with the seed begins with.
+/// The prefix of the part of a name that contains the seed.
 const SEED: &str = "seed_";
 
 /// The part of a name before its first `/`.
@@ -65,10 +65,10 @@ impl TestName {
         }
     }
 
-    /// Reads a name. Returns `None` if it does not begin as a name of ktstr's tests does.
+    /// Parses a name. Returns `None` if the name does not begin with the word of a [`Family`] and a slash.
     ///
     /// # Errors
-    /// A text that says which part of the name is wrong: the shape is missing, the seed is not a number, or a part is left over.
+    /// A text that names what is wrong: the shape is missing, the seed is not a number, or a part is left over.
     pub fn parse(name: &str) -> Option<Result<Self, String>> {
         let (family, rest) = name.split_once('/')?;
         let family = Family::ALL.into_iter().find(|one| one.as_str() == family)?;
@@ -103,13 +103,13 @@ impl TestName {
         Ok(name)
     }
 
-    /// Returns whether the name has more parts than that of the test as it is declared.
+    /// Returns whether the name is that of a variant of a test: it has a shape or a kernel in addition to the test's name.
     #[must_use]
     pub fn is_variant(&self) -> bool {
         self.shape.is_some() || self.kernel.is_some()
     }
 
-    /// Returns whether a label of a kernel can stand in a name, where it must not be taken for another part.
+    /// Returns whether `text` can be the label of a kernel in a name: it is a single part, and is not taken for a seed.
     #[must_use]
     pub fn is_label(text: &str) -> bool {
         !text.is_empty() && !text.contains('/') && !text.starts_with(SEED)

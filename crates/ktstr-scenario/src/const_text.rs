@@ -50,7 +50,7 @@ impl ConstText {
         self
     }
 
-    /// The text so far.
+    /// Returns the text that has been appended so far.
     pub(crate) const fn as_str(&self) -> &str {
         let (text, _) = self.bytes.split_at(self.len);
         match core::str::from_utf8(text) {

@@ -26,7 +26,7 @@ pub struct Ctx<'a> {
     pub duration: Duration,
     /// The number of workers of each group that does not declare a number.
     pub workers_per_cgroup: usize,
-    /// The process id in the guest of the scheduler that runs when the test function is called; `None` if no scheduler
+    /// The process id, in the guest, of the scheduler that runs when the test function is called; `None` if no scheduler
     /// process runs then.
     pub sched_pid: Option<i32>,
     /// The time for the scheduler to settle, 0 by default; see [`Ctx::settled_hold`].

@@ -7,14 +7,14 @@
 
 use std::time::Duration;
 
-/// The largest capacity in MiB: it is memory of the guest.
+/// The largest capacity in MiB. The capacity is limited because the data is stored in the guest's memory.
 const MOST_MIB: u32 = 16 << 10;
 
 /// A disk of the guest, `/dev/vda`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DiskConfig {
-    /// A second name for the disk: `/dev/NAME` is a link to it. `None` for none.
+    /// A second name for the disk: `/dev/NAME` is a link to it. With `None` the disk has no second name.
     pub name: Option<&'static str>,
     /// The capacity in MiB. The guest gets this much memory in addition to the test's `memory_mib`.
     pub capacity_mib: u32,
@@ -42,13 +42,14 @@ pub enum Filesystem {
 /// Bounds on what a disk does in a second; `None` for no bound.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DiskThrottle {
-    /// Requests in a second. The disk then serves one request after the other, and each takes at least `1 / iops` s.
+    /// The largest number of requests in a second. With this bound the disk serves one request after the other, and each request
+    /// takes at least `1 / iops` s.
     pub iops: Option<u64>,
-    /// Bytes in a second, a multiple of 1 MiB.
+    /// The largest number of bytes in a second, a multiple of 1 MiB.
     pub bytes_per_sec: Option<u64>,
-    /// Requests that may come at once before `iops` applies. It is not available yet.
+    /// The number of requests that may come at once before `iops` applies. It is not available yet.
     pub iops_burst_capacity: Option<u64>,
-    /// Bytes that may come at once before `bytes_per_sec` applies. It is not available yet.
+    /// The number of bytes that may come at once before `bytes_per_sec` applies. It is not available yet.
     pub bytes_burst_capacity: Option<u64>,
 }
 
@@ -80,7 +81,7 @@ pub enum DiskThrottleValidationError {
     /// There is a burst without the rate that it exceeds.
     #[error("there is a burst capacity without {0}: set the rate, or leave the burst out")]
     BurstWithoutRate(ThrottleDimension),
-    /// The burst is smaller than what may come in a second anyway.
+    /// The burst is smaller than the rate, so it would have no effect.
     #[error("the burst capacity {burst} is below {dimension} = {rate}: it would change nothing")]
     BurstBelowRate {
         /// What is bounded.
@@ -102,13 +103,13 @@ pub enum DiskError {
     /// The name is not a plain file name.
     #[error("the name {0:?} is not a plain file name for /dev")]
     Name(&'static str),
-    /// The latency does not fit the device.
+    /// The latency is not in the range that the device accepts.
     #[error("the latency {0:?} is not between 1 us and 10 s")]
     Latency(Duration),
     /// The throttle makes no sense.
     #[error("{0}")]
     Throttle(#[from] DiskThrottleValidationError),
-    /// The rate is no multiple of what the device can count.
+    /// The rate of bytes is not a multiple of 1 MiB.
     #[error("bytes_per_sec is {0}: give a multiple of 1048576 (1 MiB)")]
     Rate(u64),
     /// The declaration is valid, but nothing implements it.
@@ -255,7 +256,7 @@ impl DiskConfig {
         }
     }
 
-    /// Returns how long a request takes at least, with the bound on requests.
+    /// Returns the shortest time of a request: the latency, or the time per request that `iops` implies if that is longer.
     pub fn request_time(&self) -> Duration {
         let of_rate = self.throttle.iops.map(|iops| {
             let ns = 1_000_000_000u64.div_ceil(iops.max(1));

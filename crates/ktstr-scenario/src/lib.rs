@@ -1,4 +1,4 @@
-//! The language of a test: topologies, cgroups, steps, workloads, schedulers. Plain data.
+//! The language of a test as plain data: topologies, cgroups, steps, workloads, schedulers.
 //!
 //! Everything a test *declares* is here, together with its validation and the computations that depend only on the
 //! declaration: which CPUs a cpuset selects, which workers a cgroup gets, whether a topology can be built. The same input
@@ -14,6 +14,7 @@
 //! | [`cgroup`] | the trait through which a cgroup v2 tree is driven |
 //! | [`ops`] | steps, holds, cgroup definitions, operations |
 //! | [`payload`] | programs of the host that run in the guest as load |
+//! | [`disk`] | the guest's disk |
 //! | [`rt_app`] | workload files of rt-app, read as scenarios |
 //! | [`text`] | scenarios as text, read and printed |
 //! | [`ctx`] | the context that a test function gets |

@@ -77,7 +77,8 @@ fn scenarios_that_can_be_run_are_drawn_and_read_back() {
     assert!(busy as u64 > MANY / 2, "only {busy} scenarios do anything");
 }
 
-/// Changes one letter, removes one line, or duplicates one line: the result is parsed, or refused with a line of the text.
+/// Changes or removes one character, removes one line, or duplicates one line. The result is a valid scenario file, or is
+/// refused with the number of a line.
 #[test]
 fn what_is_wrong_is_refused_with_its_place() {
     let mut refused = 0;

@@ -5,7 +5,7 @@
 //! that was written or read. Bytes that are not the output of a writer produce arbitrary bits. [`Coder::is_sound`] detects
 //! at the end whether there were too few or too many bytes.
 
-/// The least probability of either value of a bit, in units of 1/65 536.
+/// The lowest probability of either value of a bit, in units of 1/65 536.
 const LEAST: i32 = 48;
 /// The number of bits in a context after which each new bit has the same constant influence.
 const MEMORY: u8 = 60;

@@ -1,4 +1,5 @@
-//! Interprets the entries of functions: why a task left its CPU, and whether a dequeue is a sleep or a throttle.
+//! Interprets what a producer observes at the entries of kernel functions: why a task left its CPU, and whether a dequeue is
+//! a sleep or a throttle.
 
 use std::collections::{HashMap, HashSet};
 

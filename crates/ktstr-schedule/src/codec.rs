@@ -10,20 +10,23 @@ use crate::numbers::Numbers;
 
 /// The number of recent tasks that are encoded by their index, the latest first.
 const RECENT: usize = 64;
-/// The codes for tasks: the task that runs on the CPU, a task that is not recent, and from `LATELY` on the recent ones by index.
+/// The codes for tasks: `CURRENT` for the task that runs on the CPU, `UNKNOWN` for a task that is not recent, and `LATELY`
+/// plus its index for a recent one.
 const CURRENT: u64 = 0;
 const UNKNOWN: u64 = 1;
 const LATELY: u64 = 2;
-/// The codes for CPUs: the two that are predicted, and from `NUMBERED` on the CPUs by number.
+/// The codes for CPUs: `FIRST` and `SECOND` for the two that are predicted, and `NUMBERED` plus its number for any other
+/// CPU.
 const FIRST: u64 = 0;
 const SECOND: u64 = 1;
 const NUMBERED: u64 = 2;
-/// The codes for times: the latest time of all, the runqueue's last time, a time after the latest one, and a time before it.
+/// The codes for times: `LATEST` for the latest time of all, `SAME` for the last time of the runqueue, `LATER` for a time
+/// after the latest one, and `EARLIER` for a time before it.
 const LATEST: u64 = 0;
 const SAME: u64 = 1;
 const LATER: u64 = 2;
 const EARLIER: u64 = 3;
-/// The number of values that [`What::detail`] has for a tag, at most.
+/// The largest number of values that [`What::detail`] has for one tag.
 const DETAILS: u32 = 5;
 
 /// The meaning of a number, which is a part of its context.

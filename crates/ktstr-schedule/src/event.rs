@@ -4,8 +4,8 @@ use serde::Serialize;
 
 use crate::codec::{Codec, Field};
 
-/// The number of fixed-point bits of `task_group.shares` on 64-bit kernels (`scale_load()`, kernel/sched/sched.h): a cgroup's
-/// weight is the rest.
+/// The number of fixed-point bits of `task_group.shares` on 64-bit kernels (`scale_load()`, kernel/sched/sched.h). The bits
+/// above them are the cgroup's weight.
 pub const SHARES_SHIFT: u32 = 10;
 /// The weight of a cgroup with `cpu.idle` (`WEIGHT_IDLEPRIO`, kernel/sched/sched.h). No `cpu.weight` is converted to it, because
 /// the smallest one, 1, is a weight of 10.

@@ -14,7 +14,8 @@ const LENGTH_BITS: u32 = 7;
 const LENGTHS: usize = 65;
 /// The number of bits after a number's leading one that have learned probabilities, separately for each length.
 const TOP_BITS: u32 = 3;
-/// The number of lowest bits that have learned probabilities: times are nearly multiples of the time of an instruction.
+/// The number of lowest bits that have learned probabilities. Times are nearly multiples of the time of an instruction, so
+/// their low bits can be predicted.
 const LOW_BITS: u32 = 2;
 /// The number of contexts that have their own model. Later contexts share one.
 const MODELS: usize = 1 << 13;

@@ -38,7 +38,7 @@ impl<'a> Schedule<'a> {
     /// Reads the sections of the file, checks their checksums, and reads the tables.
     ///
     /// # Errors
-    /// If the file is not a schedule of this version, is cut off or damaged.
+    /// If the file is not a schedule of this version, or is cut off or damaged.
     pub fn read(file: &'a [u8]) -> Result<Self, ReadError> {
         let mut chunks = Vec::new();
         let mut tables = None;
@@ -65,7 +65,7 @@ impl<'a> Schedule<'a> {
         &self.tables
     }
 
-    /// Returns the gaps, in order. Empty for a complete schedule.
+    /// Returns the gaps, in order; none for a complete schedule.
     pub fn gaps(&self) -> impl Iterator<Item = Gap> + '_ {
         self.chunks.iter().filter_map(|chunk| chunk.gap)
     }

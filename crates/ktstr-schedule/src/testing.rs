@@ -4,7 +4,7 @@ use crate::event::{Class, Cpu, CpuMask, DequeueReason, Event, Pid, Reason, What}
 use crate::query::Answers;
 use crate::{Schedule, Tables, Topology, Writer};
 
-/// Collects events. Each has the time that [`Script::at`] has set last.
+/// Collects events. Each event has the time that the last call of [`Script::at`] set.
 #[derive(Debug, Default)]
 pub(crate) struct Script {
     pub(crate) events: Vec<Event>,

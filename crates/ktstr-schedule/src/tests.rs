@@ -122,7 +122,7 @@ fn tables_that_unpack_to_endless_lists_are_refused() {
         // The source, no unreadable observations, no missing functions.
         let mut plain = vec![1, 0, 0];
         crate::bytes::put(&mut plain, names as u64);
-        // Each name, and then no LLCs, nodes and cgroups.
+        // The zeros are the lengths of the names, which are empty, and the numbers of LLCs, nodes and cgroups.
         plain.resize(plain.len() + names + 3, 0);
         Tables::unpack(&miniz_oxide::deflate::compress_to_vec(&plain, 1))
     };

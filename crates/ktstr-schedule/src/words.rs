@@ -167,7 +167,7 @@ pub fn dsq(id: u64) -> String {
 /// Names a set of CPUs, such as `CPU 2` or `CPUs 0-3,6`, on a machine with `cpus` CPUs.
 pub fn cpus(mask: CpuMask, cpus: usize) -> String {
     let set = ranges(mask, cpus);
-    // A single number, and neither a range nor a list.
+    // The text of a single CPU is a number, and neither a range nor a list.
     match set.parse::<usize>() {
         Ok(_) => format!("CPU {set}"),
         Err(_) => format!("CPUs {set}"),

@@ -10,7 +10,7 @@
 //! The machine:
 //!
 //! - `crates/ktstr-machine/src/cpu.rs`: QEMU's CPU model, under TCG and under KVM. The guest must see the declared dies and
-//!   caches; what announces them is CPUID here, and the device tree or ACPI's PPTT elsewhere.
+//!   caches. On x86-64 CPUID announces them, on other architectures the device tree or ACPI's PPTT.
 //! - `crates/ktstr-machine/src/process.rs`: the system calls in which a thread of QEMU waits. Newer architectures lack
 //!   `poll`.
 //! - `crates/ktstr/src/run/kvm.rs` and `crates/ktstr-record/src/host.rs`: the lines of `/proc/cpuinfo` that identify the

@@ -182,7 +182,7 @@ fn why_not(path: PathBuf, place: Place, errno: Errno) -> StateError {
     }
 }
 
-/// Creates a new file that only this user can read and write. Fails if the path exists, even as a link.
+/// Creates a new file that only this user can read and write. The call fails if the path exists, even as a link.
 pub fn create_file(path: &Path) -> std::io::Result<File> {
     File::options()
         .read(true)

@@ -10,15 +10,15 @@ use std::os::fd::AsRawFd;
 use std::sync::Once;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering::SeqCst};
 
-/// Maximum number of locks that one process holds at once. A machine needs only a few.
+/// The maximum number of locks that one process holds at once. A machine needs only a few.
 const MOST: usize = 1024;
 const FREE: i32 = -1;
 
 /// The descriptors of the locks' files that this process has open; [`FREE`] in the places that are not used.
 static HELD: [AtomicI32; MOST] = [const { AtomicI32::new(FREE) }; MOST];
-/// Number of threads that are opening or closing a lock's file and updating [`HELD`] along with it.
+/// The number of threads that are opening or closing a lock's file and updating [`HELD`] along with it.
 static ENTERING: AtomicU32 = AtomicU32::new(0);
-/// Number of threads that are inside fork(2).
+/// The number of threads that are inside fork(2).
 static FORKING: AtomicU32 = AtomicU32::new(0);
 
 /// An open file whose descriptor no forked child keeps.
@@ -51,8 +51,8 @@ impl Drop for OwnFile {
     }
 }
 
-/// Opens a file and lists its descriptor in [`HELD`]. No other thread can fork in the meantime. Fails if `open` fails, or
-/// if this process holds [`MOST`] locks already.
+/// Opens a file and lists its descriptor in [`HELD`]. No other thread can fork in the meantime. Returns an error if `open`
+/// fails, or if this process holds [`MOST`] locks already.
 pub(crate) fn open(open: impl FnOnce() -> io::Result<File>) -> io::Result<OwnFile> {
     static REGISTERED: Once = Once::new();
     REGISTERED.call_once(|| {

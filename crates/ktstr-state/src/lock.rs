@@ -14,7 +14,7 @@ use crate::{Folder, Place, StateError};
 
 /// A wait for a lock or a turn that takes longer than this is reported to the user.
 pub const PATIENCE: Duration = Duration::from_secs(2);
-/// Interval at which a lock is polled for the first [`PATIENCE`]. After that the process blocks until the kernel wakes it.
+/// The interval at which a lock is polled for the first [`PATIENCE`]. After that the process blocks until the kernel wakes it.
 const LOOK: Duration = Duration::from_millis(10);
 
 /// A lock that this process holds. Dropping it releases the lock.

@@ -18,9 +18,9 @@ use std::time::{Duration, Instant};
 use crate::lock::PATIENCE;
 use crate::{Folder, Lock, StateError};
 
-/// Interval at which a waiting process polls.
+/// The interval at which a waiting process polls.
 const LOOK: Duration = Duration::from_millis(20);
-/// Maximum number of other tickets that a notice names.
+/// The maximum number of other tickets that a notice names.
 const NAMED: usize = 6;
 
 const WAITING: &str = "waiting";
@@ -29,7 +29,7 @@ const RUNNING: &str = "running";
 /// The share of the host's resources that a claim takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Weight {
-    /// Memory of the machines, in MiB.
+    /// The memory of the machines, in MiB.
     pub memory_mib: u64,
     /// The number of cores that the claim can keep busy.
     pub cores: u32,
@@ -76,8 +76,8 @@ pub struct Queue {
     folder: Folder,
 }
 
-/// A place in the queue: the lock of a ticket that waits or runs. [`Queue::enter`] returns one that runs. It ends when this value
-/// is dropped or when the process exits.
+/// A place in the queue: the lock of a ticket that waits or runs. [`Queue::enter`] returns one that runs. The turn ends when
+/// this value is dropped or when the process exits.
 #[derive(Debug)]
 pub struct Turn {
     ticket: PathBuf,

@@ -1,9 +1,10 @@
 //! Records the measurements of real runs for the tests of the checks: `ktstr-assert/tests/data`.
 //!
 //! `cargo build -p scx-ktstr && cargo run -p ktstr --example record_fixtures -- [RUN]...` records all runs again, or only
-//! these. Each run is one folder of JSON files: `run.json` describes the run, `workers.json` has the workers' reports with the
-//! CPUs of their cgroups, `monitor.json` the samples, `series.json` the captures, `phases.json` the result's statistics with
-//! the buckets. The measurements are not changed, but data that no check reads is left out (see [`capture`]).
+//! those that are named. Each run is one folder of JSON files: `run.json` describes the run, `workers.json` has the workers'
+//! reports with the CPUs of their cgroups, `monitor.json` the samples, `series.json` the captures, `phases.json` the
+//! result's statistics with the buckets. The measurements are not changed, but data that no check reads is left out (see
+//! [`capture`]).
 //!
 //! The example does not judge the numbers; the tests do.
 
@@ -28,7 +29,7 @@ use serde_json::{Value, json};
 const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../ktstr-assert/tests/data");
 /// The prefix of a line of the guest with the reports of a cgroup.
 const MARK: &str = "recorded: ";
-/// The number of samples that are kept of a run.
+/// The largest number of samples that are kept from a run.
 const SAMPLES: usize = 22;
 /// The seed of all runs.
 const SEED: u64 = 7;
@@ -209,8 +210,8 @@ fn bursty(workers: usize, work_ms: u64, sleep_ms: u64) -> WorkloadConfig {
     ))
 }
 
-/// More than twice as many workers as CPUs, of all kinds: equal ones, nice ones, some that sleep, some in a cpuset, some whose
-/// cpuset changes in the middle.
+/// More than four times as many workers as CPUs, of all kinds: equal ones, nice ones, some that sleep, some in a cpuset,
+/// some whose cpuset changes in the middle.
 fn crowded(ctx: &Ctx) -> Result<AssertResult> {
     ctx.cgroups
         .setup(&[Controller::Cpu, Controller::Cpuset].into())?;
@@ -295,7 +296,7 @@ fn light(ctx: &Ctx) -> Result<AssertResult> {
     )
 }
 
-/// Blocks the CPUs in the middle of the window.
+/// Blocks the CPUs for good, half a second after the start.
 fn wedged(ctx: &Ctx) -> Result<AssertResult> {
     std::thread::spawn(|| {
         std::thread::sleep(SECOND / 2);
@@ -411,7 +412,7 @@ fn workers(output: &str, only: &[&str]) -> Result<Value> {
     Ok(serde_json::to_value(groups)?)
 }
 
-/// Returns the first samples; a machine that hangs is sampled until the host gives up on it.
+/// Returns the first samples only, because a machine that hangs is sampled until the host gives up on it.
 fn monitor(report: &MonitorReport) -> Result<Value> {
     let samples: Vec<_> = report.samples.iter().take(SAMPLES).cloned().collect();
     let report = MonitorReport {
@@ -422,8 +423,8 @@ fn monitor(report: &MonitorReport) -> Result<Value> {
     Ok(serde_json::to_value(report)?)
 }
 
-/// Returns a capture without its largest parts that no check reads: the scheduler's constants, its exit record, and the list of
-/// all tasks.
+/// Returns a capture without its largest parts, which no check reads: the scheduler's constants, its exit record, and the
+/// list of all tasks.
 fn capture(entry: &DrainedSnapshotEntry) -> Value {
     let mut report: FailureDumpReport = entry.report.clone();
     report.task_enrichments = Vec::new().into();

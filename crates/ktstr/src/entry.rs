@@ -80,7 +80,8 @@ pub struct KtstrTestEntry {
     pub bpf_map_write: &'static [&'static BpfMapWrite],
     /// Variables of the scheduler that the host samples in the workload window, as metrics of the run.
     pub watch_bpf_maps: &'static [&'static WatchBpfMap],
-    /// Metrics that may not be much worse than in the earlier run of the test whose sidecar `KTSTR_PERF_BASELINE` names.
+    /// Metrics that must not be much worse than in the earlier run of the test, whose sidecar is in the folder that
+    /// `KTSTR_PERF_BASELINE` names.
     pub perf_delta_assertions: &'static [&'static PerfDeltaAssertion],
     /// How long a runnable task may wait before sched_ext ejects the scheduler.
     pub watchdog_timeout: Duration,
@@ -134,8 +135,8 @@ pub struct KtstrTestEntry {
     /// from the same seed, with captures at the times of its findings. A run that passes costs nothing more. This has no
     /// effect on tests with `expect_err`.
     pub auto_repro: bool,
-    /// Whether the scheduler must outlive the test: its ejection is a failure, whatever else was concluded. Needs a
-    /// scheduler, and no `expect_err`.
+    /// Whether the scheduler must outlive the test: its ejection is a failure, whatever else was concluded. The test needs a
+    /// scheduler, and cannot have `expect_err`.
     pub survives_storm: bool,
     /// Whether the kernel's addresses are randomised. This is not implemented yet: an entry that sets it is refused.
     pub kaslr: bool,

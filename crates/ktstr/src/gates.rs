@@ -8,7 +8,7 @@ use ktstr_snapshot::report::ScxExit;
 
 use crate::vm_result::{GuestLifecyclePhase, VmResult};
 
-/// The dilation above which a busy host explains missing data: vCPUs waited for half as long as they ran.
+/// The dilation above which a busy host explains missing data. At 1.5, vCPUs waited for half as long as they ran.
 const WITNESSED: f64 = 1.5;
 
 /// The error that turns a run into a skip.

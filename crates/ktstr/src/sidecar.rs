@@ -28,7 +28,7 @@ const RESULT: &str = "ktstr.json";
 pub struct SidecarResult {
     /// The name of the test.
     pub test_name: String,
-    /// The number of its variant; see [`VmResult::variant_hash`].
+    /// The number of the test's variant; see [`VmResult::variant_hash`].
     pub variant_hash: u64,
     /// The topology, such as `1n1l2c1t`.
     pub topology: String,
@@ -71,17 +71,17 @@ pub struct SidecarResult {
     pub stimulus_events: Vec<StimulusEvent>,
     /// The kernel settings that were written before the scheduler started, as `key=value`.
     pub sysctls: Vec<String>,
-    /// The arguments of the guest's kernel that scheduler and test declare.
+    /// The kernel arguments that the scheduler and the test declare.
     pub kargs: Vec<String>,
     /// The release of the kernel.
     pub kernel_version: Option<String>,
-    /// When the run began, RFC 3339 in UTC.
+    /// When the run began, in UTC, in the format of RFC 3339.
     pub timestamp: String,
     /// The name of the run, which is also the name of its record's folder.
     pub run_id: String,
     /// The host machine of the run.
     pub host: HostRecord,
-    /// Guest time from the end of the scenario to the end of the guest, milliseconds.
+    /// Guest time from the end of the scenario to the end of the guest, in milliseconds.
     pub cleanup_duration_ms: Option<f64>,
     /// The values of the metrics that the test's `perf_delta_assertions` name.
     pub perf_delta_assertions: Vec<MeasuredAssertion>,
@@ -119,8 +119,8 @@ pub fn newest_run_dir() -> Option<PathBuf> {
 /// Returns the results in `folder`, or in [`sidecar_dir`] for `None`, sorted by the name of the test and then by topology.
 ///
 /// # Errors
-/// If the folder or a result's file (`*.ktstr.json`) cannot be read, or if such a file is no sidecar of this version. A
-/// folder that does not exist gives an empty list.
+/// Returns an error if the folder or a result's file (`*.ktstr.json`) cannot be read, or if such a file is no sidecar of
+/// this version. A folder that does not exist gives an empty list.
 pub fn read_sidecars(folder: Option<&Path>) -> anyhow::Result<Vec<SidecarResult>> {
     let folder = folder.map_or_else(sidecar_dir, Path::to_path_buf);
     let entries = match fs::read_dir(&folder) {
@@ -218,7 +218,7 @@ pub(crate) fn begin(entry: &KtstrTestEntry) {
 /// Writes the most informative capture of a run that failed or was inconclusive, or a placeholder if no capture holds data.
 ///
 /// # Errors
-/// If the file cannot be written.
+/// Returns an error if the file cannot be written.
 pub(crate) fn write_dump(entry: &KtstrTestEntry, vm: &VmResult) -> anyhow::Result<()> {
     let path = dump_path(entry.name, variant::hash(entry));
     match captured(vm) {
@@ -245,7 +245,7 @@ fn captured(vm: &VmResult) -> Option<&FailureDumpReport> {
 /// Writes the result of a run whose record is at `record`.
 ///
 /// # Errors
-/// If the record cannot be read, or the file cannot be written.
+/// Returns an error if the record cannot be read, or if the file cannot be written.
 pub(crate) fn write(finished: &Finished, record: &Path) -> anyhow::Result<()> {
     let entry = finished.entry;
     let record = ktstr_record::read(record)?;

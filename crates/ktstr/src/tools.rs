@@ -1,5 +1,5 @@
-//! Modules of the crate's root for programs around tests: kernels, schedulers' binaries, locks, hosts. They only name what other
-//! crates of the workspace define.
+//! Modules of the crate's root for programs around tests: kernels, schedulers' binaries, locks, hosts. They only re-export
+//! what is defined elsewhere in the workspace.
 
 /// The user's cache of kernels.
 pub mod cache {
@@ -13,7 +13,7 @@ pub mod fetch {
     pub use ktstr_kernel::{Candidate, Progress, fetch, offered};
 }
 
-/// From the name of a kernel to its image: what `KTSTR_KERNEL` may name, and the kernel that a run uses.
+/// How the name of a kernel is resolved to its image: what `KTSTR_KERNEL` may name, and the kernel that a run uses.
 pub mod kernel_path {
     pub use crate::discovery::{find_kernel, resolve_test_kernel};
     pub use ktstr_kernel::version::Spec;

@@ -55,7 +55,7 @@ pub enum WatchdogKillReason {
 pub struct HostVcpuSchedstat {
     /// CPU time of all vCPUs together, in nanoseconds.
     pub total_on_cpu_ns: u64,
-    /// Time that the vCPUs were runnable but not running, together, in nanoseconds.
+    /// The time for which the vCPUs were runnable but not running, of all vCPUs together, in nanoseconds.
     pub total_run_delay_ns: u64,
     /// The number of vCPUs for which both samples have both times.
     pub sampled_vcpus: u32,
@@ -176,7 +176,7 @@ pub struct VmResult {
     /// same seed gives the same digest. `None` if the guest did not finish, and under the real clock.
     pub digest: Option<String>,
     /// Under the virtual clock, the number of context switches and a digest of them in order. Runs with the same seed have
-    /// the same. `None` under the real clock, and if the plugin missed something.
+    /// the same number and digest. `None` under the real clock, and if the plugin missed something.
     pub switches: Option<SwitchDigest>,
     /// Under the virtual clock, the BLAKE3 hash of the contents of all captures, without any time of the host's clock.
     pub captures_digest: Option<String>,
@@ -226,8 +226,8 @@ pub struct VmResult {
     pub capture_freezes: Vec<Duration>,
     /// The store of captures. Draining empties it.
     pub snapshot_bridge: SnapshotBridge,
-    /// Whether the values of the test's `bpf_map_write` are in the scheduler's variables; `None` when the guest never asked
-    /// for them.
+    /// Whether the values of the test's `bpf_map_write` are in the scheduler's variables; `None` if the guest never asked
+    /// for the writes.
     pub bpf_map_writes_delivered: Option<bool>,
     /// How the scheduler's binary was found.
     pub resolve_source: Option<String>,
@@ -282,7 +282,7 @@ impl VmResult {
     }
 
     /// Returns the captures of moments: sched_ext ended or bypassed the scheduler, the guest hung, its kernel panicked, or a
-    /// requested time came. The slice is empty if nothing of that happened.
+    /// requested time came. The slice is empty if none of these happened.
     pub fn moment_captures(&self) -> &[MomentCapture] {
         &self.moments
     }
@@ -420,7 +420,7 @@ impl VmResult {
     /// Returns the result that the guest sent.
     ///
     /// # Errors
-    /// If the guest sent none; the error has the reason.
+    /// Returns an error with the reason if the guest sent no result.
     pub fn guest_assert_result(&self) -> anyhow::Result<AssertResult> {
         self.guest_result
             .clone()
@@ -447,11 +447,12 @@ impl VmResult {
 
     /// Returns the path of the file with the capture of the guest that a failed or an inconclusive run leaves, also if
     /// `expect_err` turns the failure into a pass: a `FailureDumpReport` as JSON, which `FailureDumpReportAny` reads too.
-    /// It is written before the callbacks are called, but after them if only a missing expected error, `survives_storm`, a
-    /// callback or a later check fails the run. After a run that passed without `expect_err` there is no such file.
+    /// The file is written before the callbacks are called, but after them if only a missing expected error,
+    /// `survives_storm`, a callback or a later check fails the run. After a run that passed without `expect_err` there is no
+    /// such file.
     ///
     /// # Errors
-    /// If the result does not name its test.
+    /// Returns an error if the result does not name its test.
     pub fn failure_dump_path(&self) -> anyhow::Result<std::path::PathBuf> {
         let name = self.entry_name.context(
             "only the result of a run names its test, and the file has the name of the test",
@@ -459,7 +460,7 @@ impl VmResult {
         Ok(crate::sidecar::dump_path(name, self.variant_hash))
     }
 
-    /// Whether kernel addresses were randomized.
+    /// Returns whether kernel addresses were randomized.
     pub fn kaslr_enabled(&self) -> bool {
         self.kern_kaslr_offset != 0
     }

@@ -1,4 +1,5 @@
-//! Tests of a host that has `/dev/kvm` but cannot boot a kernel under it: this is reported once, then remembered.
+//! Tests of a host that has `/dev/kvm` but cannot boot a kernel under it. The harness remembers this, and reports it when it
+//! is found and in the report of each run that fails.
 
 #[macro_use]
 mod common;

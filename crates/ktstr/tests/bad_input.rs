@@ -290,7 +290,8 @@ fn a_text_that_is_not_utf_8_is_refused() {
     }
 }
 
-/// Runs with this folder as its cache, which must be refused as the host's fault, with what was found and what to do.
+/// Runs with this folder as the cache. The run must refuse the folder with the exit code for the host's fault, and state
+/// what was found and what to do.
 #[track_caller]
 fn refuses(cache: &Path, parts: &[&str]) {
     let ended = Case::new("plain")

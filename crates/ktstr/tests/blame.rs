@@ -71,8 +71,8 @@ fn a_starved_host_is_never_a_failure() {
         let mut judged = 0;
         for finished in outcomes {
             assert!(!finished.result.is_fail(), "{}", finished.text);
-            // With several threads QEMU may execute code that the kernel has patched (ARCHITECTURE.md). Such a run has ended
-            // before the host's load could matter.
+            // With several threads, QEMU may execute stale code after the kernel has patched it (ARCHITECTURE.md). Such a
+            // run has ended before the host's load could matter.
             if finished.fault == Some(Fault::Harness)
                 && finished.text.contains("a breakpoint that it had removed")
             {
@@ -97,7 +97,7 @@ const MEASURING: [&str; 5] = ["pipes", "timers", "schbench", "taobench", "period
 fn all_measures(ctx: &Ctx) -> Result<AssertResult> {
     let [pipes, timers, schbench, taobench, periods] = MEASURING.map(CgroupDef::named);
     let requests = SchbenchConfig::DEFAULT.worker_threads(2);
-    // Look-ups only have latencies with an arrival rate.
+    // Look-ups have latencies only if there is an arrival rate.
     let look_ups = TaobenchConfig::DEFAULT
         .client_threads(1)
         .cache_capacity_mib(1);

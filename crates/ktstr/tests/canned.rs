@@ -11,7 +11,7 @@ use ktstr::prelude::*;
 const SCX_KTSTR: Scheduler =
     Scheduler::named("scx_ktstr").binary(SchedulerSpec::Discover("scx-ktstr"));
 const CHECKS: Assert = Assert::NO_OVERRIDES.check_not_stuck().check_isolation();
-/// One LLC, unless a scenario is about several.
+/// Returns a topology with one LLC, or with two for a scenario that is about several.
 const fn topology(name: &str) -> Topology {
     match name.as_bytes() {
         b"steady_llc" | b"custom_cgroup_cpuset_cross_llc_race" => Topology::new(1, 2, 2, 1),
@@ -77,8 +77,8 @@ macro_rules! canned {
     };
 }
 
-/// Outside of the core, each scenario runs under one scheduler, alternating in the order of the table. If a seed is set (`make
-/// seeds`), the search is for false alarms, so both are used.
+/// Outside of the core, each scenario runs under one scheduler, alternating in the order of the table. If a seed is set
+/// (`make seeds`), the purpose is to find false alarms, so each scenario runs under both.
 fn in_turn(name: &str, scx_ktstr: &'static KtstrTestEntry, eevdf: &'static KtstrTestEntry) {
     let mut names = scenarios::CANNED.iter().map(|canned| canned.name);
     let at = names
@@ -134,11 +134,12 @@ fn all_of_them_are_here() {
     assert_eq!(all, TESTED);
 }
 
-/// The claims of the scenarios themselves, each tested to fail under a scheduler that breaks it.
+/// Tests of the scenarios' own claims: each runs a scheduler that breaks a claim, and expects the claim to fail.
 mod claims {
     use super::*;
 
-    /// The worker that starts first has the machine to itself for a tenth of a second, whether or not it is starved later.
+    /// The window of these tests. The worker that starts first has the machine to itself for a tenth of a second, even if it
+    /// is starved later, and in a short window that would hide the starvation.
     const LONG: Duration = Duration::from_secs(4);
 
     fn says(entry: &'static KtstrTestEntry, claim: &str) {
@@ -152,7 +153,8 @@ mod claims {
         );
     }
 
-    // Which of several cgroups a scheduler neglects depends on its schedule, and so does the entitlement of that cgroup.
+    // Which of several cgroups a scheduler neglects depends on its schedule, and so does the entitlement of that cgroup, so
+    // the texts about shares leave the expected number out.
     macro_rules! broken {
         ($($test:ident: $scenario:ident under $($arg:literal)+, says $claim:literal;)+) => { $(
             #[test]

@@ -46,7 +46,7 @@ impl Running {
             .env("KTSTR_ACCEL", "tcg");
         command.stdout(Stdio::null()).stderr(Stdio::null());
         if let Some(fd) = leak.map(AsRawFd::as_raw_fd) {
-            // SAFETY: one system call.
+            // SAFETY: the closure only makes the system call fcntl, which is async-signal-safe.
             unsafe {
                 command.pre_exec(move || match libc::fcntl(fd, libc::F_SETFD, 0) {
                     0 => Ok(()),
@@ -97,7 +97,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // The kernel kills the run's machines with it. An error means that the run has exited already.
+        // When the run is killed, the kernel kills its machines as well. An error means that the run has exited already.
         let _ = self.run.kill();
         let _ = self.run.wait();
     }

@@ -262,7 +262,7 @@ fn stops_the_scheduler(ctx: &Ctx) -> Result<AssertResult> {
     signals(ctx, libc::SIGSTOP)
 }
 
-/// Takes a CPU offline while the workers run, which then share the other CPU.
+/// Takes a CPU offline while the workers run, so that they share the other CPU from then on.
 fn takes_a_cpu_off_line(ctx: &Ctx) -> Result<AssertResult> {
     let online = "/sys/devices/system/cpu/cpu1/online";
     let switch = std::thread::spawn(move || {
@@ -368,7 +368,8 @@ fn two_cgroups(ctx: &Ctx) -> Result<AssertResult> {
     execute_defs(ctx, defs.to_vec())
 }
 
-/// Each worker is pinned to a random CPU, which changes all the time: some share a CPU, some have one to themselves.
+/// Pins each worker to a random CPU, and to another random CPU every 100 ms: some workers share a CPU, others have one to
+/// themselves.
 fn affinity_at_random(ctx: &Ctx) -> Result<AssertResult> {
     let all: BTreeSet<usize> = ctx.topo.all_cpuset();
     let affinity = AffinityIntent::RandomSubset {
@@ -388,7 +389,8 @@ fn affinity_at_random(ctx: &Ctx) -> Result<AssertResult> {
     execute_scenario(ctx, backdrop, vec![Step::with_op(op, hold)])
 }
 
-/// Workers that enter a cgroup one after the other, so that the first ones run longer.
+/// Moves the workers of two cgroups into a third one, one cgroup after the other, so that the workers in the third one have been
+/// there for different times.
 fn moved_one_after_the_other(ctx: &Ctx) -> Result<AssertResult> {
     let defs = ["a", "b", "c"].map(|name| CgroupDef::named(name).workers(2));
     let to_a = |from: &'static str| Op::MoveAllTasks {
@@ -437,15 +439,16 @@ fn a_worker_that_sleeps_for_long(ctx: &Ctx) -> Result<AssertResult> {
     })
 }
 
-/// Two workers with a ten-thousandth of the weight of the two others. They never run in the step, so they do not notice that
-/// they are to stop.
+/// Two workers in a cgroup with a ten-thousandth of the weight of the cgroup of two others. Under EEVDF they are entitled to less
+/// than a millisecond in the step, so they may not notice that they are to stop; scx-ktstr ignores the weights of cgroups.
 fn the_smallest_weight(ctx: &Ctx) -> Result<AssertResult> {
     let weights = [("small", 1), ("big", 10_000)];
     let defs = weights.map(|(name, weight)| CgroupDef::named(name).workers(2).cpu_weight(weight));
     execute_defs(ctx, defs.to_vec())
 }
 
-/// Six workers on four CPUs in two nodes: with whole tasks in queues, some get half of a CPU, and not two thirds.
+/// Six workers on four CPUs in two nodes. A waiting task is in the queue of one CPU, so some workers share a CPU with another
+/// worker and get half of it, although an equal share would be two thirds of a CPU.
 fn more_workers_than_queues(ctx: &Ctx) -> Result<AssertResult> {
     let always = CgroupDef::named("always")
         .workers(3)
@@ -471,7 +474,7 @@ fn a_crowd(ctx: &Ctx) -> Result<AssertResult> {
     execute_defs(ctx, vec![pipes, yields])
 }
 
-// Runs without a fault, which must blame nobody.
+// Nobody is at fault in these runs, so they must pass and blame nobody.
 rows! {
     two_spinners: two_spinners, Pass, None, scheduler: &SOUND, assert: NOT_STUCK;
     affinity_at_random: affinity_at_random, Pass, None, scheduler: &SOUND,

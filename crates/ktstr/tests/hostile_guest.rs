@@ -16,7 +16,8 @@ case!(END_OF_TIME = "end_of_time", end_of_time, topology: ONE_CPU);
 case!(FORKS = "forks", forks, topology: ONE_CPU);
 case!(OVERSIZED = "oversized", oversized, topology: ONE_CPU);
 
-/// Returns the test process's ring at the time when the test function is called, which is after one message.
+/// Returns the mailbox, and a writer for the ring of the test process. The writer continues after the one message that the
+/// process has sent when the test function is called.
 fn own_ring() -> Result<(Mapped, Writer)> {
     let region = Mapped::open()?;
     let bytes = region.load(Ring::Test.head_offset())?;

@@ -15,7 +15,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, kill_process};
 
 const ONE_CPU: Topology = Topology::new(1, 1, 1, 1);
-/// The variable that marks all processes of a home; its value is the path of the home.
+/// The variable that marks all processes of a [`Home`]; its value is the path of the home.
 const MARK: &str = "KTSTR_HYGIENE_MARK";
 /// The longest time for the kernel to remove a killed process and its children.
 const CLEARED_WITHIN: Duration = Duration::from_secs(5);

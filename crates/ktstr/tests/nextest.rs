@@ -38,7 +38,7 @@ fn may_be_inconclusive(_: &Ctx) -> Result<AssertResult> {
     Ok(AssertResult::inconclusive_msg("cannot tell"))
 }
 
-/// An entry that is listed as ignored. Hand-written entries are not a `#[test]`, so plain `cargo test` has nothing to ignore.
+/// An entry that is listed as ignored. No macro makes a `#[test]` of it, so plain `cargo test` has nothing to ignore.
 #[ktstr::distributed_slice(KTSTR_TESTS)]
 #[linkme(crate = ktstr::linkme)]
 static IGNORED_TEST: KtstrTestEntry = KtstrTestEntry {
@@ -54,7 +54,7 @@ static DEMONSTRATION: KtstrTestEntry = KtstrTestEntry {
     ..NOT_RUN
 };
 
-/// Its variants are listed, but a run of this file's tests includes none of them.
+/// An entry whose variants are listed. A run of this file's tests includes none of them.
 #[ktstr::distributed_slice(KTSTR_TESTS)]
 #[linkme(crate = ktstr::linkme)]
 static VARIED: KtstrTestEntry = KtstrTestEntry {
@@ -231,7 +231,7 @@ fn one_test_is_run_and_its_exit_code_is_its_verdict() {
         assert_eq!(answer.code, Some(code), "{name}: {}", answer.text);
         assert!(answer.text.contains(says), "{name}: {}", answer.text);
     }
-    // If run by name, it runs, although it is listed as ignored.
+    // An entry that is listed as ignored still runs if it is requested by its name.
     assert_eq!(run("is_ignored").code, Some(1));
     let nobody = run("nobody");
     assert_eq!(nobody.code, Some(1));
@@ -300,7 +300,7 @@ fn a_variant_runs_on_its_shape_with_its_kernel_and_seed() {
         "{}",
         failed.text
     );
-    // nextest does not list such a shape.
+    // nextest does not list a variant on this shape, so the command that repeats the run is a replay.
     assert!(
         failed.text.contains("again: cargo ktstr replay "),
         "{}",

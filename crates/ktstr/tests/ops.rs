@@ -180,7 +180,8 @@ fn a_quota_that_comes_later(ctx: &Ctx) -> Result<AssertResult> {
     let mut result = execute_scenario(ctx, Backdrop::from_cgroups(cgroups), steps)?;
     let half = ctx.duration.as_micros() as u64 / 2;
     let (free, held) = (usage_us(0), usage_us(1).saturating_sub(usage_us(0)));
-    // A tenth of a CPU, plus the quota of the period that had begun; each CPU may exceed this by a slice of 5 ms.
+    // A tenth of a CPU, plus 30 ms: the quota of the period that had begun (10 ms), a slice of 5 ms by which each of the two CPUs
+    // may exceed the quota, and a margin of 10 ms.
     if held > half / 10 + 30_000 {
         result.merge(AssertResult::fail_msg(format!(
             "{held} us under a quota of 10 %, {free} us without"
@@ -291,7 +292,7 @@ fn a_capture_shows_the_moment_of_its_operation() {
     assert!(vm.snapshot_bridge.cgroup_procs_by_tag("workers").is_none());
 }
 
-/// Controllers are enabled down to a deep tree, also for cgroups without declared limits.
+/// Checks that controllers are enabled down to a deep tree, also for cgroups without declared limits.
 fn deep(ctx: &Ctx) -> Result<AssertResult> {
     let mut result = AssertResult::pass();
     for folder in ["/sys/fs/cgroup", "/sys/fs/cgroup/x", "/sys/fs/cgroup/x/y"] {

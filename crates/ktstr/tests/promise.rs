@@ -1,4 +1,5 @@
-//! Tests in a real machine that declarations and variables have their documented effect, and that the record says so.
+//! Tests in virtual machines that declarations and environment variables have their documented effect, and that the record
+//! shows it.
 
 #[macro_use]
 mod common;

@@ -16,7 +16,7 @@ if [ "${1:-check}" = merge ]; then
     exec cargo ktstr merge 1.json 2.json 3.json --html check.html --junit junit.xml
 fi
 
-# Templates are checked by the times of their files, which a network file system may round: each node has its own cache.
+# Templates are verified by the timestamps of their files, which a network file system may round, so each node has its own cache.
 KTSTR_CACHE_DIR=${KTSTR_CACHE_DIR:-${TMPDIR:-/tmp}/ktstr-$(id -u)}
 export KTSTR_CACHE_DIR
 

@@ -19,7 +19,7 @@ pub struct Case {
     pub test: &'static str,
     /// Name of the scheduler under test.
     pub scheduler: &'static str,
-    /// CPUs of its machine.
+    /// The number of CPUs of its machine.
     pub cpus: u32,
     /// Whether the machine is booted for the run, rather than forked from a template.
     pub cold: bool,
@@ -81,7 +81,7 @@ impl Case {
     }
 }
 
-/// How a run of a test ended; if it passed, with its record and the path of the record.
+/// How a run of a test ended: it passed and left this record at this path, or the command has to end with this exit code.
 #[derive(Debug)]
 pub enum Place {
     Passed(Box<RunRecord>, PathBuf),

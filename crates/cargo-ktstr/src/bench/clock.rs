@@ -14,7 +14,7 @@ use super::part;
 use crate::exit::{self, Exit};
 use crate::summary::Summary;
 
-/// CPUs of the machines.
+/// The numbers of CPUs of the machines that are measured.
 const CPUS: [u32; 5] = [1, 2, 4, 8, 32];
 /// The default number of seeds that are explored.
 pub const SEEDS: u32 = 12;

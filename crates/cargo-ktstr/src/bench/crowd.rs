@@ -18,8 +18,8 @@ pub const CROWD: usize = 8;
 /// The interval at which memory is sampled.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Returns the section for `at_once` machines at once and `forks` forks in a row; the exit code of the first run that did not
-/// pass, if there is one.
+/// Returns the section for `at_once` machines at once and `forks` forks in a row, or the exit code of the first run that did
+/// not pass.
 pub fn section(at_once: usize, forks: u32) -> Result<Result<Section, Exit>> {
     let mut peaks = Vec::new();
     for cold in [true, false] {
@@ -99,7 +99,7 @@ fn peak(at_once: usize, case: Case) -> Result<Result<u64, Exit>> {
     Ok(Ok(most))
 }
 
-/// Returns the proportional set size (Pss) of the children of a process in bytes (Documentation/filesystems/proc.rst).
+/// Returns the sum of the proportional set sizes (Pss) of a process's children in bytes (Documentation/filesystems/proc.rst).
 fn machines_of(pid: u32) -> u64 {
     let threads = std::fs::read_dir(format!("/proc/{pid}/task"));
     let children: BTreeSet<String> = threads

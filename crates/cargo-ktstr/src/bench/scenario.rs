@@ -1,6 +1,6 @@
 //! The tests that the bench measures. In `bench_eevdf`, `bench_scx` and their variants with eight CPUs, two workers spin
-//! for a window of one second, on machines of 512 MiB, which include the files of the guest. The other tests measure the
-//! exact schedule and the virtual clock.
+//! for a window of one second. Memory for the guest's files is added to the 448 MiB that these tests declare, so their machines
+//! with two CPUs have 512 MiB. The other tests measure the exact schedule and the virtual clock.
 
 use ktstr::prelude::*;
 

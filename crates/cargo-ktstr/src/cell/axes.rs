@@ -51,8 +51,8 @@ pub struct KernelOptions {
 }
 
 /// Resolves words to kernels, each kernel once, and fetches those that are not cached; without a word, resolves the default
-/// kernel. Returns the kernels, and why others are not available. A word that the file `lock` pins is taken from there; any
-/// other word is added to the file if all of its kernels are available.
+/// kernel. Returns the kernels, and why others are not available. If the file `lock` pins a word, the word's kernels are taken
+/// from the file; any other word is added to the file if all of its kernels are available.
 ///
 /// # Errors
 ///
@@ -117,8 +117,8 @@ fn meant(word: Option<&str>, problems: &mut Vec<String>) -> Vec<Kernel> {
 }
 
 /// Resolves a word to the kernels that it is pinned to. If a pinned kernel is not in the cache, the word is resolved again (for a
-/// range, the kernel's series), which fetches the newest kernel on offer. Unless that is the pinned kernel, the reason is added
-/// to `problems`.
+/// range, the kernel's series), which fetches the newest kernel on offer. If the result is not the pinned kernel, the reason is
+/// added to `problems`.
 fn pinned(
     word: Option<&str>,
     ids: &[String],

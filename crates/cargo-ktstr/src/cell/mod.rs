@@ -77,8 +77,8 @@ pub struct Cell {
     pub without: Vec<String>,
     /// Bounds that differ from the harness's own, by the keys of [`BOUNDS`].
     pub bounds: BTreeMap<String, Bound>,
-    /// Whether the scheduler is started in every run, without a template of it. `power` sets it for defects, because templates of
-    /// each defect on each shape would evict all other templates from the cache.
+    /// Whether the run starts the scheduler itself instead of forking a template that has it attached. `power` sets this for
+    /// defects, because templates of each defect on each shape would evict all other templates from the cache.
     pub fresh: bool,
 }
 

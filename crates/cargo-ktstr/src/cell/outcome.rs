@@ -65,7 +65,8 @@ pub struct Outcome {
     /// The findings, the most significant first.
     #[serde(rename = "found")]
     pub findings: Vec<Found>,
-    /// The first lines of the first finding, since its message has only one; a message of the verifier has several.
+    /// The first lines of the first finding's text, because [`Found::message`] keeps only one line, and a message of the
+    /// verifier has several.
     pub details: Vec<String>,
     /// Broken expectations that the scheduler does not promise to meet.
     pub not_promised: Vec<String>,

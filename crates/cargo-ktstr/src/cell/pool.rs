@@ -45,7 +45,7 @@ fn left(state: &ProgressState, out: &mut dyn Write) {
 ///
 /// # Errors
 ///
-/// The first error of `done`. It returns once the running jobs have ended; no further result is passed on.
+/// The first error of `done`. The function then returns once the running jobs have ended, and passes no further result on.
 pub fn run<J: Send, R: Send>(
     all: Vec<J>,
     jobs: usize,

@@ -35,7 +35,7 @@ impl Cell {
     }
 
     fn command(&self, cell: &str, records: &Path) -> Result<Command> {
-        // Linux adds ` (deleted)` to the path if the file was replaced.
+        // If the file was replaced or removed, Linux adds ` (deleted)` to the path, which then does not exist.
         let own = std::env::current_exe()?;
         anyhow::ensure!(
             own.exists(),

@@ -1,5 +1,5 @@
-//! The command that reproduces a finding, since the same scenario, kernel, shape and seed give the same run; and the
-//! command that compares the scheduler with EEVDF in one place.
+//! The two commands that a check prints for its findings. One reproduces a finding, because the same scenario, kernel, shape
+//! and seed give the same run; the other compares the scheduler with EEVDF in one place.
 
 use std::path::PathBuf;
 
@@ -8,8 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::matrix::Place;
 use crate::shell::quoted;
 
-/// What the commands that repeat a part of a check take over from that check. Only the one for `check`
-/// names the configuration.
+/// The options of a check that the commands for its findings repeat.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Again {
     /// The scheduler's binary, as it was named.

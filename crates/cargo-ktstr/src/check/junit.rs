@@ -144,7 +144,8 @@ fn escaped(text: &str) -> String {
             '"' => out.push_str("&quot;"),
             '\'' => out.push_str("&apos;"),
             '\n' | '\t' => out.push(c),
-            // XML 1.0 excludes most control characters, and these two code points. The few that it allows are of no use here.
+            // XML 1.0 excludes most control characters, and these two code points. The few other control characters that it
+            // allows are of no use here.
             c if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') => out.push('\u{fffd}'),
             c => out.push(c),
         }

@@ -34,7 +34,8 @@ pub fn can_match(known: &Known, all: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Parses the kernel of an entry. A word for the newest kernel is none, because what it means changes from day to day.
+/// Parses the kernel of an entry. Returns `None` also for a word that means the newest kernel, because that kernel changes from
+/// day to day.
 fn spec(word: &str) -> Option<Spec> {
     Spec::parse(word).filter(|spec| !spec.is_newest())
 }

@@ -1,5 +1,5 @@
-//! Results of a check whose runs were never made: random metrics in as many runs as are asked for. `cargo ktstr bench` measures
-//! with them what a comparison of stored results costs. They say nothing about a scheduler.
+//! Results of a check whose runs were never made: random metrics in as many runs as are asked for. `cargo ktstr bench` uses
+//! these results to measure the cost of a comparison. They show nothing about any scheduler.
 
 use ktstr_record::RunVerdict;
 
@@ -15,7 +15,7 @@ use crate::cell::{METRICS, Outcome};
 use crate::compare::rng::Rng;
 use crate::explore::Seeds;
 
-/// The value that every metric has without its noise.
+/// The mean of every metric of EEVDF, around which its values vary by noise.
 const MEAN: f64 = 10_000.0;
 /// The standard deviation of the noise.
 const NOISE: f64 = MEAN / 20.0;

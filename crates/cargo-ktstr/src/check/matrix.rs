@@ -84,8 +84,9 @@ impl Level {
         }
     }
 
-    /// Returns the time limit; `None` if the level has none. A run that would exceed the limit, going by the duration of
-    /// the run before, is not started; the number of such runs is reported.
+    /// Returns the time limit; `None` if the level has none. The limits are a little shorter than the two minutes and the
+    /// quarter of an hour that the command's help states. A run that would exceed the limit if it took as long as the run
+    /// before is not started; the number of such runs is reported.
     pub const fn budget(self) -> Option<Duration> {
         match self {
             Self::Quick => Some(Duration::from_secs(115)),

@@ -1,5 +1,5 @@
-//! `cargo ktstr merge FILE...`: merges the shards of a check into one check. Nothing is run. The code that reports a check
-//! makes the report, so it is the report that a single machine would have made of these runs.
+//! `cargo ktstr merge FILE...`: merges the shards of a check into one check. Nothing is run. The report is made by the same
+//! code as the report of a check, so it equals the report that a single machine would have made of these runs.
 //!
 //! Exit codes: those of `check`, and 2 if the files are not all shards of one check.
 
@@ -35,7 +35,8 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     print_outcome(out, &merged(shards)?, &options.outputs)
 }
 
-/// Merges the shards of one check, each with the name of its file. The results of a whole check alone are returned as they are.
+/// Merges the shards of one check, each with the name of its file. If the only file holds a whole check, its results are
+/// returned unchanged.
 ///
 /// # Errors
 ///

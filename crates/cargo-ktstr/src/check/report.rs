@@ -37,8 +37,8 @@ pub struct NotLoaded {
     pub kernel: String,
     /// The reason as the scheduler, the kernel or the verifier reports it, one entry per line.
     pub reason: Vec<String>,
-    /// Whether it counts as the scheduler's fault. It does not if the run was inconclusive, because the kernel lacks what
-    /// the scheduler was built for or the guest ran out of memory.
+    /// Whether it counts as the scheduler's fault. It does not if the run was inconclusive, for example because the kernel lacks
+    /// what the scheduler was built for, or because the guest ran out of memory.
     pub blamed: bool,
     /// The number of runs that ended like this.
     pub runs: u64,
@@ -132,7 +132,8 @@ pub struct Report {
     pub known: Vec<Row>,
     /// Failures that are not the scheduler's fault or break no promise of it.
     pub not_promised: Vec<Row>,
-    /// Metrics that are worse than under EEVDF.
+    /// Metrics that are worse than under EEVDF with every seed, and bounds on a latency or a rate that EEVDF keeps and the
+    /// scheduler does not.
     pub slower: Vec<Row>,
     /// Inconclusive runs, which say nothing about the scheduler.
     pub no_answer: Vec<Row>,

@@ -17,7 +17,7 @@ use super::shard::Shard;
 use super::walk::Walked;
 use crate::cell::Outcome;
 
-/// The value of the field `format` in every such file.
+/// The value of the field `format` in every file of results.
 const FORMAT: &str = "ktstr-check-results";
 /// The version of the schema. It is raised when a field changes its meaning or goes away, or a new field is required.
 pub const SCHEMA: u32 = 1;
@@ -163,8 +163,8 @@ impl Results {
     }
 }
 
-/// Returns whether a file holds results and is not a scheduler's binary, by its first bytes. A file that cannot be
-/// read holds none.
+/// Returns whether a file holds results rather than a scheduler's binary, judged by its first bytes. A file that cannot be read
+/// holds none.
 pub fn is_results(path: &Path) -> bool {
     use std::io::Read;
     let mut first = [0_u8; 64];

@@ -63,7 +63,7 @@ impl Finding {
 pub fn judge(pair: &Pair) -> Vec<Finding> {
     let mut findings: Vec<Finding> = verdict(pair).into_iter().collect();
     for note in &pair.ours.not_promised {
-        // "not promised (nice values): message"
+        // A note has the form "not promised (nice values): message".
         let (promise, message) = note.split_once("): ").unwrap_or(("", note));
         let promise = promise.split_once('(').map_or("", |(_, promise)| promise);
         findings.push(Finding {

@@ -15,8 +15,8 @@ use ktstr_state::env::GITHUB_STEP_SUMMARY;
 
 use super::report::{Report, Row};
 
-/// The largest number of rows of the table. The rows are sorted by the list of the report that they come from; the list of what
-/// is broken is the first.
+/// The largest number of rows of the table. The rows are grouped by the list of the report that they come from: first the
+/// kernels on which the scheduler does not load, then what is broken, then the other lists.
 const ROWS: usize = 40;
 /// The largest number of commands that are shown.
 const COMMANDS: usize = 6;
@@ -29,8 +29,8 @@ const MESSAGE: usize = 240;
 /// The largest length of a command in bytes. A longer one is left out, because a part of a command is of no use.
 const COMMAND: usize = 1000;
 
-/// Appends the report to the job's page, if there is one. A page that cannot be written only causes a warning, because that is
-/// not about the scheduler.
+/// Appends the report to the job's page, if there is one. A page that cannot be written only causes a warning, because this
+/// failure shows nothing about the scheduler.
 pub fn append(report: &Report) {
     let Some(file) = GITHUB_STEP_SUMMARY.get() else {
         return;

@@ -86,7 +86,7 @@ fn lists(report: &Report) -> [(&'static str, &[Row]); 5] {
 }
 
 fn line(text: &mut String, report: &Report) {
-    // There is an entry for each reason, and several can be of one kernel.
+    // `not_loaded` has an entry for each reason, so a kernel can have several entries.
     let blamed = report.not_loaded.iter().filter(|entry| entry.blamed);
     let kernels: BTreeSet<&str> = blamed.map(|entry| entry.kernel.as_str()).collect();
     let broken = match kernels.len() {

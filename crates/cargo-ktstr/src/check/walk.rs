@@ -1,4 +1,5 @@
-//! Makes the runs of a check in rounds, one seed per round, each run of the scheduler with a run of EEVDF with the same seed.
+//! Makes the runs of a check in rounds, one seed per round, and pairs each run of the scheduler with a run of EEVDF with the
+//! same seed.
 //!
 //! A scheduler that does not load on a kernel is not tried again there, and a place where it is known to be broken is not run
 //! with further seeds. Both are decided between rounds, so that the set of runs does not depend on which run is faster. EEVDF's

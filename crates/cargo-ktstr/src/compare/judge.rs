@@ -36,7 +36,7 @@ pub struct Paired {
 struct Tested {
     /// The p-value over all looks that were taken.
     p: f64,
-    /// The smallest difference that the last look that was taken can show; `None` if it can show none.
+    /// The smallest difference that the last of the looks taken can show; `None` if it can show none.
     smallest: Option<f64>,
     /// Whether the seeds of the later looks could show a difference as large as the observed one. False at the last look.
     can_be_shown: bool,
@@ -126,7 +126,7 @@ pub struct Judged {
     pub p: f64,
     /// The p-value adjusted for the family.
     pub p_adjusted: f64,
-    /// The smallest difference that the last look that was taken can show; `None` if it can show none.
+    /// The smallest difference that the last of the looks taken can show; `None` if it can show none.
     pub smallest: Option<f64>,
     /// What follows from these numbers and the gate.
     pub conclusion: Conclusion,

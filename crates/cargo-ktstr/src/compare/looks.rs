@@ -1,11 +1,11 @@
-//! When a comparison looks at its runs: once after all seeds, or up to three times after more and more of them, so that more
-//! seeds are run only where they can still change a conclusion.
+//! When a comparison looks at its runs: once after all seeds, or up to three times, each time after more seeds than before, so
+//! that more seeds are run only where they can still change a conclusion.
 //!
 //! Each look may use a fixed share of the level, and the shares add up to 1. The p-value of a test is the smallest, over the
-//! looks that were taken, of the look's own p-value divided by its share (alpha spending by Bonferroni's inequality): if nothing
-//! differs, `p_k/w_k ≤ u` has a probability of at most `u·w_k` for look k, so some look has it with a probability of at most u. A
-//! look that is not taken can only make the smallest value larger, so this holds whatever decides where more seeds are run.
-//! Holm's procedure over all tests takes these p-values like any others.
+//! looks that were taken, of the look's own p-value divided by its share (alpha spending by Bonferroni's inequality): if
+//! nothing differs, `p_k/w_k ≤ u` has a probability of at most `u·w_k` for look k, so the probability that it holds for any
+//! of the looks is at most u. A look that is not taken can only make the smallest value larger, so this bound holds whatever
+//! decides where more seeds are run. Holm's procedure over all tests takes these p-values like any others.
 
 use serde::Serialize;
 
@@ -28,7 +28,7 @@ pub struct Look {
     pub share: f64,
 }
 
-/// The looks of a comparison, the look with the fewest seeds first. There is at least one.
+/// The looks of a comparison, the look with the smallest number of seeds first. There is at least one.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Looks {
     /// The first seed, from which on each look covers all seeds up to its end.
@@ -75,7 +75,7 @@ impl Looks {
     }
 
     /// Returns the looks that a comparison has by default: each of them can decide this number of tests. A family that is too
-    /// large for several looks gets a single one, which may be too small for it, too.
+    /// large for several looks gets a single look, which may not be able to decide it either.
     pub fn usual(tests: usize) -> Self {
         let seeds = |share: f64| Seeds {
             first: 1,
@@ -96,7 +96,7 @@ impl Looks {
         permutation::smallest_p(pairs) <= LEVEL * look.share / tests.max(1) as f64
     }
 
-    /// Returns the look with the most seeds.
+    /// Returns the look with the largest number of seeds.
     pub fn last(&self) -> Look {
         let none = Look {
             end: self.first,
@@ -107,7 +107,7 @@ impl Looks {
 }
 
 /// Returns the default number of seeds of a look with this share of the level: [`MORE_SEEDS`] more than it takes to decide this
-/// number of tests, but from [`LEAST_SEEDS`] to [`MOST_SEEDS`].
+/// number of tests, but at least [`LEAST_SEEDS`] and at most [`MOST_SEEDS`].
 pub fn enough(tests: usize, share: f64) -> usize {
     let needed = holm::pairs_needed(tests, LEVEL * share).unwrap_or(MOST_SEEDS);
     (needed + MORE_SEEDS).clamp(LEAST_SEEDS, MOST_SEEDS)

@@ -6,8 +6,9 @@
 //! instead. `judge` is the entry to the statistics, which are in `permutation`, `signs`, `holm` and `smallest`; `family`
 //! makes the rows of the table, `report` is the result as data, and `screen` renders it.
 //!
-//! Exit codes: 0 no regression was found, 1 one was found or B failed by its own fault without numbers where A has some, 2
-//! nothing could be compared, the seeds are too few to decide anything, or a requested kernel is not available.
+//! Exit codes: 0 if no regression was found. 1 if one was found, or if a run of B failed by B's own fault and left no metrics
+//! where the run of A left some. 2 if nothing could be compared, the seeds are too few to decide the tests, or a requested
+//! kernel is not available.
 
 mod bootstrap;
 mod family;
@@ -58,8 +59,8 @@ const SCENARIOS: [&str; 4] = [
 const LEAST_SEEDS: usize = 8;
 /// The largest default number of seeds at the first look.
 const MOST_SEEDS: usize = 20;
-/// The number of seeds that are run in addition to the fewest that can decide a family: with the fewest, every single pair
-/// would have to differ in the same direction.
+/// The number of seeds that are run in addition to the smallest number that can decide a family: with the smallest number, every
+/// single pair would have to differ in the same direction.
 const MORE_SEEDS: usize = 2;
 
 /// The options of `cargo ktstr compare`.
@@ -235,7 +236,7 @@ fn of_sets(options: &Options, gates: &Gates, began: Instant) -> Result<Report> {
     Ok(report)
 }
 
-/// Returns the looks that the options ask for; `None` if they leave the number of seeds to the family.
+/// Returns the looks that the options ask for; `None` if the number of seeds is to be derived from the size of the family.
 fn given_looks(options: &Options) -> Result<Option<Looks>> {
     let Some(seeds) = options.seeds.as_deref().map(axes::seeds).transpose()? else {
         return Ok(None);
@@ -252,7 +253,7 @@ fn given_looks(options: &Options) -> Result<Option<Looks>> {
     Ok(Some(Looks::growing(seeds, most)))
 }
 
-/// Returns an error if the last look cannot decide a family of so many tests. Called before anything is run.
+/// Returns an error if the last look cannot decide a family of `tests` tests. This is checked before anything is run.
 fn decidable(looks: &Looks, tests: usize) -> Result<()> {
     let last = looks.last();
     if looks.decides(last, tests) {

@@ -19,8 +19,8 @@ const SHIFTED: u64 = 60;
 const MEAN: f64 = 10_000.0;
 const NOISE: f64 = MEAN / 20.0;
 
-/// Returns a family in which B's values of the first metric are larger by this share. With each seed A and B have the same
-/// machine, so half of the variance of the noise is common to both.
+/// Returns a family in which B's values of the first metric are larger by this share. Half of the variance of the noise is
+/// common to A and B, because the two runs of a pair have the same seed.
 fn family(rng: &mut Rng, shift: f64) -> Vec<Paired> {
     let seeds = enough(METRICS.len(), 1.0) as u64;
     let looks = Looks::one(Seeds {

@@ -147,14 +147,14 @@ impl Report {
     }
 
     /// Returns the exit code: failed for a regression, or if only B ended without metrics by its own fault; the host's code if
-    /// nothing could be decided or a kernel is missing.
+    /// there are no rows, a row with the largest number of pairs could not be decided, or a kernel is missing.
     pub fn code(&self) -> Exit {
         let regression = self
             .rows
             .iter()
             .any(|row| row.conclusion == Conclusion::Regression);
         let is_decided = |row: &Row| row.conclusion != Conclusion::TooFewSeeds;
-        // A row may lack some seeds, so only the rows with the most pairs have to be decided.
+        // A row may lack some seeds, so only the rows with the largest number of pairs have to be decided.
         let most = self.rows.iter().map(|row| row.pairs).max();
         let is_whole = |row: &&Row| Some(row.pairs) == most;
         let decided =

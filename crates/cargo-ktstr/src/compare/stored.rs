@@ -1,7 +1,7 @@
 //! Compares two files of results that `cargo ktstr check --results` wrote, for example of two builds, two lists of
-//! arguments or two kernels; or the runs of the scheduler in one file with the runs of EEVDF in it. Nothing is run. A pair
-//! is a scenario, a kernel, a shape and a seed that both sides have; if each side has a single kernel, and these differ,
-//! the kernel is left out.
+//! arguments or two kernels; or the runs of the scheduler in one file with the runs of EEVDF in the same file. Nothing is
+//! run. A pair is a scenario, a kernel, a shape and a seed that both sides have. If each side has a single kernel, and these
+//! differ, runs are paired without regard to the kernel.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -142,7 +142,7 @@ fn phase(step_index: u16) -> String {
     }
 }
 
-/// Returns `path` relative to the working directory if it is below it.
+/// Returns `path` relative to the working directory if the path lies below that directory; otherwise returns it unchanged.
 fn shortened(path: &Path) -> String {
     let here = std::env::current_dir().unwrap_or_default();
     path.strip_prefix(here)

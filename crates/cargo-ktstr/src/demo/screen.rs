@@ -62,7 +62,7 @@ pub struct CgroupRow {
     pub cpu_ms: f64,
     /// Iterations of all workers.
     pub iterations: u64,
-    /// The difference between the shares of time that the workers with the most and with the least CPU time ran, in percentage
+    /// The difference between the largest and the smallest share of its time that a worker spent off the CPU, in percentage
     /// points; `None` for a single worker.
     pub spread_pct: Option<f64>,
     /// Longest time that a worker did not run, milliseconds.

@@ -101,7 +101,7 @@ fn kvm(device: &Path) -> Check {
     }
 }
 
-/// Describes the newest result of a boot under KVM, and the newest failure if that is another one.
+/// Describes the newest result of a boot under KVM, and the newest failure if that was another boot.
 fn opened(known: &[Finding]) -> String {
     let newest = known.first();
     let failed = known.iter().find(|finding| finding.failed.is_some());

@@ -113,7 +113,7 @@ fn proc_mount(root: &Path) -> Check {
     }
 }
 
-/// Checks `memfd_create(2)`, by which the files of the guest's memory and of the clock's plugin are made.
+/// Checks `memfd_create(2)`, with which the files of the guest's memory and of the clock's plugin are created.
 fn memfd(root: &Path) -> Check {
     let name = "memfd_create";
     match text(root, "proc/sys/vm/memfd_noexec")

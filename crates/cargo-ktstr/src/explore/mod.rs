@@ -1,7 +1,7 @@
 //! `cargo ktstr explore`: runs one test with many seeds on all cores, each run in a separate process. It ends with a summary
 //! and the command that reproduces the first failure.
 //!
-//! Exit codes: 0 all passed or were skipped, 1 a run failed, 2 a run was inconclusive, or not all were run.
+//! Exit codes: 0 if all runs passed or were skipped, 1 if a run failed, 2 if a run was inconclusive or not all seeds were run.
 
 mod pool;
 mod seeds;

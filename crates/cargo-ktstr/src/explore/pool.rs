@@ -145,8 +145,8 @@ impl Pool {
     }
 }
 
-/// Ends a run. Its QEMU ends with it, and the next run removes its record if it had begun one. Errors are ignored: the process
-/// may have ended already.
+/// Kills the process of a run. Its QEMU ends with it, and the next run removes the record if the killed process had begun one.
+/// Errors are ignored, because the process may have ended already.
 fn end(child: &mut Child) {
     let _ = child.kill();
     let _ = child.wait();

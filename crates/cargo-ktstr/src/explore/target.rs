@@ -39,7 +39,7 @@ impl Binary {
     }
 }
 
-/// Builds the tests of `package`, or of the package of this folder, and returns the test binaries, sorted by their paths.
+/// Builds the tests of `package`, or of the package of this folder, and returns the test binaries, sorted by their file names.
 pub fn build(package: Option<&str>) -> Result<Vec<Binary>> {
     let cargo = env::CARGO.get().unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
@@ -85,8 +85,8 @@ pub fn find(test: &str, package: Option<&str>) -> Result<Binary> {
     }
 }
 
-/// Returns the test binaries in the output of cargo, which has one JSON object per line, in the order in which the builds ended.
-/// They are sorted here, so that other machines have the same order.
+/// Returns the test binaries in the output of cargo, which has one JSON object per line. Cargo prints them in the order in which
+/// their builds ended; they are sorted here, so that the order is the same on every machine.
 fn executables(messages: &str) -> Vec<Binary> {
     let messages = messages
         .lines()
@@ -142,7 +142,7 @@ pub fn listed(
         );
     }
     if !only_ignored {
-        // Such as a warning about two tests of one name.
+        // The binary's messages are passed on, such as a warning about two tests of one name.
         eprint!("{}", String::from_utf8_lossy(&output.stderr));
     }
     let listed = String::from_utf8_lossy(&output.stdout);

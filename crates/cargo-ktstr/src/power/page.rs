@@ -22,11 +22,11 @@ pub struct DefectRow {
     pub checks: Vec<(String, u64)>,
     /// The message of one of these checks in one run; `None` if no run failed.
     pub example: Option<String>,
-    /// Of the conclusive runs of that scenario, the number that caught it, and their total number.
+    /// The number of conclusive runs of that scenario, and the number of these runs that caught the defect.
     pub count: Count,
     /// The number of inconclusive runs of that scenario.
     pub unanswered: u64,
-    /// Of the scenarios that were tried with the first seed, the number that caught it, and their total number.
+    /// The number of scenarios with a conclusive run with the first seed, and the number of these that caught the defect.
     pub breadth: Count,
     /// For a rare defect, the number of runs of all scenarios until the first catch; `None` for other defects.
     pub runs_to_first: Option<u64>,

@@ -80,7 +80,8 @@ fn spare(ctx: &Ctx) -> Result<AssertResult> {
     execute_defs(ctx, defs)
 }
 
-/// A cgroup is confined to one half of the CPUs and then the other, six times, while other cgroups are created and removed.
+/// A cgroup is confined to one half of the CPUs and moved to the other half six times, while other cgroups are created and
+/// removed.
 fn moves(ctx: &Ctx) -> Result<AssertResult> {
     let cpus: Vec<usize> = ctx.topo.all_cpus().to_vec();
     let (low, high) = cpus.split_at(cpus.len() / 2);

@@ -67,7 +67,7 @@ pub struct Row<'a> {
     pub defect: &'a Defect,
     pub scenarios: &'a [String],
     pub seeds: u64,
-    /// Whether the search ends with the first scenario that catches the defect, the most promising ones first.
+    /// Whether scenarios are tried only until one catches the defect often enough, the most promising ones first.
     pub quick: bool,
 }
 
@@ -360,7 +360,7 @@ mod tests {
     #[test]
     fn a_rare_defect_is_searched_for_until_it_is_caught() {
         let made = walk(true, false, |case| case.seed == 7 && case.scenario == "a");
-        // Seeds 2 to 6 of all scenarios, then two at once until seed 7 of `a` was among them.
+        // The runs are made in the order of their seeds, two at once; seed 7 of `a` is in the last pair, with seed 6 of `c`.
         assert_eq!(made.iter().filter(|case| case.seed == 7).count(), 1);
         let never = walk(true, false, |_| false);
         assert_eq!(never.len(), 3 + 200);

@@ -98,8 +98,8 @@ pub fn data(story: &Story, all_marks: &[Mark], cap: usize) -> (Value, Thinned) {
     (data, thinned)
 }
 
-/// Returns the tasks in the order of their rows: first those that findings are about, then the others. Within both groups, the
-/// task that spent most time running, waiting or throttled comes first.
+/// Returns the tasks in the order of their rows: first those that findings are about, then the others. Within each group, the
+/// task with the longest time of running, waiting and being throttled comes first.
 fn tasks(story: &Story, marks: &[Mark]) -> Vec<Pid> {
     let mut time: BTreeMap<Pid, u64> = BTreeMap::new();
     for stretch in &story.stretches {

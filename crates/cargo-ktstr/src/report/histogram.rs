@@ -8,13 +8,13 @@ use ktstr_schedule::query::{Wait, WaitCause, percentile};
 use super::html::{length, text};
 use crate::story::Story;
 
-/// The largest number of cgroups that get histograms; those with the most waits are taken.
+/// The largest number of cgroups that get histograms; those with the largest numbers of waits are taken.
 const CGROUPS: usize = 4;
 /// The upper end of the first bar in nanoseconds.
 const SHORTEST: u64 = 1_000;
 
 /// Renders the histograms of waits and of wake-up latencies during the holds of the steps: for all tasks, then for up to
-/// [`CGROUPS`] cgroups, those with the most waits first.
+/// [`CGROUPS`] cgroups, the one with the largest number of waits first.
 pub fn histograms(story: &Story) -> String {
     let waits = &story.answers.waits;
     // A wait counts with its whole length if it overlaps the hold of a step. A wait that was never served ends with the
@@ -154,7 +154,7 @@ mod tests {
         ];
         assert_eq!(bars, expected);
         assert_eq!(super::bars(&[]), []);
-        // The last bar of the longest wait: its upper end is beyond what 64 bits hold.
+        // The upper end of the bar with the longest possible wait does not fit into 64 bits, so it saturates.
         assert_eq!(super::bars(&[u64::MAX]), [(u64::MAX / 2, u64::MAX, 1)]);
     }
 

@@ -15,9 +15,9 @@ const DRAWN: usize = 24;
 /// The largest number of variables that are listed.
 const LISTED: usize = 100;
 
-/// The largest number of a capture's statistics that are shown.
+/// The largest number of the scheduler's own statistics that are taken from one capture.
 const SERVED: usize = 500;
-/// What stands for the map of values that the scheduler itself serves.
+/// The name that takes the place of a map's name for the statistics that the scheduler itself serves.
 const STATS: &str = "scx_stats";
 
 /// The values of variables, by map and name: for each capture that has the variable, the milliseconds since the window opened,

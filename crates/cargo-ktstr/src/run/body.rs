@@ -33,7 +33,7 @@ fn body(ctx: &Ctx) -> Result<AssertResult> {
 /// The file whose claims are checked; a process makes one run.
 static FILE: OnceLock<ScenarioFile> = OnceLock::new();
 
-/// A callback on the host after the machine has ended.
+/// A callback that runs on the host after the machine has ended.
 type PostVm = fn(&VmResult) -> Result<()>;
 
 /// Returns the callback that judges the claims of the file with this text; `None` if the file has no claims.

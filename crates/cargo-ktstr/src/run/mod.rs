@@ -1,8 +1,8 @@
 //! `cargo ktstr run FILE`: runs a scenario from a file under any scheduler. It needs no project and no code: this binary is
 //! also PID 1 of the guest, as in the demo.
 //!
-//! Exit codes are those of a test: 0 passed or skipped, 1 failed or the file is not a scenario, 2 inconclusive or the file
-//! cannot be read.
+//! Exit codes are those of a test: 0 if the run passed or was skipped, 1 if it failed or the file is not a scenario, 2 if the
+//! run was inconclusive or the file cannot be read.
 
 #[cfg(not(test))]
 mod body;

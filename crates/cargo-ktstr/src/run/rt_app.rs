@@ -10,7 +10,7 @@ use ktstr_record::terminal::eprint_line;
 /// The number of CPUs of the machine if the file does not need more; a test compares it with the default topology.
 const USUAL_CPUS: usize = 2;
 
-/// Whether a file is read as one of rt-app: if the user asks for that, or if its name ends with `.json`.
+/// Returns whether a file is read as one of rt-app: the user asks for that, or the name of the file ends with `.json`.
 pub(super) fn is_rt_app(path: &Path, asked: bool) -> bool {
     asked
         || path

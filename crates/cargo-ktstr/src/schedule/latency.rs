@@ -1,6 +1,6 @@
-//! `cargo ktstr schedule RUN --latency`: prints one line per task: how long it ran, how often it got a CPU, its average and
-//! its longest wait for a CPU, and when the longest wait began and ended. The columns are those of `perf sched latency`, plus
-//! the total time of waiting.
+//! `cargo ktstr schedule RUN --latency`: prints one line per task, with the time that the task ran, the number of times that
+//! it got a CPU, its average and its longest wait for a CPU, and the times at which the longest wait began and ended. The
+//! columns are those of `perf sched latency`, plus the total time of waiting.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -23,7 +23,8 @@ struct Row {
     longest: Option<Wait>,
 }
 
-/// Prints the table of the tasks that `wanted` accepts, the longest wait first; only in the phase `phase` if it is given.
+/// Prints the table of the tasks that `wanted` accepts, with the longest wait first. If `phase` is given, only the time of
+/// that phase counts.
 pub(super) fn print(
     out: &mut dyn Write,
     story: &Story,

@@ -11,7 +11,8 @@ use super::escape;
 use super::latency::seconds;
 use crate::story::Story;
 
-/// Prints the lines of switches from or to a task that `wanted` accepts, only in the phase `phase` if it is given.
+/// Prints a line for each switch from or to a task that `wanted` accepts. If `phase` is given, only the switches of that
+/// phase are printed.
 pub(super) fn print(
     out: &mut dyn Write,
     schedule: &Schedule<'_>,

@@ -1,7 +1,7 @@
 //! `cargo ktstr schedule RUN --timehist`: prints one line for each stretch of time in which a task had a CPU, in the order
-//! of their ends: how long the task had slept before, how long it then waited, how long it ran, and why it stopped. The
-//! columns are those of `perf sched timehist`, and in addition the reason for the stop. The times count from the start of
-//! the first step.
+//! in which the stretches end. The line shows how long the task had slept before, how long it then waited, how long it ran,
+//! and why it stopped. The columns are those of `perf sched timehist`, plus the reason for the stop. The times count from
+//! the start of the first step.
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -28,7 +28,8 @@ struct Stretch {
     end_ns: u64,
     cpu: Cpu,
     task: Pid,
-    /// The time from its previous stop until it was runnable again; `None` if the schedule lacks either of these events.
+    /// The time from the task's previous stop until the task was runnable again; `None` if the schedule lacks either of
+    /// these events.
     slept_ns: Option<u64>,
     waited_ns: Option<u64>,
     ran_ns: u64,
@@ -94,7 +95,8 @@ impl Stretches {
     }
 }
 
-/// Prints the stretches of tasks that `wanted` accepts, only in the phase `phase` if it is given. Times count from `zero_ns`.
+/// Prints the stretches of tasks that `wanted` accepts. If `phase` is given, only the stretches that end in that phase are
+/// printed. Times count from `zero_ns`.
 pub(super) fn print(
     out: &mut dyn Write,
     schedule: &ktstr_schedule::Schedule<'_>,

@@ -1,4 +1,4 @@
-//! Which tests `cargo ktstr test` runs: by name, by their last run, by variant, and by shard.
+//! Chooses the tests that `cargo ktstr test` runs: by name, by their last run, by variant, and by shard.
 
 use std::collections::BTreeMap;
 
@@ -14,14 +14,15 @@ pub struct Test {
     pub binary: Binary,
     /// The name under which the binary runs it.
     pub name: TestName,
-    /// The seed of the run that is repeated; `None` for the test's own, or the one in the name.
+    /// The seed of the run that is repeated; `None` for the test's own seed, or for the seed in the name.
     pub seed: Option<u64>,
-    /// Other variables of the run that is repeated.
+    /// Other environment variables of the run that is repeated.
     pub env: BTreeMap<&'static str, String>,
 }
 
 impl Test {
-    /// Returns the name as it is printed: without the first part, which says nothing new, unless it is that of the gauntlet.
+    /// Returns the name as it is printed. The first part, `ktstr/` or `host/`, is left out, because it says nothing new; the
+    /// name of a variant of the gauntlet is printed in full.
     pub fn label(&self) -> String {
         let name = self.name.to_string();
         match (self.name.family, name.split_once('/')) {
@@ -41,20 +42,20 @@ impl Test {
     }
 }
 
-/// What selects tests of a list.
+/// The criteria that select tests from a list.
 #[derive(Debug, Default)]
 pub struct Choice<'a> {
-    /// Texts of which a name contains one; any name if there is none.
+    /// The name of a selected test contains one of these texts. Without any texts, all names are selected.
     pub parts: &'a [String],
-    /// The variants instead of the tests as they are declared.
+    /// Whether the variants of the gauntlet are selected instead of the tests as they are declared.
     pub gauntlet: bool,
-    /// Only variants on these presets; all presets if there is none.
+    /// The presets whose variants are selected. Without any presets here, the variants on all presets are selected.
     pub presets: &'a [String],
 }
 
 impl Choice<'_> {
-    /// Returns the tests to run among `names`, which is what the binary lists. A test that is ignored is chosen only by its exact
-    /// name. All variants are listed as ignored; here a variant counts as ignored only if its test is.
+    /// Returns the tests to run among `names`, the tests that the binary lists. A test that is ignored is chosen only by its
+    /// exact name. All variants are listed as ignored; here a variant counts as ignored only if its test is.
     pub fn of(&self, binary: &Binary, names: &[String], ignored: &[String]) -> Vec<Test> {
         let parsed = |names: &[String]| -> Vec<TestName> {
             let names = names.iter().filter_map(|name| TestName::parse(name)?.ok());
@@ -82,7 +83,7 @@ impl Choice<'_> {
         tests.filter(|test| self.names(test)).collect()
     }
 
-    /// Returns the tests of those `failed` runs that are of this binary, which lists `names`.
+    /// Returns the tests to run again: those of the `failed` runs that belong to this binary, which lists `names`.
     pub fn again(&self, binary: &Binary, names: &[String], failed: &[FailedRun]) -> Vec<Test> {
         let target = last_failed::target(&binary.path);
         let has = |run: &&FailedRun| {
@@ -238,7 +239,8 @@ mod tests {
             let shape = test.name.shape.as_deref();
             shape.is_some_and(|shape| shape.starts_with(start))
         };
-        // The tests on four CPUs cost less than those on eight, and no shape but one is in both shards.
+        // The tests on four CPUs cost less than those on eight, so the first shard has all of them, and at most one shape is
+        // in both shards.
         assert!(shards[0].iter().any(|test| has(test, "4cpu")));
         assert!(shards[1].iter().all(|test| has(test, "8cpu")));
     }

@@ -17,13 +17,14 @@ pub struct FailedRun {
     pub name: TestName,
     /// The seed of the run.
     pub seed: Option<u64>,
-    /// The other variables that the run had.
+    /// The other environment variables that the run had.
     pub env: BTreeMap<&'static str, String>,
 }
 
-/// Returns the runs that failed or were inconclusive, if they are the newest ones of their test: of the same binary, with
-/// the same name, and on the shape and kernel that the user asked for. The newest of the `records` comes first. Repeats of
-/// failed runs do not count, and neither do the runs of `cargo ktstr check` and its like, nor those of verifier cells.
+/// Returns the newest run of each test, if that run failed or was inconclusive. Runs are of the same test if they have the
+/// same binary, the same name, and the same shape and kernel that the user asked for. The `records` are ordered from the
+/// newest to the oldest. Repeats of failed runs do not count, and neither do the runs of `check` and the other commands that
+/// run canned scenarios, nor those of tests whose names start with `__`, such as verifier cells.
 pub fn failed(records: &[Listed]) -> Vec<FailedRun> {
     let mut newest: BTreeMap<_, &RunRecord> = BTreeMap::new();
     for Listed { record, .. } in records {
@@ -50,7 +51,8 @@ fn run(record: &RunRecord) -> FailedRun {
     let recorded = |name: &str| record.environment.get(name).cloned();
     let mut env = BTreeMap::new();
     match (&name.kernel, recorded(env::KERNEL.name())) {
-        // There were several kernels. The name has the label of this one, and the repeat needs a list that has it.
+        // The test ran on several kernels. The name has the label of the kernel of this run, and the repeat needs a list of
+        // kernels with that label.
         (Some(label), _) => {
             let kernel = record.kernel_id.clone().unwrap_or_default();
             env.insert(env::KERNEL_LIST.name(), format!("{label}={kernel}"));
@@ -60,7 +62,7 @@ fn run(record: &RunRecord) -> FailedRun {
         }
         (None, None) => {}
     }
-    // The name of a variant on another shape has that shape.
+    // The name of a variant contains its shape, so the variable is not needed for it.
     if let (None, Some(shape)) = (&name.shape, recorded(env::TOPOLOGY.name())) {
         env.insert(env::TOPOLOGY.name(), shape);
     }

@@ -151,7 +151,7 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
 /// Returns the environment variables that tell a test binary for which kernels and seeds it has variants.
 ///
 /// # Errors
-/// A kernel is not available, or the text of the seeds cannot be read.
+/// A kernel is not available, or the text of the seeds cannot be parsed.
 fn axes(options: &Options) -> Result<Vec<(&'static str, String)>> {
     let mut axes = Vec::new();
     if let Some(text) = &options.seeds {
@@ -192,7 +192,7 @@ fn label(release: &str) -> String {
 /// Returns the tests that the options choose.
 ///
 /// # Errors
-/// There is none, or cargo cannot build the tests.
+/// The options choose no test, or cargo cannot build the tests.
 fn tests(
     options: &Options,
     failed: Option<&[FailedRun]>,
@@ -265,7 +265,7 @@ fn one(test: &Test, root: &Path, axes: &[(&'static str, String)]) -> Result<Ende
         .and_then(|()| output.read_to_end(&mut bytes))
         .context("reading the output of a run")?;
     Ok(Ended {
-        // A run that a signal ended has no code, and says nothing about the scheduler.
+        // A run that was killed by a signal has no exit code, and says nothing about the scheduler.
         exit: exit::from_code(status.code().unwrap_or(Exit::Host as i32)),
         wall_s: began.elapsed().as_secs_f64(),
         output: String::from_utf8_lossy(&bytes).into_owned(),

@@ -197,7 +197,8 @@ impl Writer<'_> {
         self.push(cpu, event);
     }
 
-    /// Writes a switch to idle at `now` on each CPU, because the tasks on the CPUs are unknown after it or the trace ends there.
+    /// Writes a switch to idle at `now` on each CPU, because after that time the tasks on the CPUs are unknown, or the trace
+    /// has ended.
     fn stop_all(&mut self, now: u64) {
         for (cpu, (task, since)) in std::mem::take(&mut self.current) {
             if task != Pid::IDLE {

@@ -13,12 +13,12 @@ impl Message {
         self
     }
 
-    /// Adds a signed number, in two's complement, as `int32` and `int64` have it.
+    /// Adds a signed number in two's complement, which is the encoding of `int32` and `int64`.
     pub fn signed(self, field: u32, value: i64) -> Self {
         self.number(field, value.cast_unsigned())
     }
 
-    /// Adds a floating-point number, as `double` has it.
+    /// Adds a floating-point number in the encoding of `double`.
     pub fn double(mut self, field: u32, value: f64) -> Self {
         self.head(field, 1);
         self.0.extend_from_slice(&value.to_le_bytes());

@@ -73,8 +73,8 @@ fn varint(bytes: &mut &[u8]) -> u64 {
     panic!("a number has ten bytes at most");
 }
 
-/// Returns the CPU time of each task in nanoseconds, from the switches of a trace: the time from each switch to the task until
-/// the next switch of that CPU.
+/// Returns the CPU time of each task in nanoseconds, from the switches of a trace: the time from each switch to the task
+/// until the next switch on the same CPU.
 pub fn cpu_time(trace: &[u8]) -> std::collections::BTreeMap<u64, u64> {
     let mut switches = Vec::new();
     let ftrace = fields(trace)

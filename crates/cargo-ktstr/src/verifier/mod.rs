@@ -1,10 +1,11 @@
 //! `cargo ktstr verifier BINARY`: loads a scheduler on each kernel and shape, and reports the statistics of the kernel's
 //! verifier for its programs. No workload runs.
 //!
-//! `report` is the result as data, `stats` parses the verifier's output in a scheduler's log, `screen` is the table.
+//! `report` has the result as data, `stats` parses the verifier's output in a scheduler's log, and `screen` renders the
+//! table.
 //!
-//! Exit codes: 0 the scheduler loads everywhere, 1 a load failed or a program has grown too much, 2 a load was inconclusive, the
-//! scheduler and a kernel do not fit, or a requested kernel is not available.
+//! Exit codes: 0 if the scheduler loads everywhere; 1 if a load failed or a program has grown too much; 2 if a load was
+//! inconclusive, the scheduler and a kernel do not fit together, or a requested kernel is not available.
 
 mod report;
 #[cfg(not(test))]
@@ -65,7 +66,7 @@ pub struct Options {
     args: Vec<String>,
 }
 
-/// A load to be made: its kernel, and its shape, which is `None` for two CPUs.
+/// A load to be made: its kernel, and the shape of its machine, which is `None` for two CPUs.
 type Job = (Kernel, Option<String>);
 
 /// Loads the scheduler everywhere, and prints the verifier's statistics.

@@ -13,23 +13,23 @@ use crate::check::Checked;
 use crate::exit::Exit;
 use crate::json;
 
-/// The value of the field `format` in every such file.
+/// The value of the field `format` in every file that `--json` writes.
 const FORMAT: &str = "ktstr-verifier";
 /// The version of the schema. It is raised when a field changes its meaning or goes away, or a new field is required.
 const SCHEMA: u32 = 1;
 
-/// A BPF program of the scheduler, with the verifier's statistics of it.
+/// A BPF program of the scheduler, with the verifier's statistics about it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Row {
-    /// Its name; for a program that loads, at most 15 bytes, which is what the kernel keeps.
+    /// The name of the program; for a program that loads, only its first 15 bytes, because the kernel keeps no more.
     pub program: String,
-    /// The instructions that the verifier processed on all paths; `None` if the kernel does not report it.
+    /// The instructions that the verifier processed on all paths; `None` if the kernel does not report the number.
     pub insns: Option<u64>,
     /// The states that the verifier saved for pruning; `None` if the scheduler's log does not have the number.
     pub states: Option<u64>,
     /// Whether it is the program that was rejected.
     pub refused: bool,
-    /// Its instructions in the baseline; `None` if there is no baseline, or it lacks the program.
+    /// The program's instructions in the baseline; `None` if there is no baseline, or if the baseline lacks the program.
     pub before: Option<u64>,
 }
 
@@ -69,12 +69,12 @@ pub struct Load {
     pub topology: String,
     /// How the load ended.
     pub ended: Ended,
-    /// The reason as reported by the verifier, the scheduler or the harness; for a scheduler that loads and is ejected at once,
-    /// the reason for that.
+    /// The reason as reported by the verifier, the scheduler or the harness; for a scheduler that loads and is ejected at
+    /// once, the reason for the ejection.
     pub reason: Vec<String>,
-    /// Its programs, the rejected one first, the others by name.
+    /// The scheduler's programs: the rejected one first, and the others sorted by name.
     pub programs: Vec<Row>,
-    /// How it ended in the baseline; `None` if there is no baseline, or it lacks this machine.
+    /// How the load on this machine ended in the baseline; `None` if there is no baseline, or if it has no such load.
     pub before: Option<Ended>,
     /// Names of programs that only the baseline has.
     pub gone: Vec<String>,
@@ -158,7 +158,7 @@ fn rows(programs: &[Program], log: &str) -> Vec<Row> {
 pub struct Report {
     /// Always [`FORMAT`], by which a stored report is recognised.
     format: String,
-    /// [`SCHEMA`] of the command that wrote it.
+    /// The [`SCHEMA`] of the command that wrote the report.
     schema: u32,
     /// The scheduler whose programs were loaded.
     pub scheduler: Checked,
@@ -172,7 +172,7 @@ pub struct Report {
     /// no such bound.
     pub max_growth: Option<u32>,
     /// The exit code of the command: 1 if a load was refused or a program grew too much, 2 if a load has no answer, the
-    /// scheduler and a kernel do not fit, or a kernel is missing, otherwise 0.
+    /// scheduler and a kernel do not fit together, or a kernel is missing, otherwise 0.
     pub exit: u8,
 }
 
@@ -195,7 +195,7 @@ impl Report {
     ///
     /// # Errors
     ///
-    /// The file cannot be read, is truncated, is not such a report, or has another schema.
+    /// The file cannot be read, is truncated, is not such a report, has another schema, or was written with `--limit`.
     pub fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("reading the baseline {}", path.display()))?;

@@ -1,5 +1,5 @@
-//! Parses the verifier's statistics of programs from a scheduler's log. libbpf prints them for a program that was rejected, and
-//! for every program if the scheduler requests it, as many do with `-v`.
+//! Parses the verifier's statistics of programs from a scheduler's log. libbpf prints them for a program that was rejected,
+//! and for every program if the scheduler requests it, which many schedulers do with `-v`.
 
 /// The largest number of programs that are read from a log, which comes from the guest.
 const MOST: usize = 512;
@@ -53,9 +53,9 @@ fn name(line: &str) -> Option<String> {
     Some(name.to_owned())
 }
 
-/// Returns the numbers of instructions and of total states, 6 and 2, of a line such as
-/// `processed 6 insns (limit 1000000) max_states_per_insn 0 total_states 2 peak_states 2 mark_read 0`. The states are 0 if
-/// the line does not have them. `None` for another line.
+/// Returns the numbers of instructions and of total states, 6 and 2, of a line such as `processed 6 insns (limit 1000000)
+/// max_states_per_insn 0 total_states 2 peak_states 2 mark_read 0`. The number of states is 0 if the line does not have it.
+/// `None` for any other line.
 fn processed(line: &str) -> Option<(u64, u64)> {
     let words: Vec<&str> = line.trim().strip_prefix("processed ")?.split(' ').collect();
     let after = |word: &str| {

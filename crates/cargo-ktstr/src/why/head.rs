@@ -45,8 +45,8 @@ pub fn head(story: &Story, stretch: &Stretch) -> String {
                 ),
                 false => "and got no CPU".to_owned(),
             };
-            // A CPU that takes a task out of a DSQ moves the task to its own runqueue first. So `cpu` is where the task was
-            // at last, and not where it waited.
+            // A CPU that takes a task out of a DSQ moves the task to its own runqueue first. So `cpu` is where the task
+            // ended up, and not where it waited.
             let place = match (dsq, served) {
                 (Some(id), _) if left_dsq_ns.is_some() => format!(
                     "It was in {} until {}, when sched_ext took it out of there and enqueued it without the BPF scheduler.",
@@ -73,7 +73,7 @@ pub fn head(story: &Story, stretch: &Stretch) -> String {
     }
 }
 
-/// Returns the CPU on which the task ran after its wait; `None` if it did not run after it.
+/// Returns the CPU on which the task ran after its wait; `None` if the task did not run again.
 fn after(story: &Story, wait: &Stretch) -> Option<u16> {
     story
         .stretches

@@ -45,7 +45,7 @@ fn recipe() -> BTreeSet<PathBuf> {
         .collect()
 }
 
-/// Whether a file has only tests, or values for them.
+/// Returns whether a file has only tests, or values for tests.
 fn is_test(path: &Path) -> bool {
     let stem = path.file_stem().unwrap().to_str().unwrap();
     let folder = path.parent().unwrap();
@@ -55,7 +55,7 @@ fn is_test(path: &Path) -> bool {
         || folder.iter().any(|name| name == "tests")
 }
 
-/// Returns the lines of `text`, which is Rust, that have one of [`WORDS`] outside of comments and of items for tests.
+/// Returns the lines of the Rust source `text` that have one of [`WORDS`] outside of comments and of items for tests.
 fn naming(text: &str) -> Vec<&str> {
     let mut found = Vec::new();
     let mut lines = text.lines();

@@ -23,9 +23,10 @@ const WITHOUT_A_ROW: &[&str] = &[
 ];
 
 /// The reads of the environment below `crates/*/src` and `schedulers/*/src`: the file, what it reads, and why it may. Build
-/// scripts are no part of this: they read what cargo sets for them, and cannot depend on the table.
+/// scripts are not covered: they read what cargo sets for them, and cannot depend on the table.
 const READERS: &[(&str, &[&str])] = &[
-    // Claims are made in the guest, and the crate does not depend on code of the host; its test starts itself.
+    // Claims are made in the guest, and the crate does not depend on code of the host. Its test runs itself again in a child
+    // process, in which it sets the second variable.
     (
         "crates/ktstr-assert/src/verdict/core.rs",
         &["LOG_PASSES", "\"VERDICT_OF_A_CHILD\""],
@@ -37,12 +38,12 @@ const READERS: &[(&str, &[&str])] = &[
         "crates/ktstr-guest/src/init/test_process.rs",
         &["TEST_PROCESS_ENV"],
     ),
-    // The test starts itself.
+    // The test runs itself again in a child process, in which it sets this variable.
     (
         "crates/ktstr-kernel/src/build/tests.rs",
         &["\"KTSTR_KERNEL_TEST_BUILD\""],
     ),
-    // The tests start themselves.
+    // The tests run themselves again in child processes, in which they set these variables.
     (
         "crates/ktstr-kernel/src/tests.rs",
         &["\"KTSTR_KERNEL_TEST_IMPORT\"", "\"KTSTR_KERNEL_TEST_FULL\""],
@@ -52,15 +53,15 @@ const READERS: &[(&str, &[&str])] = &[
         "crates/ktstr-state/src/env/mod.rs",
         &["self.name", "self.row.name", "self.row.name"],
     ),
-    // The test starts itself.
+    // The test runs itself again in a child process, in which it sets this variable.
     (
         "crates/ktstr-state/src/queue_tests.rs",
         &["\"QUEUE_TEST_FOLDER\""],
     ),
 ];
 
-/// Returns what `text`, which is Rust, reads from the environment: the argument of each call that reads it. A use of such a
-/// function that is no call is returned as a whole line.
+/// Returns what the Rust source `text` reads from the environment: the argument of each call that reads a variable. If such
+/// a function is used without a call, the whole line is returned.
 fn reads(text: &str) -> Vec<&str> {
     let code = text
         .lines()
@@ -116,7 +117,7 @@ fn a_read_of_the_environment_is_recognised() {
     }
 }
 
-/// Returns every `.rs` file below `schedulers/*/src`.
+/// Returns every file in `schedulers/*/src`. Files in subfolders, such as the BPF part, are not among them.
 pub(super) fn schedulers() -> Vec<PathBuf> {
     let folders = fs::read_dir(root().join("schedulers")).unwrap();
     let folders = folders.map(|entry| entry.unwrap().path().join("src"));
@@ -155,7 +156,8 @@ fn only_the_table_reads_the_environment() {
     );
 }
 
-/// Returns the words in `text` that look like variables of ktstr. A name that ends with `_` is only the start of one.
+/// Returns the words in `text` that look like variables of ktstr. A word that ends with `_` is only the start of a name, and
+/// is left out.
 fn names(text: &str) -> impl Iterator<Item = &str> {
     text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
         .filter(|word| word.starts_with("KTSTR_") && !word.ends_with('_'))
@@ -176,7 +178,7 @@ fn every_variable_that_a_source_or_a_page_names_has_a_row() {
     for path in files {
         let text = fs::read_to_string(&path).unwrap();
         for name in names(&text) {
-            // A variable's name is the value of the constant that has its name and `_ENV`.
+            // The constant that holds the name of a variable has the same name with `_ENV` appended.
             let variable = name.strip_suffix("_ENV").unwrap_or(name);
             let known = rows.contains(variable) || WITHOUT_A_ROW.contains(&name);
             assert!(known, "{} names {name}, which has no row", path.display());

@@ -1,4 +1,4 @@
-//! Tests of the form of comments and pages: the length of lines, and that a doc comment is more than a name. The words
+//! Tests the form of comments and pages: that lines are not too long, and that a doc comment is more than a name. The words
 //! themselves are checked by the spell check of `make lint` and by readers.
 
 use std::fs;
@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 const WIDTH: usize = 130;
 /// The least number of words of a doc comment; a shorter one only repeats a name.
 const FEWEST_WORDS: usize = 3;
-/// Pages that a command writes, with texts of runs in them.
+/// Pages that a command writes. Their lines may be longer, because they contain messages of runs.
 const WRITTEN_BY_COMMANDS: &[&str] =
     &["docs/power.md", "docs/power-plain.md", "docs/schedulers.md"];
 
-/// Returns `text`, which is Rust, without the contents of its string literals; comments and line breaks stay.
+/// Returns the Rust source `text` without the contents of its string literals; comments and line breaks stay.
 fn without_literals(text: &str) -> String {
     let mut out = String::new();
     let mut rest = text;
@@ -44,7 +44,7 @@ fn without_literals(text: &str) -> String {
     out
 }
 
-/// Returns the length in bytes of a literal whose opening quote is followed by `rest`, with both quotes.
+/// Returns the length in bytes of a literal whose opening quote is followed by `rest`. The length includes both quotes.
 fn literal(rest: &str, end: &str, escapes: bool) -> usize {
     let mut at = 0;
     while let Some(c) = rest[at..].chars().next() {
@@ -119,7 +119,7 @@ fn short_docs(text: &str) -> Vec<usize> {
     found
 }
 
-/// Returns all files of the project that end with `.rs` or `.md`, by their paths in it.
+/// Returns the path in the project and the text of every file whose name ends with `.rs` or `.md`.
 fn files() -> Vec<(String, String)> {
     let root = super::root();
     let mut folders: Vec<PathBuf> = vec![root.clone()];

@@ -8,7 +8,8 @@ use super::pages::{examples, fenced, markdown};
 /// The text that every call of the command has.
 const CALL: &str = "cargo ktstr ";
 
-/// The help texts of the subcommands that were looked up already, by their words; `None` for one that does not exist.
+/// The help texts of the subcommands that were looked up already, by the words of the subcommand; `None` for a subcommand
+/// that does not exist.
 #[derive(Default)]
 struct Helps(BTreeMap<String, Option<String>>);
 
@@ -111,7 +112,7 @@ fn a_wrong_call_is_found() {
         ("cargo ktstr chekc ./a", "no such subcommand"),
         ("cargo ktstr kernel drop 7.3", "no such subcommand"),
         ("cargo ktstr kernel list --all", "no option --all"),
-        // The help of `compare` mentions it, as an option of `check`.
+        // The help of `compare` mentions `--results`, as an option of `check`.
         ("cargo ktstr compare a b --results c", "no option --results"),
         (
             "A=1 cargo ktstr check ./a --seed=3 || true",

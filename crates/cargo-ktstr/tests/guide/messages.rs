@@ -10,8 +10,8 @@ use super::pages::{fenced, root};
 /// The number of bytes of source text within which all parts of a message must be.
 const NEAR: usize = 600;
 
-/// Adds the sources below `folder` to `all`, without their tests. Strings that continue on the next line are joined, and have
-/// the names that depend on the architecture.
+/// Adds the sources below `folder` to `all`, without their tests. Strings that continue on the next line are joined, and the
+/// names that depend on the architecture are filled in.
 fn sources(folder: &Path, all: &mut Vec<String>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();

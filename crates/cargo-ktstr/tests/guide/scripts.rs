@@ -8,7 +8,7 @@ use super::yaml::{Yaml, documents};
 const IMAGE: [&str; 9] = [
     "apt-get", "tar", "mv", "cp", "mkdir", "chmod", "export", "[", "set",
 ];
-/// Other programs, each with the packages of Debian 13 that contain it. One of them has to be installed.
+/// Other programs, each with the packages of Debian 13 that contain it. One of these packages has to be installed.
 const PACKAGES: &[(&str, &[&str])] = &[
     ("cargo", &["cargo", "rustup"]),
     ("git", &["git"]),
@@ -17,7 +17,7 @@ const PACKAGES: &[(&str, &[&str])] = &[
 ];
 /// The subcommands of cargo that the examples may call; the last is the command of this project.
 const CARGO: [&str; 4] = ["build", "install", "test", "ktstr"];
-/// The folder that has this repository in the examples.
+/// The folder that contains this repository in the jobs of the examples.
 const KTSTR: &str = "ktstr/";
 
 /// Returns what is wrong with the commands of a job, which run one after the other.

@@ -1,6 +1,7 @@
-//! The YAML examples keep the essential rules of the CI systems that they are for: at the levels that these systems check there
-//! is no unknown key and no required key is missing, and what a name refers to within the file is there. Sources: "Workflow
-//! syntax for GitHub Actions", "CI/CD YAML syntax reference" of GitLab, and the API reference of Kubernetes (Job v1 batch).
+//! The YAML examples keep the essential rules of the CI systems that they are for: at the levels that these systems check,
+//! no key is unknown and no required key is missing, and everything in the file that is referred to by its name is defined
+//! there. Sources: "Workflow syntax for GitHub Actions", "CI/CD YAML syntax reference" of GitLab, and the API reference of
+//! Kubernetes (Job v1 batch).
 
 use super::pages::examples;
 use super::yaml::{Yaml, documents};
@@ -89,7 +90,7 @@ fn github(file: &Yaml) -> Vec<String> {
     for (at, (name, job)) in jobs.iter().enumerate() {
         GITHUB_JOB.check(name, job, &mut faults);
         for needed in job.get("needs").map_or_else(Vec::new, Yaml::items) {
-            // A job that is needed must stand above, which also rules out a circle.
+            // A needed job must be defined above the job that needs it, which also rules out cycles.
             if !jobs[..at].iter().any(|(other, _)| other == needed.text()) {
                 faults.push(format!("{name}: no job {} stands above it", needed.text()));
             }
@@ -342,7 +343,7 @@ fn kubernetes(object: &Yaml) -> Vec<String> {
     faults
 }
 
-/// Returns what is wrong with an example, by the rules of its system.
+/// Returns how an example violates the rules of its CI system.
 pub fn faults(file: &str, text: &str) -> Vec<String> {
     let documents = match documents(text) {
         Ok(documents) => documents,
@@ -518,7 +519,7 @@ fn every_planted_error_is_found() {
     }
 }
 
-/// The file gives each large preset of the gauntlet a number of threads, once.
+/// `nextest.toml` has exactly one override for each preset of the gauntlet with at least 8 CPUs, and none for a smaller one.
 #[test]
 fn nextest_has_threads_for_each_large_preset() {
     let text =

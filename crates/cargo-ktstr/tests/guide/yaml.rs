@@ -1,11 +1,11 @@
-//! YAML as the rules of the CI systems look at it: texts, lists and mappings.
+//! The parts of YAML that the rules of the CI systems need: texts, lists and mappings.
 
 use yaml_rust2::{Yaml as Parsed, YamlLoader};
 
 /// A node of a document. Scalars are texts: no rule of a CI system here depends on their type.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Yaml {
-    /// A text, a number, or nothing.
+    /// A text, a number, a Boolean, or nothing.
     Scalar(String),
     /// A sequence of nodes, in block or in flow style.
     List(Vec<Yaml>),
@@ -14,7 +14,7 @@ pub enum Yaml {
 }
 
 impl Yaml {
-    /// Returns the value of a key; `None` if this is no mapping or lacks it.
+    /// Returns the value of a key; `None` if this is no mapping or lacks the key.
     pub fn get(&self, key: &str) -> Option<&Yaml> {
         self.entries().iter().find(|(k, _)| k == key).map(|e| &e.1)
     }

@@ -108,8 +108,8 @@ fn from_carriers(b: &mut PhaseBucket) {
     b.metrics.extend(metrics);
 }
 
-/// Creates a bucket from captures. Its window extends from the first capture to the last; the caller replaces it if the
-/// timeline shows the real one.
+/// Creates a bucket from captures. Its window extends from the first capture to the last; the caller replaces this window if
+/// the timeline shows the real one.
 fn bucket(step: u16, samples: &[Sample<'_>]) -> PhaseBucket {
     let times = || samples.iter().filter_map(|s| s.elapsed_ms);
     PhaseBucket {
@@ -145,8 +145,9 @@ fn end_of<'a>(
     })
 }
 
-/// Returns the iterations per second of guest time between two events. If a phase has carriers with CPU time, their rate
-/// replaces it. `None` if the iterations of one event are unknown or decreased, or if no time passed.
+/// Returns the iterations per second of guest time between two events. If a phase has carriers with CPU time, the rate of
+/// the carriers replaces this one. `None` if the number of iterations is unknown at one of the events, if it decreased, or
+/// if no time passed.
 fn wall_rate(start: &StimulusEvent, end: &StimulusEvent) -> Option<f64> {
     let done = end.total_iterations?.checked_sub(start.total_iterations?)?;
     Some(ratio(done, end.elapsed_ms.checked_sub(start.elapsed_ms)?)? * 1e3)

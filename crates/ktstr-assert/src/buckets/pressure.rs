@@ -38,7 +38,8 @@ pub(super) fn metrics(samples: &[Sample<'_>]) -> BTreeMap<String, f64> {
     let cgroups = seen.iter().flatten().filter(|(path, _)| **path != ROOT);
     let averages = cgroups.map(|(_, line)| line.avg10);
     put(B::MaxCgroupPsiIrqAvg10, averages.reduce(f64::max));
-    // A cgroup's first and last appearance: it may be younger than the first capture, or older than the last one.
+    // The first and the last line of each cgroup: a cgroup may be created after the first capture, or removed before the
+    // last.
     let mut ends: BTreeMap<&str, (&PsiLine, &PsiLine)> = BTreeMap::new();
     for (path, line) in seen.iter().flatten() {
         ends.entry(path).or_insert((line, line)).1 = line;

@@ -1,5 +1,6 @@
-//! The metrics of a phase that come from the CPU time of the guest's tasks: its growth between the captures of the phase. The
-//! kernel counts a timer tick as time in user mode or in the kernel, whichever it interrupts, so short phases are inaccurate.
+//! The metrics of a phase that come from the CPU time of the guest's tasks: the growth of that time between the captures of
+//! the phase. The kernel counts a timer tick as time in user mode or in the kernel, whichever it interrupts, so short phases
+//! are inaccurate.
 
 use crate::metric::{BuiltinMetric as B, quotients};
 use crate::series::Sample;
@@ -8,7 +9,8 @@ use std::collections::BTreeMap;
 
 /// The tasks of one capture.
 struct Tasks<'a> {
-    /// By the address of the `task_struct` and the thread id, because the kernel uses both again after a task has ended.
+    /// The tasks by the address of their `task_struct` and their thread id. The key has both, because the kernel reuses each
+    /// of them after a task has ended.
     tasks: BTreeMap<(u64, i32), &'a TaskEnrichment>,
     /// Whether the capture has all tasks of the guest.
     all: bool,
@@ -27,14 +29,14 @@ impl<'a> Tasks<'a> {
     }
 
     /// Returns by how much the time that `read` reads grew since an earlier capture. A task that is new since then counts
-    /// with all of its time, and a task that has ended since then does not count.
+    /// with all of its time if the earlier capture has all tasks, and a task that has ended since then does not count.
     fn growth_since(&self, earlier: &Self, read: fn(&TaskEnrichment) -> u64) -> u64 {
         let grown = self
             .tasks
             .iter()
             .filter_map(|(key, now)| match earlier.tasks.get(key) {
                 Some(then) => Some(read(now).saturating_sub(read(then))),
-                // If the earlier list was cut, the task may be older than it.
+                // If the earlier list was cut, the task may be older than that capture.
                 None => earlier.all.then(|| read(now)),
             });
         grown.fold(0, u64::saturating_add)

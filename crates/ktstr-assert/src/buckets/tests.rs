@@ -202,7 +202,7 @@ fn the_first_event_of_a_step_opens_it_whatever_its_label() {
     assert_eq!(windows, [("Step[0]", 10, 90), ("Step[1]", 100, 100)]);
 }
 
-/// Task 1 lives in all captures, task 2 ends after the second, and task 3 begins after it.
+/// Task 1 is in all captures, task 2 ends after the second capture, and task 3 begins after that capture.
 #[test]
 fn the_cpu_time_of_tasks_is_what_it_grew_by_between_captures() {
     let task = |pid: i32, kva: u64, utime_ns: u64, stime_ns: u64| TaskEnrichment {

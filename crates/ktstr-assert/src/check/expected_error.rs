@@ -23,7 +23,7 @@ pub enum ExpectedErrorError {
     Pattern {
         /// The pattern as it was written.
         pattern: &'static str,
-        /// What is wrong with it.
+        /// What is wrong with the pattern.
         why: String,
     },
 }

@@ -25,9 +25,9 @@ pub fn assert_isolation(reports: &[WorkerReport], cpuset: &BTreeSet<usize>) -> A
         .assert_cgroup(reports, Some(cpuset))
 }
 
-/// Judges the workers' throughput: `max_cv` is the largest coefficient of variation of the work units per CPU-second
-/// over the workers, and `min_rate` is the smallest number of work units per CPU-second of each worker. A bound of
-/// `None` checks nothing.
+/// Judges the workers' throughput: `max_cv` is the largest accepted coefficient of variation of the work units per
+/// CPU-second over the workers, and `min_rate` is the smallest accepted number of work units per CPU-second of each worker.
+/// A bound of `None` checks nothing.
 pub fn assert_throughput_parity(
     reports: &[WorkerReport],
     max_cv: Option<f64>,
@@ -41,9 +41,9 @@ pub fn assert_throughput_parity(
     asked.assert_cgroup(reports, None)
 }
 
-/// Judges wakeup latencies and iteration rates. The bounds are the largest 99th percentile of the latencies in
-/// nanoseconds, their largest coefficient of variation, and the smallest number of iterations per CPU-second of each
-/// worker. A bound of `None` checks nothing.
+/// Judges wakeup latencies and iteration rates. The bounds are the largest accepted 99th percentile of the latencies in
+/// nanoseconds, their largest accepted coefficient of variation, and the smallest accepted number of iterations per
+/// CPU-second of each worker. A bound of `None` checks nothing.
 pub fn assert_benchmarks(
     reports: &[WorkerReport],
     max_p99_wake_latency_ns: Option<u64>,

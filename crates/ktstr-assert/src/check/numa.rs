@@ -15,7 +15,8 @@ pub struct CgroupNodes {
 }
 
 impl Assert {
-    /// Judges the pages of a cgroup, whose local pages are counted if `knows_nodes`, the nodes on which they are expected.
+    /// Judges the pages of a cgroup. `knows_nodes` is whether the nodes on which the pages are expected are known; only then
+    /// are the cgroup's local pages counted.
     pub(super) fn judge_numa(
         &self,
         c: &PhaseCgroupStats,

@@ -1,4 +1,4 @@
-//! For each check one case that holds, one that does not hold, and one without data.
+//! Tests each check with a case that holds, a case that does not hold, and a case without data.
 
 use super::Assert;
 use crate::outcome::AssertResult;
@@ -99,7 +99,7 @@ fn the_message_for_each_broken_worker() {
     insta::assert_snapshot!(lines(NONE.check_isolation(), &with(|w| { w.cpus_used.insert(7); })), @"FAIL [Isolation] tid 2 ran on cpus [7] outside its cpuset {0, 1}");
     insta::assert_snapshot!(lines(NONE.max_throughput_cv(0.1), &with(|w| w.work_units = 10)), @"FAIL [Benchmark] throughput varies too much: cv 0.980 of work units per CPU-second over 2 workers (threshold 0.1)");
     insta::assert_snapshot!(lines(NONE.min_work_rate(1500.0), &with(|w| w.work_units = 10)), @"FAIL [Benchmark] worker 2 work rate 20.0/s below floor 1500/s");
-    // The work after its last checkpoint is missing.
+    // The report lacks the work after the worker's last checkpoint.
     let panicked = with(|w| {
         w.work_units = 10;
         w.exit_info = Some(WorkerExitInfo::Panicked("why".to_owned()));

@@ -156,7 +156,7 @@ impl Assert {
             for w in reports {
                 match ratio(units(w), w.cpu_time_ns).map(|r| r * 1e9) {
                     Some(r) if r >= floor => {}
-                    // The work after the last checkpoint is missing, so its rate may be higher.
+                    // The work after the last checkpoint is missing, so the rate of the worker may be higher.
                     Some(_) if w.exit_info.is_some() => {
                         let what = format!("worker {} {what}", w.tid);
                         let kind = DetailKind::Benchmark;
@@ -273,9 +273,10 @@ fn judge_gaps(reports: &[WorkerReport], bound_ms: u64, out: &mut AssertResult) {
     }
 }
 
-/// Judges the spread. It needs two workers whose time was measured and whose entitlement is the same. Without two such workers
-/// the check is inconclusive if the test asked for the spread itself (`asked`), and is left out otherwise. Workers that only wake
-/// others are not compared, because their work is different, and neither are workers without a complete report.
+/// Judges the spread. The check needs two workers whose time was measured and whose entitlement is the same. Without two
+/// such workers the check is inconclusive if the test set a bound on the spread itself (`asked`), and is left out otherwise.
+/// Workers that only wake others are not compared, because their work is different, and neither are workers without a
+/// complete report.
 ///
 /// If the test did not ask for the spread, workers that sleep or that lived for a short time are not compared either:
 /// how long a worker waits for its partner, a lock or a timer differs between workers under any scheduler.

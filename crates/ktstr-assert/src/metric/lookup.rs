@@ -23,10 +23,10 @@ pub(crate) fn merge_worst(into: &mut BTreeMap<String, f64>, from: BTreeMap<Strin
     }
 }
 
-/// Returns the value of a metric over the whole run. It comes from the cgroups if they have the metric, otherwise from
-/// the phases ([`of_phases`]). A name that is not in the
-/// registry is a metric that a payload printed; if several payloads printed it, the worst value counts. `None` if the
-/// metric was not measured, or if it is defined for single phases only.
+/// Returns the value of a metric over the whole run. It comes from the cgroups if they have the metric, otherwise from the
+/// phases ([`of_phases`]). A name that is not in the registry is that of a metric that a payload printed; if several
+/// payloads printed the metric, the worst value counts. `None` if the metric was not measured, or if it is defined for
+/// single phases only.
 pub(crate) fn run_value(s: &ScenarioStats, id: &MetricId) -> Option<f64> {
     let metric = match id {
         MetricId::Builtin(metric) => metric,
@@ -105,7 +105,7 @@ pub fn of_phases(phases: &[PhaseBucket], metric: B) -> Option<f64> {
     }
 }
 
-// Writes the look-up that has an arm for each total that is a metric.
+// Generates the look-up, with an arm for each total that is a metric.
 macro_rules! counter_over_the_run {
     ($($(#[$_doc:meta])* $_kind:ident $_name:ident
        $({ #[$_total_doc:meta] $fold:ident $total:ident $($metric:ident)? })?;)*) => {

@@ -2,9 +2,9 @@
 
 use super::{BuiltinMetric, MetricDef, MetricId, Polarity};
 
-/// A bound on how much worse a metric may be than in the baseline, an earlier run of the same test. A loss is a
-/// regression if it exceeds both gates, the relative and the absolute one. A gate that is not set is the one of the
-/// metric's definition, or 0 if the metric is not in the registry.
+/// A bound on how much worse a metric may be than in the baseline, an earlier run of the same test. A loss is a regression
+/// if it exceeds both gates, the relative and the absolute one. A gate that is not set has the value in the metric's
+/// definition, or 0 if the metric is not in the registry.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PerfDeltaAssertion {
     metric: &'static str,

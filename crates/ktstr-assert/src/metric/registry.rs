@@ -1,6 +1,6 @@
-//! What is measured: the table of the workers' counters, and the registry of metrics, one metric per line. To add a
-//! metric, add a line to `registry!` and the code that measures it. A metric that workers count has a row in
-//! [`worker_counters!`](crate::worker_counters), which is most of that code.
+//! What is measured: the table of the workers' counters, and the registry of metrics, one metric per line. To add a metric,
+//! add a line to `registry!` and the code that measures it. Most of the code of a metric that workers count is generated
+//! from its row in [`worker_counters!`](crate::worker_counters).
 //!
 //! Columns of the registry: variant, wire name, polarity, kind, absolute and relative gate, unit, source. Metrics with the
 //! source `Pending` have a definition and gates, but nothing measures them yet.
@@ -9,8 +9,8 @@ use super::def::Reduction::{Cv, Mean, Median, P99, P999, Worst};
 use super::def::{GaugeFold, MetricDef, MetricKind, Polarity, Source};
 use crate::stats::SampleSource::{RunDelayNs, TimerLatencyNs, WakeLatencyNs};
 
-/// The table of the counters that every worker has. It calls the macro `$then` with all of its rows; each struct that has a
-/// field for each counter is written by such a macro, together with the code that copies or folds all counters.
+/// The table of the counters that every worker has. It calls the macro `$then` with all of its rows; such a macro generates
+/// each struct that has a field for each counter, together with the code that copies or folds all counters.
 ///
 /// In the row
 ///
@@ -25,7 +25,7 @@ use crate::stats::SampleSource::{RunDelayNs, TimerLatencyNs, WakeLatencyNs};
 /// - `iterations` is the field of `WorkerReport`, of `PhaseSlice`, and of the worker's memory in the guest. The counter
 ///   over a worker's life is the sum over its slices.
 /// - `counted` means that the worker adds to the counter while it works, and that every checkpoint publishes it. `measured`
-///   means that `ktstr-guest/src/workers/ctx.rs` reads the value from the kernel and stores it there.
+///   means that `ktstr-guest/src/workers/ctx.rs` reads the value from the kernel and stores it in the worker's memory.
 /// - `total_iterations` is the field of `PhaseCgroupStats`, into which the workers of a cgroup are folded by `sum` or by
 ///   `max`. Its doc comment has one line. A counter without braces is in the worker's report and slices only.
 /// - `TotalIterations` is the metric of the same name in the registry; its total is a field of `CgroupStats` as well, and

@@ -25,7 +25,7 @@ pub struct MonitorReport {
     /// The number of samples that were dropped because the guest changed the data while it was read. It is 0 under the
     /// virtual clock, because the guest is held meanwhile.
     pub torn_samples: u64,
-    /// Why there are no samples, or why there are not more.
+    /// Why there are no samples, or why there are fewer than expected.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unavailable: Option<String>,
 }
@@ -152,8 +152,8 @@ pub struct MonitorSummary {
     /// The growth of the number of load-balancing attempts, summed over all CPUs, by domain; only with
     /// `kernel.sched_schedstats=1`.
     pub sched_domain_lb: Option<BTreeMap<String, u64>>,
-    /// The number of times that a CPU was found idle while a task waited that may run on it, over all samples. Short
-    /// moments are normal; see [`MonitorThresholds::work_conservation`](super::MonitorThresholds).
+    /// The number of times that a CPU was found idle while a task that may run on it waited, over all samples. Short moments
+    /// are normal; see [`MonitorThresholds::work_conservation`](super::MonitorThresholds).
     pub wasted_cpu_samples: u64,
 }
 

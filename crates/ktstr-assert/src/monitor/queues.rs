@@ -1,8 +1,9 @@
 //! What a sample shows about the tasks that wait, and about the other CPUs that could run them.
 //!
-//! The lengths of runqueues alone would blame the wrong party: eight workers that a cpuset confines to one CPU are not the
-//! scheduler's imbalance, and a task that waits in a queue shared by CPUs is counted on the CPU where it ran last, which means
-//! nothing. The functions in this file therefore look at the waiting tasks and at the CPUs on which they may run.
+//! The lengths of runqueues alone would blame the wrong party: if a cpuset confines eight workers to one CPU, the imbalance
+//! is not the scheduler's fault, and a task that waits in a queue shared by CPUs is counted on the CPU where it ran last,
+//! which means nothing. The functions in this file therefore look at the waiting tasks and at the CPUs on which they may
+//! run.
 
 use super::{CpuSnapshot, MonitorSample, WaitingTask, WaitsIn};
 

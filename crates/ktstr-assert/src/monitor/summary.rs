@@ -79,7 +79,7 @@ pub(super) fn schedstat_deltas(samples: &[MonitorSample]) -> Option<CpuSchedstat
     sum
 }
 
-/// Returns the seconds for which the vCPUs could run between the samples, in total: the CPU time that the host gave
+/// Returns the total number of seconds for which the vCPUs could run between the samples: the CPU time that the host gave
 /// them or, if that is unknown as under the virtual clock, guest time.
 pub(super) fn vcpu_seconds(samples: &[MonitorSample]) -> f64 {
     seconds(samples, |_| true)
@@ -136,7 +136,7 @@ fn pairs(samples: &[MonitorSample]) -> impl Iterator<Item = (&CpuSnapshot, &CpuS
 }
 
 impl MonitorSample {
-    /// Returns the number of online CPUs that idle while a task waits that may run on them.
+    /// Returns the number of online CPUs that idle while a task that may run on them waits.
     pub fn wasted_cpus(&self) -> usize {
         let cpus = self.cpus.iter().enumerate();
         cpus.filter(|(_, cpu)| cpu.is_idle() && cpu.online != Some(false))

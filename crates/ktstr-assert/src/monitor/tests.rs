@@ -1,4 +1,4 @@
-//! For each threshold one case within it, one beyond it, and one without data.
+//! Tests each threshold with a case within it, a case beyond it, and a case without data.
 
 use super::*;
 use crate::check::Assert;

@@ -87,7 +87,7 @@ fn a_local_queue_of_tasks_that_cannot_leave_is_not_too_deep() {
     assert!(!depth(judged(deep(0b01))));
 }
 
-/// The tasks were confined to CPU 0 in the first sample. After it, a balancer has a second to use CPU 1. Once the
+/// The tasks were confined to CPU 0 in the first sample. After that sample, a balancer has a second to use CPU 1. Once the
 /// second is over, five samples of an idle CPU 1 are enough for a finding.
 #[test]
 fn a_cpu_that_was_newly_allowed_may_idle_for_a_second() {
@@ -146,7 +146,7 @@ fn a_cpu_that_idles_while_tasks_wait() {
         cpus
     };
     assert_eq!(judged_long(9, came_and_went), [""; 0]);
-    // But it was idle in every sample.
+    // Ten samples, in all of which the CPU was idle, are nevertheless enough for a finding.
     assert_eq!(
         judged_long(10, came_and_went),
         [

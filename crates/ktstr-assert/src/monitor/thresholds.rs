@@ -30,7 +30,7 @@ pub struct MonitorThresholds {
     /// to keep running the last task while no other task needs the CPU.
     #[serde(with = "crate::float::one")]
     pub max_keep_last_rate: f64,
-    /// Whether it is a violation if a CPU idles while tasks wait that may run on it.
+    /// Whether it is a violation if a CPU idles while tasks that may run on it wait.
     pub work_conservation: bool,
     /// Whether violations fail the test. Otherwise they are only reported.
     pub enforce: bool,
@@ -85,8 +85,8 @@ impl MonitorThresholds {
     /// Returns the thresholds that a test sets; `None` if it sets none.
     ///
     /// If the bounds are enforced, only those that the test sets are judged: a test of work conservation does not fail
-    /// because of a deep queue. If violations are only reported, the default bounds are used for those that the test
-    /// does not set.
+    /// because of a deep queue. If violations are only reported, each bound that the test does not set has its default
+    /// value.
     pub fn from_assert(a: &Assert) -> Option<Self> {
         let usual = match a.enforces_monitor() {
             true => Self::OFF,
@@ -302,7 +302,7 @@ fn initialised(samples: &[MonitorSample]) -> bool {
     let mut clocks = cpus().map(|c| c.rq_clock);
     let first = clocks.next();
     let plausible = cpus().all(|c| c.local_dsq_depth <= IMPLAUSIBLE_DSQ_DEPTH);
-    // A single reading has no other to differ from, and on an idle machine no tick advances the clocks.
+    // A single reading cannot differ from another one, and on an idle machine no tick advances the clocks.
     let idled = cpus().all(|c| c.idle == Some(true));
     plausible && (cpus().count() == 1 || idled || clocks.any(|c| Some(c) != first))
 }

@@ -1,10 +1,10 @@
-//! Work conservation: no CPU idles while a task waits that may run on it.
+//! Work conservation: no CPU idles while a task that may run on it waits.
 //!
-//! Violations are the "wasted cores" of Lozi et al., The Linux Scheduler: a Decade of Wasted Cores (EuroSys 2016).
-//! Short moments are normal: a task was woken, and the CPU for which it is meant is leaving idle. A single sample
-//! therefore proves nothing; either the CPU or the task must have been left alone for several consecutive samples. If
-//! the CPU does something in between, such as running a kernel thread, it must be found idle in twice as many samples,
-//! because it is unlikely to meet a short moment that often.
+//! Violations are the "wasted cores" of Lozi et al., The Linux Scheduler: a Decade of Wasted Cores (EuroSys 2016). Short
+//! moments are normal: a task was woken, and the CPU for which it is meant is leaving idle. A single sample therefore proves
+//! nothing; either the CPU or the task must have been left alone for several consecutive samples. If the CPU does something
+//! in between, such as running a kernel thread, it must be found idle in twice as many samples, because so many samples in a
+//! row are unlikely to fall into short moments.
 
 use super::{CpuSnapshot, MonitorSample, WaitingTask};
 use crate::outcome::Finding;
@@ -89,7 +89,7 @@ fn idle_throughout(samples: &[MonitorSample], cpu: usize, need: usize) -> Option
     None
 }
 
-/// A series of samples in each of which a task waited while a CPU idled on which it may run.
+/// A series of samples in each of which a task waited while a CPU on which it may run idled.
 struct WaitSeries<'a> {
     /// The task, as of the last sample.
     task: &'a WaitingTask,
@@ -99,8 +99,8 @@ struct WaitSeries<'a> {
     last: usize,
 }
 
-/// Finds the first task that waited through `need` samples without running, while in each of them a CPU was idle on
-/// which the task may run. `None` if there is no such task.
+/// Finds the first task that waited through `need` samples without running, while in each of them a CPU on which the task
+/// may run was idle. `None` if there is no such task.
 fn waits_throughout(samples: &[MonitorSample], need: usize) -> Option<WaitSeries<'_>> {
     // The pid of each such task in the previous sample, and the number of samples for which it has waited like this.
     let mut runs: Vec<(i32, usize)> = Vec::new();

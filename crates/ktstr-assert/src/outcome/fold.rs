@@ -1,4 +1,5 @@
-//! Combining results: in sequence, all of them, or any of them.
+//! Combines results: appends one to another, or makes one of several that holds if all of them hold, or if any of them
+//! holds.
 
 use super::{AssertResult, Outcome};
 

@@ -11,7 +11,7 @@ const LINE: usize = 256;
 /// The largest number of metric names that a finding lists.
 const NAMES: usize = 12;
 
-/// Judges a finished run. A program fails if a signal kills it that the harness did not send, if it exceeds its time
+/// Judges a finished run. A program fails if it is killed by a signal that the harness did not send, if it exceeds its time
 /// limit, or if it exits with an unexpected code. Its metrics are judged only if it exited by itself.
 pub fn judge(run: &PayloadMetrics, checks: &[MetricCheck]) -> AssertResult {
     let mut result = AssertResult::pass();

@@ -9,7 +9,7 @@ use crate::outcome::{AssertDetail, DetailKind};
 use crate::verdict::Verdict;
 use std::fmt::Display;
 
-/// The number of consecutive samples within the tolerance that make a series converged.
+/// The number of consecutive samples that must be within the tolerance for a series to count as converged.
 const CONVERGED_RUN: usize = 3;
 
 fn fail(v: &mut Verdict, message: String) -> &mut Verdict {
@@ -178,7 +178,7 @@ impl SeriesField<f64> {
         let mean = crate::math::mean(seen.iter().map(|s| *s.2)).unwrap_or(f64::NAN);
         for (tag, _, value) in seen {
             let off = (value - mean).abs();
-            // Written so that NaN fails.
+            // The comparison is written so that NaN fails.
             if !matches!(off.partial_cmp(&(tol * mean.abs())), Some(o) if o.is_le()) {
                 let label = self.label();
                 fail(

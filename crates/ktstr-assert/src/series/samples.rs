@@ -94,7 +94,7 @@ impl SampleSeries {
         self.monitor.as_ref().map(MonitorView::new)
     }
 
-    /// Returns a view of the CPU times by the kernel's own accounting; `None` if no capture contains them.
+    /// Returns a view of the CPU times that the guest's kernel accounts; `None` if no capture contains them.
     pub fn host(&self) -> Option<HostView<'_>> {
         HostView::of(self)
     }

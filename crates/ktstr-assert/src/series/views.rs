@@ -1,4 +1,4 @@
-//! Further views of a series: the monitor's samples, and the CPU times by the kernel's accounting.
+//! Further views of a series: the monitor's samples, and the CPU times that the guest's kernel accounts.
 
 use super::{SampleSeries, SeriesField};
 use crate::monitor::{MonitorReport, MonitorSample, MonitorSummary, event_seconds};

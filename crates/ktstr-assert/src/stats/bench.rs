@@ -121,7 +121,8 @@ pub(super) fn taobench(carrier: &BenchCarrier) -> Option<TaobenchStats> {
     })
 }
 
-/// The percentiles of latencies that are metrics: the part of the name, and the fraction of the samples.
+/// The percentiles of latencies that are metrics: for each, the part of the metric's name that stands for it, and its value
+/// as a fraction.
 const LATENCIES: [(&str, f64); 6] = [
     ("p50", 0.5),
     ("p90", 0.9),
@@ -139,13 +140,14 @@ const RATES: [(&str, f64); 5] = [
     ("max", 1.0),
 ];
 
-/// The percentiles of slacks that are metrics. The small slacks are those near a missed period.
+/// The percentiles of slacks that are metrics. They are low percentiles, because a period with a small slack was nearly
+/// missed.
 const SLACKS: [(&str, f64); 3] = [("min", 0.0), ("p10", 0.1), ("p50", 0.5)];
 
 type Metrics = BTreeMap<String, f64>;
 
-/// Inserts the percentiles `which` of `values`, converted by `of`. `name` returns the name of a metric for the name
-/// of the percentile.
+/// Inserts the percentiles `which` of `values`, converted by `of`. `name` turns the name of a percentile into the name of
+/// its metric.
 fn put(
     out: &mut Metrics,
     values: &[u64],
@@ -194,7 +196,7 @@ fn distributions(carrier: &BenchCarrier, suffix: &str) -> Metrics {
     out
 }
 
-/// Returns the metrics of a cgroup in a phase that come from counters, and are exact even when samples were dropped.
+/// Returns those metrics of a cgroup in a phase that come from counters. They are exact even if samples were dropped.
 pub(super) fn counted(carrier: &BenchCarrier) -> Metrics {
     let mut found: Vec<(&str, Option<f64>)> = Vec::new();
     let delay = |of: &BenchTotals| ratio(of.run_delay_ns, of.run_count).map(|ns| ns / 1e3);
@@ -331,7 +333,7 @@ mod tests {
             worker(BenchRole::SchbenchMessenger, &[100, 120, 140, 160], 40, 0),
             worker(BenchRole::SchbenchWorker, &[10_000, 20_000], 30, 0),
             worker(BenchRole::SchbenchWorker, &[40_000], 10, 0),
-            // Another work type of the same cgroup must not count.
+            // Workers of another work type in the same cgroup must not count.
             WorkerReport {
                 wake_latencies_ns: vec![1_000_000],
                 iterations: 1000,

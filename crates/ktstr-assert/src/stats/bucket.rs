@@ -75,14 +75,16 @@ impl PhaseBucket {
             .flatten()
     }
 
-    /// Returns a metric of the phase, otherwise the sum of the counter with that name over its cgroups; `None` if neither exists.
+    /// Returns a metric of the phase. If the phase has no such metric, returns the sum of the workers' counter with that
+    /// name over its cgroups; `None` if neither exists.
     pub fn metric(&self, metric: impl Into<MetricId>) -> Option<f64> {
         let id = metric.into();
         let name = id.wire_name();
         self.get(name).or_else(|| self.cgroup_counter_total(name))
     }
 
-    /// Returns a metric of one cgroup in this phase, otherwise its counter with that name; `None` if neither exists.
+    /// Returns a metric of one cgroup in this phase. If the cgroup has no such metric, returns its workers' counter with
+    /// that name; `None` if neither exists.
     pub fn cgroup_metric(&self, cgroup: &str, metric: impl Into<MetricId>) -> Option<f64> {
         let id = metric.into();
         let name = id.wire_name();
@@ -90,8 +92,9 @@ impl PhaseBucket {
         c.get(name).or_else(|| c.cgroup_counter(name))
     }
 
-    /// Merges another bucket of the same phase. The window becomes the smallest that contains both, or the one that is not empty.
-    /// The numbers of captures are added, the worse value of each metric is kept, and cgroups are merged by name.
+    /// Merges another bucket of the same phase. The new window is the smallest one that contains both windows; a window from
+    /// 0 to 0 does not count. The numbers of captures are added, the worse value of each metric is kept, and cgroups are
+    /// merged by name.
     pub fn merge(&mut self, other: PhaseBucket) {
         if self.label.is_empty() {
             self.label = other.label;

@@ -46,7 +46,8 @@ macro_rules! carrier {
             #[claim(skip)]
             #[serde(skip_serializing_if = "BTreeMap::is_empty")]
             pub bench: BenchCarrier,
-            /// Whether the sample vectors were dropped to fit the transport. `metrics` is complete nevertheless.
+            /// Whether the sample vectors were dropped, so that the result fits into the mailbox. `metrics` is complete
+            /// nevertheless.
             pub stripped: bool,
             /// The scalars that were measured, by metric name. A scalar that was not measured is absent, never 0.
             #[serde(with = "crate::float::map")]
@@ -60,7 +61,7 @@ macro_rules! carrier {
                 Some(total as f64)
             }
 
-            /// Returns the counter of the workers that is this metric; `None` for a metric that is not such a counter.
+            /// Returns the total of the workers' counter that `metric` stands for; `None` if it stands for no such counter.
             pub(super) fn total(&self, metric: BuiltinMetric) -> Option<u64> {
                 match metric {
                     $($($(BuiltinMetric::$metric => Some(self.$total),)?)?)*

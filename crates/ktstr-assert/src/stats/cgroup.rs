@@ -35,7 +35,7 @@ macro_rules! cgroup_stats {
             pub num_workers: usize,
             /// The CPUs on which the workers were seen.
             pub cpus_used: BTreeSet<usize>,
-            /// The number of these CPUs.
+            /// The number of CPUs in `cpus_used`.
             pub num_cpus: usize,
             /// The mean off-CPU share of the workers, in percent; `None` if no worker measured it.
             #[serde(with = "crate::float::opt")]
@@ -46,8 +46,8 @@ macro_rules! cgroup_stats {
             /// The largest off-CPU share of a worker, in percent.
             #[serde(with = "crate::float::opt")]
             pub max_off_cpu_pct: Option<f64>,
-            /// The difference between the largest and the smallest off-CPU share of at least two workers,
-            /// in percentage points.
+            /// The difference between the largest and the smallest off-CPU share of a worker, in percentage points; `None`
+            /// if fewer than two workers measured theirs.
             #[serde(with = "crate::float::opt")]
             pub spread: Option<f64>,
             /// The longest gap between two iterations of one worker, in milliseconds.
@@ -71,7 +71,7 @@ macro_rules! cgroup_stats {
             /// The coefficient of variation of the wakeup latency.
             #[serde(with = "crate::float::one")]
             pub wake_latency_cv: f64,
-            /// The number of wakeups.
+            /// The number of wakeups from which the latencies were sampled.
             pub wake_sample_total: u64,
             /// Whether wakeup latencies were measured.
             pub wake_measured: bool,
@@ -101,7 +101,7 @@ macro_rules! cgroup_stats {
             /// nodes are unknown.
             #[serde(with = "crate::float::opt")]
             pub page_locality: Option<f64>,
-            /// Pages moved between nodes, divided by all pages; `None` without pages.
+            /// The number of pages that moved between nodes, divided by the number of all pages; `None` without pages.
             #[serde(with = "crate::float::opt")]
             pub cross_node_migration_ratio: Option<f64>,
             /// The operations of the Taobench that ran in this cgroup; `None` if it had none.

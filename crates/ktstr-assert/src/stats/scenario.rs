@@ -27,10 +27,10 @@ pub struct ScenarioStats {
     pub worst_gap_ms: u64,
     /// The CPU on which the longest gap ended.
     pub worst_gap_cpu: usize,
-    /// The largest number of migrations per iteration of a cgroup.
+    /// The highest ratio of migrations to iterations that a cgroup has.
     #[serde(with = "crate::float::one")]
     pub worst_migration_ratio: f64,
-    /// Loop iterations of all workers of all cgroups.
+    /// The number of loop iterations of all workers of all cgroups.
     pub total_iterations: u64,
     /// Further metrics of the run, which are not fields of this struct, by name.
     #[serde(with = "crate::float::map")]
@@ -87,8 +87,8 @@ impl ScenarioStats {
         own.or_else(|| crate::metric::run_value(self, &id))
     }
 
-    /// Returns the smallest number of iterations per worker of a cgroup divided by the largest: 1 is a perfect balance.
-    /// `None` if fewer than two cgroups have workers, or if no worker did an iteration.
+    /// Compares the cgroups by their iterations per worker, and returns the lowest value divided by the highest: 1 is a
+    /// perfect balance. `None` if fewer than two cgroups have workers, or if no worker did an iteration.
     pub fn cgroup_balance_ratio(&self) -> Option<f64> {
         let rates: Vec<_> = (self.cgroups.iter())
             .filter_map(CgroupStats::iterations_per_worker)

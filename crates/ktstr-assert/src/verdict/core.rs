@@ -6,7 +6,8 @@ use crate::metric::MetricId;
 use crate::outcome::{AssertDetail, AssertResult, DetailKind, NoteValue, PassDetail};
 use std::collections::BTreeSet;
 
-/// The environment variable that turns on the printing of claims that hold, on standard error. Empty or `0` means off.
+/// The environment variable with which claims that hold are printed on standard error. If it is unset, empty or `0`, they
+/// are not printed.
 pub const LOG_PASSES: &str = "KTSTR_LOG_PASSES";
 
 /// Collects claims into an [`AssertResult`].

@@ -4,8 +4,9 @@ use crate::math::ratio;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Returns the number of pages on each NUMA node from `/proc/PID/numa_maps` (`fs/proc/task_mmu.c`, `show_numa_map`):
-/// the sums of its `N<node>=<pages>`. Mappings of files, such as programs, are left out, because processes share these
-/// pages, which are on the node of the process that read them first. Anything that cannot be parsed is skipped.
+/// the sum of its fields `N<node>=<pages>` for each node. Mappings of files, such as programs, are left out, because
+/// processes share these pages, which are on the node of the process that read them first. Anything that cannot be parsed is
+/// skipped.
 pub fn parse_numa_maps(text: &str) -> BTreeMap<usize, u64> {
     let mut pages: BTreeMap<usize, u64> = BTreeMap::new();
     let own = text.lines().filter(|line| !line.contains(" file="));

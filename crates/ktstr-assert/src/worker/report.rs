@@ -82,13 +82,12 @@ macro_rules! report {
             $($(#[$values_doc])* pub $values: Vec<u64>, $(#[$taken_doc])* pub $taken: u64,)*
             /// The changes of CPU, oldest first. The worker limits how many it keeps.
             pub migrations: Vec<Migration>,
-            /// The length of the longest gap by the wall clock if it differs, otherwise 0. It is only evidence, and
-            /// is not judged.
+            /// The length of the longest gap in milliseconds, as in `max_gap_ms`. It is only evidence, and is not judged.
             pub max_gap_wall_ms: u64,
             /// When the longest gap ended, in milliseconds since the worker started.
             pub max_gap_at_ms: u64,
             /// The CPU time that iterations took, in nanoseconds, in user mode and in the kernel: a uniform sample of at most
-            /// 100 000. Waits are not part of it, neither for a CPU nor for an event. To keep the work itself fast, the worker
+            /// 100 000. Waits for a CPU or for an event are not part of it. To keep the work itself fast, the worker
             /// measures an iteration about every 10 ms, and never its first one.
             pub iteration_costs_ns: Vec<u64>,
             /// The number of iterations whose cost was measured, including those that are not in the sample.
@@ -164,15 +163,15 @@ macro_rules! report {
                 }
             }
 
-            /// Whether the kernel has schedstats, so that zeros in the fields of that name were measured.
+            /// Whether the kernel has schedstats. If so, zeros in the `schedstat_*` fields were measured.
             pub(crate) fn has_schedstats(&self) -> bool {
                 self.schedstat_run_count > 0 || self.schedstat_cpu_time_ns > 0
             }
         }
 
         impl PhaseSlice {
-            /// Whether the kernel has schedstats, so that zeros in the fields of that name were measured. A worker that kept
-            /// its CPU for the whole phase was not put on one, but ran.
+            /// Whether the kernel has schedstats. If so, zeros in the `schedstat_*` fields were measured. For a worker that
+            /// kept its CPU for the whole phase, `schedstat_run_count` is 0, but `schedstat_cpu_time_ns` is not.
             pub(crate) fn has_schedstats(&self) -> bool {
                 self.schedstat_run_count > 0 || self.schedstat_cpu_time_ns > 0
             }

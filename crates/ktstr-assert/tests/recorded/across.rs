@@ -164,7 +164,7 @@ fn neither_better_nor_worse() {
     insta::assert_snapshot!(says("stuck_count"), @"UNSURE [Temporal] stuck_count: Step[1] against Step[0] is unknown: it was 0 in Step[0], then 0");
 }
 
-/// Each way to compute a value of a phase from its captures, for a sound run with three captures in each step.
+/// Tests each way to compute a value of a phase from its captures, on a sound run with three captures in each step.
 #[test]
 fn the_values_of_a_field_in_each_phase() {
     let f = counter("sound", "nr_dispatched");
@@ -229,8 +229,8 @@ fn buckets_of_a_recorded_run() {
         assert_eq!(made.label, was.label);
         assert_eq!((made.start_ms, made.end_ms), (was.start_ms, was.end_ms));
         assert_eq!((made.sample_count, was.sample_count), (3, 3));
-        // Four CPUs with workers on all of them, and no device that interrupts:
-        // local timers are not in `irqs_sum`.
+        // The machine has four CPUs with workers on all of them, and no device that interrupts. Local timer interrupts are
+        // not counted in `irqs_sum`.
         let of = |name: &str| made.metrics[name];
         let busy_s = of("total_phase_guest_cpu_sec");
         let timers = of("total_softirq_timer") / busy_s;

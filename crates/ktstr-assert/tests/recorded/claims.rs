@@ -9,7 +9,7 @@ use ktstr_assert::{
     claim_present,
 };
 
-/// Returns the report of a worker in a sound run, which was seen on all four CPUs.
+/// Returns the report of a worker that was seen on all four CPUs in a sound run.
 fn even() -> WorkerReport {
     workers("sound", "even").reports.swap_remove(0)
 }

@@ -102,7 +102,7 @@ fn pairs() -> Vec<Pair> {
             "FAIL [Monitor] cpu3 idled while test-41030a64f0[1023], which may run there, waited, for 10 samples in a row, until +1003ms\n\
              FAIL [Monitor] test-41030a64f0[1022] waited and got no CPU while cpu3, where it may run, idled, for 5 samples in a row, until +1103ms",
         ),
-        // The same findings are failures if they are enforced, and remarks otherwise.
+        // The same findings are failures if the thresholds are enforced, and remarks otherwise.
         Pair {
             what: "enforce",
             holds: judge("idle-cpu", |t| {
@@ -140,8 +140,8 @@ fn no_threshold_is_without_a_pair() {
     );
 }
 
-/// The default bounds: sound schedulers keep them. A CPU that is left idle, queues that are no longer served, and runqueue
-/// clocks that do not advance violate them.
+/// Sound schedulers keep the default bounds. A CPU that is left idle, queues that are no longer served, and runqueue clocks
+/// that do not advance violate them.
 #[test]
 fn the_usual_bounds() {
     let usual = Assert::NO_OVERRIDES.with_monitor_defaults();

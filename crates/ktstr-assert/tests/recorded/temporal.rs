@@ -77,7 +77,7 @@ fn pairs() -> Vec<Pair> {
              FAIL [Temporal] stall: expected each sample to be at most 0, periodic_004 was 1\n\
              FAIL [Temporal] stall: expected each sample to be at most 0, periodic_005 was 1",
         ),
-        // Queues that are not served do not change.
+        // The stalled scheduler does not serve its queues, so their lengths stay nearly the same.
         pair(
             "between",
             |v, run| {
@@ -183,7 +183,8 @@ fn no_pattern_is_without_a_pair() {
     );
 }
 
-/// Patterns that judge each sample fail if a sample cannot be read. Trends leave a note and continue.
+/// Patterns that judge each sample fail if a sample cannot be read. Patterns that judge a trend leave a note and skip the
+/// sample.
 #[test]
 fn samples_that_cannot_be_read() {
     let strict = judged(|v| {
@@ -216,7 +217,7 @@ fn samples_that_cannot_be_read() {
     );
 }
 
-/// A division by 0, fields of different lengths, and a field with too few samples.
+/// Patterns are applied to a division by 0, to fields of different lengths, and to a field with too few samples.
 #[test]
 fn undefined_ratios_and_unequal_lengths() {
     let dispatched = float("sound", "nr_dispatched");

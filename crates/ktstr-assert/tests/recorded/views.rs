@@ -89,8 +89,8 @@ fn numbers_of_a_map_by_name() {
     assert!(series.bpf_map("nothing").u64_fields().is_empty());
 }
 
-/// `u64_fields` and `f64_fields` list the statistics that are numbers of that type. Text, objects, and names that contain a dot
-/// are left out.
+/// `u64_fields` and `f64_fields` list the statistics whose values are numbers that the type can hold. Text, objects, and
+/// names that contain a dot are left out.
 #[test]
 fn numbers_of_the_statistics_by_name() {
     let stats =

@@ -1,7 +1,7 @@
 //! The checks of worker reports.
 //!
-//! Both sides of a pair use the same bound: a sound run keeps it, and a defective scheduler violates it or, if no
-//! scheduler can do that, the workload does.
+//! Both sides of a pair use the same bound. In most pairs, a sound run keeps it, and a run under a defective scheduler
+//! violates it. If no scheduler can violate the bound, the workload does.
 
 use super::fixture::{Pair, hold_and_fail, shown, workers};
 use ktstr_assert::check::CgroupNodes;
@@ -122,8 +122,8 @@ fn pairs() -> Vec<Pair> {
     .collect()
 }
 
-/// The placement of pages, for workers on the CPUs of node 0; node 2 has no CPUs. Some of the pages are shared with the
-/// process from which the workers were forked, and are on node 2.
+/// Returns the pairs for the checks of page placement. The workers are on the CPUs of node 0, and node 2 has no CPUs. Some
+/// of the pages are shared with the process from which the workers were forked, and are on node 2.
 fn pages() -> [Pair; 3] {
     let nodes = CgroupNodes {
         expected: [0].into(),
@@ -185,7 +185,7 @@ fn no_check_is_without_a_pair() {
     assert_eq!(paired, judged);
 }
 
-/// Spinning workers have no wakeups, and the pages of these workers were not requested.
+/// Spinning workers have no wakeups, and the NUMA nodes of these workers' pages were not measured.
 #[test]
 fn checks_without_data_are_inconclusive() {
     let asked = NONE
@@ -204,8 +204,8 @@ fn checks_without_data_are_inconclusive() {
     "#);
 }
 
-/// The checks that `not_stuck` implies, and isolation, on runs without a defect. Two runs with a defect violate the default
-/// bounds on gaps and spread.
+/// The checks that `not_stuck` implies, and the check of isolation, pass on runs without a defect. Two runs with a defect
+/// violate the default bounds on gaps and spread.
 #[test]
 fn a_sound_run_keeps_the_defaults() {
     for run in ["sound", "eevdf"] {
@@ -225,7 +225,8 @@ fn a_sound_run_keeps_the_defaults() {
     insta::assert_snapshot!(shown(&spread), @"FAIL [Unfair] unfair cgroup: spread=77% (7-84%) 4 workers on 2 cpus (threshold 35%)");
 }
 
-/// A latency failure contains the latency and its bound, so that both can be compared with the slowness of the host.
+/// A latency failure contains the latency and its bound, from which the harness decides whether a busy host explains the
+/// failure.
 #[test]
 fn a_latency_failure_carries_its_gate() {
     let late = judge(

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use ktstr_scenario::cgroup::{CgroupError, Controller};
 
-/// The type that statfs(2) gives a cgroup2 file system: `CGROUP2_SUPER_MAGIC` from include/uapi/linux/magic.h.
+/// The file system type that statfs(2) reports for cgroup2: `CGROUP2_SUPER_MAGIC` from include/uapi/linux/magic.h.
 const CGROUP2_MAGIC: i64 = 0x6367_7270;
 
 /// Creates an error that names the path, the action and the errno, and says what usually helps

@@ -22,7 +22,8 @@ pub(super) const RUNNER: &str = "";
 /// The seed's random stream that decides the order in which workers are moved into their cgroup.
 const PLACING_ORDER: u64 = 1 << 34;
 
-/// The mark of workers that were moved between cgroups, which are compared only with each other.
+/// The argument of `WorkloadHandle::set_apart` for workers that were moved between cgroups, so that they are compared only
+/// with each other.
 const MOVED: u64 = u64::MAX;
 
 /// The kernel's default period of a quota in microseconds (Documentation/admin-guide/cgroup-v2.rst).
@@ -37,9 +38,9 @@ pub(super) fn is_below(cgroup: &str, top: &str) -> bool {
 /// The owner of a cgroup or program, which decides how long it lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Owner {
-    /// It lives until the end of the scenario.
+    /// What the backdrop owns lives until the end of the scenario.
     Backdrop,
-    /// It lives until the end of the running step.
+    /// What a step owns lives until the end of that step.
     Step,
 }
 
@@ -78,8 +79,8 @@ pub(super) struct LiveCgroup {
     pub handles: Vec<WorkloadHandle>,
     /// Whether a program of the host was started in the cgroup. It may have left processes behind.
     pub runs_payloads: bool,
-    /// The union of all cpusets during the lives of the workers: a CPU that was allowed at any time is no isolation
-    /// breach.
+    /// The union of all cpusets during the lives of the workers. Running on a CPU that was allowed at any time is no breach
+    /// of isolation.
     allowed: Allowed,
     reports: Vec<WorkerReport>,
 }
@@ -137,8 +138,8 @@ impl LiveCgroup {
         self.handles.extend(handles);
     }
 
-    /// Kills the processes that programs have left in the cgroup. A failure is not reported here: the removal of the
-    /// cgroup then fails, and that is reported.
+    /// Kills the processes that programs have left in the cgroup. A failure is not reported here, because the removal of the
+    /// cgroup then fails and is reported.
     fn kill_leftovers(&self, ctx: &Ctx) {
         if self.runs_payloads {
             let _ = ctx.cgroups.set_file(&self.name, None, "cgroup.kill", "1");
@@ -197,11 +198,12 @@ pub(super) struct LiveScenario {
     pub pinned_maps: Vec<OwnedFd>,
     /// The requests for the scheduler's statistics.
     pub stats: Arc<Requests>,
-    /// How many affinities the test's operations have drawn for running workers.
+    /// The number of random affinities that the test's operations have drawn for running workers. Each draw uses the next
+    /// random stream.
     pub draws: u64,
     /// The CPUs that the test took offline.
     off_line: BTreeSet<usize>,
-    /// Whether the workers measure on which NUMA nodes their pages are.
+    /// Whether the NUMA nodes of the workers' pages are measured.
     measures_pages: bool,
     tracked: Vec<LiveCgroup>,
     /// Names of the cgroups that the running step will create after its operations.
@@ -495,8 +497,8 @@ impl LiveScenario {
     }
 }
 
-/// Removes a cgroup and then the ancestors that were created on the way to it, one after the other. Stops at the first
-/// cgroup, which may be `name` itself, that is one of `others` or contains one of them.
+/// Removes a cgroup and then the ancestors that were created on the way to it, one after the other. Stops before the first
+/// cgroup that is one of `others` or contains one of them; `name` itself may be that cgroup.
 fn remove_with_parents(ctx: &Ctx, name: &str, others: &[&str]) -> Result<()> {
     let mut at = name;
     while !others.iter().any(|other| is_below(other, at)) {

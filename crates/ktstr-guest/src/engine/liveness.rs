@@ -1,4 +1,4 @@
-//! Checks that the scheduler under test still runs, from its process and from sched_ext's state.
+//! Checks whether the scheduler under test still runs, by its process and by the state of sched_ext.
 //!
 //! If a scheduler has no callbacks for CPU hotplug, the kernel detaches it when a CPU goes online or offline, and asks
 //! it to attach again (`handle_hotplug` in kernel/sched/ext.c, 6.12 to 7.3). The main loops of schedulers obey that
@@ -12,17 +12,19 @@ use ktstr_assert::{Finding, SchedulerEnd};
 use super::live_scenario::Attached;
 use crate::init::ATTACH_WITHIN;
 
-/// A scheduler that has not attached again is given up once it has used no CPU time for this long, in guest time. While a
-/// scheduler loads, it uses CPU time nearly without a pause. Loading itself may take longer than this: under the virtual
+/// The wait for a scheduler to attach again ends when the scheduler has used no CPU time for this long, in guest time. While
+/// a scheduler loads, it uses CPU time almost continuously. Loading itself may take longer than this: under the virtual
 /// clock, on a CPU shared with two workers, it took scx-ktstr 2.1 s and `scx_rusty` 21 s.
 const IDLE: Duration = Duration::from_secs(20);
 
-/// The interval at which the state of sched_ext is polled while a scheduler is waited for; sysfs offers no event for it.
+/// The interval at which the state of sched_ext is polled during the wait for a scheduler. Polling is necessary, because
+/// sysfs offers no event for a change of the state.
 const POLL: Duration = Duration::from_millis(10);
 /// The number of polls between two calls of `on_wait`, which makes one call a second.
 const POLLS_PER_REPORT: u64 = 100;
 
-/// The state between two checks: the values of sched_ext's counters that the next check compares with.
+/// What a check keeps for the next one: the values of sched_ext's counters, with which the next check compares the new
+/// values.
 pub(super) struct Liveness {
     root: PathBuf,
     idle: Duration,
@@ -108,7 +110,7 @@ impl Liveness {
 
     /// Waits until the scheduler is attached again, for at most as long as a start may take. Gives up earlier if the scheduler
     /// exits, or uses no CPU time for `idle`. Returns `None` once the scheduler is attached, or if it is just attaching when
-    /// the time is up; otherwise how it has gone.
+    /// the time is up; otherwise how it exited or was detached.
     fn await_return(&self, pid: i32, bpf: bool, on_wait: &mut dyn FnMut()) -> Option<Gone> {
         let mut patience = Patience::from(Instant::now(), self.idle);
         let mut polls = 0_u64;
@@ -120,8 +122,8 @@ impl Liveness {
             std::thread::sleep(POLL);
             let found = check_at(&self.root, pid, bpf);
             let lasts = patience.lasts(cpu_ticks(&self.root, pid), Instant::now());
-            // `enabling` is not the end of the wait: the kernel still refuses the scheduler if another CPU has come or gone
-            // since it began to load.
+            // The state `enabling` does not end the wait: the kernel still refuses the scheduler if another CPU has gone
+            // online or offline since the scheduler began to load.
             let comes = match found {
                 None => state(&self.root).is_some_and(|state| state == "enabling"),
                 Some(Gone::Off(_)) => true,
@@ -134,12 +136,12 @@ impl Liveness {
     }
 }
 
-/// How long a scheduler that was asked to attach again is waited for.
+/// Decides how long to wait for a scheduler that was asked to attach again.
 struct Patience {
     began: Instant,
-    /// The scheduler is given up once it has used no CPU time for this long.
+    /// The wait ends when the scheduler has used no CPU time for this long.
     idle: Duration,
-    /// The last time at which the scheduler's CPU time had changed.
+    /// The time at which the scheduler's CPU time was last seen to have changed.
     worked: Instant,
     used: Option<u64>,
 }
@@ -154,7 +156,7 @@ impl Patience {
         }
     }
 
-    /// Returns whether to wait on at `now`, when the process has used `ticks` of CPU time in total.
+    /// Returns whether the wait goes on at the time `now`. `ticks` is the CPU time that the process has used in total.
     fn lasts(&mut self, ticks: Option<u64>, now: Instant) -> bool {
         if ticks != self.used {
             (self.used, self.worked) = (ticks, now);
@@ -186,7 +188,8 @@ fn state(root: &Path) -> Option<String> {
     Some(text.trim().to_owned())
 }
 
-/// Returns how the scheduler has gone, or `None` while it runs. Without `bpf`, only its process has to live.
+/// Returns how the scheduler exited or was detached; `None` while it runs. If `bpf` is false, it counts as running as long
+/// as its process lives.
 fn check_at(root: &Path, pid: i32, bpf: bool) -> Option<Gone> {
     let died = |end, how: String| Finding::SchedulerDied {
         scheduler: None,
@@ -310,7 +313,7 @@ mod tests {
         assert!(off(false, true).is_err(), "nobody asked it to leave");
     }
 
-    /// CPUs that come and go while a scheduler loads make the kernel refuse it again when it attaches.
+    /// If CPUs go online or offline while a scheduler loads, the kernel refuses the scheduler again when it attaches.
     #[test]
     fn a_scheduler_that_is_refused_while_it_attaches_is_still_awaited() {
         let tmp = root(Some("7 (s) S 1 7 0\n"), "enabled\n");
@@ -335,7 +338,8 @@ mod tests {
         assert_eq!(states.next(), None);
     }
 
-    /// A scheduler that loads is waited for as long as a start may take; a scheduler that has stopped loading is given up.
+    /// The wait for a scheduler that is loading lasts as long as a start may take; if it has stopped loading, the wait ends
+    /// earlier.
     #[test]
     fn a_scheduler_is_waited_for_while_it_works() {
         let second = Duration::from_secs(1);

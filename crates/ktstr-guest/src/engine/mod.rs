@@ -1,9 +1,9 @@
 //! The step engine: executes the steps of a scenario inside the guest.
 //!
-//! A step consists of these parts: check that the scheduler runs (except before the first step); publish the ordinal; apply
-//! operations; create cgroups and workers; send `StepStart`; hold; send `StepEnd`; stop and collect what belongs to the
-//! step; judge it. Setup and teardown do not use window time. A problem inside a step is a failed result rather than an
-//! error, so everything collected so far is kept. The engine does not take captures (the host does) and does not decide
+//! A step consists of these parts: check that the scheduler runs (except before the first step); publish the number of the
+//! step; apply operations; create cgroups and workers; send `StepStart`; hold; send `StepEnd`; stop and collect what belongs
+//! to the step; judge it. Setup and teardown do not use window time. A problem inside a step is a failed result rather than
+//! an error, so everything collected so far is kept. The engine does not take captures (the host does) and does not decide
 //! the final verdict.
 
 mod live_scenario;
@@ -99,8 +99,8 @@ pub fn execute_scenario_with(
         liveness: Liveness::new(),
         result: AssertResult::pass(),
     };
-    // Raise the engine's priority, so that a scheduler under test that starves the engine cannot delay the end of a
-    // step. On the host nothing is raised.
+    // Raise the engine's priority, so that the scheduler under test cannot delay the end of a step by starving the engine.
+    // On the host the priority stays as it is.
     let in_guest = crate::init::is_test_process();
     let _raised = in_guest.then(|| RealTime::raise(realtime::ENGINE));
     ctx.current_step.store(0, Relaxed);
@@ -250,7 +250,7 @@ impl Run<'_, '_> {
         } = self;
         let mut paused = false;
         let found = liveness.check(self.scenario.scheduler, &mut || {
-            // Between two steps window time is paused anyway.
+            // Between two steps, window time is already paused.
             let message = match window.pause() {
                 true => ToHost::ScenarioPause,
                 false => ToHost::SchedulerAwaited,

@@ -23,8 +23,8 @@ fn shown(name: &str) -> &str {
     if name == RUNNER { "(runner)" } else { name }
 }
 
-/// The time for which a worker that did no work at all must have waited for a CPU, in milliseconds, for the finding to
-/// stand. If it waited no longer than that, something else kept it from working.
+/// The finding that a worker did no work at all stands only if the worker waited for a CPU for longer than this, in
+/// milliseconds. Otherwise something else kept the worker from working.
 pub const FIRST_TURN_MS: u64 = 200;
 /// The key of the measurement that names the real-time workers which took most of the time of their CPUs.
 pub const HOG_KEY: &str = "workload_hog";
@@ -171,9 +171,9 @@ fn check(result: &mut AssertResult, checks: &Assert, topo: &TestTopology, done: 
 
 /// Turns the finding of a gap into a note if the worker cannot have waited long for a CPU in the gap. The finding that a
 /// worker did no work at all is treated in the same way. The kernel counts how long a task was runnable without a CPU
-/// (`run_delay` in /proc/PID/schedstat). If that is at most the bound over the worker's whole life, then in most of the gap
-/// the worker slept, blocked, was frozen or throttled, or worked on something long. The exact schedule shows this more
-/// precisely, but a run under the real clock has no exact schedule.
+/// (`run_delay` in /proc/PID/schedstat). If that is at most the bound over the worker's whole life, the waits for a CPU
+/// alone do not exceed the bound: for the rest of the gap the worker slept, blocked, was frozen or throttled, or worked on
+/// something long. The exact schedule shows this more precisely, but a run under the real clock has no exact schedule.
 fn acquit_of_gaps(judged: &mut AssertResult, reports: &[WorkerReport]) {
     let mut notes = Vec::new();
     judged.outcomes.retain(|outcome| {
@@ -236,8 +236,8 @@ fn add_bucket(result: &mut AssertResult, bucket: PhaseBucket) {
     });
 }
 
-/// Removes raw samples until the result fits. A carrier with more than `CARRIER_SAMPLES` loses all of its samples. If more
-/// than `RESULT_SAMPLES` are still left, the largest of the other carriers lose their samples as well.
+/// Removes raw samples, so that the result fits into the mailbox. A carrier with more than `CARRIER_SAMPLES` loses all of
+/// its samples. If more than `RESULT_SAMPLES` are still left, the largest of the other carriers lose their samples as well.
 pub(super) fn bound(result: &mut AssertResult) {
     let mut carriers: Vec<&mut PhaseCgroupStats> = result
         .stats

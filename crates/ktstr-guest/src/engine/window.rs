@@ -10,7 +10,7 @@ use crate::workers::clock::{now_ns, sleep_until};
 /// Interval in ns at which a hold checks whether the scheduler still runs.
 const POLL_NS: u64 = 100_000_000;
 
-/// Converts to nanoseconds. A duration that does not fit becomes 292 years.
+/// Converts to nanoseconds. A duration that does not fit becomes `u64::MAX / 2` ns, which is 292 years.
 fn ns(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX / 2)
 }
@@ -97,7 +97,8 @@ impl Window {
         self.elapsed_ns() / 1_000_000
     }
 
-    /// Returns the monotonic time in ns at which a hold of length `requested` ends, which is at the latest when the window ends.
+    /// Returns the monotonic time in ns at which a hold of length `requested` ends. A hold ends with the window at the
+    /// latest.
     pub fn deadline(&self, requested: Duration) -> u64 {
         let left = self.length_ns.saturating_sub(self.elapsed_ns());
         now_ns().saturating_add(ns(requested).min(left))

@@ -1,5 +1,4 @@
-//! The child processes of PID 1: forwards their output to the host, records how they exited, and
-//! reaps orphans.
+//! Manages the child processes of PID 1: forwards their output to the host, records how they exited, and reaps orphans.
 
 use std::collections::HashMap;
 use std::fs::File;

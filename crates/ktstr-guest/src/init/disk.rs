@@ -1,5 +1,5 @@
-//! Makes the disk that a test declares: a `null_blk` device with memory behind it, which ends its requests by a timer
-//! (`Documentation/block/null_blk.rst`). It is configured through configfs, and is `/dev/vda` for the test.
+//! Creates the disk that a test declares: a `null_blk` device that is backed by memory and completes its requests by a timer
+//! (`Documentation/block/null_blk.rst`). The device is configured through configfs, and is `/dev/vda` for the test.
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
@@ -12,16 +12,16 @@ use rustix::mount::{MountFlags, mount};
 use super::InitError;
 use crate::protocol::{DiskCounters, DiskSetup};
 
-/// The name of the device in the kernel, which [`DEVICE`] ends in.
+/// The kernel's name for the device. It is the last part of [`DEVICE`].
 const NAME: &str = "ktstr0";
 /// The path under which tests know the disk.
 const PATH: &str = "/dev/vda";
-/// The path that the kernel gives it. Workers use this one, because it is the disk of no host: a worker of a test on the host
-/// must not write to a real disk.
+/// The path that the kernel gives to the disk. Workers use this path, because no host has a disk of this name: a worker of a
+/// `host_only` test must not write to a real disk.
 pub(crate) const DEVICE: &str = "/dev/ktstr0";
 const CONFIGFS: &str = "/sys/kernel/config";
 
-/// Loads the modules, and creates the device. Does nothing if it exists already.
+/// Loads the modules, and creates the device. Does nothing if the device exists already.
 pub(super) fn set_up(disk: &DiskSetup) -> Result<(), InitError> {
     if Path::new(PATH).exists() {
         return Ok(());
@@ -43,7 +43,7 @@ pub(super) fn set_up(disk: &DiskSetup) -> Result<(), InitError> {
     };
     set("size", disk.capacity_mib.into())?;
     set("memory_backed", 1)?;
-    // A timer ends each request, in an interrupt.
+    // A timer interrupt completes each request.
     set("irqmode", 2)?;
     set("completion_nsec", disk.request_ns)?;
     if disk.one_at_a_time {
@@ -69,7 +69,8 @@ pub(super) fn set_up(disk: &DiskSetup) -> Result<(), InitError> {
     Ok(())
 }
 
-/// Loads a module with `finit_module(2)`, unless it is loaded already. A `null_blk` that is loaded makes no devices by itself.
+/// Loads a module with `finit_module(2)`, unless it is loaded already. The options of `null_blk` keep it from creating
+/// devices when it is loaded.
 fn load(path: &str) -> Result<(), InitError> {
     let wrap = |e: std::io::Error| InitError::system(format!("loading the module {path}"), e);
     let file = File::open(path).map_err(wrap)?;
@@ -95,7 +96,7 @@ fn load(path: &str) -> Result<(), InitError> {
     }
 }
 
-/// `BLKROSET` of include/uapi/linux/fs.h: sets whether a block device can only be read.
+/// `BLKROSET` of include/uapi/linux/fs.h: sets whether a block device is read-only.
 const BLKROSET: u64 = 0x125d;
 
 fn refuse_writes() -> Result<(), InitError> {
@@ -110,7 +111,7 @@ fn refuse_writes() -> Result<(), InitError> {
     }
 }
 
-/// Returns what the disk has done so far (Documentation/block/stat.rst); `None` if there is none.
+/// Returns what the disk has done so far (Documentation/block/stat.rst); `None` if there is no disk.
 pub(super) fn counters() -> Option<DiskCounters> {
     let text = fs::read_to_string(format!("/sys/block/{NAME}/stat")).ok()?;
     let fields: Vec<u64> = text
@@ -118,7 +119,7 @@ pub(super) fn counters() -> Option<DiskCounters> {
         .map_while(|field| field.parse().ok())
         .collect();
     let field = |at: usize| fields.get(at).copied().unwrap_or(0);
-    // The kernel counts in sectors of 512 bytes, whatever the device's block is.
+    // The kernel counts in sectors of 512 bytes, whatever the block size of the device is.
     let bytes = |at: usize| field(at).saturating_mul(512);
     Some(DiskCounters {
         reads_completed: field(0),

@@ -48,7 +48,7 @@ impl Identity {
         })
     }
 
-    /// Sets the wall clock, unless `realtime_ns` is `None`, adds to the random pool, and sets the last process id.
+    /// Adds `entropy` to the random pool, and sets the last process id and, unless `realtime_ns` is `None`, the wall clock.
     pub(super) fn refresh(
         &self,
         realtime_ns: Option<u64>,

@@ -43,7 +43,7 @@ pub use test_process::{JobSource, TestJob, is_test_process, touch_program};
 /// The kernel parameter that tells PID 1 that it runs in the guest. The kernel passes it on as an environment variable.
 pub const GUEST_MARK_ENV: &str = "KTSTR_GUEST";
 
-/// Whether this process is PID 1 of a guest, whose binary then calls [`main`]. PID 1 of a container lacks the mark.
+/// Whether this process is PID 1 of a guest. If so, the binary must call [`main`]. PID 1 of a container lacks the mark.
 pub fn is_guest_init() -> bool {
     std::process::id() == 1 && std::env::var_os(GUEST_MARK_ENV).is_some()
 }
@@ -149,8 +149,8 @@ struct Agent {
 }
 
 impl Agent {
-    /// Executes the host's messages until the test has run, or until the scheduler did not attach or the test process exited
-    /// before it was ready. A template of this machine is saved while this loop waits for a message.
+    /// Executes the host's messages until the test has run, or ends earlier if the scheduler does not attach or the test
+    /// process exits before it is ready. A template of this machine is saved while this loop waits for a message.
     fn serve(&mut self) -> Result<(), InitError> {
         let mut inbox = Inbox::new();
         loop {
@@ -201,7 +201,8 @@ impl Agent {
         }
     }
 
-    /// Waits briefly, because the host has no way to wake the guest, and reports if the scheduler exits meanwhile.
+    /// Waits for a millisecond, or until a child prints something or exits, and reports it if the scheduler exits meanwhile.
+    /// The wait is short, because the host has no way to wake the guest.
     fn idle(&mut self) -> Result<(), InitError> {
         let ended = self.children.wait(Some(Duration::from_millis(1)))?;
         self.report_scheduler_exit(&ended);
@@ -446,8 +447,8 @@ fn delay_start(seed: u64) {
     }
     let mixed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let until = crate::clock::monotonic_ns() + (mixed >> 32) % TICK_NS;
-    // This does work instead of `spin_loop`: where one thread executes all CPUs, each PAUSE switches to the next CPU
-    // and back, which takes about a thousand host instructions.
+    // Compute instead of calling `spin_loop`: if one thread executes all CPUs, each PAUSE switches to the next CPU and back,
+    // which takes about a thousand host instructions.
     while crate::clock::monotonic_ns() < until {
         crate::workers::spin(16);
     }

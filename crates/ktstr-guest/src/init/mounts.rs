@@ -6,7 +6,7 @@ use rustix::mount::{MountFlags, mount};
 
 use super::InitError;
 
-/// File system type, mount point, and whether the guest needs it.
+/// The file systems to mount: the type, the mount point, and whether the guest cannot do without it.
 const MOUNTS: &[(&str, &str, bool)] = &[
     ("proc", "/proc", true),
     ("sysfs", "/sys", true),
@@ -23,8 +23,8 @@ const MOUNTS: &[(&str, &str, bool)] = &[
 pub(super) fn mount_all() -> Result<(), InitError> {
     for &(what, target, needed) in MOUNTS {
         if !Path::new(target).exists() {
-            // This is needed in /dev, which is a fresh devtmpfs. The kernel itself creates the mount
-            // points below /sys; without one, this fails, and the mount does too.
+            // Mount points in /dev must be created, because /dev is a fresh devtmpfs. The kernel itself creates the mount
+            // points below /sys if it supports the file system; otherwise this call fails, and so does the mount.
             let _ = std::fs::create_dir_all(target);
         }
         match mount(what, target, what, MountFlags::empty(), None) {

@@ -19,8 +19,8 @@ pub(super) const STATE: &str = "/sys/kernel/sched_ext/state";
 pub(crate) const ATTACH_WITHIN: Duration = Duration::from_secs(120);
 /// Guest time that a scheduler may take to exit after each signal.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
-/// Guest time that a scheduler may take to exit after sched_ext has detached it. It prints the kernel's dump
-/// meanwhile.
+/// Guest time that a scheduler may take to exit after sched_ext has detached it. In this time, the scheduler prints the
+/// kernel's dump.
 const END_WITHIN: Duration = Duration::from_secs(2);
 
 /// Starts the program and waits until sched_ext is enabled. The inner `Err` says why the scheduler did not attach; the

@@ -44,7 +44,8 @@ impl SignalTrace {
 }
 
 /// Parses a line of the trace (include/trace/events/signal.h). Returns `None` for a line that is no signal, and for a signal
-/// of the kernel, such as a fault or an out-of-memory kill: its code is positive (include/uapi/asm-generic/siginfo.h).
+/// of the kernel, such as a fault or an out-of-memory kill: the code of a signal of the kernel is positive
+/// (include/uapi/asm-generic/siginfo.h).
 fn sent(line: &str) -> Option<SentSignal> {
     let (sender, event) = line.split_once(" [")?;
     let (_, fields) = event.split_once("signal_generate: ")?;

@@ -2,9 +2,9 @@
 //! can be saved with the process loaded, linked and waiting.
 //!
 //! Its standard input is a socket to PID 1. The process sends one byte when it is ready, and reads its job from the
-//! socket. The header before the job has a fixed length and contains the length of the job, so nobody has to close the
-//! socket before the test has run. This keeps the code that a fork executes before the test function short: the fork
-//! executes it for the first time, so QEMU has to translate every block of it.
+//! socket. The header before the job has a fixed length and contains the length of the job, so the process need not read
+//! until the socket is closed. This keeps the code short that a fork executes before the test function. Its length matters,
+//! because the fork executes it for the first time, and QEMU has to translate every block of it.
 
 use std::fs::File;
 use std::io::{Error, ErrorKind, Read, Write};
@@ -36,7 +36,7 @@ const MESSAGE_WITHIN: Duration = Duration::from_secs(1);
 const HEADER: usize = 8;
 /// Size of the first read in bytes, large enough for the header and nearly all jobs.
 const FIRST_READ: usize = 4096;
-/// Stands in the header for the case that there is no scheduler process. No process has this id.
+/// The process id in the header if there is no scheduler process. No process has this id.
 const NO_SCHEDULER: i32 = 0;
 
 /// The information that the test process needs.

@@ -77,8 +77,7 @@ impl Capture {
 
 /// Reads both streams until they end, or until `stop` is readable.
 fn read(stdout: File, stderr: File, stop: OwnedFd) -> [Taken; 2] {
-    // Raise the priority, so that a scheduler under test that starves the reader cannot block the program on a full
-    // pipe.
+    // Raise the priority, so that the scheduler under test cannot block the program on a full pipe by starving the reader.
     let in_guest = crate::init::is_test_process();
     let _raised = in_guest.then(|| RealTime::raise(realtime::ENGINE));
     let mut streams = [Some(stdout), Some(stderr)];

@@ -1,5 +1,5 @@
-//! Programs of the host that a test runs in the guest as its load: starts them in a cgroup, reads their output, waits
-//! for them, and kills them together with every process that they have started.
+//! Runs programs of the host in the guest, as the load of a test: starts them in a cgroup, reads their output, waits for
+//! them, and kills them together with every process that they have started.
 //!
 //! A test function that runs a program itself uses [`RunsPayloads::payload`]; in a scenario, the operations do this.
 //! This module does not bring the program into the guest (the host packs what the test declares) and does not judge it

@@ -1,4 +1,4 @@
-//! One running program: forks it into its cgroup, waits for its exit, and collects its output.
+//! Manages one running program: forks it into its cgroup, waits for its exit, and collects its output.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -193,8 +193,8 @@ fn ns(time: libc::timeval) -> u64 {
     time.tv_sec as u64 * 1_000_000_000 + time.tv_usec as u64 * 1_000
 }
 
-/// Runs in the child: moves it into its cgroup before its first instruction, and makes it die with the thread that started
-/// it. A `0` in `cgroup.procs` stands for the process that writes it.
+/// Runs in the child: moves the process into its cgroup before the first instruction of the program, and makes it die with
+/// the thread that started it. A `0` in `cgroup.procs` stands for the process that writes it.
 fn before_exec(procs: Option<i32>) -> io::Result<()> {
     // SAFETY: plain integers and a one-byte buffer, on a descriptor that the parent keeps open.
     unsafe {

@@ -101,7 +101,8 @@ impl PayloadRun<'_> {
     /// Runs the payload until it exits, and judges it.
     ///
     /// # Errors
-    /// As [`Self::spawn`] and [`PayloadHandle::wait`]. The program's own failure is part of the result and not an error.
+    /// The same errors as [`Self::spawn`] and [`PayloadHandle::wait`]. The program's own failure is part of the result and
+    /// not an error.
     pub fn run(self) -> Result<(AssertResult, PayloadMetrics)> {
         self.spawn()?.wait()
     }
@@ -169,7 +170,7 @@ impl PayloadRun<'_> {
     }
 }
 
-/// Returns what usually helps against an error of starting a program, or an empty text.
+/// Returns advice on an error of starting a program, or an empty text.
 fn advice(error: &std::io::Error, in_cgroup: bool) -> &'static str {
     match error.raw_os_error() {
         Some(libc::EACCES) => "; the file on the host must be executable",

@@ -1,4 +1,4 @@
-//! A client of the socket at which a scheduler serves its statistics, as the crate `scx_stats` defines the protocol (version 1):
+//! A client of the socket at which a scheduler serves its statistics. The protocol is version 1 of the crate `scx_stats`:
 //! each request and each answer is one line of JSON. The host decodes the answers.
 
 use std::io::{Error, ErrorKind, Read, Write};
@@ -11,7 +11,7 @@ use crate::protocol::{MAX_STATS, StatsAnswer};
 /// Asks for the statistics that the scheduler declares as its main ones.
 const REQUEST: &[u8] = b"{\"req\":\"stats\",\"args\":{\"target\":\"top\"}}\n";
 
-/// A connection to a scheduler. Schedulers count from one answer to the next on the same connection.
+/// A connection to a scheduler. The numbers in an answer cover the time since the previous answer on the same connection.
 #[derive(Debug)]
 pub(super) struct Client {
     stream: UnixStream,

@@ -1,10 +1,10 @@
-//! Asks a scheduler that serves its statistics at a socket (the crate `scx_stats`) for them shortly before each capture that
-//! the test declares, and passes the answers on to the host.
+//! Requests the statistics of a scheduler that serves them at a socket (the crate `scx_stats`), shortly before each capture
+//! that the test declares, and passes the answers on to the host.
 //!
-//! Schedulers count from one answer to the next on a connection. The connection is therefore kept, and the first request,
-//! when the window opens, only starts the first interval. These requests are a part of the run, as those of any other program
-//! would be: without declared captures and without `Op::CaptureSnapshot` there are none, and a scheduler that serves nothing is
-//! not disturbed either.
+//! The numbers in an answer cover the time since the previous answer on the same connection. The connection is therefore
+//! kept, and the first request, when the window opens, only starts the first interval. The requests are a part of the run,
+//! like those of any other program. A run without declared captures and without `Op::CaptureSnapshot` has no requests, and
+//! neither has a run under a scheduler that serves no statistics.
 
 mod client;
 #[cfg(test)]
@@ -25,12 +25,12 @@ use crate::protocol::{StatsAnswer, ToHost};
 use crate::realtime::{self, RealTime};
 use crate::workers::clock::now_ns;
 
-/// The socket of the scheduler that is attached to all tasks, where the crate `scx_stats` puts it.
+/// The path at which the crate `scx_stats` puts the socket of a scheduler that drives all tasks.
 pub const SOCKET: &str = "/var/run/scx/root/stats";
 
 /// How long before a periodic capture its request is sent.
 const LEAD: Duration = Duration::from_millis(10);
-/// How long a scheduler may take to answer. A busy one takes a few turns of its main thread.
+/// How long a scheduler may take to answer. The main thread of a busy scheduler has to run a few times before it answers.
 const WITHIN: Duration = Duration::from_secs(1);
 
 /// What the thread that sends the requests before periodic captures shares with the engine.
@@ -53,7 +53,7 @@ struct WindowTime {
     connection: Option<UnixStream>,
 }
 
-/// The requests of one scenario. Dropping it ends them.
+/// The requests of one scenario. Dropping this value ends the requests.
 #[derive(Debug, Default)]
 pub(crate) struct Requests {
     /// `None` if no scheduler serves statistics.
@@ -64,7 +64,7 @@ pub(crate) struct Requests {
 impl Requests {
     /// Starts the requests at these times of a window that has just opened. Does nothing if there is no socket.
     pub(crate) fn begin(path: &Path, times: &[Duration]) -> Self {
-        // This check is made in every run, so that it cannot tell a run with captures from one without.
+        // This check is made in every run, so that it makes no difference between a run with captures and a run without.
         if !path.exists() {
             return Self::default();
         }
@@ -83,7 +83,7 @@ impl Requests {
                 .name("ktstr-stats".to_owned())
                 .spawn(move || shared.serve(&times))
         });
-        // Without the thread, the captures have no statistics.
+        // If the thread could not be started, the periodic captures have no statistics.
         let thread = spawned.and_then(Result::ok);
         Self {
             shared: Some(shared),
@@ -114,13 +114,13 @@ impl Drop for Requests {
         let mut window = lock(&shared.window);
         window.over = true;
         if let Some(connection) = window.connection.take() {
-            // It fails only if the scheduler has closed the connection already.
+            // This fails only if the scheduler has closed the connection already.
             let _ = connection.shutdown(Shutdown::Both);
         }
         drop(window);
         shared.changed.notify_all();
         if let Some(thread) = self.thread.take() {
-            // The panic of a thread has been reported by the hook.
+            // The panic hook has already reported a panic of the thread.
             let _ = thread.join();
         }
     }

@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use super::*;
 
-/// Serves one connection: sends each line of `answers` for one request, and then holds the connection open without an answer,
-/// until the client closes it.
+/// Serves one connection: sends the next element of `answers` for each request. When none is left, holds the connection open
+/// without an answer until the client closes it.
 fn server(path: &Path, answers: Vec<Vec<u8>>) -> JoinHandle<Vec<String>> {
     let listener = UnixListener::bind(path).unwrap();
     std::thread::spawn(move || {
@@ -92,7 +92,7 @@ fn pauses_put_a_request_off_and_the_end_cuts_it_short() {
             send.send(line).unwrap();
         }
     });
-    // The request that starts the first interval.
+    // This is the request that starts the first interval.
     received.recv().unwrap();
     writer.write_all(b"{}\n").unwrap();
     std::thread::sleep(Duration::from_millis(100));
@@ -100,7 +100,7 @@ fn pauses_put_a_request_off_and_the_end_cuts_it_short() {
     let pause = u64::try_from(began.elapsed().as_nanos()).unwrap();
     requests.paused(false, pause);
     received.recv().unwrap();
-    // Nobody answers this one, and the end does not wait for the answer.
+    // Nobody answers this request, and dropping the requests does not wait for the answer.
     let ended = Instant::now();
     drop(requests);
     assert!(ended.elapsed() < WITHIN, "{:?}", ended.elapsed());

@@ -23,7 +23,7 @@ pub(super) struct Policy {
 }
 
 impl Policy {
-    /// Returns whether the policy puts a worker above all fair and sched_ext tasks.
+    /// Returns whether the policy takes precedence over all fair and sched_ext tasks.
     pub fn is_realtime(&self) -> bool {
         matches!(
             self.policy,
@@ -32,7 +32,7 @@ impl Policy {
     }
 }
 
-/// Converts a name to the form that `PR_SET_NAME` takes: cut to 15 bytes, and filled up with NULs.
+/// Converts a name to the form that `PR_SET_NAME` takes: cut to 15 bytes, and padded with NULs.
 pub(super) fn comm_bytes(comm: &str) -> [u8; 16] {
     let mut bytes = [0; 16];
     for (to, from) in bytes.iter_mut().take(15).zip(comm.bytes()) {
@@ -213,7 +213,7 @@ impl SchedAttr {
         self.policy as i32
     }
 
-    /// Returns whether the policy is above all fair and sched_ext tasks.
+    /// Returns whether this policy takes precedence over all fair and sched_ext tasks.
     pub fn is_realtime(&self) -> bool {
         matches!(
             self.policy(),

@@ -64,7 +64,7 @@ pub(super) fn fork(plan: &Plan<'_>, group_fds: &[i32]) -> Result<(i32, OwnedFd),
         let ready = set_up_process(parent, None).and_then(|()| {
             close_others();
             set_up_thread(plan)?;
-            // Set this again, because a change of user clears it.
+            // Set the parent-death signal again, because a change of user clears it.
             die_with(parent)
         });
         if let Err(errno) = ready {
@@ -221,7 +221,7 @@ pub(super) fn set_up_process(parent: i32, comm: Option<&[u8; 16]>) -> Result<(),
         STOP.store(false, Relaxed);
         let mut action: libc::sigaction = std::mem::zeroed();
         let handler: extern "C" fn(libc::c_int) = on_stop;
-        // Without SA_RESTART, so that the signal interrupts a blocking call.
+        // Leave SA_RESTART out, so that the signal interrupts a blocking call.
         action.sa_sigaction = handler as libc::sighandler_t;
         check(libc::sigaction(
             libc::SIGUSR1,

@@ -25,7 +25,7 @@ pub(super) enum End {
     Signaled(i32),
     /// It missed the deadline and was killed.
     TimedOut {
-        /// The monotonic time in ns just after the worker was killed, if it was starved: at the deadline it was runnable,
+        /// The monotonic time in ns just before the worker was killed, if it was starved: at the deadline it was runnable,
         /// and since the stop it had got less CPU time than [`SERVED`]. `None` if it was stopped or blocked in the kernel at
         /// the deadline, or if it did get CPU time: such a worker ignores the stop, or has a long iteration.
         starved_until_ns: Option<u64>,
@@ -200,7 +200,7 @@ fn is_sched_ext_enabled() -> bool {
 /// Makes all threads of a process real-time tasks, if the kernel's own scheduler drives them. A process that got SIGKILL must run
 /// once more before it exits, and with a ten-thousandth of its competitors' weight it may wait for minutes. A BPF scheduler that
 /// does not run it is ejected by sched_ext's watchdog, which is a finding of the run, so nothing is changed under such a
-/// scheduler. A failure is ignored, because an ordinary user may not do this, and the wait only gets longer.
+/// scheduler. A failure is ignored: an ordinary user may not do this, and its only effect is that the wait takes longer.
 fn hurry(pid: i32) {
     if is_sched_ext_enabled() {
         return;

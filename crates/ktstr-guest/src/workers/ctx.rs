@@ -86,7 +86,7 @@ pub(super) struct WorkerCtx<'a> {
     total_iterations: u64,
     /// Whether the stop came before the work of the current iteration was done.
     cut: bool,
-    /// The CPU time in ns at which the iteration began whose cost is measured.
+    /// The worker's CPU time in ns at the start of the iteration whose cost is measured; `None` if none is measured.
     cost_from_ns: Option<u64>,
     /// The guest time in ns from which the cost of another iteration is measured; 0 while one is measured.
     cost_due_ns: u64,
@@ -200,7 +200,8 @@ impl<'a> WorkerCtx<'a> {
         if self.cut {
             return;
         }
-        // This is the time of the last checkpoint, because a clock reading here would slow down work types with short iterations.
+        // Use the time of the last checkpoint, because reading the clock here would slow down work types with short
+        // iterations.
         if self.last_ns >= self.cost_due_ns {
             self.measure_cost();
         }
@@ -215,8 +216,8 @@ impl<'a> WorkerCtx<'a> {
         }
     }
 
-    /// Measures the cost of the iteration that ends now, if the measurement began at the end of the iteration before it, or else
-    /// begins one.
+    /// If a measurement began at the end of the previous iteration, records the cost of the iteration that ends now.
+    /// Otherwise begins the measurement of the next iteration.
     fn measure_cost(&mut self) {
         let cpu_ns = sys::thread_cpu_ns();
         if let Some(began_ns) = self.cost_from_ns.take() {
@@ -353,8 +354,9 @@ impl<'a> WorkerCtx<'a> {
             .store(index.unwrap_or(0) as u32, Relaxed);
     }
 
-    /// Records one latency. The first 100 000 are all kept; after that, the kept ones are a uniform random choice of all. A
-    /// sample belongs to the phase in which it was measured, even if the worker slept through the start of that phase.
+    /// Records one latency. The first 100 000 latencies are all kept. If there are more, a uniform random choice of 100 000
+    /// of them is kept. A sample belongs to the phase in which it was measured, even if the worker slept through the start
+    /// of that phase.
     pub fn sample(&mut self, ns: u64) {
         self.enter_phase();
         self.counters.samples = self.counters.samples.wrapping_add(1);
@@ -678,7 +680,7 @@ mod tests {
         let mut ctx = WorkerCtx::begin(&tele, &control, &page, &WorkType::SpinWait, Rng::new(0, 0));
         ctx.count_units(10);
         page.phase.store(2, Relaxed);
-        // A wakeup that the worker measures before its next checkpoint.
+        // The worker measures a wakeup before its next checkpoint.
         ctx.sample(5);
         assert_eq!(tele.slices_used.load(Relaxed), 2);
         let sample = tele.samples[0].load(Relaxed);

@@ -176,8 +176,8 @@ impl WorkloadHandle {
         self.release();
     }
 
-    /// Measures the NUMA nodes of the workers' pages when the workers are stopped. This is
-    /// optional, because it walks their page tables. Call it before [`Self::start`].
+    /// Measures the NUMA nodes of the workers' pages when the workers are stopped. The measurement is optional, because the
+    /// kernel walks the workers' page tables for it. Call it before [`Self::start`].
     pub fn measure_pages(&mut self) {
         self.pages = Some(None);
     }

@@ -2,10 +2,10 @@
 //! achieved.
 //!
 //! Each worker is a forked process in its own process group. If the test asks for threads, a single forked process,
-//! the leader, runs all workers as its threads. A worker waits at a gate, so that the caller can move it to its cgroup
-//! first, writes its counters into memory that it shares with the parent, and stops on SIGUSR1.
-//! This module does not manage cgroups (the engine moves the pids), except that it removes those that workers have created.
-//! It does not judge the counters.
+//! the leader, runs all workers as its threads. A worker waits at a gate, so that the caller can first move it to its
+//! cgroup. It writes its counters into memory that it shares with the parent, and stops on SIGUSR1. This module does not
+//! manage cgroups (the engine moves the pids), except that it removes those that workers have created. It does not judge the
+//! counters.
 
 mod arch;
 mod attrs;

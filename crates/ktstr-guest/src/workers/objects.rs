@@ -127,7 +127,7 @@ impl Object {
     }
 
     /// Waits until `place` is released. Returns the monotonic time in ns at which this happened, or `None` if `stopped`
-    /// returns `true` first. If other places have been released since, it may be the time of a later one.
+    /// returns `true` first. If other places have been released since, the returned time may be that of a later release.
     pub fn wait(&self, place: u32, stopped: impl Fn() -> bool) -> Option<u64> {
         loop {
             let gone = self.word.load(Acquire);
@@ -141,7 +141,7 @@ impl Object {
         }
     }
 
-    /// Lets the first waiter go, if there is one. Returns whether there was.
+    /// Lets the first waiter go, if there is one. Returns whether there was one.
     pub fn let_one_go(&self) -> bool {
         let mut gone = self.word.load(Acquire);
         loop {
@@ -211,8 +211,8 @@ impl Object {
         }
     }
 
-    /// Goes on to the timer's next period, and returns the monotonic time in ns at which this period ends. It starts where the
-    /// last period ended; the first period starts at `first_ns`.
+    /// Goes on to the timer's next period, and returns the monotonic time in ns at which this period ends. The period starts
+    /// where the previous one ended; the first period starts at `first_ns`.
     pub fn next_period(&self, first_ns: u64, period: u64) -> u64 {
         let add = |next: u64| {
             let from = if next == 0 { first_ns } else { next };

@@ -371,7 +371,7 @@ mod tests {
         let tele = Shared::<Telemetry>::new().expect("memory");
         tele.slices_used.store(2, Relaxed);
         tele.slices[1].phase.store(1, Relaxed);
-        // The last one has replaced an earlier sample, as it does in a full reservoir, and phase 7 has no slice.
+        // The last sample has replaced an earlier one, as happens in a full reservoir, and phase 7 has no slice.
         let taken = [(0, 10), (0, 20), (1, 30), (1, 40), (7, 45), (0, 50)];
         for (at, (phase, ns)) in taken.into_iter().enumerate() {
             tele.samples[at].store(phase << SAMPLE_NS_BITS | ns, Relaxed);
@@ -406,7 +406,7 @@ mod tests {
     fn a_worker_that_starves_until_the_end_has_a_gap_until_the_end() {
         let tele = Shared::<Telemetry>::new().expect("memory");
         tele.last_cpu.store(3, Relaxed);
-        // Two phases of one second each, and no checkpoint after them.
+        // The worker had two phases of one second each, and no checkpoint after them.
         tele.slices_used.store(2, Relaxed);
         for slice in &tele.slices[..2] {
             slice.wall_time_ns.store(1_000 * MS, Relaxed);

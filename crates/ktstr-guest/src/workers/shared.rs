@@ -150,7 +150,7 @@ pub struct Control {
 // SAFETY: repr(C), atomics only.
 unsafe impl Zeroed for Control {}
 
-/// One migration of the worker, as it noticed it.
+/// One migration that the worker noticed.
 #[repr(C)]
 #[derive(Debug)]
 pub struct MigrationSlot {
@@ -160,7 +160,8 @@ pub struct MigrationSlot {
     pub cpus: AtomicU64,
 }
 
-/// All counters of one worker. Only the worker writes them, except `allowed` (its parent) and `setup_errno` (its leader, too).
+/// All counters of one worker. Only the worker writes them, with two exceptions: its parent writes `allowed`, and its leader
+/// may write `setup_errno`, too.
 #[repr(C)]
 #[derive(Debug)]
 pub struct Telemetry {
@@ -178,7 +179,7 @@ pub struct Telemetry {
     pub policy_errno: AtomicI32,
     /// The policy of that change, as the kernel's constant.
     pub policy: AtomicI32,
-    /// 1 if the last policy that the worker set successfully is above all fair and sched_ext tasks.
+    /// 1 if the last policy that the worker set successfully takes precedence over all fair and sched_ext tasks.
     pub realtime: AtomicU32,
     /// The CPUs that the worker was allowed to use at the release.
     pub allowed: [AtomicU64; MASK_WORDS],

@@ -56,7 +56,7 @@ impl WorkloadHandle {
     /// Like [`Self::spawn`], with a seed that determines everything random in the workers.
     ///
     /// # Errors
-    /// As [`Self::spawn`].
+    /// The same errors as [`Self::spawn`].
     pub fn spawn_seeded(config: &WorkloadConfig, seed: u64) -> Result<Self, WorkerError> {
         Self::spawn_named(config, seed, None)
     }
@@ -65,7 +65,7 @@ impl WorkloadHandle {
     /// `pcomm`. [`Self::worker_pids_for_cgroup_procs`] returns the one id to write to `cgroup.procs`.
     ///
     /// # Errors
-    /// As [`Self::spawn`].
+    /// The same errors as [`Self::spawn`].
     pub fn spawn_pcomm_cgroup(pcomm: &str, config: &WorkloadConfig) -> Result<Self, WorkerError> {
         Self::spawn_named(config, 0, Some(pcomm))
     }
@@ -107,7 +107,7 @@ impl WorkloadHandle {
     /// Forks the workers of resolved groups, for the engine. Slices are stamped with `phase`.
     ///
     /// # Errors
-    /// As [`Self::spawn`]. Workers that were already forked are killed.
+    /// The same errors as [`Self::spawn`]. Workers that were already forked are killed.
     pub fn spawn_groups(
         groups: &[Group],
         seed: u64,
@@ -318,7 +318,7 @@ fn peers(work_loop: &WorkLoop, options: SpawnOptions) -> Peers {
     }
 }
 
-/// Returns the work loop of a group, after checking that the group's workers can be divided into its group size.
+/// Returns the work loop of a group, after checking that the workers can be divided into groups of the loop's group size.
 fn whole_groups(group: &Group) -> Result<WorkLoop, WorkerError> {
     let mut work_loop = kinds::work_loop(&group.work.work_type);
     if work_loop.group == 0 {

@@ -124,7 +124,7 @@ pub fn futex_wake(word: &AtomicU32, count: i32) {
     unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, count) };
 }
 
-/// Waits like [`futex_wait`], with a bit mask that [`futex_wake_those`] selects waiters by.
+/// Waits like [`futex_wait`], with a bit mask by which [`futex_wake_those`] selects waiters.
 pub fn futex_wait_as(word: &AtomicU32, expected: u32, bits: u32) {
     // SAFETY: as above; this operation does not use the second address.
     unsafe {
@@ -288,7 +288,7 @@ pub fn mask_and(a: &Mask, b: &Mask) -> Mask {
     both
 }
 
-/// Maps `len` bytes of fresh anonymous memory, which are never unmapped. Returns `None` if the kernel has not enough
+/// Maps `len` bytes of fresh anonymous memory, which are never unmapped. Returns `None` if the kernel does not have enough
 /// memory.
 pub fn map(len: usize) -> Option<&'static mut [u8]> {
     // SAFETY: a fresh private mapping of `len` bytes, which lives as long as the process.

@@ -148,7 +148,7 @@ fn a_killed_worker_leaves_a_sentinel_and_no_zombie() {
     assert!(pids.into_iter().all(gone));
 }
 
-/// It uses the CPU all the time, so it is not starved, although it is runnable at the deadline.
+/// The worker uses the CPU all the time, so it is not starved, although it is runnable at the deadline.
 #[test]
 fn a_worker_that_ignores_the_stop_has_no_gap_after_it() {
     fn ignores(_: &SeenCtx) -> WorkerReport {
@@ -239,7 +239,7 @@ fn crowds_wake_each_other_and_measure_it() {
             assert_eq!(r.is_messenger, wakes, "{name} {at}");
             if name != "MutexContention" && !wakes {
                 let woken = r.wake_sample_total;
-                // The stop may cut the work of the last wakeup short, which is then no iteration.
+                // If the stop cuts the work after the last wakeup short, this work does not count as an iteration.
                 assert!(
                     (r.iterations..=r.iterations + 1).contains(&woken),
                     "{name} {at}: {r:?}"
@@ -345,7 +345,7 @@ fn a_long_lived_worker_has_a_slice_for_each_phase() {
     assert!(report.phase_slices.iter().all(|s| s.iterations > 0));
     let walls: Vec<u64> = report.phase_slices.iter().map(|s| s.wall_time_ns).collect();
     assert_eq!(walls.iter().sum::<u64>(), report.wall_time_ns);
-    // A slice begins when the worker notices the phase, so a busy host makes it short, but never empty.
+    // A slice begins when the worker notices the phase, so a busy host may make it short, but never empty.
     assert!(walls.iter().all(|w| *w > 0), "{walls:?}");
 }
 
@@ -530,7 +530,7 @@ fn a_herd_stops_after_its_last_batch() {
         }
         std::thread::sleep(Duration::from_millis(5));
     }
-    // This is long compared with a batch.
+    // This sleep is long compared with a batch.
     std::thread::sleep(Duration::from_millis(30));
     let reports = handle.stop_and_collect();
     assert!(reports.iter().all(|r| r.completed && r.iterations <= 3));

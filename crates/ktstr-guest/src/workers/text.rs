@@ -111,7 +111,7 @@ impl Text {
 
 /// Writes to an open file in a single call. `Err` is the errno.
 pub(super) fn write(fd: i32, bytes: &[u8]) -> Result<(), i32> {
-    // SAFETY: readable bytes with the length that is passed.
+    // SAFETY: the bytes are readable, and their length is passed.
     let put = unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) };
     if put < 0 { Err(sys::errno()) } else { Ok(()) }
 }

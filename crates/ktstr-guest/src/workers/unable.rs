@@ -43,7 +43,7 @@ reasons! {
     /// Fewer than two NUMA nodes have CPUs that the worker may use.
     Nodes = "needs CPUs of two NUMA nodes and found fewer; declare a topology with more nodes, or a \
         larger cpuset";
-    /// The CPU has no vector registers of that width.
+    /// The CPU has no vector registers of the requested width.
     Width = "needs wider vector registers than CPUID reports; use AluWidth::Widest";
     /// No work loop uses AMX tiles, whether or not the CPU has them.
     Tiles = "has no code for AMX on any CPU; use AluWidth::Widest";

@@ -7,8 +7,8 @@ use crate::kernel::{KernelError, KernelView};
 use crate::memory::GuestMemory;
 use crate::narrow;
 
-/// The size of the unmapped range below the kernel's mapping in bytes: half of `GUARD_SZ`. The offset in a BPF instruction has
-/// 16 bits with a sign, so no instruction reaches beyond it.
+/// The size in bytes of the unmapped range below the kernel's mapping, which is half of `GUARD_SZ`. The offset in a BPF
+/// instruction is a signed 16-bit number, so no instruction reaches beyond this range.
 const GUARD: u64 = 1 << 15;
 
 /// Where an arena is.

@@ -147,8 +147,9 @@ impl MapFields {
     }
 }
 
-/// Returns the name of a map type that the capture reads, and of some others, by its number, which is ABI
-/// (include/uapi/linux/bpf.h). It is `None` for all other types, whose names are looked up in the kernel's BTF.
+/// Returns the name of the map type with that number, for the types that a capture reads and for some others. These numbers
+/// are ABI (include/uapi/linux/bpf.h). The result is `None` for all other types, whose names the caller looks up in the
+/// kernel's BTF.
 fn stable_type_name(map_type: u32) -> Option<&'static str> {
     Some(match map_type {
         1 => "hash",

@@ -1,7 +1,7 @@
 //! Local storage of kernel objects: a value for each task, cgroup, inode or socket (`kernel/bpf/bpf_local_storage.c`).
 //!
 //! A map of this kind has a table of buckets, in which each element is listed once. The element points to the `struct
-//! bpf_local_storage` of its owner, which points back to the owner. The members have the same names from 6.12 to 7.3.
+//! bpf_local_storage` of its owner, which points back to the owner. The members have the same names in Linux 6.12 to 7.3.
 
 use super::hash::MAX_BUCKETS;
 use super::maps::BpfMap;

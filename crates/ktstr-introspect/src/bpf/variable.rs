@@ -7,12 +7,12 @@ use crate::btf::{Btf, Kind, Type};
 use crate::kernel::{KernelError, KernelView};
 use crate::memory::GuestMemory;
 
-/// The largest size of a map's BTF in bytes; a large scheduler has about 200 KB.
+/// The largest BTF of a map that is read, in bytes; that of a large scheduler has about 200 KB.
 pub(crate) const MAX_MAP_BTF: u64 = 8 << 20;
 /// The largest number of names in a message.
 const NAMES: usize = 16;
 
-/// A variable of a scheduler for writing.
+/// Where the host can write a variable of a scheduler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Variable {
     /// The guest-physical address of its first byte.
@@ -21,7 +21,7 @@ pub struct Variable {
     pub size: u64,
 }
 
-/// A variable of a scheduler for reading.
+/// Where the host can read a variable of a scheduler.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WatchedVariable {
     /// The guest-physical addresses of its values: a single one, or one for each CPU.
@@ -106,8 +106,9 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         })
     }
 
-    /// Finds the variable `field` for reading; a constant of a `.rodata` map is found too. With `per_cpu` it is searched in
-    /// the first per-CPU array map whose name ends with `suffix`, and its values are those of the map's first entry.
+    /// Finds the variable `field` for reading; a constant of a `.rodata` map is found too. With `per_cpu` the variable is
+    /// looked up in the first per-CPU array map whose name ends with `suffix`, and its values are those in the map's first
+    /// entry.
     ///
     /// # Errors
     /// As for [`Self::scx_variable`], except that a read-only map is no error. The variable may have any type: the caller

@@ -75,7 +75,7 @@ impl Btf {
     }
 
     /// Returns the type behind typedefs, qualifiers, type tags and variables; `None` if an id is unknown, or if the chain of
-    /// references has 32 links or more, as a circular one has.
+    /// references has 32 links or more, which every circular chain has.
     pub fn resolve(&self, mut id: u32) -> Option<Type<'_>> {
         for _ in 0..MAX_DEPTH {
             let ty = self.get(id)?;
@@ -92,8 +92,8 @@ impl Btf {
         None
     }
 
-    /// Returns the size of a type in bytes; `None` if the id is unknown, if the type has no size, as a function or a forward
-    /// declaration, if types refer to each other in a circle, or if the size does not fit 64 bits.
+    /// Returns the size of a type in bytes; `None` if the id is unknown, if the type has no size (a function or a forward
+    /// declaration, for instance), if types refer to each other in a circle, or if the size does not fit 64 bits.
     pub fn size_of(&self, id: u32) -> Option<u64> {
         let mut id = id;
         let mut factor = 1u64;
@@ -204,8 +204,8 @@ impl Btf {
     }
 
     /// Returns the name of a type, for messages and for [`target_type`](ktstr_snapshot::report::RenderedValue::Ptr): the
-    /// first name behind qualifiers, type tags and variables. `None` if there is none, as for a pointer or an anonymous struct,
-    /// or if an id on the way is unknown.
+    /// first name behind qualifiers, type tags and variables. `None` if there is no such name (for a pointer or an anonymous
+    /// struct, for instance), or if an id on the way is unknown.
     pub fn type_name(&self, id: u32) -> Option<String> {
         let mut ty = self.get(id)?;
         for _ in 0..MAX_DEPTH {

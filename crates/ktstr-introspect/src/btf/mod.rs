@@ -19,12 +19,12 @@ use std::sync::Arc;
 use thiserror::Error;
 
 const MAGIC: u16 = 0xeb9f;
-/// The largest size of a BTF blob in bytes; a distribution kernel has 5 MB.
+/// The largest BTF blob that is parsed, in bytes; that of a distribution kernel has about 5 MB.
 pub const MAX_BTF_BYTES: usize = 64 << 20;
 /// The depth of references between types at which a search is given up.
 pub(crate) const MAX_DEPTH: usize = 32;
 
-/// A parsed BTF blob, which may be split: then it continues a base. Cheap to clone.
+/// A parsed BTF blob. It stands alone, or it is split: then its ids and strings continue those of a base. A clone is cheap.
 #[derive(Debug, Clone)]
 pub struct Btf {
     own: Arc<Blob>,
@@ -50,7 +50,7 @@ impl Btf {
         Self::build(bytes.into(), None)
     }
 
-    /// Parses a blob whose ids and strings continue those of `base` (kernel modules).
+    /// Parses a blob whose ids and strings continue those of `base`, as those of a kernel module continue the kernel's.
     pub fn parse_split(bytes: impl Into<Arc<[u8]>>, base: &Btf) -> Result<Self, BtfError> {
         Self::build(bytes.into(), Some(Arc::new(base.clone())))
     }
@@ -235,7 +235,7 @@ pub enum BtfError {
         /// The size of the blob in bytes.
         len: usize,
     },
-    /// The blob is larger than any kernel's.
+    /// The blob is larger than [`MAX_BTF_BYTES`].
     #[error("BTF of {len} bytes is larger than {MAX_BTF_BYTES}")]
     TooLarge {
         /// The size of the blob in bytes.

@@ -16,16 +16,18 @@ use crate::render::hex;
 const STACK_BUILD_ID: u64 = 1 << 5;
 /// `LPM_TREE_NODE_FLAG_IM` (`kernel/bpf/lpm_trie.c`): a node that only connects others.
 const INTERMEDIATE: u64 = 1;
-/// The largest offset of an address in a function, in bytes. What is further from a symbol is not a part of it.
+/// The largest offset of an address from the symbol of its function, in bytes. An address further above a symbol does not
+/// belong to that function.
 const MAX_FUNCTION: u64 = 1 << 20;
 /// The largest number of bytes in the prefix of a trie (`LPM_DATA_SIZE_MAX`, `kernel/bpf/lpm_trie.c`).
 const MAX_PREFIX: u64 = 256;
 
 impl<M: GuestMemory + ?Sized> MapReader<'_, '_, M> {
-    /// Captures the elements of a queue or a stack (`kernel/bpf/queue_stack_maps.c`), the one that is removed next first.
+    /// Captures the elements of a queue or a stack (`kernel/bpf/queue_stack_maps.c`), beginning with the one that is removed
+    /// next.
     ///
-    /// The elements are a ring, in which `head` is the place of the next new one. A queue removes the element at `tail`, and
-    /// a stack the one before `head`.
+    /// The elements are a ring, in which `head` is the place for the next new element. A queue removes the element at
+    /// `tail`, and a stack the one before `head`.
     pub(super) fn queue(
         &self,
         map: &BpfMap,
@@ -38,7 +40,7 @@ impl<M: GuestMemory + ?Sized> MapReader<'_, '_, M> {
         let (head, tail, size) = (number("head")?, number("tail")?, number("size")?);
         let first = map.kva.wrapping_add(member("elements")?.offset());
         if head >= size || tail >= size {
-            // The positions are no places of the ring, as in a map that is being created.
+            // The positions are outside of the ring, for instance because the map is being created.
             return Ok(());
         }
         let bytes = u64::from(map.value_size);
@@ -132,7 +134,7 @@ impl<M: GuestMemory + ?Sized> MapReader<'_, '_, M> {
 
     /// Returns an address as `symbol+0xoffset`, or as a number if it is not in the kernel image.
     fn frame(&self, address: u64) -> String {
-        // Programs and modules lie outside of the image, and symbols below it are no functions.
+        // BPF programs and modules lie outside of the kernel image, and symbols below the image are not functions.
         let nearest = self.view.symbols().nearest(address);
         match nearest.filter(|(_, offset)| address >= START_KERNEL_MAP && *offset < MAX_FUNCTION) {
             Some((name, offset)) => format!("{name}+{offset:#x}"),

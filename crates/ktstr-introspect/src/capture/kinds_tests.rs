@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used)]
-//! Tests of the less frequent kinds of maps in a hand-made kernel of a few pages. `ktstr/tests/vm/map_kinds.rs` reads real ones,
-//! which no program has put stacks into.
+//! Tests of the less frequent kinds of maps in a hand-made kernel of a few pages. `ktstr/tests/vm/map_kinds.rs` reads maps
+//! of a real kernel, but no program puts stacks into its stack-trace map.
 
 use proptest::prelude::*;
 
@@ -77,7 +77,8 @@ fn slots_and_frames_count_towards_the_limit_on_values() {
     let slots = dump(&guest, "prog_array", [4, 4, 120]);
     assert!(slots.truncated);
     assert_eq!(slots.fd_array.unwrap().occupied, Vec::from_iter(0..100));
-    // The first word is that of the number of buckets. Each stack has 30 frames.
+    // The first word holds the number of buckets. Each stack has 30 frames, so three stacks fit into the limit of 100
+    // values.
     guest.put(MAP + 8, 5);
     guest.put(BUCKETS, 30);
     let found = dump(&guest, "stack_trace", [4, 8 * 127, 5]);
@@ -114,7 +115,7 @@ fn stacks_are_read_with_their_symbols() {
         (3, frames(["0xffffffff80106000", "0x0"])),
     ];
     assert_eq!(read(&guest), expected);
-    // The stacks of such a map hold no addresses.
+    // The stacks of a map with this flag hold no addresses.
     guest.put(MAP, STACK_BUILD_ID);
     assert_eq!(read(&guest), []);
 }
@@ -143,7 +144,7 @@ fn a_circular_trie_is_cut() {
     let mut guest = guest();
     guest.put(MAP + 8, NODES);
     guest.put(MAP + 16, 4);
-    // Both children of the only node are the node.
+    // Both children of the only node are the node itself.
     guest.put(NODES, NODES);
     guest.put(NODES + 8, NODES);
     let found = dump(&guest, "lpm_trie", [8, 8, 10]);

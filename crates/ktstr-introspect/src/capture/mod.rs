@@ -61,8 +61,8 @@ impl Default for CaptureOptions {
 /// The limits on what is read behind the pointers in the values of maps. They are separate from the limits on the values, so
 /// that a value never lacks a part because of what another one points to.
 ///
-/// A map may use up half of what the maps before it have left, so that a map with many pointers leaves some for the others. A
-/// task has some 900 values, and a CPU mask is one.
+/// A map may use up to half of the budget that the maps before it left, so that a map with many pointers leaves some for the
+/// others. For comparison: a task is rendered as some 900 values, and a CPU mask as one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PointerLimits {
     /// The largest number of pointers on a path from a value; 0 follows none.
@@ -94,7 +94,7 @@ impl Default for PointerLimits {
 }
 
 /// What a reader of a section has: the stopped guest, and the options of the capture. Each reader implements [`ReadSection`]
-/// for it, next to the structures of the kernel that it reads.
+/// for this type, in the module of the kernel structures that it reads.
 ///
 /// [`ReadSection`]: ktstr_snapshot::ReadSection
 pub(crate) struct Reading<'r, 'g, M: GuestMemory + ?Sized> {

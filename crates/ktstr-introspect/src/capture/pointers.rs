@@ -13,8 +13,9 @@ use crate::kernel::KernelView;
 use crate::memory::GuestMemory;
 use crate::render::{Follow, Pointer, Reserved, SPENT, Target};
 
-/// The objects of the kernel to which a pointer in another object of the kernel is followed: CPU masks, and the id of a cgroup.
-/// In general such pointers are not followed, because a task alone has some hundred, and most lead to its bookkeeping.
+/// The types of kernel objects to which a pointer in another kernel object is followed: CPU masks, and the kernfs node that
+/// has the id of a cgroup. Other such pointers are not followed, because a task alone has about a hundred, and most of them
+/// lead to its bookkeeping.
 const PARTS: [&str; 3] = ["cpumask", "bpf_cpumask", "kernfs_node"];
 
 /// The bit that is set in all addresses of the kernel.
@@ -27,7 +28,7 @@ pub(super) struct KnownArena {
     pub(super) is_active: bool,
 }
 
-/// What may still be read.
+/// The numbers of targets, bytes and values that may still be read.
 #[derive(Debug, Clone, Copy)]
 struct Budget {
     targets: usize,
@@ -72,7 +73,7 @@ impl<'v, 'a, M: GuestMemory + ?Sized> Pointers<'v, 'a, M> {
         }
     }
 
-    /// Gives the next map half of what is left.
+    /// Gives the next map half of the remaining budget.
     pub(super) fn start_map(&mut self, is_active: bool) {
         let (unused, later) = (self.left.get(), self.later);
         let all = Budget {
@@ -121,7 +122,8 @@ impl<'v, 'a, M: GuestMemory + ?Sized> Pointers<'v, 'a, M> {
         if !matches!(ty.kind(), Kind::Struct | Kind::Union | Kind::Fwd) {
             return None;
         }
-        // A program may declare several variants of one type, which libbpf tells apart by what follows three underscores.
+        // A program may declare several variants of one type, whose names differ in a suffix after three underscores; libbpf
+        // ignores the suffix.
         let name = ty.name().split("___").next().unwrap_or_default();
         if name.is_empty() {
             return None;
@@ -226,8 +228,8 @@ impl<M: GuestMemory + ?Sized> Follow for Pointers<'_, '_, M> {
     }
 }
 
-/// Returns whether a target that is no struct has a value of its own: a number, an array or another pointer. A character is
-/// the start of a text whose length is unknown.
+/// Returns whether a target that is not a struct is shown: a number, an array or another pointer. A character is not shown,
+/// because it is the start of a text whose length is unknown.
 fn is_plain(ty: &Type<'_>) -> bool {
     match ty.kind() {
         Kind::Int => ty.name() != "char" && ty.int_encoding().is_some_and(|int| !int.char),
@@ -236,7 +238,7 @@ fn is_plain(ty: &Type<'_>) -> bool {
     }
 }
 
-/// Checks the type tags of a target: some of them say that the pointer is no address of one object in the kernel.
+/// Checks the type tags of a target: some of them mean that the pointer is not the address of a single kernel object.
 fn for_one_object(btf: &Btf, mut id: u32) -> Result<(), String> {
     for _ in 0..MAX_DEPTH {
         let Some(ty) = btf.get(id) else {

@@ -42,8 +42,8 @@ fn guest() -> Guest {
     guest
 }
 
-/// Returns the types of a program, and the id of its `struct ctx`. The program declares only the pid of a task, as programs
-/// do that libbpf adapts.
+/// Returns the types of a program, and the id of its `struct ctx`. The program declares only the pid of a task, since libbpf
+/// adapts programs to the kernel's layout.
 fn program() -> (Btf, u32) {
     let mut b = Builder::new();
     let long = b.int("unsigned long", 8, 0);
@@ -155,7 +155,7 @@ fn a_kptr_leads_to_the_kernels_object_with_the_kernels_layout() {
         ),
         "{parent:?}"
     );
-    // The layout of a struct that the program only declares, under a name of its own, is the kernel's too.
+    // A struct that the program only declares, under a name with a suffix, also has the kernel's layout.
     let value = rendered(&guest(), &[0, 0, TASK], PointerLimits::default(), &[]);
     assert_eq!(
         SnapshotField::new("ctx", &value)
@@ -272,7 +272,7 @@ fn what_cannot_be_read_has_a_reason() {
     count: it cannot be read: 0x8000000000000000 is not a canonical address for 5-level paging
     big: the target has 8388608 bytes, and at most 16384 are read
     ");
-    // A NULL pointer, and those to characters and to anything, have neither a target nor a reason.
+    // NULL pointers, and pointers to `char` and to `void`, have neither a target nor a reason.
     for path in ["text", "void"] {
         let pointer = SnapshotField::new("ctx", &value).get(path);
         assert!(matches!(
@@ -309,7 +309,7 @@ fn the_budget_of_a_capture_is_shared_and_ends_in_a_reason() {
         Ok("1-2")
     );
     assert_eq!(reason(&two, "flavour"), SPENT);
-    // The task has 32 bytes, its mask 16.
+    // The task has 32 bytes and its mask 16, and half of the limit is 47.
     let bytes = value(PointerLimits {
         bytes: 94,
         ..plenty
@@ -335,9 +335,10 @@ fn the_budget_of_a_capture_is_shared_and_ends_in_a_reason() {
     let ctx = SnapshotField::new("ctx", &nodes);
     assert_eq!(ctx.get("task.cpus_ptr").as_str(), Ok("1-2"));
     assert_eq!(ctx.get("flavour.cpus_ptr").as_str(), Ok("1-2"));
-    // One value is left, and the number would be the rest of the budget.
+    // One value is left, which the number would use up. A target that uses up the rest is left out, as it could be
+    // incomplete.
     assert_eq!(reason(&nodes, "count"), SPENT);
-    // A target that the rest of the budget is too small for is left out, with everything in it.
+    // A target for which the rest of the budget is too small is left out, with everything in it.
     let rest = value(PointerLimits {
         nodes: 22,
         target_nodes: 7,
@@ -349,7 +350,7 @@ fn the_budget_of_a_capture_is_shared_and_ends_in_a_reason() {
             .is_present()
     );
     assert_eq!(reason(&rest, "flavour"), SPENT);
-    // A target that is larger than any may be is shown in part.
+    // A target with more values than any target may have is shown in part.
     let part = value(PointerLimits {
         target_nodes: 3,
         ..plenty
@@ -377,7 +378,7 @@ fn reasons_count_towards_the_limit_on_values() {
     let bytes = vec![1; btf.size_of(ctx).unwrap() as usize];
     let way = || Way::from_value(&pointers, &btf, ctx, VALUE, false);
     let (_, used) = render_along(&btf, ctx, &bytes, RenderLimits::default(), way());
-    // The struct and nine pointers are ten values, and all pointers but those to characters and to anything have a reason.
+    // The struct and nine pointers are ten values, and all pointers except for those to `char` and to `void` have a reason.
     assert_eq!(used, 10 + 7);
 }
 
@@ -429,7 +430,7 @@ proptest! {
         ram in prop::collection::vec((0u64..0x1000, 0u64..0x20000), 0..200),
     ) {
         let mut guest = guest();
-        // All but one in eight words in memory are addresses in memory.
+        // Seven of eight words in memory are addresses in memory.
         let address = |word: u64| if word % 8 == 7 { word } else { BASE + word };
         for (at, word) in ram {
             guest.put(VALUE + 8 * at, address(word));

@@ -5,9 +5,9 @@ use crate::memory::{GuestMemory, MemoryError};
 use crate::narrow;
 use crate::paging::{PAGE, PAGE_SIZE, PageTable};
 
-/// Slots for data pages (2 MiB when full).
+/// The number of slots for data pages, which take 2 MiB when all are in use.
 const DATA_SLOTS: usize = 512;
-/// Slots for page-table pages.
+/// The number of slots for pages of page tables.
 const TABLE_SLOTS: usize = 64;
 
 /// The number of a page, and its contents.

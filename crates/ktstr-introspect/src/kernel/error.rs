@@ -74,7 +74,7 @@ pub enum KernelError {
         /// The requested number of bytes.
         size: u64,
     },
-    /// A list or a tree in guest memory is longer than any real one, or is circular.
+    /// A list or a tree in guest memory has more elements than are followed, for instance because it is circular.
     #[error("{what} at {kva:#x} does not end within {max} steps")]
     TooLong {
         /// The kind of list or tree.

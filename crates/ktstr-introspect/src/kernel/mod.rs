@@ -41,8 +41,8 @@ pub struct KernelView<'a, M: GuestMemory + ?Sized> {
 impl<'a, M: GuestMemory + ?Sized> KernelView<'a, M> {
     /// Creates a view through the kernel's own page table, which is at `init_top_pgt`.
     ///
-    /// It assumes that the image is mapped at its link address (`nokaslr`). Five levels are tried first, then four: the view uses
-    /// the first number with which the table translates the address of `init_top_pgt` to where it lies.
+    /// The kernel image must be mapped at its link address (`nokaslr`). Five levels are tried first, then four: the view
+    /// uses the first number with which the table translates the address of `init_top_pgt` to where it lies.
     ///
     /// # Errors
     /// If there is no such symbol, if it lies below the kernel image, or if the table does not translate its own address to
@@ -118,7 +118,7 @@ impl<'a, M: GuestMemory + ?Sized> KernelView<'a, M> {
         Ok(self.table.translate(self.memory, kva)?.gpa)
     }
 
-    /// Fills `buf` from kernel virtual address `kva`, across pages.
+    /// Fills `buf` with the bytes at the kernel virtual address `kva`; the range may cross pages.
     pub fn read(&self, kva: u64, buf: &mut [u8]) -> Result<(), KernelError> {
         if kva.checked_add(buf.len() as u64).is_none() {
             return Err(KernelError::Wraps {
@@ -187,7 +187,7 @@ impl<'a, M: GuestMemory + ?Sized> KernelView<'a, M> {
         self.read_u64(self.symbol(name)?)
     }
 
-    /// Returns the kernel's tick counter (`jiffies_64`, or `jiffies` if the symbol table does not have that).
+    /// Returns the kernel's tick counter (`jiffies_64`, or `jiffies` if the symbol table does not have the former).
     pub fn jiffies(&self) -> Result<u64, KernelError> {
         match self.symbol("jiffies_64") {
             Ok(kva) => self.read_u64(kva),

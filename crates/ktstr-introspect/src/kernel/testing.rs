@@ -18,11 +18,13 @@ pub(crate) struct Guest {
 }
 
 impl Guest {
-    /// Creates a guest with the kernel types of `btf`, and with `symbols` in addition to that of the page table.
+    /// Creates a guest with the kernel types of `btf`, and with `symbols` in addition to `init_top_pgt`, the symbol of the
+    /// page table.
     pub(crate) fn new(la57: bool, btf: Builder, symbols: &[(&str, u64)]) -> Self {
         let mut ram = vec![0; RAM];
-        // The top table is at 0x1000. Entry 511 of the upper levels points to the next table, with the lower bits 0x63 (present,
-        // writable, accessed, dirty). Entry 510 of level 3 is the large page, with 0xe3.
+        // The top table is at 0x1000. Entry 511 of the upper levels points to the next table, with the lower bits 0x63
+        // (present, writable, accessed, dirty). Entry 510 of level 3 is the large page, with the lower bits 0xe3 (bit 7
+        // marks a large page).
         let top = 0x1000;
         let next = if la57 {
             put(&mut ram, top + 8 * 511, 0x3063);

@@ -40,7 +40,7 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
     }
 
     /// Appends the pointers in and below `entry`. `index` has the upper bits of their ids, and `above` is the shift of the
-    /// parent node, which the shift of a node must be below.
+    /// parent node; that of a node must be smaller.
     fn walk_entry(
         &self,
         walk: &mut Walk,
@@ -60,7 +60,8 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
             });
             return Ok(());
         }
-        // The lowest two bits of an internal entry are 10. Up to 4096 it is a marker (zero, retry, sibling), else a node.
+        // The lowest two bits of an internal entry are 10 in binary. An internal entry of up to 4096 is a marker (zero,
+        // retry, sibling), and a larger one is a node.
         if entry & 3 != 2 || entry <= 4096 {
             return Ok(());
         }

@@ -8,7 +8,7 @@ use ktstr_snapshot::report::RenderedValue;
 use super::{Renderer, uint};
 use crate::btf::{Btf, Type};
 
-/// A pointer that is not NULL, at the time at which it is rendered.
+/// A pointer other than NULL that is being rendered.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pointer<'a> {
     /// The types of the object that the pointer lies in.
@@ -59,7 +59,8 @@ pub(crate) trait Follow {
 pub(crate) struct Reserved {
     /// The number of values.
     pub(crate) nodes: usize,
-    /// Whether nothing else is left. A target that does not fit into the rest is left out, and not shown in part.
+    /// Whether these values are the rest of the budget. A target that does not fit into the rest is left out instead of
+    /// being shown in part.
     pub(crate) is_rest: bool,
 }
 
@@ -159,7 +160,7 @@ impl Renderer<'_> {
             nodes: budget.nodes,
             way,
         };
-        // The depth goes on, since readers of the report limit the depth of its JSON.
+        // The depth continues from that of the pointer, since readers of the report limit the depth of its JSON.
         let value = inner.value(found.type_id, &found.bytes, depth + 1);
         match hops {
             0 if budget.is_rest && inner.nodes == 0 => return Err(SPENT.to_owned()),

@@ -108,7 +108,7 @@ impl ExitReader {
 
     /// Checks for an exit. This takes one read while a scheduler is running.
     ///
-    /// A scheduler is followed from the first call on at which it is attached, so call this regularly.
+    /// A scheduler is followed from the first call at which it is attached, so call this function regularly.
     pub fn look<M: GuestMemory + ?Sized>(
         &mut self,
         memory: &M,
@@ -156,8 +156,8 @@ impl ExitReader {
         Ok(())
     }
 
-    /// Returns the exit information; `None` if its kind is no reason of an exit, as before the kernel has filled it in, or
-    /// if the kernel's BTF does not have the kind.
+    /// Returns the exit information; `None` if its kind does not stand for a reason of the exit, for instance because the
+    /// kernel has not filled it in yet, or if the kernel's BTF does not have the kind.
     fn read<M: GuestMemory + ?Sized>(
         &mut self,
         memory: &M,
@@ -188,7 +188,8 @@ impl ExitReader {
             let Ok(address) = translations.u64(memory, frames.wrapping_add(8 * frame)) else {
                 break;
             };
-            // The code of modules and of BPF programs is far above the last symbol.
+            // The code of modules and of BPF programs is far above the last symbol, so an address that is 1 MiB or more
+            // above the nearest symbol is shown as a number.
             backtrace.push(match symbols.nearest(address) {
                 Some((name, offset)) if offset < 1 << 20 => format!("{name}+{offset:#x}"),
                 _ => format!("{address:#x}"),

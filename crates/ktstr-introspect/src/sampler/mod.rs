@@ -101,7 +101,7 @@ struct EventLayout {
     offset: u64,
     /// The number of bytes of the struct that contain all counters, at most 4096.
     size: usize,
-    /// The counters in the order of `ScxEventCounters::by_name`; `None` for one that the kernel does not have.
+    /// The counters in the order of [`by_name`]; `None` for one that the kernel does not have.
     members: Vec<Option<Member>>,
 }
 
@@ -191,8 +191,9 @@ impl Sampler {
         Ok(Sample { cpus, scx_attached })
     }
 
-    /// Determines whether a scheduler is attached, and where its event counters are; `None` if the kernel has no variable that
-    /// shows it. Before 6.16 there is no `scx_root`, and the enable state shows whether a scheduler is attached, but not which.
+    /// Returns whether a scheduler is attached, and `None` if no variable of the kernel shows it. Also determines where the
+    /// event counters of the scheduler are. Before 6.16 there is no `scx_root`, and the enable state shows whether a
+    /// scheduler is attached, but not which.
     fn follow_root<M: GuestMemory + ?Sized>(
         &mut self,
         memory: &M,
@@ -377,7 +378,7 @@ impl Sampler {
                 |member: &Member| translations.u32(memory, sd.wrapping_add(member.offset()));
             let mut lb_count = None;
             if let Some(member) = layout.lb_count.as_ref().filter(|_| counted) {
-                // An array of `unsigned int`, one for each `enum cpu_idle_type`.
+                // `lb_count` is an array of `unsigned int`, one for each value of `enum cpu_idle_type`.
                 let mut sum = 0;
                 for kind in 0..(member.size / 4).min(8) {
                     let offset_bits = member.offset_bits + 32 * kind;

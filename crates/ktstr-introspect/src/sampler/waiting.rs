@@ -1,4 +1,5 @@
-//! The runnable tasks of sched_ext and the fair class that are not running on a runqueue, and the CPUs that they may use.
+//! The tasks of sched_ext and of the fair class that are runnable on a runqueue but not running, and the CPUs that they may
+//! use.
 
 use ktstr_snapshot::report::{WaitingTask, WaitsIn};
 
@@ -79,7 +80,8 @@ impl Sampler {
             }
             let layout = &self.task;
             let (pid, on_rq) = (number(task, &layout.pid), number(task, &layout.on_rq));
-            // The idle task is in no list, and the kernel's limit (`PID_MAX_LIMIT`) is 2^22.
+            // The idle task, whose PID is 0, is in no list, and no PID exceeds the kernel's limit (`PID_MAX_LIMIT`), which
+            // is 2^22.
             let pid = i32::try_from(pid).unwrap_or(0);
             if pid == 0 || pid > 1 << 22 {
                 return Ok(Err("a list has an entry that is not a task"));

@@ -83,8 +83,8 @@ impl Wanted {
         })
     }
 
-    /// Compares the request with the resulting configuration. It is an error if an essential option or one of the
-    /// user's does not have the requested value. Returns the lines of the other options that do not, except those
+    /// Compares the request with the resulting configuration. It is an error if an essential option or one of the user's
+    /// does not have the requested value. Returns the lines of the other options without the requested value, except those
     /// that [`STANDS_FOR`] explains.
     pub(super) fn check(&self, config: &Path, origin: &str) -> Result<Vec<String>, KernelError> {
         let text = fs::read_to_string(config).map_err(|e| KernelError::io("read", config, e))?;

@@ -317,7 +317,7 @@ fn an_invalid_source_is_rejected_with_a_reason() {
     }
 }
 
-/// Not a test by itself: `killing_a_build_also_kills_its_compilers` runs and kills this in a child process.
+/// Not a test by itself: `killing_a_build_also_kills_its_compilers` runs it in a child process, which it kills.
 #[test]
 fn child_that_builds() {
     let Some(home) = std::env::var_os("KTSTR_KERNEL_TEST_BUILD") else {

@@ -118,7 +118,7 @@ macro_rules! array {
             group: Group::$group,
             default: default!($default),
             doc: $doc,
-            // The first element: the field of a row that has one, otherwise `None`.
+            // The first element of the array is the field if the row has one, otherwise `None`.
             field: [$( Some(Field {
                 switch: stringify!($switch),
                 part: stringify!($part),
@@ -129,7 +129,7 @@ macro_rules! array {
     };
 }
 
-/// The text of a default value. A name stands for a value that many keys have.
+/// Expands to the text of a default value. `INHERITED` and `OFF` stand for the defaults that many keys have.
 macro_rules! default {
     (INHERITED) => {
         "the scheduler's"
@@ -170,7 +170,7 @@ macro_rules! page {
     };
 }
 
-/// The heading of a section of the documentation, and of its table.
+/// Expands to the heading of a section of the documentation, and the head of its table.
 macro_rules! section {
     ($heading:literal) => {
         concat!(
@@ -181,7 +181,7 @@ macro_rules! section {
     };
 }
 
-/// The line of a key in the table of a section. It is empty for a key of another group.
+/// Expands to the line of a key in the table of a section, or to an empty text if the key belongs to another group.
 macro_rules! row {
     (Setting Setting: $($key:tt)*) => { row!($($key)*) };
     (Check Check: $($key:tt)*) => { row!($($key)*) };
@@ -202,7 +202,7 @@ macro_rules! row {
     };
 }
 
-/// The text of the documentation about the values that a key of this kind takes.
+/// Expands to the text of the documentation about the values that a key of this kind takes.
 #[rustfmt::skip]
 macro_rules! takes {
     (Bool) => { "`bool`" };

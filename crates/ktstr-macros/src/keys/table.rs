@@ -1,7 +1,7 @@
 //! The table of all keys of `#[ktstr_test]`.
 
-/// The table of all keys, in the order of the documentation. It calls the macro `$then` with all of its rows. A key that is
-/// not reserved has an effect: a test expands each of them and asks that the generated code changes.
+/// The table of all keys, in the order of the documentation. It calls the macro `$then` with all of its rows. Each key that is
+/// not reserved has an effect: a test expands each of these keys, and checks that the generated code changes.
 ///
 /// In the row
 ///
@@ -18,9 +18,9 @@
 ///   for `false` if its kind is `Bool`.
 /// - `OFF` is the value if the key is not given, as the documentation prints it: a text, `OFF` or `INHERITED`.
 /// - The text is the meaning of the key, in one line, with the unit.
-/// - The braces are the field of `ktstr_assert::Assert` that has the key's name: its documentation, the part of the checks to
-///   which it belongs, and its type. A `bound` has a builder of its name, and is on if it is set. A `flag` is on if it is
-///   `true`, and its builder is written by hand. The keys of the groups `Check` and `MonitorBound` have a field, and no others.
+/// - The braces contain the field of `ktstr_assert::Assert` that has the key's name: its documentation, the part of the checks
+///   to which it belongs, and its type. A `bound` has a builder of its name, and is on if it is set. A `flag` is on if it is
+///   `true`, and its builder is written by hand. Only the keys of the groups `Check` and `MonitorBound` have a field.
 ///
 /// To add a key of these two groups, write its row here and its judgement, which for the part `workers` is in
 /// `ktstr-assert/src/check/workers.rs`. The test of a check is a `pair` in `ktstr-assert/tests/recorded/workers.rs`: a
@@ -140,7 +140,7 @@ macro_rules! table {
             };
             max_local_dsq_depth: Integer(u32), MonitorBound = OFF,
                 "monitor: most tasks in a local DSQ" => {
-                /// Monitor: the largest number of tasks in a local DSQ that another CPU could take over.
+                /// Monitor: the largest number of tasks in the local DSQ of a CPU that are allowed to run on another CPU.
                 bound monitor: u32
             };
             fail_on_rq_clock_stuck: Bool, MonitorBound = OFF,

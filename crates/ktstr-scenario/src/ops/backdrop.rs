@@ -4,7 +4,7 @@ use super::cgroup_def::CgroupDef;
 use super::op::Op;
 use crate::payload::Payload;
 
-/// Cgroups and operations set up before the first step and kept to the end.
+/// The cgroups, operations and programs that are set up before the first step and last until the end of the scenario.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Backdrop {
     /// The cgroups that exist during all steps.

@@ -31,13 +31,13 @@ pub struct CpuLimits {
 /// Limits on memory. The outer `None` leaves the file alone, the inner one writes `max`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemoryLimits {
-    /// `memory.max`, bytes: the limit that the cgroup cannot exceed.
+    /// `memory.max` in bytes: the limit that the cgroup cannot exceed.
     pub max: Option<Option<u64>>,
-    /// `memory.high`, bytes: the limit above which the cgroup's tasks are throttled.
+    /// `memory.high` in bytes: the limit above which the cgroup's tasks are throttled.
     pub high: Option<Option<u64>>,
-    /// `memory.low`, bytes: the memory that is protected from reclaim as far as possible.
+    /// `memory.low` in bytes: the memory that is protected from reclaim as far as possible.
     pub low: Option<Option<u64>>,
-    /// `memory.swap.max`, bytes: the limit on swap.
+    /// `memory.swap.max` in bytes: the limit on swap.
     pub swap_max: Option<Option<u64>>,
 }
 
@@ -240,7 +240,7 @@ impl CgroupDef {
         self
     }
 
-    /// Makes workers that declare no process name threads of one process of this name.
+    /// Sets the process name of workers that do not declare one. These workers are threads of one process of this name.
     pub fn pcomm(mut self, comm: impl Into<String>) -> Self {
         self.default_pcomm = Some(comm.into());
         self

@@ -150,7 +150,7 @@ impl CpusetSpec {
         self.resolve_on(ctx.topo).map(drop)
     }
 
-    /// Returns the CPUs in this context; never empty.
+    /// Returns the CPUs that the rule selects in this context. The set is never empty.
     ///
     /// # Errors
     /// As [`CpusetSpec::resolve_on`].
@@ -158,8 +158,8 @@ impl CpusetSpec {
         self.resolve_on(ctx.topo)
     }
 
-    /// The same as [`CpusetSpec::resolve`]. Neither of the two prints anything, and neither drops the CPUs of a rule that do not
-    /// exist: they are an error.
+    /// Does the same as [`CpusetSpec::resolve`]. Both functions print nothing, and return an error for CPUs that do not exist
+    /// instead of leaving them out.
     ///
     /// # Errors
     /// As [`CpusetSpec::resolve_on`].
@@ -167,7 +167,7 @@ impl CpusetSpec {
         self.resolve(ctx)
     }
 
-    /// Returns the CPUs on this machine; never empty.
+    /// Returns the CPUs that the rule selects on this machine. The set is never empty.
     ///
     /// # Errors
     /// [`CpusetError`] names the value that is out of range, or the rule that selects no CPU.

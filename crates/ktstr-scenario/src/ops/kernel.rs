@@ -194,8 +194,8 @@ impl KernelValueWidth {
     }
 }
 
-/// Checks that one operation can do these writes: each of them has a byte, and all together have
-/// at most [`MAX_KERNEL_BYTES`].
+/// Checks that one operation can do these writes: each of them has at least one byte, and all of them together have at most
+/// [`MAX_KERNEL_BYTES`].
 ///
 /// # Errors
 /// A sentence that names the target without bytes, or the number of bytes of all writes and the bounds.

@@ -13,7 +13,7 @@ use crate::payload::Payload;
 use crate::scheduler::Scheduler;
 use crate::workload::{AffinityIntent, SchedPolicy, WorkSpec, WorkType};
 
-/// The Rust type of a field, from how the table writes it.
+/// Expands to the Rust type of a field, from the short form in which the table writes the type.
 macro_rules! field {
     (text) => { Cow<'static, str> };
     (($of:ty)) => { $of };
@@ -21,7 +21,7 @@ macro_rules! field {
     ({$of:ty}) => { Vec<$of> };
 }
 
-/// The type behind the reference that the function of an operation gets for a field.
+/// Expands to the type to which the function of an operation gets a reference for a field.
 macro_rules! passed {
     (text) => { str };
     (($of:ty)) => { $of };
@@ -29,7 +29,7 @@ macro_rules! passed {
     ({$of:ty}) => { [$of] };
 }
 
-/// The type of a constructor's argument for a field.
+/// Expands to the type of a constructor's argument for a field.
 macro_rules! argument {
     (text) => { impl Into<Cow<'static, str>> };
     (($of:ty)) => { $of };
@@ -79,7 +79,7 @@ macro_rules! take {
     };
 }
 
-/// Whether a row has the clause `is once`.
+/// Expands to `true` if a row has the clause `is once`, otherwise to `false`.
 macro_rules! once {
     () => {
         false
@@ -115,7 +115,8 @@ macro_rules! ops {
                 }
             )*
 
-            /// Returns the number of the operation, below 64, which never changes: records have a bit for each.
+            /// Returns the number of the operation. It is below 64 and never changes, because it is the position of the
+            /// operation's bit in a mask of 64 bits that is recorded for each step.
             pub const fn wire_index(&self) -> u8 {
                 match self { $( Self::$name { .. } => $number, )* }
             }

@@ -311,7 +311,7 @@ macro_rules! op_table {
                 /// The name of the cgroup.
                 cgroup: text,
             };
-            /// Takes a CPU offline. A sched_ext scheduler without hotplug callbacks exits, with the request to attach again.
+            /// Takes a CPU offline. A sched_ext scheduler without hotplug callbacks exits, and its exit code requests a restart.
             39 cpu_offline CpuOffline => hotplug::offline {
                 /// The number of the CPU.
                 cpu: (usize) => cpu,

@@ -1,4 +1,4 @@
-//! The parser of rt-app's workload files, which are almost JSON, into a tree of nodes.
+//! Parses rt-app's workload files, which are almost JSON, into a tree of nodes.
 //!
 //! In addition to JSON, a file may have comments (`/* */`, `//`), a comma before a closing bracket, texts in single quotes, and
 //! keys without a value, which get the empty text as their value. A key may occur several times in an object. The order of the

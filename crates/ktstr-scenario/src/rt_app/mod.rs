@@ -1,6 +1,6 @@
 //! Reads workload files of rt-app (<https://github.com/scheduler-tools/rt-app>) as scenarios.
 //!
-//! The format is that of rt-app's `doc/tutorial.txt`, with what rt-app's parser accepts in addition. A file is
+//! The format is the one that rt-app's `doc/tutorial.txt` describes, with the extensions that rt-app's parser accepts. A file is
 //! almost JSON: an object with the keys `global`, `tasks` and, in old files, `resources`. Each task becomes a group of workers of
 //! the work type [`RtApp`](crate::workload::WorkType::RtApp). All tasks with the same
 //! `taskgroup` become threads of one process in one cgroup; the tasks without a `taskgroup` share another cgroup.

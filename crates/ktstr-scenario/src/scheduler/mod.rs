@@ -97,7 +97,7 @@ pub struct Scheduler {
     pub assert: Assert,
     /// What the scheduler promises: the default checks hold it only to these promises.
     pub promises: Promises,
-    /// Instructions per second of the virtual clock; `None` chooses by the number of CPUs.
+    /// The number of instructions per second of the virtual clock; with `None` it depends on the number of CPUs.
     pub speed: Option<Speed>,
     /// The cgroup that is created for the scheduler before it starts; `None` creates none.
     pub cgroup_parent: Option<CgroupPath>,

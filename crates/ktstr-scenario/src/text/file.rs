@@ -218,7 +218,7 @@ where
     Ok(all.into_iter().map(|one| one.held()).collect())
 }
 
-/// Access to the declaration in a [`Declared`], whose type the trait names.
+/// Gives access to the declaration in a [`Declared`]. `Of` is the type of the declaration.
 trait Holds {
     type Of: 'static;
     fn held(self) -> &'static Self::Of;

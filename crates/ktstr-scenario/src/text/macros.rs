@@ -34,7 +34,7 @@ macro_rules! text_enum {
                 names: &$crate::text::Names,
             ) -> Result<Self, $crate::text::TextError> {
                 let (name, value) = $crate::text::variant(node, $what, Self::TEXT_VARIANTS)?;
-                // `variant` has checked that a variant that needs a value has one; the others ignore it.
+                // `variant` has checked that a value is present if the variant needs one. The other variants ignore `value`.
                 let value = value.unwrap_or(node);
                 match name {
                     $( stringify!($variant) => {

@@ -1,9 +1,9 @@
 //! Suggests the known word that a user may have meant by an unknown one.
 
-/// Returns the word of `known` that is most similar to `given`, or else the first word that begins with `given`, if that has at
-/// least four letters; `None` if there is no such word. Only letters and digits are compared, without regard to case. A word is
-/// similar if its edit distance is at most a third of the length of `given`, where one edit is always allowed and more than
-/// four never are.
+/// Returns the word of `known` that is most similar to `given`. If no word is similar and `given` has at least four letters,
+/// returns the first word that begins with `given`; `None` if there is no such word. Only letters and digits are compared,
+/// without regard to case. A word is similar if its edit distance is at most a third of the length of `given`, where one edit is
+/// always allowed and more than four never are.
 pub fn nearest<'a>(given: &str, known: &[&'a str]) -> Option<&'a str> {
     let plain = |word: &str| -> String {
         let letters = word.chars().filter(char::is_ascii_alphanumeric);

@@ -62,7 +62,7 @@ fn inline(node: &Node) -> String {
     match &node.value {
         Value::Text(text) => quoted(text),
         Value::Integer(number) => number.to_string(),
-        // With a decimal point or an exponent, so that it is read back as a floating-point number.
+        // The number is written with a decimal point or an exponent, so that it is read back as a floating-point number.
         Value::Float(number) => format!("{number:?}"),
         Value::Bool(value) => value.to_string(),
         Value::List(items) | Value::Sections(items) => {

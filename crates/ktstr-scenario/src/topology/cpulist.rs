@@ -97,7 +97,7 @@ pub fn cpuset_string(cpus: &BTreeSet<usize>) -> String {
 /// Parses an unsigned number of decimal digits; `None` for any other text.
 fn number(text: &str) -> Option<usize> {
     let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    // A number that does not fit into a usize is reported as too large, not as something that is no number.
+    // A number that does not fit into a usize is reported as too large, and not as malformed.
     digits.then(|| text.parse().unwrap_or(usize::MAX))
 }
 

@@ -26,8 +26,8 @@ impl NumaNode {
 
     /// A node whose memory is described in the ACPI HMAT, by the latency in nanoseconds and the bandwidth in MB/s that the
     /// nearest node with CPUs sees. For CPUs that are farther away, the latency grows and the bandwidth shrinks in proportion
-    /// to [`NumaDistance`]. The guest finds the figures in `/sys/devices/system/node/node*/access0/initiators/`. They are for
-    /// schedulers that place tasks by them; the emulated memory itself is equally fast everywhere.
+    /// to [`NumaDistance`]. The guest finds the figures in `/sys/devices/system/node/node*/access0/initiators/`. Schedulers can
+    /// place tasks by these figures, but the emulated memory itself is equally fast everywhere.
     pub const fn with_hmat(
         llcs: u32,
         memory_mib: u32,

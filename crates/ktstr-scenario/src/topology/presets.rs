@@ -27,7 +27,7 @@ macro_rules! presets {
             only_loads: presets!(@is $($only_loads)?),
         }),+];
     };
-    // The LLCs have different numbers of cores. The largest number stands where an even shape has its only one.
+    // The LLCs have different numbers of cores. The first number in the list is the largest one, and becomes `cores_per_llc`.
     (@shape $nodes:literal $llcs:literal [$most:literal $(, $cores:literal)*] $threads:literal) => {
         Topology {
             llc_cores: Some(&[$most $(, $cores)*]),

@@ -166,7 +166,7 @@ fn size_kib(text: &str) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(factor)
 }
 
-/// Reads all online nodes; empty on a kernel without NUMA.
+/// Reads all online nodes. The map is empty on a kernel without NUMA.
 fn nodes(base: &Path) -> Result<BTreeMap<usize, Node>, SysfsError> {
     let online = base.join("online");
     if !online.exists() {
@@ -177,7 +177,7 @@ fn nodes(base: &Path) -> Result<BTreeMap<usize, Node>, SysfsError> {
     for id in &ids {
         let dir = base.join(format!("node{id}"));
         let distances = text(&dir.join("distance")).unwrap_or_default();
-        // One number for each online node, in the order of their ids.
+        // The file has one number for each online node, in the order of the node ids.
         let distances = ids
             .iter()
             .copied()

@@ -30,7 +30,7 @@ pub enum AffinityIntent {
     SingleCpu,
     /// These CPUs, restricted to the CPUs of the cgroup.
     Exact(BTreeSet<usize>),
-    /// Two hardware threads of the first core of which the cgroup has at least two.
+    /// Two hardware threads of the same core: the first core with at least two hardware threads among the cgroup's CPUs.
     SmtSiblingPair,
 }
 

@@ -54,11 +54,11 @@ config! {
         /// The number of workers per messenger; 0 stands for the number of the cgroup's CPUs divided by the number of
         /// messengers, rounded up.
         worker_threads: usize = 0,
-        /// The size of a worker's three matrices together, KiB.
+        /// The total size of a worker's three matrices, in KiB.
         cache_footprint_kib: usize = 256,
         /// The number of matrix multiplications per request.
         operations: u64 = 5,
-        /// How long a worker sleeps at the start of a request, µs.
+        /// How long a worker sleeps at the start of a request, in µs.
         sleep_usec: u64 = 100,
         /// Whether workers multiply without a lock. With the lock, only one worker on each CPU multiplies at a time. A second
         /// worker that the scheduler puts on the CPU meanwhile spins until the first is done, so preempting a multiplying
@@ -67,16 +67,16 @@ config! {
         /// The number of requests per second of all messengers together. With 0, a messenger hands out the next request as
         /// soon as a worker waits for it.
         requests_per_sec: u64 = 0,
-        /// How busy the workers are to keep their allowed CPUs, in percent. Every 200 ms each messenger adapts the rate of
-        /// requests, which starts at `requests_per_sec`, or at 100 per second if that is 0. The percentage is at most 100;
-        /// with 0 the rate is not adapted.
+        /// The target utilization of the CPUs on which the workers are allowed to run, in percent, at most 100. Every 200 ms each
+        /// messenger adapts the rate of requests, which starts at `requests_per_sec`, or at 100 per second if that is 0. With 0
+        /// the rate is not adapted.
         auto_rps: u64 = 0,
         /// The percentage of the cache footprint, and of the multiplications, for each worker's own matrices; the rest is for
         /// matrices that all workers of the benchmark share. `None` is the same as 100.
         split_percent: Option<u8> = None,
-        /// The number of bytes that a messenger and a worker pass back and forth, at most [`MAX_PIPE_TRANSFER`]: each of the
-        /// two writes all bytes before it wakes the other, instead of the sleep and the multiplications. Wake-up latencies
-        /// are measured, but not the latencies and the rate of requests. 0 is the usual benchmark.
+        /// The number of bytes that a messenger and a worker pass back and forth instead of the sleep and the multiplications,
+        /// at most [`MAX_PIPE_TRANSFER`]. Each of the two writes all bytes before it wakes the other. Wake-up latencies are
+        /// measured, but not the latencies and the rate of requests. With 0 the workers sleep and multiply.
         pipe_transfer_bytes: usize = 0,
     }
 }
@@ -120,13 +120,13 @@ config! {
         client_threads: usize = 0,
         /// The number of slow workers; 0 stands for one per four clients, rounded up.
         slow_threads: usize = 0,
-        /// The size of the cache, MiB. Each client has its own part of it.
+        /// The size of the cache in MiB. Each client has its own part of it.
         cache_capacity_mib: usize = 64,
         /// The percentage of look-ups that find their key.
         target_hit_pct: u8 = 90,
-        /// How long a slow worker sleeps per key, µs.
+        /// How long a slow worker sleeps per key, in µs.
         slow_path_sleep_us: u64 = 100,
-        /// How long a slow worker sleeps for one key in a hundred, chosen at random, µs: the 99th percentile of its sleeps.
+        /// How long a slow worker sleeps for one key in a hundred, chosen at random, in µs: the 99th percentile of its sleeps.
         /// 0 stands for `slow_path_sleep_us`.
         slow_path_p99_us: u64 = 0,
         /// The number of look-ups per second of all clients together; latencies are measured from the time at which a look-up is

@@ -10,12 +10,12 @@ use serde::{Deserialize, Serialize};
 
 /// The body of [`WorkType::Custom`](super::WorkType::Custom).
 ///
-/// The function runs once, in the worker's process, and has to return when [`WorkerCtx::stop`] becomes `true`; a worker that
-/// does not is killed five seconds later. `SIGUSR1` is sent with the stop, so that a blocking system call returns with
-/// `EINTR`. The function returns the report of the worker. The harness fills in the identity of the worker. Where the
-/// function left them 0 or empty, it also fills in the times, the numbers of `/proc/thread-self/schedstat`, and the CPUs
-/// that the worker used. A panic ends the worker's process, and its message becomes the report's `exit_info`. A worker that
-/// panics, or exits in another way, fails the run, and the test is at fault.
+/// The function runs once, in the worker's process, and has to return when [`WorkerCtx::stop`] becomes `true`; otherwise the
+/// worker is killed five seconds later. `SIGUSR1` is sent with the stop, so that a blocking system call returns with
+/// `EINTR`. The function returns the report of the worker. The harness fills in the identity of the worker. The harness also
+/// fills in the times, the numbers of `/proc/thread-self/schedstat`, and the CPUs that the worker used, where the function
+/// left these fields 0 or empty. A panic ends the worker's process, and its message becomes the report's `exit_info`. A
+/// worker that panics, or exits in another way, fails the run, and the test is at fault.
 pub type CustomFn = fn(&WorkerCtx) -> WorkerReport;
 
 /// The number of slots of each kind in a [`CustomCfg`].

@@ -9,14 +9,14 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MemPolicy {
-    /// The policy that the worker inherits: none is set.
+    /// No policy is set, so the worker inherits one.
     #[default]
     Default,
     /// Memory only from these nodes (`MPOL_BIND`).
     Bind(BTreeSet<usize>),
     /// Memory from this node as long as it has free memory, then from other nodes (`MPOL_PREFERRED`).
     Preferred(usize),
-    /// Memory page by page from one of these nodes after the other (`MPOL_INTERLEAVE`).
+    /// Memory from each of these nodes in turn, page by page (`MPOL_INTERLEAVE`).
     Interleave(BTreeSet<usize>),
     /// Memory from the node on which the worker runs when it first touches a page (`MPOL_LOCAL`).
     Local,
@@ -69,7 +69,7 @@ impl MemPolicy {
         Self::Preferred(node)
     }
 
-    /// Creates the policy that takes memory page by page from one of these nodes after the other.
+    /// Creates the policy that takes memory from each of these nodes in turn, page by page.
     pub fn interleave(nodes: impl IntoIterator<Item = usize>) -> Self {
         Self::Interleave(nodes.into_iter().collect())
     }

@@ -137,7 +137,8 @@ impl Draw {
         }
     }
 
-    /// Draws phases of actions on a few objects, in an order in which many workers wait for a wake-up that never comes.
+    /// Draws phases of random actions on a few objects. Their order is random, too, so many workers wait for a wake-up that
+    /// never comes.
     fn rt_app(&mut self, runs: bool) -> WorkType {
         let phases = (0..1 + self.up_to(2)).map(|_| RtPhase {
             repeat: self.up_to(3),

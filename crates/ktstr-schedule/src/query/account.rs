@@ -46,8 +46,8 @@ impl Walk<'_> {
         }
     }
 
-    /// Accounts what the task `pid` did since the last call, up to the time of this event. Must be called before
-    /// anything changes that is part of the key of its sums.
+    /// Accounts what the task `pid` did since the last call, up to the time of this event. Call it before anything changes
+    /// that is part of the key of the task's sums.
     pub(super) fn book(&mut self, pid: Pid) {
         let Some(task) = self.tasks.get(&pid) else {
             return;
@@ -106,7 +106,7 @@ impl Walk<'_> {
         }
     }
 
-    /// Returns the CPU and the totals to add for a task that has done what it does now for `passed` nanoseconds.
+    /// Returns the CPU of the task, and the totals to add for `passed` nanoseconds of its current activity.
     fn spent(&self, task: &Task, passed: u64) -> (Cpu, Totals) {
         let mut totals = Totals::default();
         match task.doing {

@@ -10,8 +10,8 @@ use crate::event::Pid;
 
 /// The CPU time that a task must be entitled to before its share is meaningful, in nanoseconds: several windows.
 const LEAST_ENTITLED_NS: u64 = 200_000_000;
-/// The length of a phase from which its shares and its wasted time are meaningful, in nanoseconds: while a step is set up, tasks
-/// start on arbitrary CPUs.
+/// The shortest length of a phase whose shares and wasted time are meaningful, in nanoseconds. The CPUs on which tasks start
+/// while a step is set up are arbitrary, and affect a shorter phase too much.
 const LEAST_PHASE_NS: u64 = 300_000_000;
 /// The number of wakeups of a cgroup in a phase from which a percentile of their waits is meaningful.
 const LEAST_WAKEUPS: usize = 20;
@@ -205,8 +205,9 @@ impl Asked<'_> {
         sums
     }
 
-    /// Returns the wait with the most CPU time owed, or the longest of several; `None` if there is no wait in the phases.
-    /// Any task that the judged class serves can starve, including kernel threads and tasks that are not below the root.
+    /// Returns the wait with the most CPU time owed, and of several such waits the longest; `None` if there is no wait in
+    /// the phases. Any task that the judged class serves can starve, including kernel threads and tasks that are not below
+    /// the root.
     fn starved(&self) -> Option<Starved> {
         let (from, to) = (
             self.answers.from_ns?,

@@ -94,7 +94,8 @@ fn equal_turns_are_fair_and_unequal_ones_are_not() {
     assert!((200..300).contains(&(ns / MS)), "{ns}");
 }
 
-/// A second in which the queues may still be unbalanced affects neither the shares of that second nor those of later ones.
+/// For a second after a change, the queues may be unbalanced. No shares are computed for that second, and later shares do
+/// not include it.
 #[test]
 fn after_a_change_of_affinity_the_queues_need_time_to_balance() {
     let changes = [
@@ -258,7 +259,8 @@ fn the_weight_of_a_cgroup_changes_the_entitlement() {
     assert_eq!(worst_cgroup(&script, side_by_side), Some(10.0));
 }
 
-/// If the test sets `cpu.idle`, equal turns are wrong, unless the scheduler could not know of it. No finding then rests on it.
+/// If the test sets `cpu.idle`, equal turns are wrong. If the scheduler could not know of the setting, it does not count,
+/// and equal turns are right.
 #[test]
 fn an_idle_cgroup_is_entitled_to_what_the_others_leave() {
     let mut script = script();
@@ -336,7 +338,8 @@ fn no_scheduler_has_to_drive_during_a_restart_after_a_hotplug() {
     assert_eq!(driven(false), (400, 900));
 }
 
-/// An idle CPU next to a waiting task counts against the scheduler only while it has the tasks.
+/// An idle CPU next to a waiting task counts against the scheduler, but not after the kernel has asked the scheduler to load
+/// again, as it does after a CPU went online or offline.
 #[test]
 fn nothing_is_wasted_by_a_scheduler_that_was_asked_to_load_again() {
     let wasted = |hotplug: bool| {

@@ -61,7 +61,7 @@ pub(super) struct Task {
     pub put_aside: bool,
     /// The origin of the task's last wakeup.
     pub waker: Option<Waker>,
-    /// The dispatch queue into which it was last put since it last ran; `None` if it was put into none.
+    /// The last dispatch queue into which it was put after it last ran; `None` if it was put into none.
     pub dsq: Option<u64>,
     /// When it left that queue without running: it was dequeued, and enqueued on the same CPU without being put into a queue
     /// again. In nanoseconds of the scheduler's clock.

@@ -98,8 +98,8 @@ fn a_task_sleeps_waits_and_runs() {
     ));
 }
 
-/// A bypass takes a task out of its queue without the BPF scheduler. A CPU that takes the task for itself does not count, nor
-/// does a scheduler that puts the task into a queue again.
+/// A bypass takes a task out of its queue without the BPF scheduler. The stretch notes this. It notes nothing if another CPU
+/// takes the task for itself, or if the scheduler puts the task into a queue again.
 #[test]
 fn a_task_leaves_its_queue_if_it_is_enqueued_without_the_scheduler() {
     let left = |on: u16, inserted: bool| {

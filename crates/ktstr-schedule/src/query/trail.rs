@@ -280,8 +280,8 @@ fn is_of(what: &What, of: Pid) -> bool {
     }
 }
 
-/// Returns whether an event is a decision of the BPF scheduler, or the enqueue or dequeue of a task of sched_ext that it is
-/// asked to decide on.
+/// Returns whether an event is in the trail of the BPF scheduler: an insert or a kick, which the scheduler decided, or the
+/// enqueue or dequeue of a task in the class of sched_ext, which the scheduler has to handle.
 fn is_of_scheduler(what: &What) -> bool {
     match *what {
         What::Enqueue { class, .. } | What::Dequeue { class, .. } => class == Class::Ext,

@@ -45,7 +45,8 @@ pub struct Wait {
     /// that fills none.
     pub owed_ns: u64,
     /// The part of the wait in which `owed_ns` was counted, in nanoseconds: the windows that the wait fills, without those
-    /// in which an affinity or a weight changed, and without the time outside of the scenario.
+    /// in which an affinity changed, those in the second after a weight changed, those in which a quota limited the task or
+    /// the scheduler was being reloaded at the kernel's request, and without the time outside of the steps.
     pub judged_ns: u64,
     /// Whether the task got a CPU.
     pub served: bool,

@@ -22,8 +22,8 @@ pub(super) struct Walk<'a> {
     pub(super) begun: bool,
     pub(super) phase: Phase,
     pub(super) bypass: bool,
-    /// Whether a CPU went online or offline since a scheduler last began to load. An unload while this is true is taken for one
-    /// that the kernel requested because of it.
+    /// Whether a CPU went online or offline since a scheduler last began to load. An unload while this is true is taken for
+    /// one that the kernel requested because of that hotplug.
     hotplugged: bool,
     /// Whether the scheduler was unloaded after such a hotplug, and no later load has yet brought a task into sched_ext's class.
     pub(super) away: bool,

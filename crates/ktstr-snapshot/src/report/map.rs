@@ -10,13 +10,13 @@ use super::RenderedValue;
 pub struct FailureDumpMap {
     /// The map's name in the kernel, at most 15 bytes.
     pub name: String,
-    /// Kernel address of its `struct bpf_map`.
+    /// The kernel address of its `struct bpf_map`.
     pub map_kva: u64,
-    /// Type as the kernel's `BPF_MAP_TYPE_*` without the prefix in lower case (`array`), or its number.
+    /// The type: the name of the kernel's `BPF_MAP_TYPE_*` in lower case and without the prefix (`array`), or the number.
     pub map_type: String,
-    /// Bytes of a key.
+    /// The size of a key, in bytes.
     pub key_size: u32,
-    /// Bytes of a value.
+    /// The size of a value, in bytes.
     pub value_size: u32,
     /// How many entries the map can hold.
     pub max_entries: u32,
@@ -36,16 +36,16 @@ pub struct FailureDumpMap {
     /// Entries of per-CPU hash maps.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub percpu_hash_entries: Vec<FailureDumpPercpuHashEntry>,
-    /// State of an arena.
+    /// The state of an arena.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub arena: Option<ArenaSnapshot>,
-    /// State of a ring buffer.
+    /// The state of a ring buffer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ringbuf: Option<FailureDumpRingbuf>,
-    /// State of a stack-trace map.
+    /// The state of a stack-trace map.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stack_trace: Option<FailureDumpStackTrace>,
-    /// State of an array that holds programs, maps, cgroups or events.
+    /// The state of an array that holds programs, maps, cgroups or events.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fd_array: Option<FailureDumpFdArray>,
     /// Whether the list of entries, or the value of a map with one entry, was cut at a cap.
@@ -72,7 +72,7 @@ pub struct FailureDumpEntry {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct FailureDumpArrayEntry {
-    /// Index in the array; for queues and stacks, the number of elements that are removed before this one.
+    /// The index in the array; for queues and stacks, the number of elements that are removed before this one.
     pub index: u32,
     /// The rendered value, which captures of ktstr always have.
     pub value: Option<RenderedValue>,
@@ -82,7 +82,7 @@ pub struct FailureDumpArrayEntry {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct FailureDumpPercpuEntry {
-    /// Index in the array.
+    /// The index in the array.
     pub key: u32,
     /// The value of each possible CPU; `None` for a value that could not be read.
     pub per_cpu: Vec<Option<RenderedValue>>,
@@ -100,17 +100,17 @@ pub struct FailureDumpPercpuHashEntry {
     pub per_cpu: Vec<Option<RenderedValue>>,
 }
 
-/// State of a `BPF_MAP_TYPE_ARENA` map (kernel/bpf/arena.c).
+/// The state of a `BPF_MAP_TYPE_ARENA` map (kernel/bpf/arena.c).
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ArenaSnapshot {
-    /// Start of the arena in the address space of the process that mapped it.
+    /// The start of the arena in the address space of the process that mapped it.
     pub user_vm_start: u64,
-    /// End of the arena in that address space, exclusive.
+    /// The end of the arena in that address space, exclusive.
     pub user_vm_end: u64,
 }
 
-/// State of a `BPF_MAP_TYPE_RINGBUF` map (kernel/bpf/ringbuf.c).
+/// The state of a `BPF_MAP_TYPE_RINGBUF` map (kernel/bpf/ringbuf.c).
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct FailureDumpRingbuf {
@@ -118,11 +118,11 @@ pub struct FailureDumpRingbuf {
     pub consumer_pos: u64,
     /// The number of bytes that producers have reserved since the map was created.
     pub producer_pos: u64,
-    /// Size of the data area in bytes.
+    /// The size of the data area, in bytes.
     pub size: u64,
 }
 
-/// State of a `BPF_MAP_TYPE_STACK_TRACE` map (kernel/bpf/stackmap.c).
+/// The state of a `BPF_MAP_TYPE_STACK_TRACE` map (kernel/bpf/stackmap.c).
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct FailureDumpStackTrace {
@@ -144,10 +144,10 @@ pub struct FailureDumpStack {
     pub frames: Vec<String>,
 }
 
-/// State of a map whose elements are kernel objects (programs, inner maps, cgroups).
+/// The state of a map whose elements are kernel objects (programs, inner maps, cgroups).
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct FailureDumpFdArray {
-    /// Indices of the slots in use.
+    /// The indices of the slots in use.
     pub occupied: Vec<u32>,
 }

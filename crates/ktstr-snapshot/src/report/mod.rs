@@ -1,7 +1,7 @@
 //! The data that is read from a guest: the content of one capture, samples of runqueues, and exit information.
 //!
-//! The names of a capture's fields are the schema of the captures among a run's artefacts. This module neither reads memory
-//! nor judges, and [`crate::snapshot`] queries a capture.
+//! The names of a capture's fields are the schema of `captures.json`, the artefact of a run with its captures. This module
+//! neither reads memory nor judges, and [`crate::snapshot`] queries a capture.
 
 mod any;
 mod map;

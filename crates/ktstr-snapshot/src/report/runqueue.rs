@@ -24,9 +24,9 @@ pub enum WaitsIn {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct WaitingTask {
-    /// Thread id, in the guest's initial PID namespace.
+    /// The thread id, in the guest's initial PID namespace.
     pub pid: i32,
-    /// Name, at most 15 bytes.
+    /// The name, at most 15 bytes.
     pub comm: String,
     /// The mask of the CPUs that the task may run on now, 64 per word from CPU 0. It has a single CPU while the task's
     /// migration is disabled, and none if the mask could not be read.
@@ -49,7 +49,7 @@ impl WaitingTask {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RqSchedstat {
-    /// Time that tasks waited to run, nanoseconds (`rq_sched_info.run_delay`).
+    /// The time that tasks waited to run, in nanoseconds (`rq_sched_info.run_delay`).
     pub run_delay: u64,
     /// How often a task was put on the CPU (`rq_sched_info.pcount`).
     pub pcount: u64,
@@ -107,7 +107,7 @@ pub struct RqSample {
     pub online: Option<bool>,
     /// Context switches so far.
     pub nr_switches: Option<u64>,
-    /// The share of the CPU that interrupts take, of 1024 (`rq->avg_irq.util_avg`); `None` on kernels that do not
+    /// The share of the CPU that interrupts take, in units of 1/1024 (`rq->avg_irq.util_avg`); `None` on kernels that do not
     /// account interrupt time.
     pub avg_irq_util: Option<u64>,
     /// This CPU's part of the sched_ext event counters; `None` if the kernel has none or no scheduler is attached.

@@ -25,7 +25,7 @@ pub struct ProgRuntimeStats {
     pub verified_insns: u64,
 }
 
-/// CPU time by kind, nanoseconds (`struct kernel_cpustat`).
+/// The CPU time by kind, in nanoseconds (`struct kernel_cpustat`).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CpuStat {
@@ -75,7 +75,7 @@ pub struct PsiLine {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CgroupPsi {
-    /// Path from the cgroup root.
+    /// The path from the cgroup root.
     pub path: String,
     /// Lines by resource and kind: `cpu.some`, `mem.full`, …
     pub lines: BTreeMap<String, PsiLine>,
@@ -85,7 +85,7 @@ pub struct CgroupPsi {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CgroupCpuStat {
-    /// Path from the cgroup root.
+    /// The path from the cgroup root.
     pub path: String,
     /// CPU time in microseconds (`usage_usec`), up to the last time that the kernel charged it, as at a switch or a tick.
     pub usage_us: u64,
@@ -113,8 +113,8 @@ pub struct Throttling {
 pub struct PerNodeNumaStats {
     /// The number of the NUMA node whose counters these are.
     pub node: u32,
-    /// Counter name (`numa_hit`, `numa_miss`, `numa_foreign`, `numa_interleave_hit`, `numa_local`, `numa_other`) to
-    /// value, in pages.
+    /// The values of the counters, in pages, by name (`numa_hit`, `numa_miss`, `numa_foreign`, `numa_interleave_hit`,
+    /// `numa_local`, `numa_other`).
     pub counters: BTreeMap<String, u64>,
 }
 
@@ -122,21 +122,21 @@ pub struct PerNodeNumaStats {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct TaskEnrichment {
-    /// Kernel address of its `task_struct`.
+    /// The kernel address of its `task_struct`.
     pub task_kva: u64,
-    /// Thread id, in the guest's initial PID namespace.
+    /// The thread id, in the guest's initial PID namespace.
     pub pid: i32,
-    /// Thread-group id (what user space calls the pid).
+    /// The thread-group id, which user space calls the pid.
     pub tgid: i32,
-    /// Name, at most 15 bytes.
+    /// The name, at most 15 bytes.
     pub comm: String,
     /// The CPU that it is on, or was on last.
     pub cpu: u32,
     /// Whether it is running on that CPU now.
     pub on_cpu: bool,
-    /// Kernel `__state` bits; 0 is runnable.
+    /// The kernel's `__state` bits; 0 is runnable.
     pub state: u32,
-    /// Kernel priority (120 is nice 0).
+    /// The kernel's priority (120 is nice 0).
     pub prio: i32,
     /// CPU time of the task in user mode, in nanoseconds (`p->utime`).
     pub utime_ns: u64,
@@ -205,7 +205,7 @@ event_counters! {
     /// Tasks inserted with `SCX_ENQ_IMMED` that were enqueued again, because the CPU could not run them at once
     /// (`SCX_EV_REENQ_IMMED`).
     reenq_immed
-    /// The number of times that enqueueing the tasks of a local DSQ again made it necessary to enqueue them again once more
+    /// The number of times that re-enqueueing the tasks of a local DSQ triggered another re-enqueueing of that DSQ
     /// (`SCX_EV_REENQ_LOCAL_REPEAT`).
     reenq_local_repeat
     /// The number of times that a task got the default slice from the kernel (`SCX_EV_REFILL_SLICE_DFL`).
@@ -264,10 +264,10 @@ pub struct RqScxState {
     pub rq_clock: u64,
     /// The state bits `SCX_RQ_*` of sched_ext for this runqueue (`rq->scx.flags`); 0 if the kernel has no sched_ext.
     pub scx_flags: u32,
-    /// Thread id of the running task, which is 0 for the idle task; `None` if it could not be read.
+    /// The thread id of the running task, which is 0 for the idle task; `None` if it could not be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub curr_pid: Option<i32>,
-    /// Name of the running task; `None` if it could not be read.
+    /// The name of the running task; `None` if it could not be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub curr_comm: Option<String>,
     /// Context switches so far.
@@ -300,9 +300,9 @@ pub struct DsqState {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct QueuedTask {
-    /// Thread id, in the guest's initial PID namespace.
+    /// The thread id, in the guest's initial PID namespace.
     pub pid: i32,
-    /// Name, at most 15 bytes.
+    /// The name, at most 15 bytes.
     pub comm: String,
     /// `p->scx.dsq_vtime`, which is its position in a queue ordered by vtime.
     pub vtime: u64,
@@ -314,19 +314,19 @@ pub struct QueuedTask {
 pub struct ScxSchedState {
     /// `scx_enable_state`: `enabled`, `disabled`, …
     pub enable_state: String,
-    /// Name of the attached scheduler (`sched_ext_ops.name`); `None` if there is none.
+    /// The name of the attached scheduler (`sched_ext_ops.name`); `None` if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ops_name: Option<String>,
     /// Whether the scheduler is being torn down by an abort.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub aborting: Option<bool>,
-    /// Nesting depth of bypass mode.
+    /// The nesting depth of bypass mode.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bypass_depth: Option<i32>,
-    /// `enum scx_exit_kind`: 0 none, from 1024 on an error.
+    /// A value of `enum scx_exit_kind`: 0 for none; values from 1024 on are errors.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exit_kind: Option<u32>,
-    /// Name of `exit_kind` in the kernel's BTF.
+    /// The name of `exit_kind` in the kernel's BTF.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exit_kind_name: Option<String>,
     /// The time for which a task may be runnable without running before the kernel ejects the scheduler, in jiffies.
@@ -337,6 +337,6 @@ pub struct ScxSchedState {
     pub watchdog_timestamp: Option<u64>,
     /// Where the state was found: `scx_root` (from 6.16 on) or `globals`.
     pub source: String,
-    /// Kernel address of the `struct scx_sched`, 0 if there is none.
+    /// The kernel address of the `struct scx_sched`; 0 if there is none.
     pub sched_kva: u64,
 }

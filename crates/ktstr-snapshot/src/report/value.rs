@@ -7,16 +7,16 @@ use serde::{Deserialize, Deserializer, Serialize};
 #[serde(tag = "kind", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum RenderedValue {
-    /// Signed integer of `bits` bits.
+    /// A signed integer of `bits` bits.
     Int {
-        /// Width in bits (bit-fields keep theirs).
+        /// The width in bits; a bit-field keeps its own.
         bits: u32,
         /// The value, sign-extended from `bits` to 64 bits.
         value: i64,
     },
-    /// Unsigned integer of `bits` bits.
+    /// An unsigned integer of `bits` bits.
     Uint {
-        /// Width in bits (bit-fields keep theirs).
+        /// The width in bits; a bit-field keeps its own.
         bits: u32,
         /// The value, extended with zeros.
         value: u64,
@@ -31,7 +31,7 @@ pub enum RenderedValue {
         /// The byte in memory.
         value: u8,
     },
-    /// IEEE float of 32 or 64 bits.
+    /// An IEEE float of 32 or 64 bits.
     Float {
         /// The width in bits, 32 or 64; `value` has 64 in either case.
         bits: u32,
@@ -47,28 +47,28 @@ pub enum RenderedValue {
         signed: bool,
         /// The value as a number, whether or not an enumerator has it.
         value: i64,
-        /// Name of the enumerator with that value, if there is one.
+        /// The name of the enumerator with that value, if there is one.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         variant: Option<String>,
     },
     /// A struct, a union, or a global section (`.bss`, …) with its variables as members.
     Struct {
-        /// C type name; `None` for an anonymous type.
+        /// The name of the C type; `None` for an anonymous type.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         type_name: Option<String>,
-        /// Members in memory order. Those of anonymous inner types are lifted to this level.
+        /// The members in memory order. Those of anonymous inner types are lifted to this level.
         members: Vec<RenderedMember>,
     },
     /// An array, whose elements are all of one type.
     Array {
-        /// Length by the type; `elements` may be shorter (see [`RenderedValue::Truncated`]).
+        /// The length that the type declares; `elements` may be shorter (see [`RenderedValue::Truncated`]).
         len: u64,
         /// The elements from index 0.
         elements: Vec<RenderedValue>,
     },
     /// A CPU mask as a list of ranges.
     CpuList {
-        /// As in `/sys/devices/system/cpu/online`: `0-3,8`. Empty for no CPU.
+        /// The list in the format of `/sys/devices/system/cpu/online`, such as `0-3,8`; empty if it has no CPU.
         cpus: String,
     },
     /// A pointer, with its target if it was followed.
@@ -84,7 +84,7 @@ pub enum RenderedValue {
         /// except to CPU masks and to the `kernfs_node` of a cgroup.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         not_followed: Option<String>,
-        /// C name of the type that it points to, if the type has one.
+        /// The C name of the type that it points to, if the type has one.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         target_type: Option<String>,
     },
@@ -155,7 +155,7 @@ impl RenderedValue {
 /// A named member of a [`RenderedValue::Struct`].
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct RenderedMember {
-    /// Member or variable name.
+    /// The name of the member or variable.
     pub name: String,
     /// The value of the member, rendered by its type.
     pub value: RenderedValue,

@@ -57,7 +57,8 @@ macro_rules! text {
     };
 }
 
-/// Makes the report, its getters and the order in which it is read from a table with one row for each section:
+/// Makes the report, its getters, and the function that reads its sections in the order of the table, which has one row for
+/// each section:
 ///
 /// ```text
 /// /// CPU time by kind, one entry per CPU.
@@ -87,7 +88,7 @@ macro_rules! sections {
             /// Object-name prefix of the maps of the attached scheduler (`bpf_bpf` for `bpf_bpf.bss`).
             #[serde(skip_serializing_if = "Option::is_none")]
             pub active_obj_name: Option<String>,
-            /// Kernel addresses of the maps that belong to the attached scheduler.
+            /// The kernel addresses of the maps that belong to the attached scheduler.
             pub active_map_kvas: Vec<u64>,
             /// Why `active_obj_name` is absent: no scheduler is attached, or its maps could not be determined.
             #[serde(skip_serializing_if = "Option::is_none")]

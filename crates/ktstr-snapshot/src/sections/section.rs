@@ -21,8 +21,8 @@ pub enum Section<T> {
     Part(T, String),
     /// Nothing was read; the text is the reason.
     Missing(String),
-    /// The report has neither a value nor a reason, as a report from before the section existed. A list is then
-    /// [`Section::Whole`] and empty.
+    /// The report has neither a value nor a reason, as is the case in a report from before the section existed. A list is
+    /// then [`Section::Whole`] and empty.
     Absent,
 }
 
@@ -43,7 +43,7 @@ pub trait SectionValue: Serialize + DeserializeOwned {
 }
 
 impl<T> Section<T> {
-    /// Returns what was read of the section; `None` if that is nothing.
+    /// Returns what was read of the section; `None` if nothing was read.
     pub fn value(&self) -> Option<&T> {
         match self {
             Self::Whole(value) | Self::Part(value, _) => Some(value),
@@ -51,7 +51,7 @@ impl<T> Section<T> {
         }
     }
 
-    /// Returns what was read of the section, to change it; `None` if that is nothing.
+    /// Returns what was read of the section, to change it; `None` if nothing was read.
     pub fn value_mut(&mut self) -> Option<&mut T> {
         match self {
             Self::Whole(value) | Self::Part(value, _) => Some(value),

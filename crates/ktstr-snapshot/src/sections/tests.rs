@@ -43,7 +43,7 @@ fn a_report_with_pairs_of_fields_is_read_and_written_as_before() {
     let before: serde_json::Value = serde_json::from_str(BEFORE).expect("JSON");
     let before = before.as_object().expect("an object");
     for (name, member) in value.as_object().expect("an object") {
-        // A section that is younger than that report is an empty list.
+        // A section that did not exist when that report was written is an empty list.
         assert_eq!(
             member,
             before.get(name).unwrap_or(&serde_json::json!([])),

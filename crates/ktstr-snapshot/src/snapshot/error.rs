@@ -14,7 +14,7 @@ pub enum SnapshotError {
     MapNotFound {
         /// The name of the map that was requested.
         requested: String,
-        /// Names of the maps of the capture.
+        /// The names of the maps of the capture.
         available: Vec<String>,
     },
     /// No global section has a variable of the requested name.
@@ -41,7 +41,7 @@ pub enum SnapshotError {
     FieldNotFound {
         /// The whole path that was requested, for the message.
         requested: String,
-        /// Component that was not found.
+        /// The component of the path that was not found.
         component: String,
         /// A description of what was searched, such as `struct task_ctx`.
         container: String,
@@ -53,7 +53,7 @@ pub enum SnapshotError {
     NotAStruct {
         /// The whole path that was requested, for the message.
         requested: String,
-        /// Component that could not be looked up.
+        /// The component of the path that could not be looked up.
         component: String,
         /// What was found instead of a struct.
         actual: String,
@@ -123,7 +123,7 @@ pub enum SnapshotError {
     /// The sample is a placeholder for a capture that could not be made.
     #[error("sample `{tag}` is a placeholder: {reason}")]
     PlaceholderSample {
-        /// Tag of the sample.
+        /// The tag of the sample.
         tag: String,
         /// Why there was no capture.
         reason: String,
@@ -131,7 +131,7 @@ pub enum SnapshotError {
     /// The scheduler's statistics were not taken with the sample.
     #[error("sample `{tag}` has no scheduler statistics: {reason}")]
     MissingStats {
-        /// Tag of the sample.
+        /// The tag of the sample.
         tag: String,
         /// What prevented the statistics from being taken.
         reason: MissingStatsReason,
@@ -170,7 +170,7 @@ pub enum SnapshotError {
         requested: String,
         /// The object-name prefix of the attached scheduler; empty if it is unknown.
         active: String,
-        /// Maps left out by the filter.
+        /// The maps that the restriction to the attached scheduler leaves out.
         excluded: Vec<String>,
     },
     /// A structure that was followed had another identity in a later capture of the same phase.
@@ -186,7 +186,7 @@ pub enum SnapshotError {
     /// The code of a projection returned an error.
     #[error("projection `{requested}` failed: {reason}")]
     ProjectionFailed {
-        /// Label of the projection.
+        /// The label of the projection.
         requested: String,
         /// The error of the projection.
         reason: String,

@@ -59,8 +59,8 @@ impl<'a> SnapshotField<'a> {
         }
     }
 
-    /// Returns the member at a dotted path, in which a number indexes an array. A pointer is followed if the capture holds its
-    /// target, at most 16 times per path. If it does not, the error has the reason.
+    /// Returns the member at a dotted path, in which a number indexes an array. A pointer is followed if the capture holds
+    /// its target, at most 16 times per path. If the capture does not hold the target, the error has the reason.
     pub fn get(&self, path: &str) -> SnapshotField<'a> {
         let (base, value) = match self {
             Self::Value { path, value } => (path, *value),

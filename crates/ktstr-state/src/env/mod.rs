@@ -1,9 +1,9 @@
 //! The environment variables that the host side of ktstr reads: [`TABLE`] has a row for each, and nothing else reads the
 //! environment.
 //!
-//! A variable has the type of its value ([`Variable<Switch>`], [`Variable<Number<u32>>`] …), and only this type's accessors, so
-//! that all readers of a variable agree on its grammar. An empty value counts as unset, except for [`Presence`] and for
-//! [`List`]. README.md's list of variables and the variables in a run record are those of the table.
+//! The type of a variable states the grammar of its value ([`Variable<Switch>`], [`Variable<Number<u32>>`] …). A variable
+//! has only the accessors of its type, so all readers agree on the grammar. An empty value counts as unset, except for
+//! [`Presence`] and for [`List`]. README.md's list of variables and the variables in a run record are those of the table.
 //!
 //! # Variables that are also read elsewhere
 //!
@@ -85,8 +85,8 @@ pub struct Invalid {
     pub wanted: String,
 }
 
-/// A variable whose value has the grammar `K`. It is also the variable's name: for [`std::process::Command::env`], and in
-/// messages.
+/// A variable whose value has the grammar `K`. It can be used in place of the variable's name: as an argument of
+/// [`std::process::Command::env`], and in messages.
 #[derive(Debug)]
 pub struct Variable<K: 'static> {
     row: Row,
@@ -240,8 +240,8 @@ impl Variable<Switch> {
     }
 }
 
-/// The grammar of a mark that any value sets, `0` too. It is that of variables that other programs set, or that had this
-/// grammar before ktstr; a new variable is a [`Switch`].
+/// The grammar of a mark that any value sets, `0` too. It is for variables that other programs set; two older variables of
+/// ktstr have it, too. A new variable is a [`Switch`].
 #[derive(Debug)]
 pub struct NotEmpty;
 

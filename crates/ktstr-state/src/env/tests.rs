@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used)]
-//! Tests of the table and of the grammars. They run themselves in a child process for each value, because the environment of a
-//! process that has threads must not change.
+//! Tests of the table and of the grammars. The tests that read variables start this test program again as a child process
+//! for each value, because the environment of a process that has threads must not change.
 
 use std::collections::BTreeSet;
 use std::os::unix::ffi::OsStrExt;
@@ -43,7 +43,7 @@ fn reads(value: Option<&[u8]>) -> Vec<String> {
 #[test]
 #[ignore = "the other tests start it as a process of its own"]
 fn what_this_process_reads() {
-    // The first line follows the harness's own text on the same line.
+    // The test harness has already printed text on the current line, and a value needs a line of its own.
     println!();
     let printed = |read: Result<String, Invalid>| read.unwrap_or_else(|error| error.to_string());
     println!(
@@ -67,7 +67,7 @@ fn each_grammar_reads_an_unset_and_an_empty_value() {
     let unset = ["None", "None", "None", "None", "false false"];
     assert_eq!(reads(None)[..5], unset);
     assert_eq!(reads(None)[5..], ["false false", "false", "false None"]);
-    // Only a list and a presence differ from unset.
+    // An empty value differs from an unset one only for a list and for a presence.
     let empty = ["None", "None", "Some(\"\")", "None", "false false"];
     assert_eq!(reads(Some(b""))[..5], empty);
     assert_eq!(reads(Some(b""))[5..], ["false false", "false", "true None"]);
@@ -131,7 +131,7 @@ fn a_number_is_in_one_of_its_ranges() {
             format!("KTSTR_TURN_US={value}: expected 0 or 10 to 1000 microseconds")
         );
     }
-    // A size in MiB is a number of bytes too.
+    // A size in MiB must also fit into 64 bits as a number of bytes.
     assert!(TEMPLATES_MIB.accept("17592186044415".into()).is_ok());
     assert!(TEMPLATES_MIB.accept("17592186044416".into()).is_err());
     assert_eq!(SEED.accept(u64::MAX.to_string().into()), Ok(u64::MAX));
@@ -149,7 +149,7 @@ fn each_row_has_a_name_of_its_own_and_fits_into_a_cell() {
     for row in TABLE {
         assert!(!row.effect.contains(['\n', '|']), "{}", row.name);
         assert!(!row.effect.ends_with('.'), "{}", row.name);
-        // What changes a guest is for users to set.
+        // A record notes the variables that change a guest. Users set these, so README.md has to list them.
         let noted = recorded().any(|noted| noted.name == row.name);
         assert!(!noted || row.is_in_readme(), "{}", row.name);
     }

@@ -61,8 +61,8 @@ pub fn custom_cache_yield_wake_affine(ctx: &Ctx) -> Result<AssertResult> {
 }
 
 /// Runs for each CPU a pair of workers that keep 32 KiB hot and wake each other through pipes, a worker that waits for a
-/// device, and a worker that computes. The computing workers could use every CPU all the time; the workers that wait for
-/// a device need little CPU time, but promptly.
+/// device, and a worker that computes. The computing workers could use every CPU all the time; the workers that wait for a
+/// device need little CPU time, but need it promptly.
 ///
 /// # Errors
 /// The same errors as [`execute_defs`].

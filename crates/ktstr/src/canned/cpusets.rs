@@ -13,7 +13,7 @@ use super::expect::Expect;
 use super::{ANY, exactly, needs_cpus, spinners, split, spread};
 
 pub(super) const NAMES: [&str; 2] = ["cg_0", "cg_1"];
-/// The fraction of the window for which a step is held that only makes a change.
+/// The fraction of the window for which a step that only makes a change is held.
 const CHANGE: f64 = 0.1;
 
 pub(super) fn hold(frac: f64) -> Step {

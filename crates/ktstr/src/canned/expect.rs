@@ -12,20 +12,20 @@ use ktstr_assert::{
 
 use super::WakeBounds;
 
-/// Minimum share of the available CPU time that workers must get if enough of them never sleep. The harness itself needs
+/// The minimum share of the available CPU time that workers must get if enough of them never sleep. The harness itself needs
 /// some of the rest to create and collect workers.
 const BUSY: f64 = 0.8;
-/// Maximum ratio between the CPU times of equal cgroups.
+/// The maximum ratio between the CPU times of equal cgroups.
 const FAIR: f64 = 2.0;
-/// Maximum number of context switches per CPU-second of workers that only compute. EEVDF, whose base slice is at most
+/// The maximum number of context switches per CPU-second of workers that only compute. EEVDF, whose base slice is at most
 /// 3 ms, needs a few hundred.
 const SWITCHES: f64 = 2500.0;
-/// Minimum length in ns that a step must have for the use of its CPUs to be judged. For the first step, it is also the
+/// The minimum length in ns that a step must have for the use of its CPUs to be judged. For the first step, it is also the
 /// minimum for the fairness among its cgroups.
 const SHORTEST: u64 = 100_000_000;
-/// Minimum length in ns that a later step must have for the fairness among its cgroups to be judged. Such a step moves
-/// workers or adds new ones, and load balancing needs time: the kernel's own balancer gave a worker 0.47 of its share in
-/// the first quarter of a second after a move, and at least 0.68 in the first half second (7.3, 8 workers on 4 CPUs).
+/// The minimum length in ns that a later step must have for the fairness among its cgroups to be judged. Such a step moves
+/// workers or adds new ones, and load balancing needs time: the kernel's own balancer gave a worker 0.47 of its share in the
+/// first quarter of a second after a move, and at least 0.68 in the first half second (7.3, 8 workers on 4 CPUs).
 const BALANCED: u64 = 800_000_000;
 
 /// A result to which a scenario adds its claims.
@@ -65,8 +65,8 @@ impl Expect {
         self.stats.phase(Phase::step(step))?.per_cgroup.get(cgroup)
     }
 
-    /// Returns what the cgroups measured in a step. Returns `None` if the scenario ended early; and if a cgroup measured
-    /// nothing, after recording an inconclusive outcome.
+    /// Returns what the cgroups measured in a step. Returns `None` if the scenario ended early, or if a cgroup measured
+    /// nothing. In the second case, it also records an inconclusive outcome.
     fn carriers(&mut self, step: u16, cgroups: &[&str]) -> Option<Vec<PhaseCgroupStats>> {
         if self.cut_short {
             return None;
@@ -106,8 +106,8 @@ impl Expect {
         }
     }
 
-    /// Claims that the workers of these cgroups together got most of the time of `cpus` in a step and ran on each of
-    /// them. Enough of the workers must never sleep to keep all of `cpus` busy.
+    /// Claims that the workers of these cgroups together got most of the time of `cpus` in a step and ran on each of them.
+    /// So many of the workers must never sleep that these alone can keep all of `cpus` busy.
     pub(super) fn work_conserving(
         &mut self,
         step: u16,

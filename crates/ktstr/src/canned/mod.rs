@@ -1,6 +1,6 @@
-//! Canned scenarios: typical loads for a scheduler. Each is a function that a test can call, or that can serve as a
-//! test function itself. A scenario adapts its size to the machine, divides the window by fractions, and skips with a
-//! reason where the topology does not fit.
+//! Canned scenarios: typical loads for a scheduler. Each is a function that a test can call, or that can serve as a test
+//! function itself. A scenario adapts its size to the machine, holds each step for a fraction of the window, and returns a
+//! skip with the reason if the topology does not fit.
 //!
 //! In addition to the test's own checks, almost every scenario claims what any correct scheduler does: CPUs are not idle
 //! while workers wait, equal workers get equal CPU time within a factor of two, wakeups are not delayed for long, and a

@@ -11,7 +11,7 @@ use super::cpusets::NAMES;
 use super::expect::Expect;
 use super::{ANY, cut, exactly, needs_cpus, spinners, spread};
 
-/// Maximum spread, in percentage points, of workers that are pinned to pairs of CPUs. Of the two workers on a pair, one
+/// The maximum spread, in percentage points, of workers that are pinned to pairs of CPUs. Of the two workers on a pair, one
 /// could have the first CPU to itself while the other shares the second CPU with three more workers and gets a quarter.
 const PINNED: f64 = 75.0;
 

@@ -45,7 +45,8 @@ pub fn custom_host_cgroup_contention(ctx: &Ctx) -> Result<AssertResult> {
 pub fn custom_sched_mixed(ctx: &Ctx) -> Result<AssertResult> {
     let cpus = ctx.topo.total_cpus();
     if cpus < 2 {
-        // The bursts and the FIFO tasks may take all of the only CPU, and the idle tasks then starve rightly.
+        // The bursts and the FIFO tasks may take all of the only CPU. The idle tasks then starve, which is not a fault of
+        // the scheduler.
         return Ok(AssertResult::skip(
             "the scenario needs 2 CPUs, but the machine has 1",
         ));

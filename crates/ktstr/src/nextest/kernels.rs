@@ -20,7 +20,7 @@ impl Listed {
     pub(super) unsafe fn select(&self) {
         // SAFETY: the caller promises that the process has no other thread.
         unsafe {
-            // A record notes this variable, and the other one would take precedence.
+            // A record notes `KTSTR_KERNEL`, over which `KTSTR_TEST_KERNEL` would take precedence.
             std::env::set_var(&KERNEL, &self.request);
             std::env::remove_var(&TEST_KERNEL);
         }

@@ -24,7 +24,7 @@ pub(crate) fn has_tests() -> bool {
 /// Answers the two requests of nextest (list the tests, and run one test) and the request of `cargo ktstr show-thresholds`.
 /// Returns the exit code; `None` if libtest has to answer. It must be called while the process has only one thread.
 pub(crate) fn answer(arguments: &[String]) -> Option<i32> {
-    // A program with tests of its own that is no test binary, such as `cargo ktstr`, begins with a subcommand.
+    // `cargo ktstr` declares tests, too, but is no test binary: its first argument is a subcommand.
     if !arguments.first()?.starts_with("--") {
         return None;
     }

@@ -37,7 +37,7 @@ pub(super) fn names() -> Result<Vec<Name>, String> {
     let mut names = Vec::new();
     let mut known = BTreeSet::new();
     for entry in KTSTR_TESTS.iter().filter(|entry| !is_hidden(entry.name)) {
-        // `find_test` returns the first one.
+        // Only the first test with a name can run, because `find_test` returns that one.
         if !known.insert(entry.name) {
             eprintln!(
                 "ktstr: warning: this binary has several tests with the name {:?}, of which only the first runs: rename the others",
@@ -78,8 +78,8 @@ fn gauntlet(entry: &KtstrTestEntry, kernels: &[Listed], seeds: &[u64]) -> Vec<Na
     if entry.host_only {
         return Vec::new();
     }
-    // The virtual clock runs a machine with more CPUs than the host has. Whether a run will have it is not known here, so the
-    // host's size excludes no preset.
+    // Under the virtual clock, a machine can have more CPUs than the host. It is not known here whether a run will have the
+    // virtual clock, so the host's size excludes no preset.
     let admitted = PRESETS
         .iter()
         .filter(|preset| !preset.only_loads && entry.constraints.accepts_shape(&preset.topology));
@@ -250,7 +250,7 @@ mod tests {
         assert!(gauntlet(&HOST, &[], &[]).is_empty());
         let names = gauntlet(&ANY, &[], &[]);
         assert!(names.iter().all(|name| name.ignored));
-        // The default constraints admit one node, 12 LLCs and 192 CPUs.
+        // The default constraints admit at most one node, 12 LLCs and 192 CPUs.
         assert_eq!(names.len(), 15);
     }
 

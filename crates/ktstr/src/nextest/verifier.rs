@@ -45,7 +45,7 @@ pub(super) fn names() -> Result<Vec<String>, String> {
     };
     let mut known = BTreeSet::new();
     for scheduler in schedulers.filter(loads) {
-        // `find_scheduler` returns the first one.
+        // Only the first scheduler with a name can be loaded, because `find_scheduler` returns that one.
         if !known.insert(scheduler.name) {
             if !kernels.is_empty() {
                 eprintln!(
@@ -165,7 +165,7 @@ pub(super) fn find(name: &str) -> Result<(KtstrTestEntry, Listed), String> {
     let kernel = kernels::labelled(label).map_err(|why| format!("{PREFIX}{name}: {why}"))?;
     let topology =
         Topology::from_name(shape).map_err(|error| format!("{PREFIX}{name}: {error}"))?;
-    // Schedulers and entries live as long as the program, which runs this one cell.
+    // An entry refers to a `'static` scheduler, so this one is leaked. The program runs only this one cell.
     let scheduler = Box::leak(Box::new(Scheduler {
         assert: Assert::NO_OVERRIDES,
         ..*declared
@@ -189,7 +189,7 @@ pub(super) fn run(name: &str) -> i32 {
             // SAFETY: the caller promises that the process has no other thread.
             unsafe {
                 kernel.select();
-                // The shape is that of the name.
+                // The name of the cell has the shape, which the variable must not replace.
                 std::env::remove_var(&TOPOLOGY);
             }
             crate::run::under_nextest_as(&format!("{PREFIX}{name}"));

@@ -1,4 +1,4 @@
-//! fio: reads and writes files. They are in the guest's memory, because the guest has no disk.
+//! fio: reads and writes files. The preset's file is on the guest's root file system, which is in memory.
 
 use ktstr_assert::{MetricCheck, MetricHint, OutputFormat, Polarity};
 use ktstr_scenario::payload::Payload;

@@ -20,7 +20,7 @@ use super::plan::Plan;
 use super::{RunError, admission, start, templates};
 use crate::vm_result::WatchdogKillReason;
 
-/// The CPU time within which a kernel that boots under KVM at all has started PID 1, with a wide margin: it takes about
+/// The CPU time within which a kernel that boots under KVM at all has started PID 1, with a wide margin: a boot takes about
 /// a second.
 const BOOT_CPU: Duration = Duration::from_secs(10);
 /// A guest that is idle and has not booted after this time waits for an event that will never come.
@@ -89,7 +89,7 @@ fn accept(known: &Finding) -> Accelerator {
     if known.failed.is_none() {
         return Accelerator::Kvm;
     }
-    // This was reported when it was found, and a failure report repeats it.
+    // The reason was reported when it was found, and the report of a failed run repeats it.
     lose(&known.to_string(), false);
     Accelerator::Tcg
 }
@@ -179,14 +179,14 @@ fn outcome(booted: Result<Option<Stopped>, RunError>) -> Outcome {
     }
 }
 
-/// Whether a boot that has not reached PID 1 is given up: the guest has used enough CPU time, it is idle although the host
-/// does not keep it waiting, or the host has been too slow for too long.
+/// Returns whether a boot that has not reached PID 1 is given up: the guest has used enough CPU time, it is idle although
+/// the host does not keep it waiting, or the host has been too slow for too long.
 fn is_over(wall: Duration, cpu: Duration, waited: Duration) -> bool {
     let idle = cpu.as_secs_f64() < wall.as_secs_f64() * IDLE_SHARE && waited < cpu;
     cpu >= BOOT_CPU || (idle && wall >= BOOT_IDLE) || wall >= BOOT_WALL
 }
 
-/// Boots `plan`'s kernel under KVM until PID 1 starts. Returns `None` if it does.
+/// Boots `plan`'s kernel under KVM until PID 1 starts. Returns `None` if PID 1 has started, otherwise how the boot ended.
 fn boot(plan: &Plan) -> Result<Option<Stopped>, RunError> {
     let mut archive = Initramfs::new();
     start::pack(&mut archive, &plan.base, &mut templates::Stamps::new())?;

@@ -1,4 +1,5 @@
-//! The times that findings are about, at which a page marks them and the repeat of a run takes captures.
+//! The times that findings are about. The HTML page of a run marks the findings at these times, and the repeat of a run
+//! takes captures at them.
 //!
 //! A finding about a certain time has this time in its data. Any other finding is about a step or about the whole run.
 

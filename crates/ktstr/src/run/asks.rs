@@ -16,8 +16,8 @@ use super::watched::Watches;
 use crate::moment::CaptureMoment;
 use crate::snapshot_bridge::CgroupProcsSnapshot;
 
-/// The largest number of captures that a test may request. Each stops the machine, and more than this is a bug in the
-/// test.
+/// The largest number of captures that a test may request. Each capture stops the machine, and a test that requests more
+/// than this has a bug.
 const MOST_CAPTURES: u32 = 1024;
 
 /// Carries out and answers all pending requests at `now`. A request that cannot be carried out is answered with the reason;
@@ -154,7 +154,7 @@ fn check(tag: &str) -> Result<(), String> {
 fn reply(machine: &Machine, number: u64, answer: &Answer) -> Result<(), MachineError> {
     let mut answer = answer.clone();
     if let Err(why) = &mut answer {
-        // An escape in JSON (`\u0001`) has at most six bytes for each byte of the text.
+        // JSON needs up to six bytes for one byte of text (`\u0001`), so an eighth of the limit always fits.
         why.truncate(why.floor_char_boundary(MAX_ANSWER / 8));
     }
     let bytes = serde_json::to_vec(&answer).unwrap_or_default();

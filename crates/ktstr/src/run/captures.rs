@@ -1,5 +1,6 @@
-//! Captures: when the periodic ones are due, and how any capture is taken. Also what else the host reads and writes in the
-//! kernel's memory: current tasks, the stall timeout, variables of the scheduler, and the addresses that the plugin observes.
+//! Captures: when the periodic ones are due, and how any capture is taken. This file also has the host's other accesses to
+//! the kernel's memory (current tasks, the stall timeout, variables of the scheduler), and finds the addresses that the
+//! plugin observes.
 
 use std::collections::BTreeMap;
 use std::thread::JoinHandle;
@@ -96,7 +97,7 @@ pub(super) fn current_tasks(machine: &Machine, kernel_info: &mut LazyKernelInfo)
         .collect()
 }
 
-/// The largest number of processes and threads that are listed of a guest that the host gave up on.
+/// The largest number of processes and threads in the list for a guest on which the host gave up.
 const MOST_PROCESSES: usize = 4096;
 
 /// Returns the guest's processes and threads; empty if the guest's memory cannot be read.
@@ -178,8 +179,8 @@ impl Captures {
         self.freezes.iter().sum()
     }
 
-    /// Takes the next periodic capture if it is due at `now`. Returns the time at which the first one that is still to come
-    /// is due; `None` if there is none, and while the window is not open or is paused.
+    /// Takes the next periodic capture if it is due at `now`. Returns when the next of the captures that are left is due;
+    /// `None` if none is left, and while the window is not open or is paused.
     pub(super) fn take_if_due(
         &mut self,
         machine: &mut Machine,
@@ -235,8 +236,8 @@ impl Captures {
         Ok(())
     }
 
-    /// Takes a capture and stores it under this tag. If nothing could be read, nothing is stored, and the inner error is the
-    /// reason for the test.
+    /// Takes a capture and stores it under this tag. If nothing could be read, nothing is stored, and the inner error has
+    /// the reason, which is reported to the test.
     pub(super) fn take_tagged(
         &mut self,
         machine: &mut Machine,
@@ -268,8 +269,8 @@ impl Captures {
         Ok(Ok(()))
     }
 
-    /// Takes over the scheduler's statistics that the guest has sent, for captures that are still to come, and for a periodic
-    /// capture whose answer came after it.
+    /// Stores the scheduler's statistics that the guest has sent. They belong to captures that are still to come, or to a
+    /// periodic capture that was taken before its statistics arrived.
     pub(super) fn take_stats(&mut self, machine: &Machine, guest: &mut GuestState) {
         for (tag, answer) in guest.scheduler_stats.drain(..) {
             let stats = stats::decode(answer);
@@ -289,9 +290,9 @@ impl Captures {
         }
     }
 
-    /// Reads the machine's state. A machine that `goes_on` is stopped for it and resumed afterwards; any other is stopped
-    /// already. Returns the capture, and the wall time that it took. If the kernel's symbols and types are not available, the
-    /// capture is a placeholder with the reason, and there is no time.
+    /// Reads the machine's state. A machine that goes on afterwards (`goes_on`) is stopped for the read and then resumed;
+    /// any other machine is stopped already. Returns the capture, and the wall time that it took. If the kernel's symbols
+    /// and types are not available, the capture is a placeholder with the reason, and the time is `None`.
     pub(super) fn freeze(
         &mut self,
         machine: &mut Machine,

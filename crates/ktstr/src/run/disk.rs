@@ -10,7 +10,7 @@ use ktstr_state::env;
 use super::RunError;
 use super::plan::{Files, host_file};
 
-/// The modules of a disk, in the order in which they are loaded.
+/// The kernel modules that a disk needs, in the order in which they are loaded.
 const MODULES: [Module; 2] = [
     Module {
         option: "CONFIG_CONFIGFS_FS",

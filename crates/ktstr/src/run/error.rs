@@ -40,10 +40,10 @@ pub enum RunError {
         /// The places that were searched, one per line.
         looked: String,
     },
-    /// A file that is named as the scheduler's binary cannot be one.
+    /// The file that was named or found as the scheduler's binary cannot run as a scheduler.
     #[error("{role}: `{}` cannot run as a scheduler: {found}; {advice}", path.display())]
     SchedulerUnusable {
-        /// Where the file was named.
+        /// Where the path of the file comes from.
         role: String,
         /// The path of the file.
         path: PathBuf,

@@ -23,13 +23,14 @@ const HOLD_WAIT: Duration = Duration::from_millis(50);
 /// The largest number of messages per poll: a guest that floods the mailbox must not keep the host from its other
 /// duties.
 const BURST: usize = 256;
-/// How long a boot may show no progress: under the virtual clock in guest time, and in any case if the host runs it at full
-/// speed, see [`StallDetector::check`].
+/// How long a boot may show no progress. Under the virtual clock this limits the guest time since the last message. Under
+/// both clocks it is also the patience of [`StallDetector::check`], which applies to a host that runs the guest at full
+/// speed.
 const BOOT_PATIENCE: Duration = Duration::from_secs(60);
 /// What each CPU adds to [`BOOT_PATIENCE`].
 const BOOT_PATIENCE_PER_CPU: Duration = Duration::from_secs(4);
-/// How long the guest may show no progress between the boot and the start of the test. PID 1 gives up on
-/// a scheduler earlier.
+/// How long the guest may show no progress between the boot and the start of the test. PID 1 gives up earlier on a scheduler
+/// that does not attach (`ATTACH_WITHIN` in `ktstr-guest`).
 const ATTACH_PATIENCE: Duration = Duration::from_secs(150);
 /// The interval at which the host checks for a stall.
 const CHECK: Duration = Duration::from_millis(250);
@@ -184,7 +185,7 @@ impl GuestSession {
         Ok(None)
     }
 
-    /// Waits until `reached` is true. Returns an end if the session ends before.
+    /// Waits until `reached` is true. Returns an end if the session ends first.
     pub(super) fn wait_until(
         &mut self,
         reached: impl Fn(&GuestState) -> bool,
@@ -208,7 +209,7 @@ impl GuestSession {
     }
 
     /// Under the virtual clock: lets the guest run until it waits for a message, and leaves it held there. Returns an end if
-    /// the session ends before. Does nothing under the real clock.
+    /// the session ends first. Does nothing under the real clock.
     pub(super) fn run_until_idle(&mut self) -> Result<Option<End>, MachineError> {
         if self.machine.virtual_clock().is_none() {
             return Ok(None);
@@ -333,9 +334,9 @@ impl GuestSession {
         Ok(self.check(stall_limit))
     }
 
-    /// Under the virtual clock: whether the guest has sent nothing for `stall_limit` of guest time, once the test process
-    /// has started. The answer is `true` only while the guest is held for a time that was due, so it does not depend on the
-    /// speed of the host.
+    /// Returns whether, under the virtual clock, the guest has sent nothing for `stall_limit` of guest time, once the test
+    /// process has started. The answer is `true` only while the guest is held for a time that was due, so it does not depend
+    /// on the speed of the host.
     fn is_past_stall_limit(&self, stall_limit: Duration) -> bool {
         match self.hold {
             Some(Hold::Due(ns)) if self.guest.phase > GuestLifecyclePhase::Attach => {
@@ -353,7 +354,7 @@ impl GuestSession {
         Some(recorder.finish())
     }
 
-    /// Gives up on a guest that has stalled. Does nothing until [`CHECK`] has passed since the last time.
+    /// Gives up on a guest that has stalled. Does nothing until [`CHECK`] has passed since the last check.
     fn check(&mut self, stall_limit: Duration) -> Option<End> {
         let now = Instant::now();
         if now < self.next_check {
@@ -416,7 +417,8 @@ impl GuestSession {
     }
 }
 
-/// Whether a guest whose clock shows `now_ns` has sent nothing for longer than `patience`; `at` is the time of its last message.
+/// Returns whether a guest whose clock shows `now_ns` has sent nothing for longer than `patience`; `at` is the time of its
+/// last message.
 fn is_silent(now_ns: u64, at: Duration, patience: Duration) -> bool {
     Duration::from_nanos(now_ns) > at.saturating_add(patience)
 }

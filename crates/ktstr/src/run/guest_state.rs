@@ -38,7 +38,8 @@ pub(super) struct GuestState {
     pub(super) stopped_by_test: bool,
     /// How many times the test has stopped or started a scheduler.
     pub(super) scheduler_changes: u32,
-    /// How many times a scheduler has attached in this machine, without the attach in the template from which it was forked.
+    /// How many times a scheduler has attached in this machine, not counting the attach in the template from which the
+    /// machine was forked.
     pub(super) attaches: u32,
     /// The process ID of the test process; `None` before PID 1 passes the job to it.
     pub(super) test_pid: Option<i32>,
@@ -333,7 +334,7 @@ mod tests {
         Duration::from_secs(s)
     }
 
-    /// A template stores this part as JSON.
+    /// A template stores [`GuestState::attached`] as JSON.
     #[test]
     fn a_fork_of_an_attached_guest_knows_the_schedulers_process() {
         let mut state = GuestState::default();

@@ -187,8 +187,9 @@ fn stalled_worker<'d>(
     Some((tid, detail))
 }
 
-/// Returns the cgroup that the most significant finding is about. If this finding names none but may explain all others, it
-/// is the cgroup of the next finding that names one. `None` if there is none either.
+/// Returns the cgroup that the most significant finding is about. If this finding names none, returns the cgroup of the
+/// worker whose stall ended the scheduler or, if the finding may explain all others, the cgroup of the next finding that
+/// names one. `None` if there is no such cgroup.
 pub(super) fn cgroup<'a>(all: &[&'a AssertDetail]) -> Option<&'a str> {
     let first = all.first()?;
     let stalled = || match &first.finding {

@@ -18,7 +18,8 @@ pub(super) struct InWindow {
     /// Whether the scheduler has no callback by which the kernel could tell it the weights of cgroups, so that it cannot
     /// follow them.
     pub(super) ignores_weights: bool,
-    /// Whether the scheduler has the callback by which the kernel tells it of `cpu.idle`. Kernels without that callback do not.
+    /// Whether the scheduler implements `cgroup_set_idle`, the callback by which the kernel tells it of `cpu.idle`. Always
+    /// `false` on kernels without this callback.
     pub(super) told_of_idle: bool,
     /// The number of schedulers that had attached when the values were read; `None` before the first time.
     attaches: Option<u32>,
@@ -52,7 +53,7 @@ impl InWindow {
                 verified_insns: program.verified_insns,
             })
             .collect();
-        // The weight is an argument of both: `struct scx_cgroup_init_args` has it as well.
+        // The kernel passes the weight to both callbacks: for `cgroup_init` it is in `struct scx_cgroup_init_args`.
         let weights = ["cgroup_set_weight", "cgroup_init"];
         self.ignores_weights =
             (weights.iter()).all(|callback| view.scx_implements(callback) == Some(false));
@@ -76,6 +77,6 @@ fn expected_jiffies(plan: &Plan) -> Option<u64> {
         .lines()
         .find_map(|line| line.strip_prefix("CONFIG_HZ="));
     let hz: u64 = hz?.trim().parse().ok()?;
-    // The kernel's watchdog runs twice in this time, so the harness sets at least two.
+    // The kernel's watchdog runs twice in this time, so the harness sets at least two jiffies.
     Some((plan.setup.watchdog_timeout_ms.saturating_mul(hz) / 1000).max(2))
 }

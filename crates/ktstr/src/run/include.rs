@@ -215,7 +215,7 @@ fn in_the_way<'a>(known: &'a Files, place: &str) -> Option<(&'a str, &'a Path)> 
         })
 }
 
-/// Whether two paths of the host name the same file.
+/// Returns whether two paths of the host name the same file.
 fn same(first: &Path, second: &Path) -> bool {
     first == second
         || matches!(

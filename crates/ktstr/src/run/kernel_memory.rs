@@ -226,7 +226,7 @@ struct Span {
     size: u64,
 }
 
-/// Returns where a member of a per-CPU variable is in the variable, or the whole variable.
+/// Returns the offset and the size of a member of a per-CPU variable, or of the whole variable if `field` is empty.
 fn of_variable(view: &View, symbol: &str, field: &str) -> Result<Span, String> {
     let btf = view.btf();
     let variable = btf
@@ -241,7 +241,7 @@ fn of_variable(view: &View, symbol: &str, field: &str) -> Result<Span, String> {
     of_struct(view, inner.name(), field)
 }
 
-/// Returns where a member of a structure is.
+/// Returns the offset and the size of a member of a structure.
 fn of_struct(view: &View, name: &str, field: &str) -> Result<Span, String> {
     let member = view.member(name, field).map_err(|e| e.to_string())?;
     match member.bitfield_bits {

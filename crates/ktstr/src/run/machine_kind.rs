@@ -67,7 +67,7 @@ impl MachineKind {
         }
     }
 
-    /// Whether several host threads of QEMU translate and execute the guest's code in parallel.
+    /// Returns whether several host threads of QEMU translate and execute the guest's code in parallel.
     pub(super) fn parallel_tcg(&self) -> bool {
         self.accelerator == Accelerator::Tcg && self.clock == ClockMode::Real
     }
@@ -82,9 +82,10 @@ impl MachineKind {
 }
 
 /// Returns the shift of the virtual clock: an instruction takes `1 << shift` nanoseconds. All CPUs share the instructions of
-/// a virtual second. A machine with more CPUs gets more of them, so that each CPU has enough, which costs more wall time:
-/// 250 million up to 4 CPUs, 500 million up to 8, then 1000 million. With 500 million for up to 4 CPUs, a busy second took
-/// twice the wall time. A scheduler that misses its own deadlines at this speed declares a higher one (`Scheduler::speed`).
+/// a virtual second. A machine with more CPUs gets more instructions in a virtual second, so that each CPU has enough, which
+/// costs more wall time: 250 million up to 4 CPUs, 500 million up to 8, then 1000 million. With 500 million for up to 4
+/// CPUs, a busy second took twice the wall time. A scheduler that misses its own deadlines at this speed declares a higher
+/// one (`Scheduler::speed`).
 fn shift(plan: &Plan) -> Result<u8, RunError> {
     let named = env::VIRTUAL_MIPS.get_as(|mips| match mips {
         "1000" => Some(Speed::Mips1000),

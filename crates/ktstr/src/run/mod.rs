@@ -94,7 +94,7 @@ pub const EXIT_FAIL: i32 = 1;
 /// The exit code of any other inconclusive run, and of an error that lies with the host.
 pub const EXIT_INCONCLUSIVE: i32 = 2;
 
-/// The time of each stage of a run. All are wall time, except for `attach`. A stage that the run did not reach has zero.
+/// The time of each stage of a run. All are wall time, except for `attach`. A stage that the run did not reach is zero.
 #[derive(Debug, Clone, Default)]
 pub struct Timings {
     /// Finding QEMU and the kernel, and finding or building the scheduler.
@@ -168,7 +168,7 @@ impl Finished {
         self.exit_code
     }
 
-    /// Prints the report for the user: a skip prints its reason, and a run whose exit code is 0 otherwise prints nothing.
+    /// Prints the report for the user. For a skip it prints the reason, and for any other run with exit code 0 nothing.
     pub fn print(&self) {
         if self.verdict == RunVerdict::Skip {
             eprint_line(&format!("ktstr: SKIP: {}", report::reason(&self.result)));
@@ -179,8 +179,8 @@ impl Finished {
     }
 }
 
-/// Runs one test to its end, as the harness does, and returns its result, which may be a skip. For tests that check the
-/// outcome of another test.
+/// Runs one test to its end, as the harness does, and returns its result, which may be a skip. Use it in a test that checks
+/// the outcome of another test.
 ///
 /// # Errors
 /// Returns the failure report if the run failed, or if it is inconclusive and the test does not
@@ -231,7 +231,8 @@ fn once(declared: &'static KtstrTestEntry, observe: &Observe) -> Finished {
             }
         }
     });
-    // An error because of which the run could not be started or judged cannot be the one that `expect_err` asks for.
+    // `expect_err` asks for a failure of the run, so an error because of which the run could not be started or judged does
+    // not satisfy it.
     let began_at_all = outcome.is_ok();
     let mut judgement = outcome.unwrap_or_else(|error| {
         let host_error = error.exit_code() == EXIT_INCONCLUSIVE;
@@ -431,7 +432,7 @@ impl Run {
         entry: &'static KtstrTestEntry,
         observe: &Observe,
     ) -> Result<Judgement, RunError> {
-        // An invalid value of the variable is reported before the run, and not when the run has failed.
+        // An invalid value of `KTSTR_AUTO_REPRO` is reported before the run, and not only when the run has failed.
         repro::tries()?;
         let Self {
             plan,
@@ -473,8 +474,8 @@ impl Run {
         let mut end = match early {
             Some(end) => end,
             None => session.run_to_end(stall_limit, |machine, recorder, guest, now, hold| {
-                // Before the test function is called there is nothing to resolve that could not be resolved later. The
-                // kernel's symbols may still be loading, and the guest would be held until they are.
+                // Whatever could be resolved before the test function is called can also be resolved later. The kernel's
+                // symbols may still be loading, and the guest would be held until they are loaded.
                 if let Some(recorder) = recorder.as_mut().filter(|_| guest.called.is_some()) {
                     recorder.look_up(machine, &mut kernel_info);
                 }
@@ -519,7 +520,8 @@ impl Run {
         };
         if let End::TimedOut(_, stall) = &mut end {
             if session.hold.is_none() {
-                // The guest is read from here on. An error only means that it has stopped already, or that QEMU is gone.
+                // The guest's memory is read from here on. An error only means that the guest has stopped already, or that
+                // QEMU is gone.
                 let _ = session.machine.stop();
             }
             stall.tasks = captures::current_tasks(&session.machine, &mut kernel_info);
@@ -570,7 +572,7 @@ impl Run {
         let mut judgement = verdict::judge(&case, &end, &guest, &console, scx_exit.as_ref());
         let mut checks = entry.scheduler.assert.merge(&entry.assert);
         if guest.scheduler_changes > 0 {
-            // The test itself decided which scheduler drove the tasks, so no share is demanded of one of them.
+            // The test itself decided when a scheduler drove the tasks, so no minimum share of driven CPU time is required.
             checks.min_driven_share = Some(ktstr_assert::Limit::Off);
         }
         let schedule = followed.schedule.as_deref();
@@ -683,7 +685,7 @@ fn follow(
         return Ok(Followed::default());
     };
     let began = Instant::now();
-    // Only a guest that completed is held at its last message. In any other its memory has no defined final state.
+    // Only a guest that completed is held at its last message. The memory of any other guest has no defined final state.
     let digest = match end {
         End::Completed => Some(digest::digest(machine.ram(), &machine.console())?),
         _ => None,

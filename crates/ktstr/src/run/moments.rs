@@ -1,9 +1,10 @@
 //! Captures at moments: when sched_ext ends the scheduler or bypasses it, when the guest's kernel panics or the guest hangs,
 //! and at times that the user or the repeat of a run requests.
 //!
-//! Under the virtual clock the plugin holds the guest at the entry of a kernel function, so the capture shows the state that
-//! the kernel found. Under the real clock the host notices the event at its next poll; it does not notice a bypass. These
-//! captures are not part of the run's series, which has the periodic captures and those that the test requests.
+//! Under the virtual clock the plugin holds the guest at the entry of a kernel function, so the capture shows the state
+//! before that function changes anything. Under the real clock the host notices the event at its next poll; it does not
+//! notice a bypass. These captures are not part of the run's series, which has the periodic captures and those that the test
+//! requests.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -51,7 +52,7 @@ const FUNCTIONS: [(CaptureMoment, &[&str], Option<&str>); 3] = [
     (CaptureMoment::Panic, &["vpanic", "panic"], None),
 ];
 
-/// Whether captures of moments are taken: `KTSTR_MOMENTS=0` turns them off, except for those at requested times.
+/// Returns whether captures of moments are taken: `KTSTR_MOMENTS=0` turns them off, except for those at requested times.
 pub(super) fn are_wanted() -> bool {
     !env::MOMENTS.is_off()
 }
@@ -197,7 +198,7 @@ impl Moments {
         self.happens(moment, context)
     }
 
-    /// Passes the next requested time to the plugin, or that there is none.
+    /// Tells the plugin the next requested time, or that there is none.
     fn arm_clock(&mut self, clock: &VirtualClock) {
         self.armed = true;
         clock.set_clock_due(self.asked.front().copied());

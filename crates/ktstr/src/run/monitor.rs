@@ -29,7 +29,8 @@ const MAX_SAMPLES: usize = 20_000;
 /// Takes the samples of a run.
 pub(super) struct Monitor {
     on: bool,
-    /// Whether the scheduler under test is built into the kernel. Then the state of sched_ext does not show whether it is active.
+    /// Whether the scheduler under test is built into the kernel. The state of sched_ext then does not show whether the
+    /// scheduler is active.
     builtin: bool,
     sampler: Option<Sampler>,
     exit_reader: Option<ExitReader>,
@@ -174,14 +175,15 @@ impl Monitor {
         };
         match reader.look(&memory, &info.btf, &info.symbols) {
             Ok(Ended::No) | Err(_) => {}
-            // After the test PID 1 stops the scheduler, which is not an early end.
+            // After the test, PID 1 stops the scheduler. That exit is not an early end.
             Ok(Ended::Ending(exit) | Ended::Done(exit))
                 if !exit.is_error() && guest.test_end.is_some() => {}
             Ok(ended) => self.ended = Some(ended),
         }
     }
 
-    /// Whether the scheduler that attached last has exited, or is exiting: before the end of the test, or with an error.
+    /// Returns whether the scheduler that attached last has exited, or is exiting: before the end of the test, or with an
+    /// error.
     pub(super) fn has_ended(&self) -> bool {
         matches!(self.ended, Some(Ended::Ending(_) | Ended::Done(_)))
     }

@@ -45,7 +45,7 @@ pub(super) fn judge(judgement: &mut Judgement, entry: &KtstrTestEntry, vm: &VmRe
         let why = format!("a metric was better in the baseline, whose sidecar is in {folder}");
         let fault = match entry.scheduler.binary.has_active_scheduling() {
             true => Fault::Scheduler,
-            // Then the scheduler is the kernel's own.
+            // The tasks were scheduled by the kernel's own scheduler.
             false => Fault::Kernel,
         };
         judgement.blame(fault, why);

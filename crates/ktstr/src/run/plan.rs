@@ -17,9 +17,9 @@ use crate::entry::KtstrTestEntry;
 
 /// The folder of programs in the guest.
 const PROGRAM_FOLDER: &str = "/ktstr/bin";
-/// The least memory of the guest for each of its CPUs, in MiB.
+/// The minimum memory of the guest per CPU, in MiB.
 const MEMORY_PER_CPU: u32 = 64;
-/// The least memory of the whole guest, in MiB.
+/// The minimum memory of the whole guest, in MiB.
 const MEMORY_LEAST: u32 = 256;
 /// Memory for the guest's files is added in steps of this many MiB, one step for each started 32 MiB of files: the files
 /// are in memory up to twice while the kernel unpacks them. Because of the steps, the machine's size seldom changes when
@@ -182,7 +182,8 @@ impl Plan {
             setup.staged.push((entry.scheduler.name.to_owned(), boot));
         }
         let mut for_load = Files::new();
-        // Named by its contents: the guest sees the name, so the name must not change while the contents stay the same.
+        // The file is named after the hash of its contents: the guest sees the name, so the name must not change while the
+        // contents stay the same.
         let test_binary = format!("{PROGRAM_FOLDER}/test-{:.16}", own.blake3);
         add_program(&mut for_load, &test_binary, own)?;
         let mut for_test = Files::new();
@@ -314,7 +315,7 @@ impl Plan {
             .collect()
     }
 
-    /// Whether the run may start from a template that has the scheduler attached already.
+    /// Returns whether the run may start from a template that has the scheduler attached already.
     pub(super) fn shares_attach(&self) -> bool {
         matches!(self.setup.scheduler, Some(SchedulerJob::Program { .. }))
             && !self.entry.fresh_attach

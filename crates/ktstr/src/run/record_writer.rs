@@ -123,7 +123,8 @@ pub(super) fn write(
     Ok((folder.commit(record)?, repeats))
 }
 
-/// Returns what the record has of the scheduler's answer; `None` if it was not asked.
+/// Returns the scheduler's statistics in the form in which the record stores them; `None` if the scheduler was not asked for
+/// any.
 fn stats(stats: &Result<Value, MissingStatsReason>) -> Option<SchedulerStats> {
     match stats {
         Ok(value) => Some(SchedulerStats::Served(value.clone())),

@@ -176,7 +176,7 @@ fn findings(text: &mut String, all: &[&AssertDetail], headline: &str, same_kind:
 }
 
 /// Returns the indices in `stats.cgroups` of the cgroups that the table marks: those that the most significant finding is
-/// about or, if it names none, the one that does worst in what it is about. Empty if there is none.
+/// about or, if it names none, the cgroup with the worst value of what the finding measures. Empty if there is none.
 fn odd_ones(stats: &ScenarioStats, all: &[&AssertDetail]) -> Vec<usize> {
     let Some(first) = all.first() else {
         return Vec::new();
@@ -186,8 +186,8 @@ fn odd_ones(stats: &ScenarioStats, all: &[&AssertDetail]) -> Vec<usize> {
         let named = places.filter(|(_, cgroup)| cgroup.cgroup_name == name);
         return named.map(|(at, _)| at).collect();
     }
-    // A claim may name cgroups in its reason. Of these, or else of all cgroups, the table marks the one that does worst in
-    // what the finding is about.
+    // A claim may name cgroups in its reason. Of these, or else of all cgroups, the table marks the one with the worst value
+    // of what the finding measures.
     let reasons = match &first.finding {
         Finding::Claim { reason, .. } => reason.as_deref(),
         _ => None,
@@ -214,12 +214,13 @@ fn odd_ones(stats: &ScenarioStats, all: &[&AssertDetail]) -> Vec<usize> {
         .collect()
 }
 
-/// The parts of the command that repeats a run of this process, before and after `--seed` and the seed. Not set in a test
-/// binary, whose command is derived from the test's name.
+/// The parts of the command that repeats a run of this process, before and after `--seed` and the seed. They are not set in
+/// a test binary, whose command is derived from the test's name.
 static AGAIN: std::sync::OnceLock<(String, String)> = std::sync::OnceLock::new();
 
-/// Sets the command that the report and the record of this process's run name for repeating the run: `before`, then `--seed` and
-/// the run's seed, then `after`. For a program that does one run and is no test binary. A second call has no effect.
+/// Sets the command by which the report and the record of this process's run say to repeat it: `before`, then `--seed` and
+/// the run's seed, then `after`. A program that executes one run and is not a test binary calls this. A second call has no
+/// effect.
 pub fn say_again(before: String, after: String) {
     let _ = AGAIN.set((before, after));
 }
@@ -232,17 +233,18 @@ pub(crate) fn under_nextest_as(name: &str) {
     let _ = UNDER_NEXTEST.set(name.to_owned());
 }
 
-/// Returns the name under which nextest runs the test of this process, if it is a variant of the test: if it has more parts than
-/// `ktstr/TEST`.
+/// Returns the name under which nextest runs the test of this process, if the name is that of a variant, which has more
+/// parts than `ktstr/TEST`; otherwise `None`.
 pub(super) fn variant() -> Option<&'static str> {
     let name = UNDER_NEXTEST.get()?;
     (name.split('/').count() > 2).then_some(name)
 }
 
-/// Returns the one command that repeats the run with the same seed: the one that [`say_again`] has set, if any. Under
-/// libtest and nextest it is their command, which rebuilds the test, unless the variant is one that nextest does not list.
-/// Otherwise it is `cargo ktstr replay` of the run `replayed`, whose name is given if the run can be repeated to the last bit, or
-/// else a call of the binary for a variant, and `cargo test` for a test as it is declared.
+/// Returns the command that repeats the run with the same seed: the one that [`say_again`] has set, if any. Under libtest
+/// and nextest it is their command, which also rebuilds the test, unless the variant is one that nextest does not list.
+/// Otherwise it is `cargo ktstr replay` of the run `replayed`, which is given if the run can be repeated to the last bit.
+/// Without such a run, and for a verifier cell, it is a call of the binary for a variant, and `cargo test` for a test as it
+/// is declared.
 pub(super) fn again(test: &str, seed: u64, replayed: Option<&str>) -> String {
     if let Some((before, after)) = AGAIN.get() {
         return format!("{before} --seed {seed}{after}");
@@ -281,7 +283,7 @@ pub(super) fn again(test: &str, seed: u64, replayed: Option<&str>) -> String {
             "{lists}KTSTR_SEED={seed} cargo nextest run -p {package}{ignored} -E 'test(={name})'"
         );
     }
-    // A record of a verifier cell does not have what makes its test a cell.
+    // The record of a verifier cell lacks the data that make its test a cell, so a cell is not replayed.
     match (replayed, variant()) {
         (Some(run), variant) if variant.is_none_or(|name| !nextest::is_cell(name)) => {
             format!("cargo ktstr replay {run}")
@@ -340,7 +342,7 @@ fn sections(
     section(text, "test output", &output);
     // The kernel's record of an ejection is shown above. The log and the console only repeat it at length.
     if vm.scx_exit.is_none() {
-        // A message may quote the end of the log already, which is then not repeated.
+        // If a message quotes the end of the log already, the log is not repeated.
         if !all.iter().any(|detail| detail.finding.quotes_log()) {
             let log = last_lines(&vm.scheduler_log, log_lines);
             section(text, "scheduler log", &log);

@@ -293,7 +293,7 @@ fn an_isolation_screen() {
     ));
 }
 
-/// The result of a run under scx-ktstr on two LLCs.
+/// Returns the recorded result of a run under scx-ktstr on two LLCs.
 fn recorded_unfair() -> AssertResult {
     let text = include_str!("../../tests/data/unfair.json");
     serde_json::from_str(text).expect("a recorded result")

@@ -10,7 +10,7 @@ use crate::entry::KtstrTestEntry;
 /// share of `memory_mib`.
 ///
 /// # Errors
-/// Returns an error if the nodes declare less memory than `memory_mib` together.
+/// Returns an error if the nodes together declare less memory than `memory_mib`.
 pub(super) fn of(entry: &KtstrTestEntry, memory_mib: u32) -> Result<Shape, RunError> {
     let topology = &entry.topology;
     let nodes = topology

@@ -12,8 +12,8 @@ use crate::vm_result::WatchdogKillReason;
 
 /// A guest is idle if its CPU time is below this share of wall time.
 const IDLE_SHARE: f64 = 0.02;
-/// The wall time after which an idle stall counts as a wedge, in addition to the patience: timers wake an idle guest for
-/// housekeeping, after which it may go on.
+/// An idle guest without progress counts as wedged if the stall is longer than the patience by this much wall time: timers
+/// wake an idle guest for housekeeping, after which it may go on.
 const IDLE_LIMIT: Duration = Duration::from_secs(20);
 /// A stall whose wall time is this many times the patience shows that the host is too slow.
 const DEAD_MAN_FACTOR: u32 = 10;

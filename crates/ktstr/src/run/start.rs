@@ -172,8 +172,8 @@ impl Started {
         Ok(None)
     }
 
-    /// Installs the test's binary, unless it is PID 1's, and starts the test process. Returns an end if the guest does
-    /// not get there.
+    /// Installs the test's binary, unless PID 1 is the same binary, and starts the test process. Returns an end if the guest
+    /// does not get there.
     pub(super) fn load(&mut self, plan: &Plan) -> Result<Option<End>, RunError> {
         let own = plan.for_load.get(&plan.test_binary);
         let is_init = own.map(|file| &file.stamp) == self.present.get("/init");

@@ -22,7 +22,7 @@ pub(super) type Stats = Result<Value, MissingStatsReason>;
 #[derive(Debug)]
 pub(super) struct EarlyStats {
     answers: BTreeMap<String, Stats>,
-    /// The reason for captures about which the guest has sent nothing.
+    /// The reason that is stored with a capture for which the guest has sent no answer.
     missing: MissingStatsReason,
 }
 
@@ -50,7 +50,8 @@ impl EarlyStats {
         self.note_request();
     }
 
-    /// Notes that the guest asks the scheduler, so that an answer that is missing was given up.
+    /// Notes that the guest has requested statistics from the scheduler. From then on, a missing answer means that the
+    /// request was given up.
     pub(super) fn note_request(&mut self) {
         self.missing = MissingStatsReason::Cancelled;
     }

@@ -1,5 +1,5 @@
-//! The check behind `survives_storm`, by which a test requires that the scheduler outlives it: if sched_ext ejects the scheduler,
-//! the run fails, even if it would otherwise be inconclusive.
+//! The check behind `survives_storm`, by which a test requires that the scheduler outlives the test: if sched_ext ejects the
+//! scheduler, the run fails, even if it would otherwise be inconclusive.
 
 use ktstr_assert::{AssertDetail, DetailKind};
 

@@ -8,7 +8,7 @@ use super::guest_state::GuestState;
 use super::verdict::{Fault, Judgement};
 use crate::entry::KtstrTestEntry;
 
-/// The largest dilation of the vCPUs by the host with which a teardown under the real clock is judged.
+/// If the host dilated the vCPUs' time by more than this factor, a slow teardown under the real clock does not fail the run.
 const MOST_DILATION: f64 = 1.1;
 
 /// How long the guest took to shut down: in guest time under the virtual clock, otherwise in the machine's running time.

@@ -35,7 +35,7 @@ pub(super) struct WatchedMaps {
 struct Watched {
     declared: &'static WatchBpfMap,
     found: Option<WatchedVariable>,
-    /// The error of the last search that failed; `None` if none has failed.
+    /// The error of the last search or read that failed; `None` if none has failed.
     trouble: Option<String>,
     seen: Seen,
 }

@@ -1,4 +1,4 @@
-//! Where the cgroups of a test are.
+//! Determines the cgroup below which the cgroups of a test are.
 
 use crate::entry::KtstrTestEntry;
 
@@ -20,7 +20,7 @@ pub(super) fn of(entry: &KtstrTestEntry) -> String {
             Some(rest) => rest.strip_prefix('='),
             None => None,
         };
-        // As most programs do, the scheduler uses the last value.
+        // Most programs use the last value of a repeated option, so the last one counts here as well.
         root = value.or(root);
     }
     let is_cgroup = |path: &&str| {

@@ -1,7 +1,7 @@
 //! A scenario in a file as a test: its settings become those of an entry, and its claims are checked against the results of the
 //! run.
 //!
-//! The settings are the keys of `#[ktstr_test]`, from the macro's own table. How a scenario itself is read is in
+//! The settings are the keys of `#[ktstr_test]`, from the macro's own table. The scenario itself is read by
 //! [`ktstr_scenario::text`].
 
 mod given;
@@ -14,12 +14,12 @@ use ktstr_scenario::topology::TestTopology;
 use crate::entry::{KtstrTestEntry, TestFn};
 use crate::vm_result::VmResult;
 
-/// Returns the test that `file` declares, with this name and body. Its texts and lists are leaked, because an entry holds
-/// references to static data.
+/// Returns the test that `file` declares, with this name and body. The texts and lists of the file are leaked, because an
+/// entry holds references to static data.
 ///
 /// # Errors
-/// [`TextError`] for an unknown key, for a value that its key does not take, for settings that contradict each other
-/// ([`KtstrTestEntry::validate`]), and for a scenario that cannot be run on the machine that the file declares.
+/// Returns a [`TextError`] for an unknown key, for a value that its key does not take, for settings that contradict each
+/// other ([`KtstrTestEntry::validate`]), and for a scenario that cannot be run on the machine that the file declares.
 pub fn entry(
     file: &ScenarioFile,
     name: &'static str,
@@ -55,15 +55,15 @@ pub fn settings() -> impl Iterator<Item = (&'static str, &'static str)> {
 /// Checks that the file's scenario can be run on the machine of an entry.
 ///
 /// # Errors
-/// [`TextError`] with the line of the error.
+/// Returns a [`TextError`] with the line of the error.
 pub fn fits(file: &ScenarioFile, entry: &KtstrTestEntry) -> Result<(), TextError> {
     file.validate(&TestTopology::from_vm_topology(&entry.topology))
 }
 
-/// Checks the claims of a file against the metrics of a run. To be called on the host, by a test's `post_vm`.
+/// Checks the claims of a file against the metrics of a run. A test's `post_vm` calls it, on the host.
 ///
 /// # Errors
-/// All claims that do not hold, a line for each.
+/// Returns an error that lists all claims that do not hold, one per line.
 pub fn judge(file: &ScenarioFile, vm: &VmResult) -> anyhow::Result<()> {
     let broken: Vec<String> = (file.claims.iter().enumerate())
         .filter_map(|(at, claim)| {
@@ -108,9 +108,9 @@ pub fn judge(file: &ScenarioFile, vm: &VmResult) -> anyhow::Result<()> {
     }
 }
 
-/// Returns a text for a message: the names of the metrics that `cgroup` has in a phase, or that the phase itself has if
-/// no cgroup is given. If there is no such phase or cgroup, the text is that reason. The counters of the workers are not
-/// listed, although a claim finds them.
+/// Returns a text for a message: the names of the metrics that `cgroup` has in a phase, or that the phase itself has if no
+/// cgroup is given. If there is no such phase or cgroup, the text states that. The counters of the workers are not listed,
+/// although a claim can be about them.
 fn measured(vm: &VmResult, phase: Phase, cgroup: Option<&str>) -> String {
     let buckets = vm.phase_buckets();
     let bucket = buckets

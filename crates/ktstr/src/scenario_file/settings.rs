@@ -12,8 +12,8 @@ use super::given::Given;
 use super::wrong;
 use crate::entry::{ClockMode, KtstrTestEntry};
 
-/// Generates from the table of keys the list `KEYS`, and the function `check`, which sets a check by the kind of its key and
-/// returns `None` for a key that is no check.
+/// Generates the list `KEYS` and the function `check` from the table of keys. `check` sets a check according to the kind of
+/// its key, and returns `None` for a key that is no check.
 macro_rules! table {
     ($( $name:ident $kind:ident($least:literal, $most:literal) $group:ident $default:literal $doc:literal; )*) => {
         /// All keys that are available, each with its meaning.
@@ -31,7 +31,7 @@ macro_rules! table {
 macro_rules! check {
     (Check $($rest:tt)*) => { Some(set_check!($($rest)*)) };
     (MonitorBound $kind:ident $assert:ident $($rest:tt)*) => {{
-        // A bound that is given is enforced, unless `apply` finds a `monitor` that decides otherwise.
+        // A bound that is given is enforced, unless `apply` finds a key `monitor` that decides otherwise.
         $assert.enforce_monitor_thresholds = true;
         Some(set_check!($kind $assert $($rest)*))
     }};
@@ -102,7 +102,7 @@ pub(super) fn apply(
     Ok(entry)
 }
 
-/// Sets a field of the entry that is no check.
+/// Sets a field of the entry, for a key that is no check.
 pub(super) fn set(
     entry: &mut KtstrTestEntry,
     file: &ScenarioFile,
@@ -177,7 +177,8 @@ fn set_other(
                 word => return Err(word_of(given, word, &["auto", "real", "virtual"])),
             };
         }
-        // `apply` evaluates this key after all others, so that its place in the file does not matter. Here its word is checked.
+        // `apply` evaluates this key after all others, so that its place in the file does not matter. Here only its value is
+        // checked.
         "monitor" => match given.text(0, 0)? {
             "report" | "enforce" => {}
             word => return Err(word_of(given, word, &["report", "enforce"])),
@@ -187,7 +188,8 @@ fn set_other(
     Ok(())
 }
 
-/// Returns the duration of a number of seconds. It may have a fraction, so that a file can ask for a tenth of a second.
+/// Returns the duration of a number of seconds. The number may have a fraction, so that a file can ask for a tenth of a
+/// second.
 fn seconds(given: Given<'_>) -> Result<Duration, TextError> {
     let seconds = given.float(0, 0)?;
     let duration = Duration::try_from_secs_f64(seconds).ok();

@@ -115,7 +115,7 @@ impl SnapshotBridge {
         self.capture_in(tag, None)
     }
 
-    /// The same as [`Self::capture`], in the step `step_index`: 0 is the baseline, 1 the first step.
+    /// Does the same as [`Self::capture`], for a capture in the phase `step_index`: 0 is the baseline, 1 the first step.
     pub fn capture_with_step(&self, tag: &str, step_index: u16) -> bool {
         self.capture_in(tag, Some(step_index))
     }
@@ -138,8 +138,8 @@ impl SnapshotBridge {
     /// Arms a watch on a kernel variable by calling the callback for watches.
     ///
     /// # Errors
-    /// If the bridge has no such callback, or watches [`MAX_WATCH_SNAPSHOTS`] other variables already; and the reason
-    /// that the callback returns if it cannot watch the variable.
+    /// Returns an error if the bridge has no such callback, if it watches [`MAX_WATCH_SNAPSHOTS`] other variables already,
+    /// or if the callback cannot watch the variable; the error is then the callback's reason.
     pub fn register_watch(&self, symbol: &str) -> Result<(), String> {
         let Some(register) = &self.callbacks.watch else {
             return Err(format!(
@@ -157,8 +157,8 @@ impl SnapshotBridge {
         Ok(())
     }
 
-    /// Returns this bridge's answer in place of the host. `None` leaves the request to the host: that is a write of
-    /// `bpf_map_write`, or an access to kernel memory if the bridge has no callback for it.
+    /// Returns this bridge's answer in place of the host. `None` leaves the request to the host, which is so for the writes
+    /// of `bpf_map_write`, and for an access to kernel memory if the bridge has no callback for it.
     fn answer(&self, ask: &Ask) -> Option<Result<(), String>> {
         match ask {
             Ask::Capture { tag, step_index } => {

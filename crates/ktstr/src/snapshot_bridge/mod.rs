@@ -17,12 +17,12 @@ pub use self::callbacks::{
     BridgeGuard, CaptureCallback, KernelOp, KernelOpCallback, WatchRegisterCallback,
 };
 
-/// The number of captures that are kept, and likewise of lists of processes and of values. When one exceeds it, its oldest
-/// element is dropped.
+/// The number of captures that are kept. The same limit applies to lists of processes, and to values of kernel memory. One
+/// more drops the oldest.
 const CAP: usize = 64;
 /// The largest number of kernel variables that a scenario can watch.
 pub const MAX_WATCH_SNAPSHOTS: usize = ktstr_machine::MAX_WATCHED;
-/// The number of events that are kept. When it is exceeded, the oldest is dropped.
+/// The number of events that are kept. One more drops the oldest.
 const EVENTS: usize = 1024;
 
 /// The processes of a cgroup at the moment when `Op::capture_cgroup_procs` ran.
@@ -112,12 +112,12 @@ impl SnapshotBridge {
         }
     }
 
-    /// Whether a capture with this tag exists.
+    /// Returns whether a capture with this tag exists.
     pub fn has(&self, tag: &str) -> bool {
         self.entries().iter().any(|entry| entry.tag == tag)
     }
 
-    /// Whether one more capture would drop the oldest.
+    /// Returns whether one more capture would drop the oldest.
     pub(crate) fn is_full(&self) -> bool {
         self.entries().len() >= CAP
     }
@@ -127,7 +127,7 @@ impl SnapshotBridge {
         self.entries().len()
     }
 
-    /// Whether there are no captures.
+    /// Returns whether there are no captures.
     pub fn is_empty(&self) -> bool {
         self.entries().is_empty()
     }

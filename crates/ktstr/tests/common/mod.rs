@@ -1,7 +1,7 @@
 //! Helpers of the end-to-end tests: entries that are not tests themselves, and runs of this binary in a separate process and
 //! environment, like a user's.
 
-// Each test binary uses its own part of this.
+// Each test binary uses only a part of this module.
 #![allow(dead_code)]
 
 pub mod wedge;
@@ -147,7 +147,7 @@ pub fn lend_kernels(cache: &Path) {
     }
 }
 
-/// A temporary folder that serves as a cache: for this user alone, whatever the umask is.
+/// Creates a temporary folder that serves as a cache. It is for this user alone, whatever the umask is.
 pub fn private_tempdir() -> tempfile::TempDir {
     tempfile::Builder::new()
         .permissions(std::fs::Permissions::from_mode(0o700))
@@ -155,7 +155,7 @@ pub fn private_tempdir() -> tempfile::TempDir {
         .expect("a temporary folder")
 }
 
-/// Makes a folder, and those above it, for this user alone, whatever the umask is.
+/// Creates a folder, and the missing folders above it, for this user alone, whatever the umask is.
 pub fn private_folder(path: &Path) {
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true).mode(0o700);

@@ -1,7 +1,7 @@
 //! Blocks a CPU of the guest: a BPF program that loops where the kernel has interrupts disabled, either practically forever or
 //! for about a second.
 
-// The recorder of fixtures uses only a part of this.
+// The recorder of fixtures uses only a part of this module.
 #![allow(dead_code)]
 
 use std::ffi::CStr;
@@ -30,8 +30,9 @@ pub fn loop_with_interrupts_off() -> Result<()> {
     Ok(())
 }
 
-/// Makes each timer interrupt of `cpu` take as long as two loops of the largest number of iterations, until the returned
-/// descriptor is dropped. No lock is held during that time, so the other CPUs continue, even if they need that CPU's runqueue.
+/// Makes each timer interrupt of `cpu` take as long as two loops with the largest number of iterations ([`MAX_LOOPS`]),
+/// until the returned descriptor is dropped. No lock is held during that time, so the other CPUs continue, even if they need
+/// that CPU's runqueue.
 pub fn slow_ticks(cpu: u32) -> Result<OwnedFd> {
     // `if (bpf_get_smp_processor_id() != cpu) return 0`, then two loops, one after the other, with the same empty body.
     let over_the_loops = (2 * LOOP) << 16;
@@ -80,7 +81,7 @@ fn attach(tracepoint: &CStr, code: &[u64], functions: &[u32]) -> Result<OwnedFd>
     Ok(unsafe { OwnedFd::from_raw_fd(hung) })
 }
 
-/// The instructions of a function that only returns 0.
+/// Returns the instructions of a function that only returns 0.
 fn nothing() -> Vec<u64> {
     vec![insn(0xb7, 0, 0, 0), insn(0x95, 0, 0, 0)]
 }
@@ -88,8 +89,8 @@ fn nothing() -> Vec<u64> {
 /// The number of instructions of [`call_loop`].
 const LOOP: u64 = 6;
 
-/// `bpf_loop(MAX_LOOPS, body, 0, 0)`, where `body` is the function whose first instruction comes `after` instructions after
-/// the first one here.
+/// Returns the instructions of `bpf_loop(MAX_LOOPS, body, 0, 0)`, where `body` is the function whose first instruction comes
+/// `after` instructions after the first one here.
 fn call_loop(after: i32) -> Vec<u64> {
     vec![
         insn(0xb7, 1, 0, MAX_LOOPS),
@@ -102,12 +103,13 @@ fn call_loop(after: i32) -> Vec<u64> {
     ]
 }
 
-/// One instruction (`include/uapi/linux/bpf.h`, struct `bpf_insn`) without an offset.
+/// Returns one instruction (`include/uapi/linux/bpf.h`, struct `bpf_insn`) without an offset.
 fn insn(code: u8, dst: u8, src: u8, imm: i32) -> u64 {
     u64::from(code) | u64::from(dst | src << 4) << 8 | u64::from(imm as u32) << 32
 }
 
-/// BTF of `int program(void *)` and `int body(u32, void *)`, which callbacks must have.
+/// Returns the BTF of `int program(void *)` and of `int body(int, void *)`, which is the type that a callback of `bpf_loop`
+/// must have.
 fn types() -> Vec<u8> {
     let (int, pointer, function, prototype) = (1 << 24, 2 << 24, 12 << 24, 13 << 24);
     let strings = b"\0int\0program\0body\0x\0";

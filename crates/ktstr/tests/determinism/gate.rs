@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::common::{Case, machines};
 
-/// The number of `pselect6` on x86-64. The main thread is in this system call only while it waits at the gate.
+/// The number of the system call `pselect6` on x86-64. The main thread is in this call only while it waits at the gate.
 const AT_GATE: &str = "270";
 
 /// Samples the system calls of QEMU's main thread while the guest has more tasks than CPUs.

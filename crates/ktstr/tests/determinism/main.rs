@@ -207,7 +207,7 @@ fn captures_are_the_same_too() {
     assert_one("20 captures", &looked);
 }
 
-/// The requests are made in the guest, so they are part of the run.
+/// The guest itself requests the statistics, so the requests are part of the run.
 #[test]
 fn the_statistics_of_a_scheduler_are_the_same_too() {
     let looked = contended_runs(repeated(20), &SERVED);

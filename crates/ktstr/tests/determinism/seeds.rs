@@ -8,7 +8,7 @@ use crate::{runs, with};
 
 #[test]
 fn other_seeds_are_other_runs() {
-    // `make determinism` takes 50.
+    // `make determinism` sets this variable, and compares more seeds.
     let seeds = if std::env::var_os("KTSTR_DETERMINISM_RUNS").is_some() {
         50
     } else {

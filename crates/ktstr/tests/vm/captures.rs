@@ -28,8 +28,8 @@ fn seen_from_outside(vm: &VmResult) -> Result<()> {
     queues_hold_the_tasks_that_they_count(vm)
 }
 
-/// The scheduler keeps a `struct task_ctx` for each task in a task storage: a capture has one for each task of the guest, with
-/// the pid and the name in the task list.
+/// The scheduler keeps a `struct task_ctx` for each task in a task storage. Checks that a capture has one for each task of the
+/// guest, with the same pid and name as the task list.
 fn every_task_has_its_storage(vm: &VmResult) -> Result<()> {
     for sample in vm.periodic_series().iter_samples() {
         let map = sample.snapshot.map("ktstr_task_ctx")?;

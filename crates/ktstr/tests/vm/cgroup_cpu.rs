@@ -50,7 +50,7 @@ fn a_capture_has_what_cpu_stat_says(ctx: &Ctx) -> Result<AssertResult> {
     })
 }
 
-/// Reads a file of lines of a name and a number.
+/// Reads a file in which each line is a name and a number.
 fn numbers(path: PathBuf) -> BTreeMap<String, u64> {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     let lines = text.lines().filter_map(|line| {
@@ -129,7 +129,7 @@ fn as_the_guest_reads_them(vm: &VmResult) -> Result<()> {
             "{cgroup:?}"
         );
     }
-    // The parent has what both of its children have, and no root is listed.
+    // The CPU time of the parent includes that of both children, and the root cgroup is not listed.
     let all = of("limited", "usage_usec")? + of("free", "usage_usec")?;
     let root = captured("/ktstr")?;
     ensure!(

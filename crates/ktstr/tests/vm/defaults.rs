@@ -69,7 +69,7 @@ fn mix(ctx: &Ctx) -> Result<AssertResult> {
     execute_defs(ctx, defs)
 }
 
-/// One cgroup with workers of two weights: no rule of fairness gives the lower one more.
+/// One cgroup with workers of two weights: under no rule of fairness does a worker of the lower weight get more.
 fn nices(ctx: &Ctx) -> Result<AssertResult> {
     let cpus = ctx.topo.total_cpus();
     let of = |nice| WorkSpec::default().workers(cpus).nice(nice);

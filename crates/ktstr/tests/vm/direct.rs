@@ -1,5 +1,5 @@
-//! Test functions without steps, which create, move, stop and check cgroups and workers themselves; and the topology of the
-//! machine, which may differ from the declared one.
+//! Tests without steps, whose functions create, move, stop and check cgroups and workers themselves; and tests of the topology of
+//! the machine, which may differ from the declared one.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

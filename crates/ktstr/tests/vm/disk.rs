@@ -65,7 +65,7 @@ fn the_disk_was_used(vm: &VmResult) -> Result<()> {
         let asleep = all.get("min_off_cpu_pct").unwrap_or(0.0);
         ensure!(asleep > 90.0, "{cgroup} was off the CPU for {asleep} %");
     }
-    // A reader does one read in 4 ms at most. The last one ends after the step.
+    // Each of the two readers completes at most one read in 4 ms. The last read ends after the step.
     let readers = vm.phase_cgroup(Phase::step(0), "read").expect("it ran");
     let most = 2 * (readers.longest_life_ns / 4_000_000 + 1);
     let count = readers.total_iterations;

@@ -153,7 +153,7 @@ fn guest_time_stands_still_in_a_capture(vm: &VmResult) -> Result<()> {
     let mut gained = Vec::new();
     for (pair, freeze) in samples.windows(2).zip(&vm.capture_freezes) {
         ensure!(clock_ms(&pair[0]) > 0.0, "no clock in {}", pair[0].tag);
-        // The window excludes the time between two steps, the guest's clock includes it.
+        // The window excludes the time between two steps, but the guest's clock includes it.
         if pair[0].step_index == pair[1].step_index {
             let guest = clock_ms(&pair[1]) - clock_ms(&pair[0]);
             let host = ms(&pair[1]) - ms(&pair[0]);

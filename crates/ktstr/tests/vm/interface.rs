@@ -1,4 +1,4 @@
-//! Tests of what a run leaves and shows to callbacks and scripts: its sidecar, the file of a failure, the number of its variant,
+//! Tests of what a run leaves and shows to callbacks and scripts: its sidecar, the file of a failure, the hash of its variant,
 //! the kernel's log; and of the functions that find what a run uses.
 
 use std::path::{Path, PathBuf};
@@ -138,7 +138,7 @@ fn of_the_real_clock(result: &VmResult) -> Result<()> {
     Ok(())
 }
 
-/// The kernel says how many CPUs QEMU may use, and this host has more.
+/// The result has the number of CPUs that QEMU may use, as the host's kernel reports it, and this host has more CPUs.
 fn of_one_cpu(result: &VmResult) -> Result<()> {
     ensure!(
         std::thread::available_parallelism()?.get() > 1,
@@ -354,7 +354,7 @@ case!(COMPARED = "interface_compared", works, perf_delta_assertions: &[&RATE, &O
     topology: Topology::new(1, 1, 2, 1), duration: Duration::from_millis(500),
     clock: ktstr::test_support::ClockMode::Virtual);
 
-/// The same run twice is no regression; against a baseline that was better it is one.
+/// A run that equals its baseline is no regression. Compared with a better baseline, the same run is a regression.
 #[test]
 fn a_run_is_compared_with_its_baseline() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -13,8 +13,8 @@ const SCX_KTSTR: Scheduler =
 const STALL: BpfMapWrite = BpfMapWrite::new(".bss", "stall", 1);
 const UNKNOWN: BpfMapWrite = BpfMapWrite::new(".bss", "no_such_variable", 1);
 
-/// With `stall` set, the scheduler runs no task, and the kernel ejects it. Without the write the run would pass, and the test
-/// would fail, since it expects an error.
+/// With `stall` set, the scheduler runs no task, and the kernel ejects it. Without the write the run would end without an error,
+/// and the test, which expects one, would fail.
 #[ktstr_test(
     scheduler = SCX_KTSTR,
     cores = 2,

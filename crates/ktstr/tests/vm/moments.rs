@@ -233,7 +233,7 @@ fn a_scheduler_that_leaves_is_captured_while_it_is_attached() {
 fn a_guest_that_hangs_is_captured_as_it_hangs() {
     let ended = Case::new("moment_hang").run();
     let taken = the_one(&ended, CaptureMoment::Hang);
-    // Both CPUs were blocked at a switch, most likely at that of a worker.
+    // Each CPU is blocked at a switch, most likely a switch of a worker, so a task other than the idle task is on a CPU.
     let running: Vec<&TaskEnrichment> = taken
         .report
         .task_enrichments

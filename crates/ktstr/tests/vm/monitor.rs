@@ -1,5 +1,5 @@
-//! Tests of the monitor in real machines: its samples of a healthy run, a defective scheduler for each of its bounds, that
-//! sampling does not change the run, and the report about a scheduler that the kernel ejected.
+//! Tests of the monitor in virtual machines: its samples of a healthy run, a defective scheduler for each of its bounds, and the
+//! report about a scheduler that the kernel ejected. Sampling must not change the run.
 
 use std::time::Duration;
 
@@ -47,8 +47,8 @@ monitored! {
     STANDS_STILL = "stands_still", stands_still, 4, SCHED 20, CLOCK_BOUND, TWO Virtual;
     STANDS_STILL_UNASKED = "stands_still_unasked", stands_still, 4, SCHED 20, MAY_WAIT, TWO Virtual;
     WEDGED = "wedged", wedged, 6, SCHED 5, MONITORED, TWO Real;
-    // The scheduler stalls at 11.5 s: by then the kernel's watchdog has run once, after 10 s, which is half the scheduler's own
-    // timeout, and it runs every second from then on.
+    // The scheduler stalls at 11.5 s. By then the kernel's watchdog has run once, after 10 s, which is half of the scheduler's
+    // own timeout of 20 s. From then on it runs every second, which is half of the test's timeout.
     STALLED = "stalled", half_loaded, 16, STALLS_LATE 2, UNASKED, TWO Virtual;
     STALLED_IN_REAL_TIME = "stalled_real", half_loaded, 16, STALLS_LATE 2, UNASKED, TWO Real;
     FAIR = "fair", crowded, 1, KERNELS_OWN 5, MONITORED, FOUR Virtual;
@@ -304,7 +304,8 @@ fn runqueue_clocks_that_do_not_advance() {
 /// Makes the timer interrupts of the second CPU last for most of a second, and ends like any other run. The scheduler is blamed
 /// for the test's program here, because nothing in the guest shows whose program it is.
 fn stands_still(ctx: &Ctx) -> Result<AssertResult> {
-    // An enqueue on the second CPU advances its clock, so everything that can run elsewhere is moved there.
+    // An enqueue on the second CPU advances the clock of its runqueue, so this thread, and the threads that it starts, run only
+    // on the first CPU.
     let mut first = rustix::thread::CpuSet::new();
     first.set(0);
     rustix::thread::sched_setaffinity(None, &first)?;

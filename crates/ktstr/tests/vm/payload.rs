@@ -78,7 +78,7 @@ fn never_called(_: &Ctx) -> Result<AssertResult> {
 
 case!(NOWHERE = "payload_nowhere", never_called, extra_include_files: &["no-such-load"]);
 
-/// It is the user's fault, and the message lists every path that was searched.
+/// A missing program is the user's fault, and the message lists every path that was searched.
 #[test]
 fn a_program_that_the_host_does_not_have_is_named() {
     let folder = tempfile::tempdir().expect("a temporary folder");

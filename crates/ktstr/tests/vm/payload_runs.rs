@@ -125,7 +125,8 @@ fn is_recorded(vm: &VmResult) -> Result<()> {
     Ok(())
 }
 
-/// Returns the number of live processes of the guest with this name. One that has exited may not be reaped by PID 1 yet.
+/// Returns the number of live processes of the guest with this name. A process that has exited does not count, although PID 1
+/// may not have reaped it yet.
 fn named(name: &str) -> usize {
     let list = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let stats = list.map(|entry| std::fs::read_to_string(entry.path().join("stat")));
@@ -305,7 +306,7 @@ fn crashes(ctx: &Ctx) -> Result<AssertResult> {
     execute_steps(ctx, vec![step])
 }
 
-/// A scheduler is attached, and the crash of the program is not its fault.
+/// A scheduler is attached, and the crash of the program is not the scheduler's fault.
 #[test]
 fn a_program_that_crashes_is_the_test_s_fault_and_not_the_scheduler_s() {
     let ended = Case::new("payload_crashes").run();
@@ -334,7 +335,7 @@ macro_rules! presets {
         );
     };
 }
-// The presets, with the package that contains their programs.
+// The presets, one entry for each package that contains their programs.
 presets!(OF_FIO = "payload_fio", FIO);
 presets!(OF_RT_TESTS = "payload_rt_tests", HACKBENCH, CYCLICTEST);
 presets!(OF_PERF = "payload_perf", PERF_PIPE, PERF_MESSAGING);

@@ -28,8 +28,8 @@ fn a_reference_leads_to_a_mask(snapshot: &Snapshot<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The scheduler keeps a reference to the task that initialised it. It declares only a few members of a task, at offsets of
-/// its own, and the capture has all of them, at those of the running kernel.
+/// The scheduler keeps a reference to the task that initialised it. The scheduler declares only a few members of a task, at
+/// offsets of its own; the capture has all members, which are read at the offsets of the running kernel.
 fn a_reference_leads_to_a_task(snapshot: &Snapshot<'_>) -> Result<()> {
     let kptrs = snapshot.map("ktstr_kptrs")?;
     let task = kptrs.at(0).get("initiator");

@@ -1,4 +1,4 @@
-//! Public paths of the crate's root that other people's tests name, and that no other test here uses.
+//! Tests of public paths of the crate's root that the tests of users name, and that no other test here uses.
 
 use std::process::id;
 

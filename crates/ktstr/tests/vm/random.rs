@@ -1,4 +1,4 @@
-//! Random scenarios in real machines: none hangs, none crashes, none leaves cgroups or processes behind, and every scenario
+//! Random scenarios in virtual machines: none hangs, none crashes, none leaves cgroups or processes behind, and every scenario
 //! that the validation accepts can be set up. `KTSTR_RANDOM_SCENARIOS=500` runs more than the default of 24.
 
 use std::collections::BTreeSet;
@@ -82,7 +82,7 @@ fn one(ctx: &Ctx, text: &str) -> Result<Vec<String>, TextError> {
     let mut wrong = Vec::new();
     match execute_scenario(ctx, scenario.backdrop, scenario.steps) {
         Err(error) => wrong.push(format!("{error:#}")),
-        // Failures of a worker's own check are ignored here.
+        // Only failures of steps count here. Failures of the checks of workers are ignored.
         Ok(result) => wrong.extend(
             result
                 .failure_details()

@@ -436,7 +436,8 @@ fn has_all_metrics(finished: &Finished, answers: &Answers, cgroup: u64) {
     let waits = answers.waits_ns(|wait| {
         wait.cgroup == Some(cgroup) && wait.phase == Some(1) && wait.cause == WaitCause::Woken
     });
-    // One or two waits have not ended when the phase ends.
+    // The metric also includes the one or two waits that are still open when the phase ends, so it may differ from the median of
+    // `waits` a little.
     let median = vm.phase_cgroup_metric(Phase::step(0), "pipe", "schedule_median_wake_us");
     let near = |percent| percentile(&waits, percent).expect("there are wake-ups") as f64 / 1e3;
     let (low, high) = (near(48.0), near(52.0));

@@ -17,7 +17,7 @@ fn busy(ctx: &Ctx) -> Result<AssertResult> {
     execute_defs(ctx, vec![CgroupDef::named("a").workers(4)])
 }
 
-/// More runnable tasks than CPUs: the scheduler's process answers between their turns.
+/// There are more runnable tasks than CPUs, so the scheduler's process has to get CPU time between them to answer.
 #[ktstr_test(scheduler = SERVES, cores = 2, duration_s = 1, num_snapshots = 4, post_vm = are_in_each_capture)]
 fn a_scheduler_that_serves_statistics_is_asked_before_each_capture(
     ctx: &Ctx,
@@ -39,7 +39,7 @@ fn are_in_each_capture(vm: &VmResult) -> Result<()> {
     for (served, captured) in pairs {
         let (served, captured) = (served.clone()?, captured.clone()?);
         ensure!(before < served, "{served} after {before}");
-        // The request is sent 10 ms before the capture. An answer that came after it would have counted further.
+        // The request is sent 10 ms before the capture. A scheduler that answers after the capture would have a higher count.
         ensure!(
             served <= captured + 50,
             "{served}, and {captured} in the capture"

@@ -134,7 +134,7 @@ fn end(finished: &Finished) -> Option<DetailKind> {
     })
 }
 
-/// Which task waits longest depends on the schedule: a worker, another task, or the kernel's watchdog.
+/// Which task waits longest depends on the schedule: it may be a worker, another task, or the kernel's watchdog.
 #[test]
 fn a_scheduler_that_stalls() {
     screen(
@@ -170,7 +170,7 @@ fn a_scheduler_that_reports_an_error_of_its_own() {
             "detected in bpf_prog_",
         ],
     );
-    // Which callback runs first after the switch is thrown depends on the schedule.
+    // Which callback is the first to run after the scheduler's variable `crash` is set depends on the schedule.
     let callbacks = ["_ktstr_enqueue+", "_ktstr_dispatch+", "_ktstr_select_cpu+"];
     assert!(
         callbacks.iter().any(|name| finished.text.contains(name)),

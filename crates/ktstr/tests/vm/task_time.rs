@@ -1,4 +1,4 @@
-//! Metrics of a run from the CPU time of its tasks, and from the pressure of interrupts.
+//! Tests of the metrics of a run that come from the CPU time of its tasks and from the pressure of interrupts.
 
 use anyhow::{Context, Result, ensure};
 use ktstr::prelude::*;
@@ -29,7 +29,7 @@ fn of_steps(vm: &VmResult) -> Result<()> {
         };
         let observed = of("observed_task_cpu_time_ns")?;
         ensure!(observed == of("user_time_ns")? + of("system_time_ns")?);
-        // Four captures at intervals of 178 ms, and two busy CPUs: 1.07 s.
+        // Four captures span three intervals of 178 ms, in which two CPUs are busy: 1.07 s of CPU time.
         ensure!(
             (0.9e9..1.2e9).contains(&observed),
             "{observed} ns in step {step}"
@@ -39,12 +39,13 @@ fn of_steps(vm: &VmResult) -> Result<()> {
         all += observed;
     }
     let run = vm.run_metric("observed_task_cpu_time_ns");
-    // The time before the first step has no two captures.
+    // There are fewer than two captures before the first step, so the CPU time of the run is that of the steps.
     ensure!(run == Some(all), "{run:?}, and the steps have {all}");
     interrupts(vm)
 }
 
-/// The stock kernel does not account the time of interrupts, and then nothing is claimed about it.
+/// Checks that the metrics of interrupt pressure exist only if the kernel accounts the time of interrupts. The stock kernel does
+/// not.
 fn interrupts(vm: &VmResult) -> Result<()> {
     let series = vm.periodic_series();
     let groups = series.iter_samples().flat_map(|s| s.snapshot.cgroup_psi());

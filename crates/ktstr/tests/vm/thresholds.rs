@@ -1,4 +1,4 @@
-//! `AbsoluteThresholds` on the reports of workers that a test started itself, under a BPF scheduler.
+//! Tests of `AbsoluteThresholds` on the reports of workers that a test function started itself, under a BPF scheduler.
 
 use std::time::Duration;
 

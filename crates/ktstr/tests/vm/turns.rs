@@ -25,7 +25,8 @@ macro_rules! spare {
     )* };
 }
 
-// One LLC: at a wake-up EEVDF searches for an idle CPU only in the LLC of the task, and there has to be one.
+// All shapes have a single LLC, because at a wake-up EEVDF searches for an idle CPU only in the LLC of the task, and
+// the test needs the search to find one.
 spare! {
     TWO = "turns_2", Topology::new(1, 1, 2, 1);
     FOUR = "turns_4", Topology::new(1, 1, 4, 1);

@@ -1,5 +1,5 @@
-//! Tests that machines with different LLCs or nodes are built as declared: the guest's kernel reports which CPUs share a cache,
-//! a core and a node, and a scheduler runs on all of them.
+//! Tests that machines whose LLCs or nodes differ in size are built as declared: the guest's kernel reports which CPUs share a
+//! cache, a core and a node, and a scheduler runs on all CPUs.
 
 use std::time::Duration;
 
@@ -48,7 +48,7 @@ fn shape() -> Result<Vec<[String; 3]>> {
     Ok(shape)
 }
 
-/// Runs two workers per CPU, and checks the shape.
+/// Checks the shape, and runs two canned scenarios that have more workers than CPUs.
 fn runs(ctx: &Ctx, wanted: &[[&str; 3]]) -> Result<AssertResult> {
     let found = shape()?;
     ensure!(found == wanted, "{found:?}");

@@ -1,5 +1,5 @@
-//! Tests of idle CPUs while tasks wait, in real machines: a scheduler with this defect is caught, and the same workload passes
-//! on the same scheduler without the defect.
+//! Tests of the checks on CPUs that are idle while tasks wait: a scheduler with this defect is caught, and the same workload
+//! passes on the same scheduler without the defect.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ const FOUR: Topology = Topology::new(1, 2, 2, 1);
 
 /// The usual bounds of the monitor.
 const USUAL: Assert = Assert::NO_OVERRIDES.with_monitor_defaults();
-/// The same bounds, applied to single samples: see [`a_task_sent_to_the_neighbour`].
+/// Only the check of work conservation, applied to single samples: see [`a_task_sent_to_the_neighbour`].
 const MOMENTS: Assert = Assert {
     enforce_monitor_thresholds: true,
     ..Assert::NO_OVERRIDES
@@ -87,8 +87,8 @@ fn a_cpu_that_takes_no_task_from_a_queue() {
     fails(&CROWDED_IDLE_CPU, "cpu3 idled while");
 }
 
-/// The idle CPU stays idle until something else wakes it, mostly a kernel thread, which takes less than the five samples that
-/// the usual bound requires. So single samples are counted; the first half shows that a sound scheduler has none here.
+/// The idle CPU stays idle until something else wakes it, mostly a kernel thread: for fewer than the five samples in a row that
+/// the usual bound requires. So single samples count here, and the run without the defect shows that a sound scheduler has none.
 #[test]
 fn a_task_sent_to_the_neighbour() {
     passes(&LIGHT);

@@ -59,8 +59,8 @@ fn requests(ctx: &Ctx) -> Result<()> {
     ensure!(paced[0].report.max_gap_ms < 30, "{:?}", paced[0]);
     let most = paced[0].report.wall_time_ns / 10_000_000 + 1;
     ensure!((10..=most).contains(&handed_out), "{handed_out} of {most}");
-    // The latency of a request is from the call to the end of the work, sleep included; the rate is sampled every tenth of a
-    // second.
+    // The latency of a request is the time from the moment at which the messenger hands it out to the end of the work, including
+    // the sleep. The rate is sampled every tenth of a second.
     let request = |seen: &Seen| seen.report.bench.clone().context("a worker of a benchmark");
     for worker in workers {
         let (bench, served) = (request(worker)?, worker.report.iterations);
@@ -81,7 +81,7 @@ fn requests(ctx: &Ctx) -> Result<()> {
         !rate.samples.is_empty() && rate.samples.iter().all(near),
         "{rate:?}"
     );
-    // Workers for four CPUs, and two messengers.
+    // There are two messengers, and by default one worker for each of the four CPUs.
     let two = bench(small.message_threads(2), 50)?;
     ensure!(two.len() == 6, "{} workers", two.len());
     for seen in &two {
@@ -139,8 +139,8 @@ fn look_ups(ctx: &Ctx) -> Result<()> {
         clients.iter().all(|client| found(client) == Some(0)),
         "{clients:?}"
     );
-    // About one fetch in a hundred takes 50 ms. How many do is random, but always enough that less than two thirds of the keys
-    // are fetched.
+    // About one fetch in a hundred takes 50 ms. The number of such fetches is random, but always large enough that fewer than two
+    // thirds as many keys are fetched as without them.
     let quick = config.target_hit_pct(0).slow_path_sleep_us(10);
     let usual = bench(quick, 400)?[2].report.iterations;
     let rare = bench(quick.slow_path_p99_us(50_000), 400)?[2]

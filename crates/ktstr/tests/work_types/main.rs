@@ -1,5 +1,5 @@
-//! Tests of the effect of each work type on a real kernel, which distinguishes it from a worker that only spins. There is one
-//! virtual machine per group of work types.
+//! Tests that each work type has the effect on a kernel by which it differs from a worker that only spins. There is one virtual
+//! machine per group of work types.
 
 #[macro_use]
 #[path = "../common/mod.rs"]

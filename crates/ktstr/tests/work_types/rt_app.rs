@@ -60,7 +60,7 @@ fn together(ctx: &Ctx, all: &[WorkType], time: u64) -> Result<Vec<Seen>> {
     watch(ctx, &config, time)
 }
 
-/// Whether a worker used `each` of CPU time for every iteration, and at most as much again for the iteration that the
+/// Returns whether a worker used `each` of CPU time for every iteration, and at most as much again for the iteration that the
 /// stop cut short.
 fn costs(seen: &Seen, each: Duration) -> bool {
     let (had, times) = (seen.report.cpu_time_ns, seen.report.iterations);
@@ -69,7 +69,8 @@ fn costs(seen: &Seen, each: Duration) -> bool {
     (times * each..=(times + 1) * each * 102 / 100).contains(&had)
 }
 
-/// Whether a worker finished one iteration in every `ms` milliseconds of its life. Two may be missing: the first and the last.
+/// Returns whether a worker finished one iteration in every `ms` milliseconds of its life. The first and the last iteration
+/// may be missing.
 fn every(seen: &Seen, ms: u64) -> bool {
     let times = seen.report.wall_time_ns / (ms * 1_000_000);
     (times.saturating_sub(2)..=times).contains(&seen.report.iterations)
@@ -145,7 +146,7 @@ fn timers(ctx: &Ctx) -> Result<()> {
     let ticks = |shared| watch(ctx, &of(work([timer(ms(20), false, shared)]), 2), 205);
     let sum = |all: Vec<Seen>| -> u64 { all.iter().map(|seen| seen.report.iterations).sum() };
     let (shared, own) = (sum(ticks(true)?), sum(ticks(false)?));
-    // The workers run for 205 ms, and for as long as it takes to read their state.
+    // The workers run for 205 ms, plus the time that it takes to read their state.
     ensure!(
         (10..=12).contains(&shared) && (20..=24).contains(&own),
         "{shared} and {own} periods"

@@ -190,7 +190,8 @@ fn variance(ctx: &Ctx) -> Result<()> {
     Ok(())
 }
 
-/// Returns the iterations, and the bytes read and written. The kernel's numbers were read before the report.
+/// Returns the iterations, and the bytes read and written. The kernel's byte counts were read before the worker was stopped, so
+/// they may lack the last iterations.
 fn moved(ctx: &Ctx, work: WorkType) -> Result<(u64, u64, u64)> {
     let Seen { report, task } = one(ctx, work, 50)?;
     Ok((report.iterations, task.read_bytes, task.written_bytes))

@@ -122,7 +122,7 @@ impl std::fmt::Debug for Seen {
 }
 
 impl Seen {
-    /// Returns the pages on a node of the largest mapping, which is a buffer of the worker.
+    /// Returns how many pages of the largest mapping, which is a buffer of the worker, are on a node.
     pub fn buffer_pages(&self, node: usize) -> u64 {
         let value = |line: &str, key: &str| {
             let mut words = line.split_whitespace();
@@ -140,7 +140,7 @@ impl Seen {
         (3..=most).contains(&self.report.iterations)
     }
 
-    /// Returns whether the worker blocked and measured its wake-up latency, more than three times.
+    /// Returns whether the worker blocked more than three times, and measured more than three wake-up latencies.
     pub fn woken(&self) -> bool {
         self.report.wake_sample_total > 3 && self.task.blocked > 3
     }

@@ -23,7 +23,7 @@
 #define SLOW_WAKE_NS 100000000ULL
 /* How far behind the others a task that lost its CPU is queued. */
 #define CPUSET_UNFAIR_NS 3000000000ULL
-/* A slice that is too long for its end to be seen. */
+/* A slice so long that it hardly ever ends within a test. */
 #define SLICE_LONG_NS 10000000000ULL
 /* All but one of this many starts of a task are preempted at once. */
 #define STORM_PERIOD 64
@@ -67,9 +67,9 @@ static __always_inline bool must_stay(const struct task_struct *p)
 }
 
 /*
- * Returns a number that differs from call to call and from run to run. Calls
- * come at the tick's period, so the time is mixed until equal steps leave no
- * trace (the finalizer of SplitMix64: Steele, Lea, Flood, OOPSLA 2014).
+ * Returns a pseudorandom number that is derived from the time. Calls come at
+ * the tick's period, so the bits of the time are mixed until equal steps leave
+ * no trace (the finalizer of SplitMix64: Steele, Lea, Flood, OOPSLA 2014).
  */
 static __always_inline u32 dice(void)
 {
@@ -222,7 +222,7 @@ static __always_inline bool scatter(struct task_struct *p, u64 enq_flags)
 	return true;
 }
 
-/* Handles the task in a defective way; false if it is to be queued as usual. */
+/* Handles the task in a defective way. Returns false if the task is to be queued as usual. */
 static __always_inline bool defect_enqueue(struct task_struct *p, struct task_ctx *tctx,
 					   u64 enq_flags)
 {
@@ -274,7 +274,7 @@ static __always_inline u64 defect_delay_ns(struct task_struct *p, struct task_ct
 		return 0;
 	if (has_defect(SLOW_WAKE) && woken)
 		return SLOW_WAKE_NS;
-	/* It lost the CPU that it was on: queue it at the end, and much too far behind. */
+	/* The task may no longer use the CPU that it was on: queue it much too far behind the others. */
 	if (has_defect(CPUSET_UNFAIR) && tctx->last_cpu &&
 	    !bpf_cpumask_test_cpu(tctx->last_cpu - 1, p->cpus_ptr)) {
 		tctx->last_cpu = 0;
@@ -315,9 +315,9 @@ static __always_inline bool kick_forgotten(struct task_struct *p)
 /* ---- dispatch ---- */
 
 /*
- * Is this dispatch skipped? A CPU that is left without a task would sleep
- * forever despite queued work. The kick makes it ask again, so that tasks run
- * late, which is this defect. If they never ran, it would be another one.
+ * Is this dispatch skipped? A CPU that is left without a task would sleep for
+ * ever despite queued work. For `degrade` and `slow` a kick makes the CPU ask
+ * again, so that tasks run late. Tasks that never run are another defect.
  */
 static __always_inline bool defect_dispatch(s32 cpu)
 {
@@ -391,7 +391,7 @@ static __always_inline void defect_running(struct task_struct *p, struct task_ct
 		tctx->last_cpu = cpu + 1;
 	if (has_defect(STALE_CPUSET) && !tctx->home_cpu && p->nr_cpus_allowed < nr_cpus)
 		tctx->home_cpu = cpu + 1;
-	/* A mistaken "a task was put on this CPU, so kick it" interrupts that very task. */
+	/* The mistake: the CPU is kicked for a task that it has just started, and preempts that very task. */
 	if (has_defect(SWITCH_STORM) && is_user_task(p) &&
 	    __sync_fetch_and_add(&defect_cnt, 1) % STORM_PERIOD)
 		kick_cpu(cpu, SCX_VAL(scx_kick_flags, SCX_KICK_PREEMPT));

@@ -176,8 +176,8 @@ static __always_inline bool dsq_move_to_local(u64 dsq_id)
 /*
  * Finds and claims an idle CPU for `p` by the kernel's own policy: whole cores
  * first, then the same LLC, then the same node. Returns a negative value if
- * there is none. This can be called from enqueue since 6.16 (6.19 packed the
- * arguments); before that only the flat search can.
+ * there is none. ops.enqueue can call this policy since 6.16 (6.19 packed the
+ * arguments); before, it can only call scx_bpf_pick_idle_cpu().
  */
 struct scx_bpf_select_cpu_and_args {
 	s32 prev_cpu;
@@ -204,7 +204,7 @@ static __always_inline s32 claim_idle_cpu(struct task_struct *p, s32 near_cpu)
 	return -1;
 }
 
-/* Selects a CPU for a waking task by the kernel's own policy; `*is_idle`: it was idle, and is now claimed. */
+/* Selects a CPU for a waking task by the kernel's own policy. If that CPU is idle, claims it and sets `*is_idle`. */
 s32 scx_bpf_select_cpu_dfl(struct task_struct *p, s32 prev_cpu, u64 wake_flags,
 			   bool *is_idle) __ksym __weak;
 

@@ -81,9 +81,9 @@ s32 ktstr_select_cpu(u64 *args)
 
 /*
  * On a kernel that does not let schedulers create queues (see kfuncs.h), all
- * tasks share the kernel's global queue and take turns; weights then determine
- * the length of the turns. The kernel itself dispatches from that queue and
- * wakes idle CPUs for it, so a stall has to keep the tasks out of it.
+ * tasks share the kernel's global queue, which is first in, first out; weights
+ * then determine the length of the slices. The kernel itself dispatches from
+ * that queue and wakes idle CPUs for it, so a stall has to keep the tasks out.
  */
 static __always_inline void enqueue_global(struct task_struct *p, u64 enq_flags)
 {
@@ -151,8 +151,8 @@ void ktstr_enqueue(u64 *args)
 
 /*
  * Should `prev` continue although others wait? It is not in the queue while
- * the next task is chosen. Without this check, two tasks would always take
- * turns, whatever their weights.
+ * the next task is chosen. Without this check, two tasks would always
+ * alternate, whatever their weights.
  */
 static __always_inline bool is_due(struct task_struct *prev, u32 llc)
 {
@@ -172,8 +172,8 @@ static __always_inline bool is_due(struct task_struct *prev, u32 llc)
 
 /*
  * Takes a task from the longest queue if it is longer than our own. Nothing
- * else would move tasks between LLCs that are all busy. Because this happens
- * even for a difference of one, tasks that cannot be divided evenly take turns.
+ * else would move tasks between busy LLCs. Because this happens even for a
+ * difference of one, tasks that cannot be divided evenly change places.
  */
 static __always_inline bool balance(u32 own)
 {
@@ -293,7 +293,7 @@ bool ktstr_yield(u64 *args)
 	struct task_ctx *tctx = ctx_of(from);
 
 	bump(&nr_yielded);
-	/* yield_to(): the other task cannot be promised a turn. */
+	/* yield_to(): this scheduler cannot promise the CPU to the other task. */
 	if (to)
 		return false;
 	if (tctx)

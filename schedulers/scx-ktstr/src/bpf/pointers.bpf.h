@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * Pointers of each kind that schedulers keep in their maps, as test data for
- * readers of this scheduler's memory. Nothing is scheduled by them, and if the
- * kernel cannot provide one, it stays NULL.
+ * readers of this scheduler's memory. No scheduling decision depends on them. A
+ * pointer that the kernel cannot provide stays NULL.
  */
 #ifndef KTSTR_POINTERS_BPF_H
 #define KTSTR_POINTERS_BPF_H

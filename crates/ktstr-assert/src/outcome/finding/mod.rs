@@ -71,7 +71,7 @@ pub enum Finding {
         /// The coefficient of variation of the workers' work units per CPU-second.
         #[serde(with = "crate::float::one")]
         cv: f64,
-        /// The number of workers of the cgroup, including workers without CPU time, which were not compared.
+        /// The number of workers that were compared; workers without CPU time are left out.
         workers: usize,
         /// The largest coefficient that is allowed.
         #[serde(with = "crate::float::one")]
@@ -127,7 +127,8 @@ pub enum Finding {
         value: f64,
         /// The unit, which follows the numbers directly, such as `ms`; empty for plain numbers.
         unit: String,
-        /// The bound. A number above it violates a largest value, and a number below it violates a smallest value.
+        /// The bound: the largest accepted value if the number is above it, and the smallest accepted value if the number is
+        /// below it.
         #[serde(with = "crate::float::one")]
         bound: f64,
     },
@@ -242,7 +243,7 @@ pub enum Finding {
         #[serde(with = "crate::float::one")]
         floor: f64,
     },
-    /// CPU time was idle while tasks waited that could have used it.
+    /// CPU time was idle while waiting tasks could have used it.
     WastedCpu {
         /// The CPU time that was idle, in milliseconds.
         wasted_ms: u64,
@@ -336,7 +337,7 @@ pub enum Finding {
     },
     /// A scheduler under test ended before the test did.
     SchedulerDied {
-        /// The scheduler's name; `None` in findings of the guest, which does not know it.
+        /// The scheduler's name; `None` in findings of the guest, which does not know the name.
         scheduler: Option<String>,
         /// How the scheduler ended, as a category.
         end: SchedulerEnd,

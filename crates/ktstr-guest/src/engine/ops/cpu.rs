@@ -1,5 +1,5 @@
-//! Operations on the files of the `cpu` controller. The host traces in the kernel how they change the shares to which
-//! tasks are entitled, so nothing has to be reported to it here.
+//! Operations on the files of the `cpu` controller. The host traces in the kernel how these files change the CPU time to
+//! which tasks are entitled, so the operations need not report anything to the host.
 
 use std::time::Duration;
 

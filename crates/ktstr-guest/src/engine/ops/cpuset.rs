@@ -42,8 +42,8 @@ fn put(call: &mut Call, name: &str, cpus: Option<BTreeSet<usize>>) -> Result<()>
 }
 
 /// Makes a cgroup a partition, or a plain member again. A cgroup deep in the tree can be a partition only if all of
-/// its ancestors pass its CPUs down (`cpuset.cpus.exclusive`, Linux 6.7). The kernel accepts an impossible partition,
-/// and marks it as invalid in the file.
+/// its ancestors pass its CPUs down (`cpuset.cpus.exclusive`, since Linux 6.7). If a partition is impossible, the write
+/// succeeds nevertheless, and the kernel marks the partition as invalid in the file. The file is therefore read back.
 pub(super) fn partition(call: &mut Call, name: &str, to: &CpusetPartition) -> Result<()> {
     if !link::is_there() {
         bail!("a host_only test shares the host's CPUs and must not partition them");

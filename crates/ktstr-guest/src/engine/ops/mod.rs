@@ -1,8 +1,9 @@
 //! The functions that carry out the operations of steps and of the backdrop. The table of operations
-//! (`ktstr-scenario/src/ops/table.rs`) names the function of each; a function that is missing here does not compile.
+//! (`ktstr-scenario/src/ops/table.rs`) names the function of each operation. If a function is missing here, the code does
+//! not compile.
 //!
-//! Many operations on a cgroup call [`LiveScenario::get`] only for its error if the scenario has no such cgroup, and drop the
-//! result.
+//! Many operations on a cgroup call [`LiveScenario::get`] only to get an error if the scenario has no such cgroup, and drop
+//! the cgroup that it returns otherwise.
 
 mod affinity;
 mod capture;

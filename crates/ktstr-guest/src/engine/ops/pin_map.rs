@@ -18,8 +18,8 @@ const MOST: usize = 4096;
 pub(super) fn pin(call: &mut Call, name: &str) -> Result<()> {
     let (mut id, mut found, mut names) = (0, None, Vec::new());
     for _ in 0..MOST {
-        // `attr` holds `start_id`, and `next_id`, which the kernel writes. Maps come in ascending order of their ids, so the last
-        // match is the newest map of this name.
+        // `attr` holds `start_id`, then `next_id`, which the kernel writes. Maps come in ascending order of their ids, so
+        // the last match is the newest map of this name.
         let mut attr = [id, 0, 0, 0];
         if bpf(MAP_GET_NEXT_ID, &mut attr).is_err() {
             // No map has a higher id, or the kernel refuses to list maps. In the second case `found` stays empty.

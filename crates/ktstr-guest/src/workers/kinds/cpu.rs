@@ -63,7 +63,8 @@ fn sweep(ctx: &mut WorkerCtx<'_>, yields: bool) {
     }
 }
 
-/// Maps a buffer of `kib` KiB, but of at least 1 KiB and at most 1 GiB. Returns `None` if the kernel has not enough memory.
+/// Maps a buffer of `kib` KiB, but of at least 1 KiB and at most 1 GiB. Returns `None` if the kernel does not have enough
+/// memory.
 pub(super) fn buffer(kib: u64) -> Option<&'static mut [u8]> {
     sys::map((kib.clamp(1, 1 << 20) as usize).wrapping_mul(1024))
 }

@@ -35,8 +35,7 @@ pub(super) fn fan_out_compute(ctx: &mut WorkerCtx<'_>) {
     });
 }
 
-/// Member 0 does `units` of work, wakes all others, which take their turn, and waits for the last
-/// of them.
+/// Member 0 does `units` units of work, wakes all others, and waits until the last of them has taken its turn.
 fn fan(ctx: &mut WorkerCtx<'_>, units: u64, mut turn: impl FnMut(&mut WorkerCtx<'_>)) {
     let (Some((call, stamp)), Some((answers, _))) = (ctx.shared_futex(0), ctx.shared_futex(1))
     else {

@@ -25,7 +25,7 @@ pub(super) struct Scratch {
 
 impl Scratch {
     /// Opens the part of the disk that the worker `index` uses, with `access` and `flags`; without a disk, creates a file with
-    /// `flags`. There may be more workers than parts, so that several use the same one. `Err` is the errno.
+    /// `flags`. If there are more workers than parts, several workers use the same part. `Err` is the errno.
     pub fn new(index: u64, access: i32, flags: i32) -> Result<Self, i32> {
         let block = sys::map(BLOCK).ok_or(libc::ENOMEM)?.as_mut_ptr().cast();
         match Text::of(disk::DEVICE.as_bytes()).open(access | flags) {
@@ -61,14 +61,14 @@ impl Scratch {
         self.start.wrapping_add(at) as libc::off_t
     }
 
-    /// Writes one block. The number wraps around at the end of the file.
+    /// Writes one block. The block number wraps around at the end of the file or of the worker's part of the disk.
     pub fn write(&self, block: u64) -> Result<(), i32> {
         let at = self.offset(block);
         // SAFETY: the block has that length and is never unmapped; the descriptor is our own.
         whole(unsafe { libc::pwrite(self.fd, self.block, BLOCK, at) })
     }
 
-    /// Reads one block. The number wraps around at the end of the file.
+    /// Reads one block. The block number wraps around at the end of the file or of the worker's part of the disk.
     pub fn read(&self, block: u64) -> Result<(), i32> {
         let at = self.offset(block);
         // SAFETY: as above; nothing else accesses the block.
@@ -84,7 +84,8 @@ impl Scratch {
         Ok(())
     }
 
-    /// Writes each block of a file once, so that every later read finds a whole block. A disk has all of its blocks.
+    /// Writes each block of a file once, so that every later read finds a whole block. On a disk this does nothing, because
+    /// all of its blocks exist.
     fn fill(&self) -> Result<(), i32> {
         let missing = if self.on_disk { 0 } else { BLOCKS };
         (0..missing).try_for_each(|block| self.write(block))
@@ -122,7 +123,7 @@ pub(super) fn sync_write(ctx: &mut WorkerCtx<'_>) {
 
 /// An iteration reads one random block.
 pub(super) fn rand_read(ctx: &mut WorkerCtx<'_>) {
-    // Opening fails on a file system without O_DIRECT. The disk has it.
+    // Opening a file with O_DIRECT fails if the file system does not support it. The disk supports it.
     let index = ctx.index();
     let file = Scratch::new(index, libc::O_RDONLY, libc::O_DIRECT)
         .or_else(|_| Scratch::new(index, libc::O_RDONLY, 0));

@@ -46,7 +46,7 @@ impl Socket {
     }
 
     /// Sends a frame of `bytes`, including headers, that contains the current time. Returns `false` if nothing was sent,
-    /// which is so when a signal interrupts the call.
+    /// for instance because a signal interrupted the call.
     pub fn send(&self, port: u16, bytes: u64) -> bool {
         let mut payload = [0u8; PAYLOAD];
         let (stamp, _) = payload.split_at_mut(8);
@@ -92,7 +92,7 @@ fn address(port: u16) -> libc::sockaddr_in {
 ///
 /// The flags are set even if the device is up already: a device that another worker brings up has `IFF_UP` before it has its
 /// address, and `bind` would fail (`devinet_event()` in net/ipv4/devinet.c adds the address). Setting the flags waits for the
-/// other worker's call, because the kernel does both under the RTNL lock.
+/// other worker's call, because the kernel holds the RTNL lock while it sets the flag and adds the address.
 fn bring_up(fd: i32) -> Result<(), i32> {
     // SAFETY: all-zero bytes are a valid request.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };

@@ -29,15 +29,14 @@ impl Matrices {
         size.wrapping_mul(size).wrapping_mul(24)
     }
 
-    /// Maps three matrices of `kib` KiB in total. Returns `None` if the kernel has not enough
-    /// memory.
+    /// Maps three matrices of `kib` KiB in total. Returns `None` if the kernel does not have enough memory.
     pub fn map(kib: u64) -> Option<Self> {
         let all = sys::map(Self::bytes(kib))?;
         // SAFETY: the mapping lives as long as the process, and only these matrices use it.
         unsafe { Self::at((all.as_mut_ptr(), all.len()), kib) }
     }
 
-    /// Puts three matrices of `kib` KiB in total into the `len` bytes at `place`. Returns `None` if these are too few.
+    /// Puts three matrices of `kib` KiB in total into the `len` bytes at `place`. Returns `None` if `len` is too small.
     ///
     /// # Safety
     /// The memory must be readable and writable as long as the process lives, be aligned to 8 bytes, and be used for

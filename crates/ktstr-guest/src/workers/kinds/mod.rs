@@ -1,8 +1,9 @@
 //! The bodies of work types: the functions that workers run.
 //!
-//! The table of work types (`ktstr-scenario/src/workload/work_type/table.rs`) names the body of each, a `fn(&mut WorkerCtx)` in
-//! a file here, and the numbers that the body gets; a body that is missing here does not compile. A body must not allocate or
-//! panic, must return when told to stop, and may block only in calls that a signal interrupts.
+//! The table of work types (`ktstr-scenario/src/workload/work_type/table.rs`) names the body of each work type, which is a
+//! `fn(&mut WorkerCtx)` in a file here, and the numbers that the body gets. If a body is missing here, the code does not
+//! compile. A body must not allocate or panic, must return when told to stop, and may block only in calls that a signal
+//! interrupts.
 
 mod alu;
 mod cgroups;
@@ -82,7 +83,7 @@ pub(super) struct WorkLoop {
 }
 
 impl WorkLoop {
-    /// Creates the loop of workers that do not wake each other, and each of which is a group of its own.
+    /// Creates the loop of workers that do not wake each other. Each worker is a group of its own.
     fn new<const N: usize>(run: fn(&mut WorkerCtx<'_>), given: [u64; N]) -> Self {
         const { assert!(N <= 4, "a body gets at most four parameters") };
         let mut params = [0; 4];
@@ -144,7 +145,7 @@ numbers! {
     Duration: value => ns(*value);
 }
 
-/// Converts to nanoseconds. A duration that does not fit becomes 146 years.
+/// Converts to nanoseconds. A duration that does not fit becomes `u64::MAX / 4` ns, which is 146 years.
 fn ns(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX / 4)
 }

@@ -1,5 +1,5 @@
-//! When a messenger hands out its next request: at once, at a fixed rate, or at a rate that it changes until the workers
-//! keep the CPUs as busy as they should be.
+//! Decides when a messenger hands out its next request: at once, at a fixed rate, or at a rate that is changed until the CPU
+//! utilization of the workers reaches a target.
 
 use ktstr_scenario::workload::SchbenchConfig;
 
@@ -27,12 +27,12 @@ pub(super) struct Pace {
     looked: Option<Look>,
 }
 
-/// A look at the workers.
+/// An observation of the workers.
 #[derive(Clone, Copy)]
 struct Look {
     /// The CPU time of all workers so far, in nanoseconds.
     used_ns: u64,
-    /// The monotonic time of the look, in nanoseconds.
+    /// The monotonic time of the observation, in nanoseconds.
     at_ns: u64,
 }
 

@@ -157,8 +157,8 @@ fn serve(ctx: &mut WorkerCtx<'_>, config: &SchbenchConfig) {
     }
 }
 
-/// Repeats the multiplication of `matrices` `times` times; without matrices there is nothing to do. Returns `false` if the
-/// worker has to stop.
+/// Multiplies the matrices as often as `times` says; without matrices there is nothing to do. Returns `false` if the worker
+/// has to stop.
 fn multiply(ctx: &mut WorkerCtx<'_>, matrices: Option<&Matrices>, times: u64) -> bool {
     matrices.is_none_or(|matrices| (0..times).all(|_| matrices.multiply(ctx)))
 }

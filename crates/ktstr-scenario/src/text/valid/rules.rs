@@ -89,7 +89,7 @@ pub(super) fn period(_: &Stage<'_>, period: &Duration) -> Checked {
     cpu_max((Duration::from_millis(1)..=Duration::from_secs(1)).contains(period))
 }
 
-/// One message for the quota and its period, since people set both at once.
+/// Returns the same message for an invalid quota and an invalid period, since people set both at once.
 fn cpu_max(valid: bool) -> Checked {
     match valid {
         true => Ok(()),

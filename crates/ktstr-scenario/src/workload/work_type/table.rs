@@ -40,13 +40,13 @@ macro_rules! work_type_table {
             SpinWait / spin_wait => cpu::spin_wait();
             /// Calls `sched_yield` in every iteration.
             YieldHeavy / yield_heavy => cpu::yield_heavy();
-            /// A burst of CPU, then a yield.
+            /// Uses the CPU for a short burst, then yields.
             Mixed / mixed => cpu::mixed();
             /// Writes 16 blocks of 4 KiB with `O_SYNC`, then `fdatasync(2)`, to the test's disk: the worker sleeps in state D
             /// until each request has ended. Without a disk it writes to a temporary file, which is in memory, and does not
             /// sleep.
             IoSyncWrite / io_sync_write => io::sync_write();
-            /// Reads blocks of 4 KiB at random places of 1 MiB of the test's disk with `O_DIRECT`, each of which is a short
+            /// Reads blocks of 4 KiB with `O_DIRECT` at random places in 1 MiB of the test's disk. Each read is a short
             /// sleep in state D. Without a disk it reads a temporary file: see [`WorkType::IoSyncWrite`].
             IoRandRead / io_rand_read => io::rand_read();
             /// Alternates writes and random reads of blocks of 4 KiB through the page cache, with an `fdatasync(2)` after every
@@ -134,7 +134,7 @@ macro_rules! work_type_table {
             PageFaultChurn / page_fault_churn => memory::page_fault_churn(region_kib, touches_per_cycle, spin_iters) {
                 /// The size of the region, KiB; at most 1 GiB is used.
                 region_kib: usize = 4096 => nonzero,
-                /// The number of pages that are touched before all are released, up to the pages of the region.
+                /// The number of pages that are touched before all are released, at most the number of pages in the region.
                 touches_per_cycle: usize = 256 => nonzero,
                 /// Iterations of work between two touches.
                 spin_iters: u64 = 64,

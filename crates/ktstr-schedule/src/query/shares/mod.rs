@@ -6,8 +6,8 @@
 //! This is the fluid model of generalized processor sharing (Parekh and Gallager, 1993), extended to affinities by max-min
 //! fairness. A task claims only the time in which it could run, so it is owed nothing while it is throttled or asleep.
 //!
-//! A scheduler need not move tasks from CPU to CPU until they are all equal, so a share is limited to what the fullest of the
-//! queues gives, once these are as even as whole tasks allow.
+//! A scheduler need not move tasks from CPU to CPU until all of them have got the same CPU time. So a share is limited to
+//! what a task gets in the fullest queue when the queues are as even as whole tasks allow.
 //!
 //! The shares are computed twice: once with all tasks on the same level, and once with each cgroup's weight divided among its
 //! tasks, as `cpu.weight` requires. A task that got less than the smaller of the two got too little under both rules.
@@ -92,7 +92,8 @@ pub(super) struct Window {
     above_ns: HashMap<(Cpu, Class), u64>,
 }
 
-/// Adds to a sum. Times go back a little, and in a damaged file by any amount: the same stretch is then counted again.
+/// Adds to a sum, which saturates. When times go back, the same stretch is counted again, and in a damaged file they can go
+/// back by any amount.
 fn add(to: &mut u64, ns: u64) {
     *to = to.saturating_add(ns);
 }
@@ -278,8 +279,8 @@ impl Walk<'_> {
                 }
             })
             .collect();
-        // If an affinity changes within a window, its sums do not show which task could have run where and when. While the
-        // scheduler loads once more at the kernel's request, the fair class shares out the time.
+        // If an affinity changes within a window, the sums of the window do not show which task could have run where and
+        // when. While the scheduler loads once more at the kernel's request, the fair class shares out the time.
         let mut tasks: Vec<Pid> = consumers.iter().map(|consumer| consumer.pid).collect();
         tasks.dedup();
         let moved =

@@ -1,4 +1,4 @@
-//! What whole tasks can get from whole queues.
+//! The limit of the fair shares if no task is divided among the queues of several CPUs.
 //!
 //! The fluid model moves tasks between CPUs without end. A scheduler puts each task into the queue of one CPU, and may leave it
 //! there: of three tasks on two CPUs, two share a CPU, and each of them gets a half instead of two thirds. So no task is entitled
@@ -7,9 +7,9 @@
 use super::fill::{Consumer, EPSILON_NS, rates};
 use super::tree::Tree;
 
-/// Limits `shares`, which are the consumers' fair shares of a window of `length` nanoseconds, to what a queue of whole tasks
-/// gives. The tasks that want more than their share compete for the queues. If their affinities differ, nothing is limited,
-/// because these then determine which queues a task can be in.
+/// Limits `shares`, which are the consumers' fair shares of a window of `length` nanoseconds, to what a task gets if each
+/// task stays in the queue of one CPU. The tasks that want more than their share compete for the queues. If their affinities
+/// differ, nothing is limited, because these then determine which queues a task can be in.
 pub(super) fn limit(
     shares: &mut [f64],
     consumers: &[Consumer],

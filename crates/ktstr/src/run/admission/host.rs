@@ -27,7 +27,7 @@ fn cgroups_mib(root: &Path) -> Vec<u64> {
         let (Some(controllers), Some(path)) = (fields.next(), fields.next()) else {
             continue;
         };
-        // The line of version 2 names no controllers. A host with both versions mounts it below `unified`.
+        // The line of version 2 names no controllers. On a host with both versions, version 2 is mounted at `unified`.
         let (mounts, file): (&[&str], _) = if controllers.is_empty() {
             (&["sys/fs/cgroup", "sys/fs/cgroup/unified"], "memory.max")
         } else if controllers.split(',').any(|name| name == "memory") {
@@ -38,7 +38,8 @@ fn cgroups_mib(root: &Path) -> Vec<u64> {
         for mount in mounts {
             for group in Path::new(path.trim_start_matches('/')).ancestors() {
                 let limit = text(&root.join(mount).join(group), file);
-                // Without a limit, version 2 reads "max" and version 1 reads the largest number of pages, in bytes.
+                // Without a limit, version 2 reads "max", and version 1 reads `PAGE_COUNTER_MAX` pages in bytes, which is
+                // more than any host has.
                 limits.extend(
                     limit
                         .and_then(|l| l.trim().parse::<u64>().ok())

@@ -1,8 +1,8 @@
 //! Admission: how many machines run at once on this host. All machines of this user share one queue, which is limited
 //! by memory and cores.
 //!
-//! `ktstr_state::Queue` keeps the order and the sum. This module determines how much a machine takes, how much the host
-//! has, and where the queue is stored.
+//! `ktstr_state::Queue` keeps the order of arrival and adds up the load. This module determines how much memory and how many
+//! cores a machine needs, how many of both the host has, and where the queue is stored.
 
 mod host;
 

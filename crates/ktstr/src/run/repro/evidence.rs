@@ -62,7 +62,7 @@ impl Evidence {
         let schedule = Schedule::read(file)?;
         let mut timeline = Timeline::of(&schedule)?;
         if let Some(exit_ns) = exit_ns {
-            // The schedule shows when the scheduler is unloaded, which is some time after that.
+            // The schedule shows when the scheduler is unloaded, which is some time after sched_ext begins to end it.
             timeline.unloaded_ns.insert(0, exit_ns);
         }
         let failed = findings.iter().filter(|finding| finding.outcome == "fail");
@@ -126,7 +126,8 @@ impl Evidence {
 struct Wanted<'a> {
     aim: Aim,
     cgroup: Option<&'a str>,
-    /// When sched_ext began to end the scheduler, or when the scheduler was unloaded, if it was.
+    /// When sched_ext began to end the scheduler or, if that time is not known, when the scheduler was unloaded; `None` if
+    /// neither happened.
     unloaded_ns: Option<u64>,
     /// The end of the step that the finding is about, or else of the last step; later if the finding is about a later time.
     /// Afterwards the harness moves and ends the workers, so the rest of a wait does not count.

@@ -46,8 +46,9 @@ pub(super) fn tries() -> Result<u32, RunError> {
     Ok(AUTO_REPRO.get()?.unwrap_or(USUAL_TRIES))
 }
 
-/// Whether a failure of this test is repeated: the test has a BPF scheduler, does not turn repeats off, and does not expect an
-/// error. A run with captures at times that the user requested is not repeated, because the user already repeats a run.
+/// Returns whether a failure of this test is repeated: the test has a BPF scheduler, does not turn repeats off, and does not
+/// expect an error. A run with captures at times that the user requested is not repeated, because the user already repeats a
+/// run.
 fn is_wanted(entry: &KtstrTestEntry) -> bool {
     entry.auto_repro
         && entry.scheduler.binary.has_bpf_scheduler()

@@ -46,7 +46,8 @@ fn us(sorted: &[u64], percent: f64) -> Option<f64> {
 }
 
 /// Returns the metrics of the tasks below the cgroup `root`. `known` are the statistics that the guest reported. A cgroup
-/// that a worker created is not in them: it counts towards its nearest ancestor that is, or for itself if no ancestor is.
+/// that a worker created is not in them. Its tasks count towards its nearest ancestor in the statistics, or towards the
+/// cgroup itself if there is no such ancestor.
 pub(in crate::run) fn metrics(
     seen: &Seen,
     root: &str,

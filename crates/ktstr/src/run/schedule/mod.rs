@@ -42,7 +42,7 @@ pub(super) fn points_of_run(points: &WatchPoints, machine_kind: MachineKind) -> 
     points
 }
 
-/// Sets the functions that make up a schedule in `points`, and the names of those that this kernel lacks.
+/// Stores in `points` the functions that make up a schedule, and the names of those that this kernel lacks.
 pub(super) fn add_points(points: &mut WatchPoints, info: &KernelInfo) {
     let found = points::find(&info.symbols, &info.btf);
     points.hooks = found.hooks;
@@ -93,8 +93,8 @@ impl Recorder {
     }
 
     /// Records an event if the guest has started or ended the hold of a step. Only holds count: while a step is set up and
-    /// torn down, the harness's own processes use CPUs, and workers are created and removed. The plugin holds the guest when it
-    /// sends a message, so every observation before that belongs to the earlier phase.
+    /// torn down, the harness's own processes use CPUs, and workers are created and removed. The plugin holds the guest at
+    /// each message, so every observation before the message belongs to the earlier phase.
     pub(super) fn follow(&mut self, guest: &GuestState) {
         let phase = guest.held;
         if phase != self.phase {
@@ -207,7 +207,7 @@ impl Recorder {
         }
     }
 
-    /// Requests the path of a cgroup, unless it is known.
+    /// Notes that the path of a cgroup has to be read, unless the path is known.
     fn meet(&mut self, node: u64, cgroup: u64) {
         if !self.tables.cgroups.contains_key(&cgroup) {
             self.nodes.insert(cgroup, node);

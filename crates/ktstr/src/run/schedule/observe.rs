@@ -29,7 +29,7 @@ const WEIGHT_USUAL: u64 = 1024;
 /// The meaning of an observation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Shown {
-    /// An event that stands alone in the schedule.
+    /// A single event that refers neither to a name nor to the path of a cgroup.
     Raw(Raw),
     /// A task was created with this name.
     Fork(Pid, String),

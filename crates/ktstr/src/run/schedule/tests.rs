@@ -25,7 +25,7 @@ fn observation() -> impl Strategy<Value = Observation> {
     let clock = prop_oneof![8 => 0_u64..10_000_000_000, 1 => any::<u64>()];
     let number = || prop_oneof![8 => 0_u32..4, 1 => any::<u32>()];
     (
-        // The kinds of queues begin at 32, and those of the table in points.rs at 64.
+        // The kinds of the enqueue and dequeue functions begin at 32, and those of the table in points.rs at 64.
         prop::option::weighted(0.7, prop_oneof![32_u32..64, 64_u32..96, any::<u32>()]),
         clock,
         number(),

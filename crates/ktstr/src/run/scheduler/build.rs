@@ -1,8 +1,9 @@
 //! Lets cargo build a scheduler, as `cargo run` would, because only cargo knows what is out of date.
 //!
 //! Asking cargo about a package that is up to date takes some tenths of a second. Tests that run in parallel in separate
-//! processes (under nextest, or as children of `cargo ktstr`) pay that once: the first test of a session asks cargo, and stores
-//! the answer for the others in a file, which is locked meanwhile. A later session asks again, so that no edit is missed.
+//! processes (under nextest, or as children of `cargo ktstr`) pay this once: the first test of a session asks cargo, and
+//! stores the answer for the others in a file, which is locked meanwhile. A later session asks again, so that no edit is
+//! missed.
 
 use std::collections::HashMap;
 use std::io::{Read, Seek, Write};
@@ -51,7 +52,7 @@ pub(super) enum Outcome {
 
 impl Request {
     /// Creates the request for what `scheduler` declares: its crate's folder, its features, and its profile unless
-    /// `KTSTR_SCHEDULER_PROFILE` overrides it. Without a declared profile it is that of the test's own binary.
+    /// `KTSTR_SCHEDULER_PROFILE` overrides it. Without a declared profile, the profile is that of the test's own binary.
     pub(super) fn of(scheduler: &Scheduler, name: &str) -> Result<Self, RunError> {
         let declared = scheduler.effective_manifest_dir().map(PathBuf::from);
         // Cargo and nextest pass the folder of the test's package in the environment.

@@ -75,7 +75,7 @@ fn problem(path: &Path) -> Option<(String, String)> {
     None
 }
 
-/// Whether these are the first 20 bytes of a 64-bit, little-endian ELF file for this architecture.
+/// Returns whether these are the first 20 bytes of a 64-bit, little-endian ELF file for this architecture.
 fn is_of_this_architecture(head: &[u8]) -> bool {
     head.starts_with(b"\x7fELF\x02\x01")
         && head.get(18..20) == Some(&arch::ELF_MACHINE.to_le_bytes())

@@ -109,7 +109,8 @@ fn named(path: &Path) -> Result<Found, RunError> {
 
 fn discover(scheduler: &Scheduler, name: &str) -> Result<Found, RunError> {
     let request = build::Request::of(scheduler, name)?;
-    // A program without a workspace is usually installed together with its scheduler, whose use is then not announced.
+    // A program that runs outside of a workspace is usually installed together with its scheduler. The use of that scheduler
+    // is expected, so it is not announced.
     let (why, expected) = match build::build(&request)? {
         Outcome::Built(path) => {
             return Ok(Found {

@@ -16,9 +16,9 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(1);
 /// The largest number of bytes of the answer that are read.
 const ANSWER: u64 = 4096;
-/// The largest number of characters of its first line that are kept.
+/// The largest number of characters of the answer's first line that are kept.
 const KEPT: usize = 80;
-/// The IDs of `nobody` and `nogroup`, as which root starts the binary.
+/// The user ID and group ID (`nobody` and `nogroup`) under which root starts the binary.
 const NOBODY: u32 = 65_534;
 
 /// The query for a binary's version, which runs in the background. The default is no query, and has no answer.

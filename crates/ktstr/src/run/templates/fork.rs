@@ -61,7 +61,8 @@ fn attempt(
     })
 }
 
-/// The keys of the chain of templates for a plan, without the last. Each template is built from the one before.
+/// The keys of the chain of templates for a plan, without the key of the last one. Each template is built from the one
+/// before it.
 struct Keys {
     booted: String,
     /// `None` for a run without a scheduler's program, and for a run that has to start its scheduler itself.
@@ -129,7 +130,8 @@ impl Keys {
     }
 }
 
-/// Returns `None` for a template whose guest did not get that far: the run itself then gets the same error and reports it.
+/// Returns `None` for a template whose guest did not reach the point at which it is saved: the run itself then gets the same
+/// error and reports it.
 fn reached(made: Result<Template, TemplateError>) -> Result<Option<Template>, TemplateError> {
     match made {
         Ok(template) => Ok(Some(template)),
@@ -139,8 +141,8 @@ fn reached(made: Result<Template, TemplateError>) -> Result<Option<Template>, Te
 }
 
 /// Returns the specification of a machine. While a machine that becomes a `template` boots or attaches the scheduler, the
-/// kernel patches its own text, so the CPUs of such a machine do not run in parallel; see [`MachineSpec::parallel`]. When it
-/// is forked, the patching is over.
+/// kernel patches its own text, so the CPUs of such a machine do not run in parallel; see [`MachineSpec::parallel`]. When a
+/// template is forked, the patching is over.
 pub(super) fn specification(plan: &Plan, machine_kind: MachineKind, template: bool) -> MachineSpec {
     MachineSpec {
         parallel: !template,
@@ -148,8 +150,9 @@ pub(super) fn specification(plan: &Plan, machine_kind: MachineKind, template: bo
     }
 }
 
-/// Restores a machine from `template`, with its RAM in the files `ram`. With `share` the machine becomes a template itself, and
-/// its writes go to the files; otherwise they are private. If QEMU cannot restore it, the template is considered damaged.
+/// Restores a machine from `template`, with its RAM in the files `ram`. With `share` the machine becomes a template itself,
+/// and its writes go to the files; otherwise they are private. If QEMU cannot restore the machine, the template is
+/// considered damaged.
 pub(super) fn restore(
     plan: &Plan,
     machine_kind: MachineKind,

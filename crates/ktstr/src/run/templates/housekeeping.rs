@@ -38,7 +38,7 @@ pub struct Summary {
     qemu: PathBuf,
 }
 
-/// The name of the folder in the cache.
+/// The name of the templates' folder in the cache.
 const FOLDER: &str = "templates";
 
 /// Returns the folder of all templates, which need not exist.

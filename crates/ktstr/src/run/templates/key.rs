@@ -5,7 +5,7 @@ use crate::run::plan::{Files, Plan};
 
 /// The number of characters of a key.
 const LEN: usize = 20;
-/// Has to be increased whenever the host builds or stores templates differently.
+/// The version of the way in which the host builds and stores templates. It has to be increased with every change of either.
 const FORMAT: u32 = 10;
 
 /// Returns the key of the booted template. The key covers everything that is in the guest before a test is loaded, with one

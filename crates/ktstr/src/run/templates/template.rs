@@ -150,8 +150,8 @@ impl Template {
     }
 }
 
-/// Marks a template as used, so that it is among the last to be removed when space is needed. If that fails, it is
-/// only removed earlier.
+/// Marks a template as used, so that it is among the last to be removed when space is needed. If that fails, the only
+/// consequence is that the template may be removed earlier.
 pub(super) fn touch(root: &Path, key: &str) {
     let _ = File::options()
         .append(true)

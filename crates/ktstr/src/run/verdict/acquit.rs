@@ -13,8 +13,8 @@ use super::Judgement;
 const NS_PER_MS: u64 = 1_000_000;
 /// The part of a worker's waits that must have been judged, in milliseconds, before they show what the worker was entitled to.
 const JUDGED_MS: u64 = 500;
-/// The CPU time that a worker must have been entitled to while it waited for a gap to stand, in milliseconds: the default of
-/// `max_owed_ms`.
+/// A gap stands only if the worker was entitled to at least this much CPU time while it waited, in milliseconds: the default
+/// of `max_owed_ms`.
 const OWED_MS: f64 = 50.0;
 
 /// Turns failures that the schedule does not confirm into notes. If no failure is left and the run is not inconclusive,
@@ -29,7 +29,8 @@ pub(super) fn acquit(
     if !judgement.result.is_fail() {
         return;
     }
-    // A real-time hog of the test leaves nothing to be entitled to. The gap stands, because it is the test's fault.
+    // A real-time hog of the test leaves no CPU time to which other workers are entitled. The gap stands nevertheless,
+    // because it is the test's fault.
     let hog = judgement.result.measurements.contains_key(HOG_KEY);
     let mut explained = Vec::new();
     judgement.result.outcomes.retain(|outcome| match outcome {
@@ -59,7 +60,7 @@ pub(super) fn acquit(
 }
 
 /// Returns what the schedule shows about a spread; `None` if it shows nothing, so that the finding stands. The default bound
-/// on a spread limits percentage points over a worker's whole life, and takes no account of the tasks with which the worker
+/// on a spread compares percentages over the whole lives of workers, and takes no account of the tasks with which a worker
 /// shared its CPUs, nor of when it was placed there. The bound on each task's share of its entitlement replaces it: that
 /// check fails a run by itself.
 fn judged_by_shares(
@@ -86,9 +87,9 @@ fn judged_by_shares(
     ))
 }
 
-/// Returns why the scheduler did not cause that a worker got nothing done, as a note: the worker waited for a CPU for no
-/// longer than the bound, or its weight entitles it to next to nothing. `None` if the finding stands: the worker waited
-/// longer for what it was entitled to, the schedule does not show how long, or the finding is about something else.
+/// If a worker got nothing done for a reason other than the scheduler, returns the reason as a note: the worker waited for a
+/// CPU for no longer than the bound, or its weight entitles it to next to nothing. `None` if the finding stands: the worker
+/// waited longer for what it was entitled to, the schedule does not show how long, or the finding is about something else.
 ///
 /// With a `hog` only the length of the waits counts.
 fn not_waiting(detail: &AssertDetail, answers: &Answers, hog: bool) -> Option<String> {
@@ -111,7 +112,8 @@ fn not_waiting(detail: &AssertDetail, answers: &Answers, hog: bool) -> Option<St
     let waited_ms = answers.most_waited_ns(task, within_ns)? / NS_PER_MS;
     let how_long = gap_ms.map_or_else(String::new, |ms| format!(" for {ms} ms"));
     if waited_ms <= bound_ms {
-        // A worker that was served, and yet did not answer the stop, is a failure of another party.
+        // If a worker was served and yet did not respond to the request to stop, the finding stands, although the fault is
+        // not the scheduler's.
         return answered.then(|| {
             format!(
                 "worker {tid} got nothing done{how_long}, and the schedule shows that it waited for a CPU for {waited_ms} ms of \

@@ -70,7 +70,8 @@ fn a_gap_is_a_failure_only_if_the_worker_could_have_run() {
     }
 }
 
-/// With `cpu.weight` 1 among 10,000 a worker gets 0.2 ms of CPU time in two seconds from a scheduler that does as it is told.
+/// With `cpu.weight` 1 among 10,000 a worker gets 0.2 ms of CPU time in two seconds from a scheduler that follows the
+/// weights.
 #[test]
 fn a_gap_is_no_failure_if_the_workers_weight_entitles_it_to_next_to_nothing() {
     let owed = |owed_ns: u64, judged_ms: u64| {

@@ -1,4 +1,4 @@
-//! Attributes a failure whose fault the end of the run does not show, and words the evidence in one line: the workload, a
+//! Attributes a failure whose fault the end of the run does not show, and states the evidence in one line: the workload, a
 //! lack of memory, a host that was busy with other work, or the state of a guest that hung or panicked.
 
 use std::time::Duration;
@@ -12,12 +12,13 @@ use super::kernel_log::without_time;
 use super::{Case, Fault, Judgement, misfit};
 use crate::vm_result::HostVcpuSchedstat;
 
-/// The dilation above which a machine counts as disturbed by other work on the host. The dilation is `1 + waited /
-/// ran`, for the time that the machine's threads waited for the host's CPUs and the time that they ran.
+/// The dilation above which a machine counts as disturbed by other work on the host. The dilation is `1 + waited / ran`,
+/// where `waited` is the time for which the machine's threads waited for the host's CPUs, and `ran` the time for which they
+/// ran.
 const CONTENDED: f64 = 1.5;
 
-/// Whether this dilation explains a failure. Only failures about times can be explained; a latency that has a bound must
-/// be within it after division by the dilation.
+/// Returns whether this dilation explains a failure. Only failures about times can be explained; a latency that has a bound
+/// must be within it after division by the dilation.
 fn explains(dilation: f64, detail: &AssertDetail) -> bool {
     detail.is_about_time()
         && detail
@@ -206,9 +207,9 @@ pub(super) fn attribute_fault(
     judgement.blame(fault, why);
 }
 
-/// Removes the findings about workers that did no work because they ended by themselves, were killed, or did not answer the stop
-/// without being starved. Returns the evidence against the test if nothing else is left than what the workers and the test report
-/// in their own words; `None` otherwise.
+/// Removes the findings about workers that did no work because they ended by themselves, were killed, or did not respond to
+/// the request to stop although they were not starved. Returns the evidence against the test if all findings that are left
+/// are texts that the workers or the test reported; `None` otherwise.
 fn of_workers(failures: &mut Vec<&AssertDetail>) -> Option<String> {
     let starved: Vec<i32> = failures
         .iter()
@@ -227,7 +228,7 @@ fn of_workers(failures: &mut Vec<&AssertDetail>) -> Option<String> {
             return true;
         };
         let how = match exit {
-            // The guest adds a gap until the end of the wait if the worker was runnable, but was not run.
+            // If the worker was runnable but did not run, the guest also reports a gap that lasts until the end of the wait.
             WorkerExitInfo::TimedOut if starved.contains(tid) => return true,
             WorkerExitInfo::TimedOut => {
                 "did not answer the stop, although it got CPU time or was not runnable".to_owned()
@@ -244,7 +245,7 @@ fn of_workers(failures: &mut Vec<&AssertDetail>) -> Option<String> {
     why.filter(|_| failures.iter().all(own_words))
 }
 
-/// Makes all failures inconclusive, because whose fault they are is undetermined. `why` is the evidence.
+/// Makes all failures inconclusive, because it is undetermined whose fault they are. `why` is the evidence.
 fn undecided(judgement: &mut Judgement, why: &str) {
     for outcome in &mut judgement.result.outcomes {
         if let Outcome::Fail(detail) = outcome {
@@ -305,13 +306,14 @@ pub(in crate::run) fn default_evidence(fault: Fault) -> &'static str {
     }
 }
 
-/// Describes a hung guest: under the virtual clock when it sent its last message and how far its clock advanced, otherwise
-/// for how long it has sent nothing and how much CPU time it used meanwhile; and which tasks its first eight CPUs run.
+/// Describes a hung guest. Under the virtual clock, states when it sent its last message and how far its clock advanced;
+/// under the real clock, for how long it has sent nothing and how much CPU time it used meanwhile. Also states which tasks
+/// its first eight CPUs run.
 pub(super) fn hang_evidence(stall: &StallReport, guest: &GuestState) -> String {
     let mut parts = Vec::new();
     match stall.guest_clock {
         Some(clock) => {
-            // The clock is read at timer interrupts. If the guest serves none any more, the value stops, no matter how many
+            // The clock is read at timer interrupts. If the guest no longer serves any, the value stops, no matter how many
             // instructions are executed.
             let stood = match stall.wall > Duration::from_secs(5) {
                 true => format!(

@@ -115,7 +115,7 @@ fn none_of_several_schedulers_is_blamed_without_evidence() {
     let judgement = judgement_of(stuck(), true, true, "", "");
     assert_eq!(judgement.fault, Some(Fault::Undetermined));
     assert!(judgement.result.is_inconclusive(), "{:?}", judgement.result);
-    // A failure that the test reports in its own words is the test's.
+    // A failure that the test reports in its own words is the test's fault.
     let own = judgement_of(AssertResult::fail_msg("no"), true, true, "", "");
     assert_eq!(own.fault, Some(Fault::Test));
     assert!(own.result.is_fail());
@@ -153,7 +153,7 @@ fn workers_that_end_by_themselves_are_the_tests_fault_and_starved_ones_are_not()
         assert_eq!(fault, Some(Fault::Test), "{why}");
         assert!(why.starts_with("worker 7 ") && why.contains(how), "{why}");
     }
-    // The guest adds a gap to a worker that was runnable, but was not run, until the end.
+    // For a worker that was runnable but did not run until the end, the guest also reports a gap.
     let starved = vec![no_progress(7, Some(WorkerExitInfo::TimedOut)), gap(7)];
     assert_eq!(fault_of(starved).0, Some(Fault::Scheduler));
     // Another worker's finding does not become the test's fault.

@@ -141,8 +141,9 @@ fn left_behind(stall: &StallReport, guest: &GuestState, test_comm: &str) -> Opti
 /// The default slice of sched_ext, in seconds: `SCX_SLICE_DFL` (include/linux/sched/ext.h).
 const SLICE: f64 = 0.020;
 
-/// Returns the evidence if the test forked so many processes that a CPU cannot give each of them one slice in the time that the
-/// stalled task `waited`, in seconds; `None` otherwise. Then the stall does not show that the scheduler favoured anybody.
+/// Returns the evidence if the test forked so many processes that a CPU cannot give each of them one slice in the time that
+/// the stalled task `waited`, in seconds; `None` otherwise. With so many processes, the stall does not show that the
+/// scheduler favoured any of them.
 pub(super) fn crowd(stall: &StallReport, guest: &GuestState, waited: f64) -> Option<String> {
     let pid = guest.test_pid.filter(|_| guest.test_end.is_none())?;
     let test = stall.processes.iter().find(|task| task.tgid == pid)?;
@@ -159,8 +160,8 @@ pub(super) fn crowd(stall: &StallReport, guest: &GuestState, waited: f64) -> Opt
     })
 }
 
-/// Returns the evidence if the test process itself keeps a CPU busy: one of its threads is on a CPU, and the guest serves no
-/// timer interrupts any more or its threads have used much CPU time ([`BUSY`]). `None` otherwise.
+/// Returns the evidence if the test process itself keeps a CPU busy: one of its threads is on a CPU, and either the guest no
+/// longer serves timer interrupts, or the threads of the process have used much CPU time ([`BUSY`]). `None` otherwise.
 fn spins(threads: &[&TaskEnrichment], stall: &StallReport, guest: &GuestState) -> Option<String> {
     let on_cpu = threads.iter().find(|task| task.on_cpu)?;
     let ran = (threads.iter()).fold(Duration::ZERO, |sum, task| {
@@ -187,7 +188,7 @@ fn spins(threads: &[&TaskEnrichment], stall: &StallReport, guest: &GuestState) -
     })
 }
 
-/// Whether the task is in an interruptible sleep, or was stopped by a signal or a tracer: `TASK_INTERRUPTIBLE`,
+/// Returns whether the task is in an interruptible sleep, or was stopped by a signal or a tracer: `TASK_INTERRUPTIBLE`,
 /// `__TASK_STOPPED` or `__TASK_TRACED` (include/linux/sched.h).
 fn is_asleep(task: &TaskEnrichment) -> bool {
     task.state & (1 | 4 | 8) != 0 && !task.on_cpu
@@ -304,10 +305,10 @@ mod tests {
     fn without_evidence_nobody_is_blamed() {
         use GuestLifecyclePhase::Body;
         assert_eq!(judged(Body, Vec::new()).fault, Fault::Undetermined);
-        // It waits for a CPU, and nothing shows whose task occupies the CPU.
+        // The test process waits for a CPU, and nothing shows whose task occupies the CPU.
         let waits = vec![task(100, "t", 0, false, S), task(7, "x", 0, true, S)];
         assert_eq!(judged(Body, waits).fault, Fault::Undetermined);
-        // It is on a CPU now, but was not on one for most of the time.
+        // The test process is on a CPU now, but was not on one for most of the time.
         let at_last = vec![task(100, "t", 0, true, S)];
         assert_eq!(judged(Body, at_last).fault, Fault::Undetermined);
     }

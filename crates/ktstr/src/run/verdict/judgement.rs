@@ -11,7 +11,7 @@ pub enum Fault {
     /// The test function or its workload.
     Test,
     /// The user: nothing can be run, because the declaration, the kernel, the scheduler, a file for the guest or an
-    /// environment variable cannot be used. Also if a comparison with a baseline lacks a value.
+    /// environment variable cannot be used. A comparison with a baseline that lacks a value is the user's fault as well.
     User,
     /// The guest's kernel: it panicked, and no process is known to have caused that; or its own scheduler broke a
     /// bound while no scheduler was under test.
@@ -20,8 +20,8 @@ pub enum Fault {
     Harness,
     /// The host: it is too slow or too busy, lacks some resource, or its virtualization failed.
     Host,
-    /// The evidence does not show whose fault it is. The finding that is attributed so is inconclusive, and so is the run
-    /// unless it has other findings that are failures.
+    /// The evidence does not show whose fault it is. A finding with this fault is inconclusive, and so is the run unless it
+    /// has other findings that are failures.
     Undetermined,
 }
 
@@ -117,13 +117,13 @@ impl Judgement {
         self.evidence = Some(evidence);
     }
 
-    /// Removes the fault and its evidence: nothing that failed is left.
+    /// Removes the fault and its evidence, because no failure is left.
     pub(in crate::run) fn blame_nobody(&mut self) {
         (self.fault, self.evidence) = (None, None);
     }
 
-    /// Whether later findings decide whose fault it is: no fault has been attributed yet, or only programs of the test
-    /// have failed, which may be a consequence of what a later check finds.
+    /// Returns whether later findings decide whose fault it is: no fault has been attributed yet, or only programs of the
+    /// test have failed, which may be a consequence of what a later check finds.
     pub(super) fn is_open(&self) -> bool {
         let of_payload = |d: &AssertDetail| matches!(d.finding, Finding::PayloadFailed { .. });
         let payloads_alone = self.result.is_fail() && self.result.failure_details().all(of_payload);
@@ -153,7 +153,7 @@ pub(in crate::run) struct Case<'a> {
     /// the CPUs at the time.
     pub(in crate::run) changed: bool,
     pub(in crate::run) promises: Promises,
-    /// Whether it was seen that the scheduler has the callback by which the kernel tells it of `cpu.idle`.
+    /// Whether the host has seen that the scheduler implements the callback by which the kernel tells it of `cpu.idle`.
     pub(in crate::run) told_of_idle: bool,
     pub(in crate::run) topology: &'a str,
     /// The name that the kernel gives the test process, and each process that is forked from it and runs no other program.

@@ -35,7 +35,7 @@ const KINDS: &[(&str, &str)] = &[
 pub(in crate::run) fn reports(console: &str) -> Vec<Finding> {
     let mut found: Vec<Finding> = Vec::new();
     for line in console.lines().map(without_time) {
-        // User space can write lines that look the same to the console, so a report never decides the verdict.
+        // User space can also write such lines to the console, so a report never decides the verdict.
         let kind = KINDS.iter().find(|(start, _)| line.starts_with(start));
         let Some((_, report)) = kind else { continue };
         let finding = Finding::KernelReport {

@@ -1,7 +1,7 @@
 //! The verdict of a run, and whose fault a failure is. Both are decided from evidence: how the run ended, what the guest
-//! reported, and what its memory, its kernel's log and the trace of its signals show. Without evidence the fault is
-//! undetermined. Checks that the test declares for the host, such as callbacks and budgets, come later and are not in this
-//! folder; they attribute their own findings.
+//! reported, and what the guest's memory, its kernel's log and the trace of signals to the scheduler show. Without evidence
+//! the fault is undetermined. Checks that the test declares for the host, such as callbacks and budgets, come later and are
+//! not in this folder; they attribute their own findings.
 
 mod acquit;
 mod fault;
@@ -252,7 +252,8 @@ fn went_down(halt: Halt, guest: &GuestState, console: &str) -> Judgement {
 
 fn finished(case: &Case, guest: &GuestState, console: &str) -> Judgement {
     if let Some(reason) = &guest.not_attached {
-        // Before the scheduler has attached, only its own process can use up the memory, so the kill needs no pid.
+        // Before the scheduler has attached, only its own process can use up the memory, so the pid of the killed process is
+        // not compared.
         if let (true, Some(line)) = (
             reason.contains("killed by signal 9"),
             kernel_log::killed_for_memory(console, None),

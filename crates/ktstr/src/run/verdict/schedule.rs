@@ -13,12 +13,12 @@ use ktstr_schedule::{ReadError, Schedule, Tables};
 use super::{Case, Fault, Judgement};
 use ktstr_scenario::scheduler::Promise;
 
-/// The bounds that apply if neither the test nor the scheduler sets them. The bounds on owed CPU time and on waits
-/// after a wakeup derive from sched_ext's default slice (`SCX_SLICE_DFL`, 20 ms: include/linux/sched/ext.h): in a queue
-/// in which each task gets one slice in turn, no task is owed more than one slice, and none waits longer than one slice
-/// for each task in the queue. The bounds leave a margin above that: two and a half slices (50 ms) and one and a quarter
-/// (25 ms). The smallest share of its entitlement is lower for a task than for a cgroup: if each CPU has its own queue,
-/// the lengths of the queues differ by up to one task.
+/// The bounds that apply if neither the test nor the scheduler sets them. The bounds on owed CPU time and on waits after a
+/// wakeup derive from sched_ext's default slice (`SCX_SLICE_DFL`, 20 ms: include/linux/sched/ext.h): in a queue in which
+/// each task gets one slice in turn, no task is owed more than one slice, and none waits longer than one slice for each task
+/// in the queue. The bounds leave a margin above that: two and a half slices (50 ms) and one and a quarter (25 ms). The
+/// bound on the share of the entitlement is lower for a task than for a cgroup: if each CPU has its own queue, the lengths
+/// of the queues can differ by one task.
 pub(in crate::run) const DEFAULTS: Assert = Assert::NO_OVERRIDES
     .max_owed_ms(Limit::At(50.0))
     .min_entitled_share(Limit::At(0.7))
@@ -129,7 +129,7 @@ pub(in crate::run) fn judge(
     }
     if failed && open {
         let evidence = "the exact schedule is the evidence; `cargo ktstr schedule` prints who ran and who waited";
-        // Real-time workers leave the CPUs that they were on to nobody, and tasks that were queued there wait.
+        // Real-time workers do not give up the CPUs on which they run, so tasks that are queued there have to wait.
         let hog = judgement.result.measurements.get(HOG_KEY).cloned();
         let (fault, why) = match (hog, case.has_scheduler) {
             (Some(NoteValue::Text(hog)), _) => (Fault::Test, hog),

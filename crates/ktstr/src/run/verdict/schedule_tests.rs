@@ -35,7 +35,7 @@ fn of_cgroup(value: f64) -> OfCgroup {
     }
 }
 
-/// The measures of a run that stays just within every bound.
+/// Returns the measures of a run that stays just within every bound.
 fn kept() -> Measures {
     Measures {
         starved: Some(Starved {
@@ -63,7 +63,7 @@ fn kept() -> Measures {
     }
 }
 
-/// For each bound, the measures of [`kept`] with one value beyond that bound, and the message about it.
+/// Returns, for each bound, the measures of [`kept`] with one value beyond that bound, and the message about it.
 fn broken() -> [(&'static str, Measures, &'static str); 7] {
     let mut starved = kept();
     starved.starved.as_mut().expect("there is one").owed_ns = 51 * MS;

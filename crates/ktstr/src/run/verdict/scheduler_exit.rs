@@ -35,7 +35,7 @@ pub(in crate::run) fn exit_text(vm: &VmResult, judgement: &Judgement) -> String 
         .unwrap_or_default()
 }
 
-/// Words of the first line of a dump of sched_ext (`scx_dump_state` in kernel/sched/ext.c, from 6.12 on).
+/// Words in the first line of a dump of sched_ext (`scx_dump_state` in kernel/sched/ext.c, from 6.12 on).
 const DUMP: &str = " triggered exit kind ";
 /// The number of bytes at the end of a scheduler's log that are searched.
 const LOG_TAIL: usize = 16 << 10;
@@ -214,7 +214,7 @@ fn culprit(case: &Case, guest: &GuestState, left: Option<&ScxExit>) -> (Fault, S
     (Fault::Scheduler, evidence)
 }
 
-/// Whether the last lines of a scheduler's log mention a timeout of its own.
+/// Returns whether the last lines of a scheduler's log mention a timeout of its own.
 fn own_watchdog(log: &str) -> bool {
     let last = last_words(log).to_lowercase();
     ["watchdog", "timed out", "timeout"]

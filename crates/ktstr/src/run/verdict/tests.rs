@@ -471,7 +471,7 @@ fn an_ejection_is_reported_from_the_exit_record() {
     assert_eq!(exit.stalled(), Some(("worker[77]", 5.004)));
 }
 
-/// A crowd of processes that the test forked can keep a CPU from the kernel's own watchdog as from any other task.
+/// A crowd of processes that the test forked can make the kernel's own watchdog wait for a CPU, like any other task.
 #[test]
 fn a_crowd_excuses_a_stall_of_the_watchdog_too() {
     use ktstr_snapshot::report::TaskEnrichment;
@@ -544,7 +544,8 @@ fn the_monitor_judges_only_a_scheduler_under_test() {
     }
 }
 
-/// The trace of signals shows who ended a scheduler: 7 is the scheduler itself, 100 the test process, 1 PID 1.
+/// The trace of signals shows who ended a scheduler: process 7 is the scheduler itself, process 100 the test process, and
+/// process 1 the guest's init.
 #[test]
 fn a_scheduler_that_somebody_killed_is_not_at_fault() {
     use ktstr_guest::protocol::SentSignal;

@@ -65,7 +65,7 @@ pub(in crate::run) fn judge(judgement: &mut Judgement, seen: &Seen, workers: &[W
 /// The kernel function whose calls are the marks: a worker sets its own name again where its counters start and stop.
 const MARKS_BY: &str = "__set_task_comm";
 
-/// Returns a description of each worker whose counters disagree with the schedule, or that the schedule does not have.
+/// Returns a description of each worker whose counters disagree with the schedule, or of which the schedule has no record.
 fn disagreements(seen: &Seen, workers: &[WorkerNumbers]) -> Vec<String> {
     let spans = spans(&seen.answers.marks);
     let mut spans: BTreeMap<Pid, VecDeque<Span>> = spans

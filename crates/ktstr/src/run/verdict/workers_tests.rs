@@ -1,4 +1,4 @@
-//! A wrong counter of any kind is detected, and the scheduler is not blamed for it.
+//! Tests that a wrong counter of any kind is detected, and that the scheduler is not blamed for it.
 
 use ktstr_schedule::query::Answers;
 use ktstr_schedule::{Cpu, Event, Reason, Schedule, Tables, What, Writer};
