@@ -41,7 +41,7 @@ fn render_to(text: &mut String, report: &Report) -> std::fmt::Result {
     section(
         text,
         "SLOWER THAN EEVDF",
-        "nothing failed in these runs",
+        "no promise is broken in these runs",
         &report.slower,
         MOST,
     )?;

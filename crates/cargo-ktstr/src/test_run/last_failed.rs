@@ -54,8 +54,11 @@ fn run(record: &RunRecord) -> FailedRun {
         // The test ran on several kernels. The name has the label of the kernel of this run, and the repeat needs a list of
         // kernels with that label.
         (Some(label), _) => {
-            let kernel = record.kernel_id.clone().unwrap_or_default();
-            env.insert(env::KERNEL_LIST.name(), format!("{label}={kernel}"));
+            // A run that ended before its kernel was found has no id, but the list that it was given.
+            let kernel = record.kernel_id.as_ref();
+            let list = kernel.map(|kernel| format!("{label}={kernel}"));
+            let list = list.or_else(|| recorded(env::KERNEL_LIST.name()));
+            env.extend(list.map(|list| (env::KERNEL_LIST.name(), list)));
         }
         (None, Some(kernel)) => {
             env.insert(env::KERNEL.name(), kernel);

@@ -117,17 +117,25 @@ fn a_read_of_the_environment_is_recognised() {
     }
 }
 
-/// Returns every file in `schedulers/*/src`. Files in subfolders, such as the BPF part, are not among them.
+/// Returns every file below `schedulers/*/src`, those of the BPF parts included.
 pub(super) fn schedulers() -> Vec<PathBuf> {
-    let folders = fs::read_dir(root().join("schedulers")).unwrap();
-    let folders = folders.map(|entry| entry.unwrap().path().join("src"));
-    let files = folders
+    let mut folders: Vec<PathBuf> = fs::read_dir(root().join("schedulers"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path().join("src"))
         .filter(|folder| folder.is_dir())
-        .flat_map(|folder| fs::read_dir(folder).unwrap());
+        .collect();
+    let mut files = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                files.push(path);
+            }
+        }
+    }
     files
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.is_file())
-        .collect()
 }
 
 #[test]

@@ -235,6 +235,11 @@ impl SeriesField<f64> {
             let (a, b) = (self.len(), other.len());
             return fail(v, format!("{what}: lengths differ, {a} and {b} samples"));
         }
+        if self.is_empty() {
+            v.note(format!(
+                "{what}: there are no samples, so nothing was checked"
+            ));
+        }
         for ((tag, _, a), (_, _, b)) in self.iter_full().zip(other.iter_full()) {
             let (a, b) = match (a, b) {
                 (Ok(a), Ok(b)) => (a, b),

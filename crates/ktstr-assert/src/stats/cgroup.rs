@@ -154,14 +154,14 @@ macro_rules! cgroup_stats {
 }
 crate::worker_counters!(cgroup_stats);
 
-/// With fewer iterations than this the tail of the wakeup latency is not meaningful.
+/// With fewer wakeups than this the tail of their latency is not meaningful.
 const TAIL_RATIO_MIN_SAMPLES: u64 = 100;
 
 impl CgroupStats {
-    /// Returns the 99th percentile of the wakeup latency divided by the median. `None` with fewer than 100 iterations,
-    /// without measured wakeups, or with a median of zero.
+    /// Returns the 99th percentile of the wakeup latency divided by the median. `None` with fewer than 100 measured
+    /// wakeups, or with a median of zero.
     pub fn wake_latency_tail_ratio(&self) -> Option<f64> {
-        let is_meaningful = self.wake_measured && self.total_iterations >= TAIL_RATIO_MIN_SAMPLES;
+        let is_meaningful = self.wake_measured && self.wake_sample_total >= TAIL_RATIO_MIN_SAMPLES;
         (is_meaningful && self.median_wake_latency_us > 0.0)
             .then(|| self.p99_wake_latency_us / self.median_wake_latency_us)
     }

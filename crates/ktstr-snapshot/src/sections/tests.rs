@@ -144,7 +144,6 @@ fn the_text_says_what_is_missing() {
     CPU 0: runs unknown, 0 runnable
     user 4: 1 task
       other tasks are unknown: a list that is circular
-    empty dispatch queues: 0
     other dispatch queues are unknown: no table
     ");
 }

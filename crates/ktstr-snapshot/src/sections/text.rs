@@ -67,7 +67,9 @@ pub(super) fn queues(section: &Section<Vec<DsqState>>, lines: &mut Lines) {
         }
     }
     let empty = section.iter().filter(|queue| queue.nr == 0).count();
-    lines.add(format_args!("empty dispatch queues: {empty}"));
+    if empty > 0 || section.reason().is_none() {
+        lines.add(format_args!("empty dispatch queues: {empty}"));
+    }
     if let Some(why) = section.reason() {
         lines.add(format_args!("other dispatch queues are unknown: {why}"));
     }

@@ -46,9 +46,9 @@ table! {
     QEMU "KTSTR_QEMU" Path [InReadme, InRecord]
         "path of the QEMU, instead of `qemu-system-x86_64` on `PATH`";
     ACCEL "KTSTR_ACCEL" Text("expected `auto`, `kvm` or `tcg`") [InReadme, InRecord]
-        "`kvm` or `tcg`; without it KVM if a kernel boots under KVM on this host, else TCG";
+        "`kvm`, `tcg` or `auto`; without it, and with `auto`, KVM if a kernel boots under KVM on this host, else TCG";
     CLOCK "KTSTR_CLOCK" Text("expected `auto`, `real` or `virtual`") [InReadme, InRecord]
-        "`real` or `virtual`; takes precedence over the test's `clock`. Without either: real with KVM, else virtual";
+        "`real`, `virtual` or `auto`; takes precedence over the test's `clock`. Without either: real with KVM, else virtual";
     VIRTUAL_MIPS "KTSTR_VIRTUAL_MIPS"
         Text("expected 125, 250, 500 or 1000 million instructions a second") [InReadme, InRecord]
         "125, 250, 500 or 1000: millions of instructions in a second of the virtual clock; without it the number that the \

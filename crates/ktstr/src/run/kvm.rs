@@ -74,7 +74,8 @@ impl std::fmt::Display for Finding {
         let minutes = since_epoch().saturating_sub(self.at) / 60;
         let ago = match minutes {
             0 => "just now".to_owned(),
-            1..120 => format!("{minutes} minutes ago"),
+            1 => "a minute ago".to_owned(),
+            2..120 => format!("{minutes} minutes ago"),
             _ => format!("{} hours ago", minutes / 60),
         };
         match &self.failed {
