@@ -73,9 +73,15 @@ impl MonitorSample {
         self.cpus.iter().flat_map(|c| c.waiting.iter().flatten())
     }
 
-    /// Returns the waiting tasks that may run on `cpu`.
+    /// Returns the waiting tasks that a scheduler could have moved to another CPU: all but those that the kernel keeps on a CPU
+    /// behind a task of a higher class.
+    pub fn movable(&self) -> impl Iterator<Item = &WaitingTask> {
+        self.waiting().filter(|t| !t.behind_higher_class)
+    }
+
+    /// Returns the waiting tasks that a scheduler could have run on `cpu`.
     pub fn waiting_for(&self, cpu: usize) -> impl Iterator<Item = &WaitingTask> {
-        self.waiting().filter(move |t| t.may_run_on(cpu))
+        self.movable().filter(move |t| t.may_run_on(cpu))
     }
 
     /// Whether `task` already waited in the sample `before`, and has got no CPU time since.

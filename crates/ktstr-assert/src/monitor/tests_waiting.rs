@@ -12,6 +12,7 @@ fn waiting(pid: i32, n: i32, allowed: u64, queue: WaitsIn) -> Vec<WaitingTask> {
         allowed: vec![allowed],
         queue,
         ran_ns: 5,
+        behind_higher_class: false,
     };
     (pid..pid + n).map(task).collect()
 }
@@ -300,4 +301,18 @@ fn metrics_of_a_run_and_of_a_phase() {
     (phases[0].start_ms, phases[0].end_ms) = (100, 300);
     fold_into(&mut phases, &samples);
     assert_eq!(phases[0].get("total_fallback"), Some(40.0));
+}
+
+/// The kernel leaves a task that a real-time task preempts in the CPU's local queue, and asks no scheduler.
+#[test]
+fn a_task_behind_a_real_time_task_is_not_left_waiting_by_the_scheduler() {
+    let behind = |behind_higher_class| {
+        judged_long(6, |_| {
+            let mut tasks = waiting(1, 1, BOTH, WaitsIn::Local);
+            tasks[0].behind_higher_class = behind_higher_class;
+            vec![cpu(false, tasks), cpu(true, vec![])]
+        })
+    };
+    assert_eq!(behind(true), [""; 0]);
+    assert_eq!(behind(false).len(), 2, "{:?}", behind(false));
 }

@@ -107,7 +107,7 @@ fn waits_throughout(samples: &[MonitorSample], need: usize) -> Option<WaitSeries
     for (i, sample) in samples.iter().enumerate() {
         let before = i.checked_sub(1).map(|b| &samples[b]);
         let mut next = Vec::new();
-        for task in sample.waiting() {
+        for task in sample.movable() {
             let free = sample.cpus.iter().enumerate().position(|(c, cpu)| {
                 let was = before.and_then(|b| b.cpus.get(c));
                 cpu.is_idle() && task.may_run_on(c) && !was.is_some_and(|was| preempted(was, cpu))

@@ -11,6 +11,8 @@ use crate::narrow;
 
 /// The largest number of entries of one list that are read.
 const MAX_WAITING: usize = 64;
+/// The priorities of deadline and real-time tasks are below this one (include/linux/sched/prio.h).
+const MAX_RT_PRIO: i32 = 100;
 
 /// A runqueue whose queues are walked.
 pub(super) struct Queues<'a> {
@@ -62,8 +64,9 @@ impl Sampler {
     ) -> Result<Result<(), Broken>, KernelError> {
         let head = queues.rq.wrapping_add(list.offset());
         let curr = number(queues.bytes, &self.rq.curr);
-        let mut at = pointer(queues.bytes, &list);
         task.resize(self.task.span, 0);
+        let behind_higher_class = self.is_real_time(memory, curr, task)?;
+        let mut at = pointer(queues.bytes, &list);
         for _ in 0..MAX_WAITING {
             if at == head || at == 0 {
                 return Ok(Ok(()));
@@ -109,6 +112,7 @@ impl Sampler {
                     allowed,
                     queue,
                     ran_ns,
+                    behind_higher_class: behind_higher_class && queue == WaitsIn::Local,
                 });
             }
             at = number(
@@ -123,6 +127,24 @@ impl Sampler {
         }
         // The rest of a long list is left out.
         Ok(Ok(()))
+    }
+
+    /// Returns whether the task at this address is in a class above the fair class and sched_ext; false if it cannot be read,
+    /// because the runqueue was being changed.
+    fn is_real_time<M: GuestMemory + ?Sized>(
+        &mut self,
+        memory: &M,
+        kva: u64,
+        task: &mut [u8],
+    ) -> Result<bool, KernelError> {
+        match self.translations.read(memory, kva, task) {
+            Ok(()) => {
+                let bytes = (number(task, &self.task.prio) as u32).to_le_bytes();
+                Ok(i32::from_le_bytes(bytes) < MAX_RT_PRIO)
+            }
+            Err(KernelError::Paging(_) | KernelError::Wraps { .. }) => Ok(false),
+            Err(other) => Err(other),
+        }
     }
 
     /// Returns the mask of the CPUs that a task may run on at this moment, 64 per word; all words are 0 if the address of
