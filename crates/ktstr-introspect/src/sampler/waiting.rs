@@ -12,7 +12,7 @@ use crate::narrow;
 /// The largest number of entries of one list that are read.
 const MAX_WAITING: usize = 64;
 /// The priorities of deadline and real-time tasks are below this one (include/linux/sched/prio.h).
-const MAX_RT_PRIO: i32 = 100;
+const MAX_RT_PRIO: u64 = 100;
 
 /// A runqueue whose queues are walked.
 pub(super) struct Queues<'a> {
@@ -139,8 +139,9 @@ impl Sampler {
     ) -> Result<bool, KernelError> {
         match self.translations.read(memory, kva, task) {
             Ok(()) => {
-                let bytes = (number(task, &self.task.prio) as u32).to_le_bytes();
-                Ok(i32::from_le_bytes(bytes) < MAX_RT_PRIO)
+                // The member is an `int`, and that of a deadline task is -1.
+                let prio = number(task, &self.task.prio);
+                Ok(prio < MAX_RT_PRIO || prio > i32::MAX.unsigned_abs().into())
             }
             Err(KernelError::Paging(_) | KernelError::Wraps { .. }) => Ok(false),
             Err(other) => Err(other),
