@@ -191,7 +191,7 @@ fn three_shards_merged_are_the_whole_to_the_letter() {
     for (words, printed) in [
         (&["--shard", "4/3", "--results", "x"][..], "such as 2/3"),
         (&["--shard", "1/3"], "--results <FILE>"),
-        (&["--shard", "1/9", "--results", "x"], "which are 3 here"),
+        (&["--shard", "1/9", "--results", "x"], "this one has 3"),
     ] {
         let said_all = check(words, 2);
         assert!(said_all.contains(printed), "{words:?}: {said_all}");

@@ -58,15 +58,16 @@ pub fn stamp(path: &Path) -> Result<String, MachineError> {
 }
 
 impl Program {
-    /// Reads the program `host`. With a folder `cache`, a program that is in the cache already, and has not changed since,
-    /// is read from there, and any other program is stored there: stripping a test binary takes longer than the start of a
-    /// fork from a template.
+    /// Reads the program `host`. With a folder `cache`, a program that is in the cache already, and has not changed since, is
+    /// read from there, and any other program is stored there: stripping a test binary takes longer than starting a machine
+    /// from a template.
     ///
     /// # Errors
     ///
     /// The file cannot be read, `ldd` cannot be run, or the host lacks a shared library that the program needs.
     pub fn read(host: &Path, cache: Option<&Path>) -> Result<Self, MachineError> {
-        // The path is resolved here, because the tools that are run below have another /proc/self/exe.
+        // The path is resolved here, because it may be /proc/self/exe, which means another file in each of the tools that are
+        // run below.
         let host = std::fs::canonicalize(host)
             .map_err(|e| MachineError::system(format!("looking for {}", host.display()), e))?;
         let stamp = stamp(&host)?;
@@ -288,7 +289,8 @@ mod tests {
             file.set_modified(used).expect("a time");
             path
         };
-        // The clock of the host may have been set back since the others were used.
+        // The file that was just written has the oldest time here, as if the host's clock had been set back since the others
+        // were used.
         let newest = file("newest", 900);
         let all = [
             newest.clone(),

@@ -1,7 +1,7 @@
-//! Converts events into numbers. Each part of an event is encoded relative to a prediction, so that an event that was
-//! predicted takes almost no space. The predictions are that an event happens on the CPU of the previous event or on
-//! the CPU whose runqueue was mentioned last, that it is about the task that runs there or about one of the recent
-//! tasks, and that its time is the latest time, the last time of its runqueue, or slightly later.
+//! Converts events into numbers. Each part of an event is encoded relative to a prediction, so that an event that was predicted
+//! takes almost no space. The predictions are that an event happens on the CPU of the previous event or on the target CPU of
+//! the latest enqueue, migration or kick, that it is about the task that runs there or about one of the recent tasks, and that
+//! its time is the largest time so far, the time of the previous event of its runqueue, or slightly later.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -20,8 +20,8 @@ const LATELY: u64 = 2;
 const FIRST: u64 = 0;
 const SECOND: u64 = 1;
 const NUMBERED: u64 = 2;
-/// The codes for times: `LATEST` for the latest time of all, `SAME` for the last time of the runqueue, `LATER` for a time
-/// after the latest one, and `EARLIER` for a time before it.
+/// The codes for times: `LATEST` for the largest time so far, `SAME` for the time of the previous event of the same runqueue,
+/// `LATER` for a time after the largest one, and `EARLIER` for a time before it.
 const LATEST: u64 = 0;
 const SAME: u64 = 1;
 const LATER: u64 = 2;
@@ -29,7 +29,7 @@ const EARLIER: u64 = 3;
 /// The largest number of values that [`What::detail`] has for one tag.
 const DETAILS: u32 = 5;
 
-/// The meaning of a number, which is a part of its context.
+/// What a number stands for. Numbers that stand for different things are predicted separately.
 #[derive(Debug, Clone, Copy)]
 enum Of {
     Tag,
@@ -43,7 +43,7 @@ enum Of {
     Earlier,
 }
 
-/// A codec that writes events to bytes, or reads them from bytes, with the same code.
+/// Writes events to bytes, or reads them from bytes. The same functions do both, so the two directions cannot diverge.
 #[derive(Debug)]
 pub(crate) struct Codec<'a> {
     numbers: Numbers<'a>,
@@ -56,14 +56,14 @@ pub(crate) struct Codec<'a> {
     task: Option<u32>,
     /// The kinds (tag and detail) of the two previous events, the last one first.
     before: [u32; 2],
-    /// The CPU of the previous event, and the runqueue that was last mentioned.
+    /// The CPU of the previous event, and the target CPU of the latest enqueue, migration or kick.
     last_cpu: u16,
     last_queue: u16,
     /// The task that runs on each CPU, and the runqueue of each task.
     current: HashMap<u16, u32>,
     queues: HashMap<u32, u16>,
     recent: VecDeque<u32>,
-    /// The last time of each runqueue, and the latest of all.
+    /// The time of the previous event of each runqueue, and the largest time so far.
     clocks: HashMap<u16, u64>,
     latest: u64,
 }
@@ -72,8 +72,8 @@ pub(crate) struct Codec<'a> {
 pub(crate) trait Field: Sized {
     /// A placeholder for reading.
     const BLANK: Self;
-    /// Writes the field, or reads it, in which case the value of `self` is ignored. `None` if a writer cannot have
-    /// written it.
+    /// Writes the field, or reads it, in which case the value of `self` is ignored. Returns `None` if the bytes that are read
+    /// are malformed, that is, if no writer produces them. A writer never gets `None`.
     fn code(self, codec: &mut Codec<'_>) -> Option<Self>;
 }
 
@@ -123,7 +123,7 @@ impl<'a> Codec<'a> {
         self.code(&blank).filter(|_| self.numbers.is_whole())
     }
 
-    /// Whether everything was read, and the bytes end exactly there.
+    /// For a reader that has read the last event: whether the bytes are well-formed, and end after that event.
     pub(crate) fn is_sound(&self) -> bool {
         self.numbers.is_sound()
     }
@@ -169,7 +169,7 @@ impl<'a> Codec<'a> {
         }
     }
 
-    /// Codes the time of an event of this `kind`, which is in the clock of the runqueue `queue`.
+    /// Codes the time of an event of this `kind`. The time was read from the clock of the runqueue `queue`.
     fn time(&mut self, kind: u32, queue: u16, time_ns: u64) -> u64 {
         let here = u32::from(self.cpu == self.last_cpu);
         let context = kind << 9 | self.before[0] << 1 | here;
@@ -256,7 +256,8 @@ impl<'a> Codec<'a> {
     fn context(&mut self) -> u32 {
         let part = self.part;
         self.part += 1;
-        // A tag has eight bits, and the shift leaves 21.
+        // A tag has eight bits, so the context has 19, below bit 24, at which `coded` adds the meaning. The mask only keeps the
+        // conversion to 32 bits and the shift from losing bits.
         ((self.tag & 0x1f_ffff) as u32) << 11 | part << 8 | self.before[0]
     }
 

@@ -60,7 +60,7 @@ pub fn section(measured: &[Measured]) -> Section {
     // A fork starts with the scheduler attached, so its record has the attach time of its template, which is left out here.
     rows.push(over(
         "attach",
-        "of boot: the scheduler's start to its attach, guest time",
+        "part of boot, in guest time: from the scheduler's start to its attach",
         &|m, record| {
             let attach = m.case.cold.then(|| part(record, "attach"));
             attach.flatten().into_iter().collect()
@@ -68,7 +68,7 @@ pub fn section(measured: &[Measured]) -> Section {
     ));
     rows.push(over(
         "monitor",
-        "of window: the samples of the runqueues",
+        "reading the samples of the runqueues, mostly in the window",
         &|_, record| part(record, "monitor").into_iter().collect(),
     ));
     rows.push(over("freeze", "one capture", &|_, record| {

@@ -1,5 +1,5 @@
-//! The matrix of runs: scenarios × kernels × shapes, and the seeds that are run in each of these places, from the options, the
-//! configuration and the three levels of thoroughness.
+//! Builds the matrix of runs from the options, the configuration and the level of thoroughness: the places, which are scenarios
+//! × kernels × shapes, and the seeds that are run in each place.
 
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ const QUICK: [&str; 12] = [
     "cpu_off_and_on",
 ];
 
-/// The additional shape of [`Level::Thorough`]: two LLCs and cores with two threads, which no scenario declares itself.
+/// The additional shape of [`Level::Thorough`]: two LLCs and cores with two threads, which no scenario's own shape has.
 const MORE: &str = "8cpu-2llc-smt";
 
 impl Level {
@@ -85,8 +85,9 @@ impl Level {
     }
 
     /// Returns the time limit; `None` if the level has none. The limits are a little shorter than the two minutes and the
-    /// quarter of an hour that the command's help states. A run that would exceed the limit if it took as long as the run
-    /// before is not started; the number of such runs is reported.
+    /// quarter of an hour that the command's help states. A run is not started if it is expected to exceed the limit. It is
+    /// expected to take as long as the last pair of runs, the scheduler's and EEVDF's. The number of runs that were left out is
+    /// reported.
     pub const fn budget(self) -> Option<Duration> {
         match self {
             Self::Quick => Some(Duration::from_secs(115)),
@@ -125,8 +126,9 @@ pub struct Matrix {
 }
 
 impl Matrix {
-    /// Builds the matrix. Each axis comes from the options, else from the configuration, else from the level. All names of
-    /// scenarios and shapes, the seeds and the known failures are checked before a kernel is looked for.
+    /// Builds the matrix. Each axis comes from the options, else from the configuration, else from the level. A level has no
+    /// kernels, so without options and configuration the default kernel is used. All names of scenarios and shapes, the seeds
+    /// and the known failures are checked before a kernel is looked for.
     ///
     /// # Errors
     ///

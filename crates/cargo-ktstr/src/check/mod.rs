@@ -1,8 +1,9 @@
 //! `cargo ktstr check BINARY`: runs a scheduler binary under the canned scenarios, and compares it with EEVDF under the same
 //! seeds.
 //!
-//! No project and no code are needed, because `cargo-ktstr` itself is also PID 1 of the guest, as in the demo. `matrix` decides
-//! what is run, `walk` runs it, `sort` classifies the findings, `report` is the result as data, and `screen`, `page`, `junit` and
+//! The user needs no Cargo project and no test binary: the binary of `cargo-ktstr` has the scenarios, and runs as PID 1 of the
+//! guest in place of a test binary, as in the demo. `matrix` decides what is run, `walk` runs it, `sort` classifies the
+//! findings, `report` is the result as data, and `screen`, `page`, `junit` and
 //! `step_summary` render it. `results` stores the outcomes of the runs in a file, `shard` and `merge` divide a check among
 //! several machines, and `table` shows several checks on one page.
 //!
@@ -133,7 +134,7 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     if let Some(shard) = options.shard {
         ensure!(
             shard.of <= matrix.places.len(),
-            "{shard}: a check can have at most as many shards as places (scenarios times kernels times shapes), which are {} here",
+            "--shard {shard}: a check cannot have more shards than places, and this one has {} (scenarios times kernels times shapes)",
             matrix.places.len()
         );
     }

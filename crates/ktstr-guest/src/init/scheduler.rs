@@ -11,7 +11,7 @@ use crate::clock::monotonic_ns;
 use crate::link;
 use crate::protocol::{ProcessEnd, Stream, ToHost};
 
-/// This file reads `enabled` while a sched_ext scheduler is attached (kernel/sched/ext.c).
+/// The file of the kernel whose content is `enabled` while a sched_ext scheduler is attached (kernel/sched/ext.c).
 pub(super) const STATE: &str = "/sys/kernel/sched_ext/state";
 
 /// Guest time that a scheduler may take to attach. The verifier alone can take seconds where instructions are
@@ -59,7 +59,8 @@ pub(super) fn start(
             return Ok(Ok(child));
         }
         if took_ns > ATTACH_WITHIN.as_nanos() as u64 {
-            // Stop it now: if it attached later, it would be taken for another scheduler.
+            // Stop it now. If it attached later, a later call of this function would take that for the attach of its own
+            // scheduler, since the file does not say which scheduler is attached.
             stop(children, &child)?;
             return not_attached(format!(
                 "{STATE} was still not `enabled` after {} s of guest time",

@@ -29,7 +29,8 @@ struct Limits {
     log: usize,
 }
 
-/// The limits that are tried one after the other until the report fits on a screen: logs are shortened first.
+/// The limits that are tried one after the other until the report fits on a screen. Each entry shortens either the logs or the
+/// list of findings; the first cut is to the logs. The last entry is used even if the report still does not fit.
 const LIMITS: [Limits; 7] = [
     Limits::new(3, 6),
     Limits::new(3, 5),
@@ -73,7 +74,7 @@ pub(super) fn placeholder_reason(vm: &VmResult) -> String {
         .iter()
         .find(|entry| entry.report.is_placeholder)
         .and_then(|entry| entry.report.placeholder_reason.clone())
-        .unwrap_or_else(|| "no boundary was reached".to_owned())
+        .unwrap_or_else(|| "the run ended before the first capture was due".to_owned())
 }
 
 /// Returns the whole report of a run that did not pass. If it would not fit on one screen, less is shown of the logs and of
@@ -175,8 +176,9 @@ fn findings(text: &mut String, all: &[&AssertDetail], headline: &str, same_kind:
     }
 }
 
-/// Returns the indices in `stats.cgroups` of the cgroups that the table marks: those that the most significant finding is
-/// about or, if it names none, the cgroup with the worst value of what the finding measures. Empty if there is none.
+/// Returns the indices in `stats.cgroups` of the cgroups that the table marks: those with the name that [`headline::cgroup`]
+/// returns. If it returns none, the table marks one cgroup, the one with the worst value of what the most significant finding
+/// measures. The list is empty if that finding measures nothing of a cgroup.
 fn odd_ones(stats: &ScenarioStats, all: &[&AssertDetail]) -> Vec<usize> {
     let Some(first) = all.first() else {
         return Vec::new();
@@ -186,8 +188,8 @@ fn odd_ones(stats: &ScenarioStats, all: &[&AssertDetail]) -> Vec<usize> {
         let named = places.filter(|(_, cgroup)| cgroup.cgroup_name == name);
         return named.map(|(at, _)| at).collect();
     }
-    // A claim may name cgroups in its reason. Of these, or else of all cgroups, the table marks the one with the worst value
-    // of what the finding measures.
+    // A claim may name cgroups in its reason. If it names exactly one, the table marks that one. Otherwise the table marks the
+    // cgroup with the worst value of what the finding measures, among the named ones or, if none is named, among all.
     let reasons = match &first.finding {
         Finding::Claim { reason, .. } => reason.as_deref(),
         _ => None,
@@ -214,12 +216,12 @@ fn odd_ones(stats: &ScenarioStats, all: &[&AssertDetail]) -> Vec<usize> {
         .collect()
 }
 
-/// The parts of the command that repeats a run of this process, before and after `--seed` and the seed. They are not set in
-/// a test binary, whose command is derived from the test's name.
+/// The command that repeats the run of this process, in two parts: the text before `--seed SEED`, and the text after it. A
+/// program that is not a test binary sets it with [`say_again`]. For a test binary the command is derived from the test's name.
 static AGAIN: std::sync::OnceLock<(String, String)> = std::sync::OnceLock::new();
 
-/// Sets the command by which the report and the record of this process's run say to repeat it: `before`, then `--seed` and
-/// the run's seed, then `after`. A program that executes one run and is not a test binary calls this. A second call has no
+/// Sets the command that the report and the record of this process's run give for repeating the run: `before`, then `--seed`
+/// and the run's seed, then `after`. A program that executes one run and is not a test binary calls this. A second call has no
 /// effect.
 pub fn say_again(before: String, after: String) {
     let _ = AGAIN.set((before, after));
@@ -240,11 +242,13 @@ pub(super) fn variant() -> Option<&'static str> {
     (name.split('/').count() > 2).then_some(name)
 }
 
-/// Returns the command that repeats the run with the same seed: the one that [`say_again`] has set, if any. Under libtest
-/// and nextest it is their command, which also rebuilds the test, unless the variant is one that nextest does not list.
-/// Otherwise it is `cargo ktstr replay` of the run `replayed`, which is given if the run can be repeated to the last bit.
-/// Without such a run, and for a verifier cell, it is a call of the binary for a variant, and `cargo test` for a test as it
-/// is declared.
+/// Returns the command that repeats the run with the same seed. The first of these that applies is used:
+/// - The command that [`say_again`] has set.
+/// - `cargo test`, if libtest runs the test, and `cargo nextest run`, if nextest runs the test and lists the variant: they also
+///   rebuild the test.
+/// - `cargo ktstr replay` of the run `replayed`, which is given if the run can be repeated to the last bit. A verifier cell is
+///   not replayed.
+/// - A call of the test binary for a variant, and `cargo test` for a test as it is declared.
 pub(super) fn again(test: &str, seed: u64, replayed: Option<&str>) -> String {
     if let Some((before, after)) = AGAIN.get() {
         return format!("{before} --seed {seed}{after}");
@@ -351,7 +355,8 @@ fn sections(
     }
 }
 
-/// Returns the end of the console; for a kernel panic the first lines of the panic, without registers.
+/// Returns the end of the console. For a kernel panic it returns the first lines of the panic instead, without those that do
+/// not help to find the cause.
 fn console_lines(log: &str, most: usize) -> String {
     let Some(panic) = log.find("Kernel panic - not syncing: ") else {
         return last_lines(log, most);
@@ -406,8 +411,8 @@ fn monitor_lines(report: &MonitorReport) -> String {
     lines
 }
 
-/// Returns what the scheduler reported about itself when it was ejected, and the state of the task that stalled, unless the
-/// report has a trail, which shows where the task was. The rest of the dump is in the record.
+/// Returns what the scheduler reported about itself when it was ejected. If the report has no trail, which would show where the
+/// stalled task was, the state of that task follows. The rest of the dump is in the record.
 fn dump_lines(exit: &ScxExit, has_trail: bool, most: usize) -> String {
     let lines = || exit.dump.lines();
     // The kernel's header and backtrace are left out, because the findings have their content. The scheduler's own dump

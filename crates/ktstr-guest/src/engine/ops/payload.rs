@@ -1,4 +1,4 @@
-//! Operations that run, await and kill programs of the host next to the workers.
+//! Operations that start, await and kill payloads: programs from the host that run in the guest, next to the workers.
 
 use std::borrow::Cow;
 

@@ -1,5 +1,6 @@
-//! Work on the guest's disk, whose requests take time; without a disk, on a temporary file. The file has no name, so nothing
-//! is left of it however the worker ends. It is in memory, where neither writes nor `fdatasync(2)` block.
+//! Work on the guest's disk, where a worker blocks until its request is complete. Without a disk the worker uses a temporary
+//! file in memory, where neither writes nor `fdatasync(2)` block. The file has no name, so nothing is left of it however the
+//! worker ends.
 
 use super::super::ctx::WorkerCtx;
 use super::super::sys;
