@@ -140,6 +140,36 @@ fn a_task_leaves_its_queue_if_it_is_enqueued_without_the_scheduler() {
     assert_eq!(left(0, false), Some(None));
 }
 
+/// The fair class delays the dequeue of a task that sleeps, and may move it to another CPU in that state.
+#[test]
+fn a_task_that_is_moved_in_its_sleep_does_not_wait() {
+    let mut script = Script::default();
+    script.at(10).switch(0, 0, 7, Reason::Idle);
+    script.at(20).switch(0, 7, 0, Reason::Slept);
+    let dequeue = What::Dequeue {
+        task: Pid(7),
+        on: Cpu(0),
+        class: Class::Fair,
+        reason: DequeueReason::Change,
+    };
+    let enqueue = What::Enqueue {
+        task: Pid(7),
+        on: Cpu(1),
+        class: Class::Fair,
+        wakeup: false,
+    };
+    script.at(30).push(1, dequeue).push(1, enqueue);
+    // A task whose dequeue is delayed is enqueued without that flag when it wakes.
+    script.at(50).push(1, enqueue);
+    script.at(60).switch(1, 0, 7, Reason::Idle);
+    script.at(70).phase(1);
+    let (all, _) = all(&script);
+    let of = all.iter().filter(|stretch| stretch.task == Pid(7));
+    let of: Vec<_> = of.map(|s| (s.from_ns, s.to_ns, s.did)).collect();
+    assert!(matches!(of[1], (20, 50, Did::Slept)), "{of:?}");
+    assert!(matches!(of[2], (50, 60, Did::Waited { .. })), "{of:?}");
+}
+
 #[test]
 fn time_is_not_counted_twice_if_clocks_go_back() {
     let mut script = Script::default();

@@ -104,12 +104,18 @@ impl<'a> Walk<'a> {
                 self.book(task);
                 let time = self.time;
                 let state = self.task(task);
+                let moved = std::mem::take(&mut state.dequeued);
                 // A CPU that takes the task out of the queue of another CPU enqueues it, too, but on itself.
-                if std::mem::take(&mut state.dequeued) && state.dsq.is_some() && state.queue == on {
+                if moved && state.dsq.is_some() && state.queue == on {
                     state.left_dsq_ns.get_or_insert(time);
                 }
                 state.class = class;
                 state.queue = on;
+                // The fair class keeps a task that sleeps on its queue until the task's lag is used up (`sched_delayed`, Linux 6.12
+                // and later), and may move it to another CPU meanwhile. Only a wake-up makes it runnable.
+                if moved && !wakeup && matches!(state.doing, Doing::Asleep) {
+                    return;
+                }
                 self.enqueue(task, wakeup);
             }
             What::Dequeue { task, reason, .. } => match reason {
