@@ -111,8 +111,8 @@ impl<'a> Walk<'a> {
                 }
                 state.class = class;
                 state.queue = on;
-                // The fair class keeps a task that sleeps on its queue until the task's lag is used up (`sched_delayed`, Linux 6.12
-                // and later), and may move it to another CPU meanwhile. Only a wake-up makes it runnable.
+                // The fair class keeps a task that sleeps on its queue until the task's lag is used up (`sched_delayed`, Linux
+                // 6.12 and later), and may move it to another CPU meanwhile. Only a wake-up makes it runnable.
                 if moved && !wakeup && matches!(state.doing, Doing::Asleep) {
                     return;
                 }
