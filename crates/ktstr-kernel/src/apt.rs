@@ -130,35 +130,35 @@ pub(crate) fn fetch_source(
 }
 
 /// Fetches the package with the modules of the Debian kernel whose image is in this version of `package`, and passes the
-/// folder in which it is unpacked to `take`. Nothing is fetched if `there` returns a result. Returns `None` if the archive
-/// does not have the package with the modules.
+/// folder in which it is unpacked to `take`. Returns `None` if the archive does not have the modules in this version.
 pub(crate) fn fetch_modules<T>(
     cache: &Cache,
     package: &str,
     version: &str,
     listener: &mut Listener<'_>,
-    there: impl FnOnce() -> Option<T>,
     take: impl FnOnce(&Path) -> Result<T, KernelError>,
 ) -> Result<Option<T>, KernelError> {
     let name = modules_package(package);
     let apt = Apt::new(cache, &name)?;
     let _lock = apt.lock(cache)?;
-    // Another process may have fetched the package while this one waited for the lock.
-    if let Some(there) = there() {
-        return Ok(Some(there));
-    }
     apt.set_up()?;
-    if !apt.names(&name)?.contains(&name) {
+    let wanted = format!("{name}={version}");
+    // For a package that is only mentioned by others, the command succeeds and prints nothing.
+    let is_listed = || {
+        apt.show(&[], &[&wanted])
+            .is_ok_and(|text| !text.trim().is_empty())
+    };
+    if !is_listed() {
         if let Some(failure) = apt.update(listener) {
             return Err(failure);
         }
-        if !apt.names(&name)?.contains(&name) {
+        if !is_listed() {
             return Ok(None);
         }
     }
     let dir = apt.fresh("download")?;
     let _clean = RemoveOnDrop(&dir);
-    apt.get(&dir, &[format!("{name}={version}")], &name, listener)?;
+    apt.get(&dir, &[wanted], &name, listener)?;
     let unpacked = dir.join("unpacked");
     apt.unpack_all(&dir, &unpacked)?;
     take(&unpacked).map(Some)

@@ -5,6 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use ktstr_state::Lock;
+
 use crate::cache::Cache;
 use crate::kernel::{Kernel, Source};
 use crate::progress::Listener;
@@ -45,79 +47,98 @@ pub fn files(
     offline: bool,
     listener: &mut Listener<'_>,
 ) -> Result<Vec<PathBuf>, KernelError> {
-    let no_module = |module: &Module, reason: String| KernelError::NoModule {
+    let needed = not_built_in(kernel, wanted)?;
+    let folder = cache.folder(FOLDER)?.subfolder(&kernel.id)?;
+    let place = |module: &Module| folder.path().join(module.file());
+    let absent = || -> Vec<Module> {
+        let needed = needed.iter().copied();
+        needed.filter(|module| !place(module).exists()).collect()
+    };
+    if !absent().is_empty() {
+        let _lock = Lock::of_folder(&folder, "the modules of a kernel")?;
+        // Another process may have put them there while this one waited for the lock.
+        let absent = absent();
+        if !absent.is_empty() {
+            get(kernel, &absent, cache, offline, folder.path(), listener)?;
+        }
+    }
+    Ok(needed.iter().map(place).collect())
+}
+
+/// Returns those of the modules that the kernel has as modules. It is an error if it does not have one at all. Without the
+/// configuration nothing is known, so that all are looked for.
+fn not_built_in(kernel: &Kernel, wanted: &[Module]) -> Result<Vec<Module>, KernelError> {
+    let Some(path) = &kernel.config else {
+        return Ok(wanted.to_vec());
+    };
+    let config = fs::read(path).map_err(|e| KernelError::io("read", path, e))?;
+    let mut needed = Vec::new();
+    for module in wanted {
+        if features::is_module(&config, module.option) {
+            needed.push(*module);
+        } else if !features::is_set(&config, module.option) {
+            let reason = "its configuration does not set it".to_owned();
+            return Err(no_module(kernel, module, reason));
+        }
+    }
+    Ok(needed)
+}
+
+fn no_module(kernel: &Kernel, module: &Module, reason: String) -> KernelError {
+    KernelError::NoModule {
         kernel: kernel.id.clone(),
         module: module.file().to_owned(),
         option: module.option,
         reason,
-    };
-    let config = match &kernel.config {
-        Some(path) => Some(fs::read(path).map_err(|e| KernelError::io("read", path, e))?),
-        None => None,
-    };
-    let mut missing = Vec::new();
-    let folder = cache.folder(FOLDER)?.subfolder(&kernel.id)?;
-    for module in wanted {
-        if let Some(config) = &config {
-            if features::is_set(config, module.option) {
-                continue;
-            }
-            if !features::is_module(config, module.option) {
-                return Err(no_module(
-                    module,
-                    "its configuration does not set it".to_owned(),
-                ));
-            }
-        }
-        missing.push(*module);
     }
-    let place = |module: &Module| folder.path().join(module.file());
-    let absent: Vec<Module> = (missing.iter().copied())
-        .filter(|module| !place(module).exists())
-        .collect();
-    if !absent.is_empty() {
-        let found = match (&kernel.modules, &kernel.source) {
-            (Some(modules), _) => copy(&modules.join("kernel"), &absent, folder.path())?,
-            (None, Source::Debian { package, version }) if !offline => {
-                let there = || {
-                    let all = absent.iter().all(|module| place(module).exists());
-                    all.then(|| absent.clone())
-                };
-                apt::fetch_modules(cache, package, version, listener, there, |unpacked| {
-                    let modules = unpacked.join("usr/lib/modules").join(&kernel.release);
-                    let old = unpacked.join("lib/modules").join(&kernel.release);
-                    let modules = if modules.exists() { modules } else { old };
-                    copy(&modules.join("kernel"), &absent, folder.path())
-                })?
-                .unwrap_or_default()
-            }
-            (None, Source::Path(tree)) => {
-                let tree = if tree.is_dir() {
-                    tree
-                } else {
-                    tree.parent().unwrap_or(tree)
-                };
-                copy(tree, &absent, folder.path())?
-            }
-            (None, _) => Vec::new(),
-        };
-        if let Some(module) = absent.iter().find(|module| !found.contains(module)) {
-            let reason = match (&kernel.modules, &kernel.source) {
-                (Some(modules), _) => format!("{} does not have it", modules.display()),
-                (None, Source::Debian { .. }) if offline => {
-                    "it has to be fetched from Debian's archive, and KTSTR_OFFLINE is set"
-                        .to_owned()
-                }
-                (None, Source::Debian { package, .. }) => format!(
-                    "the package {} is not in Debian's archive, or does not have it",
-                    apt::modules_package(package)
-                ),
-                (None, source) => format!("its file was not found with {source}"),
+}
+
+/// Puts the modules into the folder `to`. The caller holds its lock.
+fn get(
+    kernel: &Kernel,
+    modules: &[Module],
+    cache: &Cache,
+    offline: bool,
+    to: &Path,
+    listener: &mut Listener<'_>,
+) -> Result<(), KernelError> {
+    let (found, missing) = match (&kernel.modules, &kernel.source) {
+        (Some(folder), _) => (
+            copy(&folder.join("kernel"), modules, to)?,
+            format!("{} does not have it", folder.display()),
+        ),
+        (None, Source::Debian { .. }) if offline => (
+            Vec::new(),
+            "it has to be fetched from Debian's archive, and KTSTR_OFFLINE is set".to_owned(),
+        ),
+        (None, Source::Debian { package, version }) => {
+            let fetched = apt::fetch_modules(cache, package, version, listener, |unpacked| {
+                let places = ["usr/lib/modules", "lib/modules"];
+                let mut places = places.map(|place| unpacked.join(place)).into_iter();
+                let place = places.find(|place| place.exists()).unwrap_or_default();
+                copy(&place.join(&kernel.release).join("kernel"), modules, to)
+            })?;
+            let package = apt::modules_package(package);
+            let missing = match fetched {
+                Some(_) => format!("the package {package} does not have it"),
+                None => format!("Debian's archive does not have {package} {version}"),
             };
-            return Err(no_module(module, reason));
+            (fetched.unwrap_or_default(), missing)
         }
+        (None, Source::Path(path)) => {
+            // The path of an image in a build tree is some folders below the tree.
+            let first = modules.first();
+            let has = |folder: &&Path| first.is_some_and(|m| folder.join(m.path).is_file());
+            let tree = path.ancestors().find(has).unwrap_or(path);
+            let missing = format!("there is no build tree with it at {}", path.display());
+            (copy(tree, modules, to)?, missing)
+        }
+        (None, source) => (Vec::new(), format!("its file was not found with {source}")),
+    };
+    match modules.iter().find(|module| !found.contains(module)) {
+        Some(module) => Err(no_module(kernel, module, missing)),
+        None => Ok(()),
     }
-    Ok(missing.iter().map(place).collect())
 }
 
 /// Removes the modules of a kernel from the cache.
@@ -144,8 +165,8 @@ fn copy(from: &Path, modules: &[Module], to: &Path) -> Result<Vec<Module>, Kerne
             let place = to.join(module.file());
             fs::rename(file, &place).map_err(|e| KernelError::io("put in place", place, e))
         };
-        // Until the file is complete, it has a name that no reader looks for.
-        let aside = to.join(format!(".{}-{}", module.file(), std::process::id()));
+        // Until the file is complete, it has a name that no reader looks for. What a killed process left is written over.
+        let aside = to.join(format!(".{}", module.file()));
         if plain.is_file() {
             fs::copy(&plain, &aside).map_err(|e| KernelError::io("copy", &plain, e))?;
             put(&aside)?;
