@@ -40,6 +40,8 @@ struct Shared {
     client: Mutex<Option<Client>>,
     window: Mutex<WindowTime>,
     changed: Condvar,
+    /// How long the scheduler may take to answer.
+    within: Duration,
 }
 
 /// The state of the workload window, as far as the thread needs it.
@@ -76,6 +78,7 @@ impl Requests {
                 ..WindowTime::default()
             }),
             changed: Condvar::new(),
+            within: WITHIN,
         });
         let spawned = (!times.is_empty()).then(|| {
             let (shared, times) = (Arc::clone(&shared), times.to_vec());
@@ -173,9 +176,9 @@ impl Shared {
     fn ask(&self) -> StatsAnswer {
         let mut client = lock(&self.client);
         let answer = self.connected(&mut client).and_then(|client| {
-            let answer = client.request(WITHIN);
+            let answer = client.request(self.within);
             answer.map_err(|error| match error.kind() {
-                ErrorKind::TimedOut => format!("it did not answer within {} s", WITHIN.as_secs()),
+                ErrorKind::TimedOut => format!("it did not answer within {:?}", self.within),
                 _ => format!("the connection to it was lost: {error}"),
             })
         });
