@@ -20,23 +20,34 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// Returns every `.rs` file under `crates/*/src`.
-fn sources() -> Vec<PathBuf> {
-    let mut folders: Vec<PathBuf> = fs::read_dir(root().join("crates"))
-        .unwrap()
-        .map(|entry| entry.unwrap().path().join("src"))
-        .collect();
+/// Returns every file below these folders.
+fn files_below(mut folders: Vec<PathBuf>) -> Vec<PathBuf> {
     let mut files = Vec::new();
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                files.push(path);
+            match path.is_dir() {
+                true => folders.push(path),
+                false => files.push(path),
             }
         }
     }
+    files
+}
+
+/// Returns the folder `src` of each package in `parent`.
+fn source_folders(parent: &str) -> Vec<PathBuf> {
+    fs::read_dir(root().join(parent))
+        .unwrap()
+        .map(|entry| entry.unwrap().path().join("src"))
+        .filter(|folder| folder.is_dir())
+        .collect()
+}
+
+/// Returns every `.rs` file under `crates/*/src`.
+fn sources() -> Vec<PathBuf> {
+    let mut files = files_below(source_folders("crates"));
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "rs"));
     files
 }
 

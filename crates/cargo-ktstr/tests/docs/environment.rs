@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use ktstr_state::env::{LOG_PASSES, TABLE, recorded};
 
-use super::{README, root, sources};
+use super::{README, files_below, root, source_folders, sources};
 
 /// Names without a row: the guest's own variables, those of builds and of tests, and static variables of Rust.
 const WITHOUT_A_ROW: &[&str] = &[
@@ -119,23 +119,7 @@ fn a_read_of_the_environment_is_recognised() {
 
 /// Returns every file below `schedulers/*/src`, those of the BPF parts included.
 pub(super) fn schedulers() -> Vec<PathBuf> {
-    let mut folders: Vec<PathBuf> = fs::read_dir(root().join("schedulers"))
-        .unwrap()
-        .map(|entry| entry.unwrap().path().join("src"))
-        .filter(|folder| folder.is_dir())
-        .collect();
-    let mut files = Vec::new();
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else {
-                files.push(path);
-            }
-        }
-    }
-    files
+    files_below(source_folders("schedulers"))
 }
 
 #[test]
