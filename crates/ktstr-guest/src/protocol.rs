@@ -652,8 +652,9 @@ pub struct DiskSetup {
     pub read_only: bool,
 }
 
-/// What the test's disk has done.
+/// What the test's disk did from its creation until the end of the test process.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct DiskCounters {
     /// The number of reads that have ended.
     pub reads_completed: u64,

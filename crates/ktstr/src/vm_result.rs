@@ -11,7 +11,7 @@ use ktstr_assert::{
     StimulusEvent, Verdict, buckets,
 };
 
-use ktstr_guest::protocol::DiskCounters;
+pub use ktstr_guest::protocol::DiskCounters as VirtioBlkCountersSnapshot;
 pub use ktstr_machine::SwitchDigest;
 use ktstr_snapshot::report::ScxExit;
 
@@ -94,41 +94,6 @@ impl HostVcpuSchedstat {
             }
         }
         (sum.sampled_vcpus > 0).then_some(sum)
-    }
-}
-
-/// What the test's disk did from its creation until the end of the test process.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct VirtioBlkCountersSnapshot {
-    /// The number of reads that have ended.
-    pub reads_completed: u64,
-    /// The number of writes that have ended.
-    pub writes_completed: u64,
-    /// The number of flushes that have ended.
-    pub flushes_completed: u64,
-    /// The number of bytes that were read.
-    pub bytes_read: u64,
-    /// The number of bytes that were written.
-    pub bytes_written: u64,
-}
-
-impl From<DiskCounters> for VirtioBlkCountersSnapshot {
-    fn from(counters: DiskCounters) -> Self {
-        let DiskCounters {
-            reads_completed,
-            writes_completed,
-            flushes_completed,
-            bytes_read,
-            bytes_written,
-        } = counters;
-        Self {
-            reads_completed,
-            writes_completed,
-            flushes_completed,
-            bytes_read,
-            bytes_written,
-        }
     }
 }
 

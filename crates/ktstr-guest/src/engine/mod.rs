@@ -107,7 +107,7 @@ pub fn execute_scenario_with(
     link::send(&ToHost::ScenarioStart);
     if in_guest {
         let stats = Arc::new(Requests::begin(Path::new(SOCKET), ctx.capture_times()));
-        run.window.leads(Arc::clone(&stats));
+        run.window.is_followed_by(Arc::clone(&stats));
         run.scenario.stats = stats;
     }
     run.pause();

@@ -55,8 +55,8 @@ impl Window {
         }
     }
 
-    /// Lets these requests follow the pauses of the window.
-    pub fn leads(&mut self, stats: Arc<Requests>) {
+    /// Tells these requests of each pause of the window from now on.
+    pub fn is_followed_by(&mut self, stats: Arc<Requests>) {
         self.stats = stats;
     }
 

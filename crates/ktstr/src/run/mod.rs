@@ -607,7 +607,7 @@ impl Run {
             host_vcpu_schedstat,
             contention_witness: report.as_ref().and_then(ContentionWitness::of),
             verifier_stats: in_window.programs,
-            virtio_blk_counters: guest.disk.map(Into::into),
+            virtio_blk_counters: guest.disk,
             watchdog: in_window.watchdog,
             periodic_prereqs_ready,
             periodic_window_end,
