@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use ktstr::prelude::*;
 
+use crate::guide::between;
+
 const SLOW: DiskConfig = DiskConfig::DEFAULT
     .capacity_mib(16)
     .latency(Duration::from_millis(4))
@@ -109,4 +111,32 @@ fn one_hundred_in_a_second(vm: &VmResult) -> Result<()> {
 fn without_a_declaration_there_is_no_disk(_: &Ctx) -> Result<AssertResult> {
     ensure!(!std::path::Path::new("/dev/vda").exists());
     Ok(AssertResult::pass())
+}
+
+const MINE: Scheduler = Scheduler::named("mine").binary(SchedulerSpec::Discover("scx-ktstr"));
+
+// block
+const DISK: DiskConfig = DiskConfig::DEFAULT
+    .capacity_mib(64)
+    .latency(Duration::from_millis(2));
+
+#[ktstr_test(scheduler = MINE, cores = 4, duration_s = 2, disk = DISK)]
+fn readers_beside_spinners(ctx: &Ctx) -> Result<AssertResult> {
+    let reading = WorkType::IoRandRead;
+    execute_defs(
+        ctx,
+        vec![
+            CgroupDef::named("spin").workers(4),
+            CgroupDef::named("read").workers(2).work_type(reading),
+        ],
+    )
+}
+// end
+
+#[test]
+fn the_code_of_the_page_is_the_code_that_runs() {
+    let page = include_str!("../../../../docs/guide/disk.md");
+    let printed = between(page, "\n```rust\n", "\n```\n");
+    let run = between(include_str!("disk.rs"), "\n// block\n", "\n// end\n");
+    assert_eq!(printed, run, "left: docs/guide/disk.md; right: this file");
 }

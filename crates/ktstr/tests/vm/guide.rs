@@ -120,7 +120,7 @@ fn an_unused_llc_fails_the_claim_of_the_page() {
 }
 
 /// Returns the text between each `open` line and the next `close` line.
-fn between<'a>(text: &'a str, open: &str, close: &str) -> Vec<&'a str> {
+pub fn between<'a>(text: &'a str, open: &str, close: &str) -> Vec<&'a str> {
     let starts = text.split(open).skip(1);
     starts
         .map(|rest| rest.split(close).next().unwrap_or(rest))
