@@ -410,7 +410,7 @@ fn the_tests_that_failed_last_are_run_again_with_their_seeds() {
     );
     let one = [
         "PASS fair",
-        "1 tests: 1 passed or skipped, 0 failed, 0 inconclusive",
+        "1 test: 1 passed or skipped, 0 failed, 0 inconclusive",
     ]
     .map(str::to_owned);
     assert_eq!(test(&["fai"]), (one.to_vec(), Some(0), String::new()));
@@ -421,7 +421,7 @@ fn the_tests_that_failed_last_are_run_again_with_their_seeds() {
     let again = [
         "INCONCLUSIVE lost seed 7",
         "seed 7",
-        "1 tests: 0 passed or skipped, 0 failed, 1 inconclusive",
+        "1 test: 0 passed or skipped, 0 failed, 1 inconclusive",
     ];
     let again = again.map(str::to_owned).to_vec();
     assert_eq!(test(&["--last-failed"]), (again, Some(2), String::new()));

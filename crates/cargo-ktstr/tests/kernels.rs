@@ -184,7 +184,10 @@ fn a_cache_of_kernels_is_cleaned_only_after_a_confirmation() {
         text(&output)
     );
     assert!(there(&kept) && !there(&gone));
-    assert!(text(&clean(&["--keep", "5"])).contains("Nothing to remove: 1 kernels"));
+    assert!(
+        text(&clean(&["--keep", "5"]))
+            .contains("Nothing to remove from the cache, which has 1 kernel")
+    );
     // The kernel that the links led to still exists.
     let own = cache::list().unwrap();
     assert!(own.iter().any(|kernel| kernel.id == kept));

@@ -187,7 +187,7 @@ impl Resolver {
             return Ok(kernel);
         }
         looked_at.push(format!(
-            "the cache {}: {in_cache} kernels, none with sched_ext and BTF",
+            "the cache {}: none of its kernels ({in_cache}) has sched_ext and BTF",
             self.cache.kernels().display()
         ));
         looked_at.extend(

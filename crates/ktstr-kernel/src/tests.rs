@@ -214,7 +214,9 @@ fn a_kernel_without_sched_ext_is_rejected() {
     // Such a kernel is not chosen when there is no request.
     let error = home.resolver().resolve(None, &mut |_| {}).unwrap_err();
     assert!(
-        error.to_string().contains("1 kernels, none with sched_ext"),
+        error
+            .to_string()
+            .contains("none of its kernels (1) has sched_ext"),
         "{error}"
     );
 }

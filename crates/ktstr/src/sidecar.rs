@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use ktstr_assert::monitor::MonitorSummary;
 use ktstr_assert::{PayloadMetrics, ScenarioStats, StimulusEvent};
+use ktstr_record::brief::counted;
 use ktstr_record::{HostRecord, RunVerdict, runs_root};
 use ktstr_snapshot::report::FailureDumpReport;
 use ktstr_state::{Folder, Lock, Place, env};
@@ -162,8 +163,8 @@ pub fn analyze_sidecars(folder: Option<&Path>) -> String {
     };
     let ended = |word: &str| all.iter().filter(|one| one.verdict() == word).count();
     let mut text = format!(
-        "{} tests: {} pass, {} fail, {} inconclusive, {} skip\n",
-        all.len(),
+        "{}: {} pass, {} fail, {} inconclusive, {} skip\n",
+        counted(all.len(), "test"),
         ended("pass"),
         ended("fail"),
         ended("inconclusive"),

@@ -8,6 +8,7 @@ use std::process::{Command, Output, Stdio};
 use anyhow::{Context, Result};
 use ktstr::test_support::find_test;
 use ktstr_record::RunRecord;
+use ktstr_record::brief::counted;
 use ktstr_state::env;
 
 use crate::exit::{self, Exit};
@@ -42,7 +43,12 @@ pub enum Ended {
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let start = if self.cold { "cold" } else { "warm" };
-        write!(f, "{}, {} CPUs, {start}", self.scheduler, self.cpus)
+        write!(
+            f,
+            "{}, {}, {start}",
+            self.scheduler,
+            counted(self.cpus, "CPU")
+        )
     }
 }
 

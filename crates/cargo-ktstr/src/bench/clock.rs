@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use ktstr_record::RunRecord;
+use ktstr_record::brief::counted;
 use ktstr_state::env;
 
 use super::case::{Ended, run_test};
@@ -55,7 +56,7 @@ pub fn measure(most: u32, runs: u32, seeds: u32) -> Result<Result<Clocked, Exit>
         for cpus in CPUS.into_iter().filter(|cpus| *cpus <= most) {
             for kind in [Kind::Idle, Kind::Busy, Kind::First, Kind::Plain] {
                 // The first run makes the template, so it is not measured.
-                eprintln!("run {number} of {runs}: {kind:?}, {cpus} CPUs");
+                eprintln!("run {number} of {runs}: {kind:?}, {}", counted(cpus, "CPU"));
                 match run(cpus, kind)? {
                     Ended::Passed(_) if number == 0 => {}
                     Ended::Passed(record) => clocked.records.push((cpus, kind, *record)),
@@ -64,7 +65,7 @@ pub fn measure(most: u32, runs: u32, seeds: u32) -> Result<Result<Clocked, Exit>
             }
         }
     }
-    eprintln!("exploring {seeds} seeds");
+    eprintln!("exploring {}", counted(seeds, "seed"));
     match explore(seeds)? {
         Ok(seconds) => clocked.explored = Some(seconds),
         Err(exit) => return Ok(Err(exit)),
@@ -189,7 +190,7 @@ pub fn section(clocked: &Clocked) -> Section {
     }
     Section {
         title: "The virtual clock: wall time from a fork",
-        columns: cpus.iter().map(|cpus| format!("{cpus} CPUs")).collect(),
+        columns: cpus.iter().map(|cpus| counted(*cpus, "CPU")).collect(),
         rows,
     }
 }
@@ -234,7 +235,7 @@ mod tests {
             explored: Some(1.5),
         };
         let section = section(&clocked);
-        assert_eq!(section.columns, ["1 CPUs", "2 CPUs"]);
+        assert_eq!(section.columns, ["1 CPU", "2 CPUs"]);
         let median = |row: usize, column: usize| section.rows[row].cells[column].map(|s| s.median);
         assert!((median(0, 0).unwrap() - 0.1).abs() < 1e-9);
         assert_eq!((median(0, 1), median(1, 0)), (None, None));

@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
+use ktstr_record::brief::counted;
 
 use super::page::{Row, Section, Unit};
 use crate::cell;
@@ -35,10 +36,14 @@ pub fn section(times: u32) -> Result<Section> {
             std::fs::write(path, text).with_context(|| format!("writing {}", path.display()))?;
         }
         let length = |path: &Path| path.metadata().map_or(0, |file| file.len()) as f64;
-        eprintln!("comparing {scenarios} scenarios with {seeds} seeds");
+        eprintln!(
+            "comparing {} with {}",
+            counted(scenarios, "scenario"),
+            counted(seeds, "seed")
+        );
         let wall = (0..times).map(|_| compare(&a, &b, folder.path()));
         let wall = wall.collect::<Result<Vec<f64>>>()?;
-        columns.push(format!("{scenarios} x {seeds} seeds"));
+        columns.push(format!("{scenarios} x {}", counted(seeds, "seed")));
         walls.push(Summary::of(wall));
         bytes.push(Summary::of([length(&a), length(&b)]));
     }

@@ -16,6 +16,7 @@ use std::io::Write;
 
 use anyhow::{Result, bail};
 use clap::ValueEnum;
+use ktstr_record::brief::counted;
 use ktstr_record::{HostRecord, RunRecord};
 use serde::Serialize;
 
@@ -222,8 +223,10 @@ fn render(report: &Report) -> String {
         ),
     };
     let mut text = format!(
-        "{machine}, on {} CPUs of {}. Medians over {} runs, smallest and largest in brackets.\n",
-        report.host.cores, report.host.cpu_model, report.runs
+        "{machine}, on {} of {}. Medians over {}, smallest and largest in brackets.\n",
+        counted(report.host.cores, "CPU"),
+        report.host.cpu_model,
+        counted(report.runs, "run")
     );
     for section in &report.sections {
         text.push_str(&page::render(section));

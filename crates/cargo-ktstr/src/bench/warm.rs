@@ -1,6 +1,7 @@
 //! What a template saves: the same runs, booted and forked.
 
 use ktstr_record::RunRecord;
+use ktstr_record::brief::counted;
 
 use super::case::{Case, Measured};
 use super::page::{Row, Section, Unit};
@@ -58,7 +59,11 @@ fn row(
     Row {
         name,
         unit: Unit::Seconds,
-        about: format!("{}, {} CPUs: {what}{gain}", shape.scheduler, shape.cpus),
+        about: format!(
+            "{}, {}: {what}{gain}",
+            shape.scheduler,
+            counted(shape.cpus, "CPU")
+        ),
         cells,
     }
 }

@@ -152,7 +152,10 @@ fn top(report: &Report) -> String {
         ),
         (
             "EEVDF",
-            format!("{made} runs with the same seeds, {kept} cached"),
+            format!(
+                "{} with the same seeds, {kept} cached",
+                counted(made, "run")
+            ),
         ),
         ("wall time", format!("{:.0} s", report.wall_s)),
         ("BLAKE3", report.scheduler.hash.clone()),

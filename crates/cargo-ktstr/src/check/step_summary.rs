@@ -7,7 +7,7 @@
 
 use std::fmt::Write;
 
-use ktstr_record::brief::shortened;
+use ktstr_record::brief::{counted, shortened};
 use ktstr_record::markdown::{fence, inline};
 use ktstr_record::step_summary;
 use ktstr_record::terminal::eprint_line;
@@ -64,8 +64,8 @@ fn render_to(text: &mut String, report: &Report) -> std::fmt::Result {
     });
     writeln!(
         text,
-        "{} runs (level {}{shard}): {} sound, {} without an answer, {} skipped because the scenario is not for the shape, {} left out.\n",
-        report.runs,
+        "{} (level {}{shard}): {} sound, {} without an answer, {} skipped because the scenario is not for the shape, {} left out.\n",
+        counted(report.runs, "run"),
         report.level,
         report.sound,
         report.runs - report.judged - report.skipped,
@@ -85,7 +85,8 @@ fn render_to(text: &mut String, report: &Report) -> std::fmt::Result {
         let more = rows.len() - ROWS;
         writeln!(
             text,
-            "and {more} rows more: `--json` and `--html` have all.\n"
+            "and {} more: `--json` and `--html` have all.\n",
+            counted(more, "row")
         )?;
     }
     for kernel in report.missing_kernels.iter().take(MISSING) {
@@ -93,7 +94,8 @@ fn render_to(text: &mut String, report: &Report) -> std::fmt::Result {
     }
     if report.missing_kernels.len() > MISSING {
         let more = report.missing_kernels.len() - MISSING;
-        writeln!(text, "and {more} kernels more that were not run.\n")?;
+        let more = counted(more, "kernel");
+        writeln!(text, "and {more} more that were not run.\n")?;
     }
     commands(text, report);
     Ok(())
@@ -109,7 +111,7 @@ fn rows(report: &Report) -> Vec<[String; 7]> {
             String::new(),
             cut(&kernel.kernel, CELL),
             String::new(),
-            format!("{} runs", kernel.runs),
+            counted(kernel.runs, "run"),
             match kernel.blamed {
                 true => String::new(),
                 false => "not the scheduler's fault".to_owned(),

@@ -7,6 +7,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::Result;
+use ktstr_record::brief::counted;
 use ktstr_record::brief::shortened;
 use ktstr_record::markdown::inline;
 
@@ -93,8 +94,9 @@ fn line(text: &mut String, report: &Report) {
         0 => report.broken.len().to_string(),
         kernels if kernels == report.kernels.len() => "does not load".to_owned(),
         kernels => format!(
-            "{}; does not load on {kernels} kernels",
-            report.broken.len()
+            "{}; does not load on {}",
+            report.broken.len(),
+            counted(kernels, "kernel")
         ),
     };
     let counts = lists(report).map(|(_, rows)| rows.len());

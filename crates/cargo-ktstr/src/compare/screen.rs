@@ -71,8 +71,8 @@ fn render_to(text: &mut String, report: &Report) -> std::fmt::Result {
     if rows.len() > MOST {
         writeln!(
             text,
-            "and {} rows more: --json FILE has all",
-            rows.len() - MOST
+            "and {} more: --json FILE has all",
+            counted(rows.len() - MOST, "row")
         )?;
     }
     for one in report.ended.iter().take(ENDED) {
@@ -88,15 +88,16 @@ fn render_to(text: &mut String, report: &Report) -> std::fmt::Result {
     if report.ended.len() > ENDED {
         writeln!(
             text,
-            "and {} runs more without numbers",
-            report.ended.len() - ENDED
+            "and {} more without numbers",
+            counted(report.ended.len() - ENDED, "run")
         )?;
     }
     let [only_a, only_b] = report.alone;
     if only_a + only_b > 0 {
         writeln!(
             text,
-            "not compared: {only_a} runs that only A has, and {only_b} that only B has"
+            "not compared: {} that only A has, and {only_b} that only B has",
+            counted(only_a, "run")
         )?;
     }
     for kernel in &report.missing_kernels {

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Result, bail, ensure};
+use ktstr_record::brief::counted;
 
 use super::report::Side;
 use super::{EEVDF, Job};
@@ -162,9 +163,9 @@ impl Set {
         let alone = [only_a, b.len() as u64];
         ensure!(
             !pairs.is_empty(),
-            "A and B have no run in common, that is, no scenario on the same kernel and shape with the same seed ({} runs in A alone, \
+            "A and B have no run in common, that is, no scenario on the same kernel and shape with the same seed ({} in A alone, \
              {} in B alone)",
-            alone[0],
+            counted(alone[0], "run"),
             alone[1]
         );
         Ok(Pairs { pairs, alone })

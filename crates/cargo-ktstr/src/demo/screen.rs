@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use ktstr_record::brief::counted;
+
 use crate::table;
 
 /// The content of the screen.
@@ -104,8 +106,10 @@ fn render_to(text: &mut String, s: &Screen) -> std::fmt::Result {
     )?;
     writeln!(
         text,
-        "  machine    {}: {} CPUs, {} MiB",
-        s.topology, s.vcpus, s.memory_mib
+        "  machine    {}: {}, {} MiB",
+        s.topology,
+        counted(s.vcpus, "CPU"),
+        s.memory_mib
     )?;
     writeln!(text, "  scheduler  {}", s.scheduler)?;
 

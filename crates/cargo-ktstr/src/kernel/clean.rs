@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 use ktstr_kernel::cache::Cache;
+use ktstr_record::brief::counted;
 use ktstr_record::terminal::eprint_line;
 
 /// Which kernels of the cache to remove.
@@ -57,8 +58,8 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<()> {
     if doomed.is_empty() {
         writeln!(
             out,
-            "Nothing to remove: {} kernels are cached.",
-            kernels.len()
+            "Nothing to remove from the cache, which has {}.",
+            counted(kernels.len(), "kernel")
         )?;
         return Ok(());
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use ktstr_record::brief::counted;
 use serde::Serialize;
 
 use super::stats::Count;
@@ -185,11 +186,11 @@ pub fn screen(report: &Report) -> String {
 fn summary(report: &Report) -> String {
     let (caught, alarms) = (report.caught(), report.alarms());
     let mut text = format!(
-        "{} of {} defects caught; {} false alarms in {} runs without a defect{}.",
+        "{} of {} caught; {} in {} without a defect{}.",
         caught.hits,
-        caught.runs,
-        alarms.hits,
-        alarms.runs,
+        counted(caught.runs, "defect"),
+        counted(alarms.hits, "false alarm"),
+        counted(alarms.runs, "run"),
         if alarms.runs == 0 {
             String::new()
         } else {
@@ -202,8 +203,8 @@ fn summary(report: &Report) -> String {
     if report.missing > 0 {
         let _ = write!(
             text,
-            " The matrix is not finished: at least {} runs are missing.",
-            report.missing
+            " The matrix is not finished. Missing: at least {}.",
+            counted(report.missing, "run")
         );
     }
     text
@@ -331,8 +332,8 @@ pub fn schedulers(report: &Report) -> String {
     if report.missing > 0 {
         let _ = writeln!(
             text,
-            "\nNot finished: at least {} runs are missing.",
-            report.missing
+            "\nNot finished. Missing: at least {}.",
+            counted(report.missing, "run")
         );
     }
     for row in &report.clean {
@@ -481,7 +482,7 @@ mod tests {
          EEVDF                1   100       5.4 %          0
 
           alarm: EEVDF, nice_mix, seed 4: spread: unfair cgroup
-        2 of 3 defects caught; 1 false alarms in 100 runs without a defect (rate below 5.4 % with 95 % confidence).
+        2 of 3 defects caught; 1 false alarm in 100 runs without a defect (rate below 5.4 % with 95 % confidence).
         ");
     }
 
@@ -540,7 +541,7 @@ mod tests {
             ..report()
         };
         let text = markdown(&unfinished);
-        assert!(text.contains("not finished: at least 7 runs are missing."));
+        assert!(text.contains("not finished. Missing: at least 7 runs."));
     }
 
     #[test]
@@ -550,7 +551,7 @@ mod tests {
 
         Made by `cargo ktstr power --seeds 20` on kernel 7.3.4. Do not edit: run it again.
 
-        2 of 3 defects caught; 1 false alarms in 100 runs without a defect (rate below 5.4 % with 95 % confidence).
+        2 of 3 defects caught; 1 false alarm in 100 runs without a defect (rate below 5.4 % with 95 % confidence).
 
         `scx-ktstr` has defects that can be switched on (`--help` lists them). Each runs under every scenario once,
         with the checks `not_stuck`, isolation and the monitor's usual bounds, and what the scenario itself expects, since

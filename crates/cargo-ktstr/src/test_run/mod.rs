@@ -15,6 +15,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use ktstr::topology::{PRESETS, Topology};
+use ktstr_record::brief::counted;
 use ktstr_record::{list, runs_root};
 use ktstr_state::env;
 
@@ -138,8 +139,8 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     let [passed, failed, inconclusive] = counts;
     writeln!(
         out,
-        "{} tests: {passed} passed or skipped, {failed} failed, {inconclusive} inconclusive",
-        passed + failed + inconclusive
+        "{}: {passed} passed or skipped, {failed} failed, {inconclusive} inconclusive",
+        counted(passed + failed + inconclusive, "test")
     )?;
     Ok(match (failed, inconclusive) {
         (0, 0) => Exit::Done,

@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use ktstr_record::brief::counted;
+
 use super::report::{Ended, Load, Report, Row};
 use crate::table;
 
@@ -35,7 +37,8 @@ fn render_to(text: &mut String, report: &Report) -> std::fmt::Result {
             writeln!(text, "  {line}")?;
         }
         if load.reason.len() > REASON {
-            writeln!(text, "  and {} lines more", load.reason.len() - REASON)?;
+            let more = counted(load.reason.len() - REASON, "line");
+            writeln!(text, "  and {more} more")?;
         }
         if load.ended != Ended::Loads {
             writeln!(text, "  again: {}", load.again)?;

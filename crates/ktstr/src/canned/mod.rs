@@ -30,6 +30,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use ktstr_assert::{Assert, AssertResult};
+use ktstr_record::brief::counted;
 use ktstr_scenario::Ctx;
 use ktstr_scenario::ops::{CgroupDef, CpusetSpec};
 use ktstr_scenario::workload::WorkType;
@@ -234,7 +235,8 @@ fn exactly(cpus: &BTreeSet<usize>) -> CpusetSpec {
 
 fn needs_cpus(ctx: &Ctx, count: usize) -> AssertResult {
     AssertResult::skip(format!(
-        "the scenario needs {count} CPUs, the machine has {}",
+        "the scenario needs {}, the machine has {}",
+        counted(count, "CPU"),
         ctx.topo.total_cpus()
     ))
 }

@@ -7,6 +7,7 @@ use ktstr_assert::{AssertResult, Phase, StimulusEvent};
 use ktstr_guest::protocol::{
     Ask, DiskCounters, ProcessEnd, SentSignal, StatsAnswer, Stream, ToHost, WorkerNumbers,
 };
+use ktstr_record::brief::counted;
 
 use serde::{Deserialize, Serialize};
 
@@ -229,7 +230,10 @@ impl GuestState {
                 self.stimulus(StimulusEvent {
                     op_kind: (op_kinds != 0).then(|| format!("{op_kinds:#x}")),
                     detail: Some(format!(
-                        "{op_count} ops, {cgroup_count} cgroups, {worker_count} workers"
+                        "{}, {}, {}",
+                        counted(op_count, "op"),
+                        counted(cgroup_count, "cgroup"),
+                        counted(worker_count, "worker")
                     )),
                     ..event.with_total_iterations(total_iterations)
                 });

@@ -16,6 +16,7 @@ use ktstr_introspect::narrow;
 use ktstr_introspect::paging::PAGE_SIZE;
 use ktstr_introspect::symbols::Symbols;
 use ktstr_machine::{Machine, MachineError};
+use ktstr_record::brief::counted;
 use ktstr_scenario::ops::{
     KernelTarget, KernelValue, KernelValueWidth, MAX_KERNEL_BYTES, validate_writes,
 };
@@ -190,7 +191,10 @@ fn place(view: &View, target: &KernelTarget, width: KernelValueWidth) -> Result<
             let span = of_variable(view, symbol, field).map_err(|e| failed(&e))?;
             let count = view.cpu_count().map_err(|e| failed(&e))?;
             if *cpu >= count {
-                return Err(failed(&format!("the guest has {count} CPUs, from 0 on")));
+                return Err(failed(&format!(
+                    "the guest has {}, from 0 on",
+                    counted(count, "CPU")
+                )));
             }
             let base = view.symbol(symbol).and_then(|at| view.per_cpu(at, *cpu));
             let base = base.map_err(|e| failed(&e))?;

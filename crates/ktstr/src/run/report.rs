@@ -326,8 +326,10 @@ fn sections(
     section(text, "diagnostics", &diagnostics);
     if vm.periodic_target > 0 {
         let line = format!(
-            "{} of {} captures taken, {} with data",
-            vm.periodic_fired, vm.periodic_target, vm.periodic_real
+            "{} of {} taken, {} with data",
+            vm.periodic_fired,
+            counted(vm.periodic_target, "capture"),
+            vm.periodic_real
         );
         section(text, "periodic", &line);
     }
@@ -393,9 +395,9 @@ fn monitor_lines(report: &MonitorReport) -> String {
         return report.unavailable.clone().unwrap_or_default();
     }
     let mut lines = format!(
-        "{} samples, {} torn: {:.1} tasks on a runqueue on average, the longest at most {:.1} times the shortest, \
+        "{}, {} torn: {:.1} tasks on a runqueue on average, the longest at most {:.1} times the shortest, \
          at most {} in a local DSQ",
-        s.total_samples,
+        counted(s.total_samples, "sample"),
         report.torn_samples,
         s.avg_nr_running,
         s.max_imbalance_ratio,

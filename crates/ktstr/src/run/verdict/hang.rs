@@ -40,7 +40,7 @@ pub(super) fn judge(
             fault: Fault::Test,
             finding: Finding::Hung {
                 stage: "after the test process had ended".to_owned(),
-                doing: format!("{count} processes that the test forked keep running"),
+                doing: still_running(count, "the test"),
             },
             evidence: String::new(),
         };
@@ -116,12 +116,15 @@ fn of_test(stall: &StallReport, guest: &GuestState) -> Option<(Fault, String)> {
     // Before a scenario starts the harness has no workers, so these processes belong to the test.
     // They have the name of the test process, so they were forked from it and run no other program.
     let own = guest.phase == GuestLifecyclePhase::Dispatch && !kin.is_empty();
-    own.then(|| {
-        (
-            Fault::Test,
-            format!("{} processes that it forked keep running", kin.len()),
-        )
-    })
+    own.then(|| (Fault::Test, still_running(kin.len(), "it")))
+}
+
+/// Says that this many processes, which `parent` forked, keep running.
+fn still_running(count: usize, parent: &str) -> String {
+    match count {
+        1 => format!("a process that {parent} forked keeps running"),
+        _ => format!("{count} processes that {parent} forked keep running"),
+    }
 }
 
 /// Returns the number of runnable processes that the test forked and that have outlived the test process; `None` if the test

@@ -17,6 +17,7 @@ pub(super) mod workers;
 use ktstr_assert::{Assert, Finding, MonitorReport, MonitorThresholds, NoteValue};
 use ktstr_guest::engine::HOG_KEY;
 use ktstr_machine::Halt;
+use ktstr_record::brief::counted;
 use ktstr_snapshot::report::ScxExit;
 
 use super::guest_session::End;
@@ -153,7 +154,7 @@ pub(super) fn monitor(
         }
         () if result.is_inconclusive() => {
             let why = report.unavailable.clone();
-            let why = why.unwrap_or_else(|| format!("{} samples", report.samples.len()));
+            let why = why.unwrap_or_else(|| counted(report.samples.len(), "sample"));
             Some((Fault::Harness, format!("data is missing: {why}")))
         }
         () => None,
