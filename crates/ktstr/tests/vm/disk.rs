@@ -65,7 +65,9 @@ fn the_disk_was_used(vm: &VmResult) -> Result<()> {
         let all = vm.phase_cgroup(Phase::step(0), cgroup).expect("it ran");
         ensure!(all.total_iterations > 5, "{cgroup}: {all:?}");
         let asleep = all.get("min_off_cpu_pct").unwrap_or(0.0);
-        ensure!(asleep > 90.0, "{cgroup} was off the CPU for {asleep} %");
+        // Six workers that never sleep are off the two CPUs for 67 % of their time. The rest is the kernel's own work for the
+        // disk, which depends on the kernel: 13 % for the convoy on a 6.12.
+        ensure!(asleep > 80.0, "{cgroup} was off the CPU for {asleep} %");
     }
     // Each of the two readers completes at most one read in 4 ms. The last read ends after the step.
     let readers = vm.phase_cgroup(Phase::step(0), "read").expect("it ran");
