@@ -9,6 +9,8 @@ use crate::memory::GuestMemory;
 const MAX_DEPTH: usize = 64;
 /// The largest number of cgroups that are listed.
 pub(crate) const MAX_CGROUPS: usize = 1024;
+/// The flag of a cgroup that has not been removed (`CSS_ONLINE` in include/linux/cgroup-defs.h).
+const ONLINE: u32 = 1 << 1;
 
 /// A cgroup in the tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,7 +19,8 @@ pub(crate) struct CgroupAt {
     pub(crate) kva: u64,
     /// The index of its parent in the list of cgroups; `None` for the root.
     pub(crate) above: Option<usize>,
-    /// Its path; `None` if the path cannot be read, for instance while the cgroup is being removed.
+    /// Its path; `None` if the path cannot be read, or if the cgroup has been removed. The kernel keeps a removed cgroup in
+    /// the tree as long as something refers to it, and another one may have its path meanwhile.
     pub(crate) path: Option<String>,
 }
 
@@ -29,6 +32,7 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
     pub(crate) fn cgroups(&self) -> Result<(Vec<CgroupAt>, Option<String>), KernelError> {
         let cgroup = |path| Ok::<u64, KernelError>(self.member("cgroup", path)?.offset());
         let (children, sibling) = (cgroup("self.children")?, cgroup("self.sibling")?);
+        let flags = cgroup("self.flags")?;
         let node = cgroup("kn")?;
         let root = self
             .symbol("cgrp_dfl_root")?
@@ -52,7 +56,8 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
             let path = self
                 .read_u64(kva.wrapping_add(node))
                 .and_then(|node| self.cgroup_at(node));
-            let path = path.ok().map(|(_, path)| path);
+            let online = self.read_u32(kva.wrapping_add(flags))? & ONLINE != 0;
+            let path = path.ok().filter(|_| online).map(|(_, path)| path);
             found.push(CgroupAt { kva, above, path });
         }
         Ok((found, trouble))

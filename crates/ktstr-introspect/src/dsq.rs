@@ -126,18 +126,23 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         let buckets = self.member("bucket_table", "buckets")?.offset();
         let node = self.member("scx_dispatch_q", "hash_node")?.offset();
         let mut queues = Vec::new();
-        for index in 0..size.min(MAX_BUCKETS) {
-            // Bit 0 of a bucket's head is its lock.
-            let head = self.read_u64(tbl.wrapping_add(buckets + 8 * index))? & !1;
-            let room = MAX_DSQS.saturating_sub(queues.len());
-            self.walk_nulls("dispatch queue bucket", head, room, |at| {
-                queues.push(at.wrapping_sub(node));
-            })?;
-        }
+        let mut collect = || {
+            for index in 0..size.min(MAX_BUCKETS) {
+                // Bit 0 of a bucket's head is its lock.
+                let head = self.read_u64(tbl.wrapping_add(buckets + 8 * index))? & !1;
+                let room = MAX_DSQS.saturating_sub(queues.len());
+                self.walk_nulls("dispatch queue bucket", head, room, |at| {
+                    queues.push(at.wrapping_sub(node));
+                })?;
+            }
+            Ok(())
+        };
+        // The queues that were found before an error are listed nevertheless.
+        let collected = collect();
         for kva in queues {
             states.push(fields.read(self, kva, "user".to_owned())?);
         }
-        Ok(())
+        collected
     }
 }
 

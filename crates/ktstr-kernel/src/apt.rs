@@ -83,7 +83,7 @@ pub(crate) fn offered(
 }
 
 /// Fetches a package that contains a kernel's source. Returns its version and the path of the tarball in it. The tarball
-/// lies in a folder of the cache, which is replaced when another package or version is fetched; a version that is still
+/// lies in a folder of the cache, which is replaced when another version of the package is fetched; a version that is still
 /// there is not downloaded again.
 pub(crate) fn fetch_source(
     cache: &Cache,
@@ -119,12 +119,18 @@ pub(crate) fn fetch_source(
     apt.get(&fresh, &[format!("{package}={version}")], package, listener)?;
     let unpacked = fresh.join("unpacked");
     apt.unpack_all(&fresh, &unpacked)?;
-    // Remove the previously fetched package only now, so that a failed fetch leaves it in place.
     let others = apt.root.join(SOURCE);
-    if others.exists() {
-        fs::remove_dir_all(&others).map_err(|e| KernelError::io("remove", &others, e))?;
-    }
     fs::create_dir_all(&others).map_err(|e| KernelError::io("create", &others, e))?;
+    // Remove other versions of the package only now, so that a failed fetch leaves them in place. Another process may be
+    // building from another package.
+    let entries = fs::read_dir(&others).map_err(|e| KernelError::io("read", &others, e))?;
+    for entry in entries.flatten() {
+        let is_version = (entry.file_name().to_string_lossy()).starts_with(&format!("{package}_"));
+        if is_version {
+            let old = entry.path();
+            fs::remove_dir_all(&old).map_err(|e| KernelError::io("remove", &old, e))?;
+        }
+    }
     fs::rename(&unpacked, &dir).map_err(|e| KernelError::io("put in place", &dir, e))?;
     Ok((version, tarball))
 }

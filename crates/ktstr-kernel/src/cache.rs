@@ -238,8 +238,8 @@ impl Cache {
     }
 
     /// Imports an image as an entry, unless one exists already. An entry is created again if it is damaged, if it lacks a
-    /// configuration that is now known, or if the image to import was built from source and the entry records another
-    /// source.
+    /// configuration that is now known, or if the image to import was built from source or fetched and the entry records
+    /// another source.
     pub(crate) fn import(
         &self,
         material: &Material,
@@ -252,10 +252,13 @@ impl Cache {
             Ok::<_, KernelError>(whole.into_iter().find(|kernel| {
                 kernel.image_sha256 == sha256
                     && (kernel.config.is_some() || material.config.is_none())
-                    // A built kernel is looked up by its inputs, so an entry with other inputs must be replaced even
-                    // if its image is the same.
+                    // A built kernel is looked up by its inputs and a fetched one by its package, so an entry with another
+                    // source must be replaced even if its image is the same.
                     && (kernel.source == material.source
-                        || !matches!(material.source, Source::Built { .. }))
+                        || !matches!(
+                            material.source,
+                            Source::Built { .. } | Source::Debian { .. }
+                        ))
             }))
         };
         if let Some(kernel) = good_enough(self)? {

@@ -17,6 +17,9 @@ const FOLDER: &str = "modules";
 /// The endings of compressed modules, with the programs that decompress them in place.
 const COMPRESSED: [(&str, &str); 3] = [("xz", "xz"), ("zst", "zstd"), ("gz", "gzip")];
 
+/// Where the folder of an installed kernel has its modules.
+const MODULES: [&str; 2] = ["usr/lib/modules", "lib/modules"];
+
 /// A module of the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Module {
@@ -113,8 +116,7 @@ fn get(
         ),
         (None, Source::Debian { package, version }) => {
             let fetched = apt::fetch_modules(cache, package, version, listener, |unpacked| {
-                let places = ["usr/lib/modules", "lib/modules"];
-                let mut places = places.map(|place| unpacked.join(place)).into_iter();
+                let mut places = MODULES.map(|place| unpacked.join(place)).into_iter();
                 let place = places.find(|place| place.exists()).unwrap_or_default();
                 copy(&place.join(&kernel.release).join("kernel"), modules, to)
             })?;
@@ -129,9 +131,23 @@ fn get(
             // The path of an image in a build tree is some folders below the tree.
             let first = modules.first();
             let has = |folder: &&Path| first.is_some_and(|m| folder.join(m.path).is_file());
-            let tree = path.ancestors().find(has).unwrap_or(path);
+            let tree = path.ancestors().find(has).map(Path::to_owned);
+            // A folder of an installed kernel has the modules beside the image.
+            let installed =
+                MODULES.map(|place| path.join(place).join(&kernel.release).join("kernel"));
+            let installed = installed.into_iter().find(|folder| folder.is_dir());
+            let from = tree.or(installed).unwrap_or_else(|| path.clone());
             let missing = format!("there is no build tree with it at {}", path.display());
-            (copy(tree, modules, to)?, missing)
+            (copy(&from, modules, to)?, missing)
+        }
+        (None, Source::Host(image)) => {
+            let folder = Path::new("/lib/modules").join(&kernel.release);
+            let missing = format!(
+                "{} of {} does not have it",
+                folder.display(),
+                image.display()
+            );
+            (copy(&folder.join("kernel"), modules, to)?, missing)
         }
         (None, source) => (Vec::new(), format!("its file was not found with {source}")),
     };

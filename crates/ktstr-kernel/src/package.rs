@@ -67,15 +67,31 @@ pub(crate) fn in_folder(folder: &Path) -> Result<Found, KernelError> {
             found,
         });
     };
-    let modules = MODULES
-        .iter()
-        .filter_map(|pattern| newest(folder, &[pattern]))
-        .find(|dir| dir.join("kernel").is_dir());
+    // Several kernels may be installed in the folder. What belongs to the image has its release in its name.
+    let release = release_of(&image);
+    let of_image = |pattern: &&str| match &release {
+        Some(release) => existing(folder.join(pattern.replace('*', release))),
+        None => newest(folder, &[pattern]),
+    };
+    let modules = (MODULES.iter().filter_map(of_image)).find(|dir| dir.join("kernel").is_dir());
+    let config = (CONFIGS.iter().filter_map(of_image)).find(|path| path.is_file());
     Ok(Found {
         image,
-        config: newest(folder, &CONFIGS),
+        config,
         modules,
     })
+}
+
+/// Returns the release in the path of an image: `boot/vmlinuz-RELEASE` or `lib/modules/RELEASE/vmlinuz`. `None` for a path
+/// without one, as in a build tree.
+fn release_of(image: &Path) -> Option<String> {
+    let name = image.file_name()?.to_str()?;
+    if let Some(release) = name.strip_prefix("vmlinuz-") {
+        return Some(release.to_owned());
+    }
+    let folder = image.parent()?;
+    let is_release = folder.parent()?.ends_with("lib/modules");
+    is_release.then(|| folder.file_name()?.to_str().map(str::to_owned))?
 }
 
 /// Returns whether `a` was written after `b`. A file whose time cannot be read is not newer.
@@ -95,10 +111,11 @@ pub(crate) fn next_to(image: &Path) -> Found {
         .strip_prefix("vmlinuz-")
         .or_else(|| name.strip_prefix("vmlinux-"));
     let config = release
-        .and_then(|release| existing(dir.join(format!("config-{release}"))))
-        .or_else(|| existing(dir.join("config")))
-        .or_else(|| existing(dir.join(".config")))
-        .or_else(|| existing(dir.join("../../../.config")));
+        .map(|release| dir.join(format!("config-{release}")))
+        .into_iter()
+        .chain(["config", ".config", "../../../.config"].map(|name| dir.join(name)))
+        // A home folder has a folder `.config`.
+        .find(|path| path.is_file());
     let modules = release
         .and_then(|release| existing(dir.join("../lib/modules").join(release)))
         .or_else(|| Some(dir.to_owned()))

@@ -69,4 +69,32 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         }
         Ok(found)
     }
+
+    /// Returns where an entry of a per-CPU hash map has its pointer to the values.
+    ///
+    /// It follows the key, which is padded to a multiple of eight bytes. Kernels before 6.15 have it right after the key, so
+    /// that it may be unaligned; the fix came back to 6.12.26 and 6.14.5 (`htab_elem_set_ptr` in kernel/bpf/hashtab.c).
+    pub fn bpf_hash_percpu(&self, map: &BpfMap, entry: &HashEntry) -> u64 {
+        let unaligned = match self.kernel_version() {
+            Some((6, 12, patch)) => patch < 26,
+            Some((6, 14, patch)) => patch < 5,
+            Some(version) => version < (6, 15, 0),
+            None => false,
+        };
+        match unaligned {
+            true => entry.key.wrapping_add(map.key_size.into()),
+            false => entry.value,
+        }
+    }
+
+    /// Returns the version of the guest's kernel (`init_uts_ns`); `None` if it cannot be read or is no version.
+    fn kernel_version(&self) -> Option<(u32, u32, u32)> {
+        let name = self.member("uts_namespace", "name").ok()?.offset();
+        let release = self.member("new_utsname", "release").ok()?.offset();
+        let at = self.symbol("init_uts_ns").ok()?;
+        let text = self.read_string(at.wrapping_add(name + release), 64).ok()?;
+        let mut numbers = text.split(|c: char| !c.is_ascii_digit());
+        let mut next = || numbers.next()?.parse().ok();
+        Some((next()?, next()?, next().unwrap_or(0)))
+    }
 }

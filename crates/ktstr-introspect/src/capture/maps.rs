@@ -320,7 +320,8 @@ impl<'v, 'a, M: GuestMemory + ?Sized> MapReader<'v, 'a, M> {
         dump.truncated = found.truncated;
         for entry in found.entries {
             let key = self.read(entry.key, u64::from(map.key_size))?;
-            let pointer = self.view.read_u64(entry.value)?;
+            let pointer = self.view.bpf_hash_percpu(map, &entry);
+            let pointer = self.view.read_u64(pointer)?;
             let per_cpu = (0..self.cpus).map(|cpu| {
                 let at = self.view.per_cpu(pointer, cpu).ok()?;
                 self.percpu_value(map, types, at)

@@ -106,6 +106,18 @@ impl ExitReader {
         })
     }
 
+    /// Starts to follow the scheduler that is attached now. Returns whether there is one that runs, whose exit has not begun.
+    ///
+    /// # Errors
+    /// Returns an error if the guest's memory cannot be read.
+    pub fn follow<M: GuestMemory + ?Sized>(&mut self, memory: &M) -> Result<bool, KernelError> {
+        self.learn(memory)?;
+        match self.notes {
+            Some(notes) => Ok(self.translations.u32(memory, notes.kind)? == 0),
+            None => Ok(false),
+        }
+    }
+
     /// Checks for an exit. This takes one read while a scheduler is running.
     ///
     /// A scheduler is followed from the first call at which it is attached, so call this function regularly.
@@ -123,13 +135,33 @@ impl ExitReader {
         if now == 0 {
             return Ok(Ended::No);
         }
-        let Some(exit) = self.read(memory, notes, btf, symbols)? else {
+        let exit = match self.is_kept(memory, notes)? {
+            true => self.read(memory, notes, btf, symbols)?,
+            false => None,
+        };
+        // The kernel may free the information while it is read from a running guest.
+        let Some(exit) = exit.filter(|_| self.is_kept(memory, notes).unwrap_or(false)) else {
             return Ok(Ended::No);
         };
         Ok(match now {
             DONE => Ended::Done(exit),
             _ => Ended::Ending(exit),
         })
+    }
+
+    /// Returns whether the kernel still keeps the exit information. Before 6.16 it frees the information as soon as it has
+    /// processed the exit, and then clears the pointer to it (`scx_ops_disable_workfn` in kernel/sched/ext.c).
+    fn is_kept<M: GuestMemory + ?Sized>(
+        &mut self,
+        memory: &M,
+        notes: Notes,
+    ) -> Result<bool, KernelError> {
+        match self.home {
+            Home::Scheduler { .. } => Ok(true),
+            Home::Globals { exit_info, .. } => {
+                Ok(self.translations.u64(memory, exit_info)? == notes.info)
+            }
+        }
     }
 
     /// Determines the addresses of the attached scheduler's exit information, if there is a scheduler.

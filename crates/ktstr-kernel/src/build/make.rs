@@ -6,6 +6,25 @@ use std::process::Command;
 use crate::KernelError;
 use crate::command;
 
+/// Variables that would make kbuild build another kernel than the one that the source, the configuration and the compiler
+/// identify (Documentation/kbuild/kbuild.rst). A user may have them set for work on other kernels.
+const OF_USER: [&str; 14] = [
+    "ARCH",
+    "SUBARCH",
+    "CROSS_COMPILE",
+    "LLVM",
+    "LLVM_IAS",
+    "CC",
+    "LD",
+    "HOSTCC",
+    "KCFLAGS",
+    "KCPPFLAGS",
+    "KAFLAGS",
+    "KBUILD_OUTPUT",
+    "KCONFIG_CONFIG",
+    "LOCALVERSION",
+];
+
 /// A shell script that runs a command and kills its whole process group once ktstr's end of its stdin is closed. That
 /// happens however ktstr ends, so the compilers that `make` started do not outlive it.
 const BOUND: &str = "exec 3<&0 </dev/null
@@ -50,6 +69,9 @@ impl Make<'_> {
             // An enclosing `make` must not pass its options on.
             .env_remove("MAKEFLAGS")
             .env_remove("MAKELEVEL");
+        for name in OF_USER {
+            command.env_remove(name);
+        }
         command::run_bound(&mut command, hear)
             .map(|_| ())
             .map_err(|failure| {

@@ -25,9 +25,19 @@ pub fn place(report: &FailureDumpReport, pid: u32) -> Option<String> {
         .find(|task| task.pid.cast_unsigned() == pid)?;
     Some(match (task.on_cpu, task.state) {
         (true, _) => format!("running on CPU {}", task.cpu),
+        (false, 0) if is_partial(report) => format!(
+            "runnable on CPU {}, and in none of the dispatch queues as far as they were read",
+            task.cpu
+        ),
         (false, 0) => format!("runnable on CPU {}, in no dispatch queue", task.cpu),
         (false, _) => "asleep".to_owned(),
     })
+}
+
+/// Returns whether the capture lacks queues, or tasks of a queue.
+fn is_partial(report: &FailureDumpReport) -> bool {
+    report.dsq_states.reason().is_some()
+        || (report.dsq_states.iter()).any(|queue| queue.tasks_unavailable.is_some())
 }
 
 /// Returns the name of a dispatch queue for people. `origin` is where the capture found the queue
