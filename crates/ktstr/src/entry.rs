@@ -30,6 +30,8 @@ pub type TestFn = fn(&Ctx) -> anyhow::Result<AssertResult>;
 /// A callback that runs on the host after the VM has ended.
 pub type PostVmFn = fn(&VmResult) -> anyhow::Result<()>;
 
+/// The largest number of CPUs of a machine, which is QEMU's limit.
+const MOST_CPUS: u32 = 4096;
 /// The largest number of periodic captures of one test.
 pub const MAX_SNAPSHOTS: u32 = 64;
 
@@ -303,6 +305,25 @@ pub enum EntryError {
         /// The name that both payloads have.
         payload: &'static str,
     },
+    /// Two different schedulers have the same name, so operations could not tell them apart.
+    #[error(
+        "test {name:?}: two of its schedulers have the name {scheduler:?}: operations find a scheduler by its name, so give one of \
+         them another"
+    )]
+    SchedulerTwice {
+        /// The name of the test.
+        name: &'static str,
+        /// The name that both schedulers have.
+        scheduler: &'static str,
+    },
+    /// The topology has more CPUs than any machine can have.
+    #[error("test {name:?}: the topology has {cpus} CPUs: at most {MOST_CPUS} are possible")]
+    Cpus {
+        /// The name of the test.
+        name: &'static str,
+        /// The number of CPUs.
+        cpus: u32,
+    },
     /// An argument contains a character that cannot be passed on.
     #[error("test {name:?}: {field} has {value:?}, which contains a newline or NUL")]
     Argument {
@@ -402,6 +423,21 @@ impl KtstrTestEntry {
         Ok(())
     }
 
+    /// Checks that operations can find each scheduler of the test by its name.
+    fn validate_schedulers(&self) -> Result<(), EntryError> {
+        let name = self.name;
+        let own = Some(self.scheduler).filter(|own| own.binary.has_bpf_scheduler());
+        let mut known: Vec<&Scheduler> = own.into_iter().collect();
+        for &staged in self.staged_schedulers {
+            let scheduler = staged.name;
+            if (known.iter()).any(|other| other.name == scheduler && *other != staged) {
+                return Err(EntryError::SchedulerTwice { name, scheduler });
+            }
+            known.push(staged);
+        }
+        Ok(())
+    }
+
     /// Returns the guest time between two periodic captures, which are spread over eight tenths of the window. Returns
     /// `None` without captures, and if the calculation overflows.
     pub fn snapshot_interval(&self) -> Option<Duration> {
@@ -449,6 +485,10 @@ impl KtstrTestEntry {
         self.topology
             .validate()
             .map_err(|source| EntryError::Topology { name, source })?;
+        let cpus = self.topology.total_cpus();
+        if cpus > MOST_CPUS {
+            return Err(EntryError::Cpus { name, cpus });
+        }
         self.constraints
             .validate()
             .and_then(|()| self.constraints.holds(&self.topology))
@@ -467,6 +507,7 @@ impl KtstrTestEntry {
             });
         }
         self.validate_payloads()?;
+        self.validate_schedulers()?;
         if let Some(disk) = &self.disk {
             disk.validate()
                 .map_err(|source| EntryError::Disk { name, source })?;

@@ -12,7 +12,7 @@ use crate::entry::KtstrTestEntry;
 use crate::run::{Fault, panic_text};
 
 /// Calls the test function on the host, and judges its result.
-pub(crate) fn call(entry: &'static KtstrTestEntry) -> crate::run::Judgement {
+pub(crate) fn call(entry: &'static KtstrTestEntry, seed: u64) -> crate::run::Judgement {
     let parent = env::HOST_CGROUP_PARENT
         .get()
         .unwrap_or_else(|| "/sys/fs/cgroup/ktstr".into());
@@ -26,6 +26,7 @@ pub(crate) fn call(entry: &'static KtstrTestEntry) -> crate::run::Judgement {
             let ctx = Ctx::builder(&cgroups, &topology)
                 .duration(entry.duration)
                 .assert(entry.assert)
+                .seed(seed)
                 .entry_name(entry.name)
                 .variant_hash(crate::variant::hash(entry))
                 .build();

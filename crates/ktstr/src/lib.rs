@@ -317,8 +317,32 @@ pub mod __private {
         }
     }
 
+    /// Returns whether the command line of this test binary asks for ignored tests, or for one test by its exact name.
+    fn is_asked_for() -> bool {
+        let flags = ["--ignored", "--include-ignored", "--exact"];
+        std::env::args().any(|arg| flags.contains(&arg.as_str()))
+    }
+
     /// The body of the `#[test]` function of an entry.
+    ///
+    /// # Panics
+    /// If the test fails, and if another test of this binary has the same name: the guest finds the function by its name.
     pub fn run_under_libtest(entry: &'static KtstrTestEntry) {
+        if let Some(first) = crate::entry::find_test(entry.name)
+            && !std::ptr::eq(first, entry)
+        {
+            panic!(
+                "several tests of this binary have the name {:?}, by which the guest finds the function: rename all but one",
+                entry.name
+            );
+        }
+        if crate::nextest::is_ignored_test(entry) && !is_asked_for() {
+            eprintln!(
+                "SKIP  {}: the entry is ignored; --ignored runs it",
+                entry.name
+            );
+            return;
+        }
         let finished = crate::run::run_and_repeat(entry);
         if finished.exit_code() == crate::run::EXIT_PASS {
             finished.print();

@@ -112,7 +112,7 @@ macro_rules! op_table {
             };
             /// Waits until a program has exited, and checks its result. A program that runs for longer than the test's
             /// window is killed, and fails the test.
-            11 wait_payload_in WaitPayload => payload::wait {
+            11 wait_payload_in WaitPayload => payload::wait, effect end_payload {
                 /// The name of the program's declaration.
                 name: text,
                 /// The name of the program's cgroup; `None` is allowed if only one program of this name was started and
@@ -120,7 +120,7 @@ macro_rules! op_table {
                 cgroup: [Cow<'static, str>] => exists_or_none,
             };
             /// Kills a program and all processes that it has started. Its result is checked only if it had exited before.
-            12 kill_payload_in KillPayload => payload::kill {
+            12 kill_payload_in KillPayload => payload::kill, effect end_payload {
                 /// The name of the program's declaration.
                 name: text,
                 /// The name of the program's cgroup; `None` is allowed if only one program of this name was started and

@@ -56,13 +56,13 @@ pub fn steady_llc(ctx: &Ctx) -> Result<AssertResult> {
     Ok(expect.result())
 }
 
-/// Runs two cgroups, each with eight workers for each CPU but at most 32 workers. The workers alternate between
-/// spinning and yielding.
+/// Runs two cgroups, each with eight workers for each CPU but at most 32 workers, or one for each CPU if that is more. The
+/// workers alternate between spinning and yielding.
 ///
 /// # Errors
 /// The same errors as [`execute_defs`].
 pub fn oversubscribed(ctx: &Ctx) -> Result<AssertResult> {
-    let workers = (8 * ctx.topo.total_cpus()).min(32);
+    let workers = crowd(ctx.topo.total_cpus());
     let names = ["cg_0", "cg_1"];
     let defs = names.map(|name| group(name, WorkType::Mixed, workers));
     let result = execute_defs(ctx, defs.into())?;
@@ -71,6 +71,11 @@ pub fn oversubscribed(ctx: &Ctx) -> Result<AssertResult> {
         .work_conserving(0, &names, &ctx.topo.all_cpuset())
         .equal_share(0, &names);
     Ok(expect.result())
+}
+
+/// Returns the number of workers of each of the two cgroups: never so few that a CPU has none of them.
+fn crowd(cpus: usize) -> usize {
+    (8 * cpus).min(cpus.max(32))
 }
 
 /// Runs a spinning worker for each CPU in the harness's own cgroup, next to two cgroups with as many workers each.
@@ -119,4 +124,18 @@ pub fn mixed_workloads(ctx: &Ctx) -> Result<AssertResult> {
         )
         .wakes(0, "bursty", LOADED);
     Ok(expect.result())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_cpu_of_a_large_machine_has_a_worker_of_each_cgroup() {
+        assert_eq!([1, 2, 4, 32].map(crowd), [8, 16, 32, 32]);
+        for preset in ktstr_scenario::topology::PRESETS {
+            let cpus = preset.topology.total_cpus() as usize;
+            assert!(crowd(cpus) >= cpus, "{}", preset.name);
+        }
+    }
 }

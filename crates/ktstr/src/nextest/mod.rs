@@ -59,7 +59,7 @@ pub(crate) fn is_ignored(name: &str) -> bool {
 }
 
 /// Returns whether plain `cargo test` ignores the test.
-fn is_ignored_test(entry: &KtstrTestEntry) -> bool {
+pub(crate) fn is_ignored_test(entry: &KtstrTestEntry) -> bool {
     entry.ignored || entry.name.starts_with("demo_")
 }
 

@@ -30,16 +30,21 @@ pub(crate) fn measured(entry: &KtstrTestEntry, vm: &VmResult) -> Vec<MeasuredAss
 }
 
 /// Compares a run that has passed so far with its baseline, if the variable names a folder and the test has assertions. The
-/// run fails if it is worse by more than an assertion allows. Otherwise it is inconclusive if the baseline cannot be read,
-/// or if a value is missing in either run.
-pub(super) fn judge(judgement: &mut Judgement, entry: &KtstrTestEntry, vm: &VmResult) {
+/// run fails if it is worse by more than an assertion allows. Otherwise it is inconclusive if the baseline cannot be used, or if
+/// a value is missing in either run. `kernel` is the release of the run's kernel.
+pub(super) fn judge(
+    judgement: &mut Judgement,
+    entry: &KtstrTestEntry,
+    vm: &VmResult,
+    kernel: Option<&str>,
+) {
     let Some(folder) = env::PERF_BASELINE.get() else {
         return;
     };
     if entry.perf_delta_assertions.is_empty() || !judgement.result.is_pass() {
         return;
     }
-    let compared = compare(entry, vm, &folder);
+    let compared = compare(entry, vm, kernel, &folder);
     let folder = folder.display();
     if compared.is_fail() {
         let why = format!("a metric was better in the baseline, whose sidecar is in {folder}");
@@ -57,8 +62,14 @@ pub(super) fn judge(judgement: &mut Judgement, entry: &KtstrTestEntry, vm: &VmRe
 }
 
 /// Returns the result of the comparison alone: a note for each assertion that holds, a failure for each that does not, and
-/// an inconclusive outcome for each that lacks a value. It is inconclusive as a whole if the baseline cannot be read.
-fn compare(entry: &KtstrTestEntry, vm: &VmResult, folder: &Path) -> AssertResult {
+/// an inconclusive outcome for each that lacks a value. It is inconclusive as a whole if the baseline cannot be read, has failed,
+/// or ran on another kernel.
+fn compare(
+    entry: &KtstrTestEntry,
+    vm: &VmResult,
+    kernel: Option<&str>,
+    folder: &Path,
+) -> AssertResult {
     let mut result = AssertResult::pass();
     let unknown = |why: String| {
         let why = format!("perf_delta_assertions: {why}");
@@ -71,6 +82,25 @@ fn compare(entry: &KtstrTestEntry, vm: &VmResult, folder: &Path) -> AssertResult
             return result;
         }
     };
+    // Runs of a test on several kernels write the same file, which then has the result of the run that ended last.
+    if let (Some(then), Some(now)) = (baseline.kernel_version.as_deref(), kernel)
+        && then != now
+    {
+        let line = format!(
+            "the baseline {} ran on kernel {then}, and this run on {now}: record a baseline on the same kernel, in a folder of its own",
+            baseline.run_id
+        );
+        result.record_inconclusive(unknown(line));
+        return result;
+    }
+    if baseline.verdict() == "fail" {
+        let line = format!(
+            "the baseline {} failed, so it is no measure",
+            baseline.run_id
+        );
+        result.record_inconclusive(unknown(line));
+        return result;
+    }
     for (assertion, now) in entry.perf_delta_assertions.iter().zip(measured(entry, vm)) {
         let same = |then: &&MeasuredAssertion| then.metric == now.metric && then.phase == now.phase;
         let then = baseline.perf_delta_assertions.iter().find(same);

@@ -41,18 +41,21 @@ impl Given<'_> {
     }
 
     pub(super) fn float(self, _: u64, _: u64) -> Result<f64, TextError> {
-        match self.0.value {
-            SettingValue::Float(number) => Ok(number),
-            SettingValue::Integer(number) => Ok(number as f64),
-            _ => Err(self.expected("a number")),
-        }
+        let number = match self.0.value {
+            SettingValue::Float(number) => Some(number),
+            SettingValue::Integer(number) => Some(number as f64),
+            _ => None,
+        };
+        number
+            .filter(|number| number.is_finite() && *number >= 0.0)
+            .ok_or_else(|| self.expected("a number of 0 or more"))
     }
 
     pub(super) fn limit(self, _: u64, _: u64) -> Result<Limit, TextError> {
         match &self.0.value {
             SettingValue::Text(word) if word == "off" => Ok(Limit::Off),
             SettingValue::Float(_) | SettingValue::Integer(_) => self.float(0, 0).map(Limit::At),
-            _ => Err(self.expected("a number, or \"off\"")),
+            _ => Err(self.expected("a number of 0 or more, or \"off\"")),
         }
     }
 

@@ -94,12 +94,43 @@ pub(super) fn apply(
             None => set(&mut entry, file, setting)?,
         }
     }
+    strict_limits(file, &entry)?;
     if let Some(monitor) = file.settings.iter().find(|one| one.key == "monitor") {
         let enforced = Given(monitor).text(0, 0)? == "enforce";
         entry.assert.enforce_monitor_thresholds = enforced;
         entry.assert.report_monitor_only = Some(!enforced);
     }
     Ok(entry)
+}
+
+/// Checks the shape against the limits that the file has, even if one equals the default.
+fn strict_limits(file: &ScenarioFile, entry: &KtstrTestEntry) -> Result<(), TextError> {
+    for setting in &file.settings {
+        let Some(limit) = limit(&setting.key) else {
+            continue;
+        };
+        let given = Given(setting).number(1, u32::MAX.into())?;
+        let held = limit(TopologyConstraints::UNLIMITED, given).admits(&entry.topology);
+        held.map_err(|error| TextError {
+            line: setting.line,
+            key: setting.key.clone(),
+            message: error.to_string(),
+        })?;
+    }
+    Ok(())
+}
+
+/// Returns how a key limits the topology; `None` for other keys.
+fn limit(key: &str) -> Option<fn(TopologyConstraints, u32) -> TopologyConstraints> {
+    Some(match key {
+        "min_llcs" => TopologyConstraints::with_min_llcs,
+        "max_llcs" => TopologyConstraints::with_max_llcs,
+        "min_numa_nodes" => TopologyConstraints::with_min_numa_nodes,
+        "max_numa_nodes" => TopologyConstraints::with_max_numa_nodes,
+        "min_cpus" => TopologyConstraints::with_min_cpus,
+        "max_cpus" => TopologyConstraints::with_max_cpus,
+        _ => return None,
+    })
 }
 
 /// Sets a field of the entry, for a key that is no check.
@@ -110,16 +141,10 @@ pub(super) fn set(
 ) -> Result<(), TextError> {
     const MOST: u64 = u32::MAX as u64;
     let given = Given(setting);
-    let bounds: fn(TopologyConstraints, u32) -> TopologyConstraints = match setting.key.as_str() {
-        "min_llcs" => TopologyConstraints::with_min_llcs,
-        "max_llcs" => TopologyConstraints::with_max_llcs,
-        "min_numa_nodes" => TopologyConstraints::with_min_numa_nodes,
-        "max_numa_nodes" => TopologyConstraints::with_max_numa_nodes,
-        "min_cpus" => TopologyConstraints::with_min_cpus,
-        "max_cpus" => TopologyConstraints::with_max_cpus,
-        key => return set_other(key, entry, file, given),
+    let Some(limit) = limit(&setting.key) else {
+        return set_other(&setting.key, entry, file, given);
     };
-    entry.constraints = bounds(entry.constraints, given.number(1, MOST)?);
+    entry.constraints = limit(entry.constraints, given.number(1, MOST)?);
     Ok(())
 }
 

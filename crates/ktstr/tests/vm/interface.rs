@@ -402,4 +402,10 @@ fn a_run_is_compared_with_its_baseline() {
             "the guest kernel's fault",
         ],
     );
+    // Another kernel's times say nothing about a regression.
+    better.kernel_version = Some("6.1.0".to_owned());
+    std::fs::write(file, serde_json::to_vec(&better).expect("JSON")).expect("a file");
+    compare("other")
+        .run()
+        .says(2, &["ran on kernel 6.1.0, and this run on "]);
 }

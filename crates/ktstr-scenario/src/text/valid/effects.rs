@@ -64,7 +64,10 @@ pub(super) fn stop(stage: &mut Stage<'_>, cgroup: &str) -> Checked {
 pub(super) fn kill(stage: &mut Stage<'_>, cgroup: &str) -> Checked {
     stage.get(cgroup)?;
     for (name, live) in &mut stage.cgroups {
-        live.busy &= name != cgroup && !is_below(name, cgroup);
+        if name == cgroup || is_below(name, cgroup) {
+            live.busy = false;
+            live.programs.clear();
+        }
     }
     Ok(())
 }
@@ -93,7 +96,13 @@ pub(super) fn move_all(stage: &mut Stage<'_>, from: &str, to: &str) -> Checked {
     }
     let busy = match from {
         "" => true,
-        from => std::mem::take(&mut stage.get(from)?.busy),
+        from => {
+            let live = stage.get(from)?;
+            let busy = live.has_tasks();
+            live.busy = false;
+            live.programs.clear();
+            busy
+        }
     };
     match to {
         to if busy && !to.is_empty() => stage.occupy(to),
@@ -111,5 +120,19 @@ pub(super) fn run_payload(
     (args.iter())
         .try_for_each(|arg| payload.validate_arg(arg))
         .map_err(|error| error.to_string())?;
-    (cgroup.iter()).try_for_each(|name| stage.occupy(name))
+    (cgroup.iter()).try_for_each(|name| stage.start_program(name, payload.name))
+}
+
+/// Records that a program of this name has ended. Without a cgroup it is the only program of this name.
+pub(super) fn end_payload(
+    stage: &mut Stage<'_>,
+    program: &str,
+    cgroup: &Option<Cow<'static, str>>,
+) -> Checked {
+    for (name, live) in &mut stage.cgroups {
+        if cgroup.as_ref().is_none_or(|cgroup| cgroup == name) {
+            live.programs.retain(|other| *other != program);
+        }
+    }
+    Ok(())
 }

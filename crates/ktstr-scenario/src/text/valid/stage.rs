@@ -22,8 +22,17 @@ pub(super) struct Live {
     pub(super) life: Life,
     /// The CPUs of the cgroup; `None` is all.
     pub(super) cpus: Option<BTreeSet<usize>>,
-    /// Whether tasks run in the cgroup itself, not only in its descendants.
+    /// Whether workers run in the cgroup itself, or its own program, and not only tasks in its descendants.
     pub(super) busy: bool,
+    /// The names of the programs that operations have started in the cgroup.
+    pub(super) programs: Vec<&'static str>,
+}
+
+impl Live {
+    /// Returns whether tasks run in the cgroup itself.
+    pub(super) fn has_tasks(&self) -> bool {
+        self.busy || !self.programs.is_empty()
+    }
 }
 
 /// The cgroups that exist at a point of the scenario.
@@ -55,9 +64,14 @@ impl<'a> Stage<'a> {
         self.announced = defs.iter().map(|def| def.name.clone()).collect();
     }
 
-    /// Removes the cgroups of the step that ends.
+    /// Removes the cgroups of the step that ends, and the programs that its operations have started.
     pub(super) fn end_step(&mut self) {
         self.cgroups.retain(|_, live| live.life == Life::Scenario);
+        if self.life == Life::Step {
+            for live in self.cgroups.values_mut() {
+                live.programs.clear();
+            }
+        }
         self.announced.clear();
     }
 
@@ -91,7 +105,7 @@ impl<'a> Stage<'a> {
             ));
         }
         let above = |(other, live): (&String, &Live)| {
-            (live.busy && is_below(name, other)).then(|| other.clone())
+            (live.has_tasks() && is_below(name, other)).then(|| other.clone())
         };
         if let Some(other) = self.cgroups.iter().find_map(above) {
             self.exclusive(&other, name)?;
@@ -100,6 +114,7 @@ impl<'a> Stage<'a> {
             life,
             cpus: None,
             busy: false,
+            programs: Vec::new(),
         };
         self.cgroups.insert(name.to_owned(), live);
         Ok(())
@@ -118,12 +133,23 @@ impl<'a> Stage<'a> {
 
     /// Records that tasks run in the cgroup from now on.
     pub(super) fn occupy(&mut self, name: &str) -> Checked {
+        self.occupied(name)?.busy = true;
+        Ok(())
+    }
+
+    /// Records that a program runs in the cgroup from now on.
+    pub(super) fn start_program(&mut self, name: &str, program: &'static str) -> Checked {
+        self.occupied(name)?.programs.push(program);
+        Ok(())
+    }
+
+    /// Returns the cgroup if tasks may run in it.
+    fn occupied(&mut self, name: &str) -> Result<&mut Live, String> {
         if let Some(below) = self.cgroups.keys().find(|other| is_below(other, name)) {
             let below = below.clone();
             self.exclusive(name, &below)?;
         }
-        self.get(name)?.busy = true;
-        Ok(())
+        self.get(name)
     }
 
     /// Checks a declaration of a cgroup, and adds the cgroup with its workers and its program.
