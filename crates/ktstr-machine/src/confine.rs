@@ -52,10 +52,18 @@ pub(crate) fn is_refused(error: &MachineError) -> bool {
     true
 }
 
+/// Returns whether QEMU refuses its sandbox, by the messages of softmmu/qemu-seccomp.c and vl.c. The words alone do not show
+/// that, because they may be part of a path.
 fn names_sandbox(stderr: &str) -> bool {
-    ["sandbox", "seccomp"]
-        .iter()
-        .any(|word| stderr.contains(word))
+    [
+        "-sandbox",
+        "sandbox support is not enabled",
+        "failed to setup seccomp filter",
+        "failed to configure seccomp filter",
+        "failed to install seccomp syscall filter",
+    ]
+    .iter()
+    .any(|words| stderr.contains(words))
 }
 
 /// Confines the calling process, which is about to become QEMU. It is called between fork and exec, and makes system calls
@@ -128,6 +136,11 @@ mod tests {
         ] {
             assert!(names_sandbox(printed), "{printed}");
         }
-        assert!(!names_sandbox("could not open kernel file '/k'"));
+        for printed in [
+            "could not open kernel file '/k'",
+            "could not open kernel file '/home/u/sandbox/seccomp/k'",
+        ] {
+            assert!(!names_sandbox(printed), "{printed}");
+        }
     }
 }

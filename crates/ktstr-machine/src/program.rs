@@ -240,7 +240,9 @@ fn parse_ldd(listing: &str) -> Result<Vec<PathBuf>, String> {
     let mut libraries = Vec::new();
     for line in listing.lines().map(str::trim) {
         let (name, path) = match line.split_once(" => ") {
-            Some((name, path)) => (name, path),
+            // The loader has a path on both sides on some systems. Programs name the one on the left.
+            Some((name, path)) if !name.starts_with('/') => (name, path),
+            Some((name, _)) => (name, name),
             None => (line, line),
         };
         if path.starts_with("not found") {

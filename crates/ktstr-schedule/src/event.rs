@@ -259,14 +259,14 @@ events! {
         /// The new `task_group.shares`. For the default, `cpu.weight` 100, it is 1024, which 64-bit kernels multiply by 1024.
         shares: u64,
     }
-    /// A cgroup has used up its quota on a CPU.
+    /// A cgroup, or one above it, has used up its quota on a CPU.
     10 Throttle {
-        /// The id of the cgroup that has used up its quota (`cgroup->kn->id`).
+        /// The id of the cgroup (`cgroup->kn->id`). Each cgroup below one that has used up its quota has an event of its own.
         cgroup: u64,
         /// The CPU that the cgroup may not use.
         on: Cpu,
     }
-    /// A cgroup may run on a CPU again.
+    /// A quota no longer keeps a cgroup from a CPU. It may run again once there was such an event for each [`What::Throttle`].
     11 Unthrottle {
         /// The id of the cgroup that may run again (`cgroup->kn->id`).
         cgroup: u64,

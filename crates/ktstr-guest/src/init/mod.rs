@@ -224,6 +224,10 @@ impl Agent {
         if let Some(folder) = Path::new(path).parent() {
             std::fs::create_dir_all(folder)?;
         }
+        if offset == 0 {
+            // A template's processes, this one among them, may be executing an older version of the file. They keep it.
+            let _ = std::fs::remove_file(path);
+        }
         std::fs::OpenOptions::new()
             .create(true)
             .truncate(false)

@@ -166,7 +166,7 @@ impl Walk<'_> {
                 .get(&id)
                 .map(|cgroup| cgroup.path.as_str())
         };
-        let here = self.throttled.iter().filter(|(_, on)| *on == task.queue);
+        let here = self.throttled.keys().filter(|(_, on)| *on == task.queue);
         let mut of = here.map(|(cgroup, _)| *cgroup);
         task.class == Class::Fair
             && of.any(|cgroup| {

@@ -1,6 +1,6 @@
 //! Evaluates a schedule in a single pass, event by event.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::shares::Window;
 use super::state::{Doing, Task};
@@ -36,8 +36,8 @@ pub(super) struct Walk<'a> {
     pub(super) tasks: HashMap<Pid, Task>,
     /// The tasks that run, wait or are throttled.
     pub(super) active: BTreeSet<Pid>,
-    /// Pairs of a cgroup and a CPU on which it is throttled, because it is out of quota.
-    pub(super) throttled: HashSet<(u64, Cpu)>,
+    /// The cgroups that are throttled on a CPU, because they or cgroups above them are out of quota, with the number of these.
+    pub(super) throttled: HashMap<(u64, Cpu), u32>,
     /// The CPUs that are offline.
     pub(super) offline: BTreeSet<Cpu>,
     /// The weights of cgroups that were set, by path. A cgroup that is not here has the default, 1024.
@@ -71,7 +71,7 @@ impl<'a> Walk<'a> {
             idle: 0,
             tasks: HashMap::new(),
             active: BTreeSet::new(),
-            throttled: HashSet::new(),
+            throttled: HashMap::new(),
             offline: BTreeSet::new(),
             cgroup_weights: HashMap::new(),
             window: Window::default(),
@@ -239,10 +239,15 @@ impl<'a> Walk<'a> {
             What::Phase { number } => self.enter(Some(number)),
             What::End {} => self.enter(None),
             What::Throttle { cgroup, on } => {
-                self.throttled.insert((cgroup, on));
+                let quotas = self.throttled.entry((cgroup, on)).or_default();
+                *quotas = quotas.saturating_add(1);
             }
             What::Unthrottle { cgroup, on } => {
-                self.throttled.remove(&(cgroup, on));
+                let quotas = self.throttled.entry((cgroup, on)).or_default();
+                *quotas = quotas.saturating_sub(1);
+                if *quotas == 0 {
+                    self.throttled.remove(&(cgroup, on));
+                }
             }
             What::Kick { .. } | What::Exit { .. } => {}
         }

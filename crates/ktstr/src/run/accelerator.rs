@@ -40,15 +40,20 @@ pub(super) fn why_no_kvm() -> Option<&'static str> {
     LOST.get().map(String::as_str)
 }
 
-/// Chooses the accelerator for `plan`: the one that `KTSTR_ACCEL` names (`kvm` or `tcg`), otherwise KVM if it works.
-pub(super) fn choose(plan: &Plan) -> Result<Accelerator, RunError> {
+/// Returns the accelerator that `KTSTR_ACCEL` names (`kvm` or `tcg`); `None` if it names none (`auto`, or not set).
+pub(super) fn named() -> Result<Option<Accelerator>, RunError> {
     let named = env::ACCEL.get_as(|word| match word {
         "auto" => Some(None),
         "tcg" => Some(Some(Accelerator::Tcg)),
         "kvm" => Some(Some(Accelerator::Kvm)),
         _ => None,
     })?;
-    if let Some(named) = named.flatten() {
+    Ok(named.flatten())
+}
+
+/// Chooses the accelerator for `plan`: the one that `KTSTR_ACCEL` names, otherwise KVM if it works.
+pub(super) fn choose(plan: &Plan) -> Result<Accelerator, RunError> {
+    if let Some(named) = named()? {
         return Ok(named);
     }
     let usable = std::fs::File::options()

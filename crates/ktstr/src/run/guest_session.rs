@@ -23,6 +23,9 @@ const HOLD_WAIT: Duration = Duration::from_millis(50);
 /// The largest number of messages per poll: a guest that floods the mailbox must not keep the host from its other
 /// duties.
 const BURST: usize = 256;
+/// The largest number of times that a ring is read for [`BURST`] messages once the guest has sent its last message. This is more
+/// than a ring can hold.
+const ROUNDS: usize = 1024;
 /// How long a boot may show no progress. Under the virtual clock this limits the guest time since the last message. Under
 /// both clocks it is also the patience of [`StallDetector::check`], which applies to a host that runs the guest at full
 /// speed.
@@ -97,12 +100,16 @@ impl GuestSession {
     /// Starts a session with a machine that has not booted yet.
     pub(super) fn new(machine: Machine, vcpus: u32) -> Self {
         Self {
+            // Under the virtual clock one thread executes all vCPUs.
+            stall_detector: StallDetector::new(match machine.virtual_clock() {
+                Some(_) => 1,
+                None => vcpus.min(super::host_cpus()),
+            }),
             machine,
             guest: GuestState::default(),
             agent: Reader::new(Ring::Agent),
             test: Reader::new(Ring::Test),
             host: Writer::new(Ring::Host),
-            stall_detector: StallDetector::new(vcpus, super::host_cpus()),
             vcpus,
             ready: false,
             next_check: Instant::now(),
@@ -299,15 +306,20 @@ impl GuestSession {
             // test are in its ring.
             let (machine, guest) = (&self.machine, &mut self.guest);
             for reader in [&mut self.agent, &mut self.test] {
-                let taken = drain(&MailboxRam(machine.ram()), reader, |message, time_ns| {
-                    let now = match machine.virtual_clock() {
-                        Some(_) => Duration::from_nanos(time_ns),
-                        None => machine.running_time(),
-                    };
-                    guest.take(message, now);
-                });
-                if let Err(error) = taken {
-                    return Ok(Some(End::Garbled(error)));
+                // After the last message of PID 1 the test's ring is read to its end. It is bounded, and nobody fills it.
+                for _ in 0..ROUNDS {
+                    let taken = drain(&MailboxRam(machine.ram()), reader, |message, time_ns| {
+                        let now = match machine.virtual_clock() {
+                            Some(_) => Duration::from_nanos(time_ns),
+                            None => machine.running_time(),
+                        };
+                        guest.take(message, now);
+                    });
+                    match taken {
+                        Ok(BURST) if guest.bye => {}
+                        Ok(_) => break,
+                        Err(error) => return Ok(Some(End::Garbled(error))),
+                    }
                 }
             }
             let lost = Lost {
@@ -373,8 +385,8 @@ impl GuestSession {
         };
         // Under the virtual clock, guest time that passes shows that the guest makes progress, but not that the test does. A
         // guest that hangs while its timers run is detected by the guest time for which it sends nothing: here before the test
-        // starts, and in `is_past_stall_limit` afterwards.
-        if self.guest.phase <= GuestLifecyclePhase::Attach
+        // function is called, and in `is_past_stall_limit` afterwards.
+        if self.guest.called.is_none()
             && let Some(clock) = self.machine.virtual_clock()
             && is_silent(clock.now_ns(), self.guest.at, patience)
         {
@@ -389,7 +401,30 @@ impl GuestSession {
             None => sent,
         };
         let cpu = self.machine.cpu_time()?;
-        self.stall_detector.check(progress, cpu, patience)
+        match self.stall_detector.check(progress, cpu, patience) {
+            Some(WatchdogKillReason::Tier3Deadman) if !self.host_was_busy() => {
+                Some(WatchdogKillReason::Tier1CpuBudget)
+            }
+            reason => reason,
+        }
+    }
+
+    /// Returns whether the host kept the machine's vCPUs from running since the guest's last message, which is what makes a
+    /// guest slow. If the host cannot report that, it is assumed.
+    fn host_was_busy(&mut self) -> bool {
+        if self.machine.virtual_clock().is_some() {
+            return true;
+        }
+        let now = self.machine.vcpu_times();
+        let (mut ran, mut waited) = (0, 0);
+        for (before, now) in self.quiet.1.iter().zip(now) {
+            let (Some(before), Some(now)) = (before, now) else {
+                return true;
+            };
+            ran += now.ran_ns.saturating_sub(before.ran_ns);
+            waited += now.waited_ns.saturating_sub(before.waited_ns);
+        }
+        dilated(ran, waited)
     }
 
     /// Describes the stall of a guest that the host gave up on.
@@ -417,22 +452,28 @@ impl GuestSession {
     }
 }
 
+/// Returns whether threads that ran and waited for this long, in nanoseconds, waited so long that a slow guest is the host's
+/// fault. Threads that used no CPU time show nothing, and then the host is assumed to be slow.
+fn dilated(ran_ns: u64, waited_ns: u64) -> bool {
+    ran_ns == 0 || waited_ns >= ran_ns / 2
+}
+
 /// Returns whether a guest whose clock shows `now_ns` has sent nothing for longer than `patience`; `at` is the time of its
 /// last message.
 fn is_silent(now_ns: u64, at: Duration, patience: Duration) -> bool {
     Duration::from_nanos(now_ns) > at.saturating_add(patience)
 }
 
-/// Processes at most [`BURST`] messages of a ring, each with the guest time at which it was written. A message that cannot
-/// be parsed becomes an error of the harness.
+/// Processes at most [`BURST`] messages of a ring, each with the guest time at which it was written, and returns their number. A
+/// message that cannot be parsed becomes an error of the harness.
 fn drain<M: MailboxMemory>(
     memory: &M,
     reader: &mut Reader,
     mut take: impl FnMut(ToHost, u64),
-) -> Result<(), RingError> {
-    for _ in 0..BURST {
+) -> Result<usize, RingError> {
+    for taken in 0..BURST {
         let Some(message) = reader.next(memory)? else {
-            break;
+            return Ok(taken);
         };
         let time_ns = message.time_ns;
         let message =
@@ -441,7 +482,7 @@ fn drain<M: MailboxMemory>(
             });
         take(message, time_ns);
     }
-    Ok(())
+    Ok(BURST)
 }
 
 #[cfg(test)]
@@ -450,6 +491,14 @@ mod tests {
     use std::convert::Infallible;
 
     use super::*;
+
+    #[test]
+    fn a_host_is_busy_if_the_vcpus_waited_for_it() {
+        // One of sixteen vCPUs spun for 200 s and got all the time that it wanted.
+        assert!(!dilated(200_000_000_000, 1_000_000));
+        assert!(dilated(15_000_000_000, 185_000_000_000));
+        assert!(dilated(0, 0));
+    }
 
     /// A mailbox in a buffer of the test.
     struct Memory(RefCell<Vec<u8>>);

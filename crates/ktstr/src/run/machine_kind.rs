@@ -30,6 +30,9 @@ impl MachineKind {
             _ => None,
         })?;
         let wanted = named.unwrap_or(plan.entry.clock);
+        // A value that is no possible one is an error even if this machine has no use for the variable.
+        accelerator::named()?;
+        speed_named()?;
         if wanted == entry::ClockMode::Virtual {
             return Self::counting(plan);
         }
@@ -81,20 +84,24 @@ impl MachineKind {
     }
 }
 
+/// Returns the speed that `KTSTR_VIRTUAL_MIPS` names; `None` if it is not set.
+fn speed_named() -> Result<Option<Speed>, RunError> {
+    Ok(env::VIRTUAL_MIPS.get_as(|mips| match mips {
+        "1000" => Some(Speed::Mips1000),
+        "500" => Some(Speed::Mips500),
+        "250" => Some(Speed::Mips250),
+        "125" => Some(Speed::Mips125),
+        _ => None,
+    })?)
+}
+
 /// Returns the shift of the virtual clock: an instruction takes `1 << shift` nanoseconds. All CPUs share the instructions of
 /// a virtual second. A machine with more CPUs gets more instructions in a virtual second, so that each CPU has enough, which
 /// costs more wall time: 250 million up to 4 CPUs, 500 million up to 8, then 1000 million. With 500 million for up to 4
 /// CPUs, a busy second took twice the wall time. A scheduler that misses its own deadlines at this speed declares a higher
 /// one (`Scheduler::speed`).
 fn shift(plan: &Plan) -> Result<u8, RunError> {
-    let named = env::VIRTUAL_MIPS.get_as(|mips| match mips {
-        "1000" => Some(Speed::Mips1000),
-        "500" => Some(Speed::Mips500),
-        "250" => Some(Speed::Mips250),
-        "125" => Some(Speed::Mips125),
-        _ => None,
-    })?;
-    let declared = named.or(plan.entry.scheduler.speed);
+    let declared = speed_named()?.or(plan.entry.scheduler.speed);
     let wanted = declared.unwrap_or(match plan.shape.cpus() {
         0..=4 => Speed::Mips250,
         5..=8 => Speed::Mips500,

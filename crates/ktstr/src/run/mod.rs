@@ -221,7 +221,9 @@ fn once(declared: &'static KtstrTestEntry, observe: &Observe) -> Finished {
         }
         match reshaped {
             Reshaped::Skip(why) => Ok(Judgement::skip(why)),
-            Reshaped::Run(_) if entry.host_only => Ok(crate::host_side::call(entry)),
+            Reshaped::Run(_) if entry.host_only => {
+                Ok(crate::host_side::call(entry, plan::seed(entry)?))
+            }
             Reshaped::Run(_) => {
                 // The sidecar describes the first run.
                 if !is_repeat {
@@ -265,7 +267,8 @@ fn once(declared: &'static KtstrTestEntry, observe: &Observe) -> Finished {
         // A failure of a callback or of the cleanup budget must not satisfy `expect_err`, so both are judged after it.
         let dilation = vm.host_vcpu_schedstat.map(|stat| stat.dilation());
         teardown::judge(&mut judgement, entry, run.teardown, dilation);
-        perf_delta::judge(&mut judgement, entry, vm);
+        let kernel = run.plan.as_ref().map(|plan| plan.kernel.release.as_str());
+        perf_delta::judge(&mut judgement, entry, vm, kernel);
         if !dumped {
             dump_if_failed(entry, Some(vm), &judgement);
         }
@@ -506,7 +509,7 @@ impl Run {
                     guest,
                     now,
                 };
-                moments.poll(&mut context, hold, monitor.has_ended())?;
+                moments.poll(&mut context, hold, &monitor)?;
                 let map = maps.poll(machine, &mut kernel_info, guest, now);
                 let capture = captures.take_if_due(machine, &mut kernel_info, guest, now)?;
                 if let Some(clock) = machine.virtual_clock() {
@@ -577,12 +580,16 @@ impl Run {
         }
         let schedule = followed.schedule.as_deref();
         let seen = verdict::schedule::see(&mut judgement, &case, schedule);
+        let logs = verdict::Logs {
+            console: &console,
+            scheduler: &guest.scheduler_log,
+        };
         if let Some(seen) = &seen {
             let root = &plan.job.workload_root;
             let reported = judgement.guest.as_ref().ok().map(|guest| &guest.stats);
             followed.metrics = Some(schedule::metrics::metrics(seen, root, reported));
             verdict::workers::judge(&mut judgement, seen, &guest.workers);
-            verdict::schedule::judge(&mut judgement, &case, &checks, seen, root);
+            verdict::schedule::judge(&mut judgement, &case, &checks, seen, root, logs);
         }
         verdict::monitor(&mut judgement, &case, &checks, report.as_ref());
         if let Some(seen) = &followed.metrics {
@@ -599,9 +606,9 @@ impl Run {
             }
         }
         let host_vcpu_schedstat = report.as_ref().and_then(HostVcpuSchedstat::of);
-        // A hang is detected from the CPU time that QEMU consumed, so a busy host cannot cause it.
+        // Only a run that came to its end is excused here: the verdict about a hang takes the host into account.
         if let (Some(stat), End::Completed) = (&host_vcpu_schedstat, &end) {
-            verdict::downgrade_if_contended(&mut judgement, stat);
+            verdict::downgrade_if_contended(&mut judgement, &case, logs, stat);
         }
         *vm = Some(VmResult {
             host_vcpu_schedstat,

@@ -18,6 +18,7 @@ use super::captures::{Captures, KernelInfo, LazyKernelInfo};
 use super::guest_session::End;
 use super::guest_state::GuestState;
 use super::machine_kind::MachineKind;
+use super::monitor::Monitor;
 use super::repro::Observe;
 use super::schedule::Recorder;
 use crate::moment::{CaptureMoment, MomentCapture};
@@ -103,7 +104,9 @@ pub(super) struct Moments {
     window: VecDeque<Duration>,
     /// Whether the first of `asked` has been passed to the plugin.
     armed: bool,
-    /// The moments that have been captured, each with the number of schedulers that had attached until then.
+    /// How many times a scheduler has attached again because sched_ext asked it to.
+    restarts: u32,
+    /// The moments that have been captured, each with how many times a scheduler had attached until then.
     seen: Vec<(CaptureMoment, u32)>,
     pub(super) taken: Vec<MomentCapture>,
 }
@@ -147,10 +150,11 @@ impl Moments {
         &mut self,
         context: &mut CaptureContext<'_>,
         hold: Option<Hold>,
-        has_ended: bool,
+        monitor: &Monitor,
     ) -> Result<(), MachineError> {
+        self.restarts = monitor.restarts();
         let Some(clock) = context.machine.virtual_clock() else {
-            if has_ended {
+            if monitor.has_ended() {
                 self.happens(CaptureMoment::ScxExit, context)?;
             }
             let elapsed = context.guest.window.elapsed(context.now);
@@ -219,10 +223,11 @@ impl Moments {
             }
             CaptureMoment::Hang | CaptureMoment::Panic | CaptureMoment::Asked => true,
         };
-        if !matters || !are_wanted() || self.seen.contains(&(moment, guest.attaches)) {
+        let attaches = guest.attaches.saturating_add(self.restarts);
+        if !matters || !are_wanted() || self.seen.contains(&(moment, attaches)) {
             return Ok(());
         }
-        self.seen.push((moment, guest.attaches));
+        self.seen.push((moment, attaches));
         self.take(moment, context)
     }
 

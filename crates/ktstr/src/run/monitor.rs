@@ -40,8 +40,14 @@ pub(super) struct Monitor {
     torn: u64,
     unavailable: Option<String>,
     ended: Option<Ended>,
+    /// The exit with which sched_ext last asked a scheduler for a restart, after which the scheduler attached again.
+    restart: Option<ScxExit>,
+    /// The number of such restarts.
+    restarts: u32,
     /// The number of schedulers that have attached so far.
     attaches: u32,
+    /// When the window opened in which the last sample was taken. A test function may open one after the other.
+    window: Option<Duration>,
     /// The wall time for all samples, and for the checks whether the scheduler has ended.
     spent: Duration,
 }
@@ -54,7 +60,10 @@ impl Monitor {
             on: !env::MONITOR.is_off(),
             sampler: None,
             exit_reader: None,
+            restart: None,
+            restarts: 0,
             attaches: 0,
+            window: None,
             seed,
             next: next_after(Duration::ZERO, seed),
             samples: Vec::new(),
@@ -80,16 +89,19 @@ impl Monitor {
         now: Duration,
     ) -> Option<Duration> {
         let began = Instant::now();
+        if self.window != guest.window.opened && guest.window.opened.is_some() {
+            self.window = guest.window.opened;
+            self.next = next_after(Duration::ZERO, self.seed);
+        }
         let elapsed = guest.window.elapsed(now).filter(|at| *at >= self.next);
         let sampling = self.on && elapsed.is_some() && self.unavailable.is_none();
         if self.attaches != guest.attaches {
             // The test has started another scheduler, to which the exit record of the previous one does not apply.
             self.attaches = guest.attaches;
-            (self.ended, self.exit_reader) = (None, None);
+            (self.ended, self.exit_reader, self.restart) = (None, None, None);
         }
-        let watching = guest.attached.is_some()
-            && !guest.stopped_by_test
-            && !matches!(self.ended, Some(Ended::Done(_)));
+        let is_over = matches!(&self.ended, Some(Ended::Done(exit)) if !exit.wants_restart());
+        let watching = guest.attached.is_some() && !guest.stopped_by_test && !is_over;
         if (sampling || watching)
             && let Ok(info) = kernel_info.get()
         {
@@ -160,6 +172,19 @@ impl Monitor {
     /// Reads what sched_ext has recorded about the end of the scheduler.
     fn look_for_the_end(&mut self, machine: &Machine, info: &KernelInfo, guest: &GuestState) {
         let memory = RamView(machine.ram());
+        if let Some(Ended::Done(restart)) = &self.ended {
+            let restart = restart.clone();
+            // The scheduler was asked for a restart. Once it has attached again, its next end counts.
+            let made = KernelView::new(&memory, &info.symbols, &info.btf)
+                .and_then(|view| ExitReader::new(&view))
+                .and_then(|mut reader| Ok(reader.follow(&memory)?.then_some(reader)));
+            if let Ok(Some(reader)) = made {
+                self.exit_reader = Some(reader);
+                (self.ended, self.restart) = (None, Some(restart));
+                self.restarts = self.restarts.saturating_add(1);
+            }
+            return;
+        }
         if self.exit_reader.is_none() {
             let made = KernelView::new(&memory, &info.symbols, &info.btf)
                 .and_then(|view| ExitReader::new(&view));
@@ -188,12 +213,18 @@ impl Monitor {
         matches!(self.ended, Some(Ended::Ending(_) | Ended::Done(_)))
     }
 
+    /// Returns how many times a scheduler has attached again because sched_ext asked it to.
+    pub(super) fn restarts(&self) -> u32 {
+        self.restarts
+    }
+
     /// Returns the report, and what sched_ext recorded about the end of the scheduler. The report is `None` if the monitor
-    /// was off. The record is `None` unless the scheduler ended before the test did, or with an error.
+    /// was off. The record is `None` unless the scheduler ended before the test did, or with an error. A scheduler that has
+    /// attached again, and has not ended since, has the record of the restart.
     pub(super) fn done(self) -> (Option<MonitorReport>, Option<ScxExit>) {
         let exit = match self.ended {
             Some(Ended::Ending(exit) | Ended::Done(exit)) => Some(exit),
-            _ => None,
+            _ => self.restart,
         };
         let sampler = self.sampler.as_ref();
         let report = MonitorReport {

@@ -207,11 +207,14 @@ impl Plan {
                 * size_of(&[&base, &for_scheduler, &for_load, &for_test])
                     .div_ceil(MEMORY_FOR_FILES / 2)
             + entry.disk.map_or(0, |disk| disk.capacity_mib);
+        let shape = shape::of(entry, memory_mib)?;
+        // A topology may declare more memory than the test needs.
+        let memory_mib = u32::try_from(shape.total_memory_mib()).unwrap_or(u32::MAX);
         Ok(Self {
             entry,
             program: own_program,
             qemu,
-            shape: shape::of(entry, memory_mib)?,
+            shape,
             kernel,
             scheduler,
             scheduler_hash,
@@ -503,7 +506,8 @@ fn job(entry: &KtstrTestEntry) -> Result<Job, RunError> {
     })
 }
 
-fn seed(entry: &KtstrTestEntry) -> Result<u64, RunError> {
+/// Returns the seed of a run of this test: `KTSTR_SEED`, else that of the test, else 0.
+pub(super) fn seed(entry: &KtstrTestEntry) -> Result<u64, RunError> {
     Ok(env::SEED.get()?.or(entry.seed).unwrap_or(0))
 }
 

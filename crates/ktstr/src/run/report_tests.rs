@@ -36,25 +36,26 @@ struct Left<'a> {
     exit: Option<ScxExit>,
 }
 
+const CASE: Case = Case {
+    scheduler: "scx-ktstr",
+    has_scheduler: true,
+    changed: false,
+    promises: ktstr_scenario::scheduler::Promises::ALL,
+    topology: "1n1l2c1t",
+    test_comm: "test-0123456789",
+    memory_mib: 256,
+    virtual_clock: true,
+    told_of_idle: false,
+    parallel_tcg: false,
+};
+
 fn judged(end: &End, left: &Left) -> (Judgement, GuestState) {
-    let case = Case {
-        scheduler: "scx-ktstr",
-        has_scheduler: true,
-        changed: false,
-        promises: ktstr_scenario::scheduler::Promises::ALL,
-        topology: "1n1l2c1t",
-        test_comm: "test-0123456789",
-        memory_mib: 256,
-        virtual_clock: true,
-        told_of_idle: false,
-        parallel_tcg: false,
-    };
     let mut guest = GuestState::default();
     let attached = ToHost::SchedulerAttached { pid: 7, took_ns: 1 };
     for message in std::iter::once(attached).chain(left.messages.clone()) {
         guest.take(message, Duration::from_millis(3500));
     }
-    let judgement = judge(&case, end, &guest, left.console, left.exit.as_ref());
+    let judgement = judge(&CASE, end, &guest, left.console, left.exit.as_ref());
     (judgement, guest)
 }
 
@@ -381,7 +382,11 @@ fn a_host_that_is_busy() {
         total_run_delay_ns: 6_000_000_000,
         sampled_vcpus: 4,
     };
-    verdict::downgrade_if_contended(&mut judgement, &stat);
+    let logs = verdict::Logs {
+        console: "",
+        scheduler: "",
+    };
+    verdict::downgrade_if_contended(&mut judgement, &CASE, logs, &stat);
     insta::assert_snapshot!(screen(judgement));
 }
 

@@ -21,7 +21,7 @@ const DEAD_MAN_FACTOR: u32 = 10;
 /// Measures the time since the last sign of progress.
 #[derive(Debug)]
 pub(super) struct StallDetector {
-    /// The number of vCPUs that the host can run at once.
+    /// The number of threads that execute vCPUs and that the host can run at once.
     width: f64,
     /// The time of the last progress, and QEMU's CPU time until then.
     since: Instant,
@@ -59,10 +59,10 @@ pub(super) struct Elapsed {
 }
 
 impl StallDetector {
-    /// Creates the detector for a machine with `vcpus` CPUs on a host with `host_cpus`.
-    pub(super) fn new(vcpus: u32, host_cpus: u32) -> Self {
+    /// Creates the detector for a machine whose vCPUs keep at most `threads` CPUs of the host busy.
+    pub(super) fn new(threads: u32) -> Self {
         Self {
-            width: f64::from(vcpus.min(host_cpus).max(1)),
+            width: f64::from(threads.max(1)),
             since: Instant::now(),
             cpu_then: Duration::ZERO,
             seen: 0,

@@ -34,7 +34,7 @@ const METRICS: &[(B, Read)] = &[
 
 /// The functions that have to be observed for `schedule_throttled_time_ns`, the time for which a quota keeps tasks from
 /// running. The second one exists from Linux 6.18 on.
-const THROTTLES: [&str; 2] = ["throttle_cfs_rq", "throttle_cfs_rq_work"];
+const THROTTLES: [&str; 2] = ["tg_throttle_down", "throttle_cfs_rq_work"];
 
 fn ns(count: u64) -> Option<f64> {
     Some(count as f64)

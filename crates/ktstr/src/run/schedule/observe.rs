@@ -20,6 +20,8 @@ use super::points::{CLASSES, DEQUEUE, ENQUEUE, Seen};
 /// The bits of `preempt_count()` that show an interrupt (include/linux/preempt.h): `NMI_MASK`, `HARDIRQ_MASK`, and
 /// `SOFTIRQ_OFFSET` for a softirq that is being served.
 const IN_INTERRUPT: u64 = 0x00ff_0100;
+/// The same bits on kernels that count disabled interrupts in bits 16 to 23 (7.3).
+const IN_INTERRUPT_SHIFTED: u64 = 0xff00_0100;
 /// `SETPARAM_POLICY` (kernel/sched/syscalls.c; before 6.11 kernel/sched/core.c): the policy is not changed.
 const SAME_POLICY: u32 = u32::MAX;
 
@@ -66,10 +68,15 @@ pub(super) fn interpret(seen: &Observation) -> Shown {
     };
     let plain = |what| Shown::Raw(Raw::Plain(what));
     match what {
-        Seen::Wake => plain(What::Wake {
+        Seen::Wake | Seen::WakeShifted => plain(What::Wake {
             task: pid(0),
             waker: Pid(seen.current),
-            interrupt: words[1] & IN_INTERRUPT != 0,
+            interrupt: words[1]
+                & match what {
+                    Seen::WakeShifted => IN_INTERRUPT_SHIFTED,
+                    _ => IN_INTERRUPT,
+                }
+                != 0,
         }),
         Seen::Fork => Shown::Fork(pid(0), text(words[1], words[2])),
         Seen::Comm => Shown::Name(pid(0), text(words[1], words[2])),
@@ -99,6 +106,8 @@ pub(super) fn interpret(seen: &Observation) -> Shown {
             Shown::OfCgroup(What::Weight { cgroup, shares }, words[1], cgroup)
         }
         // The weights are those that sched_group_set_idle sets (kernel/sched/fair.c, Linux 5.15 to 7.3).
+        // The function does nothing for a group that is so already, or for any other value.
+        Seen::IdleGroup if !is_change(words[0], words[3]) => Shown::Nothing,
         Seen::IdleGroup => {
             let weight = if narrow::low_half(words[0]) == 0 {
                 WEIGHT_USUAL
@@ -140,6 +149,12 @@ pub(super) fn interpret(seen: &Observation) -> Shown {
             flags: narrow::low_byte(words[1]),
         }),
     }
+}
+
+/// Returns whether `cpu.idle` becomes `new`, and was `old`. Both are `int` values.
+fn is_change(new: u64, old: u64) -> bool {
+    let (new, old) = (narrow::low_half(new), narrow::low_half(old));
+    new <= 1 && new != old
 }
 
 /// Returns the meaning of a call of a class's enqueue or dequeue function, whose kind is the first kind plus the class's number.
@@ -220,6 +235,33 @@ mod tests {
         };
         assert_eq!(shown, Shown::Raw(raw));
         assert_eq!(interpret(&seen(31, [0; 6])), Shown::Nothing);
+    }
+
+    #[test]
+    fn a_group_that_is_not_idle_keeps_its_weight_when_it_is_told_so() {
+        let shown = |new, old| interpret(&seen(Seen::IdleGroup as u32, [new, 0, 5, old, 0, 0]));
+        assert_eq!(shown(0, 0), Shown::Nothing);
+        assert_eq!(shown(1, 1), Shown::Nothing);
+        assert!(matches!(shown(1, 0), Shown::OfCgroup(..)));
+        assert!(matches!(shown(0, 1), Shown::OfCgroup(..)));
+    }
+
+    #[test]
+    fn the_bits_of_an_interrupt_depend_on_the_kernel() {
+        let interrupt = |kind: Seen, count| {
+            let shown = interpret(&seen(kind as u32, [5, count, 0, 0, 0, 0]));
+            matches!(
+                shown,
+                Shown::Raw(Raw::Plain(What::Wake {
+                    interrupt: true,
+                    ..
+                }))
+            )
+        };
+        assert!(interrupt(Seen::Wake, 0x1_0001));
+        assert!(!interrupt(Seen::WakeShifted, 0x1_0001));
+        assert!(interrupt(Seen::WakeShifted, 0x100_0001));
+        assert!(interrupt(Seen::WakeShifted, 0x101));
     }
 
     #[test]

@@ -57,6 +57,7 @@ seen! {
     Insert = 82,
     Kick = 83,
     IdleGroup = 84,
+    WakeShifted = 85,
 }
 
 /// The hooks for a kernel, and the functions that it lacks.
@@ -124,7 +125,12 @@ impl Finder<'_> {
             let count = preempt_count.map(|symbol| Word::ThisCpu(symbol, 4));
             std::iter::once(task).chain(count).collect()
         });
-        self.seen(&[name], Seen::Wake, words);
+        // 7.3 counts disabled interrupts in `preempt_count()`, below its bits for interrupts.
+        let seen = match self.symbols.address("local_interrupt_disable_state") {
+            Some(_) => Seen::WakeShifted,
+            None => Seen::Wake,
+        };
+        self.seen(&[name], seen, words);
         let name = "set_task_cpu";
         let to = self.btf.parameter(name, "new_cpu");
         let words = self.task(name, "p", Reading::Once).zip(to);
@@ -205,7 +211,9 @@ impl Finder<'_> {
         let words = || {
             let to = self.btf.parameter(name, "to")?;
             let node = [("css_set", "dfl_cgrp"), ("cgroup", "kn")];
-            let task = self.task(name, "task", Reading::Once)?;
+            // A forked task gets its cgroup before it is woken for the first time, and its structure may be that of a task that
+            // has died.
+            let task = self.task(name, "task", Reading::Anew)?;
             Some(std::iter::once(task).chain(self.node(to, &node)?).collect())
         };
         let words = words();
@@ -226,20 +234,23 @@ impl Finder<'_> {
             let idle = self.btf.parameter(name, "idle")?;
             let mut words = vec![Word::Argument(idle)];
             words.extend(self.node(group, &NODE_OF_GROUP)?);
+            let was = self.offset(("task_group", "idle"))?;
+            words.push(memory(group, vec![was], 4));
             Some(words)
         };
         let words = words();
         self.seen(&[name], Seen::IdleGroup, words);
+        // From 7.2 on `throttle_cfs_rq` is also called to refill a group's runtime, so it does not show a throttle. These
+        // functions are called for the group itself and for each group below it.
         for (name, seen) in [
-            ("throttle_cfs_rq", Seen::Throttle),
-            ("unthrottle_cfs_rq", Seen::Unthrottle),
+            ("tg_throttle_down", Seen::Throttle),
+            ("tg_unthrottle_up", Seen::Unthrottle),
         ] {
             let words = || {
-                let queue = self.btf.parameter(name, "cfs_rq")?;
-                let mut node = vec![("cfs_rq", "tg")];
-                node.extend(NODE_OF_GROUP);
-                let mut words = vec![self.once(queue, &[("cfs_rq", "rq"), ("rq", "cpu")])?];
-                words.extend(self.node(queue, &node)?);
+                let group = self.btf.parameter(name, "tg")?;
+                let queue = self.btf.parameter(name, "data")?;
+                let mut words = vec![self.once(queue, &[("rq", "cpu")])?];
+                words.extend(self.node(group, &NODE_OF_GROUP)?);
                 Some(words)
             };
             let words = words();

@@ -19,15 +19,16 @@ const OWED_MS: f64 = 50.0;
 
 /// Turns failures that the schedule does not confirm into notes. If no failure is left and the run is not inconclusive,
 /// nobody is at fault. `checks` contains the bounds that apply, set by the test, by its scheduler or by default. The bound
-/// on the spread has no default in `checks`: if it is there, the test or the scheduler has set it.
+/// on the spread has no default in `checks`: if it is there, the test or the scheduler has set it. Returns whether failures
+/// were removed and others are left, whose fault has to be determined again.
 pub(super) fn acquit(
     judgement: &mut Judgement,
     checks: &Assert,
     answers: &Answers,
     measured: &Measures,
-) {
+) -> bool {
     if !judgement.result.is_fail() {
-        return;
+        return false;
     }
     // A real-time hog of the test leaves no CPU time to which other workers are entitled. The gap stands nevertheless,
     // because it is the test's fault.
@@ -49,7 +50,7 @@ pub(super) fn acquit(
         _ => true,
     });
     if explained.is_empty() {
-        return;
+        return false;
     }
     for why in explained {
         judgement.result.note(why);
@@ -57,6 +58,7 @@ pub(super) fn acquit(
     if !judgement.result.is_fail() && !judgement.result.is_inconclusive() {
         judgement.blame_nobody();
     }
+    judgement.result.is_fail()
 }
 
 /// Returns what the schedule shows about a spread; `None` if it shows nothing, so that the finding stands. The default bound

@@ -9,7 +9,7 @@ use ktstr_guest::engine::HOG_KEY;
 use super::super::guest_state::GuestState;
 use super::super::stall::StallReport;
 use super::kernel_log::without_time;
-use super::{Case, Fault, Judgement, misfit};
+use super::{Case, Fault, Judgement, Logs, misfit};
 use crate::vm_result::HostVcpuSchedstat;
 
 /// The dilation above which a machine counts as disturbed by other work on the host. The dilation is `1 + waited / ran`,
@@ -27,8 +27,14 @@ fn explains(dilation: f64, detail: &AssertDetail) -> bool {
 }
 
 /// Turns failures about times that a busy host explains into inconclusive outcomes. If all failures are of this kind, the
-/// run is attributed to the host. If only some are, a note contains how busy the host was.
-pub(in crate::run) fn downgrade_if_contended(judgement: &mut Judgement, stat: &HostVcpuSchedstat) {
+/// run is attributed to the host. If only some are, a note contains how busy the host was, and the others decide whose fault
+/// the run is.
+pub(in crate::run) fn downgrade_if_contended(
+    judgement: &mut Judgement,
+    case: &Case,
+    logs: Logs<'_>,
+    stat: &HostVcpuSchedstat,
+) {
     let dilation = stat.dilation();
     if dilation <= CONTENDED {
         return;
@@ -39,21 +45,48 @@ pub(in crate::run) fn downgrade_if_contended(judgement: &mut Judgement, stat: &H
         stat.total_on_cpu_ns as f64 / 1e9,
         stat.total_run_delay_ns as f64 / 1e9,
     );
+    if !excuse(judgement, |detail| explains(dilation, detail)) {
+        return;
+    }
+    if judgement.result.is_fail() {
+        judgement.result.note(evidence);
+        attribute_again(judgement, case, logs);
+    } else {
+        judgement.blame(Fault::Host, evidence);
+    }
+}
+
+/// Makes the failures that the host `explains` inconclusive. A scheduler that the kernel ejected has ended, so if the ejection
+/// is excused, the findings that it ended are excused as well. Returns whether there was any such failure.
+pub(super) fn excuse(judgement: &mut Judgement, explains: impl Fn(&AssertDetail) -> bool) -> bool {
+    let is_ejection = |detail: &AssertDetail| matches!(detail.finding, Finding::Ejected { .. });
+    let ejections: Vec<&AssertDetail> = (judgement.result.failure_details())
+        .filter(|detail| is_ejection(detail))
+        .collect();
+    let without = !ejections.is_empty() && ejections.iter().all(|detail| explains(detail));
     let mut excused = false;
     for outcome in &mut judgement.result.outcomes {
         if let Outcome::Fail(detail) = outcome
-            && explains(dilation, detail)
+            && (explains(detail)
+                || without && matches!(detail.finding, Finding::SchedulerDied { .. }))
         {
             detail.host_explains = true;
             *outcome = Outcome::Inconclusive(detail.clone());
             excused = true;
         }
     }
-    if excused && !judgement.result.is_fail() {
-        judgement.blame(Fault::Host, evidence);
-    } else if excused {
-        judgement.result.note(evidence);
+    excused
+}
+
+/// Attributes the failures that are left after others were removed or excused, since the fault so far may rest on one of
+/// those. The end of a scheduler keeps its fault, and so does a test without a result.
+pub(super) fn attribute_again(judgement: &mut Judgement, case: &Case, logs: Logs<'_>) {
+    let explained = |detail: &AssertDetail| detail.explains_the_rest();
+    if judgement.guest.is_err() || judgement.result.failure_details().any(explained) {
+        return;
     }
+    judgement.blame_nobody();
+    attribute_fault(judgement, case, logs);
 }
 
 /// Returns the kernel's message about the first process that was killed because the memory of its cgroup ran out or, if
@@ -78,12 +111,11 @@ fn killed_for_memory(console: &str, memory_mib: u32) -> Option<String> {
 
 /// Attributes a result that is neither a pass nor a skip, if that has not been done yet. If the fault is known already but
 /// has no evidence, adds the evidence.
-pub(super) fn attribute_fault(
-    judgement: &mut Judgement,
-    case: &Case,
-    console: &str,
-    scheduler_log: &str,
-) {
+pub(super) fn attribute_fault(judgement: &mut Judgement, case: &Case, logs: Logs<'_>) {
+    let Logs {
+        console,
+        scheduler: scheduler_log,
+    } = logs;
     let result = &judgement.result;
     if result.is_pass() || result.is_skip() {
         return;
@@ -172,12 +204,8 @@ pub(super) fn attribute_fault(
     let own_words =
         first.is_some_and(|d| d.kind == DetailKind::Other && d.finding == Finding::Text);
     let scheduler = case.scheduler;
-    if case.changed && case.has_scheduler && !own_words {
-        undecided(
-            judgement,
-            "the test started and stopped schedulers itself, and the findings do not show which of them drove the CPUs \
-             at the time",
-        );
+    if case.changed && !own_words {
+        undecided(judgement, CHANGED);
         return;
     }
     let (fault, why) = match (case.has_scheduler, of_scheduling) {
@@ -245,8 +273,12 @@ fn of_workers(failures: &mut Vec<&AssertDetail>) -> Option<String> {
     why.filter(|_| failures.iter().all(own_words))
 }
 
+/// The evidence if the test has changed schedulers, and nothing shows which of them is at fault.
+pub(super) const CHANGED: &str = "the test started and stopped schedulers itself, and the findings do not show which of them drove \
+                                  the CPUs at the time";
+
 /// Makes all failures inconclusive, because it is undetermined whose fault they are. `why` is the evidence.
-fn undecided(judgement: &mut Judgement, why: &str) {
+pub(super) fn undecided(judgement: &mut Judgement, why: &str) {
     for outcome in &mut judgement.result.outcomes {
         if let Outcome::Fail(detail) = outcome {
             *outcome = Outcome::Inconclusive(detail.clone());

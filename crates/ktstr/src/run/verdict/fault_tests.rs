@@ -2,6 +2,7 @@
 
 use ktstr_assert::AssertResult;
 
+use super::super::tests::{CASE, NO_LOGS};
 use super::*;
 
 fn judged(details: Vec<AssertDetail>) -> Judgement {
@@ -33,7 +34,7 @@ fn unfair() -> AssertDetail {
 #[test]
 fn a_busy_host_is_blamed_for_what_it_explains() {
     let mut judgement = judged(vec![unfair()]);
-    downgrade_if_contended(&mut judgement, &busy(1));
+    downgrade_if_contended(&mut judgement, &CASE, NO_LOGS, &busy(1));
     assert!(judgement.result.is_inconclusive());
     assert_eq!(judgement.fault, Some(Fault::Host));
     assert_eq!(
@@ -48,7 +49,7 @@ fn a_busy_host_is_blamed_for_what_it_explains() {
 #[test]
 fn a_quiet_host_excuses_nothing() {
     let mut judgement = judged(vec![unfair()]);
-    downgrade_if_contended(&mut judgement, &busy(0));
+    downgrade_if_contended(&mut judgement, &CASE, NO_LOGS, &busy(0));
     assert!(judgement.result.is_fail());
     assert_eq!(judgement.fault, Some(Fault::Scheduler));
 }
@@ -60,9 +61,49 @@ fn a_latency_far_over_its_bound_stays_a_failure() {
         judged(vec![detail.with_latency_gate(measured, 1_000)])
     };
     let (mut near, mut far) = (late(1_900), late(2_100));
-    downgrade_if_contended(&mut near, &busy(1));
-    downgrade_if_contended(&mut far, &busy(1));
+    downgrade_if_contended(&mut near, &CASE, NO_LOGS, &busy(1));
+    downgrade_if_contended(&mut far, &CASE, NO_LOGS, &busy(1));
     assert!(near.result.is_inconclusive() && far.result.is_fail());
+}
+
+#[test]
+fn what_is_left_after_an_excuse_decides_whose_fault_it_is() {
+    let own = AssertDetail::new(DetailKind::Other, "the test says no");
+    let mut judgement = judged(vec![unfair(), own]);
+    downgrade_if_contended(&mut judgement, &CASE, NO_LOGS, &busy(1));
+    assert!(judgement.result.is_fail());
+    assert_eq!(judgement.fault, Some(Fault::Test), "{judgement:?}");
+}
+
+#[test]
+fn the_end_of_a_scheduler_is_excused_with_its_ejection() {
+    use ktstr_assert::{Ejection, SchedulerEnd};
+    let ejected = |cause| Finding::Ejected {
+        scheduler: "scx_x".to_owned(),
+        cause,
+        reason: "it says so".to_owned(),
+    };
+    let stall = Ejection::Stall {
+        task: None,
+        seconds: Some(5.0),
+    };
+    let died = Finding::SchedulerDied {
+        scheduler: None,
+        end: SchedulerEnd::Crashed,
+        how: "it no longer schedules".to_owned(),
+        log: String::new(),
+    };
+    for (cause, excused) in [(stall, true), (Ejection::Error, false)] {
+        let findings = [died.clone(), ejected(cause)];
+        let mut judgement = judged(findings.map(AssertDetail::of).into());
+        downgrade_if_contended(&mut judgement, &CASE, NO_LOGS, &busy(1));
+        assert_eq!(judgement.result.is_inconclusive(), excused, "{judgement:?}");
+        let fault = match excused {
+            true => Fault::Host,
+            false => Fault::Scheduler,
+        };
+        assert_eq!(judgement.fault, Some(fault));
+    }
 }
 
 #[test]
@@ -72,7 +113,7 @@ fn failures_that_are_not_about_time_are_never_excused() {
         AssertDetail::new(DetailKind::Isolation, "ran on cpus [7]"),
         AssertDetail::new(DetailKind::SchedulerCrashed, "scheduler process died"),
     ]);
-    downgrade_if_contended(&mut judgement, &busy(9));
+    downgrade_if_contended(&mut judgement, &CASE, NO_LOGS, &busy(9));
     assert!(judgement.result.is_fail());
     assert_eq!(judgement.fault, Some(Fault::Scheduler));
     assert_eq!(judgement.result.failure_details().count(), 2);
@@ -105,7 +146,11 @@ fn judgement_of(
         told_of_idle: false,
         parallel_tcg: false,
     };
-    attribute_fault(&mut judgement, &case, console, scheduler_log);
+    let logs = Logs {
+        console,
+        scheduler: scheduler_log,
+    };
+    attribute_fault(&mut judgement, &case, logs);
     judgement
 }
 
@@ -115,6 +160,9 @@ fn none_of_several_schedulers_is_blamed_without_evidence() {
     let judgement = judgement_of(stuck(), true, true, "", "");
     assert_eq!(judgement.fault, Some(Fault::Undetermined));
     assert!(judgement.result.is_inconclusive(), "{:?}", judgement.result);
+    // The same without a scheduler of its own, if the test attaches one.
+    let judgement = judgement_of(stuck(), false, true, "", "");
+    assert_eq!(judgement.fault, Some(Fault::Undetermined));
     // A failure that the test reports in its own words is the test's fault.
     let own = judgement_of(AssertResult::fail_msg("no"), true, true, "", "");
     assert_eq!(own.fault, Some(Fault::Test));

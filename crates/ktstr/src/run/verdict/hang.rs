@@ -8,7 +8,7 @@ use ktstr_snapshot::report::TaskEnrichment;
 
 use super::super::guest_state::GuestState;
 use super::super::stall::StallReport;
-use super::Fault;
+use super::{Case, Fault};
 use crate::vm_result::{GuestLifecyclePhase, WatchdogKillReason};
 
 /// The test process counts as busy if the CPU time of its threads, over their whole lives, is at least this share of the
@@ -26,16 +26,15 @@ pub(super) struct Hang {
     pub(super) evidence: String,
 }
 
-/// Judges a guest that the host gave up on because it hung, and not because the host was too slow. `test_comm` is the name of the
-/// test process.
+/// Judges a guest that the host gave up on because it hung, and not because the host was too slow.
 pub(super) fn judge(
     reason: WatchdogKillReason,
     stall: &StallReport,
     guest: &GuestState,
-    test_comm: &str,
+    case: &Case,
 ) -> Hang {
     let stage = stage(guest.phase).to_owned();
-    if let Some(count) = left_behind(stall, guest, test_comm) {
+    if let Some(count) = left_behind(stall, guest, case.test_comm) {
         return Hang {
             fault: Fault::Test,
             finding: Finding::Hung {
@@ -45,7 +44,7 @@ pub(super) fn judge(
             evidence: String::new(),
         };
     }
-    if let Some((fault, doing)) = of_test(stall, guest) {
+    if let Some((fault, doing)) = of_test(stall, guest, case) {
         return Hang {
             fault,
             finding: Finding::TestHung {
@@ -81,7 +80,7 @@ pub(super) fn stage(phase: GuestLifecyclePhase) -> &'static str {
 }
 
 /// Returns the fault, and what the test process did, if the process is the cause or is gone; `None` if nothing shows that.
-fn of_test(stall: &StallReport, guest: &GuestState) -> Option<(Fault, String)> {
+fn of_test(stall: &StallReport, guest: &GuestState, case: &Case) -> Option<(Fault, String)> {
     // The guest does not wait for a test that has ended.
     let pid = guest.test_pid.filter(|_| guest.test_end.is_none())?;
     if stall.processes.is_empty() {
@@ -96,7 +95,7 @@ fn of_test(stall: &StallReport, guest: &GuestState) -> Option<(Fault, String)> {
             format!("the test process {pid} is gone, and PID 1 did not report its end"),
         ));
     }
-    if let Some(doing) = spins(&threads, stall, guest) {
+    if let Some(doing) = spins(&threads, stall, guest, case) {
         return Some((Fault::Test, doing));
     }
     let sleeps = threads.iter().all(|task| is_asleep(task));
@@ -165,7 +164,15 @@ pub(super) fn crowd(stall: &StallReport, guest: &GuestState, waited: f64) -> Opt
 
 /// Returns the evidence if the test process itself keeps a CPU busy: one of its threads is on a CPU, and either the guest no
 /// longer serves timer interrupts, or the threads of the process have used much CPU time ([`BUSY`]). `None` otherwise.
-fn spins(threads: &[&TaskEnrichment], stall: &StallReport, guest: &GuestState) -> Option<String> {
+///
+/// A BPF scheduler runs with interrupts off in the context of the task that wakes or forks another one, so with a scheduler
+/// a CPU without timer interrupts shows nothing about the task on it.
+fn spins(
+    threads: &[&TaskEnrichment],
+    stall: &StallReport,
+    guest: &GuestState,
+    case: &Case,
+) -> Option<String> {
     let on_cpu = threads.iter().find(|task| task.on_cpu)?;
     let ran = (threads.iter()).fold(Duration::ZERO, |sum, task| {
         sum.saturating_add(Duration::from_nanos(
@@ -176,7 +183,8 @@ fn spins(threads: &[&TaskEnrichment], stall: &StallReport, guest: &GuestState) -
         Some(clock) => clock.saturating_sub(guest.at),
         None => stall.burnt,
     };
-    let stood = stall.guest_clock.is_some() && stall.wall > STOOD;
+    let bpf = case.has_scheduler || case.changed;
+    let stood = !bpf && stall.guest_clock.is_some() && stall.wall > STOOD;
     let where_it_is = format!("{}[{}] is on cpu{}", on_cpu.comm, on_cpu.pid, on_cpu.cpu);
     if stood {
         return Some(format!(
@@ -219,6 +227,34 @@ mod tests {
         }
     }
 
+    const OF_T: Case = Case {
+        test_comm: "t",
+        has_scheduler: false,
+        ..super::super::tests::CASE
+    };
+
+    #[test]
+    fn a_cpu_without_timer_interrupts_says_nothing_about_the_test_under_a_scheduler() {
+        let stall = StallReport {
+            guest_clock: Some(20 * S),
+            wall: 20 * S,
+            processes: vec![task(100, "t", 0, true, S / 100)],
+            ..StallReport::default()
+        };
+        let guest = GuestState {
+            test_pid: Some(100),
+            ..GuestState::default()
+        };
+        for (has_scheduler, fault) in [(false, Fault::Test), (true, Fault::Undetermined)] {
+            let case = Case {
+                has_scheduler,
+                ..OF_T
+            };
+            let hang = judge(WatchdogKillReason::Tier1CpuBudget, &stall, &guest, &case);
+            assert_eq!(hang.fault, fault, "{hang:?}");
+        }
+    }
+
     #[test]
     fn a_crowd_is_counted_for_each_cpu_and_by_the_length_of_the_stall() {
         let guest = GuestState {
@@ -257,7 +293,7 @@ mod tests {
             test_pid: Some(100),
             ..GuestState::default()
         };
-        judge(WatchdogKillReason::Tier1CpuBudget, &stall, &guest, "t")
+        judge(WatchdogKillReason::Tier1CpuBudget, &stall, &guest, &OF_T)
     }
 
     #[test]
@@ -278,7 +314,8 @@ mod tests {
             test_end: Some((ProcessEnd::Signaled(9), true)),
             ..GuestState::default()
         };
-        let of = |guest: &GuestState| judge(WatchdogKillReason::Tier1CpuBudget, &stall, guest, "t");
+        let of =
+            |guest: &GuestState| judge(WatchdogKillReason::Tier1CpuBudget, &stall, guest, &OF_T);
         let hang = of(&guest);
         assert_eq!(hang.fault, Fault::Test);
         let text = hang.finding.to_string();

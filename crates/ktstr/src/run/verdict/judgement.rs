@@ -143,6 +143,15 @@ impl Judgement {
     }
 }
 
+/// The texts that the guest has left.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::run) struct Logs<'a> {
+    /// The kernel's log.
+    pub(in crate::run) console: &'a str,
+    /// The output of the scheduler under test.
+    pub(in crate::run) scheduler: &'a str,
+}
+
 /// The facts about the test that the verdict needs.
 pub(in crate::run) struct Case<'a> {
     /// The name of the scheduler in messages. Without a scheduler under test, the name of the kernel's own one.

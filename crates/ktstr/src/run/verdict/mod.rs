@@ -14,7 +14,7 @@ mod scheduler_exit;
 mod verifier_log;
 pub(super) mod workers;
 
-use ktstr_assert::{Assert, Finding, MonitorReport, MonitorThresholds, NoteValue};
+use ktstr_assert::{Assert, AssertDetail, Finding, MonitorReport, MonitorThresholds, NoteValue};
 use ktstr_guest::engine::HOG_KEY;
 use ktstr_machine::Halt;
 use ktstr_record::brief::counted;
@@ -25,9 +25,9 @@ use super::guest_state::GuestState;
 use super::stall::StallReport;
 use crate::vm_result::WatchdogKillReason;
 pub(super) use fault::{default_evidence, downgrade_if_contended};
-pub(super) use judgement::Case;
 pub use judgement::Fault;
 pub(crate) use judgement::Judgement;
+pub(super) use judgement::{Case, Logs};
 pub(super) use kernel_log::without_time;
 pub(super) use scheduler_exit::exit_text;
 
@@ -80,8 +80,17 @@ pub(super) fn judge(
     match end {
         // If the kernel ejected the scheduler before, that explains why nothing made progress, unless the test started
         // so many tasks that no scheduler could have served all of them in time.
-        End::TimedOut(_, stall) => {
+        End::TimedOut(reason, stall) => {
+            let slow = *reason == WatchdogKillReason::Tier3Deadman && !case.virtual_clock;
+            let of_host = judgement.evidence.clone().filter(|_| slow);
             scheduler_exit::ejected(&mut judgement, case, console, exit);
+            // A host that is too slow also keeps tasks waiting until sched_ext's watchdog expires.
+            if let Some(evidence) = of_host
+                && fault::excuse(&mut judgement, AssertDetail::is_about_time)
+                && !judgement.result.is_fail()
+            {
+                judgement.blame(Fault::Host, evidence);
+            }
             // The task that waited may be the one in which the kernel's own watchdog runs.
             let waited = |exit: &ScxExit| match exit.stalled() {
                 Some((_, seconds)) => Some(seconds),
@@ -100,7 +109,11 @@ pub(super) fn judge(
     {
         judgement.blame(Fault::Test, hog);
     }
-    fault::attribute_fault(&mut judgement, case, console, &guest.scheduler_log);
+    let logs = Logs {
+        console,
+        scheduler: &guest.scheduler_log,
+    };
+    fault::attribute_fault(&mut judgement, case, logs);
     for report in kernel_log::reports(console) {
         judgement.result.note(report.to_string());
     }
@@ -180,7 +193,7 @@ fn timed_out(
         )
         .because(fault::of_slow_host(stall, guest));
     }
-    let hang = hang::judge(reason, stall, guest, case.test_comm);
+    let hang = hang::judge(reason, stall, guest, case);
     let times = fault::hang_evidence(stall, guest);
     let evidence = match hang.evidence.as_str() {
         "" => times,

@@ -10,7 +10,7 @@ use ktstr_guest::engine::HOG_KEY;
 use ktstr_schedule::query::{Answers, Measures, Rules, Underserved, Who, measures};
 use ktstr_schedule::{ReadError, Schedule, Tables};
 
-use super::{Case, Fault, Judgement};
+use super::{Case, Fault, Judgement, Logs, fault};
 use ktstr_scenario::scheduler::Promise;
 
 /// The bounds that apply if neither the test nor the scheduler sets them. The bounds on owed CPU time and on waits after a
@@ -77,6 +77,7 @@ pub(in crate::run) fn judge(
     checks: &Assert,
     seen: &Seen,
     root: &str,
+    logs: Logs<'_>,
 ) {
     // The cause of an inconclusive run makes its schedule inconclusive as well. A guest without a result has not run the
     // test to its end, which is reported already.
@@ -85,7 +86,9 @@ pub(in crate::run) fn judge(
     }
     let measured = measures(&seen.answers, &seen.tables, root);
     let checks = DEFAULTS.merge(checks);
-    super::acquit::acquit(judgement, &checks, &seen.answers, &measured);
+    if super::acquit::acquit(judgement, &checks, &seen.answers, &measured) {
+        fault::attribute_again(judgement, case, logs);
+    }
     // A scheduler that has ended did not produce the rest of the schedule.
     if judgement
         .result
@@ -127,7 +130,9 @@ pub(in crate::run) fn judge(
             failed = true;
         }
     }
-    if failed && open {
+    if failed && open && case.changed {
+        fault::undecided(judgement, fault::CHANGED);
+    } else if failed && open {
         let evidence = "the exact schedule is the evidence; `cargo ktstr schedule` prints who ran and who waited";
         // Real-time workers do not give up the CPUs on which they run, so tasks that are queued there have to wait.
         let hog = judgement.result.measurements.get(HOG_KEY).cloned();

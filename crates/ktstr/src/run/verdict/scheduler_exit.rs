@@ -30,7 +30,7 @@ pub(in crate::run) fn exit_text(vm: &VmResult, judgement: &Judgement) -> String 
         words[cut.unwrap_or(words.len())..].to_owned()
     };
     by_kernel
-        .or_else(|| ejection(&vm.kernel_log))
+        .or_else(|| ejection(&vm.kernel_log).map(|logged| logged.reason))
         .or_else(|| judgement.result.failure_details().any(ended).then(own))
         .unwrap_or_default()
 }
@@ -68,13 +68,18 @@ pub(super) fn ejected(
     exit: Option<&ScxExit>,
 ) {
     let error_exit = exit.filter(|exit| exit.is_error());
-    let Some(reason) = error_exit.map(reason).or_else(|| ejection(console)) else {
+    let logged = ejection(console);
+    // A test that replaces its scheduler makes it open which one was ejected, and the kernel's log names that one.
+    let name = logged.as_ref().map(|logged| logged.scheduler);
+    let name = name.filter(|_| case.changed).unwrap_or(case.scheduler);
+    let logged = logged.as_ref().map(|logged| logged.reason.clone());
+    let Some(reason) = error_exit.map(reason).or(logged) else {
         return;
     };
     judgement
         .result
         .record_fail(AssertDetail::of(Finding::Ejected {
-            scheduler: case.scheduler.to_owned(),
+            scheduler: name.to_owned(),
             cause: cause(&reason),
             reason,
         }));
@@ -115,7 +120,7 @@ fn merge_exit(
         (None, None) => (SchedulerEnd::Unknown, None),
     };
     let finding = how.map(|how| Finding::SchedulerDied {
-        scheduler: Some(case.scheduler.to_owned()),
+        scheduler: (!case.changed).then(|| case.scheduler.to_owned()),
         end,
         how,
         log: last_words(&guest.scheduler_log),
@@ -171,6 +176,7 @@ fn merge_exit(
 fn culprit(case: &Case, guest: &GuestState, left: Option<&ScxExit>) -> (Fault, String) {
     if let Some(signal) = guest.scheduler_signal.as_ref()
         && Some(signal.sender) != guest.scheduler_pid()
+        && can_end(signal.signal, guest.scheduler_died)
     {
         let fault = match signal.sender {
             1 => Fault::Harness,
@@ -185,6 +191,10 @@ fn culprit(case: &Case, guest: &GuestState, left: Option<&ScxExit>) -> (Fault, S
             signal.comm, signal.sender, signal.signal
         );
         return (fault, why);
+    }
+    if left.is_some_and(|exit| exit.kind_name == "SCX_EXIT_SYSRQ") {
+        let why = "sched_ext was disabled by sysrq-S, for which only the test could ask";
+        return (Fault::Test, why.to_owned());
     }
     if let Some(exit) = left.filter(|exit| exit.wants_restart()) {
         let why = format!(
@@ -212,6 +222,26 @@ fn culprit(case: &Case, guest: &GuestState, left: Option<&ScxExit>) -> (Fault, S
         false => evidence.join("; "),
     };
     (Fault::Scheduler, evidence)
+}
+
+/// Returns whether this signal can be the reason for how the scheduler's process ended. A process that a signal killed reports
+/// its number. One that exited may have handled the signal; but signals that stop or continue a process, or that it ignores by
+/// default, ask no process to exit (signal(7)).
+fn can_end(signal: i32, end: Option<ProcessEnd>) -> bool {
+    match end {
+        Some(ProcessEnd::Signaled(by)) => signal == by,
+        Some(ProcessEnd::Exited(_)) | None => ![
+            libc::SIGCONT,
+            libc::SIGSTOP,
+            libc::SIGTSTP,
+            libc::SIGTTIN,
+            libc::SIGTTOU,
+            libc::SIGCHLD,
+            libc::SIGURG,
+            libc::SIGWINCH,
+        ]
+        .contains(&signal),
+    }
 }
 
 /// Returns whether the last lines of a scheduler's log mention a timeout of its own.
@@ -295,23 +325,42 @@ const NOTING: &[&str] = &[
     "stack_trace_save",
 ];
 
-/// Returns why sched_ext ejected a scheduler, according to the kernel's log (kernel/sched/ext.c). `None` if it ejected none:
-/// a scheduler that was unregistered is not ejected.
-fn ejection(console: &str) -> Option<String> {
+/// The beginnings of the reasons for which sched_ext disables a scheduler that has done nothing wrong (`scx_exit_reason` in
+/// kernel/sched/ext.c).
+const NO_EJECTION: [&str; 4] = [
+    "unregistered",
+    "disabled by sysrq",
+    "parent exiting",
+    "killed by parent",
+];
+
+/// An ejection as the kernel's log has it.
+struct Logged<'a> {
+    /// The name of the scheduler.
+    scheduler: &'a str,
+    /// Why it was ejected.
+    reason: String,
+}
+
+/// Returns which scheduler sched_ext ejected and why, according to the kernel's log (kernel/sched/ext.c). `None` if it ejected
+/// none: see [`NO_EJECTION`].
+fn ejection(console: &str) -> Option<Logged<'_>> {
     let mut lines = console.lines().map(without_time);
-    let reason = lines.find_map(|line| {
-        let (_, rest) = line
+    let (scheduler, reason) = lines.find_map(|line| {
+        let (name, rest) = line
             .strip_prefix("sched_ext: BPF scheduler ")?
             .split_once(" disabled (")?;
         let reason = rest.trim_end().trim_end_matches(')');
-        (!reason.starts_with("unregistered")).then_some(reason)
+        let is_ejection = !NO_EJECTION.iter().any(|other| reason.starts_with(other));
+        is_ejection.then_some((name.trim_matches('"'), reason))
     })?;
     let detail = lines
         .next()
         .and_then(|line| line.strip_prefix("sched_ext: "))
         .and_then(|line| line.split_once(": "));
-    Some(match detail {
+    let reason = match detail {
         Some((_, detail)) => format!("{reason} ({})", detail.trim()),
         None => reason.to_owned(),
-    })
+    };
+    Some(Logged { scheduler, reason })
 }

@@ -7,7 +7,12 @@ use ktstr_guest::protocol::{ProcessEnd, ToHost};
 
 use super::*;
 
-const CASE: Case = Case {
+pub(super) const NO_LOGS: Logs<'static> = Logs {
+    console: "",
+    scheduler: "",
+};
+
+pub(super) const CASE: Case = Case {
     scheduler: "scx_x",
     has_scheduler: true,
     changed: false,
@@ -104,6 +109,88 @@ fn a_hang_without_evidence_blames_nobody() {
     );
     assert!(ejected.result.is_fail());
     assert_eq!(ejected.fault, Some(Fault::Scheduler));
+}
+
+#[test]
+fn a_stall_on_a_host_that_is_too_slow_is_not_the_schedulers_fault() {
+    let stalled = left(1026, "SCX_EXIT_ERROR_STALL", "runnable task stall");
+    let broken = left(1024, "SCX_EXIT_ERROR", "runtime error");
+    let fault = |virtual_clock: bool, exit: &ScxExit| {
+        let end = End::TimedOut(WatchdogKillReason::Tier3Deadman, StallReport::default());
+        let case = Case {
+            virtual_clock,
+            ..CASE
+        };
+        let judgement = judge(&case, &end, &guest_after(vec![attached()]), "", Some(exit));
+        (judgement.result.is_fail(), judgement.fault)
+    };
+    assert_eq!(fault(false, &stalled), (false, Some(Fault::Host)));
+    // An error has nothing to do with time, and the virtual clock does not run ahead of the guest.
+    assert_eq!(fault(false, &broken), (true, Some(Fault::Scheduler)));
+    assert_eq!(fault(true, &stalled), (true, Some(Fault::Scheduler)));
+}
+
+#[test]
+fn a_signal_explains_only_the_end_that_it_can_cause() {
+    let fault = |signal, end| {
+        let signal = ktstr_guest::protocol::SentSignal {
+            signal,
+            sender: 100,
+            comm: "t".to_owned(),
+        };
+        let died = ToHost::SchedulerDied {
+            end,
+            signal: Some(signal),
+        };
+        let passed = ToHost::TestResult(Box::new(AssertResult::pass()));
+        let guest = guest_after(vec![attached(), died, passed]);
+        judge(&CASE, &End::Completed, &guest, "", None).fault
+    };
+    assert_eq!(fault(9, ProcessEnd::Signaled(9)), Some(Fault::Test));
+    // It handled the signal, and left.
+    assert_eq!(
+        fault(libc::SIGTERM, ProcessEnd::Exited(1)),
+        Some(Fault::Test)
+    );
+    // It was stopped and continued, and crashed afterwards.
+    assert_eq!(
+        fault(libc::SIGCONT, ProcessEnd::Signaled(11)),
+        Some(Fault::Scheduler)
+    );
+    assert_eq!(
+        fault(libc::SIGCONT, ProcessEnd::Exited(1)),
+        Some(Fault::Scheduler)
+    );
+}
+
+#[test]
+fn a_scheduler_that_sysrq_disables_is_not_ejected() {
+    let console = "[ 3.0] sched_ext: BPF scheduler \"x\" disabled (disabled by sysrq-S)\n";
+    let passed = ToHost::TestResult(Box::new(AssertResult::pass()));
+    let judgement = judge(
+        &CASE,
+        &End::Completed,
+        &guest_after(vec![attached(), passed]),
+        console,
+        None,
+    );
+    assert!(judgement.result.is_pass(), "{judgement:?}");
+    let exit = left(68, "SCX_EXIT_SYSRQ", "disabled by sysrq-S");
+    let guest = guest_after(vec![attached(), found_dead()]);
+    let judgement = judge(&CASE, &End::Completed, &guest, console, Some(&exit));
+    assert_eq!(judgement.fault, Some(Fault::Test), "{judgement:?}");
+}
+
+#[test]
+fn of_several_schedulers_the_one_that_was_ejected_is_named() {
+    let console = "[ 3.0] sched_ext: BPF scheduler \"b\" disabled (runtime error)\n";
+    let passed = ToHost::TestResult(Box::new(AssertResult::pass()));
+    let guest = guest_after(vec![attached(), passed]);
+    for (changed, name) in [(false, "`scx_x`"), (true, "`b`")] {
+        let case = Case { changed, ..CASE };
+        let judgement = judge(&case, &End::Completed, &guest, console, None);
+        assert!(message(&judgement).contains(name), "{judgement:?}");
+    }
 }
 
 #[test]
