@@ -119,7 +119,7 @@ impl Walk<'_> {
                 let is_other = !matches!(task.class, Class::Ext | Class::Unknown);
                 if is_other {
                     totals.other_class_ns = passed;
-                } else if self.bypass {
+                } else if self.bypass.is_some() {
                     totals.bypass_ns = passed;
                 }
                 if task.class.is_above_ext() {

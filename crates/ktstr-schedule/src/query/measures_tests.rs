@@ -387,6 +387,27 @@ fn the_time_of_a_real_time_task_is_not_held_against_the_scheduler() {
     assert_eq!(driven(Class::Ext, 500), (400, 900));
 }
 
+/// During a bypass the kernel gives `A` the CPU for 500 ms. Afterwards the scheduler lets `A` wait for as long.
+#[test]
+fn a_scheduler_may_take_back_what_a_task_got_in_a_bypass() {
+    let owed = |bypassed: bool| {
+        let mut script = script();
+        script.at(0).switch(0, 0, A, Idle);
+        for (at, on) in [(1, true), (500, false)] {
+            if bypassed {
+                script.at(at * MS).push(0, What::Bypass { on });
+            }
+        }
+        script.at(500 * MS).switch(0, A, B, Preempted);
+        script.at(900 * MS).switch(0, B, A, Preempted);
+        script.at(1000 * MS).push(0, What::End {});
+        let worst = measured(&script, Rules::default()).starved;
+        worst.map_or(0, |worst| worst.owed_ns / MS)
+    };
+    assert!((200..=260).contains(&owed(false)), "{}", owed(false));
+    assert_eq!(owed(true), 0);
+}
+
 #[test]
 fn a_phase_has_its_own_preemptions_wakeups_and_waste() {
     let mut script = script();

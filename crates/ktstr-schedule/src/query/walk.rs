@@ -21,7 +21,8 @@ pub(super) struct Walk<'a> {
     pub(super) time: u64,
     pub(super) begun: bool,
     pub(super) phase: Phase,
-    pub(super) bypass: bool,
+    /// When the bypass of the BPF scheduler that has not ended yet began; `None` if there is none.
+    pub(super) bypass: Option<u64>,
     /// Whether a CPU went online or offline since a scheduler last began to load. An unload while this is true is taken for
     /// one that the kernel requested because of that hotplug.
     hotplugged: bool,
@@ -63,7 +64,7 @@ impl<'a> Walk<'a> {
             time: 0,
             begun: false,
             phase: None,
-            bypass: false,
+            bypass: None,
             hotplugged: false,
             away: false,
             loading: false,
@@ -188,10 +189,7 @@ impl<'a> Walk<'a> {
                     self.cgroup_weights.insert(path, weight);
                 }
             }
-            What::Bypass { on } => {
-                self.book_all();
-                self.bypass = on;
-            }
+            What::Bypass { on } => self.set_bypass(on),
             What::SchedExt { state } => {
                 self.book_all();
                 self.loading = state == SchedExtState::Enabling;

@@ -43,6 +43,9 @@ const LONG_BURST_NS: u64 = 10_000_000;
 /// The time in nanoseconds after a change of weight in which shares are not judged. CPU time from before the change was charged
 /// at the old weight, and a scheduler may let the task, or its competitors, wait for that after the change.
 const SETTLING_NS: u64 = 1_000_000_000;
+/// How many times as long as a bypass the time after it is in which shares are not judged. The kernel alone shares out the CPUs
+/// during a bypass, and a scheduler that counts what each task got lets those wait afterwards that got more than the others.
+const REPAYING: u64 = 4;
 /// The largest number of CPUs that are evaluated.
 const CPUS: usize = 128;
 
@@ -171,6 +174,28 @@ impl Walk<'_> {
         self.place(pid, |task| &mut task.mask, mask);
     }
 
+    /// Notes that a bypass of the BPF scheduler begins or ends.
+    pub(super) fn set_bypass(&mut self, on: bool) {
+        self.book_all();
+        match (on, self.bypass) {
+            (true, None) => self.bypass = Some(self.time),
+            (false, Some(from_ns)) => {
+                let length = self.time.saturating_sub(from_ns);
+                let settled = self.time.saturating_add(length.saturating_mul(REPAYING));
+                self.unsettled_until_ns = self.unsettled_until_ns.max(settled);
+                self.bypass = None;
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether the BPF scheduler was bypassed in a part of the window that ends now. The end of a bypass within the window has
+    /// left the shares unsettled.
+    fn bypassed(&self, window: &Window) -> bool {
+        self.bypass
+            .is_some_and(|from_ns| self.now > from_ns.max(window.from_ns))
+    }
+
     /// Notes that a task has started to work, if its CPU time has just reached the threshold.
     pub(super) fn join(&mut self, before_ns: u64, after_ns: u64) {
         if before_ns < LONG_BURST_NS && after_ns >= LONG_BURST_NS {
@@ -283,8 +308,10 @@ impl Walk<'_> {
         // when. While the scheduler loads once more at the kernel's request, the fair class shares out the time.
         let mut tasks: Vec<Pid> = consumers.iter().map(|consumer| consumer.pid).collect();
         tasks.dedup();
-        let moved =
-            consumers.len() > tasks.len() || self.now < self.unsettled_until_ns || self.away;
+        let moved = consumers.len() > tasks.len()
+            || self.now < self.unsettled_until_ns
+            || self.away
+            || self.bypassed(window);
         // A window counts only if it begins after the queues have become balanced again. If some tasks are confined,
         // the CPUs on which the others start are arbitrary.
         let mut masks = consumers.iter().filter(|one| one.long).map(|one| one.mask);
