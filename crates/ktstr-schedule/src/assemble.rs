@@ -76,11 +76,17 @@ impl Assembler {
                 prev,
                 next,
                 yielded,
-            } => What::Switch {
-                prev,
-                next,
-                reason: self.reason(prev, yielded),
-            },
+            } => {
+                // The function may find that the group has quota again, and then dequeues nothing.
+                if self.throttling.get(&cpu) == Some(&prev) {
+                    self.throttling.remove(&cpu);
+                }
+                What::Switch {
+                    prev,
+                    next,
+                    reason: self.reason(prev, yielded),
+                }
+            }
             Raw::Enqueue {
                 task,
                 on,

@@ -39,6 +39,12 @@ impl CpuMask {
     /// The mask that allows every CPU.
     pub const ALL: Self = Self([u64::MAX; 2]);
 
+    /// Creates the set from one number, with the bit of CPU 0 lowest.
+    #[allow(clippy::cast_possible_truncation, reason = "the halves of the number")]
+    pub const fn of(bits: u128) -> Self {
+        Self([bits as u64, (bits >> 64) as u64])
+    }
+
     /// Returns the set as one number, with the bit of CPU 0 lowest.
     pub fn bits(self) -> u128 {
         u128::from(self.0[0]) | u128::from(self.0[1]) << 64

@@ -1,5 +1,7 @@
 //! Reads a schedule, one chunk at a time. The functions are total: any bytes give a result or an error.
 
+use std::ops::ControlFlow;
+
 use crate::ReadError;
 use crate::bytes::Bytes;
 use crate::chunk::decode;
@@ -75,14 +77,32 @@ impl<'a> Schedule<'a> {
     /// # Errors
     /// If a chunk cannot be decoded. Then `each` has been called with everything before the events of this chunk.
     pub fn for_each(&self, mut each: impl FnMut(Result<&Event, Gap>)) -> Result<(), ReadError> {
+        self.until(|event| {
+            each(event);
+            ControlFlow::Continue(())
+        })
+    }
+
+    /// Calls `each` with every event and gap, in the same order as [`Self::for_each`], until it returns [`ControlFlow::Break`].
+    ///
+    /// # Errors
+    /// If a chunk cannot be decoded before that.
+    pub fn until(
+        &self,
+        mut each: impl FnMut(Result<&Event, Gap>) -> ControlFlow<()>,
+    ) -> Result<(), ReadError> {
         for chunk in &self.chunks {
-            if let Some(gap) = chunk.gap {
-                each(Err(gap));
+            if let Some(gap) = chunk.gap
+                && each(Err(gap)).is_break()
+            {
+                return Ok(());
             }
             let what = "a chunk of events";
             let events = decode(chunk.packed).ok_or(ReadError::Malformed { what, at: chunk.at })?;
             for event in &events {
-                each(Ok(event));
+                if each(Ok(event)).is_break() {
+                    return Ok(());
+                }
             }
         }
         Ok(())

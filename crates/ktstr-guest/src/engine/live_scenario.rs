@@ -11,6 +11,7 @@ use ktstr_scenario::Ctx;
 use ktstr_scenario::ops::CgroupDef;
 use ktstr_scenario::workload::WorkSpec;
 
+use super::liveness::Liveness;
 use super::payloads::Payloads;
 use crate::stats::Requests;
 use crate::workers::rng::Rng;
@@ -81,7 +82,7 @@ pub(super) struct LiveCgroup {
     pub runs_payloads: bool,
     /// The union of all cpusets during the lives of the workers. Running on a CPU that was allowed at any time is no breach
     /// of isolation.
-    allowed: Allowed,
+    pub allowed: Allowed,
     reports: Vec<WorkerReport>,
 }
 
@@ -123,16 +124,16 @@ impl LiveCgroup {
         }
     }
 
-    /// Adopts workers that were in a cgroup with this cpuset.
-    pub fn adopt(&mut self, mut handles: Vec<WorkloadHandle>, cpuset: Option<&BTreeSet<usize>>) {
+    /// Adopts workers that were allowed to use these CPUs so far.
+    pub fn adopt(&mut self, mut handles: Vec<WorkloadHandle>, allowed: &Allowed) {
         if handles.is_empty() {
             return;
         }
         for handle in &mut handles {
             handle.set_apart(MOVED);
         }
-        self.allowed = match (&self.allowed, cpuset) {
-            (Allowed::Only(own), Some(theirs)) => Allowed::Only(own | theirs),
+        self.allowed = match (&self.allowed, allowed) {
+            (Allowed::Only(own), Allowed::Only(theirs)) => Allowed::Only(own | theirs),
             _ => Allowed::All,
         };
         self.handles.extend(handles);
@@ -190,8 +191,8 @@ pub(super) struct LiveScenario {
     pub phase: PhaseCell,
     /// The scheduler that must be running.
     pub scheduler: Option<Attached>,
-    /// Whether an operation has stopped or started a scheduler since the last check.
-    pub scheduler_changed: bool,
+    /// Where the check of the scheduler starts anew, if an operation has stopped or started a scheduler since the last check.
+    pub changed: Option<Liveness>,
     /// The programs that run next to the workers.
     pub payloads: Payloads,
     /// Descriptors of BPF maps, which keep the maps alive until the end of the scenario.
@@ -230,7 +231,7 @@ impl LiveScenario {
     pub fn new(measures_pages: bool, scheduler: Option<Attached>) -> Result<Self> {
         Ok(Self {
             scheduler,
-            scheduler_changed: false,
+            changed: None,
             payloads: Payloads::default(),
             pinned_maps: Vec::new(),
             stats: Arc::default(),

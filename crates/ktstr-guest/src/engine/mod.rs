@@ -242,8 +242,8 @@ impl Run<'_, '_> {
     /// Returns whether the scheduler still runs. If it does not, records a failure. If the kernel asked the scheduler to
     /// attach again, this function waits for that and pauses window time meanwhile.
     fn alive(&mut self) -> bool {
-        if std::mem::take(&mut self.scenario.scheduler_changed) {
-            self.liveness = Liveness::new();
+        if let Some(liveness) = self.scenario.changed.take() {
+            self.liveness = liveness;
         }
         let Self {
             liveness, window, ..

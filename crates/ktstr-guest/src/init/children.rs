@@ -37,6 +37,11 @@ impl Child {
     }
 }
 
+/// The number of bytes that are read of a pipe at once.
+const CHUNK: usize = 8192;
+/// The number of such reads in a row: twice as many as a pipe holds (64 KiB, pipe(7)).
+const MOST_CHUNKS: usize = 16;
+
 /// The child processes that PID 1 has started, and their output.
 #[derive(Debug)]
 pub(super) struct Children {
@@ -141,11 +146,12 @@ impl Children {
         Ok(self.reap())
     }
 
-    /// Forwards everything that was printed so far.
+    /// Forwards what was printed so far. A process that prints without end does not keep this function from returning: of
+    /// each pipe it reads more than a pipe can hold, and not more.
     pub(super) fn drain(&mut self) {
         self.outputs.retain_mut(|(stream, pipe)| {
-            let mut chunk = [0u8; 8192];
-            loop {
+            let mut chunk = [0u8; CHUNK];
+            for _ in 0..MOST_CHUNKS {
                 match pipe.read(&mut chunk) {
                     Ok(0) => return false,
                     Ok(n) => link::send(&ToHost::Output {
@@ -156,6 +162,7 @@ impl Children {
                     Err(e) => return e.kind() == std::io::ErrorKind::WouldBlock,
                 }
             }
+            true
         });
     }
 

@@ -377,6 +377,10 @@ impl Agent {
         test.run(job, self.scheduler.as_ref().map(Child::pid));
         let mut listening = true;
         let end = loop {
+            // A change of the scheduler reaps all processes that end meanwhile, which may be the test.
+            if let Some(end) = test.child.end(&self.children) {
+                break end;
+            }
             let control = listening.then(|| test.control.as_fd());
             let ended = self.children.wait_or(None, control)?;
             self.report_scheduler_exit(&ended);

@@ -11,6 +11,7 @@ use crate::clock::monotonic_ns;
 use crate::link;
 use crate::protocol::{ProcessEnd, Stream, ToHost};
 
+const NS_PER_S: u64 = 1_000_000_000;
 /// The file of the kernel whose content is `enabled` while a sched_ext scheduler is attached (kernel/sched/ext.c).
 pub(super) const STATE: &str = "/sys/kernel/sched_ext/state";
 
@@ -36,6 +37,7 @@ pub(super) fn start(
         return not_attached("this kernel has no sched_ext".to_owned());
     }
     let began = monotonic_ns();
+    let mut seconds = 0;
     let mut command = Command::new(path);
     command.args(args);
     command.envs(env.iter().map(|(name, value)| (name, value)));
@@ -43,6 +45,11 @@ pub(super) fn start(
     loop {
         children.wait(Some(Duration::from_millis(5)))?;
         let took_ns = monotonic_ns() - began;
+        // A scheduler may load for longer than the host waits for a silent guest.
+        if took_ns / NS_PER_S > seconds {
+            seconds = took_ns / NS_PER_S;
+            link::send(&ToHost::SchedulerAwaited);
+        }
         if let Some(end) = child.end(children) {
             children.drain();
             let advice = match end {

@@ -152,7 +152,15 @@ impl PayloadHandle {
                 PayloadEnd::Signaled(signal) => 128 + signal,
                 PayloadEnd::Stopped | PayloadEnd::TimedOut { .. } => 128 + libc::SIGKILL,
             },
-            end: forced.unwrap_or(ended.end),
+            // A program that had ended before it could be killed is judged by its own end.
+            end: match (forced, ended.end) {
+                (None, own) => own,
+                (Some(PayloadEnd::Stopped), PayloadEnd::Signaled(libc::SIGKILL)) => {
+                    PayloadEnd::Stopped
+                }
+                (Some(PayloadEnd::Stopped), own) => own,
+                (Some(forced), _) => forced,
+            },
             elapsed_ns: ended.elapsed_ns,
             cpu_time_ns: ended.cpu_time_ns,
             stdout: ended.stdout,

@@ -2,6 +2,7 @@
 //! several CPUs or tasks is measured by the latest time of any CPU.
 
 use super::idle::{usable, usable_time};
+use super::shares::competes;
 use super::state::{Doing, Task};
 use super::totals::{Key, Totals};
 use super::walk::Walk;
@@ -27,8 +28,9 @@ impl Walk<'_> {
             let wasted = u64::from(usable).saturating_mul(passed);
             let sum = self.answers.wasted_ns.entry(self.phase).or_default();
             *sum = sum.saturating_add(wasted);
-            // While the scheduler loads once more at the kernel's request, the fair class places the tasks.
-            if !self.away {
+            // While the scheduler loads once more at the kernel's request, the fair class places the tasks, and during a
+            // bypass the kernel does.
+            if !self.away && self.bypass.is_none() {
                 let mut late = self.waiting_since(before);
                 let late = usable_time(self.idle, before, self.now, &mut late);
                 let sum = self.answers.wasted_late_ns.entry(self.phase).or_default();
@@ -135,9 +137,11 @@ impl Walk<'_> {
     }
 
     /// Returns for each waiting task the time from which its wait counts as long, and the CPUs on which it has a claim at
-    /// the time `at_ns`.
+    /// the time `at_ns`. Tasks of other classes are left out: a deadline task that has used up its budget looks as if it waited,
+    /// and the scheduler that is judged does not place it.
     fn waiting_since(&self, at_ns: u64) -> Vec<(u64, crate::CpuMask)> {
         let waiting = self.active.iter().filter_map(|pid| self.tasks.get(pid));
+        let waiting = waiting.filter(|task| competes(task.class));
         let late = waiting.filter_map(|task| match task.doing {
             Doing::Waiting { from_ns, .. } => {
                 Some((from_ns.saturating_add(LATE_NS), task.claim(at_ns)))
@@ -153,7 +157,7 @@ impl Walk<'_> {
         let waiting = self.active.iter().filter(move |_| idle);
         waiting
             .filter_map(|pid| self.tasks.get(pid))
-            .filter(|task| matches!(task.doing, Doing::Waiting { .. }))
+            .filter(|task| matches!(task.doing, Doing::Waiting { .. }) && competes(task.class))
             .map(|task| task.mask)
     }
 }

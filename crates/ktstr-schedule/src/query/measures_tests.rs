@@ -13,12 +13,17 @@ const MS: u64 = 1_000_000;
 
 /// Two tasks in separate cgroups below `/root`, on the CPUs of `Script`, of which all except CPU 0 are offline.
 fn script() -> Script {
+    script_on(1)
+}
+
+/// The same with this number of CPUs that are online.
+fn script_on(cpus: u16) -> Script {
     let mut script = Script::default();
     let cgroup = |path: &str| Cgroup {
         path: path.to_owned(),
     };
     script.tables.cgroups = [(1, cgroup("/root/a")), (2, cgroup("/root/b"))].into();
-    for cpu in 1..4 {
+    for cpu in cpus..4 {
         online(script.at(0), cpu, false);
     }
     for (task, cgroup) in [(A, 1), (B, 2)] {
@@ -358,6 +363,65 @@ fn nothing_is_wasted_by_a_scheduler_that_was_asked_to_load_again() {
     };
     assert_eq!(wasted(false), 996);
     assert_eq!(wasted(true), 196);
+}
+
+/// CPU 1 is idle from the beginning on, as its first switch shows, while `B` waits for CPU 0.
+#[test]
+fn a_cpu_is_idle_before_its_first_switch() {
+    let wasted = |first: u32, bypassed: bool| {
+        let mut script = script_on(2);
+        script.at(MS).switch(0, 0, A, Idle);
+        if bypassed {
+            script.at(200 * MS).push(0, What::Bypass { on: true });
+        }
+        script.at(900 * MS).switch(1, first, 20, Slept);
+        script.at(1000 * MS).push(0, What::End {});
+        let worst = measured(&script, Rules::default()).wasted;
+        worst.map_or(0, |worst| worst.ns / MS)
+    };
+    assert_eq!(wasted(0, false), 896);
+    assert_eq!(wasted(0, true), 196, "the kernel places tasks in a bypass");
+    assert_eq!(wasted(21, false), 0, "the CPU was busy with another task");
+}
+
+/// `A` may run for 2 ms of each 10 ms. When it has used that up, it is preempted, and only enqueued again.
+#[test]
+fn a_deadline_task_without_budget_does_not_wait() {
+    let wasted = |class| {
+        let mut script = script_on(2);
+        script.switch(1, 0, 0, Idle);
+        script.dequeue(0, B, crate::event::DequeueReason::Sleep);
+        let (task, on, wakeup) = (Pid(A), Cpu(0), false);
+        let what = What::Enqueue {
+            task,
+            on,
+            class,
+            wakeup,
+        };
+        for at in (0..1000).step_by(10) {
+            script.at(at * MS).push(0, what).switch(0, 0, A, Idle);
+            script.at((at + 2) * MS).switch(0, A, 0, Preempted);
+        }
+        script.at(1000 * MS).push(0, What::End {});
+        let worst = measured(&script, Rules::default()).wasted;
+        worst.map_or(0, |worst| worst.ns / MS)
+    };
+    assert_eq!(wasted(Class::Deadline), 0);
+    assert!(wasted(Class::Fair) > 300, "{}", wasted(Class::Fair));
+}
+
+/// The affinities of the tasks differ only in bits of CPUs that the machine does not have.
+#[test]
+fn bits_of_cpus_that_do_not_exist_make_no_other_affinity() {
+    let mut script = script();
+    for (task, mask) in [(A, [0b1111, 0]), (B, [0b1111, 0x46_3043_3050_4e50])] {
+        let (task, mask) = (Pid(task), CpuMask(mask));
+        script.at(0).push(0, What::Affinity { task, mask });
+    }
+    in_turn(&mut script, 30, 10);
+    let found = measured(&script, Rules::default());
+    let ratio = found.task.as_ref().map(Underserved::ratio);
+    assert!(ratio.is_some_and(|ratio| ratio < 0.6), "{ratio:?}");
 }
 
 #[test]

@@ -133,10 +133,7 @@ impl Answers {
     pub fn under(schedule: &Schedule<'_>, rules: Rules) -> Result<Self, ReadError> {
         let mut walk = walk::Walk::new(schedule.tables());
         walk.answers.rules = rules;
-        schedule.for_each(|event| match event {
-            Ok(event) => walk.event(event),
-            Err(gap) => walk.gap(gap),
-        })?;
+        walk.over(schedule)?;
         Ok(walk.done())
     }
 

@@ -73,7 +73,10 @@ impl Walk<'_> {
             self.depart(pid);
         }
         let aside = std::mem::take(&mut self.task(pid).put_aside);
-        let throttled = aside || self.task(pid).doing == Doing::Throttled;
+        let runnable = matches!(reason, Reason::Preempted | Reason::Yielded);
+        let throttled = aside
+            || self.task(pid).doing == Doing::Throttled
+            || runnable && self.groups_throttle && self.is_throttled(pid);
         let doing = match reason {
             Reason::Exited => Doing::Gone,
             Reason::Slept => Doing::Asleep,
@@ -125,6 +128,26 @@ impl Walk<'_> {
         match self.task(pid).doing {
             Doing::Running { .. } => self.task(pid).put_aside = true,
             _ => self.set(pid, Doing::Throttled),
+        }
+    }
+
+    /// Throttles the waiting tasks of groups that have run out of quota, and lets those of other groups wait again. Kernels before
+    /// 6.18 take the whole group off its queue and put it back, and do not say so of each task.
+    pub(super) fn throttle_groups(&mut self) {
+        if !self.groups_throttle {
+            return;
+        }
+        let now = self.time;
+        for pid in self.active.clone() {
+            let throttled = self.is_throttled(pid);
+            match (self.task(pid).doing, throttled) {
+                (Doing::Waiting { .. }, true) => self.set(pid, Doing::Throttled),
+                (Doing::Throttled, false) => {
+                    let (from_ns, cause) = (now, WaitCause::Unthrottled);
+                    self.set(pid, Doing::Waiting { from_ns, cause });
+                }
+                _ => {}
+            }
         }
     }
 

@@ -92,10 +92,7 @@ pub fn stretches<'a>(
 ) -> Result<Answers, ReadError> {
     let mut walk = Walk::new(schedule.tables());
     walk.sink = Sink(Some(Box::new(each)));
-    schedule.for_each(|event| match event {
-        Ok(event) => walk.event(event),
-        Err(gap) => walk.gap(gap),
-    })?;
+    walk.over(schedule)?;
     Ok(walk.done())
 }
 

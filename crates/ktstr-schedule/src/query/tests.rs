@@ -133,6 +133,42 @@ fn an_idle_cpu_is_wasted_only_beside_a_task_that_may_run_there() {
     assert_eq!((idle(2).idle_ns, idle(2).beside_waiter_ns), (60, 50));
 }
 
+/// Before 6.18 a group that is out of quota leaves its queue as a whole, and no task of it is dequeued.
+#[test]
+fn tasks_of_a_throttled_group_do_not_wait() {
+    let waits = |missing: &[&str]| {
+        let mut script = Script::default();
+        let path = "/a".to_owned();
+        script.tables.cgroups = [(1, Cgroup { path })].into();
+        script.tables.missing = missing.iter().map(|name| (*name).to_owned()).collect();
+        for task in [A, B] {
+            let (task, cgroup) = (Pid(task), 1);
+            script.push(0, What::Cgroup { task, cgroup });
+        }
+        let on = Cpu(0);
+        let fair = |task| What::Enqueue {
+            task: Pid(task),
+            on,
+            class: Class::Fair,
+            wakeup: true,
+        };
+        script.at(0).push(0, fair(A)).push(0, fair(B));
+        script.switch(0, 0, A, Idle);
+        script.at(10).push(0, What::Throttle { cgroup: 1, on });
+        script.switch(0, A, 0, Preempted);
+        script.at(90).push(0, What::Unthrottle { cgroup: 1, on });
+        script.switch(0, 0, A, Idle);
+        script.at(95).switch(0, A, B, Preempted);
+        let answers = script.answers();
+        [A, B].map(|task| {
+            let sum = answers.sum(|key| key.task == Pid(task));
+            (sum.wait_ns, sum.throttled_ns)
+        })
+    };
+    assert_eq!(waits(&["throttle_cfs_rq_work"]), [(0, 80), (15, 80)]);
+    assert_eq!(waits(&[]), [(80, 0), (95, 0)]);
+}
+
 #[test]
 fn a_throttled_task_does_not_wait() {
     let mut script = Script::default();

@@ -1,6 +1,7 @@
 //! Evaluates a schedule in a single pass, event by event.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::ControlFlow;
 
 use super::shares::Window;
 use super::state::{Doing, Task};
@@ -9,7 +10,7 @@ use super::{Answers, Phase, Wait};
 use crate::event::{
     Class, Cpu, DequeueReason, Event, IDLE_CGROUP_WEIGHT, Pid, SHARES_SHIFT, SchedExtState, What,
 };
-use crate::{Gap, Tables};
+use crate::{Gap, ReadError, Schedule, Tables};
 
 /// The state of the evaluation at one point in time.
 #[derive(Debug)]
@@ -39,6 +40,8 @@ pub(super) struct Walk<'a> {
     pub(super) active: BTreeSet<Pid>,
     /// The cgroups that are throttled on a CPU, because they or cgroups above them are out of quota, with the number of these.
     pub(super) throttled: HashMap<(u64, Cpu), u32>,
+    /// Whether the kernel takes whole groups off their queues that are out of quota (before 6.18), and not task by task.
+    pub(super) groups_throttle: bool,
     /// The CPUs that are offline.
     pub(super) offline: BTreeSet<Cpu>,
     /// The weights of cgroups that were set, by path. A cgroup that is not here has the default, 1024.
@@ -73,6 +76,7 @@ impl<'a> Walk<'a> {
             tasks: HashMap::new(),
             active: BTreeSet::new(),
             throttled: HashMap::new(),
+            groups_throttle: (tables.missing.iter()).any(|name| name == "throttle_cfs_rq_work"),
             offline: BTreeSet::new(),
             cgroup_weights: HashMap::new(),
             window: Window::default(),
@@ -83,6 +87,44 @@ impl<'a> Walk<'a> {
             answers: Answers::default(),
             sink: Sink::default(),
         }
+    }
+
+    /// Evaluates a schedule from its beginning to its end.
+    ///
+    /// # Errors
+    /// If a chunk cannot be decoded.
+    pub(super) fn over(&mut self, schedule: &Schedule<'_>) -> Result<(), ReadError> {
+        self.idle_at_first(schedule)?;
+        schedule.for_each(|event| match event {
+            Ok(event) => self.event(event),
+            Err(gap) => self.gap(gap),
+        })
+    }
+
+    /// Notes the CPUs that are idle at the beginning: those whose first switch is one from the idle task.
+    fn idle_at_first(&mut self, schedule: &Schedule<'_>) -> Result<(), ReadError> {
+        let cpus = self.tables.topology.llc.len();
+        let mut first = BTreeMap::new();
+        schedule.until(|event| {
+            let Ok(event) = event else {
+                // What was first is lost.
+                return ControlFlow::Break(());
+            };
+            if let What::Switch { prev, .. } = event.what {
+                first.entry(event.cpu).or_insert(prev);
+            }
+            match first.len() < cpus {
+                true => ControlFlow::Continue(()),
+                false => ControlFlow::Break(()),
+            }
+        })?;
+        for (cpu, prev) in first {
+            if prev == Pid::IDLE {
+                self.current.insert(cpu, prev);
+                self.set_idle(cpu, true);
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn event(&mut self, event: &Event) {
@@ -117,6 +159,8 @@ impl<'a> Walk<'a> {
                 if moved && !wakeup && matches!(state.doing, Doing::Asleep) {
                     return;
                 }
+                // Such a task is woken without the flag of a wake-up.
+                let wakeup = wakeup || !moved && matches!(state.doing, Doing::Asleep);
                 self.enqueue(task, wakeup);
             }
             What::Dequeue { task, reason, .. } => match reason {
@@ -239,6 +283,7 @@ impl<'a> Walk<'a> {
             What::Throttle { cgroup, on } => {
                 let quotas = self.throttled.entry((cgroup, on)).or_default();
                 *quotas = quotas.saturating_add(1);
+                self.throttle_groups();
             }
             What::Unthrottle { cgroup, on } => {
                 let quotas = self.throttled.entry((cgroup, on)).or_default();
@@ -246,6 +291,7 @@ impl<'a> Walk<'a> {
                 if *quotas == 0 {
                     self.throttled.remove(&(cgroup, on));
                 }
+                self.throttle_groups();
             }
             What::Kick { .. } | What::Exit { .. } => {}
         }
@@ -279,10 +325,10 @@ impl<'a> Walk<'a> {
         self.book_all();
         self.end_window();
         if phase.is_some() && self.answers.from_ns.is_none() {
-            self.answers.from_ns = Some(self.now);
+            self.answers.from_ns = Some(self.time);
         }
         if phase.is_none() && self.phase.is_some() {
-            self.answers.to_ns = Some(self.now);
+            self.answers.to_ns = Some(self.time);
         }
         if self.phase.is_some() {
             self.leave();

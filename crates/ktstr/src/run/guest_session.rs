@@ -352,7 +352,7 @@ impl GuestSession {
     fn is_past_stall_limit(&self, stall_limit: Duration) -> bool {
         match self.hold {
             Some(Hold::Due(ns)) if self.guest.phase > GuestLifecyclePhase::Attach => {
-                Duration::from_nanos(ns) >= self.guest.at.saturating_add(stall_limit)
+                Duration::from_nanos(ns) >= self.guest.progress_at.saturating_add(stall_limit)
             }
             _ => false,
         }
@@ -388,11 +388,11 @@ impl GuestSession {
         // function is called, and in `is_past_stall_limit` afterwards.
         if self.guest.called.is_none()
             && let Some(clock) = self.machine.virtual_clock()
-            && is_silent(clock.now_ns(), self.guest.at, patience)
+            && is_silent(clock.now_ns(), self.guest.progress_at, patience)
         {
             return Some(WatchdogKillReason::Tier1CpuBudget);
         }
-        let sent = self.agent.cursor().bytes + self.test.cursor().bytes;
+        let sent = self.guest.progress;
         if self.quiet.0 != sent || self.quiet.1.is_empty() {
             self.quiet = (sent, self.machine.vcpu_times());
         }

@@ -82,6 +82,10 @@ pub(super) struct GuestState {
     pub(super) called: Option<Instant>,
     /// The time of the last message, on the clock of [`Self::window`].
     pub(super) at: Duration,
+    /// The number of messages that show progress: all except what the scheduler prints.
+    pub(super) progress: u64,
+    /// The time of the last such message.
+    pub(super) progress_at: Duration,
     /// The number of messages that have been processed.
     pub(super) count: u64,
     /// When the host received the message that the window opened, and the one that it closed, in wall time.
@@ -171,6 +175,18 @@ impl GuestState {
         message.bound_texts();
         self.count += 1;
         self.at = now;
+        // What a scheduler prints says nothing about the test.
+        let is_of_scheduler = matches!(
+            &message,
+            ToHost::Output {
+                stream: Stream::Scheduler,
+                ..
+            }
+        );
+        if !is_of_scheduler {
+            self.progress += 1;
+            self.progress_at = now;
+        }
         match message {
             ToHost::Hello { topology } => {
                 self.hello = Some(Hello { topology });

@@ -514,7 +514,8 @@ impl Run {
                 let capture = captures.take_if_due(machine, &mut kernel_info, guest, now)?;
                 if let Some(clock) = machine.virtual_clock() {
                     // The stall timeout expires at the same instruction in every run.
-                    let patience = guest.called.map(|_| guest.at.saturating_add(stall_limit));
+                    let patience =
+                        (guest.called).map(|_| guest.progress_at.saturating_add(stall_limit));
                     let due = [sample, map, capture, patience].into_iter().flatten().min();
                     clock.set_due(due.and_then(due_ns));
                 }

@@ -36,7 +36,7 @@ pub(super) fn all(call: &mut Call, from: &str, to: &str) -> Result<()> {
     }
     // Workers are stopped, counted and judged with the cgroup that they are in.
     let handles = std::mem::take(&mut scenario.get(from)?.handles);
-    let cpuset = scenario.get(from)?.cpuset.clone();
-    scenario.get(to)?.adopt(handles, cpuset.as_ref());
+    let allowed = scenario.get(from)?.allowed.clone();
+    scenario.get(to)?.adopt(handles, &allowed);
     Ok(())
 }

@@ -5,6 +5,7 @@ use ktstr_scenario::scheduler::Scheduler;
 
 use super::Call;
 use crate::engine::live_scenario::Attached;
+use crate::engine::liveness::Liveness;
 use crate::init::lifecycle;
 use crate::protocol::{SchedulerChange, StartOf};
 
@@ -30,7 +31,8 @@ fn staged(scheduler: &Scheduler) -> StartOf {
 
 fn change(call: &mut Call, stop: bool, start: Option<StartOf>) -> Result<()> {
     let changed = lifecycle::change(&SchedulerChange { stop, start });
-    call.scenario.scheduler_changed = true;
+    // Whatever the step does afterwards happens to this scheduler.
+    call.scenario.changed = Some(Liveness::new());
     let pid = changed?;
     call.scenario.scheduler = pid.map(|pid| Attached { pid, bpf: true });
     Ok(())

@@ -133,7 +133,7 @@ impl Window {
 }
 
 /// Whether tasks of that class share the CPU time that real-time, deadline and stop tasks leave.
-fn competes(class: Class) -> bool {
+pub(super) fn competes(class: Class) -> bool {
     matches!(class, Class::Fair | Class::Ext | Class::Unknown)
 }
 
@@ -146,7 +146,8 @@ impl Walk<'_> {
         let before = of_task(task);
         change(task);
         if of_task(task) != before && task.ran_ns >= LONG_BURST_NS {
-            self.unsettled_until_ns = self.now.saturating_add(SETTLING_NS);
+            let settled = self.now.saturating_add(SETTLING_NS);
+            self.unsettled_until_ns = self.unsettled_until_ns.max(settled);
         }
     }
 
@@ -166,9 +167,14 @@ impl Walk<'_> {
 
     /// Changes the CPUs on which a task may run.
     pub(super) fn confine(&mut self, pid: Pid, mask: CpuMask) {
-        let now = self.time;
+        // A kernel's mask may have bits of CPUs that do not exist, and what follows the mask in memory may be anything.
+        let (now, all) = (self.time, self.all_cpus());
+        let mask = CpuMask::of(mask.bits() & all);
         let task = self.task(pid);
-        if task.ran_ns >= LONG_BURST_NS && task.mask != mask {
+        if task.mask.bits() & all == mask.bits() {
+            return;
+        }
+        if task.ran_ns >= LONG_BURST_NS {
             task.confined = Some((now, task.claim(now)));
         }
         self.place(pid, |task| &mut task.mask, mask);
@@ -205,11 +211,18 @@ impl Walk<'_> {
 
     /// Notes that a task has ended. A confined task leaves its CPUs with less to do than the others.
     pub(super) fn depart(&mut self, pid: Pid) {
-        let cpus = self.tables.topology.llc.len().clamp(1, CPUS);
-        let all = u128::MAX >> (CPUS - cpus);
+        let all = self.all_cpus();
         let task = self.task(pid);
         if task.ran_ns >= LONG_BURST_NS && task.mask.bits() & all != all {
             self.unbalance();
+        }
+    }
+
+    /// Returns the CPUs of the machine as a mask, and all bits if they are not known.
+    fn all_cpus(&self) -> u128 {
+        match self.tables.topology.llc.len().min(CPUS) {
+            0 => u128::MAX,
+            cpus => u128::MAX >> (CPUS - cpus),
         }
     }
 
@@ -270,6 +283,7 @@ impl Walk<'_> {
             false => Class::Fair,
         };
         let capacity = self.capacity(window, contest, length);
+        let all = self.all_cpus();
         let mut tree = Tree::default();
         let consumers: Vec<Consumer> = parts
             .iter()
@@ -287,7 +301,7 @@ impl Walk<'_> {
                 Consumer {
                     pid: *pid,
                     cgroup,
-                    mask: mask.bits(),
+                    mask: mask.bits() & all,
                     weight: match (task, self.answers.rules.nice) {
                         (Some(task), true) => of_task(task),
                         _ => of_nice(0),
@@ -328,8 +342,7 @@ impl Walk<'_> {
         *time = time.saturating_add(length);
         let shares = |tree| {
             let mut shares = fill::fill(&consumers, &capacity, tree);
-            let there = capacity.iter().filter(|left| **left > 0.0).count();
-            queues::limit(&mut shares, &consumers, there, length as f64, tree);
+            queues::limit(&mut shares, &consumers, &capacity, length as f64, tree);
             shares
         };
         let (flat, tree) = (shares(None), shares(Some(&tree)));

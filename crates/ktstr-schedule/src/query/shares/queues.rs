@@ -8,12 +8,12 @@ use super::fill::{Consumer, EPSILON_NS, rates};
 use super::tree::Tree;
 
 /// Limits `shares`, which are the consumers' fair shares of a window of `length` nanoseconds, to what a task gets if each
-/// task stays in the queue of one CPU. The tasks that want more than their share compete for the queues. If their affinities
+/// task stays in the queue of one CPU. `capacity` is the CPU time of each CPU. The tasks that want more than their share compete for the queues. If their affinities
 /// differ, nothing is limited, because these then determine which queues a task can be in.
 pub(super) fn limit(
     shares: &mut [f64],
     consumers: &[Consumer],
-    cpus: usize,
+    capacity: &[f64],
     length: f64,
     tree: Option<&Tree>,
 ) {
@@ -21,8 +21,13 @@ pub(super) fn limit(
         .filter(|index| consumers[*index].demand - shares[*index] > EPSILON_NS)
         .collect();
     let mut masks = competing.iter().map(|index| consumers[*index].mask);
-    let first = masks.next();
-    if cpus == 0 || masks.any(|mask| Some(mask) != first) {
+    let Some(first) = masks.next() else { return };
+    if masks.any(|mask| mask != first) {
+        return;
+    }
+    let is_allowed = |(cpu, left): &(usize, &f64)| **left > 0.0 && first >> cpu & 1 == 1;
+    let cpus = capacity.iter().enumerate().filter(is_allowed).count();
+    if cpus == 0 {
         return;
     }
     let mut rate = vec![0.0; consumers.len()];

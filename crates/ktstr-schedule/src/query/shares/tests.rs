@@ -74,7 +74,7 @@ fn an_affinity_confines_and_frees_the_rest() {
 /// Returns the shares of a window that whole tasks can get from `cpus` queues, in percent of one CPU.
 fn whole(consumers: &[Consumer], cpus: usize, tree: Option<&Tree>) -> Vec<u64> {
     let mut shares = fill(consumers, &vec![WINDOW; cpus], tree);
-    limit(&mut shares, consumers, cpus, WINDOW, tree);
+    limit(&mut shares, consumers, &vec![WINDOW; cpus], WINDOW, tree);
     shares
         .iter()
         .map(|share| (share / WINDOW * 100.0).round() as u64)
@@ -86,6 +86,8 @@ fn a_task_is_entitled_to_its_share_of_the_fullest_of_even_queues() {
     assert_eq!(whole(&vec![one(!0, 1.0, 0, 1.0); 3], 2, None), [50; 3]);
     assert_eq!(whole(&vec![one(!0, 1.0, 0, 1.0); 4], 2, None), [50; 4]);
     assert_eq!(whole(&vec![one(!0, 1.0, 0, 1.0); 9], 4, None), [33; 9]);
+    // Only the queues of the CPUs that they may use count.
+    assert_eq!(whole(&vec![one(0b0111, 1.0, 0, 1.0); 4], 8, None), [50; 4]);
     // With a CPU for each, nothing is limited.
     assert_eq!(whole(&vec![one(!0, 1.0, 0, 1.0); 2], 2, None), [100; 2]);
     // A task that gets all that it wants does not compete, so the others have a CPU each.

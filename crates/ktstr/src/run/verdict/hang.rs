@@ -180,7 +180,7 @@ fn spins(
         ))
     });
     let stalled = match stall.guest_clock {
-        Some(clock) => clock.saturating_sub(guest.at),
+        Some(clock) => clock.saturating_sub(guest.progress_at),
         None => stall.burnt,
     };
     let bpf = case.has_scheduler || case.changed;
