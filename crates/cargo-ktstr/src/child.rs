@@ -3,6 +3,7 @@
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::SystemTime;
 
 use anyhow::{Context, Result};
 use ktstr_record::compare::Run;
@@ -59,12 +60,12 @@ pub fn session() -> String {
     SESSION.get_or_init(made).clone()
 }
 
-/// Returns the path of the record that the process `pid` left under `root`, and the recorded run.
+/// Returns the path of the record that the process `pid`, which was started after `since`, left under `root`, and the recorded run.
 ///
 /// # Errors
 /// If the process left no record, or the record cannot be read.
-pub fn left(root: &Path, pid: u32) -> Result<(PathBuf, Run)> {
-    let path = ktstr_record::newest_of_process(root, pid)
+pub fn left(root: &Path, pid: u32, since: SystemTime) -> Result<(PathBuf, Run)> {
+    let path = ktstr_record::newest_of_process(root, pid, since)
         .context("the run left no record: see its output above")?;
     let run = Run::read(&path)?;
     Ok((path, run))

@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::SystemTime;
 
 use anyhow::{Context, Result, bail};
 use ktstr_record::compare::{Comparison, Run, repeated};
@@ -66,13 +67,14 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
         let times: Vec<String> = times.iter().map(u64::to_string).collect();
         command.env(&env::CAPTURE_AT, times.join(","));
     }
+    let since = SystemTime::now();
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .spawn()
         .context("starting the test binary")?;
     child.wait().context("waiting for the test binary")?;
-    let (again, replayed) = child::left(root, child.id())?;
+    let (again, replayed) = child::left(root, child.id(), since)?;
     let comparison = repeated(&recorded, &replayed);
     if options.json {
         let value = serde_json::json!({

@@ -26,6 +26,22 @@ pub struct Cleaned {
     pub kept_bytes: u64,
 }
 
+/// Returns whether the folder has the name of a run, which begins with a time such as `20260102T030405.678Z-`. Other folders
+/// under the root are not ours.
+fn is_run(folder: &Path) -> bool {
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    let Some((time, _)) = name.split_once("Z-") else {
+        return false;
+    };
+    let places = time.bytes().enumerate();
+    time.len() == 19
+        && places.into_iter().all(|(at, byte)| match at {
+            8 => byte == b'T',
+            15 => byte == b'.',
+            _ => byte.is_ascii_digit(),
+        })
+}
+
 /// Considers the runs under `root` for which `wanted` returns `true`, and removes the oldest of them until the others take up
 /// at most `keep_bytes`. For a run whose record cannot be read, `wanted` is called with `None`. A run disappears from every
 /// listing before its first file is deleted.
@@ -48,6 +64,7 @@ pub fn clean(
         .chain(damaged)
         .filter(|(_, record)| wanted(*record))
         .filter_map(|(path, _)| path.parent())
+        .filter(|folder| is_run(folder))
         .collect();
     // A run's name begins with the time of its start, so this puts the newest first.
     folders.sort_unstable_by(|a, b| b.file_name().cmp(&a.file_name()));
@@ -168,13 +185,15 @@ mod tests {
             "{cleaned:?}"
         );
         assert_eq!(tests(root), ["newest", "newer"]);
+        let notes = root.join("notes");
+        fs::create_dir(&notes).unwrap();
         assert_eq!(clean(root, 0, |_| true).unwrap().removed, 2);
         let left = fs::read_dir(root).unwrap().flatten();
         let left: Vec<_> = left
             .map(|entry| entry.file_name())
             .filter(|name| name != ".staging")
             .collect();
-        assert!(left.is_empty(), "{left:?}");
+        assert_eq!(left, ["notes"], "it is no run");
     }
 
     #[test]

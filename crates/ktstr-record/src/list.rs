@@ -3,9 +3,11 @@
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use crate::error::RecordError;
 use crate::record::{RECORD_FILE, RunRecord, SCHEMA};
+use crate::rundir::timestamp;
 
 /// The folder next to the runs that holds the sidecars, which are the newest results of each test; it is no run.
 pub const SIDECARS: &str = "sidecars";
@@ -75,10 +77,13 @@ pub fn list(root: &Path, last: Option<usize>) -> Result<Listing, RecordError> {
 }
 
 /// Returns the path of the `record.json` of the newest run under `root` that the process `pid` wrote: a run's name ends
-/// with the pid and a counter of that process. Returns `None` if the process wrote none. Pids are reused, so call this soon
-/// after the run.
-pub fn newest_of_process(root: &Path, pid: u32) -> Option<PathBuf> {
-    let name = of_process(root, &pid.to_string()).max()?;
+/// with the pid and a counter of that process. Returns `None` if the process wrote none. Pids are reused, so only runs that
+/// began at `since` or later count.
+pub fn newest_of_process(root: &Path, pid: u32, since: SystemTime) -> Option<PathBuf> {
+    let since = timestamp(since).replace(['-', ':'], "");
+    let name = of_process(root, &pid.to_string())
+        .filter(|name| *name >= since)
+        .max()?;
     Some(root.join(name).join(RECORD_FILE))
 }
 
@@ -187,8 +192,12 @@ mod tests {
         begun(&run(root.path(), "earlier"), 0);
         let newest = run(root.path(), "a-7.3");
         let own = std::process::id();
-        assert_eq!(newest_of_process(root.path(), own), Some(newest));
-        assert_eq!(newest_of_process(root.path(), own + 1), None);
+        let ever = SystemTime::UNIX_EPOCH;
+        assert_eq!(newest_of_process(root.path(), own, ever), Some(newest));
+        // A run of an earlier process with this pid.
+        let later = SystemTime::now() + std::time::Duration::from_secs(1);
+        assert_eq!(newest_of_process(root.path(), own, later), None);
+        assert_eq!(newest_of_process(root.path(), own + 1, ever), None);
     }
 
     #[test]

@@ -3,10 +3,12 @@
 use anyhow::{Result, bail};
 use ktstr::test_support::Topology;
 use ktstr_kernel::version::Spec;
+use ktstr_record::RunVerdict;
 
 use super::config::{Config, Known};
 use super::date::Date;
 use super::report::{KnownNote, Report, Row};
+use super::walk::Pair;
 use crate::cell::axes::{self, OWN};
 use crate::cell::own_shape;
 
@@ -42,7 +44,7 @@ fn spec(word: &str) -> Option<Spec> {
 
 /// Moves known failures to their own list. A failure whose entry has expired stays in the list of what is broken, and is marked.
 /// Entries whose places were run, and whose failures did not occur, are listed as unseen.
-pub fn apply(report: &mut Report, config: &Config, today: Date) {
+pub fn apply(report: &mut Report, config: &Config, today: Date, pairs: &[Pair]) {
     let mut seen = vec![false; config.known.len()];
     let mut broken = Vec::new();
     for mut row in std::mem::take(&mut report.broken) {
@@ -68,15 +70,20 @@ pub fn apply(report: &mut Report, config: &Config, today: Date) {
         }
     }
     report.broken = broken;
+    // A place that was left out, or whose runs were not judged, says nothing.
     let ran = |known: &Known| {
-        let kernels = &report.kernels;
-        let asked = &report.topologies;
-        report.scenarios.contains(&known.scenario)
-            && kernels.iter().any(|release| is_of_kernel(known, release))
-            && asked.iter().any(|shape| {
-                let own = || own_shape(&known.scenario).is_some_and(|own| is_of_shape(known, &own));
-                is_of_shape(known, shape) || (shape == OWN && own())
-            })
+        pairs.iter().any(|pair| {
+            let place = &pair.place;
+            let shape = match &place.topology {
+                Some(shape) => Some(shape.clone()),
+                None => own_shape(&place.scenario),
+            };
+            place.scenario == known.scenario
+                && matches!(pair.ours.verdict, RunVerdict::Pass | RunVerdict::Fail)
+                && is_of_kernel(known, &place.kernel.release)
+                && (known.topology.is_none()
+                    || shape.is_some_and(|shape| is_of_shape(known, &shape)))
+        })
     };
     let unseen = config.known.iter().zip(seen);
     let unseen = unseen.filter(|(known, seen)| !seen && ran(known));

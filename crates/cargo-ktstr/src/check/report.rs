@@ -189,7 +189,7 @@ impl Report {
         for place in &matrix.places {
             report.compare(place, pairs, again);
         }
-        known::apply(&mut report, config, today);
+        known::apply(&mut report, config, today, pairs);
         report.exit = report.code() as u8;
         report
     }

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use std::time::SystemTime;
 
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -123,6 +124,7 @@ impl Pool {
         let name = TestName::declared(&self.test).to_string();
         let mut command = child::command(&self.binary.path, &name, &self.root);
         self.binary.place(&mut command);
+        let since = SystemTime::now();
         let mut child = command
             .env(&env::CLOCK, "virtual")
             .env(&env::SEED, seed.to_string())
@@ -138,7 +140,7 @@ impl Pool {
             }
             std::thread::sleep(LOOK);
         }
-        let (path, run) = child::left(&self.root, child.id())
+        let (path, run) = child::left(&self.root, child.id(), since)
             .with_context(|| format!("seed {seed} of {}:\n{}", self.test, last_words(printed)))?;
         let record = run.record;
         Ok(Some(Ended { seed, record, path }))

@@ -16,6 +16,11 @@ const BPFLAND: &str = concat!(
     "/../../target/registry/bin/scx_bpfland"
 );
 
+/// Returns the path of `scx_bpfland` if it is installed.
+pub fn bpfland() -> Option<&'static Path> {
+    Some(Path::new(BPFLAND)).filter(|path| path.is_file())
+}
+
 /// The scheduler under test.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Scheduler {

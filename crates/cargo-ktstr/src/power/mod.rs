@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use ktstr_record::RunVerdict;
+use ktstr_state::env;
 
 use self::case::{Baseline, Case, Scheduler};
 use self::page::{Alarm, Caught, CleanRow, DefectRow, Report};
@@ -91,9 +92,11 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
         Store::newest(&folder)?
     } else {
         let own = std::env::current_exe().context("looking for this binary")?;
-        let mut binaries: Vec<&Path> = vec![&own, &scheduler];
+        let qemu = ktstr_machine::Qemu::find()?.path;
+        let mut binaries: Vec<&Path> = vec![&own, &scheduler, &qemu];
         binaries.extend(others.iter().map(PathBuf::as_path));
-        Store::open(&folder, &binaries, "")?
+        binaries.extend(case::bpfland());
+        Store::open(&folder, &binaries, &settings()?)?
     };
     let baselines = Baseline::of(&others);
     let rows: Vec<Row> = defects
@@ -335,6 +338,13 @@ fn clean_rows(
         }
     };
     baselines.iter().map(row).collect()
+}
+
+/// Returns what the results depend on besides the binaries: the kernel, and the variables that change what a guest does.
+fn settings() -> Result<String> {
+    let kernel = ktstr_kernel::resolve(None, &mut ktstr_kernel::progress::on_stderr())?;
+    let set = env::recorded().filter_map(|row| Some(format!("{}={}\n", row.name, row.shown()?)));
+    Ok(format!("kernel={}\n{}", kernel.id, set.collect::<String>()))
 }
 
 /// Returns the absolute paths, since a binary is not always run in the current folder; each path has to be a file.

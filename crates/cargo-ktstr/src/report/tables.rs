@@ -28,7 +28,13 @@ pub fn cgroups(story: &Story) -> String {
         tasks.insert(key.task);
     }
     let mut waits: BTreeMap<(Phase, Option<u64>), Vec<u64>> = BTreeMap::new();
-    for wait in &story.answers.waits {
+    // A wait that is still open at the end of its step has its length until then.
+    let open = story
+        .answers
+        .open_waits
+        .iter()
+        .filter(|wait| wait.phase.is_some());
+    for wait in story.answers.waits.iter().chain(open) {
         waits
             .entry((wait.phase, wait.cgroup))
             .or_default()

@@ -1,6 +1,7 @@
 //! The results of the loads as data: `--json` writes them, `--baseline` reads them, and the table is made from them.
 //! `docs/verifier.md` describes each field.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -237,14 +238,23 @@ impl Report {
             };
             common += 1;
             load.before = Some(before.ended);
+            // The kernel keeps 15 bytes of a name, so several programs can have the same one. They are sorted by their sizes, and
+            // can be told apart as long as there are as many of them as before.
+            let named = |rows: &[Row], name: &str| -> Vec<Option<u64>> {
+                let same = rows.iter().filter(|one| one.program == name);
+                same.map(|one| one.insns).collect()
+            };
+            let now = load.programs.clone();
+            let mut place = BTreeMap::new();
             for row in &mut load.programs {
-                let same = before
-                    .programs
-                    .iter()
-                    .find(|one| one.program == row.program);
-                row.before = same.and_then(|one| one.insns);
+                let then = named(&before.programs, &row.program);
+                let at = place.entry(row.program.clone()).or_insert(0usize);
+                if then.len() == named(&now, &row.program).len() {
+                    row.before = then.get(*at).copied().flatten();
+                }
+                *at += 1;
             }
-            let there = |one: &&Row| load.programs.iter().any(|row| row.program == one.program);
+            let there = |one: &&Row| now.iter().any(|row| row.program == one.program);
             let gone = before.programs.iter().filter(|one| !there(one));
             load.gone = gone.map(|one| one.program.clone()).collect();
         }
@@ -403,6 +413,32 @@ pub mod tests {
             error.to_string().contains("it has loads on 7.0.1 1n1l2c1t"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn programs_of_the_same_name_are_compared_in_pairs() {
+        let three = || {
+            vec![loaded(
+                [50, 200, 400]
+                    .map(|insns| program("mitosis_cgroup_", insns))
+                    .into(),
+            )]
+        };
+        let mut now = report(three());
+        now.hold_against(&report(three()))
+            .expect("the same machine");
+        let before = |now: &Report| -> Vec<_> {
+            now.loads[0].programs.iter().map(|row| row.before).collect()
+        };
+        assert_eq!(before(&now), [Some(50), Some(200), Some(400)]);
+        now.max_growth = Some(0);
+        assert_eq!(now.code(), Exit::Done);
+        // With another number of them it is open which one is which.
+        let two = [50, 200].map(|insns| program("mitosis_cgroup_", insns));
+        let mut now = report(three());
+        now.hold_against(&report(vec![loaded(two.into())]))
+            .expect("the same machine");
+        assert_eq!(before(&now), [None; 3]);
     }
 
     #[test]

@@ -86,7 +86,9 @@ fn spin_wait_makes_progress_and_counts_it() {
     for r in &reports {
         assert!(r.completed && r.exit_info.is_none(), "{r:?}");
         assert_eq!(r.work_units / 1024, r.iterations.max(1), "{r:?}");
-        assert!(r.iterations > 10 && r.cpu_time_ns > 10_000_000, "{r:?}");
+        // It runs or waits for a CPU all the time; how much it runs depends on what else the host does.
+        let wants_ns = r.cpu_time_ns + r.schedstat_run_delay_ns;
+        assert!(r.iterations > 0 && wants_ns > r.wall_time_ns / 2, "{r:?}");
         assert!(r.wall_time_ns >= 150_000_000, "{r:?}");
         assert!(r.cpu_time_ns <= r.wall_time_ns + 1_000_000, "{r:?}");
         assert!(!r.cpus_used.is_empty());
