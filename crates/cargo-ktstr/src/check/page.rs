@@ -271,6 +271,9 @@ fn scenarios(report: &Report, lists: &[List<'_>]) -> String {
             let (word, class) = match (found, refused) {
                 (Some(list), _) => list.state,
                 (None, true) => ("does not load", "bad"),
+                (None, false) if !report.ran.contains(&(scenario.clone(), kernel.clone())) => {
+                    ("not run", "")
+                }
                 (None, false) => ("nothing found", "good"),
             };
             let _ = write!(out, "<td class=\"state {class}\">{word}</td>");
@@ -345,5 +348,19 @@ mod tests {
         let page = render(&report(pairs.collect(), &Config::default()));
         assert!(page.contains("5 more: the file of --json has all."));
         assert_eq!(page.matches("<article>").count(), MOST);
+    }
+
+    #[test]
+    fn a_scenario_without_a_run_is_not_good() {
+        let mut report = report(mixed(), &Config::default());
+        let ran = scenarios(&report, &[]);
+        assert!(
+            ran.contains("nothing found") && !ran.contains("not run"),
+            "{ran}"
+        );
+        report.scenarios.push("left_out".to_owned());
+        let left_out = scenarios(&report, &[]);
+        let row = left_out.lines().find(|line| line.contains("left_out"));
+        assert!(row.is_some_and(|row| row.contains("not run")), "{left_out}");
     }
 }

@@ -1,6 +1,7 @@
 //! The result of a check as data: `--json` writes it, and the screen, the HTML page, the JUnit file, the summary of a CI job and
 //! the table of several checks are made from it. `docs/check.md` describes each field.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use ktstr_record::RunVerdict;
@@ -104,6 +105,9 @@ pub struct Report {
     pub level: &'static str,
     /// Names of the scenarios.
     pub scenarios: Vec<String>,
+    /// The scenarios and kernels of the runs that were made and not skipped. The page shows them; the pairs are in the results.
+    #[serde(skip)]
+    pub ran: BTreeSet<(String, String)>,
     /// Releases of the kernels.
     pub kernels: Vec<String>,
     /// Why requested kernels are not among them.
@@ -180,6 +184,11 @@ impl Report {
                 .iter()
                 .any(|f| matches!(f.class, Class::NoAnswer | Class::NotLoaded));
             report.skipped += u64::from(skipped);
+            if !skipped {
+                let place = &pair.place;
+                let cell = (place.scenario.clone(), place.kernel.release.clone());
+                report.ran.insert(cell);
+            }
             report.judged += u64::from(answered && !skipped);
             report.sound += u64::from(findings.is_empty() && !skipped);
             for finding in findings {
