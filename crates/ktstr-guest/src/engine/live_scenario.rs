@@ -112,18 +112,6 @@ impl LiveCgroup {
         self.cpuset = cpuset;
     }
 
-    /// Records that CPUs are offline. A cgroup whose CPUs are all offline uses those of its parent until one comes
-    /// back (Documentation/admin-guide/cgroup-v2.rst, `cpuset.cpus.effective`).
-    fn without(&mut self, off_line: &BTreeSet<usize>) {
-        if self
-            .cpuset
-            .as_ref()
-            .is_some_and(|own| own.is_subset(off_line))
-        {
-            self.allowed = Allowed::All;
-        }
-    }
-
     /// Adopts workers that were allowed to use these CPUs so far.
     pub fn adopt(&mut self, mut handles: Vec<WorkloadHandle>, allowed: &Allowed) {
         if handles.is_empty() {
@@ -218,8 +206,26 @@ impl LiveScenario {
     /// Records that the test took a CPU offline.
     pub fn cpu_is_off(&mut self, cpu: usize) {
         self.off_line.insert(cpu);
+        self.note_unusable_cpusets();
+    }
+
+    /// Notes the cgroups that cannot use any of their own CPUs, because these are offline or are not among the CPUs of a cgroup
+    /// above. They use those of their parent until that changes (Documentation/admin-guide/cgroup-v2.rst,
+    /// `cpuset.cpus.effective`). Call this after a CPU went offline and after a cpuset was written.
+    pub fn note_unusable_cpusets(&mut self) {
+        let own = |t: &LiveCgroup| Some((t.name.clone(), t.cpuset.clone()?));
+        let all: Vec<(String, BTreeSet<usize>)> = self.tracked.iter().filter_map(own).collect();
         for tracked in &mut self.tracked {
-            tracked.without(&self.off_line);
+            let Some(cpus) = &tracked.cpuset else {
+                continue;
+            };
+            let usable = |cpu: &usize| {
+                let mut above = all.iter().filter(|(name, _)| is_below(&tracked.name, name));
+                !self.off_line.contains(cpu) && above.all(|(_, cpus)| cpus.contains(cpu))
+            };
+            if !cpus.iter().any(usable) {
+                tracked.allowed = Allowed::All;
+            }
         }
     }
 
@@ -348,6 +354,7 @@ impl LiveScenario {
                 .with_context(|| format!("cpuset of cgroup {name:?}"))?;
             ctx.cgroups.set_cpuset(name, &cpus)?;
             self.get(name)?.set_cpuset(Some(cpus));
+            self.note_unusable_cpusets();
         }
         limits(ctx, def)?;
         let quota = def.cpu.as_ref().and_then(|cpu| cpu.max_us);
@@ -422,11 +429,29 @@ impl LiveScenario {
         Ok(())
     }
 
+    /// Stops the workers of a cgroup. A cgroup above that is frozen is thawed meanwhile, because frozen workers cannot stop.
+    ///
+    /// # Errors
+    /// There is no such cgroup, or it cannot be thawed or freed of its quota.
+    pub fn stop(&mut self, ctx: &Ctx, name: &str) -> Result<()> {
+        let above = |t: &&LiveCgroup| t.frozen && t.name != name && is_below(name, &t.name);
+        let frozen = self.tracked.iter().filter(above).map(|t| t.name.clone());
+        let frozen: Vec<String> = frozen.collect();
+        for above in &frozen {
+            ctx.cgroups.set_freeze(above, false)?;
+        }
+        let stopped = self.get(name)?.stop(ctx);
+        for above in &frozen {
+            ctx.cgroups.set_freeze(above, true)?;
+        }
+        stopped
+    }
+
     /// Stops a cgroup's workers and programs, and removes the cgroup. The reports of the workers are kept until the teardown
     /// of the cgroup's owner, and are judged then.
     pub fn remove(&mut self, ctx: &Ctx, name: &str) -> Result<()> {
         self.payloads.end_in(name)?;
-        self.get(name)?.stop(ctx)?;
+        self.stop(ctx, name)?;
         self.get(name)?.kill_leftovers(ctx);
         let names = self.tracked.iter().map(|t| t.name.as_str());
         let others: Vec<&str> = names.filter(|other| *other != name).collect();
@@ -453,9 +478,10 @@ impl LiveScenario {
         result: &mut AssertResult,
     ) -> Vec<CgroupReports> {
         self.payloads.tear_down(owner, result);
-        for tracked in self.tracked.iter_mut().filter(|t| t.owner == owner) {
-            if let Err(error) = tracked.stop(ctx) {
-                result.note(format!("teardown of cgroup {:?}: {error:#}", tracked.name));
+        let own = self.tracked.iter().filter(|t| t.owner == owner);
+        for name in own.map(|t| t.name.clone()).collect::<Vec<_>>() {
+            if let Err(error) = self.stop(ctx, &name) {
+                result.note(format!("teardown of cgroup {name:?}: {error:#}"));
             }
         }
         let (gone, kept) = std::mem::take(&mut self.tracked)

@@ -53,6 +53,25 @@ fn exit_codes_and_signals_are_distinguished() {
     assert_eq!(result.stats.payloads.len(), 1);
 }
 
+/// A program that had ended before its cgroup was killed is judged by its own end.
+#[test]
+fn a_killed_cgroup_does_not_hide_an_earlier_failure() {
+    for (script, end) in [
+        ("exit 3", PayloadEnd::Exited(3)),
+        ("sleep 60", PayloadEnd::Stopped),
+    ] {
+        let handle = with(&SHELL, |run| run.arg(script).spawn()).expect("it starts");
+        let stat = format!("/proc/{}/stat", handle.pid());
+        let has_ended = || std::fs::read_to_string(&stat).is_ok_and(|stat| stat.contains(") Z"));
+        while end != PayloadEnd::Stopped && !has_ended() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let (result, left) = handle.killed().expect("it is reaped");
+        assert_eq!(left.end, end, "{script}");
+        assert_eq!(result.is_fail(), end != PayloadEnd::Stopped, "{result:?}");
+    }
+}
+
 #[test]
 fn metrics_come_from_stdout_or_else_from_stderr_and_are_checked() {
     let run = |script: &str, check| {

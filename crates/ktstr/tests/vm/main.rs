@@ -21,6 +21,7 @@ mod forks;
 mod guest_failures;
 mod guide;
 mod interface;
+mod isolation;
 mod kernel_ops;
 mod map_kinds;
 mod map_write;

@@ -23,5 +23,5 @@ pub(super) fn remove(call: &mut Call, cgroup: &str) -> Result<()> {
 }
 
 pub(super) fn stop(call: &mut Call, cgroup: &str) -> Result<()> {
-    call.scenario.get(cgroup)?.stop(call.ctx)
+    call.scenario.stop(call.ctx, cgroup)
 }

@@ -38,6 +38,7 @@ fn put(call: &mut Call, name: &str, cpus: Option<BTreeSet<usize>>) -> Result<()>
         None => call.ctx.cgroups.clear_cpuset(name)?,
     }
     tracked.set_cpuset(cpus);
+    call.scenario.note_unusable_cpusets();
     Ok(())
 }
 

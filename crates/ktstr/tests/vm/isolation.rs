@@ -1,0 +1,60 @@
+//! Tests of which CPUs count as allowed for workers whose cgroup or cpuset changes, and of workers below a frozen cgroup: none of
+//! this is a breach of isolation, or a worker that makes no progress.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use ktstr::prelude::*;
+
+fn on(name: &'static str, cpu: usize) -> CgroupDef {
+    CgroupDef::named(name).cpuset(CpusetSpec::exact([cpu]))
+}
+
+/// The workers of `a` end in `c`, and have run on the CPUs of `a`, `b` and `c`.
+#[ktstr_test(cores = 4, duration_s = 3, isolation, clock = "virtual")]
+fn workers_that_move_twice_keep_what_they_were_allowed(ctx: &Ctx) -> Result<AssertResult> {
+    let backdrop = Backdrop::from_cgroups([
+        on("a", 0).workers(2),
+        on("b", 1).workers(1),
+        on("c", 2).workers(1),
+    ]);
+    let hold = || HoldSpec::Fixed(Duration::from_millis(700));
+    let steps = vec![
+        Step::with_op(Op::set_cpu_weight("a", 100), hold()),
+        Step::with_op(Op::move_all_tasks("a", "b"), hold()),
+        Step::with_op(Op::move_all_tasks("b", "c"), hold()),
+    ];
+    execute_scenario(ctx, backdrop, steps)
+}
+
+/// The kernel gives a cgroup the CPUs of its parent if its own are all offline.
+#[ktstr_test(cores = 4, duration_s = 2, isolation, clock = "virtual")]
+fn a_cpuset_without_an_online_cpu_is_that_of_the_parent(ctx: &Ctx) -> Result<AssertResult> {
+    let steps = vec![
+        Step::with_op(
+            Op::cpu_offline(3),
+            HoldSpec::Fixed(Duration::from_millis(300)),
+        ),
+        Step::with_defs(
+            vec![on("late", 3).workers(2)],
+            HoldSpec::Fixed(Duration::from_secs(1)),
+        ),
+    ];
+    execute_steps(ctx, steps)
+}
+
+/// The worker of `a/x` stops at the end of the step, for which `a` above it has to be thawed.
+#[ktstr_test(cores = 2, duration_s = 2, not_stuck, clock = "virtual")]
+fn a_worker_below_a_frozen_cgroup_stops(ctx: &Ctx) -> Result<AssertResult> {
+    let mut backdrop = Backdrop::new();
+    backdrop.ops.push(Op::add_cgroup("a"));
+    let below = CgroupDef::named("a/x").workers(1);
+    let ops = vec![Op::add_cgroup_def(below), Op::freeze_cgroup("a")];
+    let hold = HoldSpec::Fixed(Duration::from_millis(500));
+    let step = Step {
+        setup: Vec::new().into(),
+        ops,
+        hold,
+    };
+    execute_scenario(ctx, backdrop, vec![step])
+}
