@@ -70,8 +70,9 @@ pub fn kernels(words: &[String], lock: Option<&Path>) -> Result<(Vec<Kernel>, Ve
             (Some(ids), Some(lock)) => pinned(word, ids, lock.path(), &mut problems),
             _ => {
                 let before = problems.len();
-                let found = meant(word, &mut problems);
-                if let Some(lock) = lock.as_mut().filter(|_| problems.len() == before) {
+                let (found, complete) = meant(word, &mut problems);
+                let certain = complete && problems.len() == before;
+                if let Some(lock) = lock.as_mut().filter(|_| certain) {
                     lock.pin(word, found.iter().map(|kernel| kernel.id.clone()).collect());
                 }
                 found
@@ -96,10 +97,11 @@ pub fn kernels(words: &[String], lock: Option<&Path>) -> Result<(Vec<Kernel>, Ve
     Ok((kernels, problems))
 }
 
-/// Resolves a word to the kernels that it stands for now. The reasons why kernels are not available are added to `problems`.
-fn meant(word: Option<&str>, problems: &mut Vec<String>) -> Vec<Kernel> {
+/// Resolves a word to the kernels that it stands for now, and returns whether these are all: not if Debian's list is not
+/// available. The reasons why kernels are not available are added to `problems`.
+fn meant(word: Option<&str>, problems: &mut Vec<String>) -> (Vec<Kernel>, bool) {
     let Some(range) = word.and_then(Range::parse) else {
-        return one(word, word, problems).into_iter().collect();
+        return (one(word, word, problems).into_iter().collect(), true);
     };
     let word = word.unwrap_or_default();
     let (releases, unknown) = releases();
@@ -107,13 +109,14 @@ fn meant(word: Option<&str>, problems: &mut Vec<String>) -> Vec<Kernel> {
     if series.is_empty() {
         problems.push(format!("kernel {word}: there is none in this range"));
     }
+    let complete = unknown.is_none();
     if let Some(why) = unknown {
         eprint_line(&format!(
             "kernel {word}: {why}, so the range covers only kernels that are already cached"
         ));
     }
     let found = |series: &String| one(Some(series), Some(word), problems);
-    series.iter().filter_map(found).collect()
+    (series.iter().filter_map(found).collect(), complete)
 }
 
 /// Resolves a word to the kernels that it is pinned to. If a pinned kernel is not in the cache, the word is resolved again (for a

@@ -20,14 +20,24 @@ const SERVED: usize = 500;
 /// The name that takes the place of a map's name for the statistics that the scheduler itself serves.
 const STATS: &str = "scx_stats";
 
-/// The values of variables, by map and name: for each capture that has the variable, the milliseconds since the window opened,
-/// and the value. If the record does not have that time, the position of the capture takes its place.
+/// The values of variables, by map and name: for each capture that has the variable, its time in milliseconds, and the value.
 pub type Series = BTreeMap<(String, String), Vec<(f64, f64)>>;
+
+/// Returns the milliseconds since the window opened. If the record does not have that time, the position of the capture takes its
+/// place.
+#[allow(
+    clippy::unnecessary_wraps,
+    reason = "a capture always has a place on the page"
+)]
+fn in_window(place: usize, capture: Option<&CaptureRecord>) -> Option<f64> {
+    let elapsed = capture.and_then(|capture| capture.elapsed_ms);
+    Some(elapsed.map_or(place as f64, |ms| ms as f64))
+}
 
 /// Renders the variables in `captures`, the content of `captures.json`; `index` is the record's list of the same captures, which
 /// has their times.
 pub fn variables(captures: &Value, index: &[CaptureRecord]) -> String {
-    let series = series(captures, index);
+    let series = series(captures, index, in_window);
     if series.is_empty() {
         return "<p>No capture of this run holds a numeric variable of a BPF scheduler.</p>\n"
             .to_owned();
@@ -67,13 +77,19 @@ pub fn variables(captures: &Value, index: &[CaptureRecord]) -> String {
 
 /// Returns the numeric variables in the `.bss` and `.data` sections of the active BPF scheduler, and the numbers that it serves
 /// (under the map [`STATS`]), each with its values over the `captures`. A capture that does not name the maps of the active
-/// scheduler counts with all of its maps.
-pub fn series(captures: &Value, index: &[CaptureRecord]) -> Series {
+/// scheduler counts with all of its maps. `at` returns the time of a capture, by its position and its entry in the index; a capture
+/// without a time is left out.
+pub fn series(
+    captures: &Value,
+    index: &[CaptureRecord],
+    at: impl Fn(usize, Option<&CaptureRecord>) -> Option<f64>,
+) -> Series {
     let mut series = Series::new();
     for (place, capture) in captures.as_array().into_iter().flatten().enumerate() {
         let report = capture.get(1).unwrap_or(&Value::Null);
-        let elapsed = index.get(place).and_then(|capture| capture.elapsed_ms);
-        let at = elapsed.map_or(place as f64, |ms| ms as f64);
+        let Some(at) = at(place, index.get(place)) else {
+            continue;
+        };
         let served = index.get(place).and_then(|capture| capture.stats.as_ref());
         for (path, value) in served.map_or_else(Vec::new, |stats| stats.numbers(SERVED)) {
             let of = series.entry((STATS.to_owned(), path)).or_default();
@@ -209,7 +225,7 @@ mod tests {
             ..CaptureRecord::default()
         });
         let captures = json!([capture(5), capture(9)]);
-        let found = series(&captures, &index);
+        let found = series(&captures, &index, in_window);
         assert_eq!(found.len(), 4, "{found:?}");
         let load = &found[&("scx_stats".to_owned(), "load.0".to_owned())];
         assert_eq!(load, &[(1000.0, 1000.0), (3000.0, 3000.0)]);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ktstr_record::RunRecord;
+use ktstr_record::{CaptureRecord, RunRecord};
 use ktstr_schedule::query::Did;
 use serde_json::Value;
 
@@ -64,10 +64,17 @@ pub fn write(trace: &mut Packets, record: &RunRecord, story: &Story, captures: &
         }
     }
     waiting(&mut tracks, story);
-    for ((map, name), points) in series(captures, &record.captures) {
+    // The time of the window stands still while a step is set up, and the scheduler's clock does not.
+    let at = |_, capture: Option<&CaptureRecord>| {
+        let capture = capture?;
+        let since = |clock: u64| clock as f64 / 1e6 - story.zero_ns() as f64 / 1e6;
+        let elapsed = || capture.elapsed_ms.map(|ms| ms as f64);
+        capture.clock_ns.map(since).or_else(elapsed)
+    };
+    for ((map, name), points) in series(captures, &record.captures, at) {
         let own = tracks.track(&format!("{name} ({map})"), None, true);
         for (ms, value) in points {
-            let at = story.zero_ns().saturating_add((ms * 1e6) as u64);
+            let at = (story.zero_ns() as f64 + ms * 1e6) as u64;
             tracks.event(own, COUNTER, at, |event| event.double(EVENT_DOUBLE, value));
         }
     }
