@@ -83,11 +83,12 @@ pub(crate) fn in_folder(folder: &Path) -> Result<Found, KernelError> {
 }
 
 /// Returns the release in the path of an image: `boot/vmlinuz-RELEASE` or `lib/modules/RELEASE/vmlinuz`. `None` for a path
-/// without one, as in a build tree.
+/// without one, as in a build tree or with the name of a flavour (`boot/vmlinuz-lts`).
 fn release_of(image: &Path) -> Option<String> {
     let name = image.file_name()?.to_str()?;
     if let Some(release) = name.strip_prefix("vmlinuz-") {
-        return Some(release.to_owned());
+        let is_release = release.starts_with(|c: char| c.is_ascii_digit());
+        return Some(release.to_owned()).filter(|_| is_release);
     }
     let folder = image.parent()?;
     let is_release = folder.parent()?.ends_with("lib/modules");

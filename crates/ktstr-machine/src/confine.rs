@@ -52,18 +52,18 @@ pub(crate) fn is_refused(error: &MachineError) -> bool {
     true
 }
 
-/// Returns whether QEMU refuses its sandbox, by the messages of softmmu/qemu-seccomp.c and vl.c. The words alone do not show
-/// that, because they may be part of a path.
+/// Returns whether QEMU refuses its sandbox: it begins its message with the option, or has none of that name (`system/vl.c`,
+/// `system/qemu-seccomp.c`). The word alone does not show that, because it may be part of a path.
 fn names_sandbox(stderr: &str) -> bool {
-    [
-        "-sandbox",
-        "sandbox support is not enabled",
-        "failed to setup seccomp filter",
-        "failed to configure seccomp filter",
-        "failed to install seccomp syscall filter",
-    ]
-    .iter()
-    .any(|words| stderr.contains(words))
+    let words = [
+        ": -sandbox on",
+        "-sandbox support is not enabled",
+        "seccomp syscall filter",
+        "seccomp context",
+        "seccomp thread synchronization",
+        "seccomp denylist",
+    ];
+    words.iter().any(|words| stderr.contains(words))
 }
 
 /// Confines the calling process, which is about to become QEMU. It is called between fork and exec, and makes system calls
@@ -138,7 +138,7 @@ mod tests {
         }
         for printed in [
             "could not open kernel file '/k'",
-            "could not open kernel file '/home/u/sandbox/seccomp/k'",
+            "could not open kernel file '/home/u/ci-sandbox/seccomp/k'",
         ] {
             assert!(!names_sandbox(printed), "{printed}");
         }

@@ -241,7 +241,9 @@ fn parse_ldd(listing: &str) -> Result<Vec<PathBuf>, String> {
     for line in listing.lines().map(str::trim) {
         let (name, path) = match line.split_once(" => ") {
             // The loader has a path on both sides on some systems. Programs name the one on the left.
-            Some((name, path)) if !name.starts_with('/') => (name, path),
+            Some((name, path)) if !name.starts_with('/') || path.starts_with("not found") => {
+                (name, path)
+            }
             Some((name, _)) => (name, name),
             None => (line, line),
         };
@@ -260,6 +262,18 @@ fn parse_ldd(listing: &str) -> Result<Vec<PathBuf>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_on_both_sides_is_the_one_that_programs_name() {
+        let loader =
+            "\t/lib64/ld-linux-x86-64.so.2 => /usr/lib64/ld-linux-x86-64.so.2 (0x00007f)\n";
+        assert_eq!(
+            parse_ldd(loader),
+            Ok(vec!["/lib64/ld-linux-x86-64.so.2".into()])
+        );
+        let missing = "\t/opt/x/libfoo.so => not found\n";
+        assert_eq!(parse_ldd(missing), Err("/opt/x/libfoo.so".to_owned()));
+    }
 
     #[test]
     fn ldd_lists_are_read() {

@@ -74,6 +74,11 @@ pub fn kernels(words: &[String], lock: Option<&Path>) -> Result<(Vec<Kernel>, Ve
                 let certain = complete && problems.len() == before;
                 if let Some(lock) = lock.as_mut().filter(|_| certain) {
                     lock.pin(word, found.iter().map(|kernel| kernel.id.clone()).collect());
+                } else if let (Some(lock), false) = (&lock, complete) {
+                    let (word, lock) = (word.unwrap_or_default(), lock.path().display());
+                    eprint_line(&format!(
+                        "kernel {word}: {lock} does not pin it, because the list of kernels is not complete"
+                    ));
                 }
                 found
             }

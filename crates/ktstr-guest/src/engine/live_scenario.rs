@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use ktstr_assert::{AssertResult, WorkerReport};
 use ktstr_scenario::Ctx;
 use ktstr_scenario::ops::CgroupDef;
+use ktstr_scenario::topology::parse_cpulist;
 use ktstr_scenario::workload::WorkSpec;
 
 use super::liveness::Liveness;
@@ -203,29 +204,38 @@ pub(super) struct LiveScenario {
 }
 
 impl LiveScenario {
-    /// Records that the test took a CPU offline.
+    /// Records that the test took a CPU offline. A cgroup whose CPUs are all offline uses those of its parent until one comes
+    /// back (Documentation/admin-guide/cgroup-v2.rst, `cpuset.cpus.effective`). The kernel may change that file later, so it is
+    /// not read here.
     pub fn cpu_is_off(&mut self, cpu: usize) {
         self.off_line.insert(cpu);
-        self.note_unusable_cpusets();
+        let off_line = &self.off_line;
+        let without =
+            |t: &&mut LiveCgroup| t.cpuset.as_ref().is_some_and(|own| own.is_subset(off_line));
+        for tracked in self.tracked.iter_mut().filter(without) {
+            tracked.allowed = Allowed::All;
+        }
     }
 
-    /// Notes the cgroups that cannot use any of their own CPUs, because these are offline or are not among the CPUs of a cgroup
-    /// above. They use those of their parent until that changes (Documentation/admin-guide/cgroup-v2.rst,
-    /// `cpuset.cpus.effective`). Call this after a CPU went offline and after a cpuset was written.
-    pub fn note_unusable_cpusets(&mut self) {
-        let own = |t: &LiveCgroup| Some((t.name.clone(), t.cpuset.clone()?));
-        let all: Vec<(String, BTreeSet<usize>)> = self.tracked.iter().filter_map(own).collect();
+    /// Notes the CPUs that each cgroup with a cpuset really has. They are others than its own if all of those are offline, are
+    /// not among the CPUs of the parent, or belong to a partition. Call this after a cpuset or a partition was written.
+    pub fn note_effective_cpus(&mut self, ctx: &Ctx) {
         for tracked in &mut self.tracked {
-            let Some(cpus) = &tracked.cpuset else {
+            let Some(own) = &tracked.cpuset else {
                 continue;
             };
-            let usable = |cpu: &usize| {
-                let mut above = all.iter().filter(|(name, _)| is_below(&tracked.name, name));
-                !self.off_line.contains(cpu) && above.all(|(_, cpus)| cpus.contains(cpu))
+            let folder = ctx.cgroups.parent_path().join(&tracked.name);
+            let text = std::fs::read_to_string(folder.join("cpuset.cpus.effective"));
+            let Some(effective) = text.ok().and_then(|text| parse_cpulist(text.trim()).ok()) else {
+                continue;
             };
-            if !cpus.iter().any(usable) {
-                tracked.allowed = Allowed::All;
-            }
+            let now = own | &effective;
+            let untouched = tracked.handles.is_empty() && tracked.reports.is_empty();
+            tracked.allowed = match &tracked.allowed {
+                _ if untouched => Allowed::Only(now),
+                Allowed::Only(before) => Allowed::Only(before | &now),
+                Allowed::All => Allowed::All,
+            };
         }
     }
 
@@ -354,7 +364,7 @@ impl LiveScenario {
                 .with_context(|| format!("cpuset of cgroup {name:?}"))?;
             ctx.cgroups.set_cpuset(name, &cpus)?;
             self.get(name)?.set_cpuset(Some(cpus));
-            self.note_unusable_cpusets();
+            self.note_effective_cpus(ctx);
         }
         limits(ctx, def)?;
         let quota = def.cpu.as_ref().and_then(|cpu| cpu.max_us);
@@ -434,6 +444,7 @@ impl LiveScenario {
     /// # Errors
     /// There is no such cgroup, or it cannot be thawed or freed of its quota.
     pub fn stop(&mut self, ctx: &Ctx, name: &str) -> Result<()> {
+        self.get(name)?;
         let above = |t: &&LiveCgroup| t.frozen && t.name != name && is_below(name, &t.name);
         let frozen = self.tracked.iter().filter(above).map(|t| t.name.clone());
         let frozen: Vec<String> = frozen.collect();
@@ -441,10 +452,11 @@ impl LiveScenario {
             ctx.cgroups.set_freeze(above, false)?;
         }
         let stopped = self.get(name)?.stop(ctx);
+        let mut again = Ok(());
         for above in &frozen {
-            ctx.cgroups.set_freeze(above, true)?;
+            again = again.and(ctx.cgroups.set_freeze(above, true));
         }
-        stopped
+        stopped.and(again.map_err(Into::into))
     }
 
     /// Stops a cgroup's workers and programs, and removes the cgroup. The reports of the workers are kept until the teardown

@@ -38,7 +38,7 @@ fn put(call: &mut Call, name: &str, cpus: Option<BTreeSet<usize>>) -> Result<()>
         None => call.ctx.cgroups.clear_cpuset(name)?,
     }
     tracked.set_cpuset(cpus);
-    call.scenario.note_unusable_cpusets();
+    call.scenario.note_effective_cpus(call.ctx);
     Ok(())
 }
 
@@ -71,6 +71,9 @@ pub(super) fn partition(call: &mut Call, name: &str, to: &CpusetPartition) -> Re
             path.display(),
             now.trim()
         ),
-        _ => Ok(()),
+        _ => {
+            call.scenario.note_effective_cpus(call.ctx);
+            Ok(())
+        }
     }
 }

@@ -131,7 +131,7 @@ pub(super) fn end_payload(
 ) -> Checked {
     for (name, live) in &mut stage.cgroups {
         if cgroup.as_ref().is_none_or(|cgroup| cgroup == name) {
-            live.programs.retain(|other| *other != program);
+            live.programs.retain(|(_, other)| *other != program);
         }
     }
     Ok(())

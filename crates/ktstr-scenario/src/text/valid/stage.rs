@@ -24,8 +24,8 @@ pub(super) struct Live {
     pub(super) cpus: Option<BTreeSet<usize>>,
     /// Whether workers run in the cgroup itself, or its own program, and not only tasks in its descendants.
     pub(super) busy: bool,
-    /// The names of the programs that operations have started in the cgroup.
-    pub(super) programs: Vec<&'static str>,
+    /// The programs that operations have started in the cgroup, each with how long it runs at most.
+    pub(super) programs: Vec<(Life, &'static str)>,
 }
 
 impl Live {
@@ -67,10 +67,8 @@ impl<'a> Stage<'a> {
     /// Removes the cgroups of the step that ends, and the programs that its operations have started.
     pub(super) fn end_step(&mut self) {
         self.cgroups.retain(|_, live| live.life == Life::Scenario);
-        if self.life == Life::Step {
-            for live in self.cgroups.values_mut() {
-                live.programs.clear();
-            }
+        for live in self.cgroups.values_mut() {
+            live.programs.retain(|(life, _)| *life == Life::Scenario);
         }
         self.announced.clear();
     }
@@ -139,7 +137,8 @@ impl<'a> Stage<'a> {
 
     /// Records that a program runs in the cgroup from now on.
     pub(super) fn start_program(&mut self, name: &str, program: &'static str) -> Checked {
-        self.occupied(name)?.programs.push(program);
+        let life = self.life;
+        self.occupied(name)?.programs.push((life, program));
         Ok(())
     }
 
