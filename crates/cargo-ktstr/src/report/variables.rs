@@ -77,8 +77,8 @@ pub fn variables(captures: &Value, index: &[CaptureRecord]) -> String {
 
 /// Returns the numeric variables in the `.bss` and `.data` sections of the active BPF scheduler, and the numbers that it serves
 /// (under the map [`STATS`]), each with its values over the `captures`. A capture that does not name the maps of the active
-/// scheduler counts with all of its maps. `at` returns the time of a capture, by its position and its entry in the index; a capture
-/// without a time is left out.
+/// scheduler counts with all of its maps. `at` returns the time of a capture, by its position and its entry in the index; a
+/// capture without a time is left out.
 pub fn series(
     captures: &Value,
     index: &[CaptureRecord],

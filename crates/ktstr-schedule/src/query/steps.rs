@@ -131,7 +131,8 @@ impl Walk<'_> {
         }
     }
 
-    /// Throttles the waiting tasks of groups that have run out of quota, and lets those of other groups wait again. Kernels before
+    /// Throttles the waiting tasks of groups that have run out of quota, and lets those of other groups wait again. Kernels
+    /// before
     /// 6.18 take the whole group off its queue and put it back, and do not say so of each task.
     pub(super) fn throttle_groups(&mut self) {
         if !self.groups_throttle {
