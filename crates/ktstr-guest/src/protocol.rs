@@ -62,6 +62,28 @@ pub struct SentSignal {
     pub comm: String,
 }
 
+impl SentSignal {
+    /// Returns whether the signal can be the reason for how a process ended; `None` is a process that still exists. A process
+    /// that a signal killed reports its number. One that exited may have handled the signal; but signals that stop or continue a
+    /// process, or that it ignores by default, ask no process to exit (signal(7)).
+    pub fn can_end(&self, end: Option<ProcessEnd>) -> bool {
+        match end {
+            Some(ProcessEnd::Signaled(by)) => self.signal == by,
+            Some(ProcessEnd::Exited(_)) | None => ![
+                libc::SIGCONT,
+                libc::SIGSTOP,
+                libc::SIGTSTP,
+                libc::SIGTTIN,
+                libc::SIGTTOU,
+                libc::SIGCHLD,
+                libc::SIGURG,
+                libc::SIGWINCH,
+            ]
+            .contains(&self.signal),
+        }
+    }
+}
+
 /// The counters of a worker that ended normally, between the two marks that it set in the exact schedule. The host
 /// compares them with the schedule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

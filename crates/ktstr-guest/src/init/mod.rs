@@ -214,7 +214,7 @@ impl Agent {
             if Some(*pid) == self.scheduler.as_ref().map(Child::pid) {
                 link::send(&ToHost::SchedulerDied {
                     end: *end,
-                    signal: self.signals.as_ref().and_then(SignalTrace::last),
+                    signal: self.signals.as_ref().and_then(|signals| signals.last(*end)),
                 });
             }
         }

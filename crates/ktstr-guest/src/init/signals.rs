@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::protocol::SentSignal;
+use crate::protocol::{ProcessEnd, SentSignal};
 
 /// A separate trace instance, so that tracing by the test is not disturbed.
 const INSTANCE: &str = "/sys/kernel/tracing/instances/ktstr";
@@ -35,12 +35,16 @@ impl SignalTrace {
         Some(Self(instance.join("trace")))
     }
 
-    /// Returns the last signal that a process sent to the traced process; `None` if there was none, or if the trace is not
-    /// readable or no longer has it.
-    pub(super) fn last(&self) -> Option<SentSignal> {
-        let trace = std::fs::read_to_string(&self.0).ok()?;
-        trace.lines().rev().find_map(sent)
+    /// Returns the last signal that a process sent to the traced process and that can have ended it; `None` if there was none,
+    /// or if the trace is not readable or no longer has it.
+    pub(super) fn last(&self, end: ProcessEnd) -> Option<SentSignal> {
+        last(&std::fs::read_to_string(&self.0).ok()?, end)
     }
+}
+
+fn last(trace: &str, end: ProcessEnd) -> Option<SentSignal> {
+    let mut all = trace.lines().rev().filter_map(sent);
+    all.find(|signal| signal.can_end(Some(end)))
 }
 
 /// Parses a line of the trace (include/trace/events/signal.h). Returns `None` for a line that is no signal, and for a signal
@@ -67,6 +71,21 @@ fn sent(line: &str) -> Option<SentSignal> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A stopped process acts on a signal only after it has been continued.
+    #[test]
+    fn the_signal_that_ended_the_process_is_not_the_one_that_continued_it() {
+        let line = |number: i32| {
+            format!(
+                "    t-100 [000] d..1. 1.0: signal_generate: sig={number} errno=0 code=0 comm=s pid=7 grp=1 res=0"
+            )
+        };
+        let trace = [19, 15, 18].map(line).join("\n");
+        let of = |end| last(&trace, end).map(|signal| signal.signal);
+        assert_eq!(of(ProcessEnd::Signaled(15)), Some(15));
+        assert_eq!(of(ProcessEnd::Exited(1)), Some(15));
+        assert_eq!(of(ProcessEnd::Signaled(11)), None);
+    }
 
     #[test]
     fn a_trace_line_names_the_sender() {

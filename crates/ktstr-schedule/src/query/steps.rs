@@ -190,16 +190,21 @@ impl Walk<'_> {
                 .get(&id)
                 .map(|cgroup| cgroup.path.as_str())
         };
-        let here = self.throttled.keys().filter(|(_, on)| *on == task.queue);
-        let mut of = here.map(|(cgroup, _)| *cgroup);
-        task.class == Class::Fair
-            && of.any(|cgroup| {
-                let own = task.cgroup == Some(cgroup);
-                let rest = path(cgroup)
-                    .zip(task.cgroup.and_then(path))
-                    .and_then(|(above, own)| own.strip_prefix(above));
-                own || rest.is_some_and(|rest| rest.starts_with('/'))
-            })
+        // Each group has events of its own, so the nearest one decides: a group is put back before those above it.
+        let depth = |cgroup: u64| {
+            let own = task.cgroup == Some(cgroup);
+            let (above, own_path) = path(cgroup).zip(task.cgroup.and_then(path))?;
+            let rest = own_path.strip_prefix(above)?;
+            (own || rest.starts_with('/')).then_some(above.len())
+        };
+        let here = self
+            .throttled
+            .iter()
+            .filter(|((_, on), _)| *on == task.queue);
+        let nearest = here
+            .filter_map(|((cgroup, _), quotas)| Some((depth(*cgroup)?, *quotas)))
+            .max_by_key(|(depth, _)| *depth);
+        task.class == Class::Fair && nearest.is_some_and(|(_, quotas)| quotas > 0)
     }
 
     pub(super) fn end_wait(&mut self, pid: Pid, served: bool) {

@@ -133,6 +133,43 @@ fn an_idle_cpu_is_wasted_only_beside_a_task_that_may_run_there() {
     assert_eq!((idle(2).idle_ns, idle(2).beside_waiter_ns), (60, 50));
 }
 
+/// The kernel puts the lowest groups back first, and enqueues their tasks meanwhile.
+#[test]
+fn tasks_of_a_nested_group_wait_from_its_unthrottle_on() {
+    let mut script = Script::default();
+    let cgroup = |path: &str| Cgroup {
+        path: path.to_owned(),
+    };
+    script.tables.cgroups = [(1, cgroup("/a")), (2, cgroup("/a/b"))].into();
+    script.push(
+        0,
+        What::Cgroup {
+            task: Pid(A),
+            cgroup: 2,
+        },
+    );
+    let on = Cpu(0);
+    script.at(0).switch(0, 0, A, Idle);
+    for cgroup in [1, 2] {
+        script.at(10).push(0, What::Throttle { cgroup, on });
+    }
+    script.dequeue(0, A, DequeueReason::Throttle);
+    script.switch(0, A, 0, Preempted);
+    let enqueue = What::Enqueue {
+        task: Pid(A),
+        on,
+        class: Class::Fair,
+        wakeup: false,
+    };
+    script.at(25).push(0, What::Unthrottle { cgroup: 2, on });
+    script
+        .push(0, enqueue)
+        .push(0, What::Unthrottle { cgroup: 1, on });
+    script.at(60).switch(0, 0, A, Idle);
+    let a = script.answers().sum(|key| key.task == Pid(A));
+    assert_eq!((a.wait_ns, a.throttled_ns), (35, 15));
+}
+
 /// Before 6.18 a group that is out of quota leaves its queue as a whole, and no task of it is dequeued.
 #[test]
 fn tasks_of_a_throttled_group_do_not_wait() {

@@ -38,7 +38,7 @@ pub(super) struct Walk<'a> {
     pub(super) tasks: HashMap<Pid, Task>,
     /// The tasks that run, wait or are throttled.
     pub(super) active: BTreeSet<Pid>,
-    /// The cgroups that are throttled on a CPU, because they or cgroups above them are out of quota, with the number of these.
+    /// For each cgroup that was throttled on a CPU: how many of it and the cgroups above it are out of quota there now.
     pub(super) throttled: HashMap<(u64, Cpu), u32>,
     /// Whether the kernel takes whole groups off their queues that are out of quota (before 6.18), and not task by task.
     pub(super) groups_throttle: bool,
@@ -288,9 +288,6 @@ impl<'a> Walk<'a> {
             What::Unthrottle { cgroup, on } => {
                 let quotas = self.throttled.entry((cgroup, on)).or_default();
                 *quotas = quotas.saturating_sub(1);
-                if *quotas == 0 {
-                    self.throttled.remove(&(cgroup, on));
-                }
                 self.throttle_groups();
             }
             What::Kick { .. } | What::Exit { .. } => {}
@@ -311,6 +308,7 @@ impl<'a> Walk<'a> {
         self.now = self.now.max(gap.to_ns);
         self.window = Window::default();
         self.current.clear();
+        self.throttled.clear();
         self.idle = 0;
         for pid in std::mem::take(&mut self.active) {
             self.end_stretch(pid, None, false);

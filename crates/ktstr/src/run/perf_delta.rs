@@ -55,7 +55,7 @@ pub(super) fn judge(
         };
         judgement.blame(fault, why);
     } else if compared.is_inconclusive() {
-        let why = format!("a value is missing in this run or in the baseline in {folder}");
+        let why = format!("this run cannot be compared with the baseline in {folder}");
         judgement.blame(Fault::User, why);
     }
     judgement.result.merge(compared);

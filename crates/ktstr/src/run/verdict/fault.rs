@@ -343,6 +343,10 @@ pub(in crate::run) fn default_evidence(fault: Fault) -> &'static str {
 /// its first eight CPUs run.
 pub(super) fn hang_evidence(stall: &StallReport, guest: &GuestState) -> String {
     let mut parts = Vec::new();
+    let apart = match guest.at > guest.progress_at {
+        true => ", apart from what the scheduler prints,",
+        false => "",
+    };
     match stall.guest_clock {
         Some(clock) => {
             // The clock is read at timer interrupts. If the guest no longer serves any, the value stops, no matter how many
@@ -355,13 +359,13 @@ pub(super) fn hang_evidence(stall: &StallReport, guest: &GuestState) -> String {
                 ),
                 false => String::new(),
             };
-            let (last, now) = (secs(guest.at), secs(clock));
+            let (last, now) = (secs(guest.progress_at), secs(clock));
             parts.push(format!(
-                "its last message was sent at {last} of its clock, which advanced to {now}{stood}"
+                "its last message{apart} was sent at {last} of its clock, which advanced to {now}{stood}"
             ));
         }
         None => parts.push(format!(
-            "it has sent nothing for {}, in which QEMU used {} of CPU time{}",
+            "it has sent nothing{apart} for {}, in which QEMU used {} of CPU time{}",
             secs(stall.wall),
             secs(stall.burnt),
             of_each(&stall.vcpus),
@@ -383,7 +387,7 @@ pub(super) fn of_slow_host(stall: &StallReport, guest: &GuestState) -> String {
         Some(clock) => format!("the guest's clock did not advance beyond {}", secs(clock)),
         None => format!(
             "the guest sent its last message after {}, and none",
-            secs(guest.at)
+            secs(guest.progress_at)
         ),
     };
     let since = stall.guest_clock.map_or(" since", |_| "");

@@ -281,6 +281,7 @@ fn a_hang_is_reported_with_what_the_guest_did_meanwhile() {
     let secs = Duration::from_secs_f64;
     let guest = GuestState {
         at: secs(3.44),
+        progress_at: secs(3.44),
         ..GuestState::default()
     };
     let mut stall = StallReport {
@@ -298,11 +299,30 @@ fn a_hang_is_reported_with_what_the_guest_did_meanwhile() {
     insta::assert_snapshot!(hang_evidence(&stall, &guest), @"it has sent nothing for 17.0 s, in which QEMU used 17.1 s of CPU time (cpu0 17.0 s, cpu1 0.1 s)");
 }
 
+/// A scheduler that prints does not move the time of the last progress.
+#[test]
+fn a_hang_beside_output_of_the_scheduler_is_as_long_as_the_hang() {
+    let secs = Duration::from_secs_f64;
+    let guest = GuestState {
+        at: secs(39.9),
+        progress_at: secs(10.0),
+        ..GuestState::default()
+    };
+    let stall = StallReport {
+        guest_clock: Some(secs(40.0)),
+        ..StallReport::default()
+    };
+    let text = hang_evidence(&stall, &guest);
+    let said = "its last message, apart from what the scheduler prints, was sent at 10.0 s";
+    assert!(text.starts_with(said), "{text}");
+}
+
 #[test]
 fn a_slow_host_is_reported_with_the_cpu_time_that_the_guest_got() {
     let secs = Duration::from_secs_f64;
     let guest = GuestState {
         at: secs(3.44),
+        progress_at: secs(3.44),
         ..GuestState::default()
     };
     let mut stall = StallReport {

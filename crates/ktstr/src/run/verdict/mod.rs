@@ -173,8 +173,11 @@ pub(super) fn monitor(
         () => None,
     };
     let open = judgement.fault.is_none() || judgement.is_open() && result.is_fail();
+    let failed = result.is_fail();
     judgement.result.merge(result);
-    if let (true, Some((fault, why))) = (open, blamed) {
+    if open && failed && case.changed {
+        fault::undecided(judgement, fault::CHANGED);
+    } else if let (true, Some((fault, why))) = (open, blamed) {
         judgement.blame(fault, why);
     }
 }

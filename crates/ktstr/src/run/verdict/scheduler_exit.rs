@@ -68,18 +68,24 @@ pub(super) fn ejected(
     exit: Option<&ScxExit>,
 ) {
     let error_exit = exit.filter(|exit| exit.is_error());
-    let logged = ejection(console);
+    // sched_ext's record is that of the scheduler that attached last.
+    let mut logged = ejections(console);
+    let logged = match error_exit {
+        Some(exit) => (logged.into_iter()).rfind(|logged| logged.reason.starts_with(&exit.reason)),
+        None => (!logged.is_empty()).then(|| logged.swap_remove(0)),
+    };
     // A test that replaces its scheduler makes it open which one was ejected, and the kernel's log names that one.
-    let name = logged.as_ref().map(|logged| logged.scheduler);
-    let name = name.filter(|_| case.changed).unwrap_or(case.scheduler);
-    let logged = logged.as_ref().map(|logged| logged.reason.clone());
+    let name = logged.as_ref().map(|logged| logged.scheduler.clone());
+    let name = name.filter(|_| case.changed);
+    let name = name.unwrap_or_else(|| case.scheduler.to_owned());
+    let logged = logged.map(|logged| logged.reason);
     let Some(reason) = error_exit.map(reason).or(logged) else {
         return;
     };
     judgement
         .result
         .record_fail(AssertDetail::of(Finding::Ejected {
-            scheduler: name.to_owned(),
+            scheduler: name,
             cause: cause(&reason),
             reason,
         }));
@@ -176,7 +182,7 @@ fn merge_exit(
 fn culprit(case: &Case, guest: &GuestState, left: Option<&ScxExit>) -> (Fault, String) {
     if let Some(signal) = guest.scheduler_signal.as_ref()
         && Some(signal.sender) != guest.scheduler_pid()
-        && can_end(signal.signal, guest.scheduler_died)
+        && signal.can_end(guest.scheduler_died)
     {
         let fault = match signal.sender {
             1 => Fault::Harness,
@@ -222,26 +228,6 @@ fn culprit(case: &Case, guest: &GuestState, left: Option<&ScxExit>) -> (Fault, S
         false => evidence.join("; "),
     };
     (Fault::Scheduler, evidence)
-}
-
-/// Returns whether this signal can be the reason for how the scheduler's process ended. A process that a signal killed reports
-/// its number. One that exited may have handled the signal; but signals that stop or continue a process, or that it ignores by
-/// default, ask no process to exit (signal(7)).
-fn can_end(signal: i32, end: Option<ProcessEnd>) -> bool {
-    match end {
-        Some(ProcessEnd::Signaled(by)) => signal == by,
-        Some(ProcessEnd::Exited(_)) | None => ![
-            libc::SIGCONT,
-            libc::SIGSTOP,
-            libc::SIGTSTP,
-            libc::SIGTTIN,
-            libc::SIGTTOU,
-            libc::SIGCHLD,
-            libc::SIGURG,
-            libc::SIGWINCH,
-        ]
-        .contains(&signal),
-    }
 }
 
 /// Returns whether the last lines of a scheduler's log mention a timeout of its own.
@@ -335,32 +321,40 @@ const NO_EJECTION: [&str; 4] = [
 ];
 
 /// An ejection as the kernel's log has it.
-struct Logged<'a> {
+struct Logged {
     /// The name of the scheduler.
-    scheduler: &'a str,
+    scheduler: String,
     /// Why it was ejected.
     reason: String,
 }
 
-/// Returns which scheduler sched_ext ejected and why, according to the kernel's log (kernel/sched/ext.c). `None` if it ejected
-/// none: see [`NO_EJECTION`].
-fn ejection(console: &str) -> Option<Logged<'_>> {
-    let mut lines = console.lines().map(without_time);
-    let (scheduler, reason) = lines.find_map(|line| {
+/// Returns which scheduler sched_ext ejected first and why; `None` if it ejected none.
+fn ejection(console: &str) -> Option<Logged> {
+    ejections(console).into_iter().next()
+}
+
+/// Returns which schedulers sched_ext ejected and why, in order, according to the kernel's log (kernel/sched/ext.c); for what
+/// is no ejection see [`NO_EJECTION`].
+fn ejections(console: &str) -> Vec<Logged> {
+    let lines: Vec<&str> = console.lines().map(without_time).collect();
+    let of = |(at, line): (usize, &&'_ str)| {
         let (name, rest) = line
             .strip_prefix("sched_ext: BPF scheduler ")?
             .split_once(" disabled (")?;
         let reason = rest.trim_end().trim_end_matches(')');
-        let is_ejection = !NO_EJECTION.iter().any(|other| reason.starts_with(other));
-        is_ejection.then_some((name.trim_matches('"'), reason))
-    })?;
-    let detail = lines
-        .next()
-        .and_then(|line| line.strip_prefix("sched_ext: "))
-        .and_then(|line| line.split_once(": "));
-    let reason = match detail {
-        Some((_, detail)) => format!("{reason} ({})", detail.trim()),
-        None => reason.to_owned(),
+        if NO_EJECTION.iter().any(|other| reason.starts_with(other)) {
+            return None;
+        }
+        let detail = lines
+            .get(at + 1)
+            .and_then(|line| line.strip_prefix("sched_ext: "))
+            .and_then(|line| line.split_once(": "));
+        let reason = match detail {
+            Some((_, detail)) => format!("{reason} ({})", detail.trim()),
+            None => reason.to_owned(),
+        };
+        let scheduler = name.trim_matches('"').to_owned();
+        Some(Logged { scheduler, reason })
     };
-    Some(Logged { scheduler, reason })
+    lines.iter().enumerate().filter_map(of).collect()
 }

@@ -182,6 +182,22 @@ fn a_scheduler_that_sysrq_disables_is_not_ejected() {
 }
 
 #[test]
+fn a_second_ejection_has_its_own_name_and_reason() {
+    let console = "[ 3.0] sched_ext: BPF scheduler \"a\" disabled (runtime error)\n\
+                   [ 9.0] sched_ext: BPF scheduler \"b\" disabled (runnable task stall)\n";
+    let stalled = left(1026, "SCX_EXIT_ERROR_STALL", "runnable task stall");
+    let passed = ToHost::TestResult(Box::new(AssertResult::pass()));
+    let case = Case {
+        changed: true,
+        ..CASE
+    };
+    let guest = guest_after(vec![attached(), passed]);
+    let judgement = judge(&case, &End::Completed, &guest, console, Some(&stalled));
+    let text = message(&judgement);
+    assert!(text.contains("`b`: runnable task stall"), "{text}");
+}
+
+#[test]
 fn of_several_schedulers_the_one_that_was_ejected_is_named() {
     let console = "[ 3.0] sched_ext: BPF scheduler \"b\" disabled (runtime error)\n";
     let passed = ToHost::TestResult(Box::new(AssertResult::pass()));
