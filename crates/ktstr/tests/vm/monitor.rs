@@ -454,7 +454,16 @@ fn a_stall_is_found_after_the_timeout() {
 
 #[test]
 fn a_stall_is_found_after_the_timeout_by_the_hosts_clock() {
-    let finished = fails_with(&STALLED_IN_REAL_TIME, TOLD);
+    let finished = ended(&STALLED_IN_REAL_TIME, false);
+    let vm = finished.vm.as_ref().expect("a machine ran");
+    let stat = vm.host_vcpu_schedstat.expect("the host was looked at");
+    // On a host that is busy with other work, a task may wait because the machine did. The stall is reported nevertheless.
+    match stat.dilation() > 1.5 {
+        true => assert_eq!(finished.fault, Some(Fault::Host), "{}", finished.text),
+        false => assert_eq!(finished.fault, Some(Fault::Scheduler), "{}", finished.text),
+    }
+    let text = &finished.text;
+    assert!(text.contains(TOLD[0]), "no {:?} in {text}", TOLD[0]);
     let seconds = reported_stall(&finished);
     assert!((2.0..3.6).contains(&seconds), "found after {seconds} s");
 }
