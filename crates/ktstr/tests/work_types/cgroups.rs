@@ -30,10 +30,14 @@ fn churn(ctx: &Ctx) -> Result<()> {
     let mut handle = in_cgroup(ctx, "churner", WorkType::cgroup_churn(3, 4), 2)?;
     handle.start();
     let mut met = BTreeSet::new();
-    for _ in 0..40 {
-        std::thread::sleep(Duration::from_millis(3));
+    // The interval varies, because a fixed one can be in step with the worker's cycle of 12 ms and miss a cgroup each time.
+    for look in 0..400 {
+        std::thread::sleep(Duration::from_millis(1 + look % 7));
         let places = handle.worker_pids().into_iter().map(Task::of);
         met.extend(places.map(|task| task.cgroup));
+        if met.len() == 3 {
+            break;
+        }
     }
     let ends: Vec<_> = met
         .iter()
