@@ -132,8 +132,7 @@ impl Walk<'_> {
     }
 
     /// Throttles the waiting tasks of groups that have run out of quota, and lets those of other groups wait again. Kernels
-    /// before
-    /// 6.18 take the whole group off its queue and put it back, and do not say so of each task.
+    /// before 6.18 take the whole group off its queue and put it back, and do not dequeue each task.
     pub(super) fn throttle_groups(&mut self) {
         if !self.groups_throttle {
             return;
@@ -192,10 +191,13 @@ impl Walk<'_> {
         };
         // Each group has events of its own, so the nearest one decides: a group is put back before those above it.
         let depth = |cgroup: u64| {
-            let own = task.cgroup == Some(cgroup);
-            let (above, own_path) = path(cgroup).zip(task.cgroup.and_then(path))?;
-            let rest = own_path.strip_prefix(above)?;
-            (own || rest.starts_with('/')).then_some(above.len())
+            // The path of the task's own cgroup may be unknown.
+            if task.cgroup == Some(cgroup) {
+                return Some(usize::MAX);
+            }
+            let (above, own) = path(cgroup).zip(task.cgroup.and_then(path))?;
+            let rest = own.strip_prefix(above)?;
+            rest.starts_with('/').then_some(above.len())
         };
         let here = self
             .throttled

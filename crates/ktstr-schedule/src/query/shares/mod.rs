@@ -195,13 +195,6 @@ impl Walk<'_> {
         }
     }
 
-    /// Whether the BPF scheduler was bypassed in a part of the window that ends now. The end of a bypass within the window has
-    /// left the shares unsettled.
-    fn bypassed(&self, window: &Window) -> bool {
-        self.bypass
-            .is_some_and(|from_ns| self.now > from_ns.max(window.from_ns))
-    }
-
     /// Notes that a task has started to work, if its CPU time has just reached the threshold.
     pub(super) fn join(&mut self, before_ns: u64, after_ns: u64) {
         if before_ns < LONG_BURST_NS && after_ns >= LONG_BURST_NS {
@@ -325,7 +318,7 @@ impl Walk<'_> {
         let moved = consumers.len() > tasks.len()
             || self.now < self.unsettled_until_ns
             || self.away
-            || self.bypassed(window);
+            || self.bypass.is_some();
         // A window counts only if it begins after the queues have become balanced again. If some tasks are confined,
         // the CPUs on which the others start are arbitrary.
         let mut masks = consumers.iter().filter(|one| one.long).map(|one| one.mask);
