@@ -60,8 +60,8 @@ pub fn session() -> String {
     SESSION.get_or_init(made).clone()
 }
 
-/// Returns the path of the record that the process `pid`, which was started after `since`, left under `root`, and the recorded
-/// run.
+/// Returns the record that the process `pid` left under `root`: its path, and the run in it. The process was started after
+/// `since`.
 ///
 /// # Errors
 /// If the process left no record, or the record cannot be read.

@@ -29,7 +29,7 @@ pub use process::VcpuTime;
 pub use program::{Program, stamp};
 pub use qemu::{OLDEST_QEMU, Qemu, TRIED_QEMU};
 pub use ram::{GuestRam, MailboxRam};
-pub use shape::{Hmat, Llc, Shape, SideCache};
+pub use shape::{Hmat, Llc, MAX_CPUS, Shape, SideCache};
 pub use spec::{Accelerator, ClockMode, MachineSpec};
 pub use virtual_clock::{
     Hold, MAX_MOMENTS, MAX_SENDERS, MAX_WATCHED, MomentPoint, Switch, SwitchDigest, TRACE_CAPACITY,

@@ -7,6 +7,9 @@ use ktstr_state::arch::CPU_DEVICE;
 
 use crate::MachineError;
 
+/// The largest number of CPUs of a machine, which is QEMU's limit for its `q35` machine.
+pub const MAX_CPUS: u32 = 4096;
+
 /// The CPUs and the memory of a machine.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Shape {
@@ -195,7 +198,7 @@ impl Shape {
         let cpus = parts
             .iter()
             .try_fold(1u32, |product, part| product.checked_mul(*part));
-        if cpus.is_none_or(|cpus| cpus > 4096) {
+        if cpus.is_none_or(|cpus| cpus > MAX_CPUS) {
             return Err(self.refuse("more than 4096 CPUs"));
         }
         let fits = |llcs: &Vec<u32>| {

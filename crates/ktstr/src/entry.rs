@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use ktstr_assert::{Assert, AssertResult, ExpectedErrorError, PerfDeltaAssertion, PerfDeltaError};
+use ktstr_machine::MAX_CPUS;
 use ktstr_scenario::Ctx;
 use ktstr_scenario::disk::{DiskConfig, DiskError};
 use ktstr_scenario::payload::{Payload, PayloadError};
@@ -30,8 +31,6 @@ pub type TestFn = fn(&Ctx) -> anyhow::Result<AssertResult>;
 /// A callback that runs on the host after the VM has ended.
 pub type PostVmFn = fn(&VmResult) -> anyhow::Result<()>;
 
-/// The largest number of CPUs of a machine, which is QEMU's limit.
-const MOST_CPUS: u32 = 4096;
 /// The largest number of periodic captures of one test.
 pub const MAX_SNAPSHOTS: u32 = 64;
 
@@ -317,7 +316,7 @@ pub enum EntryError {
         scheduler: &'static str,
     },
     /// The topology has more CPUs than any machine can have.
-    #[error("test {name:?}: the topology has {cpus} CPUs: at most {MOST_CPUS} are possible")]
+    #[error("test {name:?}: the topology has {cpus} CPUs: at most {MAX_CPUS} are possible")]
     Cpus {
         /// The name of the test.
         name: &'static str,
@@ -486,7 +485,7 @@ impl KtstrTestEntry {
             .validate()
             .map_err(|source| EntryError::Topology { name, source })?;
         let cpus = self.topology.total_cpus();
-        if cpus > MOST_CPUS {
+        if cpus > MAX_CPUS {
             return Err(EntryError::Cpus { name, cpus });
         }
         self.constraints

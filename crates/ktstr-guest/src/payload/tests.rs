@@ -7,6 +7,7 @@ use ktstr_assert::{AssertResult, MetricCheck, OutputFormat, PayloadMetrics};
 use ktstr_scenario::Ctx;
 use ktstr_scenario::payload::Payload;
 use ktstr_scenario::topology::TestTopology;
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
 use super::capture::CAP;
 use super::{PayloadRun, RunsPayloads};
@@ -61,10 +62,11 @@ fn a_killed_cgroup_does_not_hide_an_earlier_failure() {
         ("sleep 60", PayloadEnd::Stopped),
     ] {
         let handle = with(&SHELL, |run| run.arg(script).spawn()).expect("it starts");
-        let stat = format!("/proc/{}/stat", handle.pid());
-        let has_ended = || std::fs::read_to_string(&stat).is_ok_and(|stat| stat.contains(") Z"));
-        while end != PayloadEnd::Stopped && !has_ended() {
-            std::thread::sleep(Duration::from_millis(5));
+        if end != PayloadEnd::Stopped {
+            // Wait for its exit, and leave it to be reaped.
+            let pid = i32::try_from(handle.pid()).ok().and_then(Pid::from_raw);
+            let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+            waitid(WaitId::Pid(pid.expect("a pid")), options).expect("it is a child");
         }
         let (result, left) = handle.killed().expect("it is reaped");
         assert_eq!(left.end, end, "{script}");

@@ -38,15 +38,7 @@ struct Left<'a> {
 
 const CASE: Case = Case {
     scheduler: "scx-ktstr",
-    has_scheduler: true,
-    changed: false,
-    promises: ktstr_scenario::scheduler::Promises::ALL,
-    topology: "1n1l2c1t",
-    test_comm: "test-0123456789",
-    memory_mib: 256,
-    virtual_clock: true,
-    told_of_idle: false,
-    parallel_tcg: false,
+    ..verdict::tests::CASE
 };
 
 fn judged(end: &End, left: &Left) -> (Judgement, GuestState) {
@@ -382,11 +374,7 @@ fn a_host_that_is_busy() {
         total_run_delay_ns: 6_000_000_000,
         sampled_vcpus: 4,
     };
-    let logs = verdict::Logs {
-        console: "",
-        scheduler: "",
-    };
-    verdict::downgrade_if_contended(&mut judgement, &CASE, logs, &stat);
+    verdict::downgrade_if_contended(&mut judgement, &CASE, verdict::tests::NO_LOGS, &stat);
     insta::assert_snapshot!(screen(judgement));
 }
 

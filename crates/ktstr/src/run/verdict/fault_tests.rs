@@ -135,16 +135,9 @@ fn judgement_of(
     judgement.result = result;
     judgement.fault = None;
     let case = Case {
-        scheduler: "scx_x",
         has_scheduler,
         changed,
-        promises: ktstr_scenario::scheduler::Promises::ALL,
-        topology: "1n1l2c1t",
-        test_comm: "test-0123456789",
-        memory_mib: 256,
-        virtual_clock: true,
-        told_of_idle: false,
-        parallel_tcg: false,
+        ..CASE
     };
     let logs = Logs {
         console,

@@ -387,4 +387,4 @@ pub(super) fn last_lines(text: &str, count: usize) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -7,12 +7,12 @@ use ktstr_guest::protocol::{ProcessEnd, ToHost};
 
 use super::*;
 
-pub(super) const NO_LOGS: Logs<'static> = Logs {
+pub(in crate::run) const NO_LOGS: Logs<'static> = Logs {
     console: "",
     scheduler: "",
 };
 
-pub(super) const CASE: Case = Case {
+pub(in crate::run) const CASE: Case = Case {
     scheduler: "scx_x",
     has_scheduler: true,
     changed: false,
