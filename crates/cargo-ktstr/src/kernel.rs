@@ -133,7 +133,11 @@ fn list(out: &mut dyn Write, json: bool, limit: Limit) -> Result<()> {
 }
 
 fn offered(out: &mut dyn Write, json: bool, limit: Limit) -> Result<()> {
-    let kernels = ktstr_kernel::offered(&mut progress::on_stderr())?;
+    let offers = ktstr_kernel::offered(&mut progress::on_stderr())?;
+    if let Some(why) = &offers.incomplete {
+        eprint_line(&format!("note: the list may be incomplete: {why}"));
+    }
+    let kernels = offers.kernels;
     if json {
         let kernels: Vec<_> = kernels
             .iter()

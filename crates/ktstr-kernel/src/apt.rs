@@ -11,7 +11,7 @@ use ktstr_state::{Lock, Place};
 use crate::cache::{Cache, Material};
 use crate::command::{self, Failure};
 use crate::kernel::Kernel;
-use crate::offers::{self, Candidate, kernel_release};
+use crate::offers::{self, Candidate, Offers, kernel_release};
 use crate::progress::{self, Listener};
 use crate::version::Spec;
 use crate::{KernelError, package, sources};
@@ -60,6 +60,15 @@ pub(crate) fn fetch(
             available: offers::in_words(candidates),
         });
     };
+    if let Some(failure) = failure {
+        progress::note(
+            listener,
+            &format!(
+                "note: Debian's package lists could not all be read, so {} is the newest kernel that is known: {failure}",
+                candidate.release
+            ),
+        );
+    }
     let source = candidate.source();
     if let Some(kernel) = cache.scan()?.0.into_iter().find(|k| k.source == source) {
         return Ok(kernel);
@@ -68,17 +77,16 @@ pub(crate) fn fetch(
 }
 
 /// Returns the newest available kernel of each series and flavour.
-pub(crate) fn offered(
-    cache: &Cache,
-    listener: &mut Listener<'_>,
-) -> Result<Vec<Candidate>, KernelError> {
+pub(crate) fn offered(cache: &Cache, listener: &mut Listener<'_>) -> Result<Offers, KernelError> {
     let apt = Apt::new(cache, "debian:newest")?;
     let _lock = apt.lock(cache)?;
     apt.set_up()?;
-    let (candidates, failure) = apt.candidates(listener)?;
-    match failure {
-        Some(failure) if candidates.is_empty() => Err(failure),
-        _ => Ok(offers::newest_of_each(candidates)),
+    match apt.candidates(listener)? {
+        (candidates, Some(failure)) if candidates.is_empty() => Err(failure),
+        (candidates, incomplete) => Ok(Offers {
+            kernels: offers::newest_of_each(candidates),
+            incomplete,
+        }),
     }
 }
 
@@ -316,6 +324,17 @@ impl Apt {
         fs::write(&path, list).map_err(|e| KernelError::io("write", path, e))
     }
 
+    /// Returns the codenames under which package lists were fetched before. The lists of another archive are not used, because
+    /// their names begin with its address.
+    fn fetched(&self) -> Vec<String> {
+        let lists = fs::read_dir(self.root.join("state/lists"));
+        let names = lists.into_iter().flatten().flatten();
+        let names = names.filter_map(|entry| of_list(entry.file_name().to_str()?));
+        names
+            .filter(|name| !SUITES.contains(&name.as_str()))
+            .collect()
+    }
+
     /// Returns the codenames of the suites, which come from the signed release files under the suites' permanent names. A
     /// suite whose file is missing is left out. A mirror may serve a separate copy under each name, and the copies under
     /// the codenames are the fresh ones.
@@ -387,14 +406,23 @@ impl Apt {
             "Acquire::IndexTargets::deb::Packages::DefaultEnabled=false",
             "APT::Get::List-Cleanup=false",
         ];
+        let before = self.fetched();
         self.write_sources(SUITES)?;
         let asked = self.run_update(&names_only, stage, listener);
-        let names = self.codenames();
+        let mut names = self.codenames();
+        // A suite that cannot be reached keeps the list that was fetched before, under the codename that it had then.
+        let mut options = &[][..];
+        if asked.is_err() {
+            options = &names_only[1..];
+            names.extend(before);
+            names.sort();
+            names.dedup();
+        }
         if names.is_empty() {
             return asked;
         }
         self.write_sources(names.iter().map(String::as_str))?;
-        self.run_update(&[], stage, listener).and(asked)
+        self.run_update(options, stage, listener).and(asked)
     }
 
     fn run_update(
@@ -513,6 +541,12 @@ impl Apt {
     }
 }
 
+/// Returns the suite in the name of an `InRelease` file of apt's lists; `None` for another file.
+fn of_list(file: &str) -> Option<String> {
+    let (_, suite) = file.strip_suffix("_InRelease")?.rsplit_once("_dists_")?;
+    Some(suite.to_owned())
+}
+
 /// Returns the codename in the text of an `InRelease` file; `None` if it has none, or one with unexpected characters.
 fn codename(text: &str) -> Option<String> {
     let name = text
@@ -554,6 +588,17 @@ mod tests {
         assert_eq!(codename(text).as_deref(), Some("trixie-backports"));
         assert_eq!(codename("Codename: a b\n"), None);
         assert_eq!(codename("Suite: stable\n"), None);
+    }
+
+    #[test]
+    fn the_lists_that_were_fetched_have_their_suites_in_their_names() {
+        let suite = |file| of_list(file);
+        let file = "mirror.test_debian_dists_trixie-backports_InRelease";
+        assert_eq!(suite(file).as_deref(), Some("trixie-backports"));
+        assert_eq!(
+            suite("mirror.test_debian_dists_sid_main_binary-amd64_Packages"),
+            None
+        );
     }
 
     #[test]

@@ -161,8 +161,15 @@ impl Cache {
                 Err(reason) => damaged.push(Damaged { id, reason }),
             }
         }
+        // Of two builds of one release, the later import is preferred.
+        let imported = |kernel: &Kernel| {
+            let meta = fs::metadata(dir.join(&kernel.id).join(file::META));
+            meta.and_then(|meta| meta.modified()).ok()
+        };
         whole.sort_by(|a, b| {
-            version::by_preference(&a.release, &b.release).then_with(|| a.id.cmp(&b.id))
+            version::by_preference(&a.release, &b.release)
+                .then_with(|| imported(b).cmp(&imported(a)))
+                .then_with(|| a.id.cmp(&b.id))
         });
         damaged.sort_by(|a, b| a.id.cmp(&b.id));
         Ok((whole, damaged))

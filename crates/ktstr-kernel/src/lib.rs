@@ -29,6 +29,6 @@ mod tests;
 pub use build::build;
 pub use error::KernelError;
 pub use kernel::{Kernel, Source};
-pub use offers::Candidate;
+pub use offers::{Candidate, Offers};
 pub use progress::Progress;
 pub use resolve::{Resolver, fetch, offered, requested, resolve};

@@ -1,10 +1,20 @@
 //! The kernels in Debian's package lists: which are available, and which one a spec selects.
 
+use crate::KernelError;
 use crate::kernel::Source;
 use crate::version::{self, Spec};
 
 /// The minimum size, in bytes, of a package that contains an image. Smaller packages only depend on others.
 const SMALLEST_IMAGE: u64 = 5 << 20;
+
+/// The kernels in Debian's archive.
+#[derive(Debug)]
+pub struct Offers {
+    /// The newest kernel of each series and flavour, newest series first.
+    pub kernels: Vec<Candidate>,
+    /// Why there may be more: a list could not be fetched, so that an old one was used, or none. `None` if all lists are new.
+    pub incomplete: Option<KernelError>,
+}
 
 /// A kernel that can be fetched.
 #[derive(Debug, Clone, PartialEq, Eq)]

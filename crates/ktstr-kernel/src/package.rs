@@ -120,7 +120,13 @@ pub(crate) fn next_to(image: &Path) -> Found {
     let modules = release
         .and_then(|release| existing(dir.join("../lib/modules").join(release)))
         .or_else(|| Some(dir.to_owned()))
-        .filter(|dir| dir.join("kernel").is_dir() && dir.join("modules.order").exists());
+        .filter(|dir| dir.join("kernel").is_dir() && dir.join("modules.order").exists())
+        // A build tree has a folder `kernel` with sources or objects, and its own `modules.order`.
+        .filter(|dir| {
+            !["Kconfig", ".config"]
+                .iter()
+                .any(|name| dir.join(name).exists())
+        });
     Found {
         image: image.to_owned(),
         config,

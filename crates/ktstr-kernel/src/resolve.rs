@@ -12,7 +12,7 @@ use crate::kernel::{Kernel, Source};
 use crate::package::{self, Found};
 use crate::progress::Listener;
 use crate::version::{self, Spec};
-use crate::{Candidate, KernelError, apt, features};
+use crate::{KernelError, Offers, apt, features};
 
 /// Finds the kernel to run. The request is `request` (a `--kernel` value), else the value of `KTSTR_TEST_KERNEL`, else the
 /// value of `KTSTR_KERNEL`. Without any of these, the result is a kernel with sched_ext and BTF from the cache, else this
@@ -40,7 +40,10 @@ pub fn fetch(spec: &str, listener: &mut Listener<'_>) -> Result<Kernel, KernelEr
 }
 
 /// Returns the newest kernel of each series and flavour in Debian's archive, newest series first.
-pub fn offered(listener: &mut Listener<'_>) -> Result<Vec<Candidate>, KernelError> {
+///
+/// # Errors
+/// `KTSTR_OFFLINE` is set, or no list of kernels is available.
+pub fn offered(listener: &mut Listener<'_>) -> Result<Offers, KernelError> {
     let resolver = Resolver::from_env()?;
     if resolver.offline {
         return Err(KernelError::Offline {
@@ -175,6 +178,11 @@ impl Resolver {
         )?;
         Ok(Kernel {
             modules: found.modules.or(kernel.modules),
+            // The same image may have been imported from another path, where its modules are not.
+            source: match kernel.source {
+                Source::Path(_) => Source::Path(path.to_owned()),
+                other => other,
+            },
             ..kernel
         })
     }
@@ -198,18 +206,29 @@ impl Resolver {
         match self.host_kernel() {
             Ok(found) => {
                 let source = Source::Host(found.image.clone());
-                let kernel = self.cache.import(
+                let imported = self.cache.import(
                     &Material {
                         image: found.image,
                         config: found.config,
                         source,
                     },
                     listener,
-                )?;
-                return Ok(Kernel {
-                    modules: found.modules.or(kernel.modules),
-                    ..kernel
-                });
+                );
+                match imported {
+                    Ok(kernel) => {
+                        return Ok(Kernel {
+                            modules: found.modules.or(kernel.modules),
+                            ..kernel
+                        });
+                    }
+                    // The user did not ask for this kernel, so Debian's newest one is used instead.
+                    Err(
+                        error @ (KernelError::Compression { .. }
+                        | KernelError::NotAKernel { .. }
+                        | KernelError::Unreadable { .. }),
+                    ) => looked_at.push(format!("this machine's own kernel: {error}")),
+                    Err(error) => return Err(error),
+                }
             }
             Err(reason) => looked_at.push(format!("this machine's own kernel: {reason}")),
         }

@@ -10,7 +10,7 @@ pub mod cache {
 /// Kernels that the user's cache lacks: what is offered, and how it is fetched.
 pub mod fetch {
     pub use ktstr_kernel::progress::{Listener, on_stderr};
-    pub use ktstr_kernel::{Candidate, Progress, fetch, offered};
+    pub use ktstr_kernel::{Candidate, Offers, Progress, fetch, offered};
 }
 
 /// How the name of a kernel is resolved to its image: what `KTSTR_KERNEL` may name, and the kernel that a run uses.

@@ -117,16 +117,16 @@ fn meant(word: Option<&str>, problems: &mut Vec<String>) -> (Vec<Kernel>, bool) 
     let complete = unknown.is_none();
     if let Some(why) = unknown {
         eprint_line(&format!(
-            "kernel {word}: {why}, so the range covers only kernels that are already cached"
+            "kernel {word}: {why}, so the range covers only kernels that are cached or known already"
         ));
     }
     let found = |series: &String| one(Some(series), Some(word), problems);
     (series.iter().filter_map(found).collect(), complete)
 }
 
-/// Resolves a word to the kernels that it is pinned to. If a pinned kernel is not in the cache, the word is resolved again (for a
-/// range, the kernel's series), which fetches the newest kernel on offer. If the result is not the pinned kernel, the reason is
-/// added to `problems`.
+/// Resolves a word to the kernels that it is pinned to. A pinned kernel that is not in the cache is looked for by its release,
+/// which fetches it if Debian still offers it. Otherwise the word is resolved again (for a range, the kernel's series), to
+/// show what it stands for now. If the result is not the pinned kernel, the reason is added to `problems`.
 fn pinned(
     word: Option<&str>,
     ids: &[String],
@@ -142,7 +142,13 @@ fn pinned(
             Some(_) => series(),
         };
         let cached = one(Some(id), word, &mut Vec::new());
-        let kernel = cached.or_else(|| one(asked.as_deref(), word, &mut trouble));
+        let offered = || {
+            let found = one(Some(&of_debian(id)?), word, &mut Vec::new());
+            found.filter(|kernel| kernel.id == *id)
+        };
+        let kernel = cached
+            .or_else(offered)
+            .or_else(|| one(asked.as_deref(), word, &mut trouble));
         match kernel {
             Some(kernel) if kernel.id == *id => found.push(kernel),
             Some(other) => problems.push(format!(
@@ -156,6 +162,14 @@ fn pinned(
         }
     }
     found
+}
+
+/// Returns the request for the release of the kernel with this id, which is the release and eight digits of the image's hash;
+/// `None` if the id has another form.
+fn of_debian(id: &str) -> Option<String> {
+    let (release, hash) = id.rsplit_once('-')?;
+    let is_hash = hash.len() == 8 && hash.bytes().all(|b| b.is_ascii_hexdigit());
+    is_hash.then(|| format!("debian:{release}"))
 }
 
 /// Resolves a request to one kernel, and fetches it if it is not cached. `word` is the user's word that led to the request.
@@ -186,9 +200,10 @@ fn releases() -> (Vec<String>, Option<String>) {
     let cached = ktstr_kernel::cache::list().unwrap_or_default();
     let cached = cached.into_iter().map(|kernel| kernel.release);
     match ktstr_kernel::offered(&mut progress::on_stderr()) {
-        Ok(offered) => {
-            let offered = offered.into_iter().map(|kernel| kernel.release);
-            (cached.chain(offered).collect(), None)
+        Ok(offers) => {
+            let offered = offers.kernels.into_iter().map(|kernel| kernel.release);
+            let unknown = offers.incomplete.map(|why| why.to_string());
+            (cached.chain(offered).collect(), unknown)
         }
         Err(error) => (cached.collect(), Some(error.to_string())),
     }
@@ -307,6 +322,13 @@ mod tests {
 
     fn words(all: &[&str]) -> Vec<String> {
         all.iter().map(|word| (*word).to_owned()).collect()
+    }
+
+    #[test]
+    fn a_pinned_kernel_is_looked_for_by_its_release() {
+        let request = of_debian("7.3.4+deb13-cloud-amd64-7435b917");
+        assert_eq!(request.as_deref(), Some("debian:7.3.4+deb13-cloud-amd64"));
+        assert_eq!(of_debian("7.3.4-rc1"), None);
     }
 
     #[test]

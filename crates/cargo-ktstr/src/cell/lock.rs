@@ -85,7 +85,17 @@ impl Lock {
             kernels: self.pins.clone(),
         };
         let text = HEAD.to_owned() + &toml::to_string(&file).context("the pins as TOML")?;
-        std::fs::write(&self.path, text).with_context(|| format!("writing {}", self.path.display()))
+        // The file is replaced as a whole: half a file would be refused by the next command.
+        let write = || -> std::io::Result<()> {
+            let folder = self.path.parent().filter(|f| !f.as_os_str().is_empty());
+            let mut new = tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
+            std::io::Write::write_all(&mut new, text.as_bytes())?;
+            let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+            new.as_file().set_permissions(everybody)?;
+            new.persist(&self.path)?;
+            Ok(())
+        };
+        write().with_context(|| format!("writing {}", self.path.display()))
     }
 
     /// Returns the path of the file.

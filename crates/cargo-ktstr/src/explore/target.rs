@@ -43,7 +43,11 @@ impl Binary {
 pub fn build(package: Option<&str>) -> Result<Vec<Binary>> {
     let cargo = env::CARGO.get().unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args(["test", "--no-run", "--message-format=json"]);
+    command.args([
+        "test",
+        "--no-run",
+        "--message-format=json-render-diagnostics",
+    ]);
     if let Some(package) = package {
         command.args(["--package", package]);
     }

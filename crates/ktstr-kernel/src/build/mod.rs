@@ -114,6 +114,13 @@ impl Build<'_> {
             SOURCE_SIZE
         };
         let objects = work.dir.join("objects");
+        let seen = work.dir.join("seen");
+        if let Some((stale, now)) = self.origin.objects_are_stale(&seen)? {
+            if stale && objects.exists() {
+                fs::remove_dir_all(&objects).map_err(|e| KernelError::io("remove", &objects, e))?;
+            }
+            fs::write(&seen, now).map_err(|e| KernelError::io("write", &seen, e))?;
+        }
         let present = if objects.exists() { OBJECTS_SIZE } else { 0 };
         room_for(&work.dir, OBJECTS_SIZE + unpacked - present)?;
         let tree = self.origin.tree(&work.dir.join("source"), listener)?;
@@ -157,6 +164,14 @@ impl Build<'_> {
             }
         })?;
         progress::end(listener, &stage);
+        if self.origin.is_tree() {
+            // A file that is changed from here on, with a time before the end of this build, may look older than its object.
+            fs::File::options()
+                .append(true)
+                .open(&seen)
+                .and_then(|file| file.set_modified(std::time::SystemTime::now()))
+                .map_err(|e| KernelError::io("write", &seen, e))?;
+        }
         self.cache.import(
             &Material {
                 image: objects.join(arch::IMAGE_PATH),

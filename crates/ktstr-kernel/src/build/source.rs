@@ -1,11 +1,13 @@
 //! The source of a kernel: where it is, how it is identified, and how it becomes a source tree.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::SystemTime;
 
 use ktstr_state::arch;
 use sha2::{Digest, Sha256};
@@ -151,12 +153,36 @@ impl Origin {
             }
             Self::Tree(root) => {
                 let mut hash = Sha256::new();
-                walk(root, root, &mut hash)?;
+                walk(root, root, &mut |stamp, _| hash.update(stamp))?;
                 hex(&hash.finalize())
             }
         };
         progress::end(listener, &stage);
         Ok(identity)
+    }
+
+    /// Returns whether objects that were compiled from this tree may have to be compiled again without `make` noticing: a
+    /// file is another one than at the last build, but is not newer than that build. This happens when a tree is replaced by
+    /// another one, or when a file is put back with its old time. The file `seen` has the state of the tree at the last build;
+    /// also returns the present state, which [`super::Build`] writes to the file once stale objects are removed. `None` for a
+    /// tarball, whose objects are not kept.
+    pub(super) fn objects_are_stale(
+        &self,
+        seen: &Path,
+    ) -> Result<Option<(bool, Vec<u8>)>, KernelError> {
+        let Self::Tree(root) = self else {
+            return Ok(None);
+        };
+        let built = fs::metadata(seen).and_then(|meta| meta.modified()).ok();
+        let before = fs::read(seen).unwrap_or_default();
+        let before: HashSet<&[u8]> = before.split(|b| *b == b'\n').collect();
+        let (mut now, mut stale) = (Vec::new(), built.is_none());
+        walk(root, root, &mut |stamp, written| {
+            let known = before.contains(stamp.strip_suffix(b"\n").unwrap_or(stamp));
+            stale |= !known && !matches!((written, built), (Some(at), Some(built)) if at > built);
+            now.extend_from_slice(stamp);
+        })?;
+        Ok(Some((stale, now)))
     }
 
     /// Returns the tree to build. A tarball is unpacked into `into`.
@@ -234,9 +260,13 @@ impl io::Write for HashWriter<'_> {
     }
 }
 
-/// Hashes the name, length and modification time of every file below `dir`, except in folders named `.git`. Links
-/// are not followed.
-fn walk(root: &Path, dir: &Path, hash: &mut Sha256) -> Result<(), KernelError> {
+/// Passes a line with the name, length and modification time of every file below `dir` to `take`, and the modification time,
+/// except for files in folders named `.git`. Links are not followed.
+fn walk(
+    root: &Path,
+    dir: &Path,
+    take: &mut dyn FnMut(&[u8], Option<SystemTime>),
+) -> Result<(), KernelError> {
     let cannot = |e| KernelError::io("list", dir, e);
     let mut entries: Vec<fs::DirEntry> = fs::read_dir(dir)
         .map_err(cannot)?
@@ -250,14 +280,15 @@ fn walk(root: &Path, dir: &Path, hash: &mut Sha256) -> Result<(), KernelError> {
             .map_err(|e| KernelError::io("examine", &path, e))?;
         if meta.is_dir() {
             if entry.file_name() != ".git" {
-                walk(root, &path, hash)?;
+                walk(root, &path, take)?;
             }
             continue;
         }
         let name = path.strip_prefix(root).unwrap_or(&path);
-        hash.update(name.as_os_str().as_encoded_bytes());
-        let stamp = format!("\0{} {}.{}\n", meta.len(), meta.mtime(), meta.mtime_nsec());
-        hash.update(stamp.as_bytes());
+        let mut stamp = name.as_os_str().as_encoded_bytes().to_vec();
+        let state = format!("\0{} {}.{}\n", meta.len(), meta.mtime(), meta.mtime_nsec());
+        stamp.extend_from_slice(state.as_bytes());
+        take(&stamp, meta.modified().ok());
     }
     Ok(())
 }

@@ -75,6 +75,21 @@ fn a_tree_is_built_once() {
 }
 
 #[test]
+fn an_older_file_in_place_of_a_newer_one_is_built() {
+    let rule = "allnoconfig:\n\tcp $(KCONFIG_ALLCONFIG) $(O)/.config\nbzImage: $(O)/arch/x86/boot/bzImage\n\
+                $(O)/arch/x86/boot/bzImage: image\n\tmkdir -p $(O)/arch/x86/boot && cp image $@\n";
+    let home = Home::new(rule);
+    let first = home.build().unwrap();
+    let other = bzimage(&vmlinux(&symbols(900), Encoding::Place));
+    let image = home.file("tree/image", &other);
+    let long_ago = std::time::SystemTime::now() - Duration::from_secs(86400);
+    let image = fs::File::options().append(true).open(image).unwrap();
+    image.set_modified(long_ago).unwrap();
+    let second = home.build().unwrap();
+    assert_ne!(second.boot_sha256, first.boot_sha256);
+}
+
+#[test]
 fn a_build_with_the_same_inputs_comes_from_the_cache() {
     let home =
         Home::new(&WORKS.replace(" && echo x >>count", " && echo x >>$(O)/../../../../count"));

@@ -3,7 +3,7 @@
 use std::process::id;
 
 use ktstr::cache::{Cache, Damaged, Kernel, KernelError, Source};
-use ktstr::fetch::{Candidate, Listener, Progress};
+use ktstr::fetch::{Candidate, Listener, Offers, Progress};
 use ktstr::flock::{Holder, Lock, Place, StateError};
 use ktstr::gauntlet::{PRESETS, Preset, TopologyConstraints};
 use ktstr::host_context::HostContext;
@@ -51,7 +51,8 @@ fn kernels_are_found_and_fetched() {
 
     // These two use the network, so they are only named.
     let _: fn(&str, &mut Listener<'_>) -> Result<Kernel, KernelError> = ktstr::fetch::fetch;
-    let _: fn(&mut Listener<'_>) -> Result<Vec<Candidate>, KernelError> = ktstr::fetch::offered;
+    let _: fn(&mut Listener<'_>) -> Result<Offers, KernelError> = ktstr::fetch::offered;
+    let _: fn(Offers) -> Vec<Candidate> = |offers| offers.kernels;
     let mut tell = ktstr::fetch::on_stderr();
     tell(&Progress {
         what: "a note".to_owned(),

@@ -6,6 +6,7 @@
 //! missed.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::io::{Read, Seek, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -170,10 +171,19 @@ fn of_session(request: &Request, session: &str, folder: &Path) -> Result<Outcome
     Ok(outcome)
 }
 
-/// Opens and locks the file for the answer, and removes files that have not been written for longer than [`KEEP`]. A file
-/// that cannot be removed is left.
+/// Returns whether a file of the folder is an answer, whose name is the first half of a BLAKE3 hash.
+fn is_answer(name: &OsStr) -> bool {
+    name.len() == 32 && name.as_encoded_bytes().iter().all(u8::is_ascii_hexdigit)
+}
+
+/// Opens and locks the file for the answer, and removes answers that have not been written for longer than [`KEEP`]. A file
+/// that cannot be removed is left. The folder also contains the builds of kernels and their locks, which are not removed: a
+/// lock file that is removed while it is held no longer keeps a second process out.
 fn open(folder: &Path, name: &str) -> Result<Lock, RunError> {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        if !is_answer(&entry.file_name()) {
+            continue;
+        }
         let age = entry.metadata().and_then(|meta| meta.modified());
         if age.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > KEEP)) {
             let _ = std::fs::remove_file(entry.path());

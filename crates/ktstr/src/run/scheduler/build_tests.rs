@@ -141,3 +141,18 @@ fn the_profile_is_that_of_the_tests_own_binary() {
     std::fs::create_dir_all(profile.join(".fingerprint")).expect("writable");
     assert_eq!(profile_of(&profile.join("deps/test-1")), "profiling");
 }
+
+#[test]
+fn only_old_answers_are_removed() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let old = std::time::SystemTime::now() - 2 * KEEP;
+    let answer = "0123456789abcdef0123456789abcdef";
+    let lock_of_a_kernel = "0123456789abcdef.lock";
+    for name in [answer, lock_of_a_kernel] {
+        let file = std::fs::File::create(folder.path().join(name)).expect("writable");
+        file.set_modified(old).expect("a modification time");
+    }
+    open(folder.path(), "fedcba9876543210fedcba9876543210").expect("a lock");
+    assert!(!folder.path().join(answer).exists());
+    assert!(folder.path().join(lock_of_a_kernel).exists());
+}
