@@ -15,7 +15,7 @@ help:
 	@echo "make demo           boot a kernel in a VM, run a scheduler under a two-step test, print what was seen"
 	@echo "make test           the whole test suite (SEED=n: tests that boot machines under that seed)"
 	@echo "make test-root      the part of the suite that tries something else as root than as an ordinary user"
-	@echo "make kernels        the demo and the acceptance test on each kernel series that Debian's archive offers"
+	@echo "make kernels        the demo, acceptance and the schedule on each kernel series that Debian's archive offers"
 	@echo "make schedulers     install a dozen published schedulers, check each, and write docs/schedulers.md (CHECK=options)"
 	@echo "make test-registry  install scx_bpfland from the package registry and run a test under it"
 	@echo "make test-perfetto  read a trace back with Perfetto's own message definitions"

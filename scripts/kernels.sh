@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Runs the demo and the acceptance test on other kernels.
+# Runs the demo, the acceptance test, and the tests of the exact schedule on other kernels. The schedule is recorded at entries
+# of functions of the kernel, whose names and meanings change between versions.
 #
 #   scripts/kernels.sh           on one kernel of each series that Debian's archive offers today, and on the other flavours
 #                                (plain, PREEMPT_RT) of one series
@@ -69,25 +70,27 @@ check() {
 }
 
 failed=0
-rows=("SPEC|RELEASE|FLAVOUR|DEMO|ACCEPTANCE")
+rows=("SPEC|RELEASE|FLAVOUR|DEMO|ACCEPTANCE|SCHEDULE")
 for spec in "${specs[@]}"; do
     printf '== %s\n' "$spec"
     if ! id=$(KTSTR_KERNEL=$spec ktstr kernel path | xargs -d '\n' dirname | xargs -d '\n' basename); then
-        rows+=("$spec|not available|-|-|-")
+        rows+=("$spec|not available|-|-|-|-")
         failed=1
         continue
     fi
     read -r release sched_ext < <(ktstr kernel list | awk -v id="$id" '$1 == id { print $2, $3 }')
     flavour=$(sed -n 's/^[^-]*-\(.*\)-amd64$/\1/p' <<<"$release")
     if [[ $sched_ext != yes ]]; then
-        rows+=("$spec|$release|${flavour:-plain}|no sched_ext|no sched_ext")
+        rows+=("$spec|$release|${flavour:-plain}|no sched_ext|no sched_ext|no sched_ext")
         continue
     fi
     export KTSTR_KERNEL=$spec
     check demo ktstr demo
     demo=$result
     check acceptance acceptance
-    rows+=("$spec|$release|${flavour:-plain}|$demo|$result")
+    acceptance=$result
+    check schedule $cargo test --quiet --workspace --test vm -- quota:: bypass:: schedule::
+    rows+=("$spec|$release|${flavour:-plain}|$demo|$acceptance|$result")
     unset KTSTR_KERNEL
 done
 

@@ -36,6 +36,7 @@ const PANIC: &str = "Kernel panic - not syncing";
 ///
 /// | Kernel | error, watchdog | unregistered |
 /// | --- | --- | --- |
+/// | 6.12 to 6.15 | `scx_ops_exit_kind` | `scx_ops_disable` |
 /// | 6.16, 6.17 | `scx_vexit` | none: only the bypass that follows is captured |
 /// | 6.18 | `scx_exit` | none, as in 6.17 |
 /// | 6.19, 7.0, 7.2 | `scx_vexit` | `scx_disable` |
@@ -45,10 +46,21 @@ const PANIC: &str = "Kernel panic - not syncing";
 const FUNCTIONS: [(CaptureMoment, &[&str], Option<&str>); 3] = [
     (
         CaptureMoment::ScxExit,
-        &["scx_exit", "scx_vexit", "scx_claim_exit", "scx_disable"],
+        &[
+            "scx_exit",
+            "scx_vexit",
+            "scx_claim_exit",
+            "scx_disable",
+            "scx_ops_exit_kind",
+            "scx_ops_disable",
+        ],
         None,
     ),
-    (CaptureMoment::ScxBypass, &["scx_bypass"], Some("bypass")),
+    (
+        CaptureMoment::ScxBypass,
+        &["scx_bypass", "scx_ops_bypass"],
+        Some("bypass"),
+    ),
     // `panic` calls `vpanic` in kernels that have both.
     (CaptureMoment::Panic, &["vpanic", "panic"], None),
 ];

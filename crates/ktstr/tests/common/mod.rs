@@ -187,3 +187,12 @@ pub fn records(root: &Path) -> Vec<Listed> {
     assert!(listing.damaged.is_empty(), "{:?}", listing.damaged);
     listing.records
 }
+
+/// Returns whether the kernel of the run whose record is at `record` has at least this version.
+pub fn is_at_least(record: Option<&Path>, (major, minor): (u32, u32)) -> bool {
+    let record = ktstr_record::read(record.expect("the run left a record")).expect("a record");
+    let release = record.kernel.expect("the run had a kernel");
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    let mut next = || -> u32 { numbers.next().and_then(|n| n.parse().ok()).unwrap_or(0) };
+    (next(), next()) >= (major, minor)
+}

@@ -119,7 +119,16 @@ impl Finder<'_> {
         }
         let schedule = HookKind::Schedule;
         self.hook(&["__schedule"], schedule, ClockOf::ThisCpu, Some(vec![]));
-        let preempt_count = self.symbols.address("__preempt_count");
+        // Up to 6.14 the count is in `struct pcpu_hot`.
+        let hot = || {
+            let member = self.btf.member("pcpu_hot", "preempt_count").ok()?;
+            Some(
+                self.symbols
+                    .address("pcpu_hot")?
+                    .wrapping_add(member.offset()),
+            )
+        };
+        let preempt_count = self.symbols.address("__preempt_count").or_else(hot);
         let name = "try_to_wake_up";
         let words = self.task(name, "p", Reading::Once).map(|task| {
             let count = preempt_count.map(|symbol| Word::ThisCpu(symbol, 4));
@@ -261,23 +270,36 @@ impl Finder<'_> {
     }
 
     fn sched_ext(&mut self) {
-        let name = "scx_bypass";
-        let words = self.btf.parameter(name, "bypass");
+        // The names with `ops` are those of 6.12 to 6.15.
+        let names = ["scx_bypass", "scx_ops_bypass"];
+        let bypass = |name: &&str| self.btf.parameter(name, "bypass");
+        let words = names.iter().find_map(bypass);
         let words = words.map(|on| vec![Word::Argument(on)]);
-        self.seen(&[name], Seen::Bypass, words);
-        // The first name of each pair exists from 7.1 on.
-        let names = ["scx_root_enable_workfn", "scx_enable"];
+        self.seen(&names, Seen::Bypass, words);
+        // The first name of each list exists from 7.1 on. Before 6.16 the compiler may inline `scx_ops_enable` into the
+        // function that registers a scheduler.
+        let names = [
+            "scx_root_enable_workfn",
+            "scx_enable",
+            "scx_ops_enable",
+            "bpf_scx_reg",
+        ];
         self.seen(&names, Seen::Enabling, Some(vec![]));
-        let names = ["scx_root_disable", "scx_disable_workfn"];
+        let names = [
+            "scx_root_disable",
+            "scx_disable_workfn",
+            "scx_ops_disable_workfn",
+        ];
         self.seen(&names, Seen::Disabling, Some(vec![]));
         // Each of these variants of the kfunc is a separate function.
-        for name in [
-            "scx_bpf_dsq_insert",
-            "scx_bpf_dsq_insert___v2",
-            "scx_bpf_dsq_insert_vtime",
+        // 6.12 has the second name; later kernels have it for a function that calls the first.
+        for names in [
+            &["scx_bpf_dsq_insert", "scx_bpf_dispatch"][..],
+            &["scx_bpf_dsq_insert___v2"],
+            &["scx_bpf_dsq_insert_vtime", "scx_bpf_dispatch_vtime"],
         ] {
-            let words = self.insert(name);
-            self.seen(&[name], Seen::Insert, words);
+            let words = names.iter().find_map(|name| self.insert(name));
+            self.seen(names, Seen::Insert, words);
         }
         let name = "__scx_bpf_dsq_insert_vtime";
         let words = || {
