@@ -218,6 +218,11 @@ fn check(record: &RunRecord) -> Result<()> {
              that is printed with the finding makes the same run again"
         );
     }
+    if record.test == ktstr_record::VERIFIER_CELL {
+        bail!(
+            "this run is one of `cargo ktstr verifier`, which a replay does not have: run that command again"
+        );
+    }
     if record.test == crate::run::TEST {
         bail!(
             "this run is one of a scenario in a file, which a replay does not have: `{}` makes the same run again",
@@ -250,6 +255,14 @@ fn check(record: &RunRecord) -> Result<()> {
         unchanged(
             "the scheduler",
             path,
+            hash,
+            "build it from the commit that was recorded",
+        )?;
+    }
+    for (path, hash) in &record.staged {
+        unchanged(
+            "the staged scheduler",
+            Path::new(path),
             hash,
             "build it from the commit that was recorded",
         )?;
@@ -342,7 +355,11 @@ fn command(record: &RunRecord, root: &Path) -> Result<Command> {
     if let Some(id) = &record.kernel_id {
         command.env(&env::KERNEL, id);
     }
-    if let Some(path) = record.scheduler.as_ref().and_then(|s| s.path.as_ref()) {
+    // The variable replaces every scheduler that is discovered, the staged ones included.
+    if let Some(scheduler) = &record.scheduler
+        && let Some(path) = &scheduler.path
+        && (record.staged.is_empty() || scheduler.resolve_source.as_deref() == Some("env_var"))
+    {
         command.env(&env::SCHEDULER, path);
     }
     if record.start == Some(Start::Cold) {

@@ -92,7 +92,7 @@ pub fn setup_cgroups<'a>(
         group.add_cgroup_no_cpuset(&format!("cg_{i}"))?;
     }
     std::thread::sleep(ctx.settle);
-    if let Some(pid) = ctx.sched_pid {
+    if let Some(pid) = crate::engine::scheduler_pid(ctx) {
         let pid = rustix::process::Pid::from_raw(pid).context("the scheduler has no process id")?;
         if rustix::process::test_kill_process(pid).is_err() {
             bail!("scheduler process died before the workers were started");

@@ -218,9 +218,11 @@ pub enum ToHost {
     },
     /// The test is about to stop, start or replace a scheduler, so the exit of the attached one is intended.
     SchedulerStopping,
-    /// The kernel asked the scheduler to attach again, and the test still waits for that. The message is repeated once a
-    /// second, because the host gives up on a test that sends nothing.
-    SchedulerAwaited,
+    /// The test waits for a scheduler to attach again, or has waited for a program, which may take long. The host gives up on a
+    /// test that sends nothing.
+    Alive,
+    /// The scheduler has attached again, because the kernel asked it to.
+    SchedulerAttachedAgain,
     /// The scheduler under test exited before PID 1 stopped it.
     SchedulerDied {
         /// How the process ended.
@@ -439,7 +441,8 @@ impl ToHost {
             }
             Self::SchedulerAttached { .. }
             | Self::SchedulerStopping
-            | Self::SchedulerAwaited
+            | Self::Alive
+            | Self::SchedulerAttachedAgain
             | Self::SchedulerDied { .. }
             | Self::Written
             | Self::Prepared

@@ -37,7 +37,16 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
                 }
             }
             if let Some(above) = cgroup.above {
-                pending[above] = pending[above].wrapping_add(pending[at]);
+                // A cgroup below this one may have been flushed alone, as when it was removed: its time is then part of this
+                // cgroup's sum, but not yet of the sum above.
+                let kept = layout
+                    .not_passed_on(self, cgroup.kva)
+                    .unwrap_or_else(|error| {
+                        trouble.get_or_insert(error.to_string());
+                        0
+                    });
+                let up = pending[at].wrapping_add(kept);
+                pending[above] = pending[above].wrapping_add(up);
             }
         }
         let mut found = Vec::new();
@@ -70,6 +79,8 @@ impl<M: GuestMemory + ?Sized> ReadSection<Vec<CgroupCpuStat>> for Reading<'_, '_
 struct Layout {
     /// In `struct cgroup`: the CPU time that has been added up.
     added_up: u64,
+    /// In `struct cgroup`: the part of that time which has been added to the parent's.
+    passed_on: u64,
     /// In `struct cgroup`: the per-CPU pointer to the numbers of a CPU.
     per_cpu: u64,
     /// In the numbers of a CPU: the CPU time so far.
@@ -100,6 +111,7 @@ impl Layout {
         let added_up = offset("cgroup", &format!("bstat.{RAN}"))?;
         Ok(Self {
             added_up,
+            passed_on: offset("cgroup", &format!("last_bstat.{RAN}"))?,
             per_cpu: pointer,
             now: offset(kind, &format!("bstat.{RAN}"))?,
             before: offset(kind, &format!("last_bstat.{RAN}"))?,
@@ -123,6 +135,18 @@ impl Layout {
             sum = sum.wrapping_add(now.wrapping_sub(before));
         }
         Ok(sum)
+    }
+
+    /// Returns the part of the time that has been added up which the parent does not have yet, in nanoseconds
+    /// (`cgroup_base_stat_flush` in kernel/cgroup/rstat.c, 6.12 to 7.3).
+    fn not_passed_on<M: GuestMemory + ?Sized>(
+        &self,
+        view: &KernelView<'_, M>,
+        cgroup: u64,
+    ) -> Result<u64, KernelError> {
+        let added_up = view.read_u64(cgroup.wrapping_add(self.added_up))?;
+        let passed_on = view.read_u64(cgroup.wrapping_add(self.passed_on))?;
+        Ok(added_up.wrapping_sub(passed_on))
     }
 
     /// Returns the CPU time in microseconds, including the `pending` nanoseconds, and the throttling.

@@ -114,13 +114,19 @@ impl Symbols {
     /// Returns the address of the symbol `name`, the lowest one if several symbols have that name; `None` if there is
     /// no such symbol.
     pub fn address(&self, name: &str) -> Option<u64> {
+        self.addresses(name).next()
+    }
+
+    /// Returns the addresses of all symbols with the name `name`, in ascending order. Variables that are `static` in several
+    /// files of the kernel may have the same name.
+    pub fn addresses<'a>(&'a self, name: &'a str) -> impl Iterator<Item = u64> + 'a {
         let wanted = hash(name.as_bytes());
         let start = self.by_name.partition_point(|(hash, _)| *hash < wanted);
-        let same_hash = self.by_name.get(start..)?.iter();
+        let same_hash = self.by_name.get(start..).unwrap_or_default().iter();
         same_hash
-            .take_while(|(hash, _)| *hash == wanted)
+            .take_while(move |(hash, _)| *hash == wanted)
             .filter_map(|(_, index)| self.by_address.get(*index as usize))
-            .find(|entry| entry.name(&self.names) == name)
+            .filter(move |entry| entry.name(&self.names) == name)
             .map(|entry| entry.address)
     }
 

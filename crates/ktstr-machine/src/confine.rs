@@ -77,6 +77,9 @@ pub(crate) fn before_exec(inherit: &[RawFd], parent: rustix::process::Pid) -> st
             return Err(std::io::Error::last_os_error());
         }
     }
+    // QEMU may be a script that starts the real one. The group of its own lets both be killed, and keeps signals of the user's
+    // terminal away from them.
+    rustix::process::setpgid(None, None)?;
     rustix::thread::set_no_new_privs(true)?;
     drop_capabilities()?;
     // This comes last, because some changes of credentials clear the signal (prctl(2)).

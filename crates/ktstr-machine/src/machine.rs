@@ -349,6 +349,11 @@ impl Machine {
 
     fn note(&mut self, event: &Event) -> Result<(), MachineError> {
         match event.name.as_str() {
+            // QEMU itself ends, because the host sent it a signal such as SIGTERM. The guest has done nothing.
+            "SHUTDOWN" if event.data["guest"] == false => {
+                self.process.kill();
+                return Err(self.process.death("running the guest"));
+            }
             "SHUTDOWN" => {
                 let reset = event.data["reason"]
                     .as_str()

@@ -229,7 +229,11 @@ impl Process {
     /// Kills QEMU, and collects the rest of its output.
     pub(crate) fn kill(&mut self) {
         if self.ended().is_none() {
-            // An error means that QEMU has exited already.
+            // An error means that QEMU has exited already. The group has QEMU, and if that is a script, what it started.
+            let pid = i32::try_from(self.id()).ok();
+            if let Some(group) = pid.and_then(rustix::process::Pid::from_raw) {
+                let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+            }
             let _ = self.child.kill();
             self.ended = self.child.wait().ok();
         }

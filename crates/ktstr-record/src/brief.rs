@@ -152,13 +152,19 @@ pub fn why(record: &RunRecord) -> Option<String> {
     Some(format!("cargo ktstr why {} {pid}", record.run_id))
 }
 
-/// Returns the process ID of the first task that the data of a finding names, in a field `tid`, or in a field `task` with a
-/// text such as `comm[7]`.
+/// Returns the process ID of the first task that the data of a finding names, in a field `tid`, or in a field `task` or `who`
+/// with a text such as `comm[7]`.
 fn pid(data: &Value) -> Option<u64> {
     let fields = data.as_object()?;
     let task = |text: &str| text.strip_suffix(']')?.rsplit_once('[')?.1.parse().ok();
     let own = fields.get("tid").and_then(Value::as_u64);
-    let own = own.or_else(|| fields.get("task")?.as_str().and_then(task));
+    let named = |name: &str| fields.get(name)?.as_str().and_then(task);
+    let own = own.or_else(|| named("task")).or_else(|| {
+        let who = fields.get("who")?.as_str()?;
+        (!who.starts_with("cgroup "))
+            .then(|| named("who"))
+            .flatten()
+    });
     own.or_else(|| fields.values().find_map(pid))
 }
 

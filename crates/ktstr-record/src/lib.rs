@@ -30,7 +30,9 @@ mod testing;
 pub use artefact::{JSON_CAP, TEXT_CAP};
 pub use clean::{Cleaned, clean};
 pub use error::RecordError;
-pub use list::{Damaged, Listed, Listing, SIDECARS, list, newest_of_process, read, repeat_of};
+pub use list::{
+    Damaged, Listed, Listing, SIDECARS, VERIFIER_CELL, list, newest_of_process, read, repeat_of,
+};
 pub use moment::CaptureMoment;
 pub use record::{
     Accelerator, CaptureRecord, Clock, FindingRecord, HostRecord, PayloadMetricRecord,

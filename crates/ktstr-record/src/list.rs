@@ -11,6 +11,8 @@ use crate::rundir::timestamp;
 
 /// The folder next to the runs that holds the sidecars, which are the newest results of each test; it is no run.
 pub const SIDECARS: &str = "sidecars";
+/// The name of the test that is recorded for a cell of `cargo ktstr verifier`. Such a run cannot be repeated by itself.
+pub const VERIFIER_CELL: &str = "__unit_test_verifier_cell__";
 
 /// The largest size in bytes of a record that is read, so that a damaged file does not cause a huge allocation.
 const READ_CAP: u64 = 64 << 20;

@@ -358,6 +358,8 @@ pub struct RunRecord {
     pub program: Option<ProgramRecord>,
     /// BLAKE3 of each further file of the host that was copied into the guest for the test or its scheduler, by path.
     pub inputs: BTreeMap<String, String>,
+    /// BLAKE3 of the binary of each staged scheduler, by its path on the host.
+    pub staged: BTreeMap<String, String>,
     /// The variables that were set and can change what the guest does.
     pub environment: BTreeMap<String, String>,
     /// The key of the template, a hash of everything that it was made from; null for a cold boot, and under the real clock.
@@ -513,7 +515,7 @@ mod tests {
             ..RunRecord::new("demo")
         };
         let json = serde_json::to_string(&record).unwrap();
-        insta::assert_snapshot!(json, @r#"{"schema":1,"run_id":"","timestamp":"","ktstr":"","test":"demo","variant":null,"verdict":"inconclusive","reason":null,"fault":null,"evidence":null,"findings":[],"trail":[],"repeats":null,"kernel":null,"kernel_id":null,"kernel_hash":null,"accelerator":null,"clock":null,"seed":null,"mips":null,"digest":null,"switches":null,"captures_digest":null,"again":null,"program":null,"inputs":{},"environment":{},"template":null,"topology":null,"vcpus":null,"memory_mib":null,"scheduler":null,"sysctls":{},"kargs":[],"window_s":null,"wall_s":0.0,"boot_s":null,"timings":{},"cleanup_duration_ms":null,"start":null,"qemu":null,"periodic_target":0,"periodic_fired":0,"periodic_real":0,"freeze_ms":[],"stats":null,"payload":null,"payloads":[],"captures":[],"artefacts":[],"omitted":[],"host":{"cores":0,"memory_mib":0,"cpu_model":""}}"#);
+        insta::assert_snapshot!(json, @r#"{"schema":1,"run_id":"","timestamp":"","ktstr":"","test":"demo","variant":null,"verdict":"inconclusive","reason":null,"fault":null,"evidence":null,"findings":[],"trail":[],"repeats":null,"kernel":null,"kernel_id":null,"kernel_hash":null,"accelerator":null,"clock":null,"seed":null,"mips":null,"digest":null,"switches":null,"captures_digest":null,"again":null,"program":null,"inputs":{},"staged":{},"environment":{},"template":null,"topology":null,"vcpus":null,"memory_mib":null,"scheduler":null,"sysctls":{},"kargs":[],"window_s":null,"wall_s":0.0,"boot_s":null,"timings":{},"cleanup_duration_ms":null,"start":null,"qemu":null,"periodic_target":0,"periodic_fired":0,"periodic_real":0,"freeze_ms":[],"stats":null,"payload":null,"payloads":[],"captures":[],"artefacts":[],"omitted":[],"host":{"cores":0,"memory_mib":0,"cpu_model":""}}"#);
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! `host_only` tests: the test function runs in this process, without a machine.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use ktstr_assert::{AssertDetail, AssertResult, DetailKind};
 use ktstr_guest::cgroup::CgroupManager;
@@ -16,7 +18,14 @@ pub(crate) fn call(entry: &'static KtstrTestEntry, seed: u64) -> crate::run::Jud
     let parent = env::HOST_CGROUP_PARENT
         .get()
         .unwrap_or_else(|| "/sys/fs/cgroup/ktstr".into());
-    let cgroups = CgroupManager::new(parent);
+    // Tests that run at the same time, in this process or in another one, have trees of their own.
+    static CALLS: AtomicU32 = AtomicU32::new(0);
+    let call = CALLS.fetch_add(1, Ordering::Relaxed);
+    let root = parent.join(format!("{}-{call}", std::process::id()));
+    remove_trees(&parent, |pid| {
+        !Path::new("/proc").join(pid.to_string()).exists()
+    });
+    let cgroups = CgroupManager::new(root.clone());
     let (result, fault) = match TestTopology::from_system() {
         Err(error) => (
             AssertResult::inconclusive_msg(format!("the host's topology: {error}")),
@@ -46,6 +55,7 @@ pub(crate) fn call(entry: &'static KtstrTestEntry, seed: u64) -> crate::run::Jud
             }
         }
     };
+    remove_tree(&root);
     crate::run::Judgement {
         guest: Ok(result.clone()),
         result,
@@ -53,6 +63,29 @@ pub(crate) fn call(entry: &'static KtstrTestEntry, seed: u64) -> crate::run::Jud
         evidence: fault.map(|_| "it ran on the host: no guest, no scheduler".to_owned()),
         crash: None,
     }
+}
+
+/// Removes the trees below `parent` that belong to processes for which `is_over` holds, which left them when they were killed.
+fn remove_trees(parent: &Path, is_over: impl Fn(u32) -> bool) {
+    for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let pid = name
+            .to_str()
+            .and_then(|name| name.split_once('-')?.0.parse().ok());
+        if pid.is_some_and(&is_over) {
+            remove_tree(&entry.path());
+        }
+    }
+}
+
+/// Removes a cgroup with those below it. A cgroup that still has tasks, or is gone already, is left as it is.
+fn remove_tree(root: &Path) {
+    for entry in std::fs::read_dir(root).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_tree(&entry.path());
+        }
+    }
+    let _ = std::fs::remove_dir(root);
 }
 
 fn failed(message: String) -> AssertResult {

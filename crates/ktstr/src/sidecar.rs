@@ -76,6 +76,10 @@ pub struct SidecarResult {
     pub kargs: Vec<String>,
     /// The release of the kernel.
     pub kernel_version: Option<String>,
+    /// The clock of the guest, `virtual` or `real`.
+    pub clock: Option<String>,
+    /// The speed of the virtual clock: millions of guest instructions per virtual second.
+    pub mips: Option<u32>,
     /// When the run began, in UTC, in the format of RFC 3339.
     pub timestamp: String,
     /// The name of the run, which is also the name of its record's folder.
@@ -281,6 +285,8 @@ pub(crate) fn write(finished: &Finished, record: &Path) -> anyhow::Result<()> {
             .collect(),
         kargs: record.kargs,
         kernel_version: record.kernel,
+        clock: vm.map(|vm| vm.clock.to_owned()),
+        mips: record.mips,
         timestamp: record.timestamp,
         run_id: record.run_id,
         host: record.host,

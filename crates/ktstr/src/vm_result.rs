@@ -49,7 +49,8 @@ pub enum WatchdogKillReason {
     Tier3Deadman,
 }
 
-/// The CPU time that the host gave the vCPU threads, and how long they waited for it, between two samples of the monitor.
+/// The CPU time that the host gave the vCPU threads, and how long they waited for it, between two samples of the monitor, or
+/// while the test function ran if the monitor has no two samples.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HostVcpuSchedstat {
@@ -72,6 +73,22 @@ impl HostVcpuSchedstat {
     /// does, which includes every run under the virtual clock, whose samples have no times of vCPUs.
     pub(crate) fn of(report: &MonitorReport) -> Option<Self> {
         Self::over(&report.samples)
+    }
+
+    /// Computes the value between two readings of the times of the vCPUs. Returns `None` if there is no vCPU that both have.
+    pub(crate) fn between(
+        before: &[Option<ktstr_machine::VcpuTime>],
+        now: &[Option<ktstr_machine::VcpuTime>],
+    ) -> Option<Self> {
+        let mut sum = Self::default();
+        for pair in before.iter().zip(now) {
+            if let (Some(before), Some(now)) = pair {
+                sum.total_on_cpu_ns += now.ran_ns.saturating_sub(before.ran_ns);
+                sum.total_run_delay_ns += now.waited_ns.saturating_sub(before.waited_ns);
+                sum.sampled_vcpus += 1;
+            }
+        }
+        (sum.sampled_vcpus > 0).then_some(sum)
     }
 
     /// Computes the value between the first and the last of these samples. Returns `None` for fewer than two samples, and if

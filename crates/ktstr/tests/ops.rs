@@ -374,6 +374,25 @@ fn schedulers_come_and_go_and_nobody_is_blamed() {
     passes(&COMES_AND_GOES);
 }
 
+/// A scenario is watched for the scheduler that the scenario before has left attached, if any.
+fn two_scenarios(ctx: &Ctx) -> Result<AssertResult> {
+    let hold = HoldSpec::fixed(300 * MS);
+    let mut result = AssertResult::pass();
+    for op in [Op::restart_scheduler(), Op::detach_scheduler()] {
+        result.merge(execute_steps(ctx, vec![Step::with_op(op, hold)])?);
+        result.merge(execute_steps(ctx, vec![Step::hold(hold)])?);
+    }
+    Ok(result)
+}
+
+case!(TWO_SCENARIOS = "ops_two_scenarios", two_scenarios, topology: TWO_CPUS, scheduler: &OWN,
+    duration: Duration::from_secs(2), watchdog_timeout: Duration::from_secs(20));
+
+#[test]
+fn the_scheduler_that_a_scenario_leaves_is_that_of_the_next() {
+    passes(&TWO_SCENARIOS);
+}
+
 fn starts_a_broken_one(ctx: &Ctx) -> Result<AssertResult> {
     let step = Step::with_op(Op::attach_scheduler(&BROKEN), HoldSpec::FULL);
     execute_steps(ctx, vec![step])

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use ktstr::assert::ScenarioStats;
-use ktstr_schedule::query::{Answers, Totals, WaitCause, measures, percentile};
+use ktstr_schedule::query::{Answers, Totals, Wait, WaitCause, measures, percentile};
 use ktstr_schedule::{Schedule, Tables};
 
 use super::Gate;
@@ -196,9 +196,7 @@ pub fn measure(file: &[u8], root: &str, stats: &ScenarioStats) -> BTreeMap<Strin
             };
             let seen = Seen {
                 totals: answers.sum(|key| key.phase.is_some() && below(key.cgroup)),
-                wakes: answers.waits_ns(|wait| {
-                    wait.cause == WaitCause::Woken && wait.phase.is_some() && below(wait.cgroup)
-                }),
+                wakes: wakes(&answers, below),
                 answers: &answers,
                 tables,
                 root,
@@ -212,6 +210,18 @@ pub fn measure(file: &[u8], root: &str, stats: &ScenarioStats) -> BTreeMap<Strin
         })
     };
     read().unwrap_or_default()
+}
+
+/// Returns the waits after a wakeup in the steps, of the tasks whose cgroup is accepted by `below`, sorted by length. A wait
+/// that was still open at the end of a step counts with its length at that time: it may be the longest of all.
+fn wakes(answers: &Answers, below: impl Fn(Option<u64>) -> bool) -> Vec<u64> {
+    let all = answers.waits.iter().chain(&answers.open_waits);
+    let woken = all.filter(|wait| {
+        wait.cause == WaitCause::Woken && wait.phase.is_some() && below(wait.cgroup)
+    });
+    let mut lengths: Vec<u64> = woken.map(Wait::len_ns).collect();
+    lengths.sort_unstable();
+    lengths
 }
 
 #[cfg(test)]

@@ -52,6 +52,8 @@ impl Cell {
             .env_remove(&env::FRESH_ATTACH)
             .env_remove(&env::TOPOLOGY)
             .env_remove(&env::SCHEDULE)
+            // The command writes its own summary of all cells to the job's page; a failed cell alone says little.
+            .env_remove(&env::GITHUB_STEP_SUMMARY)
             .stdin(Stdio::null())
             .stderr(Stdio::null());
         crate::child::ends_with_its_parent(&mut command);
@@ -105,10 +107,12 @@ pub fn run_here(out: &mut dyn Write, cell: &str) -> Result<Exit> {
     let (findings, details) = findings(&finished.result);
     let notes = finished.result.info_notes.iter();
     let notes = notes.filter(|note| note.message.starts_with(NOT_PROMISED));
-    // The metrics of a run that ended early show nothing about how well the scheduler schedules.
-    let ended_early = (finished.result.failure_details()).any(AssertDetail::explains_the_rest);
+    let guest = finished
+        .vm
+        .as_ref()
+        .map(|vm| vm.guest_assert_result().is_ok());
     let metrics = (record.as_deref())
-        .filter(|_| !ended_early && !finished.result.is_inconclusive())
+        .filter(|_| has_numbers(&finished.result, guest.unwrap_or(false)))
         .and_then(|record| std::fs::read(record.with_file_name(SCHEDULE_FILE)).ok())
         .map(|file| measure::measure(&file, ROOT, &finished.result.stats));
     let loaded = finished.vm.as_ref().filter(|_| cell.scenario == LOAD_ONLY);
@@ -131,6 +135,17 @@ pub fn run_here(out: &mut dyn Write, cell: &str) -> Result<Exit> {
     writeln!(out)?;
     finished.print();
     Ok(Exit::Done)
+}
+
+/// Returns whether the metrics of a run show how well the scheduler schedules: not if the run ended early, was skipped, or was
+/// inconclusive. `reported` says whether the test in the guest reported its result.
+fn has_numbers(result: &AssertResult, reported: bool) -> bool {
+    // A scheduler that leaves tasks to the fair class has run to the end.
+    let ends = |detail: &AssertDetail| {
+        detail.explains_the_rest() && !matches!(detail.finding, Finding::NotDriven { .. })
+    };
+    let ended_early = !reported || result.failure_details().any(ends);
+    !ended_early && !result.is_inconclusive() && !result.is_skip()
 }
 
 /// Returns the guest's BPF programs in the last capture, sorted by name; none without a capture.

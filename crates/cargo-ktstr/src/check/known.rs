@@ -56,7 +56,10 @@ pub fn apply(report: &mut Report, config: &Config, today: Date, pairs: &[Pair]) 
             broken.push(row);
             continue;
         };
-        seen[at] = true;
+        // Each entry that fits has occurred, also those that were not chosen.
+        for (known, seen) in config.known.iter().zip(&mut seen) {
+            *seen |= is(known, &row);
+        }
         let known = &config.known[at];
         let expired = today > known.expires;
         row.known = Some(KnownNote {
@@ -140,6 +143,15 @@ mod tests {
         assert_eq!((expired.broken.len(), expired.known.len()), (1, 0));
         assert!(expired.broken[0].known.as_ref().is_some_and(|k| k.expired));
         assert_eq!(expired.exit, 1);
+    }
+
+    #[test]
+    fn every_entry_that_fits_has_occurred() {
+        let second =
+            "[[known]]\nscenario = \"steady\"\nreason = \"more\"\nexpires = \"2027-01-01\"\n";
+        let report = report(mixed(), &known(second, "2027-01-01"));
+        assert_eq!(report.known.len(), 1);
+        assert!(report.unseen.is_empty(), "{:?}", report.unseen);
     }
 
     #[test]

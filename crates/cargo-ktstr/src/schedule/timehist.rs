@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::io::Write;
 
 use anyhow::Result;
-use ktstr_schedule::{Cpu, Event, Pid, Reason, What};
+use ktstr_schedule::{Cpu, DequeueReason, Event, Pid, Reason, What};
 
 use super::escape;
 
@@ -20,6 +20,8 @@ struct Task {
     ready_ns: Option<u64>,
     /// When it got its current CPU.
     started_ns: Option<u64>,
+    /// Whether its cgroup is out of quota.
+    throttled: bool,
 }
 
 /// A stretch on a CPU. Times are nanoseconds.
@@ -49,9 +51,20 @@ impl Stretches {
         match event.what {
             What::Enqueue { task, .. } => {
                 let task = self.tasks.entry(task).or_default();
+                task.throttled = false;
                 if task.started_ns.is_none() {
                     task.ready_ns.get_or_insert(now);
                 }
+                None
+            }
+            // The task does not wait for a CPU while its cgroup is out of quota.
+            What::Dequeue {
+                task,
+                reason: DequeueReason::Throttle,
+                ..
+            } => {
+                let task = self.tasks.entry(task).or_default();
+                (task.throttled, task.ready_ns) = (true, None);
                 None
             }
             What::Switch { prev, next, reason } => {
@@ -83,8 +96,10 @@ impl Stretches {
         *task = Task {
             stopped_ns: Some(now),
             // A task that is preempted or yields is runnable at once.
-            ready_ns: matches!(reason, Reason::Preempted | Reason::Yielded).then_some(now),
+            ready_ns: (matches!(reason, Reason::Preempted | Reason::Yielded) && !task.throttled)
+                .then_some(now),
             started_ns: None,
+            throttled: task.throttled,
         };
         ended
     }
@@ -222,6 +237,48 @@ mod tests {
               0.007000     1  \u{1b}task7[7]                0.000      1.000      3.000  slept
               0.014000     1  \u{1b}task7[7]                3.000      2.000      2.000  slept
         ");
+    }
+
+    /// The task is out of quota from 3 to 10 ms, and waits for a CPU from 10 to 12 ms.
+    #[test]
+    fn time_out_of_quota_is_no_wait() {
+        let switch = |prev, next, reason| What::Switch {
+            prev: Pid(prev),
+            next: Pid(next),
+            reason,
+        };
+        let (on, class) = (Cpu(1), Class::Fair);
+        let throttled = What::Dequeue {
+            task: Pid(7),
+            on,
+            class,
+            reason: DequeueReason::Throttle,
+        };
+        let refilled = What::Enqueue {
+            task: Pid(7),
+            on,
+            class,
+            wakeup: false,
+        };
+        let events = [
+            (1, switch(0, 7, Reason::Idle)),
+            (3, throttled),
+            (3, switch(7, 0, Reason::Preempted)),
+            (10, refilled),
+            (12, switch(0, 7, Reason::Idle)),
+            (15, switch(7, 0, Reason::Slept)),
+        ];
+        let mut stretches = Stretches::default();
+        let waits = events.into_iter().filter_map(|(ms, what)| {
+            let time_ns = ms * 1_000_000;
+            let ended = stretches.take(&Event {
+                time_ns,
+                cpu: on,
+                what,
+            })?;
+            Some(ended.waited_ns)
+        });
+        assert_eq!(waits.collect::<Vec<_>>(), [None, Some(2_000_000)]);
     }
 
     #[test]

@@ -16,8 +16,8 @@ pub struct Test {
     pub name: TestName,
     /// The seed of the run that is repeated; `None` for the test's own seed, or for the seed in the name.
     pub seed: Option<u64>,
-    /// Other environment variables of the run that is repeated.
-    pub env: BTreeMap<&'static str, String>,
+    /// Other environment variables of the run that is repeated; `None` if the test does not repeat a run.
+    pub env: Option<BTreeMap<&'static str, String>>,
 }
 
 impl Test {
@@ -78,7 +78,7 @@ impl Choice<'_> {
             binary: binary.clone(),
             name,
             seed: None,
-            env: BTreeMap::new(),
+            env: None,
         });
         tests.filter(|test| self.names(test)).collect()
     }
@@ -94,7 +94,7 @@ impl Choice<'_> {
             binary: binary.clone(),
             name: run.name.clone(),
             seed: run.seed,
-            env: run.env.clone(),
+            env: Some(run.env.clone()),
         });
         tests.filter(|test| self.names(test)).collect()
     }
@@ -199,7 +199,9 @@ mod tests {
                 ..Choice::default()
             };
             let tests = choice.again(&binary(), &listed(), &failed);
-            let kept = |test: &Test| test.seed == Some(7) && test.env.len() == 1;
+            let kept = |test: &Test| {
+                test.seed == Some(7) && test.env.as_ref().is_some_and(|env| env.len() == 1)
+            };
             assert!(tests.iter().all(kept));
             tests.iter().map(Test::label).collect()
         };
@@ -226,7 +228,7 @@ mod tests {
                             ..TestName::declared(test)
                         },
                         seed: None,
-                        env: BTreeMap::new(),
+                        env: None,
                     });
                 }
             }

@@ -23,55 +23,75 @@ pub struct FailedRun {
 
 /// Returns the newest run of each test, if that run failed or was inconclusive. Runs are of the same test if they have the
 /// same binary, the same name, and the same shape and kernel that the user asked for. The `records` are ordered from the
-/// newest to the oldest. Repeats of failed runs do not count, and neither do the runs of `check` and the other commands that
-/// run canned scenarios, nor those of tests whose names start with `__`, such as verifier cells.
-pub fn failed(records: &[Listed]) -> Vec<FailedRun> {
+/// newest to the oldest, and `cached` are the ids of the kernels in the cache. Repeats of failed runs do not count, and
+/// neither do the runs of `check` and the other commands that run canned scenarios, nor those of tests whose names start with
+/// `__`, such as verifier cells.
+pub fn failed(records: &[Listed], cached: &[String]) -> Vec<FailedRun> {
     let mut newest: BTreeMap<_, &RunRecord> = BTreeMap::new();
     for Listed { record, .. } in records {
         let is_other = record.test.starts_with(cell::PREFIX) || record.test.starts_with("__");
         if record.repeats.is_some() || is_other {
             continue;
         }
-        let run = run(record);
-        newest
-            .entry((run.target, run.name.to_string(), run.env))
-            .or_insert(record);
+        let key = (
+            target_of(record),
+            name_of(record).to_string(),
+            asked_kernel(record),
+            record.environment.get(env::TOPOLOGY.name()),
+        );
+        newest.entry(key).or_insert(record);
     }
     let not_passed = |verdict| matches!(verdict, RunVerdict::Fail | RunVerdict::Inconclusive);
     let failed = newest
         .into_values()
         .filter(|record| not_passed(record.verdict));
-    failed.map(run).collect()
+    failed.map(|record| run(record, cached)).collect()
 }
 
-fn run(record: &RunRecord) -> FailedRun {
+fn target_of(record: &RunRecord) -> Option<String> {
+    target(&record.program.as_ref()?.path)
+}
+
+fn name_of(record: &RunRecord) -> TestName {
     let variant = record.variant.as_deref();
     let variant = variant.and_then(|name| TestName::parse(name)?.ok());
-    let name = variant.unwrap_or_else(|| TestName::declared(&record.test));
+    variant.unwrap_or_else(|| TestName::declared(&record.test))
+}
+
+/// Returns the kernel that the user asked for; `None` for the default kernel. A run that repeats one with the default kernel
+/// asks for its kernel by the id, and is of the same test.
+fn asked_kernel(record: &RunRecord) -> Option<&String> {
+    let asked = record.environment.get(env::KERNEL.name())?;
+    (Some(asked) != record.kernel_id.as_ref()).then_some(asked)
+}
+
+fn run(record: &RunRecord, cached: &[String]) -> FailedRun {
+    let name = name_of(record);
     let recorded = |name: &str| record.environment.get(name).cloned();
+    // A kernel that is not in the cache any more cannot be asked for by its id.
+    let kernel = record.kernel_id.clone().filter(|id| cached.contains(id));
     let mut env = BTreeMap::new();
-    match (&name.kernel, recorded(env::KERNEL.name())) {
+    match &name.kernel {
         // The test ran on several kernels. The name has the label of the kernel of this run, and the repeat needs a list of
         // kernels with that label.
-        (Some(label), _) => {
+        Some(label) => {
             // A run that ended before its kernel was found has no id, but the list that it was given.
-            let kernel = record.kernel_id.as_ref();
             let list = kernel.map(|kernel| format!("{label}={kernel}"));
             let list = list.or_else(|| recorded(env::KERNEL_LIST.name()));
             env.extend(list.map(|list| (env::KERNEL_LIST.name(), list)));
         }
-        (None, Some(kernel)) => {
-            env.insert(env::KERNEL.name(), kernel);
+        // The kernel that was asked for may be built anew, and the repeat is to run on the new one.
+        None => {
+            let kernel = asked_kernel(record).cloned().or(kernel);
+            env.extend(kernel.map(|kernel| (env::KERNEL.name(), kernel)));
         }
-        (None, None) => {}
     }
     // The name of a variant contains its shape, so the variable is not needed for it.
     if let (None, Some(shape)) = (&name.shape, recorded(env::TOPOLOGY.name())) {
         env.insert(env::TOPOLOGY.name(), shape);
     }
-    let program = record.program.as_ref();
     FailedRun {
-        target: program.and_then(|program| target(&program.path)),
+        target: target_of(record),
         name,
         seed: record.seed,
         env,
@@ -105,7 +125,7 @@ mod tests {
     }
 
     fn names(records: &[Listed]) -> Vec<String> {
-        failed(records)
+        failed(records, &[])
             .into_iter()
             .map(|run| run.name.to_string())
             .collect()
@@ -160,11 +180,40 @@ mod tests {
             listed("idle", RunVerdict::Pass, |_| {}),
             listed("idle", RunVerdict::Fail, kernel),
         ];
-        let found = failed(&records);
+        let found = failed(&records, &[]);
         let found: Vec<_> = (found.iter())
             .map(|run| (run.target.as_deref(), &*run.name.test, run.env.len()))
             .collect();
         assert_eq!(found, [(None, "idle", 1), (Some("mine"), "fair", 0)]);
+    }
+
+    #[test]
+    fn a_pass_with_what_was_asked_for_hides_a_failure() {
+        let of = |kernel: &'static str, asked: Option<&'static str>| {
+            move |record: &mut RunRecord| {
+                record.kernel_id = Some(kernel.to_owned()).filter(|id| !id.is_empty());
+                let asked = asked.map(|word| ("KTSTR_KERNEL".to_owned(), word.to_owned()));
+                record.environment.extend(asked);
+            }
+        };
+        let then = |first, second| {
+            let records = [
+                listed("fair", RunVerdict::Pass, second),
+                listed("fair", RunVerdict::Fail, first),
+            ];
+            names(&records)
+        };
+        // The scheduler did not compile, so no kernel was looked for.
+        assert!(then(of("", None), of("7.3.4-ab", None)).is_empty());
+        // A tree was mended and built again.
+        let tree = Some("/home/u/linux");
+        assert!(then(of("7.3.4-ab", tree), of("7.3.4-cd", tree)).is_empty());
+        // The repeat of a run on the default kernel.
+        assert!(then(of("7.3.4-ab", None), of("7.3.4-ab", Some("7.3.4-ab"))).is_empty());
+        assert_eq!(
+            then(of("7.3.4-ab", tree), of("7.3.4-cd", None)),
+            ["ktstr/fair"]
+        );
     }
 
     #[test]
@@ -173,19 +222,20 @@ mod tests {
             let listed = listed("t", RunVerdict::Fail, |record| {
                 record.variant = Some(name.to_owned());
                 record.kernel_id = Some("7.0.13-ab".to_owned());
-                record
-                    .environment
-                    .insert("KTSTR_KERNEL".to_owned(), "7.0".to_owned());
                 record.seed = Some(3);
             });
-            failed(&[listed]).remove(0)
+            failed(&[listed], &["7.0.13-ab".to_owned()]).remove(0)
         };
         let list = |run: &FailedRun| run.env.get("KTSTR_KERNEL_LIST").cloned();
         let both = variant("gauntlet/t/8cpu-2llc-smt/k70/seed_3");
         assert_eq!(list(&both).as_deref(), Some("k70=7.0.13-ab"));
         assert_eq!(both.seed, Some(3));
         assert_eq!(both.env.len(), 1);
-        assert_eq!(list(&variant("gauntlet/t/8cpu-2llc-smt/seed_3")), None);
+        // The default kernel may be another one by now, so the kernel of the run is asked for by its id.
+        let by_default = variant("gauntlet/t/8cpu-2llc-smt/seed_3");
+        assert_eq!(list(&by_default), None);
+        let kernel = by_default.env.get("KTSTR_KERNEL");
+        assert_eq!(kernel.map(String::as_str), Some("7.0.13-ab"));
         assert_eq!(
             list(&variant("ktstr/t/k70")).as_deref(),
             Some("k70=7.0.13-ab")

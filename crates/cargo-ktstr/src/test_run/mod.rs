@@ -97,7 +97,11 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     }
     let root = std::path::absolute(runs_root())?;
     let failed = match options.last_failed {
-        true => Some(last_failed::failed(&list(&root, None)?.records)),
+        true => {
+            let cached = ktstr_kernel::cache::list().unwrap_or_default();
+            let cached: Vec<String> = cached.into_iter().map(|kernel| kernel.id).collect();
+            Some(last_failed::failed(&list(&root, None)?.records, &cached))
+        }
         false => None,
     };
     if failed.as_ref().is_some_and(Vec::is_empty) {
@@ -248,8 +252,17 @@ fn one(test: &Test, root: &Path, axes: &[(&'static str, String)]) -> Result<Ende
     let mut command = child::command(&test.binary.path, &test.name.to_string(), root);
     test.binary.place(&mut command);
     command.envs(axes.iter().map(|(name, value)| (*name, value)));
-    if !test.env.is_empty() {
-        command.env_remove(&env::TEST_KERNEL).envs(&test.env);
+    if let Some(repeated) = &test.env {
+        // The variables of this command must not change the shape or the kernel of the run that is repeated.
+        let own = [
+            env::TEST_KERNEL.name(),
+            env::KERNEL.name(),
+            env::TOPOLOGY.name(),
+        ];
+        for name in own {
+            command.env_remove(name);
+        }
+        command.envs(repeated);
     }
     if let Some(seed) = test.seed {
         command.env(&env::SEED, seed.to_string());

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use ktstr_schedule::{Cpu, Event, Pid, ReadError, Reason, Schedule, What};
+use ktstr_schedule::{Cpu, DequeueReason, Event, Pid, ReadError, Reason, Schedule, What};
 
 use super::protobuf::Message;
 use super::{PACKET_FTRACE, Packets, Part};
@@ -42,11 +42,19 @@ pub fn write(
         current: BTreeMap::new(),
         wakers: HashMap::new(),
         fresh: HashSet::new(),
+        asleep: HashSet::new(),
+        moved: HashSet::new(),
         bundles: BTreeMap::new(),
     };
     schedule.for_each(|event| match event {
         Ok(event) => writer.event(event),
-        Err(gap) => writer.stop_all(gap.from_ns),
+        Err(gap) => {
+            writer.stop_all(gap.from_ns);
+            // What happened to the tasks in the gap is not known.
+            writer.asleep.clear();
+            writer.moved.clear();
+            writer.wakers.clear();
+        }
     })?;
     writer.stop_all(story.to_ns.min(part.to_ns));
     writer.done();
@@ -77,6 +85,11 @@ struct Writer<'a> {
     wakers: HashMap<Pid, Waker>,
     /// Tasks that were created and have not been enqueued yet.
     fresh: HashSet<Pid>,
+    /// Tasks that sleep. The fair class may keep one of them on its queue (`sched_delayed`, Linux 6.12 and later); its next
+    /// enqueue is a wake-up, although the enqueue does not say so.
+    asleep: HashSet<Pid>,
+    /// Tasks that were taken from their queue to be moved or changed.
+    moved: HashSet<Pid>,
     /// Events of each CPU that wait for their bundle.
     bundles: BTreeMap<Cpu, Vec<Message>>,
 }
@@ -97,6 +110,10 @@ impl Writer<'_> {
         match event.what {
             What::Switch { prev, next, reason } => {
                 self.switch(now, event.cpu, prev, next, state(reason));
+                if reason == Reason::Slept {
+                    self.asleep.insert(prev);
+                }
+                self.asleep.remove(&next);
                 self.current.insert(event.cpu, (next, now));
             }
             What::Wake {
@@ -113,15 +130,26 @@ impl Writer<'_> {
             }
             What::Enqueue {
                 task, on, wakeup, ..
-            } => self.enqueue(now, task, on, wakeup),
+            } => {
+                let moved = self.moved.remove(&task);
+                let wakeup = wakeup || !moved && self.asleep.contains(&task);
+                if wakeup {
+                    self.asleep.remove(&task);
+                }
+                self.enqueue(now, task, on, wakeup);
+            }
+            What::Dequeue { task, reason, .. } => {
+                if reason == DequeueReason::Change {
+                    self.moved.insert(task);
+                }
+            }
             What::Name { task, name } => {
                 self.names.insert(task, name);
             }
             What::Fork { task, .. } => {
                 self.fresh.insert(task);
             }
-            What::Dequeue { .. }
-            | What::Migrate { .. }
+            What::Migrate { .. }
             | What::Affinity { .. }
             | What::Nice { .. }
             | What::Policy { .. }

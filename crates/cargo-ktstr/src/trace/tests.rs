@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use ktstr_record::FindingRecord;
+use ktstr_schedule::{Class, Cpu, Event, Pid, Reason, Tables, Topology, What, Writer};
 
 use super::read::{Value as Field, cpu_time, field, fields};
 use super::*;
@@ -109,9 +110,59 @@ fn steps_findings_and_moments_have_tracks() {
 
 #[test]
 fn a_wake_up_says_who_woke_whom() {
-    let trace = made(&testing::file(), None);
+    let found = wake_ups(&made(&testing::file(), None));
+    assert_eq!(found, [(12_000_000, 8, 7), (61_000_000, 8, 7)]);
+}
+
+/// The fair class keeps a task that sleeps on its queue for a while, and its next enqueue says nothing of a wake-up.
+#[test]
+fn a_task_whose_dequeue_was_delayed_is_woken() {
+    let mut writer = Writer::default();
+    let switch = |prev, next, reason| What::Switch {
+        prev: Pid(prev),
+        next: Pid(next),
+        reason,
+    };
+    let wake = What::Wake {
+        task: Pid(7),
+        waker: Pid(8),
+        interrupt: false,
+    };
+    let enqueue = What::Enqueue {
+        task: Pid(7),
+        on: Cpu(0),
+        class: Class::Fair,
+        wakeup: false,
+    };
+    for (ms, what) in [
+        (10, What::Phase { number: 1 }),
+        (11, switch(0, 7, Reason::Idle)),
+        (20, switch(7, 8, Reason::Slept)),
+        (30, wake),
+        (30, enqueue),
+        (35, switch(8, 7, Reason::Preempted)),
+        (40, What::End {}),
+    ] {
+        writer.push(Event {
+            time_ns: ms * 1_000_000,
+            cpu: Cpu(0),
+            what,
+        });
+    }
+    let file = writer.finish(&Tables {
+        topology: Topology {
+            llc: vec![0],
+            node: vec![0],
+        },
+        ..Tables::default()
+    });
+    assert_eq!(wake_ups(&made(&file, None)), [(30_000_000, 8, 7)]);
+}
+
+/// Returns the wake-ups in a trace: the time, the waker and the task that it woke.
+fn wake_ups(trace: &[u8]) -> Vec<(u64, u64, u64)> {
     let mut found = Vec::new();
-    for packet in fields(&trace).into_iter().map(|(_, packet)| packet.bytes()) {
+    for packet in fields(trace).into_iter().map(|(_, packet)| packet.bytes()) {
         for (_, event) in field(packet, 1).map_or_else(Vec::new, |bundle| fields(bundle.bytes())) {
             if let Field::Bytes(event) = event
                 && let Some(waking) = field(event, 20)
@@ -125,5 +176,5 @@ fn a_wake_up_says_who_woke_whom() {
             }
         }
     }
-    assert_eq!(found, [(12_000_000, 8, 7), (61_000_000, 8, 7)]);
+    found
 }

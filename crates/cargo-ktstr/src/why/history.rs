@@ -13,8 +13,8 @@ const LINES: usize = 20;
 
 /// The events during a wait.
 pub struct History {
-    /// The sets of CPUs that the task may use during its wait, each with the time from which it holds, in nanoseconds of the
-    /// scheduler's clock. The first set holds from the start of the wait.
+    /// The sets of online CPUs that the task may use during its wait, each with the time from which it holds, in nanoseconds of
+    /// the scheduler's clock. The first set holds from the start of the wait.
     pub masks: Vec<(u64, CpuMask)>,
     /// The events, one line each.
     pub lines: Vec<String>,
@@ -30,6 +30,7 @@ pub fn history(
     wait: &Stretch,
 ) -> Result<History, ReadError> {
     let mut masks: HashMap<Pid, CpuMask> = HashMap::new();
+    let mut online = CpuMask::ALL;
     let mut allowed = vec![(wait.from_ns, CpuMask::ALL)];
     let mut lines = Vec::new();
     let mut more = 0;
@@ -48,15 +49,20 @@ pub fn history(
                 let mask = masks.get(&parent).copied().unwrap_or(CpuMask::ALL);
                 masks.insert(task, mask);
             }
+            What::Online { cpu, online: is_on } if cpu.0 < 128 => {
+                let bit = 1 << cpu.0;
+                let others = online.bits() & !bit;
+                online = CpuMask::of(if is_on { others | bit } else { others });
+            }
             _ => {}
         }
-        if let Some(mask) = masks.get(&wait.task)
-            && allowed.last().is_none_or(|(_, last)| last != mask)
-        {
+        let mask = masks.get(&wait.task).copied().unwrap_or(CpuMask::ALL);
+        let mask = mask.and(online);
+        if allowed.last().is_none_or(|(_, last)| *last != mask) {
             if event.time_ns <= wait.from_ns {
                 allowed.clear();
             }
-            allowed.push((event.time_ns.max(wait.from_ns), *mask));
+            allowed.push((event.time_ns.max(wait.from_ns), mask));
         }
         if event.time_ns >= wait.from_ns
             && let Some(text) = described(event, wait.task, story)

@@ -109,11 +109,21 @@ fn answer(
             Some(stretch) => *stretch,
             None => {
                 let name = shown(story, *pid);
+                // From a gap on, a task is unknown until its next event.
+                let ends = |stretch: &&Stretch| stretch.task == *pid && stretch.to_ns <= at;
+                let known = story.stretches.iter().filter(ends).map(|s| s.to_ns).max();
+                let gaps = story.gaps.iter().filter(|gap| gap.from_ns <= at);
+                let is_missing = gaps.map(|gap| gap.to_ns).max() > known;
                 let at = seconds(story, at);
                 return Ok(Answer {
-                    text: format!(
-                        "At {at} {name} was not runnable: it slept, did not exist yet, or had exited.\n"
-                    ),
+                    text: match is_missing {
+                        true => format!(
+                            "Events before that time were dropped to keep the schedule small, so it is not known what {name} did at {at}.\n"
+                        ),
+                        false => format!(
+                            "At {at} {name} was not runnable: it slept, did not exist yet, or had exited.\n"
+                        ),
+                    },
                     wait: None,
                 });
             }
@@ -228,6 +238,8 @@ fn ms(ns: u64) -> String {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use ktstr_schedule::{Cpu, What};
+
     use super::*;
     use crate::story::testing;
 
@@ -288,6 +300,40 @@ mod tests {
             slept,
             "At 0.030000 s </script>[7] was not runnable: it slept, did not exist yet, or had exited.\n"
         );
+    }
+
+    /// An offline CPU is not idle beside a task that waits.
+    #[test]
+    fn a_cpu_that_is_offline_is_not_allowed() {
+        let mut writer = ktstr_schedule::Writer::default();
+        let mut push = |ms: u64, what| {
+            writer.push(ktstr_schedule::Event {
+                time_ns: ms * 1_000_000,
+                cpu: Cpu(0),
+                what,
+            });
+        };
+        push(
+            1,
+            What::Online {
+                cpu: Cpu(1),
+                online: false,
+            },
+        );
+        push(2, What::Phase { number: 1 });
+        push(40, What::End {});
+        let file = writer.finish(&ktstr_schedule::Tables::default());
+        let wait = Stretch {
+            from_ns: 10_000_000,
+            to_ns: 30_000_000,
+            ..testing::story().stretches[0]
+        };
+        let schedule = Schedule::read(&file).unwrap();
+        let known = history(&schedule, &testing::story(), &wait).unwrap();
+        let [(_, mask)] = known.masks[..] else {
+            panic!("{:?}", known.masks);
+        };
+        assert!(mask.contains(Cpu(0)) && !mask.contains(Cpu(1)));
     }
 
     #[test]

@@ -125,7 +125,9 @@ impl Assert {
         // A worker that lacks a resource for its work did not fail because of the scheduler. The step reports the
         // missing resource.
         let lacks = |w: &WorkerReport| matches!(w.exit_info, Some(WorkerExitInfo::WaitFailed(_)));
-        for w in reports.iter().filter(|w| w.work_units == 0 && !lacks(w)) {
+        // Some workers only wake others, and complete iterations without units of work.
+        let idle = |w: &&WorkerReport| w.work_units == 0 && w.iterations == 0;
+        for w in reports.iter().filter(idle).filter(|w| !lacks(w)) {
             out.record_fail(AssertDetail::of(Finding::NoProgress {
                 tid: w.tid,
                 exit: w.exit_info.clone(),
@@ -134,15 +136,21 @@ impl Assert {
     }
 
     fn judge_rates(&self, reports: &[WorkerReport], out: &mut AssertResult) {
+        // A worker that only wakes others does another work than they do.
+        let workers = || reports.iter().filter(|w| !w.is_messenger);
         if let Some(bound) = self.max_throughput_cv {
-            let rates = reports
-                .iter()
-                .filter_map(|w| ratio(w.work_units, w.cpu_time_ns));
+            let rates = workers().filter_map(|w| ratio(w.work_units, w.cpu_time_ns));
             let rates: Vec<f64> = rates.collect();
-            let workers = rates.len();
+            let (measured, all) = (rates.len(), workers().count());
             match cv(rates) {
                 Some(cv) if cv > bound => {
+                    let workers = measured;
                     out.record_fail(AssertDetail::of(Finding::Throughput { cv, workers, bound }));
+                }
+                // The rate of a worker that got no CPU time is unknown.
+                Some(_) if measured < all => {
+                    let why = format!(": {measured} of {all} workers had CPU time");
+                    out.record_inconclusive(unknown(DetailKind::Benchmark, "throughput cv", why));
                 }
                 Some(_) => {}
                 None => {
@@ -153,7 +161,7 @@ impl Assert {
         }
         let mut floor = |what: &str, bound: Option<f64>, units: fn(&WorkerReport) -> u64| {
             let Some(floor) = bound else { return };
-            for w in reports {
+            for w in workers() {
                 match ratio(units(w), w.cpu_time_ns).map(|r| r * 1e9) {
                     Some(r) if r >= floor => {}
                     // The work after the last checkpoint is missing, so the rate of the worker may be higher.

@@ -19,8 +19,14 @@ const BALANCING_MS: u64 = 1000;
 pub(super) fn limit(samples: &mut [MonitorSample]) {
     // For each task, its recent masks, and when the task was last seen with each of them.
     let mut seen: HashMap<i32, Vec<(Vec<u64>, u64)>> = HashMap::new();
+    let mut before = None;
     for sample in samples {
         let now = sample.elapsed_ms;
+        if before.is_some_and(|before| now <= before) {
+            // Another window begins, whose times start at 0 again.
+            seen.clear();
+        }
+        before = Some(now);
         let is_offline = |(cpu, snapshot): (usize, &CpuSnapshot)| {
             (snapshot.online == Some(false)).then_some(cpu)
         };

@@ -17,18 +17,21 @@ impl CpuSnapshot {
     }
 
     /// Returns the number of tasks in this CPU's local DSQ that another CPU could take over. `cpu` is the number of this
-    /// CPU, and `cpus` is the number of CPUs of the machine. If the list of waiting tasks is missing or may be incomplete,
-    /// returns the depth of the DSQ.
+    /// CPU, and `cpus` is the number of CPUs of the machine. If the list of waiting tasks is missing, or if it may be
+    /// incomplete and shows that some can, or nothing of the DSQ, returns the depth of the DSQ.
     pub fn movable_dsq_depth(&self, cpu: usize, cpus: usize) -> u32 {
-        match &self.waiting {
-            Some(waiting) if waiting.len() < LISTED => {
-                let movable = |t: &&WaitingTask| {
-                    t.queue == WaitsIn::Local
-                        && (0..cpus).any(|other| other != cpu && t.may_run_on(other))
-                };
-                waiting.iter().filter(movable).count() as u32
-            }
-            _ => self.local_dsq_depth,
+        let Some(waiting) = &self.waiting else {
+            return self.local_dsq_depth;
+        };
+        let movable = |t: &&WaitingTask| {
+            t.queue == WaitsIn::Local && (0..cpus).any(|other| other != cpu && t.may_run_on(other))
+        };
+        let local = waiting.iter().any(|t| t.queue == WaitsIn::Local);
+        match waiting.iter().filter(movable).count() as u32 {
+            // If none of the queue's tasks in the list can leave, nothing shows that one of the others can.
+            0 if local || waiting.len() < LISTED => 0,
+            _ if waiting.len() >= LISTED => self.local_dsq_depth,
+            movable => movable,
         }
     }
 

@@ -92,7 +92,7 @@ pub(crate) fn event_seconds(samples: &[MonitorSample]) -> f64 {
 
 fn seconds(samples: &[MonitorSample], counts: fn(&CpuSnapshot) -> bool) -> f64 {
     let mut ns = 0u64;
-    for pair in samples.windows(2) {
+    for pair in consecutive(samples) {
         let guest_ns = pair[1].elapsed_ms.saturating_sub(pair[0].elapsed_ms);
         let guest_ns = guest_ns.saturating_mul(1_000_000);
         let cpus = pair[0].cpus.iter().zip(&pair[1].cpus);
@@ -130,9 +130,15 @@ fn domain_deltas(samples: &[MonitorSample]) -> Option<BTreeMap<String, u64>> {
 
 /// Returns each CPU of each sample together with the same CPU of the next sample.
 fn pairs(samples: &[MonitorSample]) -> impl Iterator<Item = (&CpuSnapshot, &CpuSnapshot)> {
+    consecutive(samples).flat_map(|w| w[0].cpus.iter().zip(&w[1].cpus))
+}
+
+/// Returns each sample together with the next one of the same window. The times of each window start at 0: a test may run
+/// several scenarios, and what happens between two windows belongs to neither.
+pub(super) fn consecutive(samples: &[MonitorSample]) -> impl Iterator<Item = &[MonitorSample]> {
     samples
         .windows(2)
-        .flat_map(|w| w[0].cpus.iter().zip(&w[1].cpus))
+        .filter(|w| w[0].elapsed_ms < w[1].elapsed_ms)
 }
 
 impl MonitorSample {
@@ -150,7 +156,7 @@ impl MonitorSummary {
     pub fn of(samples: &[MonitorSample]) -> Self {
         let cpus = || samples.iter().flat_map(|s| &s.cpus);
         let ratios = || samples.iter().map(MonitorSample::imbalance_ratio);
-        let stuck = samples.windows(2).flat_map(|w| stuck(&w[0], &w[1]));
+        let stuck = consecutive(samples).flat_map(|w| stuck(&w[0], &w[1]));
         let irq = |c: &CpuSnapshot| Some(c.avg_irq_util? as f64);
         let width = samples.iter().map(|s| s.cpus.len()).max().unwrap_or(0);
         let irq_of = |cpu| mean(samples.iter().filter_map(|s| irq(s.cpus.get(cpu)?)));

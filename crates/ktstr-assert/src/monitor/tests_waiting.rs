@@ -86,6 +86,17 @@ fn a_local_queue_of_tasks_that_cannot_leave_is_not_too_deep() {
     let depth = |details: Vec<String>| details.iter().any(|d| d.contains("local DSQ deeper"));
     assert!(depth(judged(deep(BOTH))));
     assert!(!depth(judged(deep(0b01))));
+    // The list has at most 64 tasks. None of these can leave, and the others are unknown.
+    let more = |allowed, queue| {
+        move |_| {
+            let mut full = cpu(false, waiting(1, 64, allowed, queue));
+            full.local_dsq_depth = 69;
+            vec![full, cpu(false, vec![])]
+        }
+    };
+    assert!(!depth(judged(more(0b01, WaitsIn::Local))));
+    // The list shows nothing of the local queue.
+    assert!(depth(judged(more(BOTH, WaitsIn::Shared))));
 }
 
 /// The tasks were confined to CPU 0 in the first sample. After that sample, a balancer has a second to use CPU 1. Once the

@@ -130,11 +130,14 @@ impl MonitorThresholds {
         let gaps = report.samples.split(|s| !under_test(&s)).map(<[_]>::len);
         let mut rest = samples.as_slice();
         let findings: Vec<Finding> = gaps
-            .flat_map(|len| {
+            .map(|len| {
                 let (together, after) = rest.split_at(len);
                 rest = after;
-                self.violations(together)
+                together
             })
+            // Nor are the samples of two windows, each of which starts at 0: a test may run several scenarios.
+            .flat_map(|together| together.chunk_by(|a, b| a.elapsed_ms < b.elapsed_ms))
+            .flat_map(|window| self.violations(window))
             .collect();
         let n = findings.len();
         let summary = match (n, self.enforce) {

@@ -106,6 +106,8 @@ macro_rules! report {
             pub is_messenger: bool,
             /// Whether the worker ran in a class above the scheduler under test: real-time or deadline.
             pub realtime: bool,
+            /// The part of its CPU time in such a class, in nanoseconds.
+            pub realtime_cpu_ns: u64,
             /// The index of the work spec of the worker, if several are composed; otherwise 0.
             pub group_idx: usize,
             /// Workers of a cgroup with the same value were entitled to the same share: they had the same nice value, policy

@@ -3,13 +3,13 @@
 
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result, bail};
 use ktstr_assert::{AssertResult, WorkerReport};
 use ktstr_scenario::Ctx;
 use ktstr_scenario::ops::CgroupDef;
-use ktstr_scenario::topology::parse_cpulist;
+use ktstr_scenario::topology::{cpus_below, parse_cpulist};
 use ktstr_scenario::workload::WorkSpec;
 
 use super::liveness::Liveness;
@@ -166,6 +166,11 @@ pub(super) struct CgroupReports {
     pub reports: Vec<WorkerReport>,
 }
 
+/// The scheduler that an operation of this test attached last; the inner `None` if it stopped the scheduler and attached none.
+/// The outer `None` until an operation changes the scheduler. A test may run several scenarios, and an operation of one
+/// changes the scheduler of the next.
+static CHANGED_TO: Mutex<Option<Option<Attached>>> = Mutex::new(None);
+
 /// An attached scheduler as the guest sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Attached {
@@ -173,6 +178,20 @@ pub(super) struct Attached {
     pub pid: i32,
     /// Whether sched_ext must be enabled while the process lives.
     pub bpf: bool,
+}
+
+impl Attached {
+    /// Returns the scheduler that is attached now: `first`, which was attached when the test started, or the one that an
+    /// operation of the test attached since.
+    pub fn now(first: Option<Self>) -> Option<Self> {
+        let changed = CHANGED_TO.lock().unwrap_or_else(PoisonError::into_inner);
+        changed.unwrap_or(first)
+    }
+
+    /// Records the scheduler that an operation has attached; `None` if it attached none.
+    pub fn changed_to(scheduler: Option<Self>) {
+        *CHANGED_TO.lock().unwrap_or_else(PoisonError::into_inner) = Some(scheduler);
+    }
 }
 
 /// The live cgroups and workers of a scenario, and the reports of those that have ended.
@@ -209,12 +228,24 @@ impl LiveScenario {
     /// not read here.
     pub fn cpu_is_off(&mut self, cpu: usize) {
         self.off_line.insert(cpu);
-        let off_line = &self.off_line;
-        let without =
-            |t: &&mut LiveCgroup| t.cpuset.as_ref().is_some_and(|own| own.is_subset(off_line));
-        for tracked in self.tracked.iter_mut().filter(without) {
-            tracked.allowed = Allowed::All;
+        let names: Vec<String> = self.tracked.iter().map(|t| t.name.clone()).collect();
+        for name in names {
+            let own = self.cpus_of(&name);
+            if own.is_none_or(|own| own.is_subset(&self.off_line))
+                && let Some(tracked) = self.tracked.iter_mut().find(|t| t.name == name)
+            {
+                tracked.allowed = Allowed::All;
+            }
         }
+    }
+
+    /// Returns the CPUs of a cgroup; `None` if neither it nor a cgroup above it has a cpuset.
+    pub fn cpus_of(&self, name: &str) -> Option<BTreeSet<usize>> {
+        let own = |name: &str| {
+            let tracked = self.tracked.iter().find(|t| t.name == name)?;
+            tracked.cpuset.as_ref()
+        };
+        cpus_below(name, own)
     }
 
     /// Notes the CPUs that each cgroup with a cpuset really has. They are others than its own if all of those are offline, are
@@ -229,6 +260,11 @@ impl LiveScenario {
             let Some(effective) = text.ok().and_then(|text| parse_cpulist(text.trim()).ok()) else {
                 continue;
             };
+            if !effective.is_subset(own) {
+                // The cgroup has the CPUs of its parent, and they change when a CPU comes online.
+                tracked.allowed = Allowed::All;
+                continue;
+            }
             let now = own | &effective;
             let untouched = tracked.handles.is_empty() && tracked.reports.is_empty();
             tracked.allowed = match &tracked.allowed {
@@ -369,7 +405,7 @@ impl LiveScenario {
         limits(ctx, def)?;
         let quota = def.cpu.as_ref().and_then(|cpu| cpu.max_us);
         self.get(name)?.has_quota = quota.is_some_and(|(quota, _)| quota.is_some());
-        def.validate_memory(self.get(name)?.cpuset.as_ref(), ctx.topo)?;
+        def.validate_memory(self.cpus_of(name).as_ref(), ctx.topo)?;
         if let Some(payload) = def.payload {
             self.get(name)?.runs_payloads = true;
             self.payloads.announce(owner, payload, name);
@@ -401,8 +437,9 @@ impl LiveScenario {
         self.spawns += 1;
         let phase = self.phase.clone();
         let measures_pages = self.measures_pages;
+        let cpuset = self.cpus_of(name);
+        let cpuset = cpuset.as_ref();
         let tracked = self.get(name)?;
-        let cpuset = tracked.cpuset.as_ref();
         let cpus = cpuset.map_or(ctx.topo.total_cpus(), BTreeSet::len);
         let mut groups = Vec::new();
         for work in works {

@@ -61,6 +61,15 @@ impl Liveness {
         Self::at(Path::new("/"))
     }
 
+    /// Starts from the current values of the counters after a scheduler has attached, which were read `before` that. The kernel
+    /// counts an attach only after sched_ext shows the state `enabled` (`scx_enable` in kernel/sched/ext.c).
+    pub(super) fn after_attach(before: &Self) -> Self {
+        let mut now = Self::at(&before.root);
+        let counted = before.counts.attached.saturating_add(1);
+        now.counts.attached = now.counts.attached.max(counted);
+        now
+    }
+
     fn at(root: &Path) -> Self {
         Self {
             root: root.to_owned(),
@@ -102,7 +111,8 @@ impl Liveness {
             Some(Gone::Off(finding) | Gone::Ended(finding)) => Err(finding),
             None => {
                 // Do not update the count of hotplugs: the kernel counts first, and detaches the scheduler a moment later.
-                self.counts.attached = Counts::read(&self.root).attached;
+                // An attach may be counted late; see `after_attach`.
+                self.counts.attached = Counts::read(&self.root).attached.max(before);
                 Ok(self.counts.attached.saturating_sub(before))
             }
         }
@@ -272,6 +282,21 @@ mod tests {
         let (Gone::Off(death) | Gone::Ended(death)) = check_at(tmp.path(), 7, bpf)?;
         assert!(death.to_string().starts_with("scheduler process died"));
         Some(death.kind())
+    }
+
+    /// The kernel counts an attach a little after it shows the state `enabled`.
+    #[test]
+    fn an_attach_that_is_counted_late_is_no_second_one() {
+        let tmp = root(Some("7 (s) S 1 7 0\n"), "enabled\n");
+        let seq = tmp.path().join("sys/kernel/sched_ext/enable_seq");
+        std::fs::write(&seq, "1\n").unwrap();
+        let mut liveness = Liveness::after_attach(&Liveness::at(tmp.path()));
+        let mut check = || liveness.check_pid(7, true, &mut || {}).unwrap();
+        assert_eq!(check(), 0);
+        std::fs::write(&seq, "2\n").unwrap();
+        assert_eq!(check(), 0);
+        std::fs::write(&seq, "3\n").unwrap();
+        assert_eq!(check(), 1);
     }
 
     /// Checks a scheduler whose process lives while sched_ext is off. With `asked`, a CPU hotplug asks the scheduler to

@@ -168,13 +168,19 @@ fn validate_payloads(backdrop: &Backdrop, steps: &[Step]) -> Result<()> {
     Ok(())
 }
 
-/// Returns the scheduler that is attached when the test starts, or `None` if there is no scheduler that has a process.
+/// Returns the process of the scheduler that is attached now, or `None` if there is none.
+pub(crate) fn scheduler_pid(ctx: &Ctx) -> Option<i32> {
+    attached(ctx).map(|scheduler| scheduler.pid)
+}
+
+/// Returns the scheduler that is attached now, or `None` if there is no scheduler that has a process.
 fn attached(ctx: &Ctx) -> Option<Attached> {
     let spec = ctx.current_scheduler();
-    Some(Attached {
-        pid: ctx.sched_pid?,
+    let first = ctx.sched_pid.map(|pid| Attached {
+        pid,
         bpf: spec.is_some_and(|spec| spec.has_bpf_scheduler()),
-    })
+    });
+    Attached::now(first)
 }
 
 /// Returns the controllers that the declarations need. What the cgroups of a [`Setup::Factory`] need is unknown until their
@@ -253,7 +259,7 @@ impl Run<'_, '_> {
             // Between two steps, window time is already paused.
             let message = match window.pause() {
                 true => ToHost::ScenarioPause,
-                false => ToHost::SchedulerAwaited,
+                false => ToHost::Alive,
             };
             paused |= matches!(message, ToHost::ScenarioPause);
             link::send(&message);
@@ -264,6 +270,7 @@ impl Run<'_, '_> {
         match found {
             Ok(0) => {}
             Ok(times) => {
+                link::send(&ToHost::SchedulerAttachedAgain);
                 let plural = if times == 1 { "" } else { "s" };
                 self.result.note(format!(
                     "the scheduler attached again {times} time{plural}, as sched_ext requests when a CPU goes online or offline"

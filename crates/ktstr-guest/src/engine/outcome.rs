@@ -35,7 +35,7 @@ const HOG_SHARE: f64 = 0.5;
 /// Records which real-time workers took most of a CPU, or together most of several. A scheduler of a lower class
 /// cannot give that CPU time to anybody else.
 fn name_hogs(result: &mut AssertResult, done: &[CgroupReports]) {
-    let share = |r: &WorkerReport| r.cpu_time_ns as f64 / r.wall_time_ns.max(1) as f64;
+    let share = |r: &WorkerReport| r.realtime_cpu_ns as f64 / r.wall_time_ns.max(1) as f64;
     let all: Vec<(&str, &WorkerReport)> = done
         .iter()
         .flat_map(|done| done.reports.iter().map(|r| (shown(&done.name), r)))
@@ -267,7 +267,8 @@ mod tests {
         WorkerReport {
             tid,
             realtime: true,
-            cpu_time_ns: percent * 10_000_000,
+            cpu_time_ns: 990_000_000,
+            realtime_cpu_ns: percent * 10_000_000,
             wall_time_ns: 1_000_000_000,
             cpus_used: cpus.iter().copied().collect(),
             ..WorkerReport::default()

@@ -14,17 +14,19 @@ use crate::payload::{PayloadHandle, RunsPayloads};
 struct Running {
     owner: Owner,
     handle: PayloadHandle,
+    /// The cgroup in which it is now; `None` for the harness's own. It starts in the cgroup of `handle`.
+    cgroup: Option<String>,
 }
 
 impl Running {
     /// Returns whether this is the program with this name, in this cgroup if one is given.
     fn is(&self, name: &str, cgroup: Option<&str>) -> bool {
-        let in_cgroup = cgroup.is_none() || self.handle.cgroup() == cgroup;
+        let in_cgroup = cgroup.is_none() || self.cgroup.as_deref() == cgroup;
         self.handle.payload_name() == name && in_cgroup
     }
 
     fn shown(&self) -> String {
-        match self.handle.cgroup() {
+        match &self.cgroup {
             Some(cgroup) => format!("{} in cgroup {cgroup:?}", self.handle.payload_name()),
             None => format!("{} in the harness's cgroup", self.handle.payload_name()),
         }
@@ -65,7 +67,7 @@ impl Payloads {
         cgroup: Option<&str>,
     ) -> Result<()> {
         let same =
-            |r: &Running| r.handle.payload_name() == payload.name && r.handle.cgroup() == cgroup;
+            |r: &Running| r.handle.payload_name() == payload.name && r.cgroup.as_deref() == cgroup;
         if let Some(at) = self.running.iter().position(same) {
             match self.running[at].handle.try_wait()? {
                 None => bail!(
@@ -81,7 +83,11 @@ impl Payloads {
             run = run.in_cgroup(cgroup);
         }
         let handle = run.spawn()?;
-        self.running.push(Running { owner, handle });
+        self.running.push(Running {
+            owner,
+            handle,
+            cgroup: cgroup.map(str::to_owned),
+        });
         Ok(())
     }
 
@@ -103,14 +109,27 @@ impl Payloads {
     /// started stay announced, because the cgroup still exists.
     pub fn forget_killed(&mut self, cgroup: &str) -> Result<()> {
         self.end(PayloadHandle::killed, |r| {
-            r.handle.cgroup().is_some_and(|own| is_below(own, cgroup))
+            (r.cgroup.as_deref()).is_some_and(|own| is_below(own, cgroup))
         })
     }
 
     /// Kills the programs that were started in a cgroup, and forgets those that were announced for it.
     pub fn end_in(&mut self, cgroup: &str) -> Result<()> {
         self.waiting.retain(|(_, _, own)| own != cgroup);
-        self.end(PayloadHandle::kill, |r| r.handle.cgroup() == Some(cgroup))
+        self.end(PayloadHandle::kill, |r| r.cgroup.as_deref() == Some(cgroup))
+    }
+
+    /// Records that the programs in a cgroup were moved to another one; `None` is the harness's own. Returns whether there were
+    /// any.
+    pub fn moved(&mut self, from: &str, to: Option<&str>) -> bool {
+        let mut any = false;
+        for running in &mut self.running {
+            if running.cgroup.as_deref() == Some(from) {
+                running.cgroup = to.map(str::to_owned);
+                any = true;
+            }
+        }
+        any
     }
 
     /// Kills the programs of an owner, and merges the results of all programs that have exited so far into `result`.

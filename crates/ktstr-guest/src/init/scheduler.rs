@@ -48,7 +48,7 @@ pub(super) fn start(
         // A scheduler may load for longer than the host waits for a silent guest.
         if took_ns / NS_PER_S > seconds {
             seconds = took_ns / NS_PER_S;
-            link::send(&ToHost::SchedulerAwaited);
+            link::send(&ToHost::Alive);
         }
         if let Some(end) = child.end(children) {
             children.drain();

@@ -10,6 +10,7 @@ use ktstr_assert::{AssertResult, MetricCheck, ScenarioStats};
 use ktstr_scenario::payload::Payload;
 
 use super::process::{Ended, Process};
+use crate::protocol::ToHost;
 
 /// A running payload. Dropping it kills the payload together with every process that it has started.
 #[derive(Debug)]
@@ -60,7 +61,10 @@ impl PayloadHandle {
     /// The kernel did not report how the payload ended.
     pub fn wait(mut self) -> Result<(AssertResult, PayloadMetrics)> {
         let left = self.limit.saturating_sub(self.process.age());
-        if self.process.has_ended(Some(left)) {
+        let ended = self.process.has_ended(Some(left));
+        // Several programs may be awaited one after the other, each for as long as its limit.
+        crate::link::send(&ToHost::Alive);
+        if ended {
             return self.ended(None);
         }
         self.process.kill();

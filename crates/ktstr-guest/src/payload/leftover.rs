@@ -2,15 +2,19 @@
 //! unless they have cleared it. Processes in the program's process group are found without the mark.
 
 use std::io::Read;
+use std::time::Duration;
 
 /// The environment variable that holds the mark.
 pub(super) const MARK: &str = "KTSTR_PAYLOAD";
 /// Maximum number of passes over all processes. A process that forks during one pass is found in the next.
-const PASSES: usize = 16;
+const PASSES: usize = 1000;
+/// The time between two passes: a process that was killed needs a CPU to exit.
+const PAUSE: Duration = Duration::from_millis(1);
 /// Maximum number of bytes read of an environment.
 const ENVIRONMENT: u64 = 256 << 10;
 
-/// Kills every process with this mark. The environment of another user's process cannot be read, but such a process
+/// Kills every process with this mark, and waits until they have exited, but for no longer than [`PASSES`]: a process in an
+/// uninterruptible sleep stays. The environment of another user's process cannot be read, but such a process
 /// was not started here.
 pub(super) fn kill_marked(mark: &str) {
     let entry = format!("{MARK}={mark}");
@@ -22,6 +26,7 @@ pub(super) fn kill_marked(mark: &str) {
         for pid in found {
             kill(pid);
         }
+        std::thread::sleep(PAUSE);
     }
 }
 

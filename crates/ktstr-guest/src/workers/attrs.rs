@@ -265,6 +265,13 @@ pub(super) fn apply_policy(tid: i32, wanted: &Policy) -> Result<(), String> {
     }
 }
 
+/// Returns the CPU time of a thread in nanoseconds (Documentation/scheduler/sched-stats.rst); `None` if the thread has exited, or
+/// if the kernel does not count it.
+pub(super) fn cpu_ns(tid: i32) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{tid}/schedstat")).ok()?;
+    text.split_whitespace().next()?.parse().ok()
+}
+
 /// Sets the policy of a worker by its thread id, whatever its policy was before, and the nice value,
 /// which is 0 if none is declared. The error is a sentence for the user.
 pub(super) fn change_policy(tid: i32, wanted: &Policy) -> Result<(), String> {

@@ -151,9 +151,9 @@ impl<'a> WorkerCtx<'a> {
         ctx
     }
 
-    /// Returns the worker's number among all workers that were started together.
-    pub fn index(&self) -> u64 {
-        self.base.wrapping_add(self.member) as u64
+    /// Takes the next part of the disk, counted over all workers of the scenario.
+    pub fn disk_part(&self) -> u64 {
+        self.phase_page.disk_parts.fetch_add(1, Relaxed).into()
     }
 
     /// Returns whether the worker was told to stop.
@@ -255,6 +255,9 @@ impl<'a> WorkerCtx<'a> {
         let deadline = from.wrapping_add(ns);
         sys::sleep_until(deadline);
         if self.stopped() {
+            // The signal to stop may have ended the sleep early.
+            let slept = sys::now_ns().saturating_sub(from).min(ns);
+            self.last_ns = self.last_ns.wrapping_add(slept);
             return None;
         }
         self.last_ns = self.last_ns.wrapping_add(ns);

@@ -41,9 +41,22 @@ pub(super) struct Worker {
     pub policy: attrs::Policy,
     pub affinity_error: Option<String>,
     pub policy_error: Option<String>,
+    /// Whether the kernel refused the policy with which the worker was to start.
+    pub refused: bool,
+    /// The CPU time of the worker when it got its present policy, in nanoseconds; 0 for the policy of the start.
+    pub realtime_from_ns: u64,
+    /// The CPU time under earlier real-time policies, in nanoseconds.
+    pub realtime_ns: u64,
     /// A mark that is equal for workers with equal entitlement to CPU time; see
     /// [`WorkerReport::entitlement`].
     pub entitlement: u64,
+}
+
+impl Worker {
+    /// Returns whether the worker's present policy is above that of the scheduler under test.
+    pub fn is_realtime(&self) -> bool {
+        !self.refused && self.policy.is_realtime()
+    }
 }
 
 /// Combines the mark of a worker's entitlement with something that changes the entitlement.
@@ -199,6 +212,7 @@ impl WorkloadHandle {
                 worker.affinity_error = attrs::apply_affinity(worker.tid, cpus).err();
             }
             worker.policy_error = attrs::apply_policy(worker.tid, &worker.policy).err();
+            worker.refused = worker.policy_error.is_some();
             for (to, from) in worker.tele.allowed.iter().zip(sys::affinity(worker.tid)) {
                 to.store(from, Relaxed);
             }
@@ -254,8 +268,19 @@ impl WorkloadHandle {
             ))
         })?;
         worker.entitlement = folded(worker.entitlement, &policy);
-        worker.policy.policy = policy;
-        attrs::change_policy(worker.tid, &worker.policy).map_err(WorkerError::Invalid)
+        let wanted = attrs::Policy {
+            policy,
+            ..worker.policy
+        };
+        let was_realtime = worker.is_realtime();
+        attrs::change_policy(worker.tid, &wanted).map_err(WorkerError::Invalid)?;
+        let now = attrs::cpu_ns(worker.tid).unwrap_or(worker.realtime_from_ns);
+        if was_realtime {
+            let more = now.saturating_sub(worker.realtime_from_ns);
+            worker.realtime_ns = worker.realtime_ns.saturating_add(more);
+        }
+        (worker.policy, worker.refused, worker.realtime_from_ns) = (wanted, false, now);
+        Ok(())
     }
 
     /// Records something that happens only to these workers, such as a late start or a move. From
@@ -288,8 +313,16 @@ impl WorkloadHandle {
         let made = self.made_cgroups();
         let workers = std::mem::take(&mut self.workers);
         let processes = std::mem::take(&mut self.processes);
+        // The threads of a process share its pages, so only the first of them reports the pages.
+        let mut counted = BTreeSet::new();
         let seen: Vec<_> = match self.pages {
-            Some(_) => workers.iter().map(|w| pages::of(w.tid)).collect(),
+            Some(_) => workers
+                .iter()
+                .map(|w| match counted.insert(w.process) {
+                    true => pages::of(w.tid),
+                    false => Default::default(),
+                })
+                .collect(),
             None => Vec::new(),
         };
         let mut targets = Vec::new();

@@ -50,8 +50,15 @@ pub(super) fn report(worker: &Worker, end: End, released_ns: u64) -> WorkerRepor
     report.tid = worker.tid;
     report.group_idx = worker.group_idx;
     report.entitlement = worker.entitlement;
-    let declared = worker.policy_error.is_none() && worker.policy.is_realtime();
-    report.realtime = declared || tele.realtime.load(Relaxed) == 1;
+    // A worker that changes its own policy counts as what it was at the end.
+    let by_itself = tele.realtime.load(Relaxed) == 1;
+    let since = report.cpu_time_ns.saturating_sub(worker.realtime_from_ns);
+    report.realtime_cpu_ns = match (by_itself, worker.is_realtime()) {
+        (true, _) => report.cpu_time_ns,
+        (false, true) => worker.realtime_ns.saturating_add(since),
+        (false, false) => worker.realtime_ns,
+    };
+    report.realtime = by_itself || worker.is_realtime() || worker.realtime_ns > 0;
     report.affinity_error.clone_from(&worker.affinity_error);
     report.sched_policy_error = worker
         .policy_error

@@ -120,6 +120,8 @@ fn map_shared(len: usize) -> Result<NonNull<libc::c_void>, WorkerError> {
 pub struct PhasePage {
     /// The ordinal: 0 is BASELINE, the first step is 1.
     pub phase: AtomicU16,
+    /// The number of parts of the disk that workers have taken.
+    pub disk_parts: AtomicU32,
     /// The locks, conditions, barriers, semaphores and timers that workers name.
     pub objects: Objects,
 }

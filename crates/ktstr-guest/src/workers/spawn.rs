@@ -284,6 +284,8 @@ impl WorkloadHandle {
             .affinity
             .cpus(Rng::new(seed, index | 1 << 32).next_u64());
         let policy = format!("{:?}", group.work.sched_policy);
+        // Workers of different types may need different amounts of CPU time.
+        let work = group.work.work_type.name();
         let mark = match peers {
             Peers::Alike => 0,
             // Bit 32 keeps the marks of members apart from those of single workers.
@@ -297,7 +299,10 @@ impl WorkloadHandle {
             custom: prepared.custom,
             makes_cgroups: matches!(group.work.work_type, WorkType::CgroupChurn { .. }),
             group_idx,
-            entitlement: folded(mark, &(&affinity, group.work.nice.unwrap_or(0), policy)),
+            entitlement: folded(
+                mark,
+                &(&affinity, group.work.nice.unwrap_or(0), policy, work),
+            ),
             affinity,
             policy: attrs::Policy {
                 nice: group.work.nice,
@@ -305,6 +310,9 @@ impl WorkloadHandle {
             },
             affinity_error: None,
             policy_error: None,
+            refused: false,
+            realtime_from_ns: 0,
+            realtime_ns: 0,
         });
     }
 }

@@ -49,10 +49,6 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
             ..HashEntries::default()
         };
         for index in 0..count.min(MAX_BUCKETS) {
-            if found.entries.len() >= max {
-                found.truncated = true;
-                break;
-            }
             let head = self.read_u64(first.wrapping_add(index * stride))?;
             let room = max - found.entries.len();
             let walked = self.walk_nulls("hash bucket", head, room, |node| {

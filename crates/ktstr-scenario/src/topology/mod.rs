@@ -14,7 +14,7 @@ mod text;
 mod view;
 
 pub use constraints::{ConstraintsError, TopologyConstraints};
-pub use cpulist::{CpuListError, MAX_CPU, cpuset_string, parse_cpulist};
+pub use cpulist::{CpuListError, MAX_CPU, cpus_below, cpuset_string, parse_cpulist};
 pub use declared::{Topology, TopologyError};
 pub use node::{
     CacheAssociativity, CacheWritePolicy, MemPerformance, MemSideCache, NumaDistance, NumaNode,

@@ -300,7 +300,8 @@ impl Asked<'_> {
     /// its waits show nothing about tasks that sleep.
     fn wake(&self) -> Option<OfCgroup> {
         let mut waits: BTreeMap<(Phase, &str), Wakeups> = BTreeMap::new();
-        for wait in &self.answers.waits {
+        // A wait that is still open at the end of a step counts with its length at that time: it may be the longest of all.
+        for wait in self.answers.waits.iter().chain(&self.answers.open_waits) {
             if let (WaitCause::Woken, Some(_), Some(cgroup)) =
                 (wait.cause, wait.phase, self.below(wait.cgroup))
             {

@@ -22,7 +22,7 @@ pub(super) const PREFIX: &str = "verifier/";
 /// The test that the guest of a cell runs. It is registered because the guest finds its test by name.
 #[linkme::distributed_slice(KTSTR_TESTS)]
 static CELL: KtstrTestEntry = KtstrTestEntry {
-    name: "__unit_test_verifier_cell__",
+    name: ktstr_record::VERIFIER_CELL,
     func: |ctx| {
         let works = CgroupDef::named("verify").workers(2);
         ktstr_guest::engine::execute_defs(ctx, vec![works])

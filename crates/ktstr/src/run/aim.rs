@@ -45,10 +45,13 @@ impl Aim {
         let tid = data.get("tid").and_then(Value::as_u64);
         let tid = tid.and_then(|tid| u32::try_from(tid).ok());
         let named = || {
+            // A finding about a share is about a task, as `comm[pid]`, or about a `cgroup NAME`.
+            let who = data.get("who").and_then(Value::as_str);
+            let who = who.filter(|who| !who.starts_with("cgroup "));
             let task = data
                 .get("task")
                 .or_else(|| data.pointer("/cause/stall/task"));
-            pid_of(task?.as_str()?)
+            pid_of(task.and_then(Value::as_str).or(who)?)
         };
         Self {
             from_ns,
@@ -60,8 +63,9 @@ impl Aim {
 }
 
 /// Returns the interval in the data of a finding; `None` if the data has none. The times that a worker reports (`at_ms`)
-/// count from its release, which is the start of its step's hold: `released`. The others count from the start of the first
-/// hold. For a stall that sched_ext reported, the interval ends when sched_ext ended the scheduler.
+/// count from its release, which is the start of its step's hold: `released`. Those of the monitor (`until_ms`) count the time
+/// of the holds alone. The others count from the start of the first hold. For a stall that sched_ext reported, the interval
+/// ends when sched_ext ended the scheduler for the last time in the steps: a test may have restarted the scheduler before.
 fn moment(data: &Value, timeline: &Timeline, released: u64) -> Option<(u64, u64)> {
     let zero = timeline.zero_ns();
     let ms = |name: &str| {
@@ -71,7 +75,9 @@ fn moment(data: &Value, timeline: &Timeline, released: u64) -> Option<(u64, u64)
     };
     let ejected = || {
         let stall = data.pointer("/cause/stall")?;
-        let to = timeline.unloaded_ns.iter().find(|at| **at >= zero)?;
+        let after = || timeline.unloaded_ns.iter().filter(|at| **at >= zero);
+        let in_steps = after().filter(|at| **at <= timeline.steps_end_ns());
+        let to = in_steps.max().or_else(|| after().min())?;
         let seconds = stall.get("seconds").and_then(Value::as_f64).unwrap_or(0.0);
         // The kernel's message has the length of the stall in seconds, with three decimals.
         let waited = (seconds.clamp(0.0, 1e6) * 1e9) as u64;
@@ -93,11 +99,28 @@ fn moment(data: &Value, timeline: &Timeline, released: u64) -> Option<(u64, u64)
             Some((to.saturating_sub(gap), to))
         }
         (.., Some(until)) => {
-            let to = zero.saturating_add(until);
+            let to = in_holds(timeline, until);
             Some((to, to))
         }
         _ => ejected(),
     }
+}
+
+/// Returns the time, in nanoseconds of the scheduler's clock, at which the steps had been held for `left` nanoseconds. The
+/// time between two holds, in which cgroups are set up and removed, does not count.
+fn in_holds(timeline: &Timeline, mut left: u64) -> u64 {
+    for held in &timeline.held {
+        let length = held.to_ns.saturating_sub(held.from_ns);
+        if left <= length {
+            return held.from_ns.saturating_add(left);
+        }
+        left -= length;
+    }
+    let end = timeline
+        .held
+        .last()
+        .map_or(timeline.zero_ns(), |held| held.to_ns);
+    end.saturating_add(left)
 }
 
 /// Returns the name that findings and reports use for a step, `Step[0]` for the first. `number` is the step's number in the
@@ -110,4 +133,54 @@ pub fn step(number: u16) -> String {
 fn pid_of(task: &str) -> Option<u32> {
     let (_, rest) = task.rsplit_once('[')?;
     rest.trim_end_matches(']').parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ktstr_schedule::query::Held;
+    use serde_json::json;
+
+    /// Two steps, held from 10 to 50 ms and from 60 to 90 ms; the scheduler was unloaded at these times.
+    fn aim(data: Value, unloaded_ms: &[u64]) -> Aim {
+        let held = |number, from: u64, to: u64| Held {
+            number,
+            from_ns: from * 1_000_000,
+            to_ns: to * 1_000_000,
+        };
+        let timeline = Timeline {
+            held: vec![held(1, 10, 50), held(2, 60, 90)],
+            unloaded_ns: unloaded_ms.iter().map(|ms| ms * 1_000_000).collect(),
+            ends_ns: Some((1_000_000, 100_000_000)),
+        };
+        let finding = FindingRecord {
+            data,
+            ..FindingRecord::default()
+        };
+        Aim::of(&finding, &timeline)
+    }
+
+    #[test]
+    fn the_monitors_times_count_the_holds_alone() {
+        let at = |until: u64| aim(json!({ "sustained": { "until_ms": until } }), &[]).to_ns;
+        assert_eq!(at(40), 50_000_000);
+        assert_eq!(at(45), 65_000_000);
+    }
+
+    #[test]
+    fn an_ejection_is_the_last_unload_in_the_steps() {
+        let stall =
+            json!({ "ejected": { "cause": { "stall": { "task": "w[7]", "seconds": 0.01 } } } });
+        // The first unload is that of a restart by the test, and the last one that of the test's end.
+        let ejected = aim(stall.clone(), &[20, 80, 95]);
+        assert_eq!((ejected.to_ns, ejected.pid), (80_000_000, Some(7)));
+        assert_eq!(aim(stall, &[95]).to_ns, 95_000_000);
+    }
+
+    #[test]
+    fn a_share_is_that_of_a_task_or_of_a_cgroup() {
+        let of = |who: &str| aim(json!({ "underserved": { "who": who } }), &[]).pid;
+        assert_eq!(of("victim[7]"), Some(7));
+        assert_eq!(of("cgroup a[7]"), None);
+    }
 }

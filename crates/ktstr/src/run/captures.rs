@@ -397,17 +397,28 @@ pub(super) fn watch_points(info: &KernelInfo) -> Result<WatchPoints, String> {
     Ok(points)
 }
 
-/// Sets the timeout of sched_ext's watchdog for runnable tasks that stall. A scheduler has to be attached.
+/// Sets the timeout of sched_ext's watchdog for runnable tasks that stall. A scheduler has to be attached. `set` is where the
+/// last call wrote the timeout, and its value: a timeout that is still there is not changed, because the new value is computed
+/// from the scheduler's own.
 pub(super) fn set_watchdog(
     ram: &GuestRam,
     info: &KernelInfo,
     milliseconds: u64,
+    set: &mut Option<(u64, u64)>,
 ) -> Result<(), String> {
     let memory = RamView(ram);
     let view = KernelView::new(&memory, &info.symbols, &info.btf).map_err(|e| e.to_string())?;
     let writes = view
         .scx_watchdog_writes(milliseconds)
         .map_err(|e| e.to_string())?;
+    if let Some(timeout) = writes.first() {
+        let mut now = [0; 8];
+        ram.read(timeout.gpa, &mut now).map_err(|e| e.to_string())?;
+        if *set == Some((timeout.gpa, u64::from_le_bytes(now))) {
+            return Ok(());
+        }
+        *set = Some((timeout.gpa, timeout.value));
+    }
     for write in writes {
         ram.write(write.gpa, &write.value.to_le_bytes())
             .map_err(|e| e.to_string())?;

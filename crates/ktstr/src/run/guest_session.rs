@@ -119,6 +119,11 @@ impl GuestSession {
         }
     }
 
+    /// Notes that the machine may use at most `cpus` CPUs of the host.
+    pub(super) fn limit_cpus(&mut self, cpus: u32) {
+        self.stall_detector.limit(cpus);
+    }
+
     /// Starts a session with a machine that was restored. An earlier session had reached the positions `cursors` and the
     /// state `guest`.
     pub(super) fn resume(

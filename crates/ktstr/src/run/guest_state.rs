@@ -42,6 +42,8 @@ pub(super) struct GuestState {
     /// How many times a scheduler has attached in this machine, not counting the attach in the template from which the
     /// machine was forked.
     pub(super) attaches: u32,
+    /// How many times a scheduler has attached again in its process, because the kernel asked it to.
+    pub(super) attached_again: u32,
     /// The process ID of the test process; `None` before PID 1 passes the job to it.
     pub(super) test_pid: Option<i32>,
     pub(super) stdout: String,
@@ -163,6 +165,11 @@ impl Window {
 }
 
 impl GuestState {
+    /// Returns how many times a scheduler has attached in this machine, whoever asked for it.
+    pub(super) fn all_attaches(&self) -> u32 {
+        self.attaches.saturating_add(self.attached_again)
+    }
+
     /// Returns the process ID of the scheduler that attached last; `None` if none has attached.
     pub(super) fn scheduler_pid(&self) -> Option<i32> {
         self.attached.as_ref().map(|attached| attached.pid)
@@ -205,7 +212,10 @@ impl GuestState {
                 });
             }
             // The message only shows that the guest is alive.
-            ToHost::SchedulerAwaited => {}
+            ToHost::Alive => {}
+            ToHost::SchedulerAttachedAgain => {
+                self.attached_again = self.attached_again.saturating_add(1);
+            }
             ToHost::SchedulerNotAttached { reason } => self.not_attached = Some(reason),
             ToHost::SchedulerDied { end, signal } => {
                 self.scheduler_died = Some(end);

@@ -43,7 +43,11 @@ pub(super) fn headline(result: &AssertResult, fault: Option<Fault>) -> String {
 
 /// Returns one finding in plain words. `all` are the findings of the result, including this one.
 fn clause(detail: &AssertDetail, all: &[&AssertDetail]) -> String {
-    let alike = all.iter().filter(|d| d.kind == detail.kind).count();
+    // A starved worker has a finding of its own about the same wait, so findings of other variants are not counted.
+    let same = |d: &&&AssertDetail| {
+        std::mem::discriminant(&d.finding) == std::mem::discriminant(&detail.finding)
+    };
+    let alike = all.iter().filter(same).count();
     let plain = match &detail.finding {
         Finding::Ejected {
             scheduler, cause, ..

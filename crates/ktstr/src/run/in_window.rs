@@ -27,7 +27,7 @@ pub(super) struct InWindow {
 
 impl InWindow {
     /// Reads the values as soon as the window is open and a scheduler is attached, and again after the test has
-    /// attached another scheduler.
+    /// attached another scheduler, or the kernel has asked the scheduler to attach again.
     pub(super) fn poll(
         &mut self,
         machine: &Machine,
@@ -36,10 +36,11 @@ impl InWindow {
         plan: &Plan,
     ) {
         let attached = guest.attached.is_some() && !guest.stopped_by_test;
-        if guest.window.opened.is_none() || !attached || self.attaches == Some(guest.attaches) {
+        if guest.window.opened.is_none() || !attached || self.attaches == Some(guest.all_attaches())
+        {
             return;
         }
-        self.attaches = Some(guest.attaches);
+        self.attaches = Some(guest.all_attaches());
         let Ok(info) = kernel_info.get() else { return };
         let memory = RamView(machine.ram());
         let Ok(view) = KernelView::new(&memory, &info.symbols, &info.btf) else {

@@ -132,6 +132,21 @@ pub(super) fn variable(symbols: &Symbols, name: &str) -> Result<u64, String> {
             "the kernel has no symbol {name:?}: take the name of a variable from /proc/kallsyms"
         )
     })?;
+    let mut others = symbols
+        .addresses(name)
+        .filter(|other| *other != kva)
+        .peekable();
+    if others.peek().is_some() {
+        let all: Vec<String> = [kva]
+            .into_iter()
+            .chain(others)
+            .map(|at| format!("{at:#x}"))
+            .collect();
+        return Err(format!(
+            "the kernel has several symbols {name:?}, at {}: an operation that takes a KernelTarget can name one by its address (KernelTarget::kva)",
+            all.join(", ")
+        ));
+    }
     let own = symbol("__per_cpu_start").zip(symbol("__per_cpu_end"));
     if own.is_some_and(|(start, end)| (start..end).contains(&kva)) {
         return Err(format!(
@@ -296,4 +311,22 @@ fn no_text(view: &View, target: &KernelTarget, kva: u64, len: u64) -> Result<(),
         ));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_several_variables_have_is_refused() {
+        let all = [(0x10, "one"), (0x20, "twice"), (0x30, "twice")];
+        let all = all.map(|(at, name)| (at, name.to_owned()));
+        let symbols = Symbols::from_entries(all.to_vec()).expect("a table");
+        assert_eq!(variable(&symbols, "one"), Ok(0x10));
+        let error = variable(&symbols, "twice").expect_err("two variables");
+        assert!(
+            error.contains("0x20, 0x30") && error.contains("KernelTarget::kva"),
+            "{error}"
+        );
+    }
 }

@@ -14,6 +14,7 @@ mod error;
 mod guest_session;
 mod guest_state;
 mod headline;
+mod host_times;
 mod in_window;
 mod include;
 mod kernel_memory;
@@ -74,6 +75,7 @@ pub(crate) use captures::Taken;
 use captures::{Captures, LazyKernelInfo};
 use guest_session::End;
 use guest_state::GuestState;
+use host_times::HostTimes;
 use in_window::InWindow;
 use machine_kind::MachineKind;
 use moments::{CaptureContext, Moments};
@@ -265,7 +267,8 @@ fn once(declared: &'static KtstrTestEntry, observe: &Observe) -> Finished {
             callbacks::call(entry, vm, &mut judgement);
         }
         // A failure of a callback or of the cleanup budget must not satisfy `expect_err`, so both are judged after it.
-        let dilation = vm.host_vcpu_schedstat.map(|stat| stat.dilation());
+        let of_window = vm.host_vcpu_schedstat.map(|stat| stat.dilation());
+        let dilation = run.teardown_dilation.or(of_window);
         teardown::judge(&mut judgement, entry, run.teardown, dilation);
         let kernel = run.plan.as_ref().map(|plan| plan.kernel.release.as_str());
         perf_delta::judge(&mut judgement, entry, vm, kernel);
@@ -350,8 +353,9 @@ fn evidence(finished: &mut Finished, plan: Option<&Plan>) -> Evidence {
     };
     let findings = record_writer::findings(&finished.result);
     let moments = finished.vm.iter().flat_map(|vm| &vm.moments);
+    // A scheduler that attached again at the kernel's request has ended before, too.
     let mut exits = moments.filter(|m| m.moment == ktstr_record::CaptureMoment::ScxExit);
-    let exit_ns = exits.next().and_then(|exit| exit.clock_ns);
+    let exit_ns = exits.next_back().and_then(|exit| exit.clock_ns);
     let root = &plan.job.workload_root;
     let found = Evidence::of(&findings, schedule, root, exit_ns);
     found.unwrap_or_else(|error| {
@@ -427,6 +431,8 @@ struct Run {
     timings: Timings,
     vm: Option<VmResult>,
     teardown: Option<Teardown>,
+    /// How many times longer the vCPUs took for the teardown than on an idle host; `None` if that was not measured.
+    teardown_dilation: Option<f64>,
 }
 
 impl Run {
@@ -443,6 +449,7 @@ impl Run {
             timings,
             vm,
             teardown,
+            teardown_dilation,
         } = self;
         let plan = &*plan.insert(Plan::make(entry)?);
         timings.resolve = plan.resolve_time;
@@ -463,8 +470,10 @@ impl Run {
         let started = Instant::now();
         let mut machine = start::start(plan, machine_kind, &mut kernel_info)?;
         let cpu_budget = budget::apply(entry, &machine.session.machine)?;
+        machine.session.limit_cpus(cpu_budget);
         timings.restore = started.elapsed();
         let template = machine.template();
+        let runs_as_init = machine.runs_test_as_init(plan);
         let early = machine.dispatch(plan, machine_kind, &mut kernel_info)?;
         let start::Started {
             mut session,
@@ -472,8 +481,11 @@ impl Run {
             console: before,
             ..
         } = machine;
-        let stall_limit = entry.duration.max(entry.watchdog_timeout) + Duration::from_secs(15);
-        let mut timeouts_set = session.guest.attaches;
+        let longest = entry.duration.max(entry.watchdog_timeout);
+        let stall_limit = longest.saturating_add(Duration::from_secs(15));
+        let mut timeouts_set = session.guest.all_attaches();
+        let mut timeout_set = None;
+        let mut host_times = HostTimes::default();
         let mut end = match early {
             Some(end) => end,
             None => session.run_to_end(stall_limit, |machine, recorder, guest, now, hold| {
@@ -484,6 +496,7 @@ impl Run {
                 }
                 captures.clock_ns = recorder.as_ref().map(schedule::Recorder::last_ns);
                 captures.take_stats(machine, guest);
+                host_times.poll(machine, guest);
                 let writes = entry.bpf_map_write;
                 watches.poll(machine, &mut kernel_info, &mut captures, guest, now, hold)?;
                 asks::answer(
@@ -495,9 +508,11 @@ impl Run {
                     writes,
                     now,
                 )?;
-                if guest.scheduler_changes > 0 && timeouts_set != guest.attaches {
-                    timeouts_set = guest.attaches;
-                    start::set_timeout(machine, plan, &mut kernel_info);
+                // Each attach sets the scheduler's own timeout.
+                let of_run = guest.scheduler_changes > 0 || guest.attached_again > 0;
+                if of_run && timeouts_set != guest.all_attaches() {
+                    timeouts_set = guest.all_attaches();
+                    start::set_timeout(machine, plan, &mut kernel_info, &mut timeout_set);
                 }
                 in_window.poll(machine, &mut kernel_info, guest, plan);
                 let sample = monitor.poll(machine, &mut kernel_info, guest, now);
@@ -563,12 +578,16 @@ impl Run {
             },
             told_of_idle: in_window.told_of_idle,
             topology: &plan.topology(),
-            test_comm: plan.test_comm(),
+            test_comm: match runs_as_init {
+                true => "init",
+                false => plan.test_comm(),
+            },
             memory_mib: plan.memory_mib,
             virtual_clock: machine_kind.mips().is_some(),
             parallel_tcg: machine_kind.parallel_tcg(),
         };
         *teardown = Teardown::of(&guest);
+        *teardown_dilation = host_times.of_teardown().map(|stat| stat.dilation());
         let (mut report, scx_exit) = monitor.done();
         if let Some(report) = &mut report {
             report.watchdog_observation = in_window.watchdog;
@@ -606,7 +625,8 @@ impl Run {
                 judgement.blame(Fault::Test, "nothing else failed in the run".to_owned());
             }
         }
-        let host_vcpu_schedstat = report.as_ref().and_then(HostVcpuSchedstat::of);
+        let host_vcpu_schedstat =
+            (report.as_ref().and_then(HostVcpuSchedstat::of)).or_else(|| host_times.of_test());
         // Only a run that came to its end is excused here: the verdict about a hang takes the host into account.
         if let (Some(stat), End::Completed) = (&host_vcpu_schedstat, &end) {
             verdict::downgrade_if_contended(&mut judgement, &case, logs, stat);

@@ -4,11 +4,11 @@
 
 use std::path::Path;
 
-use ktstr_assert::{AssertDetail, AssertResult, DetailKind, Phase};
+use ktstr_assert::{AssertDetail, AssertResult, DetailKind, Outcome, Phase};
 use ktstr_state::env;
 
 use super::Fault;
-use super::verdict::Judgement;
+use super::verdict::{CONTENDED, Judgement};
 use crate::entry::KtstrTestEntry;
 use crate::sidecar::{self, MeasuredAssertion};
 use crate::vm_result::VmResult;
@@ -44,9 +44,22 @@ pub(super) fn judge(
     if entry.perf_delta_assertions.is_empty() || !judgement.result.is_pass() {
         return;
     }
-    let compared = compare(entry, vm, kernel, &folder);
+    let mut compared = compare(entry, vm, kernel, &folder);
     let folder = folder.display();
-    if compared.is_fail() {
+    let dilation = vm.host_vcpu_schedstat.map(|stat| stat.dilation());
+    let vcpus = entry.topology.total_cpus();
+    let busy = dilation.filter(|dilation| is_busy(*dilation, vcpus, vm.cpu_budget));
+    if let Some(dilation) = busy.filter(|_| compared.is_fail()) {
+        for outcome in &mut compared.outcomes {
+            if let Outcome::Fail(detail) = outcome {
+                *outcome = Outcome::Inconclusive(detail.clone());
+            }
+        }
+        let why = format!(
+            "the host was busy (dilation {dilation:.1}), so the run shows no regression from the baseline in {folder}"
+        );
+        judgement.blame(Fault::Host, why);
+    } else if compared.is_fail() {
         let why = format!("a metric was better in the baseline, whose sidecar is in {folder}");
         let fault = match entry.scheduler.binary.has_active_scheduling() {
             true => Fault::Scheduler,
@@ -61,9 +74,16 @@ pub(super) fn judge(
     judgement.result.merge(compared);
 }
 
+/// Returns whether a dilation shows a host that was busy with other work. Virtual CPUs that share the CPUs of a budget also wait
+/// for each other.
+fn is_busy(dilation: f64, vcpus: u32, cpu_budget: u32) -> bool {
+    let shared = f64::from(vcpus) / f64::from(cpu_budget.max(1));
+    dilation / shared.max(1.0) > CONTENDED
+}
+
 /// Returns the result of the comparison alone: a note for each assertion that holds, a failure for each that does not, and
 /// an inconclusive outcome for each that lacks a value. It is inconclusive as a whole if the baseline cannot be read, has failed,
-/// or ran on another kernel.
+/// or ran on another kernel, under another clock, or on a busy host.
 fn compare(
     entry: &KtstrTestEntry,
     vm: &VmResult,
@@ -88,6 +108,35 @@ fn compare(
     {
         let line = format!(
             "the baseline {} ran on kernel {then}, and this run on {now}: record a baseline on the same kernel, in a folder of its own",
+            baseline.run_id
+        );
+        result.record_inconclusive(unknown(line));
+        return result;
+    }
+    // Sidecars of older versions have neither a clock nor a speed.
+    let clock = |name: &str, mips: Option<u32>| match mips {
+        Some(mips) => format!("{name} at {mips} MIPS"),
+        None => name.to_owned(),
+    };
+    let now = clock(vm.clock, vm.mips);
+    if let Some(then) = baseline.clock.as_deref()
+        && clock(then, baseline.mips) != now
+    {
+        let line = format!(
+            "the clock of the baseline {} was {}, and that of this run is {now}: record a baseline under the same clock",
+            baseline.run_id,
+            clock(then, baseline.mips)
+        );
+        result.record_inconclusive(unknown(line));
+        return result;
+    }
+    let of_host = |dilation: &f64| {
+        let vcpus = baseline.vcpus.unwrap_or(1);
+        is_busy(*dilation, vcpus, baseline.cpu_budget.unwrap_or(vcpus))
+    };
+    if let Some(dilation) = baseline.host_dilation.filter(of_host) {
+        let line = format!(
+            "the host of the baseline {} was busy (dilation {dilation:.1}), so it is no measure",
             baseline.run_id
         );
         result.record_inconclusive(unknown(line));

@@ -37,6 +37,8 @@ pub(super) struct Plan {
     pub(super) scheduler: Option<scheduler::Found>,
     pub(super) scheduler_hash: Option<String>,
     pub(super) scheduler_version: scheduler::Version,
+    /// The BLAKE3 hashes of the binaries of the staged schedulers, by their paths on the host.
+    pub(super) staged: BTreeMap<String, String>,
     pub(super) shape: Shape,
     pub(super) memory_mib: u32,
     /// The files in the initramfs of every machine of this plan: the test's binary as PID 1, and the kernel's configuration
@@ -173,8 +175,9 @@ impl Plan {
         if let Some(config) = &entry.disk {
             setup.disk = Some(super::disk::plan(config, &kernel, &mut for_scheduler)?);
         }
+        let mut hashes = BTreeMap::new();
         for declared in staged {
-            let job = stage(entry, declared, programs, &mut for_scheduler)?;
+            let job = stage(entry, declared, programs, &mut for_scheduler, &mut hashes)?;
             setup.staged.push((declared.name.to_owned(), job));
         }
         let boot = setup.scheduler.clone().filter(|_| !setup.staged.is_empty());
@@ -219,6 +222,7 @@ impl Plan {
             scheduler,
             scheduler_hash,
             scheduler_version,
+            staged: hashes,
             memory_mib,
             base,
             for_scheduler,
@@ -440,6 +444,7 @@ fn stage(
     declared: &Scheduler,
     programs: &Path,
     files: &mut Files,
+    hashes: &mut BTreeMap<String, String>,
 ) -> Result<SchedulerJob, RunError> {
     let Some(found) = scheduler::find(declared)? else {
         return Err(RunError::Declaration {
@@ -460,6 +465,7 @@ fn stage(
         });
     }
     let program = Program::read(&found.path, Some(programs))?;
+    hashes.insert(found.path.display().to_string(), program.blake3.clone());
     let name = found.path.file_name().unwrap_or_default();
     let path = format!(
         "{PROGRAM_FOLDER}/staged-{:.16}/{}",

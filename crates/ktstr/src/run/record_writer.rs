@@ -7,8 +7,9 @@ use ktstr_assert::{AssertResult, Finding, MetricStream, PayloadEnd, PayloadMetri
 use ktstr_machine::Accelerator;
 use ktstr_record::compare::Run;
 use ktstr_record::{
-    CaptureRecord, FindingRecord, PayloadMetricRecord, PayloadRecord, RecordError, RepeatRecord,
-    RunDir, RunRecord, SWITCHES_FILE, SchedulerRecord, SchedulerStats, SwitchesRecord, runs_root,
+    CaptureRecord, FindingRecord, PayloadMetricRecord, PayloadRecord, ProgramRecord, RecordError,
+    RepeatRecord, RunDir, RunRecord, SWITCHES_FILE, SchedulerRecord, SchedulerStats,
+    SwitchesRecord, runs_root,
 };
 use ktstr_snapshot::report::FailureDumpReport;
 use ktstr_snapshot::snapshot::MissingStatsReason;
@@ -46,8 +47,17 @@ pub(super) fn write(
         .map(|payload| payload.name.to_owned());
     record.payloads = stats.payloads.drain(..).map(payload).collect();
     record.stats = serde_json::to_value(&stats).unwrap_or_default();
-    if let Some(plan) = plan {
-        describe_plan(&mut record, plan);
+    record.environment = env::recorded()
+        .filter_map(|row| Some((row.name.to_owned(), row.shown()?)))
+        .collect();
+    // `KTSTR_TEST_KERNEL` asks for a kernel as well.
+    let kernel = ktstr_kernel::requested().ok().flatten();
+    let kernel = kernel.map(|kernel| (env::KERNEL.name().to_owned(), kernel));
+    record.environment.extend(kernel);
+    record.seed = super::plan::seed(finished.entry).ok();
+    match plan {
+        Some(plan) => describe_plan(&mut record, plan),
+        None => describe_request(&mut record),
     }
     record.accelerator = accelerator.map(|accelerator| match accelerator {
         Accelerator::Tcg => ktstr_record::Accelerator::Tcg,
@@ -237,9 +247,7 @@ fn describe_plan(record: &mut RunRecord, plan: &Plan) {
     record.kernel_id = Some(plan.kernel.id.clone());
     record.program = Some(plan.program.clone());
     record.inputs = plan.inputs();
-    record.environment = env::recorded()
-        .filter_map(|row| Some((row.name.to_owned(), row.shown()?)))
-        .collect();
+    record.staged = plan.staged.clone();
     record.kernel_hash = Some(plan.kernel.boot_sha256.clone());
     record.vcpus = Some(plan.shape.cpus());
     record.memory_mib = Some(plan.memory_mib);
@@ -257,6 +265,18 @@ fn describe_plan(record: &mut RunRecord, plan: &Plan) {
             args: plan.scheduler_args().to_vec(),
         });
     }
+}
+
+/// Notes what was asked for in a run that ended before it had a plan, for example because its scheduler does not compile:
+/// without this, `cargo ktstr test --last-failed` could not repeat the run.
+fn describe_request(record: &mut RunRecord) {
+    record.program = std::env::current_exe().ok().map(|path| ProgramRecord {
+        path,
+        ..ProgramRecord::default()
+    });
+    let list = env::KERNEL_LIST.get().ok().flatten();
+    let list = list.map(|list| (env::KERNEL_LIST.name().to_owned(), list));
+    record.environment.extend(list);
 }
 
 fn timings(finished: &Finished) -> std::collections::BTreeMap<String, f64> {

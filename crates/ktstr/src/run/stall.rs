@@ -69,6 +69,11 @@ impl StallDetector {
         }
     }
 
+    /// Notes that the machine may use at most `cpus` CPUs of the host.
+    pub(super) fn limit(&mut self, cpus: u32) {
+        self.width = self.width.min(f64::from(cpus.max(1)));
+    }
+
     /// Returns the time since the last progress. `cpu` is QEMU's total CPU time until now.
     pub(super) fn since_progress(&self, cpu: Duration) -> Elapsed {
         Elapsed {
@@ -104,14 +109,14 @@ fn judge(
     patience: Duration,
     width: f64,
 ) -> Option<WatchdogKillReason> {
-    if burnt > patience.mul_f64(width) {
+    if burnt.as_secs_f64() > patience.as_secs_f64() * width {
         return Some(WatchdogKillReason::Tier1CpuBudget);
     }
     let idle = burnt.as_secs_f64() < stalled.as_secs_f64() * IDLE_SHARE;
-    if idle && stalled > patience + IDLE_LIMIT {
+    if idle && stalled > patience.saturating_add(IDLE_LIMIT) {
         return Some(WatchdogKillReason::Tier2IdleWedge);
     }
-    (stalled > patience * DEAD_MAN_FACTOR).then_some(WatchdogKillReason::Tier3Deadman)
+    (stalled > patience.saturating_mul(DEAD_MAN_FACTOR)).then_some(WatchdogKillReason::Tier3Deadman)
 }
 
 #[cfg(test)]
@@ -132,9 +137,24 @@ mod tests {
     }
 
     #[test]
+    fn a_patience_without_end_is_never_exhausted() {
+        assert_eq!(judge(201 * S, 401 * S, Duration::MAX, 2.0), None);
+    }
+
+    #[test]
     fn full_cpu_use_without_progress_is_a_hang() {
         assert_eq!(
             judge(21 * S, 41 * S, 20 * S, 2.0),
+            Some(WatchdogKillReason::Tier1CpuBudget)
+        );
+    }
+
+    #[test]
+    fn a_machine_that_may_use_one_cpu_is_judged_by_one() {
+        let mut detector = StallDetector::new(16);
+        detector.limit(1);
+        assert_eq!(
+            judge(30 * S, 28 * S, 27 * S, detector.width),
             Some(WatchdogKillReason::Tier1CpuBudget)
         );
     }

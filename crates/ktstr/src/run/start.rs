@@ -172,12 +172,16 @@ impl Started {
         Ok(None)
     }
 
+    /// Returns whether the test process runs the program of PID 1, `/init`, because that is the test's own binary.
+    pub(super) fn runs_test_as_init(&self, plan: &Plan) -> bool {
+        let own = plan.for_load.get(&plan.test_binary);
+        own.map(|file| &file.stamp) == self.present.get("/init")
+    }
+
     /// Installs the test's binary, unless PID 1 is the same binary, and starts the test process. Returns an end if the guest
     /// does not get there.
     pub(super) fn load(&mut self, plan: &Plan) -> Result<Option<End>, RunError> {
-        let own = plan.for_load.get(&plan.test_binary);
-        let is_init = own.map(|file| &file.stamp) == self.present.get("/init");
-        let binary = if is_init {
+        let binary = if self.runs_test_as_init(plan) {
             "/init"
         } else {
             if let Some(end) = self.install(&plan.for_load)? {
@@ -207,7 +211,7 @@ impl Started {
             return Ok(Some(end));
         }
         if self.session.guest.attached.is_some() {
-            set_timeout(&self.session.machine, plan, kernel_info);
+            set_timeout(&self.session.machine, plan, kernel_info, &mut None);
         }
         Ok(None)
     }
@@ -229,11 +233,18 @@ impl Started {
 }
 
 /// Sets the test's stall timeout for the scheduler that has attached. If that fails, a line on the screen says so.
-pub(super) fn set_timeout(machine: &Machine, plan: &Plan, kernel_info: &mut LazyKernelInfo) {
-    let set = kernel_info.get().map_err(str::to_owned).and_then(|info| {
-        captures::set_watchdog(machine.ram(), info, plan.setup.watchdog_timeout_ms)
+///
+/// `set` is where the last call wrote it, and the value.
+pub(super) fn set_timeout(
+    machine: &Machine,
+    plan: &Plan,
+    kernel_info: &mut LazyKernelInfo,
+    set: &mut Option<(u64, u64)>,
+) {
+    let done = kernel_info.get().map_err(str::to_owned).and_then(|info| {
+        captures::set_watchdog(machine.ram(), info, plan.setup.watchdog_timeout_ms, set)
     });
-    if let Err(why) = set {
+    if let Err(why) = done {
         eprint_line(&format!(
             "ktstr: the scheduler keeps its own stall timeout: {why}"
         ));

@@ -15,6 +15,10 @@ const WAITING_CAP: usize = 64;
 /// The largest number of bytes of a scheduler's own message about a failure that are kept.
 const MESSAGE_CAP: usize = 1024;
 
+/// The deepest nesting of the statistics that are kept. A record in which they were nested more deeply could not be read back,
+/// because `serde_json` refuses more than 127 levels.
+const MOST_NESTED: usize = 32;
+
 /// The decoded statistics, or the reason why there are none.
 pub(super) type Stats = Result<Value, MissingStatsReason>;
 
@@ -63,6 +67,16 @@ impl EarlyStats {
     }
 }
 
+/// Returns how deep a value is nested: 1 for a value that contains no others.
+fn depth(value: &Value) -> usize {
+    let inner = match value {
+        Value::Array(all) => all.iter().map(depth).max(),
+        Value::Object(all) => all.values().map(depth).max(),
+        _ => None,
+    };
+    1 + inner.unwrap_or(0)
+}
+
 /// Decodes the scheduler's answer: `{"errno": 0, "args": {"resp": STATISTICS}}`.
 pub(super) fn decode(answer: StatsAnswer) -> Stats {
     let line = match answer {
@@ -88,6 +102,15 @@ pub(super) fn decode(answer: StatsAnswer) -> Stats {
         });
     }
     match args {
+        Value::Object(map)
+            if map
+                .get("resp")
+                .is_some_and(|resp| depth(resp) > MOST_NESTED) =>
+        {
+            Err(MissingStatsReason::NoScheduler {
+                reason: format!("its answer is nested more than {MOST_NESTED} deep"),
+            })
+        }
         Value::Object(mut map) if map.contains_key("resp") => {
             Ok(map.remove("resp").unwrap_or_default())
         }
@@ -107,6 +130,17 @@ mod tests {
     fn the_answer_of_a_scheduler_is_its_resp() {
         let stats = of_line(r#"{"errno":0,"args":{"resp":{"nr_dispatched":7}}}"#);
         assert_eq!(stats, Ok(serde_json::json!({ "nr_dispatched": 7 })));
+    }
+
+    #[test]
+    fn statistics_that_a_record_cannot_hold_are_refused() {
+        let nested = |depth| {
+            let (open, close) = ("[".repeat(depth), "]".repeat(depth));
+            of_line(&format!(r#"{{"errno":0,"args":{{"resp":{open}{close}}}}}"#))
+        };
+        assert!(nested(32).is_ok());
+        let refused = nested(124).expect_err("too deep").to_string();
+        assert!(refused.contains("nested more than 32 deep"), "{refused}");
     }
 
     #[test]

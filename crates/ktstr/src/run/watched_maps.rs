@@ -28,6 +28,8 @@ pub(super) struct WatchedMaps {
     all: Vec<Watched>,
     seed: u64,
     next: Duration,
+    /// When the window opened to which `next` belongs. A test may run several scenarios, and each has a window.
+    window: Option<Duration>,
     /// The number of schedulers that had attached when the variables were located.
     attaches: u32,
 }
@@ -69,6 +71,7 @@ impl WatchedMaps {
             all: declared.iter().map(watched).collect(),
             seed,
             next: next_after(Duration::ZERO, seed),
+            window: None,
             attaches: 0,
         }
     }
@@ -85,10 +88,18 @@ impl WatchedMaps {
         if self.all.is_empty() {
             return None;
         }
+        if self.window != guest.window.opened && guest.window.opened.is_some() {
+            self.window = guest.window.opened;
+            self.next = next_after(Duration::ZERO, self.seed);
+            // What a counter gained between two windows belongs to neither.
+            for watched in &mut self.all {
+                watched.seen.last = None;
+            }
+        }
         if let Some(elapsed) = guest.window.elapsed(now).filter(|at| *at >= self.next) {
             self.next = next_after(elapsed, self.seed);
-            let is_another = self.attaches != guest.attaches;
-            self.attaches = guest.attaches;
+            let is_another = self.attaches != guest.all_attaches();
+            self.attaches = guest.all_attaches();
             // Nothing can be read while no scheduler is attached.
             if guest.attached.is_some() && !guest.stopped_by_test {
                 let info = kernel_info.get();

@@ -402,10 +402,41 @@ fn a_run_is_compared_with_its_baseline() {
             "the guest kernel's fault",
         ],
     );
+    // A regression is not shown by runs under different clocks, nor by a baseline of a busy host.
+    let clock = better.clock.replace("real".to_owned());
+    std::fs::write(file, serde_json::to_vec(&better).expect("JSON")).expect("a file");
+    compare("clock")
+        .run()
+        .says(2, &["was real at ", "and that of this run is virtual"]);
+    better.clock = clock;
+    better.host_dilation = Some(3.0);
+    std::fs::write(file, serde_json::to_vec(&better).expect("JSON")).expect("a file");
+    compare("busy").run().says(2, &["was busy (dilation 3.0)"]);
+    better.host_dilation = None;
     // Another kernel's times say nothing about a regression.
     better.kernel_version = Some("6.1.0".to_owned());
     std::fs::write(file, serde_json::to_vec(&better).expect("JSON")).expect("a file");
     compare("other")
         .run()
         .says(2, &["ran on kernel 6.1.0, and this run on "]);
+}
+
+/// The kernel asks a scheduler without callbacks for the hotplug of CPUs to attach again, and each attach sets the scheduler's
+/// own timeout of 20 s.
+#[ktstr_test(scheduler = SCHED, cores = 2, duration_s = 2, post_vm = has_the_tests_timeout)]
+fn the_timeout_of_a_test_survives_a_hotplug(ctx: &Ctx) -> Result<AssertResult> {
+    let hold = HoldSpec::fixed(Duration::from_millis(500));
+    let ops = [Op::cpu_offline(1), Op::cpu_online(1)];
+    execute_steps(ctx, ops.map(|op| Step::with_op(op, hold)).to_vec())
+}
+
+fn has_the_tests_timeout(result: &VmResult) -> Result<()> {
+    let watchdog = result
+        .watchdog_observation()
+        .context("a scheduler is attached")?;
+    let (expected, observed) = (watchdog.expected_jiffies, watchdog.observed_jiffies);
+    ensure!(expected == observed, "{watchdog:?}");
+    let text = format!("{:?}", result.guest_assert_result()?.info_notes);
+    ensure!(text.contains("attached again"), "{text}");
+    Ok(())
 }

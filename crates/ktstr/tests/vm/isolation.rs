@@ -43,6 +43,51 @@ fn a_cpuset_without_an_online_cpu_is_that_of_the_parent(ctx: &Ctx) -> Result<Ass
     execute_steps(ctx, steps)
 }
 
+/// The cgroup has the CPUs of its parent, because its own is offline. Another CPU comes back, and becomes one of them.
+#[ktstr_test(cores = 4, duration_s = 2, isolation, clock = "virtual")]
+fn a_cpuset_that_follows_its_parent_grows_with_it(ctx: &Ctx) -> Result<AssertResult> {
+    let hold = HoldSpec::Fixed(Duration::from_millis(500));
+    let mut backdrop = Backdrop::new();
+    let off = [Op::cpu_offline(2), Op::cpu_offline(3)];
+    backdrop.ops.extend(off);
+    backdrop
+        .ops
+        .push(Op::add_cgroup_def(on("late", 3).workers(3)));
+    let steps = vec![Step::hold(hold), Step::with_op(Op::cpu_online(2), hold)];
+    execute_scenario(ctx, backdrop, steps)
+}
+
+/// A cgroup without a cpuset has that of the cgroup above it, and its workers choose among those CPUs.
+#[ktstr_test(cores = 4, duration_s = 1, isolation, clock = "virtual")]
+fn an_affinity_is_one_of_the_cpus_above(ctx: &Ctx) -> Result<AssertResult> {
+    let mut backdrop = Backdrop::new();
+    backdrop.ops.push(Op::add_cgroup("a"));
+    backdrop
+        .ops
+        .push(Op::set_cpuset("a", CpusetSpec::exact([2, 3])));
+    let below = CgroupDef::named("a/x")
+        .workers(1)
+        .affinity(AffinityIntent::SingleCpu);
+    backdrop.ops.push(Op::add_cgroup_def(below));
+    let step = Step::hold(HoldSpec::Fixed(Duration::from_millis(500)));
+    let mut result = execute_scenario(ctx, backdrop, vec![step])?;
+    let mut cgroups = result.stats.cgroups.iter();
+    let cpus = cgroups
+        .find(|c| c.cgroup_name == "a/x")
+        .map(|c| c.cpus_used.clone());
+    if cpus != Some([2].into())
+        || result
+            .info_notes
+            .iter()
+            .any(|note| note.message.contains("affinity"))
+    {
+        let notes = &result.info_notes;
+        let text = format!("on the CPUs {cpus:?}: {notes:?}");
+        result.merge(AssertResult::fail_msg(text));
+    }
+    Ok(result)
+}
+
 /// The worker of `a/x` stops at the end of the step, for which `a` above it has to be thawed.
 #[ktstr_test(cores = 2, duration_s = 2, not_stuck, clock = "virtual")]
 fn a_worker_below_a_frozen_cgroup_stops(ctx: &Ctx) -> Result<AssertResult> {

@@ -8,7 +8,8 @@ use crate::workers::rng::Rng;
 
 pub(super) fn set(call: &mut Call, cgroup: &str, affinity: &AffinityIntent) -> Result<()> {
     let ctx = call.ctx;
-    let resolved = affinity.resolve(call.scenario.get(cgroup)?.cpuset.as_ref(), ctx.topo)?;
+    call.scenario.get(cgroup)?;
+    let resolved = affinity.resolve(call.scenario.cpus_of(cgroup).as_ref(), ctx.topo)?;
     let all = ctx.topo.all_cpuset();
     // Each call makes a new random choice for each worker.
     let mut stream = call.scenario.draws;

@@ -35,6 +35,11 @@ pub(super) fn all(call: &mut Call, from: &str, to: &str) -> Result<()> {
         ctx.cgroups.move_tasks(to, &pids)?;
     }
     // Workers are stopped, counted and judged with the cgroup that they are in.
+    if from != RUNNER {
+        let there = Some(to).filter(|to| *to != RUNNER);
+        let programs = scenario.payloads.moved(from, there);
+        scenario.get(to)?.runs_payloads |= programs;
+    }
     let handles = std::mem::take(&mut scenario.get(from)?.handles);
     let allowed = scenario.get(from)?.allowed.clone();
     scenario.get(to)?.adopt(handles, &allowed);

@@ -30,10 +30,17 @@ fn staged(scheduler: &Scheduler) -> StartOf {
 }
 
 fn change(call: &mut Call, stop: bool, start: Option<StartOf>) -> Result<()> {
+    let before = Liveness::new();
     let changed = lifecycle::change(&SchedulerChange { stop, start });
     // Whatever the step does afterwards happens to this scheduler.
-    call.scenario.changed = Some(Liveness::new());
-    let pid = changed?;
-    call.scenario.scheduler = pid.map(|pid| Attached { pid, bpf: true });
+    call.scenario.changed = Some(match &changed {
+        Ok(Some(_)) => Liveness::after_attach(&before),
+        _ => Liveness::new(),
+    });
+    let attached = changed.as_ref().ok().copied().flatten();
+    let attached = attached.map(|pid| Attached { pid, bpf: true });
+    Attached::changed_to(attached);
+    changed?;
+    call.scenario.scheduler = attached;
     Ok(())
 }

@@ -1,8 +1,8 @@
 //! Groups around one futex: one member that wakes all others, or many members that contend for a
 //! lock. The group's first word is the futex; the second counts answers.
 
-use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use super::super::ctx::{CHECKPOINT_UNITS, WorkerCtx};
 use super::super::sys;
@@ -43,7 +43,8 @@ fn fan(ctx: &mut WorkerCtx<'_>, units: u64, mut turn: impl FnMut(&mut WorkerCtx<
     };
     let receivers = ctx.group.saturating_sub(1) as u32;
     if ctx.member > 0 {
-        wait_for_calls(ctx, u64::MAX, |ctx| {
+        let posted = |_| stamp.load(Relaxed);
+        wait_for_calls(ctx, u64::MAX, posted, |ctx| {
             turn(ctx);
             if answers.fetch_add(1, AcqRel).wrapping_add(1) >= receivers {
                 sys::futex_wake(answers, 1);
@@ -73,11 +74,21 @@ fn fan(ctx: &mut WorkerCtx<'_>, units: u64, mut turn: impl FnMut(&mut WorkerCtx<
 /// One member wakes all others at once, sleeps, and repeats that for a number of calls. A woken
 /// member does 1024 units. Parameters: ns of sleep, number of calls.
 pub(super) fn herd(ctx: &mut WorkerCtx<'_>) {
-    let Some((call, stamp)) = ctx.shared_futex(0) else {
+    let Some((call, _)) = ctx.shared_futex(0) else {
         return;
     };
+    // Each waiter has a stamp of its own: that of the first call that it has not answered. A waiter that misses calls has waited
+    // since the first of them.
+    let stamps: Vec<&AtomicU64> = (1..ctx.group)
+        .filter_map(|member| Some(ctx.shared_futex(member)?.1))
+        .collect();
     if ctx.member > 0 {
-        wait_for_calls(ctx, ctx.params[1], |ctx| ctx.work(CHECKPOINT_UNITS));
+        let Some(own) = stamps.get(ctx.member - 1).copied() else {
+            return;
+        };
+        // A call that comes during a turn wakes nobody.
+        let posted = |slept| Some(own.swap(0, Relaxed)).filter(|_| slept).unwrap_or(0);
+        wait_for_calls(ctx, ctx.params[1], posted, |ctx| ctx.work(CHECKPOINT_UNITS));
         return;
     }
     ctx.only_wakes_others();
@@ -87,7 +98,10 @@ pub(super) fn herd(ctx: &mut WorkerCtx<'_>) {
             return;
         }
         ctx.work(64);
-        stamp.store(sys::now_ns(), Relaxed);
+        let now = sys::now_ns();
+        for stamp in &stamps {
+            let _ = stamp.compare_exchange(0, now, Relaxed, Relaxed);
+        }
         call.fetch_add(1, AcqRel);
         sys::futex_wake(call, i32::MAX);
         ctx.iteration();
@@ -98,21 +112,33 @@ pub(super) fn herd(ctx: &mut WorkerCtx<'_>) {
     ctx.park();
 }
 
-/// Blocks until the next call, repeatedly; each wakeup is recorded as a sample. After the last of
-/// `calls` calls, the worker parks.
-fn wait_for_calls(ctx: &mut WorkerCtx<'_>, calls: u64, mut turn: impl FnMut(&mut WorkerCtx<'_>)) {
-    let Some((call, stamp)) = ctx.shared_futex(0) else {
+/// Blocks until the next call, repeatedly; each wakeup is recorded as a sample, which counts from the time that `posted`
+/// returns, unless that is 0. `posted` is told whether the worker slept before the call. After the last of `calls` calls, the
+/// worker parks.
+fn wait_for_calls(
+    ctx: &mut WorkerCtx<'_>,
+    calls: u64,
+    posted: impl Fn(bool) -> u64,
+    mut turn: impl FnMut(&mut WorkerCtx<'_>),
+) {
+    let Some((call, _)) = ctx.shared_futex(0) else {
         return;
     };
     let mut answered = 0;
+    let mut slept = false;
     while !ctx.stopped() {
         let now = call.load(Acquire);
         if now == answered {
             sys::futex_wait(call, now);
+            slept = true;
             continue;
         }
         answered = now;
-        ctx.sample(sys::now_ns().saturating_sub(stamp.load(Relaxed)));
+        let posted = posted(slept);
+        if posted > 0 {
+            ctx.sample(sys::now_ns().saturating_sub(posted));
+        }
+        slept = false;
         ctx.checkpoint();
         turn(ctx);
         ctx.iteration();

@@ -25,7 +25,7 @@ pub(super) struct Scratch {
 }
 
 impl Scratch {
-    /// Opens the part of the disk that the worker `index` uses, with `access` and `flags`; without a disk, creates a file with
+    /// Opens part `index` of the disk, with `access` and `flags`; without a disk, creates a file with
     /// `flags`. If there are more workers than parts, several workers use the same part. `Err` is the errno.
     pub fn new(index: u64, access: i32, flags: i32) -> Result<Self, i32> {
         let block = sys::map(BLOCK).ok_or(libc::ENOMEM)?.as_mut_ptr().cast();
@@ -112,7 +112,7 @@ fn interrupted(errno: i32) -> Result<(), i32> {
 
 /// An iteration writes sixteen blocks with `O_SYNC`, then calls `fdatasync(2)`.
 pub(super) fn sync_write(ctx: &mut WorkerCtx<'_>) {
-    let file = Scratch::new(ctx.index(), libc::O_RDWR, libc::O_SYNC);
+    let file = Scratch::new(ctx.disk_part(), libc::O_RDWR, libc::O_SYNC);
     with(ctx, file, |ctx, file, turn| {
         for block in 0..BATCH {
             file.write(turn.wrapping_mul(BATCH).wrapping_add(block))?;
@@ -125,9 +125,9 @@ pub(super) fn sync_write(ctx: &mut WorkerCtx<'_>) {
 /// An iteration reads one random block.
 pub(super) fn rand_read(ctx: &mut WorkerCtx<'_>) {
     // Opening a file with O_DIRECT fails if the file system does not support it. The disk supports it.
-    let index = ctx.index();
-    let file = Scratch::new(index, libc::O_RDONLY, libc::O_DIRECT)
-        .or_else(|_| Scratch::new(index, libc::O_RDONLY, 0));
+    let part = ctx.disk_part();
+    let file = Scratch::new(part, libc::O_RDONLY, libc::O_DIRECT)
+        .or_else(|_| Scratch::new(part, libc::O_RDONLY, 0));
     with(ctx, filled(file), |ctx, file, _| {
         let block = ctx.rng.below(BLOCKS);
         ctx.count_units(1);
@@ -137,7 +137,7 @@ pub(super) fn rand_read(ctx: &mut WorkerCtx<'_>) {
 
 /// An iteration writes a block and reads a random one, sixteen times, then calls `fdatasync(2)`.
 pub(super) fn convoy(ctx: &mut WorkerCtx<'_>) {
-    let file = Scratch::new(ctx.index(), libc::O_RDWR, 0);
+    let file = Scratch::new(ctx.disk_part(), libc::O_RDWR, 0);
     with(ctx, filled(file), |ctx, file, turn| {
         for pair in 0..BATCH {
             file.write(turn.wrapping_mul(BATCH).wrapping_add(pair))?;

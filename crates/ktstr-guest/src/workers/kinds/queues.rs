@@ -44,7 +44,8 @@ fn produce(ctx: &mut WorkerCtx<'_>) {
         if ctx.stopped() {
             return;
         }
-        stamp.store(sys::now_ns(), Relaxed);
+        // The stamp is that of the oldest item that no consumer has answered: the latency counts from it.
+        let _ = stamp.compare_exchange(0, sys::now_ns(), Relaxed, Relaxed);
         depth.fetch_add(1, AcqRel);
         sys::futex_wake(depth, 1);
         ctx.count_units(1);
@@ -70,10 +71,11 @@ fn consume(ctx: &mut WorkerCtx<'_>) {
         if taken.is_err() {
             continue;
         }
-        if slept {
-            slept = false;
-            ctx.sample(sys::now_ns().saturating_sub(stamp.load(Relaxed)));
+        let posted = stamp.swap(0, Relaxed);
+        if slept && posted > 0 {
+            ctx.sample(sys::now_ns().saturating_sub(posted));
         }
+        slept = false;
         if u64::from(seen) >= target {
             // There is room now: wake the producers that block at the target.
             sys::futex_wake(depth, i32::MAX);
@@ -97,7 +99,8 @@ pub(super) fn epoll_storm(ctx: &mut WorkerCtx<'_>) {
     let [producers, burst, ..] = ctx.params;
     if (ctx.member as u64) < producers {
         while !ctx.stopped() {
-            stamp.store(sys::now_ns(), Relaxed);
+            // The stamp is that of the oldest burst that no consumer has answered: the latency counts from it.
+            let _ = stamp.compare_exchange(0, sys::now_ns(), Relaxed, Relaxed);
             for _ in 0..burst {
                 let one = 1u64;
                 // SAFETY: eight readable bytes. The counter of the eventfd cannot overflow in practice.
@@ -125,7 +128,6 @@ pub(super) fn epoll_storm(ctx: &mut WorkerCtx<'_>) {
         if ready != 1 {
             continue;
         }
-        let posted = stamp.load(Relaxed);
         let mut value = 0u64;
         // SAFETY: room for eight bytes; the eventfd is non-blocking and yields one event per read.
         let got = unsafe { libc::read(fd, std::ptr::from_mut(&mut value).cast(), 8) };
@@ -133,6 +135,7 @@ pub(super) fn epoll_storm(ctx: &mut WorkerCtx<'_>) {
             // Another consumer took the event.
             continue;
         }
+        let posted = stamp.swap(0, Relaxed);
         // An event that was posted before this wait began says nothing about wakeup latency.
         if posted >= asked {
             ctx.sample(sys::now_ns().saturating_sub(posted));

@@ -17,7 +17,7 @@ pub(super) fn sequence(ctx: &mut WorkerCtx<'_>) {
     let phases = || std::iter::once(first).chain(rest);
     let mut file = None;
     if phases().any(|phase| matches!(phase, WorkPhase::Io(_))) {
-        match io::Scratch::new(ctx.index(), libc::O_RDWR, 0) {
+        match io::Scratch::new(ctx.disk_part(), libc::O_RDWR, 0) {
             Ok(scratch) => file = Some(scratch),
             Err(errno) => return ctx.unable(Unable::File, errno),
         }

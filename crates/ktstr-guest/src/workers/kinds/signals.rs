@@ -5,13 +5,15 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::super::ctx::WorkerCtx;
 
-/// Number of signals that arrived in this process.
-static ARRIVED: AtomicU64 = AtomicU64::new(0);
+std::thread_local! {
+    /// The number of signals that arrived in this thread. `tkill` names the thread whose handler runs.
+    static ARRIVED: AtomicU64 = const { AtomicU64::new(0) };
+}
 
 /// The handler of `SIGUSR2`. Every worker installs it before the gate opens, because its partner may
 /// be released first.
 pub(in super::super) extern "C" fn on_signal(_: libc::c_int) {
-    ARRIVED.fetch_add(1, Relaxed);
+    ARRIVED.with(|arrived| arrived.fetch_add(1, Relaxed));
 }
 
 /// In each iteration, sends a number of signals to the partner and then does units of work. A signal
@@ -20,7 +22,8 @@ pub(in super::super) extern "C" fn on_signal(_: libc::c_int) {
 pub(super) fn signal_storm(ctx: &mut WorkerCtx<'_>) {
     let [signals, units, ..] = ctx.params;
     let partner = ctx.tid_of(ctx.base.wrapping_add(1).wrapping_sub(ctx.member));
-    let mut seen = ARRIVED.load(Relaxed);
+    let arrived = || ARRIVED.with(|arrived| arrived.load(Relaxed));
+    let mut seen = arrived();
     while !ctx.stopped() {
         for _ in 0..signals {
             // SAFETY: plain integers. The partner is not reaped before all workers are told to
@@ -28,7 +31,7 @@ pub(super) fn signal_storm(ctx: &mut WorkerCtx<'_>) {
             unsafe { libc::syscall(libc::SYS_tkill, partner, libc::SIGUSR2) };
         }
         ctx.work(units);
-        let now = ARRIVED.load(Relaxed);
+        let now = arrived();
         ctx.count_units(now.wrapping_sub(seen));
         seen = now;
         ctx.iteration();

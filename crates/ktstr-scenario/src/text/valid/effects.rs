@@ -74,7 +74,8 @@ pub(super) fn kill(stage: &mut Stage<'_>, cgroup: &str) -> Checked {
 
 /// Checks that the affinity selects CPUs of the cgroup.
 pub(super) fn affinity(stage: &mut Stage<'_>, cgroup: &str, affinity: &AffinityIntent) -> Checked {
-    let cpus = stage.get(cgroup)?.cpus.clone();
+    stage.get(cgroup)?;
+    let cpus = stage.cpus_in(cgroup);
     let resolved = affinity.resolve(cpus.as_ref(), stage.topology);
     resolved.map(drop).map_err(|error| error.to_string())
 }

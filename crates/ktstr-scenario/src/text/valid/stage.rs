@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Checked;
 use crate::ops::{CgroupDef, CpusetSpec};
-use crate::topology::TestTopology;
+use crate::topology::{TestTopology, cpus_below};
 use crate::workload::WorkSpec;
 
 /// The lifetime of a cgroup.
@@ -157,9 +157,9 @@ impl<'a> Stage<'a> {
         self.add(life, &def.name)?;
         let cpus = def.cpuset.as_ref().map(|spec| self.cpus_of(spec));
         let cpus = cpus.transpose()?;
-        let memory = def.validate_memory(cpus.as_ref(), self.topology);
-        memory.map_err(|error| error.to_string())?;
         self.get(&def.name)?.cpus = cpus;
+        let memory = def.validate_memory(self.cpus_in(&def.name).as_ref(), self.topology);
+        memory.map_err(|error| error.to_string())?;
         if let Some(nodes) = &def.cpuset_mems {
             let there = self.topology.numa_node_ids();
             if !nodes.is_subset(&there) || nodes.is_empty() {
@@ -184,10 +184,17 @@ impl<'a> Stage<'a> {
 
     /// Checks workers that start in a cgroup.
     pub(super) fn spawn(&mut self, name: &str, work: &WorkSpec) -> Checked {
-        let cpus = self.get(name)?.cpus.clone();
+        self.get(name)?;
+        let cpus = self.cpus_in(name);
         self.work(cpus.as_ref(), work)
             .map_err(|message| format!("workers of cgroup {name:?}: {message}"))?;
         self.occupy(name)
+    }
+
+    /// Returns the CPUs of a cgroup; `None` if neither it nor a cgroup above it has a cpuset.
+    pub(super) fn cpus_in(&self, name: &str) -> Option<BTreeSet<usize>> {
+        let own = |name: &str| self.cgroups.get(name)?.cpus.as_ref();
+        cpus_below(name, own)
     }
 
     /// Checks that these workers are possible on these CPUs; `None` is all CPUs.

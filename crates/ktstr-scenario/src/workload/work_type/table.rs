@@ -100,7 +100,7 @@ macro_rules! work_type_table {
             /// Forks a child that exits at once, and waits for it.
             ForkExit / fork_exit => churn::fork_exit();
             /// Cycles through the nice values -20..=19 (negative ones need `CAP_SYS_NICE`).
-            NiceSweep / nice_sweep => churn::nice_sweep();
+            NiceSweep / nice_sweep => churn::nice_sweep(), peers Nobody;
             /// Pins itself to one random CPU after another, out of the CPUs that it may use.
             AffinityChurn / affinity_churn => churn::affinity_churn(spin_iters), peers Nobody {
                 /// Iterations of work between two changes.
@@ -346,7 +346,7 @@ macro_rules! work_type_table {
             };
             /// Pairs that spin with PAUSE on two threads of a core. Each pair needs a core with at least two threads among
             /// the CPUs of the workers; if there are more pairs than such cores, pairs share cores.
-            SmtSiblingSpin / smt_sibling_spin [2] => alu::smt_sibling_spin(), peers SameMember;
+            SmtSiblingSpin / smt_sibling_spin [2] => alu::smt_sibling_spin(), peers Nobody;
             /// Alternates independent arithmetic with dependent loads from 4 MiB, so that the instructions per cycle go
             /// up and down.
             IpcVariance / none => alu::ipc_variance(hot_iters, cold_iters, period_iters) {

@@ -63,7 +63,7 @@ impl Evidence {
         let mut timeline = Timeline::of(&schedule)?;
         if let Some(exit_ns) = exit_ns {
             // The schedule shows when the scheduler is unloaded, which is some time after sched_ext begins to end it.
-            timeline.unloaded_ns.insert(0, exit_ns);
+            timeline.unloaded_ns = vec![exit_ns];
         }
         let failed = findings.iter().filter(|finding| finding.outcome == "fail");
         let mut wanted: Vec<Wanted<'_>> = failed

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ktstr_record::brief::counted;
 use ktstr_record::{CaptureMoment, Repeated, RunRecord};
-use ktstr_schedule::query::Timeline;
+use ktstr_schedule::query::{Held, Timeline};
 
 use super::place::place;
 use crate::run::{Aim, Finished};
@@ -29,8 +29,24 @@ pub(super) fn label(first: &Finished) -> String {
 /// Returns at most `most` times since the window opened at which captures are taken in a repeat under the real clock: in the
 /// middle and shortly before the end of the interval of each failure that has one.
 pub(super) fn window_times(record: &RunRecord, most: usize) -> Vec<Duration> {
-    // Without a schedule the times in the findings are all that is known; they count from the first step.
+    // Without a schedule the times in the findings are all that is known. Those of workers count from their step, and the
+    // statistics have the length of each step. The time of the window stands still between the steps.
+    let phases = record.stats["phases"].as_array();
+    let mut end_ns = 0;
+    let held = phases.into_iter().flatten().filter_map(|phase| {
+        let ms = |name: &str| phase[name].as_u64();
+        let number = u16::try_from(ms("step_index")?).ok().filter(|n| *n > 0)?;
+        let length = ms("end_ms")?.checked_sub(ms("start_ms")?)?;
+        let from_ns = end_ns;
+        end_ns = length.saturating_mul(1_000_000).saturating_add(from_ns);
+        Some(Held {
+            number,
+            from_ns,
+            to_ns: end_ns,
+        })
+    });
     let timeline = Timeline {
+        held: held.collect(),
         ends_ns: Some((0, u64::MAX)),
         ..Timeline::default()
     };

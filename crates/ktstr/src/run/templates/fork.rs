@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use ktstr_machine::{Machine, MachineSpec, WatchPoints};
+use ktstr_machine::{Machine, MachineError, MachineSpec, WatchPoints};
 
 use ktstr_record::terminal::eprint_line;
 
@@ -151,8 +151,8 @@ pub(super) fn specification(plan: &Plan, machine_kind: MachineKind, template: bo
 }
 
 /// Restores a machine from `template`, with its RAM in the files `ram`. With `share` the machine becomes a template itself,
-/// and its writes go to the files; otherwise they are private. If QEMU cannot restore the machine, the template is
-/// considered damaged.
+/// and its writes go to the files; otherwise they are private. If QEMU cannot be started, or does not answer, that
+/// is a failure of the host. With any other failure, the template is considered damaged.
 pub(super) fn restore(
     plan: &Plan,
     machine_kind: MachineKind,
@@ -169,9 +169,12 @@ pub(super) fn restore(
         &template.state(),
         points,
     )
-    .map_err(|error| TemplateError::Damaged {
-        key: template.description.key.clone(),
-        reason: error.to_string(),
+    .map_err(|error| match error {
+        MachineError::Spawn { .. } | MachineError::NoAnswer { .. } => RunError::from(error).into(),
+        damage => TemplateError::Damaged {
+            key: template.description.key.clone(),
+            reason: damage.to_string(),
+        },
     })
 }
 

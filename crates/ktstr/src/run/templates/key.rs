@@ -1,12 +1,14 @@
 //! The key of a template: a short name derived from everything on which the template's contents depend.
 
+use ktstr_machine::Accelerator;
+
 use crate::run::machine_kind::MachineKind;
 use crate::run::plan::{Files, Plan};
 
 /// The number of characters of a key.
 const LEN: usize = 20;
 /// The version of the way in which the host builds and stores templates. It has to be increased with every change of either.
-const FORMAT: u32 = 11;
+const FORMAT: u32 = 12;
 
 /// Returns the key of the booted template. The key covers everything that is in the guest before a test is loaded, with one
 /// exception: the test binary that runs as the guest's PID 1, and its libraries. All test binaries with the same guest side
@@ -19,6 +21,10 @@ pub(super) fn booted(plan: &Plan, machine_kind: MachineKind) -> String {
         format!("kernel {}", plan.kernel.boot_sha256),
         plan.machine(machine_kind).fingerprint(),
     ];
+    // Under KVM the guest has the features of the host's CPU, to which its kernel adapts itself when it boots.
+    if machine_kind.accelerator == Accelerator::Kvm {
+        parts.push(crate::run::kvm::host());
+    }
     parts.extend(
         plan.base
             .iter()

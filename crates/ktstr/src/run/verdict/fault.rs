@@ -15,7 +15,7 @@ use crate::vm_result::HostVcpuSchedstat;
 /// The dilation above which a machine counts as disturbed by other work on the host. The dilation is `1 + waited / ran`,
 /// where `waited` is the time for which the machine's threads waited for the host's CPUs, and `ran` the time for which they
 /// ran.
-const CONTENDED: f64 = 1.5;
+pub(in crate::run) const CONTENDED: f64 = 1.5;
 
 /// Returns whether this dilation explains a failure. Only failures about times can be explained; a latency that has a bound
 /// must be within it after division by the dilation.

@@ -134,7 +134,9 @@ fn left_behind(stall: &StallReport, guest: &GuestState, test_comm: &str) -> Opti
         return None;
     }
     let left = |task: &&TaskEnrichment| {
-        task.pid == task.tgid && task.comm == test_comm && is_runnable(task)
+        // PID 1 may run the same program.
+        let forked = task.pid == task.tgid && task.pid != 1;
+        forked && task.comm == test_comm && is_runnable(task)
     };
     let count = stall.processes.iter().filter(left).count();
     (count > 0).then_some(count)

@@ -24,6 +24,7 @@ use super::guest_session::End;
 use super::guest_state::GuestState;
 use super::stall::StallReport;
 use crate::vm_result::WatchdogKillReason;
+pub(super) use fault::CONTENDED;
 pub(super) use fault::{default_evidence, downgrade_if_contended};
 pub use judgement::Fault;
 pub(crate) use judgement::Judgement;
@@ -131,8 +132,9 @@ pub(super) fn monitor(
     let Some(thresholds) = MonitorThresholds::from_assert(checks) else {
         return;
     };
-    // The cause of an inconclusive run makes its samples inconclusive as well.
-    if !case.has_scheduler || judgement.result.is_inconclusive() {
+    // The cause of an inconclusive run makes its samples inconclusive as well. A test that is skipped runs no scenario, so it
+    // has no samples.
+    if !case.has_scheduler || judgement.result.is_inconclusive() || judgement.result.is_skip() {
         return;
     }
     // The user has turned the monitor off, so there is nothing to judge.

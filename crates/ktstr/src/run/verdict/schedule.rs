@@ -7,10 +7,11 @@
 
 use ktstr_assert::{Assert, AssertDetail, AssertResult, Finding, Limit, NoteValue};
 use ktstr_guest::engine::HOG_KEY;
-use ktstr_schedule::query::{Answers, Measures, Rules, Underserved, Who, measures};
+use ktstr_schedule::query::{Answers, Measures, Phase, Rules, Underserved, Who, measures};
 use ktstr_schedule::{ReadError, Schedule, Tables};
 
 use super::{Case, Fault, Judgement, Logs, fault};
+use crate::run::step;
 use ktstr_scenario::scheduler::Promise;
 
 /// The bounds that apply if neither the test nor the scheduler sets them. The bounds on owed CPU time and on waits after a
@@ -221,7 +222,7 @@ fn findings(
             served: worst.served,
             bound_ms,
         };
-        found.push((Promise::Service, detail(finding, cgroup(&worst.who))));
+        found.push((Promise::Service, detail(finding, cgroup(&worst.who), None)));
     }
     let shares = [
         (value(checks.min_entitled_share), &measured.cgroup),
@@ -246,7 +247,10 @@ fn findings(
                 .map(|(who, ns)| (name(who), ms(*ns))),
             floor,
         };
-        found.push((Promise::Fairness, detail(finding, cgroup(&worst.who))));
+        found.push((
+            Promise::Fairness,
+            detail(finding, cgroup(&worst.who), worst.phase),
+        ));
     }
     if let (Some(bound), Some(worst)) = (value(checks.max_wasted_share), &measured.wasted)
         && worst.share > bound
@@ -256,7 +260,7 @@ fn findings(
             share: worst.share,
             bound,
         };
-        found.push((Promise::WorkConservation, detail(finding, "")));
+        found.push((Promise::WorkConservation, detail(finding, "", worst.phase)));
     }
     if let (Some(bound_ms), Some(worst)) = (value(checks.max_wake_wait_ms), &measured.wake)
         && worst.value / 1e6 > bound_ms
@@ -267,7 +271,10 @@ fn findings(
             wakeups: worst.events,
             bound_ms,
         };
-        found.push((Promise::WakeUps, detail(finding, &worst.cgroup)));
+        found.push((
+            Promise::WakeUps,
+            detail(finding, &worst.cgroup, worst.phase),
+        ));
     }
     if let (Some(bound), Some(worst)) = (value(checks.max_preemption_rate), &measured.preemptions)
         && worst.value > bound
@@ -277,7 +284,7 @@ fn findings(
             preemptions: worst.events,
             bound,
         };
-        found.push((Promise::Slices, detail(finding, &worst.cgroup)));
+        found.push((Promise::Slices, detail(finding, &worst.cgroup, worst.phase)));
     }
     if let (Some(floor), Some(share), true) = (
         value(checks.min_driven_share),
@@ -286,14 +293,17 @@ fn findings(
     ) && share < floor
     {
         let finding = Finding::NotDriven { share, floor };
-        found.push((Promise::AllTasks, detail(finding, "")));
+        found.push((Promise::AllTasks, detail(finding, "", None)));
     }
     found
 }
 
-/// Returns the detail of a finding about this cgroup; an empty name means that it is about none.
-fn detail(finding: Finding, cgroup: &str) -> AssertDetail {
-    let detail = AssertDetail::of(finding);
+/// Returns the detail of a finding about this cgroup in this step; an empty name means that it is about no cgroup.
+fn detail(finding: Finding, cgroup: &str, phase: Phase) -> AssertDetail {
+    let mut detail = AssertDetail::of(finding);
+    if let Some(number) = phase {
+        detail = detail.with_phase(step(number));
+    }
     match cgroup {
         "" => detail,
         cgroup => detail.with_cgroup(cgroup.to_owned()),

@@ -631,6 +631,12 @@ fn the_monitor_judges_only_a_scheduler_under_test() {
         monitor(&mut judgement, case, checks, report);
         judgement
     };
+    // A test that is skipped runs no scenario, so it has no samples either.
+    let skipped = AssertResult::skip("the machine has one LLC");
+    let guest = guest_after(vec![attached(), ToHost::TestResult(Box::new(skipped))]);
+    let mut judgement = judge(&CASE, &End::Completed, &guest, "", None);
+    monitor(&mut judgement, &CASE, &enforced, Some(&nothing_seen));
+    assert!(judgement.result.is_skip() && judgement.fault.is_none());
     let without_data = judged(&CASE, &enforced, Some(&nothing_seen));
     assert!(without_data.result.is_inconclusive());
     assert_eq!(without_data.fault, Some(Fault::Harness));
