@@ -61,6 +61,8 @@ pub(super) struct Recorder {
     phase: Option<u16>,
     /// Whether the tasks that existed before the recording have been named.
     named: bool,
+    /// The last insert. In some kernels one variant of the kfunc calls another one, so that an insert is seen twice.
+    inserted: Option<Event>,
 }
 
 impl Recorder {
@@ -201,9 +203,15 @@ impl Recorder {
         let (cpu, current) = (observe::cpu(seen.cpu), Pid(seen.current));
         let clock_ns = seen.clock_ns.min(LATEST_NS);
         for raw in raws.into_iter().flatten() {
-            if let Some(event) = self.assembler.take(clock_ns, cpu, current, raw) {
-                self.writer.push(event);
+            let Some(event) = self.assembler.take(clock_ns, cpu, current, raw) else {
+                continue;
+            };
+            if let What::Insert { .. } = event.what
+                && self.inserted.replace(event) == Some(event)
+            {
+                continue;
             }
+            self.writer.push(event);
         }
     }
 
