@@ -165,11 +165,14 @@ fn pinned(
 }
 
 /// Returns the request for the release of the kernel with this id, which is the release and eight digits of the image's hash;
-/// `None` if the id has another form.
+/// `None` if the id has another form, or if the release is not one of Debian's: the number of a kernel that was built elsewhere
+/// matches Debian's kernel of the same version, which is another one.
 fn of_debian(id: &str) -> Option<String> {
     let (release, hash) = id.rsplit_once('-')?;
     let is_hash = hash.len() == 8 && hash.bytes().all(|b| b.is_ascii_hexdigit());
-    is_hash.then(|| format!("debian:{release}"))
+    let of_debian = ["+deb", "+bpo", "-amd64"];
+    let is_of_debian = of_debian.iter().any(|part| release.contains(part));
+    (is_hash && is_of_debian).then(|| format!("debian:{release}"))
 }
 
 /// Resolves a request to one kernel, and fetches it if it is not cached. `word` is the user's word that led to the request.

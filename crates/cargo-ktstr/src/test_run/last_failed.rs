@@ -22,12 +22,13 @@ pub struct FailedRun {
 }
 
 /// Returns the newest run of each test, if that run failed or was inconclusive. Runs are of the same test if they have the
-/// same binary, the same name, and the same shape and kernel that the user asked for. The `records` are ordered from the
-/// newest to the oldest, and `cached` are the ids of the kernels in the cache. Repeats of failed runs do not count, and
+/// same binary, the same name, and the same shape and kernel that the user asked for; a run that asked for its kernel by the id
+/// replaces only runs on that kernel. The `records` are ordered from the newest to the oldest, and `cached` are the ids of the
+/// kernels in the cache. Repeats of failed runs do not count, and
 /// neither do the runs of `check` and the other commands that run canned scenarios, nor those of tests whose names start with
 /// `__`, such as verifier cells.
 pub fn failed(records: &[Listed], cached: &[String]) -> Vec<FailedRun> {
-    let mut newest: BTreeMap<_, &RunRecord> = BTreeMap::new();
+    let mut newest: BTreeMap<_, Vec<&RunRecord>> = BTreeMap::new();
     for Listed { record, .. } in records {
         let is_other = record.test.starts_with(cell::PREFIX) || record.test.starts_with("__");
         if record.repeats.is_some() || is_other {
@@ -39,11 +40,15 @@ pub fn failed(records: &[Listed], cached: &[String]) -> Vec<FailedRun> {
             asked_kernel(record),
             record.environment.get(env::TOPOLOGY.name()),
         );
-        newest.entry(key).or_insert(record);
+        let newer = newest.entry(key).or_default();
+        if !newer.iter().any(|newer| replaces(newer, record)) {
+            newer.push(record);
+        }
     }
     let not_passed = |verdict| matches!(verdict, RunVerdict::Fail | RunVerdict::Inconclusive);
     let failed = newest
         .into_values()
+        .flatten()
         .filter(|record| not_passed(record.verdict));
     failed.map(|record| run(record, cached)).collect()
 }
@@ -58,11 +63,38 @@ fn name_of(record: &RunRecord) -> TestName {
     variant.unwrap_or_else(|| TestName::declared(&record.test))
 }
 
-/// Returns the kernel that the user asked for; `None` for the default kernel. A run that repeats one with the default kernel
-/// asks for its kernel by the id, and is of the same test.
+/// Returns the kernel that the user asked for; `None` for the default kernel, and for a kernel that was asked for by its id: the
+/// repeat of a run on the default kernel asks for its kernel so, and is of the same test.
 fn asked_kernel(record: &RunRecord) -> Option<&String> {
     let asked = record.environment.get(env::KERNEL.name())?;
-    (Some(asked) != record.kernel_id.as_ref()).then_some(asked)
+    id_asked_for(record).is_none().then_some(asked)
+}
+
+/// Returns the id by which a run asked for its kernel; `None` if it asked otherwise, or not at all. A run that ended before its
+/// kernel was looked for has no id of its own, but what was asked for has the form of one: a release and eight digits of a hash.
+fn id_asked_for(record: &RunRecord) -> Option<&String> {
+    let asked = record.environment.get(env::KERNEL.name())?;
+    let is_hash = |hash: &str| hash.len() == 8 && hash.bytes().all(|b| b.is_ascii_hexdigit());
+    let is_id = match &record.kernel_id {
+        Some(id) => asked == id,
+        None => {
+            asked.starts_with(|first: char| first.is_ascii_digit())
+                && asked
+                    .rsplit_once('-')
+                    .is_some_and(|(_, hash)| is_hash(hash))
+        }
+    };
+    is_id.then_some(asked)
+}
+
+/// Returns whether `newer` shows what has become of `older`, a run of the same test. A run that asked for its kernel by the id
+/// shows nothing about another kernel.
+fn replaces(newer: &RunRecord, older: &RunRecord) -> bool {
+    let on = older.kernel_id.as_ref().or_else(|| id_asked_for(older));
+    match (id_asked_for(newer), on) {
+        (Some(id), Some(on)) => id == on,
+        _ => true,
+    }
 }
 
 fn run(record: &RunRecord, cached: &[String]) -> FailedRun {
@@ -208,7 +240,12 @@ mod tests {
         // A tree was mended and built again.
         let tree = Some("/home/u/linux");
         assert!(then(of("7.3.4-ab", tree), of("7.3.4-cd", tree)).is_empty());
-        // The repeat of a run on the default kernel.
+        // The repeat of a run on the default kernel, and one whose scheduler did not compile.
+        let repeat = of("7.3.4-0123abcd", Some("7.3.4-0123abcd"));
+        assert!(then(of("", Some("7.3.4-0123abcd")), repeat).is_empty());
+        // Another kernel was asked for by its id.
+        let other = of("7.0.13-0123abcd", Some("7.0.13-0123abcd"));
+        assert_eq!(then(of("7.3.4-ab", None), other), ["ktstr/fair"]);
         assert!(then(of("7.3.4-ab", None), of("7.3.4-ab", Some("7.3.4-ab"))).is_empty());
         assert_eq!(
             then(of("7.3.4-ab", tree), of("7.3.4-cd", None)),

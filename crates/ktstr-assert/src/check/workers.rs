@@ -28,6 +28,11 @@ fn not_measured(kind: DetailKind, what: String, why: &str, w: &WorkerReport) -> 
     AssertDetail::of(Finding::NotMeasured { kind, what, why })
 }
 
+/// Whether a worker lacked a resource for its work, which the step reports.
+fn lacks(w: &WorkerReport) -> bool {
+    matches!(w.exit_info, Some(WorkerExitInfo::WaitFailed(_)))
+}
+
 /// Creates the detail for a check of a cgroup whose workers lack the data.
 fn unknown(kind: DetailKind, what: &str, why: String) -> AssertDetail {
     let what = what.to_owned();
@@ -122,9 +127,7 @@ impl Assert {
     }
 
     fn judge_progress(&self, reports: &[WorkerReport], out: &mut AssertResult) {
-        // A worker that lacks a resource for its work did not fail because of the scheduler. The step reports the
-        // missing resource.
-        let lacks = |w: &WorkerReport| matches!(w.exit_info, Some(WorkerExitInfo::WaitFailed(_)));
+        // A worker that lacks a resource for its work did not fail because of the scheduler.
         // Some workers only wake others, and complete iterations without units of work.
         let idle = |w: &&WorkerReport| w.work_units == 0 && w.iterations == 0;
         for w in reports.iter().filter(idle).filter(|w| !lacks(w)) {
@@ -141,7 +144,8 @@ impl Assert {
         if let Some(bound) = self.max_throughput_cv {
             let rates = workers().filter_map(|w| ratio(w.work_units, w.cpu_time_ns));
             let rates: Vec<f64> = rates.collect();
-            let (measured, all) = (rates.len(), workers().count());
+            // The step reports what a worker lacked, so its rate is not asked for.
+            let (measured, all) = (rates.len(), workers().filter(|w| !lacks(w)).count());
             match cv(rates) {
                 Some(cv) if cv > bound => {
                     let workers = measured;

@@ -7,9 +7,6 @@
 
 use super::{CpuSnapshot, MonitorSample, WaitingTask, WaitsIn};
 
-/// The largest number of waiting tasks that the sampler lists per runqueue. A list of this length may be incomplete.
-const LISTED: usize = 64;
-
 impl CpuSnapshot {
     /// Whether the CPU has nothing to run at this moment.
     pub fn is_idle(&self) -> bool {
@@ -17,8 +14,8 @@ impl CpuSnapshot {
     }
 
     /// Returns the number of tasks in this CPU's local DSQ that another CPU could take over. `cpu` is the number of this
-    /// CPU, and `cpus` is the number of CPUs of the machine. If the list of waiting tasks is missing, or if it may be
-    /// incomplete and shows that some can, or nothing of the DSQ, returns the depth of the DSQ.
+    /// CPU, and `cpus` is the number of CPUs of the machine. If the list of waiting tasks is incomplete, returns how many are in
+    /// the list, since nothing shows what the others may do; if it is missing, returns the depth of the DSQ.
     pub fn movable_dsq_depth(&self, cpu: usize, cpus: usize) -> u32 {
         let Some(waiting) = &self.waiting else {
             return self.local_dsq_depth;
@@ -26,13 +23,7 @@ impl CpuSnapshot {
         let movable = |t: &&WaitingTask| {
             t.queue == WaitsIn::Local && (0..cpus).any(|other| other != cpu && t.may_run_on(other))
         };
-        let local = waiting.iter().any(|t| t.queue == WaitsIn::Local);
-        match waiting.iter().filter(movable).count() as u32 {
-            // If none of the queue's tasks in the list can leave, nothing shows that one of the others can.
-            0 if local || waiting.len() < LISTED => 0,
-            _ if waiting.len() >= LISTED => self.local_dsq_depth,
-            movable => movable,
-        }
+        waiting.iter().filter(movable).count() as u32
     }
 
     /// Returns the number of waiting tasks that are in this CPU's own queue and that `other` could take over.

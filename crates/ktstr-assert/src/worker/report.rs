@@ -110,8 +110,8 @@ macro_rules! report {
             pub realtime_cpu_ns: u64,
             /// The index of the work spec of the worker, if several are composed; otherwise 0.
             pub group_idx: usize,
-            /// Workers of a cgroup with the same value were entitled to the same share: they had the same nice value, policy
-            /// and affinity at all times, and were started and moved together.
+            /// Workers of a cgroup with the same value were entitled to the same share: they had the same work type with the same
+            /// parameters, and the same nice value, policy and affinity at all times, and were started and moved together.
             pub entitlement: u64,
             /// Why the affinity could not be set; `None` if it was set or not requested.
             pub affinity_error: Option<String>,

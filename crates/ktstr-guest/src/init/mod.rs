@@ -312,6 +312,17 @@ impl Agent {
                 Some(job.clone())
             }
         };
+        // A refusal changes nothing, so everything is checked before the stop.
+        let program = match job {
+            None => None,
+            Some(SchedulerJob::Program { path, args, env }) => Some((path, args, env)),
+            Some(SchedulerJob::Builtin { .. }) => {
+                return refused(
+                    "a scheduler inside the kernel is switched through its own files and has no process to start"
+                        .to_owned(),
+                );
+            }
+        };
         match (change.stop, &self.scheduler) {
             (true, None) => return refused("no scheduler is attached".to_owned()),
             (false, Some(child)) => {
@@ -335,19 +346,15 @@ impl Agent {
                 ));
             }
         }
-        match job {
+        match program {
             None => Ok(Ok(None)),
-            Some(SchedulerJob::Program { path, args, env }) => {
+            Some((path, args, env)) => {
                 let started = self.start(&path, &args, &env)?;
                 let scheduler = name;
                 Ok(started
                     .map(Some)
                     .map_err(|why| ChangeError::NotAttached { scheduler, why }))
             }
-            Some(SchedulerJob::Builtin { .. }) => refused(
-                "a scheduler inside the kernel is switched through its own files and has no process to start"
-                    .to_owned(),
-            ),
         }
     }
 

@@ -284,8 +284,8 @@ impl WorkloadHandle {
             .affinity
             .cpus(Rng::new(seed, index | 1 << 32).next_u64());
         let policy = format!("{:?}", group.work.sched_policy);
-        // Workers of different types may need different amounts of CPU time.
-        let work = group.work.work_type.name();
+        // Workers of different types, or with other parameters, may need different amounts of CPU time.
+        let work = format!("{:?}", group.work.work_type);
         let mark = match peers {
             Peers::Alike => 0,
             // Bit 32 keeps the marks of members apart from those of single workers.

@@ -18,8 +18,9 @@ type Times = Vec<Option<VcpuTime>>;
 pub(super) struct HostTimes {
     /// When the test function was called.
     called: Option<Times>,
-    /// When the scenario or, without one, the test function was over.
-    over: Option<Times>,
+    /// When the scenario or, without one, the test function was over, and the point in the guest's time at which that was. A
+    /// later scenario replaces both.
+    over: Option<(Duration, Times)>,
     /// The last reading after that, and when it was made.
     last: Option<(Instant, Times)>,
 }
@@ -33,11 +34,12 @@ impl HostTimes {
         if guest.called.is_some() && self.called.is_none() {
             self.called = Some(machine.vcpu_times());
         }
-        if guest.over.is_none() {
+        let Some(at) = guest.over else {
             return;
-        }
-        if self.over.is_none() {
-            self.over = Some(machine.vcpu_times());
+        };
+        if self.over.as_ref().is_none_or(|(known, _)| *known != at) {
+            self.over = Some((at, machine.vcpu_times()));
+            self.last = None;
         }
         let is_due = |(at, _): &(Instant, Times)| at.elapsed() >= BETWEEN;
         if self.last.as_ref().is_none_or(is_due) {
@@ -51,13 +53,18 @@ impl HostTimes {
 
     /// Returns the times from the call of the test function to its end; `None` if one of them was not seen.
     pub(super) fn of_test(&self) -> Option<HostVcpuSchedstat> {
-        HostVcpuSchedstat::between(self.called.as_ref()?, self.over.as_ref()?)
+        let (_, over) = self.over.as_ref()?;
+        HostVcpuSchedstat::between(self.called.as_ref()?, over)
     }
 
-    /// Returns the times of the shutdown; `None` if they were not seen.
-    pub(super) fn of_teardown(&self) -> Option<HostVcpuSchedstat> {
-        let (_, last) = self.last.as_ref()?;
-        HostVcpuSchedstat::between(self.over.as_ref()?, last)
+    /// Returns for how long the host delayed the shutdown: the longest time for which one vCPU was runnable and did not run. It
+    /// is no ratio, because the vCPUs of a guest that shuts down are idle most of the time. `None` if it was not measured.
+    pub(super) fn delay_of_teardown(&self) -> Option<Duration> {
+        let ((_, over), (_, last)) = (self.over.as_ref()?, self.last.as_ref()?);
+        let both = over.iter().zip(last);
+        let waits = both
+            .filter_map(|(over, last)| Some((*last)?.waited_ns.saturating_sub((*over)?.waited_ns)));
+        waits.max().map(Duration::from_nanos)
     }
 }
 
@@ -77,12 +84,11 @@ mod tests {
     fn the_shutdown_has_times_of_its_own() {
         let seen = HostTimes {
             called: Some(times(100, 0)),
-            over: Some(times(1100, 100)),
-            last: Some((Instant::now(), times(1200, 300))),
+            over: Some((Duration::from_secs(1), times(1100, 100))),
+            last: Some((Instant::now(), times(1101, 300))),
         };
-        let dilation = |stat: Option<HostVcpuSchedstat>| stat.map(|stat| stat.dilation());
-        assert_eq!(dilation(seen.of_test()), Some(1.1));
-        assert_eq!(dilation(seen.of_teardown()), Some(3.0));
-        assert_eq!(dilation(HostTimes::default().of_teardown()), None);
+        assert_eq!(seen.of_test().map(|stat| stat.dilation()), Some(1.1));
+        assert_eq!(seen.delay_of_teardown(), Some(Duration::from_millis(200)));
+        assert_eq!(HostTimes::default().delay_of_teardown(), None);
     }
 }

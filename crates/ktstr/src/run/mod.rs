@@ -267,9 +267,7 @@ fn once(declared: &'static KtstrTestEntry, observe: &Observe) -> Finished {
             callbacks::call(entry, vm, &mut judgement);
         }
         // A failure of a callback or of the cleanup budget must not satisfy `expect_err`, so both are judged after it.
-        let of_window = vm.host_vcpu_schedstat.map(|stat| stat.dilation());
-        let dilation = run.teardown_dilation.or(of_window);
-        teardown::judge(&mut judgement, entry, run.teardown, dilation);
+        teardown::judge(&mut judgement, entry, run.teardown, run.teardown_delay);
         let kernel = run.plan.as_ref().map(|plan| plan.kernel.release.as_str());
         perf_delta::judge(&mut judgement, entry, vm, kernel);
         if !dumped {
@@ -431,8 +429,8 @@ struct Run {
     timings: Timings,
     vm: Option<VmResult>,
     teardown: Option<Teardown>,
-    /// How many times longer the vCPUs took for the teardown than on an idle host; `None` if that was not measured.
-    teardown_dilation: Option<f64>,
+    /// For how long the host kept a vCPU from running during the teardown; `None` if that was not measured.
+    teardown_delay: Option<Duration>,
 }
 
 impl Run {
@@ -449,7 +447,7 @@ impl Run {
             timings,
             vm,
             teardown,
-            teardown_dilation,
+            teardown_delay,
         } = self;
         let plan = &*plan.insert(Plan::make(entry)?);
         timings.resolve = plan.resolve_time;
@@ -587,7 +585,7 @@ impl Run {
             parallel_tcg: machine_kind.parallel_tcg(),
         };
         *teardown = Teardown::of(&guest);
-        *teardown_dilation = host_times.of_teardown().map(|stat| stat.dilation());
+        *teardown_delay = host_times.delay_of_teardown();
         let (mut report, scx_exit) = monitor.done();
         if let Some(report) = &mut report {
             report.watchdog_observation = in_window.watchdog;

@@ -8,9 +8,6 @@ use super::guest_state::GuestState;
 use super::verdict::{Fault, Judgement};
 use crate::entry::KtstrTestEntry;
 
-/// If the host dilated the vCPUs' time by more than this factor, a slow teardown under the real clock does not fail the run.
-const MOST_DILATION: f64 = 1.1;
-
 /// How long the guest took to shut down: in guest time under the virtual clock, otherwise in the machine's running time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Teardown {
@@ -39,13 +36,13 @@ impl Teardown {
     }
 }
 
-/// Fails a test whose guest took longer to shut down than its budget. `dilation` is how many times longer the vCPUs took
-/// than on an idle host; `None` under the virtual clock, where the host has no influence, or if that was not measured.
+/// Fails a test whose guest took longer to shut down than its budget. `delay` is for how long the host kept a vCPU from running
+/// meanwhile; `None` under the virtual clock, where the host has no influence, or if that was not measured.
 pub(super) fn judge(
     judgement: &mut Judgement,
     entry: &KtstrTestEntry,
     teardown: Option<Teardown>,
-    dilation: Option<f64>,
+    delay: Option<Duration>,
 ) {
     let (Some(budget), Some(teardown)) = (entry.cleanup_budget, teardown) else {
         return;
@@ -59,10 +56,10 @@ pub(super) fn judge(
         took.as_millis(),
         budget.as_millis()
     );
-    if let Some(dilation) = dilation.filter(|dilation| *dilation > MOST_DILATION) {
+    if let Some(delay) = delay.filter(|delay| took.saturating_sub(*delay) <= budget) {
         judgement.result.note(format!(
-            "{message}; the run does not fail for it, because the host made the vCPUs take {dilation:.1} \
-             times as long"
+            "{message}; the run does not fail for it, because the host let a vCPU wait for {} ms of that",
+            delay.as_millis()
         ));
         return;
     }
@@ -105,7 +102,8 @@ mod tests {
 
     /// Judges a guest whose scenario ends at 1 s, whose test process ends `of_test` ms later, and which itself ends
     /// `of_scheduler` ms after that.
-    fn judged(of_test: u64, of_scheduler: u64, dilation: Option<f64>) -> Judgement {
+    /// The host delays it by `delay` ms.
+    fn judged(of_test: u64, of_scheduler: u64, delay: Option<u64>) -> Judgement {
         let mut guest = GuestState::default();
         let mut at = Duration::from_secs(1);
         let end = ToHost::ScenarioEnd {
@@ -128,7 +126,8 @@ mod tests {
             evidence: None,
             crash: None,
         };
-        judge(&mut judgement, &ENTRY, Teardown::of(&guest), dilation);
+        let delay = delay.map(Duration::from_millis);
+        judge(&mut judgement, &ENTRY, Teardown::of(&guest), delay);
         judgement
     }
 
@@ -142,7 +141,7 @@ mod tests {
         let of_test = judged(90, 20, None);
         assert!(of_test.result.is_fail());
         assert_eq!(of_test.fault, Some(Fault::Test));
-        let of_scheduler = judged(10, 95, Some(1.05));
+        let of_scheduler = judged(10, 95, Some(4));
         assert_eq!(of_scheduler.fault, Some(Fault::Scheduler));
         let text: Vec<_> = of_scheduler.result.failure_details().collect();
         assert_eq!(
@@ -157,12 +156,13 @@ mod tests {
 
     #[test]
     fn a_host_that_delayed_the_guest_is_no_failure_of_the_test() {
-        let judgement = judged(500, 500, Some(1.5));
+        assert!(judged(500, 500, Some(899)).result.is_fail());
+        let judgement = judged(500, 500, Some(900));
         assert!(judgement.result.is_pass());
         assert!(
             judgement.result.info_notes[0]
                 .message
-                .contains("1.5 times as long")
+                .contains("let a vCPU wait for 900 ms")
         );
     }
 

@@ -105,12 +105,9 @@ impl SnapshotBridge {
         self.store_entry(entry);
     }
 
-    /// Stores the scheduler's statistics with a capture that was stored before, unless it has statistics already: a later
-    /// scenario of the same test asks for them under the same tags. Nothing happens if there is no such capture.
+    /// Stores the scheduler's statistics with a capture that was stored before. Nothing happens if there is no such capture.
     pub(crate) fn set_stats(&self, tag: &str, stats: Result<Value, MissingStatsReason>) {
-        if let Some(entry) = (self.entries().iter_mut()).find(|entry| entry.tag == tag)
-            && entry.stats.is_err()
-        {
+        if let Some(entry) = (self.entries().iter_mut()).find(|entry| entry.tag == tag) {
             entry.stats = stats;
         }
     }

@@ -7,7 +7,7 @@ use super::Call;
 use crate::engine::live_scenario::Attached;
 use crate::engine::liveness::Liveness;
 use crate::init::lifecycle;
-use crate::protocol::{SchedulerChange, StartOf};
+use crate::protocol::{ChangeError, SchedulerChange, StartOf};
 
 pub(super) fn attach(call: &mut Call, scheduler: &&'static Scheduler) -> Result<()> {
     change(call, false, Some(staged(scheduler)))
@@ -37,10 +37,16 @@ fn change(call: &mut Call, stop: bool, start: Option<StartOf>) -> Result<()> {
         Ok(Some(_)) => Liveness::after_attach(&before),
         _ => Liveness::new(),
     });
-    let attached = changed.as_ref().ok().copied().flatten();
-    let attached = attached.map(|pid| Attached { pid, bpf: true });
+    let attached = match changed {
+        Ok(pid) => pid.map(|pid| Attached { pid, bpf: true }),
+        // Nothing was changed: a scheduler that was attached before is attached still.
+        Err(refused @ ChangeError::Refused(_)) => return Err(refused.into()),
+        Err(error @ ChangeError::NotAttached { .. }) => {
+            Attached::changed_to(None);
+            return Err(error.into());
+        }
+    };
     Attached::changed_to(attached);
-    changed?;
     call.scenario.scheduler = attached;
     Ok(())
 }

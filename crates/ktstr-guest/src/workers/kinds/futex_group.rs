@@ -1,8 +1,8 @@
 //! Groups around one futex: one member that wakes all others, or many members that contend for a
 //! lock. The group's first word is the futex; the second counts answers.
 
+use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use super::super::ctx::{CHECKPOINT_UNITS, WorkerCtx};
 use super::super::sys;
@@ -79,11 +79,8 @@ pub(super) fn herd(ctx: &mut WorkerCtx<'_>) {
     };
     // Each waiter has a stamp of its own: that of the first call that it has not answered. A waiter that misses calls has waited
     // since the first of them.
-    let stamps: Vec<&AtomicU64> = (1..ctx.group)
-        .filter_map(|member| Some(ctx.shared_futex(member)?.1))
-        .collect();
     if ctx.member > 0 {
-        let Some(own) = stamps.get(ctx.member - 1).copied() else {
+        let Some((_, own)) = ctx.shared_futex(ctx.member) else {
             return;
         };
         // A call that comes during a turn wakes nobody.
@@ -99,7 +96,7 @@ pub(super) fn herd(ctx: &mut WorkerCtx<'_>) {
         }
         ctx.work(64);
         let now = sys::now_ns();
-        for stamp in &stamps {
+        for (_, stamp) in (1..ctx.group).filter_map(|member| ctx.shared_futex(member)) {
             let _ = stamp.compare_exchange(0, now, Relaxed, Relaxed);
         }
         call.fetch_add(1, AcqRel);

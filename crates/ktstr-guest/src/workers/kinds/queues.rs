@@ -17,7 +17,7 @@ pub(super) fn imbalance(ctx: &mut WorkerCtx<'_>) {
 }
 
 fn produce(ctx: &mut WorkerCtx<'_>) {
-    let Some((depth, stamp)) = ctx.shared_futex(0) else {
+    let Some((depth, _)) = ctx.shared_futex(0) else {
         return;
     };
     let [_, interval, _, target] = ctx.params;
@@ -44,8 +44,6 @@ fn produce(ctx: &mut WorkerCtx<'_>) {
         if ctx.stopped() {
             return;
         }
-        // The stamp is that of the oldest item that no consumer has answered: the latency counts from it.
-        let _ = stamp.compare_exchange(0, sys::now_ns(), Relaxed, Relaxed);
         depth.fetch_add(1, AcqRel);
         sys::futex_wake(depth, 1);
         ctx.count_units(1);
@@ -55,27 +53,22 @@ fn produce(ctx: &mut WorkerCtx<'_>) {
 }
 
 fn consume(ctx: &mut WorkerCtx<'_>) {
-    let Some((depth, stamp)) = ctx.shared_futex(0) else {
+    let Some((depth, _)) = ctx.shared_futex(0) else {
         return;
     };
     let [_, _, units, target] = ctx.params;
-    let mut slept = false;
     while !ctx.stopped() {
         let seen = depth.load(Acquire);
         if seen == 0 {
+            let before = sys::schedstat();
             sys::futex_wait(depth, 0);
-            slept = true;
+            sample_wait_for_cpu(ctx, before);
             continue;
         }
         let taken = depth.compare_exchange(seen, seen - 1, AcqRel, Relaxed);
         if taken.is_err() {
             continue;
         }
-        let posted = stamp.swap(0, Relaxed);
-        if slept && posted > 0 {
-            ctx.sample(sys::now_ns().saturating_sub(posted));
-        }
-        slept = false;
         if u64::from(seen) >= target {
             // There is room now: wake the producers that block at the target.
             sys::futex_wake(depth, i32::MAX);
@@ -93,14 +86,9 @@ pub(super) fn epoll_storm(ctx: &mut WorkerCtx<'_>) {
     let WakeLink::Event { fd } = ctx.wake_link else {
         return;
     };
-    let Some((_, stamp)) = ctx.shared_futex(0) else {
-        return;
-    };
     let [producers, burst, ..] = ctx.params;
     if (ctx.member as u64) < producers {
         while !ctx.stopped() {
-            // The stamp is that of the oldest burst that no consumer has answered: the latency counts from it.
-            let _ = stamp.compare_exchange(0, sys::now_ns(), Relaxed, Relaxed);
             for _ in 0..burst {
                 let one = 1u64;
                 // SAFETY: eight readable bytes. The counter of the eventfd cannot overflow in practice.
@@ -119,9 +107,14 @@ pub(super) fn epoll_storm(ctx: &mut WorkerCtx<'_>) {
     };
     while !ctx.stopped() {
         let mut event = libc::epoll_event { events: 0, u64: 0 };
-        let asked = sys::now_ns();
         // SAFETY: room for one event; the descriptor is our own.
-        let ready = unsafe { libc::epoll_wait(epoll, &mut event, 1, -1) };
+        let mut wait = |timeout| unsafe { libc::epoll_wait(epoll, &mut event, 1, timeout) };
+        let mut ready = wait(0);
+        if ready == 0 {
+            let before = sys::schedstat();
+            ready = wait(-1);
+            sample_wait_for_cpu(ctx, before);
+        }
         if ready < 0 && sys::errno() != libc::EINTR {
             return ctx.unable(Unable::Epoll, sys::errno());
         }
@@ -135,14 +128,20 @@ pub(super) fn epoll_storm(ctx: &mut WorkerCtx<'_>) {
             // Another consumer took the event.
             continue;
         }
-        let posted = stamp.swap(0, Relaxed);
-        // An event that was posted before this wait began says nothing about wakeup latency.
-        if posted >= asked {
-            ctx.sample(sys::now_ns().saturating_sub(posted));
-        }
         ctx.work(16);
         ctx.iteration();
         ctx.checkpoint();
+    }
+}
+
+/// Records the latency of a wake-up: how long the consumer was runnable until it ran. `before` was read before it blocked. The
+/// kernel's own account is the only one that is right for several consumers: a consumer does not see which event woke it, and
+/// another one may have taken that event. A wait in which it was put on a CPU twice has no sample, since one of the delays may
+/// be that of a preemption. The wake-up at the end of the run is none of the workload's.
+fn sample_wait_for_cpu(ctx: &mut WorkerCtx<'_>, before: sys::SchedStat) {
+    let now = sys::schedstat();
+    if !ctx.stopped() && now.count == before.count.wrapping_add(1) {
+        ctx.sample(now.run_delay_ns.saturating_sub(before.run_delay_ns));
     }
 }
 

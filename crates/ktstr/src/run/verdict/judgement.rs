@@ -122,12 +122,21 @@ impl Judgement {
         (self.fault, self.evidence) = (None, None);
     }
 
+    /// Returns whether the run is inconclusive for one reason alone: checks of workers lacked the data for their own question. A
+    /// starved worker is such a case, and other checks may still prove what happened to it.
+    pub(super) fn lacks_only_data(&self) -> bool {
+        let unmeasured = |d: &AssertDetail| matches!(d.finding, Finding::NotMeasured { .. });
+        self.guest.is_ok()
+            && self.result.is_inconclusive()
+            && self.result.inconclusive_details().all(unmeasured)
+    }
+
     /// Returns whether later findings decide whose fault it is: no fault has been attributed yet, or only programs of the
-    /// test have failed, which may be a consequence of what a later check finds.
+    /// test have failed, which may be a consequence of what a later check finds, or only data is missing.
     pub(super) fn is_open(&self) -> bool {
         let of_payload = |d: &AssertDetail| matches!(d.finding, Finding::PayloadFailed { .. });
         let payloads_alone = self.result.is_fail() && self.result.failure_details().all(of_payload);
-        self.fault.is_none() || self.guest.is_ok() && payloads_alone
+        self.fault.is_none() || self.guest.is_ok() && payloads_alone || self.lacks_only_data()
     }
 
     /// Sets the evidence for the fault. An empty text removes the evidence, so that a later check can add it.

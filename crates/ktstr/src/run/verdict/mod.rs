@@ -132,9 +132,10 @@ pub(super) fn monitor(
     let Some(thresholds) = MonitorThresholds::from_assert(checks) else {
         return;
     };
-    // The cause of an inconclusive run makes its samples inconclusive as well. A test that is skipped runs no scenario, so it
-    // has no samples.
-    if !case.has_scheduler || judgement.result.is_inconclusive() || judgement.result.is_skip() {
+    // The cause of an inconclusive run makes its samples inconclusive as well, unless only checks of workers lack their data. A
+    // test that is skipped runs no scenario, so it has no samples.
+    let inconclusive = judgement.result.is_inconclusive() && !judgement.lacks_only_data();
+    if !case.has_scheduler || inconclusive || judgement.result.is_skip() {
         return;
     }
     // The user has turned the monitor off, so there is nothing to judge.

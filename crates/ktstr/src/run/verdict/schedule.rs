@@ -80,9 +80,10 @@ pub(in crate::run) fn judge(
     root: &str,
     logs: Logs<'_>,
 ) {
-    // The cause of an inconclusive run makes its schedule inconclusive as well. A guest without a result has not run the
-    // test to its end, which is reported already.
-    if judgement.result.is_inconclusive() || judgement.guest.is_err() {
+    // The cause of an inconclusive run makes its schedule inconclusive as well, unless only checks of workers lack their data. A
+    // guest without a result has not run the test to its end, which is reported already.
+    let inconclusive = judgement.result.is_inconclusive() && !judgement.lacks_only_data();
+    if inconclusive || judgement.guest.is_err() {
         return;
     }
     let measured = measures(&seen.answers, &seen.tables, root);
