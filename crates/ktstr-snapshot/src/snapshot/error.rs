@@ -209,7 +209,7 @@ pub enum MissingStatsReason {
     #[error("the test has no scheduler binary")]
     NoSchedulerBinary,
     /// The scheduler could not be queried.
-    #[error("the scheduler could not be asked: {reason}")]
+    #[error("there are no statistics of the scheduler: {reason}")]
     NoScheduler {
         /// Why the scheduler could not be queried.
         reason: String,
