@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 pub use ktstr::run::step;
-use ktstr_schedule::query::{Answers, Did, Stretch, Timeline, stretches};
+use ktstr_schedule::query::{Answers, Did, Queues, Stretch, Timeline, stretches};
 use ktstr_schedule::words::Words;
 pub use ktstr_schedule::words::{cpus, dsq};
 use ktstr_schedule::{Event, Gap, Pid, SCHEDULE_FILE, SchedExtState, Schedule, Tables, What};
@@ -157,6 +157,15 @@ impl Story {
             tables: &self.tables,
             tasks: &self.answers.tasks,
         }
+    }
+
+    /// Returns the runqueues on which a task was during `wait`, in order; none for a stretch that is not a wait.
+    pub fn queues(&self, wait: &Stretch) -> Queues {
+        let Did::Waited { cpu, .. } = wait.did else {
+            return Queues::new();
+        };
+        let moved = self.answers.queues.get(&(wait.task, wait.from_ns));
+        moved.map_or_else(|| vec![(wait.from_ns, cpu)], Queues::clone)
     }
 
     /// Returns the cgroup in which each task spent most of its time running or waiting. The last cgroup of a task would be

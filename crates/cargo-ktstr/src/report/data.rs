@@ -78,7 +78,7 @@ pub fn data(story: &Story, all_marks: &[Mark], cap: usize) -> (Value, Thinned) {
     let mut shorter_than_ns = 0;
     let (drawn, packed) = loop {
         let drawn = drawn(&stretches, shorter_than_ns, |pid| index.contains_key(&pid));
-        let packed = pack(&drawn, &index, story.from_ns);
+        let packed = pack(&drawn, &index, story);
         if packed.len().div_ceil(3) * 4 <= room || shorter_than_ns > story.to_ns {
             break (drawn, packed);
         }

@@ -8,8 +8,9 @@
 //! - its head: `4 * value + kind`, where the value is the index of the task, or the number of merged stretches for [`SEVERAL`];
 //! - for [`RAN`]: the CPU, then `8 * then + class`, where `then` is the code of the reason for which the task stopped plus 1,
 //!   or 0 for none, and `class` is the code of its class;
-//! - for [`WAITED`]: the CPU, then `2 * cause + 1` if the task got a CPU or `2 * cause` if not, then what woke it: the index of
-//!   the waking task plus 2, 1 for an interrupt, or 0 if the waker is unknown or has no row;
+//! - for [`WAITED`]: the CPU on whose runqueue it was first, then `2 * cause + 1` if the task got a CPU or `2 * cause` if not,
+//!   then what woke it: the index of the waking task plus 2, 1 for an interrupt, or 0 if the waker is unknown or has no row;
+//!   then the number of moves to other runqueues, and for each of them the time since the start and the CPU;
 //! - for [`THROTTLED`]: nothing more;
 //! - for [`SEVERAL`]: the CPU.
 
@@ -17,6 +18,8 @@ use std::collections::BTreeMap;
 
 use ktstr_schedule::query::{Did, Stretch, WaitCause, Waker};
 use ktstr_schedule::{Cpu, Pid};
+
+use crate::story::Story;
 
 /// The kind of an element: a task ran. The four kinds have the same numbers in `assets/data.js`.
 const RAN: u64 = 0;
@@ -103,10 +106,10 @@ pub fn drawn<'a>(
     all
 }
 
-/// Encodes the elements. The start of the first one counts from `zero`, and `index` has the index of each task with a row.
-pub fn pack(drawn: &[Drawn<'_>], index: &BTreeMap<Pid, u64>, zero: u64) -> Vec<u8> {
+/// Encodes the elements, which are stretches of `story`. `index` has the index of each task with a row.
+pub fn pack(drawn: &[Drawn<'_>], index: &BTreeMap<Pid, u64>, story: &Story) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(drawn.len() * 8);
-    let mut last = zero;
+    let mut last = story.from_ns;
     for drawn in drawn {
         let (from, to) = drawn.times();
         let from = from.max(last);
@@ -114,7 +117,7 @@ pub fn pack(drawn: &[Drawn<'_>], index: &BTreeMap<Pid, u64>, zero: u64) -> Vec<u
         last = from;
         put(&mut bytes, to.saturating_sub(from));
         match drawn {
-            Drawn::One(stretch) => one(&mut bytes, stretch, index),
+            Drawn::One(stretch) => one(&mut bytes, stretch, index, story),
             Drawn::Several { cpu, count, .. } => {
                 put(&mut bytes, head(*count, SEVERAL));
                 put(&mut bytes, u64::from(cpu.0));
@@ -129,7 +132,7 @@ fn head(value: u64, kind: u64) -> u64 {
     value * 4 + kind
 }
 
-fn one(bytes: &mut Vec<u8>, stretch: &Stretch, index: &BTreeMap<Pid, u64>) {
+fn one(bytes: &mut Vec<u8>, stretch: &Stretch, index: &BTreeMap<Pid, u64>, story: &Story) {
     // A task without a row has no stretch that is drawn individually, so the 0 is never used.
     let task = index.get(&stretch.task).copied().unwrap_or(0);
     match stretch.did {
@@ -149,14 +152,22 @@ fn one(bytes: &mut Vec<u8>, stretch: &Stretch, index: &BTreeMap<Pid, u64>) {
             dsq: _,
             left_dsq_ns: _,
         } => {
+            let queues = story.queues(stretch);
+            let first = queues.first().map_or(cpu, |(_, cpu)| *cpu);
             put(bytes, head(task, WAITED));
-            put(bytes, u64::from(cpu.0));
+            put(bytes, u64::from(first.0));
             put(bytes, code(cause) * 2 + u64::from(served));
             let by = |waker: Waker| match waker.interrupt {
                 true => 1,
                 false => index.get(&waker.task).map_or(0, |task| task + 2),
             };
             put(bytes, waker.map_or(0, by));
+            let moves = queues.get(1..).unwrap_or_default();
+            put(bytes, moves.len() as u64);
+            for (at, cpu) in moves {
+                put(bytes, at.saturating_sub(stretch.from_ns));
+                put(bytes, u64::from(cpu.0));
+            }
         }
         // `Slept` never gets here, because [`Story`](crate::story::Story) leaves out stretches of sleep.
         Did::Throttled | Did::Slept => put(bytes, head(task, THROTTLED)),
@@ -206,6 +217,37 @@ pub fn base64(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A task waits for 30 ms, first on CPU 1 and from 20 ms on on CPU 0.
+    #[test]
+    fn a_wait_has_its_moves() {
+        let wait = Stretch {
+            task: Pid(7),
+            cgroup: None,
+            did: Did::Waited {
+                cpu: Cpu(1),
+                cause: WaitCause::Woken,
+                waker: None,
+                dsq: None,
+                left_dsq_ns: None,
+                served: true,
+            },
+            from_ns: 10,
+            to_ns: 40,
+        };
+        let index = BTreeMap::from([(Pid(7), 2)]);
+        let mut story = Story::default();
+        let packed = |story: &Story| pack(&[Drawn::One(&wait)], &index, story);
+        // The start, the length, the head, the CPU, the cause, no waker, and no moves.
+        let unmoved = vec![10, 30, 4 * 2 + 1, 1, 3, 0, 0];
+        assert_eq!(packed(&story), unmoved);
+        let queues = vec![(10, Cpu(1)), (30, Cpu(0))];
+        story.answers.queues.insert((Pid(7), 10), queues);
+        let mut moved = unmoved;
+        moved[6] = 1;
+        moved.extend([20, 0]);
+        assert_eq!(packed(&story), moved);
+    }
 
     #[test]
     fn base64_is_that_of_the_standard() {

@@ -38,28 +38,22 @@ pub fn head(story: &Story, stretch: &Stretch) -> String {
             left_dsq_ns,
             served,
         } => {
+            let got = after(story, stretch).unwrap_or(cpu.0);
             let then = match served {
-                true => format!(
-                    "and then got CPU {}",
-                    after(story, stretch).unwrap_or(cpu.0)
-                ),
+                true => format!("and then got CPU {got}"),
                 false => "and got no CPU".to_owned(),
             };
-            // A CPU that takes a task out of a DSQ moves the task to its own runqueue first. So `cpu` is where the task
-            // ended up, and not where it waited.
             let place = match (dsq, served) {
                 (Some(id), _) if left_dsq_ns.is_some() => format!(
                     "It was in {} until {}, when sched_ext took it out of there and enqueued it without the BPF scheduler.",
                     story::dsq(id),
                     seconds(story, left_dsq_ns.unwrap_or_default())
                 ),
-                (Some(id), true) => format!(
-                    "It was in {}, and CPU {} took it from there.",
-                    story::dsq(id),
-                    cpu.0
-                ),
+                (Some(id), true) => {
+                    format!("It was in {}, and CPU {got} took it from there.", story::dsq(id))
+                }
                 (Some(id), false) => format!("It was in {}.", story::dsq(id)),
-                (None, _) => format!("It was on the runqueue of CPU {}.", cpu.0),
+                (None, _) => format!("It was on the runqueue of {}.", queues(story, stretch)),
             };
             format!(
                 "{name} in {cgroup} waited for {times}, {then}.\n{}\n{place}\n",
@@ -71,6 +65,16 @@ pub fn head(story: &Story, stretch: &Stretch) -> String {
         }
         Did::Slept => format!("{name} in {cgroup} slept for {times}.\n"),
     }
+}
+
+/// Lists the CPUs on whose runqueues the task was during its wait, each but the first with the time from which it was there.
+fn queues(story: &Story, wait: &Stretch) -> String {
+    let queues = story.queues(wait);
+    let cpus = queues.iter().enumerate().map(|(at, (from, cpu))| match at {
+        0 => format!("CPU {}", cpu.0),
+        _ => format!("then from {} on of CPU {}", seconds(story, *from), cpu.0),
+    });
+    cpus.collect::<Vec<_>>().join(", ")
 }
 
 /// Returns the CPU on which the task ran after its wait; `None` if the task did not run again.

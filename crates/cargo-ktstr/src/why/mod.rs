@@ -302,6 +302,65 @@ mod tests {
         );
     }
 
+    /// Task 7 waits on CPU 0, is moved to CPU 1 after 10 ms, and is taken by CPU 0 after 20 ms more.
+    #[test]
+    fn a_wait_is_explained_with_the_runqueues_on_which_the_task_was() {
+        let mut writer = ktstr_schedule::Writer::default();
+        let mut push = |us: u64, cpu: u16, what| {
+            writer.push(ktstr_schedule::Event {
+                time_ns: us * 1_000,
+                cpu: Cpu(cpu),
+                what,
+            });
+        };
+        let (task, class) = (Pid(7), ktstr_schedule::Class::Fair);
+        let enqueue = |on: u16, wakeup| What::Enqueue {
+            task,
+            on: Cpu(on),
+            class,
+            wakeup,
+        };
+        push(1_000, 0, What::Phase { number: 1 });
+        push(1_000, 0, What::Name { task, name: 0 });
+        push(1_000, 0, enqueue(0, true));
+        for (us, from, to) in [(11_000, 0, 1), (31_000, 1, 0)] {
+            let reason = ktstr_schedule::DequeueReason::Change;
+            let on = Cpu(from);
+            push(
+                us,
+                to,
+                What::Dequeue {
+                    task,
+                    on,
+                    class,
+                    reason,
+                },
+            );
+            push(us, to, What::Migrate { task, to: Cpu(to) });
+            push(us, to, enqueue(to, false));
+        }
+        let (prev, reason) = (Pid::IDLE, ktstr_schedule::Reason::Idle);
+        push(
+            31_001,
+            0,
+            What::Switch {
+                prev,
+                next: task,
+                reason,
+            },
+        );
+        push(40_000, 0, What::End {});
+        let file = writer.finish(&ktstr_schedule::Tables {
+            names: vec!["worker".to_owned()],
+            ..ktstr_schedule::Tables::default()
+        });
+        let (story, schedule) = (Story::read(&file).unwrap(), Schedule::read(&file).unwrap());
+        let text = answer(&story, &schedule, "7", None).unwrap().text;
+        assert!(text.contains("and then got CPU 0.\n"), "{text}");
+        let place = "It was on the runqueue of CPU 0, then from 0.010000 s on of CPU 1.\n";
+        assert!(text.contains(place), "{text}");
+    }
+
     /// An offline CPU is not idle beside a task that waits.
     #[test]
     fn a_cpu_that_is_offline_is_not_allowed() {

@@ -10,6 +10,7 @@ mod marks;
 mod measures;
 mod numbers;
 mod percentile;
+mod queues;
 mod shares;
 mod state;
 mod steps;
@@ -27,6 +28,7 @@ pub use marks::{Mark, Span, spans};
 pub use measures::{Measures, OfCgroup, Starved, Underserved, Wasted, Who, measures};
 pub use numbers::{Numbers, Of, numbers};
 pub use percentile::percentile;
+pub use queues::Queues;
 pub use shares::Share;
 pub use state::TaskInfo;
 pub use stretches::{Did, Stretch, Waker, stretches};
@@ -75,6 +77,9 @@ pub struct Answers {
     /// The waits that were still open at the end of their phase, with their length at that time. Each of them is also in
     /// `waits` with its full length, unless a gap interrupts it later.
     pub open_waits: Vec<Wait>,
+    /// The runqueues of each wait in which the task was moved, by the task and the start of the wait; filled by [`stretches`].
+    /// In every other wait the task was on one runqueue only ([`Did::Waited`]).
+    pub queues: BTreeMap<(Pid, u64), Queues>,
     /// Idle time by phase and CPU.
     pub idle: BTreeMap<(Phase, Cpu), Idle>,
     /// The tasks of the schedule.

@@ -1,5 +1,6 @@
 //! The state of a task at one point in time.
 
+use super::queues::Queues;
 use super::totals::Key;
 use super::{WaitCause, Waker};
 use crate::event::{Class, Cpu, CpuMask, Pid};
@@ -66,8 +67,10 @@ pub(super) struct Task {
     /// When it left that queue without running: it was dequeued, and enqueued on the same CPU without being put into a queue
     /// again. In nanoseconds of the scheduler's clock.
     pub left_dsq_ns: Option<u64>,
-    /// Whether it has been dequeued for a move or a change, and not been enqueued since.
-    pub dequeued: bool,
+    /// The runqueues of its current wait; empty if it was not moved.
+    pub queues: Queues,
+    /// The CPU from whose runqueue it has been dequeued for a move or a change, if it has not been enqueued since.
+    pub dequeued: Option<Cpu>,
     /// Whether it has been created and has not run yet.
     pub fresh: bool,
     /// The nice value, -20 to 19.
@@ -122,7 +125,8 @@ impl Default for Task {
             waker: None,
             dsq: None,
             left_dsq_ns: None,
-            dequeued: false,
+            queues: Vec::new(),
+            dequeued: None,
             fresh: false,
             nice: 0,
             policy: 0,

@@ -169,6 +169,7 @@ impl Walk<'_> {
         task.doing = doing;
         task.since_ns = now;
         task.booked_ns = now;
+        task.queues.clear();
         match doing {
             Doing::Running { .. } | Doing::Waiting { .. } | Doing::Throttled => {
                 self.active.insert(pid)
@@ -210,11 +211,13 @@ impl Walk<'_> {
     }
 
     pub(super) fn end_wait(&mut self, pid: Pid, served: bool) {
+        let time = self.time;
         let task = self.task(pid);
         let owed_ns = std::mem::take(&mut task.owed_ns);
         let judged_ns = std::mem::take(&mut task.judged_ns);
         if let Doing::Waiting { from_ns, cause } = task.doing {
-            let (cgroup, cpu) = (task.cgroup, task.queue);
+            let cgroup = task.cgroup;
+            let cpu = task.waited_on(time, served);
             self.answers.waits.push(Wait {
                 phase: self.phase,
                 task: pid,

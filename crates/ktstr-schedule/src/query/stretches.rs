@@ -38,7 +38,8 @@ pub enum Did {
     },
     /// The task was runnable, but did not run.
     Waited {
-        /// The CPU whose runqueue it was on at the end.
+        /// The CPU on whose runqueue it was for the longest part of the wait; [`Answers::queues`] has the others. It need not be
+        /// the one that then ran the task.
         cpu: Cpu,
         /// How the wait began.
         cause: WaitCause,
@@ -119,6 +120,12 @@ impl Walk<'_> {
         let Some(task) = self.tasks.get(&pid) else {
             return;
         };
+        let to_ns = self.time.max(task.since_ns);
+        let queues = task.queues_until(to_ns, served);
+        if queues.len() > 1 {
+            let wait = (pid, task.since_ns);
+            self.answers.queues.insert(wait, queues.to_vec());
+        }
         let did = match task.doing {
             Doing::Unknown | Doing::Gone => return,
             Doing::Running { cpu } => Did::Ran {
@@ -127,7 +134,7 @@ impl Walk<'_> {
                 then,
             },
             Doing::Waiting { cause, .. } => Did::Waited {
-                cpu: task.queue,
+                cpu: task.waited_on(to_ns, served),
                 cause,
                 waker: task.waker.filter(|_| cause == WaitCause::Woken),
                 dsq: task.dsq,
@@ -142,7 +149,7 @@ impl Walk<'_> {
             cgroup: task.cgroup,
             did,
             from_ns: task.since_ns,
-            to_ns: self.time.max(task.since_ns),
+            to_ns,
         });
     }
 }

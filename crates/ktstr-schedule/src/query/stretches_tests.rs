@@ -123,7 +123,13 @@ fn a_task_leaves_its_queue_if_it_is_enqueued_without_the_scheduler() {
             class: Class::Ext,
             wakeup: false,
         };
-        script.at(40).push(1, dequeue).push(1, enqueue);
+        script.at(40).push(1, dequeue);
+        if on != 1 {
+            // The kernel moves the task before it enqueues it on the other CPU.
+            let (task, to) = (Pid(7), Cpu(on));
+            script.push(1, What::Migrate { task, to });
+        }
+        script.push(1, enqueue);
         if inserted {
             script.push(1, insert);
         }
@@ -138,6 +144,76 @@ fn a_task_leaves_its_queue_if_it_is_enqueued_without_the_scheduler() {
     assert_eq!(left(1, false), Some(Some(40)));
     assert_eq!(left(1, true), Some(None));
     assert_eq!(left(0, false), Some(None));
+}
+
+/// Moves task 7 from the runqueue of one CPU to that of another one.
+fn moved(script: &mut Script, at: u64, from: u16, to: u16) {
+    let (task, class) = (Pid(7), Class::Fair);
+    script.at(at).push(
+        to,
+        What::Dequeue {
+            task,
+            on: Cpu(from),
+            class,
+            reason: DequeueReason::Change,
+        },
+    );
+    script.push(to, What::Migrate { task, to: Cpu(to) });
+    script.push(
+        to,
+        What::Enqueue {
+            task,
+            on: Cpu(to),
+            class,
+            wakeup: false,
+        },
+    );
+}
+
+/// The CPU that runs a task next takes it from the runqueue on which it waited.
+#[test]
+fn a_task_that_a_cpu_takes_did_not_wait_there() {
+    let mut script = Script::default();
+    script.at(1_000_000).wake(1, 7, 1);
+    moved(&mut script, 30_000_000, 1, 3);
+    script.at(30_002_000).switch(3, 0, 7, Reason::Idle);
+    script.at(40_000_000).switch(3, 7, 0, Reason::Slept);
+    let (all, answers) = all(&script);
+    assert!(
+        matches!(all[0].did, Did::Waited { cpu: Cpu(1), .. }),
+        "{:?}",
+        all[0]
+    );
+    assert!(matches!(all[1].did, Did::Ran { cpu: Cpu(3), .. }));
+    assert_eq!(answers.waits[0].cpu, Cpu(1));
+    assert!(answers.queues.is_empty(), "{:?}", answers.queues);
+}
+
+/// A balancer moves a waiting task, and the task waits on.
+#[test]
+fn a_wait_has_the_runqueues_on_which_the_task_was() {
+    let mut script = Script::default();
+    script.at(1_000_000).wake(1, 7, 1);
+    moved(&mut script, 10_000_000, 1, 2);
+    moved(&mut script, 30_000_000, 2, 3);
+    script.at(30_002_000).switch(3, 0, 7, Reason::Idle);
+    // The next wait is on the CPU on which it ran.
+    script.at(40_000_000).switch(3, 7, 0, Reason::Preempted);
+    script.at(50_000_000).switch(3, 0, 7, Reason::Idle);
+    script.at(51_000_000).wake(0, 8, 0);
+    let (all, answers) = all(&script);
+    let cpus: Vec<_> = all
+        .iter()
+        .filter_map(|stretch| match stretch.did {
+            Did::Waited { cpu, .. } if stretch.task == Pid(7) => Some(cpu),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(cpus, [Cpu(2), Cpu(3)]);
+    let queues = vec![(1_000_000, Cpu(1)), (10_000_000, Cpu(2))];
+    assert_eq!(answers.queues, [((Pid(7), 1_000_000), queues)].into());
+    let cpus: Vec<_> = answers.waits.iter().map(|wait| wait.cpu).collect();
+    assert_eq!(cpus[..2], [Cpu(2), Cpu(3)]);
 }
 
 /// The fair class delays the dequeue of a task that sleeps, and may move it to another CPU in that state.

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 
+use super::queues::TAKEN_NS;
 use crate::event::{Class, Cpu, DequeueReason, Event, Pid, Reason, What};
 use crate::words::{Words, dsq};
 use crate::{ReadError, Schedule};
@@ -10,10 +11,6 @@ use crate::{ReadError, Schedule};
 /// A kick belongs to a task if a CPU makes it within this time, in nanoseconds, after the same CPU has put the task on a
 /// runqueue or into a dispatch queue.
 const KICK_NS: u64 = 100_000;
-
-/// A task that is taken off a runqueue at most this time, in nanoseconds, before its wait ends is being moved to the CPU that
-/// runs it next.
-const TAKEN_NS: u64 = 50_000;
 
 /// What happened on the machine after the last event of a trail, up to the trail's end.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -250,7 +247,7 @@ fn taken_ns(schedule: &Schedule<'_>, of: Pid, until_ns: u64) -> Result<u64, Read
             && task == of
             && near.contains(&event.time_ns)
         {
-            taken = Some(event.time_ns);
+            taken.get_or_insert(event.time_ns);
         }
     })?;
     Ok(taken.map_or(until_ns, |taken| taken.saturating_sub(1)))

@@ -32,7 +32,7 @@ pub struct Wait {
     pub task: Pid,
     /// The id of the task's cgroup; `None` if it is unknown.
     pub cgroup: Option<u64>,
-    /// The CPU whose runqueue the task was on at the end of the wait.
+    /// The CPU on whose runqueue the task was for the longest part of the wait. It need not be the one that then ran the task.
     pub cpu: Cpu,
     /// How the wait began.
     pub cause: WaitCause,

@@ -147,13 +147,15 @@ impl<'a> Walk<'a> {
                 self.book(task);
                 let time = self.time;
                 let state = self.task(task);
-                let moved = std::mem::take(&mut state.dequeued);
-                // A CPU that takes the task out of the queue of another CPU enqueues it, too, but on itself.
-                if moved && state.dsq.is_some() && state.queue == on {
+                let from = state.dequeued.take();
+                let moved = from.is_some();
+                // A CPU that takes the task out of the queue of another CPU enqueues it, too, but on itself. It has moved the task
+                // to itself before that (`set_task_cpu`), so only the dequeue shows where the task was.
+                if from == Some(on) && state.dsq.is_some() {
                     state.left_dsq_ns.get_or_insert(time);
                 }
                 state.class = class;
-                state.queue = on;
+                state.requeue(on, time);
                 // The fair class keeps a task that sleeps on its queue until the task's lag is used up (`sched_delayed`, Linux
                 // 6.12 and later), and may move it to another CPU meanwhile. Only a wake-up makes it runnable.
                 if moved && !wakeup && matches!(state.doing, Doing::Asleep) {
@@ -163,14 +165,17 @@ impl<'a> Walk<'a> {
                 let wakeup = wakeup || !moved && matches!(state.doing, Doing::Asleep);
                 self.enqueue(task, wakeup);
             }
-            What::Dequeue { task, reason, .. } => match reason {
+            What::Dequeue {
+                task, on, reason, ..
+            } => match reason {
                 DequeueReason::Sleep => self.sleep(task),
                 DequeueReason::Throttle => self.throttle(task),
-                DequeueReason::Change => self.task(task).dequeued = true,
+                DequeueReason::Change => self.task(task).dequeued = Some(on),
             },
             What::Migrate { task, to } => {
                 self.book(task);
-                self.task(task).queue = to;
+                let time = self.time;
+                self.task(task).requeue(to, time);
             }
             What::Affinity { task, mask } => self.confine(task, mask),
             What::Cgroup { task, cgroup } => {
@@ -258,7 +263,7 @@ impl<'a> Walk<'a> {
             What::Insert { task, dsq, .. } => {
                 self.task(task).dsq = Some(dsq);
                 self.task(task).left_dsq_ns = None;
-                self.task(task).dequeued = false;
+                self.task(task).dequeued = None;
                 self.count(task, |totals| totals.inserts += 1);
             }
             What::Wake {
@@ -349,7 +354,7 @@ impl<'a> Walk<'a> {
                 phase: self.phase,
                 task: *pid,
                 cgroup: task.cgroup,
-                cpu: task.queue,
+                cpu: task.waited_on(self.time, false),
                 cause,
                 from_ns,
                 to_ns: self.time,

@@ -21,6 +21,8 @@ function unpacked(count, text) {
     from: new Float64Array(count), to: new Float64Array(count), kind: new Uint8Array(count),
     // `task` is the index of the task, or the number of merged stretches for SEVERAL. `more` and `by` depend on the kind.
     task: new Uint32Array(count), cpu: new Uint16Array(count), more: new Uint8Array(count), by: new Uint32Array(count),
+    // The moves of a wait to other runqueues, each as the time and the CPU; only waits with moves have an entry.
+    moves: new Map(),
   };
   let from = 0;
   for (let i = 0; i < count; i++) {
@@ -32,7 +34,12 @@ function unpacked(count, text) {
     s.task[i] = Math.floor(head / 4);
     if (s.kind[i] !== THROTTLED) s.cpu[i] = number();
     if (s.kind[i] === RAN || s.kind[i] === WAITED) s.more[i] = number();
-    if (s.kind[i] === WAITED) s.by[i] = number();
+    if (s.kind[i] === WAITED) {
+      s.by[i] = number();
+      const moves = [];
+      for (let left = number(); left > 0; left--) moves.push([from + number(), number()]);
+      if (moves.length > 0) s.moves.set(i, moves);
+    }
   }
   return s;
 }

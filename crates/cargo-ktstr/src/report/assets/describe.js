@@ -2,12 +2,19 @@
 const MOST = 6;
 const taskName = (task) => (run.tasks[task] ? run.tasks[task][0] : "a task");
 
+// Returns the CPU on whose runqueue the task of wait `i` was at `time`.
+function queueOf(i, time) {
+  let cpu = s.cpu[i];
+  for (const [at, to] of s.moves.get(i) || []) if (at <= time) cpu = to;
+  return cpu;
+}
+
 // Returns the waits at `time`, those that began first at the front; with `cpu`, only those in the queue of that CPU.
 function waiting(time, cpu) {
   const found = [];
   ofTask.forEach((list) => {
     const i = during(list, time);
-    if (i >= 0 && s.kind[i] === WAITED && (cpu === undefined || s.cpu[i] === cpu)) found.push(i);
+    if (i >= 0 && s.kind[i] === WAITED && (cpu === undefined || queueOf(i, time) === cpu)) found.push(i);
   });
   return found.sort((a, b) => s.from[a] - s.from[b]);
 }
@@ -44,7 +51,7 @@ function linesOfTask(task, time) {
   if (i < 0) return ["sleeps, or is not there"];
   if (s.kind[i] === THROTTLED) return [`out of quota for ${lengthText(s.to[i] - s.from[i])}, since ${seconds(s.from[i] - run.zero, 1e7)}`];
   if (s.kind[i] === RAN) return [`on CPU ${s.cpu[i]}: ${ranText(i)}`];
-  const lines = [waitText(i), `so far ${lengthText(time - s.from[i])}, in the queue of CPU ${s.cpu[i]}`];
+  const lines = [waitText(i), `so far ${lengthText(time - s.from[i])}, in the queue of CPU ${queueOf(i, time)}`];
   run.cpus.slice(0, MOST).forEach((_, cpu) => {
     const other = during(ofCpu[cpu], time);
     const who = other < 0 ? "nobody, or unknown" : s.kind[other] === SEVERAL ? "several tasks" : taskName(s.task[other]);
