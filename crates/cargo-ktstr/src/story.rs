@@ -7,11 +7,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use idle::Idle;
 pub use ktstr::run::step;
 use ktstr_schedule::query::{Answers, Did, Queues, Stretch, Timeline, stretches};
 use ktstr_schedule::words::Words;
 pub use ktstr_schedule::words::{cpus, dsq};
+use ktstr_schedule::words::complete_only;
 use ktstr_schedule::{Event, Gap, Pid, SCHEDULE_FILE, SchedExtState, Schedule, Tables, What};
+
+mod idle;
 
 /// Something that happened to the whole machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +39,8 @@ pub struct Story {
     pub timeline: Timeline,
     /// The events of the machine, in order.
     pub moments: Vec<Moment>,
+    /// The times in which each CPU is known to have been idle.
+    pub idle: Idle,
     /// The intervals whose frequent events were dropped to keep the file small.
     pub gaps: Vec<Gap>,
     /// The time of the earliest event, in nanoseconds of the scheduler's clock; 0 without events.
@@ -87,6 +93,7 @@ impl Story {
             ..Self::default()
         };
         schedule.for_each(|event| {
+            story.idle.take(event);
             if let Ok(event) = event {
                 story.timeline.take(event);
                 story.take(event);
@@ -95,6 +102,7 @@ impl Story {
         story.timeline.end();
         let (from_ns, to_ns) = story.timeline.ends_ns.unwrap_or_default();
         (story.from_ns, story.to_ns) = (from_ns, to_ns);
+        story.idle.end(to_ns);
         Ok(story)
     }
 
@@ -139,6 +147,12 @@ impl Story {
     /// step, as in findings, or else the start of the schedule.
     pub fn zero_ns(&self) -> u64 {
         self.timeline.zero_ns()
+    }
+
+    /// Says from when to when the schedule is complete; `None` if no event is missing.
+    pub fn complete_only(&self) -> Option<String> {
+        let from_ns = self.answers.complete_from_ns?;
+        Some(complete_only(from_ns, self.to_ns, self.zero_ns()))
     }
 
     /// Returns a task as `name[pid]`, with the name unescaped.

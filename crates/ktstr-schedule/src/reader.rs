@@ -72,6 +72,12 @@ impl<'a> Schedule<'a> {
         self.chunks.iter().filter_map(|chunk| chunk.gap)
     }
 
+    /// Returns the time from which no event is missing, in nanoseconds of the scheduler's clock: the end of the last gap. `None`
+    /// if the schedule is complete from its start.
+    pub fn complete_from_ns(&self) -> Option<u64> {
+        self.gaps().map(|gap| gap.to_ns).max()
+    }
+
     /// Calls `each` with every event, and with every gap before the events that remain in it.
     ///
     /// # Errors

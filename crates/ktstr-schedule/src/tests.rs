@@ -62,11 +62,14 @@ fn truncated_or_modified_bytes_are_an_error() {
 #[test]
 fn a_file_over_its_limit_loses_its_oldest_switches_and_reports_gaps() {
     let mut script = Script::default();
+    // The state before the recording, which is not the beginning of the gap.
+    script.at(0).affinity(1001, 3);
     for phase in 0..4u16 {
-        script.at(u64::from(phase) * 1_000_000).phase(phase);
+        let begin = u64::from(phase + 1) * 1_000_000;
+        script.at(begin).phase(phase);
         script.affinity(1000, 3);
         for n in 0..1000u64 {
-            script.at(u64::from(phase) * 1_000_000 + n * 100 + ((n * 2_654_435_761) >> 9) % 97);
+            script.at(begin + n * 100 + ((n * 2_654_435_761) >> 9) % 97);
             script.switch(0, 1000 + n as u32 * 7 % 11, 1001, Reason::Preempted);
         }
     }
@@ -77,17 +80,19 @@ fn a_file_over_its_limit_loses_its_oldest_switches_and_reports_gaps() {
     let gaps: Vec<_> = schedule.gaps().collect();
     assert_eq!(gaps.len(), 2, "{gaps:?}");
     assert!(gaps.iter().all(|gap| gap.switches == 1000));
-    assert_eq!(gaps[0].from_ns, 0);
+    assert_eq!(gaps[0].from_ns, 1_000_000);
+    assert_eq!(schedule.complete_from_ns(), Some(gaps[1].to_ns));
     let kept = schedule.events().expect("its events can be read");
     let affinities = kept
         .iter()
         .filter(|e| matches!(e.what, What::Affinity { .. }));
-    assert_eq!(affinities.count(), 4, "rare events stay");
+    assert_eq!(affinities.count(), 5, "rare events stay");
     let answers = Answers::of(&schedule).expect("the same");
     assert_eq!(
         answers.missing_ns,
         gaps.iter().map(|g| g.to_ns - g.from_ns).sum::<u64>()
     );
+    assert_eq!(answers.complete_from_ns, Some(gaps[1].to_ns));
     assert_eq!(answers.sum(|key| key.phase < Some(2)).runs, 0);
     assert_eq!(answers.sum(|key| key.phase == Some(3)).runs, 1000);
 }

@@ -145,6 +145,18 @@ impl Words<'_> {
     }
 }
 
+/// Says from when to when a schedule is complete that has lost events to stay within its size limit. `from_ns` is the end of its
+/// last gap and `to_ns` the end of the schedule, both in nanoseconds of the scheduler's clock. The text has seconds since
+/// `zero_ns`.
+pub fn complete_only(from_ns: u64, to_ns: u64, zero_ns: u64) -> String {
+    let seconds = |ns: u64| format!("{:.6} s", (ns as f64 - zero_ns as f64) / 1e9);
+    format!(
+        "The schedule exceeded its size limit: it is complete only from {} to {}, and what is shown is about that time.",
+        seconds(from_ns),
+        seconds(to_ns)
+    )
+}
+
 /// Returns the words for the flags of a kick, each with a leading space; empty if no flag is set.
 pub fn kick(flags: u8) -> String {
     let set = KICKS.iter().filter(|(bit, _)| flags & bit != 0);

@@ -80,9 +80,12 @@ impl Writer {
     fn pack(&mut self) {
         let events = std::mem::take(&mut self.open);
         let times = || events.iter().map(|event| event.time_ns);
-        let (Some(from_ns), Some(to_ns)) = (times().min(), times().max()) else {
+        let Some(to_ns) = times().max() else {
             return;
         };
+        // Events at the time 0 describe the state before the recording, so nothing is missing between them and the first event
+        // of the recording.
+        let from_ns = times().filter(|time| *time > 0).min().unwrap_or(0);
         let packed = Packed {
             bytes: encode(&events),
             from_ns,

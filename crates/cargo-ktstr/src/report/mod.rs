@@ -120,9 +120,15 @@ fn page(record: &RunRecord, story: Option<&Story>, folder: &Path) -> String {
     trail(&mut body, record, folder);
     let mut sections = Vec::new();
     if let Some(story) = story {
-        sections.push(("Cgroups and steps", "cgroups", tables::cgroups(story)));
-        sections.push(("Distributions", "waits", histogram::histograms(story)));
-        sections.push(("Tasks", "tasks", tables::tasks(story)));
+        let covers = story.complete_only();
+        let covers = covers.map_or_else(String::new, |covers| note(&covers));
+        for (name, id, content) in [
+            ("Cgroups and steps", "cgroups", tables::cgroups(story)),
+            ("Distributions", "waits", histogram::histograms(story)),
+            ("Tasks", "tasks", tables::tasks(story)),
+        ] {
+            sections.push((name, id, format!("{covers}{content}")));
+        }
     }
     let captures = fs::read(folder.join("captures.json")).ok();
     if let Some(captures) = captures.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok())
@@ -304,22 +310,20 @@ fn time_line(story: &Story, thinned: &data::Thinned) -> String {
             thinned.marks
         ));
     }
-    if story.answers.missing_ns > 0 {
-        notes.push(format!(
-            "The schedule exceeded its size limit: {} ms of it are missing from this page.",
-            html::ms(story.answers.missing_ns)
-        ));
-    }
+    notes.extend(story.complete_only());
     if !story.tables.missing.is_empty() {
         notes.push(format!(
             "This kernel lacks {}, so the events that they would show are missing.",
             story.tables.missing.join(", ")
         ));
     }
-    for note in notes {
-        let _ = writeln!(out, "<p class=\"note\">{}</p>", text(&note));
-    }
+    out.extend(notes.iter().map(|text| note(text)));
     out
+}
+
+/// Renders a note.
+fn note(what: &str) -> String {
+    format!("<p class=\"note\">{}</p>\n", text(what))
 }
 
 #[cfg(test)]

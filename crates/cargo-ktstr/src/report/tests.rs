@@ -50,6 +50,18 @@ fn a_page_has_its_parts_and_loads_nothing() {
 }
 
 #[test]
+fn each_part_of_a_page_says_what_an_incomplete_schedule_covers() {
+    let page = made(Some(&Story::read(&testing::thinned()).unwrap()));
+    let covers = "it is complete only from 0.040000 s to 0.080000 s";
+    for id in ["timeline", "cgroups", "waits", "tasks"] {
+        let (_, section) = page.split_once(&format!("<section id=\"{id}\">")).unwrap();
+        let (section, _) = section.split_once("</section>").unwrap();
+        assert!(section.contains(covers), "{section}");
+    }
+    assert!(!made(Some(&testing::story())).contains("size limit"));
+}
+
+#[test]
 fn what_a_guest_says_cannot_leave_its_place() {
     let page = made(Some(&testing::story()));
     // Only the page's own two scripts have an end tag, although the name of the task is `</script>`.

@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use ktstr_record::runs_root;
 use ktstr_record::terminal::eprint_line;
-use ktstr_schedule::query::{Answers, Idle, Totals, Wait, percentile};
+use ktstr_schedule::query::{Answers, Idle, Timeline, Totals, Wait, percentile};
+use ktstr_schedule::words::complete_only;
 use ktstr_schedule::{Cpu, Pid, Schedule};
 use serde::Serialize;
 
@@ -82,6 +83,9 @@ struct Summary {
     tasks: Vec<Task>,
     cpus: Vec<OneCpu>,
     wasted_ns: u64,
+    /// From when to when no event is missing, in nanoseconds since the start of the first step. All values are about this time.
+    complete_from_ns: i64,
+    complete_to_ns: i64,
     missing_ns: u64,
     missing_functions: Vec<String>,
     unreadable: u64,
@@ -93,19 +97,24 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     let (path, file) = story::bytes(&record)?;
     let schedule = Schedule::read(&file).with_context(|| path.display().to_string())?;
     let answers = Answers::of(&schedule).with_context(|| path.display().to_string())?;
+    let timeline = Timeline::of(&schedule).with_context(|| path.display().to_string())?;
     if let Some(step) = options.phase
-        && !answers.phases.contains_key(&Some(step))
+        && !timeline.held.iter().any(|held| held.number == step)
     {
-        eprint_line(&format!("error: {}", no_step(step, &answers)));
+        eprint_line(&format!("error: {}", no_step(step, &timeline)));
         return Ok(Exit::Failed);
     }
-    let mut summary = summarise(&schedule, &answers, options);
+    let (zero_ns, to_ns) = (timeline.zero_ns(), timeline.to_ns());
+    let covers = answers.complete_from_ns;
+    let covers = covers.map(|from_ns| complete_only(from_ns, to_ns, zero_ns));
+    let mut summary = summarise(&schedule, &answers, &timeline, options);
     let all = std::mem::take(&mut summary.tasks);
     if let Some(wanted) = &options.task
         && !all.iter().any(|task| is(task, wanted))
     {
         let why = no_task(wanted, &all, &path, options.phase);
-        eprint_line(&format!("error: {why}"));
+        let covers = covers.map_or_else(String::new, |covers| format!(". {covers}"));
+        eprint_line(&format!("error: {why}{covers}"));
         return Ok(Exit::Failed);
     }
     let chosen = |task: &Task| options.task.as_ref().is_none_or(|wanted| is(task, wanted));
@@ -114,6 +123,9 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     let wanted = |pid: Pid| chosen.contains(&pid.0);
     if options.latency || options.map || options.timehist {
         let story = Story::read(&file).with_context(|| path.display().to_string())?;
+        if let Some(covers) = covers {
+            writeln!(out, "{covers}\n")?;
+        }
         if options.map {
             map::print(out, &schedule, &story, options.phase, wanted)?;
         } else if options.latency {
@@ -131,11 +143,24 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
         json::print(out, &summary, options.limit)?;
     } else {
         print(out, &summary)?;
+        if let Some(covers) = covers {
+            writeln!(out, "{covers}")?;
+        }
     }
     Ok(Exit::Done)
 }
 
-fn summarise(schedule: &Schedule<'_>, answers: &Answers, options: &Options) -> Summary {
+fn summarise(
+    schedule: &Schedule<'_>,
+    answers: &Answers,
+    timeline: &Timeline,
+    options: &Options,
+) -> Summary {
+    let since_zero = |ns: u64| {
+        let since = i128::from(ns) - i128::from(timeline.zero_ns());
+        i64::try_from(since).unwrap_or(if since < 0 { i64::MIN } else { i64::MAX })
+    };
+    let start_ns = timeline.ends_ns.map_or(0, |(from, _)| from);
     let tables = schedule.tables();
     let in_phase = |phase| options.phase.is_none() || phase == options.phase;
     let pids: BTreeSet<Pid> = answers.totals.keys().map(|key| key.task).collect();
@@ -190,6 +215,8 @@ fn summarise(schedule: &Schedule<'_>, answers: &Answers, options: &Options) -> S
             .filter(|(phase, _)| in_phase(**phase))
             .map(|(_, ns)| ns)
             .sum(),
+        complete_from_ns: since_zero(answers.complete_from_ns.unwrap_or(start_ns)),
+        complete_to_ns: since_zero(timeline.to_ns()),
         missing_ns: answers.missing_ns,
         missing_functions: tables.missing.clone(),
         unreadable: tables.unreadable,
@@ -197,8 +224,8 @@ fn summarise(schedule: &Schedule<'_>, answers: &Answers, options: &Options) -> S
 }
 
 /// Returns the error that the run does not have this step, with the range of the steps that it has.
-fn no_step(step: u16, answers: &Answers) -> String {
-    let steps = answers.phases.keys().flatten();
+fn no_step(step: u16, timeline: &Timeline) -> String {
+    let steps = timeline.held.iter().map(|held| held.number);
     match (steps.clone().min(), steps.max()) {
         (Some(first), Some(last)) if first == last => {
             format!("there is no step {step}: the run has only step {first}")
@@ -295,13 +322,6 @@ fn print(out: &mut dyn Write, summary: &Summary) -> Result<()> {
         "Waiting tasks could have used {} ms of idle CPU time.",
         ms(summary.wasted_ns)
     )?;
-    if summary.missing_ns != 0 {
-        let missing = ms(summary.missing_ns);
-        writeln!(
-            out,
-            "The schedule exceeded its size limit: {missing} ms of it are missing."
-        )?;
-    }
     if summary.unreadable != 0 {
         writeln!(
             out,

@@ -53,6 +53,7 @@ fn events() -> Vec<(u64, u16, What)> {
         (1, 0, cgroup(7, 3)),
         (1, 0, cgroup(8, 4)),
         (1, 0, bound(1)),
+        (1, 1, switch(9, 0, Reason::Slept)),
         (2, 0, switch(0, 8, Reason::Idle)),
         (10, 0, What::Phase { number: 1 }),
         (12, 0, wake(7, 8)),
@@ -96,6 +97,20 @@ fn tables() -> Tables {
 /// Returns the bytes of the schedule's file.
 pub fn file() -> Vec<u8> {
     let mut writer = Writer::default();
+    for (ms, cpu, what) in events() {
+        writer.push(Event {
+            time_ns: ms * MS,
+            cpu: Cpu(cpu),
+            what,
+        });
+    }
+    writer.finish(&tables())
+}
+
+/// Returns the bytes of the same schedule if it exceeded its size limit: it is complete from 50 ms on, which is 40 ms after the
+/// start of the first step.
+pub fn thinned() -> Vec<u8> {
+    let mut writer = Writer::with_cap(1);
     for (ms, cpu, what) in events() {
         writer.push(Event {
             time_ns: ms * MS,

@@ -109,6 +109,17 @@ fn steps_findings_and_moments_have_tracks() {
 }
 
 #[test]
+fn missing_events_have_a_track() {
+    let events = events(&made(&testing::thinned(), None));
+    let of: Vec<_> = events
+        .iter()
+        .filter(|(track, ..)| track == "Missing events")
+        .map(|(_, kind, at, _)| (*kind, *at))
+        .collect();
+    assert_eq!(of, [(1, 1), (2, 50)]);
+}
+
+#[test]
 fn a_wake_up_says_who_woke_whom() {
     let found = wake_ups(&made(&testing::file(), None));
     assert_eq!(found, [(12_000_000, 8, 7), (61_000_000, 8, 7)]);

@@ -63,6 +63,14 @@ pub fn write(trace: &mut Packets, record: &RunRecord, story: &Story, captures: &
             tracks.instant(own, &mark.text, mark.from_ns);
         }
     }
+    if let (Some(text), Some(from), Some(to)) = (
+        story.complete_only(),
+        story.gaps.iter().map(|gap| gap.from_ns).min(),
+        story.answers.complete_from_ns,
+    ) {
+        let own = tracks.track("Missing events", None, false);
+        tracks.span(own, &text, from, to);
+    }
     waiting(&mut tracks, story);
     // The time of the window stands still while a step is set up, and the scheduler's clock does not.
     let at = |_, capture: Option<&CaptureRecord>| {

@@ -72,7 +72,7 @@ fn queues(story: &Story, wait: &Stretch) -> String {
     let queues = story.queues(wait);
     let cpus = queues.iter().enumerate().map(|(at, (from, cpu))| match at {
         0 => format!("CPU {}", cpu.0),
-        _ => format!("then from {} on of CPU {}", seconds(story, *from), cpu.0),
+        _ => format!("from {} on that of CPU {}", seconds(story, *from), cpu.0),
     });
     cpus.collect::<Vec<_>>().join(", ")
 }

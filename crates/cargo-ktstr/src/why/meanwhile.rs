@@ -24,7 +24,9 @@ pub fn meanwhile(story: &Story, wait: &Stretch, masks: &[(u64, CpuMask)]) -> Str
     let allowed: Vec<Cpu> = all().filter(is_in).collect();
     let ran = ran(story, wait.from_ns, wait.to_ns);
     let length = wait.len_ns();
-    let idle = |cpu: &Cpu| length.saturating_sub(busy(&ran, *cpu));
+    let idle = |cpu: &Cpu| story.idle.ns(*cpu, wait.from_ns, wait.to_ns);
+    // The CPU may have been offline, or what it did is not known: it never switches, or not yet.
+    let unknown = |cpu: &Cpu| length.saturating_sub(busy(&ran, *cpu) + idle(cpu));
     // Each set holds until the next one begins.
     let ends = masks
         .iter()
@@ -34,20 +36,22 @@ pub fn meanwhile(story: &Story, wait: &Stretch, masks: &[(u64, CpuMask)]) -> Str
     let spans = masks.iter().zip(ends).filter(|((from, _), to)| from < to);
     let all_idle: u64 = spans
         .map(|((from, mask), to)| {
-            let ran = self::ran(story, *from, to);
             let idle = all().filter(|cpu| mask.contains(*cpu));
-            idle.map(|cpu| (to - from).saturating_sub(busy(&ran, cpu)))
-                .sum::<u64>()
+            idle.map(|cpu| story.idle.ns(cpu, *from, to)).sum::<u64>()
         })
         .sum();
+    let all_known = allowed.iter().all(|cpu| unknown(cpu) == 0);
     let gap = story
         .gaps
         .iter()
         .any(|gap| gap.from_ns < wait.to_ns && gap.to_ns > wait.from_ns);
-    let mut text = match (gap, all_idle) {
-        (true, _) => "Events of that time are missing, so this list is incomplete.\n".to_owned(),
-        (false, 0) => "No CPU on which it was allowed was idle in that time.\n".to_owned(),
-        (false, idle) => format!(
+    let mut text = match (gap, all_idle, all_known) {
+        (true, ..) => "Events of that time are missing, so this list is incomplete.\n".to_owned(),
+        (false, 0, true) => "No CPU on which it was allowed was idle in that time.\n".to_owned(),
+        (false, 0, false) => {
+            "No CPU on which it was allowed is known to have been idle in that time.\n".to_owned()
+        }
+        (false, idle, _) => format!(
             "In that time the CPUs on which it was allowed were idle for {}, added up over the CPUs.\n",
             ms(idle)
         ),
@@ -75,7 +79,10 @@ pub fn meanwhile(story: &Story, wait: &Stretch, masks: &[(u64, CpuMask)]) -> Str
             line(&others, rest);
         }
         if idle(cpu) > 0 {
-            line(if gap { "idle, or unknown" } else { "idle" }, idle(cpu));
+            line("idle", idle(cpu));
+        }
+        if unknown(cpu) > 0 {
+            line("offline, or unknown", unknown(cpu));
         }
     }
     if allowed.len() > CPUS {

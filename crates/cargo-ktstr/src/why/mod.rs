@@ -99,8 +99,12 @@ fn answer(
         )));
     }
     let stretch = match (at, &tasks[..]) {
-        (None, _) => longest(story, &tasks)
-            .ok_or_else(|| NoAnswer::Asked(format!("`{task}` never waited in this run")))?,
+        (None, _) => longest(story, &tasks).ok_or_else(|| {
+            NoAnswer::Asked(match story.complete_only() {
+                None => format!("`{task}` never waited in this run"),
+                Some(why) => format!("the schedule shows no wait of `{task}`. {why}"),
+            })
+        })?,
         (Some(at), [pid]) => match story
             .stretches
             .iter()
@@ -166,6 +170,9 @@ fn answer(
             text.push_str("\nIts events in that time:\n");
             text.push_str(&known.lines.concat());
         }
+    }
+    if let Some(why) = story.complete_only() {
+        text.push_str(&format!("\n{why}\n"));
     }
     let wait = matches!(stretch.did, Did::Waited { .. }).then_some(stretch);
     Ok(Answer { text, wait })
@@ -357,7 +364,7 @@ mod tests {
         let (story, schedule) = (Story::read(&file).unwrap(), Schedule::read(&file).unwrap());
         let text = answer(&story, &schedule, "7", None).unwrap().text;
         assert!(text.contains("and then got CPU 0.\n"), "{text}");
-        let place = "It was on the runqueue of CPU 0, then from 0.010000 s on of CPU 1.\n";
+        let place = "It was on the runqueue of CPU 0, from 0.010000 s on that of CPU 1.\n";
         assert!(text.contains(place), "{text}");
     }
 
@@ -393,6 +400,31 @@ mod tests {
             panic!("{:?}", known.masks);
         };
         assert!(mask.contains(Cpu(0)) && !mask.contains(Cpu(1)));
+    }
+
+    /// The events of the first step are missing.
+    #[test]
+    fn an_answer_from_an_incomplete_schedule_says_what_it_covers() {
+        let file = testing::thinned();
+        let (story, schedule) = (Story::read(&file).unwrap(), Schedule::read(&file).unwrap());
+        let of = |task, time: Option<&str>| {
+            let time = time.map(|time| time.parse().unwrap());
+            answer(&story, &schedule, task, time)
+        };
+        let covers = "The schedule exceeded its size limit: it is complete only from 0.040000 s to 0.080000 s, and what is shown \
+                      is about that time.";
+        let text = of("7", None).unwrap().text;
+        assert!(text.contains(covers), "{text}");
+        // Neither CPU switches in that time, so nobody knows what they do.
+        assert!(text.contains("is known to have been idle"), "{text}");
+        assert!(text.contains("100.0 %  offline, or unknown"), "{text}");
+        assert!(!text.contains(" %  idle"), "{text}");
+        let text = of("7", Some("4ms")).unwrap().text;
+        assert!(text.contains("it is not known what"), "{text}");
+        let Err(NoAnswer::Asked(why)) = of("8", None) else {
+            panic!("task 8 has no wait that is known");
+        };
+        assert_eq!(why, format!("the schedule shows no wait of `8`. {covers}"));
     }
 
     #[test]

@@ -22,6 +22,8 @@ pub struct Mark {
     pub migrations: u64,
     /// The number of gaps of the schedule up to this point.
     gaps: u32,
+    /// Whether the mark lies in a gap, so that events after it are missing.
+    holed: bool,
 }
 
 /// The schedule's totals between the last two marks of a task.
@@ -42,6 +44,7 @@ impl Walk<'_> {
     pub(super) fn mark(&mut self, pid: Pid) {
         self.book(pid);
         let gaps = self.answers.gaps;
+        let holed = self.holed_until_ns.is_some_and(|until| self.time <= until);
         let task = self.task(pid);
         let mark = Mark {
             task: pid,
@@ -50,6 +53,7 @@ impl Walk<'_> {
             runs: task.runs,
             migrations: task.migrations,
             gaps,
+            holed,
         };
         self.answers.marks.push(mark);
     }
@@ -69,7 +73,7 @@ pub fn spans(marks: &[Mark]) -> BTreeMap<Pid, Vec<Span>> {
                 ran_ns: to.ran_ns.saturating_sub(from.ran_ns),
                 runs: to.runs.saturating_sub(from.runs),
                 migrations: to.migrations.saturating_sub(from.migrations),
-                whole: from.gaps == to.gaps,
+                whole: from.gaps == to.gaps && !from.holed,
             });
         }
     }
@@ -85,6 +89,33 @@ mod tests {
     fn named(script: &mut Script, at: u64, task: u32, name: u32) {
         let task = Pid(task);
         script.at(at).push(0, What::Name { task, name });
+    }
+
+    /// A gap keeps the marks, which are rare, and loses the switches between them.
+    #[test]
+    fn a_span_in_a_gap_is_not_whole() {
+        let mut script = Script::default();
+        script.tables.names = vec!["a".to_owned()];
+        for begin in [1_000, 1_000_000] {
+            script.at(begin).phase(1);
+            for (at, task) in [(0, 7), (1, 7), (90_000, 7)] {
+                named(&mut script, begin + at, task, 0);
+            }
+            for n in 0..500 {
+                let (prev, next) = (7 + n % 3, 7 + (n + 1) % 3);
+                script.at(begin + 2 + u64::from(n) * 100);
+                script.switch(0, prev, next, Reason::Preempted);
+            }
+        }
+        let mut writer = crate::Writer::with_cap(1);
+        script.events.iter().for_each(|event| writer.push(*event));
+        let file = writer.finish(&script.tables);
+        let schedule = crate::Schedule::read(&file).expect("a writer's file can be read");
+        let answers = crate::query::Answers::of(&schedule).expect("the same");
+        assert_eq!(answers.gaps, 1);
+        let of = |marks: &[Mark]| spans(marks)[&Pid(7)][0].whole;
+        let (first, second) = answers.marks.split_at(2);
+        assert_eq!((of(first), of(second)), (false, true));
     }
 
     #[test]

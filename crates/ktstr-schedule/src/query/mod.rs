@@ -120,6 +120,9 @@ pub struct Answers {
     pub holed: BTreeSet<Phase>,
     /// The length of all gaps together, in nanoseconds. The other results do not cover this time.
     pub missing_ns: u64,
+    /// The end of the last gap, in nanoseconds of the scheduler's clock: from this time on no event is missing. `None` if the
+    /// schedule has no gap.
+    pub complete_from_ns: Option<u64>,
 }
 
 impl Answers {

@@ -295,3 +295,61 @@ fn a_wait_without_an_end_is_marked_as_not_served() {
     };
     assert_eq!((wait.len_ns(), wait.served), (40, false));
 }
+
+/// Evaluates a schedule of which only the last phase is complete.
+fn thinned(script: &Script) -> super::Answers {
+    let mut writer = crate::Writer::with_cap(1);
+    script.events.iter().for_each(|event| writer.push(*event));
+    let file = writer.finish(&script.tables);
+    let schedule = crate::Schedule::read(&file).expect("a writer's file can be read");
+    super::Answers::of(&schedule).expect("a writer's events can be read")
+}
+
+/// The group runs out of quota in one chunk, and another chunk without frequent events follows.
+#[test]
+fn a_group_is_still_out_of_quota_after_a_gap() {
+    let mut script = Script::default();
+    let path = "/a".to_owned();
+    script.tables.cgroups = [(1, Cgroup { path })].into();
+    let (task, cgroup, on) = (Pid(A), 1, Cpu(0));
+    script.push(0, What::Cgroup { task, cgroup });
+    script.at(10).phase(1).switch(0, 0, B, Idle);
+    script.push(0, What::Throttle { cgroup, on });
+    script.at(20).phase(2).switch(0, B, 0, Slept);
+    script.at(30).phase(3);
+    let fair = What::Enqueue {
+        task,
+        on,
+        class: Class::Fair,
+        wakeup: true,
+    };
+    script.at(100).push(0, fair);
+    script.at(150).push(0, What::Unthrottle { cgroup, on });
+    script.push(0, fair);
+    script.at(160).switch(0, 0, A, Idle);
+    let answers = thinned(&script);
+    assert_eq!((answers.gaps, answers.complete_from_ns), (2, Some(20)));
+    let a = answers.sum(|key| key.task == task);
+    assert_eq!((a.throttled_ns, a.wait_ns), (50, 10));
+}
+
+/// A third task may have waited all the time since before the gap, and have its share of the CPU.
+#[test]
+fn nothing_is_concluded_about_shares_soon_after_a_gap() {
+    const MS: u64 = 1_000_000;
+    let mut script = Script::default();
+    script.at(MS).phase(1).switch(0, 0, A, Idle);
+    script.at(2 * MS).phase(2);
+    script.wake(0, B, 0);
+    let mut turn = (A, B);
+    for ms in (10..900).step_by(10) {
+        script.at(ms * MS).switch(0, turn.0, turn.1, Preempted);
+        turn = (turn.1, turn.0);
+    }
+    script.push(0, What::End {});
+    let whole = script.answers();
+    assert!(whole.even_ns > 500 * MS, "{}", whole.even_ns);
+    let answers = thinned(&script);
+    assert_eq!(answers.even_ns, 0);
+    assert!(answers.uneven_ns > 500 * MS, "{}", answers.uneven_ns);
+}

@@ -29,7 +29,7 @@ pub struct Meanwhile {
     /// How often the BPF scheduler kicked [`Self::cpu`].
     pub kicks: u64,
     /// Whether the task waits, is of the sched_ext class, and was not put into a queue since it last ran. It is `false` in a
-    /// bypass, when the kernel itself puts tasks into queues.
+    /// bypass, when the kernel itself puts tasks into queues, and if the task last ran in a gap of the schedule.
     pub in_no_queue: bool,
 }
 
@@ -46,6 +46,9 @@ pub struct Trail {
     pub earlier: u64,
     /// What happened after the last event; meaningful only for the trail of a task.
     pub meanwhile: Meanwhile,
+    /// The time from which the schedule has all events, in nanoseconds of the scheduler's clock; the trail has only these. `None`
+    /// if the schedule is complete from its start.
+    pub complete_from_ns: Option<u64>,
 }
 
 impl Trail {
@@ -74,6 +77,9 @@ impl Trail {
         let mut class = Class::Unknown;
         // During a bypass the kernel puts tasks into queues itself.
         let mut bypass = false;
+        // Whether all events are known since the task last ran.
+        let complete_from_ns = schedule.complete_from_ns();
+        let mut known = complete_from_ns.is_none();
         schedule.for_each(|event| {
             let Ok(event) = event else {
                 return;
@@ -84,6 +90,10 @@ impl Trail {
             }
             if let What::Bypass { on } = event.what {
                 bypass = on;
+            }
+            // A gap keeps only rare events, which are no trail.
+            if complete_from_ns.is_some_and(|from| event.time_ns < from) {
+                return;
             }
             let is_kick_for_it = matches!(event.what, What::Kick { .. })
                 && put.is_some_and(|(at, cpu)| {
@@ -119,6 +129,7 @@ impl Trail {
                     waits = false;
                     if reason == DequeueReason::Sleep {
                         meanwhile.dsq = None;
+                        known = true;
                     }
                 }
                 What::Switch { reason, next, .. } => {
@@ -128,6 +139,7 @@ impl Trail {
                     meanwhile.cpu = Some(event.cpu);
                     if of == Some(next) {
                         meanwhile.dsq = None;
+                        known = true;
                     }
                 }
                 _ => {}
@@ -136,7 +148,11 @@ impl Trail {
             meanwhile = Meanwhile {
                 cpu: meanwhile.cpu,
                 dsq: meanwhile.dsq,
-                in_no_queue: waits && class == Class::Ext && meanwhile.dsq.is_none() && !bypass,
+                in_no_queue: waits
+                    && known
+                    && class == Class::Ext
+                    && meanwhile.dsq.is_none()
+                    && !bypass,
                 ..Meanwhile::default()
             };
         })?;
@@ -146,6 +162,7 @@ impl Trail {
             earlier: all - kept.len() as u64,
             events: kept.into(),
             meanwhile,
+            complete_from_ns,
         })
     }
 
@@ -157,15 +174,23 @@ impl Trail {
             |pid| words.task(pid).escape_debug().to_string(),
         );
         let until = seconds(self.until_ns);
-        if self.events.is_empty() {
-            return vec![format!("the schedule has no event of {who} up to {until}")];
-        }
-        let mut lines = vec![match self.earlier {
-            0 => format!("all events of {who} up to {until}:"),
-            earlier => format!(
-                "the last {} of {} events of {who} up to {until}:",
-                self.events.len(),
-                earlier + self.events.len() as u64
+        let limit = "the schedule exceeded its size limit";
+        let from = match self.complete_from_ns {
+            Some(from_ns) if from_ns > self.until_ns => {
+                let from = seconds(from_ns);
+                return vec![format!(
+                    "there is no trail of {who} up to {until}: {limit}, and is complete only from {from} on"
+                )];
+            }
+            from => from.map(seconds),
+        };
+        let since = from.as_ref().map_or_else(String::new, |from| format!(" from {from}"));
+        let mut lines = vec![match (self.events.len(), self.earlier) {
+            (0, _) => format!("the schedule has no event of {who}{since} up to {until}"),
+            (_, 0) => format!("all events of {who}{since} up to {until}:"),
+            (shown, earlier) => format!(
+                "the last {shown} of {} events of {who}{since} up to {until}:",
+                earlier + shown as u64
             ),
         }];
         for event in &self.events {
@@ -178,6 +203,7 @@ impl Trail {
             lines.push(format!("  {}  {text}", seconds(event.time_ns)));
         }
         lines.extend(self.of.and_then(|_| self.rest(words)));
+        lines.extend(from.map(|from| format!("  most events before {from} are missing: {limit}")));
         lines
     }
 
@@ -443,6 +469,52 @@ mod tests {
         assert!(
             text.contains("DSQ 0x4 got 0 inserts of other tasks") && !text.contains("no DSQ"),
             "{text}"
+        );
+    }
+
+    /// The events up to 1.1 ms are dropped. Task 7 was put into a queue before that.
+    #[test]
+    fn a_trail_covers_only_the_time_in_which_no_event_is_missing() {
+        let mut writer = Writer::with_cap(1);
+        let mut push = |us: u64, what| {
+            let (time_ns, cpu) = (us * 1_000, Cpu(0));
+            writer.push(Event { time_ns, cpu, what });
+        };
+        push(1_000, switch(B, A));
+        push(1_050, insert(A, 3));
+        push(1_100, enqueue(B));
+        push(2_000, What::Phase { number: 1 });
+        push(2_100, switch(A, B));
+        push(4_000, What::End {});
+        let file = writer.finish(&Tables::default());
+        let schedule = Schedule::read(&file).unwrap();
+        assert_eq!(schedule.complete_from_ns(), Some(1_100_000));
+        let words = Words {
+            tables: schedule.tables(),
+            tasks: &BTreeMap::new(),
+        };
+        let lines = |until_us: u64, of| {
+            let trail = Trail::read(&schedule, Some(of), until_us * 1_000, 4).unwrap();
+            trail.lines(&words, 0).join("\n")
+        };
+        let missing =
+            "  most events before 0.001100 s are missing: the schedule exceeded its size limit";
+        assert_eq!(
+            lines(4_000, A),
+            format!(
+                "all events of [7] from 0.001100 s up to 0.004000 s:\n  \
+                 0.002100 s  was preempted on CPU 0, next: [8]\n  \
+                 then no event of it for 1.900 ms. Meanwhile all DSQs got 0 inserts\n{missing}"
+            )
+        );
+        assert_eq!(
+            lines(4_000, Pid(99)),
+            format!("the schedule has no event of [99] from 0.001100 s up to 0.004000 s\n{missing}")
+        );
+        assert_eq!(
+            lines(1_060, A),
+            "there is no trail of [7] up to 0.001060 s: the schedule exceeded its size limit, and is complete only from \
+             0.001100 s on"
         );
     }
 

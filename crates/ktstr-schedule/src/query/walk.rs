@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::ControlFlow;
 
 use super::shares::Window;
-use super::state::{Doing, Task};
+use super::state::{BALANCING_NS, Doing, Task};
 use super::stretches::{Sink, Waker};
 use super::{Answers, Phase, Wait};
 use crate::event::{
@@ -54,7 +54,7 @@ pub(super) struct Walk<'a> {
     /// When any task last started to count as working, which a task does once it has had `LONG_BURST_NS` of CPU time.
     pub(super) joined_ns: Option<u64>,
     /// The end of the last gap.
-    holed_until_ns: Option<u64>,
+    pub(super) holed_until_ns: Option<u64>,
     pub(super) answers: Answers,
     pub(super) sink: Sink<'a>,
 }
@@ -300,20 +300,25 @@ impl<'a> Walk<'a> {
     }
 
     /// Forgets what every task is doing and what every CPU runs, because the events that would show it were dropped. Affinities,
-    /// cgroups, classes and weights are kept.
+    /// cgroups, classes, weights and the quotas that are used up are kept, because a gap keeps the rare events that change them.
     pub(super) fn gap(&mut self, gap: Gap) {
         self.account(gap.from_ns);
         self.time = gap.from_ns;
         self.book_all();
         self.answers.gaps += 1;
         self.holed_until_ns = Some(gap.to_ns);
+        let complete = &mut self.answers.complete_from_ns;
+        *complete = (*complete).max(Some(gap.to_ns));
+        // A task that waits is unknown until its next event, so the others seem to be entitled to more than they are.
+        let known_ns = gap.to_ns.saturating_add(BALANCING_NS);
+        self.unsettled_until_ns = self.unsettled_until_ns.max(known_ns);
+        self.unbalanced_until_ns = self.unbalanced_until_ns.max(known_ns);
         self.answers.holed.insert(self.phase);
         let missing = gap.to_ns.saturating_sub(gap.from_ns);
         self.answers.missing_ns = self.answers.missing_ns.saturating_add(missing);
         self.now = self.now.max(gap.to_ns);
         self.window = Window::default();
         self.current.clear();
-        self.throttled.clear();
         self.idle = 0;
         for pid in std::mem::take(&mut self.active) {
             self.end_stretch(pid, None, false);
@@ -321,6 +326,7 @@ impl<'a> Walk<'a> {
         for task in self.tasks.values_mut() {
             task.doing = Doing::Unknown;
             task.put_aside = false;
+            (task.waker, task.dsq, task.left_dsq_ns, task.dequeued) = (None, None, None, None);
         }
     }
 

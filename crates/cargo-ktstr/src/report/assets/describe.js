@@ -48,7 +48,12 @@ function linesOfCpu(cpu, time) {
 
 function linesOfTask(task, time) {
   const i = during(ofTask[task], time);
-  if (i < 0) return ["sleeps, or is not there"];
+  if (i < 0) {
+    // From a gap on, a task is unknown until its first stretch.
+    const known = ofTask[task].find((j) => run.gaps.every(([, to]) => s.from[j] >= to));
+    const missing = run.gaps.length > 0 && (known === undefined || time < s.from[known]);
+    return [missing ? "unknown: events of this time or before it are missing" : "sleeps, or is not there"];
+  }
   if (s.kind[i] === THROTTLED) return [`out of quota for ${lengthText(s.to[i] - s.from[i])}, since ${seconds(s.from[i] - run.zero, 1e7)}`];
   if (s.kind[i] === RAN) return [`on CPU ${s.cpu[i]}: ${ranText(i)}`];
   const lines = [waitText(i), `so far ${lengthText(time - s.from[i])}, in the queue of CPU ${queueOf(i, time)}`];

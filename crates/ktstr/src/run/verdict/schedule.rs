@@ -86,6 +86,9 @@ pub(in crate::run) fn judge(
     if inconclusive || judgement.guest.is_err() {
         return;
     }
+    if let Some(unseen) = unseen(&seen.answers) {
+        judgement.result.note(unseen);
+    }
     let measured = measures(&seen.answers, &seen.tables, root);
     let checks = DEFAULTS.merge(checks);
     if super::acquit::acquit(judgement, &checks, &seen.answers, &measured) {
@@ -161,6 +164,19 @@ fn read(file: &[u8], rules: Rules) -> Result<Option<Seen>, ReadError> {
     let answers = Answers::under(&schedule, rules)?;
     let tables = tables.clone();
     Ok(Some(Seen { answers, tables }))
+}
+
+/// Says which part of the steps a schedule does not show that exceeded its size limit; `None` if it shows all of them.
+fn unseen(answers: &Answers) -> Option<String> {
+    let (from_ns, to_ns) = (answers.from_ns?, answers.to_ns?);
+    let complete_ns = answers.complete_from_ns.filter(|at| *at > from_ns)?;
+    let seconds = |ns: u64| (ns as f64 - from_ns as f64) / 1e9;
+    Some(format!(
+        "the exact schedule exceeded its size limit and is complete only from {:.3} s on, of the {:.3} s since the first step \
+         began: its bounds are judged from then on, and say nothing about the time before",
+        seconds(complete_ns),
+        seconds(to_ns)
+    ))
 }
 
 /// Adds the values that the checks compare with their bounds to the measurements of the result.

@@ -191,3 +191,22 @@ fn each_kind_of_finding_breaks_another_promise() {
         assert!(!Promises::ALL.without(promise).holds(promise));
     }
 }
+
+#[test]
+fn a_verdict_says_which_time_an_incomplete_schedule_leaves_out() {
+    let mut answers = Answers {
+        from_ns: Some(2_000 * MS),
+        to_ns: Some(12_000 * MS),
+        ..Answers::default()
+    };
+    assert_eq!(unseen(&answers), None);
+    // The gap ends before the first step.
+    answers.complete_from_ns = Some(1_000 * MS);
+    assert_eq!(unseen(&answers), None);
+    answers.complete_from_ns = Some(5_500 * MS);
+    let note = unseen(&answers).expect("a part of the steps is missing");
+    assert!(
+        note.contains("complete only from 3.500 s on, of the 10.000 s since the first step began"),
+        "{note}"
+    );
+}
