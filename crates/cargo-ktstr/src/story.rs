@@ -11,8 +11,8 @@ use idle::Idle;
 pub use ktstr::run::step;
 use ktstr_schedule::query::{Answers, Did, Queues, Stretch, Timeline, stretches};
 use ktstr_schedule::words::Words;
-pub use ktstr_schedule::words::{cpus, dsq};
 use ktstr_schedule::words::complete_only;
+pub use ktstr_schedule::words::{cpus, dsq};
 use ktstr_schedule::{Event, Gap, Pid, SCHEDULE_FILE, SchedExtState, Schedule, Tables, What};
 
 mod idle;

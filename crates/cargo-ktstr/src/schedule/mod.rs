@@ -135,7 +135,7 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
                 let info = answers.tasks.get(&pid);
                 info.and_then(|info| info.name()).unwrap_or("-").to_owned()
             };
-            timehist::print(out, &schedule, story.zero_ns(), options.phase, name, wanted)?;
+            timehist::print(out, &schedule, &story, options.phase, name, wanted)?;
         }
         return Ok(Exit::Done);
     }

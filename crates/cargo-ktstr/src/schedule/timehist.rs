@@ -7,115 +7,88 @@ use std::collections::HashMap;
 use std::io::Write;
 
 use anyhow::Result;
-use ktstr_schedule::{Cpu, DequeueReason, Event, Pid, Reason, What};
+use ktstr_schedule::query::{Did, Stretch, stretches};
+use ktstr_schedule::{Cpu, Pid, Reason, Schedule};
 
 use super::escape;
+use crate::story::Story;
 
-/// The recent past of a task.
+/// What a task did since it last left a CPU, in nanoseconds.
 #[derive(Debug, Clone, Copy, Default)]
-struct Task {
-    /// When it last left a CPU.
-    stopped_ns: Option<u64>,
-    /// Since when it has been waiting for a CPU.
-    ready_ns: Option<u64>,
-    /// When it got its current CPU.
-    started_ns: Option<u64>,
-    /// Whether its cgroup is out of quota.
-    throttled: bool,
+struct Before {
+    /// How long it slept; `None` if the schedule does not show when it left a CPU.
+    slept_ns: Option<u64>,
+    /// How long it waited; `None` if the schedule shows no wait.
+    waited_ns: Option<u64>,
 }
 
-/// A stretch on a CPU. Times are nanoseconds.
+/// A time on a CPU that has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stretch {
+struct Turn {
     end_ns: u64,
     cpu: Cpu,
     task: Pid,
-    /// The time from the task's previous stop until the task was runnable again; `None` if the schedule lacks either of
-    /// these events.
     slept_ns: Option<u64>,
     waited_ns: Option<u64>,
     ran_ns: u64,
     reason: Reason,
 }
 
-/// Finds the stretches in the events of a schedule.
+/// Puts the stretches of a schedule together to turns.
 #[derive(Debug, Default)]
-struct Stretches {
-    tasks: HashMap<Pid, Task>,
+struct Turns {
+    tasks: HashMap<Pid, Before>,
 }
 
-impl Stretches {
-    /// Processes the next event, and returns the stretch that ends with it.
-    fn take(&mut self, event: &Event) -> Option<Stretch> {
-        let now = event.time_ns;
-        match event.what {
-            What::Enqueue { task, .. } => {
-                let task = self.tasks.entry(task).or_default();
-                task.throttled = false;
-                if task.started_ns.is_none() {
-                    task.ready_ns.get_or_insert(now);
+impl Turns {
+    /// Takes the next stretch, and returns the turn that ends with it. Time in which a cgroup is out of quota is neither sleep
+    /// nor a wait for a CPU.
+    fn take(&mut self, stretch: &Stretch) -> Option<Turn> {
+        let task = stretch.task;
+        let length = stretch.len_ns();
+        let before = self.tasks.entry(task).or_default();
+        match stretch.did {
+            Did::Slept => before.slept_ns = before.slept_ns.map(|ns| ns.saturating_add(length)),
+            Did::Waited { .. } => {
+                let so_far = before.waited_ns.unwrap_or(0);
+                before.waited_ns = Some(so_far.saturating_add(length));
+            }
+            Did::Throttled => {}
+            Did::Ran { cpu, then, .. } => {
+                let before = self.tasks.remove(&task)?;
+                let reason = then?;
+                // Another task can get the pid of one that has exited.
+                if reason != Reason::Exited {
+                    let slept_ns = Some(0);
+                    let waited_ns = None;
+                    self.tasks.insert(
+                        task,
+                        Before {
+                            slept_ns,
+                            waited_ns,
+                        },
+                    );
                 }
-                None
+                return Some(Turn {
+                    end_ns: stretch.to_ns,
+                    cpu,
+                    task,
+                    slept_ns: before.slept_ns,
+                    waited_ns: before.waited_ns,
+                    ran_ns: length,
+                    reason,
+                });
             }
-            // The task does not wait for a CPU while its cgroup is out of quota.
-            What::Dequeue {
-                task,
-                reason: DequeueReason::Throttle,
-                ..
-            } => {
-                let task = self.tasks.entry(task).or_default();
-                (task.throttled, task.ready_ns) = (true, None);
-                None
-            }
-            What::Switch { prev, next, reason } => {
-                let ended = self.stop(now, event.cpu, prev, reason);
-                self.tasks.entry(next).or_default().started_ns = Some(now);
-                // The idle tasks of all CPUs have the same pid, so their state is not kept.
-                self.tasks.remove(&Pid(0));
-                ended
-            }
-            _ => None,
         }
-    }
-
-    fn stop(&mut self, now: u64, cpu: Cpu, pid: Pid, reason: Reason) -> Option<Stretch> {
-        if pid == Pid(0) {
-            return None;
-        }
-        let task = self.tasks.entry(pid).or_default();
-        let since = |from: Option<u64>, to: Option<u64>| Some(to?.saturating_sub(from?));
-        let ended = task.started_ns.map(|started_ns| Stretch {
-            end_ns: now,
-            cpu,
-            task: pid,
-            slept_ns: since(task.stopped_ns, task.ready_ns),
-            waited_ns: since(task.ready_ns, Some(started_ns)),
-            ran_ns: now.saturating_sub(started_ns),
-            reason,
-        });
-        *task = Task {
-            stopped_ns: Some(now),
-            // A task that is preempted or yields is runnable at once.
-            ready_ns: (matches!(reason, Reason::Preempted | Reason::Yielded) && !task.throttled)
-                .then_some(now),
-            started_ns: None,
-            throttled: task.throttled,
-        };
-        ended
-    }
-
-    /// Forgets the state of all tasks after a gap in the schedule.
-    fn forget(&mut self) {
-        self.tasks.clear();
+        None
     }
 }
 
-/// Prints the stretches of tasks that `wanted` accepts. If `phase` is given, only the stretches that end in that phase are
-/// printed. Times count from `zero_ns`.
+/// Prints the turns of tasks that `wanted` accepts. If `phase` is given, only the turns that end in that phase are printed.
 pub(super) fn print(
     out: &mut dyn Write,
-    schedule: &ktstr_schedule::Schedule<'_>,
-    zero_ns: u64,
+    schedule: &Schedule<'_>,
+    story: &Story,
     phase: Option<u16>,
     name: impl Fn(Pid) -> String,
     wanted: impl Fn(Pid) -> bool,
@@ -125,40 +98,37 @@ pub(super) fn print(
         "{:>14}  {:>4}  {:<24} {:>10} {:>10} {:>10}  THEN",
         "TIME S", "CPU", "TASK", "SLEPT MS", "WAITED MS", "RAN MS"
     )?;
-    let mut stretches = Stretches::default();
-    let mut current = None;
+    let zero_ns = story.zero_ns();
+    let complete_from_ns = story.answers.complete_from_ns.unwrap_or(0);
+    // A step begins and ends at the time of the last event before it, which is not an event of the step.
+    let is_in_phase = |end_ns: u64| {
+        let mut held = story.timeline.held.iter();
+        phase.is_none()
+            || held.any(|held| {
+                Some(held.number) == phase && held.from_ns < end_ns && end_ns <= held.to_ns
+            })
+    };
+    let mut turns = Turns::default();
     let mut failed = Ok(());
-    schedule.for_each(|event| match event {
-        Ok(event) => {
-            match event.what {
-                What::Phase { number } => current = Some(number),
-                What::End {} => current = None,
-                _ => {}
-            }
-            let in_phase = phase.is_none() || current == phase;
-            if let Some(stretch) = stretches.take(event)
-                && in_phase
-                && wanted(stretch.task)
-                && failed.is_ok()
-            {
-                failed = line(out, &stretch, zero_ns, &name(stretch.task));
-            }
+    stretches(schedule, |stretch| {
+        if stretch.to_ns < complete_from_ns {
+            return;
         }
-        Err(gap) => {
-            stretches.forget();
-            let ms = gap.to_ns.saturating_sub(gap.from_ns) / 1_000_000;
-            if failed.is_ok() {
-                failed = writeln!(out, "{:>14}  {ms} ms were left out", "...").map_err(Into::into);
-            }
+        if let Some(turn) = turns.take(stretch)
+            && wanted(turn.task)
+            && is_in_phase(turn.end_ns)
+            && failed.is_ok()
+        {
+            failed = line(out, &turn, zero_ns, &name(turn.task));
         }
     })?;
     failed
 }
 
-fn line(out: &mut dyn Write, stretch: &Stretch, zero_ns: u64, name: &str) -> Result<()> {
+fn line(out: &mut dyn Write, turn: &Turn, zero_ns: u64, name: &str) -> Result<()> {
     let ms =
         |ns: Option<u64>| ns.map_or_else(|| "-".to_owned(), |ns| format!("{:.3}", ns as f64 / 1e6));
-    let then = match stretch.reason {
+    let then = match turn.reason {
         Reason::Slept => "slept",
         Reason::Preempted => "preempted",
         Reason::Yielded => "yielded",
@@ -169,12 +139,12 @@ fn line(out: &mut dyn Write, stretch: &Stretch, zero_ns: u64, name: &str) -> Res
     writeln!(
         out,
         "{:>14.6}  {:>4}  {:<24} {:>10} {:>10} {:>10}  {then}",
-        (stretch.end_ns as f64 - zero_ns as f64) / 1e9,
-        stretch.cpu.0,
-        format!("{name}[{}]", stretch.task.0),
-        ms(stretch.slept_ns),
-        ms(stretch.waited_ns),
-        ms(Some(stretch.ran_ns)),
+        (turn.end_ns as f64 - zero_ns as f64) / 1e9,
+        turn.cpu.0,
+        format!("{name}[{}]", turn.task.0),
+        ms(turn.slept_ns),
+        ms(turn.waited_ns),
+        ms(Some(turn.ran_ns)),
     )?;
     Ok(())
 }
@@ -182,50 +152,82 @@ fn line(out: &mut dyn Write, stretch: &Stretch, zero_ns: u64, name: &str) -> Res
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use ktstr_schedule::{Class, Schedule, Tables, Writer};
+    use ktstr_schedule::{Class, DequeueReason, Event, Tables, What, Writer};
 
     use super::*;
 
-    /// Task 7 runs, is preempted by 8, runs again, sleeps, and is woken.
-    fn file() -> Vec<u8> {
-        let mut writer = Writer::default();
-        let mut push = |ms: u64, what| {
-            writer.push(Event {
-                time_ns: ms * 1_000_000,
-                cpu: Cpu(1),
-                what,
-            });
-        };
-        let switch = |prev: u32, next: u32, reason| What::Switch {
+    fn switch(prev: u32, next: u32, reason: Reason) -> What {
+        What::Switch {
             prev: Pid(prev),
             next: Pid(next),
             reason,
-        };
-        push(1, switch(0, 7, Reason::Idle));
-        push(2, What::Phase { number: 1 });
-        push(5, switch(7, 8, Reason::Preempted));
-        push(6, switch(8, 7, Reason::Slept));
-        push(9, switch(7, 0, Reason::Slept));
-        let woken = What::Enqueue {
-            task: Pid(7),
-            on: Cpu(1),
-            class: Class::Ext,
-            wakeup: true,
-        };
-        push(12, woken);
-        push(14, switch(0, 7, Reason::Idle));
-        push(15, What::End {});
-        push(16, switch(7, 0, Reason::Slept));
-        writer.finish(&Tables::default())
+        }
     }
 
-    fn text(phase: Option<u16>, wanted: impl Fn(Pid) -> bool) -> String {
-        let file = file();
+    fn enqueue(class: Class, wakeup: bool) -> What {
+        What::Enqueue {
+            task: Pid(7),
+            on: Cpu(1),
+            class,
+            wakeup,
+        }
+    }
+
+    fn dequeue(reason: DequeueReason) -> What {
+        What::Dequeue {
+            task: Pid(7),
+            on: Cpu(1),
+            class: Class::Fair,
+            reason,
+        }
+    }
+
+    /// Task 7 runs, is preempted by 8, runs again, sleeps, and is woken.
+    fn events() -> Vec<(u64, What)> {
+        vec![
+            (1, switch(0, 7, Reason::Idle)),
+            (2, What::Phase { number: 1 }),
+            (5, switch(7, 8, Reason::Preempted)),
+            (6, switch(8, 7, Reason::Slept)),
+            (9, switch(7, 0, Reason::Slept)),
+            (12, enqueue(Class::Ext, true)),
+            (14, switch(0, 7, Reason::Idle)),
+            (15, What::End {}),
+            (16, switch(7, 0, Reason::Slept)),
+        ]
+    }
+
+    /// Returns the listing of a schedule of these events, which have their times in milliseconds.
+    fn of(events: &[(u64, What)], phase: Option<u16>, wanted: impl Fn(Pid) -> bool) -> String {
+        let mut writer = Writer::default();
+        for (ms, what) in events {
+            writer.push(Event {
+                time_ns: ms * 1_000_000,
+                cpu: Cpu(1),
+                what: *what,
+            });
+        }
+        let file = writer.finish(&Tables::default());
+        let story = Story::read(&file).unwrap();
         let schedule = Schedule::read(&file).unwrap();
         let mut out = Vec::new();
         let name = |pid: Pid| format!("\u{1b}task{}", pid.0);
-        print(&mut out, &schedule, 2_000_000, phase, name, wanted).unwrap();
+        print(&mut out, &schedule, &story, phase, name, wanted).unwrap();
         String::from_utf8(out).unwrap()
+    }
+
+    fn text(phase: Option<u16>, wanted: impl Fn(Pid) -> bool) -> String {
+        of(&events(), phase, wanted)
+    }
+
+    /// Returns the columns of sleep, waits and CPU time of all lines.
+    fn columns(events: &[(u64, What)]) -> Vec<[String; 3]> {
+        let text = of(events, None, |_| true);
+        let rows = text.lines().skip(1).map(|line| {
+            let mut columns = line.split_whitespace().skip(3).map(str::to_owned);
+            [(); 3].map(|()| columns.next().unwrap())
+        });
+        rows.collect()
     }
 
     #[test]
@@ -241,44 +243,45 @@ mod tests {
 
     /// The task is out of quota from 3 to 10 ms, and waits for a CPU from 10 to 12 ms.
     #[test]
-    fn time_out_of_quota_is_no_wait() {
-        let switch = |prev, next, reason| What::Switch {
-            prev: Pid(prev),
-            next: Pid(next),
-            reason,
-        };
-        let (on, class) = (Cpu(1), Class::Fair);
-        let throttled = What::Dequeue {
-            task: Pid(7),
-            on,
-            class,
-            reason: DequeueReason::Throttle,
-        };
-        let refilled = What::Enqueue {
-            task: Pid(7),
-            on,
-            class,
-            wakeup: false,
-        };
-        let events = [
+    fn time_out_of_quota_is_no_wait_and_no_sleep() {
+        let rows = columns(&[
             (1, switch(0, 7, Reason::Idle)),
-            (3, throttled),
+            (3, dequeue(DequeueReason::Throttle)),
             (3, switch(7, 0, Reason::Preempted)),
-            (10, refilled),
+            (10, enqueue(Class::Fair, false)),
             (12, switch(0, 7, Reason::Idle)),
             (15, switch(7, 0, Reason::Slept)),
-        ];
-        let mut stretches = Stretches::default();
-        let waits = events.into_iter().filter_map(|(ms, what)| {
-            let time_ns = ms * 1_000_000;
-            let ended = stretches.take(&Event {
-                time_ns,
-                cpu: on,
-                what,
-            })?;
-            Some(ended.waited_ns)
-        });
-        assert_eq!(waits.collect::<Vec<_>>(), [None, Some(2_000_000)]);
+        ]);
+        assert_eq!(rows, [["-", "-", "2.000"], ["0.000", "2.000", "3.000"]]);
+    }
+
+    /// The fair class moves a task that sleeps from 3 to 20 ms to another queue at 10 ms.
+    #[test]
+    fn a_task_that_is_moved_in_its_sleep_does_not_wait() {
+        let rows = columns(&[
+            (1, switch(0, 7, Reason::Idle)),
+            (3, switch(7, 0, Reason::Slept)),
+            (10, dequeue(DequeueReason::Change)),
+            (10, enqueue(Class::Fair, false)),
+            (20, enqueue(Class::Fair, false)),
+            (22, switch(0, 7, Reason::Idle)),
+            (25, switch(7, 0, Reason::Slept)),
+        ]);
+        assert_eq!(rows[1], ["17.000", "2.000", "3.000"]);
+    }
+
+    #[test]
+    fn a_task_did_not_sleep_since_the_exit_of_another_one_with_its_pid() {
+        let (task, parent) = (Pid(7), Pid(1));
+        let rows = columns(&[
+            (1, switch(0, 7, Reason::Idle)),
+            (3, switch(7, 0, Reason::Exited)),
+            (90, What::Fork { task, parent }),
+            (90, enqueue(Class::Fair, false)),
+            (92, switch(0, 7, Reason::Idle)),
+            (95, switch(7, 0, Reason::Slept)),
+        ]);
+        assert_eq!(rows[1], ["-", "2.000", "3.000"]);
     }
 
     #[test]

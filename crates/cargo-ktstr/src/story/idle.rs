@@ -70,7 +70,8 @@ impl Idle {
     /// Returns for how long `cpu` is known to have been idle between two times, in nanoseconds.
     pub fn ns(&self, cpu: Cpu, from: u64, to: u64) -> u64 {
         let spans = self.spans.get(&cpu).into_iter().flatten();
-        let inside = spans.map(|(begun, ended)| (*ended).min(to).saturating_sub((*begun).max(from)));
+        let inside =
+            spans.map(|(begun, ended)| (*ended).min(to).saturating_sub((*begun).max(from)));
         inside.sum()
     }
 
@@ -111,7 +112,11 @@ mod tests {
         };
         idle.take(Ok(&switch(5, 2, 7, 0)));
         idle.take(Err(gap));
-        for event in [switch(130, 0, 0, 7), switch(150, 1, 8, 0), switch(170, 0, 7, 0)] {
+        for event in [
+            switch(130, 0, 0, 7),
+            switch(150, 1, 8, 0),
+            switch(170, 0, 7, 0),
+        ] {
             idle.take(Ok(&event));
         }
         idle.end(200);

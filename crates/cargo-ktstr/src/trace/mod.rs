@@ -15,8 +15,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use ktstr_record::{RunRecord, read as read_record, runs_root};
 use ktstr_record::terminal::eprint_line;
+use ktstr_record::{RunRecord, read as read_record, runs_root};
 use ktstr_schedule::Schedule;
 use serde_json::Value;
 
@@ -76,7 +76,10 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     let to = to.unwrap_or_else(|| path.parent().unwrap_or(Path::new(".")).join(TRACE));
     fs::write(&to, trace).with_context(|| format!("writing the trace to {}", to.display()))?;
     writeln!(out, "{}", to.display())?;
-    if let Some(covers) = Story::read(&file).ok().and_then(|story| story.complete_only()) {
+    if let Some(covers) = Story::read(&file)
+        .ok()
+        .and_then(|story| story.complete_only())
+    {
         eprint_line(&format!("note: {covers}"));
     }
     Ok(Exit::Done)

@@ -184,7 +184,9 @@ impl Trail {
             }
             from => from.map(seconds),
         };
-        let since = from.as_ref().map_or_else(String::new, |from| format!(" from {from}"));
+        let since = from
+            .as_ref()
+            .map_or_else(String::new, |from| format!(" from {from}"));
         let mut lines = vec![match (self.events.len(), self.earlier) {
             (0, _) => format!("the schedule has no event of {who}{since} up to {until}"),
             (_, 0) => format!("all events of {who}{since} up to {until}:"),
@@ -509,7 +511,9 @@ mod tests {
         );
         assert_eq!(
             lines(4_000, Pid(99)),
-            format!("the schedule has no event of [99] from 0.001100 s up to 0.004000 s\n{missing}")
+            format!(
+                "the schedule has no event of [99] from 0.001100 s up to 0.004000 s\n{missing}"
+            )
         );
         assert_eq!(
             lines(1_060, A),
