@@ -13,13 +13,16 @@ use super::escape;
 use crate::story::Story;
 use crate::table::numbers;
 
-/// The line of a task. `ran` and `waited` are in nanoseconds.
+/// The line of a task. Times are in nanoseconds.
 #[derive(Debug, Default)]
 struct Row {
     ran: u64,
     switches: u64,
-    waits: u64,
+    /// The time that it waited, without what lies outside of the phase.
     waited: u64,
+    waits: u64,
+    /// The lengths of the waits together, with what lies before the phase.
+    lengths: u64,
     longest: Option<Wait>,
 }
 
@@ -38,13 +41,14 @@ pub(super) fn print(
             let row = rows.entry(key.task).or_default();
             row.ran += totals.run_ns;
             row.switches += totals.runs;
+            row.waited += totals.wait_ns;
         }
     }
     for wait in story.answers.waits_of(phase) {
         if wanted(wait.task) {
             let row = rows.entry(wait.task).or_default();
             row.waits += 1;
-            row.waited += wait.len_ns();
+            row.lengths += wait.len_ns();
             if row
                 .longest
                 .is_none_or(|longest| longest.len_ns() < wait.len_ns())
@@ -85,7 +89,7 @@ pub(super) fn print(
             ms(row.ran),
             row.switches.to_string(),
             ms(row.waited),
-            ms(row.waited / row.waits.max(1)),
+            ms(row.lengths / row.waits.max(1)),
             format!("{}{unserved}", ms(longest(row))),
             at(|wait| wait.from_ns),
             at(|wait| wait.to_ns),
@@ -135,6 +139,45 @@ mod tests {
         All: 88.000 ms in 3 switches. Times count from the beginning of the first step.
         * The task still had no CPU at the end of this time.
         ");
+    }
+
+    /// A task waits from 10 ms on, for 20 ms of the first step and 5 ms of the second one, which begins at 40 ms.
+    #[test]
+    fn a_step_has_only_the_part_of_a_wait_that_lies_in_it() {
+        use ktstr_schedule::{Class, Cpu, Event, Reason, Tables, What, Writer};
+        let mut writer = Writer::default();
+        let enqueue = What::Enqueue {
+            task: Pid(7),
+            on: Cpu(0),
+            class: Class::Fair,
+            wakeup: true,
+        };
+        let switch = What::Switch {
+            prev: Pid(8),
+            next: Pid(7),
+            reason: Reason::Slept,
+        };
+        for (ms, what) in [
+            (5, What::Phase { number: 1 }),
+            (10, enqueue),
+            (30, What::End {}),
+            (40, What::Phase { number: 2 }),
+            (45, switch),
+            (50, What::End {}),
+        ] {
+            writer.push(Event {
+                time_ns: ms * 1_000_000,
+                cpu: Cpu(0),
+                what,
+            });
+        }
+        let story = Story::read(&writer.finish(&Tables::default())).unwrap();
+        let mut out = Vec::new();
+        print(&mut out, &story, Some(2), |pid| pid == Pid(7)).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        let row: Vec<&str> = text.lines().nth(1).unwrap().split_whitespace().collect();
+        // The wait that ended in the step began before it, and has its whole length.
+        assert_eq!(row[3..6], ["5.000", "35.000", "35.000"], "{text}");
     }
 
     #[test]

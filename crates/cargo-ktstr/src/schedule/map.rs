@@ -1,5 +1,6 @@
-//! `cargo ktstr schedule RUN --map`: prints one line per switch, with the task on every CPU as a letter and a digit. The CPU that
-//! switched is marked with a star, as in `perf sched map`; the name of a task is printed where its letter and digit first appear.
+//! `cargo ktstr schedule RUN --map`: prints one line per switch, with the task on every CPU as a letter and a digit, `.` for an
+//! idle CPU, `-` for one that is offline, and `?` for one of which nothing is known. The CPU that switched
+//! is marked with a star, as in `perf sched map`; the name of a task is printed where its letter and digit first appear.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
@@ -21,6 +22,7 @@ pub(super) fn print(
     wanted: impl Fn(Pid) -> bool,
 ) -> Result<()> {
     let mut current: BTreeMap<Cpu, Pid> = BTreeMap::new();
+    let mut offline: BTreeSet<Cpu> = BTreeSet::new();
     let mut letters: BTreeMap<Pid, String> = BTreeMap::new();
     let mut explained: BTreeSet<Pid> = BTreeSet::new();
     let mut held = None;
@@ -29,6 +31,12 @@ pub(super) fn print(
         Ok(event) => match event.what {
             What::Phase { number } => held = Some(number),
             What::End {} => held = None,
+            What::Online { cpu, online: false } => {
+                offline.insert(cpu);
+            }
+            What::Online { cpu, online: true } => {
+                offline.remove(&cpu);
+            }
             What::Switch { prev, next, .. } => {
                 current.insert(event.cpu, next);
                 let asked = wanted(prev) || wanted(next);
@@ -39,6 +47,7 @@ pub(super) fn print(
                 for cpu in (0..story.cpus()).map(|cpu| Cpu(cpu as u16)) {
                     let star = if cpu == event.cpu { "*" } else { " " };
                     let shown = match current.get(&cpu) {
+                        _ if offline.contains(&cpu) => "-",
                         None => "?",
                         Some(&Pid::IDLE) => ".",
                         Some(pid) => {
@@ -91,7 +100,7 @@ mod tests {
     #[test]
     fn each_switch_has_a_line() {
         insta::assert_snapshot!(text(None, |_| true), @r"
-        ?  *.        -0.009000
+         ?  *.       -0.009000
         *A0  .       -0.008000  A0 is hog|`\u{202e}[8]
         *A1  .        0.007000  A1 is </script>[7]
         *A0  .        0.017000
@@ -99,6 +108,40 @@ mod tests {
         assert_eq!(text(Some(1), |_| true).lines().count(), 2);
         assert_eq!(text(None, |pid| pid == Pid(7)).lines().count(), 2);
         assert_eq!(text(Some(2), |_| true), "");
+    }
+
+    /// A CPU that goes offline switches to its idle task, and is not idle.
+    #[test]
+    fn a_cpu_that_is_offline_is_shown_as_offline() {
+        let mut writer = ktstr_schedule::Writer::default();
+        let mut push = |ms: u64, cpu: u16, what| {
+            let (time_ns, cpu) = (ms * 1_000_000, Cpu(cpu));
+            writer.push(ktstr_schedule::Event { time_ns, cpu, what });
+        };
+        let switch = |prev, next| What::Switch {
+            prev: Pid(prev),
+            next: Pid(next),
+            reason: ktstr_schedule::Reason::Slept,
+        };
+        let online = |online| What::Online {
+            cpu: Cpu(1),
+            online,
+        };
+        push(1, 1, switch(9, 0));
+        push(2, 1, online(false));
+        push(3, 1, switch(7, 0));
+        push(4, 0, online(true));
+        push(5, 1, switch(0, 7));
+        let file = writer.finish(&ktstr_schedule::Tables {
+            topology: story().tables.topology,
+            ..ktstr_schedule::Tables::default()
+        });
+        let (story, schedule) = (Story::read(&file).unwrap(), Schedule::read(&file).unwrap());
+        let mut out = Vec::new();
+        print(&mut out, &schedule, &story, None, |_| true).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        let second: Vec<&str> = text.lines().map(|line| line[4..8].trim()).collect();
+        assert_eq!(second, ["*.", "*-", "*A0"], "{text}");
     }
 
     #[test]

@@ -59,15 +59,11 @@ impl Turns {
                 let reason = then?;
                 // Another task can get the pid of one that has exited.
                 if reason != Reason::Exited {
-                    let slept_ns = Some(0);
-                    let waited_ns = None;
-                    self.tasks.insert(
-                        task,
-                        Before {
-                            slept_ns,
-                            waited_ns,
-                        },
-                    );
+                    let stopped = Before {
+                        slept_ns: Some(0),
+                        waited_ns: None,
+                    };
+                    self.tasks.insert(task, stopped);
                 }
                 return Some(Turn {
                     end_ns: stretch.to_ns,

@@ -41,6 +41,9 @@ pub fn head(story: &Story, stretch: &Stretch) -> String {
             let got = after(story, stretch).unwrap_or(cpu.0);
             let then = match served {
                 true => format!("and then got CPU {got}"),
+                false if is_throttled_after(story, stretch) => {
+                    "and then its cgroup was out of quota".to_owned()
+                }
                 false => "and got no CPU".to_owned(),
             };
             let place = match (dsq, served) {
@@ -68,6 +71,14 @@ pub fn head(story: &Story, stretch: &Stretch) -> String {
         }
         Did::Slept => format!("{name} in {cgroup} slept for {times}.\n"),
     }
+}
+
+/// Returns whether the wait ended because the quota of the task's cgroup was used up.
+fn is_throttled_after(story: &Story, wait: &Stretch) -> bool {
+    let mut all = story.stretches.iter();
+    all.any(|next| {
+        next.task == wait.task && next.did == Did::Throttled && next.from_ns == wait.to_ns
+    })
 }
 
 /// Lists the CPUs on whose runqueues the task was during its wait, each but the first with the time from which it was there.

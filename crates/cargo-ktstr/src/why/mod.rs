@@ -108,8 +108,11 @@ fn answer(
         (Some(at), [pid]) => match story
             .stretches
             .iter()
-            .find(|s| s.task == *pid && s.from_ns <= at && at < s.to_ns)
-        {
+            // The last stretches include the end of the schedule.
+            .find(|s| {
+                let to_end = s.to_ns == story.to_ns && at == s.to_ns;
+                s.task == *pid && s.from_ns <= at && (at < s.to_ns || to_end)
+            }) {
             Some(stretch) => *stretch,
             None => {
                 let name = shown(story, *pid);
@@ -302,6 +305,8 @@ mod tests {
             ran.contains("did not wait: it ran on CPU 0 for 10.000 ms"),
             "{ran}"
         );
+        let end = asked("7", Some("80ms")).unwrap();
+        assert!(end.contains("waited for 29.000 ms"), "{end}");
         let slept = asked("</script", Some("30ms")).unwrap();
         assert_eq!(
             slept,
@@ -425,6 +430,36 @@ mod tests {
             panic!("task 8 has no wait that is known");
         };
         assert_eq!(why, format!("the schedule shows no wait of `8`. {covers}"));
+    }
+
+    /// A wait that a quota ends is not one that lasts to the end of the schedule.
+    #[test]
+    fn a_wait_that_a_quota_ends_says_so() {
+        let mut story = testing::story();
+        let wait = *story.stretches.iter().max_by_key(|s| s.to_ns).unwrap();
+        let wait = Stretch {
+            did: Did::Waited {
+                cpu: Cpu(0),
+                cause: ktstr_schedule::query::WaitCause::Unknown,
+                waker: None,
+                dsq: None,
+                left_dsq_ns: None,
+                served: false,
+            },
+            ..wait
+        };
+        assert!(head(&story, &wait).contains("and got no CPU"));
+        story.stretches.push(Stretch {
+            did: Did::Throttled,
+            from_ns: wait.to_ns,
+            to_ns: wait.to_ns + 5,
+            ..wait
+        });
+        let text = head(&story, &wait);
+        assert!(
+            text.contains("and then its cgroup was out of quota"),
+            "{text}"
+        );
     }
 
     #[test]
