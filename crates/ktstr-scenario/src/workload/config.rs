@@ -189,6 +189,10 @@ impl WorkloadConfig {
             return Err(WorkSpecError::ParkAfterNone);
         }
         primary.worker_count(1, 1)?;
+        if self.clone_mode == CloneMode::Thread {
+            let mut all = std::iter::once(&primary).chain(&self.composed);
+            all.try_for_each(WorkSpec::validate_as_threads)?;
+        }
         self.composed.iter().try_for_each(WorkSpec::validate)
     }
 }

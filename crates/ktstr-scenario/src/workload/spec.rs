@@ -32,7 +32,7 @@ pub struct WorkSpec {
     /// The thread name of the workers, 1 to 15 bytes; by default the name of the work type, cut to 15 bytes.
     pub comm: Option<String>,
     /// If set, the workers are threads of one process of this name, 1 to 15 bytes, which they share with adjacent groups that
-    /// have the same name.
+    /// have the same name. Work types that change their whole process cannot be threads.
     pub pcomm: Option<String>,
     /// The user that the workers run as.
     pub uid: Option<u32>,
@@ -86,6 +86,17 @@ pub enum WorkSpecError {
     Comm {
         /// The name that was given.
         name: String,
+    },
+    /// The workers are threads of one process, but what they do changes the whole process.
+    #[error(
+        "work type {work_type} cannot be done by threads of one process: {why}. Leave out the name of the process (`pcomm`), \
+         and declare CloneMode::Fork"
+    )]
+    ChangesProcess {
+        /// Name of the work type.
+        work_type: &'static str,
+        /// What a thread would change for the other threads.
+        why: &'static str,
     },
     /// An invalid parameter of the work type, or a number of workers that does not fit its groups.
     #[error(transparent)]
@@ -257,16 +268,33 @@ impl WorkSpec {
             }
         }
         self.work_type.validate()?;
+        if self.pcomm.is_some() {
+            self.validate_as_threads()?;
+        }
         self.sched_policy.validate()?;
         self.mem_policy.validate(self.mpol_flags)?;
         Ok(())
+    }
+
+    /// Checks that the workers can be threads of one process.
+    ///
+    /// # Errors
+    /// [`WorkSpecError::ChangesProcess`] if a worker changes something that its process has only once.
+    pub(super) fn validate_as_threads(&self) -> Result<(), WorkSpecError> {
+        match self.work_type.changes_process() {
+            None => Ok(()),
+            Some(why) => Err(WorkSpecError::ChangesProcess {
+                work_type: self.work_type.name(),
+                why,
+            }),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::workload::SchbenchConfig;
+    use crate::workload::{CloneMode, ReapMode, SchbenchConfig, WorkloadConfig};
 
     #[test]
     fn counts() {
@@ -299,5 +327,36 @@ mod tests {
         assert!(!ok(WorkSpec::default().comm("x".repeat(16))));
         assert!(!ok(WorkSpec::default().pcomm("")));
         assert!(!ok(WorkSpec::default().nice(20)));
+    }
+
+    #[test]
+    fn a_thread_does_not_change_its_process() {
+        let churn = WorkType::cgroup_churn(2, 100);
+        let storm = |reap| WorkType::cgroup_attach_storm("dest", reap);
+        let text = |work: WorkType| {
+            let work = WorkSpec::new(work).pcomm("one");
+            work.validate().map_err(|error| error.to_string())
+        };
+        insta::assert_snapshot!(
+            text(churn.clone()).expect_err("one move moves all"),
+            @"work type CgroupChurn cannot be done by threads of one process: a write to cgroup.procs moves all threads of a process. Leave out the name of the process (`pcomm`), and declare CloneMode::Fork"
+        );
+        insta::assert_snapshot!(
+            text(storm(ReapMode::SigIgn)).expect_err("one disposition for all"),
+            @"work type CgroupAttachStorm cannot be done by threads of one process: ReapMode::SigIgn ignores SIGCHLD, which changes how the children of all threads of a process are reaped. Leave out the name of the process (`pcomm`), and declare CloneMode::Fork"
+        );
+        assert_eq!(text(storm(ReapMode::Waitpid)), Ok(()));
+        assert_eq!(text(WorkType::SpinWait), Ok(()));
+        assert_eq!(WorkSpec::new(churn.clone()).validate(), Ok(()));
+        let first = WorkloadConfig::default().work_type(churn.clone());
+        let second = WorkloadConfig::default().push_composed(WorkSpec::new(churn));
+        for config in [first, second] {
+            assert_eq!(config.validate(), Ok(()));
+            let threads = config.clone_mode(CloneMode::Thread).validate();
+            assert!(
+                matches!(threads, Err(WorkSpecError::ChangesProcess { .. })),
+                "{threads:?}"
+            );
+        }
     }
 }

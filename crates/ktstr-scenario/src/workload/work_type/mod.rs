@@ -55,6 +55,23 @@ impl WorkType {
         self.parameters()
     }
 
+    /// Returns what a worker changes for its whole process, as a reason why the workers cannot be threads of one process; `None`
+    /// if each thread changes only itself.
+    pub(crate) fn changes_process(&self) -> Option<&'static str> {
+        match self {
+            Self::CgroupChurn { .. } => {
+                Some("a write to cgroup.procs moves all threads of a process")
+            }
+            Self::CgroupAttachStorm {
+                reap: ReapMode::SigIgn,
+                ..
+            } => Some(
+                "ReapMode::SigIgn ignores SIGCHLD, which changes how the children of all threads of a process are reaped",
+            ),
+            _ => None,
+        }
+    }
+
     /// Checks the parameters, and that `workers` can be divided into whole groups.
     ///
     /// # Errors

@@ -28,7 +28,8 @@ pub enum FutexLockMode {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReapMode {
-    /// The kernel, because the worker ignores `SIGCHLD`. A child may be gone before it is moved.
+    /// The kernel, because the worker ignores `SIGCHLD`. A child may be gone before it is moved. The workers cannot be threads
+    /// of one process, because its threads can only ignore a signal together.
     SigIgn,
     /// The worker, by `waitpid(2)` after it has moved the child.
     Waitpid,

@@ -242,7 +242,8 @@ macro_rules! work_type_table {
             };
             /// Moves itself round-robin through cgroups that it creates below its own. The CPU controller is enabled for
             /// them once all tasks have left the worker's own cgroup, so do not put workers of other types into the same
-            /// cgroup: they would stay there.
+            /// cgroup: they would stay there. The workers cannot be threads of one process, because the kernel moves whole
+            /// processes.
             CgroupChurn / cgroup_churn => cgroups::cgroup_churn(groups, from_ms(cycle_ms)), peers Nobody {
                 /// The number of cgroups in the cycle, 1 to 64.
                 groups: usize = 2 => few,
