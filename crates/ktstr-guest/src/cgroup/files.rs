@@ -19,7 +19,7 @@ pub(super) fn access(action: &'static str, path: &Path, source: io::Error) -> Cg
 }
 
 /// Adds a hint about cgroups to an error of the kernel, if there is one for its errno.
-fn explain(source: io::Error) -> io::Error {
+pub(super) fn explain(source: io::Error) -> io::Error {
     let hint = match source.raw_os_error() {
         Some(libc::EBUSY) => {
             "it still has tasks or child cgroups, or (for cgroup.subtree_control and \
@@ -51,7 +51,8 @@ pub(super) fn write(path: &Path, value: &str) -> Result<(), CgroupError> {
     })
 }
 
-fn raw_write(path: &Path, value: &str) -> io::Result<()> {
+/// Writes `value` like [`write`], and returns the error of the system call.
+pub(super) fn raw_write(path: &Path, value: &str) -> io::Result<()> {
     // Never use O_CREAT: in a directory that is not a cgroup, a newly created file would hide the
     // mistake.
     let mut file = std::fs::OpenOptions::new().write(true).open(path)?;

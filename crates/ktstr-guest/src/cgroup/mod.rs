@@ -4,6 +4,7 @@
 //! enabled on the whole path when one of its files is first written.
 //! This module does not know which cgroups a scenario has (the engine does), and it does not stop workers.
 
+mod clear;
 mod events;
 mod files;
 #[cfg(test)]
@@ -115,6 +116,24 @@ impl CgroupManager {
             .clone()
     }
 
+    /// Returns the directory of a cgroup that has this file of a controller, and enables the controller first if necessary.
+    fn with_file(
+        &self,
+        name: &str,
+        controller: Controller,
+        file: &str,
+    ) -> Result<PathBuf, CgroupError> {
+        let dir = self.path_of(name)?;
+        if !dir.join(file).exists() {
+            if !dir.exists() {
+                let source = io::Error::from_raw_os_error(libc::ENOENT);
+                return Err(access("find", &dir, source));
+            }
+            self.enable_above(controller, &dir)?;
+        }
+        Ok(dir)
+    }
+
     /// Writes a controller's file, and enables the controller first if necessary.
     fn knob(
         &self,
@@ -123,16 +142,13 @@ impl CgroupManager {
         file: &str,
         value: &str,
     ) -> Result<(), CgroupError> {
-        let dir = self.path_of(name)?;
-        let path = dir.join(file);
-        if !path.exists() {
-            if !dir.exists() {
-                let source = io::Error::from_raw_os_error(libc::ENOENT);
-                return Err(access("find", &dir, source));
-            }
-            self.enable_above(controller, &dir)?;
-        }
-        write(&path, value)
+        let dir = self.with_file(name, controller, file)?;
+        write(&dir.join(file), value)
+    }
+
+    fn clear(&self, name: &str, set: clear::Set) -> Result<(), CgroupError> {
+        let dir = self.with_file(name, Controller::Cpuset, set.file)?;
+        clear::clear(&dir, set)
     }
 
     fn limit(
@@ -259,7 +275,7 @@ impl CgroupOps for CgroupManager {
     }
 
     fn clear_cpuset(&self, name: &str) -> Result<(), CgroupError> {
-        self.knob(name, Controller::Cpuset, "cpuset.cpus", "\n")
+        self.clear(name, clear::CPUS)
     }
 
     fn set_cpuset_mems(&self, name: &str, nodes: &BTreeSet<usize>) -> Result<(), CgroupError> {
@@ -267,7 +283,7 @@ impl CgroupOps for CgroupManager {
     }
 
     fn clear_cpuset_mems(&self, name: &str) -> Result<(), CgroupError> {
-        self.knob(name, Controller::Cpuset, "cpuset.mems", "\n")
+        self.clear(name, clear::NODES)
     }
 
     fn set_cpu_max(
