@@ -66,6 +66,30 @@ fn what_cannot_be_run() {
 }
 
 #[test]
+fn a_partition_keeps_cpus_of_its_own() {
+    let make = |cgroup: &str, to: &str| {
+        format!("{{ set_cpuset_partition = {{ cgroup = \"{cgroup}\", partition = \"{to}\" }} }}")
+    };
+    let (root, swap) = (
+        make("b", "root"),
+        "{ swap_cpusets = { a = \"a\", b = \"b\" } }",
+    );
+    insta::assert_snapshot!(refused(&format!("ops = [{}]", make("a", "isolated"))), @r#"line 9, `step[0].ops[0]`: cgroup "a" would be a partition without CPUs of its own: give it CPUs with Op::set_cpuset first, or make it a member with Op::set_cpuset_partition before its CPUs are cleared"#);
+    for lost in ["{ clear_cpuset = \"b\" }", swap] {
+        let error = refused(&format!("ops = [{root}, {lost}]"));
+        let wanted = "`step[0].ops[1]`: cgroup \"b\" would be a partition without CPUs of its own";
+        assert!(error.contains(wanted), "{error}");
+    }
+    // The CPUs of `b` are its own, and after that no longer.
+    let pin = "{ set_affinity = { cgroup = \"a\", affinity = { exact = \"0\" } } }";
+    let error = refused(&format!("ops = [{root}, {pin}]"));
+    assert!(error.contains("none of 0 is available (CPUs available: 2-3)"), "{error}");
+    let (member, clear) = (make("b", "member"), "{ clear_cpuset = \"b\" }");
+    let error = refused(&format!("ops = [{root}, {member}, {pin}, {clear}, {{ cpu_offline = 9 }}]"));
+    assert!(error.contains("step[0].ops[4]"), "{error}");
+}
+
+#[test]
 fn a_cpuset_survives_a_swap_with_itself() {
     let swap = "{ swap_cpusets = { a = \"b\", b = \"b\" } }";
     insta::assert_snapshot!(refused(&format!("ops = [{swap}, {{ set_affinity = {{ cgroup = \"b\", affinity = {{ exact = \"2\" }} }} }}]")), @"line 9, `step[0].ops[1]`: affinity Exact: none of 2 is available (CPUs available: 0-1)");

@@ -21,21 +21,21 @@ pub(super) struct Set {
     pub file: &'static str,
     /// The file that lists everything that the set can contain.
     pub possible: &'static str,
-    /// The content of `possible` on a kernel without the file.
-    pub otherwise: &'static str,
+    /// The content of `possible` on a kernel without the file; `None` if every kernel has it.
+    pub otherwise: Option<&'static str>,
 }
 
 pub(super) const CPUS: Set = Set {
     file: "cpuset.cpus",
     possible: "/sys/devices/system/cpu/possible",
-    otherwise: "0",
+    otherwise: None,
 };
 
 pub(super) const NODES: Set = Set {
     file: "cpuset.mems",
     possible: "/sys/devices/system/node/possible",
     // A kernel without NUMA has one node.
-    otherwise: "0",
+    otherwise: Some("0"),
 };
 
 /// Clears a set of the cgroup at `dir`.
@@ -68,8 +68,11 @@ fn clear_by(
         );
         return written(NOTHING, Err(io::Error::other(why)));
     }
-    let all = std::fs::read_to_string(set.possible);
-    let all = all.unwrap_or_else(|_| set.otherwise.to_owned());
+    let all = match (read(Path::new(set.possible)), set.otherwise) {
+        (Ok(all), _) => all,
+        (Err(_), Some(all)) => all.to_owned(),
+        (Err(error), None) => return Err(error),
+    };
     let all = all.trim();
     written(all, put(&path, all).map_err(explain))
 }

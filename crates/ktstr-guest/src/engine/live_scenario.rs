@@ -1,6 +1,8 @@
 //! The live state of a scenario: its cgroups and workers with their owners, its scheduler and payloads, and the reports of
 //! workers that have ended.
 
+mod allowed;
+
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,12 +10,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{Context as _, Result, bail};
 use ktstr_assert::{AssertResult, WorkerReport};
 use ktstr_scenario::Ctx;
-use ktstr_scenario::ops::CgroupDef;
-use ktstr_scenario::topology::{cpus_below, parse_cpulist};
+use ktstr_scenario::ops::{CgroupDef, CpusetPartition};
 use ktstr_scenario::workload::WorkSpec;
 
 use super::liveness::Liveness;
+use super::partition;
 use super::payloads::Payloads;
+pub(super) use allowed::Allowed;
+
 use crate::stats::Requests;
 use crate::workers::rng::Rng;
 use crate::workers::{Group, PhaseCell, WorkloadHandle};
@@ -46,42 +50,21 @@ pub(super) enum Owner {
     Step,
 }
 
-/// The CPUs that the workers of a cgroup were allowed to use at any time of their lives.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Allowed {
-    /// All CPUs of the machine.
-    All,
-    /// Only these CPUs, by number.
-    Only(BTreeSet<usize>),
-}
-
-impl Allowed {
-    fn of(cpuset: Option<&BTreeSet<usize>>) -> Self {
-        cpuset.map_or(Self::All, |cpus| Self::Only(cpus.clone()))
-    }
-
-    /// Returns the CPUs that the workers must stay on, or `None` if they may use all.
-    pub fn cpus(&self) -> Option<&BTreeSet<usize>> {
-        match self {
-            Self::All => None,
-            Self::Only(cpus) => Some(cpus),
-        }
-    }
-}
-
 /// A cgroup that the scenario created.
 pub(super) struct LiveCgroup {
     pub name: String,
     pub owner: Owner,
-    /// The current cpuset; `None` stands for all CPUs.
+    /// The CPUs of its own; `None` if it has none.
     pub cpuset: Option<BTreeSet<usize>>,
+    /// Whether the cgroup is a partition, and of which type.
+    pub partition: CpusetPartition,
     pub frozen: bool,
     /// Whether the cgroup has a quota of CPU time.
     pub has_quota: bool,
     pub handles: Vec<WorkloadHandle>,
     /// Whether a program of the host was started in the cgroup. It may have left processes behind.
     pub runs_payloads: bool,
-    /// The union of all cpusets during the lives of the workers. Running on a CPU that was allowed at any time is no breach
+    /// The union of all CPUs that the cgroup had during the lives of the workers. Running on a CPU that was allowed at any time is no breach
     /// of isolation.
     pub allowed: Allowed,
     reports: Vec<WorkerReport>,
@@ -93,6 +76,7 @@ impl LiveCgroup {
             name: name.to_owned(),
             owner,
             cpuset: None,
+            partition: CpusetPartition::Member,
             frozen: false,
             has_quota: false,
             handles: Vec::new(),
@@ -100,17 +84,6 @@ impl LiveCgroup {
             allowed: Allowed::All,
             reports: Vec::new(),
         }
-    }
-
-    /// Records a new cpuset, which has already been written.
-    pub fn set_cpuset(&mut self, cpuset: Option<BTreeSet<usize>>) {
-        let untouched = self.handles.is_empty() && self.reports.is_empty();
-        self.allowed = match (&self.allowed, &cpuset) {
-            (_, new) if untouched => Allowed::of(new.as_ref()),
-            (Allowed::Only(old), Some(new)) => Allowed::Only(old | new),
-            _ => Allowed::All,
-        };
-        self.cpuset = cpuset;
     }
 
     /// Adopts workers that were allowed to use these CPUs so far.
@@ -121,10 +94,7 @@ impl LiveCgroup {
         for handle in &mut handles {
             handle.set_apart(MOVED);
         }
-        self.allowed = match (&self.allowed, allowed) {
-            (Allowed::Only(own), Allowed::Only(theirs)) => Allowed::Only(own | theirs),
-            _ => Allowed::All,
-        };
+        self.allowed = self.allowed.or(allowed);
         self.handles.extend(handles);
     }
 
@@ -223,63 +193,6 @@ pub(super) struct LiveScenario {
 }
 
 impl LiveScenario {
-    /// Records that the test took a CPU offline. A cgroup whose CPUs are all offline uses those of its parent until one comes
-    /// back (Documentation/admin-guide/cgroup-v2.rst, `cpuset.cpus.effective`). The kernel may change that file later, so it is
-    /// not read here.
-    pub fn cpu_is_off(&mut self, cpu: usize) {
-        self.off_line.insert(cpu);
-        let names: Vec<String> = self.tracked.iter().map(|t| t.name.clone()).collect();
-        for name in names {
-            let own = self.cpus_of(&name);
-            if own.is_none_or(|own| own.is_subset(&self.off_line))
-                && let Some(tracked) = self.tracked.iter_mut().find(|t| t.name == name)
-            {
-                tracked.allowed = Allowed::All;
-            }
-        }
-    }
-
-    /// Returns the CPUs of a cgroup; `None` if neither it nor a cgroup above it has a cpuset.
-    pub fn cpus_of(&self, name: &str) -> Option<BTreeSet<usize>> {
-        let own = |name: &str| {
-            let tracked = self.tracked.iter().find(|t| t.name == name)?;
-            tracked.cpuset.as_ref()
-        };
-        cpus_below(name, own)
-    }
-
-    /// Notes the CPUs that each cgroup with a cpuset really has. They are others than its own if all of those are offline, are
-    /// not among the CPUs of the parent, or belong to a partition. Call this after a cpuset or a partition was written.
-    pub fn note_effective_cpus(&mut self, ctx: &Ctx) {
-        for tracked in &mut self.tracked {
-            let Some(own) = &tracked.cpuset else {
-                continue;
-            };
-            let folder = ctx.cgroups.parent_path().join(&tracked.name);
-            let text = std::fs::read_to_string(folder.join("cpuset.cpus.effective"));
-            let Some(effective) = text.ok().and_then(|text| parse_cpulist(text.trim()).ok()) else {
-                continue;
-            };
-            if !effective.is_subset(own) {
-                // The cgroup has the CPUs of its parent, and they change when a CPU comes online.
-                tracked.allowed = Allowed::All;
-                continue;
-            }
-            let now = own | &effective;
-            let untouched = tracked.handles.is_empty() && tracked.reports.is_empty();
-            tracked.allowed = match &tracked.allowed {
-                _ if untouched => Allowed::Only(now),
-                Allowed::Only(before) => Allowed::Only(before | &now),
-                Allowed::All => Allowed::All,
-            };
-        }
-    }
-
-    /// Records that the test brought a CPU back online.
-    pub fn cpu_is_on(&mut self, cpu: usize) {
-        self.off_line.remove(&cpu);
-    }
-
     pub fn new(measures_pages: bool, scheduler: Option<Attached>) -> Result<Self> {
         Ok(Self {
             scheduler,
@@ -374,7 +287,10 @@ impl LiveScenario {
         }
         ctx.cgroups.create_cgroup(name)?;
         self.tracked.push(LiveCgroup::new(name, owner));
-        self.get(name)
+        let allowed = self.allowed_now(ctx, name);
+        let added = self.get(name)?;
+        added.allowed = allowed;
+        Ok(added)
     }
 
     /// Returns the entry of the harness's own cgroup, and adds it for `owner` if there is none yet. The cgroup always exists.
@@ -399,13 +315,14 @@ impl LiveScenario {
                 .resolve(ctx)
                 .with_context(|| format!("cpuset of cgroup {name:?}"))?;
             ctx.cgroups.set_cpuset(name, &cpus)?;
-            self.get(name)?.set_cpuset(Some(cpus));
+            self.get(name)?.cpuset = Some(cpus);
             self.note_effective_cpus(ctx);
+            self.partitions_are_valid(ctx)?;
         }
         limits(ctx, def)?;
         let quota = def.cpu.as_ref().and_then(|cpu| cpu.max_us);
         self.get(name)?.has_quota = quota.is_some_and(|(quota, _)| quota.is_some());
-        def.validate_memory(self.cpus_of(name).as_ref(), ctx.topo)?;
+        def.validate_memory(self.cpus_of(name, ctx.topo).as_ref(), ctx.topo)?;
         if let Some(payload) = def.payload {
             self.get(name)?.runs_payloads = true;
             self.payloads.announce(owner, payload, name);
@@ -437,7 +354,7 @@ impl LiveScenario {
         self.spawns += 1;
         let phase = self.phase.clone();
         let measures_pages = self.measures_pages;
-        let cpuset = self.cpus_of(name);
+        let cpuset = self.cpus_of(name, ctx.topo);
         let cpuset = cpuset.as_ref();
         let tracked = self.get(name)?;
         let cpus = cpuset.map_or(ctx.topo.total_cpus(), BTreeSet::len);
@@ -501,7 +418,12 @@ impl LiveScenario {
     pub fn remove(&mut self, ctx: &Ctx, name: &str) -> Result<()> {
         self.payloads.end_in(name)?;
         self.stop(ctx, name)?;
-        self.get(name)?.kill_leftovers(ctx);
+        let removed = self.get(name)?;
+        removed.kill_leftovers(ctx);
+        let was_partition = removed.partition != CpusetPartition::Member;
+        if was_partition {
+            partition::dissolve(ctx, name)?;
+        }
         let names = self.tracked.iter().map(|t| t.name.as_str());
         let others: Vec<&str> = names.filter(|other| *other != name).collect();
         remove_with_parents(ctx, name, &others)?;
@@ -513,6 +435,10 @@ impl LiveScenario {
                 allowed: done.allowed,
                 reports: done.reports,
             });
+        }
+        if was_partition {
+            // The other cgroups may use its CPUs again.
+            self.note_effective_cpus(ctx);
         }
         Ok(())
     }
@@ -542,6 +468,11 @@ impl LiveScenario {
             // Kill whatever still runs before the directory is removed.
             tracked.handles.clear();
             tracked.kill_leftovers(ctx);
+            if tracked.partition != CpusetPartition::Member
+                && let Err(error) = partition::dissolve(ctx, &tracked.name)
+            {
+                result.note(format!("teardown of cgroup {:?}: {error:#}", tracked.name));
+            }
         }
         let mut left: Vec<&str> = gone.iter().map(|t| t.name.as_str()).collect();
         left.retain(|name| *name != RUNNER);
@@ -553,6 +484,10 @@ impl LiveScenario {
             if let Err(error) = remove_with_parents(ctx, name, &others) {
                 result.note(format!("teardown of cgroup {name:?}: {error:#}"));
             }
+        }
+        if gone.iter().any(|t| t.partition != CpusetPartition::Member) {
+            // The cgroups that are left may use its CPUs again.
+            self.note_effective_cpus(ctx);
         }
         let (ended, waiting) = std::mem::take(&mut self.removed)
             .into_iter()

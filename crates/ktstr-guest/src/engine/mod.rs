@@ -10,6 +10,7 @@ mod live_scenario;
 mod liveness;
 mod ops;
 mod outcome;
+mod partition;
 mod payloads;
 #[cfg(test)]
 mod tests;

@@ -17,5 +17,5 @@ pub use cgroup_def::{
 pub use cpuset::{CpusetError, CpusetSpec};
 pub use kernel::{KernelTarget, KernelValue, KernelValueWidth, MAX_KERNEL_BYTES, validate_writes};
 pub use op::{Op, OpFunctions};
-pub use op_types::{CpusetPartition, IrqSelector, SpawnPlacement};
+pub use op_types::{CpusetPartition, IrqSelector, NO_PARTITION, SpawnPlacement};
 pub use step::{HoldError, HoldSpec, Setup, Step};

@@ -45,6 +45,11 @@ impl IrqSelector {
     }
 }
 
+/// Why a cgroup cannot be a partition without CPUs, and what to do, as the end of a message.
+#[doc(hidden)]
+pub const NO_PARTITION: &str = "partition without CPUs of its own: give it CPUs with Op::set_cpuset first, or make it a member with \
+     Op::set_cpuset_partition before its CPUs are cleared";
+
 /// The partition type of a cgroup (`cpuset.cpus.partition`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CpusetPartition {

@@ -52,19 +52,21 @@ macro_rules! op_table {
                 /// The name of the cgroup to remove.
                 cgroup: text,
             };
-            /// Sets a cgroup's CPUs.
+            /// Sets a cgroup's CPUs. A partition remains one, of the new CPUs, which no sibling must have. It gets them in two
+            /// moves: for a moment it is a plain member.
             3 set_cpuset SetCpuset => cpuset::set, needs Cpuset, effect set_cpuset {
                 /// The name of the cgroup.
                 cgroup: text,
                 /// The new CPUs of the cgroup.
                 cpus: (CpusetSpec),
             };
-            /// Clears a cgroup's CPUs, so that it has those of its parent.
+            /// Clears a cgroup's CPUs, so that it has those of its parent. A partition needs CPUs of its own, so the cgroup must
+            /// not be one.
             4 clear_cpuset ClearCpuset => cpuset::clear, effect clear_cpuset {
                 /// The name of the cgroup.
                 cgroup: text,
             };
-            /// Exchanges the CPUs of two cgroups.
+            /// Exchanges the CPUs of two cgroups. Partitions remain partitions, as with [`Op::SetCpuset`].
             5 swap_cpusets SwapCpusets => cpuset::swap, needs Cpuset, effect swap_cpusets {
                 /// The name of one cgroup.
                 a: text,
@@ -299,7 +301,7 @@ macro_rules! op_table {
             };
             /// Sets the partition type of a cgroup (`cpuset.cpus.partition`), for example to make its CPUs a separate
             /// scheduling domain. For any type but `Member`, the cgroup must have a cpuset of CPUs that no sibling has.
-            37 set_cpuset_partition SetCpusetPartition => cpuset::partition, needs Cpuset {
+            37 set_cpuset_partition SetCpusetPartition => cpuset::partition, needs Cpuset, effect partition {
                 /// The name of the cgroup.
                 cgroup: text => exists,
                 /// The new partition type of the cgroup.

@@ -101,25 +101,6 @@ fn number(text: &str) -> Option<usize> {
     digits.then(|| text.parse().unwrap_or(usize::MAX))
 }
 
-/// Returns the CPUs of a cgroup in a tree in which `own` has the cpusets of the cgroups, by their paths: its own CPUs that are
-/// among those of the cgroups above it. A cgroup without CPUs of its own, or without any of these, has those of its parent
-/// (Documentation/admin-guide/cgroup-v2.rst, `cpuset.cpus.effective`). `None` if neither it nor a cgroup above it has a cpuset.
-pub fn cpus_below<'a>(
-    name: &str,
-    own: impl Fn(&str) -> Option<&'a BTreeSet<usize>>,
-) -> Option<BTreeSet<usize>> {
-    let mut cpus: Option<BTreeSet<usize>> = None;
-    let above = name.match_indices('/').map(|(at, _)| &name[..at]);
-    for own in above.chain([name]).filter_map(own) {
-        cpus = Some(match cpus {
-            Some(of_parent) if own.is_disjoint(&of_parent) => of_parent,
-            Some(of_parent) => own & &of_parent,
-            None => own.clone(),
-        });
-    }
-    cpus
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -157,22 +138,5 @@ mod tests {
         fn parsing_is_total(text in "[0-9,\\- ]{0,20}") {
             let _ = parse_cpulist(&text);
         }
-    }
-
-    #[test]
-    fn a_cgroup_has_the_cpus_of_those_above_it() {
-        let sets = [("a", [2, 3]), ("a/b", [1, 2]), ("a/c", [0, 1])];
-        let sets = sets.map(|(name, cpus)| (name, BTreeSet::from(cpus)));
-        let own = |name: &str| sets.iter().find(|(n, _)| *n == name).map(|(_, cpus)| cpus);
-        let cpus = |name| cpus_below(name, own).map(Vec::from_iter);
-        assert_eq!(cpus("a"), Some(vec![2, 3]));
-        assert_eq!(cpus("a/x"), Some(vec![2, 3]), "it has none of its own");
-        assert_eq!(cpus("a/b"), Some(vec![2]));
-        assert_eq!(
-            cpus("a/c"),
-            Some(vec![2, 3]),
-            "the parent has none of its own"
-        );
-        assert_eq!(cpus("ab"), None);
     }
 }

@@ -7,6 +7,7 @@
 mod constraints;
 mod cpulist;
 mod declared;
+mod effective;
 mod node;
 mod presets;
 mod system;
@@ -14,8 +15,9 @@ mod text;
 mod view;
 
 pub use constraints::{ConstraintsError, TopologyConstraints};
-pub use cpulist::{CpuListError, MAX_CPU, cpus_below, cpuset_string, parse_cpulist};
+pub use cpulist::{CpuListError, MAX_CPU, cpuset_string, parse_cpulist};
 pub use declared::{Topology, TopologyError};
+pub use effective::{OwnCpus, effective_cpus};
 pub use node::{
     CacheAssociativity, CacheWritePolicy, MemPerformance, MemSideCache, NumaDistance, NumaNode,
 };

@@ -9,7 +9,7 @@ use crate::workers::rng::Rng;
 pub(super) fn set(call: &mut Call, cgroup: &str, affinity: &AffinityIntent) -> Result<()> {
     let ctx = call.ctx;
     call.scenario.get(cgroup)?;
-    let resolved = affinity.resolve(call.scenario.cpus_of(cgroup).as_ref(), ctx.topo)?;
+    let resolved = affinity.resolve(call.scenario.cpus_of(cgroup, ctx.topo).as_ref(), ctx.topo)?;
     let all = ctx.topo.all_cpuset();
     // Each call makes a new random choice for each worker.
     let mut stream = call.scenario.draws;

@@ -7,7 +7,7 @@ use crate::link;
 
 pub(super) fn offline(call: &mut Call, cpu: &usize) -> Result<()> {
     put(call, *cpu, "0")?;
-    call.scenario.cpu_is_off(*cpu);
+    call.scenario.cpu_is_off(call.ctx, *cpu);
     Ok(())
 }
 

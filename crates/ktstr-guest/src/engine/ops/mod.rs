@@ -10,7 +10,6 @@ mod capture;
 mod cgroups;
 mod cpu;
 mod cpuset;
-mod exclusive;
 mod freeze;
 mod hotplug;
 mod irq;

@@ -4,8 +4,8 @@
 use std::borrow::Cow;
 
 use super::Checked;
-use super::stage::{Life, Stage, is_below};
-use crate::ops::{CgroupDef, CpusetSpec, SpawnPlacement};
+use super::stage::{Life, Live, Stage, is_below};
+use crate::ops::{CgroupDef, CpusetPartition, CpusetSpec, NO_PARTITION, SpawnPlacement};
 use crate::payload::Payload;
 use crate::workload::{AffinityIntent, WorkSpec};
 
@@ -35,15 +35,33 @@ pub(super) fn set_cpuset(stage: &mut Stage<'_>, cgroup: &str, cpus: &CpusetSpec)
 }
 
 pub(super) fn clear_cpuset(stage: &mut Stage<'_>, cgroup: &str) -> Checked {
-    stage.get(cgroup)?.cpus = None;
-    Ok(())
+    let live = stage.get(cgroup)?;
+    live.cpus = None;
+    has_cpus(cgroup, live)
 }
 
 pub(super) fn swap_cpusets(stage: &mut Stage<'_>, a: &str, b: &str) -> Checked {
     let of_a = stage.get(a)?.cpus.clone();
     let of_b = std::mem::replace(&mut stage.get(b)?.cpus, of_a);
     stage.get(a)?.cpus = of_b;
+    for name in [a, b] {
+        has_cpus(name, stage.get(name)?)?;
+    }
     Ok(())
+}
+
+pub(super) fn partition(stage: &mut Stage<'_>, cgroup: &str, to: &CpusetPartition) -> Checked {
+    let live = stage.get(cgroup)?;
+    live.partition = *to != CpusetPartition::Member;
+    has_cpus(cgroup, live)
+}
+
+/// Checks that a cgroup which is a partition has CPUs of its own.
+fn has_cpus(name: &str, live: &Live) -> Checked {
+    match live.partition && live.cpus.is_none() {
+        true => Err(format!("cgroup {name:?} would be a {NO_PARTITION}")),
+        false => Ok(()),
+    }
 }
 
 pub(super) fn spawn(stage: &mut Stage<'_>, placement: &SpawnPlacement, work: &WorkSpec) -> Checked {

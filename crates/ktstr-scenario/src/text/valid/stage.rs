@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Checked;
 use crate::ops::{CgroupDef, CpusetSpec};
-use crate::topology::{TestTopology, cpus_below};
+use crate::topology::{OwnCpus, TestTopology, effective_cpus};
 use crate::workload::WorkSpec;
 
 /// The lifetime of a cgroup.
@@ -22,6 +22,8 @@ pub(super) struct Live {
     pub(super) life: Life,
     /// The CPUs of the cgroup; `None` is all.
     pub(super) cpus: Option<BTreeSet<usize>>,
+    /// Whether the cgroup is a partition, which needs CPUs of its own.
+    pub(super) partition: bool,
     /// Whether workers run in the cgroup itself, or its own program, and not only tasks in its descendants.
     pub(super) busy: bool,
     /// The programs that operations have started in the cgroup, each with how long it runs at most.
@@ -111,6 +113,7 @@ impl<'a> Stage<'a> {
         let live = Live {
             life,
             cpus: None,
+            partition: false,
             busy: false,
             programs: Vec::new(),
         };
@@ -191,10 +194,16 @@ impl<'a> Stage<'a> {
         self.occupy(name)
     }
 
-    /// Returns the CPUs of a cgroup; `None` if neither it nor a cgroup above it has a cpuset.
+    /// Returns the CPUs that a cgroup has; `None` stands for all CPUs.
     pub(super) fn cpus_in(&self, name: &str) -> Option<BTreeSet<usize>> {
-        let own = |name: &str| self.cgroups.get(name)?.cpus.as_ref();
-        cpus_below(name, own)
+        let sets = self.cgroups.iter().filter_map(|(name, live)| {
+            Some(OwnCpus {
+                name,
+                cpus: live.cpus.as_ref()?,
+                partition: live.partition,
+            })
+        });
+        effective_cpus(name, &self.topology.all_cpuset(), sets)
     }
 
     /// Checks that these workers are possible on these CPUs; `None` is all CPUs.
