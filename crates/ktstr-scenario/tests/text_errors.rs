@@ -83,9 +83,14 @@ fn a_partition_keeps_cpus_of_its_own() {
     // The CPUs of `b` are its own, and after that no longer.
     let pin = "{ set_affinity = { cgroup = \"a\", affinity = { exact = \"0\" } } }";
     let error = refused(&format!("ops = [{root}, {pin}]"));
-    assert!(error.contains("none of 0 is available (CPUs available: 2-3)"), "{error}");
+    assert!(
+        error.contains("none of 0 is available (CPUs available: 2-3)"),
+        "{error}"
+    );
     let (member, clear) = (make("b", "member"), "{ clear_cpuset = \"b\" }");
-    let error = refused(&format!("ops = [{root}, {member}, {pin}, {clear}, {{ cpu_offline = 9 }}]"));
+    let error = refused(&format!(
+        "ops = [{root}, {member}, {pin}, {clear}, {{ cpu_offline = 9 }}]"
+    ));
     assert!(error.contains("step[0].ops[4]"), "{error}");
 }
 

@@ -42,6 +42,10 @@ const FILES: &[&str] = &[
     "a/cpu.stat",
     "b/cpu.idle",
     "b/cpuset.cpus.partition",
+    "b/cpuset.cpus.effective",
+    "top/cpuset.cpus.exclusive",
+    "top/c/cpuset.cpus.partition",
+    "top/c/cpuset.cpus.effective",
     "b/cgroup.procs",
     "/sys/devices/system/cpu/online",
     STATE,
@@ -155,6 +159,74 @@ case!(LIMITS = "ops_limits", limits, topology: FOUR_CPUS);
 #[test]
 fn limits_and_devices_are_as_the_operations_set_them() {
     passes(&LIMITS);
+}
+
+/// Two partitions, one of them below another cgroup, get other CPUs, exchange them, and end.
+fn partitions(ctx: &Ctx) -> Result<AssertResult> {
+    let backdrop = Backdrop::new()
+        .push_cgroup(CgroupDef::named("a").workers(2))
+        .push_cgroup(on("b", 1).workers(1))
+        .push_op(Op::add_cgroup("top"))
+        .push_op(Op::add_cgroup_def(on("top/c", 2).workers(1)));
+    let make = |name, to| Op::set_cpuset_partition(name, to);
+    let short = HoldSpec::fixed(50 * MS);
+    let mut steps = Vec::new();
+    for ops in [
+        vec![
+            make("b", CpusetPartition::Isolated),
+            make("top/c", CpusetPartition::Root),
+        ],
+        vec![Op::set_cpuset("b", CpusetSpec::exact([3]))],
+        vec![Op::swap_cpusets("b", "top/c")],
+        vec![
+            make("top/c", CpusetPartition::Member),
+            Op::clear_cpuset("top/c"),
+        ],
+        vec![Op::remove_cgroup("b")],
+    ] {
+        steps.extend([Step::new(ops, short), looking()]);
+    }
+    let mut result = execute_scenario(ctx, backdrop, steps)?;
+    let wanted = [
+        ("isolated", "1", "root", "2", "2", "0,3"),
+        ("isolated", "3", "root", "2", "2", "0-1"),
+        ("isolated", "2", "root", "3", "3", "0-1"),
+        ("isolated", "2", "member", "0-1,3", "", "0-1,3"),
+        ("(nothing)", "(nothing)", "member", "0-3", "", "0-3"),
+    ];
+    for (nth, (kind_b, cpus_b, kind_c, cpus_c, handed_down, others)) in wanted.iter().enumerate() {
+        for (file, wanted) in [
+            ("b/cpuset.cpus.partition", kind_b),
+            ("b/cpuset.cpus.effective", cpus_b),
+            ("top/c/cpuset.cpus.partition", kind_c),
+            ("top/c/cpuset.cpus.effective", cpus_c),
+            ("top/cpuset.cpus.exclusive", handed_down),
+            ("a/cpuset.cpus.effective", others),
+        ] {
+            expect(&mut result, nth, file, wanted);
+        }
+    }
+    // The workers of the partitions have followed them.
+    let mut cgroups = result.stats.cgroups.iter();
+    let cpus = cgroups
+        .find(|c| c.cgroup_name == "top/c")
+        .map(|c| c.cpus_used.clone());
+    if !cpus.as_ref().is_some_and(|cpus| cpus.contains(&3)) {
+        result.merge(AssertResult::fail_msg(format!("top/c ran on {cpus:?}")));
+    }
+    Ok(result)
+}
+
+fn on(name: &'static str, cpu: usize) -> CgroupDef {
+    CgroupDef::named(name).cpuset(CpusetSpec::exact([cpu]))
+}
+
+case!(PARTITIONS = "ops_partitions", partitions, topology: FOUR_CPUS,
+    assert: Assert::NO_OVERRIDES.check_isolation());
+
+#[test]
+fn partitions_keep_to_the_cpus_that_they_get() {
+    passes(&PARTITIONS);
 }
 
 /// Returns the CPU time of cgroup `a` at a reading, in microseconds.

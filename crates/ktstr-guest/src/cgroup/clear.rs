@@ -63,8 +63,9 @@ fn clear_by(
     }
     if let Some(sibling) = partition_next_to(dir)? {
         let why = format!(
-            "this kernel does not clear the set of a cgroup while tasks are in it or below it (ENOSPC), and the set of everything \
-             would end the partition {sibling:?} next to it: stop or move the tasks, or make the partition a member first"
+            "this kernel does not clear the set of a cgroup while tasks are in it or below it (ENOSPC), and the set of \
+             everything would end the partition {sibling:?} next to it: stop or move the tasks, or make the partition a \
+             member first"
         );
         return written(NOTHING, Err(io::Error::other(why)));
     }

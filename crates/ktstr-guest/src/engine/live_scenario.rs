@@ -3,6 +3,8 @@
 
 mod allowed;
 
+pub(super) use allowed::Allowed;
+
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,8 +18,6 @@ use ktstr_scenario::workload::WorkSpec;
 use super::liveness::Liveness;
 use super::partition;
 use super::payloads::Payloads;
-pub(super) use allowed::Allowed;
-
 use crate::stats::Requests;
 use crate::workers::rng::Rng;
 use crate::workers::{Group, PhaseCell, WorkloadHandle};
@@ -64,8 +64,8 @@ pub(super) struct LiveCgroup {
     pub handles: Vec<WorkloadHandle>,
     /// Whether a program of the host was started in the cgroup. It may have left processes behind.
     pub runs_payloads: bool,
-    /// The union of all CPUs that the cgroup had during the lives of the workers. Running on a CPU that was allowed at any time is no breach
-    /// of isolation.
+    /// The union of all CPUs that the cgroup had during the lives of the workers. Running on a CPU that was allowed at any
+    /// time is no breach of isolation.
     pub allowed: Allowed,
     reports: Vec<WorkerReport>,
 }
@@ -188,6 +188,8 @@ pub(super) struct LiveScenario {
     /// Names of the cgroups that the running step will create after its operations.
     announced: Vec<String>,
     removed: Vec<CgroupReports>,
+    /// The keys of the objects that workers have named since the objects were last new.
+    objects: BTreeSet<u64>,
     spawns: u64,
     collected_iterations: u64,
 }
@@ -207,6 +209,7 @@ impl LiveScenario {
             tracked: Vec::new(),
             announced: Vec::new(),
             removed: Vec::new(),
+            objects: BTreeSet::new(),
             spawns: 0,
             collected_iterations: 0,
         })
@@ -352,6 +355,7 @@ impl LiveScenario {
         let spawns = self.spawns;
         let seed = Rng::new(ctx.seed, spawns).next_u64();
         self.spawns += 1;
+        self.renew_objects();
         let phase = self.phase.clone();
         let measures_pages = self.measures_pages;
         let cpuset = self.cpus_of(name, ctx.topo);
@@ -389,8 +393,21 @@ impl LiveScenario {
         if ctx.seed != 0 {
             handle.shuffle_start(seed);
         }
+        let objects: Vec<u64> = handle.objects().collect();
         tracked.handles.push(handle);
+        self.objects.extend(objects);
         Ok(())
+    }
+
+    /// Makes the objects as new that no worker names any more, so that the next workers do not find a lock that is taken, or a
+    /// barrier at which some have arrived already.
+    fn renew_objects(&mut self) {
+        if self.objects.is_empty() {
+            return;
+        }
+        let named: BTreeSet<u64> = self.handles().flat_map(WorkloadHandle::objects).collect();
+        self.phase.renew(self.objects.difference(&named));
+        self.objects = named;
     }
 
     /// Stops the workers of a cgroup. A cgroup above that is frozen is thawed meanwhile, because frozen workers cannot stop.

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use ktstr_assert::{DetailKind, Phase};
 use ktstr_scenario::cgroup::{CgroupError, CgroupOps};
 use ktstr_scenario::ops::{
-    CpusetSpec, IrqSelector, KernelTarget, KernelValue, KernelValueWidth, SpawnPlacement,
+    CpusetPartition, CpusetSpec, IrqSelector, KernelTarget, KernelValue, KernelValueWidth,
+    SpawnPlacement,
 };
 use ktstr_scenario::topology::{TestTopology, Topology};
-use ktstr_scenario::workload::{WorkSpec, WorkType};
+use ktstr_scenario::workload::{RtAction, RtPhase, WorkSpec, WorkType};
 
 use super::*;
 
@@ -471,6 +472,102 @@ fn an_invalid_operation_says_what_to_do() {
             assert!(printed.contains(word), "no {word:?} in {printed:?}");
         }
     }
+}
+
+#[test]
+fn the_workers_of_a_step_find_new_objects() {
+    let (fake, topo) = (Fake::new(), topo());
+    let ctx = Ctx::builder(&fake, &topo).duration(ms(400)).build();
+    let name = || "x".to_owned();
+    let barrier = || RtAction::Barrier {
+        name: name(),
+        threads: 2,
+    };
+    let work = |actions: &[RtAction]| {
+        WorkType::rt_app(
+            vec![RtPhase::once(actions.to_vec())],
+            1,
+            Duration::ZERO,
+            false,
+        )
+    };
+    // Returns how many phases the worker of the second step completes after the first step's worker has ended.
+    let second = |backdrop: Backdrop, first: &[RtAction], then: &[RtAction]| {
+        let step = |actions: &[RtAction]| Step {
+            setup: vec![CgroupDef::named("a").work_type(work(actions))].into(),
+            ops: vec![],
+            hold: HoldSpec::frac(0.5),
+        };
+        let steps = vec![step(first), step(then)];
+        let result = execute_scenario(&ctx, backdrop, steps).unwrap();
+        let bucket = result.stats.phase(Phase::step(1)).unwrap();
+        bucket.per_cgroup["a"].total_iterations
+    };
+    let none = Backdrop::new;
+    assert_eq!(second(none(), &[barrier()], &[barrier()]), 0);
+    let (post, take) = (RtAction::SemPost(name()), RtAction::SemWait(name()));
+    assert_eq!(second(none(), &[post.clone()], &[take.clone()]), 0);
+    // A worker that lives on still names the semaphore.
+    let later = [RtAction::Sleep(ms(60_000)), take.clone()];
+    let kept = Backdrop::new().push_cgroup(CgroupDef::named("bg").work_type(work(&later)));
+    assert_eq!(second(kept, &[post], &[take]), 1);
+}
+
+/// A cgroup without a cpuset has that of the cgroup above it, and its workers are judged by it.
+#[test]
+fn workers_below_a_cpuset_are_judged_by_it() {
+    // The fake tree enforces nothing, so the workers run where this thread may: on one CPU that is not in the cpuset.
+    let here = rustix::thread::sched_getaffinity(None).unwrap();
+    let own = (0..1023).find(|cpu| here.is_set(*cpu)).unwrap();
+    let mut only = rustix::thread::CpuSet::new();
+    only.set(own);
+    rustix::thread::sched_setaffinity(None, &only).unwrap();
+    let fake = Fake::new();
+    let topo = TestTopology::from_vm_topology(&Topology::new(1, 1, own as u32 + 2, 1));
+    let ctx = Ctx::builder(&fake, &topo).duration(ms(100)).build();
+    let steps = vec![Step {
+        setup: vec![CgroupDef::named("a/x").workers(1)].into(),
+        ops: vec![
+            Op::add_cgroup("a"),
+            Op::set_cpuset("a", CpusetSpec::exact([own + 1])),
+        ],
+        hold: HoldSpec::FULL,
+    }];
+    let checks = Assert::NO_OVERRIDES.check_isolation();
+    let result = execute_steps_with(&ctx, steps, Some(&checks)).unwrap();
+    rustix::thread::sched_setaffinity(None, &here).unwrap();
+    let kinds: Vec<_> = result.failure_details().map(|d| d.kind).collect();
+    assert_eq!(kinds, [DetailKind::Isolation], "{result:?}");
+}
+
+#[test]
+fn a_partition_is_allowed_its_cpus_and_all_others_are_not() {
+    let fake = Fake::new();
+    let topo = TestTopology::from_vm_topology(&Topology::new(1, 1, 4, 1));
+    let ctx = Ctx::builder(&fake, &topo).build();
+    let mut scenario = LiveScenario::new(false, None).unwrap();
+    scenario.add(&ctx, Owner::Backdrop, "a").unwrap();
+    let b = scenario.add(&ctx, Owner::Step, "b").unwrap();
+    (b.cpuset, b.partition) = (Some(BTreeSet::from([1])), CpusetPartition::Root);
+    scenario.note_effective_cpus(&ctx);
+    scenario.add(&ctx, Owner::Backdrop, "a/x").unwrap();
+    let mut allowed = |name| {
+        let allowed = scenario.get(name).unwrap().allowed.cpus();
+        allowed.map(|cpus| cpus.iter().copied().collect::<Vec<_>>())
+    };
+    assert_eq!(allowed("a"), Some(vec![0, 2, 3]));
+    assert_eq!(allowed("a/x"), Some(vec![0, 2, 3]));
+    assert_eq!(allowed("b"), Some(vec![1]));
+    // The step ends, and the partition with it.
+    let mut result = AssertResult::pass();
+    scenario.tear_down(&ctx, Owner::Step, &mut result);
+    assert_eq!(scenario.get("a").unwrap().allowed.cpus(), None);
+    let written = "set_file b cpuset.cpus.partition member";
+    assert!(
+        fake.calls().iter().any(|call| call == written),
+        "{:?}",
+        fake.calls()
+    );
 }
 
 #[test]

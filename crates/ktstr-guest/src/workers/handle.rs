@@ -34,6 +34,8 @@ pub(super) struct Worker {
     pub tele: Shared<Telemetry>,
     /// The memory file in which a custom function leaves its report.
     pub custom: Option<OwnedFd>,
+    /// The keys of the objects that the worker names.
+    pub objects: Vec<u64>,
     /// Whether the worker creates cgroups below its own.
     pub makes_cgroups: bool,
     pub group_idx: usize,
@@ -133,6 +135,11 @@ impl WorkloadHandle {
             ));
         }
         Ok(self.process_ids())
+    }
+
+    /// Returns the keys of the objects that the workers name.
+    pub(crate) fn objects(&self) -> impl Iterator<Item = u64> {
+        self.workers.iter().flat_map(|w| &w.objects).copied()
     }
 
     /// Returns the ids of the processes that contain the workers.

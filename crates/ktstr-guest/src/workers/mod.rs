@@ -62,6 +62,13 @@ impl PhaseCell {
         Ok(Self(Arc::new(Shared::new()?)))
     }
 
+    /// Makes the objects with these keys as new. No worker that may use them may be left.
+    pub(crate) fn renew<'a>(&self, objects: impl IntoIterator<Item = &'a u64>) {
+        for key in objects {
+            objects::renew(&self.0.objects, *key);
+        }
+    }
+
     /// Publishes the ordinal of a phase: 0 is BASELINE, the steps are 1, 2, ….
     pub fn set(&self, phase: u16) {
         self.0.phase.store(phase, Relaxed);

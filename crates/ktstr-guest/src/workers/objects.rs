@@ -2,6 +2,8 @@
 //!
 //! They are in a hash table in the memory that all workers of a scenario share. A worker finds an object by a hash of its kind
 //! and its name, and the first worker that looks for it takes the next free slot for it. Nothing here allocates or panics.
+//!
+//! An object whose workers have all ended keeps its slot, but is as new before other workers use it: see [`renew`].
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicU32, AtomicU64};
@@ -69,14 +71,31 @@ unsafe impl Zeroed for Object {}
 /// Returns the object of this kind and name, or `None` if other objects have taken all slots.
 pub fn find<'a>(objects: &'a Objects, kind: Kind, name: &str) -> Option<&'a Object> {
     let key = hash(kind, name);
-    let first = key as usize % MAX_OBJECTS;
-    let (before, after) = objects.split_at(first);
-    after.iter().chain(before).find(|object| {
-        match object.key.compare_exchange(0, key, Relaxed, Relaxed) {
+    slots(objects, key).find(
+        |object| match object.key.compare_exchange(0, key, Relaxed, Relaxed) {
             Ok(_) => true,
             Err(there) => there == key,
-        }
-    })
+        },
+    )
+}
+
+/// Returns the slots in the order in which an object with this key looks for its own.
+fn slots(objects: &Objects, key: u64) -> impl Iterator<Item = &Object> {
+    let (before, after) = objects.split_at(key as usize % MAX_OBJECTS);
+    after.iter().chain(before)
+}
+
+/// Returns the key of the object of this kind and name.
+pub fn key(kind: Kind, name: &str) -> u64 {
+    hash(kind, name)
+}
+
+/// Makes the object with this key as new, if there is one. Call this only when no worker that may use the object is left.
+pub fn renew(objects: &Objects, key: u64) {
+    let mut used = slots(objects, key).take_while(|object| object.key.load(Relaxed) != 0);
+    if let Some(object) = used.find(|object| object.key.load(Relaxed) == key) {
+        object.renew();
+    }
 }
 
 /// Returns the FNV-1a hash (Fowler, Noll and Vo) of the kind and the name; it is never 0. About one in 10^12 scenarios with
@@ -104,6 +123,21 @@ fn hash(kind: Kind, name: &str) -> u64 {
 }
 
 impl Object {
+    fn renew(&self) {
+        let Self {
+            key: _,
+            word,
+            came,
+            next_ns,
+            stamps,
+        } = self;
+        word.store(0, Release);
+        came.store(0, Release);
+        for time in stamps.iter().chain([next_ns]) {
+            time.store(0, Release);
+        }
+    }
+
     /// Returns the release time at a place of a queue. A lock or a semaphore uses place 0.
     fn stamp(&self, of: u32) -> &AtomicU64 {
         let [first, rest @ ..] = &self.stamps;
@@ -292,6 +326,29 @@ mod tests {
         assert!(goes(second) && goes(third));
         let late = queue.queue();
         assert!(!goes(late));
+    }
+
+    #[test]
+    fn an_object_without_workers_becomes_new() {
+        let page = Shared::<PhasePage>::new().expect("memory");
+        let of = |kind| find(&page.objects, kind, "x").expect("room");
+        renew(&page.objects, key(Kind::Lock, "nothing of this name"));
+        of(Kind::Barrier).queue();
+        of(Kind::Condition).queue();
+        assert!(of(Kind::Condition).let_one_go());
+        of(Kind::Semaphore).post();
+        of(Kind::Timer).next_period(100, 10);
+        of(Kind::Lock).word.store(1, Release);
+        for kind in [Kind::Barrier, Kind::Condition, Kind::Timer, Kind::Lock] {
+            renew(&page.objects, key(kind, "x"));
+        }
+        assert_eq!(of(Kind::Barrier).queue(), 0);
+        assert_eq!(of(Kind::Condition).queue(), 0);
+        assert_eq!(of(Kind::Condition).wait(0, || true), None);
+        assert_eq!(of(Kind::Timer).next_period(500, 10), 510);
+        assert_eq!(of(Kind::Lock).word.load(Acquire), 0);
+        let kept = of(Kind::Semaphore).take(|| true);
+        assert_eq!(kept, Some(false), "it was not renewed");
     }
 
     #[test]

@@ -297,6 +297,7 @@ impl WorkloadHandle {
             process: self.processes.len().saturating_sub(1),
             tele: prepared.tele,
             custom: prepared.custom,
+            objects: kinds::named_objects(&group.work.work_type, tid),
             makes_cgroups: matches!(group.work.work_type, WorkType::CgroupChurn { .. }),
             group_idx,
             entitlement: folded(

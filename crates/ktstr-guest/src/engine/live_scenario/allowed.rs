@@ -100,7 +100,7 @@ impl LiveScenario {
 
     /// Returns the CPUs that a cgroup has now. All CPUs count as allowed if the kernel gives the cgroup CPUs that it does not
     /// have according to the scenario, or may do so when a CPU goes offline or comes back.
-    fn allowed_now(&self, ctx: &Ctx, name: &str) -> Allowed {
+    pub(super) fn allowed_now(&self, ctx: &Ctx, name: &str) -> Allowed {
         let Some(cpus) = self.cpus_of(name, ctx.topo) else {
             return Allowed::All;
         };

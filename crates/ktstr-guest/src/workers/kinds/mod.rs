@@ -39,6 +39,19 @@ pub(super) use cgroups::CHURN;
 pub(super) use schbench::shared_bytes;
 pub(super) use signals::on_signal;
 
+/// Returns the keys of the objects that a worker with this thread id names. The locks of a CPU are not among them:
+/// they belong to one group of workers, whose first thread id is a part of their key.
+pub(super) fn named_objects(work_type: &WorkType, tid: i32) -> Vec<u64> {
+    match work_type {
+        WorkType::RtApp {
+            phases,
+            inherits_priority,
+            ..
+        } => rt_app::keys(phases, *inherits_priority, tid),
+        _ => Vec::new(),
+    }
+}
+
 /// How the members of a group wake each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum WakeGraph {

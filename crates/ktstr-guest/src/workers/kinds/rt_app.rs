@@ -107,6 +107,7 @@ fn all<'a>(
 
 impl<'a> Thread<'a> {
     fn act(&mut self, ctx: &mut WorkerCtx<'a>, action: &'a RtAction) -> Done {
+        let [first, second] = names(action, self.inherits, sys::tid);
         match action {
             RtAction::Run(time) => compute(ctx, ns(*time)),
             RtAction::Runtime(time) => {
@@ -123,49 +124,41 @@ impl<'a> Thread<'a> {
                 Ok(())
             }
             RtAction::Timer {
-                name,
-                period,
-                absolute,
-                shared,
+                period, absolute, ..
             } => {
-                let kind = match shared {
-                    true => Kind::Timer,
-                    false => Kind::OwnTimer(sys::tid()),
-                };
-                let timer = object(ctx, kind, name)?;
+                let timer = object(ctx, first)?;
                 self.period(ctx, timer, ns(*period), *absolute)
             }
-            RtAction::Lock(name) => {
-                let lock = object(ctx, self.kind_of_lock(), name)?;
+            RtAction::Lock(_) => {
+                let lock = object(ctx, first)?;
                 self.lock(ctx, lock)
             }
-            RtAction::Unlock(name) => {
-                self.unlock(object(ctx, self.kind_of_lock(), name)?);
+            RtAction::Unlock(_) => {
+                self.unlock(object(ctx, first)?);
                 Ok(())
             }
-            RtAction::Wait { condition, mutex } => {
-                let lock = object(ctx, self.kind_of_lock(), mutex)?;
-                let queue = object(ctx, Kind::Condition, condition)?;
+            RtAction::Wait { .. } => {
+                let (queue, lock) = (object(ctx, first)?, object(ctx, second)?);
                 // The worker takes its place while it still holds the lock, so that a signal after the release finds it.
                 let place = queue.queue();
                 self.unlock(lock);
                 self.wait(ctx, queue, place)?;
                 self.lock(ctx, lock)
             }
-            RtAction::Signal(name) => {
-                object(ctx, Kind::Condition, name)?.let_one_go();
+            RtAction::Signal(_) => {
+                object(ctx, first)?.let_one_go();
                 Ok(())
             }
-            RtAction::Broadcast(name) | RtAction::Resume(name) => {
-                object(ctx, Kind::Condition, name)?.let_all_go();
+            RtAction::Broadcast(_) | RtAction::Resume(_) => {
+                object(ctx, first)?.let_all_go();
                 Ok(())
             }
-            RtAction::Suspend(name) => {
-                let queue = object(ctx, Kind::Condition, name)?;
+            RtAction::Suspend(_) => {
+                let queue = object(ctx, first)?;
                 self.wait(ctx, queue, queue.queue())
             }
-            RtAction::Barrier { name, threads } => {
-                let queue = object(ctx, Kind::Barrier, name)?;
+            RtAction::Barrier { threads, .. } => {
+                let queue = object(ctx, first)?;
                 let place = queue.queue();
                 let end = place.wrapping_add(1);
                 match end.checked_rem(*threads) {
@@ -176,12 +169,12 @@ impl<'a> Thread<'a> {
                     _ => self.wait(ctx, queue, place),
                 }
             }
-            RtAction::SemPost(name) => {
-                object(ctx, Kind::Semaphore, name)?.post();
+            RtAction::SemPost(_) => {
+                object(ctx, first)?.post();
                 Ok(())
             }
-            RtAction::SemWait(name) => {
-                let semaphore = object(ctx, Kind::Semaphore, name)?;
+            RtAction::SemWait(_) => {
+                let semaphore = object(ctx, first)?;
                 let taken = semaphore.take(|| ctx.stopped());
                 let waited = taken.ok_or_else(|| stopped(ctx))?;
                 if waited {
@@ -303,13 +296,6 @@ impl<'a> Thread<'a> {
         Ok(())
     }
 
-    fn kind_of_lock(&self) -> Kind {
-        match self.inherits {
-            false => Kind::Lock,
-            true => Kind::PiLock,
-        }
-    }
-
     fn unlock(&mut self, lock: &Object) {
         let same = |held: &&mut Option<&Object>| held.is_some_and(|held| std::ptr::eq(held, lock));
         if let Some(place) = self.held.iter_mut().find(same) {
@@ -336,9 +322,60 @@ impl<'a> Thread<'a> {
     }
 }
 
-/// Returns the object of this kind and name.
-fn object<'a>(ctx: &WorkerCtx<'a>, kind: Kind, name: &str) -> Result<&'a Object, End> {
-    objects::find(ctx.objects(), kind, name).ok_or(End::Unable(Unable::Objects, 0))
+/// The kind and the name of an object; `None` if an action has no object, or no second one.
+type Named<'a> = Option<(Kind, &'a str)>;
+
+/// Returns the objects of an action, for a worker whose thread id `tid` returns. A wait has a condition and a lock.
+fn names<'a>(action: &'a RtAction, inherits: bool, tid: impl FnOnce() -> i32) -> [Named<'a>; 2] {
+    let lock = match inherits {
+        false => Kind::Lock,
+        true => Kind::PiLock,
+    };
+    let one = |kind, name: &'a String| [Some((kind, name.as_str())), None];
+    match action {
+        RtAction::Timer {
+            name, shared: true, ..
+        } => one(Kind::Timer, name),
+        RtAction::Timer { name, .. } => one(Kind::OwnTimer(tid()), name),
+        RtAction::Lock(name) | RtAction::Unlock(name) => one(lock, name),
+        RtAction::Wait { condition, mutex } => {
+            [Some((Kind::Condition, condition)), Some((lock, mutex))]
+        }
+        RtAction::Signal(name)
+        | RtAction::Broadcast(name)
+        | RtAction::Resume(name)
+        | RtAction::Suspend(name) => one(Kind::Condition, name),
+        RtAction::Barrier { name, .. } => one(Kind::Barrier, name),
+        RtAction::SemPost(name) | RtAction::SemWait(name) => one(Kind::Semaphore, name),
+        RtAction::Run(_)
+        | RtAction::Runtime(_)
+        | RtAction::Sleep(_)
+        | RtAction::Yield
+        | RtAction::Cpus(_)
+        | RtAction::Policy(_)
+        | RtAction::Priority(_)
+        | RtAction::Slice(_) => [None, None],
+    }
+}
+
+/// Returns the keys of all objects of these phases, for a worker with this thread id.
+pub(super) fn keys(phases: &[RtPhase], inherits: bool, tid: i32) -> Vec<u64> {
+    let actions = phases.iter().flat_map(|phase| &phase.actions);
+    let named = actions.flat_map(|action| names(action, inherits, || tid));
+    let mut keys: Vec<u64> = named
+        .flatten()
+        .map(|(kind, name)| objects::key(kind, name))
+        .collect();
+    keys.sort_unstable();
+    keys.dedup();
+    keys
+}
+
+/// Returns an object of an action.
+fn object<'a>(ctx: &WorkerCtx<'a>, named: Named<'_>) -> Result<&'a Object, End> {
+    named
+        .and_then(|(kind, name)| objects::find(ctx.objects(), kind, name))
+        .ok_or(End::Unable(Unable::Objects, 0))
 }
 
 /// Computes for `time` ns of CPU time. The pieces of work get smaller towards the end, so that the worker exceeds the time by
