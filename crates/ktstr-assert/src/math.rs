@@ -5,6 +5,11 @@ pub(crate) fn sum(a: u64, b: u64) -> u64 {
     a.saturating_add(b)
 }
 
+/// Whether a count is 0, for fields that a record leaves out then.
+pub(crate) fn is_zero(count: &usize) -> bool {
+    *count == 0
+}
+
 /// Returns the larger of two counters.
 pub(crate) fn max(a: u64, b: u64) -> u64 {
     a.max(b)

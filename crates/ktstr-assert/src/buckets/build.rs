@@ -83,10 +83,17 @@ fn from_carriers(b: &mut PhaseBucket) {
         |f: fn(&crate::PhaseCgroupStats) -> u64| carriers().map(f).fold(0, u64::saturating_add);
     let max = |name: &str| carriers().filter_map(|c| c.get(name)).reduce(f64::max);
     let (iterations, cpu_ns) = (sum(|c| c.total_iterations), sum(|c| c.total_cpu_time_ns));
+    // If a worker ended before it measured its CPU time, the sum is too small.
+    let cpu_ns = Some(cpu_ns).filter(|_| carriers().all(|c| c.unmeasured == 0));
     let found = [
         ("total_iterations_pooled", Some(iterations as f64)),
-        ("total_cpu_time_sec", Some(cpu_ns as f64 / 1e9)),
-        ("iteration_rate", ratio(iterations, cpu_ns).map(|r| r * 1e9)),
+        ("total_cpu_time_sec", cpu_ns.map(|ns| ns as f64 / 1e9)),
+        (
+            "iteration_rate",
+            cpu_ns
+                .and_then(|ns| ratio(iterations, ns))
+                .map(|r| r * 1e9),
+        ),
         ("worst_spread", max("off_cpu_spread_pct")),
         (
             "worst_gap_ms",

@@ -210,3 +210,21 @@ fn a_latency_failure_carries_its_gate() {
         .expect("gate");
     assert_eq!((gate.measured_ns, gate.threshold_ns), (3000, 2999));
 }
+
+/// The first of the worker's two phases is in its CPU time, and the work of both counts, so its rate seems to be twice as high.
+#[test]
+fn the_rate_of_a_worker_with_unknown_cpu_time_is_unknown() {
+    let early = with(|w| {
+        (w.completed, w.cpu_unknown) = (false, true);
+        w.exit_info = Some(WorkerExitInfo::Signaled(9));
+        w.cpu_time_ns /= 2;
+    });
+    for (asked, reports) in [
+        (NONE.max_throughput_cv(0.1), &early[..]),
+        (NONE.min_work_rate(3000.0), &early[1..]),
+        (NONE.min_iteration_rate(300.0), &early[1..]),
+    ] {
+        let r = judge(asked, reports);
+        assert!(r.is_inconclusive(), "{r:?}");
+    }
+}

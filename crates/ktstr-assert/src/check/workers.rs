@@ -141,8 +141,12 @@ impl Assert {
     fn judge_rates(&self, reports: &[WorkerReport], out: &mut AssertResult) {
         // A worker that only wakes others does another work than they do.
         let workers = || reports.iter().filter(|w| !w.is_messenger);
+        // A rate per CPU-second would be too high if a part of the CPU time were missing.
+        let per_cpu_ns = |w: &WorkerReport, units: u64| {
+            ratio(units, w.cpu_time_ns).filter(|_| !w.cpu_unknown)
+        };
         if let Some(bound) = self.max_throughput_cv {
-            let rates = workers().filter_map(|w| ratio(w.work_units, w.cpu_time_ns));
+            let rates = workers().filter_map(|w| per_cpu_ns(w, w.work_units));
             let rates: Vec<f64> = rates.collect();
             // The step reports what a worker lacked, so its rate is not asked for.
             let (measured, all) = (rates.len(), workers().filter(|w| !lacks(w)).count());
@@ -153,12 +157,12 @@ impl Assert {
                 }
                 // The rate of a worker that got no CPU time is unknown.
                 Some(_) if measured < all => {
-                    let why = format!(": {measured} of {all} workers had CPU time");
+                    let why = format!(": the CPU time of {measured} of {all} workers is known");
                     out.record_inconclusive(unknown(DetailKind::Benchmark, "throughput cv", why));
                 }
                 Some(_) => {}
                 None => {
-                    let why = ": no worker had CPU time and work".to_owned();
+                    let why = ": the CPU time and the work of no worker are known".to_owned();
                     out.record_inconclusive(unknown(DetailKind::Benchmark, "throughput cv", why));
                 }
             }
@@ -166,7 +170,7 @@ impl Assert {
         let mut floor = |what: &str, bound: Option<f64>, units: fn(&WorkerReport) -> u64| {
             let Some(floor) = bound else { return };
             for w in workers() {
-                match ratio(units(w), w.cpu_time_ns).map(|r| r * 1e9) {
+                match per_cpu_ns(w, units(w)).map(|r| r * 1e9) {
                     Some(r) if r >= floor => {}
                     // The work after the last checkpoint is missing, so the rate of the worker may be higher.
                     Some(_) if w.exit_info.is_some() => {

@@ -44,16 +44,19 @@ pub(crate) fn run_value(s: &ScenarioStats, id: &MetricId) -> Option<f64> {
     let min = |f: fn(&CgroupStats) -> Option<f64>| Some(min_max(cgroups(f))?.0);
     let some = |v: f64| (!s.cgroups.is_empty()).then_some(v);
     let cpu_ns = || {
+        // If a worker ended before it measured its CPU time, the sum is too small.
+        let known = s.cgroups.iter().all(|c| c.unmeasured == 0);
         let ns = s.cgroups.iter().map(|c| c.total_cpu_time_ns);
-        ns.fold(0u64, u64::saturating_add)
+        known.then(|| ns.fold(0u64, u64::saturating_add))
     };
     match metric {
         B::WorstSpread => max(|c| c.spread),
         B::WorstGapMs => some(s.worst_gap_ms as f64),
         B::WorstMigrationRatio => max(|c| ratio(c.total_migrations, c.total_iterations)),
         B::TotalIterationsPooled => some(s.total_iterations as f64),
-        B::TotalCpuTimeSec => some(cpu_ns() as f64 / 1e9),
-        B::IterationRate => ratio(s.total_iterations, cpu_ns()).map(|r| r * 1e9),
+        B::TotalCpuTimeNs => some(cpu_ns()? as f64),
+        B::TotalCpuTimeSec => some(cpu_ns()? as f64 / 1e9),
+        B::IterationRate => ratio(s.total_iterations, cpu_ns()?).map(|r| r * 1e9),
         B::WorstIterationsPerWorker => min(CgroupStats::iterations_per_worker),
         B::WorstIterationsPerCpuSec => min(CgroupStats::iterations_per_cpu_sec),
         B::WorstP99WakeLatencyUs => max(|c| c.wake_measured.then_some(c.p99_wake_latency_us)),
@@ -85,9 +88,14 @@ pub(crate) fn run_value(s: &ScenarioStats, id: &MetricId) -> Option<f64> {
 
 /// Returns the value of a metric over all phases: counters and differences are summed, a rate is computed from the sums of
 /// its two parts if the phases have its numerator, and for other metrics the worst phase counts. `None` if no phase has the
-/// metric, or if it is defined for single phases only.
+/// metric, if it is defined for single phases only, and if it needs the CPU time of a worker that ended early.
 pub fn of_phases(phases: &[PhaseBucket], metric: B) -> Option<f64> {
     use super::MetricKind as Kind;
+    let carriers = || phases.iter().flat_map(|phase| phase.per_cgroup.values());
+    let needs_cpu_time = matches!(metric, B::TotalCpuTimeSec | B::IterationRate);
+    if needs_cpu_time && carriers().any(|c| c.unmeasured > 0) {
+        return None;
+    }
     let def = metric.def();
     let all = |name: &'static str| phases.iter().filter_map(move |phase| phase.get(name));
     let sum = |name| all(name).reduce(|a, b| a + b);
@@ -289,5 +297,30 @@ mod tests {
         assert_eq!(of_phases(&phases, B::TotalSoftirqTimer), None);
         // The phases have the numerator of the rate and not its denominator.
         assert_eq!(of_phases(&phases, B::HardirqsPerCpuSec), None);
+    }
+
+    /// The work of the phase in which a worker ended early counts, and its CPU time does not.
+    #[test]
+    fn a_rate_over_phases_needs_the_cpu_time_of_each() {
+        let phases = |unmeasured: usize| {
+            let mut phases = [1, 2].map(|step| PhaseBucket::new(crate::Phase::from(step)));
+            for phase in &mut phases {
+                phase
+                    .metrics
+                    .insert("total_iterations_pooled".to_owned(), 100.0);
+            }
+            let cpu_time = ("total_cpu_time_sec".to_owned(), 2.0);
+            phases[0].metrics.extend([cpu_time]);
+            let carrier = crate::PhaseCgroupStats {
+                unmeasured,
+                ..crate::PhaseCgroupStats::default()
+            };
+            phases[1].per_cgroup.insert("a".to_owned(), carrier);
+            phases
+        };
+        assert_eq!(of_phases(&phases(0), B::IterationRate), Some(100.0));
+        for metric in [B::IterationRate, B::TotalCpuTimeSec] {
+            assert_eq!(of_phases(&phases(1), metric), None, "{metric:?}");
+        }
     }
 }

@@ -3,7 +3,7 @@
 use super::bench::{BenchCarrier, BenchTotals, TaobenchStats};
 use crate::math;
 use crate::metric::BuiltinMetric;
-use crate::worker::PhaseSlice;
+use crate::worker::{BenchRole, BenchSlice, PhaseSlice};
 use crate::worker_samples;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,6 +21,10 @@ macro_rules! carrier {
         pub struct PhaseCgroupStats {
             /// The number of workers that were in the cgroup, dead ones included.
             pub num_workers: usize,
+            /// The number of workers that ended before they measured their CPU time. Their work counts, but their CPU time is
+            /// missing from the totals, and they have no off-CPU share and no run delay.
+            #[serde(skip_serializing_if = "crate::math::is_zero")]
+            pub unmeasured: usize,
             /// The CPUs on which the workers were seen.
             pub cpus_used: BTreeSet<usize>,
             $($(#[$values_doc])* pub $values: Vec<u64>, $(#[$taken_doc])* pub $taken: u64,)*
@@ -55,10 +59,14 @@ macro_rules! carrier {
         }
 
         impl PhaseCgroupStats {
-            /// Returns a counter of the workers by its metric name, such as `total_iterations`. `None` for any other name.
+            /// Returns a counter of the workers by its metric name, such as `total_iterations`. `None` for any other name, and
+            /// for the CPU time if that of a worker is unknown.
             pub fn cgroup_counter(&self, name: &str) -> Option<f64> {
-                let total = self.total(BuiltinMetric::from_wire_name(name)?)?;
-                Some(total as f64)
+                let metric = BuiltinMetric::from_wire_name(name)?;
+                if metric == BuiltinMetric::TotalCpuTimeNs && self.unmeasured > 0 {
+                    return None;
+                }
+                Some(self.total(metric)? as f64)
             }
 
             /// Returns the total of the workers' counter that `metric` stands for; `None` if it stands for no such counter.
@@ -71,11 +79,15 @@ macro_rules! carrier {
 
             /// Returns the carrier of one worker, without its metrics.
             fn of_worker(worker: &PhaseSlice) -> Self {
-                let off_cpu = math::ratio(worker.off_cpu_ns, worker.wall_time_ns);
-                let has_schedstats = worker.has_schedstats();
-                let bench = worker.bench.iter();
+                let known = !worker.cpu_unknown;
+                let off_cpu = math::ratio(worker.off_cpu_ns, worker.wall_time_ns).filter(|_| known);
+                let has_schedstats = known && worker.has_schedstats();
+                // The metrics of benchmarks are rates per CPU-second, except for those of rt-app.
+                let is_measured = |own: &&BenchSlice| known || own.role == BenchRole::RtAppThread;
+                let bench = worker.bench.iter().filter(is_measured);
                 Self {
                     num_workers: 1,
+                    unmeasured: usize::from(!known),
                     cpus_used: worker.cpus_used.clone(),
                     $($values: worker.$values.clone(), $taken: worker.$taken,)*
                     run_delays_ns: has_schedstats.then_some(worker.schedstat_run_delay_ns).into_iter().collect(),
@@ -99,6 +111,7 @@ macro_rules! carrier {
                 )*
                 $($(self.$total = math::$fold(self.$total, other.$total);)?)*
                 self.num_workers = self.num_workers.saturating_add(other.num_workers);
+                self.unmeasured = self.unmeasured.saturating_add(other.unmeasured);
                 self.cpus_used.extend(other.cpus_used);
                 self.run_delays_ns.extend(other.run_delays_ns);
                 self.off_cpu_pcts.extend(other.off_cpu_pcts);

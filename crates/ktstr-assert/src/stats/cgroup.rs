@@ -33,6 +33,9 @@ macro_rules! cgroup_stats {
             pub cgroup_name: String,
             /// The number of its workers, dead ones included.
             pub num_workers: usize,
+            /// The number of workers that ended before they measured their CPU time, which is missing from the totals.
+            #[serde(skip_serializing_if = "crate::math::is_zero")]
+            pub unmeasured: usize,
             /// The CPUs on which the workers were seen.
             pub cpus_used: BTreeSet<usize>,
             /// The number of CPUs in `cpus_used`.
@@ -120,6 +123,7 @@ macro_rules! cgroup_stats {
                 CgroupStats {
                     cgroup_name: name.into(),
                     num_workers: c.num_workers,
+                    unmeasured: c.unmeasured,
                     cpus_used: c.cpus_used.clone(),
                     num_cpus: c.cpus_used.len(),
                     avg_off_cpu_pct: get("avg_off_cpu_pct"),
@@ -166,13 +170,20 @@ impl CgroupStats {
             .then(|| self.p99_wake_latency_us / self.median_wake_latency_us)
     }
 
-    /// Returns the number of iterations per worker. `None` without workers.
+    /// Returns the number of iterations per worker. `None` without workers, and if a worker ended early, since it would count
+    /// as if it had done nothing in the rest of the time.
     pub fn iterations_per_worker(&self) -> Option<f64> {
+        if self.unmeasured > 0 {
+            return None;
+        }
         ratio(self.total_iterations, self.num_workers as u64)
     }
 
-    /// Returns the number of iterations per CPU-second. `None` without CPU time.
+    /// Returns the number of iterations per CPU-second. `None` without CPU time, and if the CPU time of a worker is unknown.
     pub fn iterations_per_cpu_sec(&self) -> Option<f64> {
+        if self.unmeasured > 0 {
+            return None;
+        }
         ratio(self.total_iterations, self.total_cpu_time_ns).map(|r| r * 1e9)
     }
 

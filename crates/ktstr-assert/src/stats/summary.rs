@@ -45,6 +45,7 @@ impl PhaseCgroupStats {
             .then(|| ratio(self.cross_node_migrated, self.numa_pages_total))
             .flatten();
         let local = self.numa_pages_local;
+        let whole = self.unmeasured == 0;
         [
             (
                 "migration_ratio",
@@ -52,7 +53,7 @@ impl PhaseCgroupStats {
             ),
             (
                 "iterations_per_worker",
-                ratio(self.total_iterations, workers),
+                ratio(self.total_iterations, workers).filter(|_| whole),
             ),
             (
                 "page_locality",
@@ -61,7 +62,7 @@ impl PhaseCgroupStats {
             ("cross_node_migration_ratio", cross),
             (
                 "total_cpu_time_ns",
-                (workers > 0).then_some(self.total_cpu_time_ns as f64),
+                (workers > 0 && whole).then_some(self.total_cpu_time_ns as f64),
             ),
         ]
         .into_iter()

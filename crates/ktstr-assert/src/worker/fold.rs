@@ -100,6 +100,39 @@ mod tests {
         assert_eq!(carrier(&[without]).get("mean_run_delay_us"), None);
     }
 
+    /// Its CPU time is in no slice, so it must not count as a worker that was off the CPU all the time.
+    #[test]
+    fn a_worker_that_ended_early_is_left_out_of_what_needs_its_cpu_time() {
+        let early = WorkerReport {
+            cpu_unknown: true,
+            cpu_time_ns: 0,
+            off_cpu_ns: 1_000_000_000,
+            iterations: 50,
+            ..worker(1, 0)
+        };
+        let both = [worker(0, 400), early.clone()];
+        let c = carrier(&both);
+        assert_eq!((c.num_workers, c.unmeasured, c.total_iterations), (2, 1, 550));
+        assert_eq!((&*c.off_cpu_pcts, &*c.run_delays_ns), (&[40.0][..], &[3_000][..]));
+        for unknown in [
+            "off_cpu_spread_pct",
+            "total_cpu_time_ns",
+            "iterations_per_worker",
+        ] {
+            assert_eq!(c.get(unknown), None, "{unknown}");
+        }
+        assert_eq!(c.cgroup_counter("total_cpu_time_ns"), None);
+        assert_eq!(c.cgroup_counter("total_iterations"), Some(550.0));
+        let cgroup = cgroup_stats("cg", &both);
+        assert_eq!((cgroup.spread, cgroup.iterations_per_cpu_sec()), (None, None));
+        let mut run = ScenarioStats::from_cgroup(cgroup);
+        run.merge(ScenarioStats::from_cgroup(cgroup_stats("b", &[worker(0, 400)])));
+        assert_eq!(run.run_metric(BuiltinMetric::IterationRate), None);
+        assert_eq!(run.run_metric(BuiltinMetric::TotalCpuTimeSec), None);
+        assert_eq!(run.run_metric(BuiltinMetric::TotalCpuTimeNs), None);
+        assert_eq!(early.off_cpu_pct(), None);
+    }
+
     #[test]
     fn slices_go_to_their_phases() {
         let slice = |step_index, iterations| PhaseSlice {

@@ -68,7 +68,7 @@ macro_rules! report {
         ///
         /// If a worker died, did not answer or could not do its work, `completed` is false and `exit_info` is set; a
         /// complete report has no `exit_info`. The numbers of a worker that died or did not answer are those of its last
-        /// checkpoint, or zeros if it reached none; the numbers for [`WorkerExitInfo::WaitFailed`] are usually zeros. If
+        /// checkpoint, or zeros if it reached none, and `cpu_unknown` is set; the numbers for [`WorkerExitInfo::WaitFailed`] are usually zeros. If
         /// the worker did not answer because it got no CPU, its longest gap may be this last wait. CPUs and migrations
         /// are observed at checkpoints of the worker's loop, not at every event.
         #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ktstr_macros::Claim)]
@@ -188,8 +188,11 @@ macro_rules! report {
     };
 }
 crate::worker_counters!(worker_samples report both {
-    /// The part of `wall_time_ns` that was spent off the CPU.
+    /// The part of `wall_time_ns` that was spent off the CPU; 0 if `cpu_unknown` is set.
     off_cpu_ns: u64;
+    /// Whether the worker ended before it measured its CPU time. `cpu_time_ns` and the `schedstat_*` fields are then too small,
+    /// or 0, and must not be compared with other numbers.
+    cpu_unknown: bool;
     /// The CPUs on which the worker was seen.
     cpus_used: BTreeSet<usize>;
     /// The longest gap between two completed iterations, in milliseconds of guest time.
@@ -209,19 +212,23 @@ impl WorkerReport {
         WorkerReport {
             tid,
             exit_info: Some(why),
+            cpu_unknown: true,
             ..Self::default()
         }
     }
 
-    /// Returns the off-CPU time as a percentage of `wall_time_ns`; `None` if no time was measured.
+    /// Returns the off-CPU time as a percentage of `wall_time_ns`; `None` if no time was measured, or the CPU time is unknown.
     pub fn off_cpu_pct(&self) -> Option<f64> {
+        if self.cpu_unknown {
+            return None;
+        }
         crate::math::ratio(self.off_cpu_ns, self.wall_time_ns).map(|r| r * 100.0)
     }
 
     /// Returns the time that the worker slept as a percentage of `wall_time_ns`: the off-CPU time minus the time that
-    /// it waited for a CPU. `None` if no time was measured or the kernel has no schedstats.
+    /// it waited for a CPU. `None` if no time was measured, the CPU time is unknown, or the kernel has no schedstats.
     pub fn asleep_pct(&self) -> Option<f64> {
-        if !self.has_schedstats() {
+        if self.cpu_unknown || !self.has_schedstats() {
             return None;
         }
         let asleep = self.off_cpu_ns.saturating_sub(self.schedstat_run_delay_ns);

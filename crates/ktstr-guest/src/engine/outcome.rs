@@ -155,7 +155,8 @@ fn check(result: &mut AssertResult, checks: &Assert, topo: &TestTopology, done: 
             }
             Some(info @ (WorkerExitInfo::Signaled(_) | WorkerExitInfo::TimedOut)) => {
                 judged.note(format!(
-                    "cgroup {name}: worker {} left no report: {info:?}",
+                    "cgroup {name}: worker {} left no report: {info:?}. It counts with its work until then, and is left out of \
+                     all that needs its CPU time, which is unknown",
                     report.tid
                 ));
                 continue;

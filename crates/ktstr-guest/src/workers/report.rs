@@ -125,6 +125,7 @@ fn custom(worker: &Worker, tele: &Telemetry) -> WorkerReport {
     report.completed = true;
     report.exit_info = None;
     report.waited_ns = around.waited_ns;
+    report.cpu_unknown = around.cpu_unknown && report.cpu_time_ns == 0;
     for (own, measured) in [
         (&mut report.cpu_time_ns, around.cpu_time_ns),
         (&mut report.wall_time_ns, around.wall_time_ns),
@@ -237,10 +238,20 @@ fn measured(tele: &Telemetry) -> WorkerReport {
     let own = life.samples_mut(kind);
     *own.values = samples.values;
     *own.total = tele.samples_seen.load(Relaxed);
+    // Only the end of a slice stores its CPU time, so a worker that ended early did not store that of its last slice.
+    let is_open = tele.finished.load(Acquire) != 1;
+    if is_open && let Some(last) = phase_slices.last_mut() {
+        (last.cpu_unknown, last.off_cpu_ns) = (true, 0);
+    }
+    let off_cpu_ns = match is_open {
+        true => 0,
+        false => life.wall_time_ns.saturating_sub(life.cpu_time_ns),
+    };
     let role = BenchRole::ALL.get((tele.bench_role.load(Relaxed) as usize).wrapping_sub(1));
     let bench = role.map(|role| bench(tele, *role, &mut phase_slices));
     WorkerReport {
-        off_cpu_ns: life.wall_time_ns.saturating_sub(life.cpu_time_ns),
+        off_cpu_ns,
+        cpu_unknown: is_open,
         cpus_used: phase_slices
             .iter()
             .flat_map(|s| s.cpus_used.iter().copied())
@@ -407,6 +418,28 @@ mod tests {
         tele.slices[0].cpus[0].store(1 << 63 | 0b101, Relaxed);
         tele.slices[0].cpus[1].store(0b10, Relaxed);
         assert_eq!(cpus(&tele.slices[0]), BTreeSet::from([0, 2, 63, 65]));
+    }
+
+    /// The worker is killed in its second phase, in which it has computed for half a second without a break.
+    #[test]
+    fn the_cpu_time_of_a_worker_that_ended_early_is_unknown_in_its_last_phase() {
+        let tele = Shared::<Telemetry>::new().expect("memory");
+        tele.slices_used.store(2, Relaxed);
+        tele.slices[0].wall_time_ns.store(1_000 * MS, Relaxed);
+        tele.slices[0].cpu_time_ns.store(900 * MS, Relaxed);
+        tele.slices[1].phase.store(1, Relaxed);
+        tele.slices[1].wall_time_ns.store(500 * MS, Relaxed);
+        let report = partial(&tele, WorkerExitInfo::Signaled(9));
+        let off_cpu = |slice: &PhaseSlice| (slice.cpu_unknown, slice.off_cpu_ns / MS);
+        let slices: Vec<_> = report.phase_slices.iter().map(off_cpu).collect();
+        assert_eq!(slices, [(false, 100), (true, 0)]);
+        assert_eq!((report.cpu_unknown, report.off_cpu_pct()), (true, None));
+        tele.slices[1].cpu_time_ns.store(400 * MS, Relaxed);
+        tele.finished.store(1, Relaxed);
+        let report = measured(&tele);
+        assert_eq!((report.cpu_unknown, report.off_cpu_ns), (false, 200 * MS));
+        let slices: Vec<_> = report.phase_slices.iter().map(off_cpu).collect();
+        assert_eq!(slices, [(false, 100), (false, 100)]);
     }
 
     #[test]

@@ -87,6 +87,24 @@ impl Expect {
         Some(all)
     }
 
+    /// Returns the same as [`carriers`](Self::carriers) for claims about CPU time. If a worker ended before it measured its CPU
+    /// time, returns `None` and records an inconclusive outcome: without that time, the worker seems to have been starved.
+    fn measured(&mut self, step: u16, cgroups: &[&str]) -> Option<Vec<PhaseCgroupStats>> {
+        let carriers = self.carriers(step, cgroups)?;
+        let cut = cgroups.iter().zip(&carriers).find(|(_, c)| c.unmeasured > 0);
+        if let Some((cgroup, carrier)) = cut {
+            self.verdict.inconclusive(AssertDetail::new(
+                DetailKind::Unfair,
+                format!(
+                    "shares of CPU time in step {step} are unknown: {} of {} workers of cgroup {cgroup} ended early",
+                    carrier.unmeasured, carrier.num_workers
+                ),
+            ));
+            return None;
+        }
+        Some(carriers)
+    }
+
     /// Returns how long workers existed in a step, in ns: their longest lifetime, limited to the length of the step. The
     /// limit matters because a worker that waits for a CPU when the step ends notices the end only when it runs again,
     /// in the next step.
@@ -115,7 +133,7 @@ impl Expect {
         cpus: &BTreeSet<usize>,
     ) -> &mut Self {
         let _label = PhaseGuard::install_step(step);
-        let Some(carriers) = self.carriers(step, cgroups) else {
+        let Some(carriers) = self.measured(step, cgroups) else {
             return self;
         };
         let held = self.held_ns(step, &carriers);
@@ -198,7 +216,7 @@ impl Expect {
     /// because such a cgroup also runs without competition while the step is set up and torn down.
     pub(super) fn served(&mut self, step: u16, cgroup: &str, fair_pct: f64) -> &mut Self {
         let _label = PhaseGuard::install_step(step);
-        let Some(carriers) = self.carriers(step, &[cgroup]) else {
+        let Some(carriers) = self.measured(step, &[cgroup]) else {
             return self;
         };
         if self.long_enough(step, &carriers).is_none() {
@@ -226,7 +244,7 @@ impl Expect {
         let mut held_ns = 0;
         let mut sums = vec![0.0; cgroups.len()];
         for step in steps {
-            let Some(carriers) = self.carriers(step, cgroups) else {
+            let Some(carriers) = self.measured(step, cgroups) else {
                 return self;
             };
             let held = match one {
@@ -272,7 +290,7 @@ impl Expect {
     /// Claims that workers which never sleep were context-switched at most [`SWITCHES`] times per CPU-second.
     pub(super) fn few_switches(&mut self, step: u16, cgroups: &[&str]) -> &mut Self {
         let _label = PhaseGuard::install_step(step);
-        let Some(carriers) = self.carriers(step, cgroups) else {
+        let Some(carriers) = self.measured(step, cgroups) else {
             return self;
         };
         let sum = |of: fn(&PhaseCgroupStats) -> u64| {
@@ -307,7 +325,7 @@ impl Expect {
         factor: f64,
     ) -> &mut Self {
         let _label = PhaseGuard::install_step(step);
-        let Some(carriers) = self.carriers(step, &[more, less]) else {
+        let Some(carriers) = self.measured(step, &[more, less]) else {
             return self;
         };
         let (a, b) = (on_cpu(&carriers[0]), on_cpu(&carriers[1]));
@@ -324,7 +342,7 @@ impl Expect {
     /// Claims that `cgroup` got at least the share `least`, from 0 to 1, of the CPU time that the cgroups `all` got.
     pub(super) fn share(&mut self, step: u16, cgroup: &str, all: &[&str], least: f64) -> &mut Self {
         let _label = PhaseGuard::install_step(step);
-        let Some(carriers) = self.carriers(step, all) else {
+        let Some(carriers) = self.measured(step, all) else {
             return self;
         };
         let sum: f64 = carriers.iter().map(|c| c.total_cpu_time_ns as f64).sum();
@@ -424,5 +442,61 @@ fn round(value: f64) -> f64 {
         (value * 1000.0).round() / 1000.0
     } else {
         value.round()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ktstr_assert::{CgroupStats, PhaseBucket, WorkerReport, carrier};
+
+    /// Returns the result of a scenario of one step with the cgroups `a` and `b`, in which the second worker of `b` ended early
+    /// if `early` is set.
+    fn result(early: bool) -> AssertResult {
+        let worker = |early: bool| WorkerReport {
+            completed: !early,
+            cpu_unknown: early,
+            cpu_time_ns: if early { 0 } else { 900_000_000 },
+            off_cpu_ns: if early { 0 } else { 100_000_000 },
+            wall_time_ns: 1_000_000_000,
+            cpus_used: [0, 1, 2, 3].into(),
+            schedstat_run_count: 10,
+            ..WorkerReport::default()
+        };
+        let mut result = AssertResult::pass();
+        let mut bucket = PhaseBucket::new(Phase::step(0));
+        for (name, early) in [("a", false), ("b", early)] {
+            let of_cgroup = carrier(&[worker(false), worker(early)]);
+            let stats = CgroupStats::from_carrier(name, &of_cgroup);
+            result.stats.cgroups.push(stats);
+            bucket.per_cgroup.insert(name.to_owned(), of_cgroup);
+        }
+        result.stats.phases.push(bucket);
+        result
+    }
+
+    #[test]
+    fn a_worker_that_ended_early_leaves_claims_about_cpu_time_open() {
+        let cpus = BTreeSet::from([0, 1, 2, 3]);
+        let claims: [(&str, &dyn Fn(&mut Expect)); 6] = [
+            ("work", &|e| _ = e.work_conserving(0, &["a", "b"], &cpus)),
+            ("share", &|e| _ = e.equal_share(0, &["a", "b"])),
+            ("time", &|e| _ = e.equal_time(0, &["a", "b"])),
+            ("served", &|e| _ = e.served(0, "b", 90.0)),
+            ("switches", &|e| _ = e.few_switches(0, &["a", "b"])),
+            ("one of all", &|e| _ = e.share(0, "b", &["a", "b"], 0.5)),
+        ];
+        for (what, claim) in claims {
+            let judged = |early| {
+                let mut expect = Expect::of(result(early));
+                claim(&mut expect);
+                expect.result()
+            };
+            assert!(judged(false).is_pass(), "{what}: {:?}", judged(false));
+            assert!(judged(true).is_inconclusive(), "{what}: {:?}", judged(true));
+        }
+        let mut confined = Expect::of(result(true));
+        confined.confined_to(0, "b", &cpus);
+        assert!(confined.result().is_pass(), "CPUs were measured");
     }
 }
