@@ -626,8 +626,10 @@ impl Run {
         let host_vcpu_schedstat =
             (report.as_ref().and_then(HostVcpuSchedstat::of)).or_else(|| host_times.of_test());
         // Only a run that came to its end is excused here: the verdict about a hang takes the host into account.
-        if let (Some(stat), End::Completed) = (&host_vcpu_schedstat, &end) {
-            verdict::downgrade_if_contended(&mut judgement, &case, logs, stat);
+        if let (Some(run), End::Completed) = (host_vcpu_schedstat, &end) {
+            let samples = report.as_ref().map_or(&[][..], |report| &report.samples);
+            let host = verdict::Contention { run, samples };
+            verdict::downgrade_if_contended(&mut judgement, &case, logs, &host);
         }
         *vm = Some(VmResult {
             host_vcpu_schedstat,

@@ -369,12 +369,15 @@ fn a_host_that_is_too_slow() {
 #[test]
 fn a_host_that_is_busy() {
     let mut judgement = judgement_of(&End::Completed, vec![result(recorded_unfair())], "");
-    let stat = HostVcpuSchedstat {
-        total_on_cpu_ns: 3_000_000_000,
-        total_run_delay_ns: 6_000_000_000,
-        sampled_vcpus: 4,
+    let host = verdict::Contention {
+        run: HostVcpuSchedstat {
+            total_on_cpu_ns: 3_000_000_000,
+            total_run_delay_ns: 6_000_000_000,
+            sampled_vcpus: 4,
+        },
+        samples: &[],
     };
-    verdict::downgrade_if_contended(&mut judgement, &CASE, verdict::tests::NO_LOGS, &stat);
+    verdict::downgrade_if_contended(&mut judgement, &CASE, verdict::tests::NO_LOGS, &host);
     insta::assert_snapshot!(screen(judgement));
 }
 

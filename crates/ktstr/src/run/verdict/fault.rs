@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use ktstr_assert::{AssertDetail, DetailKind, Finding, NoteValue, Outcome, WorkerExitInfo};
+use ktstr_assert::monitor::MonitorSample;
+use ktstr_assert::{AssertDetail, DetailKind, Finding, NoteValue, Outcome, Phase, WorkerExitInfo};
 use ktstr_guest::engine::HOG_KEY;
 
 use super::super::guest_state::GuestState;
@@ -26,28 +27,70 @@ fn explains(dilation: f64, detail: &AssertDetail) -> bool {
             .is_none_or(|gate| gate.measured_ns as f64 / dilation <= gate.threshold_ns as f64)
 }
 
-/// Turns failures about times that a busy host explains into inconclusive outcomes. If all failures are of this kind, the
-/// run is attributed to the host. If only some are, a note contains how busy the host was, and the others decide whose fault
-/// the run is.
+/// How busy the host was, under the real clock.
+pub(in crate::run) struct Contention<'a> {
+    /// The times of the vCPUs over the run.
+    pub(in crate::run) run: HostVcpuSchedstat,
+    /// The monitor's samples, which show the times of the vCPUs in each step; empty if the monitor is off.
+    pub(in crate::run) samples: &'a [MonitorSample],
+}
+
+impl Contention<'_> {
+    /// Returns how busy the host was at the time of the finding, with the label of its step. A finding that belongs to no
+    /// step may be about any time of the run, and so may one of a step without samples. `BASELINE` is also the label of what
+    /// is found about the backdrop at the end, so it stands for no time.
+    fn at<'d>(&self, detail: &'d AssertDetail) -> (Option<&'d str>, HostVcpuSchedstat) {
+        let label = detail.phase.as_deref();
+        let is_of = |sample: &MonitorSample| {
+            let step = sample.step_index.filter(|step| *step > 0);
+            step.is_some_and(|step| label == Some(&*Phase::from(step).label()))
+        };
+        let of_step = || {
+            let first = self.samples.iter().position(is_of)?;
+            let last = self.samples.iter().rposition(is_of)?;
+            // Workers are started before the step's first sample, and stopped after its last one.
+            let (from, to) = (first.saturating_sub(1), last.saturating_add(2));
+            HostVcpuSchedstat::over(self.samples.get(from..to.min(self.samples.len()))?)
+        };
+        match of_step() {
+            Some(stat) => (label, stat),
+            None => (None, self.run),
+        }
+    }
+
+    /// Returns the evidence that the host was so busy that this explains the failure; `None` if it was not.
+    fn explains(&self, detail: &AssertDetail) -> Option<String> {
+        let (step, stat) = self.at(detail);
+        let dilation = stat.dilation();
+        (dilation > CONTENDED && explains(dilation, detail)).then(|| {
+            format!(
+                "the host was busy{}: the machine's threads ran {:.1} s and waited {:.1} s for a CPU (dilation {dilation:.1})",
+                step.map_or_else(String::new, |step| format!(" in {step}")),
+                stat.total_on_cpu_ns as f64 / 1e9,
+                stat.total_run_delay_ns as f64 / 1e9,
+            )
+        })
+    }
+}
+
+/// Turns failures about times that a busy host explains into inconclusive outcomes: the host must have been busy in the step
+/// to which the failure belongs. If all failures are of this kind, the run is attributed to the host. If only some are, a
+/// note contains how busy the host was, and the others decide whose fault the run is.
 pub(in crate::run) fn downgrade_if_contended(
     judgement: &mut Judgement,
     case: &Case,
     logs: Logs<'_>,
-    stat: &HostVcpuSchedstat,
+    host: &Contention<'_>,
 ) {
-    let dilation = stat.dilation();
-    if dilation <= CONTENDED {
+    let mut evidence: Vec<String> = (judgement.result.failure_details())
+        .filter_map(|detail| host.explains(detail))
+        .collect();
+    evidence.sort();
+    evidence.dedup();
+    if !excuse(judgement, |detail| host.explains(detail).is_some()) {
         return;
     }
-    let evidence = format!(
-        "the host was busy: the machine's threads ran {:.1} s and waited {:.1} s for a CPU \
-         (dilation {dilation:.1})",
-        stat.total_on_cpu_ns as f64 / 1e9,
-        stat.total_run_delay_ns as f64 / 1e9,
-    );
-    if !excuse(judgement, |detail| explains(dilation, detail)) {
-        return;
-    }
+    let evidence = evidence.join("; ");
     if judgement.result.is_fail() {
         judgement.result.note(evidence);
         attribute_again(judgement, case, logs);

@@ -19,11 +19,15 @@ fn judged(details: Vec<AssertDetail>) -> Judgement {
     }
 }
 
-fn busy(times: u64) -> HostVcpuSchedstat {
-    HostVcpuSchedstat {
-        total_on_cpu_ns: 2_000_000_000,
-        total_run_delay_ns: 2_000_000_000 * times,
-        sampled_vcpus: 2,
+/// Returns a host on which the vCPUs waited `times` as long as they ran.
+fn busy(times: u64) -> Contention<'static> {
+    Contention {
+        run: HostVcpuSchedstat {
+            total_on_cpu_ns: 2_000_000_000,
+            total_run_delay_ns: 2_000_000_000 * times,
+            sampled_vcpus: 2,
+        },
+        samples: &[],
     }
 }
 
@@ -52,6 +56,55 @@ fn a_quiet_host_excuses_nothing() {
     downgrade_if_contended(&mut judgement, &CASE, NO_LOGS, &busy(0));
     assert!(judgement.result.is_fail());
     assert_eq!(judgement.fault, Some(Fault::Scheduler));
+}
+
+/// The host was busy in the first of three steps only.
+#[test]
+fn a_busy_host_explains_only_what_happened_meanwhile() {
+    use ktstr_assert::monitor::CpuSnapshot;
+    let sample = |(step, ran_s, waited_s): (u16, u64, u64)| MonitorSample {
+        step_index: Some(step),
+        cpus: vec![CpuSnapshot {
+            vcpu_cpu_time_ns: Some(ran_s * 1_000_000_000),
+            vcpu_run_delay_ns: Some(waited_s * 1_000_000_000),
+            ..CpuSnapshot::default()
+        }],
+        ..MonitorSample::default()
+    };
+    let samples = [(1, 0, 0), (1, 1, 4), (2, 2, 4), (3, 3, 4), (3, 4, 4)].map(sample);
+    let host = Contention {
+        samples: &samples,
+        ..busy(1)
+    };
+    let judged_in = |phase: Option<&'static str>| {
+        let mut detail = unfair();
+        detail.phase = phase.map(Into::into);
+        let mut judgement = judged(vec![detail]);
+        downgrade_if_contended(&mut judgement, &CASE, NO_LOGS, &host);
+        (judgement.fault, judgement.evidence)
+    };
+    let (fault, why) = judged_in(Some("Step[0]"));
+    assert_eq!(fault, Some(Fault::Host));
+    assert_eq!(
+        why.as_deref(),
+        Some(
+            "the host was busy in Step[0]: the machine's threads ran 2.0 s and waited 4.0 s for a CPU \
+             (dilation 3.0)"
+        )
+    );
+    assert_eq!(judged_in(Some("Step[2]")), (Some(Fault::Scheduler), None));
+    // What belongs to no step, or to one without samples, may have happened while the host was busy.
+    for phase in [None, Some("BASELINE"), Some("Step[7]")] {
+        assert_eq!(judged_in(phase).0, Some(Fault::Host), "{phase:?}");
+    }
+    // Over the whole run the host was not busy, but it was in the step.
+    let host = Contention {
+        samples: &samples,
+        ..busy(0)
+    };
+    let mut judgement = judged(vec![unfair().with_phase("Step[0]")]);
+    downgrade_if_contended(&mut judgement, &CASE, NO_LOGS, &host);
+    assert_eq!(judgement.fault, Some(Fault::Host));
 }
 
 #[test]

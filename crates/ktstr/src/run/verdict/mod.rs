@@ -25,7 +25,7 @@ use super::guest_state::GuestState;
 use super::stall::StallReport;
 use crate::vm_result::WatchdogKillReason;
 pub(super) use fault::CONTENDED;
-pub(super) use fault::{default_evidence, downgrade_if_contended};
+pub(super) use fault::{Contention, default_evidence, downgrade_if_contended};
 pub use judgement::Fault;
 pub(crate) use judgement::Judgement;
 pub(super) use judgement::{Case, Logs};
