@@ -16,7 +16,7 @@ mod payloads;
 mod tests;
 mod window;
 
-pub use outcome::{FIRST_TURN_MS, HOG_KEY};
+pub use outcome::{FIRST_TURN_MS, HOG_KEY, SERVED_MS};
 
 use std::collections::BTreeSet;
 use std::path::Path;

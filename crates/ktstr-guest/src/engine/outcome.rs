@@ -26,6 +26,9 @@ fn shown(name: &str) -> &str {
 /// The finding that a worker did no work at all stands only if the worker waited for a CPU for longer than this, in
 /// milliseconds. Otherwise something else kept the worker from working.
 pub const FIRST_TURN_MS: u64 = 200;
+/// The finding that a worker did no work at all does not stand if the worker got at least this much CPU time, in milliseconds:
+/// the scheduler served it, and its work takes longer.
+pub const SERVED_MS: u64 = 100;
 /// The key of the measurement that names the real-time workers which took most of the time of their CPUs.
 pub const HOG_KEY: &str = "workload_hog";
 /// A real-time worker is a hog if it runs for more than this share of its lifetime. If all real-time workers together run
@@ -194,6 +197,13 @@ fn acquit_of_gaps(judged: &mut AssertResult, reports: &[WorkerReport]) {
         let report = reports
             .iter()
             .find(|r| r.tid == tid && r.exit_info.is_none());
+        let ran_ms = report.map_or(0, |r| r.cpu_time_ns / 1_000_000);
+        if gap_ms.is_none() && ran_ms >= SERVED_MS {
+            notes.push(format!(
+                "worker {tid} got nothing done, but it ran for {ran_ms} ms: its work takes longer"
+            ));
+            return false;
+        }
         let Some(waited_ns) = report.and_then(|r| r.waited_ns) else {
             return true;
         };
@@ -301,6 +311,12 @@ mod tests {
         let idle = Finding::NoProgress { tid: 7, exit: None };
         assert_eq!(judged_of(&idle, waited(200)), (false, 1));
         assert_eq!(judged_of(&idle, waited(201)), (true, 0));
+        let ran = |ms: u64| WorkerReport {
+            cpu_time_ns: ms * 1_000_000,
+            ..waited(201)
+        };
+        assert_eq!(judged_of(&idle, ran(99)), (true, 0));
+        assert_eq!(judged_of(&idle, ran(100)), (false, 1));
         let not_measured = WorkerReport {
             waited_ns: None,
             ..waited(0)

@@ -4,7 +4,7 @@
 //! each worker what it was entitled to.
 
 use ktstr_assert::{Assert, AssertDetail, Finding, Limit, Outcome, WorkerExitInfo};
-use ktstr_guest::engine::{FIRST_TURN_MS, HOG_KEY};
+use ktstr_guest::engine::{FIRST_TURN_MS, HOG_KEY, SERVED_MS};
 use ktstr_schedule::Pid;
 use ktstr_schedule::query::{Answers, Measures, Underserved};
 
@@ -13,8 +13,8 @@ use super::Judgement;
 const NS_PER_MS: u64 = 1_000_000;
 /// The part of a worker's waits that must have been judged, in milliseconds, before they show what the worker was entitled to.
 const JUDGED_MS: u64 = 500;
-/// A gap stands only if the worker was entitled to at least this much CPU time while it waited, in milliseconds: the default
-/// of `max_owed_ms`.
+/// A gap stands only if the worker was entitled to at least this much CPU time while it waited, in milliseconds, unless the
+/// checks have a bound of their own: the default of `max_owed_ms`.
 const OWED_MS: f64 = 50.0;
 
 /// Turns failures that the schedule does not confirm into notes. If no failure is left and the run is not inconclusive,
@@ -33,6 +33,8 @@ pub(super) fn acquit(
     // A real-time hog of the test leaves no CPU time to which other workers are entitled. The gap stands nevertheless,
     // because it is the test's fault.
     let hog = judgement.result.measurements.contains_key(HOG_KEY);
+    let bound = checks.max_owed_ms.and_then(Limit::value);
+    let most_owed_ms = bound.unwrap_or(OWED_MS);
     let mut explained = Vec::new();
     judgement.result.outcomes.retain(|outcome| match outcome {
         Outcome::Fail(detail) => {
@@ -41,7 +43,7 @@ pub(super) fn acquit(
                 Finding::Spread { .. } if checks.max_spread_pct.is_none() => {
                     judged_by_shares(detail, checks, answers, measured)
                 }
-                _ => not_waiting(detail, answers, hog),
+                _ => not_waiting(detail, answers, most_owed_ms, hog),
             };
             let keep = why.is_none();
             explained.extend(why);
@@ -90,11 +92,17 @@ fn judged_by_shares(
 }
 
 /// If a worker got nothing done for a reason other than the scheduler, returns the reason as a note: the worker waited for a
-/// CPU for no longer than the bound, or its weight entitles it to next to nothing. `None` if the finding stands: the worker
-/// waited longer for what it was entitled to, the schedule does not show how long, or the finding is about something else.
+/// CPU for no longer than the bound, it got CPU time although it finished nothing, it got what it was due in each of its waits,
+/// or its weight entitles it to next to nothing. `None` if the finding stands: the worker waited longer for what it was entitled
+/// to, the schedule does not show how long, or the finding is about something else.
 ///
-/// With a `hog` only the length of the waits counts.
-fn not_waiting(detail: &AssertDetail, answers: &Answers, hog: bool) -> Option<String> {
+/// With a `hog` only the length of the waits counts, and whether the worker ran.
+fn not_waiting(
+    detail: &AssertDetail,
+    answers: &Answers,
+    most_owed_ms: f64,
+    hog: bool,
+) -> Option<String> {
     let (tid, gap_ms, bound_ms, answered) = match &detail.finding {
         Finding::Gap {
             tid,
@@ -123,16 +131,41 @@ fn not_waiting(detail: &AssertDetail, answers: &Answers, hog: bool) -> Option<St
             )
         });
     }
+    let is_idle = matches!(detail.finding, Finding::NoProgress { .. });
+    let ran_ms = answers.sum(|key| key.task == task).run_ns / NS_PER_MS;
+    if is_idle && answered && ran_ms >= SERVED_MS {
+        return Some(format!(
+            "worker {tid} got nothing done, and the schedule shows that it ran for {ran_ms} ms: its work takes longer"
+        ));
+    }
     if hog {
         return None;
     }
+    let kept_ms = most_kept_ns(answers, task) as f64 / NS_PER_MS as f64;
+    if answered && kept_ms < most_owed_ms {
+        return Some(format!(
+            "worker {tid} got nothing done{how_long}, and waited for a CPU for {waited_ms} ms of that, but the schedule shows that \
+             it ran again each time before it was owed more than {kept_ms:.1} ms: it was at work, in turns with others"
+        ));
+    }
     let owed_ms = entitled(answers, task)? * waited_ms as f64;
-    (owed_ms < OWED_MS).then(|| {
+    (owed_ms < most_owed_ms).then(|| {
         format!(
             "worker {tid} got nothing done{how_long}, and waited for a CPU for {waited_ms} ms of that: with the tasks that ran \
              meanwhile, its weight entitled it to {owed_ms:.1} ms"
         )
     })
+}
+
+/// Returns the most CPU time that a single wait can have kept from the task, in nanoseconds: what it was owed in the part of the
+/// wait that was judged, and all of the rest.
+fn most_kept_ns(answers: &Answers, task: Pid) -> u64 {
+    let waits = answers.waits.iter().filter(|wait| wait.task == task);
+    let kept = waits.map(|wait| {
+        let rest = wait.len_ns().saturating_sub(wait.judged_ns);
+        rest.saturating_add(wait.owed_ns)
+    });
+    kept.max().unwrap_or(0)
 }
 
 /// Returns the share of a CPU that the task was entitled to while it waited; `None` if too little of its waits was judged.

@@ -110,6 +110,68 @@ fn a_gap_is_no_failure_if_the_workers_weight_entitles_it_to_next_to_nothing() {
     assert!(owed(0, 400).result.is_fail());
 }
 
+/// Four workers share a CPU, and each finishes something only after 800 ms of CPU time. Each waits for three quarters of the
+/// gap, but the schedule shows no wait in which it was owed much, so it reports no starvation either.
+#[test]
+fn a_gap_in_which_the_worker_took_its_turns_is_no_failure() {
+    let turns = |length_ms: u64| {
+        let waits: Vec<_> = (0..4000 / length_ms)
+            .map(|turn| (turn * length_ms, turn * length_ms + length_ms * 3 / 4))
+            .collect();
+        let mut long = gap();
+        if let Finding::Gap { gap_ms, .. } = &mut long {
+            *gap_ms = 3200;
+        }
+        judged(long, &schedule(&waits))
+    };
+    let in_turns = turns(60);
+    assert!(!in_turns.result.is_fail() && in_turns.fault.is_none());
+    assert_eq!(in_turns.result.info_notes.len(), 1);
+    // In a wait of 75 ms it may have been owed 75 ms, since nothing of it was judged.
+    assert!(turns(100).result.is_fail());
+}
+
+#[test]
+fn a_bound_of_the_test_on_owed_time_applies_to_gaps_too() {
+    let mut answers = schedule(&[(1500, 4000)]);
+    (answers.waits[0].owed_ns, answers.waits[0].judged_ns) = (100 * MS, 2500 * MS);
+    for (bound, stands) in [(50.0, true), (200.0, false)] {
+        let mut judgement = Judgement::fail(Fault::Scheduler, gap());
+        let checks = Assert::NO_OVERRIDES.max_owed_ms(Limit::At(bound));
+        acquit(&mut judgement, &checks, &answers, &Measures::default());
+        assert_eq!(judgement.result.is_fail(), stands, "{bound}");
+    }
+}
+
+/// It waited for a long time, but the schedule shows that it ran, too, so its work is too long for the time it had. Whether it
+/// got as much as it was entitled to is for the checks on the schedule.
+#[test]
+fn a_worker_that_ran_and_finished_nothing_is_no_failure_of_the_scheduler() {
+    use ktstr_schedule::query::{Key, Totals};
+    let idle = |exit| Finding::NoProgress { tid: 7, exit };
+    let ran = |ms: u64| {
+        let mut answers = schedule(&[(0, 900)]);
+        let key = Key {
+            phase: Some(1),
+            task: Pid(7),
+            cgroup: None,
+            cpu: Cpu(0),
+        };
+        let run_ns = ms * MS;
+        let totals = Totals {
+            run_ns,
+            ..Totals::default()
+        };
+        answers.totals.insert(key, totals);
+        answers
+    };
+    assert!(!judged(idle(None), &ran(100)).result.is_fail());
+    assert!(judged(idle(None), &ran(99)).result.is_fail());
+    // The finding about a worker that did not answer is the test's fault then, but it stays.
+    let unanswered = idle(Some(WorkerExitInfo::TimedOut));
+    assert!(judged(unanswered, &ran(100)).result.is_fail());
+}
+
 #[test]
 fn a_worker_without_work_is_a_failure_only_if_it_waited() {
     let idle = || Finding::NoProgress { tid: 7, exit: None };
