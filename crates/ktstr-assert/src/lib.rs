@@ -40,7 +40,7 @@ pub use outcome::{
     AssertDetail, AssertResult, COMPARATOR_VOCABULARY, DetailKind, Ejection, Finding, InfoNote,
     LatencyGate, MAX_RECORDED_PASSES, MonitorBound, NoteValue, Outcome, OutcomeRef,
     PASSES_TRUNCATION_SENTINEL_COMPARATOR, PASSES_TRUNCATION_SENTINEL_NAME, PassDetail,
-    SchedulerEnd,
+    QuotaEffect, SchedulerEnd,
 };
 pub use payload::{
     Metric, MetricCheck, MetricHint, MetricPattern, MetricStream, OutputFormat, PayloadEnd,

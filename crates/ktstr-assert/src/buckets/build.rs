@@ -90,9 +90,7 @@ fn from_carriers(b: &mut PhaseBucket) {
         ("total_cpu_time_sec", cpu_ns.map(|ns| ns as f64 / 1e9)),
         (
             "iteration_rate",
-            cpu_ns
-                .and_then(|ns| ratio(iterations, ns))
-                .map(|r| r * 1e9),
+            cpu_ns.and_then(|ns| ratio(iterations, ns)).map(|r| r * 1e9),
         ),
         ("worst_spread", max("off_cpu_spread_pct")),
         (

@@ -142,9 +142,8 @@ impl Assert {
         // A worker that only wakes others does another work than they do.
         let workers = || reports.iter().filter(|w| !w.is_messenger);
         // A rate per CPU-second would be too high if a part of the CPU time were missing.
-        let per_cpu_ns = |w: &WorkerReport, units: u64| {
-            ratio(units, w.cpu_time_ns).filter(|_| !w.cpu_unknown)
-        };
+        let per_cpu_ns =
+            |w: &WorkerReport, units: u64| ratio(units, w.cpu_time_ns).filter(|_| !w.cpu_unknown);
         if let Some(bound) = self.max_throughput_cv {
             let rates = workers().filter_map(|w| per_cpu_ns(w, w.work_units));
             let rates: Vec<f64> = rates.collect();

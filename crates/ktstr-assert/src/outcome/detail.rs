@@ -62,6 +62,16 @@ pub struct LatencyGate {
     pub threshold_ns: u64,
 }
 
+/// What a quota of CPU time has to do with a failure, as far as the guest can tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum QuotaEffect {
+    /// The kernel throttled the workers' cgroup or one above it, and the quota allows a wait of this length.
+    Explains,
+    /// The quota allows it, but whether it kept the workers from running is unknown.
+    MayExplain,
+}
+
 /// The reason for an outcome: a kind, a message, and the place in the scenario to which it belongs.
 ///
 /// `Display` prints only the message; [`AssertDetail::display_with_kind`] also prints the kind.
@@ -77,6 +87,10 @@ pub struct AssertDetail {
     /// Whether a busy host can explain the failure, so that it does not count against the scheduler.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub host_explains: bool,
+    /// What the quota (`cpu.max`) of the workers' cgroup, or of one above it, has to do with the failure; `None` if it has
+    /// nothing to do with it, or there is no quota.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota: Option<QuotaEffect>,
     /// The latency and its bound, if the detail is about one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency_gate: Option<LatencyGate>,

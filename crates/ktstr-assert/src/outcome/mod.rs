@@ -8,7 +8,7 @@ mod note;
 mod pass;
 mod result;
 
-pub use detail::{AssertDetail, DetailKind, InfoNote, LatencyGate};
+pub use detail::{AssertDetail, DetailKind, InfoNote, LatencyGate, QuotaEffect};
 pub use finding::{Ejection, Finding, MonitorBound, SchedulerEnd};
 pub use kind::{Outcome, OutcomeRef};
 pub use note::NoteValue;

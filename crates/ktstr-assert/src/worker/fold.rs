@@ -112,8 +112,14 @@ mod tests {
         };
         let both = [worker(0, 400), early.clone()];
         let c = carrier(&both);
-        assert_eq!((c.num_workers, c.unmeasured, c.total_iterations), (2, 1, 550));
-        assert_eq!((&*c.off_cpu_pcts, &*c.run_delays_ns), (&[40.0][..], &[3_000][..]));
+        assert_eq!(
+            (c.num_workers, c.unmeasured, c.total_iterations),
+            (2, 1, 550)
+        );
+        assert_eq!(
+            (&*c.off_cpu_pcts, &*c.run_delays_ns),
+            (&[40.0][..], &[3_000][..])
+        );
         for unknown in [
             "off_cpu_spread_pct",
             "total_cpu_time_ns",
@@ -124,9 +130,15 @@ mod tests {
         assert_eq!(c.cgroup_counter("total_cpu_time_ns"), None);
         assert_eq!(c.cgroup_counter("total_iterations"), Some(550.0));
         let cgroup = cgroup_stats("cg", &both);
-        assert_eq!((cgroup.spread, cgroup.iterations_per_cpu_sec()), (None, None));
+        assert_eq!(
+            (cgroup.spread, cgroup.iterations_per_cpu_sec()),
+            (None, None)
+        );
         let mut run = ScenarioStats::from_cgroup(cgroup);
-        run.merge(ScenarioStats::from_cgroup(cgroup_stats("b", &[worker(0, 400)])));
+        run.merge(ScenarioStats::from_cgroup(cgroup_stats(
+            "b",
+            &[worker(0, 400)],
+        )));
         assert_eq!(run.run_metric(BuiltinMetric::IterationRate), None);
         assert_eq!(run.run_metric(BuiltinMetric::TotalCpuTimeSec), None);
         assert_eq!(run.run_metric(BuiltinMetric::TotalCpuTimeNs), None);

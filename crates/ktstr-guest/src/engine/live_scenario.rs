@@ -18,6 +18,7 @@ use ktstr_scenario::workload::WorkSpec;
 use super::liveness::Liveness;
 use super::partition;
 use super::payloads::Payloads;
+use super::quota::{QuotaReach, Quotas};
 use crate::stats::Requests;
 use crate::workers::rng::Rng;
 use crate::workers::{Group, PhaseCell, WorkloadHandle};
@@ -59,14 +60,16 @@ pub(super) struct LiveCgroup {
     /// Whether the cgroup is a partition, and of which type.
     pub partition: CpusetPartition,
     pub frozen: bool,
-    /// Whether the cgroup has a quota of CPU time.
-    pub has_quota: bool,
+    /// The quotas of CPU time that the cgroup has and had.
+    pub quotas: Quotas,
     pub handles: Vec<WorkloadHandle>,
     /// Whether a program of the host was started in the cgroup. It may have left processes behind.
     pub runs_payloads: bool,
     /// The union of all CPUs that the cgroup had during the lives of the workers. Running on a CPU that was allowed at any
     /// time is no breach of isolation.
     pub allowed: Allowed,
+    /// What quotas may have done to the workers that were stopped in this cgroup, or came from another one.
+    reach: Option<QuotaReach>,
     reports: Vec<WorkerReport>,
 }
 
@@ -78,7 +81,8 @@ impl LiveCgroup {
             cpuset: None,
             partition: CpusetPartition::Member,
             frozen: false,
-            has_quota: false,
+            quotas: Quotas::default(),
+            reach: None,
             handles: Vec::new(),
             runs_payloads: false,
             allowed: Allowed::All,
@@ -86,11 +90,23 @@ impl LiveCgroup {
         }
     }
 
-    /// Adopts workers that were allowed to use these CPUs so far.
-    pub fn adopt(&mut self, mut handles: Vec<WorkloadHandle>, allowed: &Allowed) {
+    /// Records what quotas may have done to workers of this cgroup.
+    fn was_limited(&mut self, reach: Option<QuotaReach>) {
+        let both = self.reach.zip(reach).map(|(own, other)| own.or(other));
+        self.reach = both.or(self.reach).or(reach);
+    }
+
+    /// Adopts workers that were allowed to use these CPUs so far, and to which quotas may have done this.
+    pub fn adopt(
+        &mut self,
+        mut handles: Vec<WorkloadHandle>,
+        allowed: &Allowed,
+        reach: Option<QuotaReach>,
+    ) {
         if handles.is_empty() {
             return;
         }
+        self.was_limited(reach);
         for handle in &mut handles {
             handle.set_apart(MOVED);
         }
@@ -113,11 +129,10 @@ impl LiveCgroup {
             ctx.cgroups.set_freeze(&self.name, false)?;
             self.frozen = false;
         }
-        if self.has_quota {
+        if self.quotas.now.take().is_some() {
             // Lift the quota: the measurement is over, but writing the final counters and exiting take CPU time too.
             ctx.cgroups
                 .set_cpu_max(&self.name, None, DEFAULT_PERIOD_US)?;
-            self.has_quota = false;
         }
         // Workers that were never released have nothing to report.
         self.handles.retain(WorkloadHandle::started);
@@ -133,6 +148,8 @@ pub(super) struct CgroupReports {
     pub name: String,
     pub owner: Owner,
     pub allowed: Allowed,
+    /// What quotas may have done to the workers; `None` if they had none.
+    pub quota: Option<QuotaReach>,
     pub reports: Vec<WorkerReport>,
 }
 
@@ -323,8 +340,9 @@ impl LiveScenario {
             self.partitions_are_valid(ctx)?;
         }
         limits(ctx, def)?;
-        let quota = def.cpu.as_ref().and_then(|cpu| cpu.max_us);
-        self.get(name)?.has_quota = quota.is_some_and(|(quota, _)| quota.is_some());
+        if let Some((quota, period)) = def.cpu.as_ref().and_then(|cpu| cpu.max_us) {
+            self.get(name)?.quotas.set(quota, period);
+        }
         def.validate_memory(self.cpus_of(name, ctx.topo).as_ref(), ctx.topo)?;
         if let Some(payload) = def.payload {
             self.get(name)?.runs_payloads = true;
@@ -410,20 +428,56 @@ impl LiveScenario {
         self.objects = named;
     }
 
-    /// Stops the workers of a cgroup. A cgroup above that is frozen is thawed meanwhile, because frozen workers cannot stop.
+    /// Returns what the quotas of a cgroup and of those above it may have done to its workers; `None` if there were none.
+    pub fn quota_reach(&self, ctx: &Ctx, name: &str) -> Option<QuotaReach> {
+        let above = self.tracked.iter().filter(|t| is_below(name, &t.name));
+        let reaches = above.filter_map(|holder| {
+            let sharing = || {
+                self.tracked
+                    .iter()
+                    .filter(|t| is_below(&t.name, &holder.name))
+            };
+            let workers = |t: &LiveCgroup| {
+                let running: usize = t.handles.iter().map(WorkloadHandle::len).sum();
+                running + t.reports.len()
+            };
+            // A program may have any number of tasks.
+            let known = !sharing().any(|t| t.runs_payloads);
+            let tasks = known.then(|| sharing().map(workers).sum());
+            let folder = ctx.cgroups.parent_path().join(&holder.name);
+            holder.quotas.reach(tasks, &folder)
+        });
+        reaches.reduce(QuotaReach::and)
+    }
+
+    /// Stops the workers of a cgroup. A cgroup above that is frozen is thawed meanwhile, because frozen workers cannot stop, and
+    /// the quota of one above is lifted, because a worker that is out of quota may take longer to stop than it is given.
     ///
     /// # Errors
     /// There is no such cgroup, or it cannot be thawed or freed of its quota.
     pub fn stop(&mut self, ctx: &Ctx, name: &str) -> Result<()> {
-        self.get(name)?;
-        let above = |t: &&LiveCgroup| t.frozen && t.name != name && is_below(name, &t.name);
-        let frozen = self.tracked.iter().filter(above).map(|t| t.name.clone());
-        let frozen: Vec<String> = frozen.collect();
+        let reach = self.quota_reach(ctx, name);
+        self.get(name)?.was_limited(reach);
+        let is_above = |t: &&LiveCgroup| t.name != name && is_below(name, &t.name);
+        let above = || self.tracked.iter().filter(is_above);
+        let frozen: Vec<String> = (above().filter(|t| t.frozen))
+            .map(|t| t.name.clone())
+            .collect();
+        let limited: Vec<(String, (u64, u64))> = above()
+            .filter_map(|t| Some((t.name.clone(), t.quotas.now?)))
+            .collect();
         for above in &frozen {
             ctx.cgroups.set_freeze(above, false)?;
         }
+        let mut lifted = Ok(());
+        for (above, _) in &limited {
+            lifted = lifted.and(ctx.cgroups.set_cpu_max(above, None, DEFAULT_PERIOD_US));
+        }
         let stopped = self.get(name)?.stop(ctx);
-        let mut again = Ok(());
+        let mut again = lifted;
+        for (above, (quota, period)) in &limited {
+            again = again.and(ctx.cgroups.set_cpu_max(above, Some(*quota), *period));
+        }
         for above in &frozen {
             again = again.and(ctx.cgroups.set_freeze(above, true));
         }
@@ -450,6 +504,7 @@ impl LiveScenario {
                 name: done.name,
                 owner: done.owner,
                 allowed: done.allowed,
+                quota: done.reach,
                 reports: done.reports,
             });
         }
@@ -515,6 +570,7 @@ impl LiveScenario {
             name: t.name,
             owner: t.owner,
             allowed: t.allowed,
+            quota: t.reach,
             reports: t.reports,
         }));
         done.retain(|d| !d.reports.is_empty());

@@ -12,6 +12,7 @@ mod ops;
 mod outcome;
 mod partition;
 mod payloads;
+mod quota;
 #[cfg(test)]
 mod tests;
 mod window;
@@ -216,7 +217,16 @@ struct Run<'a, 'c> {
     result: AssertResult,
 }
 
-impl Run<'_, '_> {
+impl<'a> Run<'a, '_> {
+    /// Returns by what workers are judged.
+    fn judged(&self) -> outcome::By<'a> {
+        outcome::By {
+            checks: self.checks,
+            topo: self.ctx.topo,
+            bpf: self.scenario.scheduler.is_some_and(|by| by.bpf),
+        }
+    }
+
     fn pause(&mut self) {
         if self.window.pause() {
             link::send(&ToHost::ScenarioPause);
@@ -360,7 +370,8 @@ impl Run<'_, '_> {
         let done = self
             .scenario
             .tear_down(self.ctx, Owner::Step, &mut self.result);
-        outcome::judge(&mut self.result, self.checks, self.ctx.topo, ordinal, done);
+        let judged = self.judged();
+        outcome::judge(&mut self.result, &judged, ordinal, done);
         ok
     }
 
@@ -444,7 +455,8 @@ impl Run<'_, '_> {
         let done = self
             .scenario
             .tear_down(self.ctx, Owner::Backdrop, &mut self.result);
-        outcome::judge_backdrop(&mut self.result, self.checks, self.ctx.topo, done);
+        let judged = self.judged();
+        outcome::judge_backdrop(&mut self.result, &judged, done);
         link::send(&ToHost::ScenarioEnd {
             elapsed_ms,
             total_iterations: self.scenario.total_iterations(),

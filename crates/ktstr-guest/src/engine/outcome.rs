@@ -10,6 +10,7 @@ use ktstr_assert::{
 };
 
 use super::live_scenario::{CgroupReports, RUNNER};
+use super::quota;
 use ktstr_assert::check::CgroupNodes;
 use ktstr_scenario::topology::TestTopology;
 
@@ -76,11 +77,18 @@ fn name_hogs(result: &mut AssertResult, done: &[CgroupReports]) {
     );
 }
 
+/// By what workers are judged.
+pub(super) struct By<'a> {
+    pub checks: &'a Assert,
+    pub topo: &'a TestTopology,
+    /// Whether a BPF scheduler drives the workers.
+    pub bpf: bool,
+}
+
 /// Judges workers that lived in one step, with one carrier for each cgroup.
 pub(super) fn judge(
     result: &mut AssertResult,
-    checks: &Assert,
-    topo: &TestTopology,
+    by: &By<'_>,
     ordinal: u16,
     done: Vec<CgroupReports>,
 ) {
@@ -88,29 +96,24 @@ pub(super) fn judge(
     for done in done {
         let mut carrier = carrier(&done.reports);
         if !carrier.numa_pages.is_empty() {
-            carrier.set_local_nodes(&nodes(topo, &done).expected);
+            carrier.set_local_nodes(&nodes(by.topo, &done).expected);
         }
         add_carrier(result, Phase::from(ordinal), shown(&done.name), carrier);
-        check(result, checks, topo, &done);
+        check(result, by, &done);
     }
 }
 
 /// Judges workers of the backdrop, with one carrier for each cgroup and phase.
-pub(super) fn judge_backdrop(
-    result: &mut AssertResult,
-    checks: &Assert,
-    topo: &TestTopology,
-    done: Vec<CgroupReports>,
-) {
+pub(super) fn judge_backdrop(result: &mut AssertResult, by: &By<'_>, done: Vec<CgroupReports>) {
     name_hogs(result, &done);
     for done in done {
         for (phase, mut carrier) in carriers_by_phase(&done.reports) {
             if !carrier.numa_pages.is_empty() {
-                carrier.set_local_nodes(&nodes(topo, &done).expected);
+                carrier.set_local_nodes(&nodes(by.topo, &done).expected);
             }
             add_carrier(result, Phase::from(phase), shown(&done.name), carrier);
         }
-        check(result, checks, topo, &done);
+        check(result, by, &done);
     }
 }
 
@@ -128,14 +131,16 @@ fn nodes(topo: &TestTopology, done: &CgroupReports) -> CgroupNodes {
     }
 }
 
-fn check(result: &mut AssertResult, checks: &Assert, topo: &TestTopology, done: &CgroupReports) {
+fn check(result: &mut AssertResult, by: &By<'_>, done: &CgroupReports) {
     let name = shown(&done.name);
     let cpus = done.allowed.cpus();
-    let mut judged = checks.assert_cgroup_on(&done.reports, cpus, &nodes(topo, done));
+    let nodes = nodes(by.topo, done);
+    let mut judged = by.checks.assert_cgroup_on(&done.reports, cpus, &nodes);
     for cgroup in &mut judged.stats.cgroups {
         name.clone_into(&mut cgroup.cgroup_name);
     }
     acquit_of_gaps(&mut judged, &done.reports);
+    quota::mark(&mut judged, done, by.bpf);
     for outcome in &mut judged.outcomes {
         if let Outcome::Fail(detail) | Outcome::Inconclusive(detail) = outcome {
             detail.cgroup = Some(name.to_owned().into());
@@ -345,6 +350,7 @@ mod tests {
                     name: (*name).to_owned(),
                     owner: Owner::Backdrop,
                     allowed: Allowed::All,
+                    quota: None,
                     reports: reports.to_vec(),
                 })
                 .collect();

@@ -425,6 +425,34 @@ fn limits_are_set_during_a_step() {
     }
 }
 
+/// The workers of a step below a quota need CPU time to stop, and the quota applies again after that.
+#[test]
+fn a_quota_above_is_lifted_while_workers_stop() {
+    let (fake, topo) = (Fake::new(), topo());
+    let ctx = Ctx::builder(&fake, &topo).duration(ms(50)).build();
+    let below = vec![CgroupDef::named("a/b").workers(1)];
+    let steps = vec![Step::with_defs(below, HoldSpec::FULL)];
+    let backdrop =
+        Backdrop::new().extend_ops([Op::add_cgroup("a"), Op::set_cpu_max("a", ms(20), ms(100))]);
+    let result = execute_scenario(&ctx, backdrop, steps).unwrap();
+    assert!(result.is_pass(), "{:?}", failures(&result));
+    let calls = fake.calls();
+    let wanted = ["set_cpu_max a ", "remove_cgroup a/b"];
+    let own = calls
+        .iter()
+        .filter(|c| wanted.iter().any(|w| c.starts_with(w)));
+    assert_eq!(
+        own.collect::<Vec<_>>(),
+        [
+            "set_cpu_max a Some(20000) 100000",
+            "set_cpu_max a None 100000",
+            "set_cpu_max a Some(20000) 100000",
+            "remove_cgroup a/b",
+            "set_cpu_max a None 100000",
+        ]
+    );
+}
+
 #[test]
 fn an_invalid_operation_says_what_to_do() {
     let (fake, topo) = (Fake::new(), topo());

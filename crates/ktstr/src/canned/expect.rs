@@ -91,7 +91,10 @@ impl Expect {
     /// time, returns `None` and records an inconclusive outcome: without that time, the worker seems to have been starved.
     fn measured(&mut self, step: u16, cgroups: &[&str]) -> Option<Vec<PhaseCgroupStats>> {
         let carriers = self.carriers(step, cgroups)?;
-        let cut = cgroups.iter().zip(&carriers).find(|(_, c)| c.unmeasured > 0);
+        let cut = cgroups
+            .iter()
+            .zip(&carriers)
+            .find(|(_, c)| c.unmeasured > 0);
         if let Some((cgroup, carrier)) = cut {
             self.verdict.inconclusive(AssertDetail::new(
                 DetailKind::Unfair,

@@ -609,6 +609,7 @@ impl Run {
             verdict::workers::judge(&mut judgement, seen, &guest.workers);
             verdict::schedule::judge(&mut judgement, &case, &checks, seen, root, logs);
         }
+        verdict::quota::judge(&mut judgement, &case, seen.as_ref(), logs);
         verdict::monitor(&mut judgement, &case, &checks, report.as_ref());
         if let Some(seen) = &followed.metrics {
             let stats = &mut judgement.result.stats;

@@ -18,7 +18,7 @@ pub(super) fn max(
     let tracked = call.scenario.get(cgroup)?;
     let (quota, period) = (quota.map(us), us(*period));
     call.ctx.cgroups.set_cpu_max(cgroup, quota, period)?;
-    tracked.has_quota = quota.is_some();
+    tracked.quotas.set(quota, period);
     Ok(())
 }
 

@@ -40,8 +40,9 @@ pub(super) fn all(call: &mut Call, from: &str, to: &str) -> Result<()> {
         let programs = scenario.payloads.moved(from, there);
         scenario.get(to)?.runs_payloads |= programs;
     }
+    let reach = scenario.quota_reach(ctx, from);
     let handles = std::mem::take(&mut scenario.get(from)?.handles);
     let allowed = scenario.get(from)?.allowed.clone();
-    scenario.get(to)?.adopt(handles, &allowed);
+    scenario.get(to)?.adopt(handles, &allowed, reach);
     Ok(())
 }

@@ -15,7 +15,7 @@ const NS_PER_MS: u64 = 1_000_000;
 const JUDGED_MS: u64 = 500;
 /// A gap stands only if the worker was entitled to at least this much CPU time while it waited, in milliseconds, unless the
 /// checks have a bound of their own: the default of `max_owed_ms`.
-const OWED_MS: f64 = 50.0;
+pub(super) const OWED_MS: f64 = 50.0;
 
 /// Turns failures that the schedule does not confirm into notes. If no failure is left and the run is not inconclusive,
 /// nobody is at fault. `checks` contains the bounds that apply, set by the test, by its scheduler or by default. The bound

@@ -9,6 +9,7 @@ mod hang;
 mod judgement;
 mod kernel_log;
 mod misfit;
+pub(super) mod quota;
 pub(super) mod schedule;
 mod scheduler_exit;
 mod verifier_log;

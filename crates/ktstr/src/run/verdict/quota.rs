@@ -1,0 +1,177 @@
+//! Failures that a quota of CPU time (`cpu.max`) explains. The guest marks them; here the exact schedule has the last word, if it
+//! shows that a scheduler kept CPU time from a worker that it was entitled to. Before Linux 6.18, a throttled task stays in its
+//! queue, so even the exact schedule does not show for how long it was out of quota.
+
+use ktstr_assert::{AssertDetail, Outcome, QuotaEffect};
+use ktstr_guest::engine::HOG_KEY;
+use ktstr_schedule::Pid;
+use ktstr_schedule::query::Answers;
+
+use super::acquit::OWED_MS;
+use super::schedule::Seen;
+use super::{Case, Fault, Judgement, Logs, fault};
+
+/// Turns the failures that a quota explains into notes, and makes those that it may explain inconclusive. If only such failures
+/// are left, the fault is undetermined.
+pub(in crate::run) fn judge(
+    judgement: &mut Judgement,
+    case: &Case,
+    seen: Option<&Seen>,
+    logs: Logs<'_>,
+) {
+    // The real-time workers of a test leave no CPU time for others, whatever their quota.
+    if judgement.result.measurements.contains_key(HOG_KEY) {
+        return;
+    }
+    let answers = seen.map(|seen| &seen.answers);
+    let mut explained = Vec::new();
+    let mut open = None;
+    for outcome in std::mem::take(&mut judgement.result.outcomes) {
+        let outcome = match outcome {
+            Outcome::Fail(detail) if !is_proven(&detail, answers) => match detail.quota {
+                Some(QuotaEffect::Explains) => {
+                    explained.push(detail.message);
+                    continue;
+                }
+                Some(QuotaEffect::MayExplain) => {
+                    open.get_or_insert_with(|| in_cgroup(&detail));
+                    Outcome::Inconclusive(detail)
+                }
+                None => Outcome::Fail(detail),
+            },
+            other => other,
+        };
+        judgement.result.outcomes.push(outcome);
+    }
+    if explained.is_empty() && open.is_none() {
+        return;
+    }
+    for message in explained {
+        judgement.result.note(format!(
+            "{message}: the cgroup or one above it was out of quota (cpu.max), and with this quota the turn of a worker may take \
+             that long to come"
+        ));
+    }
+    if judgement.result.is_fail() {
+        fault::attribute_again(judgement, case, logs);
+    } else if let Some(place) = open {
+        let why = format!(
+            "a quota (cpu.max) limits {place} or one above it, and nothing shows whether the quota kept its workers from running; \
+             the virtual clock (KTSTR_CLOCK=virtual) shows more"
+        );
+        judgement.blame(Fault::Undetermined, why);
+    } else if !judgement.result.is_inconclusive() {
+        judgement.blame_nobody();
+    }
+}
+
+fn in_cgroup(detail: &AssertDetail) -> String {
+    let cgroup = detail.cgroup.as_deref();
+    cgroup.map_or_else(|| "a cgroup".to_owned(), |name| format!("cgroup {name}"))
+}
+
+/// Whether the exact schedule proves the failure: it has a wait of the worker, outside of the time in which a quota limited it,
+/// in which the worker was owed CPU time. A failure about several workers is proven by a schedule without gaps, since those that
+/// it does not confirm have been removed.
+fn is_proven(detail: &AssertDetail, answers: Option<&Answers>) -> bool {
+    let Some(answers) = answers else {
+        return false;
+    };
+    let Some(tid) = detail.finding.tid() else {
+        return answers.missing_ns == 0;
+    };
+    let task = Pid(tid.cast_unsigned());
+    let mut waits = answers.waits.iter().filter(|wait| wait.task == task);
+    waits.any(|wait| wait.owed_ns as f64 / 1e6 >= OWED_MS)
+}
+
+#[cfg(test)]
+mod tests {
+    use ktstr_assert::{AssertResult, Finding};
+    use ktstr_schedule::query::{Wait, WaitCause};
+    use ktstr_schedule::{Cpu, Tables};
+
+    use super::super::tests::{CASE, NO_LOGS};
+    use super::*;
+
+    fn judged(
+        quota: Option<QuotaEffect>,
+        others: &[AssertDetail],
+        seen: Option<&Seen>,
+    ) -> Judgement {
+        let mut detail = AssertDetail::of(Finding::Gap {
+            tid: 7,
+            gap_ms: 2500,
+            cpu: 0,
+            at_ms: 4000,
+            bound_ms: 2000,
+        });
+        detail.quota = quota;
+        detail.cgroup = Some("limited".into());
+        let mut result = AssertResult::fail(detail);
+        for other in others {
+            result.record_fail(other.clone());
+        }
+        let mut judgement = Judgement {
+            guest: Ok(result.clone()),
+            result,
+            fault: Some(Fault::Scheduler),
+            evidence: None,
+            crash: None,
+        };
+        judge(&mut judgement, &CASE, seen, NO_LOGS);
+        judgement
+    }
+
+    #[test]
+    fn a_gap_that_a_quota_explains_is_nobodys_fault() {
+        let explained = judged(Some(QuotaEffect::Explains), &[], None);
+        assert!(explained.result.is_pass() && explained.fault.is_none());
+        let note = explained.result.info_notes[0].to_string();
+        assert!(note.contains("was out of quota"), "{note}");
+        let open = judged(Some(QuotaEffect::MayExplain), &[], None);
+        assert!(open.result.is_inconclusive());
+        assert_eq!(open.fault, Some(Fault::Undetermined));
+        let why = open.evidence.expect("evidence");
+        assert!(why.starts_with("a quota (cpu.max) limits cgroup limited or one above it"));
+        let other = judged(None, &[], None);
+        assert!(other.result.is_fail() && other.fault == Some(Fault::Scheduler));
+    }
+
+    #[test]
+    fn what_no_quota_explains_decides_the_fault() {
+        let own = AssertDetail::from("the test says no");
+        for effect in [QuotaEffect::Explains, QuotaEffect::MayExplain] {
+            let judgement = judged(Some(effect), std::slice::from_ref(&own), None);
+            assert!(judgement.result.is_fail(), "{judgement:?}");
+            assert_eq!(judgement.fault, Some(Fault::Test), "{judgement:?}");
+        }
+    }
+
+    #[test]
+    fn the_schedule_proves_what_a_quota_does_not_explain() {
+        let seen = |owed_ms: u64| Seen {
+            answers: Answers {
+                waits: vec![Wait {
+                    phase: Some(1),
+                    task: Pid(7),
+                    cgroup: None,
+                    cpu: Cpu(0),
+                    cause: WaitCause::Preempted,
+                    from_ns: 0,
+                    to_ns: 2_500_000_000,
+                    owed_ns: owed_ms * 1_000_000,
+                    judged_ns: 1_000_000_000,
+                    served: true,
+                }],
+                ..Answers::default()
+            },
+            tables: Tables::default(),
+        };
+        for effect in [QuotaEffect::Explains, QuotaEffect::MayExplain] {
+            let proven = judged(Some(effect), &[], Some(&seen(50)));
+            assert!(proven.result.is_fail() && proven.fault == Some(Fault::Scheduler));
+            assert!(!judged(Some(effect), &[], Some(&seen(49))).result.is_fail());
+        }
+    }
+}
