@@ -17,7 +17,7 @@ mod quota;
 mod tests;
 mod window;
 
-pub use outcome::{FIRST_TURN_MS, HOG_KEY, SERVED_MS};
+pub use outcome::{FIRST_TURN_MS, HOG_KEY, SERVED_MS, hog_key};
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -30,15 +30,23 @@ pub const FIRST_TURN_MS: u64 = 200;
 /// The finding that a worker did no work at all does not stand if the worker got at least this much CPU time, in milliseconds:
 /// the scheduler served it, and its work takes longer.
 pub const SERVED_MS: u64 = 100;
-/// The key of the measurement that names the real-time workers which took most of the time of their CPUs.
+/// The key of the measurement that names the real-time workers of the backdrop which took most of the time of their CPUs.
+/// [`hog_key`] returns the key for those of a step.
 pub const HOG_KEY: &str = "workload_hog";
+
+/// Returns the key of the measurement that names the real-time workers of a step, given by its label, which took most of the
+/// time of their CPUs.
+pub fn hog_key(step: &str) -> String {
+    format!("{HOG_KEY} {step}")
+}
+
 /// A real-time worker is a hog if it runs for more than this share of its lifetime. If all real-time workers together run
 /// for more than this share of the time of all CPUs that they were on, each of them is a hog.
 const HOG_SHARE: f64 = 0.5;
 
 /// Records which real-time workers took most of a CPU, or together most of several. A scheduler of a lower class
-/// cannot give that CPU time to anybody else.
-fn name_hogs(result: &mut AssertResult, done: &[CgroupReports]) {
+/// cannot give that CPU time to anybody else. `key` is that of the measurement.
+fn name_hogs(result: &mut AssertResult, key: String, done: &[CgroupReports]) {
     let share = |r: &WorkerReport| r.realtime_cpu_ns as f64 / r.wall_time_ns.max(1) as f64;
     let all: Vec<(&str, &WorkerReport)> = done
         .iter()
@@ -72,7 +80,7 @@ fn name_hogs(result: &mut AssertResult, done: &[CgroupReports]) {
     };
     let (tid, percent, on) = (most.tid, 100.0 * share(most), &most.cpus_used);
     result.note_value(
-        HOG_KEY,
+        key,
         format!("{who}; tid {tid} ran {percent:.0} % of its time on CPUs {on:?}"),
     );
 }
@@ -92,7 +100,7 @@ pub(super) fn judge(
     ordinal: u16,
     done: Vec<CgroupReports>,
 ) {
-    name_hogs(result, &done);
+    name_hogs(result, hog_key(&Phase::from(ordinal).label()), &done);
     for done in done {
         let mut carrier = carrier(&done.reports);
         if !carrier.numa_pages.is_empty() {
@@ -105,7 +113,7 @@ pub(super) fn judge(
 
 /// Judges workers of the backdrop, with one carrier for each cgroup and phase.
 pub(super) fn judge_backdrop(result: &mut AssertResult, by: &By<'_>, done: Vec<CgroupReports>) {
-    name_hogs(result, &done);
+    name_hogs(result, HOG_KEY.to_owned(), &done);
     for done in done {
         for (phase, mut carrier) in carriers_by_phase(&done.reports) {
             if !carrier.numa_pages.is_empty() {
@@ -355,7 +363,7 @@ mod tests {
                 })
                 .collect();
             let mut result = AssertResult::pass();
-            name_hogs(&mut result, &done);
+            name_hogs(&mut result, HOG_KEY.to_owned(), &done);
             result.measurements.get(HOG_KEY).map(ToString::to_string)
         };
         let hog = named(&[("a", &[real_time(7, 90, &[1])])]).expect("a hog");

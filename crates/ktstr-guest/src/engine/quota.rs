@@ -187,8 +187,7 @@ mod tests {
                 reports: vec![report],
             };
             mark(&mut judged, &done, bpf);
-            let quota = judged.failure_details().next().and_then(|d| d.quota);
-            quota
+            judged.failure_details().next().and_then(|d| d.quota)
         };
         let gap = |gap_ms| Finding::Gap {
             tid: 7,

@@ -481,7 +481,8 @@ mod tests {
     #[test]
     fn a_worker_that_ended_early_leaves_claims_about_cpu_time_open() {
         let cpus = BTreeSet::from([0, 1, 2, 3]);
-        let claims: [(&str, &dyn Fn(&mut Expect)); 6] = [
+        type Claim<'a> = &'a dyn Fn(&mut Expect);
+        let claims: [(&str, Claim<'_>); 6] = [
             ("work", &|e| _ = e.work_conserving(0, &["a", "b"], &cpus)),
             ("share", &|e| _ = e.equal_share(0, &["a", "b"])),
             ("time", &|e| _ = e.equal_time(0, &["a", "b"])),

@@ -4,11 +4,11 @@
 //! each worker what it was entitled to.
 
 use ktstr_assert::{Assert, AssertDetail, Finding, Limit, Outcome, WorkerExitInfo};
-use ktstr_guest::engine::{FIRST_TURN_MS, HOG_KEY, SERVED_MS};
+use ktstr_guest::engine::{FIRST_TURN_MS, SERVED_MS};
 use ktstr_schedule::Pid;
 use ktstr_schedule::query::{Answers, Measures, Underserved};
 
-use super::Judgement;
+use super::{Judgement, hog};
 
 const NS_PER_MS: u64 = 1_000_000;
 /// The part of a worker's waits that must have been judged, in milliseconds, before they show what the worker was entitled to.
@@ -32,7 +32,7 @@ pub(super) fn acquit(
     }
     // A real-time hog of the test leaves no CPU time to which other workers are entitled. The gap stands nevertheless,
     // because it is the test's fault.
-    let hog = judgement.result.measurements.contains_key(HOG_KEY);
+    let measurements = &judgement.result.measurements;
     let bound = checks.max_owed_ms.and_then(Limit::value);
     let most_owed_ms = bound.unwrap_or(OWED_MS);
     let mut explained = Vec::new();
@@ -43,7 +43,10 @@ pub(super) fn acquit(
                 Finding::Spread { .. } if checks.max_spread_pct.is_none() => {
                     judged_by_shares(detail, checks, answers, measured)
                 }
-                _ => not_waiting(detail, answers, most_owed_ms, hog),
+                _ => {
+                    let hog = hog::at(measurements, detail).is_some();
+                    not_waiting(detail, answers, most_owed_ms, hog)
+                }
             };
             let keep = why.is_none();
             explained.extend(why);

@@ -1,6 +1,7 @@
 //! Tests of which failures the schedule turns into notes: gaps and spreads that it does not confirm.
 
 use ktstr_assert::{AssertResult, DetailKind};
+use ktstr_guest::engine::HOG_KEY;
 use ktstr_schedule::Cpu;
 use ktstr_schedule::query::{TaskInfo, Wait, WaitCause};
 

@@ -4,13 +4,12 @@
 use std::time::Duration;
 
 use ktstr_assert::monitor::MonitorSample;
-use ktstr_assert::{AssertDetail, DetailKind, Finding, NoteValue, Outcome, Phase, WorkerExitInfo};
-use ktstr_guest::engine::HOG_KEY;
+use ktstr_assert::{AssertDetail, DetailKind, Finding, Outcome, Phase, WorkerExitInfo};
 
 use super::super::guest_state::GuestState;
 use super::super::stall::StallReport;
 use super::kernel_log::without_time;
-use super::{Case, Fault, Judgement, Logs, misfit};
+use super::{Case, Fault, Judgement, Logs, hog, misfit};
 use crate::vm_result::HostVcpuSchedstat;
 
 /// The dilation above which a machine counts as disturbed by other work on the host. The dilation is `1 + waited / ran`,
@@ -228,9 +227,9 @@ pub(super) fn attribute_fault(judgement: &mut Judgement, case: &Case, logs: Logs
         judgement.blame(Fault::Test, line);
         return;
     }
-    let hog = judgement.result.measurements.get(HOG_KEY);
-    if starved && let Some(NoteValue::Text(hog)) = hog {
-        let hog = hog.clone();
+    let measurements = &judgement.result.measurements;
+    let hog = hog::at_all(measurements, failures.iter().copied());
+    if starved && let Some(hog) = hog {
         judgement.blame(Fault::Test, hog);
         return;
     }

@@ -1,6 +1,7 @@
 //! Tests of who is blamed with which evidence. The host is blamed only if its contention explains all failures.
 
 use ktstr_assert::AssertResult;
+use ktstr_guest::engine::{HOG_KEY, hog_key};
 
 use super::super::tests::{CASE, NO_LOGS};
 use super::*;
@@ -298,6 +299,15 @@ fn each_party_is_blamed_with_its_evidence() {
     let (fault, why) = named(with_hog, true, "");
     assert_eq!(fault, Some(Fault::Test));
     assert!(why.contains("cgroup hog"), "{why}");
+
+    let in_step = |step: &'static str| {
+        let detail = AssertDetail::new(DetailKind::Stuck, "tid 7 stuck").with_phase(step);
+        let mut result = AssertResult::fail(detail);
+        result.note_value(hog_key("Step[0]"), "a hog of the first step");
+        named(result, true, "").0
+    };
+    assert_eq!(in_step("Step[0]"), Some(Fault::Test));
+    assert_eq!(in_step("Step[2]"), Some(Fault::Scheduler));
 
     let oom = "[ 9.1] Out of memory: Killed process 1001 (test-x) total-vm:9kB, anon-rss:8kB\n";
     let (fault, why) = named(stuck(), true, oom);

@@ -6,6 +6,7 @@
 mod acquit;
 mod fault;
 mod hang;
+mod hog;
 mod judgement;
 mod kernel_log;
 mod misfit;
@@ -15,8 +16,7 @@ mod scheduler_exit;
 mod verifier_log;
 pub(super) mod workers;
 
-use ktstr_assert::{Assert, AssertDetail, Finding, MonitorReport, MonitorThresholds, NoteValue};
-use ktstr_guest::engine::HOG_KEY;
+use ktstr_assert::{Assert, AssertDetail, Finding, MonitorReport, MonitorThresholds};
 use ktstr_machine::Halt;
 use ktstr_record::brief::counted;
 use ktstr_snapshot::report::ScxExit;
@@ -107,7 +107,7 @@ pub(super) fn judge(
     }
     // A scheduler cannot serve any task if real-time workers leave no CPU time.
     if exit.is_some_and(ScxExit::is_stall)
-        && let Some(NoteValue::Text(hog)) = judgement.result.measurements.get(HOG_KEY).cloned()
+        && let Some(hog) = hog::any(&judgement.result.measurements)
     {
         judgement.blame(Fault::Test, hog);
     }

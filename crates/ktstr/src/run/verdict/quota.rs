@@ -3,13 +3,12 @@
 //! queue, so even the exact schedule does not show for how long it was out of quota.
 
 use ktstr_assert::{AssertDetail, Outcome, QuotaEffect};
-use ktstr_guest::engine::HOG_KEY;
 use ktstr_schedule::Pid;
 use ktstr_schedule::query::Answers;
 
 use super::acquit::OWED_MS;
 use super::schedule::Seen;
-use super::{Case, Fault, Judgement, Logs, fault};
+use super::{Case, Fault, Judgement, Logs, fault, hog};
 
 /// Turns the failures that a quota explains into notes, and makes those that it may explain inconclusive. If only such failures
 /// are left, the fault is undetermined.
@@ -19,26 +18,28 @@ pub(in crate::run) fn judge(
     seen: Option<&Seen>,
     logs: Logs<'_>,
 ) {
-    // The real-time workers of a test leave no CPU time for others, whatever their quota.
-    if judgement.result.measurements.contains_key(HOG_KEY) {
-        return;
-    }
     let answers = seen.map(|seen| &seen.answers);
     let mut explained = Vec::new();
     let mut open = None;
     for outcome in std::mem::take(&mut judgement.result.outcomes) {
         let outcome = match outcome {
-            Outcome::Fail(detail) if !is_proven(&detail, answers) => match detail.quota {
-                Some(QuotaEffect::Explains) => {
-                    explained.push(detail.message);
-                    continue;
+            // The real-time workers of a test leave no CPU time for others, whatever their quota.
+            Outcome::Fail(detail)
+                if !is_proven(&detail, answers)
+                    && hog::at(&judgement.result.measurements, &detail).is_none() =>
+            {
+                match detail.quota {
+                    Some(QuotaEffect::Explains) => {
+                        explained.push(detail.message);
+                        continue;
+                    }
+                    Some(QuotaEffect::MayExplain) => {
+                        open.get_or_insert_with(|| in_cgroup(&detail));
+                        Outcome::Inconclusive(detail)
+                    }
+                    None => Outcome::Fail(detail),
                 }
-                Some(QuotaEffect::MayExplain) => {
-                    open.get_or_insert_with(|| in_cgroup(&detail));
-                    Outcome::Inconclusive(detail)
-                }
-                None => Outcome::Fail(detail),
-            },
+            }
             other => other,
         };
         judgement.result.outcomes.push(outcome);

@@ -6,11 +6,10 @@
 //! turn it off.
 
 use ktstr_assert::{Assert, AssertDetail, AssertResult, Finding, Limit, NoteValue};
-use ktstr_guest::engine::HOG_KEY;
 use ktstr_schedule::query::{Answers, Measures, Phase, Rules, Underserved, Who, measures};
 use ktstr_schedule::{ReadError, Schedule, Tables};
 
-use super::{Case, Fault, Judgement, Logs, fault};
+use super::{Case, Fault, Judgement, Logs, fault, hog};
 use crate::run::step;
 use ktstr_scenario::scheduler::Promise;
 
@@ -121,7 +120,7 @@ pub(in crate::run) fn judge(
         ));
     }
     let open = judgement.is_open();
-    let mut failed = false;
+    let mut failed = Vec::new();
     for (promise, found) in findings(&checks, &measured, case.has_scheduler) {
         let (what, message) = (promise.name(), &found.message);
         if !case.promises.holds(promise) {
@@ -131,18 +130,21 @@ pub(in crate::run) fn judge(
             let note = format!("reported only: {message}");
             judgement.result.note(note);
         } else {
+            failed.push(found.clone());
             judgement.result.record_fail(found);
-            failed = true;
         }
     }
-    if failed && open && case.changed {
+    if failed.is_empty() || !open {
+        return;
+    }
+    if case.changed {
         fault::undecided(judgement, fault::CHANGED);
-    } else if failed && open {
+    } else {
         let evidence = "the exact schedule is the evidence; `cargo ktstr schedule` prints who ran and who waited";
         // Real-time workers do not give up the CPUs on which they run, so tasks that are queued there have to wait.
-        let hog = judgement.result.measurements.get(HOG_KEY).cloned();
+        let hog = hog::at_all(&judgement.result.measurements, &failed);
         let (fault, why) = match (hog, case.has_scheduler) {
-            (Some(NoteValue::Text(hog)), _) => (Fault::Test, hog),
+            (Some(hog), _) => (Fault::Test, hog),
             (_, true) => (Fault::Scheduler, evidence.to_owned()),
             (_, false) => (Fault::Kernel, evidence.to_owned()),
         };

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ktstr_assert::{AssertDetail, AssertResult, DetailKind, SchedulerEnd};
+use ktstr_guest::engine::HOG_KEY;
 use ktstr_guest::protocol::{ProcessEnd, ToHost};
 
 use super::*;
