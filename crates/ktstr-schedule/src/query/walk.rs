@@ -149,8 +149,8 @@ impl<'a> Walk<'a> {
                 let state = self.task(task);
                 let from = state.dequeued.take();
                 let moved = from.is_some();
-                // A CPU that takes the task out of the queue of another CPU enqueues it, too, but on itself. It has moved the task
-                // to itself before that (`set_task_cpu`), so only the dequeue shows where the task was.
+                // A CPU that takes the task out of the queue of another CPU enqueues it, too, but on itself. It has moved the
+                // task to itself before that (`set_task_cpu`), so only the dequeue shows where the task was.
                 if from == Some(on) && state.dsq.is_some() {
                     state.left_dsq_ns.get_or_insert(time);
                 }
