@@ -533,12 +533,12 @@ fn the_workers_of_a_step_find_new_objects() {
     };
     let none = Backdrop::new;
     assert_eq!(second(none(), &[barrier()], &[barrier()]), 0);
-    let (post, take) = (RtAction::SemPost(name()), RtAction::SemWait(name()));
-    assert_eq!(second(none(), &[post.clone()], &[take.clone()]), 0);
+    let (post, take) = ([RtAction::SemPost(name())], [RtAction::SemWait(name())]);
+    assert_eq!(second(none(), &post, &take), 0);
     // A worker that lives on still names the semaphore.
-    let later = [RtAction::Sleep(ms(60_000)), take.clone()];
+    let later = [RtAction::Sleep(ms(60_000)), RtAction::SemWait(name())];
     let kept = Backdrop::new().push_cgroup(CgroupDef::named("bg").work_type(work(&later)));
-    assert_eq!(second(kept, &[post], &[take]), 1);
+    assert_eq!(second(kept, &post, &take), 1);
 }
 
 /// A cgroup without a cpuset has that of the cgroup above it, and its workers are judged by it.
