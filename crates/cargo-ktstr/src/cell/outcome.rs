@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use ktstr::assert::WorkerExitInfo;
 use ktstr::assert::outcome::finding::CHECK_EJECTED;
 use ktstr::prelude::*;
 use ktstr_record::RunVerdict;
@@ -33,6 +34,13 @@ pub enum Proof {
     Nothing,
 }
 
+impl Proof {
+    /// Returns whether this evidence proves a finding. An expectation alone does not.
+    pub fn proves(self) -> bool {
+        matches!(self, Self::Kernel | Self::Schedule | Self::Worker)
+    }
+}
+
 /// One finding of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Found {
@@ -44,6 +52,9 @@ pub struct Found {
     pub proof: Proof,
     /// Whether it is about speed alone: a latency or a rate.
     pub speed: bool,
+    /// Whether it is a failure, and no consequence of another finding of the run. A finding that does not count explains a run,
+    /// but nobody is accused of it.
+    pub counts: bool,
 }
 
 /// A BPF program of the guest, as the guest's kernel reports it.
@@ -102,6 +113,7 @@ impl Outcome {
                 message: first_line(&why),
                 proof: Proof::Nothing,
                 speed: false,
+                counts: false,
             }],
             not_promised: Vec::new(),
             metrics: BTreeMap::new(),
@@ -126,48 +138,85 @@ impl Outcome {
     }
 }
 
-/// Returns the failures and the reasons why the run was inconclusive or skipped, the most significant first and at most [`MOST`];
-/// also the first [`LINES`] lines of the first of them.
+/// Returns the failures and the reasons why the run was inconclusive or skipped, the most significant first and at most [`MOST`],
+/// or more if more checks are proved; also the first [`LINES`] lines of the first of them.
 pub fn findings(result: &AssertResult) -> (Vec<Found>, Vec<String>) {
-    let mut details: Vec<&AssertDetail> = result
-        .failure_details()
-        .chain(result.inconclusive_details())
+    let failures = result.failure_details().map(|detail| (detail, true));
+    let others = result
+        .inconclusive_details()
         .chain(result.skip_details())
-        .collect();
+        .map(|detail| (detail, false));
+    let mut details: Vec<(&AssertDetail, bool)> = failures.chain(others).collect();
     // The reason for an ejection comes first, then the exit of the scheduler, since these explain all other findings.
-    details.sort_by_key(|detail| match &*detail.check_name() {
+    details.sort_by_key(|(detail, _)| match &*detail.check_name() {
         CHECK_EJECTED => 0,
         check if check.starts_with("scheduler ") => 1,
-        _ => 2,
+        _ if detail.explains_the_rest() => 2,
+        _ => 3,
     });
-    let first = details.first().map_or("", |detail| detail.message.as_str());
+    let first = details
+        .first()
+        .map_or("", |(detail, _)| detail.message.as_str());
     let lines = first.lines().take(LINES);
     let lines = lines.map(|line| line.chars().take(LINE).collect());
-    let mut findings: Vec<Found> = details
-        .iter()
-        .map(|detail| Found {
-            check: detail.check_name().into_owned(),
-            message: match &detail.cgroup {
-                Some(cgroup) => format!("{} [{cgroup}]", first_line(&detail.message)),
-                None => first_line(&detail.message),
-            },
-            proof: proof(&detail.finding),
-            speed: detail.kind == DetailKind::Benchmark,
+    let waiting: Vec<i32> = result
+        .failure_details()
+        .filter_map(|detail| match detail.finding {
+            Finding::Gap { tid, .. } => Some(tid),
+            _ => None,
         })
         .collect();
-    // The finding with the strongest evidence must not be cut off.
-    let strongest = findings.iter().map(|found| found.proof).min();
-    if let Some(at) = findings.iter().position(|f| Some(f.proof) == strongest)
-        && at >= MOST
-    {
-        findings.swap(at, MOST - 1);
-    }
-    findings.truncate(MOST);
-    (findings, lines.collect())
+    let proof_of = |detail: &AssertDetail| proof(&detail.finding, &waiting);
+    let cause = details.iter().position(|(detail, failed)| {
+        *failed && detail.explains_the_rest() && proof_of(detail).proves()
+    });
+    let findings = details.iter().enumerate();
+    let findings = findings.map(|(at, (detail, failed))| Found {
+        check: detail.check_name().into_owned(),
+        message: match &detail.cgroup {
+            Some(cgroup) => format!("{} [{cgroup}]", first_line(&detail.message)),
+            None => first_line(&detail.message),
+        },
+        proof: proof_of(detail),
+        speed: detail.kind == DetailKind::Benchmark,
+        counts: *failed
+            && cause.is_none_or(|cause| cause == at || outlives_the_scheduler(&detail.finding)),
+    });
+    (shortened(findings.collect()), lines.collect())
 }
 
-/// Returns the evidence for a finding.
-fn proof(finding: &Finding) -> Proof {
+/// Returns whether a finding shows a failure of its own even if the scheduler has ended, or has left its tasks to another class.
+/// The process of an ejected scheduler dies, and workers that waited for it got nothing done, so such findings only repeat the
+/// cause. But no class of the kernel runs a worker outside of its cpuset, so that is no consequence of the scheduler's end.
+fn outlives_the_scheduler(finding: &Finding) -> bool {
+    matches!(finding, Finding::OutsideCpuset { .. })
+}
+
+/// Cuts a list of findings to [`MOST`], but keeps the first finding of each check that is proved.
+fn shortened(findings: Vec<Found>) -> Vec<Found> {
+    let of_check = |found: &Found| found.counts && found.proof.proves();
+    let is_first = |at: usize, found: &Found| {
+        let mut earlier = findings[..at].iter();
+        of_check(found) && !earlier.any(|other| of_check(other) && other.check == found.check)
+    };
+    let firsts: Vec<bool> = findings
+        .iter()
+        .enumerate()
+        .map(|(at, found)| is_first(at, found))
+        .collect();
+    let kept = firsts.iter().filter(|first| **first).count();
+    let mut room = MOST.saturating_sub(kept);
+    let all = findings.into_iter().zip(firsts);
+    let short = all.filter(|(_, first)| {
+        let fits = *first || room > 0;
+        room = room.saturating_sub(usize::from(!first));
+        fits
+    });
+    short.map(|(found, _)| found).collect()
+}
+
+/// Returns the evidence for a finding. `waiting` are the workers that were runnable for a long time and got nothing done.
+fn proof(finding: &Finding, waiting: &[i32]) -> Proof {
     match finding {
         Finding::SchedulerDied { .. }
         | Finding::Ejected { .. }
@@ -183,7 +232,13 @@ fn proof(finding: &Finding) -> Proof {
         | Finding::LateWakeups { .. }
         | Finding::Preemptions { .. }
         | Finding::NotDriven { .. } => Proof::Schedule,
-        Finding::NoProgress { .. } | Finding::OutsideCpuset { .. } => Proof::Worker,
+        // A worker that ended by itself, or that was served and did not stop, is not the scheduler's fault.
+        Finding::NoProgress { tid, exit } => match exit {
+            None => Proof::Worker,
+            Some(WorkerExitInfo::TimedOut) if waiting.contains(tid) => Proof::Worker,
+            Some(_) => Proof::Nothing,
+        },
+        Finding::OutsideCpuset { .. } => Proof::Worker,
         Finding::Gap { .. }
         | Finding::Spread { .. }
         | Finding::Throughput { .. }
@@ -280,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn the_strongest_evidence_is_never_cut_off() {
+    fn the_first_finding_of_a_proved_check_is_never_cut_off() {
         let mut result = AssertResult::pass();
         for tid in 0..20 {
             result.record_fail(AssertDetail::of(Finding::Gap {
@@ -297,9 +352,92 @@ mod tests {
             bound: 0.1,
         });
         result.record_fail(wasted.with_cgroup("left"));
+        result.record_fail(AssertDetail::of(late()));
         let (findings, _) = findings(&result);
         assert_eq!(findings.len(), MOST);
         assert!(findings.iter().any(|f| f.message.ends_with(" [left]")));
-        assert!(findings.iter().any(|found| found.proof == Proof::Schedule));
+        let proved = findings.iter().filter(|f| f.proof == Proof::Schedule);
+        let checks: Vec<&str> = proved.map(|f| f.check.as_str()).collect();
+        assert_eq!(checks, ["wasted CPU time", "late wake-ups"]);
+    }
+
+    fn late() -> Finding {
+        Finding::LateWakeups {
+            p90_ms: 90.0,
+            queue: 1.0,
+            wakeups: 200,
+            bound_ms: 25.0,
+        }
+    }
+
+    /// Returns the checks of the findings that count, for failures with these findings.
+    fn counted(failures: impl IntoIterator<Item = Finding>) -> Vec<String> {
+        let mut result = AssertResult::pass();
+        for finding in failures {
+            result.record_fail(AssertDetail::of(finding));
+        }
+        let found = findings(&result).0.into_iter();
+        found.filter(|f| f.counts).map(|f| f.check).collect()
+    }
+
+    #[test]
+    fn what_may_follow_from_the_end_of_the_scheduler_does_not_count() {
+        let ejected = || Finding::Ejected {
+            scheduler: "x".to_owned(),
+            reason: "runtime error".to_owned(),
+            cause: Ejection::Error,
+        };
+        let died = || Finding::SchedulerDied {
+            scheduler: None,
+            end: ktstr::assert::SchedulerEnd::Crashed,
+            how: "exited with code 1".to_owned(),
+            log: String::new(),
+        };
+        let nothing_done = || Finding::NoProgress { tid: 7, exit: None };
+        assert_eq!(
+            counted([nothing_done(), died(), ejected()]),
+            ["scheduler ejected"]
+        );
+        let not_driven = || Finding::NotDriven {
+            share: 0.1,
+            floor: 0.5,
+        };
+        assert_eq!(counted([late(), not_driven()]), ["not driven"]);
+        assert_eq!(
+            counted([late(), nothing_done()]),
+            ["late wake-ups", "no progress"]
+        );
+        // No class runs a worker outside of its cpuset.
+        let outside = Finding::OutsideCpuset {
+            tid: 7,
+            cpus: [3].into(),
+            cpuset: [0].into(),
+        };
+        assert_eq!(counted([outside, ejected()]).len(), 2);
+    }
+
+    #[test]
+    fn an_inconclusive_finding_of_a_run_that_failed_does_not_count() {
+        let mut result = AssertResult::inconclusive(AssertDetail::of(Finding::NotDriven {
+            share: 0.1,
+            floor: 0.5,
+        }));
+        result.record_fail(AssertDetail::of(late()));
+        let found = findings(&result).0;
+        let counts: Vec<(&str, bool)> = found.iter().map(|f| (&*f.check, f.counts)).collect();
+        assert_eq!(counts, [("not driven", false), ("late wake-ups", true)]);
+    }
+
+    #[test]
+    fn a_worker_that_ended_by_itself_proves_nothing() {
+        let of = |exit| Finding::NoProgress { tid: 7, exit };
+        assert_eq!(proof(&of(None), &[]), Proof::Worker);
+        assert_eq!(
+            proof(&of(Some(WorkerExitInfo::Exited(1))), &[7]),
+            Proof::Nothing
+        );
+        let timed_out = of(Some(WorkerExitInfo::TimedOut));
+        assert_eq!(proof(&timed_out, &[]), Proof::Nothing);
+        assert_eq!(proof(&timed_out, &[7]), Proof::Worker);
     }
 }

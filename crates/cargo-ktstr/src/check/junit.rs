@@ -9,7 +9,7 @@ use std::fmt::Write;
 
 use ktstr_record::RunVerdict;
 
-use super::report::{Report, actual_shape};
+use super::report::{Report, Row, actual_shape};
 use super::sort::{Class, Finding, judge};
 use super::walk::Pair;
 
@@ -94,8 +94,10 @@ impl End {
         }
         let findings = judge(pair);
         let of = |class: Class| findings.iter().find(|finding| finding.class == class);
-        if let Some(broken) = of(Class::Broken) {
-            return Self::broken(report, pair, broken);
+        let broken = findings.iter().filter(|f| f.class == Class::Broken);
+        let broken: Vec<&Finding> = broken.collect();
+        if !broken.is_empty() {
+            return Self::broken(report, pair, &broken);
         }
         if let Some(refused) = of(Class::NotLoaded) {
             let body = pair.ours.details.join("\n");
@@ -110,26 +112,41 @@ impl End {
         }
     }
 
-    fn broken(report: &Report, pair: &Pair, finding: &Finding) -> Self {
+    /// Returns the end of a case with these broken checks, of which there is at least one. The case is skipped only if all of
+    /// them are known failures. A failure contains the text of each check that is not known.
+    fn broken(report: &Report, pair: &Pair, findings: &[&Finding]) -> Self {
         let shape = actual_shape(pair);
-        let known = report.known.iter().find(|row| {
-            (&row.scenario, &row.kernel, &row.topology)
-                == (&pair.place.scenario, &pair.place.kernel.release, &shape)
-                && row.check == finding.check
-        });
-        if let Some(known) = known.and_then(|row| row.known.as_ref()) {
-            return Self::Skipped(format!("known until {}: {}", known.expires, known.reason));
+        let row_of = |rows: &'_ [Row], finding: &Finding| {
+            let rows = rows.iter();
+            let mut rows = rows.filter(|row| {
+                (&row.scenario, &row.kernel, &row.topology)
+                    == (&pair.place.scenario, &pair.place.kernel.release, &shape)
+                    && row.check == finding.check
+            });
+            rows.next().cloned()
+        };
+        let known_as = |finding: &Finding| row_of(&report.known, finding)?.known;
+        let (mut checks, mut lines, mut again) = (Vec::new(), Vec::new(), String::new());
+        for finding in findings
+            .iter()
+            .filter(|finding| known_as(finding).is_none())
+        {
+            checks.push(finding.check.clone());
+            lines.extend([finding.message.clone(), finding.why.clone()]);
+            if let Some(row) = row_of(&report.broken, finding) {
+                again = row.again;
+            }
         }
-        let row = report.broken.iter().find(|row| {
-            (&row.scenario, &row.kernel, &row.topology)
-                == (&pair.place.scenario, &pair.place.kernel.release, &shape)
-                && row.check == finding.check
-        });
-        let again = row.map_or("", |row| row.again.as_str());
-        Self::Failed(
-            finding.check.clone(),
-            format!("{}\n{}\n{again}", finding.message, finding.why),
-        )
+        if checks.is_empty() {
+            let known = findings.iter().filter_map(|finding| known_as(finding));
+            let mut reasons: Vec<String> = known
+                .map(|known| format!("known until {}: {}", known.expires, known.reason))
+                .collect();
+            reasons.dedup();
+            return Self::Skipped(reasons.join("; "));
+        }
+        lines.push(again);
+        Self::Failed(checks.join(", "), lines.join("\n"))
     }
 }
 
@@ -156,7 +173,7 @@ fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::config::{Config, parse};
-    use super::super::report::tests::{mixed, report};
+    use super::super::report::tests::{broken_twice, mixed, report};
     use super::*;
 
     #[test]
@@ -203,6 +220,39 @@ mod tests {
         let text = render(&report(pairs.clone(), &config), &pairs);
         assert!(text.contains("known until 2027-01-01: a &amp; b"), "{text}");
         assert!(!text.contains("<failure"), "{text}");
+    }
+
+    #[test]
+    fn a_known_failure_hides_no_other_failure_of_the_same_run() {
+        let entry = |check: &str| {
+            format!(
+                "[[known]]\nscenario = \"steady\"\ncheck = \"{check}\"\nreason = \"{check} 12\"\nexpires = \"2027-01-01\"\n"
+            )
+        };
+        let pairs = vec![broken_twice()];
+        let config = parse(&entry("starvation")).expect("a configuration");
+        let judged = report(pairs.clone(), &config);
+        assert_eq!((judged.broken.len(), judged.known.len()), (1, 1));
+        assert_eq!(judged.broken[0].check, "isolation");
+        assert_eq!(judged.exit, 1);
+        let text = render(&judged, &pairs);
+        assert!(text.contains("failures=\"1\""), "{text}");
+        assert!(text.contains("<failure type=\"isolation\""), "{text}");
+        assert!(!text.contains("starvation of"), "{text}");
+
+        let both = entry("starvation") + &entry("isolation");
+        let judged = report(pairs.clone(), &parse(&both).expect("a configuration"));
+        assert_eq!((judged.broken.len(), judged.exit), (0, 0));
+        let text = render(&judged, &pairs);
+        let skipped = "known until 2027-01-01: starvation 12; known until 2027-01-01: isolation 12";
+        assert!(text.contains(skipped), "{text}");
+
+        let text = render(&report(pairs.clone(), &Config::default()), &pairs);
+        assert!(
+            text.contains("<failure type=\"starvation, isolation\""),
+            "{text}"
+        );
+        assert_eq!(text.matches("cargo ktstr check").count(), 1, "{text}");
     }
 
     #[test]

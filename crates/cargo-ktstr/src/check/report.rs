@@ -262,6 +262,15 @@ impl Report {
         }
     }
 
+    /// Returns the number of runs that show at least one broken promise. A run that shows several has a row for each of them.
+    pub fn broken_runs(&self) -> usize {
+        let runs = self.broken.iter().flat_map(|row| {
+            let place = (&row.scenario, &row.kernel, &row.topology);
+            row.seeds.iter().map(move |seed| (place, seed))
+        });
+        runs.collect::<BTreeSet<_>>().len()
+    }
+
     /// Returns the exit code.
     pub fn code(&self) -> Exit {
         let broken = !self.broken.is_empty() || self.not_loaded.iter().any(|kernel| kernel.blamed);
@@ -378,6 +387,22 @@ pub mod tests {
             report.broken[0].again,
             "cargo ktstr check ./scx_mine --scenarios steady --kernels 7.3.4-ab --seeds 1..2 -- --fast"
         );
+    }
+
+    /// Returns a pair whose run proves that two checks are broken.
+    pub fn broken_twice() -> Pair {
+        let mut ours = failed("starvation", Proof::Schedule);
+        ours.findings
+            .extend(failed("isolation", Proof::Worker).findings);
+        pair("steady", 1, ours, passed())
+    }
+
+    #[test]
+    fn a_run_with_two_broken_rows_is_one_run() {
+        let report = report(vec![broken_twice()], &Config::default());
+        assert_eq!(report.broken.len(), 2);
+        assert_eq!(report.broken_runs(), 1);
+        assert_eq!((report.runs, report.judged, report.sound), (1, 1, 0));
     }
 
     #[test]

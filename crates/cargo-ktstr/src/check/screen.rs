@@ -97,10 +97,7 @@ fn render_to(text: &mut String, report: &Report) -> std::fmt::Result {
             "without an answer"
         ),
         of(report.skipped, "not for this shape"),
-        of(
-            broken.iter().map(|row| row.seeds.len() as u64).sum(),
-            "broken"
-        ),
+        of(report.broken_runs() as u64, "broken"),
         counted(made, "run"),
         report.wall_s,
     )
@@ -174,10 +171,17 @@ fn seeds(row: &Row) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::config::Config;
-    use super::super::report::tests::{mixed, report};
+    use super::super::report::tests::{broken_twice, mixed, report};
     use super::super::testing::{failed, pair, passed};
     use super::*;
     use crate::cell::Proof;
+
+    #[test]
+    fn a_run_that_breaks_two_checks_is_counted_once() {
+        let text = render(&report(vec![broken_twice()], &Config::default()));
+        assert!(text.starts_with("BROKEN  2\n"), "{text}");
+        assert!(text.contains("0 sound, 1 broken;"), "{text}");
+    }
 
     #[test]
     fn the_screen() {

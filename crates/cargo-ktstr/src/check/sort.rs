@@ -3,6 +3,10 @@
 //! A scheduler is called broken if three things hold: a run under it failed by its fault; the kernel, the exact schedule or
 //! a worker proves the finding; and EEVDF passed with the same seed in the same place, or failed there with weaker evidence
 //! only. A missed expectation alone proves nothing, since sound schedulers differ in what they reach.
+//!
+//! A run has a finding for each check of which that holds, so that a known failure of one check hides no failure of another one.
+//! What may follow from another finding does not count (`cell/outcome.rs`): a scheduler that the kernel ejects has one finding,
+//! although its process dies as well. If nothing is proved, a run has one finding, since the rest only adds expectations.
 
 use ktstr_record::RunVerdict;
 
@@ -61,7 +65,7 @@ impl Finding {
 
 /// Returns the findings of a pair; none if the scheduler is sound, or if the scenario was skipped.
 pub fn judge(pair: &Pair) -> Vec<Finding> {
-    let mut findings: Vec<Finding> = verdict(pair).into_iter().collect();
+    let mut findings = verdict(pair);
     for note in &pair.ours.not_promised {
         // A note has the form "not promised (nice values): message".
         let (promise, message) = note.split_once("): ").unwrap_or(("", note));
@@ -77,24 +81,21 @@ pub fn judge(pair: &Pair) -> Vec<Finding> {
     findings
 }
 
-fn verdict(pair: &Pair) -> Option<Finding> {
+fn verdict(pair: &Pair) -> Vec<Finding> {
     let Pair { ours, eevdf, .. } = pair;
+    let one = |class, found, why: &str| vec![Finding::of(class, found, why)];
     let first = ours.findings.first();
     if ours.never_attached() {
         let why = match ours.verdict {
             RunVerdict::Fail => "the scheduler never took over the CPUs",
             _ => "it is not the scheduler's fault",
         };
-        return Some(Finding::of(Class::NotLoaded, first, why));
+        return one(Class::NotLoaded, first, why);
     }
     match ours.verdict {
-        RunVerdict::Pass | RunVerdict::Skip => return None,
+        RunVerdict::Pass | RunVerdict::Skip => return Vec::new(),
         RunVerdict::Inconclusive => {
-            return Some(Finding::of(
-                Class::NoAnswer,
-                first,
-                "the run was inconclusive",
-            ));
+            return one(Class::NoAnswer, first, "the run was inconclusive");
         }
         RunVerdict::Fail => {}
     }
@@ -103,49 +104,60 @@ fn verdict(pair: &Pair) -> Option<Finding> {
             None | Some("undetermined") => "it is undetermined whose fault that is".to_owned(),
             Some(fault) => format!("the fault is with the {fault}, not the scheduler"),
         };
-        return Some(Finding::of(Class::NoAnswer, first, &why));
+        return one(Class::NoAnswer, first, &why);
     }
+    let own: Vec<&Found> = ours.findings.iter().filter(|found| found.counts).collect();
     // The finding with the strongest evidence. If several have it, this is the first, which is the most significant.
-    let strongest = ours.findings.iter().min_by_key(|found| found.proof);
-    match eevdf.as_ref().map(|eevdf| eevdf.verdict) {
-        Some(RunVerdict::Pass) => {}
-        // A failure of EEVDF excuses a finding unless the finding has stronger evidence.
-        Some(RunVerdict::Fail)
-            if eevdf
-                .iter()
-                .flat_map(|e| &e.findings)
-                .map(|f| f.proof)
-                .min()
-                <= strongest.map(|found| found.proof) =>
-        {
-            let why = "EEVDF fails with the same seed, too";
-            return Some(Finding::of(Class::NotPromised, strongest, why));
-        }
-        Some(RunVerdict::Fail) => {}
+    let strongest = own.iter().copied().min_by_key(|found| found.proof);
+    let failed = match eevdf.as_ref().map(|eevdf| eevdf.verdict) {
+        Some(RunVerdict::Pass) => None,
+        Some(RunVerdict::Fail) => eevdf.as_ref(),
         Some(RunVerdict::Inconclusive | RunVerdict::Skip) | None => {
             let why = "EEVDF was inconclusive with the same seed, so the failure is not confirmed";
-            return Some(Finding::of(Class::NoAnswer, strongest, why));
+            return one(Class::NoAnswer, strongest, why);
+        }
+    };
+    // A failure of EEVDF, whatever its check is, shows that something other than the scheduler disturbs this place. It excuses
+    // each finding, unless the finding has stronger evidence.
+    let is_excused = |found: Option<&Found>| {
+        failed.is_some_and(|eevdf| {
+            let evidence = eevdf.findings.iter().map(|found| found.proof).min();
+            evidence <= found.map(|found| found.proof)
+        })
+    };
+    if is_excused(strongest) {
+        let why = "EEVDF fails with the same seed, too";
+        return one(Class::NotPromised, strongest, why);
+    }
+    let mut broken: Vec<Finding> = Vec::new();
+    for found in own.iter().copied() {
+        // The first of several findings of a check stands for all of them.
+        let is_new = !broken.iter().any(|known| known.check == found.check);
+        if let Some(why) = proved(found.proof).filter(|_| is_new && !is_excused(Some(found))) {
+            broken.push(Finding::of(Class::Broken, Some(found), why));
         }
     }
-    let proof = strongest.map_or(Proof::Nothing, |found| found.proof);
-    Some(match proof {
-        Proof::Kernel => Finding::of(Class::Broken, strongest, "the kernel reported it"),
-        Proof::Schedule => Finding::of(
-            Class::Broken,
-            strongest,
-            "the exact schedule is the evidence",
-        ),
-        Proof::Worker => Finding::of(Class::Broken, strongest, "a worker observed it"),
-        Proof::Expected if ours.findings.iter().all(|found| found.speed) => {
-            Finding::of(Class::Slower, first, "EEVDF keeps the bound")
-        }
-        Proof::Expected => Finding::of(
-            Class::NotPromised,
-            first,
-            "it is only an expectation, and the exact schedule does not confirm it",
-        ),
-        Proof::Nothing => Finding::of(Class::NoAnswer, first, "it is not about scheduling"),
-    })
+    if !broken.is_empty() {
+        return broken;
+    }
+    if strongest.is_none_or(|found| found.proof == Proof::Nothing) {
+        return one(Class::NoAnswer, first, "it is not about scheduling");
+    }
+    if own.iter().all(|found| found.speed) {
+        return one(Class::Slower, strongest, "EEVDF keeps the bound");
+    }
+    let why = "it is only an expectation, and the exact schedule does not confirm it";
+    one(Class::NotPromised, strongest, why)
+}
+
+/// Returns what proves a finding with this evidence; `None` if nothing does.
+fn proved(proof: Proof) -> Option<&'static str> {
+    match proof {
+        Proof::Kernel => Some("the kernel reported it"),
+        Proof::Schedule => Some("the exact schedule is the evidence"),
+        Proof::Worker => Some("a worker observed it"),
+        Proof::Expected | Proof::Nothing => None,
+    }
 }
 
 /// Returns a finding about the metric that is worse than EEVDF's by the largest factor, among the metrics that are worse in every
@@ -232,6 +244,50 @@ mod tests {
         let missed = failed("spread", Proof::Expected);
         assert_eq!(class(ejected, missed.clone()), Some(Class::Broken));
         assert_eq!(class(missed.clone(), missed), Some(Class::NotPromised));
+    }
+
+    /// Returns the outcome of a run that failed with these findings.
+    fn failed_with(findings: &[(&str, Proof)]) -> Outcome {
+        let mut outcome = failed("", Proof::Nothing);
+        let found = findings.iter();
+        outcome.findings = found
+            .flat_map(|(check, proof)| failed(check, *proof).findings)
+            .collect();
+        outcome
+    }
+
+    /// Returns the class and the check of each finding.
+    fn checks(ours: Outcome, eevdf: Outcome) -> Vec<(Class, String)> {
+        let found = judge(&pair("steady", 1, ours, eevdf)).into_iter();
+        found
+            .map(|finding| (finding.class, finding.check))
+            .collect()
+    }
+
+    #[test]
+    fn each_proved_check_of_a_run_is_a_finding() {
+        let ours = failed_with(&[
+            ("spread", Proof::Expected),
+            ("starvation", Proof::Schedule),
+            ("starvation", Proof::Schedule),
+            ("isolation", Proof::Worker),
+        ]);
+        let broken = |check: &str| (Class::Broken, check.to_owned());
+        assert_eq!(
+            checks(ours.clone(), passed()),
+            [broken("starvation"), broken("isolation")]
+        );
+        // A failure of EEVDF excuses the findings whose evidence is not stronger.
+        let worker = failed("no progress", Proof::Worker);
+        assert_eq!(checks(ours.clone(), worker), [broken("starvation")]);
+        let schedule = failed("late wake-ups", Proof::Schedule);
+        assert_eq!(
+            checks(ours.clone(), schedule),
+            [(Class::NotPromised, "starvation".to_owned())]
+        );
+        let mut followed = ours;
+        followed.findings[3].counts = false;
+        assert_eq!(checks(followed, passed()), [broken("starvation")]);
     }
 
     #[test]

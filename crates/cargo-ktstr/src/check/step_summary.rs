@@ -149,7 +149,13 @@ fn commands(text: &mut String, report: &Report) {
     let again = not_loaded.map(|kernel| &kernel.again);
     let again = again.chain(report.broken.iter().map(|row| &row.again));
     let short = again.filter(|command| command.len() <= COMMAND);
-    let lines: Vec<String> = short.take(COMMANDS).cloned().collect();
+    // Several rows of one run have the same command.
+    let mut lines: Vec<String> = Vec::new();
+    for command in short {
+        if lines.len() < COMMANDS && !lines.contains(command) {
+            lines.push(command.clone());
+        }
+    }
     if !lines.is_empty() {
         text.push_str("Run it again:\n\n");
         fence(text, "sh", &lines);
@@ -186,6 +192,21 @@ mod tests {
         cargo ktstr check ./scx_mine --scenarios steady --kernels 7.3.4-ab --seeds 1..2 -- --fast
         ```
         ");
+    }
+
+    #[test]
+    fn the_command_of_a_run_is_printed_once() {
+        let mut report = results().report();
+        let mut second = report.broken[0].clone();
+        second.check = "isolation".to_owned();
+        report.broken.push(second);
+        let text = render(&report);
+        assert_eq!(text.matches("| **BROKEN** |").count(), 2, "{text}");
+        assert_eq!(
+            text.matches("cargo ktstr check ./scx_mine").count(),
+            1,
+            "{text}"
+        );
     }
 
     #[test]

@@ -33,6 +33,7 @@ pub fn failed(check: &str, proof: Proof) -> Outcome {
             message: format!("{check} of <worker>"),
             proof,
             speed: false,
+            counts: true,
         }],
         details: vec![format!("{check} of <worker>"), "R1 invalid".to_owned()],
         record: Some("/runs/run-1/record.json".into()),
