@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use ktstr_record::brief::{facts, headline};
 use ktstr_record::compare::{Comparison, Parting, Run, compare};
+use ktstr_record::settings::{Settings, difference};
 use ktstr_record::{Clock, RunRecord, runs_root};
 use serde_json::Value;
 
@@ -59,11 +60,31 @@ fn text(left: &Run, right: &Run, all: bool) -> String {
             }
         }
     }
+    if let Some(difference) = difference(["the first", "the second"], &settings(a), &settings(b)) {
+        let _ = writeln!(
+            text,
+            "settings: {difference}; the metrics may differ for that reason"
+        );
+    }
     text.push('\n');
     text.push_str(&side_by_side(&metrics(a), &metrics(b), all));
     text.push('\n');
     text.push_str(&schedules(left, right));
     text
+}
+
+/// Returns the settings of a run that change its metrics, and that are not among its facts: its accelerator, its window and the
+/// environment variables. The variables whose effect is among the facts, such as the kernel, are named nevertheless.
+fn settings(record: &RunRecord) -> Settings {
+    let mut settings = record.environment.clone();
+    let accelerator = record
+        .accelerator
+        .map(|accelerator| format!("{accelerator:?}").to_lowercase());
+    let window = record.window_s.map(|seconds| format!("{seconds} s"));
+    for (name, value) in [("the accelerator", accelerator), ("the window", window)] {
+        settings.extend(value.map(|value| (name.to_owned(), value)));
+    }
+    settings
 }
 
 /// Returns the metrics of a run, each by its step (empty for the whole run) and its name.
@@ -263,6 +284,17 @@ mod tests {
         the second has a capture near it: cargo ktstr show B --capture periodic_000
         ");
         assert!(text(&a, &b, true).contains("total_iterations"));
+    }
+
+    #[test]
+    fn settings_that_change_the_metrics_are_named() {
+        let (a, mut b) = (run("A", 7, "7.2", 10.0), run("B", 8, "7.2", 15.0));
+        assert!(!text(&a, &b, false).contains("settings:"));
+        let turn = ("KTSTR_TURN_US".to_owned(), "50".to_owned());
+        b.record.environment.extend([turn]);
+        let text = text(&a, &b, false);
+        let line = "settings: KTSTR_TURN_US was not set in the first, and 50 in the second;";
+        assert!(text.contains(line), "{text}");
     }
 
     #[test]

@@ -284,7 +284,7 @@ fn results_without_runs() -> String {
     let kernel = serde_json::json!({ "id": "7.3.4-ab", "release": "7.3.4", "asked": null });
     serde_json::json!({
         "format": "ktstr-check-results",
-        "schema": 1,
+        "schema": 2,
         "asked": {
             "version": "0.1.0",
             "scheduler": { "path": "./scx_<mine>", "args": [], "hash": "ab12" },
@@ -298,6 +298,7 @@ fn results_without_runs() -> String {
                 "known": [],
             },
             "again": { "binary": "./scx_mine", "args": [], "config": null, "memory_mib": null },
+            "settings": {},
         },
         "shard": null,
         "day": "2026-11-27",

@@ -19,6 +19,7 @@ mod moment;
 mod record;
 mod root;
 mod rundir;
+pub mod settings;
 mod staging;
 pub mod step_summary;
 mod switches;

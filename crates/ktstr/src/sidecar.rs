@@ -10,6 +10,7 @@ use anyhow::Context;
 use ktstr_assert::monitor::MonitorSummary;
 use ktstr_assert::{PayloadMetrics, ScenarioStats, StimulusEvent};
 use ktstr_record::brief::counted;
+use ktstr_record::settings::Settings;
 use ktstr_record::{HostRecord, RunVerdict, runs_root};
 use ktstr_snapshot::report::FailureDumpReport;
 use ktstr_state::{Folder, Lock, Place, env};
@@ -80,6 +81,9 @@ pub struct SidecarResult {
     pub clock: Option<String>,
     /// The speed of the virtual clock: millions of guest instructions per virtual second.
     pub mips: Option<u32>,
+    /// The settings of the run that change its numbers, such as its memory, its seed and environment variables; `None` in the
+    /// sidecar of an older version.
+    pub settings: Option<Settings>,
     /// When the run began, in UTC, in the format of RFC 3339.
     pub timestamp: String,
     /// The name of the run, which is also the name of its record's folder.
@@ -287,6 +291,7 @@ pub(crate) fn write(finished: &Finished, record: &Path) -> anyhow::Result<()> {
         kernel_version: record.kernel,
         clock: vm.map(|vm| vm.clock.to_owned()),
         mips: record.mips,
+        settings: vm.map(|vm| vm.settings.clone()),
         timestamp: record.timestamp,
         run_id: record.run_id,
         host: record.host,

@@ -148,6 +148,8 @@ pub struct VmResult {
     /// The number of CPUs of the host that the vCPUs could use: those of this process, or the limit that `KTSTR_CPU_CAP` or the
     /// test's `cpu_budget` sets; 0 if it is unknown.
     pub cpu_budget: u32,
+    /// The settings of the run that change its numbers.
+    pub(crate) settings: ktstr_record::settings::Settings,
     /// The accelerator that executed the guest: `tcg` or `kvm`.
     pub accelerator: &'static str,
     /// The clock of the guest: `real` or `virtual`.
@@ -462,6 +464,7 @@ impl VmResult {
             duration: Duration::ZERO,
             vcpus: 2,
             cpu_budget: 2,
+            settings: Default::default(),
             bpf_map_writes_delivered: None,
             accelerator: "tcg",
             clock: "virtual",

@@ -1,11 +1,13 @@
 //! Runs a cell in another process of this binary, so that a crash of the run affects nothing else.
 
+use std::ffi::OsStr;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
 use ktstr::prelude::*;
+use ktstr_record::settings::Settings;
 use ktstr_schedule::SCHEDULE_FILE;
 use ktstr_state::env;
 
@@ -34,6 +36,26 @@ impl Cell {
         }
     }
 
+    /// Returns the settings that this cell has in common with all cells of a command and that change its numbers, but that the
+    /// cell itself does not have: the version of QEMU, and the environment variables that the run inherits.
+    ///
+    /// # Errors
+    ///
+    /// There is no QEMU, or this binary was replaced.
+    pub fn settings(&self) -> Result<Settings> {
+        let command = self.command("", &ktstr_record::runs_root())?;
+        // A variable that the command sets or removes is not inherited.
+        let own: Vec<&OsStr> = command.get_envs().map(|(name, _)| name).collect();
+        let inherited = env::recorded().filter(|row| !own.contains(&OsStr::new(row.name)));
+        // The version of QEMU is compared, because its path says nothing about a run.
+        let inherited = inherited.filter(|row| row.name != env::QEMU.name());
+        let mut settings: Settings = inherited
+            .filter_map(|row| Some((row.name.to_owned(), row.shown()?)))
+            .collect();
+        settings.insert("QEMU".to_owned(), ktstr_machine::Qemu::find()?.version);
+        Ok(settings)
+    }
+
     fn command(&self, cell: &str, records: &Path) -> Result<Command> {
         // If the file was replaced or removed, Linux adds ` (deleted)` to the path, which then does not exist.
         let own = std::env::current_exe()?;
@@ -59,6 +81,10 @@ impl Cell {
         crate::child::ends_with_its_parent(&mut command);
         if self.fresh {
             command.env(&env::FRESH_ATTACH, "1");
+        }
+        if self.under != Under::ScxKtstr {
+            // Only scx-ktstr is built by cargo.
+            command.env_remove(&env::SCHEDULER_PROFILE);
         }
         if let Some(kernel) = &self.kernel {
             command.env(&env::KERNEL, kernel);

@@ -2,6 +2,7 @@
 //! these results to measure the cost of a comparison. They show nothing about any scheduler.
 
 use ktstr_record::RunVerdict;
+use ktstr_record::settings::Settings;
 
 use super::again::Again;
 use super::config::Config;
@@ -72,6 +73,7 @@ pub fn results(scenarios: &[String], seeds: u64, draw: u64, shift: f64) -> Resul
             config: None,
             memory_mib: None,
         },
+        settings: Settings::new(),
     };
     let walked = Walked {
         pairs,

@@ -7,6 +7,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::{Result, bail, ensure};
+use ktstr_record::settings;
 
 use super::results::{Asked, Results};
 use super::shard::{self, Shard};
@@ -50,7 +51,7 @@ pub fn merged(mut shards: Vec<(String, Results)>) -> Result<Results> {
     }
     let count = |results: &Results| results.shard.map(|shard| shard.of);
     for (other_name, other) in &shards {
-        if let Some(difference) = difference(&first.asked, &other.asked) {
+        if let Some(difference) = difference([&name, other_name], &first.asked, &other.asked) {
             bail!("{name} and {other_name} are not of one check: {difference}");
         }
         match (count(&first), count(other)) {
@@ -109,8 +110,8 @@ pub fn merged(mut shards: Vec<(String, Results)>) -> Result<Results> {
     Ok(Results::new(first.asked, None, day, walked, wall_s))
 }
 
-/// Returns the first difference between two checks; `None` if they are the same check.
-fn difference(a: &Asked, b: &Asked) -> Option<String> {
+/// Returns the first difference between two checks, which are in these files; `None` if they are the same check.
+fn difference(files: [&str; 2], a: &Asked, b: &Asked) -> Option<String> {
     let differ = |what: &str, a: &str, b: &str| Some(format!("{what} {a}, and {what} {b}"));
     if a == b {
         return None;
@@ -152,8 +153,8 @@ fn difference(a: &Asked, b: &Asked) -> Option<String> {
     if a.matrix != b.matrix {
         return Some("the shapes, or the words for the kernels, differ".to_owned());
     }
-    if a.again.memory_mib != b.again.memory_mib {
-        return Some("the machines have different memory (--memory-mib)".to_owned());
+    if let Some(difference) = settings::difference(files, &a.machine(), &b.machine()) {
+        return Some(difference);
     }
     if a.config != b.config {
         return Some("their configurations (ktstr.toml) differ".to_owned());
@@ -223,7 +224,7 @@ mod tests {
 
     #[test]
     fn the_first_difference_between_two_checks_is_named() {
-        let changes: [(&str, Change); 7] = [
+        let changes: [(&str, Change); 9] = [
             ("they were run by version", |asked| asked.version.push('x')),
             ("different files", |asked| asked.scheduler.hash.push('x')),
             ("arguments were `--fast`, and", |asked| {
@@ -234,6 +235,17 @@ mod tests {
                 asked.matrix.kernels[0].id.push('x')
             }),
             ("the scenarios were", |asked| asked.matrix.scenarios.clear()),
+            (
+                "--memory-mib was not set in 1.json, and 512 in 2.json",
+                |asked| asked.again.memory_mib = Some(512),
+            ),
+            (
+                "KTSTR_TURN_US was not set in 1.json, and 50 in 2.json",
+                |asked| {
+                    let turn = ("KTSTR_TURN_US".to_owned(), "50".to_owned());
+                    asked.settings.extend([turn]);
+                },
+            ),
             ("ktstr.toml", |asked| {
                 asked.config.without.push("nice".to_owned())
             }),

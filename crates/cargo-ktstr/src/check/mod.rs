@@ -37,11 +37,12 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use ktstr::test_support::{Scheduler, SchedulerSpec};
+use ktstr_record::settings::Settings;
 use ktstr_record::terminal::eprint_line;
 
 use self::again::Again;
 use self::date::Date;
-use self::matrix::{Level, Matrix};
+use self::matrix::{Level, Matrix, Place};
 use self::results::{Asked, Results};
 use self::shard::Shard;
 use crate::cell::axes::{self, KernelOptions};
@@ -141,22 +142,20 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     let jobs = options.jobs.map_or_else(pool::width, NonZeroUsize::get);
     let deadline = level.budget().map(|budget| began + budget);
     let bar = pool::bar();
-    let walked = walk::walk(
-        &matrix,
-        options.shard,
-        jobs,
-        deadline,
-        &bar,
-        |place, seed| Cell {
-            args: options.args.clone(),
-            kernel: Some(place.kernel.id.clone()),
-            topology: place.topology.clone(),
-            memory_mib: options.memory_mib,
-            without: config.without.clone(),
-            bounds: config.bounds.clone(),
-            ..Cell::new(&place.scenario, Under::Binary(binary.clone()), seed)
-        },
-    );
+    let cell_at = |place: &Place, seed| Cell {
+        args: options.args.clone(),
+        kernel: Some(place.kernel.id.clone()),
+        topology: place.topology.clone(),
+        memory_mib: options.memory_mib,
+        without: config.without.clone(),
+        bounds: config.bounds.clone(),
+        ..Cell::new(&place.scenario, Under::Binary(binary.clone()), seed)
+    };
+    let settings = match matrix.places.first() {
+        Some(place) => cell_at(place, matrix.seeds.first).settings()?,
+        None => Settings::new(),
+    };
+    let walked = walk::walk(&matrix, options.shard, jobs, deadline, &bar, cell_at);
     bar.finish_and_clear();
     let walked = walked?;
     ensure!(
@@ -180,6 +179,7 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
             config: options.config.clone(),
             memory_mib: options.memory_mib,
         },
+        settings,
     };
     let wall_s = began.elapsed().as_secs_f64();
     let results = Results::new(asked, options.shard, Date::today(), walked, wall_s);

@@ -6,6 +6,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
+use ktstr_record::settings::Settings;
 use serde::{Deserialize, Serialize};
 
 use super::again::Again;
@@ -20,7 +21,7 @@ use crate::cell::Outcome;
 /// The value of the field `format` in every file of results.
 const FORMAT: &str = "ktstr-check-results";
 /// The version of the schema. It is raised when a field changes its meaning or goes away, or a new field is required.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
 /// The fields that identify a file of results; the rest is only read if they match.
 #[derive(Deserialize)]
@@ -44,6 +45,18 @@ pub struct Asked {
     pub config: Config,
     /// The options that the commands to reproduce a finding have in common.
     pub again: Again,
+    /// What else changes the numbers of the runs: the version of QEMU, and environment variables.
+    pub settings: Settings,
+}
+
+impl Asked {
+    /// Returns all settings of the machines that change the numbers of the runs, by name.
+    pub fn machine(&self) -> Settings {
+        let mut settings = self.settings.clone();
+        let memory = self.again.memory_mib;
+        settings.extend(memory.map(|mib| ("--memory-mib".to_owned(), mib.to_string())));
+        settings
+    }
 }
 
 /// A file of results.
@@ -198,12 +211,12 @@ mod tests {
             let error = error(&text[..at]);
             assert!(error.contains("ends in the middle"), "{at}: {error}");
         }
-        let of = |schema: &str| text.replacen("\"schema\":1", schema, 1);
-        let older = error(&of("\"schema\":0"));
+        let of = |schema: &str| text.replacen("\"schema\":2", schema, 1);
+        let older = error(&of("\"schema\":1"));
         assert!(older.contains("an older command wrote it"), "{older}");
-        let newer = error(&of("\"schema\":2"));
+        let newer = error(&of("\"schema\":3"));
         assert!(newer.contains("a newer command wrote it"), "{newer}");
-        for other in ["{}", "[]", "7", "{\"format\":\"x\",\"schema\":1}", "a b"] {
+        for other in ["{}", "[]", "7", "{\"format\":\"x\",\"schema\":2}", "a b"] {
             let error = error(other);
             assert!(
                 error.contains("it is not a file of results"),

@@ -93,6 +93,7 @@ pub fn results() -> Results {
             config: None,
             memory_mib: None,
         },
+        settings: [("QEMU".to_owned(), "9.2.0".to_owned())].into(),
     };
     let walked = Walked {
         pairs,

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use anyhow::{Result, bail, ensure};
 use ktstr_record::brief::counted;
+use ktstr_record::settings::{Settings, difference};
 
 use super::report::Side;
 use super::{EEVDF, Job};
@@ -20,6 +21,7 @@ pub struct Set {
     /// The scheduler under which the runs were made.
     pub side: Side,
     version: String,
+    settings: Settings,
     runs: BTreeMap<Key, (Job, Outcome)>,
 }
 
@@ -106,6 +108,7 @@ fn set(
     Set {
         side,
         version: results.asked.version.clone(),
+        settings: results.asked.machine(),
         runs: runs.collect(),
     }
 }
@@ -123,7 +126,8 @@ impl Set {
     ///
     /// # Errors
     ///
-    /// The files were written by different versions of this command, or have nothing in common.
+    /// The files were written by different versions of this command, their machines had different settings, or they have nothing
+    /// in common.
     pub fn pair_with(self, other: Self, scenarios: &[String]) -> Result<Pairs> {
         ensure!(
             self.version == other.version,
@@ -132,6 +136,12 @@ impl Set {
             self.version,
             other.version
         );
+        if let Some(difference) = difference(["A", "B"], &self.settings, &other.settings) {
+            bail!(
+                "the machines of A and B had different settings, which change the numbers of both schedulers: {difference}; check \
+                 both again with the same settings"
+            );
+        }
         // If each file is of a single kernel and these differ, runs on different kernels are paired.
         let across = match (self.kernel(), other.kernel()) {
             (Some(a), Some(b)) => a != b,
@@ -234,8 +244,17 @@ mod tests {
         let newer = write(folder.path(), "newer", |stored| {
             stored.asked.version.push('9')
         });
+        let larger = write(folder.path(), "larger", |stored| {
+            stored.asked.again.memory_mib = Some(2048);
+        });
+        let turns = write(folder.path(), "turns", |stored| {
+            let turn = ("KTSTR_TURN_US".to_owned(), "50".to_owned());
+            stored.asked.settings.extend([turn]);
+        });
         let error = |a: &str, b: &str| format!("{:#}", pairs(a, b, &[]).expect_err("none"));
         assert!(error(&a, &none).contains("no run in common"));
+        assert!(error(&a, &larger).contains("--memory-mib was not set in A, and 2048 in B"));
+        assert!(error(&turns, &a).contains("KTSTR_TURN_US was 50 in A, and not set in B"));
         assert!(error(&a, &newer).contains("was run by version 1.2.3 of"));
         assert!(error(&a, "./scx_mine").contains("./scx_mine is not: compare two"));
         let cut = folder.path().join("cut");

@@ -31,6 +31,7 @@ mod repro;
 mod reshape;
 mod schedule;
 mod scheduler;
+mod settings;
 mod shape;
 mod stall;
 mod start;
@@ -641,6 +642,7 @@ impl Run {
             periodic_prereqs_ready,
             periodic_window_end,
             cpu_budget,
+            settings: settings::of(plan, machine_kind, cpu_budget),
             monitor: report,
             scx_exit: scx_exit.filter(ScxExit::is_error),
             watched_maps: maps.metrics(),
@@ -817,6 +819,7 @@ fn vm_result(
         snapshot_bridge: captures.bridge,
         bpf_map_writes_delivered: captures.map_writes,
         cpu_budget: 0,
+        settings: Default::default(),
         resolve_source: plan.scheduler.as_ref().map(|s| s.source.name().to_owned()),
         kern_kaslr_offset: 0,
         entry_name: Some(plan.entry.name),

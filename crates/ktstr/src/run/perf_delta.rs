@@ -5,12 +5,13 @@
 use std::path::Path;
 
 use ktstr_assert::{AssertDetail, AssertResult, DetailKind, Outcome, Phase};
+use ktstr_record::settings::difference;
 use ktstr_state::env;
 
 use super::Fault;
 use super::verdict::{CONTENDED, Judgement};
 use crate::entry::KtstrTestEntry;
-use crate::sidecar::{self, MeasuredAssertion};
+use crate::sidecar::{self, MeasuredAssertion, SidecarResult};
 use crate::vm_result::VmResult;
 
 /// Returns the values that the test's assertions compare, one for each assertion and in the same order. A metric that
@@ -83,7 +84,7 @@ fn is_busy(dilation: f64, vcpus: u32, cpu_budget: u32) -> bool {
 
 /// Returns the result of the comparison alone: a note for each assertion that holds, a failure for each that does not, and
 /// an inconclusive outcome for each that lacks a value. It is inconclusive as a whole if the baseline cannot be read, has failed,
-/// or ran on another kernel, under another clock, or on a busy host.
+/// or ran on another kernel, under another clock, with other settings, or on a busy host.
 fn compare(
     entry: &KtstrTestEntry,
     vm: &VmResult,
@@ -102,51 +103,7 @@ fn compare(
             return result;
         }
     };
-    // Runs of a test on several kernels write the same file, which then has the result of the run that ended last.
-    if let (Some(then), Some(now)) = (baseline.kernel_version.as_deref(), kernel)
-        && then != now
-    {
-        let line = format!(
-            "the baseline {} ran on kernel {then}, and this run on {now}: record a baseline on the same kernel, in a folder of its own",
-            baseline.run_id
-        );
-        result.record_inconclusive(unknown(line));
-        return result;
-    }
-    // Sidecars of older versions have neither a clock nor a speed.
-    let clock = |name: &str, mips: Option<u32>| match mips {
-        Some(mips) => format!("{name} at {mips} MIPS"),
-        None => name.to_owned(),
-    };
-    let now = clock(vm.clock, vm.mips);
-    if let Some(then) = baseline.clock.as_deref()
-        && clock(then, baseline.mips) != now
-    {
-        let line = format!(
-            "the clock of the baseline {} was {}, and that of this run is {now}: record a baseline under the same clock",
-            baseline.run_id,
-            clock(then, baseline.mips)
-        );
-        result.record_inconclusive(unknown(line));
-        return result;
-    }
-    let of_host = |dilation: &f64| {
-        let vcpus = baseline.vcpus.unwrap_or(1);
-        is_busy(*dilation, vcpus, baseline.cpu_budget.unwrap_or(vcpus))
-    };
-    if let Some(dilation) = baseline.host_dilation.filter(of_host) {
-        let line = format!(
-            "the host of the baseline {} was busy (dilation {dilation:.1}), so it is no measure",
-            baseline.run_id
-        );
-        result.record_inconclusive(unknown(line));
-        return result;
-    }
-    if baseline.verdict() == "fail" {
-        let line = format!(
-            "the baseline {} failed, so it is no measure",
-            baseline.run_id
-        );
+    if let Some(line) = why_not(&baseline, vm, kernel) {
         result.record_inconclusive(unknown(line));
         return result;
     }
@@ -179,4 +136,79 @@ fn compare(
         }
     }
     result
+}
+
+/// Returns why the numbers of this run cannot be compared with those of the baseline; `None` if they can.
+fn why_not(baseline: &SidecarResult, vm: &VmResult, kernel: Option<&str>) -> Option<String> {
+    let id = &baseline.run_id;
+    // Runs of a test on several kernels write the same file, which then has the result of the run that ended last.
+    if let (Some(then), Some(now)) = (baseline.kernel_version.as_deref(), kernel)
+        && then != now
+    {
+        return Some(format!(
+            "the baseline {id} ran on kernel {then}, and this run on {now}: record a baseline on the same kernel, in a folder of its own"
+        ));
+    }
+    // Sidecars of older versions have neither a clock nor a speed.
+    let clock = |name: &str, mips: Option<u32>| match mips {
+        Some(mips) => format!("{name} at {mips} MIPS"),
+        None => name.to_owned(),
+    };
+    let now = clock(vm.clock, vm.mips);
+    if let Some(then) = baseline.clock.as_deref()
+        && clock(then, baseline.mips) != now
+    {
+        return Some(format!(
+            "the clock of the baseline {id} was {}, and that of this run is {now}: record a baseline under the same clock",
+            clock(then, baseline.mips)
+        ));
+    }
+    let Some(then) = &baseline.settings else {
+        return Some(format!(
+            "an older ktstr recorded the baseline {id}, without the settings of its run: record it again with this version"
+        ));
+    };
+    let names = [&*format!("the baseline {id}"), "this run"];
+    if let Some(difference) = difference(names, then, &vm.settings) {
+        return Some(format!(
+            "{difference}: record a baseline with the same settings"
+        ));
+    }
+    let of_host = |dilation: &f64| {
+        let vcpus = baseline.vcpus.unwrap_or(1);
+        is_busy(*dilation, vcpus, baseline.cpu_budget.unwrap_or(vcpus))
+    };
+    if let Some(dilation) = baseline.host_dilation.filter(of_host) {
+        return Some(format!(
+            "the host of the baseline {id} was busy (dilation {dilation:.1}), so it is no measure"
+        ));
+    }
+    (baseline.verdict() == "fail").then(|| format!("the baseline {id} failed, so it is no measure"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_baseline_of_other_settings_is_not_compared() {
+        let set = |value: &str| Some([("the memory".to_owned(), value.to_owned())].into());
+        let mut vm = VmResult::blank();
+        vm.settings = set("512 MiB").unwrap_or_default();
+        let mut baseline = SidecarResult {
+            run_id: "A".to_owned(),
+            passed: true,
+            settings: set("512 MiB"),
+            ..SidecarResult::default()
+        };
+        assert_eq!(why_not(&baseline, &vm, None), None);
+        baseline.settings = set("1024 MiB");
+        insta::assert_snapshot!(why_not(&baseline, &vm, None).unwrap_or_default(), @"the memory was 1024 MiB in the baseline A, and 512 MiB in this run: record a baseline with the same settings");
+        baseline.settings = None;
+        let older = why_not(&baseline, &vm, None).unwrap_or_default();
+        assert!(
+            older.starts_with("an older ktstr recorded the baseline A"),
+            "{older}"
+        );
+    }
 }

@@ -413,6 +413,14 @@ fn a_run_is_compared_with_its_baseline() {
     std::fs::write(file, serde_json::to_vec(&better).expect("JSON")).expect("a file");
     compare("busy").run().says(2, &["was busy (dilation 3.0)"]);
     better.host_dilation = None;
+    // Turns of another length give other numbers.
+    compare("turns").env("KTSTR_TURN_US", "45").run().says(
+        2,
+        &[
+            "KTSTR_TURN_US was not set in the baseline ",
+            "and 45 in this run",
+        ],
+    );
     // Another kernel's times say nothing about a regression.
     better.kernel_version = Some("6.1.0".to_owned());
     std::fs::write(file, serde_json::to_vec(&better).expect("JSON")).expect("a file");

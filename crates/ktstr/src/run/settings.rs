@@ -1,0 +1,46 @@
+//! The settings of a run that change its numbers, for the comparison with a baseline (`perf_delta.rs`). The shape of the machine,
+//! the kernel arguments and the sysctls are not among them, because they make a run another variant, whose baseline is another
+//! file; nor are the kernel and the clock, which the comparison names itself.
+
+use ktstr_record::settings::Settings;
+use ktstr_record::{HostRecord, brief::counted};
+use ktstr_state::env;
+
+use super::machine_kind::MachineKind;
+use super::plan::Plan;
+
+/// Returns the settings of a run with this plan on this machine, which could use `cpu_budget` of the host's CPUs.
+pub(super) fn of(plan: &Plan, machine_kind: MachineKind, cpu_budget: u32) -> Settings {
+    // Every variable that a record notes can change what a guest does. These are left out: what they choose is recorded below, by
+    // the clock or by the variant; or it is the scheduler, which is what the comparison is about.
+    let chosen = [
+        env::KERNEL.name(),
+        env::SCHEDULER.name(),
+        env::QEMU.name(),
+        env::ACCEL.name(),
+        env::CLOCK.name(),
+        env::VIRTUAL_MIPS.name(),
+        env::TOPOLOGY.name(),
+        env::SEED.name(),
+    ];
+    let noted = env::recorded().filter(|row| !chosen.contains(&row.name));
+    let mut settings: Settings = noted
+        .filter_map(|row| Some((row.name.to_owned(), row.shown()?)))
+        .collect();
+    let mut add = |name: &str, value: String| settings.insert(name.to_owned(), value);
+    add(
+        "the accelerator",
+        machine_kind.accelerator.name().to_owned(),
+    );
+    // The memory that the machine has for the files of the guest in addition depends on the sizes of the binaries.
+    add("memory_mib", plan.entry.memory_mib.to_string());
+    add("the seed", plan.job.seed.to_string());
+    add("the window", format!("{:?}", plan.entry.duration));
+    add("QEMU", plan.qemu.version.clone());
+    // The virtual clock counts instructions, so the host does not matter to it.
+    if machine_kind.mips().is_none() {
+        add("the CPU of the host", HostRecord::detect().cpu_model);
+        add("the CPU budget", counted(cpu_budget, "CPU"));
+    }
+    settings
+}
