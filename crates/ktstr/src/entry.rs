@@ -258,6 +258,14 @@ pub enum EntryError {
         /// What is wrong with the assertion.
         source: PerfDeltaError,
     },
+    /// One of the test's `perf_delta_assertions` is about a metric that the test never measures.
+    #[error("test {name:?}: perf_delta_assertions: {why}")]
+    NeverMeasured {
+        /// The name of the test.
+        name: &'static str,
+        /// The metric, and what the test measures.
+        why: String,
+    },
     /// The test has a `cpu_budget`, but not `no_perf_mode`.
     #[error(
         "test {name:?}: cpu_budget needs no_perf_mode: a test that shares CPUs cannot have pinned ones"
@@ -541,6 +549,9 @@ impl KtstrTestEntry {
             assertion
                 .validate()
                 .map_err(|source| EntryError::PerfDelta { name, source })?;
+            if let Some(why) = crate::entry_metrics::never_measured(self, assertion) {
+                return Err(EntryError::NeverMeasured { name, why });
+            }
         }
         if self.cpu_budget.is_some() && !self.no_perf_mode {
             return Err(EntryError::CpuBudget { name });

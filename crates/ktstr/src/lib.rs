@@ -29,6 +29,7 @@ mod discovery;
 mod dispatch;
 mod entry;
 mod entry_builders;
+mod entry_metrics;
 mod env_names;
 mod gates;
 mod guest_side;

@@ -5,6 +5,7 @@ mod id;
 mod lookup;
 mod perf_delta;
 mod registry;
+mod scope;
 
 pub use def::{GaugeFold, MetricDef, MetricKind, Polarity, Reduction, Source};
 pub use id::MetricId;

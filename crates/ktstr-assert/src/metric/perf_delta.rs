@@ -1,6 +1,6 @@
 //! A bound on how much worse a metric may be than in an earlier run.
 
-use super::{BuiltinMetric, MetricDef, MetricId, Polarity};
+use super::{BuiltinMetric, MetricDef, MetricId, Polarity, scope};
 
 /// A bound on how much worse a metric may be than in the baseline, an earlier run of the same test. A loss is a regression
 /// if it exceeds both gates, the relative and the absolute one. A gate that is not set has the value in the metric's
@@ -29,6 +29,16 @@ pub enum PerfDeltaError {
     NoGate {
         /// The name of the metric that the assertion is about.
         metric: &'static str,
+    },
+    /// No run ever has the metric in the requested scope, so the assertion would have no effect.
+    #[error("the metric {metric:?}{scope} is never measured: {instead}")]
+    NeverMeasured {
+        /// The name of the metric that the assertion is about.
+        metric: &'static str,
+        /// ` of a phase` or ` of the whole run`.
+        scope: &'static str,
+        /// What can be compared instead.
+        instead: String,
     },
     /// A gate is negative or not finite.
     #[error("the gate {gate} of the metric {metric:?}: expected a finite number of at least 0")]
@@ -103,11 +113,59 @@ impl PerfDeltaAssertion {
         self.direction.unwrap_or(own)
     }
 
+    /// Returns an error if no run ever has the metric in the scope of the assertion.
+    fn measured(&self) -> Result<(), PerfDeltaError> {
+        let (metric, of_phase) = (self.metric, self.phase.is_some());
+        let never = |instead: String| PerfDeltaError::NeverMeasured {
+            metric,
+            scope: match of_phase {
+                true => " of a phase",
+                false => " of the whole run",
+            },
+            instead,
+        };
+        let Some(def) = self.def() else {
+            // Payloads print their metrics once, and the variables of a scheduler are watched over the whole window.
+            return match of_phase {
+                true => Err(never(
+                    "only metrics of the registry have values of single phases (docs/metrics.md): leave out `with_phase`"
+                        .to_owned(),
+                )),
+                false => Ok(()),
+            };
+        };
+        if scope::is_measured(def, of_phase) {
+            return Ok(());
+        }
+        let mut instead = Vec::new();
+        match of_phase {
+            false if scope::is_measured(def, true) => {
+                instead.push("choose a phase of it with `with_phase`".to_owned());
+            }
+            true if scope::is_measured(def, false) => {
+                instead.push("leave out `with_phase`".to_owned())
+            }
+            _ => {}
+        }
+        let related = scope::related(metric, of_phase);
+        if !related.is_empty() {
+            instead.push(format!("compare {}", related.join(", ")));
+        }
+        Err(never(format!(
+            "{}docs/metrics.md lists all metrics",
+            instead
+                .iter()
+                .map(|way| format!("{way}; "))
+                .collect::<String>()
+        )))
+    }
+
     /// Checks whether the assertion can be judged.
     ///
     /// # Errors
     /// Returns a [`PerfDeltaError`] that names the metric and what it lacks, or the gate that is not a valid number.
     pub fn validate(&self) -> Result<(), PerfDeltaError> {
+        self.measured()?;
         let metric = self.metric;
         for gate in self.max_regression_pct.into_iter().chain(self.min_abs) {
             if !gate.is_finite() || gate < 0.0 {
@@ -198,6 +256,16 @@ mod tests {
         let own = PerfDeltaAssertion::new("mine").with_direction(Polarity::LowerBetter);
         insta::assert_snapshot!(refusal(own), @r#"the metric "mine" has no default gate: give one with `with_max_regression_pct`"#);
         assert_eq!(refusal(own.with_max_regression_pct(5.0)), "");
+        assert!(
+            refusal(own.with_max_regression_pct(5.0).with_phase(1))
+                .contains("leave out `with_phase`")
+        );
+        let of = PerfDeltaAssertion::new;
+        insta::assert_snapshot!(refusal(of("avg_cpu_util_comp_scale")), @r#"the metric "avg_cpu_util_comp_scale" of the whole run is never measured: docs/metrics.md lists all metrics"#);
+        insta::assert_snapshot!(refusal(of("wakeup_p99_latency_us")), @r#"the metric "wakeup_p99_latency_us" of the whole run is never measured: choose a phase of it with `with_phase`; compare wakeup_p99_latency_us_whole; docs/metrics.md lists all metrics"#);
+        assert_eq!(refusal(of("wakeup_p99_latency_us").with_phase(1)), "");
+        insta::assert_snapshot!(refusal(of("worst_p99_wake_latency_us").with_phase(1)), @r#"the metric "worst_p99_wake_latency_us" of a phase is never measured: leave out `with_phase`; docs/metrics.md lists all metrics"#);
+        insta::assert_snapshot!(refusal(of("p99_wake_latency_us")), @r#"the metric "p99_wake_latency_us" of the whole run is never measured: compare worst_p99_wake_latency_us; docs/metrics.md lists all metrics"#);
         insta::assert_snapshot!(refusal(own.with_max_regression_pct(-5.0)), @r#"the gate -5 of the metric "mine": expected a finite number of at least 0"#);
     }
 }

@@ -234,7 +234,18 @@ pub(super) fn counted(carrier: &BenchCarrier) -> Metrics {
 }
 
 /// Returns the names of all metrics that a benchmark can have in a phase.
-pub(super) fn names() -> BTreeSet<String> {
+pub(crate) fn names() -> BTreeSet<String> {
+    of_phase(&full()).into_keys().collect()
+}
+
+/// Returns the names of all metrics that a benchmark has over the run, and not in a phase. The rates that are computed from them
+/// are not among them.
+pub(crate) fn run_names() -> BTreeSet<String> {
+    of_run(&full()).into_keys().collect()
+}
+
+/// Returns what workers of all roles measured, each of them something.
+fn full() -> BenchCarrier {
     let full = BenchTotals {
         workers: 1,
         samples: vec![1],
@@ -247,8 +258,7 @@ pub(super) fn names() -> BTreeSet<String> {
         run_count: 1,
     };
     let all = BenchRole::ALL.into_iter();
-    let carrier = all.map(|role| (role, full.clone())).collect();
-    of_phase(&carrier).into_keys().collect()
+    all.map(|role| (role, full.clone())).collect()
 }
 
 /// Returns all metrics of a cgroup in a phase.

@@ -1,6 +1,6 @@
 //! Measurements: per cgroup and phase, per cgroup, per phase, and over the whole scenario.
 
-mod bench;
+pub(crate) mod bench;
 mod bucket;
 mod carrier;
 mod cgroup;

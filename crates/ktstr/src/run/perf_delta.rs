@@ -30,7 +30,8 @@ pub(crate) fn measured(entry: &KtstrTestEntry, vm: &VmResult) -> Vec<MeasuredAss
         .collect()
 }
 
-/// Compares a run that has passed so far with its baseline, if the variable names a folder and the test has assertions. The
+/// Compares a run that has passed so far with its baseline, if the variable names a folder and the test has assertions; without
+/// the variable, notes which of the metrics were not measured. The
 /// run fails if it is worse by more than an assertion allows. Otherwise it is inconclusive if the baseline cannot be used, or if
 /// a value is missing in either run. `kernel` is the release of the run's kernel.
 pub(super) fn judge(
@@ -39,12 +40,21 @@ pub(super) fn judge(
     vm: &VmResult,
     kernel: Option<&str>,
 ) {
-    let Some(folder) = env::PERF_BASELINE.get() else {
-        return;
-    };
     if entry.perf_delta_assertions.is_empty() || !judgement.result.is_pass() {
         return;
     }
+    let Some(folder) = env::PERF_BASELINE.get() else {
+        // Such a run is a baseline, and a later run could not be compared with it.
+        for missing in measured(entry, vm) {
+            if missing.value.is_none() {
+                judgement.result.note(format!(
+                    "perf_delta_assertions: {} was not measured in this run, so the run is no baseline for it",
+                    missing.metric
+                ));
+            }
+        }
+        return;
+    };
     let mut compared = compare(entry, vm, kernel, &folder);
     let folder = folder.display();
     let dilation = vm.host_vcpu_schedstat.map(|stat| stat.dilation());
