@@ -4,6 +4,8 @@
 //! QEMU, so changes since then are reported before anything is run. Exit codes: 0 if the runs are
 //! identical, 1 if they differ, 2 if that is unknown or the run cannot be repeated.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -355,17 +357,56 @@ fn command(record: &RunRecord, root: &Path) -> Result<Command> {
     if let Some(id) = &record.kernel_id {
         command.env(&env::KERNEL, id);
     }
-    // The variable replaces every scheduler that is discovered, the staged ones included.
-    if let Some(scheduler) = &record.scheduler
-        && let Some(path) = &scheduler.path
-        && (record.staged.is_empty() || scheduler.resolve_source.as_deref() == Some("env_var"))
-    {
+    command.env_remove(&env::RECORDED_SCHEDULERS);
+    if let Some(path) = replaced(record) {
         command.env(&env::SCHEDULER, path);
+    } else {
+        // Without the recorded binaries, cargo would build the schedulers from sources that may have changed since.
+        let paths = schedulers(record)?;
+        if !paths.is_empty() {
+            let list = std::env::join_paths(paths)
+                .context("the path of a scheduler has a colon, so a replay cannot name it")?;
+            command.env(&env::RECORDED_SCHEDULERS, list);
+        }
     }
     if record.start == Some(Start::Cold) {
         command.env(&env::COLD, "1");
     }
     Ok(command)
+}
+
+/// Returns the binary that replaces every scheduler that is discovered (`KTSTR_SCHEDULER`): it did in the recorded run, or the
+/// run had only one scheduler.
+fn replaced(record: &RunRecord) -> Option<&Path> {
+    let scheduler = record.scheduler.as_ref()?;
+    let of_environment = scheduler.resolve_source.as_deref() == Some("env_var");
+    let path = scheduler.path.as_deref()?;
+    (record.staged.is_empty() || of_environment).then_some(path)
+}
+
+/// Returns the paths of all schedulers that the recorded run could start.
+///
+/// # Errors
+///
+/// Two of them have the same file name, by which a replay tells them apart.
+fn schedulers(record: &RunRecord) -> Result<BTreeSet<PathBuf>> {
+    let own = record
+        .scheduler
+        .iter()
+        .filter_map(|scheduler| scheduler.path.clone());
+    let paths: BTreeSet<PathBuf> = own.chain(record.staged.keys().map(PathBuf::from)).collect();
+    let mut names: BTreeMap<&OsStr, &Path> = BTreeMap::new();
+    for path in &paths {
+        let name = path.file_name().unwrap_or_default();
+        if let Some(other) = names.insert(name, path) {
+            bail!(
+                "this run had two schedulers of the same file name, {} and {}, which a replay cannot tell apart: run the test again",
+                other.display(),
+                path.display()
+            );
+        }
+    }
+    Ok(paths)
 }
 
 fn text(comparison: &Comparison, recorded: &Run, replayed: &Run) -> String {
@@ -433,6 +474,54 @@ mod tests {
         let several = of("20260102T").unwrap_err().to_string();
         assert!(several.contains("the names of 2 runs"), "{several}");
         assert!(of("").is_err());
+    }
+
+    #[test]
+    fn a_replay_builds_no_scheduler() {
+        let own = |source: &str| ktstr_record::SchedulerRecord {
+            name: "own".to_owned(),
+            path: Some("/built/scx_own".into()),
+            resolve_source: Some(source.to_owned()),
+            ..ktstr_record::SchedulerRecord::default()
+        };
+        let mut record = RunRecord {
+            program: Some(ktstr_record::ProgramRecord::default()),
+            scheduler: Some(own("auto_built")),
+            ..RunRecord::new("t")
+        };
+        let set = |record: &RunRecord, name: &str| {
+            let command = command(record, Path::new("/runs")).unwrap();
+            let mut all = command.get_envs();
+            let found = all
+                .find(|(known, _)| *known == name)
+                .and_then(|(_, value)| value);
+            found.map(|value| value.to_string_lossy().into_owned())
+        };
+        let (one, all) = (env::SCHEDULER.name(), env::RECORDED_SCHEDULERS.name());
+        assert_eq!(set(&record, one).as_deref(), Some("/built/scx_own"));
+        assert_eq!(set(&record, all), None);
+        record.staged = [("/built/scx_next".to_owned(), "11".to_owned())].into();
+        assert_eq!(set(&record, one), None);
+        assert_eq!(
+            set(&record, all).as_deref(),
+            Some("/built/scx_next:/built/scx_own")
+        );
+        // One of them that replaced all others does so again.
+        record.scheduler = Some(own("env_var"));
+        assert_eq!(set(&record, one).as_deref(), Some("/built/scx_own"));
+        // A test without a scheduler of its own can start one, too.
+        record.scheduler = None;
+        assert_eq!(set(&record, all).as_deref(), Some("/built/scx_next"));
+        record
+            .staged
+            .extend([("/other/scx_next".to_owned(), "22".to_owned())]);
+        let error = command(&record, Path::new("/runs"))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("two schedulers of the same file name"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! The comparison uses what a run under the virtual clock records: its digests, and its trace of context switches. It does not
 //! compare verdicts or measurements.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
 
@@ -104,13 +105,16 @@ pub fn compare(left: &Run, right: &Run) -> Comparison {
     })
 }
 
-/// Compares a run with its repeat. If they differ and began in different templates, the result is unknown: such runs cannot be
-/// expected to be the same.
+/// Compares a run with its repeat. If they differ and ran other schedulers, or began in different templates, the result is
+/// unknown: such runs cannot be expected to be the same.
 #[must_use]
 pub fn repeated(recorded: &Run, again: &Run) -> Comparison {
     let comparison = compare(recorded, again);
     let (a, b) = (&recorded.record, &again.record);
     match comparison {
+        Comparison::Differ(_) if schedulers(a) != schedulers(b) => Comparison::Unknown(
+            "the two runs had other binaries of their schedulers: run the test again and replay the new run".to_owned(),
+        ),
         Comparison::Differ(_) if a.start != b.start || a.template != b.template => {
             Comparison::Unknown(format!(
                 "the recorded run started from {}, and the repeat from {}: run the test again and replay the new run, or run both \
@@ -121,6 +125,16 @@ pub fn repeated(recorded: &Run, again: &Run) -> Comparison {
         }
         other => other,
     }
+}
+
+/// Returns the hashes of the binaries of all schedulers that a run could start.
+fn schedulers(record: &RunRecord) -> BTreeSet<&str> {
+    let own = record
+        .scheduler
+        .iter()
+        .filter_map(|scheduler| scheduler.hash.as_deref());
+    own.chain(record.staged.values().map(String::as_str))
+        .collect()
 }
 
 /// Returns what the machine of a run was started from, as text for people.
@@ -296,6 +310,20 @@ mod tests {
         assert_eq!(
             compare(&one, &without),
             Comparison::Unknown("the second run has no digest".to_owned())
+        );
+    }
+
+    #[test]
+    fn a_repeat_with_another_scheduler_is_no_answer() {
+        let (mut one, mut other) = (run("a", &[1, 2], 2), run("b", &[1, 3], 2));
+        assert!(matches!(repeated(&one, &other), Comparison::Differ(_)));
+        let staged = |hash: &str| [("/built/scx_x".to_owned(), hash.to_owned())].into();
+        one.record.staged = staged("11");
+        other.record.staged = staged("22");
+        let comparison = repeated(&one, &other);
+        assert!(
+            matches!(&comparison, Comparison::Unknown(why) if why.contains("other binaries")),
+            "{comparison}"
         );
     }
 

@@ -92,7 +92,7 @@ pub struct SchedulerRecord {
     pub version: Option<String>,
     /// BLAKE3 of the binary's bytes, in hexadecimal.
     pub hash: Option<String>,
-    /// How the binary was found: `path`, `env_var`, `auto_built` or `sibling`.
+    /// How the binary was found: `path`, `env_var`, `auto_built`, `recorded` or `sibling`.
     pub resolve_source: Option<String>,
     /// Its arguments, in their order.
     pub args: Vec<String>,

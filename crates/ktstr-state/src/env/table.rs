@@ -131,6 +131,9 @@ table! {
     // These are set by other programs, or by ktstr for its own processes.
     SESSION "KTSTR_SESSION" Text("expected text in UTF-8") []
         "the name of a call of `cargo ktstr`, which sets it for its children: they ask cargo once for each scheduler";
+    RECORDED_SCHEDULERS "KTSTR_RECORDED_SCHEDULERS" List []
+        "set by `cargo ktstr replay`: the binaries of a recorded run's schedulers, separated by colons. A scheduler that would be \
+         discovered is the one of these with its name, and nothing is built";
     NEXTEST_RUN_ID "NEXTEST_RUN_ID" Text("expected text in UTF-8") []
         "set by nextest: the name of its run, whose tests ask cargo once for each scheduler";
     CARGO "CARGO" Path []

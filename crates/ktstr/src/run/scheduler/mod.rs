@@ -5,6 +5,7 @@ mod build;
 mod check;
 mod version;
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use ktstr_scenario::scheduler::{Scheduler, SchedulerSpec};
@@ -36,6 +37,8 @@ pub enum Source {
     EnvVar,
     /// Cargo built it, or reported that it is up to date.
     AutoBuilt,
+    /// It was recorded by the run that `cargo ktstr replay` repeats.
+    Recorded,
     /// It is in the folder of the test's binary or, if that is `deps`, in the folder above, and cargo could not build it.
     Sibling,
 }
@@ -47,6 +50,7 @@ impl Source {
             Self::Path => "path",
             Self::EnvVar => "env_var",
             Self::AutoBuilt => "auto_built",
+            Self::Recorded => "recorded",
             Self::Sibling => "sibling",
         }
     }
@@ -57,6 +61,7 @@ impl Source {
             Self::Path => "found at the given path",
             Self::EnvVar => "named by KTSTR_SCHEDULER",
             Self::AutoBuilt => "built by cargo",
+            Self::Recorded => "recorded by the run that is replayed",
             Self::Sibling => "next to the test's binary, not built by cargo",
         }
     }
@@ -75,9 +80,10 @@ impl Found {
 
 /// Finds the binary of `scheduler`; `None` for a scheduler without one.
 ///
-/// `SchedulerSpec::Path` is used as it is. For `SchedulerSpec::Discover` the variable `KTSTR_SCHEDULER` has priority;
-/// otherwise cargo builds the package, which is quick if the binary is up to date. A binary in the folder of the test's own
-/// binary is used only if there is no cargo, no workspace that cargo can read, or no such package or binary in it.
+/// `SchedulerSpec::Path` is used as it is. For `SchedulerSpec::Discover` the variable `KTSTR_SCHEDULER` has priority, then the
+/// binaries of a run that is replayed, which the current sources need not give again; otherwise cargo builds the package, which
+/// is quick if the binary is up to date. A binary in the folder of the test's own binary is used only if there is no cargo, no
+/// workspace that cargo can read, or no such package or binary in it.
 ///
 /// # Errors
 /// Returns an error if the file that was named or found cannot run in the guest, if the package does not build, if the name
@@ -93,7 +99,10 @@ pub fn find(scheduler: &Scheduler) -> Result<Option<Found>, RunError> {
         }
         SchedulerSpec::Discover(name) => match env::SCHEDULER.get() {
             Some(path) => named(&path).map(Some),
-            None => discover(scheduler, name).map(Some),
+            None => match env::RECORDED_SCHEDULERS.get() {
+                Some(list) => recorded(&list, name).map(Some),
+                None => discover(scheduler, name).map(Some),
+            },
         },
         SchedulerSpec::Eevdf | SchedulerSpec::KernelBuiltin { .. } => Ok(None),
     }
@@ -104,6 +113,31 @@ fn named(path: &Path) -> Result<Found, RunError> {
     Ok(Found {
         path: std::path::absolute(path).unwrap_or_else(|_| path.to_owned()),
         source: Source::EnvVar,
+    })
+}
+
+/// Returns the binary in the `list` of a recorded run's schedulers whose file has this name.
+fn recorded(list: &OsStr, name: &str) -> Result<Found, RunError> {
+    let all: Vec<PathBuf> = std::env::split_paths(list).collect();
+    let is_it = |path: &&PathBuf| {
+        let file = path.file_name().and_then(OsStr::to_str);
+        file == Some(name) || name == INSTALLED.0 && file == Some(INSTALLED.1)
+    };
+    let Some(path) = all.iter().find(is_it) else {
+        return Err(RunError::SchedulerNotFound {
+            name: name.to_owned(),
+            looked: std::iter::once(
+                "  the recorded run had no binary of this name, only:".to_owned(),
+            )
+            .chain(all.iter().map(|path| format!("  {}", path.display())))
+            .collect::<Vec<_>>()
+            .join("\n"),
+        });
+    };
+    check::usable(path, "the recorded scheduler")?;
+    Ok(Found {
+        path: path.clone(),
+        source: Source::Recorded,
     })
 }
 
@@ -202,6 +236,29 @@ mod tests {
         let place = own.with_file_name("ktstr-demo-scheduler");
         assert!(siblings("scx-ktstr").contains(&place));
         assert!(!siblings("scx_other").contains(&place));
+    }
+
+    #[test]
+    fn a_replay_takes_the_recorded_binary_of_that_name() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let own = std::env::current_exe().expect("our binary");
+        let put = |name: &str| {
+            let path = folder.path().join(name);
+            std::os::unix::fs::symlink(&own, &path).expect("a link");
+            path
+        };
+        let (one, other) = (put("scx_one"), put("scx_other"));
+        let list = std::env::join_paths([&one, &other]).expect("a list");
+        let found = recorded(&list, "scx_other").expect("it is in the list");
+        assert_eq!((found.path, found.source), (other, Source::Recorded));
+        let error = recorded(&list, "scx_third")
+            .expect_err("refused")
+            .to_string();
+        assert!(
+            error.contains("the recorded run had no binary of this name, only:"),
+            "{error}"
+        );
+        assert!(error.contains("scx_one"), "{error}");
     }
 
     #[test]
