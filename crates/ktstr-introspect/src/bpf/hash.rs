@@ -6,6 +6,8 @@ use crate::memory::GuestMemory;
 
 /// The largest number of buckets of one map that are read.
 pub(crate) const MAX_BUCKETS: u64 = 1 << 16;
+/// The largest number of entries that are looked at to find out where entries have their per-CPU pointers.
+const MAX_VOTES: usize = 64;
 
 /// The location of an entry of a hash map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,31 +68,97 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         Ok(found)
     }
 
-    /// Returns where an entry of a per-CPU hash map has its pointer to the values.
+    /// Returns the distance from the key of an entry of a per-CPU hash map to its pointer to the values; `None` if the
+    /// entries do not show it.
     ///
-    /// It follows the key, which is padded to a multiple of eight bytes. Kernels before 6.15 have it right after the key, so
-    /// that it may be unaligned; the fix came back to 6.12.26 and 6.14.5 (`htab_elem_set_ptr` in kernel/bpf/hashtab.c).
-    pub fn bpf_hash_percpu(&self, map: &BpfMap, entry: &HashEntry) -> u64 {
-        let unaligned = match self.kernel_version() {
-            Some((6, 12, patch)) => patch < 26,
-            Some((6, 14, patch)) => patch < 5,
-            Some(version) => version < (6, 15, 0),
-            None => false,
-        };
-        match unaligned {
-            true => entry.key.wrapping_add(map.key_size.into()),
-            false => entry.value,
+    /// The pointer follows the key, which is padded to a multiple of eight bytes. Older kernels have the pointer right after
+    /// the key, so that it may be unaligned (`htab_elem_set_ptr` in kernel/bpf/hashtab.c). The change left no trace in the
+    /// kernel's types, and stable and distribution kernels took it over in releases of their own. The entries therefore
+    /// decide: at the right place each has the address of memory of eight-byte alignment that the kernel has mapped.
+    pub fn bpf_hash_percpu(&self, map: &BpfMap, entries: &[HashEntry]) -> Option<u64> {
+        let key = u64::from(map.key_size);
+        let padded = key.next_multiple_of(8);
+        if padded == key {
+            return Some(padded);
+        }
+        let mut votes = [0_usize; 2];
+        for entry in entries.iter().take(MAX_VOTES) {
+            let is_there = |offset| self.is_percpu_pointer(entry.key.wrapping_add(offset));
+            match (is_there(key), is_there(padded)) {
+                (true, false) => votes[0] += 1,
+                (false, true) => votes[1] += 1,
+                _ => {}
+            }
+        }
+        match votes {
+            [unaligned, 0] if unaligned > 0 => Some(key),
+            [0, aligned] if aligned > 0 => Some(padded),
+            _ => None,
         }
     }
 
-    /// Returns the version of the guest's kernel (`init_uts_ns`); `None` if it cannot be read or is no version.
-    fn kernel_version(&self) -> Option<(u32, u32, u32)> {
-        let name = self.member("uts_namespace", "name").ok()?.offset();
-        let release = self.member("new_utsname", "release").ok()?.offset();
-        let at = self.symbol("init_uts_ns").ok()?;
-        let text = self.read_string(at.wrapping_add(name + release), 64).ok()?;
-        let mut numbers = text.split(|c: char| !c.is_ascii_digit());
-        let mut next = || numbers.next()?.parse().ok();
-        Some((next()?, next()?, next().unwrap_or(0)))
+    /// Returns whether the word at `at` is a per-CPU pointer to values of a hash map. CPU 0, which every machine has, must
+    /// have its copy mapped.
+    fn is_percpu_pointer(&self, at: u64) -> bool {
+        let Ok(pointer) = self.read_u64(at) else {
+            return false;
+        };
+        let copy = self.per_cpu(pointer, 0);
+        pointer != 0 && pointer % 8 == 0 && copy.is_ok_and(|kva| self.translate(kva).is_ok())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::btf::testing::Builder;
+    use crate::kernel::testing::{BASE, Guest};
+
+    const ENTRY: u64 = BASE + 0x8000;
+    /// What the test adds to a per-CPU pointer for CPU 0.
+    const OFFSET: u64 = 0xffff_8880_0000_0000;
+
+    /// Returns the distance that is found in a map with keys of `key_size` bytes, with these words from the key on.
+    fn found(key_size: u32, words: &[u64]) -> Option<u64> {
+        let symbols = [("__per_cpu_offset", BASE + 0x7000)];
+        let mut guest = Guest::new(false, Builder::new(), &symbols);
+        guest.put(BASE + 0x7000, OFFSET);
+        for (at, word) in (ENTRY..).step_by(8).zip(words) {
+            guest.put(at, *word);
+        }
+        let map = BpfMap {
+            key_size,
+            ..BpfMap::default()
+        };
+        let entry = HashEntry {
+            key: ENTRY,
+            value: 0,
+        };
+        guest.view().bpf_hash_percpu(&map, &[entry])
+    }
+
+    #[test]
+    fn the_entries_show_where_the_pointer_to_the_values_is() {
+        let pointer = (BASE + 0x9000).wrapping_sub(OFFSET);
+        assert_eq!(found(4, &[7, pointer]), Some(8));
+        assert_eq!(
+            found(4, &[7 | pointer << 32, pointer >> 32]),
+            Some(4),
+            "the pointer directly follows the key"
+        );
+        // What follows an unaligned pointer was never written.
+        assert_eq!(
+            found(4, &[7 | pointer << 32, pointer >> 32 | 0x5a5a_5a5a << 32]),
+            Some(4)
+        );
+        assert_eq!(found(12, &[7, 8 | pointer << 32, pointer >> 32]), Some(12));
+        assert_eq!(found(12, &[7, 8, pointer]), Some(16));
+    }
+
+    #[test]
+    fn entries_without_a_pointer_decide_nothing() {
+        assert_eq!(found(4, &[7, 0]), None);
+        assert_eq!(found(4, &[7 | 0x1234 << 32, 0x1235]), None);
+        assert_eq!(found(8, &[7, 0]), Some(8), "there is only one place");
     }
 }

@@ -318,12 +318,21 @@ impl<'v, 'a, M: GuestMemory + ?Sized> MapReader<'v, 'a, M> {
         self.charge(map.kva, 8 * u64::from(map.max_entries).min(MAX_BUCKETS))?;
         let found = self.view.bpf_hash_entries(map, narrow::length(room))?;
         dump.truncated = found.truncated;
+        let to_pointer = self.view.bpf_hash_percpu(map, &found.entries);
+        if to_pointer.is_none() && !found.entries.is_empty() {
+            dump.error = Some(format!(
+                "its values are not shown: its entries do not tell where, after a key of {} bytes, they have their pointers",
+                map.key_size
+            ));
+        }
         for entry in found.entries {
             let key = self.read(entry.key, u64::from(map.key_size))?;
-            let pointer = self.view.bpf_hash_percpu(map, &entry);
-            let pointer = self.view.read_u64(pointer)?;
+            let pointer = match to_pointer {
+                Some(offset) => Some(self.view.read_u64(entry.key.wrapping_add(offset))?),
+                None => None,
+            };
             let per_cpu = (0..self.cpus).map(|cpu| {
-                let at = self.view.per_cpu(pointer, cpu).ok()?;
+                let at = self.view.per_cpu(pointer?, cpu).ok()?;
                 self.percpu_value(map, types, at)
             });
             dump.percpu_hash_entries.push(FailureDumpPercpuHashEntry {
