@@ -1,5 +1,12 @@
 //! Finds kernel modules for a guest to load: in the folder of the kernel's modules, in its build tree, or in Debian's
 //! archive, from which they are fetched once.
+//!
+//! The cache has the modules in a folder for each image of a kernel, so kernels of one release do not share them. A copy is
+//! made again if its file is damaged, or if the file from which it was copied has changed while the kernel there is still the
+//! same.
+
+mod fit;
+mod kept;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +17,9 @@ use ktstr_state::Lock;
 use crate::cache::Cache;
 use crate::kernel::{Kernel, Source};
 use crate::progress::Listener;
-use crate::{KernelError, apt, command, features};
+use crate::{KernelError, apt, command, features, progress};
+use fit::Magic;
+use kept::Kept;
 
 /// The folder of the cache for modules, with a subfolder for each kernel.
 const FOLDER: &str = "modules";
@@ -53,19 +62,46 @@ pub fn files(
     let needed = not_built_in(kernel, wanted)?;
     let folder = cache.folder(FOLDER)?.subfolder(&kernel.id)?;
     let place = |module: &Module| folder.path().join(module.file());
-    let absent = || -> Vec<Module> {
-        let needed = needed.iter().copied();
-        needed.filter(|module| !place(module).exists()).collect()
-    };
-    if !absent().is_empty() {
+    if !absent(kernel, &needed, folder.path(), &Kept::read(folder.path())).is_empty() {
         let _lock = Lock::of_folder(&folder, "the modules of a kernel")?;
         // Another process may have put them there while this one waited for the lock.
-        let absent = absent();
+        let mut kept = Kept::read(folder.path());
+        let absent = absent(kernel, &needed, folder.path(), &kept);
         if !absent.is_empty() {
-            get(kernel, &absent, cache, offline, folder.path(), listener)?;
+            if let Some(damage) = kept.damage(folder.path(), &needed) {
+                progress::note(
+                    listener,
+                    &format!(
+                        "note: the modules of {} in the cache are damaged and will be replaced: {damage}",
+                        kernel.id
+                    ),
+                );
+            }
+            let to = &mut Target {
+                folder: folder.path(),
+                magic: Magic::of(kernel)?,
+                kept: &mut kept,
+            };
+            get(kernel, &absent, cache, offline, to, listener)?;
+            let written = kept.write(folder.path());
+            written.map_err(|e| KernelError::io("write in", folder.path(), e))?;
         }
     }
     Ok(needed.iter().map(place).collect())
+}
+
+/// Returns those of the `needed` modules that have to be put into `folder`.
+fn absent(kernel: &Kernel, needed: &[Module], folder: &Path, kept: &Kept) -> Vec<Module> {
+    let is_damaged = kept.damage(folder, needed).is_some();
+    // If the place has another kernel now, the copies are the only modules that belong to this one.
+    let mut still_there = None;
+    let mut is_still_there = || *still_there.get_or_insert_with(|| fit::source_has(kernel).is_ok());
+    let needed = needed.iter().copied();
+    needed
+        .filter(|module| {
+            is_damaged || kept.lacks(module) || (kept.has_changed(module) && is_still_there())
+        })
+        .collect()
 }
 
 /// Returns those of the modules that the kernel has as modules. It is an error if it does not have one at all. Without the
@@ -96,18 +132,34 @@ fn no_module(kernel: &Kernel, module: &Module, reason: String) -> KernelError {
     }
 }
 
-/// Puts the modules into the folder `to`. The caller holds its lock.
+/// The folder of the cache into which modules are copied. Whoever has this value holds the folder's lock.
+struct Target<'a> {
+    folder: &'a Path,
+    magic: Magic,
+    kept: &'a mut Kept,
+}
+
+/// Puts the modules into the folder `to`.
 fn get(
     kernel: &Kernel,
     modules: &[Module],
     cache: &Cache,
     offline: bool,
-    to: &Path,
+    to: &mut Target<'_>,
     listener: &mut Listener<'_>,
 ) -> Result<(), KernelError> {
+    // The image at the path was read when `kernel.modules` was found.
+    if kernel.modules.is_none()
+        && let (Err(reason), Some(module)) = (fit::source_has(kernel), modules.first())
+    {
+        return Err(no_module(kernel, module, reason));
+    }
+    let copy = |from: &Path, is_lasting: bool, to: &mut Target<'_>| {
+        copy(kernel, from, is_lasting, modules, to)
+    };
     let (found, missing) = match (&kernel.modules, &kernel.source) {
         (Some(folder), _) => (
-            copy(&folder.join("kernel"), modules, to)?,
+            copy(&folder.join("kernel"), true, to)?,
             format!("{} does not have it", folder.display()),
         ),
         (None, Source::Debian { .. }) if offline => (
@@ -118,7 +170,7 @@ fn get(
             let fetched = apt::fetch_modules(cache, package, version, listener, |unpacked| {
                 let mut places = MODULES.map(|place| unpacked.join(place)).into_iter();
                 let place = places.find(|place| place.exists()).unwrap_or_default();
-                copy(&place.join(&kernel.release).join("kernel"), modules, to)
+                copy(&place.join(&kernel.release).join("kernel"), false, to)
             })?;
             let package = apt::modules_package(package);
             let missing = match fetched {
@@ -138,7 +190,7 @@ fn get(
             let installed = installed.into_iter().find(|folder| folder.is_dir());
             let from = tree.or(installed).unwrap_or_else(|| path.clone());
             let missing = format!("there is no build tree with it at {}", path.display());
-            (copy(&from, modules, to)?, missing)
+            (copy(&from, true, to)?, missing)
         }
         (None, Source::Host(image)) => {
             let folder = Path::new("/lib/modules").join(&kernel.release);
@@ -147,7 +199,7 @@ fn get(
                 folder.display(),
                 image.display()
             );
-            (copy(&folder.join("kernel"), modules, to)?, missing)
+            (copy(&folder.join("kernel"), true, to)?, missing)
         }
         (None, source) => (Vec::new(), format!("its file was not found with {source}")),
     };
@@ -172,49 +224,79 @@ pub(crate) fn forget(cache: &Cache, id: &str) -> Result<(), KernelError> {
 }
 
 /// Copies those of the modules that exist below `from` into the folder `to`, decompresses them, and returns which ones they
-/// are.
-fn copy(from: &Path, modules: &[Module], to: &Path) -> Result<Vec<Module>, KernelError> {
+/// are. A module of another kernel is an error. `is_lasting` is whether the files below `from` stay there.
+fn copy(
+    kernel: &Kernel,
+    from: &Path,
+    is_lasting: bool,
+    modules: &[Module],
+    to: &mut Target<'_>,
+) -> Result<Vec<Module>, KernelError> {
     let mut found = Vec::new();
     for module in modules {
         let plain = from.join(module.path);
-        let put = |file: &Path| -> Result<(), KernelError> {
-            let place = to.join(module.file());
-            fs::rename(file, &place).map_err(|e| KernelError::io("put in place", place, e))
-        };
-        // Until the file is complete, it has a name that no reader looks for. What a killed process left is written over.
-        let aside = to.join(format!(".{}", module.file()));
-        if plain.is_file() {
-            fs::copy(&plain, &aside).map_err(|e| KernelError::io("copy", &plain, e))?;
-            put(&aside)?;
-            found.push(*module);
-            continue;
-        }
-        for (ending, program) in COMPRESSED {
+        // Until the file is complete, it has a name that no reader looks for. What a killed process left is replaced.
+        let aside = to.folder.join(format!(".{}", module.file()));
+        let packed = COMPRESSED.map(|(ending, program)| {
             let packed = PathBuf::from(format!("{}.{ending}", plain.display()));
-            if !packed.is_file() {
-                continue;
+            (packed, Some((ending, program)))
+        });
+        let mut origins = [(plain, None)].into_iter().chain(packed);
+        let Some((origin, packing)) = origins.find(|(path, _)| path.is_file()) else {
+            continue;
+        };
+        match packing {
+            None => copy_file(&origin, &aside)?,
+            Some((ending, program)) => {
+                let copied = PathBuf::from(format!("{}.{ending}", aside.display()));
+                copy_file(&origin, &copied)?;
+                decompress(program, &copied, &origin)?;
             }
-            let copied = PathBuf::from(format!("{}.{ending}", aside.display()));
-            fs::copy(&packed, &copied).map_err(|e| KernelError::io("copy", &packed, e))?;
-            let mut decompress = Command::new(program);
-            decompress.args(["-d", "-f", "-q"]).arg(&copied);
-            if program == "zstd" {
-                decompress.arg("--rm");
-            }
-            if let Err(failure) = command::run(&mut decompress, |_| {}) {
-                // The next attempt writes over the file if it cannot be removed.
-                let _ = fs::remove_file(&copied);
-                let what = format!("{program} -d {}", packed.display());
-                let hint = match failure {
-                    command::Failure::Missing => "Install the packages xz-utils, zstd and gzip",
-                    _ => "The module may be damaged",
-                };
-                return Err(failure.into_error(&what, to, hint));
-            }
-            put(&aside)?;
-            found.push(*module);
-            break;
         }
+        let bytes = fs::read(&aside).map_err(|e| KernelError::io("read", &aside, e))?;
+        if let Err(reason) = to.magic.check(&bytes, &origin) {
+            // The next attempt writes over the file if it cannot be removed.
+            let _ = fs::remove_file(&aside);
+            return Err(no_module(kernel, module, reason));
+        }
+        let place = to.folder.join(module.file());
+        fs::rename(&aside, &place).map_err(|e| KernelError::io("put in place", &place, e))?;
+        let origin = is_lasting.then_some(origin.as_path());
+        let noted = to.kept.note(to.folder, module, origin);
+        noted.map_err(|e| KernelError::io("examine", &place, e))?;
+        found.push(*module);
     }
     Ok(found)
+}
+
+/// Copies a file. An earlier copy, which may be read-only as its original was, is replaced.
+fn copy_file(origin: &Path, copy: &Path) -> Result<(), KernelError> {
+    match fs::remove_file(copy) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            return Err(KernelError::io("remove", copy, e));
+        }
+        _ => {}
+    }
+    fs::copy(origin, copy).map_err(|e| KernelError::io("copy", origin, e))?;
+    Ok(())
+}
+
+/// Decompresses the file `copied`, a copy of `origin`, in place.
+fn decompress(program: &str, copied: &Path, origin: &Path) -> Result<(), KernelError> {
+    let mut decompress = Command::new(program);
+    decompress.args(["-d", "-f", "-q"]).arg(copied);
+    if program == "zstd" {
+        decompress.arg("--rm");
+    }
+    let Err(failure) = command::run(&mut decompress, |_| {}) else {
+        return Ok(());
+    };
+    // The next attempt writes over the file if it cannot be removed.
+    let _ = fs::remove_file(copied);
+    let what = format!("{program} -d {}", origin.display());
+    let hint = match failure {
+        command::Failure::Missing => "Install the packages xz-utils, zstd and gzip",
+        _ => "The module may be damaged",
+    };
+    Err(failure.into_error(&what, copied, hint))
 }

@@ -82,7 +82,7 @@ pub(crate) fn write(dir: &Path, hashes: &BTreeMap<String, String>) -> io::Result
     Ok(())
 }
 
-fn sha256_of(path: &Path) -> io::Result<String> {
+pub(crate) fn sha256_of(path: &Path) -> io::Result<String> {
     let mut file = File::open(path)?;
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 1 << 20];

@@ -5,6 +5,9 @@ use std::io::Write;
 /// Link address of the only loaded segment of a fake kernel.
 pub(crate) const TEXT: u64 = 0xffff_ffff_8100_0000;
 
+/// The version magic of a fake kernel, which its modules have too.
+pub(crate) const VERSION_MAGIC: &str = "9.9.1+made-cloud-amd64 SMP mod_unload ";
+
 /// The encoding of the symbol offsets of a fake kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Encoding {
@@ -89,6 +92,7 @@ pub(crate) fn symbols(more: usize) -> Vec<(u64, String)> {
 pub(crate) fn vmlinux(symbols: &[(u64, String)], encoding: Encoding) -> Vec<u8> {
     const DATA: u64 = 0x1000;
     let mut data = b"Linux version 9.9.1+made-cloud-amd64 (made@example) #1 SMP\n\0".to_vec();
+    data.extend(VERSION_MAGIC.as_bytes());
     data.resize(0x100, 0);
     let note = data.len() as u64;
     // The header of the PVH note: the lengths of its name and of its value, and its type.

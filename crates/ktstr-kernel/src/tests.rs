@@ -12,7 +12,7 @@ use crate::cache::{Cache, Material};
 use crate::image::{self, ImageError};
 use crate::kallsyms::{self, KallsymsError};
 use crate::modules::{self, Module};
-use crate::testing::{Encoding, bzimage, bzimage_of, symbols, vmlinux};
+use crate::testing::{Encoding, VERSION_MAGIC, bzimage, bzimage_of, symbols, vmlinux};
 use crate::{Kernel, KernelError, Resolver, Source};
 
 struct Home(tempfile::TempDir);
@@ -559,6 +559,11 @@ const NULL_BLK: Module = Module {
     path: "drivers/block/null_blk/null_blk.ko",
 };
 
+/// Returns a module that the fake kernel accepts.
+fn module(content: &str) -> Vec<u8> {
+    format!("\x7fELF\0vermagic={VERSION_MAGIC}\0{content}").into_bytes()
+}
+
 /// Returns the kernel of a package folder with this configuration, and with these modules below `kernel/`.
 fn with_modules(home: &Home, config: &str, modules: &[(&str, &[u8])]) -> Kernel {
     home.file("pkg/boot/vmlinuz-9.9.1+made", &made());
@@ -580,7 +585,7 @@ fn files_of(home: &Home, kernel: &Kernel) -> Result<Vec<PathBuf>, KernelError> {
 #[test]
 fn modules_are_copied_decompressed_and_built_in_ones_are_left_out() {
     let home = Home::new();
-    let packed = home.file("packed.ko", b"the module");
+    let packed = home.file("packed.ko", &module("the module"));
     let run = std::process::Command::new("xz").arg(&packed).status();
     assert!(run.unwrap().success());
     let packed = fs::read(home.0.path().join("packed.ko.xz")).unwrap();
@@ -592,7 +597,7 @@ fn modules_are_copied_decompressed_and_built_in_ones_are_left_out() {
     let files = files_of(&home, &kernel).unwrap();
     assert_eq!(files.len(), 1);
     assert!(files[0].ends_with("null_blk.ko"));
-    assert_eq!(fs::read(&files[0]).unwrap(), b"the module");
+    assert_eq!(fs::read(&files[0]).unwrap(), module("the module"));
     // From now on the copy is used, and it is removed together with the kernel's entry.
     fs::remove_dir_all(home.0.path().join("pkg/usr")).unwrap();
     assert_eq!(files_of(&home, &kernel).unwrap(), files);
@@ -606,7 +611,7 @@ fn a_module_that_is_missing_is_named_with_its_option() {
     let kernel = with_modules(
         &home,
         "CONFIG_CONFIGFS_FS=m\nCONFIG_BLK_DEV_NULL_BLK=m\n",
-        &[("fs/configfs/configfs.ko", b"the module")],
+        &[("fs/configfs/configfs.ko", &module("the module"))],
     );
     let error = files_of(&home, &kernel).unwrap_err();
     assert_eq!(error.exit_code(), 1);
@@ -622,4 +627,90 @@ fn a_module_that_is_missing_is_named_with_its_option() {
     let without = with_modules(&home, "CONFIG_SMP=y\n", &[("x.ko", b"")]);
     let text = files_of(&home, &without).unwrap_err().to_string();
     assert!(text.contains("its configuration does not set it"), "{text}");
+}
+
+const MODULES: &str = "CONFIG_CONFIGFS_FS=y\nCONFIG_BLK_DEV_NULL_BLK=m\n";
+const NULL_BLK_KO: &str = "drivers/block/null_blk/null_blk.ko";
+
+/// Returns the kernel of a build tree with the given number of symbols, and with a module of this content.
+fn built(home: &Home, more: usize, content: &str) -> Kernel {
+    let image = bzimage(&vmlinux(&symbols(more), Encoding::Place));
+    home.file("tree/arch/x86/boot/bzImage", &image);
+    home.file("tree/.config", MODULES.as_bytes());
+    home.file(&format!("tree/{NULL_BLK_KO}"), &module(content));
+    home.resolve(&home.0.path().join("tree")).unwrap()
+}
+
+#[test]
+fn a_module_that_was_built_again_replaces_its_copy() {
+    let home = Home::new();
+    let kernel = built(&home, 700, "first");
+    let files = files_of(&home, &kernel).unwrap();
+    assert_eq!(fs::read(&files[0]).unwrap(), module("first"));
+    // The image is the same, as after a change to the module alone.
+    let again = built(&home, 700, "second build");
+    assert_eq!(again.id, kernel.id);
+    let files = files_of(&home, &again).unwrap();
+    assert_eq!(fs::read(&files[0]).unwrap(), module("second build"));
+}
+
+#[test]
+fn a_kernel_does_not_get_the_modules_of_a_later_build_in_its_tree() {
+    let home = Home::new();
+    let first = built(&home, 700, "first");
+    let copied = files_of(&home, &first).unwrap();
+    let second = built(&home, 800, "second build");
+    assert_eq!(second.release, first.release);
+    // The copy is of the kernel's own module, although the tree has another one now.
+    assert_eq!(files_of(&home, &first).unwrap(), copied);
+    assert_eq!(fs::read(&copied[0]).unwrap(), module("first"));
+    let files = files_of(&home, &second).unwrap();
+    assert_eq!(fs::read(&files[0]).unwrap(), module("second build"));
+    // Without a copy, the module of the first build exists no more.
+    let first = home.resolve(Path::new(&first.id)).unwrap();
+    fs::remove_dir_all(copied[0].parent().unwrap()).unwrap();
+    let text = files_of(&home, &first).unwrap_err().to_string();
+    for part in ["no longer has this kernel", "KTSTR_KERNEL=", "/tree"] {
+        assert!(text.contains(part), "no {part} in {text}");
+    }
+}
+
+#[test]
+fn a_module_of_another_kernel_is_refused() {
+    let home = Home::new();
+    let other = b"\0vermagic=9.9.1+made-cloud-amd64 SMP preempt mod_unload \0";
+    for (content, reason) in [
+        (other.as_slice(), "SMP preempt mod_unload"),
+        (b"".as_slice(), "no version magic"),
+    ] {
+        let kernel = with_modules(&home, MODULES, &[(NULL_BLK_KO, content)]);
+        let text = files_of(&home, &kernel).unwrap_err().to_string();
+        assert!(
+            text.contains(reason) && text.contains(NULL_BLK_KO),
+            "{text}"
+        );
+    }
+    let kernel = with_modules(&home, MODULES, &[(NULL_BLK_KO, &module("good"))]);
+    files_of(&home, &kernel).unwrap();
+}
+
+#[test]
+fn a_copy_that_was_cut_short_is_replaced_with_a_note() {
+    let home = Home::new();
+    let kernel = with_modules(&home, MODULES, &[(NULL_BLK_KO, &module("whole"))]);
+    let files = files_of(&home, &kernel).unwrap();
+    fs::write(&files[0], b"").unwrap();
+    let mut notes = Vec::new();
+    let cache = home.resolver().cache;
+    modules::files(&kernel, &[NULL_BLK], &cache, true, &mut |news| {
+        notes.push(news.what.clone());
+    })
+    .unwrap();
+    assert_eq!(fs::read(&files[0]).unwrap(), module("whole"));
+    assert!(
+        notes
+            .iter()
+            .any(|note| note.contains("null_blk.ko was changed")),
+        "{notes:?}"
+    );
 }

@@ -1,0 +1,86 @@
+//! Whether modules belong to a kernel: a module of another build does not load, or loads and reads the kernel's structures
+//! at the wrong places.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use memchr::memmem;
+
+use crate::kernel::{Kernel, Source};
+use crate::{KernelError, package, stamps};
+
+/// Where the folder of an installed kernel has its image; `*` stands for the release.
+const INSTALLED: [&str; 3] = [
+    "usr/lib/modules/*/vmlinuz",
+    "lib/modules/*/vmlinuz",
+    "boot/vmlinuz-*",
+];
+
+/// Checks that the place from which the kernel came still has its image. Otherwise the modules there belong to another
+/// kernel, such as a later build in the same tree. The error says so.
+pub(super) fn source_has(kernel: &Kernel) -> Result<(), String> {
+    let (Source::Path(place) | Source::Host(place)) = &kernel.source else {
+        return Ok(());
+    };
+    let images = match &kernel.source {
+        Source::Path(path) if path.extension().is_some_and(|e| e == "deb") => return Ok(()),
+        Source::Path(path) if path.is_dir() => {
+            let installed = INSTALLED.map(|place| path.join(place.replace('*', &kernel.release)));
+            let preferred = package::in_folder(path).ok().map(|found| found.image);
+            preferred.into_iter().chain(installed).collect()
+        }
+        _ => vec![place.clone()],
+    };
+    let is_image = |image: &PathBuf| {
+        // An image that cannot be read is not known to be this kernel's.
+        stamps::sha256_of(image).is_ok_and(|found| found == kernel.image_sha256)
+    };
+    if images.iter().any(is_image) {
+        return Ok(());
+    }
+    Err(format!(
+        "{0} no longer has this kernel, so the modules there are those of another one; set KTSTR_KERNEL={0} to use the kernel \
+         that it has now",
+        place.display()
+    ))
+}
+
+/// A kernel's image, in which modules are looked up.
+pub(super) struct Magic {
+    vmlinux: Vec<u8>,
+}
+
+impl Magic {
+    pub(super) fn of(kernel: &Kernel) -> Result<Self, KernelError> {
+        let path = &kernel.vmlinux;
+        let vmlinux = fs::read(path).map_err(|e| KernelError::io("read", path, e))?;
+        Ok(Self { vmlinux })
+    }
+
+    /// Checks that the kernel accepts the module in `bytes`, which came from `origin`: both must have the same version magic
+    /// (include/linux/vermagic.h), which has the release and the main options. The error says what is wrong.
+    pub(super) fn check(&self, bytes: &[u8], origin: &Path) -> Result<(), String> {
+        let magic = magic_of(bytes)
+            .ok_or_else(|| format!("{} is no module: it has no version magic", origin.display()))?;
+        let whole = [magic, b"\0"].concat();
+        match memmem::find(&self.vmlinux, &whole) {
+            Some(_) => Ok(()),
+            None => Err(format!(
+                "{} was built for another kernel (its version magic is {:?}); if it is in a build tree, run `make` there to \
+                 build the modules again",
+                origin.display(),
+                String::from_utf8_lossy(magic)
+            )),
+        }
+    }
+}
+
+/// Returns the version magic in the section `.modinfo` of a module, which consists of strings that end with a NUL.
+fn magic_of(module: &[u8]) -> Option<&[u8]> {
+    const NAME: &[u8] = b"vermagic=";
+    let starts = memmem::find_iter(module, NAME);
+    let mut starts = starts.filter(|at| *at == 0 || module.get(at - 1) == Some(&0));
+    let magic = module.get(starts.next()? + NAME.len()..)?;
+    let end = magic.iter().position(|byte| *byte == 0)?;
+    magic.get(..end)
+}
