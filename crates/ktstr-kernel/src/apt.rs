@@ -127,6 +127,11 @@ pub(crate) fn fetch_source(
     apt.get(&fresh, &[format!("{package}={version}")], package, listener)?;
     let unpacked = fresh.join("unpacked");
     apt.unpack_all(&fresh, &unpacked)?;
+    // A tarball that is in place counts as whole, so its contents must be on the disk before its name is.
+    let fetched = tarball_in(&unpacked, package);
+    fs::File::open(&fetched)
+        .and_then(|file| file.sync_all())
+        .map_err(|e| KernelError::io("write", &fetched, e))?;
     let others = apt.root.join(SOURCE);
     fs::create_dir_all(&others).map_err(|e| KernelError::io("create", &others, e))?;
     // Remove other versions of the package only now, so that a failed fetch leaves them in place. Another process may be

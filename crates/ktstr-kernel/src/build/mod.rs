@@ -85,7 +85,11 @@ impl Build<'_> {
         let made = self.make(&work, &wanted, source, listener);
         let is_full = matches!(made, Err(KernelError::DiskFull { .. }));
         if !self.origin.is_tree() || is_full {
-            work.remove()?;
+            let removed = work.remove();
+            // If both failed, the error of the build is the one that the user can act on.
+            let kernel = made?;
+            removed?;
+            return Ok(kernel);
         }
         made
     }
@@ -115,10 +119,14 @@ impl Build<'_> {
         };
         let objects = work.dir.join("objects");
         let seen = work.dir.join("seen");
-        if let Some((stale, now)) = self.origin.objects_are_stale(&seen)? {
-            if stale && objects.exists() {
-                fs::remove_dir_all(&objects).map_err(|e| KernelError::io("remove", &objects, e))?;
-            }
+        let state = self.origin.objects_are_stale(&seen)?;
+        // The objects of a tarball were left by a build that was killed, perhaps of another tarball with this name. `make` would
+        // keep them, because the times of unpacked files are older than theirs.
+        let are_stale = state.as_ref().is_none_or(|(stale, _)| *stale);
+        if are_stale && objects.exists() {
+            fs::remove_dir_all(&objects).map_err(|e| KernelError::io("remove", &objects, e))?;
+        }
+        if let Some((_, now)) = state {
             fs::write(&seen, now).map_err(|e| KernelError::io("write", &seen, e))?;
         }
         let present = if objects.exists() { OBJECTS_SIZE } else { 0 };

@@ -205,10 +205,19 @@ impl Origin {
         let mut tar = Command::new("tar");
         tar.arg("-xf").arg(tarball).arg("-C").arg(into);
         command::run(&mut tar, |_| {}).map_err(|failure| match failure {
-            command::Failure::Ended { output, .. } => bad(
-                &self.to_string(),
-                &format!("a file that tar cannot unpack:\n{output}"),
-            ),
+            command::Failure::Ended { output, .. } => {
+                // The copy of a package's tarball may be damaged. Without it, the next build fetches the package again.
+                let remedy = match self {
+                    Self::Debian { .. } if fs::remove_file(tarball).is_ok() => {
+                        ". It was removed from the cache: run the command again to fetch it again"
+                    }
+                    _ => "",
+                };
+                bad(
+                    &self.to_string(),
+                    &format!("a file that tar cannot unpack:\n{output}{remedy}"),
+                )
+            }
             other => other.into_error(&format!("tar -xf {}", tarball.display()), into, ""),
         })?;
         progress::end(listener, &stage);

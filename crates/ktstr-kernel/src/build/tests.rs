@@ -375,3 +375,52 @@ fn killing_a_build_also_kills_its_compilers() {
         fs::read_to_string(proc.join("stat")).map_or(true, |stat| stat.contains(") Z "))
     });
 }
+
+#[test]
+fn a_packages_tarball_that_was_cut_short_is_removed_to_be_fetched_again() {
+    let home = Home::new(WORKS);
+    let tarball = home.file(
+        "cache/apt/source/linux-source-9.9_1/usr/src/linux-source-9.9.tar.xz",
+        b"",
+    );
+    let origin = Origin::Debian {
+        package: "linux-source-9.9".to_owned(),
+        version: "1".to_owned(),
+        tarball: tarball.clone(),
+    };
+    let into = home.0.path().join("unpacked");
+    let text = origin.tree(&into, &mut |_| {}).unwrap_err().to_string();
+    assert!(
+        text.contains("run the command again to fetch it again"),
+        "{text}"
+    );
+    assert!(!tarball.exists());
+    // A tarball of the user stays.
+    let own = home.file("own.tar.xz", b"");
+    let text = Origin::Tarball(own.clone())
+        .tree(&into, &mut |_| {})
+        .unwrap_err()
+        .to_string();
+    assert!(text.contains("tar cannot unpack") && own.exists(), "{text}");
+}
+
+#[test]
+fn the_objects_that_a_killed_build_of_a_tarball_left_are_not_used() {
+    let makefile = WORKS.replace("bzImage:\n", "bzImage:\n\ttest ! -e $(O)/left\n");
+    let home = Home::new(&makefile);
+    let tarball = home.0.path().join("kernel.tar");
+    let mut tar = Command::new("tar");
+    tar.arg("-cf")
+        .arg(&tarball)
+        .arg("-C")
+        .arg(home.0.path())
+        .arg("tree");
+    assert!(tar.status().unwrap().success());
+    let name = hex(&Sha256::digest(tarball.display().to_string().as_bytes()));
+    let left = home.file(&format!("cache/builds/{}/objects/left", &name[..16]), b"");
+    for folder in left.ancestors().skip(1).take(4) {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+        fs::set_permissions(folder, mode).unwrap();
+    }
+    home.build_of(&tarball, &[]).unwrap();
+}
