@@ -224,7 +224,12 @@ fn what_a_run_keeps_is_for_its_user_alone() {
     }
     let mut template = modes(&cache.template("loaded"));
     template.remove(0);
-    let wanted = [("ram0", 0o400), ("state", 0o600), ("template.json", 0o600)];
+    let wanted = [
+        ("ram0", 0o400),
+        ("read-in", 0o600),
+        ("state", 0o600),
+        ("template.json", 0o600),
+    ];
     assert_eq!(template, wanted.map(|(name, mode)| (name.to_owned(), mode)));
 }
 

@@ -170,7 +170,9 @@ pub(super) fn restore(
         points,
     )
     .map_err(|error| match error {
-        MachineError::Spawn { .. } | MachineError::NoAnswer { .. } => RunError::from(error).into(),
+        MachineError::Spawn { .. }
+        | MachineError::NoAnswer { .. }
+        | MachineError::NotExecuted { .. } => RunError::from(error).into(),
         damage => TemplateError::Damaged {
             key: template.description.key.clone(),
             reason: damage.to_string(),

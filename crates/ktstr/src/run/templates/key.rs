@@ -8,7 +8,7 @@ use crate::run::plan::{Files, Plan};
 /// The number of characters of a key.
 const LEN: usize = 20;
 /// The version of the way in which the host builds and stores templates. It has to be increased with every change of either.
-const FORMAT: u32 = 12;
+const FORMAT: u32 = 13;
 
 /// Returns the key of the booted template. The key covers everything that is in the guest before a test is loaded, with one
 /// exception: the test binary that runs as the guest's PID 1, and its libraries. All test binaries with the same guest side

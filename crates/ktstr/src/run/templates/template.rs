@@ -18,6 +18,8 @@ use crate::vm_result::GuestLifecyclePhase;
 
 const DESCRIPTION: &str = "template.json";
 const STATE: &str = "state";
+/// The file with the identity of the host's boot in which the RAM was last read in whole.
+const READ_IN: &str = "read-in";
 const LOCKS: &str = ".locks";
 
 /// The host's description of a template.
@@ -54,11 +56,16 @@ struct FileChecksum {
 
 /// A large file, which is verified by its size and its times: reading all of it would take longer than a fork. A time is
 /// in seconds and nanoseconds (`st_mtime` and `st_ctime`).
+///
+/// After the host lost power, a file may have its size and its times but not its contents, because nothing waits until they
+/// are on the disk. Its checksum is therefore verified once in each boot of the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct FileStamp {
     len: u64,
     modified: (i64, i64),
     changed: (i64, i64),
+    /// The checksum of the contents, by [`sparse::checksum`].
+    crc32: u32,
 }
 
 /// A template that is ready for use.
@@ -100,6 +107,9 @@ impl Template {
         if state != description.state {
             return Err(damaged(key, "its device state has changed".to_owned()));
         }
+        let boot = boot_of_host();
+        let read_in = std::fs::read_to_string(folder.join(READ_IN)).ok();
+        let was_read = boot.is_some() && read_in == boot;
         let mut ram = Vec::new();
         for (node, expected) in description.ram.iter().enumerate() {
             let name = ram_name(node);
@@ -108,11 +118,27 @@ impl Template {
             if let Some(wrong) = not_ours(&file).map_err(|e| damaged(key, e.to_string()))? {
                 return Err(damaged(key, format!("its RAM, {name}, {wrong}")));
             }
-            let found = file_stamp(&file).map_err(|e| damaged(key, e.to_string()))?;
+            let crc32 = match was_read {
+                true => Ok(expected.crc32),
+                false => sparse::checksum(&file),
+            };
+            let found = crc32.and_then(|crc32| file_stamp(&file, crc32));
+            let found = found.map_err(|e| damaged(key, format!("{name}: {e}")))?;
+            if found.crc32 != expected.crc32 {
+                let reason = format!(
+                    "its RAM, {name}, does not have the contents that were saved; the host may have lost power before they \
+                     were on the disk"
+                );
+                return Err(damaged(key, reason));
+            }
             if found != *expected {
                 return Err(damaged(key, "its RAM has been written to".to_owned()));
             }
             ram.push(file);
+        }
+        if let Some(boot) = boot.filter(|_| !was_read) {
+            // If this cannot be written, the next run reads the RAM again.
+            let _ = std::fs::write(folder.join(READ_IN), boot);
         }
         touch(root, key);
         Ok(Some(Self {
@@ -192,12 +218,18 @@ fn not_ours(file: &File) -> std::io::Result<Option<String>> {
     })
 }
 
-fn file_stamp(file: &File) -> std::io::Result<FileStamp> {
+/// Returns the identity of the host's present boot; `None` if the kernel does not tell it.
+fn boot_of_host() -> Option<String> {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()
+}
+
+fn file_stamp(file: &File, crc32: u32) -> std::io::Result<FileStamp> {
     let meta = file.metadata()?;
     Ok(FileStamp {
         len: meta.len(),
         modified: (meta.mtime(), meta.mtime_nsec()),
         changed: (meta.ctime(), meta.ctime_nsec()),
+        crc32,
     })
 }
 
@@ -305,9 +337,11 @@ impl TemplateBuilder {
             points: meta.points,
         };
         let text = serde_json::to_vec(&description).map_err(|e| wrap(e.into()))?;
-        create_file(&self.folder.join(DESCRIPTION))
-            .and_then(|mut file| file.write_all(&text))
-            .map_err(wrap)?;
+        let write = |name: &str, bytes: &[u8]| {
+            create_file(&self.folder.join(name)).and_then(|mut file| file.write_all(bytes))
+        };
+        write(DESCRIPTION, &text).map_err(wrap)?;
+        write(READ_IN, boot_of_host().unwrap_or_default().as_bytes()).map_err(wrap)?;
         std::fs::rename(&self.folder, self.root.join(&self.key)).map_err(wrap)?;
         self.committed = true;
         Ok(())
@@ -323,8 +357,9 @@ impl TemplateBuilder {
             .create_new(true)
             .mode(0o400)
             .open(self.folder.join(ram_name(node)))?;
+        let crc32 = sparse::checksum(&self.ram[node])?;
         sparse::copy(&self.ram[node], &file)?;
-        file_stamp(&file)
+        file_stamp(&file, crc32)
     }
 }
 
@@ -349,5 +384,74 @@ pub(super) fn discard(root: &Path, key: &str) -> Result<(), TemplateError> {
             format!("removing the template {key}"),
             e,
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::FileExt;
+
+    use super::*;
+
+    const KEY: &str = "0123";
+
+    /// Makes a template with one node of RAM, and returns the folder of templates.
+    fn made() -> tempfile::TempDir {
+        let root = tempfile::tempdir().expect("a temporary folder");
+        let builder = begin_build(root.path(), KEY, &[1 << 20]).expect("a builder");
+        let builder = builder.expect("there is no template yet");
+        builder.ram[0].write_all_at(b"memory", 8192).expect("RAM");
+        let cursor = RingCursor::default();
+        let meta = TemplateMeta {
+            what: String::new(),
+            kernel: PathBuf::new(),
+            qemu: PathBuf::new(),
+            cursors: RingCursors {
+                agent: cursor,
+                host: cursor,
+            },
+            guest: &GuestState::default(),
+            console: String::new(),
+            present: Stamps::new(),
+            points: WatchPoints::default(),
+        };
+        builder.commit(meta).expect("a template");
+        root
+    }
+
+    /// Puts the file `ram0` into the state after a loss of power: its size and times are those that were recorded, but its
+    /// contents are not.
+    fn lose_contents(root: &Path) {
+        let folder = root.join(KEY);
+        let place = folder.join(ram_name(0));
+        std::fs::remove_file(&place).expect("its own file");
+        let mut options = File::options();
+        let file = options.write(true).create_new(true).mode(0o400);
+        let file = file.open(&place).expect("a file");
+        file.set_len(1 << 20).expect("a hole");
+        let description = folder.join(DESCRIPTION);
+        let text = std::fs::read(&description).expect("a description");
+        let mut found: Description = serde_json::from_slice(&text).expect("a description");
+        found.ram[0] = file_stamp(&file, found.ram[0].crc32).expect("a stamp");
+        let text = serde_json::to_vec(&found).expect("a description");
+        std::fs::write(&description, text).expect("its own file");
+    }
+
+    #[test]
+    fn ram_that_was_lost_with_the_hosts_power_is_noticed_after_the_next_boot() {
+        let root = made();
+        let open = || Template::open(root.path(), KEY);
+        assert!(open().expect("undamaged").is_some());
+        let read_in = root.path().join(KEY).join(READ_IN);
+        std::fs::write(&read_in, "the boot before").expect("its own file");
+        assert!(open().expect("undamaged after a boot").is_some());
+        assert_eq!(std::fs::read_to_string(&read_in).ok(), boot_of_host());
+        lose_contents(root.path());
+        std::fs::write(&read_in, "the boot before").expect("its own file");
+        let error = open().expect_err("the RAM is gone").to_string();
+        assert!(
+            error.contains("is damaged") && error.contains("ram0") && error.contains("lost power"),
+            "{error}"
+        );
     }
 }
