@@ -1,7 +1,7 @@
 //! `host_only` tests: the test function runs in this process, without a machine.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use ktstr_assert::{AssertDetail, AssertResult, DetailKind};
@@ -21,10 +21,7 @@ pub(crate) fn call(entry: &'static KtstrTestEntry, seed: u64) -> crate::run::Jud
     // Tests that run at the same time, in this process or in another one, have trees of their own.
     static CALLS: AtomicU32 = AtomicU32::new(0);
     let call = CALLS.fetch_add(1, Ordering::Relaxed);
-    let root = parent.join(format!("{}-{call}", std::process::id()));
-    remove_trees(&parent, |pid| {
-        !Path::new("/proc").join(pid.to_string()).exists()
-    });
+    let root = root_of(&parent, call);
     let cgroups = CgroupManager::new(root.clone());
     let (result, fault) = match TestTopology::from_system() {
         Err(error) => (
@@ -65,6 +62,17 @@ pub(crate) fn call(entry: &'static KtstrTestEntry, seed: u64) -> crate::run::Jud
     }
 }
 
+/// Returns the root of the tree of the call with this number, below `parent`. The trees that killed processes left are removed,
+/// and so is one with this name: its process had the pid that this one has now.
+fn root_of(parent: &Path, call: u32) -> PathBuf {
+    let root = parent.join(format!("{}-{call}", std::process::id()));
+    remove_tree(&root);
+    remove_trees(parent, |pid| {
+        !Path::new("/proc").join(pid.to_string()).exists()
+    });
+    root
+}
+
 /// Removes the trees below `parent` that belong to processes for which `is_over` holds, which left them when they were killed.
 fn remove_trees(parent: &Path, is_over: impl Fn(u32) -> bool) {
     for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
@@ -90,4 +98,33 @@ fn remove_tree(root: &Path) {
 
 fn failed(message: String) -> AssertResult {
     AssertResult::fail(AssertDetail::new(DetailKind::Other, message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tree_that_a_process_with_the_same_pid_left_is_removed() {
+        let parent = tempfile::tempdir().expect("a temporary folder");
+        let own = format!("{}-7", std::process::id());
+        let other_call = format!("{}-6/cell", std::process::id());
+        // No pid is as large as this one.
+        for tree in [
+            format!("{own}/cell"),
+            other_call.clone(),
+            "99999999-0/cell".to_owned(),
+        ] {
+            std::fs::create_dir_all(parent.path().join(tree)).expect("a folder");
+        }
+        assert_eq!(root_of(parent.path(), 7), parent.path().join(&own));
+        let left: Vec<_> = std::fs::read_dir(parent.path())
+            .expect("the folder")
+            .map(|entry| entry.expect("an entry").path())
+            .collect();
+        assert_eq!(
+            left,
+            [parent.path().join(other_call).parent().expect("a tree")]
+        );
+    }
 }
