@@ -185,7 +185,12 @@ pub struct VirtualClock {
 impl VirtualClock {
     /// Creates a clock that holds the guest before its first instruction, at every call, and at the moments of `points`.
     pub(crate) fn new(points: &WatchPoints) -> Result<Self, MachineError> {
+        let mut plugin = anonymous_file("ktstr-plugin", 0)?;
+        plugin
+            .write_all(PLUGIN)
+            .map_err(|e| MachineError::system("unpacking the QEMU plugin", e))?;
         let control = anonymous_file("ktstr-clock", MAPPED as u64)?;
+        // Nothing can fail after the mapping, which only a complete value unmaps.
         // SAFETY: this is a new shared mapping of a file of that length, which is unmapped only on drop.
         let page = unsafe {
             mmap(
@@ -237,10 +242,6 @@ impl VirtualClock {
             place.address.store(point.address, Relaxed);
         }
         page.magic.store(MAGIC, Release);
-        let mut plugin = anonymous_file("ktstr-plugin", 0)?;
-        plugin
-            .write_all(PLUGIN)
-            .map_err(|e| MachineError::system("unpacking the QEMU plugin", e))?;
         Ok(Self {
             page,
             trace,
