@@ -4,8 +4,9 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::FallocateFlags;
@@ -17,6 +18,9 @@ use crate::{MachineError, anonymous_file};
 const KEEP: usize = 256 << 10;
 /// The granularity in which memory is returned to the host, in bytes.
 const STEP: u64 = 64 << 10;
+/// How long the rest of a console may take after the writer has exited. What is in the pipe is read within milliseconds. Longer
+/// than this, only a process that inherited the pipe and still runs can keep it open.
+const REST: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Default)]
 struct Kept {
@@ -29,7 +33,8 @@ struct Kept {
 #[derive(Debug)]
 pub struct Console {
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
+    /// Disconnected when the thread has read everything; `None` once that was waited for.
+    ended: Option<Receiver<()>>,
 }
 
 /// The pipe and what was read from it. The pipe is only read under the lock, so that bytes are kept in their order.
@@ -47,10 +52,14 @@ impl Console {
             kept: Mutex::default(),
         });
         let reader = Arc::clone(&shared);
-        let thread = std::thread::spawn(move || while reader.wait_and_read() {});
+        let (end, ended) = channel::<()>();
+        std::thread::spawn(move || {
+            while reader.wait_and_read() {}
+            drop(end);
+        });
         Self {
             shared,
-            thread: Some(thread),
+            ended: Some(ended),
         }
     }
 
@@ -65,11 +74,15 @@ impl Console {
         text_of(&kept.head, &tail, kept.total)
     }
 
-    /// Waits for the end of the stream. Call this after the writer has exited.
+    /// Waits for the end of the stream, but at most for `REST`. Call this after the writer has exited.
     pub fn finish(&mut self) {
-        if let Some(thread) = self.thread.take() {
-            // The thread cannot panic. If it did, the data that it had collected would still be available.
-            let _ = thread.join();
+        self.finish_within(REST);
+    }
+
+    fn finish_within(&mut self, limit: Duration) {
+        if let Some(ended) = self.ended.take() {
+            // The thread sends nothing: the wait ends when it drops its end of the channel, or at the limit.
+            let _ = ended.recv_timeout(limit);
         }
     }
 }
@@ -211,12 +224,23 @@ mod tests {
                 pipe: File::from(OwnedFd::from(reader)),
                 kept: Mutex::default(),
             }),
-            thread: None,
+            ended: None,
         };
         for (line, all) in [("one\n", "one\n"), ("", "one\n"), ("two\n", "one\ntwo\n")] {
             writer.write_all(line.as_bytes()).expect("room in the pipe");
             assert_eq!(console.text(), all);
         }
+    }
+
+    #[test]
+    fn a_pipe_that_stays_open_is_not_waited_for_without_end() {
+        let (reader, mut writer) = std::io::pipe().expect("a pipe");
+        writer.write_all(b"printed").expect("room in the pipe");
+        let mut console = Console::collect(reader);
+        // The writer is still open, as if another process had inherited it.
+        console.finish_within(Duration::from_millis(10));
+        assert_eq!(console.text(), "printed");
+        drop(writer);
     }
 
     #[test]

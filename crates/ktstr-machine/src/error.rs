@@ -46,6 +46,20 @@ pub enum MachineError {
         /// The oldest major version that works.
         needed: u32,
     },
+    /// The program started QEMU as another process, instead of becoming it.
+    #[error(
+        "{} is not QEMU itself: process {started} ({name}), which it became, started QEMU as another process, which the \
+         harness can neither read nor reliably end; in a script, start QEMU with `exec`, as in `exec {QEMU} \"$@\"`",
+        path.display()
+    )]
+    NotExecuted {
+        /// The path of the program.
+        path: PathBuf,
+        /// The ID of the process that was started.
+        started: u32,
+        /// The name of that process, such as `sh`, or `it has exited`.
+        name: String,
+    },
     /// QEMU could not be started, or did not succeed with `--version`.
     #[error("could not start {}: {source}", path.display())]
     Spawn {

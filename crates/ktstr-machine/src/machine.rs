@@ -190,7 +190,7 @@ impl Machine {
                 [&clock.plugin, &clock.control, console.file()].map(AsRawFd::as_raw_fd)
             }),
         };
-        let (process, qmp) = match begin(qemu, spec, descriptors.clone()) {
+        let (mut process, mut qmp) = match begin(qemu, spec, descriptors.clone()) {
             // No guest has run yet, so the machine can be started without the filter.
             Err(error) if confine::is_refused(&error) => begin(qemu, spec, descriptors)?,
             other => other?,
@@ -199,7 +199,8 @@ impl Machine {
             .iter()
             .zip(spec.shape.memory_mib.iter().map(|mib| mib << 20))
             .collect();
-        let ram = GuestRam::of_process(process.id(), &backends, !share)?;
+        let ram = GuestRam::of_process(process.id(), &backends, !share)
+            .map_err(|error| not_executed(qemu, &mut process, &mut qmp).unwrap_or(error))?;
         Ok(Self {
             process,
             qmp,
@@ -338,10 +339,12 @@ impl Machine {
             match self.qmp.event() {
                 Ok(Some(event)) => self.note(&event)?,
                 Ok(None) => break,
-                Err(_) => {
+                // QEMU is not dead, and the error says what it sent.
+                Err(error @ MachineError::BadQmp { .. }) => {
                     self.process.kill();
-                    return Err(self.process.death("running the guest"));
+                    return Err(error);
                 }
+                Err(_) => return Err(self.process.death("running the guest")),
             }
         }
         Ok(self.halted)
@@ -351,7 +354,6 @@ impl Machine {
         match event.name.as_str() {
             // QEMU itself ends, because the host sent it a signal such as SIGTERM. The guest has done nothing.
             "SHUTDOWN" if event.data["guest"] == false => {
-                self.process.kill();
                 return Err(self.process.death("running the guest"));
             }
             "SHUTDOWN" => {
@@ -382,10 +384,7 @@ impl Machine {
 
     fn command(&mut self, command: &str, arguments: Value) -> Result<Value, MachineError> {
         match self.qmp.execute(command, arguments, ANSWER) {
-            Err(MachineError::System { .. }) => {
-                self.process.kill();
-                Err(self.process.death("talking to its monitor"))
-            }
+            Err(MachineError::System { .. }) => Err(self.process.death("talking to its monitor")),
             other => other,
         }
     }
@@ -410,13 +409,28 @@ fn begin(
     drop(theirs);
     match Qmp::connect(ours, ANSWER) {
         Ok(qmp) => Ok((process, qmp)),
-        Err(MachineError::System { .. }) => {
-            // QEMU closes its monitor when it exits. Its exit status may take another moment.
-            process.kill();
-            Err(process.death("starting up"))
-        }
+        // QEMU closes its monitor when it exits. Its exit status may take another moment.
+        Err(MachineError::System { .. }) => Err(process.death("starting up")),
         Err(other) => Err(other),
     }
+}
+
+/// Returns the error for a program, such as a script, that started QEMU as another process instead of becoming it; `None` if the
+/// process is QEMU. The QEMU is ended.
+fn not_executed(qemu: &Qemu, process: &mut Process, qmp: &mut Qmp) -> Option<MachineError> {
+    let cpus = qmp.execute("query-cpus-fast", Value::Null, ANSWER).ok()?;
+    if process.has_thread(cpus[0]["thread-id"].as_u64()?) {
+        return None;
+    }
+    let name = process.name();
+    // QEMU may be outside of the process group that is killed when `process` is dropped. If it cannot be told to end, it has
+    // ended with the group.
+    let _ = qmp.execute("quit", Value::Null, ANSWER);
+    Some(MachineError::NotExecuted {
+        path: qemu.path.clone(),
+        started: process.id(),
+        name,
+    })
 }
 
 /// Creates a file with `len` zero bytes, which exists only as long as it is open.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use ktstr_state::env;
 use rustix::io::Errno;
-use rustix::process::Pid;
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::console::Console;
@@ -18,6 +18,8 @@ use crate::{MachineError, confine, spawner};
 const SETTLED: u32 = 3;
 /// The longest wait for the main thread to be in an expected system call. It normally takes milliseconds.
 const SETTLE_WITHIN: Duration = Duration::from_secs(30);
+/// How long QEMU may take to exit after it has closed its monitor, or announced that it ends. It normally takes milliseconds.
+const EXITS_WITHIN: Duration = Duration::from_secs(5);
 /// The system calls in which QEMU's main thread waits for the virtual CPUs, for instance during a stop.
 pub(crate) const FUTEX: &[i64] = &[libc::SYS_futex];
 /// The system calls in which QEMU's main thread waits for events.
@@ -92,15 +94,55 @@ impl Process {
 
     /// Returns QEMU's exit status; `None` if QEMU has not exited, or if its status cannot be read.
     pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
-        if self.ended.is_none() {
-            self.ended = self.child.try_wait().ok().flatten();
+        if self.ended.is_none() && self.has_exited() {
+            // What a script started may still run. Until its status is collected, no other group can have its number.
+            self.kill_group();
+            self.ended = self.child.wait().ok();
         }
         self.ended
     }
 
+    /// Returns whether the process has exited. Its status is not collected.
+    fn has_exited(&self) -> bool {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        let status = self.pid().map(|pid| waitid(WaitId::Pid(pid), options));
+        // An error means that there is no such child.
+        !matches!(status, Some(Ok(None)))
+    }
+
+    fn pid(&self) -> Option<Pid> {
+        Pid::from_raw(i32::try_from(self.id()).ok()?)
+    }
+
+    /// Kills the process group. It has QEMU, and if that is a script, what it started.
+    fn kill_group(&self) {
+        if let Some(group) = self.pid() {
+            // An error means that all of them have exited already.
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
+
+    /// Returns whether the process has the thread with this ID.
+    pub(crate) fn has_thread(&self, thread: u64) -> bool {
+        Path::new(&format!("/proc/{}/task/{thread}", self.id())).exists()
+    }
+
+    /// Returns the name of the process, such as `sh`.
+    pub(crate) fn name(&mut self) -> String {
+        let name = std::fs::read_to_string(format!("/proc/{}/comm", self.id()));
+        match (self.ended(), name) {
+            (None, Ok(name)) => name.trim().to_owned(),
+            _ => "it has exited".to_owned(),
+        }
+    }
+
     /// Creates the error for a QEMU that exited or closed its monitor. `during` describes what the host was doing
-    /// at that time.
+    /// at that time. A QEMU that does not exit is killed, and the error does not show that as the way in which it ended.
     pub(crate) fn death(&mut self, during: &'static str) -> MachineError {
+        let deadline = Instant::now() + EXITS_WITHIN;
+        while self.ended().is_none() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         let status = match self.ended() {
             Some(status) => match (status.code(), status.signal()) {
                 (Some(code), _) => format!("exited with code {code}"),
@@ -109,12 +151,8 @@ impl Process {
             },
             None => "closed its monitor".to_owned(),
         };
-        let text = if self.ended.is_some() {
-            self.stderr.finish();
-            self.stderr.text()
-        } else {
-            self.stderr.text()
-        };
+        self.kill();
+        let text = self.stderr.text();
         let lines: Vec<&str> = text.trim().lines().collect();
         let last = lines[lines.len().saturating_sub(6)..].join("; ");
         MachineError::Died {
@@ -229,11 +267,8 @@ impl Process {
     /// Kills QEMU, and collects the rest of its output.
     pub(crate) fn kill(&mut self) {
         if self.ended().is_none() {
-            // An error means that QEMU has exited already. The group has QEMU, and if that is a script, what it started.
-            let pid = i32::try_from(self.id()).ok();
-            if let Some(group) = pid.and_then(rustix::process::Pid::from_raw) {
-                let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
-            }
+            self.kill_group();
+            // An error means that QEMU has exited already.
             let _ = self.child.kill();
             self.ended = self.child.wait().ok();
         }
@@ -245,5 +280,52 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Starts a script in the place of QEMU, which gets the arguments of the sandbox.
+    fn started(folder: &Path, script: &str) -> Process {
+        let path = folder.join("qemu");
+        std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("a writable folder");
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&path, mode).expect("its own file");
+        Process::start(&path, &[], Vec::new(), None).expect("there is a sh")
+    }
+
+    fn is_running(pid: i32) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // A process that has exited may wait for its parent to collect its status.
+        !stat.is_empty() && !stat.contains(") Z ")
+    }
+
+    #[test]
+    fn a_qemu_that_exits_after_its_monitor_is_reported_with_its_own_status() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut process = started(folder.path(), "echo no memory >&2; sleep 0.3; exit 7");
+        assert_eq!(
+            process.death("starting up").to_string(),
+            "QEMU exited with code 7 while starting up; it printed: no memory"
+        );
+    }
+
+    #[test]
+    fn what_a_script_left_running_ends_with_it() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut process = started(folder.path(), "sleep 600 & echo $!; exit 0");
+        let deadline = Instant::now() + EXITS_WITHIN;
+        while process.ended().is_none() {
+            assert!(Instant::now() < deadline, "the script exits");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        process.kill();
+        let child: i32 = process.console.text().trim().parse().expect("a pid");
+        while is_running(child) {
+            assert!(Instant::now() < deadline, "{child} still runs");
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 }

@@ -172,6 +172,54 @@ fn a_qemu_without_a_sandbox_is_reported_once() {
     );
 }
 
+/// Returns the IDs of all processes with this text in an argument.
+fn processes_with(text: &str) -> Vec<u32> {
+    let all = std::fs::read_dir("/proc").expect("/proc").flatten();
+    let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter(|pid| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains(text)
+    })
+    .collect()
+}
+
+#[test]
+fn a_wrapper_that_does_not_become_qemu_is_reported_and_its_qemu_ends() {
+    let real = ktstr_machine::Qemu::find().expect("a QEMU").path;
+    let real = real.display();
+    for (name, line) in [
+        ("waits", format!("{real} $mark \"$@\"; exit $?")),
+        ("leaves-it", format!("{real} $mark \"$@\" & exit 0")),
+        (
+            "own-group",
+            format!("setsid -w {real} $mark \"$@\"; exit $?"),
+        ),
+    ] {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let wrapper = folder.path().join(name);
+        // The mark identifies the QEMU that the wrapper starts.
+        let mark = wrapper.display();
+        let script = format!(
+            "#!/bin/sh\n[ \"$1\" = --version ] && exec {real} \"$@\"\nmark='-name {mark}'\n{line}\n"
+        );
+        std::fs::write(&wrapper, script).expect("a writable folder");
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&wrapper, mode).expect("own file");
+        let ended = Case::new("passes")
+            .env("KTSTR_QEMU", &wrapper)
+            .env("KTSTR_CACHE_DIR", folder.path())
+            .run();
+        ended.says(1, &["is not QEMU itself", "exec qemu-system-", name]);
+        assert!(!ended.text.contains("damaged"), "{}", ended.text);
+        let ended_within = Instant::now() + Duration::from_secs(10);
+        let mark = mark.to_string();
+        while !processes_with(&mark).is_empty() {
+            assert!(Instant::now() < ended_within, "{name}: QEMU still runs");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
 /// The number of bytes that the guest prints: twice as many as the host keeps.
 const PRINTED: usize = 1 << 20;
 

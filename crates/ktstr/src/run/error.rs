@@ -136,9 +136,11 @@ impl RunError {
     pub fn exit_code(&self) -> i32 {
         match self {
             Self::Kernel(error) => error.exit_code(),
-            Self::Machine(MachineError::Topology { .. } | MachineError::NotQemu { .. }) => {
-                EXIT_FAIL
-            }
+            Self::Machine(
+                MachineError::Topology { .. }
+                | MachineError::NotQemu { .. }
+                | MachineError::NotExecuted { .. },
+            ) => EXIT_FAIL,
             Self::Machine(_) | Self::State(_) => EXIT_INCONCLUSIVE,
             Self::Payload { source, .. } => source.exit_code(),
             Self::Declaration { .. }
