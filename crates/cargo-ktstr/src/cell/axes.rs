@@ -170,7 +170,7 @@ fn pinned(
 fn of_debian(id: &str) -> Option<String> {
     let (release, hash) = id.rsplit_once('-')?;
     let is_hash = hash.len() == 8 && hash.bytes().all(|b| b.is_ascii_hexdigit());
-    let of_debian = ["+deb", "+bpo", "-amd64"];
+    let of_debian = ["+deb", "+bpo"];
     let is_of_debian = of_debian.iter().any(|part| release.contains(part));
     (is_hash && is_of_debian).then(|| format!("debian:{release}"))
 }

@@ -95,8 +95,17 @@ fn a_local_queue_of_tasks_that_cannot_leave_is_not_too_deep() {
         }
     };
     assert!(!depth(judged(more(0b01, WaitsIn::Local))));
-    // The list shows nothing of the local queue.
-    assert!(depth(judged(more(BOTH, WaitsIn::Shared))));
+    assert!(depth(judged(more(BOTH, WaitsIn::Local))));
+    // The list shows nothing of the local queue, or of one task alone that it could leave.
+    assert!(!depth(judged(more(BOTH, WaitsIn::Shared))));
+    let one = |_| {
+        let mut tasks = waiting(1, 63, 0b01, WaitsIn::Local);
+        tasks.extend(waiting(100, 1, BOTH, WaitsIn::Local));
+        let mut full = cpu(false, tasks);
+        full.local_dsq_depth = 69;
+        vec![full, cpu(false, vec![])]
+    };
+    assert!(!depth(judged(one)));
 }
 
 /// The tasks were confined to CPU 0 in the first sample. After that sample, a balancer has a second to use CPU 1. Once the

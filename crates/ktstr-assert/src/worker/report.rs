@@ -68,9 +68,9 @@ macro_rules! report {
         ///
         /// If a worker died, did not answer or could not do its work, `completed` is false and `exit_info` is set; a
         /// complete report has no `exit_info`. The numbers of a worker that died or did not answer are those of its last
-        /// checkpoint, or zeros if it reached none, and `cpu_unknown` is set; the numbers for [`WorkerExitInfo::WaitFailed`] are usually zeros. If
-        /// the worker did not answer because it got no CPU, its longest gap may be this last wait. CPUs and migrations
-        /// are observed at checkpoints of the worker's loop, not at every event.
+        /// checkpoint, or zeros if it reached none, and `cpu_unknown` is set; the numbers for [`WorkerExitInfo::WaitFailed`] are
+        /// usually zeros. If the worker did not answer because it got no CPU, its longest gap may be this last wait. CPUs and
+        /// migrations are observed at checkpoints of the worker's loop, not at every event.
         #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ktstr_macros::Claim)]
         #[claim(crate = crate)]
         #[serde(default)]

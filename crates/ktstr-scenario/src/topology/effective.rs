@@ -15,8 +15,8 @@ pub struct OwnCpus<'a> {
 
 /// Returns the CPUs of a cgroup in a tree with these cpusets: its own CPUs that are among those of the cgroups above it, and that
 /// no partition takes away. A cgroup without CPUs of its own, or without any of these, has those of its parent
-/// (Documentation/admin-guide/cgroup-v2.rst, `cpuset.cpus.effective`). `all` are the CPUs of the machine; `None` stands for all of
-/// them.
+/// (Documentation/admin-guide/cgroup-v2.rst, `cpuset.cpus.effective`). `all` are the CPUs of the machine; `None` stands for all
+/// of them.
 pub fn effective_cpus<'a>(
     name: &str,
     all: &BTreeSet<usize>,

@@ -31,9 +31,9 @@ pub(crate) fn measured(entry: &KtstrTestEntry, vm: &VmResult) -> Vec<MeasuredAss
 }
 
 /// Compares a run that has passed so far with its baseline, if the variable names a folder and the test has assertions; without
-/// the variable, notes which of the metrics were not measured. The
-/// run fails if it is worse by more than an assertion allows. Otherwise it is inconclusive if the baseline cannot be used, or if
-/// a value is missing in either run. `kernel` is the release of the run's kernel.
+/// the variable, notes which of the metrics were not measured. The run fails if it is worse by more than an assertion allows.
+/// Otherwise it is inconclusive if the baseline cannot be used, or if a value is missing in either run. `kernel` is the release
+/// of the run's kernel.
 pub(super) fn judge(
     judgement: &mut Judgement,
     entry: &KtstrTestEntry,
@@ -56,10 +56,18 @@ pub(super) fn judge(
         return;
     };
     let mut compared = compare(entry, vm, kernel, &folder);
-    let folder = folder.display();
     let dilation = vm.host_vcpu_schedstat.map(|stat| stat.dilation());
     let vcpus = entry.topology.total_cpus();
-    let busy = dilation.filter(|dilation| is_busy(*dilation, vcpus, vm.cpu_budget));
+    let usual = || {
+        let baseline = sidecar::read_one(&folder, entry).ok();
+        usual_dilation(
+            vcpus,
+            vm.cpu_budget,
+            baseline.and_then(|then| then.host_dilation),
+        )
+    };
+    let busy = dilation.filter(|dilation| *dilation > CONTENDED * usual());
+    let folder = folder.display();
     if let Some(dilation) = busy.filter(|_| compared.is_fail()) {
         for outcome in &mut compared.outcomes {
             if let Outcome::Fail(detail) = outcome {
@@ -85,11 +93,15 @@ pub(super) fn judge(
     judgement.result.merge(compared);
 }
 
-/// Returns whether a dilation shows a host that was busy with other work. Virtual CPUs that share the CPUs of a budget also wait
-/// for each other.
-fn is_busy(dilation: f64, vcpus: u32, cpu_budget: u32) -> bool {
+/// Returns the dilation of a run on a host that has nothing else to do. Virtual CPUs that share the CPUs of a budget wait for
+/// each other, for how long depends on the workload, and the `baseline` of the same workload shows it. Without that, the dilation is
+/// that of virtual CPUs which always have work.
+fn usual_dilation(vcpus: u32, cpu_budget: u32, baseline: Option<f64>) -> f64 {
+    if vcpus <= cpu_budget {
+        return 1.0;
+    }
     let shared = f64::from(vcpus) / f64::from(cpu_budget.max(1));
-    dilation / shared.max(1.0) > CONTENDED
+    baseline.map_or(shared, |dilation| dilation.max(1.0))
 }
 
 /// Returns the result of the comparison alone: a note for each assertion that holds, a failure for each that does not, and
@@ -186,7 +198,8 @@ fn why_not(baseline: &SidecarResult, vm: &VmResult, kernel: Option<&str>) -> Opt
     }
     let of_host = |dilation: &f64| {
         let vcpus = baseline.vcpus.unwrap_or(1);
-        is_busy(*dilation, vcpus, baseline.cpu_budget.unwrap_or(vcpus))
+        // With a budget nothing shows which part of the dilation is the host's.
+        vcpus <= baseline.cpu_budget.unwrap_or(vcpus) && *dilation > CONTENDED
     };
     if let Some(dilation) = baseline.host_dilation.filter(of_host) {
         return Some(format!(
@@ -199,6 +212,25 @@ fn why_not(baseline: &SidecarResult, vm: &VmResult, kernel: Option<&str>) -> Opt
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn with_a_budget_a_host_is_busy_beside_what_the_baseline_shows() {
+        assert_eq!(usual_dilation(2, 2, Some(1.4)), 1.0);
+        // One of eight virtual CPUs had work in the baseline, so they did not wait for each other.
+        assert_eq!(usual_dilation(8, 2, Some(1.1)), 1.1);
+        assert_eq!(usual_dilation(8, 2, None), 4.0);
+        let baseline = |vcpus, cpu_budget| SidecarResult {
+            passed: true,
+            settings: Some(VmResult::blank().settings),
+            host_dilation: Some(3.0),
+            vcpus: Some(vcpus),
+            cpu_budget: Some(cpu_budget),
+            ..SidecarResult::default()
+        };
+        let why_not = |baseline| why_not(&baseline, &VmResult::blank(), None);
+        assert!(why_not(baseline(2, 2)).is_some_and(|why| why.contains("was busy (dilation 3.0)")));
+        assert_eq!(why_not(baseline(8, 2)), None);
+    }
 
     #[test]
     fn a_baseline_of_other_settings_is_not_compared() {

@@ -258,7 +258,8 @@ fn epoll(ctx: &Ctx) -> Result<()> {
     Ok(())
 }
 
-/// The samples of a consumer are parts of the time for which it was runnable and did not run, whoever took the event that woke it.
+/// The samples of a consumer are parts of the time for which it was runnable and did not run, whoever took the event that woke
+/// it.
 fn waits_for_cpu(consumer: &Seen) -> Result<()> {
     let report = &consumer.report;
     let sampled: u64 = report.wake_latencies_ns.iter().sum();
