@@ -94,8 +94,8 @@ pub(super) fn judge(
 }
 
 /// Returns the dilation of a run on a host that has nothing else to do. Virtual CPUs that share the CPUs of a budget wait for
-/// each other, for how long depends on the workload, and the `baseline` of the same workload shows it. Without that, the dilation is
-/// that of virtual CPUs which always have work.
+/// each other, for how long depends on the workload, and the `baseline` of the same workload shows it. Without that, the
+/// dilation is that of virtual CPUs which always have work.
 fn usual_dilation(vcpus: u32, cpu_budget: u32, baseline: Option<f64>) -> f64 {
     if vcpus <= cpu_budget {
         return 1.0;
