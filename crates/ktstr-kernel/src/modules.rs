@@ -66,6 +66,8 @@ pub fn files(
         let _lock = Lock::of_folder(&folder, "the modules of a kernel")?;
         // Another process may have put them there while this one waited for the lock.
         let mut kept = Kept::read(folder.path());
+        let magic = Magic::of(kernel)?;
+        adopt(&needed, folder.path(), &magic, &mut kept);
         let absent = absent(kernel, &needed, folder.path(), &kept);
         if !absent.is_empty() {
             if let Some(damage) = kept.damage(folder.path(), &needed) {
@@ -79,15 +81,33 @@ pub fn files(
             }
             let to = &mut Target {
                 folder: folder.path(),
-                magic: Magic::of(kernel)?,
+                magic,
                 kept: &mut kept,
             };
-            get(kernel, &absent, cache, offline, to, listener)?;
+            // What was copied before an error is recorded as well; otherwise it would look damaged later.
+            let got = get(kernel, &absent, cache, offline, to, listener);
+            let written = kept.write(folder.path());
+            written.map_err(|e| KernelError::io("write in", folder.path(), e))?;
+            got?;
+        } else {
             let written = kept.write(folder.path());
             written.map_err(|e| KernelError::io("write in", folder.path(), e))?;
         }
     }
     Ok(needed.iter().map(place).collect())
+}
+
+/// Records the modules in `folder` that a version of ktstr without the record has put there, if they are whole and fit. Debian's
+/// archive may not have them any more.
+fn adopt(needed: &[Module], folder: &Path, magic: &Magic, kept: &mut Kept) {
+    for module in needed.iter().filter(|module| kept.lacks(module)) {
+        let path = folder.join(module.file());
+        let fits = |bytes: Vec<u8>| fit::is_whole(&bytes) && magic.check(&bytes, &path).is_ok();
+        if fs::read(&path).is_ok_and(fits) {
+            // A module without a record is fetched again.
+            let _ = kept.note(folder, module, None);
+        }
+    }
 }
 
 /// Returns those of the `needed` modules that have to be put into `folder`.

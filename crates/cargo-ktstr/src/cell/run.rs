@@ -47,10 +47,11 @@ impl Cell {
         // A variable that the command sets or removes is not inherited.
         let own: Vec<&OsStr> = command.get_envs().map(|(name, _)| name).collect();
         let inherited = env::recorded().filter(|row| !own.contains(&OsStr::new(row.name)));
-        // The version of QEMU is compared, because its path says nothing about a run.
-        let inherited = inherited.filter(|row| row.name != env::QEMU.name());
+        // The version of QEMU is compared, because its path says nothing about a run, and the virtual clock has one accelerator.
+        let without = [env::QEMU.name(), env::ACCEL.name()];
+        let inherited = inherited.filter(|row| !without.contains(&row.name));
         let mut settings: Settings = inherited
-            .filter_map(|row| Some((row.name.to_owned(), row.shown()?)))
+            .filter_map(|row| Some((row.name.to_owned(), row.compared()?)))
             .collect();
         settings.insert("QEMU".to_owned(), ktstr_machine::Qemu::find()?.version);
         Ok(settings)

@@ -7,6 +7,9 @@
 
 use super::{CpuSnapshot, MonitorSample, WaitingTask, WaitsIn};
 
+/// The largest number of waiting tasks that the sampler lists per runqueue. A list of this length may be incomplete.
+const LISTED: usize = 64;
+
 impl CpuSnapshot {
     /// Whether the CPU has nothing to run at this moment.
     pub fn is_idle(&self) -> bool {
@@ -14,8 +17,9 @@ impl CpuSnapshot {
     }
 
     /// Returns the number of tasks in this CPU's local DSQ that another CPU could take over. `cpu` is the number of this
-    /// CPU, and `cpus` is the number of CPUs of the machine. If the list of waiting tasks is incomplete, returns how many are in
-    /// the list, since nothing shows what the others may do; if it is missing, returns the depth of the DSQ.
+    /// CPU, and `cpus` is the number of CPUs of the machine. If the list of waiting tasks is incomplete, and most of the DSQ's
+    /// tasks in it are movable, the others count as movable, too; otherwise only those in the list count, since nothing shows
+    /// what the others may do. If the list is missing, returns the depth of the DSQ.
     pub fn movable_dsq_depth(&self, cpu: usize, cpus: usize) -> u32 {
         let Some(waiting) = &self.waiting else {
             return self.local_dsq_depth;
@@ -23,7 +27,13 @@ impl CpuSnapshot {
         let movable = |t: &&WaitingTask| {
             t.queue == WaitsIn::Local && (0..cpus).any(|other| other != cpu && t.may_run_on(other))
         };
-        waiting.iter().filter(movable).count() as u32
+        let found = waiting.iter().filter(movable).count() as u32;
+        let local = waiting.iter().filter(|t| t.queue == WaitsIn::Local);
+        let confined = (local.count() as u32).saturating_sub(found);
+        match waiting.len() < LISTED || confined >= found {
+            true => found,
+            false => self.local_dsq_depth.saturating_sub(confined).max(found),
+        }
     }
 
     /// Returns the number of waiting tasks that are in this CPU's own queue and that `other` could take over.

@@ -98,6 +98,15 @@ fn a_local_queue_of_tasks_that_cannot_leave_is_not_too_deep() {
     assert!(depth(judged(more(BOTH, WaitsIn::Local))));
     // The list shows nothing of the local queue, or of one task alone that it could leave.
     assert!(!depth(judged(more(BOTH, WaitsIn::Shared))));
+    // Other tasks take up much of the list, and all of the local queue's tasks in it could leave.
+    let mixed = |_| {
+        let mut tasks = waiting(1, 20, BOTH, WaitsIn::Shared);
+        tasks.extend(waiting(100, 44, BOTH, WaitsIn::Local));
+        let mut full = cpu(false, tasks);
+        full.local_dsq_depth = 5000;
+        vec![full, cpu(false, vec![])]
+    };
+    assert!(depth(judged(mixed)));
     let one = |_| {
         let mut tasks = waiting(1, 63, 0b01, WaitsIn::Local);
         tasks.extend(waiting(100, 1, BOTH, WaitsIn::Local));

@@ -23,12 +23,15 @@ pub(super) struct Set {
     pub possible: &'static str,
     /// The content of `possible` on a kernel without the file; `None` if every kernel has it.
     pub otherwise: Option<&'static str>,
+    /// Whether a partition next to the cgroup ends if the set has what belongs to the partition.
+    pub ends_partitions: bool,
 }
 
 pub(super) const CPUS: Set = Set {
     file: "cpuset.cpus",
     possible: "/sys/devices/system/cpu/possible",
     otherwise: None,
+    ends_partitions: true,
 };
 
 pub(super) const NODES: Set = Set {
@@ -36,6 +39,7 @@ pub(super) const NODES: Set = Set {
     possible: "/sys/devices/system/node/possible",
     // A kernel without NUMA has one node.
     otherwise: Some("0"),
+    ends_partitions: false,
 };
 
 /// Clears a set of the cgroup at `dir`.
@@ -61,7 +65,9 @@ fn clear_by(
         Err(source) if source.raw_os_error() == Some(libc::ENOSPC) => {}
         done => return written(NOTHING, done.map_err(explain)),
     }
-    if let Some(sibling) = partition_next_to(dir)? {
+    if set.ends_partitions
+        && let Some(sibling) = partition_next_to(dir)?
+    {
         let why = format!(
             "this kernel does not clear the set of a cgroup while tasks are in it or below it (ENOSPC), and the set of \
              everything would end the partition {sibling:?} next to it: stop or move the tasks, or make the partition a \
@@ -100,8 +106,8 @@ mod tests {
 
     use super::*;
 
-    /// Returns what is written to clear the CPUs on a kernel that refuses an empty set, or the error.
-    fn on_an_old_kernel(dir: &Path) -> Result<Vec<String>, String> {
+    /// Returns what is written to clear a set on a kernel that refuses an empty one, or the error.
+    fn on_an_old_kernel(dir: &Path, set: Set) -> Result<Vec<String>, String> {
         let seen = RefCell::new(Vec::new());
         let put = |_: &Path, value: &str| {
             if value == NOTHING {
@@ -110,7 +116,7 @@ mod tests {
             seen.borrow_mut().push(value.to_owned());
             Ok(())
         };
-        clear_by(dir, CPUS, put).map_err(|error| error.to_string())?;
+        clear_by(dir, set, put).map_err(|error| error.to_string())?;
         Ok(seen.into_inner())
     }
 
@@ -123,10 +129,15 @@ mod tests {
             std::fs::write(dir.join("cpuset.cpus.partition"), "member\n").unwrap();
         }
         let all = std::fs::read_to_string(CPUS.possible).unwrap();
-        assert_eq!(on_an_old_kernel(&own), Ok(vec![all.trim().to_owned()]));
+        assert_eq!(
+            on_an_old_kernel(&own, CPUS),
+            Ok(vec![all.trim().to_owned()])
+        );
 
         std::fs::write(other.join("cpuset.cpus.partition"), "isolated\n").unwrap();
-        let refused = on_an_old_kernel(&own).unwrap_err();
+        // The memory nodes of a partition are no business of its siblings.
+        assert!(on_an_old_kernel(&own, NODES).is_ok());
+        let refused = on_an_old_kernel(&own, CPUS).unwrap_err();
         for word in [
             "own/cpuset.cpus",
             "ENOSPC",

@@ -445,7 +445,7 @@ impl LiveScenario {
             let known = !sharing().any(|t| t.runs_payloads);
             let tasks = known.then(|| sharing().map(workers).sum());
             let folder = ctx.cgroups.parent_path().join(&holder.name);
-            holder.quotas.reach(tasks, &folder)
+            holder.quotas.reach(tasks, ctx.topo.total_cpus(), &folder)
         });
         reaches.reduce(QuotaReach::and)
     }

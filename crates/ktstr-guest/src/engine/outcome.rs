@@ -210,7 +210,9 @@ fn acquit_of_gaps(judged: &mut AssertResult, reports: &[WorkerReport]) {
         let report = reports
             .iter()
             .find(|r| r.tid == tid && r.exit_info.is_none());
-        let ran_ms = report.map_or(0, |r| r.cpu_time_ns / 1_000_000);
+        // A worker that waited for longer than it ran may lack CPU time, even if it had some.
+        let served = report.filter(|r| r.waited_ns.is_some_and(|waited| waited <= r.cpu_time_ns));
+        let ran_ms = served.map_or(0, |r| r.cpu_time_ns / 1_000_000);
         if gap_ms.is_none() && ran_ms >= SERVED_MS {
             notes.push(format!(
                 "worker {tid} got nothing done, but it ran for {ran_ms} ms: its work takes longer"

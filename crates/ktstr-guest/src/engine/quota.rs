@@ -35,9 +35,15 @@ impl Quotas {
     }
 
     /// Returns what these quotas may have done to one of `tasks` tasks, or of an unknown number of tasks, in the cgroup in
-    /// `folder`; `None` if there was no quota.
-    pub(super) fn reach(&self, tasks: Option<usize>, folder: &Path) -> Option<QuotaReach> {
-        if self.period_us == 0 {
+    /// `folder` on a machine with so many CPUs; `None` if there was no quota, or only quotas that the tasks could not use up.
+    pub(super) fn reach(
+        &self,
+        tasks: Option<usize>,
+        cpus: usize,
+        folder: &Path,
+    ) -> Option<QuotaReach> {
+        let at_once = tasks.map_or(cpus, |tasks| tasks.min(cpus));
+        if self.period_us == 0 || self.slowdown * at_once as f64 <= 1.0 {
             return None;
         }
         // The tasks take turns, and each turn uses up the quota of one or several periods.
@@ -113,15 +119,13 @@ pub(super) fn mark(judged: &mut AssertResult, done: &CgroupReports, bpf: bool) {
             Finding::Gap { tid, gap_ms, .. } if !of(tid).is_some_and(starved_at_the_end) => {
                 (gap_ms, effect)
             }
-            Finding::NoProgress {
-                tid,
-                exit: None | Some(WorkerExitInfo::TimedOut),
-            } => match of(tid) {
-                Some(report) if !starved_at_the_end(report) => {
+            // Quotas are lifted at the stop, so none explains a worker that did not answer it.
+            Finding::NoProgress { tid, exit: None } => match of(tid) {
+                Some(report) => {
                     let life_ms = report.wall_time_ns / 1_000_000;
                     (life_ms.max(report.max_gap_ms), effect)
                 }
-                _ => continue,
+                None => continue,
             },
             // A quota is not divided evenly among the CPUs on which the tasks of a cgroup run.
             Finding::Spread { .. } => (0, QuotaEffect::MayExplain),
@@ -151,14 +155,20 @@ mod tests {
     fn the_reach_of_a_quota_grows_with_the_tasks_that_share_it() {
         let nowhere = Path::new("/nowhere");
         let mut quotas = Quotas::default();
-        assert_eq!(quotas.reach(Some(4), nowhere), None);
+        assert_eq!(quotas.reach(Some(4), 4, nowhere), None);
         quotas.set(Some(1_000), 100_000);
         quotas.set(None, 100_000);
-        let longest = |tasks| quotas.reach(tasks, nowhere).map(|reach| reach.longest_ms);
+        let longest = |tasks| (quotas.reach(tasks, 4, nowhere)).map(|reach| reach.longest_ms);
         // The lifted quota counts: each turn of 20 ms takes the quota of 20 periods.
         assert_eq!(longest(Some(1)), Some(Some(2_100)));
         assert_eq!(longest(Some(4)), Some(Some(8_100)));
         assert_eq!(longest(None), Some(None));
+        // Two CPUs in each period are more than one task can use, or the machine has.
+        let mut ample = Quotas::default();
+        ample.set(Some(200_000), 100_000);
+        assert_eq!(ample.reach(Some(1), 4, nowhere), None);
+        assert_eq!(ample.reach(None, 2, nowhere), None);
+        assert!(ample.reach(Some(3), 4, nowhere).is_some());
         assert_eq!(is_throttled("usage_usec 7\nnr_throttled 0\n"), Some(false));
         assert_eq!(is_throttled("nr_throttled 3\nx 1\n"), Some(true));
         assert_eq!(is_throttled("usage_usec 7\n"), None);
@@ -227,5 +237,10 @@ mod tests {
             ..report()
         };
         assert_eq!(marked(&gap(2_500), Some(true), false, starved), None);
+        let silent = Finding::NoProgress {
+            tid: 7,
+            exit: Some(WorkerExitInfo::TimedOut),
+        };
+        assert_eq!(marked(&silent, Some(true), false, report()), None);
     }
 }

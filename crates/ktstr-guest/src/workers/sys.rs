@@ -315,6 +315,17 @@ pub fn tid() -> i32 {
     unsafe { libc::gettid() }
 }
 
+/// Returns the number of times that the caller has blocked (`ru_nvcsw` of getrusage(2)).
+pub fn blocked() -> u64 {
+    // SAFETY: all-zero is a valid value of the structure, which the call fills in.
+    let usage = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_THREAD, &mut usage);
+        usage
+    };
+    usage.ru_nvcsw.cast_unsigned()
+}
+
 /// The contents of `/proc/thread-self/schedstat`.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SchedStat {

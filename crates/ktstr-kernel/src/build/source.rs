@@ -208,7 +208,9 @@ impl Origin {
             command::Failure::Ended { output, .. } => {
                 // The copy of a package's tarball may be damaged. Without it, the next build fetches the package again.
                 let remedy = match self {
-                    Self::Debian { .. } if fs::remove_file(tarball).is_ok() => {
+                    Self::Debian { .. }
+                        if is_damaged(tarball) && fs::remove_file(tarball).is_ok() =>
+                    {
                         ". It was removed from the cache: run the command again to fetch it again"
                     }
                     _ => "",
@@ -235,6 +237,14 @@ impl Origin {
             )),
         }
     }
+}
+
+/// Returns whether tar cannot even list the tarball. If it can, the folder into which it was unpacked is the problem.
+fn is_damaged(tarball: &Path) -> bool {
+    let mut tar = Command::new("tar");
+    tar.arg("-tf").arg(tarball);
+    let listed = command::run(&mut tar, |_| {});
+    matches!(listed, Err(command::Failure::Ended { .. }))
 }
 
 fn bad(source: &str, found: &str) -> KernelError {

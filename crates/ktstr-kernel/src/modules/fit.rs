@@ -84,3 +84,40 @@ fn magic_of(module: &[u8]) -> Option<&[u8]> {
     let end = magic.iter().position(|byte| *byte == 0)?;
     magic.get(..end)
 }
+
+/// Returns whether a module's file has everything up to the end of its table of sections, which is the last part of a module but
+/// for a signature (the header of an ELF file of 64 bits, elf(5)).
+pub(super) fn is_whole(bytes: &[u8]) -> bool {
+    let end = || {
+        let number = |at: usize, len: usize| {
+            let field = bytes.get(at..at + len)?;
+            Some(
+                field
+                    .iter()
+                    .rev()
+                    .fold(0, |all, byte| all << 8 | u64::from(*byte)),
+            )
+        };
+        let (offset, size, count) = (number(0x28, 8)?, number(0x3a, 2)?, number(0x3c, 2)?);
+        offset.checked_add(size * count)
+    };
+    bytes.starts_with(b"\x7fELF\x02") && end().is_some_and(|end| end <= bytes.len() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_module_that_was_cut_short_is_not_whole() {
+        let mut file = vec![0; 256];
+        file[..5].copy_from_slice(b"\x7fELF\x02");
+        // Two sections of 64 bytes from 128 on.
+        (file[0x28], file[0x3a], file[0x3c]) = (128, 64, 2);
+        assert!(is_whole(&file));
+        assert!(is_whole(&[&file[..], b"a signature"].concat()));
+        assert!(!is_whole(&file[..255]));
+        assert!(!is_whole(&file[..20]));
+        assert!(!is_whole(b"not a module"));
+    }
+}

@@ -37,6 +37,10 @@ pub enum Mark {
     InReadme,
     /// A run record notes its value, because it can change what a guest does.
     InRecord,
+    /// It only changes what is printed, so runs with other values can be compared.
+    OnlyOutput,
+    /// The value `0` is the same as none.
+    ZeroIsNone,
 }
 
 /// A row of the table.
@@ -60,6 +64,14 @@ impl Row {
     pub fn shown(&self) -> Option<String> {
         let value = self.value()?;
         Some(value.to_string_lossy().into_owned())
+    }
+
+    /// Returns the value for the comparison with another run; `None` if it is unset or as good as unset, or if it changes no
+    /// number of a run.
+    pub fn compared(&self) -> Option<String> {
+        let is = |mark| self.marks.contains(&mark);
+        let value = self.shown().filter(|_| !is(Mark::OnlyOutput))?;
+        (value != "0" || !is(Mark::ZeroIsNone)).then_some(value)
     }
 
     fn value(&self) -> Option<OsString> {

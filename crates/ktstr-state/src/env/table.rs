@@ -1,6 +1,6 @@
 //! The rows of the table: a constant for each variable, and [`TABLE`], which has all of them in the order of README.md.
 
-use super::Mark::{InReadme, InRecord};
+use super::Mark::{InReadme, InRecord, OnlyOutput, ZeroIsNone};
 use super::{List, NotEmpty, Number, One, Path, Presence, Row, Switch, Text, Variable};
 
 /// Defines a variable for each row: its name in Rust, its name in the environment, its grammar, where it appears, and its effect.
@@ -53,7 +53,7 @@ table! {
         Text("expected 125, 250, 500 or 1000 million instructions a second") [InReadme, InRecord]
         "125, 250, 500 or 1000: millions of instructions in a second of the virtual clock; without it the number that the \
          scheduler sets (`Scheduler::speed`), or else one that depends on the number of CPUs";
-    COLD "KTSTR_COLD" Switch [InReadme, InRecord]
+    COLD "KTSTR_COLD" Switch [InReadme, InRecord, ZeroIsNone]
         "neither empty nor `0`: every run boots instead of forking a template";
     TOPOLOGY "KTSTR_TOPOLOGY" Text("expected the shape of a machine, in UTF-8") [InReadme, InRecord]
         "the shape of the machine, instead of the one that the test declares: `1n2l4c1t` (NUMA nodes, LLCs in total, \
@@ -75,7 +75,7 @@ table! {
          CPU can be late by that much";
     SCHEDULE "KTSTR_SCHEDULE" Switch [InReadme]
         "`0`: do not record the schedule of runs under the virtual clock";
-    FRESH_ATTACH "KTSTR_FRESH_ATTACH" Switch [InReadme, InRecord]
+    FRESH_ATTACH "KTSTR_FRESH_ATTACH" Switch [InReadme, InRecord, ZeroIsNone]
         "neither empty nor `0`: no run forks a template that has the scheduler attached";
     TEMPLATES_MIB "KTSTR_TEMPLATES_MIB" Number<u64>(&[0..=u64::MAX >> 20], "expected a number of MiB") [InReadme]
         "the largest size of all templates that are kept, in MiB, instead of 8192";
@@ -116,11 +116,11 @@ table! {
         "where `host_only` tests make their cgroups, instead of `/sys/fs/cgroup/ktstr`";
     VERBOSE "KTSTR_VERBOSE" One [InReadme, InRecord]
         "`1`: the guest's kernel prints more on the console";
-    RUST_BACKTRACE "RUST_BACKTRACE" Text("expected text in UTF-8") [InReadme, InRecord]
+    RUST_BACKTRACE "RUST_BACKTRACE" Text("expected text in UTF-8") [InReadme, InRecord, OnlyOutput]
         "passed to the test and the scheduler in the guest";
     RUST_LOG "RUST_LOG" Text("expected text in UTF-8") [InReadme, InRecord]
         "passed to the test and the scheduler in the guest";
-    LOG_PASSES "KTSTR_LOG_PASSES" Switch [InReadme, InRecord]
+    LOG_PASSES "KTSTR_LOG_PASSES" Switch [InReadme, InRecord, OnlyOutput]
         "neither empty nor `0`: claims that hold are printed on standard error too, in the guest's `stderr.log` and by \
          callbacks on the host";
     BPF_CLANG "BPF_CLANG" Path [InReadme]

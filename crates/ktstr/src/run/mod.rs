@@ -610,8 +610,8 @@ impl Run {
             verdict::workers::judge(&mut judgement, seen, &guest.workers);
             verdict::schedule::judge(&mut judgement, &case, &checks, seen, root, logs);
         }
-        verdict::quota::judge(&mut judgement, &case, seen.as_ref(), logs);
         verdict::monitor(&mut judgement, &case, &checks, report.as_ref());
+        verdict::quota::judge(&mut judgement, &case, seen.as_ref(), logs);
         if let Some(seen) = &followed.metrics {
             let stats = &mut judgement.result.stats;
             ktstr_assert::buckets::fold_schedule(&mut stats.phases, &seen.phases);

@@ -163,6 +163,10 @@ fn compare(
 /// Returns why the numbers of this run cannot be compared with those of the baseline; `None` if they can.
 fn why_not(baseline: &SidecarResult, vm: &VmResult, kernel: Option<&str>) -> Option<String> {
     let id = &baseline.run_id;
+    // A run that failed before it had a machine has none of what is compared below.
+    if baseline.verdict() == "fail" {
+        return Some(format!("the baseline {id} failed, so it is no measure"));
+    }
     // Runs of a test on several kernels write the same file, which then has the result of the run that ended last.
     if let (Some(then), Some(now)) = (baseline.kernel_version.as_deref(), kernel)
         && then != now
@@ -206,7 +210,7 @@ fn why_not(baseline: &SidecarResult, vm: &VmResult, kernel: Option<&str>) -> Opt
             "the host of the baseline {id} was busy (dilation {dilation:.1}), so it is no measure"
         ));
     }
-    (baseline.verdict() == "fail").then(|| format!("the baseline {id} failed, so it is no measure"))
+    None
 }
 
 #[cfg(test)]

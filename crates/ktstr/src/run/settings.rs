@@ -11,7 +11,7 @@ use super::plan::Plan;
 
 /// Returns the settings of a run with this plan on this machine, which could use `cpu_budget` of the host's CPUs.
 pub(super) fn of(plan: &Plan, machine_kind: MachineKind, cpu_budget: u32) -> Settings {
-    // Every variable that a record notes can change what a guest does. These are left out: what they choose is recorded below, by
+    // Most variables that a record notes can change what a guest does. These are left out: what they choose is recorded below, by
     // the clock or by the variant; or it is the scheduler, which is what the comparison is about.
     let chosen = [
         env::KERNEL.name(),
@@ -25,7 +25,7 @@ pub(super) fn of(plan: &Plan, machine_kind: MachineKind, cpu_budget: u32) -> Set
     ];
     let noted = env::recorded().filter(|row| !chosen.contains(&row.name));
     let mut settings: Settings = noted
-        .filter_map(|row| Some((row.name.to_owned(), row.shown()?)))
+        .filter_map(|row| Some((row.name.to_owned(), row.compared()?)))
         .collect();
     let mut add = |name: &str, value: String| settings.insert(name.to_owned(), value);
     add(

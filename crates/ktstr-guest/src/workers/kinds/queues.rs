@@ -60,7 +60,7 @@ fn consume(ctx: &mut WorkerCtx<'_>) {
     while !ctx.stopped() {
         let seen = depth.load(Acquire);
         if seen == 0 {
-            let before = sys::schedstat();
+            let before = Before::now();
             sys::futex_wait(depth, 0);
             sample_wait_for_cpu(ctx, before);
             continue;
@@ -111,7 +111,7 @@ pub(super) fn epoll_storm(ctx: &mut WorkerCtx<'_>) {
         let mut wait = |timeout| unsafe { libc::epoll_wait(epoll, &mut event, 1, timeout) };
         let mut ready = wait(0);
         if ready == 0 {
-            let before = sys::schedstat();
+            let before = Before::now();
             ready = wait(-1);
             sample_wait_for_cpu(ctx, before);
         }
@@ -136,12 +136,31 @@ pub(super) fn epoll_storm(ctx: &mut WorkerCtx<'_>) {
 
 /// Records the latency of a wake-up: how long the consumer was runnable until it ran. `before` was read before it blocked. The
 /// kernel's own account is the only one that is right for several consumers: a consumer does not see which event woke it, and
-/// another one may have taken that event. A wait in which it was put on a CPU twice has no sample, since one of the delays may
-/// be that of a preemption. The wake-up at the end of the run is none of the workload's.
-fn sample_wait_for_cpu(ctx: &mut WorkerCtx<'_>, before: sys::SchedStat) {
-    let now = sys::schedstat();
-    if !ctx.stopped() && now.count == before.count.wrapping_add(1) {
-        ctx.sample(now.run_delay_ns.saturating_sub(before.run_delay_ns));
+/// another one may have taken that event. A wait has a sample only if the consumer blocked and was put on a CPU once, since any
+/// other delay may be that of a preemption. The wake-up at the end of the run is none of the workload's.
+fn sample_wait_for_cpu(ctx: &mut WorkerCtx<'_>, before: Before) {
+    let now = Before::now();
+    let once = |now: u64, before: u64| now == before.wrapping_add(1);
+    let woken = once(now.stat.count, before.stat.count) && once(now.blocked, before.blocked);
+    if !ctx.stopped() && woken {
+        let delay = now.stat.run_delay_ns;
+        ctx.sample(delay.saturating_sub(before.stat.run_delay_ns));
+    }
+}
+
+/// What the kernel knows about a consumer before it blocks.
+struct Before {
+    stat: sys::SchedStat,
+    /// The number of times that it has blocked.
+    blocked: u64,
+}
+
+impl Before {
+    fn now() -> Self {
+        Self {
+            stat: sys::schedstat(),
+            blocked: sys::blocked(),
+        }
     }
 }
 

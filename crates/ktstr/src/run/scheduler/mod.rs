@@ -123,7 +123,8 @@ fn recorded(list: &OsStr, name: &str) -> Result<Found, RunError> {
         let file = path.file_name().and_then(OsStr::to_str);
         file == Some(name) || name == INSTALLED.0 && file == Some(INSTALLED.1)
     };
-    let Some(path) = all.iter().find(is_it) else {
+    let mut named = all.iter().filter(is_it);
+    let Some(path) = named.next() else {
         return Err(RunError::SchedulerNotFound {
             name: name.to_owned(),
             looked: std::iter::once(
@@ -134,6 +135,16 @@ fn recorded(list: &OsStr, name: &str) -> Result<Found, RunError> {
             .join("\n"),
         });
     };
+    if let Some(other) = named.next() {
+        return Err(RunError::SchedulerNotFound {
+            name: name.to_owned(),
+            looked: format!(
+                "  the recorded run had two binaries of this name: {} and {}",
+                path.display(),
+                other.display()
+            ),
+        });
+    }
     check::usable(path, "the recorded scheduler")?;
     Ok(Found {
         path: path.clone(),
@@ -259,6 +270,14 @@ mod tests {
             "{error}"
         );
         assert!(error.contains("scx_one"), "{error}");
+        // A name that two of them have is refused only if it is looked for.
+        let twice = std::env::join_paths([&one, Path::new("/other/scx_one"), &other]);
+        let twice = twice.expect("a list");
+        assert!(recorded(&twice, "scx_other").is_ok());
+        let error = recorded(&twice, "scx_one")
+            .expect_err("refused")
+            .to_string();
+        assert!(error.contains("two binaries of this name"), "{error}");
     }
 
     #[test]

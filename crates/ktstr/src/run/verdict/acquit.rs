@@ -35,6 +35,16 @@ pub(super) fn acquit(
     let measurements = &judgement.result.measurements;
     let bound = checks.max_owed_ms.and_then(Limit::value);
     let most_owed_ms = bound.unwrap_or(OWED_MS);
+    // Whether a worker that ran, but less than it was entitled to, would fail the run by the share of CPU time that it got.
+    let shares_judged = answers.missing_ns == 0
+        && checks.report_monitor_only != Some(true)
+        && checks.min_task_share.and_then(Limit::value).is_some();
+    // A bound on gaps that was set explicitly applies as it is, however short the turns are that the gap consists of.
+    let turns_count = shares_judged && checks.max_gap_ms.is_none();
+    let counts = Counts {
+        shares_judged,
+        turns_count,
+    };
     let mut explained = Vec::new();
     judgement.result.outcomes.retain(|outcome| match outcome {
         Outcome::Fail(detail) => {
@@ -45,7 +55,7 @@ pub(super) fn acquit(
                 }
                 _ => {
                     let hog = hog::at(measurements, detail).is_some();
-                    not_waiting(detail, answers, most_owed_ms, hog)
+                    not_waiting(detail, answers, most_owed_ms, counts, hog)
                 }
             };
             let keep = why.is_none();
@@ -94,6 +104,15 @@ fn judged_by_shares(
     ))
 }
 
+/// What acquits a worker's scheduler, apart from the waits themselves.
+#[derive(Clone, Copy)]
+struct Counts {
+    /// That the worker ran, because its share of CPU time is judged elsewhere.
+    shares_judged: bool,
+    /// That it ran again each time before it was owed much.
+    turns_count: bool,
+}
+
 /// If a worker got nothing done for a reason other than the scheduler, returns the reason as a note: the worker waited for a
 /// CPU for no longer than the bound, it got CPU time although it finished nothing, it got what it was due in each of its waits,
 /// or its weight entitles it to next to nothing. `None` if the finding stands: the worker waited longer for what it was entitled
@@ -104,6 +123,7 @@ fn not_waiting(
     detail: &AssertDetail,
     answers: &Answers,
     most_owed_ms: f64,
+    counts: Counts,
     hog: bool,
 ) -> Option<String> {
     let (tid, gap_ms, bound_ms, answered) = match &detail.finding {
@@ -136,7 +156,7 @@ fn not_waiting(
     }
     let is_idle = matches!(detail.finding, Finding::NoProgress { .. });
     let ran_ms = answers.sum(|key| key.task == task).run_ns / NS_PER_MS;
-    if is_idle && answered && ran_ms >= SERVED_MS {
+    if is_idle && answered && counts.shares_judged && ran_ms >= SERVED_MS {
         return Some(format!(
             "worker {tid} got nothing done, and the schedule shows that it ran for {ran_ms} ms: its work takes longer"
         ));
@@ -145,7 +165,7 @@ fn not_waiting(
         return None;
     }
     let kept_ms = most_kept_ns(answers, task) as f64 / NS_PER_MS as f64;
-    if answered && kept_ms < most_owed_ms {
+    if answered && counts.turns_count && kept_ms < most_owed_ms {
         return Some(format!(
             "worker {tid} got nothing done{how_long}, and waited for a CPU for {waited_ms} ms of that, but the schedule shows that \
              it ran again each time before it was owed more than {kept_ms:.1} ms: it was at work, in turns with others"

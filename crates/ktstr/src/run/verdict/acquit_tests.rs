@@ -7,6 +7,7 @@ use ktstr_schedule::query::{TaskInfo, Wait, WaitCause};
 
 use super::*;
 use crate::run::verdict::Fault;
+use crate::run::verdict::schedule::DEFAULTS;
 
 const MS: u64 = NS_PER_MS;
 
@@ -42,13 +43,12 @@ fn gap() -> Finding {
 }
 
 fn judged(finding: Finding, answers: &Answers) -> Judgement {
+    judged_by(&DEFAULTS, finding, answers)
+}
+
+fn judged_by(checks: &Assert, finding: Finding, answers: &Answers) -> Judgement {
     let mut judgement = Judgement::fail(Fault::Scheduler, finding);
-    acquit(
-        &mut judgement,
-        &Assert::NO_OVERRIDES,
-        answers,
-        &Measures::default(),
-    );
+    acquit(&mut judgement, checks, answers, &Measures::default());
     judgement
 }
 
@@ -115,7 +115,7 @@ fn a_gap_is_no_failure_if_the_workers_weight_entitles_it_to_next_to_nothing() {
 /// gap, but the schedule shows no wait in which it was owed much, so it reports no starvation either.
 #[test]
 fn a_gap_in_which_the_worker_took_its_turns_is_no_failure() {
-    let turns = |length_ms: u64| {
+    let turns_by = |checks: &Assert, length_ms: u64| {
         let waits: Vec<_> = (0..4000 / length_ms)
             .map(|turn| (turn * length_ms, turn * length_ms + length_ms * 3 / 4))
             .collect();
@@ -123,8 +123,14 @@ fn a_gap_in_which_the_worker_took_its_turns_is_no_failure() {
         if let Finding::Gap { gap_ms, .. } = &mut long {
             *gap_ms = 3200;
         }
-        judged(long, &schedule(&waits))
+        judged_by(checks, long, &schedule(&waits))
     };
+    let turns = |length_ms| turns_by(&DEFAULTS, length_ms);
+    // A bound of the test applies as it is, and so does the default one if no other check judges what the worker got.
+    let unjudged = DEFAULTS.min_task_share(Limit::Off);
+    for checks in [&DEFAULTS.max_gap_ms(1), &unjudged] {
+        assert!(turns_by(checks, 60).result.is_fail());
+    }
     let in_turns = turns(60);
     assert!(!in_turns.result.is_fail() && in_turns.fault.is_none());
     assert_eq!(in_turns.result.info_notes.len(), 1);
@@ -168,6 +174,9 @@ fn a_worker_that_ran_and_finished_nothing_is_no_failure_of_the_scheduler() {
     };
     assert!(!judged(idle(None), &ran(100)).result.is_fail());
     assert!(judged(idle(None), &ran(99)).result.is_fail());
+    let unjudged = DEFAULTS.min_task_share(Limit::Off);
+    let alone = judged_by(&unjudged, idle(None), &ran(100));
+    assert!(alone.result.is_fail(), "no check judges what it got");
     // The finding about a worker that did not answer is the test's fault then, but it stays.
     let unanswered = idle(Some(WorkerExitInfo::TimedOut));
     assert!(judged(unanswered, &ran(100)).result.is_fail());

@@ -16,6 +16,8 @@ use crate::vm_result::HostVcpuSchedstat;
 /// where `waited` is the time for which the machine's threads waited for the host's CPUs, and `ran` the time for which they
 /// ran.
 pub(in crate::run) const CONTENDED: f64 = 1.5;
+/// A busy host explains a finding of a step only if the vCPUs waited for this part of the step.
+const WAITED: f64 = 0.1;
 
 /// Returns whether this dilation explains a failure. Only failures about times can be explained; a latency that has a bound
 /// must be within it after division by the dilation.
@@ -38,7 +40,11 @@ impl Contention<'_> {
     /// Returns how busy the host was at the time of the finding, with the label of its step. A finding that belongs to no
     /// step may be about any time of the run, and so may one of a step without samples. `BASELINE` is also the label of what
     /// is found about the backdrop at the end, so it stands for no time.
-    fn at<'d>(&self, detail: &'d AssertDetail) -> (Option<&'d str>, HostVcpuSchedstat) {
+    /// The last value is for how long the vCPUs could have waited in that step; `None` for the whole run.
+    fn at<'d>(
+        &self,
+        detail: &'d AssertDetail,
+    ) -> (Option<&'d str>, HostVcpuSchedstat, Option<u64>) {
         let label = detail.phase.as_deref();
         let is_of = |sample: &MonitorSample| {
             let step = sample.step_index.filter(|step| *step > 0);
@@ -49,19 +55,29 @@ impl Contention<'_> {
             let last = self.samples.iter().rposition(is_of)?;
             // Workers are started before the step's first sample, and stopped after its last one.
             let (from, to) = (first.saturating_sub(1), last.saturating_add(2));
-            HostVcpuSchedstat::over(self.samples.get(from..to.min(self.samples.len()))?)
+            let samples = self.samples.get(from..to.min(self.samples.len()))?;
+            let stat = HostVcpuSchedstat::over(samples)?;
+            let wall_ms = samples
+                .last()?
+                .elapsed_ms
+                .saturating_sub(samples.first()?.elapsed_ms);
+            let wall_ns = wall_ms.saturating_mul(1_000_000);
+            Some((stat, wall_ns.saturating_mul(u64::from(stat.sampled_vcpus))))
         };
         match of_step() {
-            Some(stat) => (label, stat),
-            None => (None, self.run),
+            Some((stat, all_ns)) => (label, stat, Some(all_ns)),
+            None => (None, self.run, None),
         }
     }
 
     /// Returns the evidence that the host was so busy that this explains the failure; `None` if it was not.
     fn explains(&self, detail: &AssertDetail) -> Option<String> {
-        let (step, stat) = self.at(detail);
+        let (step, stat, all_ns) = self.at(detail);
         let dilation = stat.dilation();
-        (dilation > CONTENDED && explains(dilation, detail)).then(|| {
+        // If the guest idled in the step, the dilation is a ratio of two short times and shows little.
+        let waited_long =
+            all_ns.is_none_or(|all_ns| stat.total_run_delay_ns as f64 >= WAITED * all_ns as f64);
+        (dilation > CONTENDED && waited_long && explains(dilation, detail)).then(|| {
             format!(
                 "the host was busy{}: the machine's threads ran {:.1} s and waited {:.1} s for a CPU (dilation {dilation:.1})",
                 step.map_or_else(String::new, |step| format!(" in {step}")),

@@ -108,6 +108,34 @@ fn a_busy_host_explains_only_what_happened_meanwhile() {
     assert_eq!(judgement.fault, Some(Fault::Host));
 }
 
+/// The scheduler left the guest idle for 3 s of a step, and the host let its only CPU wait for 30 ms or for 300 ms of that.
+#[test]
+fn a_short_wait_for_the_host_explains_nothing_in_an_idle_step() {
+    use ktstr_assert::monitor::CpuSnapshot;
+    let fault = |waited_ms: u64| {
+        let sample = |(elapsed_ms, ms): (u64, u64)| MonitorSample {
+            step_index: Some(1),
+            elapsed_ms,
+            cpus: vec![CpuSnapshot {
+                vcpu_cpu_time_ns: Some(ms * 1_000_000),
+                vcpu_run_delay_ns: Some(ms * 1_000_000),
+                ..CpuSnapshot::default()
+            }],
+            ..MonitorSample::default()
+        };
+        let samples = [(0, 0), (3_000, waited_ms)].map(sample);
+        let host = Contention {
+            samples: &samples,
+            ..busy(0)
+        };
+        let mut judgement = judged(vec![unfair().with_phase("Step[0]")]);
+        downgrade_if_contended(&mut judgement, &CASE, NO_LOGS, &host);
+        judgement.fault
+    };
+    assert_eq!(fault(30), Some(Fault::Scheduler));
+    assert_eq!(fault(300), Some(Fault::Host));
+}
+
 #[test]
 fn a_latency_far_over_its_bound_stays_a_failure() {
     let late = |measured| {

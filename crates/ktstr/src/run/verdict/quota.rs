@@ -72,14 +72,11 @@ fn in_cgroup(detail: &AssertDetail) -> String {
 }
 
 /// Whether the exact schedule proves the failure: it has a wait of the worker, outside of the time in which a quota limited it,
-/// in which the worker was owed CPU time. A failure about several workers is proven by a schedule without gaps, since those that
-/// it does not confirm have been removed.
+/// in which the worker was owed CPU time. A failure about several workers is never proven so: the schedule has findings of its
+/// own about the shares and wake-ups of a cgroup, which no quota explains.
 fn is_proven(detail: &AssertDetail, answers: Option<&Answers>) -> bool {
-    let Some(answers) = answers else {
+    let (Some(answers), Some(tid)) = (answers, detail.finding.tid()) else {
         return false;
-    };
-    let Some(tid) = detail.finding.tid() else {
-        return answers.missing_ns == 0;
     };
     let task = Pid(tid.cast_unsigned());
     let mut waits = answers.waits.iter().filter(|wait| wait.task == task);
