@@ -4,8 +4,7 @@
 //! QEMU, so changes since then are reported before anything is run. Exit codes: 0 if the runs are
 //! identical, 1 if they differ, 2 if that is unknown or the run cannot be repeated.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsStr;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io::Write;
 use std::path::{Path, PathBuf};

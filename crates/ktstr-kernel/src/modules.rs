@@ -100,10 +100,10 @@ pub fn files(
 /// Records the modules in `folder` that a version of ktstr without the record has put there, if they are whole and fit. Debian's
 /// archive may not have them any more.
 fn adopt(needed: &[Module], folder: &Path, magic: &Magic, kept: &mut Kept) {
-    for module in needed.iter().filter(|module| kept.lacks(module)) {
+    for module in needed {
         let path = folder.join(module.file());
         let fits = |bytes: Vec<u8>| fit::is_whole(&bytes) && magic.check(&bytes, &path).is_ok();
-        if fs::read(&path).is_ok_and(fits) {
+        if kept.lacks(module) && fs::read(&path).is_ok_and(fits) {
             // A module without a record is fetched again.
             let _ = kept.note(folder, module, None);
         }

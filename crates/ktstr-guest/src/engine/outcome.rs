@@ -326,12 +326,13 @@ mod tests {
         let idle = Finding::NoProgress { tid: 7, exit: None };
         assert_eq!(judged_of(&idle, waited(200)), (false, 1));
         assert_eq!(judged_of(&idle, waited(201)), (true, 0));
-        let ran = |ms: u64| WorkerReport {
+        let ran = |ms: u64, waited_ms| WorkerReport {
             cpu_time_ns: ms * 1_000_000,
-            ..waited(201)
+            ..waited(waited_ms)
         };
-        assert_eq!(judged_of(&idle, ran(99)), (true, 0));
-        assert_eq!(judged_of(&idle, ran(100)), (false, 1));
+        assert_eq!(judged_of(&idle, ran(300, 300)), (false, 1));
+        // It waited for longer than it ran, so it may lack CPU time.
+        assert_eq!(judged_of(&idle, ran(300, 301)), (true, 0));
         let not_measured = WorkerReport {
             waited_ns: None,
             ..waited(0)

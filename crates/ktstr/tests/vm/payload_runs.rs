@@ -125,15 +125,18 @@ fn is_recorded(vm: &VmResult) -> Result<()> {
     Ok(())
 }
 
-/// Returns the number of live processes of the guest with this name. A process that has exited does not count, although PID 1
-/// may not have reaped it yet.
+/// Returns the number of live processes of the guest with this name. A process that exits does not count: it leaves its cgroup
+/// before it becomes a zombie, and PID 1 may take a while to reap it.
 fn named(name: &str) -> usize {
+    /// `PF_EXITING` in include/linux/sched.h.
+    const EXITING: u64 = 4;
     let list = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let stats = list.map(|entry| std::fs::read_to_string(entry.path().join("stat")));
-    // The file begins with the pid, the name in parentheses, and the state.
+    // The file begins with the pid, the name in parentheses, the state, five numbers, and the flags.
     let lives = |stat: &String| {
         let after = stat.split_once(&format!(" ({name}) "));
-        after.is_some_and(|(_, rest)| !rest.starts_with('Z'))
+        let flags = after.and_then(|(_, rest)| rest.split(' ').nth(6)?.parse::<u64>().ok());
+        flags.is_some_and(|flags| flags & EXITING == 0)
     };
     stats.flatten().filter(lives).count()
 }

@@ -261,7 +261,10 @@ mod tests {
         let (one, other) = (put("scx_one"), put("scx_other"));
         let list = std::env::join_paths([&one, &other]).expect("a list");
         let found = recorded(&list, "scx_other").expect("it is in the list");
-        assert_eq!((found.path, found.source), (other, Source::Recorded));
+        assert_eq!(
+            (found.path, found.source),
+            (other.clone(), Source::Recorded)
+        );
         let error = recorded(&list, "scx_third")
             .expect_err("refused")
             .to_string();
