@@ -170,6 +170,9 @@ pub fn findings(result: &AssertResult) -> (Vec<Found>, Vec<String>) {
     let cause = details.iter().position(|(detail, failed)| {
         *failed && detail.explains_the_rest() && proof_of(detail).proves()
     });
+    let is_starved = result
+        .failure_details()
+        .any(|detail| matches!(detail.finding, Finding::Starved { .. }));
     let findings = details.iter().enumerate();
     let findings = findings.map(|(at, (detail, failed))| Found {
         check: detail.check_name().into_owned(),
@@ -180,6 +183,7 @@ pub fn findings(result: &AssertResult) -> (Vec<Found>, Vec<String>) {
         proof: proof_of(detail),
         speed: detail.kind == DetailKind::Benchmark,
         counts: *failed
+            && !(is_starved && matches!(detail.finding, Finding::NoProgress { .. }))
             && cause.is_none_or(|cause| cause == at || outlives_the_scheduler(&detail.finding)),
     });
     (shortened(findings.collect()), lines.collect())
@@ -407,6 +411,16 @@ mod tests {
             counted([late(), nothing_done()]),
             ["late wake-ups", "no progress"]
         );
+        // A worker without progress repeats the starvation that the schedule shows.
+        let starved = Finding::Starved {
+            task: "worker[7]".to_owned(),
+            waited_ms: 900,
+            owed_ms: 400,
+            from_ms: 0,
+            served: false,
+            bound_ms: 50.0,
+        };
+        assert_eq!(counted([nothing_done(), starved]), ["starvation"]);
         // No class runs a worker outside of its cpuset.
         let outside = Finding::OutsideCpuset {
             tid: 7,

@@ -29,6 +29,10 @@ pub(super) struct Liveness {
     root: PathBuf,
     idle: Duration,
     counts: Counts,
+    /// Whether the kernel may detach the scheduler once more although no CPU has changed since it came back. A scheduler that
+    /// began to load before the last change is refused (`check_hotplug_seq`), but the kernel may show it as enabled until a
+    /// thread of its own has disabled it.
+    may_be_refused: bool,
 }
 
 /// Counters in `/sys/kernel/sched_ext`, which exist from 6.12 on; 0 on a kernel without sched_ext.
@@ -75,6 +79,7 @@ impl Liveness {
             root: root.to_owned(),
             idle: IDLE,
             counts: Counts::read(root),
+            may_be_refused: false,
         }
     }
 
@@ -101,7 +106,9 @@ impl Liveness {
     ) -> Result<u64, Finding> {
         let mut found = check_at(&self.root, pid, bpf);
         let hotplugs = Counts::read(&self.root).hotplugs;
-        if hotplugs != self.counts.hotplugs && matches!(found, Some(Gone::Off(_))) {
+        let changed = hotplugs != self.counts.hotplugs;
+        if (changed || self.may_be_refused) && matches!(found, Some(Gone::Off(_))) {
+            self.may_be_refused = changed;
             found = self.await_return(pid, bpf, on_wait);
             // Keep the count from before the wait: a CPU that changed since then makes the kernel ask for one more attach.
             self.counts.hotplugs = hotplugs;
@@ -361,6 +368,31 @@ mod tests {
         });
         assert_eq!(found.unwrap(), 1);
         assert_eq!(states.next(), None);
+    }
+
+    /// The kernel may show a scheduler as enabled that it is about to refuse, but it does that once.
+    #[test]
+    fn a_scheduler_that_is_refused_after_it_was_shown_as_enabled_is_awaited_once_more() {
+        let tmp = root(Some("7 (s) S 1 7 0\n"), "enabled\n");
+        let put = |name: &str, text: &str| {
+            let path = tmp.path().join("sys/kernel/sched_ext").join(name);
+            std::fs::write(path, text).unwrap();
+        };
+        put("enable_seq", "1\n");
+        put("hotplug_seq", "4\n");
+        let mut liveness = Liveness::at(tmp.path());
+        put("hotplug_seq", "15\n");
+        for seq in ["2\n", "3\n"] {
+            put("state", "disabled\n");
+            let found = liveness.check_pid(7, true, &mut || {
+                put("enable_seq", seq);
+                put("state", "enabled\n");
+            });
+            assert_eq!(found.unwrap(), 1);
+        }
+        put("state", "disabled\n");
+        let found = liveness.check_pid(7, true, &mut || panic!("nobody asked it to leave"));
+        assert!(found.is_err());
     }
 
     /// The wait for a scheduler that is loading lasts as long as a start may take; if it has stopped loading, the wait ends
