@@ -140,7 +140,9 @@ fn three_shards_merged_are_the_whole_to_the_letter() {
     let write = |name: &str, text: &str| std::fs::write(root.join(name), text).unwrap();
     let second = read("2.results");
     write("cut", &second[..second.len() / 2]);
-    write("old", &second.replacen("\"schema\":1", "\"schema\":0", 1));
+    let old = second.replacen("\"schema\":2", "\"schema\":1", 1);
+    assert_ne!(old, second, "the number of the schema is another one");
+    write("old", &old);
     write(
         "foreign",
         &second.replacen("--starve-nice", "--slow-wake", 1),
@@ -157,7 +159,7 @@ fn three_shards_merged_are_the_whole_to_the_letter() {
         ),
         (
             &["1.results", "old", "3.results"],
-            "its schema is 0, and this command reads 1 alone",
+            "its schema is 1, and this command reads 2 alone",
         ),
         (
             &["1.results", "foreign", "3.results"],
