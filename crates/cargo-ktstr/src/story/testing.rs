@@ -96,7 +96,10 @@ fn tables() -> Tables {
 
 /// Returns the bytes of the schedule's file.
 pub fn file() -> Vec<u8> {
-    let mut writer = Writer::default();
+    written_by(Writer::default())
+}
+
+fn written_by(mut writer: Writer) -> Vec<u8> {
     for (ms, cpu, what) in events() {
         writer.push(Event {
             time_ns: ms * MS,
@@ -110,15 +113,7 @@ pub fn file() -> Vec<u8> {
 /// Returns the bytes of the same schedule if it exceeded its size limit: it is complete from 50 ms on, which is 40 ms after the
 /// start of the first step.
 pub fn thinned() -> Vec<u8> {
-    let mut writer = Writer::with_cap(1);
-    for (ms, cpu, what) in events() {
-        writer.push(Event {
-            time_ns: ms * MS,
-            cpu: Cpu(cpu),
-            what,
-        });
-    }
-    writer.finish(&tables())
+    written_by(Writer::with_cap(1))
 }
 
 /// Returns the bytes of a schedule's file with `count` switches between two tasks on one CPU, about 10 µs apart.

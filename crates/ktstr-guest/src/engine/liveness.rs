@@ -345,18 +345,26 @@ mod tests {
         assert!(off(false, true).is_err(), "nobody asked it to leave");
     }
 
+    fn put_in(tmp: &tempfile::TempDir, name: &str, text: &str) {
+        let path = tmp.path().join("sys/kernel/sched_ext").join(name);
+        std::fs::write(path, text).unwrap();
+    }
+
+    /// Returns a check that began before CPUs went online and offline several times.
+    fn while_cpus_change() -> (tempfile::TempDir, Liveness) {
+        let tmp = root(Some("7 (s) S 1 7 0\n"), "enabled\n");
+        put_in(&tmp, "enable_seq", "1\n");
+        put_in(&tmp, "hotplug_seq", "4\n");
+        let liveness = Liveness::at(tmp.path());
+        put_in(&tmp, "hotplug_seq", "15\n");
+        (tmp, liveness)
+    }
+
     /// If CPUs go online or offline while a scheduler loads, the kernel refuses the scheduler again when it attaches.
     #[test]
     fn a_scheduler_that_is_refused_while_it_attaches_is_still_awaited() {
-        let tmp = root(Some("7 (s) S 1 7 0\n"), "enabled\n");
-        let put = |name: &str, text: &str| {
-            let path = tmp.path().join("sys/kernel/sched_ext").join(name);
-            std::fs::write(path, text).unwrap();
-        };
-        put("enable_seq", "1\n");
-        put("hotplug_seq", "4\n");
-        let mut liveness = Liveness::at(tmp.path());
-        put("hotplug_seq", "15\n");
+        let (tmp, mut liveness) = while_cpus_change();
+        let put = |name: &str, text: &str| put_in(&tmp, name, text);
         put("state", "disabled\n");
         let mut states = ["enabling\n", "disabled\n", "enabled\n"].into_iter();
         let found = liveness.check_pid(7, true, &mut || {
@@ -373,15 +381,8 @@ mod tests {
     /// The kernel may show a scheduler as enabled that it is about to refuse, but it does that once.
     #[test]
     fn a_scheduler_that_is_refused_after_it_was_shown_as_enabled_is_awaited_once_more() {
-        let tmp = root(Some("7 (s) S 1 7 0\n"), "enabled\n");
-        let put = |name: &str, text: &str| {
-            let path = tmp.path().join("sys/kernel/sched_ext").join(name);
-            std::fs::write(path, text).unwrap();
-        };
-        put("enable_seq", "1\n");
-        put("hotplug_seq", "4\n");
-        let mut liveness = Liveness::at(tmp.path());
-        put("hotplug_seq", "15\n");
+        let (tmp, mut liveness) = while_cpus_change();
+        let put = |name: &str, text: &str| put_in(&tmp, name, text);
         for seq in ["2\n", "3\n"] {
             put("state", "disabled\n");
             let found = liveness.check_pid(7, true, &mut || {
