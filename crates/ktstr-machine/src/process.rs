@@ -7,8 +7,11 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use ktstr_state::env;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, waitid,
+};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::console::Console;
@@ -136,13 +139,32 @@ impl Process {
         }
     }
 
+    /// Waits until the process has exited, at most for this long. Its status is not collected.
+    fn wait_for_exit(&self, within: Duration) {
+        let Some(pidfd) = self
+            .pid()
+            .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok())
+        else {
+            return;
+        };
+        let deadline = Instant::now() + within;
+        while !self.has_exited() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let timeout = Timespec {
+                tv_sec: left.as_secs() as i64,
+                tv_nsec: left.subsec_nanos().into(),
+            };
+            let ready = poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&timeout));
+            if left.is_zero() || ready.is_err_and(|error| error != Errno::INTR) {
+                return;
+            }
+        }
+    }
+
     /// Creates the error for a QEMU that exited or closed its monitor. `during` describes what the host was doing
     /// at that time. A QEMU that does not exit is killed, and the error does not show that as the way in which it ended.
     pub(crate) fn death(&mut self, during: &'static str) -> MachineError {
-        let deadline = Instant::now() + EXITS_WITHIN;
-        while self.ended().is_none() && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        self.wait_for_exit(EXITS_WITHIN);
         let status = match self.ended() {
             Some(status) => match (status.code(), status.signal()) {
                 (Some(code), _) => format!("exited with code {code}"),
