@@ -29,7 +29,8 @@ fn waits(_: &Ctx) -> Result<AssertResult> {
     Ok(AssertResult::pass())
 }
 
-/// A run whose QEMU has finished its own start, and so has installed its sandbox.
+/// A run whose guest executes: its QEMU has installed its sandbox, and has closed the files that it reads only while it starts,
+/// such as the firmware.
 struct Running {
     run: Child,
     machine: u32,
@@ -57,13 +58,7 @@ impl Running {
         let mut run = command.spawn().expect("the test binary starts");
         let began = Instant::now();
         loop {
-            // Once its RAM is mapped, QEMU has finished its own start.
-            let up = machines(run.id()).into_iter().find(|pid| {
-                let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
-                ["/ram0", "memfd:ktstr-ram", "memfd:ktstr-template"]
-                    .iter()
-                    .any(|ram| maps.contains(ram))
-            });
+            let up = machines(run.id()).into_iter().find(|pid| executes(*pid));
             if let Some(machine) = up {
                 return Self {
                     run,
@@ -93,6 +88,21 @@ impl Running {
             .filter_map(|fd| std::fs::read_link(fd.path()).ok())
             .collect()
     }
+}
+
+/// Whether a virtual CPU of this QEMU has run for 50 ms. The main thread creates the whole machine, firmware included, before
+/// it lets a virtual CPU run, and no other thread of QEMU computes.
+fn executes(machine: u32) -> bool {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{machine}/task")) else {
+        return false;
+    };
+    threads.flatten().any(|thread| {
+        let main = thread.file_name().to_string_lossy() == machine.to_string();
+        // The first number is the time on a CPU in ns (Documentation/scheduler/sched-stats.rst).
+        let text = std::fs::read_to_string(thread.path().join("schedstat")).unwrap_or_default();
+        let ran = text.split(' ').next().and_then(|ns| ns.parse().ok());
+        !main && ran.unwrap_or(0) >= 50_000_000_u64
+    })
 }
 
 impl Drop for Running {
