@@ -10,8 +10,8 @@ use std::sync::OnceLock;
 
 use crate::protocol::{Ask, ToHost};
 
-/// A transport that carries messages to the host in order. A message that cannot be sent is reported on standard error; a
-/// process that was forked from the one that created the link cannot use it.
+/// A transport that carries messages to the host in order. A message that cannot be sent is reported on standard error. Only
+/// the process that created the link can use it, and not the processes that it forks.
 pub trait Link: Send + Sync {
     /// Sends a message. Blocks while the mailbox is full.
     fn send(&self, message: &ToHost);

@@ -123,8 +123,8 @@ impl MailboxMemory for Mapped {
 /// clock this does nothing.
 ///
 /// This function is never inlined, so that its return ends the block of instructions that contains the call. If the host
-/// stops the machine in the call, for instance to save a template, the machine stops only at the end of that block. What the
-/// host writes while the machine is stopped must be read after that.
+/// stops the machine in the call, for instance to save a template, the machine stops only at the end of that block. An inlined
+/// call would let the block read the mailbox before the stop, and so miss what the host writes during the stop.
 #[inline(never)]
 pub fn call_host(argument: u64) {
     // SAFETY: the instruction exchanges a register with itself, which has no effect.
@@ -201,7 +201,7 @@ impl Link for MailLink {
         let broken = |error: Error| format!("the mailbox is broken: {error}");
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         *asked += 1;
-        // Clear the previous answer, so that it is not taken for this one.
+        // Clear the previous answer, so that it is not taken for the answer to this request.
         self.region.store(Layout::ANSWER, 0).map_err(broken)?;
         self.send(&ToHost::Ask {
             number: *asked,
@@ -246,7 +246,7 @@ impl Inbox {
         }
     }
 
-    /// Returns whether a message, or a damaged one, can be read.
+    /// Returns whether the ring has unread bytes: the next message, which may be damaged.
     pub fn has_next(&self, region: &Mapped) -> bool {
         region
             .load(Ring::Host.head_offset())

@@ -1,8 +1,8 @@
 //! Clears the CPUs or the memory nodes of a cgroup, so that it has those of its parent.
 //!
 //! Older kernels, such as 6.12, refuse to clear the set of a cgroup with tasks in it or below it: `validate_change` in
-//! kernel/cgroup/cpuset.c returns `ENOSPC`, also in cgroup v2. There, the cgroup gets the set of everything instead. A cgroup
-//! uses only what its parent has, too, so the effect is the same, also when the set of the parent changes later.
+//! kernel/cgroup/cpuset.c returns `ENOSPC`, also in cgroup v2. On such a kernel, the cgroup gets the set of everything instead.
+//! The effect is the same, also when the set of the parent changes later: a cgroup uses only what its parent has.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ pub(super) struct Set {
     pub possible: &'static str,
     /// The content of `possible` on a kernel without the file; `None` if every kernel has it.
     pub otherwise: Option<&'static str>,
-    /// Whether a partition next to the cgroup ends if the set has what belongs to the partition.
+    /// Whether a sibling cgroup that is a partition becomes invalid if this set overlaps the set of the partition.
     pub ends_partitions: bool,
 }
 
@@ -84,7 +84,7 @@ fn clear_by(
     written(all, put(&path, all).map_err(explain))
 }
 
-/// Returns a sibling of the cgroup that is a partition, if there is one. Its CPUs must not be in the set of another cgroup.
+/// Returns a sibling that is a partition, if there is one. The CPUs of a partition must not be in the set of a sibling.
 fn partition_next_to(dir: &Path) -> Result<Option<PathBuf>, CgroupError> {
     let Some(parent) = dir.parent() else {
         return Ok(None);
@@ -106,7 +106,7 @@ mod tests {
 
     use super::*;
 
-    /// Returns what is written to clear a set on a kernel that refuses an empty one, or the error.
+    /// Returns what is written to clear a set on a kernel that refuses an empty set, or the error.
     fn on_an_old_kernel(dir: &Path, set: Set) -> Result<Vec<String>, String> {
         let seen = RefCell::new(Vec::new());
         let put = |_: &Path, value: &str| {
@@ -135,7 +135,7 @@ mod tests {
         );
 
         std::fs::write(other.join("cpuset.cpus.partition"), "isolated\n").unwrap();
-        // The memory nodes of a partition are no business of its siblings.
+        // A partition owns only its CPUs, so its siblings may have all memory nodes.
         assert!(on_an_old_kernel(&own, NODES).is_ok());
         let refused = on_an_old_kernel(&own, CPUS).unwrap_err();
         for word in [

@@ -18,7 +18,7 @@ pub(super) fn access(action: &'static str, path: &Path, source: io::Error) -> Cg
     }
 }
 
-/// Adds a hint about cgroups to an error of the kernel, if there is one for its errno.
+/// Adds to an error of the kernel what its errno usually means for cgroups, if that is known.
 pub(super) fn explain(source: io::Error) -> io::Error {
     let hint = match source.raw_os_error() {
         Some(libc::EBUSY) => {
@@ -51,7 +51,7 @@ pub(super) fn write(path: &Path, value: &str) -> Result<(), CgroupError> {
     })
 }
 
-/// Writes `value` like [`write`], and returns the error of the system call.
+/// Writes `value` like [`write`], but returns the plain error of the system call.
 pub(super) fn raw_write(path: &Path, value: &str) -> io::Result<()> {
     // Never use O_CREAT: in a directory that is not a cgroup, a newly created file would hide the
     // mistake.

@@ -116,7 +116,7 @@ impl CgroupManager {
             .clone()
     }
 
-    /// Returns the directory of a cgroup that has this file of a controller, and enables the controller first if necessary.
+    /// Returns the directory of a cgroup. If `file` is not there, first enables the controller that the file belongs to.
     fn with_file(
         &self,
         name: &str,

@@ -55,7 +55,7 @@ pub(super) enum Owner {
 pub(super) struct LiveCgroup {
     pub name: String,
     pub owner: Owner,
-    /// The CPUs of its own; `None` if it has none.
+    /// The cpuset that the scenario gave to this cgroup; `None` if it has no cpuset of its own.
     pub cpuset: Option<BTreeSet<usize>>,
     /// Whether the cgroup is a partition, and of which type.
     pub partition: CpusetPartition,
@@ -96,7 +96,7 @@ impl LiveCgroup {
         self.reach = both.or(self.reach).or(reach);
     }
 
-    /// Adopts workers that were allowed to use these CPUs so far, and to which quotas may have done this.
+    /// Adopts workers of another cgroup: `allowed` are the CPUs that they could use so far, `reach` what quotas may have done.
     pub fn adopt(
         &mut self,
         mut handles: Vec<WorkloadHandle>,
@@ -153,9 +153,9 @@ pub(super) struct CgroupReports {
     pub reports: Vec<WorkerReport>,
 }
 
-/// The scheduler that an operation of this test attached last; the inner `None` if it stopped the scheduler and attached none.
-/// The outer `None` until an operation changes the scheduler. A test may run several scenarios, and an operation of one
-/// changes the scheduler of the next.
+/// The scheduler as the last operation of this test left it. The outer `None` means that no operation has changed it; the inner
+/// `None` means that the operation stopped the scheduler and attached none. This outlives a scenario: a test may run several
+/// scenarios, and an operation of one changes the scheduler of the next.
 static CHANGED_TO: Mutex<Option<Option<Attached>>> = Mutex::new(None);
 
 /// An attached scheduler as the guest sees it.
@@ -186,7 +186,7 @@ pub(super) struct LiveScenario {
     pub phase: PhaseCell,
     /// The scheduler that must be running.
     pub scheduler: Option<Attached>,
-    /// Where the check of the scheduler starts anew, if an operation has stopped or started a scheduler since the last check.
+    /// The new start of the check whether the scheduler runs, if an operation has changed the scheduler since the last check.
     pub changed: Option<Liveness>,
     /// The programs that run next to the workers.
     pub payloads: Payloads,
@@ -205,7 +205,7 @@ pub(super) struct LiveScenario {
     /// Names of the cgroups that the running step will create after its operations.
     announced: Vec<String>,
     removed: Vec<CgroupReports>,
-    /// The keys of the objects that workers have named since the objects were last new.
+    /// The keys of the objects (locks, barriers and the like) that workers have named and that were not renewed since.
     objects: BTreeSet<u64>,
     spawns: u64,
     collected_iterations: u64,
@@ -417,8 +417,8 @@ impl LiveScenario {
         Ok(())
     }
 
-    /// Makes the objects as new that no worker names any more, so that the next workers do not find a lock that is taken, or a
-    /// barrier at which some have arrived already.
+    /// Resets the objects that no worker names any more, so that the next workers do not find a lock that is taken, or a
+    /// barrier at which earlier workers have arrived.
     fn renew_objects(&mut self) {
         if self.objects.is_empty() {
             return;
@@ -450,8 +450,8 @@ impl LiveScenario {
         reaches.reduce(QuotaReach::and)
     }
 
-    /// Stops the workers of a cgroup. A cgroup above that is frozen is thawed meanwhile, because frozen workers cannot stop, and
-    /// the quota of one above is lifted, because a worker that is out of quota may take longer to stop than it is given.
+    /// Stops the workers of a cgroup. Meanwhile, frozen cgroups above it are thawed, because frozen workers cannot stop, and the
+    /// quotas of cgroups above it are lifted, because a worker that is out of quota may not stop in time.
     ///
     /// # Errors
     /// There is no such cgroup, or it cannot be thawed or freed of its quota.

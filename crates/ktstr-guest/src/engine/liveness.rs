@@ -29,9 +29,9 @@ pub(super) struct Liveness {
     root: PathBuf,
     idle: Duration,
     counts: Counts,
-    /// Whether the kernel may detach the scheduler once more although no CPU has changed since it came back. A scheduler that
-    /// began to load before the last change is refused (`check_hotplug_seq`), but the kernel may show it as enabled until a
-    /// thread of its own has disabled it.
+    /// Whether the kernel may detach the scheduler once more although no CPU went online or offline since it came back. A
+    /// scheduler that began to load before the last such change is refused (`check_hotplug_seq`), but the kernel may show it as
+    /// enabled until a kernel thread has disabled it.
     may_be_refused: bool,
 }
 
@@ -65,8 +65,9 @@ impl Liveness {
         Self::at(Path::new("/"))
     }
 
-    /// Starts from the current values of the counters after a scheduler has attached, which were read `before` that. The kernel
-    /// counts an attach only after sched_ext shows the state `enabled` (`scx_enable` in kernel/sched/ext.c).
+    /// Starts from the current values of the counters after one attach; `before` has the values from before the attach. The
+    /// attach counts even if `enable_seq` lacks it still: the kernel counts it only after sched_ext shows the state `enabled`
+    /// (`scx_enable` in kernel/sched/ext.c).
     pub(super) fn after_attach(before: &Self) -> Self {
         let mut now = Self::at(&before.root);
         let counted = before.counts.attached.saturating_add(1);
@@ -378,7 +379,7 @@ mod tests {
         assert_eq!(states.next(), None);
     }
 
-    /// The kernel may show a scheduler as enabled that it is about to refuse, but it does that once.
+    /// After the last hotplug, the kernel may show a scheduler that it is about to refuse as enabled, but only once.
     #[test]
     fn a_scheduler_that_is_refused_after_it_was_shown_as_enabled_is_awaited_once_more() {
         let (tmp, mut liveness) = while_cpus_change();

@@ -170,7 +170,7 @@ fn validate_payloads(backdrop: &Backdrop, steps: &[Step]) -> Result<()> {
     Ok(())
 }
 
-/// Returns the process of the scheduler that is attached now, or `None` if there is none.
+/// Returns the process id of the scheduler that is attached now, or `None` if there is no such process.
 pub(crate) fn scheduler_pid(ctx: &Ctx) -> Option<i32> {
     attached(ctx).map(|scheduler| scheduler.pid)
 }
@@ -218,7 +218,7 @@ struct Run<'a, 'c> {
 }
 
 impl<'a> Run<'a, '_> {
-    /// Returns by what workers are judged.
+    /// Returns what workers are judged by: checks, topology, and whether a BPF scheduler drives them.
     fn judged(&self) -> outcome::By<'a> {
         outcome::By {
             checks: self.checks,

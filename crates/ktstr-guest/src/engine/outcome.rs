@@ -1,5 +1,5 @@
-//! Turns the reports of workers into a result: checks, statistics, and one carrier per cgroup and phase. The raw samples
-//! are bounded, so that the result fits into the mailbox.
+//! Turns the reports of workers into a result: checks, statistics, and one carrier per cgroup and phase, which is the
+//! [`PhaseCgroupStats`] of its workers. The raw samples are bounded, so that the result fits into the mailbox.
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
@@ -27,8 +27,8 @@ fn shown(name: &str) -> &str {
 /// The finding that a worker did no work at all stands only if the worker waited for a CPU for longer than this, in
 /// milliseconds. Otherwise something else kept the worker from working.
 pub const FIRST_TURN_MS: u64 = 200;
-/// The finding that a worker did no work at all does not stand if the worker got at least this much CPU time, in milliseconds:
-/// the scheduler served it, and its work takes longer.
+/// The finding that a worker did no work at all does not stand if the worker got at least this much CPU time, in milliseconds,
+/// and did not wait for a CPU for longer than it ran: the scheduler served it, and its work takes longer.
 pub const SERVED_MS: u64 = 100;
 /// The key of the measurement that names the real-time workers of the backdrop which took most of the time of their CPUs.
 /// [`hog_key`] returns the key for those of a step.
@@ -85,7 +85,7 @@ fn name_hogs(result: &mut AssertResult, key: String, done: &[CgroupReports]) {
     );
 }
 
-/// By what workers are judged.
+/// What workers are judged by.
 pub(super) struct By<'a> {
     pub checks: &'a Assert,
     pub topo: &'a TestTopology,
@@ -187,10 +187,11 @@ fn check(result: &mut AssertResult, by: &By<'_>, done: &CgroupReports) {
 }
 
 /// Turns the finding of a gap into a note if the worker cannot have waited long for a CPU in the gap. The finding that a
-/// worker did no work at all is treated in the same way. The kernel counts how long a task was runnable without a CPU
-/// (`run_delay` in /proc/PID/schedstat). If that is at most the bound over the worker's whole life, the waits for a CPU
-/// alone do not exceed the bound: for the rest of the gap the worker slept, blocked, was frozen or throttled, or worked on
-/// something long. The exact schedule shows this more precisely, but a run under the real clock has no exact schedule.
+/// worker did no work at all is treated in the same way; it also becomes a note if the worker got CPU time ([`SERVED_MS`]).
+/// The kernel counts how long a task was runnable without a CPU (`run_delay` in /proc/PID/schedstat). If this sum over the
+/// worker's whole life is at most the bound, waits for a CPU alone cannot exceed the bound: for the rest of the gap the worker
+/// slept, blocked, was frozen or throttled, or worked on something long. The exact schedule shows this more precisely, but a
+/// run under the real clock has no exact schedule.
 fn acquit_of_gaps(judged: &mut AssertResult, reports: &[WorkerReport]) {
     let mut notes = Vec::new();
     judged.outcomes.retain(|outcome| {

@@ -36,8 +36,8 @@ pub(super) fn dissolve(ctx: &Ctx, name: &str) -> Result<()> {
     take_back(&dir, &had)
 }
 
-/// Checks that a cgroup which was made a partition is one. If a partition is impossible, a write succeeds nevertheless, and the
-/// kernel marks the partition as invalid in the file.
+/// Checks that a cgroup which was made a partition is a valid one. The write that makes it a partition is no proof: it succeeds
+/// even if a partition is impossible, and the kernel then marks the partition as invalid in the file.
 pub(super) fn is_valid(dir: &Path) -> Result<()> {
     let path = dir.join(PARTITION);
     let now = std::fs::read_to_string(&path).unwrap_or_default();
@@ -129,7 +129,7 @@ fn cpus_in(file: &Path) -> Cpus {
     parse_cpulist(text.trim()).unwrap_or_default()
 }
 
-/// Returns the text that sets these CPUs. The kernel ignores an empty write, so an empty list is a line.
+/// Returns the text that sets these CPUs. The kernel ignores an empty write, so the text of no CPUs is a newline.
 fn list(cpus: &Cpus) -> String {
     match cpus.is_empty() {
         true => "\n".to_owned(),
@@ -171,7 +171,7 @@ mod tests {
         assert_eq!((text("a"), text("a/b")), ("1-3".into(), "1-2".into()));
         assert_eq!((text("a/b/c"), text("a/d")), ("".into(), "2\n".into()));
         take_back(&at("a/b/c"), &Cpus::from([1, 2])).unwrap();
-        // CPU 2 is that of `a/d`, and CPU 3 was there before.
+        // `a` keeps CPU 2, which belongs to `a/d`, and CPU 3, which it had before.
         assert_eq!((text("a"), text("a/b")), ("2-3".into(), "\n".into()));
 
         hand_down(&at("a/b/c"), &Cpus::from([1])).unwrap();

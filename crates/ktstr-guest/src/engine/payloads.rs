@@ -113,7 +113,7 @@ impl Payloads {
         })
     }
 
-    /// Kills the programs that were started in a cgroup, and forgets those that were announced for it.
+    /// Kills the programs that are in a cgroup, and forgets those that were announced for it.
     pub fn end_in(&mut self, cgroup: &str) -> Result<()> {
         self.waiting.retain(|(_, _, own)| own != cgroup);
         self.end(PayloadHandle::kill, |r| r.cgroup.as_deref() == Some(cgroup))
@@ -151,7 +151,7 @@ impl Payloads {
             .partition(|running| which(running));
         self.running = kept;
         let over: Vec<Running> = over;
-        // If one of them fails, the remaining ones are killed when they are dropped.
+        // If ending one of them fails, the others are killed when their handles are dropped.
         for running in over {
             let left = by(running.handle)?;
             self.keep(left);

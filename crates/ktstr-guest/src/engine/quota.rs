@@ -34,8 +34,8 @@ impl Quotas {
         }
     }
 
-    /// Returns what these quotas may have done to one of `tasks` tasks, or of an unknown number of tasks, in the cgroup in
-    /// `folder` on a machine with so many CPUs; `None` if there was no quota, or only quotas that the tasks could not use up.
+    /// Returns what these quotas may have done to each task of the cgroup in `folder`, which has `tasks` tasks (`None` if their
+    /// number is unknown) on a machine with `cpus` CPUs. Returns `None` if the tasks could not use up any of the quotas.
     pub(super) fn reach(
         &self,
         tasks: Option<usize>,
@@ -46,7 +46,7 @@ impl Quotas {
         if self.period_us == 0 || self.slowdown * at_once as f64 <= 1.0 {
             return None;
         }
-        // The tasks take turns, and each turn uses up the quota of one or several periods.
+        // The tasks take turns, and the tightest quota stretches each turn by the slowdown.
         let round_ms = |tasks| tasks as f64 * TURN_MS * self.slowdown;
         let stat = std::fs::read_to_string(folder.join("cpu.stat")).ok();
         Some(QuotaReach {
@@ -119,7 +119,7 @@ pub(super) fn mark(judged: &mut AssertResult, done: &CgroupReports, bpf: bool) {
             Finding::Gap { tid, gap_ms, .. } if !of(tid).is_some_and(starved_at_the_end) => {
                 (gap_ms, effect)
             }
-            // Quotas are lifted at the stop, so none explains a worker that did not answer it.
+            // Quotas are lifted at the stop, so none explains a worker that did not answer the stop: its `exit` is not `None`.
             Finding::NoProgress { tid, exit: None } => match of(tid) {
                 Some(report) => {
                     let life_ms = report.wall_time_ns / 1_000_000;
@@ -163,7 +163,7 @@ mod tests {
         assert_eq!(longest(Some(1)), Some(Some(2_100)));
         assert_eq!(longest(Some(4)), Some(Some(8_100)));
         assert_eq!(longest(None), Some(None));
-        // Two CPUs in each period are more than one task can use, or the machine has.
+        // A quota of two CPUs limits neither one task, nor any number of tasks on a machine with two CPUs.
         let mut ample = Quotas::default();
         ample.set(Some(200_000), 100_000);
         assert_eq!(ample.reach(Some(1), 4, nowhere), None);
@@ -230,7 +230,7 @@ mod tests {
             ..report()
         };
         assert_eq!(marked(&idle, Some(true), false, longer), None);
-        // It did not run for the five seconds after the quota had been lifted.
+        // It did not run for the 2.5 s after the stop, which had lifted the quota.
         let starved = WorkerReport {
             exit_info: Some(WorkerExitInfo::TimedOut),
             max_gap_at_ms: 5_500,

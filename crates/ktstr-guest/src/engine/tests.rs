@@ -22,7 +22,7 @@ struct Fake {
     root: PathBuf,
     calls: Mutex<Vec<String>>,
     fail_on: Option<&'static str>,
-    /// The number of calls that `fail_on` selects and that succeed, before the first one fails.
+    /// How many of the calls that `fail_on` selects succeed before the first of them fails.
     succeed_first: usize,
 }
 
@@ -425,7 +425,7 @@ fn limits_are_set_during_a_step() {
     }
 }
 
-/// The workers of a step below a quota need CPU time to stop, and the quota applies again after that.
+/// Workers need CPU time to stop. The quota of a cgroup above theirs is therefore lifted, and applies again after that.
 #[test]
 fn a_quota_above_is_lifted_while_workers_stop() {
     let (fake, topo) = (Fake::new(), topo());
@@ -535,7 +535,7 @@ fn the_workers_of_a_step_find_new_objects() {
     assert_eq!(second(none(), &[barrier()], &[barrier()]), 0);
     let (post, take) = ([RtAction::SemPost(name())], [RtAction::SemWait(name())]);
     assert_eq!(second(none(), &post, &take), 0);
-    // A worker that lives on still names the semaphore.
+    // A worker of the backdrop still names the semaphore, so the semaphore is not renewed.
     let later = [RtAction::Sleep(ms(60_000)), RtAction::SemWait(name())];
     let kept = Backdrop::new().push_cgroup(CgroupDef::named("bg").work_type(work(&later)));
     assert_eq!(second(kept, &post, &take), 1);

@@ -140,7 +140,7 @@ struct Agent {
     test: Option<TestProcess>,
     /// The value of the kernel's OOM kill counter when the test process was started.
     kills_before: u64,
-    /// The lines that switch a built-in scheduler off.
+    /// The `echo` lines that switch a scheduler inside the kernel off.
     disable: Vec<String>,
     /// The test's own scheduler.
     own: Option<SchedulerJob>,
@@ -225,7 +225,7 @@ impl Agent {
             std::fs::create_dir_all(folder)?;
         }
         if offset == 0 {
-            // A template's processes, this one among them, may be executing an older version of the file. They keep it.
+            // Replace the file: processes of the template, such as this one, may be executing an older version, and keep it.
             let _ = std::fs::remove_file(path);
         }
         std::fs::OpenOptions::new()
@@ -384,7 +384,7 @@ impl Agent {
         test.run(job, self.scheduler.as_ref().map(Child::pid));
         let mut listening = true;
         let end = loop {
-            // A change of the scheduler reaps all processes that end meanwhile, which may be the test.
+            // A change of the scheduler reaps all processes that end meanwhile. The test process may be among them.
             if let Some(end) = test.child.end(&self.children) {
                 break end;
             }
@@ -462,8 +462,8 @@ fn delay_start(seed: u64) {
     }
     let mixed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let until = crate::clock::monotonic_ns() + (mixed >> 32) % TICK_NS;
-    // Compute instead of calling `spin_loop`: if one thread executes all CPUs, each PAUSE switches to the next CPU and back,
-    // which takes about a thousand host instructions.
+    // Compute instead of calling `spin_loop`: if one thread of QEMU executes all CPUs, each PAUSE switches to the next CPU and
+    // back, which takes about a thousand host instructions.
     while crate::clock::monotonic_ns() < until {
         crate::workers::spin(16);
     }

@@ -13,7 +13,7 @@ const PAUSE: Duration = Duration::from_millis(1);
 /// Maximum number of bytes read of an environment.
 const ENVIRONMENT: u64 = 256 << 10;
 
-/// Kills every process with this mark, and waits until they have exited, but for no longer than [`PASSES`]: a process in an
+/// Kills every process with this mark, and waits until all have exited, for at most [`PASSES`] passes: a process in an
 /// uninterruptible sleep stays. The environment of another user's process cannot be read, but such a process
 /// was not started here.
 pub(super) fn kill_marked(mark: &str) {

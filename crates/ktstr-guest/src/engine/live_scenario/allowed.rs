@@ -39,7 +39,7 @@ impl Allowed {
 }
 
 impl LiveCgroup {
-    /// Records which CPUs the cgroup has from now on.
+    /// Records which CPUs the cgroup has from now on. Workers that it has or had keep the CPUs of before as well.
     fn allow(&mut self, now: Allowed) {
         let untouched = self.handles.is_empty() && self.reports.is_empty();
         self.allowed = match untouched {
@@ -50,10 +50,10 @@ impl LiveCgroup {
 }
 
 impl LiveScenario {
-    /// Records that the test took a CPU offline. A cgroup whose CPUs are all offline uses those of its parent until one comes
-    /// back (Documentation/admin-guide/cgroup-v2.rst, `cpuset.cpus.effective`). A partition whose CPUs are all offline is
-    /// invalid until then, and any cgroup may use its CPUs meanwhile. The kernel may change its files later, so they are not
-    /// read here.
+    /// Records that the test took a CPU offline. A cgroup whose CPUs are all offline uses those of its parent until one of its
+    /// own comes back (Documentation/admin-guide/cgroup-v2.rst, `cpuset.cpus.effective`). A partition whose CPUs are all offline
+    /// is invalid until then, and any cgroup may use its CPUs meanwhile. The cgroup files are not read here, because the kernel
+    /// may update them later.
     pub fn cpu_is_off(&mut self, ctx: &Ctx, cpu: usize) {
         self.off_line.insert(cpu);
         let any = self.has_partitions();
@@ -99,7 +99,7 @@ impl LiveScenario {
     }
 
     /// Returns the CPUs that a cgroup has now. All CPUs count as allowed if the kernel gives the cgroup CPUs that it does not
-    /// have according to the scenario, or may do so when a CPU goes offline or comes back.
+    /// have according to the scenario, or may do so because CPUs are offline.
     pub(super) fn allowed_now(&self, ctx: &Ctx, name: &str) -> Allowed {
         let Some(cpus) = self.cpus_of(name, ctx.topo) else {
             return Allowed::All;
@@ -113,8 +113,8 @@ impl LiveScenario {
         }
     }
 
-    /// Checks that each partition of the scenario is still one. A cgroup that gets CPUs of a sibling partition may end the
-    /// partition, depending on the kernel. While CPUs are offline, a partition may be invalid until they come back.
+    /// Checks that each partition of the scenario is still valid. A cgroup that gets CPUs of a sibling partition may end the
+    /// partition, depending on the kernel. Nothing is checked while CPUs are offline: a partition may then be invalid for a time.
     pub fn partitions_are_valid(&self, ctx: &Ctx) -> Result<()> {
         if !self.off_line.is_empty() {
             return Ok(());
@@ -129,8 +129,8 @@ impl LiveScenario {
     }
 }
 
-/// Returns the CPUs that the kernel gives to a cgroup, or `None` if they cannot be read. A cgroup without the file, because the
-/// controller is not enabled for it, has the CPUs of the nearest cgroup above it that has the file.
+/// Returns the CPUs that the kernel gives to a cgroup, or `None` if they cannot be read. A cgroup for which the controller is not
+/// enabled lacks `cpuset.cpus.effective`; it has the CPUs of the nearest cgroup above it that has the file.
 fn effective(root: &Path, name: &str) -> Option<BTreeSet<usize>> {
     let folder = root.join(name);
     let read = |folder: &Path| std::fs::read_to_string(folder.join("cpuset.cpus.effective")).ok();

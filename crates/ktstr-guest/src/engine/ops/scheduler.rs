@@ -32,7 +32,7 @@ fn staged(scheduler: &Scheduler) -> StartOf {
 fn change(call: &mut Call, stop: bool, start: Option<StartOf>) -> Result<()> {
     let before = Liveness::new();
     let changed = lifecycle::change(&SchedulerChange { stop, start });
-    // Whatever the step does afterwards happens to this scheduler.
+    // The next check starts from here, so that it does not report this change as one that the kernel made.
     call.scenario.changed = Some(match &changed {
         Ok(Some(_)) => Liveness::after_attach(&before),
         _ => Liveness::new(),
