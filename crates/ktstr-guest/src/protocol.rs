@@ -63,9 +63,9 @@ pub struct SentSignal {
 }
 
 impl SentSignal {
-    /// Returns whether the signal can be the reason for how a process ended; `None` is a process that still exists. A process
-    /// that a signal killed reports its number. One that exited may have handled the signal; but signals that stop or continue a
-    /// process, or that it ignores by default, ask no process to exit (signal(7)).
+    /// Returns whether the signal can be the reason for how a process ended; `end` is `None` while the process exists. If a
+    /// signal killed the process, it must be this signal. If the process exited, it may have handled this signal, unless by
+    /// default the signal stops or continues a process or is ignored: such a signal asks no process to exit (signal(7)).
     pub fn can_end(&self, end: Option<ProcessEnd>) -> bool {
         match end {
             Some(ProcessEnd::Signaled(by)) => self.signal == by,
@@ -218,8 +218,8 @@ pub enum ToHost {
     },
     /// The test is about to stop, start or replace a scheduler, so the exit of the attached one is intended.
     SchedulerStopping,
-    /// The test waits for a scheduler to attach again, or has waited for a program, which may take long. The host gives up on a
-    /// test that sends nothing.
+    /// The guest waits for a scheduler to attach, or the test has waited for a payload. Both may take long, and the host gives
+    /// up on a guest that sends nothing.
     Alive,
     /// The scheduler has attached again, because the kernel asked it to.
     SchedulerAttachedAgain,

@@ -186,7 +186,7 @@ pub(super) struct LiveScenario {
     pub phase: PhaseCell,
     /// The scheduler that must be running.
     pub scheduler: Option<Attached>,
-    /// The new start of the check whether the scheduler runs, if an operation has changed the scheduler since the last check.
+    /// The state with which the next check of the scheduler starts, if an operation has changed the scheduler since the last one.
     pub changed: Option<Liveness>,
     /// The programs that run next to the workers.
     pub payloads: Payloads,

@@ -66,8 +66,8 @@ impl Liveness {
     }
 
     /// Starts from the current values of the counters after one attach; `before` has the values from before the attach. The
-    /// attach counts even if `enable_seq` lacks it still: the kernel counts it only after sched_ext shows the state `enabled`
-    /// (`scx_enable` in kernel/sched/ext.c).
+    /// attach is taken as counted even if `enable_seq` has not grown yet: the kernel counts it only after sched_ext shows the
+    /// state `enabled` (`scx_enable` in kernel/sched/ext.c).
     pub(super) fn after_attach(before: &Self) -> Self {
         let mut now = Self::at(&before.root);
         let counted = before.counts.attached.saturating_add(1);

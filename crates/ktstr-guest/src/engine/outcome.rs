@@ -1,5 +1,5 @@
-//! Turns the reports of workers into a result: checks, statistics, and one carrier per cgroup and phase, which is the
-//! [`PhaseCgroupStats`] of its workers. The raw samples are bounded, so that the result fits into the mailbox.
+//! Turns the reports of workers into a result: checks, statistics, and one carrier (a [`PhaseCgroupStats`]) per
+//! cgroup and phase. The raw samples are bounded, so that the result fits into the mailbox.
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
@@ -34,8 +34,8 @@ pub const SERVED_MS: u64 = 100;
 /// [`hog_key`] returns the key for those of a step.
 pub const HOG_KEY: &str = "workload_hog";
 
-/// Returns the key of the measurement that names the real-time workers of a step, given by its label, which took most of the
-/// time of their CPUs.
+/// Returns the key of the measurement that names the real-time workers which took most of the time of their CPUs in a step.
+/// `step` is the label of the step.
 pub fn hog_key(step: &str) -> String {
     format!("{HOG_KEY} {step}")
 }
@@ -45,7 +45,7 @@ pub fn hog_key(step: &str) -> String {
 const HOG_SHARE: f64 = 0.5;
 
 /// Records which real-time workers took most of a CPU, or together most of several. A scheduler of a lower class
-/// cannot give that CPU time to anybody else. `key` is that of the measurement.
+/// cannot give that CPU time to anybody else. `key` is the key of the measurement.
 fn name_hogs(result: &mut AssertResult, key: String, done: &[CgroupReports]) {
     let share = |r: &WorkerReport| r.realtime_cpu_ns as f64 / r.wall_time_ns.max(1) as f64;
     let all: Vec<(&str, &WorkerReport)> = done

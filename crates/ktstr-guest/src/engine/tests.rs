@@ -541,7 +541,7 @@ fn the_workers_of_a_step_find_new_objects() {
     assert_eq!(second(kept, &post, &take), 1);
 }
 
-/// A cgroup without a cpuset has that of the cgroup above it, and its workers are judged by it.
+/// The workers of a cgroup without a cpuset are judged by the cpuset of the cgroup above it.
 #[test]
 fn workers_below_a_cpuset_are_judged_by_it() {
     // The fake tree enforces nothing, so the workers run where this thread may: on one CPU that is not in the cpuset.

@@ -66,7 +66,7 @@ pub(crate) struct Requests {
 impl Requests {
     /// Starts the requests at these times of a window that has just opened. Does nothing if there is no socket.
     pub(crate) fn begin(path: &Path, times: &[Duration]) -> Self {
-        // This check is made in every run, so that it makes no difference between a run with captures and a run without.
+        // This check is made in every run, so that runs with captures and runs without captures do not differ in it.
         if !path.exists() {
             return Self::default();
         }
@@ -133,7 +133,7 @@ impl Shared {
     /// Sends the requests before the periodic captures at these times, until the window is over.
     fn serve(&self, times: &[Duration]) {
         let _raised = crate::init::is_test_process().then(|| RealTime::raise(realtime::ENGINE));
-        // This starts the interval of the first answer.
+        // This answer is dropped: the request only starts the interval that the answer for the first capture covers.
         let _ = self.ask();
         for (at, time) in times.iter().enumerate() {
             if !self.sleep_until(time.saturating_sub(LEAD)) {

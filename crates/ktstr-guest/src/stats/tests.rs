@@ -81,7 +81,7 @@ fn pauses_put_a_request_off_and_the_end_cuts_it_short() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("stats");
     let listener = UnixListener::bind(&path).unwrap();
-    // The window is paused from the start. Nobody waits for an answer for an hour unless the end of the requests is broken.
+    // The window is paused from the start. An answer may take an hour, so only the end of the requests can end the wait for it.
     let shared = Arc::new(Shared {
         window: Mutex::new(WindowTime {
             began_ns: now_ns(),

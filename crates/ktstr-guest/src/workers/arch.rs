@@ -269,7 +269,7 @@ mod portable {
             pub(crate) fn $has() -> bool {
                 false
             }
-            /// Does the work of [`scalar`]. No worker calls this function, because no CPU counts as having this width.
+            /// Does the work of [`scalar`]. No worker calls this function, because the check for this width always fails.
             pub(crate) fn $hot(units: u64) {
                 scalar(units);
             }

@@ -24,9 +24,9 @@ use super::unable::Unable;
 pub const CHECKPOINT_UNITS: u64 = 1024;
 
 /// The guest time in ns from the end of one measurement of an iteration's cost to the earliest start of the next. A measurement
-/// reads the CPU time twice, each time by a system call, which takes up to 10 us under the virtual clock, so this interval keeps
-/// its cost at a five-hundredth of the worker's time. The interval is no multiple of the kernel's timer tick, so that ticks do
-/// not always fall into the measured iterations.
+/// reads the CPU time twice. Each read is a system call, which takes up to 10 us under the virtual clock, so measuring takes at
+/// most a five-hundredth of the worker's time. The interval is no multiple of the kernel's timer tick, so that ticks do not
+/// always fall into the measured iterations.
 const COST_INTERVAL_NS: u64 = 10_300_000;
 
 /// Set by the stop signal. Each worker process has its own copy; workers that are threads of one leader are stopped
@@ -337,7 +337,7 @@ impl<'a> WorkerCtx<'a> {
                 .realtime
                 .store(u32::from(attr.is_realtime()), Relaxed),
             Err(errno) => {
-                // A later change that succeeds leaves the stored policy and errno as they are.
+                // A later change that succeeds does not clear these, so that the report still names the refusal.
                 self.tele.policy.store(attr.policy(), Relaxed);
                 self.tele.policy_errno.store(errno, Relaxed);
             }

@@ -45,7 +45,7 @@ pub(super) struct Worker {
     pub policy_error: Option<String>,
     /// Whether the kernel refused the policy with which the worker was to start.
     pub refused: bool,
-    /// The CPU time of the worker when it got its present policy, in nanoseconds; 0 for the policy of the start.
+    /// The CPU time of the worker when it got its present policy, in nanoseconds; 0 if it still has its first policy.
     pub realtime_from_ns: u64,
     /// The CPU time under earlier real-time policies, in nanoseconds.
     pub realtime_ns: u64,
@@ -55,7 +55,7 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// Returns whether the worker's present policy is above that of the scheduler under test.
+    /// Returns whether the worker's present policy takes precedence over all fair and sched_ext tasks.
     pub fn is_realtime(&self) -> bool {
         !self.refused && self.policy.is_realtime()
     }
@@ -81,8 +81,8 @@ pub struct WorkloadHandle {
     started: bool,
     /// The bit masks of gate waiters to wake when the workers are released, in order.
     wake_order: Vec<u32>,
-    /// `Some` if the NUMA nodes of the workers' pages are measured. The inner value is the kernel's
-    /// count of migrated pages at the release; `None` before that, or if the kernel does not count.
+    /// `Some` if the NUMA nodes of the workers' pages are measured. The inner value is the kernel's count
+    /// of migrated pages at the release; it is `None` before the release, or if the kernel does not count.
     pages: Option<Option<u64>>,
     // Keeps the page mapped for as long as workers read it.
     _phase: PhaseCell,

@@ -62,7 +62,7 @@ impl PhaseCell {
         Ok(Self(Arc::new(Shared::new()?)))
     }
 
-    /// Makes the objects with these keys as new. No worker that may use them may be left.
+    /// Resets the objects with these keys to their first state. Call this only when no worker that may use them is left.
     pub(crate) fn renew<'a>(&self, objects: impl IntoIterator<Item = &'a u64>) {
         for key in objects {
             objects::renew(&self.0.objects, *key);

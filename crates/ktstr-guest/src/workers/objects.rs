@@ -3,7 +3,7 @@
 //! They are in a hash table in the memory that all workers of a scenario share. A worker finds an object by a hash of its kind
 //! and its name, and the first worker that looks for it takes the next free slot for it. Nothing here allocates or panics.
 //!
-//! An object whose workers have all ended keeps its slot, but is as new before other workers use it: see [`renew`].
+//! An object whose workers have all ended keeps its slot, but is reset before other workers use it: see [`renew`].
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicU32, AtomicU64};
@@ -79,7 +79,7 @@ pub fn find<'a>(objects: &'a Objects, kind: Kind, name: &str) -> Option<&'a Obje
     )
 }
 
-/// Returns the slots in the order in which an object with this key looks for its own.
+/// Returns the slots in the order in which they are searched for the object with this key.
 fn slots(objects: &Objects, key: u64) -> impl Iterator<Item = &Object> {
     let (before, after) = objects.split_at(key as usize % MAX_OBJECTS);
     after.iter().chain(before)
@@ -90,7 +90,7 @@ pub fn key(kind: Kind, name: &str) -> u64 {
     hash(kind, name)
 }
 
-/// Makes the object with this key as new, if there is one. Call this only when no worker that may use the object is left.
+/// Resets the object with this key to its first state, if there is one. Call this only when no worker that may use it is left.
 pub fn renew(objects: &Objects, key: u64) {
     let mut used = slots(objects, key).take_while(|object| object.key.load(Relaxed) != 0);
     if let Some(object) = used.find(|object| object.key.load(Relaxed) == key) {

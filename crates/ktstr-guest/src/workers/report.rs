@@ -50,7 +50,7 @@ pub(super) fn report(worker: &Worker, end: End, released_ns: u64) -> WorkerRepor
     report.tid = worker.tid;
     report.group_idx = worker.group_idx;
     report.entitlement = worker.entitlement;
-    // A worker that changes its own policy counts as what it was at the end.
+    // If the last policy that the worker itself set is real-time, its whole life counts as real-time.
     let by_itself = tele.realtime.load(Relaxed) == 1;
     let since = report.cpu_time_ns.saturating_sub(worker.realtime_from_ns);
     report.realtime_cpu_ns = match (by_itself, worker.is_realtime()) {

@@ -138,8 +138,8 @@ pub struct Control {
     pub released_at_ns: AtomicU64,
     /// The futex words of the workers, one for each.
     pub words: [AtomicU32; MAX_WORDS],
-    /// A monotonic time in ns for each word. In a ring: when the word's owner was last woken. Other work types define
-    /// what it means.
+    /// A monotonic time in ns for each word. In a ring, it is the time at which the word's owner was last woken. Each other
+    /// work type defines what the time means.
     pub stamps: [AtomicU64; MAX_WORDS],
     /// The thread ids of the workers, written before the gate opens.
     pub tids: [AtomicI32; MAX_WORDS],

@@ -22,7 +22,7 @@ struct SpawnOptions {
     clone_mode: CloneMode,
     park_after: u64,
     reports_first: bool,
-    /// Whether one of the workers changes the affinity of the others, so that no two shares can be compared.
+    /// Whether one of the workers changes the affinity of the others, so that no shares of CPU time can be compared.
     cross_affinity: bool,
 }
 

@@ -156,8 +156,8 @@ pub fn futex_wake_those(word: &AtomicU32, bits: u32) {
     };
 }
 
-/// Timeout in ns of one attempt to take a lock with priority inheritance. The kernel restarts the call after a signal,
-/// so a stop signal would not end it.
+/// Timeout in ns of one attempt to take a lock with priority inheritance. The kernel restarts the call after a signal, so a
+/// worker that is told to stop notices this only after the timeout.
 const PI_TRY_NS: u64 = 20_000_000;
 /// `FUTEX_LOCK_PI2` from include/uapi/linux/futex.h, whose deadline is on the monotonic clock.
 const FUTEX_LOCK_PI2: i32 = 13;

@@ -143,7 +143,7 @@ fn a_killed_worker_leaves_a_sentinel_and_no_zombie() {
     unsafe { libc::kill(pids[0], libc::SIGKILL) };
     let reports = handle.stop_and_collect();
     assert_eq!(reports[0].exit_info, Some(WorkerExitInfo::Signaled(9)));
-    // The counters of its last checkpoint are still available.
+    // Its report does not pass for that of a worker that ended normally.
     assert!(!reports[0].completed && reports[0].exit_info.is_some());
     assert_eq!(reports[0].tid, pids[0]);
     assert!(reports[1].completed);
@@ -298,8 +298,8 @@ fn bodies_without_partners_iterate() {
     }
 }
 
-/// The measured iterations do not overlap, so that all costs together are at most the worker's CPU time. A worker that sleeps
-/// for most of each iteration would exceed it by far if its sleep were a part of the cost. Both hold on any host.
+/// The measured iterations do not overlap, so all costs together are at most the worker's CPU time, on any host. If sleep were a
+/// part of the cost, the costs of a worker that sleeps for most of each iteration would be far more than that.
 #[test]
 fn the_cost_of_an_iteration_is_its_cpu_time() {
     let sleeper = WorkType::bursty(Duration::from_millis(1), Duration::from_millis(20));
@@ -427,7 +427,7 @@ fn only_workers_that_are_alike_are_compared() {
         "the preempting worker and a preempted one"
     );
     assert_eq!(storms[1], storms[3], "preempted workers of two groups");
-    // The entitlement of a worker that another one pins depends on the choices of the other one.
+    // If another worker pins a worker, the entitlement of the pinned worker depends on the choices of the other worker.
     let meddler = WorkSpec::new(WorkType::cross_affinity_churn(1)).workers(1);
     let pinned = marks(&of(WorkType::SpinWait, 2).push_composed(meddler));
     assert_eq!(pinned.iter().collect::<BTreeSet<_>>().len(), 3);
@@ -455,7 +455,7 @@ fn a_sleep_that_the_stop_ends_is_no_gap() {
 fn a_worker_that_was_real_time_before_is_reported_as_such() {
     let mut handle = WorkloadHandle::spawn(&of(WorkType::SpinWait, 1)).unwrap();
     handle.start();
-    // An ordinary user may not set the policy; then there is nothing to see.
+    // An ordinary user may not set the policy; the worker is then never real-time.
     if handle.set_policy(0, SchedPolicy::fifo(1)).is_ok() {
         handle.set_policy(0, SchedPolicy::Normal).unwrap();
         assert!(handle.stop_and_collect()[0].realtime);

@@ -35,7 +35,7 @@ reasons! {
     Memory = "could not map its memory";
     /// The memory policy could not be set.
     MemPolicy = "could not set its memory policy; are the nodes among those of its cpuset?";
-    /// The temporary file could not be created or used.
+    /// The disk, or without a disk the temporary file, could not be opened or used.
     File = "could not create or use a temporary file in /tmp or /";
     /// No two threads of one core are among the worker's CPUs.
     Sibling = "needs two threads of one core among its CPUs and found none; declare a topology with \
@@ -47,7 +47,7 @@ reasons! {
     Width = "needs wider vector registers than CPUID reports; use AluWidth::Widest";
     /// No work loop uses AMX tiles, whether or not the CPU has them.
     Tiles = "has no code for AMX on any CPU; use AluWidth::Widest";
-    /// A cgroup below the worker's own could not be created or entered.
+    /// The worker's own cgroup could not be found, or a cgroup below it could not be created or entered.
     Cgroup = "could not create or enter a cgroup below its own";
     /// The destination cgroup of `CgroupAttachStorm` could not be opened.
     Dest = "could not open cgroup.procs of `dest` next to its own cgroup; declare a cgroup with that name";

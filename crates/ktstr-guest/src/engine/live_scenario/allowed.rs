@@ -39,7 +39,7 @@ impl Allowed {
 }
 
 impl LiveCgroup {
-    /// Records which CPUs the cgroup has from now on. Workers that it has or had keep the CPUs of before as well.
+    /// Records which CPUs the cgroup has from now on. If it has or had workers, its earlier CPUs stay allowed, too.
     fn allow(&mut self, now: Allowed) {
         let untouched = self.handles.is_empty() && self.reports.is_empty();
         self.allowed = match untouched {

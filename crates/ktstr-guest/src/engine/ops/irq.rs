@@ -36,7 +36,7 @@ fn by_label(interrupts: &str, label: &str) -> Result<u32> {
         let Some((number, rest)) = line.split_once(':') else {
             continue;
         };
-        // Lines without a number are not steerable: they count per-CPU interrupts, such as the local timer's, or errors.
+        // A line without a number has nothing to steer: it counts per-CPU interrupts, such as the local timer's, or errors.
         let (Ok(number), Some(last)) = (number.trim().parse(), rest.split_whitespace().last())
         else {
             continue;

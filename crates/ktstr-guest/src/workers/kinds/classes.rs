@@ -94,7 +94,7 @@ pub(super) fn priority_inversion(ctx: &mut WorkerCtx<'_>) {
     } else if member < high.saturating_add(medium) {
         ctx.become_policy(SchedAttr::fifo(MEDIUM));
         while !ctx.stopped() {
-            // This takes long compared with the time for which the lock is held.
+            // Work for much longer than the lock is held, so that a preempted holder of the lock is delayed for long.
             ctx.work(hold.saturating_mul(8).max(CHECKPOINT_UNITS));
             ctx.iteration();
             if ctx.nap(PAUSE_NS).is_none() {

@@ -83,7 +83,7 @@ pub(super) fn herd(ctx: &mut WorkerCtx<'_>) {
         let Some((_, own)) = ctx.shared_futex(ctx.member) else {
             return;
         };
-        // A call that comes during a turn wakes nobody.
+        // A call that comes during a turn wakes nobody, so it has no latency to record.
         let posted = |slept| Some(own.swap(0, Relaxed)).filter(|_| slept).unwrap_or(0);
         wait_for_calls(ctx, ctx.params[1], posted, |ctx| ctx.work(CHECKPOINT_UNITS));
         return;
@@ -109,9 +109,9 @@ pub(super) fn herd(ctx: &mut WorkerCtx<'_>) {
     ctx.park();
 }
 
-/// Blocks until the next call, repeatedly; each wakeup is recorded as a sample, which counts from the time that `posted`
-/// returns, unless that is 0. `posted` is told whether the worker slept before the call. After the last of `calls` calls, the
-/// worker parks.
+/// Blocks until the next call, repeatedly, and calls `turn` for each. `posted` returns the time from which the latency of the
+/// wakeup is counted, or 0 if no sample shall be recorded; its argument says whether the worker slept before the call. After the
+/// last of `calls` calls, the worker parks.
 fn wait_for_calls(
     ctx: &mut WorkerCtx<'_>,
     calls: u64,

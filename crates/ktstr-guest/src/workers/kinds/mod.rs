@@ -173,7 +173,7 @@ fn from_us(us: &u64) -> u64 {
     us.saturating_mul(1000)
 }
 
-/// Returns the time between two of so many events per second, in nanoseconds.
+/// Returns the interval in nanoseconds between events that occur `hz` times a second.
 fn from_hz(hz: &u64) -> u64 {
     1_000_000_000 / hz.max(&1)
 }

@@ -134,10 +134,10 @@ pub(super) fn epoll_storm(ctx: &mut WorkerCtx<'_>) {
     }
 }
 
-/// Records the latency of a wake-up: how long the consumer was runnable until it ran. `before` was read before it blocked. The
-/// kernel's own account is the only one that is right for several consumers: a consumer does not see which event woke it, and
-/// another one may have taken that event. A wait has a sample only if the consumer blocked and was put on a CPU once, since any
-/// other delay may be that of a preemption. The wake-up at the end of the run is none of the workload's.
+/// Records the latency of a wake-up: how long the consumer was runnable until it ran. `before` was read before it blocked. Only
+/// the kernel's own count is right for several consumers: a consumer does not see which event woke it, and another consumer may
+/// have taken that event. A wait has a sample only if the consumer blocked once and was put on a CPU once, because a further
+/// delay may come from a preemption. A wake-up by the stop signal is not part of the workload, so it has no sample.
 fn sample_wait_for_cpu(ctx: &mut WorkerCtx<'_>, before: Before) {
     let now = Before::now();
     let once = |now: u64, before: u64| now == before.wrapping_add(1);
@@ -148,7 +148,7 @@ fn sample_wait_for_cpu(ctx: &mut WorkerCtx<'_>, before: Before) {
     }
 }
 
-/// What the kernel knows about a consumer before it blocks.
+/// What the kernel has counted for a consumer, to compare the time before it blocks with the time after its wake-up.
 struct Before {
     stat: sys::SchedStat,
     /// The number of times that it has blocked.

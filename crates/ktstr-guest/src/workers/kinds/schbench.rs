@@ -21,7 +21,7 @@ pub(super) fn schbench(ctx: &mut WorkerCtx<'_>) {
 }
 
 /// Returns the number of bytes that a group of `group` members has to share: the bytes that the members pass to each other,
-/// or the shared matrices. The number is 0 if there are none.
+/// or the shared matrices. The number is 0 if the members share nothing.
 pub(in super::super) fn shared_bytes(work: &WorkType, group: usize) -> usize {
     let WorkType::Schbench { config } = work else {
         return 0;

@@ -16,8 +16,8 @@ pub(in super::super) extern "C" fn on_signal(_: libc::c_int) {
     ARRIVED.with(|arrived| arrived.fetch_add(1, Relaxed));
 }
 
-/// In each iteration, sends a number of signals to the partner and then does units of work. A signal
-/// that arrives counts as a unit of work, too; the kernel merges it with one that is still pending.
+/// In each iteration, sends a number of signals to the partner and then does units of work. A signal that arrives counts as a
+/// unit of work, too. Fewer may arrive than were sent: the kernel drops a signal while an earlier one is still pending.
 /// Parameters: the number of signals, and the number of units of work.
 pub(super) fn signal_storm(ctx: &mut WorkerCtx<'_>) {
     let [signals, units, ..] = ctx.params;
