@@ -54,7 +54,7 @@ pub(crate) struct Codec<'a> {
     cpu: u16,
     /// The task that the event is about, once it is known.
     task: Option<u32>,
-    /// The kinds (tag and detail) of the two previous events, the last one first.
+    /// The kinds (tag and detail) of the two previous events, the latest first.
     before: [u32; 2],
     /// The CPU of the previous event, and the target CPU of the latest enqueue, migration or kick.
     last_cpu: u16,
@@ -256,8 +256,8 @@ impl<'a> Codec<'a> {
     fn context(&mut self) -> u32 {
         let part = self.part;
         self.part += 1;
-        // A tag has eight bits, so the context has 19, below bit 24, at which `coded` adds the meaning. The mask only keeps the
-        // conversion to 32 bits and the shift from losing bits.
+        // A tag has eight bits, so the context has 19 bits; `coded` puts the meaning above them, from bit 24 up. The mask never
+        // changes a tag: it only shows that the conversion to 32 bits and the shift lose no bits.
         ((self.tag & 0x1f_ffff) as u32) << 11 | part << 8 | self.before[0]
     }
 
@@ -266,7 +266,7 @@ impl<'a> Codec<'a> {
     }
 }
 
-/// Returns the runqueue that an event names, whose clock is used for its time; `None` if it uses the clock of the event's CPU.
+/// Returns the runqueue whose clock gives the time of an event that names it; `None` if the clock of the event's CPU does.
 fn queue(what: &What) -> Option<u16> {
     match what {
         What::Enqueue { on, .. } | What::Dequeue { on, .. } => Some(on.0),

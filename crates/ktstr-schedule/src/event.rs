@@ -201,7 +201,7 @@ events! {
         /// Whether an interrupt makes the request, and not `waker` itself.
         interrupt: bool,
     }
-    /// A task is put on a CPU's runqueue, because it becomes runnable, or again after it was moved or changed.
+    /// A task is put on a CPU's runqueue: it has become runnable, or it returns there after a move or a change.
     2 Enqueue {
         /// The task that is put on the runqueue.
         task: Pid,
@@ -272,7 +272,7 @@ events! {
         /// The CPU that the cgroup may not use.
         on: Cpu,
     }
-    /// A quota no longer keeps a cgroup from a CPU. It may run again once there was such an event for each [`What::Throttle`].
+    /// A quota no longer keeps a cgroup from a CPU. The cgroup may run there again after one such event per [`What::Throttle`].
     11 Unthrottle {
         /// The id of the cgroup that may run again (`cgroup->kn->id`).
         cgroup: u64,
@@ -372,9 +372,9 @@ impl What {
 /// An event: what happened, when and where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Event {
-    /// The time by the scheduler's clock, in nanoseconds; 0 for what describes the state before the recording. Events are in the
-    /// order in which they happened. A runqueue's clock was last updated slightly before the event, so times may go back a little
-    /// between events of different CPUs.
+    /// The time by the scheduler's clock, in nanoseconds; 0 for an event that describes the state before the recording. Events
+    /// are in the order in which they happened. A runqueue's clock was last updated slightly before the event, so times may go
+    /// back a little between events of different CPUs.
     pub time_ns: u64,
     /// The CPU on which it happened; [`Cpu::UNKNOWN`] for an event that the host adds.
     pub cpu: Cpu,

@@ -62,7 +62,7 @@ fn truncated_or_modified_bytes_are_an_error() {
 #[test]
 fn a_file_over_its_limit_loses_its_oldest_switches_and_reports_gaps() {
     let mut script = Script::default();
-    // The state before the recording, which is not the beginning of the gap.
+    // An event at the time 0 describes the state before the recording, so the gap does not begin there.
     script.at(0).affinity(1001, 3);
     for phase in 0..4u16 {
         let begin = u64::from(phase + 1) * 1_000_000;

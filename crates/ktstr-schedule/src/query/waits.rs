@@ -44,9 +44,9 @@ pub struct Wait {
     /// The CPU time that the task was entitled to in the windows that the wait fills, in nanoseconds; 0 for a wait
     /// that fills none.
     pub owed_ns: u64,
-    /// The part of the wait in which `owed_ns` was counted, in nanoseconds: the windows that the wait fills, without those
-    /// in which an affinity changed, those in the second after a weight changed, those in which a quota limited the task or
-    /// the scheduler was being reloaded at the kernel's request, and without the time outside of the steps.
+    /// The part of the wait in which `owed_ns` was counted, in nanoseconds: the windows of steps that the wait fills. It does
+    /// not include windows in which an affinity changed, a quota limited the task, or the scheduler was being reloaded at the
+    /// kernel's request; windows in the second after a weight changed or a gap ended; or windows in or soon after a bypass.
     pub judged_ns: u64,
     /// Whether the task got a CPU.
     pub served: bool,
