@@ -1,7 +1,7 @@
 //! Converts events into numbers. Each part of an event is encoded relative to a prediction, so that an event that was predicted
-//! takes almost no space. The predictions are that an event happens on the CPU of the previous event or on the target CPU of
-//! the latest enqueue, migration or kick, that it is about the task that runs there or about one of the recent tasks, and that
-//! its time is the largest time so far, the time of the previous event of its runqueue, or slightly later.
+//! takes almost no space. The predicted CPU of an event is the CPU of the previous event, or the target CPU of the latest
+//! enqueue, migration or kick. The predicted task is the task that runs on the event's CPU, or one of the recent tasks. The
+//! predicted time is the largest time so far, the time of the previous event of the same runqueue, or slightly later.
 
 use std::collections::{HashMap, VecDeque};
 

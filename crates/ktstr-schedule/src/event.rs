@@ -262,7 +262,7 @@ events! {
     9 Weight {
         /// The id of the cgroup whose weight changes (`cgroup->kn->id`).
         cgroup: u64,
-        /// The new `task_group.shares`. For the default, `cpu.weight` 100, it is 1024, which 64-bit kernels multiply by 1024.
+        /// The new `task_group.shares`: 1024 for the default `cpu.weight` of 100. 64-bit kernels multiply the value by 1024.
         shares: u64,
     }
     /// A cgroup, or one above it, has used up its quota on a CPU.
@@ -302,7 +302,7 @@ events! {
         task: Pid,
         /// The id of the dispatch queue; the built-in ones have the ids `SCX_DSQ_*` (include/linux/sched/ext.h).
         dsq: u64,
-        /// The slice that the task gets, in nanoseconds; 0 if it keeps the one that it has.
+        /// The slice that the task gets, in nanoseconds; 0 if it keeps its current slice.
         slice_ns: u64,
     }
     /// The BPF scheduler asks a CPU to reschedule.

@@ -141,7 +141,7 @@ fn tables_that_unpack_to_endless_lists_are_refused() {
 #[test]
 fn endless_gaps_add_up_to_the_end_of_time() {
     let mut head = Vec::new();
-    // From, to, dropped events, and the switches among them.
+    // The start and the end of the gap, the dropped events, and the switches among them.
     for number in [0, u64::MAX, 1, 1] {
         crate::bytes::put(&mut head, number);
     }

@@ -117,16 +117,16 @@ macro_rules! op_table {
             11 wait_payload_in WaitPayload => payload::wait, effect end_payload {
                 /// The name of the program's declaration.
                 name: text,
-                /// The name of the program's cgroup; `None` is allowed if, of the programs of this name that were started,
-                /// only one has not been waited for yet.
+                /// The name of the program's cgroup; `None` is allowed if exactly one program of this name has been started
+                /// and not been waited for.
                 cgroup: [Cow<'static, str>] => exists_or_none,
             };
             /// Kills a program and all processes that it has started. Its result is checked only if it had exited before.
             12 kill_payload_in KillPayload => payload::kill, effect end_payload {
                 /// The name of the program's declaration.
                 name: text,
-                /// The name of the program's cgroup; `None` is allowed if, of the programs of this name that were started,
-                /// only one has not been waited for yet.
+                /// The name of the program's cgroup; `None` is allowed if exactly one program of this name has been started
+                /// and not been waited for.
                 cgroup: [Cow<'static, str>] => exists_or_none,
             };
             /// Freezes a cgroup: its tasks do not run until it is thawed (`cgroup.freeze`).

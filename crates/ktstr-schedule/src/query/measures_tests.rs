@@ -149,7 +149,7 @@ fn a_cpu_that_is_offline_does_not_idle() {
 }
 
 /// Two tasks share CPU 0 while CPU 1 idles. Between two steps they are allowed to use CPU 1 as well. From then on a balancer has
-/// a second to find it, and only what is wasted later counts.
+/// a second to find CPU 1, and only the time that is wasted later counts.
 #[test]
 fn a_cpu_that_was_newly_allowed_is_wasted_only_after_a_second() {
     let wasted = |end: u64| {

@@ -97,7 +97,7 @@ pub(super) struct Task {
 
 impl Task {
     /// Returns the CPUs that the task could have been given at the time `at_ns` by a scheduler that balances its queues
-    /// gradually: those of its affinity, without the ones that it was allowed less than [`BALANCING_NS`] ago.
+    /// gradually: the CPUs of its affinity, without those that were newly allowed less than [`BALANCING_NS`] ago.
     pub fn claim(&self, at_ns: u64) -> CpuMask {
         match self.confined {
             Some((since, before)) if at_ns < since.saturating_add(BALANCING_NS) => {

@@ -112,8 +112,8 @@ fn migrations_are_those_between_two_runs() {
     assert_eq!(counted, (3, 1, 1));
 }
 
-/// Two CPUs are idle. For 50 ns a task waits that may run on one of them, and for the next 50 ns one that may run on
-/// neither.
+/// Two CPUs are idle. For 50 ns a task waits that may run on one of them. For the next 50 ns another task waits, which may
+/// run on neither.
 #[test]
 fn an_idle_cpu_is_wasted_only_beside_a_task_that_may_run_there() {
     let mut script = Script::default();

@@ -101,7 +101,7 @@ impl<'a> Walk<'a> {
         })
     }
 
-    /// Notes the CPUs that are idle at the beginning: those whose first switch is one from the idle task.
+    /// Notes the CPUs that are idle at the beginning: those whose first switch leaves the idle task.
     fn idle_at_first(&mut self, schedule: &Schedule<'_>) -> Result<(), ReadError> {
         let cpus = self.tables.topology.llc.len();
         let mut first = BTreeMap::new();
@@ -161,7 +161,7 @@ impl<'a> Walk<'a> {
                 if moved && !wakeup && matches!(state.doing, Doing::Asleep) {
                     return;
                 }
-                // Such a task is woken without the flag of a wake-up.
+                // A task that sleeps on its queue is woken without the flag of a wake-up.
                 let wakeup = wakeup || !moved && matches!(state.doing, Doing::Asleep);
                 self.enqueue(task, wakeup);
             }
