@@ -1,5 +1,5 @@
 //! The cgroup v2 tree of a test as a trait, with the operations that the step engine and test functions use. The implementation
-//! on `/sys/fs/cgroup` is in the guest; unit tests use one that records the calls.
+//! on `/sys/fs/cgroup` is in the guest; unit tests use an implementation that records the calls.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -72,7 +72,7 @@ pub enum CgroupError {
     ControllerMissing {
         /// The controller that was to be enabled.
         controller: Controller,
-        /// Where it was looked for.
+        /// The folder of the cgroup that lacks the controller.
         path: PathBuf,
         /// The content of `cgroup.controllers`.
         available: String,
@@ -169,7 +169,7 @@ pub trait CgroupOps: Send + Sync {
     fn place_task_during_handshake(&self, name: &str, pid: i32) -> Result<(), CgroupError>;
     /// Disables all controllers for the children of a cgroup.
     fn clear_subtree_control(&self, name: &str) -> Result<(), CgroupError>;
-    /// Moves all processes of a cgroup to the root of the cgroup2 file system. Its descendants keep theirs.
+    /// Moves all processes of a cgroup to the root of the cgroup2 file system. The processes of its descendants stay.
     fn drain_tasks(&self, name: &str) -> Result<(), CgroupError>;
     /// Returns the process ids in `cgroup.procs`, which does not list the processes of the cgroup's descendants.
     fn read_procs(&self, name: &str) -> Result<Vec<i32>, CgroupError>;

@@ -95,9 +95,9 @@ impl<'a> Ctx<'a> {
         &self.capture_times
     }
 
-    /// Returns the path of the file with the capture of the guest that this run leaves on the host if it fails, for a message
-    /// that names the file. The path is relative to the host's folder of sidecars (`ktstr::test_support::sidecar_dir`): the guest
-    /// does not know the host's folders, because a run must not depend on them. `VmResult::failure_dump_path` has the whole path.
+    /// Returns the path of a file, for a message that names it. If this run fails, the host writes a capture of the guest to this
+    /// file. The path is relative to the host's folder of sidecars (`ktstr::test_support::sidecar_dir`): the guest does not know
+    /// the host's folders, because a run must not depend on them. `VmResult::failure_dump_path` has the whole path.
     ///
     /// # Errors
     /// If the context has no [`Ctx::entry_name`], after which the file is named.

@@ -2,7 +2,7 @@
 //!
 //! The disk is the kernel's own `null_blk` device (`drivers/block/null_blk`) in its memory-backed mode. The
 //! guest's memory holds the data, and a timer of the guest's kernel ends each request after the declared latency. The tasks that
-//! wait for the disk therefore sleep in state D and are woken from an interrupt, as with a real disk, and under the virtual clock
+//! wait for the disk therefore sleep in state D and are woken from an interrupt, as with a real disk. Under the virtual clock,
 //! the same seed gives the same run.
 
 use std::time::Duration;

@@ -135,7 +135,7 @@ fn every_work_type_has_a_text() {
             scenario,
             "{text}"
         );
-        // Parameters are optional.
+        // Parameters are optional: the name of a work type alone stands for its defaults.
         let short = text.lines().map(|line| match line.split_once("= { ") {
             Some((key, rest)) if *name != "Custom" => {
                 format!("{key}= {:?}", rest.split(' ').next().unwrap_or_default())

@@ -80,7 +80,7 @@ fn a_partition_keeps_cpus_of_its_own() {
         let wanted = "`step[0].ops[1]`: cgroup \"b\" would be a partition without CPUs of its own";
         assert!(error.contains(wanted), "{error}");
     }
-    // The CPUs of `b` are its own, and after that no longer.
+    // While `b` is a partition, `a` cannot be pinned to a CPU of `b`. When `b` is a member again, this is possible.
     let pin = "{ set_affinity = { cgroup = \"a\", affinity = { exact = \"0\" } } }";
     let error = refused(&format!("ops = [{root}, {pin}]"));
     assert!(

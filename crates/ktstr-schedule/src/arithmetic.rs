@@ -135,7 +135,7 @@ impl<'a> Coder<'a> {
         }
     }
 
-    /// Whether a reader has not read beyond the end.
+    /// Whether everything that a reader has read lies before the end.
     pub(crate) fn is_inside(&self) -> bool {
         match &self.way {
             Way::Writing(_) => true,

@@ -77,7 +77,7 @@ impl Assembler {
                 next,
                 yielded,
             } => {
-                // The function may find that the group has quota again, and then dequeues nothing.
+                // If `throttle_cfs_rq_work` finds that the group has quota again, it dequeues nothing.
                 if self.throttling.get(&cpu) == Some(&prev) {
                     self.throttling.remove(&cpu);
                 }
@@ -136,7 +136,7 @@ impl Assembler {
                         self.dead.insert(task);
                     }
                     What::Fork { task, .. } => {
-                        // Pids are reused.
+                        // A pid is reused: what is known of the earlier task does not hold for this one.
                         self.dead.remove(&task);
                         self.asleep.remove(&task);
                     }

@@ -1,7 +1,7 @@
 //! Converts events into numbers. Each part of an event is encoded relative to a prediction, so that an event that was predicted
-//! takes almost no space. The predictions are that an event happens on the CPU of the previous event or on the target CPU of
-//! the latest enqueue, migration or kick, that it is about the task that runs there or about one of the recent tasks, and that
-//! its time is the largest time so far, the time of the previous event of its runqueue, or slightly later.
+//! takes almost no space. The predicted CPU of an event is the CPU of the previous event, or the target CPU of the latest
+//! enqueue, migration or kick. The predicted task is the task that runs on the event's CPU, or one of the recent tasks. The
+//! predicted time is the largest time so far, the time of the previous event of the same runqueue, or slightly later.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -54,7 +54,7 @@ pub(crate) struct Codec<'a> {
     cpu: u16,
     /// The task that the event is about, once it is known.
     task: Option<u32>,
-    /// The kinds (tag and detail) of the two previous events, the last one first.
+    /// The kinds (tag and detail) of the two previous events, the latest first.
     before: [u32; 2],
     /// The CPU of the previous event, and the target CPU of the latest enqueue, migration or kick.
     last_cpu: u16,
@@ -256,8 +256,8 @@ impl<'a> Codec<'a> {
     fn context(&mut self) -> u32 {
         let part = self.part;
         self.part += 1;
-        // A tag has eight bits, so the context has 19, below bit 24, at which `coded` adds the meaning. The mask only keeps the
-        // conversion to 32 bits and the shift from losing bits.
+        // A tag has eight bits, so the context has 19 bits; `coded` puts the meaning above them, from bit 24 up. The mask never
+        // changes a tag: it only shows that the conversion to 32 bits and the shift lose no bits.
         ((self.tag & 0x1f_ffff) as u32) << 11 | part << 8 | self.before[0]
     }
 
@@ -266,7 +266,7 @@ impl<'a> Codec<'a> {
     }
 }
 
-/// Returns the runqueue that an event names, whose clock is used for its time; `None` if it uses the clock of the event's CPU.
+/// Returns the runqueue whose clock gives the time of an event that names it; `None` if the clock of the event's CPU does.
 fn queue(what: &What) -> Option<u16> {
     match what {
         What::Enqueue { on, .. } | What::Dequeue { on, .. } => Some(on.0),

@@ -201,7 +201,7 @@ events! {
         /// Whether an interrupt makes the request, and not `waker` itself.
         interrupt: bool,
     }
-    /// A task is put on a CPU's runqueue, because it becomes runnable, or again after it was moved or changed.
+    /// A task is put on a CPU's runqueue: it has become runnable, or it returns there after a move or a change.
     2 Enqueue {
         /// The task that is put on the runqueue.
         task: Pid,
@@ -262,7 +262,7 @@ events! {
     9 Weight {
         /// The id of the cgroup whose weight changes (`cgroup->kn->id`).
         cgroup: u64,
-        /// The new `task_group.shares`. For the default, `cpu.weight` 100, it is 1024, which 64-bit kernels multiply by 1024.
+        /// The new `task_group.shares`: 1024 for the default `cpu.weight` of 100. 64-bit kernels multiply the value by 1024.
         shares: u64,
     }
     /// A cgroup, or one above it, has used up its quota on a CPU.
@@ -272,7 +272,7 @@ events! {
         /// The CPU that the cgroup may not use.
         on: Cpu,
     }
-    /// A quota no longer keeps a cgroup from a CPU. It may run again once there was such an event for each [`What::Throttle`].
+    /// A quota no longer keeps a cgroup from a CPU. The cgroup may run there again after one such event per [`What::Throttle`].
     11 Unthrottle {
         /// The id of the cgroup that may run again (`cgroup->kn->id`).
         cgroup: u64,
@@ -302,7 +302,7 @@ events! {
         task: Pid,
         /// The id of the dispatch queue; the built-in ones have the ids `SCX_DSQ_*` (include/linux/sched/ext.h).
         dsq: u64,
-        /// The slice that the task gets, in nanoseconds; 0 if it keeps the one that it has.
+        /// The slice that the task gets, in nanoseconds; 0 if it keeps its current slice.
         slice_ns: u64,
     }
     /// The BPF scheduler asks a CPU to reschedule.
@@ -372,9 +372,9 @@ impl What {
 /// An event: what happened, when and where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Event {
-    /// The time by the scheduler's clock, in nanoseconds; 0 for what describes the state before the recording. Events are in the
-    /// order in which they happened. A runqueue's clock was last updated slightly before the event, so times may go back a little
-    /// between events of different CPUs.
+    /// The time by the scheduler's clock, in nanoseconds; 0 for an event that describes the state before the recording. Events
+    /// are in the order in which they happened. A runqueue's clock was last updated slightly before the event, so times may go
+    /// back a little between events of different CPUs.
     pub time_ns: u64,
     /// The CPU on which it happened; [`Cpu::UNKNOWN`] for an event that the host adds.
     pub cpu: Cpu,

@@ -11,8 +11,8 @@ use crate::bytes::{Bytes, put};
 const TEXT_CAP: usize = 4096;
 /// The largest size of all tables before compression, in bytes.
 const UNPACKED_CAP: usize = 64 << 20;
-/// The largest number of entries that are read from a list. A run has only a small fraction of that number. An empty text
-/// takes one byte in the file before compression and many more in memory.
+/// The largest number of entries that are read from a list. A run has only a small fraction of that number. Without a limit,
+/// a damaged file could fill the memory: an empty text takes one byte in the file before compression and many more in memory.
 const ENTRIES_CAP: u64 = 1 << 20;
 /// The level of the compression, from 0 to 10 (DEFLATE).
 const LEVEL: u8 = 6;

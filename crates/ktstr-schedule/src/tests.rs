@@ -62,7 +62,7 @@ fn truncated_or_modified_bytes_are_an_error() {
 #[test]
 fn a_file_over_its_limit_loses_its_oldest_switches_and_reports_gaps() {
     let mut script = Script::default();
-    // The state before the recording, which is not the beginning of the gap.
+    // An event at the time 0 describes the state before the recording, so the gap does not begin there.
     script.at(0).affinity(1001, 3);
     for phase in 0..4u16 {
         let begin = u64::from(phase + 1) * 1_000_000;
@@ -141,7 +141,7 @@ fn tables_that_unpack_to_endless_lists_are_refused() {
 #[test]
 fn endless_gaps_add_up_to_the_end_of_time() {
     let mut head = Vec::new();
-    // From, to, dropped events, and the switches among them.
+    // The start and the end of the gap, the dropped events, and the switches among them.
     for number in [0, u64::MAX, 1, 1] {
         crate::bytes::put(&mut head, number);
     }

@@ -145,7 +145,7 @@ impl Words<'_> {
     }
 }
 
-/// Says from when to when a schedule is complete that has lost events to stay within its size limit. `from_ns` is the end of its
+/// Says for which time a schedule is complete if it has lost events to stay within its size limit. `from_ns` is the end of its
 /// last gap and `to_ns` the end of the schedule, both in nanoseconds of the scheduler's clock. The text has seconds since
 /// `zero_ns`.
 pub fn complete_only(from_ns: u64, to_ns: u64, zero_ns: u64) -> String {

@@ -28,7 +28,7 @@ pub struct CpuLimits {
     pub weight: Option<u32>,
 }
 
-/// Limits on memory. The outer `None` leaves the file alone, the inner one writes `max`.
+/// Limits on memory. The outer `None` leaves the file alone. The inner `None` writes `max`, but 0 to `memory.low`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemoryLimits {
     /// `memory.max` in bytes: the limit that the cgroup cannot exceed.
@@ -72,7 +72,7 @@ pub struct PidsLimits {
 pub struct CgroupDef {
     /// The name of the cgroup below the test's root; it may be nested (`a/b`).
     pub name: String,
-    /// The CPUs of the cgroup; `None` leaves it those of its parent.
+    /// The CPUs of the cgroup; with `None` it has its parent's CPUs.
     pub cpuset: Option<CpusetSpec>,
     /// The groups of workers, in the order in which they are started. If there are none, the cgroup gets one default group,
     /// unless it has a payload.
@@ -84,7 +84,7 @@ pub struct CgroupDef {
     /// serialized, so a deserialized declaration has no program.
     #[serde(skip)]
     pub payload: Option<&'static Payload>,
-    /// The memory nodes of the cgroup; `None` leaves it those of its parent.
+    /// The memory nodes of the cgroup; with `None` it has its parent's nodes.
     pub cpuset_mems: Option<BTreeSet<usize>>,
     /// Limits on CPU time; `None` sets none.
     pub cpu: Option<CpuLimits>,

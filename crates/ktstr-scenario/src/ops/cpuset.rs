@@ -277,7 +277,7 @@ mod tests {
 
     #[test]
     fn each_rule() {
-        // Sixteen CPUs, fifteen usable: 0-14.
+        // The machine has 16 CPUs, of which 15 are usable: 0-14.
         let view = view(8);
         let list = |spec: CpusetSpec| cpuset_string(&spec.resolve_on(&view).expect("CPUs"));
         assert_eq!(list(CpusetSpec::llc(1)), "8-15");

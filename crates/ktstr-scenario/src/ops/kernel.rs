@@ -32,9 +32,9 @@ pub enum KernelTarget {
     TaskField {
         /// The pid of the task in the guest's root pid namespace.
         pid: i32,
-        /// The start time of the task, so that a later task with the same pid is not taken for it: its `start_time` or
-        /// its `start_boottime` in nanoseconds, or `start_boottime` rounded down to 10 ms, as in `/proc/PID/stat`. 0
-        /// accepts any task.
+        /// The start time of the task, which distinguishes it from a later task with the same pid. The value is the task's
+        /// `start_time` or `start_boottime` in nanoseconds, or its `start_boottime` rounded down to 10 ms, as in
+        /// `/proc/PID/stat`. 0 accepts any task.
         expected_start_time_ns: u64,
         /// The member, with dots between the parts.
         field: Cow<'static, str>,

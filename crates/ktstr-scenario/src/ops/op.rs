@@ -1,5 +1,5 @@
-//! What is made from the table of operations (`ops/table.rs`): the enum with its constructors, names, numbers and text, and
-//! the list of functions that the guest's engine fills in.
+//! The code that is made from the table of operations (`ops/table.rs`): the enum with its constructors, names, numbers and
+//! text, and the list of functions that the guest's engine fills in.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -126,8 +126,8 @@ macro_rules! ops {
                 match self { $( Self::$name { .. } => stringify!($name), )* }
             }
 
-            /// Returns the controller that must be enabled for the operation; `None` if it needs none, only undoes a
-            /// setting, or needs what its fields declare.
+            /// Returns the controller that must be enabled for the operation. `None` means that the operation needs no
+            /// controller, that it only undoes a setting, or that its fields determine the controllers (`AddCgroupDef`).
             pub fn controller(&self) -> Option<Controller> {
                 match self {
                     $( Self::$name { .. } => [$( Controller::$controller )?].into_iter().next(), )*

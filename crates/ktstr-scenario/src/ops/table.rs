@@ -52,16 +52,16 @@ macro_rules! op_table {
                 /// The name of the cgroup to remove.
                 cgroup: text,
             };
-            /// Sets a cgroup's CPUs. A partition remains one, of the new CPUs, which no sibling must have. It gets them in two
-            /// moves: for a moment it is a plain member.
+            /// Sets a cgroup's CPUs. If the cgroup is a partition, it remains a partition with the new CPUs, none of which a
+            /// sibling may have. While the CPUs are changed, it is a plain member for a moment.
             3 set_cpuset SetCpuset => cpuset::set, needs Cpuset, effect set_cpuset {
                 /// The name of the cgroup.
                 cgroup: text,
                 /// The new CPUs of the cgroup.
                 cpus: (CpusetSpec),
             };
-            /// Clears a cgroup's CPUs, so that it has those of its parent. A partition needs CPUs of its own, so the cgroup must
-            /// not be one.
+            /// Clears a cgroup's CPUs, so that it has those of its parent. The cgroup must not be a partition, because a
+            /// partition needs CPUs of its own.
             4 clear_cpuset ClearCpuset => cpuset::clear, effect clear_cpuset {
                 /// The name of the cgroup.
                 cgroup: text,
@@ -117,16 +117,16 @@ macro_rules! op_table {
             11 wait_payload_in WaitPayload => payload::wait, effect end_payload {
                 /// The name of the program's declaration.
                 name: text,
-                /// The name of the program's cgroup; `None` is allowed if only one program of this name was started and
-                /// not waited for.
+                /// The name of the program's cgroup; `None` is allowed if exactly one program of this name has been started
+                /// and not been waited for.
                 cgroup: [Cow<'static, str>] => exists_or_none,
             };
             /// Kills a program and all processes that it has started. Its result is checked only if it had exited before.
             12 kill_payload_in KillPayload => payload::kill, effect end_payload {
                 /// The name of the program's declaration.
                 name: text,
-                /// The name of the program's cgroup; `None` is allowed if only one program of this name was started and
-                /// not waited for.
+                /// The name of the program's cgroup; `None` is allowed if exactly one program of this name has been started
+                /// and not been waited for.
                 cgroup: [Cow<'static, str>] => exists_or_none,
             };
             /// Freezes a cgroup: its tasks do not run until it is thawed (`cgroup.freeze`).

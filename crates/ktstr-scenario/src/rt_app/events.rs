@@ -12,7 +12,7 @@ use crate::workload::RtAction;
 /// The actions that an event becomes, or what is wrong with the event.
 type Actions = Result<Vec<RtAction>, TextError>;
 
-/// What the function that reads an event gets in addition to the event's value.
+/// What a `Read` function gets in addition to the event's value: where the event is, and the list to which it adds notes.
 pub(super) struct Place<'a> {
     /// The name of the task that has the event.
     pub(super) task: &'a str,
@@ -33,7 +33,7 @@ const EVENTS: &[(&str, Read)] = &[
     ("wait", |_, node| one(wait(node)?.1)),
     ("signal", |_, node| one(RtAction::Signal(name(node)?))),
     ("broad", |_, node| one(RtAction::Broadcast(name(node)?))),
-    // As in rt-app, `sync` neither takes the lock before the signal nor releases it after the wait: separate events do.
+    // As in rt-app, `sync` neither takes the lock before the signal nor releases it after the wait: `lock` and `unlock` do.
     ("sync", |_, node| {
         let (condition, wait) = wait(node)?;
         Ok(vec![RtAction::Signal(condition), wait])
@@ -80,7 +80,7 @@ pub(super) fn names() -> impl Iterator<Item = &'static str> {
 
 /// Returns the actions of the event that a key names, or `None` if the key is not an event.
 pub(super) fn read(place: &mut Place<'_>, key: &str, node: &Node) -> Option<Actions> {
-    // Of several names, the longest one counts: `runtime` begins with `run`, too.
+    // If a key begins with several names, the longest one counts: `runtime` also begins with `run`.
     let begins = EVENTS.iter().filter(|(name, _)| key.starts_with(name));
     let (_, become_actions) = begins.max_by_key(|(name, _)| name.len())?;
     Some(become_actions(place, node))

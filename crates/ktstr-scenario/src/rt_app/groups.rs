@@ -6,8 +6,8 @@ use super::task::Task;
 use crate::ops::CgroupDef;
 use crate::text::TextError;
 
-/// The name of the process that has the tasks as its threads, and of the cgroup of the tasks without a task group, unless a task
-/// group has this name.
+/// The name of each cgroup's process, whose threads are the tasks. The cgroup of the tasks without a task group has this name,
+/// too, unless a task group has it.
 const PROCESS: &str = "rt-app";
 /// The kernel's default weight. It is set to enable the CPU controller, without which the kernel does not schedule the cgroup
 /// as a group.

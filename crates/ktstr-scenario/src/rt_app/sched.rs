@@ -153,7 +153,7 @@ fn budget<'a>(object: &Object<'a>, legacy: bool) -> Result<Budget<'a>, TextError
     ])
 }
 
-/// Returns the policy with this budget. As in rt-app, a missing period is the runtime, and a missing deadline is the period.
+/// Returns `SCHED_DEADLINE` with this budget. As in rt-app, a missing period is the runtime, a missing deadline the period.
 fn deadline(object: &Object<'_>, budget: &Budget<'_>) -> Result<SchedPolicy, TextError> {
     let [(runtime, at), (period, _), (deadline, _)] = *budget;
     let or = |time: Duration, other: Duration| if time.is_zero() { other } else { time };

@@ -112,8 +112,8 @@ pub struct Scheduler {
     /// How the scheduler gets the configuration that each test supplies with `config`: the arguments, with `{file}` in place of
     /// the path, and the absolute path of the file in the guest.
     pub config_file_def: Option<(&'static str, &'static str)>,
-    /// The kernels on which nextest loads the scheduler (`verifier/…`): versions such as `6.14`, and ranges such as
-    /// `6.15..=7.0`. If there are none, it is loaded on all kernels of `KTSTR_KERNEL_LIST`.
+    /// The kernels on which nextest loads the scheduler, in tests named `verifier/…`: versions such as `6.14`, and ranges such as
+    /// `6.15..=7.0`. If the list is empty, the scheduler is loaded on all kernels of `KTSTR_KERNEL_LIST`.
     pub kernels: &'static [&'static str],
     /// The presets of shapes on which nextest does not load the scheduler.
     pub verifier_exclude_topologies: &'static [&'static str],

@@ -4,7 +4,7 @@
 /// A promise that a scheduler makes unless its declaration excludes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Promise {
-    /// A task that waits runs before it is owed much of its entitlement.
+    /// A waiting task runs before it has missed much of the CPU time that it is entitled to.
     Service,
     /// Tasks and their cgroups get their shares of CPU time.
     Fairness,

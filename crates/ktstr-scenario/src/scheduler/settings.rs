@@ -12,8 +12,8 @@ impl Sysctl {
     /// The setting `key = value`.
     ///
     /// # Panics
-    /// Unless `key` has at least two words, joined by dots, of letters, digits, `_` and `-`, and `value` is not empty and has no
-    /// white space, double quotes or NUL. In a `const` this is a compile error.
+    /// If `key` is not at least two words of letters, digits, `_` and `-`, joined by dots, or if `value` is empty or has white
+    /// space, double quotes or NUL. In a `const` this is a compile error.
     pub const fn new(key: &'static str, value: &'static str) -> Self {
         let bytes = key.as_bytes();
         let mut dots = 0;
@@ -62,7 +62,7 @@ impl CgroupPath {
     /// The cgroup at `path`.
     ///
     /// # Panics
-    /// Unless `path` starts with `/`, is not the root, and has neither `..` nor an empty part. In a `const` this is a compile
+    /// If `path` does not start with `/`, is the root, or has `..` or an empty part. In a `const` this is a compile
     /// error.
     pub const fn new(path: &'static str) -> Self {
         let bytes = path.as_bytes();

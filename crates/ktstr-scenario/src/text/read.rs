@@ -20,7 +20,7 @@ pub(super) fn read(text: &str) -> Result<Node, TextError> {
     })
 }
 
-/// The lines of a text by the offsets of their bytes.
+/// A text, in which [`Lines::at`] finds the line of a byte.
 struct Lines<'a>(&'a str);
 
 impl Lines<'_> {
@@ -32,7 +32,7 @@ impl Lines<'_> {
 }
 
 fn entries(table: &DeTable<'_>, path: &str, lines: &Lines) -> Result<Value, TextError> {
-    // The parser sorts the keys by name; errors and settings follow the order of the text.
+    // The parser sorts the keys by name, but errors and settings must come in the order of the text.
     let mut all: Vec<_> = table.iter().collect();
     all.sort_by_key(|(key, _)| key.span().start);
     let of = |(key, value): (&Spanned<_>, &Spanned<DeValue<'_>>)| {

@@ -45,7 +45,7 @@ pub struct Scenario {
 
 impl Scenario {
     /// Reads a scenario from TOML: `[[cgroup]]`, `ops` and `payloads` of the backdrop, and `[[step]]` for each step, with
-    /// `hold`, `ops` and `[[step.cgroup]]`. Names are those of the types and builders in snake case, with the same defaults.
+    /// `hold`, `ops` and `[[step.cgroup]]`. Words are the names of the types and builders in snake case. Defaults are the same.
     ///
     /// # Errors
     /// [`TextError`] with the line and the key, what was found and what is allowed.

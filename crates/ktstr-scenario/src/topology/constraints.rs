@@ -1,5 +1,5 @@
-//! Constraints on the topologies (shapes) that a test accepts. They never change the shape that the test declares, which
-//! must meet them.
+//! Constraints on the topologies (shapes) that a test accepts. The shape that the test declares must meet them, and is never
+//! changed by them.
 
 use super::declared::Topology;
 use crate::const_text::ConstText;
@@ -137,8 +137,8 @@ impl TopologyConstraints {
         }
     }
 
-    /// Checks that a test with these constraints may run on `topology`, which need not be the one that it declares. All limits
-    /// count, including those that equal the default.
+    /// Checks that a test with these constraints may run on `topology`, which need not be the test's declared topology. All
+    /// limits count, including those that equal the default.
     ///
     /// # Errors
     /// [`ConstraintsError::Outside`] names the first limit that the shape violates.

@@ -13,10 +13,10 @@ pub struct OwnCpus<'a> {
     pub partition: bool,
 }
 
-/// Returns the CPUs of a cgroup in a tree with these cpusets: its own CPUs that are among those of the cgroups above it, and that
-/// no partition takes away. A cgroup without CPUs of its own, or without any of these, has those of its parent
-/// (Documentation/admin-guide/cgroup-v2.rst, `cpuset.cpus.effective`). `all` are the CPUs of the machine; `None` stands for all
-/// of them.
+/// Returns the CPUs of the cgroup `name` in a tree with these cpusets: the CPUs of its own cpuset that the cgroups above it have
+/// as well and that no partition takes away. If there are none, the cgroup has the CPUs of its parent
+/// (Documentation/admin-guide/cgroup-v2.rst, `cpuset.cpus.effective`). `all` are the CPUs of the machine; the result `None`
+/// stands for all of them.
 pub fn effective_cpus<'a>(
     name: &str,
     all: &BTreeSet<usize>,
@@ -32,7 +32,7 @@ pub fn effective_cpus<'a>(
     if above.is_empty() && taken.is_empty() {
         return None;
     }
-    // From the outermost to the cgroup itself.
+    // The loop goes from the outermost cgroup to the cgroup itself.
     above.sort_by_key(|set| set.name.len());
     let mut cpus = all - &taken;
     for set in above {

@@ -149,8 +149,8 @@ impl NumaDistance {
     /// A matrix for `nodes` nodes, given row by row.
     ///
     /// # Panics
-    /// Unless there are 1 to 1024 nodes, and the matrix has `nodes * nodes` entries, 10 on the diagonal, more than 10
-    /// elsewhere, and is symmetric. In a `const`, which is the intended use, this is a compile error.
+    /// If `nodes` is not 1 to 1024, or if `matrix` is not symmetric with `nodes * nodes` entries, 10 on the diagonal and
+    /// more than 10 elsewhere. In a `const`, which is the intended use, this is a compile error.
     pub const fn new(nodes: u32, matrix: &'static [u8]) -> Self {
         let n = nodes as usize;
         assert!(n > 0, "NumaDistance: there must be at least one node");

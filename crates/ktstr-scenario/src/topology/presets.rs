@@ -14,7 +14,7 @@ pub struct Preset {
     pub name: &'static str,
     /// The shape that the name stands for.
     pub topology: Topology,
-    /// Whether the preset is only for tests that load a scheduler (the verifier cells), and not for the gauntlet.
+    /// Whether only tests that load a scheduler (`verifier/…`) use the preset. Tests on other shapes (`gauntlet/…`) leave it out.
     pub only_loads: bool,
 }
 

@@ -59,9 +59,9 @@ pub enum TopologyParseError {
 
 impl fmt::Display for Topology {
     /// Formats a shape as `1n2l4c2t`: nodes, LLCs in total, cores per LLC, threads per core. If the nodes with CPUs have
-    /// different numbers of LLCs, the number of LLCs is written as a sum with one term for each of these nodes; if the LLCs have
-    /// different numbers of cores, the number of cores has one term for each LLC: `1n2l3+1c1t` is one LLC of three cores and one
-    /// LLC of one core. A text with a sum cannot be parsed. Nodes without CPUs are counted in the number of nodes only.
+    /// different numbers of LLCs, the number of LLCs is written as a sum with one term for each of these nodes. If the LLCs have
+    /// different numbers of cores, the number of cores is a sum with one term for each LLC: `1n2l3+1c1t` is an LLC of three cores
+    /// and an LLC of one core. A text with a sum cannot be parsed. Nodes without CPUs are counted in the number of nodes only.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let llcs: Vec<u32> = match self.nodes {
             None => vec![self.llcs],

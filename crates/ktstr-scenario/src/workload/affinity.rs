@@ -23,8 +23,8 @@ pub enum AffinityIntent {
     },
     /// The cgroup's CPUs in the LLC in which it has the most CPUs. If there are several such LLCs, the first one is taken.
     LlcAligned,
-    /// All CPUs of the machine, including CPUs outside of the cgroup, although the kernel does not let the cgroup's
-    /// tasks use those.
+    /// All CPUs of the machine, including CPUs outside of the cgroup. The kernel still lets the worker use only the CPUs
+    /// of its cgroup.
     CrossCgroup,
     /// The first CPU of the cgroup.
     SingleCpu,

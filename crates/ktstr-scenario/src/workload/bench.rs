@@ -68,8 +68,8 @@ config! {
         /// soon as a worker waits for it.
         requests_per_sec: u64 = 0,
         /// The target utilization of the CPUs on which the workers are allowed to run, in percent, at most 100. Every 200 ms each
-        /// messenger adapts the rate of requests, which starts at `requests_per_sec`, or at 100 per second if that is 0. With 0
-        /// the rate is not adapted.
+        /// messenger adapts the rate of requests, which starts at `requests_per_sec`, or at 100 per second if that is 0. If
+        /// `auto_rps` is 0, the rate is not adapted.
         auto_rps: u64 = 0,
         /// The percentage of the cache footprint, and of the multiplications, for each worker's own matrices; the rest is for
         /// matrices that all workers of the benchmark share. `None` is the same as 100.

@@ -180,7 +180,7 @@ pub struct MpolFlags(u32);
 impl MpolFlags {
     /// No flag is set.
     pub const NONE: Self = Self(0);
-    /// `MPOL_F_NUMA_BALANCING`: the kernel may migrate pages between the nodes of the policy, `Bind` or `PreferredMany`.
+    /// `MPOL_F_NUMA_BALANCING`: the kernel may migrate pages between the nodes of a `Bind` or `PreferredMany` policy.
     pub const NUMA_BALANCING: Self = Self(1 << 13);
     /// `MPOL_F_RELATIVE_NODES`: the numbers are positions among the nodes that the cpuset allows.
     pub const RELATIVE_NODES: Self = Self(1 << 14);

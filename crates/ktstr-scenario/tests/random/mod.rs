@@ -10,7 +10,7 @@ use ktstr_scenario::topology::TestTopology;
 
 pub use values::Draw;
 
-/// Returns scenario `number` of those that can be run on this machine, in at most 300 ms of guest time.
+/// Returns scenario `number` of those that can be run on this machine. It has at most three steps, with short holds or loops.
 ///
 /// The scenario is drawn without regard to validity, and then everything that the validation refuses is removed.
 pub fn runnable(number: u64, topology: &TestTopology) -> Scenario {

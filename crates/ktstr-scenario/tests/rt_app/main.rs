@@ -209,7 +209,7 @@ fn loops_are_of_the_task_or_of_its_phases() {
             phases.iter().map(|phase| phase.repeat).collect::<Vec<_>>(),
         )
     };
-    // A task without `phases` has one phase, and its `loop` says how often that is repeated.
+    // A task without `phases` has one phase, and its `loop` says how often this phase is repeated.
     assert_eq!(of("\"run\" : 1"), (0, vec![1]));
     assert_eq!(of("\"loop\" : 7, \"run\" : 1"), (1, vec![7]));
     assert_eq!(of("\"loop\" : -1, \"run\" : 1"), (1, vec![0]));

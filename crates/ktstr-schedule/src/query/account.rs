@@ -28,8 +28,8 @@ impl Walk<'_> {
             let wasted = u64::from(usable).saturating_mul(passed);
             let sum = self.answers.wasted_ns.entry(self.phase).or_default();
             *sum = sum.saturating_add(wasted);
-            // While the scheduler loads once more at the kernel's request, the fair class places the tasks, and during a
-            // bypass the kernel does.
+            // The scheduler does not place the tasks while it loads once more at the kernel's request (the fair class does),
+            // or during a bypass (the kernel does).
             if !self.away && self.bypass.is_none() {
                 let mut late = self.waiting_since(before);
                 let late = usable_time(self.idle, before, self.now, &mut late);

@@ -9,7 +9,7 @@ use crate::event::CpuMask;
 pub struct Idle {
     /// The time without a task, in nanoseconds.
     pub idle_ns: u64,
-    /// The part of it in which a task that may run on this CPU was waiting, in nanoseconds.
+    /// The part of `idle_ns` in which a task that may run on this CPU was waiting, in nanoseconds.
     pub beside_waiter_ns: u64,
 }
 

@@ -1,4 +1,4 @@
-//! Marks: a task marks a point in time by setting its name to the one that it already has. The task's own counters
+//! Marks: a task marks a point in time by setting its name to the name that it already has. The task's own counters
 //! between two marks can then be compared with the schedule of the same time span.
 
 use std::collections::BTreeMap;

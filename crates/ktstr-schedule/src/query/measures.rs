@@ -115,11 +115,11 @@ pub struct Measures {
     pub queue: f64,
     /// The largest number of preemptions per CPU-second.
     pub preemptions: Option<OfCgroup>,
-    /// The CPU time of all tasks below the root in all phases, in nanoseconds, without the time in which sched_ext was off
-    /// because a CPU went online or offline, and without that of real-time, deadline and stop tasks, which no BPF
+    /// The CPU time of all tasks below the root in all phases, in nanoseconds. It does not include the time in which sched_ext
+    /// was off because a CPU went online or offline, or the time of real-time, deadline and stop tasks, which no BPF
     /// scheduler is given.
     pub ran_ns: u64,
-    /// The part of it that sched_ext's BPF scheduler gave, rather than another class or a bypass.
+    /// The part of `ran_ns` that sched_ext's BPF scheduler gave, rather than another class or a bypass.
     pub driven_ns: u64,
 }
 

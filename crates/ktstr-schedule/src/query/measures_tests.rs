@@ -16,7 +16,7 @@ fn script() -> Script {
     script_on(1)
 }
 
-/// The same with this number of CPUs that are online.
+/// The same as [`script`], with this number of CPUs online.
 fn script_on(cpus: u16) -> Script {
     let mut script = Script::default();
     let cgroup = |path: &str| Cgroup {
@@ -149,7 +149,7 @@ fn a_cpu_that_is_offline_does_not_idle() {
 }
 
 /// Two tasks share CPU 0 while CPU 1 idles. Between two steps they are allowed to use CPU 1 as well. From then on a balancer has
-/// a second to find it, and only what is wasted later counts.
+/// a second to find CPU 1, and only the time that is wasted later counts.
 #[test]
 fn a_cpu_that_was_newly_allowed_is_wasted_only_after_a_second() {
     let wasted = |end: u64| {
@@ -284,7 +284,7 @@ fn an_idle_cgroup_is_entitled_to_what_the_others_leave() {
 fn a_task_that_waits_is_owed_its_share_and_one_that_sleeps_is_not() {
     let mut script = script();
     script.at(0).switch(0, 0, A, Idle);
-    // Every event advances the time.
+    // Time is accounted only at events, so there must be some during the wait.
     for ms in (50..=800).step_by(50) {
         script.at(ms * MS).wake(0, A, 0);
     }
@@ -301,7 +301,7 @@ fn a_task_that_waits_is_owed_its_share_and_one_that_sleeps_is_not() {
         panic!("a task waits, not a cgroup");
     };
     assert_eq!((pid, cgroup.as_str()), (Pid(B), "b"));
-    // Half of the CPU.
+    // `B` is owed half of the CPU.
     assert!(
         (350..=410).contains(&(worst.owed_ns / MS)),
         "{}",
@@ -384,7 +384,7 @@ fn a_cpu_is_idle_before_its_first_switch() {
     assert_eq!(wasted(21, false), 0, "the CPU was busy with another task");
 }
 
-/// `A` may run for 2 ms of each 10 ms. When it has used that up, it is preempted, and only enqueued again.
+/// `A` may run for 2 ms of each 10 ms. When it has used them up, it is preempted. It is enqueued again 8 ms later.
 #[test]
 fn a_deadline_task_without_budget_does_not_wait() {
     let wasted = |class| {

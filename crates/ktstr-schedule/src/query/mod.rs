@@ -93,8 +93,8 @@ pub struct Answers {
     /// some idle CPU.
     pub wasted_ns: BTreeMap<Phase, u64>,
     /// The part of [`Self::wasted_ns`] that could have been used by tasks that had already waited for longer than a tick,
-    /// which is 4 ms. Time in which the scheduler is reloaded at the kernel's request does not count, and neither does a CPU
-    /// that the task was newly allowed to use in the last second.
+    /// which is 4 ms. Time in a bypass, or while the scheduler is reloaded at the kernel's request, does not count. A CPU that
+    /// a task was newly allowed to use does not count for this task for one second.
     pub wasted_late_ns: BTreeMap<Phase, u64>,
     /// The CPU time that each task got and was entitled to, by phase, task and cgroup.
     pub shares: BTreeMap<(Phase, Pid, Option<u64>), Share>,

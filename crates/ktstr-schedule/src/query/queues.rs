@@ -4,8 +4,8 @@
 use super::state::{Doing, Task};
 use crate::event::Cpu;
 
-/// A task that reaches a runqueue at most this time, in nanoseconds, before it gets that CPU was taken by the CPU in order to run
-/// it, and did not wait there.
+/// If a task is moved to the runqueue of a CPU and gets this CPU within this time, in nanoseconds, the CPU took the task in order
+/// to run it. In that case the task did not wait on that runqueue.
 pub(super) const TAKEN_NS: u64 = 50_000;
 
 /// The runqueues of a wait, in order: each CPU with the time from which the task was on its runqueue, in nanoseconds of the

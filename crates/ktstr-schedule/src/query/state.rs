@@ -64,8 +64,8 @@ pub(super) struct Task {
     pub waker: Option<Waker>,
     /// The last dispatch queue into which it was put after it last ran; `None` if it was put into none.
     pub dsq: Option<u64>,
-    /// When it left that queue without running: it was dequeued, and enqueued on the same CPU without being put into a queue
-    /// again. In nanoseconds of the scheduler's clock.
+    /// When it left that queue without running, in nanoseconds of the scheduler's clock. It leaves the queue in this way if it is
+    /// dequeued, and then enqueued on the same CPU without being put into a dispatch queue again.
     pub left_dsq_ns: Option<u64>,
     /// The runqueues of its current wait; empty if it was not moved.
     pub queues: Queues,
@@ -97,7 +97,7 @@ pub(super) struct Task {
 
 impl Task {
     /// Returns the CPUs that the task could have been given at the time `at_ns` by a scheduler that balances its queues
-    /// gradually: those of its affinity, without the ones that it was allowed less than [`BALANCING_NS`] ago.
+    /// gradually: the CPUs of its affinity, without those that were newly allowed less than [`BALANCING_NS`] ago.
     pub fn claim(&self, at_ns: u64) -> CpuMask {
         match self.confined {
             Some((since, before)) if at_ns < since.saturating_add(BALANCING_NS) => {

@@ -38,8 +38,8 @@ pub enum Did {
     },
     /// The task was runnable, but did not run.
     Waited {
-        /// The CPU on whose runqueue it was for the longest part of the wait; [`Answers::queues`] has the others. It need not be
-        /// the one that then ran the task.
+        /// The CPU on whose runqueue it was for the longest part of the wait; [`Answers::queues`] has the others. Another
+        /// CPU may then have run the task.
         cpu: Cpu,
         /// How the wait began.
         cause: WaitCause,

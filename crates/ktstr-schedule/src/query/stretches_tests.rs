@@ -46,7 +46,7 @@ fn a_task_sleeps_waits_and_runs() {
         slice_ns: 5,
     };
     script.at(42).push(1, insert);
-    // It is awake: this call wakes nobody.
+    // The task is awake already, so this call wakes nobody.
     let again = What::Wake {
         task: Pid(7),
         waker: Pid(9),
@@ -197,7 +197,7 @@ fn a_wait_has_the_runqueues_on_which_the_task_was() {
     moved(&mut script, 10_000_000, 1, 2);
     moved(&mut script, 30_000_000, 2, 3);
     script.at(30_002_000).switch(3, 0, 7, Reason::Idle);
-    // The next wait is on the CPU on which it ran.
+    // The next wait is on the CPU on which the task ran.
     script.at(40_000_000).switch(3, 7, 0, Reason::Preempted);
     script.at(50_000_000).switch(3, 0, 7, Reason::Idle);
     script.at(51_000_000).wake(0, 8, 0);
@@ -235,7 +235,7 @@ fn a_task_that_is_moved_in_its_sleep_does_not_wait() {
         wakeup: false,
     };
     script.at(30).push(1, dequeue).push(1, enqueue);
-    // A task whose dequeue is delayed is enqueued without that flag when it wakes.
+    // When a task whose dequeue was delayed wakes, its enqueue lacks the flag of a wake-up.
     script.at(50).push(1, enqueue);
     script.at(60).switch(1, 0, 7, Reason::Idle);
     script.at(70).phase(1);

@@ -112,8 +112,8 @@ fn migrations_are_those_between_two_runs() {
     assert_eq!(counted, (3, 1, 1));
 }
 
-/// Two CPUs are idle. For 50 ns a task waits that may run on one of them, and for the next 50 ns one that may run on
-/// neither.
+/// Two CPUs are idle. For 50 ns a task waits that may run on one of them. For the next 50 ns another task waits, which may
+/// run on neither.
 #[test]
 fn an_idle_cpu_is_wasted_only_beside_a_task_that_may_run_there() {
     let mut script = Script::default();
@@ -133,7 +133,7 @@ fn an_idle_cpu_is_wasted_only_beside_a_task_that_may_run_there() {
     assert_eq!((idle(2).idle_ns, idle(2).beside_waiter_ns), (60, 50));
 }
 
-/// The kernel puts the lowest groups back first, and enqueues their tasks meanwhile.
+/// The kernel puts the lowest groups back first, and enqueues their tasks before it puts back the groups above them.
 #[test]
 fn tasks_of_a_nested_group_wait_from_its_unthrottle_on() {
     let mut script = Script::default();
@@ -228,7 +228,7 @@ fn a_throttled_task_does_not_wait() {
         class: Class::Fair,
         wakeup: true,
     };
-    // The task is woken while the parent of its cgroup is out of quota; `B` is in another cgroup.
+    // `A` is woken while the parent of its cgroup is out of quota; `B` is in another cgroup.
     script.at(15).push(0, fair(A)).push(0, fair(B));
     script.at(25).push(0, What::Unthrottle { cgroup: 1, on });
     script.push(0, fair(A));
@@ -333,7 +333,7 @@ fn a_group_is_still_out_of_quota_after_a_gap() {
     assert_eq!((a.throttled_ns, a.wait_ns), (50, 10));
 }
 
-/// A third task may have waited all the time since before the gap, and have its share of the CPU.
+/// A third task may have been waiting since before the gap, and may be entitled to a share of the CPU.
 #[test]
 fn nothing_is_concluded_about_shares_soon_after_a_gap() {
     const MS: u64 = 1_000_000;

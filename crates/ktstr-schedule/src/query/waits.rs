@@ -32,7 +32,7 @@ pub struct Wait {
     pub task: Pid,
     /// The id of the task's cgroup; `None` if it is unknown.
     pub cgroup: Option<u64>,
-    /// The CPU on whose runqueue the task was for the longest part of the wait. It need not be the one that then ran the task.
+    /// The CPU on whose runqueue the task was for the longest part of the wait. Another CPU may then have run the task.
     pub cpu: Cpu,
     /// How the wait began.
     pub cause: WaitCause,
@@ -44,9 +44,9 @@ pub struct Wait {
     /// The CPU time that the task was entitled to in the windows that the wait fills, in nanoseconds; 0 for a wait
     /// that fills none.
     pub owed_ns: u64,
-    /// The part of the wait in which `owed_ns` was counted, in nanoseconds: the windows that the wait fills, without those
-    /// in which an affinity changed, those in the second after a weight changed, those in which a quota limited the task or
-    /// the scheduler was being reloaded at the kernel's request, and without the time outside of the steps.
+    /// The part of the wait in which `owed_ns` was counted, in nanoseconds: the windows of steps that the wait fills. Windows in
+    /// which an affinity changed, a quota limited the task, or the scheduler was being reloaded at the kernel's request do not
+    /// count. Windows in the second after a change of weight or a gap, and in or soon after a bypass, do not count either.
     pub judged_ns: u64,
     /// Whether the task got a CPU.
     pub served: bool,
@@ -61,7 +61,7 @@ impl Wait {
 
 impl Answers {
     /// Returns the longest total time that `task` waited in any period of `within_ns` nanoseconds, in nanoseconds; `None` if the
-    /// schedule does not contain the task, or has a gap in which it may have waited.
+    /// schedule does not contain the task, or has a gap, in which the task may have waited.
     pub fn most_waited_ns(&self, task: Pid, within_ns: u64) -> Option<u64> {
         if self.missing_ns > 0 || !self.tasks.contains_key(&task) {
             return None;

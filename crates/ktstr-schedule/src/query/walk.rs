@@ -22,7 +22,7 @@ pub(super) struct Walk<'a> {
     pub(super) time: u64,
     pub(super) begun: bool,
     pub(super) phase: Phase,
-    /// When the bypass of the BPF scheduler that has not ended yet began; `None` if there is none.
+    /// When the current bypass of the BPF scheduler began; `None` if there is no bypass now.
     pub(super) bypass: Option<u64>,
     /// Whether a CPU went online or offline since a scheduler last began to load. An unload while this is true is taken for
     /// one that the kernel requested because of that hotplug.
@@ -38,9 +38,9 @@ pub(super) struct Walk<'a> {
     pub(super) tasks: HashMap<Pid, Task>,
     /// The tasks that run, wait or are throttled.
     pub(super) active: BTreeSet<Pid>,
-    /// For each cgroup that was throttled on a CPU: how many of it and the cgroups above it are out of quota there now.
+    /// For each cgroup that was throttled on a CPU: how many cgroups, itself and those above it, are out of quota there now.
     pub(super) throttled: HashMap<(u64, Cpu), u32>,
-    /// Whether the kernel takes whole groups off their queues that are out of quota (before 6.18), and not task by task.
+    /// Whether the kernel (before 6.18) takes a group that is out of quota off its queue as a whole, and not task by task.
     pub(super) groups_throttle: bool,
     /// The CPUs that are offline.
     pub(super) offline: BTreeSet<Cpu>,
@@ -101,13 +101,13 @@ impl<'a> Walk<'a> {
         })
     }
 
-    /// Notes the CPUs that are idle at the beginning: those whose first switch is one from the idle task.
+    /// Notes the CPUs that are idle at the beginning: those whose first switch leaves the idle task.
     fn idle_at_first(&mut self, schedule: &Schedule<'_>) -> Result<(), ReadError> {
         let cpus = self.tables.topology.llc.len();
         let mut first = BTreeMap::new();
         schedule.until(|event| {
             let Ok(event) = event else {
-                // What was first is lost.
+                // The first switches may be in the gap.
                 return ControlFlow::Break(());
             };
             if let What::Switch { prev, .. } = event.what {
@@ -161,7 +161,7 @@ impl<'a> Walk<'a> {
                 if moved && !wakeup && matches!(state.doing, Doing::Asleep) {
                     return;
                 }
-                // Such a task is woken without the flag of a wake-up.
+                // A task that sleeps on its queue is woken without the flag of a wake-up.
                 let wakeup = wakeup || !moved && matches!(state.doing, Doing::Asleep);
                 self.enqueue(task, wakeup);
             }
@@ -300,7 +300,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Forgets what every task is doing and what every CPU runs, because the events that would show it were dropped. Affinities,
-    /// cgroups, classes, weights and the quotas that are used up are kept, because a gap keeps the rare events that change them.
+    /// cgroups, weights and used-up quotas are kept, because a gap keeps the rare events that change them. Classes are kept, too.
     pub(super) fn gap(&mut self, gap: Gap) {
         self.account(gap.from_ns);
         self.time = gap.from_ns;

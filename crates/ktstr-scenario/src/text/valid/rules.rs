@@ -54,7 +54,7 @@ pub(super) fn capture_tag(stage: &Stage<'_>, name: &str) -> Checked {
     }
 }
 
-/// The kernel keeps the whole name of the BPF map.
+/// The name of the BPF map is short enough for the kernel to keep it whole.
 pub(super) fn map_name(_: &Stage<'_>, name: &str) -> Checked {
     match name.len() {
         1..=15 => Ok(()),

@@ -24,9 +24,9 @@ pub(super) struct Live {
     pub(super) cpus: Option<BTreeSet<usize>>,
     /// Whether the cgroup is a partition, which needs CPUs of its own.
     pub(super) partition: bool,
-    /// Whether workers run in the cgroup itself, or its own program, and not only tasks in its descendants.
+    /// Whether workers, or the program of the declaration, run in the cgroup itself. Tasks of its descendants do not count.
     pub(super) busy: bool,
-    /// The programs that operations have started in the cgroup, each with how long it runs at most.
+    /// The programs that operations have started in the cgroup, each with its longest possible lifetime.
     pub(super) programs: Vec<(Life, &'static str)>,
 }
 

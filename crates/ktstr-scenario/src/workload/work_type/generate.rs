@@ -1,5 +1,5 @@
-//! What is made from the table of work types (`work_type/table.rs`): the enum with its constructors, names, defaults, group
-//! sizes, checks and text.
+//! The code that is made from the table of work types (`work_type/table.rs`): the enum with its constructors, names, defaults,
+//! group sizes, checks and text.
 
 use std::time::Duration;
 

@@ -106,8 +106,8 @@ macro_rules! work_type_table {
                 /// Iterations of work between two changes.
                 spin_iters: u64 = 1024,
             };
-            /// Pins one random worker after another to a random CPU. The workers are those that were started together with
-            /// this one, itself included; the CPUs are those that this worker may use.
+            /// Pins one random worker after another to a random CPU. The workers are all that were started together with this
+            /// worker, and this worker; the CPUs are those that this worker may use.
             CrossAffinityChurn / cross_affinity_churn => churn::cross_affinity_churn(spin_iters), peers Nobody {
                 /// Iterations of work between two changes.
                 spin_iters: u64 = 1024,
@@ -117,7 +117,7 @@ macro_rules! work_type_table {
                 /// Iterations of work between two changes.
                 spin_iters: u64 = 1024,
             };
-            /// One waker wakes many workers at once. They sleep for a while, multiply matrices, and reply to the waker.
+            /// One waker wakes many workers at once. The woken ones sleep for a while, multiply matrices, and reply to the waker.
             FanOutCompute / fan_out_compute [fan_out.saturating_add(1)]
                 => futex_group::fan_out_compute(cache_footprint_kib, operations, from_us(sleep_usec)), wakes Shared
             {

@@ -90,8 +90,8 @@ impl<'a> Flow<'a> {
         }
     }
 
-    /// Sends the whole flow. Returns `None` if everything fits, otherwise, for each cell, whether it is one of the full ones on
-    /// which the remaining tasks depend.
+    /// Sends the whole flow. Returns `None` if everything fits. Otherwise returns for each cell whether it is one of the
+    /// full cells on which the remaining tasks depend.
     fn saturate(mut self) -> Option<Vec<bool>> {
         for class in 0..self.classes.len() {
             while self.left[class] > EPSILON_NS {

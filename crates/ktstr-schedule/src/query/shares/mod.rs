@@ -43,8 +43,8 @@ const LONG_BURST_NS: u64 = 10_000_000;
 /// The time in nanoseconds after a change of weight in which shares are not judged. CPU time from before the change was charged
 /// at the old weight, and a scheduler may let the task, or its competitors, wait for that after the change.
 const SETTLING_NS: u64 = 1_000_000_000;
-/// How many times as long as a bypass the time after it is in which shares are not judged. The kernel alone shares out the CPUs
-/// during a bypass, and a scheduler that counts what each task got lets those wait afterwards that got more than the others.
+/// Shares are not judged after a bypass for this many times its length. The kernel alone shares out the CPUs during a bypass. A
+/// scheduler that counts what each task got may afterwards let the tasks wait that got more than the others.
 const REPAYING: u64 = 4;
 /// The largest number of CPUs that are evaluated.
 const CPUS: usize = 128;

@@ -86,15 +86,15 @@ fn a_task_is_entitled_to_its_share_of_the_fullest_of_even_queues() {
     assert_eq!(whole(&vec![one(!0, 1.0, 0, 1.0); 3], 2, None), [50; 3]);
     assert_eq!(whole(&vec![one(!0, 1.0, 0, 1.0); 4], 2, None), [50; 4]);
     assert_eq!(whole(&vec![one(!0, 1.0, 0, 1.0); 9], 4, None), [33; 9]);
-    // Only the queues of the CPUs that they may use count.
+    // Only the queues of the CPUs that the tasks may use count.
     assert_eq!(whole(&vec![one(0b0111, 1.0, 0, 1.0); 4], 8, None), [50; 4]);
-    // With a CPU for each, nothing is limited.
+    // With a CPU for each task, nothing is limited.
     assert_eq!(whole(&vec![one(!0, 1.0, 0, 1.0); 2], 2, None), [100; 2]);
     // A task that gets all that it wants does not compete, so the others have a CPU each.
     let mut tasks = vec![one(!0, 1.0, 0, 1.0); 2];
     tasks.push(one(!0, 1.0, 0, 0.1));
     assert_eq!(whole(&tasks, 2, None), [95, 95, 10]);
-    // The light task joins one of the heavy ones, and does not push two heavy ones into a queue.
+    // The light task joins one of the heavy ones, and does not force both heavy tasks into one queue.
     let tasks = [
         one(!0, 9.0, 0, 1.0),
         one(!0, 9.0, 0, 1.0),
