@@ -49,20 +49,20 @@ pub enum Comparison {
 /// The point at which two runs diverge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Parting {
-    /// At this context switch.
+    /// The runs diverge at this context switch.
     Switch {
         /// Its number, from 0.
         number: usize,
-        /// The last switch that both runs have; `None` if the first one differs already.
+        /// The last switch that both runs have; `None` if the runs differ in the first switch already.
         before: Option<Switch>,
         /// The switch in the first run; `None` if it has no more switches.
         left: Option<Switch>,
         /// The switch in the second run; `None` if it has no more switches.
         right: Option<Switch>,
     },
-    /// At an unknown point after this number of switches: the traces are the same as far as both go. 0 if a trace is missing.
+    /// The runs diverge at an unknown point after this number of switches, at which a trace ends; 0 if a trace is missing.
     Beyond(usize),
-    /// Only in the memory, the console or the captures, while all switches are the same.
+    /// The runs differ only in the memory, the console or the captures, while all switches are the same.
     Content(&'static str),
 }
 
@@ -105,8 +105,8 @@ pub fn compare(left: &Run, right: &Run) -> Comparison {
     })
 }
 
-/// Compares a run with its repeat. If they differ and ran other schedulers, or began in different templates, the result is
-/// unknown: such runs cannot be expected to be the same.
+/// Compares a run with its repeat. If they differ, and ran different schedulers or began in different templates, the result
+/// is unknown: such runs cannot be expected to be the same.
 #[must_use]
 pub fn repeated(recorded: &Run, again: &Run) -> Comparison {
     let comparison = compare(recorded, again);
