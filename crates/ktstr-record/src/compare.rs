@@ -163,7 +163,7 @@ impl Repeated {
 }
 
 /// Compares runs of which at least one has no digest, in most cases because the host stopped it, for example after a kernel
-/// panic. The exact switch at which such a run stops may vary, but all switches before it are the same.
+/// panic. Identical runs that the host stops may end at different switches, but have the same switches before that.
 fn without_digests(left: &Run, right: &Run) -> Comparison {
     let which = if left.record.digest.is_none() {
         "first"
@@ -195,7 +195,7 @@ fn parting(left: &Switches, right: &Switches) -> Parting {
     let (a, b) = (left.first.get(common), right.first.get(common));
     let cut = |switches: &Switches| switches.first.len() as u64 != switches.count;
     match (a, b) {
-        // One trace ends where the other continues, because the trace is full.
+        // A trace that is full ends before its run does, so the later switches of that run are unknown.
         (None, Some(_)) if cut(left) => Parting::Beyond(common),
         (Some(_), None) if cut(right) => Parting::Beyond(common),
         (None, None) if cut(left) || cut(right) => Parting::Beyond(common),
