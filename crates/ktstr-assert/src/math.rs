@@ -5,7 +5,7 @@ pub(crate) fn sum(a: u64, b: u64) -> u64 {
     a.saturating_add(b)
 }
 
-/// Whether a count is 0, for fields that a record leaves out then.
+/// Whether a count is 0, for fields that a record leaves out if they are 0.
 pub(crate) fn is_zero(count: &usize) -> bool {
     *count == 0
 }

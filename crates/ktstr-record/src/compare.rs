@@ -49,20 +49,20 @@ pub enum Comparison {
 /// The point at which two runs diverge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Parting {
-    /// At this context switch.
+    /// The runs diverge at this context switch.
     Switch {
         /// Its number, from 0.
         number: usize,
-        /// The last switch that both runs have; `None` if the first one differs already.
+        /// The last switch that both runs have; `None` if the runs differ in the first switch already.
         before: Option<Switch>,
         /// The switch in the first run; `None` if it has no more switches.
         left: Option<Switch>,
         /// The switch in the second run; `None` if it has no more switches.
         right: Option<Switch>,
     },
-    /// At an unknown point after this number of switches: the traces are the same as far as both go. 0 if a trace is missing.
+    /// The runs diverge at an unknown point after this number of switches, at which a trace ends; 0 if a trace is missing.
     Beyond(usize),
-    /// Only in the memory, the console or the captures, while all switches are the same.
+    /// The runs differ only in the memory, the console or the captures, while all switches are the same.
     Content(&'static str),
 }
 
@@ -105,8 +105,8 @@ pub fn compare(left: &Run, right: &Run) -> Comparison {
     })
 }
 
-/// Compares a run with its repeat. If they differ and ran other schedulers, or began in different templates, the result is
-/// unknown: such runs cannot be expected to be the same.
+/// Compares a run with its repeat. If they differ, and ran different schedulers or began in different templates, the result
+/// is unknown: such runs cannot be expected to be the same.
 #[must_use]
 pub fn repeated(recorded: &Run, again: &Run) -> Comparison {
     let comparison = compare(recorded, again);
@@ -163,7 +163,7 @@ impl Repeated {
 }
 
 /// Compares runs of which at least one has no digest, in most cases because the host stopped it, for example after a kernel
-/// panic. The exact switch at which such a run stops may vary, but all switches before it are the same.
+/// panic. Identical runs that the host stops may end at different switches, but have the same switches before that.
 fn without_digests(left: &Run, right: &Run) -> Comparison {
     let which = if left.record.digest.is_none() {
         "first"
@@ -195,7 +195,7 @@ fn parting(left: &Switches, right: &Switches) -> Parting {
     let (a, b) = (left.first.get(common), right.first.get(common));
     let cut = |switches: &Switches| switches.first.len() as u64 != switches.count;
     match (a, b) {
-        // One trace ends where the other continues, because the trace is full.
+        // A trace that is full ends before its run does, so the later switches of that run are unknown.
         (None, Some(_)) if cut(left) => Parting::Beyond(common),
         (Some(_), None) if cut(right) => Parting::Beyond(common),
         (None, None) if cut(left) || cut(right) => Parting::Beyond(common),

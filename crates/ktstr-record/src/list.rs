@@ -196,7 +196,7 @@ mod tests {
         let own = std::process::id();
         let ever = SystemTime::UNIX_EPOCH;
         assert_eq!(newest_of_process(root.path(), own, ever), Some(newest));
-        // A run of an earlier process with this pid.
+        // This run is too old, as if an earlier process with the same pid had written it.
         let later = SystemTime::now() + std::time::Duration::from_secs(1);
         assert_eq!(newest_of_process(root.path(), own, later), None);
         assert_eq!(newest_of_process(root.path(), own + 1, ever), None);

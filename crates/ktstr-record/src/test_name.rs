@@ -68,7 +68,7 @@ impl TestName {
     /// Parses a name. Returns `None` if the name does not begin with the word of a [`Family`] and a slash.
     ///
     /// # Errors
-    /// A text that names what is wrong: the shape is missing, the seed is not a number, or a part is left over.
+    /// A text that names what is wrong: the shape is missing, the seed is not a number, or there are two kernels or two seeds.
     pub fn parse(name: &str) -> Option<Result<Self, String>> {
         let (family, rest) = name.split_once('/')?;
         let family = Family::ALL.into_iter().find(|one| one.as_str() == family)?;
@@ -143,7 +143,7 @@ mod tests {
             "gauntlet/t/4cpu-1llc-nosmt/k",
             "gauntlet/t/4cpu-1llc-nosmt/seed_3",
             "gauntlet/t/4cpu-1llc-nosmt/k/seed_3",
-            // A test as it is declared has no seed in its name.
+            // A test as it is declared has no seed in its name, so `seed_3` is the label of a kernel here.
             "ktstr/t/seed_3",
         ] {
             let parts = TestName::parse(name).map(|parts| parts.map(|parts| parts.to_string()));

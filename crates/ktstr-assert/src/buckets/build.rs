@@ -60,8 +60,8 @@ pub fn build_phase_buckets_with_stimulus(
 }
 
 /// Merges the guest's buckets into the host's by step index. Cgroups are merged by name, and a step that only the guest
-/// reported gets a new bucket with an empty window. The metrics that come from workers are then recomputed from all
-/// carriers. The result is ordered by step index.
+/// reported gets a new bucket with an empty window. The metrics that come from workers are then recomputed from all carriers
+/// (the measurements of each cgroup's workers). The result is ordered by step index.
 pub fn fold_carriers(host: &mut Vec<PhaseBucket>, guest: Vec<PhaseBucket>) {
     crate::stats::merge_phases(host, guest);
     for b in host.iter_mut() {
@@ -134,8 +134,8 @@ fn bucket(step: u16, samples: &[Sample<'_>]) -> PhaseBucket {
     }
 }
 
-/// Returns the event that ends a step: the end of the step, otherwise the start of the next step or the end of the
-/// scenario. `None` if none of these was recorded.
+/// Returns the event that ends a step: its own end or, if that was not recorded, the start of another step or the end of the
+/// scenario, whichever comes first. `None` if none of these was recorded.
 fn end_of<'a>(
     step: u16,
     start: &StimulusEvent,
@@ -150,9 +150,9 @@ fn end_of<'a>(
     })
 }
 
-/// Returns the iterations per second of guest time between two events. If a phase has carriers with CPU time, the rate of
-/// the carriers replaces this one. `None` if the number of iterations is unknown at one of the events, if it decreased, or
-/// if no time passed.
+/// Returns the iterations per second of guest time between two events; `None` if the number of iterations is unknown at one
+/// of the events, if it decreased, or if no time passed. [`fold_carriers`] replaces this rate by the rate per CPU-second if
+/// the phase has carriers with CPU time.
 fn wall_rate(start: &StimulusEvent, end: &StimulusEvent) -> Option<f64> {
     let done = end.total_iterations?.checked_sub(start.total_iterations?)?;
     Some(ratio(done, end.elapsed_ms.checked_sub(start.elapsed_ms)?)? * 1e3)

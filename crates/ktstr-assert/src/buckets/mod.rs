@@ -1,5 +1,5 @@
-//! Buckets: everything that was measured in one phase, from captures, the timeline of stimuli, the carriers of the
-//! guest and the exact schedule.
+//! Buckets: everything that was measured in one phase, from captures, the timeline of stimuli, the monitor's samples, the
+//! guest's reports about its workers, and the exact schedule.
 
 mod build;
 mod captured;

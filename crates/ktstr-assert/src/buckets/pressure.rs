@@ -1,12 +1,13 @@
-//! The metrics of a phase that come from the pressure of interrupts, which captures contain for each cgroup if the kernel
-//! accounts the time of interrupts (`CONFIG_IRQ_TIME_ACCOUNTING`). The kernel updates the numbers every two seconds.
+//! The metrics of a phase that come from the pressure stall information (PSI) of interrupts. Captures contain it for each
+//! cgroup if the kernel accounts the time of interrupts (`CONFIG_IRQ_TIME_ACCOUNTING`). The kernel updates the numbers every
+//! two seconds.
 
 use crate::metric::BuiltinMetric as B;
 use crate::series::Sample;
 use ktstr_snapshot::report::{CgroupPsi, PsiLine};
 use std::collections::BTreeMap;
 
-/// The pressure of the time in which interrupts kept all tasks of a cgroup from running.
+/// The line of PSI for the time in which interrupts kept all tasks of a cgroup from running.
 const LINE: &str = "irq.full";
 /// The root cgroup, whose pressure is that of the whole machine.
 const ROOT: &str = "/";

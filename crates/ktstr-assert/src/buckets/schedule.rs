@@ -2,9 +2,9 @@
 
 use crate::stats::PhaseBucket;
 
-/// Adds the metrics that `from` contains for phases and cgroups to `into`, and creates phases and cgroups that `into`
-/// does not have yet. This must be done last, because [`PhaseCgroupStats::measure`](crate::PhaseCgroupStats::measure)
-/// recomputes the metrics of a cgroup.
+/// Adds the metrics that `from` contains for phases and cgroups to `into`, and creates phases and cgroups that `into` does
+/// not have yet. Call this function last: [`PhaseCgroupStats::measure`](crate::PhaseCgroupStats::measure) replaces the
+/// metrics of a cgroup, and would drop those of the schedule.
 pub fn fold_schedule(into: &mut Vec<PhaseBucket>, from: &[PhaseBucket]) {
     for bucket in from {
         let known = into.iter().position(|b| b.step_index == bucket.step_index);

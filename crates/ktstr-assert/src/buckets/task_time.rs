@@ -1,6 +1,6 @@
 //! The metrics of a phase that come from the CPU time of the guest's tasks: the growth of that time between the captures of
-//! the phase. The kernel counts a timer tick as time in user mode or in the kernel, whichever it interrupts, so short phases
-//! are inaccurate.
+//! the phase. The kernel counts a whole timer tick as user time or as system time, depending on what the tick interrupts, so
+//! the times of short phases are inaccurate.
 
 use crate::metric::{BuiltinMetric as B, quotients};
 use crate::series::Sample;

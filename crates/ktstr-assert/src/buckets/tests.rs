@@ -256,7 +256,7 @@ fn the_cpu_time_of_tasks_is_what_it_grew_by_between_captures() {
     assert_eq!(one("user_time_ns"), None);
 }
 
-/// The root cgroup is the machine. Cgroup `/b` is younger than the first capture.
+/// The root cgroup stands for the whole machine. Cgroup `/b` is younger than the first capture.
 #[test]
 fn the_pressure_of_interrupts_in_the_machine_and_in_its_cgroups() {
     let at = |ms: u64, line: &str, groups: &[(&str, f64, u64)]| {
@@ -307,7 +307,7 @@ fn the_pressure_of_interrupts_in_the_machine_and_in_its_cgroups() {
     let one = of(vec![first()]);
     assert_eq!(one("max_cgroup_psi_irq_avg10"), Some(4.0));
     assert_eq!(one("total_irq_pressure_us"), None);
-    // A kernel that does not account the time of interrupts.
+    // A kernel that does not account the time of interrupts has no such line.
     let other = of(vec![at(100, "cpu.some", &[("/", 1.0, 1), ("/a", 1.0, 1)])]);
     assert_eq!(other("psi_irq_full_avg10"), None);
 }

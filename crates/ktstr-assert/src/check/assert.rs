@@ -5,8 +5,9 @@ use crate::verdict::Verdict;
 use serde::Serialize;
 use std::fmt::Write;
 
-/// Generates the fields, the builders, the layering, and the methods that return whether a check of a part is on. The rows are
-/// those of the table of keys in `ktstr-macros/src/keys/table.rs` that have a field, grouped by the code that applies them:
+/// Generates the fields of [`Assert`] and their builders, the merging of layers, and for each part a method that returns
+/// whether any check of the part is on. A part is a group of checks that the same code applies. The rows are those keys of
+/// `ktstr-macros/src/keys/table.rs` that have a field in `Assert`, grouped by part:
 ///
 /// ```text
 /// workers {
@@ -15,7 +16,7 @@ use std::fmt::Write;
 /// }
 /// ```
 ///
-/// To add a check, write its row in that table, and its judgement next to those of its part.
+/// To add a check, add its row to that table, and write its judgement next to the other judgements of its part.
 macro_rules! checks {
     ($(
         $part:ident {

@@ -86,8 +86,8 @@ impl AbsoluteThresholds {
     }
 }
 
-/// Judges `reports` against `bounds`. Without reports the result is a skip. A bound on latencies or costs that no
-/// worker measured is inconclusive.
+/// Judges `reports` against `bounds`. Without reports the result is a skip. The check of a bound on latencies or costs is
+/// inconclusive if no worker measured them.
 pub fn assert_thresholds(reports: &[WorkerReport], bounds: &AbsoluteThresholds) -> AssertResult {
     if reports.is_empty() {
         return AssertResult::skip("there are no worker reports to judge");

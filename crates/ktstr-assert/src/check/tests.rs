@@ -211,7 +211,7 @@ fn a_latency_failure_carries_its_gate() {
     assert_eq!((gate.measured_ns, gate.threshold_ns), (3000, 2999));
 }
 
-/// The first of the worker's two phases is in its CPU time, and the work of both counts, so its rate seems to be twice as high.
+/// The CPU time covers only the first of the worker's two phases, but the work of both counts. The rate would seem twice as high.
 #[test]
 fn the_rate_of_a_worker_with_unknown_cpu_time_is_unknown() {
     let early = with(|w| {

@@ -10,9 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// The bound on gaps that `not_stuck` implies, in milliseconds of guest time.
 pub const DEFAULT_MAX_GAP_MS: u64 = 2000;
-/// The bound on spread that `not_stuck` implies, in percentage points. In runs of 2 s under correct schedulers, the
-/// off-CPU shares of workers that only compute differed by at most 33 points, with a load that comes and goes. The bound
-/// is a little above this value.
+/// The bound on spread that `not_stuck` implies, in percentage points. In runs of 2 s under correct schedulers, with a load
+/// that comes and goes, the off-CPU shares of workers that only compute differed by at most 33 points. The bound is a little
+/// above this value.
 pub const DEFAULT_MAX_SPREAD_PCT: f64 = 35.0;
 /// How long a worker must have lived for [`DEFAULT_MAX_SPREAD_PCT`] to apply, in nanoseconds. Tasks are distributed
 /// over the CPUs gradually: with eight workers on four CPUs, three workers may share a CPU for the first tenths of a
@@ -28,7 +28,7 @@ fn not_measured(kind: DetailKind, what: String, why: &str, w: &WorkerReport) -> 
     AssertDetail::of(Finding::NotMeasured { kind, what, why })
 }
 
-/// Whether a worker lacked a resource for its work, which the step reports.
+/// Whether a worker lacked a resource for its work. The step already reports this, so the checks do not report it again.
 fn lacks(w: &WorkerReport) -> bool {
     matches!(w.exit_info, Some(WorkerExitInfo::WaitFailed(_)))
 }
@@ -139,7 +139,7 @@ impl Assert {
     }
 
     fn judge_rates(&self, reports: &[WorkerReport], out: &mut AssertResult) {
-        // A worker that only wakes others does another work than they do.
+        // A messenger only wakes other workers. Its work is of another kind, so its rates are not judged.
         let workers = || reports.iter().filter(|w| !w.is_messenger);
         // A rate per CPU-second would be too high if a part of the CPU time were missing.
         let per_cpu_ns =
@@ -147,14 +147,14 @@ impl Assert {
         if let Some(bound) = self.max_throughput_cv {
             let rates = workers().filter_map(|w| per_cpu_ns(w, w.work_units));
             let rates: Vec<f64> = rates.collect();
-            // The step reports what a worker lacked, so its rate is not asked for.
+            // A worker that lacked a resource is not expected to have a rate: the step reports what it lacked.
             let (measured, all) = (rates.len(), workers().filter(|w| !lacks(w)).count());
             match cv(rates) {
                 Some(cv) if cv > bound => {
                     let workers = measured;
                     out.record_fail(AssertDetail::of(Finding::Throughput { cv, workers, bound }));
                 }
-                // The rate of a worker that got no CPU time is unknown.
+                // Some workers have no rate, because they got no CPU time or their CPU time is unknown.
                 Some(_) if measured < all => {
                     let why = format!(": the CPU time of {measured} of {all} workers is known");
                     out.record_inconclusive(unknown(DetailKind::Benchmark, "throughput cv", why));
@@ -268,9 +268,9 @@ impl Assert {
     }
 }
 
-/// Judges gaps. A gap above the bound fails however the worker ended. A worker that left no complete report may have
-/// had a longer gap than the one that it recorded, so a smaller gap is then inconclusive. Whether the worker made
-/// progress is checked elsewhere.
+/// Judges gaps. A gap above the bound fails however the worker ended. A worker that left no complete report may have had a
+/// longer gap than the one that it recorded, so a recorded gap within the bound is inconclusive for such a worker. Whether
+/// the worker made progress is checked elsewhere.
 fn judge_gaps(reports: &[WorkerReport], bound_ms: u64, out: &mut AssertResult) {
     for w in reports {
         if w.max_gap_ms > bound_ms {

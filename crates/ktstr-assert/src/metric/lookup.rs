@@ -88,7 +88,7 @@ pub(crate) fn run_value(s: &ScenarioStats, id: &MetricId) -> Option<f64> {
 
 /// Returns the value of a metric over all phases: counters and differences are summed, a rate is computed from the sums of
 /// its two parts if the phases have its numerator, and for other metrics the worst phase counts. `None` if no phase has the
-/// metric, if it is defined for single phases only, and if it needs the CPU time of a worker that ended early.
+/// metric, if it is defined for single phases only, or if it needs the CPU time of a worker that ended early.
 pub fn of_phases(phases: &[PhaseBucket], metric: B) -> Option<f64> {
     use super::MetricKind as Kind;
     let carriers = || phases.iter().flat_map(|phase| phase.per_cgroup.values());
@@ -128,9 +128,9 @@ macro_rules! counter_over_the_run {
 }
 crate::worker_counters!(counter_over_the_run);
 
-/// Returns the value over the run of a metric in the cgroups' `ext_metrics`: a counter is summed, a rate is computed
-/// from the sums of its two parts, and for other metrics the worst cgroup counts. `None` if no cgroup has the metric or
-/// both parts of the rate, or if the denominator is not above 0.
+/// Returns the value over the run of a metric in the cgroups' `ext_metrics`: a counter is summed, a rate is computed from
+/// the sums of its two parts, and for other metrics the worst cgroup counts. `None` if no cgroup has the metric; for
+/// a rate, if one of its parts is missing or the denominator is not above 0.
 fn of_cgroups(s: &ScenarioStats, def: &super::MetricDef) -> Option<f64> {
     let all = |name: &'static str| {
         s.cgroups
@@ -299,7 +299,7 @@ mod tests {
         assert_eq!(of_phases(&phases, B::HardirqsPerCpuSec), None);
     }
 
-    /// The work of the phase in which a worker ended early counts, and its CPU time does not.
+    /// In the phase in which a worker ended early, the worker's iterations are counted, but its CPU time is missing.
     #[test]
     fn a_rate_over_phases_needs_the_cpu_time_of_each() {
         let phases = |unmeasured: usize| {

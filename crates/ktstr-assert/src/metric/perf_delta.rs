@@ -125,7 +125,7 @@ impl PerfDeltaAssertion {
             instead,
         };
         let Some(def) = self.def() else {
-            // Payloads print their metrics once, and the variables of a scheduler are watched over the whole window.
+            // The metrics of payloads, and the watched variables of schedulers, have a value for the whole run only.
             return match of_phase {
                 true => Err(never(
                     "only metrics of the registry have values of single phases (docs/metrics.md): leave out `with_phase`"

@@ -9,8 +9,8 @@ use super::def::Reduction::{Cv, Mean, Median, P99, P999, Worst};
 use super::def::{GaugeFold, MetricDef, MetricKind, Polarity, Source};
 use crate::stats::SampleSource::{RunDelayNs, TimerLatencyNs, WakeLatencyNs};
 
-/// The table of the counters that every worker has. It calls the macro `$then` with all of its rows; such a macro generates
-/// each struct that has a field for each counter, together with the code that copies or folds all counters.
+/// The table of the counters that every worker has. It calls the macro `$then` with all of its rows. `$then` generates a
+/// struct with a field for each counter, or code that copies, folds or looks up all counters.
 ///
 /// In the row
 ///

@@ -4,7 +4,7 @@
 use super::{BuiltinMetric, MetricDef, MetricKind, Source};
 use crate::stats::bench;
 
-/// The number of metrics that are named instead of one that is not measured.
+/// The largest number of metrics that are suggested in place of a metric that is not measured.
 const MOST_NAMED: usize = 6;
 
 /// Returns whether a run can have this metric: of a phase if `of_phase` is set, otherwise of the whole run.
@@ -15,7 +15,7 @@ pub(super) fn is_measured(def: &MetricDef, of_phase: bool) -> bool {
     match (def.kind, of_phase) {
         (MetricKind::PerPhase, false) => false,
         (_, false) => true,
-        // Only a phase of a benchmark has the values of its cgroups; those of other workers are per cgroup.
+        // A phase as a whole has only those that benchmarks measure; the others exist per cgroup only.
         (MetricKind::PerPhase, true) => bench::names().contains(def.name),
         // These are computed from all samples of a cgroup over the run.
         (

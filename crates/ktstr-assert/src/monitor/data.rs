@@ -12,7 +12,7 @@ pub struct MonitorReport {
     pub samples: Vec<MonitorSample>,
     /// The summary of the samples.
     pub summary: MonitorSummary,
-    /// The off-CPU time of a vCPU above which it counts as preempted by the host, in nanoseconds.
+    /// A vCPU counts as preempted if the host kept it waiting for more than this many nanoseconds between two samples.
     pub preemption_threshold_ns: u64,
     /// Whether the kernel has the sched_ext event counters.
     pub scx_event_counters_supported: bool,

@@ -1,9 +1,9 @@
 //! What a sample shows about the tasks that wait, and about the other CPUs that could run them.
 //!
-//! The lengths of runqueues alone would blame the wrong party: if a cpuset confines eight workers to one CPU, the imbalance
-//! is not the scheduler's fault, and a task that waits in a queue shared by CPUs is counted on the CPU where it ran last,
-//! which means nothing. The functions in this file therefore look at the waiting tasks and at the CPUs on which they may
-//! run.
+//! The lengths of runqueues alone would blame the wrong party. If a cpuset confines eight workers to one CPU, the imbalance
+//! is not the scheduler's fault. A task that waits in a queue shared by CPUs is counted on the CPU where it ran last,
+//! although any of these CPUs may run it. The functions in this file therefore look at the waiting tasks and at the CPUs on
+//! which they may run.
 
 use super::{CpuSnapshot, MonitorSample, WaitingTask, WaitsIn};
 
@@ -17,9 +17,9 @@ impl CpuSnapshot {
     }
 
     /// Returns the number of tasks in this CPU's local DSQ that another CPU could take over. `cpu` is the number of this
-    /// CPU, and `cpus` is the number of CPUs of the machine. If the list of waiting tasks is incomplete, and most of the DSQ's
-    /// tasks in it are movable, the others count as movable, too; otherwise only those in the list count, since nothing shows
-    /// what the others may do. If the list is missing, returns the depth of the DSQ.
+    /// CPU, and `cpus` is the number of CPUs of the machine. The list of waiting tasks may be incomplete. If most of the
+    /// DSQ's tasks in the list are movable, its tasks that are not in the list count as movable, too; otherwise they do not
+    /// count. If there is no list, returns the depth of the DSQ.
     pub fn movable_dsq_depth(&self, cpu: usize, cpus: usize) -> u32 {
         let Some(waiting) = &self.waiting else {
             return self.local_dsq_depth;
@@ -52,9 +52,9 @@ impl CpuSnapshot {
 }
 
 impl MonitorSample {
-    /// Returns the imbalance that migrations could reduce, for the worst pair of CPUs: the number of tasks that the first CPU
-    /// runs or that the second could take over from its queue, divided by the number of tasks of the second (at least 1). Returns
-    /// 1 if no task could be taken over. If the waiting tasks of a CPU are unknown, returns [`Self::imbalance_ratio`].
+    /// Returns the imbalance that migrations could reduce, for the worst pair of CPUs. It is the number of tasks that the first
+    /// CPU runs or that the second CPU could take over from it, divided by the number of tasks of the second CPU (at least 1).
+    /// Returns 1 if no task could be taken over. If the waiting tasks of a CPU are unknown, returns [`Self::imbalance_ratio`].
     pub fn movable_imbalance(&self) -> f64 {
         if self.cpus.iter().any(|c| c.waiting.is_none()) {
             return self.imbalance_ratio();

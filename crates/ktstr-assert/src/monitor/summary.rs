@@ -27,7 +27,7 @@ impl CpuSchedstat {
         let add = |sum: &mut u64, before: u64, now: u64| {
             *sum = sum.saturating_add(now.saturating_sub(before));
         };
-        // The kernel counts these in 32 bits, so they wrap around.
+        // The kernel keeps the optional counters in 32 bits, so they wrap around.
         let add_count = |sum: &mut Option<u64>, before: Option<u64>, now: Option<u64>| {
             let grown = now
                 .zip(before)

@@ -96,7 +96,7 @@ fn a_local_queue_of_tasks_that_cannot_leave_is_not_too_deep() {
     };
     assert!(!depth(judged(more(0b01, WaitsIn::Local))));
     assert!(depth(judged(more(BOTH, WaitsIn::Local))));
-    // The list shows nothing of the local queue, or of one task alone that it could leave.
+    // The list shows no task of the local queue.
     assert!(!depth(judged(more(BOTH, WaitsIn::Shared))));
     // Other tasks take up much of the list, and all of the local queue's tasks in it could leave.
     let mixed = |_| {
@@ -107,6 +107,7 @@ fn a_local_queue_of_tasks_that_cannot_leave_is_not_too_deep() {
         vec![full, cpu(false, vec![])]
     };
     assert!(depth(judged(mixed)));
+    // Of the local queue's tasks in the list, only one could leave.
     let one = |_| {
         let mut tasks = waiting(1, 63, 0b01, WaitsIn::Local);
         tasks.extend(waiting(100, 1, BOTH, WaitsIn::Local));
@@ -332,7 +333,7 @@ fn metrics_of_a_run_and_of_a_phase() {
     assert_eq!(phases[0].get("total_fallback"), Some(40.0));
 }
 
-/// The kernel leaves a task that a real-time task preempts in the CPU's local queue, and asks no scheduler.
+/// The kernel itself puts a task that was preempted by a real-time task into the CPU's local queue, without asking the scheduler.
 #[test]
 fn a_task_behind_a_real_time_task_is_not_left_waiting_by_the_scheduler() {
     let behind = |behind_higher_class| {

@@ -135,7 +135,7 @@ impl MonitorThresholds {
                 rest = after;
                 together
             })
-            // Nor are the samples of two windows, each of which starts at 0: a test may run several scenarios.
+            // The samples of two windows are not consecutive either: a test may run several scenarios, each from time 0.
             .flat_map(|together| together.chunk_by(|a, b| a.elapsed_ms < b.elapsed_ms))
             .flat_map(|window| self.violations(window))
             .collect();

@@ -102,7 +102,7 @@ struct WaitSeries<'a> {
 /// Finds the first task that waited through `need` samples without running, while in each of them a CPU on which the task
 /// may run was idle. `None` if there is no such task.
 fn waits_throughout(samples: &[MonitorSample], need: usize) -> Option<WaitSeries<'_>> {
-    // The pid of each such task in the previous sample, and the number of samples for which it has waited like this.
+    // The pid of each task that waited next to an idle CPU in the previous sample, and in how many samples in a row it did.
     let mut runs: Vec<(i32, usize)> = Vec::new();
     for (i, sample) in samples.iter().enumerate() {
         let before = i.checked_sub(1).map(|b| &samples[b]);

@@ -68,7 +68,7 @@ pub struct LatencyGate {
 pub enum QuotaEffect {
     /// The kernel throttled the workers' cgroup or one above it, and the quota allows a wait of this length.
     Explains,
-    /// The quota allows it, but whether it kept the workers from running is unknown.
+    /// The quota allows a wait of this length, but whether it kept the workers from running is unknown.
     MayExplain,
 }
 

@@ -1,5 +1,5 @@
-//! Combines results: appends one to another, or makes one of several that holds if all of them hold, or if any of them
-//! holds.
+//! Combines results: appends one result to another, or makes a new result that holds if all of several results hold, or if
+//! any of them does.
 
 use super::{AssertResult, Outcome};
 

@@ -46,7 +46,7 @@ impl SampleSeries {
         Self::from_drained_typed(drained.into_iter().map(entry).collect(), monitor)
     }
 
-    /// Creates a series of captures as they were drained from the bridge.
+    /// Creates a series of captures as they were drained from the bridge, the host's store of captures.
     pub fn from_drained_typed(
         entries: Vec<DrainedSnapshotEntry>,
         monitor: Option<MonitorReport>,

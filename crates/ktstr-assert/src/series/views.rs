@@ -39,8 +39,8 @@ impl<'a> MonitorView<'a> {
         })
     }
 
-    /// Returns the off-CPU time of a vCPU, in nanoseconds, above which the vCPU counts as preempted by the host. The
-    /// clock of its runqueue is then not meaningful.
+    /// Returns the number of nanoseconds above which a vCPU counts as preempted: the time that the host kept it waiting
+    /// between two samples. The host is then to blame for what the vCPU did not do.
     pub fn preemption_threshold_ns(&self) -> u64 {
         self.0.preemption_threshold_ns
     }

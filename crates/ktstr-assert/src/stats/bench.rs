@@ -238,13 +238,13 @@ pub(crate) fn names() -> BTreeSet<String> {
     of_phase(&full()).into_keys().collect()
 }
 
-/// Returns the names of all metrics that a benchmark has over the run, and not in a phase. The rates that are computed from them
-/// are not among them.
+/// Returns the names of all metrics that a benchmark has over the run, and not in a phase. The rates that are computed from
+/// these metrics are not included.
 pub(crate) fn run_names() -> BTreeSet<String> {
     of_run(&full()).into_keys().collect()
 }
 
-/// Returns what workers of all roles measured, each of them something.
+/// Returns invented totals for every role, none of them 0 or empty, so that every metric can be computed from them.
 fn full() -> BenchCarrier {
     let full = BenchTotals {
         workers: 1,

@@ -50,8 +50,8 @@ macro_rules! carrier {
             #[claim(skip)]
             #[serde(skip_serializing_if = "BTreeMap::is_empty")]
             pub bench: BenchCarrier,
-            /// Whether the sample vectors were dropped, so that the result fits into the mailbox. `metrics` is complete
-            /// nevertheless.
+            /// Whether the sample vectors were dropped, so that the result fits into the guest's mailbox to the host.
+            /// `metrics` is complete nevertheless.
             pub stripped: bool,
             /// The scalars that were measured, by metric name. A scalar that was not measured is absent, never 0.
             #[serde(with = "crate::float::map")]
@@ -82,7 +82,7 @@ macro_rules! carrier {
                 let known = !worker.cpu_unknown;
                 let off_cpu = math::ratio(worker.off_cpu_ns, worker.wall_time_ns).filter(|_| known);
                 let has_schedstats = known && worker.has_schedstats();
-                // The metrics of benchmarks are rates per CPU-second, except for those of rt-app.
+                // A benchmark has rates per CPU-second, for which the CPU time must be known; rt-app has no such rates.
                 let is_measured = |own: &&BenchSlice| known || own.role == BenchRole::RtAppThread;
                 let bench = worker.bench.iter().filter(is_measured);
                 Self {

@@ -8,16 +8,16 @@ use serde::{Deserialize, Serialize};
 pub enum BenchRole {
     /// Hands out the requests of a Schbench. Its samples are rates in requests per second, one for each tenth of a second.
     SchbenchMessenger,
-    /// Serves the requests of a Schbench. Its samples are request latencies in nanoseconds, from the call to the end of the
-    /// work; an iteration is a request.
+    /// Serves the requests of a Schbench. Its samples are request latencies in nanoseconds, from the messenger's wake-up of
+    /// the worker to the end of the work; an iteration is a request.
     SchbenchWorker,
     /// Looks keys up for a Taobench. Its samples are serve latencies in nanoseconds, counted from when the look-up was due;
     /// there are none in the closed loop (`arrival_rate` 0). An iteration is a look-up.
     TaobenchClient,
     /// Fetches the keys of a Taobench that were not found. It takes no samples; an iteration is a key that was fetched.
     TaobenchSlow,
-    /// A thread of an rt-app workload that uses a timer. Its samples are slacks in nanoseconds: how much of a timer's period was
-    /// left when the thread came to wait for its end; 0 for a period that was missed.
+    /// A thread of an rt-app workload that uses a timer. Its samples are slacks in nanoseconds: how much of a timer's period
+    /// was left when the thread began to wait for the end of the period; 0 for a period that was missed.
     RtAppThread,
 }
 

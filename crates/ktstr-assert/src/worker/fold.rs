@@ -100,7 +100,7 @@ mod tests {
         assert_eq!(carrier(&[without]).get("mean_run_delay_us"), None);
     }
 
-    /// Its CPU time is in no slice, so it must not count as a worker that was off the CPU all the time.
+    /// A worker whose CPU time is unknown must not count as a worker that was off the CPU all the time.
     #[test]
     fn a_worker_that_ended_early_is_left_out_of_what_needs_its_cpu_time() {
         let early = WorkerReport {

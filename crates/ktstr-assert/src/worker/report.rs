@@ -93,8 +93,8 @@ macro_rules! report {
             /// The number of iterations whose cost was measured, including those that are not in the sample.
             pub iteration_cost_sample_total: u64,
             /// The time for which the worker was runnable without a CPU, from when it was ready to start until its end, in
-            /// nanoseconds. Unlike `schedstat_run_delay_ns` it includes the wait for the first turn. `None` if the report is
-            /// incomplete or the kernel has no schedstats.
+            /// nanoseconds. Unlike `schedstat_run_delay_ns` it includes the wait until the worker first got a CPU. `None` if
+            /// the report is incomplete or the kernel has no schedstats.
             #[claim(skip)]
             #[serde(skip_serializing_if = "Option::is_none")]
             pub waited_ns: Option<u64>,
@@ -106,7 +106,7 @@ macro_rules! report {
             pub is_messenger: bool,
             /// Whether the worker ran in a class above the scheduler under test: real-time or deadline.
             pub realtime: bool,
-            /// The part of its CPU time in such a class, in nanoseconds.
+            /// The CPU time that the worker got in such a class (real-time or deadline), in nanoseconds.
             pub realtime_cpu_ns: u64,
             /// The index of the work spec of the worker, if several are composed; otherwise 0.
             pub group_idx: usize,

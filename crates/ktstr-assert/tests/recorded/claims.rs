@@ -109,7 +109,7 @@ fn values() -> Vec<Pair> {
             units(&starved),
             "FAIL [Other] units: expected in [1, 10000000], was 0",
         ),
-        // For a worker that never ran, this is 0 divided by 0, which is NaN.
+        // For a worker that never ran, the off-CPU share is 0 divided by 0, which is NaN.
         pair(
             "is_finite",
             |v, off_cpu| {

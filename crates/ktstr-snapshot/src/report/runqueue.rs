@@ -35,8 +35,8 @@ pub struct WaitingTask {
     pub queue: WaitsIn,
     /// The CPU time that it has got so far, in nanoseconds. If it is the same in two samples, the task did not run in between.
     pub ran_ns: u64,
-    /// Whether it waits in the local queue of a CPU that a real-time or deadline task keeps. The kernel itself leaves a task that
-    /// such a task preempts in this queue, without asking the BPF scheduler.
+    /// Whether the task waits in the local queue of a CPU on which a real-time or deadline task runs. The kernel itself puts
+    /// tasks that were preempted by such a task into this queue, without asking the BPF scheduler.
     pub behind_higher_class: bool,
 }
 

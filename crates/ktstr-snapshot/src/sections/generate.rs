@@ -49,7 +49,7 @@ macro_rules! getter {
     };
 }
 
-/// Appends the text of a section, unless the row says that it has `none`.
+/// Appends the text of a section, unless the row has `text: none`.
 macro_rules! text {
     (none, $section:expr, $lines:expr) => {};
     ($($text:ident)::+, $section:expr, $lines:expr) => {

@@ -2,9 +2,9 @@
 
 use super::*;
 
-/// A report from the time when the Rust type had two fields for each section: the value, and the reason why it is missing. The
-/// JSON still has both. Its sections are lists that are whole, incomplete, missing or empty, and a missing value that is not a
-/// list.
+/// A report from the time when the Rust type had two fields for each section: the value, and the reason why it is missing.
+/// The JSON still has both. The sections of this report are lists that are whole, incomplete, missing or empty, and a
+/// missing value that is not a list.
 const BEFORE: &str = concat!(
     r#"{"schema":"single","maps":[],"active_map_kvas":[],"active_unavailable":"maps were not asked for","#,
     r#""prog_runtime_stats":[{"name":"dispatch","id":7,"cnt":18446744073709551615,"nsecs":2,"misses":0,"verified_insns":9}],"#,

@@ -25,7 +25,7 @@ pub enum SnapshotError {
         /// The existing variables, each as `map:variable`. If only one copy of an object was searched, the names of its maps.
         available: Vec<String>,
     },
-    /// Several maps have the variable, and not exactly one of them belongs to the attached scheduler.
+    /// Several maps have the variable, and none or more than one of them belongs to the attached scheduler.
     #[error(
         "global variable `{requested}` is in several maps ({}) and the attached scheduler does not decide \
          between them; use live_var_via with a picker, or vars", list(.found_in)
@@ -93,7 +93,7 @@ pub enum SnapshotError {
     NoMatch {
         /// The name of what was searched.
         requested: String,
-        /// The number of entries that were searched.
+        /// The number of entries or copies that were searched.
         candidates: usize,
     },
     /// A path has an empty component.
@@ -205,7 +205,7 @@ pub enum SnapshotError {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum MissingStatsReason {
-    /// The test runs no scheduler.
+    /// The test runs no scheduler binary that could be asked for statistics.
     #[error("the test has no scheduler binary")]
     NoSchedulerBinary,
     /// The scheduler could not be queried.

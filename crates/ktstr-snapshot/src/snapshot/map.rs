@@ -52,8 +52,8 @@ impl<'a> SnapshotMap<'a> {
         self.len() == 0
     }
 
-    /// Returns the captured entry `index`, counted from 0: the element with that index in an array, and the entry at that
-    /// place in the order of the walk in a hash or storage map. The entry is missing if fewer were captured.
+    /// Returns the captured entry `index`, counted from 0: in an array the element with that index, and in a hash or storage
+    /// map the entry at that place in the order in which the map was read. The entry is missing if fewer were captured.
     pub fn at(&self, index: usize) -> SnapshotEntry<'a> {
         let map = self.map;
         if index == 0 && map.value.is_some() {

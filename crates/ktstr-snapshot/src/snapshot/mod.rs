@@ -69,7 +69,7 @@ impl<'a> Snapshot<'a> {
     /// Returns the first map with exactly that name.
     ///
     /// # Errors
-    /// If this view has no such map. The error names the maps that it has, or says that the map belongs to another object.
+    /// If this view has no such map. The error names the maps of the view, or says that the map belongs to another object.
     pub fn map(&self, name: &str) -> SnapshotResult<SnapshotMap<'a>> {
         self.not_placeholder(name)?;
         if let Some(map) = self.maps().find(|map| map.name == name) {
@@ -87,8 +87,8 @@ impl<'a> Snapshot<'a> {
 
     /// Returns the global variable `name`, searched in every `.bss`, `.data` and `.rodata` map.
     ///
-    /// If several maps have the variable, the copy of the attached scheduler is returned; if there is not exactly one such
-    /// copy, the field is missing with [`SnapshotError::AmbiguousVar`].
+    /// If several maps have the variable, the copy of the attached scheduler is returned; if the attached scheduler has no
+    /// copy or several, the field is missing with [`SnapshotError::AmbiguousVar`].
     pub fn var(&self, name: &str) -> SnapshotField<'a> {
         self.find_var(name).unwrap_or_else(SnapshotField::Missing)
     }

@@ -67,8 +67,8 @@ impl Finding {
 }
 
 impl Finding {
-    /// Returns the thread id of the worker that the finding is about. `None` if the finding is not about a single worker,
-    /// and if it names its task as `comm[pid]`, as the findings of the exact schedule do.
+    /// Returns the thread id of the worker that the finding is about. `None` if the finding is not about a single worker, or
+    /// if it names its task as `comm[pid]`, as the findings of the exact schedule do.
     pub fn tid(&self) -> Option<i32> {
         match self {
             Finding::NoProgress { tid, .. }
