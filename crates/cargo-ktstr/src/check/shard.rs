@@ -110,7 +110,7 @@ pub fn divide(runs: &[(Machine, u64)], of: usize) -> Vec<usize> {
 }
 
 /// Cuts the places into ranges, none of which costs more than `most`. Returns the number of the range of each place, from 1;
-/// `None` if that takes more than `of` ranges. No range is empty as long as there are enough places.
+/// `None` if this takes more than `of` ranges or a place alone costs more. No range is empty as long as there are enough places.
 fn stretches(costs: &[(u64, bool)], of: usize, most: u64) -> Option<Vec<usize>> {
     let (mut shard, mut load) = (1, 0_u64);
     let mut owner: Vec<usize> = Vec::with_capacity(costs.len());

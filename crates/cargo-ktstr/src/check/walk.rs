@@ -181,7 +181,7 @@ pub fn walk(
         collect(&mut walked, round, jobs, bar, &work)?;
     }
     walked.eevdf_runs = *baseline.runs.lock().unwrap_or_else(PoisonError::into_inner);
-    // Drop the runs that only showed whether the scheduler loads; they belong to another shard.
+    // Drop the runs in the places of other shards: they only showed whether the scheduler loads.
     walked.pairs.retain(|pair| is_mine(&pair.place));
     walked.sort(matrix);
     Ok(walked)

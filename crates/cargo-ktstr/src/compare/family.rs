@@ -22,7 +22,7 @@ pub struct Row {
     pub unit: &'static str,
     /// The number of pairs of which both runs have the metric.
     pub pairs: usize,
-    /// The number of interim tests (`Looks`) that were made for this scenario, kernel and shape.
+    /// The number of looks at this scenario, kernel and shape: how often the pairs that had been run were tested.
     pub looks: usize,
     /// The mean of A's values.
     pub a: f64,

@@ -66,7 +66,7 @@ impl Ended {
 pub struct Report {
     /// The version of the report's format, [`SCHEMA`].
     pub schema: u32,
-    /// The side that is compared with, named first.
+    /// The side that B is compared with; it is named first.
     pub a: Side,
     /// The side whose change is judged, named second.
     pub b: Side,

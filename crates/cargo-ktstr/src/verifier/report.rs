@@ -433,7 +433,7 @@ pub mod tests {
         assert_eq!(before(&now), [Some(50), Some(200), Some(400)]);
         now.max_growth = Some(0);
         assert_eq!(now.code(), Exit::Done);
-        // With another number of them it is open which one is which.
+        // If the number of these programs has changed, it is unknown which one is which.
         let two = [50, 200].map(|insns| program("mitosis_cgroup_", insns));
         let mut now = report(three());
         now.hold_against(&report(vec![loaded(two.into())]))
