@@ -15,7 +15,7 @@ use crate::story::{self, Story};
 
 /// The greatest distance in nanoseconds between a time and a capture that counts as close to it.
 const NEAR_NS: u64 = 20_000_000;
-/// How long before the end of a wait its capture is taken, in nanoseconds; for a short wait, a tenth of its length. At the end
+/// How long before the end of a wait its capture is taken, in nanoseconds; a tenth of the wait if that is less. At the end
 /// itself the task does not wait any more.
 const BEFORE_NS: u64 = 1_000_000;
 /// The largest number of variables that are printed for a map, and of numbers that are printed from `scx_stats`.

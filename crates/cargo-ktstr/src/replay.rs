@@ -490,7 +490,7 @@ mod tests {
             set(&record, all).as_deref(),
             Some("/built/scx_next:/built/scx_own")
         );
-        // One of them that replaced all others does so again.
+        // A scheduler that replaced all others in the recorded run does so in the replay, too.
         record.scheduler = Some(own("env_var"));
         assert_eq!(set(&record, one).as_deref(), Some("/built/scx_own"));
         // A test without a scheduler of its own can start one, too.

@@ -7,7 +7,7 @@ use super::page::{Row, Section, Unit};
 use super::part;
 use crate::summary::Summary;
 
-/// The parts of a run's wall time, by their names in the record.
+/// The parts of a run's wall time: the name of each in the record, and what happens in it.
 const PARTS: [(&str, &str); 7] = [
     ("resolve", "find QEMU, kernel and scheduler"),
     ("initramfs", "gather the guest's files"),

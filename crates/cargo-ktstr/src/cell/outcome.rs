@@ -52,8 +52,8 @@ pub struct Found {
     pub proof: Proof,
     /// Whether it is about speed alone: a latency or a rate.
     pub speed: bool,
-    /// Whether it is a failure, and no consequence of another finding of the run. A finding that does not count explains a run,
-    /// but nobody is accused of it.
+    /// Whether it is a failure, and no consequence of another finding of the run. A finding that does not count may explain
+    /// a run, but is not held against the scheduler.
     pub counts: bool,
 }
 
@@ -411,7 +411,7 @@ mod tests {
             counted([late(), nothing_done()]),
             ["late wake-ups", "no progress"]
         );
-        // A worker without progress repeats the starvation that the schedule shows.
+        // The finding about a worker without progress only repeats the starvation that the schedule shows.
         let starved = Finding::Starved {
             task: "worker[7]".to_owned(),
             waited_ms: 900,

@@ -82,7 +82,7 @@ pub fn divide(runs: &[(Machine, u64)], of: usize) -> Vec<usize> {
     let machine = |at: usize| &runs[at].0;
     let mut order: Vec<usize> = (0..runs.len()).collect();
     order.sort_by_key(|at| runs.iter().position(|(one, _)| one == machine(*at)));
-    // The cost of each element in that order, and whether it needs another machine than the element before.
+    // The cost of each element in this sorted order, and whether it needs another machine than the element before.
     let costs: Vec<(u64, bool)> = (order.iter().enumerate())
         .map(|(nth, at)| {
             let before = nth.checked_sub(1).map(|nth| machine(order[nth]));

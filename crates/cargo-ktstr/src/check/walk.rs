@@ -203,8 +203,8 @@ fn collect(
     })
 }
 
-/// Returns whether a place is to be run with a further seed: the scheduler loads on its kernel, or was not run on it yet, and is
-/// not known to be broken in this place.
+/// Returns whether a place is to be run with a further seed. It is if the scheduler is not known to be broken in this place,
+/// and loads on the place's kernel or has not been run on that kernel yet.
 fn is_open(pairs: &[Pair], place: &Place) -> bool {
     let of_kernel = pairs
         .iter()

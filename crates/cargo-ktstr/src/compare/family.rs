@@ -156,7 +156,7 @@ pub mod tests {
             (row.conclusion, row.smallest),
             (Conclusion::TooFewSeeds, None)
         );
-        // Six can decide one test, and not two.
+        // Six pairs can decide one test, but not two.
         let six = paired("wake_p99", "a", 1000.0, &SHIFTED[..6]);
         assert_eq!(
             conclusions(std::slice::from_ref(&six)),

@@ -34,7 +34,7 @@ struct Turn {
     reason: Reason,
 }
 
-/// Puts the stretches of a schedule together to turns.
+/// Combines the stretches of a schedule into turns.
 #[derive(Debug, Default)]
 struct Turns {
     tasks: HashMap<Pid, Before>,

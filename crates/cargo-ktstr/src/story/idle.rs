@@ -100,7 +100,7 @@ mod tests {
         }
     }
 
-    /// CPU 0 is idle up to its first switch, CPU 1 runs a task up to its first switch, and CPU 2 never switches.
+    /// After the gap, CPU 0 is idle up to its first switch, CPU 1 runs a task up to its first switch, and CPU 2 never switches.
     #[test]
     fn a_cpu_is_idle_only_if_the_schedule_shows_it() {
         let mut idle = Idle::default();

@@ -238,8 +238,8 @@ impl Report {
             };
             common += 1;
             load.before = Some(before.ended);
-            // The kernel keeps 15 bytes of a name, so several programs can have the same one. They are sorted by their sizes, and
-            // can be told apart as long as there are as many of them as before.
+            // The kernel keeps 15 bytes of a name, so several programs can have the same name. They are sorted by their
+            // sizes, and can be told apart as long as there are as many of them as before.
             let named = |rows: &[Row], name: &str| -> Vec<Option<u64>> {
                 let same = rows.iter().filter(|one| one.program == name);
                 same.map(|one| one.insns).collect()

@@ -373,7 +373,7 @@ mod tests {
         assert!(text.contains(place), "{text}");
     }
 
-    /// An offline CPU is not idle beside a task that waits.
+    /// An offline CPU is not among the CPUs that a waiting task may use.
     #[test]
     fn a_cpu_that_is_offline_is_not_allowed() {
         let mut writer = ktstr_schedule::Writer::default();
