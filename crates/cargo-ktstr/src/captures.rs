@@ -15,10 +15,10 @@ use crate::story::{self, Story};
 
 /// The greatest distance in nanoseconds between a time and a capture that counts as close to it.
 const NEAR_NS: u64 = 20_000_000;
-/// How long before the end of a wait its capture is taken, in nanoseconds; for a short wait, a tenth of its length. At the end
+/// How long before the end of a wait its capture is taken, in nanoseconds; a tenth of the wait if that is less. At the end
 /// itself the task does not wait any more.
 const BEFORE_NS: u64 = 1_000_000;
-/// The largest number of variables that are printed for a map.
+/// The largest number of variables that are printed for a map, and of numbers that are printed from `scx_stats`.
 const VARIABLES: usize = 40;
 
 /// Returns when a capture was taken, in nanoseconds of the scheduler's clock; `None` if the record does not have the time.
@@ -168,9 +168,9 @@ pub fn read(path: &Path) -> Result<Vec<(String, FailureDumpReport)>> {
     serde_json::from_slice(&bytes).with_context(|| format!("reading {}", path.display()))
 }
 
-/// Returns a sentence for each capture that shows where the task `pid` was during its wait. If there is no such capture, the
-/// text has the command that takes one, and is empty if the run cannot be replayed. The interval of the wait is in nanoseconds
-/// of the scheduler's clock.
+/// Returns a sentence for each capture that shows where the task `pid` was during its wait. If there is no such capture,
+/// returns the command that takes one, or an empty text if `command` returns none. The interval of the wait is in
+/// nanoseconds of the scheduler's clock.
 pub fn of_wait(
     record: &RunRecord,
     story: &Story,

@@ -13,8 +13,8 @@ use ktstr_state::env;
 /// the environment's `KTSTR_KERNEL_LIST` do not apply.
 ///
 /// The process does not outlive the thread that starts it. It has its own process group, so a Ctrl-C at the terminal does
-/// not reach it. If the Ctrl-C ends the caller, the kernel kills the process; a caller that handles it and goes on has to
-/// end the process.
+/// not reach it. If the Ctrl-C ends the caller, the kernel kills the process; a caller that handles the signal and goes on
+/// has to end the process.
 pub fn command(program: &Path, name: &str, root: &Path) -> Command {
     let mut command = Command::new(program);
     command

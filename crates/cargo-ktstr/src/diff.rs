@@ -73,8 +73,8 @@ fn text(left: &Run, right: &Run, all: bool) -> String {
     text
 }
 
-/// Returns the settings of a run that change its metrics, and that are not among its facts: its accelerator, its window and the
-/// environment variables. The variables whose effect is among the facts, such as the kernel, are named nevertheless.
+/// Returns the settings of a run that change its metrics: the accelerator, the window, and all recorded environment
+/// variables, even those whose effect is also among the run's facts, such as the kernel.
 fn settings(record: &RunRecord) -> Settings {
     let mut settings = record.environment.clone();
     let accelerator = record
@@ -125,7 +125,7 @@ fn side_by_side(
         }
         let shown = |value: Option<&f64>| value.map_or_else(|| "not measured".to_owned(), number);
         let change = match (a, b) {
-            // Such a metric is the number of a CPU, for which a change in percent means nothing.
+            // The value is the number of a CPU, for which a change in percent means nothing.
             _ if name.1.ends_with("_cpu") => String::new(),
             (Some(a), Some(b)) if *a != 0.0 => change(*a, *b),
             _ => String::new(),

@@ -61,8 +61,8 @@ fn bounded(value: Value, most: usize) -> Value {
     Value::Object(fields)
 }
 
-/// Cuts the lists and texts in a value. `left_out` gets the numbers of entries and characters that were cut, by the `path` of
-/// the field. If the entries of a list contain the field, their numbers are added up.
+/// Cuts the lists and texts in a value. `left_out` gets the numbers of entries and characters that were cut, by the `path`
+/// of the field. If several entries of a list have the field, their numbers are added up.
 fn cut(value: &mut Value, path: &str, most: usize, left_out: &mut BTreeMap<String, u64>) {
     let mut count = |rest: usize| {
         if rest > 0 {

@@ -374,8 +374,8 @@ fn command(record: &RunRecord, root: &Path) -> Result<Command> {
     Ok(command)
 }
 
-/// Returns the binary that replaces every scheduler that is discovered (`KTSTR_SCHEDULER`): it did in the recorded run, or the
-/// run had only one scheduler.
+/// Returns the binary that replaces every scheduler that is discovered (`KTSTR_SCHEDULER`): the run's own scheduler, if it
+/// did so in the recorded run, or if the run had no other one. `None` otherwise.
 fn replaced(record: &RunRecord) -> Option<&Path> {
     let scheduler = record.scheduler.as_ref()?;
     let of_environment = scheduler.resolve_source.as_deref() == Some("env_var");
@@ -383,8 +383,8 @@ fn replaced(record: &RunRecord) -> Option<&Path> {
     (record.staged.is_empty() || of_environment).then_some(path)
 }
 
-/// Returns the paths of all schedulers that the recorded run could start. Two of them may have the same file name, as far as the
-/// test names them by their paths; the replay refuses a name that it looks for if two of them have it.
+/// Returns the paths of all schedulers that the recorded run could start. Two of them may have the same file name if the test
+/// names them by their paths. If the replay has to find a scheduler by its name, it refuses a name that two of them have.
 fn schedulers(record: &RunRecord) -> BTreeSet<PathBuf> {
     let own = record
         .scheduler
@@ -490,7 +490,7 @@ mod tests {
             set(&record, all).as_deref(),
             Some("/built/scx_next:/built/scx_own")
         );
-        // One of them that replaced all others does so again.
+        // A scheduler that replaced all others in the recorded run does so in the replay, too.
         record.scheduler = Some(own("env_var"));
         assert_eq!(set(&record, one).as_deref(), Some("/built/scx_own"));
         // A test without a scheduler of its own can start one, too.

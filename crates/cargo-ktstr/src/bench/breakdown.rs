@@ -7,7 +7,7 @@ use super::page::{Row, Section, Unit};
 use super::part;
 use crate::summary::Summary;
 
-/// The parts of a run's wall time, by their names in the record.
+/// The parts of a run's wall time: the name of each in the record, and what happens in it.
 const PARTS: [(&str, &str); 7] = [
     ("resolve", "find QEMU, kernel and scheduler"),
     ("initramfs", "gather the guest's files"),
@@ -57,7 +57,7 @@ pub fn section(measured: &[Measured]) -> Section {
         "part of boot: from QEMU's start until the guest is restored and can execute its first instruction",
         &|_, record| part(record, "restore").into_iter().collect(),
     ));
-    // A fork starts with the scheduler attached, so its record has the attach time of its template, which is left out here.
+    // A fork's record has the attach time of its template, which attached the scheduler, so forks are left out here.
     rows.push(over(
         "attach",
         "part of boot, in guest time: from the scheduler's start to its attach",

@@ -55,7 +55,7 @@ pub fn measure(most: u32, runs: u32, seeds: u32) -> Result<Result<Clocked, Exit>
     for number in 0..=runs {
         for cpus in CPUS.into_iter().filter(|cpus| *cpus <= most) {
             for kind in [Kind::Idle, Kind::Busy, Kind::First, Kind::Plain] {
-                // The first run makes the template, so it is not measured.
+                // Run 0 makes the template, so it is not measured.
                 eprintln!("run {number} of {runs}: {kind:?}, {}", counted(cpus, "CPU"));
                 match run(cpus, kind)? {
                     Ended::Passed(_) if number == 0 => {}

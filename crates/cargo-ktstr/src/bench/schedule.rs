@@ -97,7 +97,7 @@ fn cpu_of_children() -> Result<f64> {
 
 /// Returns the sum of `cutime` and `cstime` of a `/proc/PID/stat` in seconds; the file has them in hundredths of a second
 /// (`proc_pid_stat(5)`). The process name before them can contain any character, so the fields are counted from the last
-/// parenthesis. `None` if they are not there.
+/// parenthesis. `None` if the file has no such fields.
 fn children_of(stat: &str) -> Option<f64> {
     let (_, fields) = stat.rsplit_once(") ")?;
     let mut fields = fields.split(' ').skip(13);

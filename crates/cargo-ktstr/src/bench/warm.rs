@@ -8,8 +8,8 @@ use super::page::{Row, Section, Unit};
 use super::part;
 use crate::summary::Summary;
 
-/// Returns the section: two rows for each shape and scheduler, the time until the test function and the time beyond the
-/// window, each with the cold and the warm times.
+/// Returns the section. Each machine shape and scheduler has two rows: the time until the test function, and the time beyond
+/// the window. Each row has the cold and the warm times.
 pub fn section(measured: &[Measured]) -> Section {
     let shapes = measured.iter().filter(|m| m.case.cold).map(|m| m.case);
     let quantity = |name, what: &'static str, value: fn(&RunRecord) -> Option<f64>| {

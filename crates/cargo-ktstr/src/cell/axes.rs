@@ -102,8 +102,8 @@ pub fn kernels(words: &[String], lock: Option<&Path>) -> Result<(Vec<Kernel>, Ve
     Ok((kernels, problems))
 }
 
-/// Resolves a word to the kernels that it stands for now, and returns whether these are all: not if Debian's list is not
-/// available. The reasons why kernels are not available are added to `problems`.
+/// Resolves a word to the kernels that it stands for now. Also returns `false` if some may be missing: for a range, if
+/// Debian's list of kernels is not available. The reasons why kernels are not available are added to `problems`.
 fn meant(word: Option<&str>, problems: &mut Vec<String>) -> (Vec<Kernel>, bool) {
     let Some(range) = word.and_then(Range::parse) else {
         return (one(word, word, problems).into_iter().collect(), true);
@@ -164,9 +164,9 @@ fn pinned(
     found
 }
 
-/// Returns the request for the release of the kernel with this id, which is the release and eight digits of the image's hash;
-/// `None` if the id has another form, or if the release is not one of Debian's: the number of a kernel that was built elsewhere
-/// matches Debian's kernel of the same version, which is another one.
+/// Returns the request for the release of the kernel with this id. An id is the release and eight digits of the image's
+/// hash. `None` if the id has another form, or if the release is not one of Debian's: a kernel that was built elsewhere can
+/// have the same version as a Debian kernel, but is a different kernel.
 fn of_debian(id: &str) -> Option<String> {
     let (release, hash) = id.rsplit_once('-')?;
     let is_hash = hash.len() == 8 && hash.bytes().all(|b| b.is_ascii_hexdigit());

@@ -70,7 +70,7 @@ pub struct Cell {
     pub kernel: Option<String>,
     /// The shape; `None` for the scenario's own.
     pub topology: Option<String>,
-    /// The memory of the machine in MiB; `None` for the scenario's own.
+    /// The least memory of the machine in MiB, to which memory for the guest's files is added; `None` for the scenario's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_mib: Option<u32>,
     /// What the scheduler does not promise, by the keys of [`PROMISES`].

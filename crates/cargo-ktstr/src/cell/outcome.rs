@@ -25,7 +25,7 @@ pub enum Proof {
     Kernel,
     /// The exact schedule shows it.
     Schedule,
-    /// A worker observed it: it ran on a CPU that it must not use, or never ran at all.
+    /// A worker observed it: the worker ran on a CPU that it must not use, or did no work at all.
     Worker,
     /// A number is outside the range that the scenario or the monitor expects. This proves nothing, because sound schedulers,
     /// too, differ in such numbers.
@@ -52,8 +52,8 @@ pub struct Found {
     pub proof: Proof,
     /// Whether it is about speed alone: a latency or a rate.
     pub speed: bool,
-    /// Whether it is a failure, and no consequence of another finding of the run. A finding that does not count explains a run,
-    /// but nobody is accused of it.
+    /// Whether it is a failure, and no consequence of another finding of the run. A finding that does not count may explain
+    /// a run, but is not held against the scheduler.
     pub counts: bool,
 }
 
@@ -138,8 +138,8 @@ impl Outcome {
     }
 }
 
-/// Returns the failures and the reasons why the run was inconclusive or skipped, the most significant first and at most [`MOST`],
-/// or more if more checks are proved; also the first [`LINES`] lines of the first of them.
+/// Returns the failures and the reasons why the run was inconclusive or skipped, the most significant first. They are at
+/// most [`MOST`], unless more checks than that are proved. Also returns the first [`LINES`] lines of the first finding.
 pub fn findings(result: &AssertResult) -> (Vec<Found>, Vec<String>) {
     let failures = result.failure_details().map(|detail| (detail, true));
     let others = result
@@ -191,7 +191,7 @@ pub fn findings(result: &AssertResult) -> (Vec<Found>, Vec<String>) {
 
 /// Returns whether a finding shows a failure of its own even if the scheduler has ended, or has left its tasks to another class.
 /// The process of an ejected scheduler dies, and workers that waited for it got nothing done, so such findings only repeat the
-/// cause. But no class of the kernel runs a worker outside of its cpuset, so that is no consequence of the scheduler's end.
+/// cause. But no class of the kernel runs a worker outside of its cpuset: that finding is no consequence of the scheduler's end.
 fn outlives_the_scheduler(finding: &Finding) -> bool {
     matches!(finding, Finding::OutsideCpuset { .. })
 }
@@ -219,7 +219,7 @@ fn shortened(findings: Vec<Found>) -> Vec<Found> {
     short.map(|(found, _)| found).collect()
 }
 
-/// Returns the evidence for a finding. `waiting` are the workers that were runnable for a long time and got nothing done.
+/// Returns the evidence for a finding. `waiting` are the workers that did not complete an iteration for too long (`Gap`).
 fn proof(finding: &Finding, waiting: &[i32]) -> Proof {
     match finding {
         Finding::SchedulerDied { .. }
@@ -411,7 +411,7 @@ mod tests {
             counted([late(), nothing_done()]),
             ["late wake-ups", "no progress"]
         );
-        // A worker without progress repeats the starvation that the schedule shows.
+        // The finding about a worker without progress only repeats the starvation that the schedule shows.
         let starved = Finding::Starved {
             task: "worker[7]".to_owned(),
             waited_ms: 900,

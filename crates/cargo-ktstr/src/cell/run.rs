@@ -36,8 +36,8 @@ impl Cell {
         }
     }
 
-    /// Returns the settings that this cell has in common with all cells of a command and that change its numbers, but that the
-    /// cell itself does not have: the version of QEMU, and the environment variables that the run inherits.
+    /// Returns the settings that change the numbers of a run but are not fields of the cell, and that are the same for all
+    /// cells of a command: the version of QEMU, and the environment variables that the run inherits.
     ///
     /// # Errors
     ///
@@ -47,7 +47,7 @@ impl Cell {
         // A variable that the command sets or removes is not inherited.
         let own: Vec<&OsStr> = command.get_envs().map(|(name, _)| name).collect();
         let inherited = env::recorded().filter(|row| !own.contains(&OsStr::new(row.name)));
-        // The version of QEMU is compared, because its path says nothing about a run, and the virtual clock has one accelerator.
+        // QEMU is compared by its version, because its path says nothing about a run. The virtual clock has only one accelerator.
         let without = [env::QEMU.name(), env::ACCEL.name()];
         let inherited = inherited.filter(|row| !without.contains(&row.name));
         let mut settings: Settings = inherited
@@ -164,10 +164,10 @@ pub fn run_here(out: &mut dyn Write, cell: &str) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// Returns whether the metrics of a run show how well the scheduler schedules: not if the run ended early, was skipped, or was
-/// inconclusive. `reported` says whether the test in the guest reported its result.
+/// Returns whether the metrics of a run show how well the scheduler schedules. They do not if the run ended early, was
+/// skipped, or was inconclusive. `reported` says whether the test in the guest reported its result.
 fn has_numbers(result: &AssertResult, reported: bool) -> bool {
-    // A scheduler that leaves tasks to the fair class has run to the end.
+    // A run in which the scheduler left tasks to the fair class (`NotDriven`) did not end early.
     let ends = |detail: &AssertDetail| {
         detail.explains_the_rest() && !matches!(detail.finding, Finding::NotDriven { .. })
     };

@@ -1,6 +1,6 @@
-//! The canned scenarios, and one in which a CPU goes offline, as tests of this binary, each the same under every scheduler.
-//! Windows are short and shapes are small, since each scenario is run some hundred times. Most machines have two CPUs; the others
-//! have four, in two LLCs except for `cpuset_resize`.
+//! The canned scenarios, and one in which a CPU goes offline, as tests of this binary. Each is the same under every
+//! scheduler. Windows are short and shapes are small, because each scenario is run hundreds of times. Most machines have two
+//! CPUs; the others have four, in two LLCs except for `cpuset_resize`.
 //!
 //! The host decides which scheduler runs and with which arguments (`run.rs`); the scheduler declared here stands for any of
 //! them.

@@ -17,7 +17,7 @@ pub struct Again {
     pub args: Vec<String>,
     /// The path of the configuration, if one was given.
     pub config: Option<PathBuf>,
-    /// The memory of the machines in MiB, if it was given.
+    /// The least memory of the machines in MiB, if it was given.
     pub memory_mib: Option<u32>,
 }
 

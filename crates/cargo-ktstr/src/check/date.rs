@@ -23,8 +23,8 @@ impl Date {
         Self::from_days(i64::try_from(days).unwrap_or(0))
     }
 
-    /// Returns the date that is `days` days after 1970-01-01 (Howard Hinnant's `civil_from_days`). Years are counted from March,
-    /// so that the leap day is the last day of a year. An era has 400 years, which are 146,097 days, after which the calendar
+    /// Returns the date that is `days` days after 1970-01-01 (Howard Hinnant's `civil_from_days`). Here a year begins in
+    /// March, so that the leap day is its last day. An era has 400 years, which are 146,097 days, after which the calendar
     /// repeats. The eras are counted from 0000-03-01, which is 719,468 days before 1970-01-01.
     fn from_days(days: i64) -> Self {
         let days = days + 719_468;

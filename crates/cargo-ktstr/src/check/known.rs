@@ -56,7 +56,7 @@ pub fn apply(report: &mut Report, config: &Config, today: Date, pairs: &[Pair]) 
             broken.push(row);
             continue;
         };
-        // Each entry that fits has occurred, also those that were not chosen.
+        // The failure has occurred for each entry that fits, and not only for the one that was chosen.
         for (known, seen) in config.known.iter().zip(&mut seen) {
             *seen |= is(known, &row);
         }
@@ -201,7 +201,8 @@ mod tests {
         ] {
             let report = report(mixed(), &known(more, day));
             assert_eq!(report.known.len() == 1, matches, "{more}");
-            // An entry that does not match is unseen only if its place was run: the other kernels and shapes were not.
+            // An entry that does not match is unseen only if its place was run; other kernels and shapes were not
+            // run.
             let looked_for = more.starts_with("check");
             let unseen = !matches && looked_for;
             assert_eq!(report.unseen.len(), usize::from(unseen), "{more}");

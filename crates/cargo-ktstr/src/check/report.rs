@@ -132,7 +132,7 @@ pub struct Report {
     pub not_loaded: Vec<NotLoaded>,
     /// Failures that prove that the scheduler is broken.
     pub broken: Vec<Row>,
-    /// Such failures that the configuration lists as known.
+    /// Failures that would be in `broken`, but that the configuration lists as known.
     pub known: Vec<Row>,
     /// Failures that are not the scheduler's fault or break no promise of it.
     pub not_promised: Vec<Row>,

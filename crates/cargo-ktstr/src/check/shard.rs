@@ -82,7 +82,7 @@ pub fn divide(runs: &[(Machine, u64)], of: usize) -> Vec<usize> {
     let machine = |at: usize| &runs[at].0;
     let mut order: Vec<usize> = (0..runs.len()).collect();
     order.sort_by_key(|at| runs.iter().position(|(one, _)| one == machine(*at)));
-    // The cost of each element in that order, and whether it needs another machine than the element before.
+    // The cost of each element in this sorted order, and whether it needs another machine than the element before.
     let costs: Vec<(u64, bool)> = (order.iter().enumerate())
         .map(|(nth, at)| {
             let before = nth.checked_sub(1).map(|nth| machine(order[nth]));
@@ -110,7 +110,7 @@ pub fn divide(runs: &[(Machine, u64)], of: usize) -> Vec<usize> {
 }
 
 /// Cuts the places into ranges, none of which costs more than `most`. Returns the number of the range of each place, from 1;
-/// `None` if that takes more than `of` ranges. No range is empty as long as there are enough places.
+/// `None` if this takes more than `of` ranges or a place alone costs more. No range is empty as long as there are enough places.
 fn stretches(costs: &[(u64, bool)], of: usize, most: u64) -> Option<Vec<usize>> {
     let (mut shard, mut load) = (1, 0_u64);
     let mut owner: Vec<usize> = Vec::with_capacity(costs.len());

@@ -4,9 +4,10 @@
 //! a worker proves the finding; and EEVDF passed with the same seed in the same place, or failed there with weaker evidence
 //! only. A missed expectation alone proves nothing, since sound schedulers differ in what they reach.
 //!
-//! A run has a finding for each check of which that holds, so that a known failure of one check hides no failure of another one.
-//! What may follow from another finding does not count (`cell/outcome.rs`): a scheduler that the kernel ejects has one finding,
-//! although its process dies as well. If nothing is proved, a run has one finding, since the rest only adds expectations.
+//! A run has a finding for each check for which these things hold, so that a known failure of one check hides no failure of
+//! another. What may follow from another finding does not count (`cell/outcome.rs`): a scheduler that the kernel ejects has
+//! one finding, although its process dies as well. If nothing is proved, a run has one finding, since the rest only adds
+//! expectations.
 
 use ktstr_record::RunVerdict;
 
@@ -160,8 +161,8 @@ fn proved(proof: Proof) -> Option<&'static str> {
     }
 }
 
-/// Returns a finding about the metric that is worse than EEVDF's by the largest factor, among the metrics that are worse in every
-/// pair of this place; `None` if there is no such metric.
+/// Returns a finding about one metric: among the metrics that are worse than EEVDF's in every pair of this place, the one
+/// that is worse by the largest factor. `None` if there is no such metric.
 pub fn slower(pairs: &[&Pair]) -> Option<Finding> {
     let mut worst: Option<(f64, Finding)> = None;
     for metric in METRICS {

@@ -181,7 +181,7 @@ pub fn walk(
         collect(&mut walked, round, jobs, bar, &work)?;
     }
     walked.eevdf_runs = *baseline.runs.lock().unwrap_or_else(PoisonError::into_inner);
-    // Drop the runs that only showed whether the scheduler loads; they belong to another shard.
+    // Drop the runs in the places of other shards: they only showed whether the scheduler loads.
     walked.pairs.retain(|pair| is_mine(&pair.place));
     walked.sort(matrix);
     Ok(walked)
@@ -203,8 +203,8 @@ fn collect(
     })
 }
 
-/// Returns whether a place is to be run with a further seed: the scheduler loads on its kernel, or was not run on it yet, and is
-/// not known to be broken in this place.
+/// Returns whether a place is to be run with a further seed. It is if the scheduler is not known to be broken in this place,
+/// and loads on the place's kernel or has not been run on that kernel yet.
 fn is_open(pairs: &[Pair], place: &Place) -> bool {
     let of_kernel = pairs
         .iter()

@@ -22,7 +22,7 @@ pub struct Row {
     pub unit: &'static str,
     /// The number of pairs of which both runs have the metric.
     pub pairs: usize,
-    /// The number of interim tests (`Looks`) that were made for this scenario, kernel and shape.
+    /// The number of looks at this scenario, kernel and shape: how often the pairs that had been run were tested.
     pub looks: usize,
     /// The mean of A's values.
     pub a: f64,
@@ -156,7 +156,7 @@ pub mod tests {
             (row.conclusion, row.smallest),
             (Conclusion::TooFewSeeds, None)
         );
-        // Six can decide one test, and not two.
+        // Six pairs can decide one test, but not two.
         let six = paired("wake_p99", "a", 1000.0, &SHIFTED[..6]);
         assert_eq!(
             conclusions(std::slice::from_ref(&six)),

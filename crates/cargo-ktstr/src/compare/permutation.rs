@@ -43,7 +43,7 @@ mod tests {
 
     #[test]
     fn by_hand() {
-        // All have the same sign, so only the vectors that flip all or none are as far: 2 of 8.
+        // All differences have the same sign, so only the vectors that flip all signs or none are as far: 2 of 8.
         near(p_value(&[1.0, 2.0, 3.0]), 0.25);
         // The sums of ±1±2±3 at least as far from 0 as 4 = -1+2+3 are ±6 and ±4: 4 of 8.
         near(p_value(&[-1.0, 2.0, 3.0]), 0.5);

@@ -66,7 +66,7 @@ impl Ended {
 pub struct Report {
     /// The version of the report's format, [`SCHEMA`].
     pub schema: u32,
-    /// The side that is compared with, named first.
+    /// The side that B is compared with; it is named first.
     pub a: Side,
     /// The side whose change is judged, named second.
     pub b: Side,
@@ -146,8 +146,8 @@ impl Report {
         alone.filter(|b| !of_a.contains(&b.cell())).count() as u64
     }
 
-    /// Returns the exit code: failed for a regression, or if only B ended without metrics by its own fault; the host's code if
-    /// there are no rows, a row with the largest number of pairs could not be decided, or a kernel is missing.
+    /// Returns the exit code: failed for a regression, or if only B ended without metrics by its own fault; else the host's
+    /// code if there are no rows, a row with the largest number of pairs could not be decided, or a kernel is missing.
     pub fn code(&self) -> Exit {
         let regression = self
             .rows

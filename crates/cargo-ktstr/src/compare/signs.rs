@@ -53,8 +53,8 @@ impl Sums {
         Self { pairs, of }
     }
 
-    /// Returns the number of sign vectors. Vectors that are drawn need not include the observed one, which flips no sign, so it
-    /// is then counted in addition.
+    /// Returns the number of sign vectors. If the vectors are drawn, the observed one, which flips no sign, need not be
+    /// among them, so it is counted in addition.
     pub fn all(&self) -> usize {
         self.of.len() + self.observed()
     }

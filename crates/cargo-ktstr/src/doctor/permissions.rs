@@ -1,8 +1,8 @@
 //! The permissions of this user on this machine: to read a child's memory and `/proc`, to create files by `memfd_create(2)`,
 //! to use KVM, and to write the folders of state.
 //!
-//! The probes of the system read small files below a root, which is `/`, or a folder that a test made. The probes of
-//! folders look at the folder itself.
+//! The probes of the system read small files below a root, which is `/`, or in a test a folder with simulated files. The
+//! probes of folders look at the folder itself.
 
 use std::fs;
 use std::io::ErrorKind;

@@ -21,7 +21,7 @@ impl Binary {
     /// Returns the binary at `path`, which is started in the folder of this process.
     ///
     /// # Errors
-    /// If there is no current folder.
+    /// If the path is empty, or if there is no current folder.
     pub fn at(path: &Path) -> Result<Self> {
         Ok(Self {
             path: std::path::absolute(path)?,

@@ -45,7 +45,7 @@ pub enum Baseline {
 }
 
 impl Baseline {
-    /// Returns the binaries at `paths`; if there are none, the schedulers that are always available.
+    /// Returns the binaries at `paths`; if there are none, scx-ktstr, EEVDF, and `scx_bpfland` if it is installed.
     pub fn of(paths: &[PathBuf]) -> Vec<Self> {
         if !paths.is_empty() {
             return paths.iter().cloned().map(Self::Binary).collect();

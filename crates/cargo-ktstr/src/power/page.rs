@@ -29,7 +29,7 @@ pub struct DefectRow {
     pub unanswered: u64,
     /// The number of scenarios with a conclusive run with the first seed, and the number of these that caught the defect.
     pub breadth: Count,
-    /// For a rare defect, the number of runs of all scenarios until the first catch; `None` for other defects.
+    /// For a rare defect, the number of runs of all scenarios until the first catch; `None` for other defects or without a catch.
     pub runs_to_first: Option<u64>,
     pub verdict: Caught,
 }

@@ -1,5 +1,5 @@
-//! Tests as a beginner writes them, with no attributes except the machine's shape and the window. Whatever they catch, the
-//! default checks catch.
+//! Tests as a beginner writes them, with no attributes except the machine's shape and the window. Whatever they catch is
+//! caught by the default checks alone.
 //!
 //! The scenarios were chosen before any results were counted: one that is busy, one with spare CPUs, and one in which
 //! cgroups are created and removed while another cgroup moves between CPUs. The copies on other shapes are for the

@@ -234,8 +234,8 @@ pub fn clean(baseline: &Baseline, scenarios: &[String], runs: u64) -> Vec<Case> 
     cases
 }
 
-/// Returns the names of the checks that failed, the most frequent first, each with the number of runs in which it was
-/// the most significant.
+/// Returns the names of the checks that were the most significant of a failed run, the most frequent first, each with the
+/// number of these runs.
 pub fn checks<'a>(
     known: &impl Known,
     cases: impl IntoIterator<Item = &'a Case>,

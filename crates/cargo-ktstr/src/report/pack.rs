@@ -218,7 +218,7 @@ pub fn base64(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
 
-    /// A task waits for 30 ms, first on CPU 1 and from 20 ms on on CPU 0.
+    /// A task waits for 30 ns, on the runqueue of CPU 1 for the first 20 ns and then on that of CPU 0.
     #[test]
     fn a_wait_has_its_moves() {
         let wait = Stretch {

@@ -28,7 +28,7 @@ pub fn cgroups(story: &Story) -> String {
         tasks.insert(key.task);
     }
     let mut waits: BTreeMap<(Phase, Option<u64>), Vec<u64>> = BTreeMap::new();
-    // A wait that is still open at the end of its step has its length until then.
+    // A wait that is still open at the end of its step counts with its length until then.
     let open = story
         .answers
         .open_waits

@@ -7,7 +7,7 @@ use ktstr::scenario::file::{self, ScenarioFile};
 
 use super::{IN_GUEST, TEST};
 
-/// A placeholder for the scheduler that the host chose: the guest has to know that there is one.
+/// A placeholder for the scheduler that the host chose: the guest has to know that there is a scheduler.
 static ANY: Scheduler = Scheduler::named("any").binary(SchedulerSpec::Discover("any"));
 
 /// The entry that is called in the guest. The host runs an entry of the same name with the file's settings.

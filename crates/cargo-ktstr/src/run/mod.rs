@@ -200,7 +200,7 @@ fn environment(options: &Options) {
     }
 }
 
-/// Returns the command that runs the file again, as the part before its seed and the part after.
+/// Returns the command that runs the file again, in two parts: the text before `--seed SEED`, and the text after it.
 #[cfg(not(test))]
 fn again(options: &Options) -> (String, String) {
     let mut before = format!(

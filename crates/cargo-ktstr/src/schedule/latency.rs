@@ -21,13 +21,13 @@ struct Row {
     /// The time that it waited, without what lies outside of the phase.
     waited: u64,
     waits: u64,
-    /// The lengths of the waits together, with what lies before the phase.
+    /// The sum of the lengths of the waits, including what lies before the phase.
     lengths: u64,
     longest: Option<Wait>,
 }
 
-/// Prints the table of the tasks that `wanted` accepts, with the longest wait first. If `phase` is given, only the time of
-/// that phase counts.
+/// Prints the table of the tasks that `wanted` accepts; the task with the longest wait comes first. If `phase` is given,
+/// only the time of that phase counts.
 pub(super) fn print(
     out: &mut dyn Write,
     story: &Story,

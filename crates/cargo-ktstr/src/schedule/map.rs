@@ -110,7 +110,7 @@ mod tests {
         assert_eq!(text(Some(2), |_| true), "");
     }
 
-    /// A CPU that goes offline switches to its idle task, and is not idle.
+    /// A CPU that goes offline switches to its idle task, but must not be shown as idle.
     #[test]
     fn a_cpu_that_is_offline_is_shown_as_offline() {
         let mut writer = ktstr_schedule::Writer::default();

@@ -22,7 +22,7 @@ struct Before {
     waited_ns: Option<u64>,
 }
 
-/// A time on a CPU that has ended.
+/// A period in which a task had a CPU; it has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Turn {
     end_ns: u64,
@@ -34,7 +34,7 @@ struct Turn {
     reason: Reason,
 }
 
-/// Puts the stretches of a schedule together to turns.
+/// Combines the stretches of a schedule into turns.
 #[derive(Debug, Default)]
 struct Turns {
     tasks: HashMap<Pid, Before>,
@@ -96,7 +96,7 @@ pub(super) fn print(
     )?;
     let zero_ns = story.zero_ns();
     let complete_from_ns = story.answers.complete_from_ns.unwrap_or(0);
-    // A step begins and ends at the time of the last event before it, which is not an event of the step.
+    // The start and the end of a step have the time of the event before them. The event before the start is not in the step.
     let is_in_phase = |end_ns: u64| {
         let mut held = story.timeline.held.iter();
         phase.is_none()

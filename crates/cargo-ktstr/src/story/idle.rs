@@ -1,5 +1,5 @@
-//! The times in which each CPU is known to have been idle. A time in which no task is known to have run on a CPU is not such a
-//! time: events can be missing, and the CPU can be offline.
+//! The times in which each CPU is known to have been idle. A time for which the schedule shows no task on a CPU does not
+//! count as idle: events can be missing, and the CPU can be offline.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -37,7 +37,7 @@ impl Idle {
         }
         match event.what {
             What::Switch { prev, next, .. } => {
-                // What runs at the first switch has run from the start on.
+                // The task that the CPU's first switch leaves has run on the CPU since `from_ns`.
                 if self.switched.insert(event.cpu) && prev == Pid::IDLE {
                     let from = self.from_ns.unwrap_or(now);
                     self.since.entry(event.cpu).or_insert(from);
@@ -50,7 +50,7 @@ impl Idle {
             What::Online { cpu, online: false } => {
                 self.busy(cpu, now);
                 self.offline.insert(cpu);
-                // Its next switch says nothing about the time before it.
+                // The next switch of an offline CPU says nothing about the time before that switch.
                 self.switched.insert(cpu);
             }
             What::Online { cpu, online: true } => {
@@ -100,7 +100,7 @@ mod tests {
         }
     }
 
-    /// CPU 0 is idle up to its first switch, CPU 1 runs a task up to its first switch, and CPU 2 never switches.
+    /// After the gap, CPU 0 is idle up to its first switch, CPU 1 runs a task up to its first switch, and CPU 2 never switches.
     #[test]
     fn a_cpu_is_idle_only_if_the_schedule_shows_it() {
         let mut idle = Idle::default();

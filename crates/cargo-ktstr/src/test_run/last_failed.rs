@@ -21,12 +21,12 @@ pub struct FailedRun {
     pub env: BTreeMap<&'static str, String>,
 }
 
-/// Returns the newest run of each test, if that run failed or was inconclusive. Runs are of the same test if they have the
-/// same binary, the same name, and the same shape and kernel that the user asked for; a run that asked for its kernel by the id
-/// replaces only runs on that kernel. The `records` are ordered from the newest to the oldest, and `cached` are the ids of the
-/// kernels in the cache. Repeats of failed runs do not count, and
-/// neither do the runs of `check` and the other commands that run canned scenarios, nor those of tests whose names start with
-/// `__`, such as verifier cells.
+/// Returns the newest run of each test, if that run failed or was inconclusive. Two runs are of the same test if they
+/// have the same binary and the same name, and the user asked for the same shape and kernel. A run whose kernel was asked
+/// for by its id replaces only runs on that kernel. The `records` are ordered from the newest to the oldest, and `cached`
+/// are the ids of the kernels in the cache. Three kinds of runs do not count: repeats of failed runs, runs of `check` and
+/// of the other commands that run canned scenarios, and runs of tests whose names start with `__`, such as verifier
+/// cells.
 pub fn failed(records: &[Listed], cached: &[String]) -> Vec<FailedRun> {
     let mut newest: BTreeMap<_, Vec<&RunRecord>> = BTreeMap::new();
     for Listed { record, .. } in records {
@@ -63,15 +63,15 @@ fn name_of(record: &RunRecord) -> TestName {
     variant.unwrap_or_else(|| TestName::declared(&record.test))
 }
 
-/// Returns the kernel that the user asked for; `None` for the default kernel, and for a kernel that was asked for by its id: the
-/// repeat of a run on the default kernel asks for its kernel so, and is of the same test.
+/// Returns the kernel that the user asked for; `None` for the default kernel, and for a kernel that was asked for by its id:
+/// a repeat of a run on the default kernel asks for its kernel by the id, and is still a run of the same test.
 fn asked_kernel(record: &RunRecord) -> Option<&String> {
     let asked = record.environment.get(env::KERNEL.name())?;
     id_asked_for(record).is_none().then_some(asked)
 }
 
-/// Returns the id by which a run asked for its kernel; `None` if it asked otherwise, or not at all. A run that ended before its
-/// kernel was looked for has no id of its own, but what was asked for has the form of one: a release and eight digits of a hash.
+/// Returns the id by which a run asked for its kernel; `None` if it asked otherwise, or not at all. If the run ended before
+/// its kernel was looked for, what it asked for is an id if it has the form of one: a release and eight digits of a hash.
 fn id_asked_for(record: &RunRecord) -> Option<&String> {
     let asked = record.environment.get(env::KERNEL.name())?;
     let is_hash = |hash: &str| hash.len() == 8 && hash.bytes().all(|b| b.is_ascii_hexdigit());
@@ -107,12 +107,12 @@ fn run(record: &RunRecord, cached: &[String]) -> FailedRun {
         // The test ran on several kernels. The name has the label of the kernel of this run, and the repeat needs a list of
         // kernels with that label.
         Some(label) => {
-            // A run that ended before its kernel was found has no id, but the list that it was given.
+            // A run that ended before its kernel was found has no id, but it has the list of kernels that it was given.
             let list = kernel.map(|kernel| format!("{label}={kernel}"));
             let list = list.or_else(|| recorded(env::KERNEL_LIST.name()));
             env.extend(list.map(|list| (env::KERNEL_LIST.name(), list)));
         }
-        // The kernel that was asked for may be built anew, and the repeat is to run on the new one.
+        // What the user asked for, such as a source tree, may have been built anew since; the repeat is to run on the new kernel.
         None => {
             let kernel = asked_kernel(record).cloned().or(kernel);
             env.extend(kernel.map(|kernel| (env::KERNEL.name(), kernel)));
@@ -240,7 +240,7 @@ mod tests {
         // A tree was mended and built again.
         let tree = Some("/home/u/linux");
         assert!(then(of("7.3.4-ab", tree), of("7.3.4-cd", tree)).is_empty());
-        // The repeat of a run on the default kernel, and one whose scheduler did not compile.
+        // A repeat of a run on the default kernel failed, because its scheduler did not compile; the next repeat passed.
         let repeat = of("7.3.4-0123abcd", Some("7.3.4-0123abcd"));
         assert!(then(of("", Some("7.3.4-0123abcd")), repeat).is_empty());
         // Another kernel was asked for by its id.

@@ -186,7 +186,7 @@ fn axes(options: &Options) -> Result<Vec<(&'static str, String)>> {
     Ok(axes)
 }
 
-/// Returns the part of a name that stands for a kernel: `kernel_7_3_4_amd64` for 7.3.4-amd64.
+/// Returns the part of a test's name that stands for a kernel: `kernel_7_3_4_amd64` for 7.3.4-amd64.
 fn label(release: &str) -> String {
     let lower = release.to_lowercase();
     let words = lower.split(|c: char| !c.is_ascii_alphanumeric());

@@ -85,8 +85,8 @@ struct Writer<'a> {
     wakers: HashMap<Pid, Waker>,
     /// Tasks that were created and have not been enqueued yet.
     fresh: HashSet<Pid>,
-    /// Tasks that sleep. The fair class may keep one of them on its queue (`sched_delayed`, Linux 6.12 and later); its next
-    /// enqueue is a wake-up, although the enqueue does not say so.
+    /// Tasks that sleep. The fair class may keep one of them on its queue (`sched_delayed`, Linux 6.12 and later); the next
+    /// enqueue of such a task is a wake-up, although it is not marked as one.
     asleep: HashSet<Pid>,
     /// Tasks that were taken from their queue to be moved or changed.
     moved: HashSet<Pid>,

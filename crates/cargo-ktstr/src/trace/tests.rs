@@ -125,7 +125,7 @@ fn a_wake_up_says_who_woke_whom() {
     assert_eq!(found, [(12_000_000, 8, 7), (61_000_000, 8, 7)]);
 }
 
-/// The fair class keeps a task that sleeps on its queue for a while, and its next enqueue says nothing of a wake-up.
+/// The fair class keeps a task that sleeps on its queue for a while, and its next enqueue is not marked as a wake-up.
 #[test]
 fn a_task_whose_dequeue_was_delayed_is_woken() {
     let mut writer = Writer::default();

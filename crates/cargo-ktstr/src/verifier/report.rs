@@ -238,8 +238,8 @@ impl Report {
             };
             common += 1;
             load.before = Some(before.ended);
-            // The kernel keeps 15 bytes of a name, so several programs can have the same one. They are sorted by their sizes, and
-            // can be told apart as long as there are as many of them as before.
+            // The kernel keeps 15 bytes of a name, so several programs can have the same name. They are sorted by their
+            // sizes, and can be told apart as long as there are as many of them as before.
             let named = |rows: &[Row], name: &str| -> Vec<Option<u64>> {
                 let same = rows.iter().filter(|one| one.program == name);
                 same.map(|one| one.insns).collect()
@@ -433,7 +433,7 @@ pub mod tests {
         assert_eq!(before(&now), [Some(50), Some(200), Some(400)]);
         now.max_growth = Some(0);
         assert_eq!(now.code(), Exit::Done);
-        // With another number of them it is open which one is which.
+        // If the number of these programs has changed, it is unknown which one is which.
         let two = [50, 200].map(|insns| program("mitosis_cgroup_", insns));
         let mut now = report(three());
         now.hold_against(&report(vec![loaded(two.into())]))

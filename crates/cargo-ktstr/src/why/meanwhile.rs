@@ -25,7 +25,7 @@ pub fn meanwhile(story: &Story, wait: &Stretch, masks: &[(u64, CpuMask)]) -> Str
     let ran = ran(story, wait.from_ns, wait.to_ns);
     let length = wait.len_ns();
     let idle = |cpu: &Cpu| story.idle.ns(*cpu, wait.from_ns, wait.to_ns);
-    // The CPU may have been offline, or what it did is not known: it never switches, or not yet.
+    // In this time the CPU was offline, or it is unknown what it did, because it never switches or has not switched yet.
     let unknown = |cpu: &Cpu| length.saturating_sub(busy(&ran, *cpu) + idle(cpu));
     // Each set holds until the next one begins.
     let ends = masks

@@ -108,7 +108,7 @@ fn answer(
         (Some(at), [pid]) => match story
             .stretches
             .iter()
-            // The last stretches include the end of the schedule.
+            // A stretch does not include its end, unless the schedule ends there.
             .find(|s| {
                 let to_end = s.to_ns == story.to_ns && at == s.to_ns;
                 s.task == *pid && s.from_ns <= at && (at < s.to_ns || to_end)
@@ -181,7 +181,7 @@ fn answer(
     Ok(Answer { text, wait })
 }
 
-/// Returns the tasks that `wanted` selects: the one with this pid, or else all whose names contain it.
+/// Returns the tasks that `wanted` selects: the task with this pid, or else all tasks whose names contain the text.
 fn meant(story: &Story, wanted: &str) -> Result<Vec<Pid>, NoAnswer> {
     let tasks = &story.answers.tasks;
     let by_id = wanted.parse().ok().map(Pid);
@@ -373,7 +373,7 @@ mod tests {
         assert!(text.contains(place), "{text}");
     }
 
-    /// An offline CPU is not idle beside a task that waits.
+    /// An offline CPU is not among the CPUs that a waiting task may use.
     #[test]
     fn a_cpu_that_is_offline_is_not_allowed() {
         let mut writer = ktstr_schedule::Writer::default();
@@ -432,7 +432,7 @@ mod tests {
         assert_eq!(why, format!("the schedule shows no wait of `8`. {covers}"));
     }
 
-    /// A wait that a quota ends is not one that lasts to the end of the schedule.
+    /// If a quota ends a wait, the answer says so, and not that the task got no CPU until the end of the schedule.
     #[test]
     fn a_wait_that_a_quota_ends_says_so() {
         let mut story = testing::story();
