@@ -5,7 +5,7 @@
 # of the workspace once more.
 CARGO ?= cargo
 
-# A third-party scheduler from the package registry. The test names this path.
+# A third-party scheduler from the package registry. The test `registry_scheduler` has this path in its code.
 REGISTRY := $(CURDIR)/target/registry
 BPFLAND := $(REGISTRY)/bin/scx_bpfland
 
@@ -44,9 +44,8 @@ else
 	$(CARGO) test --workspace --no-fail-fast
 endif
 
-# The tests that try something else as root than as an ordinary user: files and folders of another user, file systems that root
-# mounts, and what is left when a run of root's is killed. In a program that has other tests, too, their names start with
-# `as_root`.
+# The tests that behave differently as root: they need files and folders of another user, file systems that root mounts, or a
+# killed run of root. In a test program that also has other tests, the names of these tests start with `as_root`.
 test-root: deps
 	$(CARGO) build --workspace --bin scx-ktstr --bin cargo-ktstr
 	$(CARGO) test --workspace --no-fail-fast --test bad_input --test hygiene
@@ -63,7 +62,7 @@ test-perfetto: deps
 	$(CARGO) build --workspace --bin scx-ktstr --bin cargo-ktstr
 	CARGO=$(CARGO) scripts/perfetto.sh
 
-# Hours, most of them for captures of whole guests. The targets boot no machine.
+# Takes hours, most of them for the target that captures whole guests. No target boots a machine.
 RUNS ?= 10000000
 fuzz:
 	CARGO=$(CARGO) scripts/fuzz.sh $(RUNS)
@@ -99,7 +98,7 @@ bench: deps
 
 # The fuzz targets, the check of traces and the plugin for QEMU do not belong to the workspace, so they are formatted separately.
 # The scheduler's build script compiles BPF, so clippy needs the set-up as well. The spell check needs a program that nothing else
-# needs. `--all-targets` leaves out the test that `make test-registry` runs.
+# needs. `--all-targets` leaves out the test that `make test-registry` runs, so clippy is called for it separately.
 lint:
 	@scripts/deps.sh --lint
 	codespell

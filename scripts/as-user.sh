@@ -3,9 +3,9 @@
 #
 #   scripts/as-user.sh USER COMMAND [ARGUMENT...]
 #
-# Needs root. USER must exist; the command runs in the current folder, with USER's own home, groups and environment. A
-# toolchain in a folder that only root can enter (as /root is on most systems) is bound into USER's home, for this
-# command alone: no permission of the system is changed, and the bind mount disappears with the command.
+# Needs root. USER must exist; the command runs in the current folder, with USER's own home, groups and environment. Root's
+# toolchain is bind-mounted into USER's home, because it may be in a folder that only root can enter, as /root is on most
+# systems. No permission of the system is changed, and the bind mount disappears with the command.
 #
 # USER's ~/.cargo also appears at the path of root's ~/.cargo, and cargo uses it there. Otherwise packages that root has
 # compiled could not be reused, because cargo compiles a package again when the path of its source changes.

@@ -62,7 +62,7 @@ look_for_ktstr() {
     at_least "$min_qemu" "$(major qemu-system-x86_64 --version)" || missing="$missing qemu"
     find_clang || missing="$missing clang"
     have pkg-config || missing="$missing pkg-config"
-    # It unpacks modules of Debian's kernels, for tests with a disk.
+    # xz unpacks modules of Debian's kernels, for tests with a disk.
     have xz || missing="$missing xz"
     if ! have cc || ! has_header libelf.h; then missing="$missing libelf"; fi
     if ! have cc || ! has_header zlib.h; then missing="$missing zlib"; fi

@@ -1,6 +1,6 @@
 //! BTF: any bytes, and blobs of a valid form whose contents come from the input, alone and on top of a kernel's BTF. Each
-//! type is looked up, and values are rendered by it. The BTF of a kernel is not damaged itself, because reading it takes a
-//! thousand times as long.
+//! type is looked up, and values are rendered by it. The BTF of a kernel is not damaged itself, because it takes a thousand
+//! times as long to parse as a blob.
 #![no_main]
 
 use std::sync::LazyLock;

@@ -94,8 +94,8 @@ impl Ends {
     }
 
     fn write(&mut self, memory: &Memory, message: Vec<u8>) {
-        // A message for which the ring lacks room is read while it is written. A consumer that lies about its position never
-        // makes room.
+        // If the ring has no room for the rest of the message, the reader takes what is in the ring, and the writer continues. A
+        // consumer that lies about its position never makes room.
         for _ in 0..64 {
             match self.writer.write(memory, &message, 7) {
                 Ok(()) => {

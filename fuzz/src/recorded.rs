@@ -41,7 +41,7 @@ pub struct Guest {
     /// The symbols and the types of the guest.
     pub recording: Recording,
     image: RefCell<Image>,
-    /// All words that are not zero, and the pointers of the kernel among them.
+    /// All words that are not zero. `pointers` are those of them that are addresses of the kernel.
     words: Vec<Word>,
     pointers: Vec<Word>,
     pages: Vec<u64>,

@@ -59,7 +59,7 @@ impl Signals {
             })
             .collect();
         let limit_ms = limit.as_millis().try_into().unwrap_or(libc::c_int::MAX);
-        // SAFETY: the pointer and the length are those of the vector. An interrupted wait is a short one.
+        // SAFETY: the pointer and the length are those of the vector. An interrupted call only waits for less time.
         unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, limit_ms) };
         polled[0].revents != 0
     }

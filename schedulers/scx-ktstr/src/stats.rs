@@ -20,7 +20,7 @@ const MOST: usize = 4096;
 pub(crate) struct Counters {
     /// How often the BPF part was asked to fill a CPU's queue.
     pub(crate) nr_dispatched: u64,
-    /// How many tasks were put into a queue.
+    /// How often the BPF part was asked to queue a task.
     pub(crate) nr_enqueued: u64,
     /// How often a CPU was chosen for a task that wakes.
     pub(crate) nr_select_cpu: u64,

@@ -59,7 +59,7 @@ static __always_inline bool is_user_task(const struct task_struct *p)
 /*
  * Returns whether the task is in migrate_disable() and must stay on its CPU. A
  * BPF program itself runs with migration disabled, which is counted for the
- * current task: at the end of a slice, that is the task in question.
+ * current task. At the end of a slice, the current task is `p`.
  */
 static __always_inline bool must_stay(const struct task_struct *p)
 {
@@ -241,7 +241,7 @@ static __always_inline bool defect_enqueue(struct task_struct *p, struct task_ct
 	}
 	if (has_defect(FORGET) && !woken && dsq_nr_queued(tctx->llc) > 0)
 		return __sync_fetch_and_add(&defect_cnt, 1) % FORGET_PERIOD == FORGET_PERIOD - 1;
-	/* This scheduler believes that any CPU will do. The kernel disagrees. */
+	/* The mistake: any CPU is chosen, even if the affinity excludes it. The kernel then ejects the scheduler. */
 	if (has_defect(IGNORE_AFFINITY) && p->nr_cpus_allowed < nr_cpus && !must_stay(p)) {
 		cpu = dice() % nr_cpus;
 		dsq_insert(p, SCX_VAL(scx_dsq_id_flags, SCX_DSQ_LOCAL_ON) | cpu, slice_ns,
@@ -329,7 +329,7 @@ static __always_inline bool defect_dispatch(s32 cpu)
 		return true;
 	if (has_defect(IDLE_LLC) && llc_of(cpu))
 		return true;
-	/* When many tasks wait, each CPU politely preempts its neighbour instead of serving them. */
+	/* When many tasks wait, each CPU preempts its neighbour instead of taking one of the tasks. */
 	if (has_defect(LIVELOCK) && dsq_nr_queued(llc_of(cpu)) > 2 * nr_cpus) {
 		kick_cpu(cpu + 1 < nr_cpus ? cpu + 1 : 0,
 				 SCX_VAL(scx_kick_flags, SCX_KICK_PREEMPT));

@@ -171,9 +171,9 @@ static __always_inline bool is_due(struct task_struct *prev, u32 llc)
 }
 
 /*
- * Takes a task from the longest queue if it is longer than our own. Nothing
- * else would move tasks between busy LLCs. Because this happens even for a
- * difference of one, tasks that cannot be divided evenly change places.
+ * Takes a task from the longest queue if that is longer than our own. Nothing
+ * else would move tasks between busy LLCs. A difference of one is enough, so
+ * tasks that cannot be divided evenly take turns in the longer queue.
  */
 static __always_inline bool balance(u32 own)
 {

@@ -32,7 +32,7 @@ u64 ktstr_alloc_count;
 /* KTSTR_STATS_MAGIC once ops.init has run. */
 u64 stats_magic;
 
-/* The kernel does not let schedulers create queues; set by ops.init. */
+/* 1 if the kernel does not let schedulers create queues; set by ops.init. */
 u32 no_queues;
 
 /* ---- .bss: switches, 0 = off; may be written at any time, also by the host ---- */
