@@ -75,8 +75,8 @@ pub struct PointerLimits {
     pub nodes: usize,
     /// The largest size of one target in bytes. Larger targets are not read in part.
     pub target_bytes: u64,
-    /// The largest number of values that are rendered behind one pointer in a value, with what is behind the pointers in
-    /// its target.
+    /// The largest number of values that are rendered behind one pointer in a value, including the values behind the
+    /// pointers in its target.
     pub target_nodes: usize,
 }
 
