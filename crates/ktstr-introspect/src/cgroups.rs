@@ -20,7 +20,7 @@ pub(crate) struct CgroupAt {
     /// The index of its parent in the list of cgroups; `None` for the root.
     pub(crate) above: Option<usize>,
     /// Its path; `None` if the path cannot be read, or if the cgroup has been removed. The kernel keeps a removed cgroup in
-    /// the tree as long as something refers to it, and another one may have its path meanwhile.
+    /// the tree as long as something refers to it, and another cgroup may have the same path by then.
     pub(crate) path: Option<String>,
 }
 

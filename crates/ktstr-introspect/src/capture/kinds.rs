@@ -27,7 +27,7 @@ impl<M: GuestMemory + ?Sized> MapReader<'_, '_, M> {
     /// next.
     ///
     /// The elements are a ring, in which `head` is the place for the next new element. A queue removes the element at
-    /// `tail`, and a stack the one before `head`.
+    /// `tail`, and a stack removes the element before `head`.
     pub(super) fn queue(
         &self,
         map: &BpfMap,
