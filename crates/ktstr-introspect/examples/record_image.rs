@@ -3,9 +3,9 @@
 //!
 //! `record_image RAM KALLSYMS BTF OUT` (the first three as for `inspect_image`) writes
 //! - `OUT.pages.z`: zlib of (guest-physical address, 4096 bytes) for each page that was read, in the order of the addresses;
-//! - `OUT.btf.z`: zlib of the BTF, in which every type that the capture does not need is blanked out (ids and
+//! - `OUT.btf.z`: zlib of the BTF, in which every type that these readers do not need is blanked out (ids and
 //!   string offsets stay, since guest memory and other BTF refer to them);
-//! - `OUT.kallsyms`: the symbols that the capture looks up.
+//! - `OUT.kallsyms`: the symbols that these readers look up.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashSet};
@@ -19,7 +19,7 @@ use ktstr_introspect::kernel::KernelView;
 use ktstr_introspect::memory::{GuestMemory, MemoryError};
 use ktstr_introspect::symbols::Symbols;
 
-/// Types that a capture looks up by name.
+/// Types that a capture, or a reader outside of captures, looks up by name.
 const ROOTS: &str = "task_struct signal_struct rq idr xa_node bpf_map bpf_array bpf_htab htab_elem \
     bucket bpf_prog bpf_prog_aux bpf_prog_stats bpf_link bpf_struct_ops_map \
     bpf_struct_ops_sched_ext_ops sched_ext_ops bpf_ringbuf bpf_ringbuf_map bpf_arena btf scx_sched \
@@ -29,7 +29,7 @@ const ROOTS: &str = "task_struct signal_struct rq idr xa_node bpf_map bpf_array 
     cgroup cgroup_root css_set kernfs_node psi_group psi_states cgroup_rstat_base_cpu cgroup_rstat_cpu \
     cgroup_subsys_id task_group pglist_data zone per_cpu_zonestat numa_stat_item cpumask bpf_cpumask vm_struct";
 
-/// Symbols that a capture looks up.
+/// Symbols that a capture, or a reader outside of captures, looks up.
 const SYMBOLS: &str = "_text init_top_pgt jiffies jiffies_64 nr_cpu_ids __per_cpu_offset map_idr \
     prog_idr runqueues kernel_cpustat kstat init_task scx_root scx_enable_state_var scx_ops \
     scx_exit_kind scx_bypass_depth scx_aborting scx_watchdog_timeout scx_watchdog_timestamp \

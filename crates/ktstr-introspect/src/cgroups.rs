@@ -20,7 +20,7 @@ pub(crate) struct CgroupAt {
     /// The index of its parent in the list of cgroups; `None` for the root.
     pub(crate) above: Option<usize>,
     /// Its path; `None` if the path cannot be read, or if the cgroup has been removed. The kernel keeps a removed cgroup in
-    /// the tree as long as something refers to it, and another one may have its path meanwhile.
+    /// the tree as long as something refers to it, and another cgroup may have the same path by then.
     pub(crate) path: Option<String>,
 }
 
@@ -28,7 +28,7 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
     /// Returns the cgroups, each after its parent, at most [`MAX_CGROUPS`], and the reason if some are missing.
     ///
     /// # Errors
-    /// If the kernel has no tree of cgroups, or if its types lack a member.
+    /// If the kernel has no tree of cgroups, if its types lack a member, or if the flags of a cgroup cannot be read.
     pub(crate) fn cgroups(&self) -> Result<(Vec<CgroupAt>, Option<String>), KernelError> {
         let cgroup = |path| Ok::<u64, KernelError>(self.member("cgroup", path)?.offset());
         let (children, sibling) = (cgroup("self.children")?, cgroup("self.sibling")?);

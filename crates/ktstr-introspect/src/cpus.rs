@@ -12,7 +12,7 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
     /// Returns the runqueue of every CPU. The sched_ext parts are 0 on a kernel without sched_ext.
     ///
     /// # Errors
-    /// If a runqueue cannot be read. The task that it runs may be unreadable; then its pid and name are `None`.
+    /// If a runqueue cannot be read. If only the task that a CPU runs cannot be read, its pid and name are `None`.
     pub fn runqueues(&self) -> Result<Vec<RqScxState>, KernelError> {
         let base = self.symbol("runqueues")?;
         let member = |path| self.member("rq", path);

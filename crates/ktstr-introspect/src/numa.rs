@@ -57,7 +57,7 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
             let mut counters: BTreeMap<String, u64> = BTreeMap::new();
             for zone in 0..zone_count.min(MAX_ZONES) {
                 let zone = data.wrapping_add(zones.offset() + zone * zone_size.unwrap_or(0));
-                // A zone without memory still points to the counters that all zones share while the kernel boots.
+                // A zone without memory still points to the counters that all zones share at boot, which must not be added.
                 let is_populated = self.read_member(zone, &present)? != 0;
                 let of_zone = self.read_u64(zone.wrapping_add(per_cpu))?;
                 for (item, name) in (0_u64..).zip(&names) {

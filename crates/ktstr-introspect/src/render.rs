@@ -44,7 +44,7 @@ impl Default for RenderLimits {
 
 /// The number of CPUs of the largest kernel configuration.
 const MAX_CPUS: usize = 8192;
-/// An array of bytes with at least this number of elements is rendered as a byte string. An array of `char` always is.
+/// An array of bytes with at least this number of elements is rendered as a byte string, and an array of `char` always.
 const BYTE_ARRAY: u32 = 64;
 /// The largest number of bytes that are rendered of a byte string.
 const MAX_HEX: usize = 64 * 1024;

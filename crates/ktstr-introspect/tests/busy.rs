@@ -104,7 +104,7 @@ fn the_image_has_what_every_reader_needs() {
         "{lines:?}"
     );
     let failed: Vec<&String> = lines.iter().filter(|line| line.contains("Err(")).collect();
-    // The one failure is that of `scx_watched` with `per_cpu`, since no per-CPU array has a variable of that name.
+    // Only `scx_watched` with `per_cpu` fails, since no per-CPU array has a variable `nr_dispatched`.
     assert_eq!(failed.len(), 1, "{failed:?}");
 }
 

@@ -69,7 +69,7 @@ fn maps_of_every_plain_kind() {
     };
     let array = snapshot.map("plain_array").unwrap();
     assert_eq!(array.len(), 5);
-    // Two u64: 100 + index, and all ones minus the index.
+    // Each element has two u64: 100 plus its index, and all ones minus its index.
     assert_eq!(
         hex(array.at(3).get("").raw()),
         "6700000000000000fcffffffffffffff"

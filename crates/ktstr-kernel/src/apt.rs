@@ -134,8 +134,8 @@ pub(crate) fn fetch_source(
         .map_err(|e| KernelError::io("write", &fetched, e))?;
     let others = apt.root.join(SOURCE);
     fs::create_dir_all(&others).map_err(|e| KernelError::io("create", &others, e))?;
-    // Remove other versions of the package only now, so that a failed fetch leaves them in place. Another process may be
-    // building from another package.
+    // Remove other versions of the package only now, so that a failed fetch leaves them in place. Other packages stay,
+    // because another process may be building from one of them.
     let entries = fs::read_dir(&others).map_err(|e| KernelError::io("read", &others, e))?;
     for entry in entries.flatten() {
         let is_version = (entry.file_name().to_string_lossy()).starts_with(&format!("{package}_"));
@@ -183,8 +183,8 @@ pub(crate) fn fetch_modules<T>(
     take(&unpacked).map(Some)
 }
 
-/// Returns the name of the package with the modules of the kernel whose image is in `package`. Older kernels have both in one
-/// package.
+/// Returns the name of the package with the modules of the kernel whose image is in `package`. Older kernels have the image
+/// and the modules in one package.
 pub(crate) fn modules_package(package: &str) -> String {
     match package.strip_prefix("linux-binary-") {
         Some(release) => format!("linux-modules-{release}"),
@@ -329,8 +329,8 @@ impl Apt {
         fs::write(&path, list).map_err(|e| KernelError::io("write", path, e))
     }
 
-    /// Returns the codenames under which package lists were fetched before. The lists of another archive are not used, because
-    /// their names begin with its address.
+    /// Returns the codenames under which package lists were fetched before. If they were fetched from another archive, apt does
+    /// not use them, because the name of each list begins with the address of its archive.
     fn fetched(&self) -> Vec<String> {
         let lists = fs::read_dir(self.root.join("state/lists"));
         let names = lists.into_iter().flatten().flatten();
@@ -341,8 +341,8 @@ impl Apt {
     }
 
     /// Returns the codenames of the suites, which come from the signed release files under the suites' permanent names. A
-    /// suite whose file is missing is left out. A mirror may serve a separate copy under each name, and the copies under
-    /// the codenames are the fresh ones.
+    /// suite whose file is missing is left out. Lists are fetched under the codenames, because a mirror may serve a separate
+    /// copy under each name, and the copies under the codenames are the fresh ones.
     fn codenames(&self) -> Vec<String> {
         SUITES
             .iter()
@@ -373,8 +373,8 @@ impl Apt {
     }
 
     /// Fetches the package lists, and returns the kernels in them in order of preference. If a list cannot be fetched, the
-    /// kernels in the lists that are present, old ones included, are returned together with the error. Only a full disk
-    /// makes the whole call fail at once.
+    /// kernels in the lists that are present, old ones included, are returned together with the error. The whole call fails
+    /// if the disk is full, or if `apt-cache` fails.
     fn candidates(
         &self,
         listener: &mut Listener<'_>,

@@ -1,7 +1,7 @@
 //! Reads a kernel's symbols from its uncompressed image: from the ELF symbol table if there is one, else from the tables
-//! behind `/proc/kallsyms`. Debian's images contain only the latter.
+//! behind `/proc/kallsyms`. Debian's images contain only these tables.
 //!
-//! These tables follow each other in the order that scripts/kallsyms.c has used since Linux 6.4. Each is aligned to
+//! The tables follow each other in the order that scripts/kallsyms.c has used since Linux 6.4. Each is aligned to
 //! eight bytes, and since 7.0 to four:
 //!
 //! ```text

@@ -2,8 +2,8 @@
 //! archive, from which they are fetched once.
 //!
 //! The cache has the modules in a folder for each image of a kernel, so kernels of one release do not share them. A copy is
-//! made again if its file is damaged, or if the file from which it was copied has changed while the kernel there is still the
-//! same.
+//! made again if its file is damaged, or if the file from which it was copied has changed although the kernel in that place
+//! is still the same.
 
 mod fit;
 mod kept;
@@ -46,8 +46,8 @@ impl Module {
 }
 
 /// Returns the files of those of the `wanted` modules that are not built into the kernel, in the same order. Each is an
-/// uncompressed module. Those of a Debian kernel are fetched, with the package of all its modules, unless this has been done
-/// before or `offline` is set.
+/// uncompressed module. For a Debian kernel, the package with all its modules is fetched, unless this has been done before
+/// or `offline` is set.
 ///
 /// # Errors
 /// [`KernelError::NoModule`] names a module that the kernel does not have, or whose file was not found. Fetching the modules
@@ -97,8 +97,8 @@ pub fn files(
     Ok(needed.iter().map(place).collect())
 }
 
-/// Records the modules in `folder` that a version of ktstr without the record has put there, if they are whole and fit. Debian's
-/// archive may not have them any more.
+/// Records the modules in `folder` that a version of ktstr without the record has put there, if they are whole and fit. They
+/// are not fetched again, because Debian's archive may not have them any more.
 fn adopt(needed: &[Module], folder: &Path, magic: &Magic, kept: &mut Kept) {
     for module in needed {
         let path = folder.join(module.file());
@@ -113,7 +113,7 @@ fn adopt(needed: &[Module], folder: &Path, magic: &Magic, kept: &mut Kept) {
 /// Returns those of the `needed` modules that have to be put into `folder`.
 fn absent(kernel: &Kernel, needed: &[Module], folder: &Path, kept: &Kept) -> Vec<Module> {
     let is_damaged = kept.damage(folder, needed).is_some();
-    // If the place has another kernel now, the copies are the only modules that belong to this one.
+    // If the place from which `kernel` came has another kernel now, the copies are the only modules of `kernel` that exist.
     let mut still_there = None;
     let mut is_still_there = || *still_there.get_or_insert_with(|| fit::source_has(kernel).is_ok());
     let needed = needed.iter().copied();
@@ -124,8 +124,8 @@ fn absent(kernel: &Kernel, needed: &[Module], folder: &Path, kept: &Kept) -> Vec
         .collect()
 }
 
-/// Returns those of the modules that the kernel has as modules. It is an error if it does not have one at all. Without the
-/// configuration nothing is known, so that all are looked for.
+/// Returns those of the `wanted` modules that are not built into the kernel. It is an error if the kernel lacks one of them
+/// altogether. Without the kernel's configuration this is unknown, so all modules are returned.
 fn not_built_in(kernel: &Kernel, wanted: &[Module]) -> Result<Vec<Module>, KernelError> {
     let Some(path) = &kernel.config else {
         return Ok(wanted.to_vec());
@@ -168,7 +168,7 @@ fn get(
     to: &mut Target<'_>,
     listener: &mut Listener<'_>,
 ) -> Result<(), KernelError> {
-    // The image at the path was read when `kernel.modules` was found.
+    // If `kernel.modules` is set, the image in the same place was read at the same time, so it needs no check here.
     if kernel.modules.is_none()
         && let (Err(reason), Some(module)) = (fit::source_has(kernel), modules.first())
     {
@@ -243,8 +243,8 @@ pub(crate) fn forget(cache: &Cache, id: &str) -> Result<(), KernelError> {
     }
 }
 
-/// Copies those of the modules that exist below `from` into the folder `to`, decompresses them, and returns which ones they
-/// are. A module of another kernel is an error. `is_lasting` is whether the files below `from` stay there.
+/// Copies those of the modules that exist below `from` into the folder `to`, decompresses them, and returns these modules.
+/// A module of another kernel is an error. `is_lasting` is whether the files below `from` stay there.
 fn copy(
     kernel: &Kernel,
     from: &Path,

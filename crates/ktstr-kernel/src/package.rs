@@ -67,7 +67,7 @@ pub(crate) fn in_folder(folder: &Path) -> Result<Found, KernelError> {
             found,
         });
     };
-    // Several kernels may be installed in the folder. What belongs to the image has its release in its name.
+    // Several kernels may be installed in the folder. The files that belong to the image have the image's release in their path.
     let release = release_of(&image);
     let of_image = |pattern: &&str| match &release {
         Some(release) => existing(folder.join(pattern.replace('*', release))),
@@ -115,7 +115,7 @@ pub(crate) fn next_to(image: &Path) -> Found {
         .map(|release| dir.join(format!("config-{release}")))
         .into_iter()
         .chain(["config", ".config", "../../../.config"].map(|name| dir.join(name)))
-        // A home folder has a folder `.config`.
+        // Not every `.config` is a configuration: a home folder has a folder of that name.
         .find(|path| path.is_file());
     let modules = release
         .and_then(|release| existing(dir.join("../lib/modules").join(release)))

@@ -5,7 +5,7 @@ use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 /// One progress report. While a stage runs, several reports follow each other. Their `what` is the same, except that during
-/// a build it also has the number of compiled files and names the current one.
+/// a build it also has the number of compiled files and the name of the current file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Progress {
     /// The current stage, e.g. `downloading linux-binary-7.3.4+deb13-cloud-amd64`, or a note.

@@ -178,7 +178,7 @@ impl Resolver {
         )?;
         Ok(Kernel {
             modules: found.modules.or(kernel.modules),
-            // The same image may have been imported from another path, where its modules are not.
+            // The image may have been imported from another path before, but its modules are looked for at this path.
             source: match kernel.source {
                 Source::Path(_) => Source::Path(path.to_owned()),
                 other => other,

@@ -661,7 +661,7 @@ fn a_kernel_does_not_get_the_modules_of_a_later_build_in_its_tree() {
     let copied = files_of(&home, &first).unwrap();
     let second = built(&home, 800, "second build");
     assert_eq!(second.release, first.release);
-    // The copy is of the kernel's own module, although the tree has another one now.
+    // The first kernel keeps the copy of its own module, although the tree has another module now.
     assert_eq!(files_of(&home, &first).unwrap(), copied);
     assert_eq!(fs::read(&copied[0]).unwrap(), module("first"));
     let files = files_of(&home, &second).unwrap();

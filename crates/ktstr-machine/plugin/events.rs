@@ -63,8 +63,8 @@ impl Recorder {
         }
     }
 
-    /// Returns the index in the page of the hook at `address`; `None` if there is none. It is called for each instruction
-    /// that is translated, so it is quick for addresses outside of the range of the hooks.
+    /// Returns the index in the page of the hook at `address`; `None` if there is none. This is called for each instruction
+    /// that is translated, so the function returns early for addresses outside of the range of the hooks.
     pub fn hook_at(&self, address: u64) -> Option<usize> {
         let (first, last) = (self.addresses.first()?, self.addresses.last()?);
         if address < first.0 || address > last.0 {

@@ -1,10 +1,10 @@
 //! Blocks QEMU's main thread while the guest executes.
 //!
 //! The main thread wakes up at each timer of the guest, and runs the timers that are due. The thread of the virtual
-//! CPUs runs them as well, and nearly always first. But after the end of a CPU's turn, the main thread can take QEMU's big
-//! lock first. An interrupt that it then raises ends the turns of all CPUs, so that the following time is divided among
-//! them differently: on a busy host about one run in thirty differed from the others (`tcg-accel-ops-rr.c` and
-//! `main-loop.c` of QEMU 10.0).
+//! CPUs also runs these timers, and nearly always before the main thread. But after the end of a CPU's turn, the main
+//! thread can take QEMU's big lock first. If the main thread then raises an interrupt, the turns of all CPUs end, and the
+//! CPUs divide the following time differently: on a busy host about one run in thirty differed from the others
+//! (`tcg-accel-ops-rr.c` and `main-loop.c` of QEMU 10.0).
 //!
 //! Therefore the main thread returns from its `ppoll` only while the thread of the virtual CPUs waits or is held, and that
 //! thread continues from its `pthread_cond_wait` or from a hold only when the main thread waits again. This library
@@ -86,7 +86,7 @@ fn role() -> Role {
     if known != Role::Unknown {
         return known;
     }
-    // SAFETY: neither function has an argument.
+    // SAFETY: neither call passes a pointer.
     let main = unsafe { syscall(SYS_GETTID) == c_long::from(getpid()) };
     let role = if main { Role::Main } else { Role::Other };
     ROLE.set(role);

@@ -32,7 +32,7 @@ pub(crate) fn sandbox() -> &'static [&'static str] {
 }
 
 /// Returns whether `error` comes from a QEMU that cannot install its filter. In this case the user is warned once, and this
-/// process starts all further machines without the filter. Machines that were already starting with it may be refused as well. A
+/// process starts all further machines without the filter. A QEMU that is already starting with the filter may refuse it, too. A
 /// guest cannot cause this, because none has run in that QEMU yet.
 pub(crate) fn is_refused(error: &MachineError) -> bool {
     let MachineError::Died { stderr, .. } = error else {
@@ -52,8 +52,8 @@ pub(crate) fn is_refused(error: &MachineError) -> bool {
     true
 }
 
-/// Returns whether QEMU refuses its sandbox: it begins its message with the option, or has none of that name (`system/vl.c`,
-/// `system/qemu-seccomp.c`). The word alone does not show that, because it may be part of a path.
+/// Returns whether QEMU refuses its sandbox: its message then quotes the option, or says what failed in seccomp (`system/vl.c`,
+/// `system/qemu-seccomp.c`). The word `sandbox` or `seccomp` alone does not show a refusal, because it may be part of a path.
 fn names_sandbox(stderr: &str) -> bool {
     let words = [
         ": -sandbox on",
@@ -77,8 +77,8 @@ pub(crate) fn before_exec(inherit: &[RawFd], parent: rustix::process::Pid) -> st
             return Err(std::io::Error::last_os_error());
         }
     }
-    // QEMU may be a script that starts the real one. The group of its own lets both be killed, and keeps signals of the user's
-    // terminal away from them.
+    // The program may be a script that starts QEMU. A process group of its own lets both be killed together, and keeps signals
+    // of the user's terminal away from them.
     rustix::process::setpgid(None, None)?;
     rustix::thread::set_no_new_privs(true)?;
     drop_capabilities()?;

@@ -18,8 +18,8 @@ use crate::{MachineError, anonymous_file};
 const KEEP: usize = 256 << 10;
 /// The granularity in which memory is returned to the host, in bytes.
 const STEP: u64 = 64 << 10;
-/// How long the rest of a console may take after the writer has exited. What is in the pipe is read within milliseconds. Longer
-/// than this, only a process that inherited the pipe and still runs can keep it open.
+/// How long the rest of a console may take after the writer has exited. What is in the pipe is read within milliseconds. If the
+/// pipe is open for longer than this, another process inherited it and still runs.
 const REST: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Default)]
@@ -33,7 +33,7 @@ struct Kept {
 #[derive(Debug)]
 pub struct Console {
     shared: Arc<Shared>,
-    /// Disconnected when the thread has read everything; `None` once that was waited for.
+    /// Disconnected when the thread has read everything; `None` after [`Console::finish`] has waited for that.
     ended: Option<Receiver<()>>,
 }
 

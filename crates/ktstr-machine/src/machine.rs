@@ -280,7 +280,7 @@ impl Machine {
     /// Lets the guest run. Under the virtual clock, waits until the plugin holds the guest: after a start or a restore this
     /// is before its first instruction.
     pub fn run(&mut self) -> Result<(), MachineError> {
-        // QEMU does not continue a guest that powered off or reset itself before it was stopped. Whoever polls learns of it.
+        // QEMU does not continue a guest that powered off or reset itself. The caller learns this from [`Machine::halt`].
         if self.virtual_clock.is_none() && self.halt()?.is_some() {
             return Ok(());
         }
@@ -300,8 +300,8 @@ impl Machine {
                     });
                 }
             }
-            // QEMU's main loop is still processing the start. Its effect on the guest's thread must not fall between
-            // two instructions of the guest.
+            // QEMU's main thread may still be processing the start. Wait until it polls for events again, so that it does not
+            // disturb the guest's thread between two instructions.
             self.process.wait_until_in(POLL)?;
         }
         Ok(())
@@ -423,8 +423,8 @@ fn not_executed(qemu: &Qemu, process: &mut Process, qmp: &mut Qmp) -> Option<Mac
         return None;
     }
     let name = process.name();
-    // QEMU may be outside of the process group that is killed when `process` is dropped. If it cannot be told to end, it has
-    // ended with the group.
+    // QEMU may be outside of the process group that is killed when `process` is dropped, so it is told to end. An error is
+    // ignored, because a QEMU in the group is killed in any case.
     let _ = qmp.execute("quit", Value::Null, ANSWER);
     Some(MachineError::NotExecuted {
         path: qemu.path.clone(),

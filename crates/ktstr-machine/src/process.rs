@@ -98,7 +98,7 @@ impl Process {
     /// Returns QEMU's exit status; `None` if QEMU has not exited, or if its status cannot be read.
     pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
         if self.ended.is_none() && self.has_exited() {
-            // What a script started may still run. Until its status is collected, no other group can have its number.
+            // What a script started may still run. Until the script's status is collected, no other group can have its number.
             self.kill_group();
             self.ended = self.child.wait().ok();
         }
@@ -117,10 +117,10 @@ impl Process {
         Pid::from_raw(i32::try_from(self.id()).ok()?)
     }
 
-    /// Kills the process group. It has QEMU, and if that is a script, what it started.
+    /// Kills the process group: QEMU or, if the program is a script, the script and what it started.
     fn kill_group(&self) {
         if let Some(group) = self.pid() {
-            // An error means that all of them have exited already.
+            // An error means that all processes of the group have exited already.
             let _ = kill_process_group(group, Signal::KILL);
         }
     }
@@ -162,7 +162,7 @@ impl Process {
     }
 
     /// Creates the error for a QEMU that exited or closed its monitor. `during` describes what the host was doing
-    /// at that time. A QEMU that does not exit is killed, and the error does not show that as the way in which it ended.
+    /// at that time. A QEMU that does not exit is killed; the error then says that it did not exit, not that it was killed.
     pub(crate) fn death(&mut self, during: &'static str) -> MachineError {
         self.wait_for_exit(EXITS_WITHIN);
         let status = match self.ended() {
@@ -275,7 +275,7 @@ impl Process {
     }
 
     /// Returns the CPU time that the host gave to a thread (Documentation/scheduler/sched-stats.rst); `None` if the thread
-    /// has exited, or if the host's kernel has no such file (`CONFIG_SCHED_INFO`).
+    /// has exited, or if the host's kernel has no `schedstat` (`CONFIG_SCHED_INFO`).
     pub(crate) fn thread_time(&self, thread: u32) -> Option<VcpuTime> {
         let path = format!("/proc/{}/task/{thread}/schedstat", self.id());
         let text = std::fs::read_to_string(path).ok()?;

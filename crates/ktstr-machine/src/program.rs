@@ -58,9 +58,9 @@ pub fn stamp(path: &Path) -> Result<String, MachineError> {
 }
 
 impl Program {
-    /// Reads the program `host`. With a folder `cache`, a program that is in the cache already, and has not changed since, is
-    /// read from there, and any other program is stored there: stripping a test binary takes longer than starting a machine
-    /// from a template.
+    /// Reads the program `host`. With a folder `cache`, a program that has not changed since it was cached is read from the
+    /// cache, and any other program is added to it: stripping a test binary takes longer than starting a machine from a
+    /// template.
     ///
     /// # Errors
     ///

@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 
 type Job = (Command, Sender<Result<Child>>);
 
-/// The pid of the process that has the thread, and the thread's inbox. A process that was forked from it lacks the thread,
+/// The pid of the process that has the thread, and the thread's inbox. A child of that process by fork(2) lacks the thread,
 /// and starts one of its own.
 static SPAWNER: Mutex<Option<(u32, Sender<Job>)>> = Mutex::new(None);
 

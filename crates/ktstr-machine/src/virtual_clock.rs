@@ -190,7 +190,7 @@ impl VirtualClock {
             .write_all(PLUGIN)
             .map_err(|e| MachineError::system("unpacking the QEMU plugin", e))?;
         let control = anonymous_file("ktstr-clock", MAPPED as u64)?;
-        // Nothing can fail after the mapping, which only a complete value unmaps.
+        // No step after the mapping may fail, because only a complete value unmaps the memory.
         // SAFETY: this is a new shared mapping of a file of that length, which is unmapped only on drop.
         let page = unsafe {
             mmap(

@@ -7,7 +7,7 @@ use crate::{MailboxMemory, Ring, RingCursor};
 /// Why a ring was abandoned. The bytes after the error have no meaning.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RingError {
-    /// The producer's position moved backwards, is ahead by more than the size of the ring, or is not a multiple of eight.
+    /// The producer's position is behind the consumer's, is ahead of it by more than the ring's size, or is no multiple of eight.
     #[error(
         "the producer's position is byte {head}, which is impossible for a ring of {size} bytes that was read up to byte {tail}"
     )]

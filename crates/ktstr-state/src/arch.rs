@@ -1,5 +1,5 @@
-//! The architecture of the host and the guest, which are the same: the names and settings that depend on it. Code of the host
-//! takes them from here, also in its messages.
+//! The architecture, which is the same for the host and the guest: the names and settings that depend on it. Code of the host
+//! takes them from here, also for its messages.
 //!
 //! # Another architecture
 //!

@@ -40,7 +40,7 @@ impl std::ops::Deref for OwnFile {
 
 impl Drop for OwnFile {
     fn drop(&mut self) {
-        // The list must never name a descriptor that another file may have reused, nor miss one that is still open.
+        // A fork must not find a descriptor in the list that another file may have reused, nor miss one that is still open.
         let _entering = Entering::new();
         HELD[self.at].store(FREE, SeqCst);
         // A child of posix_spawn(3) or vfork(2) runs no handler and shares the lock until its exec. Unlocking explicitly

@@ -74,7 +74,7 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
     /// The pointer follows the key, which is padded to a multiple of eight bytes. Older kernels have the pointer right after
     /// the key, so that it may be unaligned (`htab_elem_set_ptr` in kernel/bpf/hashtab.c). The change left no trace in the
     /// kernel's types, and stable and distribution kernels took it over in releases of their own. The entries therefore
-    /// decide: at the right place each has the address of memory of eight-byte alignment that the kernel has mapped.
+    /// decide: at the right place, each entry has an address that is a multiple of eight and that the kernel has mapped.
     pub fn bpf_hash_percpu(&self, map: &BpfMap, entries: &[HashEntry]) -> Option<u64> {
         let key = u64::from(map.key_size);
         let padded = key.next_multiple_of(8);
@@ -115,10 +115,10 @@ mod tests {
     use crate::kernel::testing::{BASE, Guest};
 
     const ENTRY: u64 = BASE + 0x8000;
-    /// What the test adds to a per-CPU pointer for CPU 0.
+    /// The guest's `__per_cpu_offset[0]`: a per-CPU pointer plus this number is the address of CPU 0's copy.
     const OFFSET: u64 = 0xffff_8880_0000_0000;
 
-    /// Returns the distance that is found in a map with keys of `key_size` bytes, with these words from the key on.
+    /// Returns the distance that is found in a map with keys of `key_size` bytes, whose only entry has `words` from its key on.
     fn found(key_size: u32, words: &[u64]) -> Option<u64> {
         let symbols = [("__per_cpu_offset", BASE + 0x7000)];
         let mut guest = Guest::new(false, Builder::new(), &symbols);

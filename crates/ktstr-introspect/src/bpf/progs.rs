@@ -13,7 +13,7 @@ use crate::narrow;
 const MAX_PROGS: usize = 512;
 
 impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
-    /// Returns the programs in the order of their ids, each with its statistics summed over the CPUs, at most 512. A program
+    /// Returns up to 512 programs in the order of their ids, each with its statistics summed over the CPUs. A program
     /// that cannot be read is left out.
     pub fn prog_runtime_stats(&self) -> Result<Vec<ProgRuntimeStats>, KernelError> {
         let aux = self.member("bpf_prog", "aux")?;

@@ -69,7 +69,7 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         }
         for element in elements {
             let holder = self.read_u64(element.wrapping_add(storage))?;
-            // An element whose owner is being freed is no longer linked to it.
+            // The element of an owner that is being freed no longer refers to the owner's `struct bpf_local_storage`.
             let owner = match holder {
                 0 => 0,
                 at => self.read_u64(at.wrapping_add(owner))?,

@@ -7,7 +7,7 @@ use crate::btf::{Btf, Kind, Type};
 use crate::kernel::{KernelError, KernelView};
 use crate::memory::GuestMemory;
 
-/// The largest BTF of a map that is read, in bytes; that of a large scheduler has about 200 KB.
+/// The largest size, in bytes, of a BTF that is read for a map; the BTF of a large scheduler has about 200 KB.
 pub(crate) const MAX_MAP_BTF: u64 = 8 << 20;
 /// The largest number of names in a message.
 const NAMES: usize = 16;
@@ -185,8 +185,8 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         })
     }
 
-    /// Reads the BTF of a `struct btf`. If it has a base, the blob that is read continues the kernel's own BTF, the only base
-    /// that the kernel uses.
+    /// Reads the BTF of a `struct btf`. A blob with a base continues the kernel's own BTF, which is the only base that the
+    /// kernel uses.
     pub(crate) fn btf_at(&self, parts: BtfParts) -> Result<Btf, KernelError> {
         let bytes = self.read_bytes(parts.data, parts.size, MAX_MAP_BTF)?;
         Ok(match parts.base {

@@ -158,7 +158,7 @@ pub struct SectionVar {
 pub struct Enumerator<'a> {
     /// The name that the source gave the value.
     pub name: &'a str,
-    /// The value. The bits of a value of an unsigned 64-bit enum are kept, so a large one is negative here.
+    /// The value. The bits of a value of an unsigned 64-bit enum are kept, so a large value is negative here.
     pub value: i64,
 }
 

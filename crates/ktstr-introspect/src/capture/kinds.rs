@@ -16,8 +16,8 @@ use crate::render::hex;
 const STACK_BUILD_ID: u64 = 1 << 5;
 /// `LPM_TREE_NODE_FLAG_IM` (`kernel/bpf/lpm_trie.c`): a node that only connects others.
 const INTERMEDIATE: u64 = 1;
-/// The largest offset of an address from the symbol of its function, in bytes. An address further above a symbol does not
-/// belong to that function.
+/// The number of bytes above the nearest symbol from which on an address is shown as a number: no function is so large that
+/// the address could belong to it.
 const MAX_FUNCTION: u64 = 1 << 20;
 /// The largest number of bytes in the prefix of a trie (`LPM_DATA_SIZE_MAX`, `kernel/bpf/lpm_trie.c`).
 const MAX_PREFIX: u64 = 256;
@@ -27,7 +27,7 @@ impl<M: GuestMemory + ?Sized> MapReader<'_, '_, M> {
     /// next.
     ///
     /// The elements are a ring, in which `head` is the place for the next new element. A queue removes the element at
-    /// `tail`, and a stack the one before `head`.
+    /// `tail`, and a stack removes the element before `head`.
     pub(super) fn queue(
         &self,
         map: &BpfMap,

@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used)]
 //! Tests of the less frequent kinds of maps in a hand-made kernel of a few pages. `ktstr/tests/vm/map_kinds.rs` reads maps
-//! of a real kernel, but no program puts stacks into its stack-trace map.
+//! of a real kernel, but there no program puts stacks into the stack-trace map.
 
 use proptest::prelude::*;
 
@@ -77,7 +77,7 @@ fn slots_and_frames_count_towards_the_limit_on_values() {
     let slots = dump(&guest, "prog_array", [4, 4, 120]);
     assert!(slots.truncated);
     assert_eq!(slots.fd_array.unwrap().occupied, Vec::from_iter(0..100));
-    // The first word holds the number of buckets. Each stack has 30 frames, so three stacks fit into the limit of 100
+    // The map now has five buckets (`n_buckets`). Each stack has 30 frames, so three stacks fit into the limit of 100
     // values.
     guest.put(MAP + 8, 5);
     guest.put(BUCKETS, 30);
@@ -132,7 +132,7 @@ fn a_ring_with_impossible_positions_has_no_elements() {
     for (head, tail, size) in [(4, 0, 4), (0, 4, 4), (0, 0, 0), (1, 1, 4)] {
         assert_eq!(ring(&mut guest, head, tail, size), 0);
     }
-    // The size of a hostile ring is cut at the largest number of entries.
+    // Of a hostile ring that claims four billion elements, `CaptureOptions::max_entries` are read.
     assert_eq!(
         ring(&mut guest, 0xffff_fff0, 0, 0xffff_ffff),
         CaptureOptions::default().max_entries

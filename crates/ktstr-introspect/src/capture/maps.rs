@@ -188,7 +188,7 @@ impl<'v, 'a, M: GuestMemory + ?Sized> MapReader<'v, 'a, M> {
 
     /// Subtracts `len` bytes from the budget of the capture; an error if fewer are left.
     pub(super) fn charge(&self, kva: u64, len: u64) -> Result<(), KernelError> {
-        // An empty read also has a cost, so that a hostile map cannot have an unlimited number of such entries.
+        // An empty read also has a cost, so that a hostile map cannot have an unlimited number of entries of 0 bytes.
         let cost = len.max(8);
         let max = self.bytes_left.get();
         let left = max.checked_sub(cost);

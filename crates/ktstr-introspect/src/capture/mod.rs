@@ -59,7 +59,7 @@ impl Default for CaptureOptions {
 }
 
 /// The limits on what is read behind the pointers in the values of maps. They are separate from the limits on the values, so
-/// that a value never lacks a part because of what another one points to.
+/// that a value never lacks a part because of what another value points to.
 ///
 /// A map may use up to half of the budget that the maps before it left, so that a map with many pointers leaves some for the
 /// others. For comparison: a task is rendered as some 900 values, and a CPU mask as one.
@@ -75,8 +75,8 @@ pub struct PointerLimits {
     pub nodes: usize,
     /// The largest size of one target in bytes. Larger targets are not read in part.
     pub target_bytes: u64,
-    /// The largest number of values that are rendered behind one pointer in a value, with what is behind the pointers in
-    /// its target.
+    /// The largest number of values that are rendered behind one pointer in a value, including the values behind the
+    /// pointers in its target.
     pub target_nodes: usize,
 }
 

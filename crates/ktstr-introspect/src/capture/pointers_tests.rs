@@ -141,7 +141,7 @@ fn a_kptr_leads_to_the_kernels_object_with_the_kernels_layout() {
     // In the program's own type the pid is at offset 0.
     assert_eq!(ctx.get("task.pid").as_i64(), Ok(42));
     assert_eq!(ctx.get("task.cpus_ptr").as_str(), Ok("1-2"), "of four CPUs");
-    // Tasks refer to each other without end, so this one is left out without a reason.
+    // Tasks refer to each other without end, so a pointer from task to task is not followed and has no reason.
     let parent = ctx.get("task.parent");
     assert!(
         matches!(

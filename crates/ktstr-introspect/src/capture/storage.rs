@@ -64,7 +64,7 @@ impl<M: GuestMemory + ?Sized> MapReader<'_, '_, M> {
     }
 
     /// Returns the owner at `at` as a key: the members that identify it, and the bytes of the first member. For an owner
-    /// that cannot be read, these are a placeholder with the reason, and the bytes of its address.
+    /// that cannot be read, the result is a placeholder with the reason, and the bytes of the owner's address.
     fn key_of(&self, owner: Owner, at: u64) -> (RenderedValue, Vec<u8>) {
         let named = match owner {
             Owner::Task => self.task(at),

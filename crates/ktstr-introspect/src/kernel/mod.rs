@@ -42,7 +42,7 @@ impl<'a, M: GuestMemory + ?Sized> KernelView<'a, M> {
     /// Creates a view through the kernel's own page table, which is at `init_top_pgt`.
     ///
     /// The kernel image must be mapped at its link address (`nokaslr`). Five levels are tried first, then four: the view
-    /// uses the first number with which the table translates the address of `init_top_pgt` to where it lies.
+    /// uses the first number with which the table translates the address of `init_top_pgt` to the table itself.
     ///
     /// # Errors
     /// If there is no such symbol, if it lies below the kernel image, or if the table does not translate its own address to
@@ -187,7 +187,7 @@ impl<'a, M: GuestMemory + ?Sized> KernelView<'a, M> {
         self.read_u64(self.symbol(name)?)
     }
 
-    /// Returns the kernel's tick counter (`jiffies_64`, or `jiffies` if the symbol table does not have the former).
+    /// Returns the kernel's tick counter (`jiffies_64`, or `jiffies` if the symbol table has no `jiffies_64`).
     pub fn jiffies(&self) -> Result<u64, KernelError> {
         match self.symbol("jiffies_64") {
             Ok(kva) => self.read_u64(kva),

@@ -40,7 +40,7 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
     }
 
     /// Appends the pointers in and below `entry`. `index` has the upper bits of their ids, and `above` is the shift of the
-    /// parent node; that of a node must be smaller.
+    /// parent node: a child must have a smaller shift.
     fn walk_entry(
         &self,
         walk: &mut Walk,

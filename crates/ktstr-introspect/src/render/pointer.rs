@@ -143,7 +143,7 @@ impl Renderer<'_> {
         let mut way = self.way.clone();
         way.in_kernel = found.is_kernel;
         way.objects.push(object);
-        // A target behind a target shares the values that are reserved for the first one.
+        // The targets behind a target share the values that are reserved for this first target.
         let budget = match hops {
             0 => follow.reserve(),
             _ => Reserved {

@@ -66,7 +66,7 @@ struct Layout {
 /// The progress of a scheduler's exit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ended {
-    /// No scheduler is attached, no exit has begun, or the kernel has not yet recorded what kind of exit it is.
+    /// No scheduler is attached, no exit has begun, or the kernel has not filled in the information yet or has freed it.
     No,
     /// The scheduler is exiting; the information may be incomplete.
     Ending(ScxExit),
@@ -106,7 +106,7 @@ impl ExitReader {
         })
     }
 
-    /// Starts to follow the scheduler that is attached now. Returns whether there is one that runs, whose exit has not begun.
+    /// Starts to follow the scheduler that is attached now. Returns whether there is a scheduler whose exit has not begun.
     ///
     /// # Errors
     /// Returns an error if the guest's memory cannot be read.

@@ -1,10 +1,10 @@
 //! Samples the runqueues of a guest many times per run: the layout is determined once, and then a sample takes a few reads
 //! per CPU and per waiting task.
 //!
-//! The guest may be running. In that case each runqueue is read twice, and if the two readings disagree or are inconsistent,
-//! it is read again, and after several attempts the sample fails with [`SampleError::Torn`]. CPUs are read one after the other,
-//! so a task that migrates between two of them can be seen twice or not at all. Checks should therefore rely on what several
-//! successive samples have in common.
+//! The guest may be running. In that case each runqueue is read twice. If the two readings disagree or are inconsistent, the
+//! runqueue is read again; after several attempts the sample fails with [`SampleError::Torn`]. CPUs are read one after the
+//! other, so a task that migrates between two of them can be seen twice or not at all. Checks should therefore rely on what
+//! several successive samples have in common.
 //!
 //! For whole captures, see [`capture`](crate::capture).
 

@@ -129,8 +129,8 @@ impl Sampler {
         Ok(Ok(()))
     }
 
-    /// Returns whether the task at this address is in a class above the fair class and sched_ext; false if it cannot be read,
-    /// because the runqueue was being changed.
+    /// Returns whether the task at this address is in a class above the fair class and sched_ext; false if the task cannot be
+    /// read, which happens when the runqueue changes at this moment.
     fn is_real_time<M: GuestMemory + ?Sized>(
         &mut self,
         memory: &M,
@@ -139,7 +139,7 @@ impl Sampler {
     ) -> Result<bool, KernelError> {
         match self.translations.read(memory, kva, task) {
             Ok(()) => {
-                // The member is an `int`, and that of a deadline task is -1.
+                // The member is an `int`, and a deadline task has -1.
                 let prio = number(task, &self.task.prio);
                 Ok(prio < MAX_RT_PRIO || prio > i32::MAX.unsigned_abs().into())
             }

@@ -28,8 +28,8 @@ const ESSENTIAL: [&str; 11] = [
 const STANDS_FOR: [(&str, &str); 6] = [
     ("CONFIG_PREEMPT", "CONFIG_PREEMPT_LAZY=y"),
     ("CONFIG_PREEMPT_LAZY", "CONFIG_PREEMPT=y"),
-    // From 6.15 on this is not an option any more. PREEMPT_LAZY indicates such a version, since it does not
-    // exist before 6.13.
+    // From 6.15 on this is not an option any more. PREEMPT_LAZY stands for these versions, although it exists
+    // from 6.13 on.
     ("CONFIG_SCHED_DEBUG", "CONFIG_PREEMPT_LAZY=y"),
     ("CONFIG_PROC_SYSCTL", "CONFIG_SYSCTL=y"),
     ("CONFIG_NUMA_MIGRATION", "CONFIG_NUMA_BALANCING=y"),

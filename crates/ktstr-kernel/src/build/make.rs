@@ -26,7 +26,7 @@ const OF_USER: [&str; 14] = [
 ];
 
 /// A shell script that runs a command and kills its whole process group once ktstr's end of its stdin is closed. That
-/// happens however ktstr ends, so the compilers that `make` started do not outlive it.
+/// happens however ktstr ends, so the compilers that `make` started do not outlive ktstr.
 const BOUND: &str = "exec 3<&0 </dev/null
 \"$@\" &
 work=$!

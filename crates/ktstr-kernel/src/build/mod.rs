@@ -121,7 +121,7 @@ impl Build<'_> {
         let seen = work.dir.join("seen");
         let state = self.origin.objects_are_stale(&seen)?;
         // The objects of a tarball were left by a build that was killed, perhaps of another tarball with this name. `make` would
-        // keep them, because the times of unpacked files are older than theirs.
+        // keep them, because unpacked files have older times than the objects.
         let are_stale = state.as_ref().is_none_or(|(stale, _)| *stale);
         if are_stale && objects.exists() {
             fs::remove_dir_all(&objects).map_err(|e| KernelError::io("remove", &objects, e))?;
@@ -173,7 +173,8 @@ impl Build<'_> {
         })?;
         progress::end(listener, &stage);
         if self.origin.is_tree() {
-            // A file that is changed from here on, with a time before the end of this build, may look older than its object.
+            // `make` may miss a change to a file whose time is not after the end of this build. The next build finds the change
+            // by the time of `seen`, which is therefore set to the end of this build.
             fs::File::options()
                 .append(true)
                 .open(&seen)

@@ -162,10 +162,10 @@ impl Origin {
     }
 
     /// Returns whether objects that were compiled from this tree may have to be compiled again without `make` noticing: a
-    /// file is another one than at the last build, but is not newer than that build. This happens when a tree is replaced by
-    /// another one, or when a file is put back with its old time. The file `seen` has the state of the tree at the last build;
-    /// also returns the present state, which [`super::Build`] writes to the file once stale objects are removed. `None` for a
-    /// tarball, whose objects are not kept.
+    /// file has changed since the last build, but its time is not after that build. This happens when a tree is replaced by
+    /// another one, or when a file is put back with its old time. The file `seen` has the state of the tree at the last build.
+    /// The function also returns the present state, which [`super::Build`] writes to `seen` once stale objects are removed.
+    /// `None` for a tarball, whose objects are not kept.
     pub(super) fn objects_are_stale(
         &self,
         seen: &Path,
@@ -239,7 +239,7 @@ impl Origin {
     }
 }
 
-/// Returns whether tar cannot even list the tarball. If it can, the folder into which it was unpacked is the problem.
+/// Returns whether tar cannot even list the tarball. If tar can list it, the folder into which it was unpacked is the problem.
 fn is_damaged(tarball: &Path) -> bool {
     let mut tar = Command::new("tar");
     tar.arg("-tf").arg(tarball);

@@ -45,7 +45,7 @@ pub(super) fn source_has(kernel: &Kernel) -> Result<(), String> {
     ))
 }
 
-/// A kernel's image, in which modules are looked up.
+/// A kernel's image, in which the version magic of modules is looked up.
 pub(super) struct Magic {
     vmlinux: Vec<u8>,
 }

@@ -66,7 +66,7 @@ impl Kept {
         !self.0.contains_key(module.file())
     }
 
-    /// Returns whether the file from which `module` was copied has changed since. A file that is gone has not.
+    /// Returns whether the file from which `module` was copied has changed since. A file that is gone counts as unchanged.
     pub(super) fn has_changed(&self, module: &Module) -> bool {
         let copied = self.0.get(module.file());
         let origin = copied.and_then(|copied| copied.origin.as_ref());

@@ -1,5 +1,5 @@
-//! The environment variables that the host side of ktstr reads: [`TABLE`] has a row for each, and nothing else reads the
-//! environment.
+//! The environment variables that the host side of ktstr reads: [`TABLE`] has a row for each, and apart from the exceptions
+//! below no other code reads the environment.
 //!
 //! The type of a variable states the grammar of its value ([`Variable<Switch>`], [`Variable<Number<u32>>`] …). A variable
 //! has only the accessors of its type, so all readers agree on the grammar. An empty value counts as unset, except for
@@ -39,7 +39,7 @@ pub enum Mark {
     InRecord,
     /// It only changes what is printed, so runs with other values can be compared.
     OnlyOutput,
-    /// The value `0` is the same as none.
+    /// The value `0` means the same as an unset variable.
     ZeroIsNone,
 }
 

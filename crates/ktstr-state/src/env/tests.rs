@@ -8,7 +8,7 @@ use std::process::Command;
 
 use super::*;
 
-/// The test that is its own child: it prints what each variable's accessor returns.
+/// The test that the child processes run: it prints what each variable's accessor returns.
 const CHILD: &str = "env::tests::what_this_process_reads";
 
 /// Returns the lines of a child process with this value of each variable of [`what_this_process_reads`]; `None` unsets them.
