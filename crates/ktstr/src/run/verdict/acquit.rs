@@ -104,12 +104,12 @@ fn judged_by_shares(
     ))
 }
 
-/// What acquits a worker's scheduler, apart from the waits themselves.
+/// Which facts can acquit a worker's scheduler, apart from the waits themselves.
 #[derive(Clone, Copy)]
 struct Counts {
-    /// That the worker ran, because its share of CPU time is judged elsewhere.
+    /// Whether it counts that the worker ran, because another check judges the worker's share of CPU time.
     shares_judged: bool,
-    /// That it ran again each time before it was owed much.
+    /// Whether it counts that the worker ran again each time before it was owed much.
     turns_count: bool,
 }
 
@@ -118,7 +118,7 @@ struct Counts {
 /// or its weight entitles it to next to nothing. `None` if the finding stands: the worker waited longer for what it was entitled
 /// to, the schedule does not show how long, or the finding is about something else.
 ///
-/// With a `hog` only the length of the waits counts, and whether the worker ran.
+/// If real-time workers took the CPU (`hog`), only the length of the waits counts, and whether the worker ran.
 fn not_waiting(
     detail: &AssertDetail,
     answers: &Answers,
