@@ -30,7 +30,7 @@ impl MachineKind {
             _ => None,
         })?;
         let wanted = named.unwrap_or(plan.entry.clock);
-        // A value that is no possible one is an error even if this machine has no use for the variable.
+        // An invalid value is an error even if this machine has no use for the variable.
         accelerator::named()?;
         speed_named()?;
         if wanted == entry::ClockMode::Virtual {

@@ -46,7 +46,7 @@ pub(super) struct Monitor {
     restarts: u32,
     /// The number of schedulers that have attached so far.
     attaches: u32,
-    /// When the window opened in which the last sample was taken. A test function may open one after the other.
+    /// When the latest window that the monitor has seen opened. A test function may open several, one after the other.
     window: Option<Duration>,
     /// The wall time for all samples, and for the checks whether the scheduler has ended.
     spent: Duration,
