@@ -44,8 +44,8 @@ pub enum WatchdogKillReason {
     Tier1CpuBudget,
     /// The guest consumed less than 2 % of a CPU and sent nothing: it is wedged.
     Tier2IdleWedge,
-    /// The limit of wall time without progress expired although neither of the others did, because the host gave the
-    /// guest too little CPU time: the host is at fault.
+    /// The limit of wall time without progress expired before the other two limits, because the host gave the guest too
+    /// little CPU time: the host is at fault.
     Tier3Deadman,
 }
 

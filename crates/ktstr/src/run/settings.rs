@@ -1,6 +1,6 @@
 //! The settings of a run that change its numbers, for the comparison with a baseline (`perf_delta.rs`). The shape of the machine,
-//! the kernel arguments and the sysctls are not among them, because they make a run another variant, whose baseline is another
-//! file; nor are the kernel and the clock, which the comparison names itself.
+//! the kernel arguments and the sysctls are not among them: they make a run another variant, whose baseline is another file. The
+//! kernel and the clock are not among them either, because the comparison checks them by itself.
 
 use ktstr_record::settings::Settings;
 use ktstr_record::{HostRecord, brief::counted};

@@ -43,7 +43,7 @@ pub(super) enum Shown {
     OfCgroup(What, u64, u64),
     /// The policy and the nice value of a task were set.
     Policy(Pid, u8, i8),
-    /// No event: the kind is unknown, a word could not be read, or the policy stayed the same.
+    /// No event: the kind is unknown, a word could not be read, or the policy or `cpu.idle` did not change.
     Nothing,
 }
 

@@ -13,8 +13,8 @@ use super::{Judgement, hog};
 const NS_PER_MS: u64 = 1_000_000;
 /// The part of a worker's waits that must have been judged, in milliseconds, before they show what the worker was entitled to.
 const JUDGED_MS: u64 = 500;
-/// A gap stands only if the worker was entitled to at least this much CPU time while it waited, in milliseconds, unless the
-/// checks have a bound of their own: the default of `max_owed_ms`.
+/// The CPU time, in milliseconds, to which a worker must have been entitled while it waited, so that a finding about its gap
+/// stands. It is the default of `max_owed_ms`, and applies if the checks have no bound.
 pub(super) const OWED_MS: f64 = 50.0;
 
 /// Turns failures that the schedule does not confirm into notes. If no failure is left and the run is not inconclusive,
