@@ -9,7 +9,7 @@ use crate::vm_result::HostVcpuSchedstat;
 #[derive(Debug, Clone, Default, PartialEq)]
 #[non_exhaustive]
 pub struct ContentionWitness {
-    /// The phases of which the monitor has at least two samples with times of the vCPUs, in order.
+    /// The phases, in order, for which the monitor has at least two samples with the times of the vCPUs.
     pub per_phase: Vec<PerPhaseSchedstat>,
     /// The workload window as a whole, without regard to phases.
     pub body_window: BodyContentionWindow,
@@ -38,9 +38,9 @@ pub struct BodyContentionWindow {
 }
 
 impl ContentionWitness {
-    /// Computes the witness from the monitor's samples. Returns `None` for fewer than two samples, and if no vCPU has
-    /// both of its times in the first and the last sample. That is so under the virtual clock, where the host's load does
-    /// not affect what the guest sees.
+    /// Computes the witness from the monitor's samples. Returns `None` for fewer than two samples, and if the first and the
+    /// last sample do not both have the CPU time and the run delay of a vCPU. Samples under the virtual clock never have
+    /// these times, because the host's load does not affect what the guest sees.
     pub(crate) fn of(report: &MonitorReport) -> Option<Self> {
         let same = |a: &MonitorSample, b: &MonitorSample| a.step_index == b.step_index;
         let phases = report.samples.chunk_by(same);

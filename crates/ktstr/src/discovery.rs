@@ -39,8 +39,8 @@ pub fn resolve_test_kernel() -> anyhow::Result<PathBuf> {
 
 /// Finds the binary of a scheduler as a run does. Returns its path and how it was found; both are `None` for a scheduler
 /// without a binary.
-/// `manifest_dir` is the folder of the crate that declares the scheduler, in whose workspace cargo builds it
-/// (`env!("CARGO_MANIFEST_DIR")`). If it is empty, cargo builds in the workspace of the test that runs.
+/// `manifest_dir` is the folder of the crate that declares the scheduler (`env!("CARGO_MANIFEST_DIR")`); cargo builds the
+/// scheduler in that crate's workspace. If it is empty, cargo builds in the workspace of the test that runs.
 ///
 /// # Errors
 /// The binary does not exist, cannot run in the guest, or does not build.

@@ -68,8 +68,8 @@ pub struct KtstrTestEntry {
     pub assert: Assert,
     /// Arguments that are appended to the scheduler's own.
     pub extra_sched_args: &'static [&'static str],
-    /// The content of the configuration file that the scheduler's `config_file_def` names. An entry is refused if it has one
-    /// of the two without the other.
+    /// The content of the configuration file that the scheduler's `config_file_def` names. An entry is refused if it has a
+    /// content and its scheduler has no `config_file_def`, or the reverse.
     pub config_content: Option<&'static str>,
     /// Further schedulers that operations of the test may start.
     pub staged_schedulers: &'static [&'static Scheduler],
@@ -81,7 +81,7 @@ pub struct KtstrTestEntry {
     pub bpf_map_write: &'static [&'static BpfMapWrite],
     /// Variables of the scheduler that the host samples in the workload window, as metrics of the run.
     pub watch_bpf_maps: &'static [&'static WatchBpfMap],
-    /// Metrics that must not be much worse than in the earlier run of the test, whose sidecar is in the folder that
+    /// Metrics that must not be much worse than in an earlier run of the test: the run whose sidecar is in the folder that
     /// `KTSTR_PERF_BASELINE` names.
     pub perf_delta_assertions: &'static [&'static PerfDeltaAssertion],
     /// How long a runnable task may wait before sched_ext ejects the scheduler.
@@ -101,12 +101,12 @@ pub struct KtstrTestEntry {
     /// with all of its contents, and a program with its shared libraries.
     pub extra_include_files: &'static [&'static str],
     /// How long the guest may take from the end of the scenario to its own end. A guest that takes longer fails the
-    /// test, unless the host delayed the vCPUs by more than a tenth of their time.
+    /// test, unless it stays within the budget without the longest time for which the host kept one of its vCPUs waiting.
     pub cleanup_budget: Option<Duration>,
     /// A callback on the host after a run whose guest left a result that is not a failure, whatever the checks of the host found.
     pub post_vm: Option<PostVmFn>,
-    /// A callback on the host after every run that started a machine, whatever its verdict is. A repeat (`auto_repro`)
-    /// calls neither callback.
+    /// A callback on the host after every run in a machine, whatever the verdict is, unless an error of the host ended the
+    /// run. A repeat (`auto_repro`) calls neither callback.
     pub post_vm_unconditional: Option<PostVmFn>,
     /// The number of periodic captures, which are spread over the workload window.
     pub num_snapshots: u32,
@@ -122,8 +122,8 @@ pub struct KtstrTestEntry {
     pub clock: ClockMode,
     /// Whether the scheduler is always started for this test, and never comes attached from a warm template.
     pub fresh_attach: bool,
-    /// Whether the numbers of the test mean something only with pinned CPUs and huge pages on the host. ktstr has no such
-    /// mode yet, so the test is skipped. `KTSTR_NO_PERF_MODE` lets it run like any other; without that,
+    /// Whether the test's numbers are meaningful only with pinned CPUs and huge pages on the host. ktstr has no such mode
+    /// yet, so the test is skipped. `KTSTR_NO_PERF_MODE` lets it run like any other; without that variable,
     /// `KTSTR_NO_SKIP_MODE` turns the skip into a failure.
     pub performance_mode: bool,
     /// Whether the test does without pinned CPUs. ktstr pins none in any case, so this only allows a `cpu_budget`
@@ -132,9 +132,9 @@ pub struct KtstrTestEntry {
     /// The largest number of the host's CPUs that the vCPUs may use. `None` stands for `KTSTR_CPU_CAP`, or for all CPUs
     /// that this process may use. A budget needs `no_perf_mode`.
     pub cpu_budget: Option<u32>,
-    /// Whether a run under a BPF scheduler that failed by the fault of the scheduler or of the guest's kernel is repeated
-    /// from the same seed, with captures at the times of its findings. A run that passes costs nothing more. This has no
-    /// effect on tests with `expect_err`.
+    /// Whether a failed run under a BPF scheduler is repeated from the same seed, with captures at the times of its findings.
+    /// It is repeated only if the fault is the scheduler's or the guest kernel's. A run that passes costs nothing more. This
+    /// has no effect on tests with `expect_err`.
     pub auto_repro: bool,
     /// Whether the scheduler must outlive the test: its ejection is a failure, whatever else was concluded. The test needs a
     /// scheduler, and cannot have `expect_err`.

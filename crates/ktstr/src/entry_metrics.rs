@@ -1,5 +1,5 @@
-//! Checks the metrics that a test compares with an earlier run against what the test can measure. A metric that is not in the
-//! registry is one that a program prints, or a variable of the scheduler that the test watches.
+//! Checks that a test can measure the metrics that it compares with an earlier run. A metric that is not in the registry can
+//! come only from a program that prints it, or from a variable of the scheduler that the test watches.
 
 use ktstr_assert::{BuiltinMetric, PerfDeltaAssertion};
 use ktstr_scenario::scheduler::{BpfMapAgg, WatchBpfMap};

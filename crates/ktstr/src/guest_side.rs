@@ -29,8 +29,8 @@ pub(crate) fn main() -> i32 {
     }
 }
 
-/// Does everything that is the same for every job, then waits for the job, and looks up its test. The wait comes late so
-/// that forks of a template, which start in it, do not have to repeat the preparation.
+/// Does everything that is the same for every job, then waits for the job, and looks up its test. The forks of a template
+/// start in this wait, so they need not repeat what comes before it.
 fn prepare() -> Result<(&'static KtstrTestEntry, TestJob, TestTopology), String> {
     let region = Mapped::open().map_err(|e| format!("could not map the mailbox: {e}"))?;
     link::install(Box::new(MailLink::new(region, Ring::Test)));

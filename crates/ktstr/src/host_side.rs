@@ -62,8 +62,8 @@ pub(crate) fn call(entry: &'static KtstrTestEntry, seed: u64) -> crate::run::Jud
     }
 }
 
-/// Returns the root of the tree of the call with this number, below `parent`. The trees that killed processes left are removed,
-/// and so is one with this name: its process had the pid that this one has now.
+/// Returns the root of the cgroup tree of the call with this number, below `parent`. Removes the trees there that killed
+/// processes left. A tree with the same name is removed as well: it belongs to a killed process that had this process's pid.
 fn root_of(parent: &Path, call: u32) -> PathBuf {
     let root = parent.join(format!("{}-{call}", std::process::id()));
     remove_tree(&root);
@@ -73,7 +73,7 @@ fn root_of(parent: &Path, call: u32) -> PathBuf {
     root
 }
 
-/// Removes the trees below `parent` that belong to processes for which `is_over` holds, which left them when they were killed.
+/// Removes the cgroup trees below `parent` of the processes for which `is_over` holds. A process that is killed leaves its trees.
 fn remove_trees(parent: &Path, is_over: impl Fn(u32) -> bool) {
     for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
         let name = entry.file_name();
@@ -109,7 +109,7 @@ mod tests {
         let parent = tempfile::tempdir().expect("a temporary folder");
         let own = format!("{}-7", std::process::id());
         let other_call = format!("{}-6/cell", std::process::id());
-        // No pid is as large as this one.
+        // No process has the pid 99999999: the kernel's limit is 2^22 (`PID_MAX_LIMIT`, include/linux/threads.h).
         for tree in [
             format!("{own}/cell"),
             other_call.clone(),

@@ -39,13 +39,13 @@ pub enum GuestLifecyclePhase {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum WatchdogKillReason {
-    /// The guest consumed more CPU time without progress than is allowed (under the virtual clock also more guest time): it
-    /// hangs.
+    /// The guest hangs. Without progress, it consumed more CPU time than is allowed (under the virtual clock also more guest
+    /// time), or the limit of wall time expired although the host did not delay the guest.
     Tier1CpuBudget,
     /// The guest consumed less than 2 % of a CPU and sent nothing: it is wedged.
     Tier2IdleWedge,
-    /// The limit of wall time without progress expired although neither of the others did, because the host gave the
-    /// guest too little CPU time: the host is at fault.
+    /// The limit of wall time without progress expired before the other two limits, because the host gave the guest too
+    /// little CPU time: the host is at fault.
     Tier3Deadman,
 }
 
@@ -180,11 +180,11 @@ pub struct VmResult {
     pub crash_message: Option<String>,
     /// The host's samples of the runqueues; `None` with `KTSTR_MONITOR=0`.
     pub monitor: Option<MonitorReport>,
-    /// The CPU time that the host gave the vCPUs, from the monitor. `None` under the virtual clock, where it does not
-    /// matter, and if the monitor has fewer than two samples.
+    /// The CPU time that the host gave the vCPUs between the monitor's first and last sample or, without two samples, while the
+    /// test function ran. `None` under the virtual clock, where it does not matter, and if neither was measured.
     pub host_vcpu_schedstat: Option<HostVcpuSchedstat>,
-    /// The CPU time that the host gave the vCPUs in the workload window and in each of its phases; `None` if
-    /// `host_vcpu_schedstat` is `None`.
+    /// The CPU time that the host gave the vCPUs in the workload window and in each of its phases, from the monitor's samples;
+    /// `None` under the virtual clock, and if the monitor has fewer than two samples.
     pub contention_witness: Option<ContentionWitness>,
     /// The BPF programs that the kernel held when the workload window opened or, if the test attached a scheduler later,
     /// after the last attach; those of the scheduler are among them. Empty if no scheduler was attached.
@@ -429,11 +429,11 @@ impl VmResult {
         self.watchdog
     }
 
-    /// Returns the path of the file with the capture of the guest that a failed or an inconclusive run leaves, also if
-    /// `expect_err` turns the failure into a pass: a `FailureDumpReport` as JSON, which `FailureDumpReportAny` reads too.
-    /// The file is written before the callbacks are called, but after them if only a missing expected error,
-    /// `survives_storm`, a callback or a later check fails the run. After a run that passed without `expect_err` there is no
-    /// such file.
+    /// Returns the path of the file with the capture of the guest: a `FailureDumpReport` as JSON, which
+    /// `FailureDumpReportAny` reads too. A failed or an inconclusive run leaves the file, also if `expect_err` turns the
+    /// failure into a pass. The file is written before the callbacks are called, but after them if only a missing expected
+    /// error, `survives_storm`, a callback or a later check fails the run. After a run that passed without `expect_err`
+    /// there is no such file.
     ///
     /// # Errors
     /// Returns an error if the result does not name its test.

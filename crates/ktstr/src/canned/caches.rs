@@ -10,9 +10,9 @@ use ktstr_scenario::workload::WorkType;
 use super::expect::Expect;
 use super::{ANY, LOADED, device_io, group, needs_cpus, spinners, spread};
 
-/// Runs twice as many workers that walk through 256 KiB as workers that compute. The workers of a cgroup should do about
+/// Runs workers that compute, and twice as many workers that walk through 256 KiB. The workers of a cgroup should do about
 /// the same amount of work per CPU-second, so by default the coefficient of variation of these rates must be at most 1.
-/// For two workers, the value is 1 if one of them does all the work.
+/// For two workers, the coefficient is 1 if one of them does all the work.
 ///
 /// # Errors
 /// The same errors as [`execute_steps_with`].

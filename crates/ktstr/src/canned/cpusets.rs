@@ -89,9 +89,9 @@ pub fn cpuset_clear(ctx: &Ctx) -> Result<AssertResult> {
 /// Two cgroups with half of the machine each are resized to a quarter and three quarters, then to three quarters and a
 /// quarter.
 ///
-/// EEVDF fails this scenario if a cut runs through an LLC. It balances LLCs by their total load, so it leaves a CPU idle
+/// EEVDF fails this scenario if the parts split an LLC. It balances LLCs by their total load, so it leaves a CPU idle
 /// if the CPU's neighbours have many tasks that are not allowed to run on it. This is the "group imbalance" of Lozi
-/// et al., The Linux Scheduler: a Decade of Wasted Cores, EuroSys 2016; it was seen on 7.3 with four CPUs in two LLCs.
+/// et al., The Linux Scheduler: a Decade of Wasted Cores, EuroSys 2016; it was seen on Linux 7.3 with four CPUs in two LLCs.
 ///
 /// # Errors
 /// The same errors as [`execute_scenario`].

@@ -25,7 +25,7 @@ const SWITCHES: f64 = 2500.0;
 const SHORTEST: u64 = 100_000_000;
 /// The minimum length in ns that a later step must have for the fairness among its cgroups to be judged. Such a step moves
 /// workers or adds new ones, and load balancing needs time: the kernel's own balancer gave a worker 0.47 of its share in the
-/// first quarter of a second after a move, and at least 0.68 in the first half second (7.3, 8 workers on 4 CPUs).
+/// first quarter of a second after a move, and at least 0.68 in the first half second (Linux 7.3, 8 workers on 4 CPUs).
 const BALANCED: u64 = 800_000_000;
 
 /// A result to which a scenario adds its claims.
@@ -128,7 +128,7 @@ impl Expect {
     }
 
     /// Claims that the workers of these cgroups together got most of the time of `cpus` in a step and ran on each of them.
-    /// So many of the workers must never sleep that these alone can keep all of `cpus` busy.
+    /// The workers that never sleep must be numerous enough to keep all of `cpus` busy by themselves.
     pub(super) fn work_conserving(
         &mut self,
         step: u16,
@@ -188,8 +188,8 @@ impl Expect {
         self.equal(step..step + 1, cgroups, OF_ITS_LIFE)
     }
 
-    /// Makes the claim of [`equal_share`](Self::equal_share) for each of these steps, and for all of them together,
-    /// where they are long enough.
+    /// Makes the claim of [`equal_share`](Self::equal_share) for each of these steps, and for all of them together. Steps that
+    /// are too short are not judged.
     pub(super) fn equal_share_over(&mut self, steps: Range<u16>, cgroups: &[&str]) -> &mut Self {
         self.each_and_all(steps, cgroups, OF_ITS_LIFE)
     }
@@ -201,8 +201,8 @@ impl Expect {
         self.equal(step..step + 1, cgroups, OF_THE_STEP)
     }
 
-    /// Makes the claim of [`equal_time`](Self::equal_time) for each of these steps, and for all of them together,
-    /// where they are long enough.
+    /// Makes the claim of [`equal_time`](Self::equal_time) for each of these steps, and for all of them together. Steps that
+    /// are too short are not judged.
     pub(super) fn equal_time_over(&mut self, steps: Range<u16>, cgroups: &[&str]) -> &mut Self {
         self.each_and_all(steps, cgroups, OF_THE_STEP)
     }
@@ -214,9 +214,9 @@ impl Expect {
         self.equal(steps, cgroups, of)
     }
 
-    /// Claims that a worker of a cgroup that exists only for this step was on a CPU for at least half of its fair
-    /// share, which is `fair_pct` percent of the worker's own lifetime. Do not use this for a cgroup that outlives the step,
-    /// because such a cgroup also runs without competition while the step is set up and torn down.
+    /// Claims that the average worker of the cgroup was on a CPU for at least half of its fair share, which is `fair_pct`
+    /// percent of the worker's own lifetime. The cgroup must exist only for this step: a cgroup that outlives the step also
+    /// runs without competition while the step is set up and torn down.
     pub(super) fn served(&mut self, step: u16, cgroup: &str, fair_pct: f64) -> &mut Self {
         let _label = PhaseGuard::install_step(step);
         let Some(carriers) = self.measured(step, &[cgroup]) else {
@@ -318,8 +318,8 @@ impl Expect {
         self
     }
 
-    /// Claims that a worker of `more` was on a CPU for at least `factor` times as large a share of its lifetime as a
-    /// worker of `less`, on average.
+    /// Compares the shares of their lifetimes for which workers were on a CPU, averaged over each cgroup: claims that the
+    /// average of `more` is at least `factor` times that of `less`.
     pub(super) fn weighted_share(
         &mut self,
         step: u16,

@@ -103,7 +103,7 @@ pub fn custom_cgroup_cpuset_resize(ctx: &Ctx) -> Result<AssertResult> {
 }
 
 /// One half of the machine has four spinning workers for each of its CPUs. The other half has one worker for each of its
-/// CPUs, which works for 2 of 12 ms.
+/// CPUs, and each of these workers computes for 2 of 12 ms.
 ///
 /// # Errors
 /// The same errors as [`execute_defs`].
@@ -126,7 +126,7 @@ pub fn custom_cgroup_cpuset_workload_imbalance(ctx: &Ctx) -> Result<AssertResult
     Ok(expect.result())
 }
 
-/// A cgroup with three times as many workers as another swaps its half of the machine with it.
+/// Two cgroups, one with three times as many workers as the other, swap their halves of the machine.
 ///
 /// # Errors
 /// The same errors as [`execute_scenario_with`].

@@ -98,8 +98,8 @@ pub struct Canned {
     pub name: &'static str,
     /// The function that runs the scenario.
     pub run: fn(&Ctx) -> Result<AssertResult>,
-    /// Whether the scenario belongs to the core, which `cargo ktstr check` runs by default, and `cargo ktstr power` for
-    /// every planted defect.
+    /// Whether the scenario belongs to the core. `cargo ktstr check` runs the core by default, and `cargo ktstr power` runs
+    /// it for every planted defect.
     /// The other scenarios are variations for closer study of a single subject.
     pub core: bool,
 }
@@ -157,8 +157,8 @@ fn group(name: &str, work: WorkType, workers: usize) -> CgroupDef {
     CgroupDef::named(name).work_type(work).workers(workers)
 }
 
-/// Returns work that looks to the scheduler like waiting for a device: 0.2 ms of work between sleeps of 2 ms, each of
-/// which a timer interrupt ends.
+/// Returns work that looks to the scheduler like waiting for a device: 0.2 ms of work between sleeps of 2 ms. A timer
+/// interrupt ends each sleep.
 fn device_io() -> WorkType {
     WorkType::idle_churn(Duration::from_micros(200), ms(2), true)
 }
@@ -167,8 +167,8 @@ const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-/// A bound on spread, in percentage points, that accepts everything. It is for workers whose CPU times may differ, for
-/// example because they change their own weight or yield.
+/// A bound on the spread of the workers' shares of CPU time, in percentage points, that accepts everything. It is for
+/// workers whose CPU times may differ, for example because they change their own weight or yield.
 const ANY: f64 = 100.0;
 
 /// Upper bounds for wakeup latencies, in µs.

@@ -110,7 +110,7 @@ pub fn custom_cgroup_imbalance_mixed_workload(ctx: &Ctx) -> Result<AssertResult>
     Ok(expect.result())
 }
 
-/// Runs four computing workers for each CPU, next to two for each CPU that wait for a device most of the time.
+/// Runs four computing workers for each CPU, next to workers that wait for a device most of the time, two for each CPU.
 ///
 /// # Errors
 /// The same errors as [`execute_defs`].

@@ -73,7 +73,7 @@ pub fn oversubscribed(ctx: &Ctx) -> Result<AssertResult> {
     Ok(expect.result())
 }
 
-/// Returns the number of workers of each of the two cgroups: never so few that a CPU has none of them.
+/// Returns the number of workers of each of the two cgroups, which is at least one for each CPU.
 fn crowd(cpus: usize) -> usize {
     (8 * cpus).min(cpus.max(32))
 }

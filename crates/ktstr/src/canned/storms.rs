@@ -47,7 +47,7 @@ pub fn custom_bursts_spare(ctx: &Ctx) -> Result<AssertResult> {
     Ok(expect.result())
 }
 
-/// Runs one worker for each CPU that forks short-lived children, next to spinners.
+/// Runs workers that fork short-lived children, one for each CPU, next to spinners.
 ///
 /// # Errors
 /// The same errors as [`execute_steps_with`].

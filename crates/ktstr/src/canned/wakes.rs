@@ -95,7 +95,7 @@ pub fn custom_fan_out_wake(ctx: &Ctx) -> Result<AssertResult> {
     run(ctx, defs, &["fan_out"], LOADED)
 }
 
-/// Runs two workers for each CPU that sleep until a broadcast wakes all of them.
+/// Runs workers that sleep until a broadcast wakes all of them, two for each CPU.
 ///
 /// # Errors
 /// The same errors as [`execute_defs`].

@@ -63,7 +63,7 @@ pub(crate) fn is_ignored_test(entry: &KtstrTestEntry) -> bool {
     entry.ignored || entry.name.starts_with("demo_")
 }
 
-/// Returns whether the list can have this name. It has no names with a shape that is not a preset.
+/// Returns whether the list can have this name. The list has only names whose shape, if they have one, is a preset.
 pub(crate) fn is_listed(name: &str) -> bool {
     let shape = match TestName::parse(name) {
         Some(name) => name.ok().and_then(|name| name.shape),

@@ -24,7 +24,7 @@ use crate::run;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Name {
     pub text: String,
-    /// Whether a run leaves it out unless it is asked for.
+    /// Whether nextest runs the test only with `--run-ignored`.
     pub ignored: bool,
 }
 

@@ -189,7 +189,7 @@ pub(super) fn run(name: &str) -> i32 {
             // SAFETY: the caller promises that the process has no other thread.
             unsafe {
                 kernel.select();
-                // The name of the cell has the shape, which the variable must not replace.
+                // The name of the cell determines the shape, so the variable must not override it.
                 std::env::remove_var(&TOPOLOGY);
             }
             crate::run::under_nextest_as(&format!("{PREFIX}{name}"));

@@ -131,7 +131,7 @@ enum Outcome {
     Host(String),
 }
 
-/// How a boot ended that did not reach PID 1.
+/// How a boot that did not reach PID 1 ended.
 #[derive(Debug)]
 enum Stopped {
     End(End),

@@ -141,7 +141,7 @@ mod tests {
     use ktstr_schedule::query::Held;
     use serde_json::json;
 
-    /// Two steps, held from 10 to 50 ms and from 60 to 90 ms; the scheduler was unloaded at these times.
+    /// Two steps, held from 10 to 50 ms and from 60 to 90 ms; the scheduler was unloaded at the times `unloaded_ms`.
     fn aim(data: Value, unloaded_ms: &[u64]) -> Aim {
         let held = |number, from: u64, to: u64| Held {
             number,

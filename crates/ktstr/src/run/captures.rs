@@ -290,7 +290,7 @@ impl Captures {
             }
             self.early_stats.note_request();
             if !is_first {
-                // A later scenario of the test asks under the same tags, and each capture was taken in the first.
+                // A later scenario of the test uses the same tags, but the captures were taken in the first scenario.
             } else if is_periodic && self.bridge.has(&tag) {
                 self.bridge.set_stats(&tag, stats);
             } else {
@@ -406,9 +406,9 @@ pub(super) fn watch_points(info: &KernelInfo) -> Result<WatchPoints, String> {
     Ok(points)
 }
 
-/// Sets the timeout of sched_ext's watchdog for runnable tasks that stall. A scheduler has to be attached. `set` is where the
-/// last call wrote the timeout, and its value: a timeout that is still there is not changed, because the new value is computed
-/// from the scheduler's own.
+/// Sets the timeout of sched_ext's watchdog for runnable tasks that stall. A scheduler has to be attached. `set` has the address
+/// and the value that the last call wrote. If this value is still there, nothing is written: the new value is computed from the
+/// scheduler's own timeout, which the last call has overwritten.
 pub(super) fn set_watchdog(
     ram: &GuestRam,
     info: &KernelInfo,

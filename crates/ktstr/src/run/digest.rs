@@ -1,6 +1,6 @@
 //! The digest of a run: one hash of the console and of the memory that the guest wrote, at the end of the run.
 //!
-//! Only a run that completed under the virtual clock has a digest. Such a run stops the guest as soon as it has sent its last
+//! Only a run that completed under the virtual clock has a digest. Its guest is stopped as soon as the guest has sent its last
 //! message, so that the same seed leads to the same bytes. Captures are not part of the digest, because taking a capture must
 //! not change it; all captures together have a separate digest.
 

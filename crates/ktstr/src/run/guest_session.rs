@@ -23,8 +23,8 @@ const HOLD_WAIT: Duration = Duration::from_millis(50);
 /// The largest number of messages per poll: a guest that floods the mailbox must not keep the host from its other
 /// duties.
 const BURST: usize = 256;
-/// The largest number of times that a ring is read for [`BURST`] messages once the guest has sent its last message. This is more
-/// than a ring can hold.
+/// How many times at most a poll reads [`BURST`] messages from a ring once the guest has sent its last message. Together these
+/// are more messages than a ring can hold.
 const ROUNDS: usize = 1024;
 /// How long a boot may show no progress. Under the virtual clock this limits the guest time since the last message. Under
 /// both clocks it is also the patience of [`StallDetector::check`], which applies to a host that runs the guest at full
@@ -311,7 +311,7 @@ impl GuestSession {
             // test are in its ring.
             let (machine, guest) = (&self.machine, &mut self.guest);
             for reader in [&mut self.agent, &mut self.test] {
-                // After the last message of PID 1 the test's ring is read to its end. It is bounded, and nobody fills it.
+                // After the last message of PID 1 the test's ring is read to its end: no process writes to the ring any more.
                 for _ in 0..ROUNDS {
                     let taken = drain(&MailboxRam(machine.ram()), reader, |message, time_ns| {
                         let now = match machine.virtual_clock() {
@@ -414,8 +414,8 @@ impl GuestSession {
         }
     }
 
-    /// Returns whether the host kept the machine's vCPUs from running since the guest's last message, which is what makes a
-    /// guest slow. If the host cannot report that, it is assumed.
+    /// Returns whether the host kept the machine's vCPUs from running since the guest's last message. Also returns `true` if
+    /// the times of the vCPUs are unknown, and under the virtual clock.
     fn host_was_busy(&mut self) -> bool {
         if self.machine.virtual_clock().is_some() {
             return true;

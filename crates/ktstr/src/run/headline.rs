@@ -43,7 +43,7 @@ pub(super) fn headline(result: &AssertResult, fault: Option<Fault>) -> String {
 
 /// Returns one finding in plain words. `all` are the findings of the result, including this one.
 fn clause(detail: &AssertDetail, all: &[&AssertDetail]) -> String {
-    // A starved worker has a finding of its own about the same wait, so findings of other variants are not counted.
+    // Findings of other variants may be about the same wait of the same worker, so they are not counted.
     let same = |d: &&&AssertDetail| {
         std::mem::discriminant(&d.finding) == std::mem::discriminant(&detail.finding)
     };

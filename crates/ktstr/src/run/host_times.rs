@@ -1,5 +1,5 @@
 //! How busy the host was while the guest worked and while it shut down, under the real clock. The monitor's samples show this
-//! for the workload window alone, and not if the monitor is off.
+//! only for the workload window, and only if the monitor is on.
 
 use std::time::{Duration, Instant};
 
@@ -57,8 +57,8 @@ impl HostTimes {
         HostVcpuSchedstat::between(self.called.as_ref()?, over)
     }
 
-    /// Returns for how long the host delayed the shutdown: the longest time for which one vCPU was runnable and did not run. It
-    /// is no ratio, because the vCPUs of a guest that shuts down are idle most of the time. `None` if it was not measured.
+    /// Returns for how long the host delayed the shutdown: the longest time for which one vCPU was runnable and did not run. A
+    /// ratio would show little, because the vCPUs are idle for most of a shutdown. `None` if the time was not measured.
     pub(super) fn delay_of_teardown(&self) -> Option<Duration> {
         let ((_, over), (_, last)) = (self.over.as_ref()?, self.last.as_ref()?);
         let both = over.iter().zip(last);

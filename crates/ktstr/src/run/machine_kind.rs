@@ -30,7 +30,7 @@ impl MachineKind {
             _ => None,
         })?;
         let wanted = named.unwrap_or(plan.entry.clock);
-        // A value that is no possible one is an error even if this machine has no use for the variable.
+        // An invalid value is an error even if this machine has no use for the variable.
         accelerator::named()?;
         speed_named()?;
         if wanted == entry::ClockMode::Virtual {
@@ -96,10 +96,10 @@ fn speed_named() -> Result<Option<Speed>, RunError> {
 }
 
 /// Returns the shift of the virtual clock: an instruction takes `1 << shift` nanoseconds. All CPUs share the instructions of
-/// a virtual second. A machine with more CPUs gets more instructions in a virtual second, so that each CPU has enough, which
-/// costs more wall time: 250 million up to 4 CPUs, 500 million up to 8, then 1000 million. With 500 million for up to 4
-/// CPUs, a busy second took twice the wall time. A scheduler that misses its own deadlines at this speed declares a higher
-/// one (`Scheduler::speed`).
+/// a virtual second. A machine with more CPUs gets more instructions in a virtual second, so that each CPU has enough: 250
+/// million up to 4 CPUs, 500 million up to 8, then 1000 million. More instructions cost more wall time: with 500 million
+/// instead of 250 million on up to 4 CPUs, a busy second took twice the wall time. A scheduler that misses its own deadlines
+/// at this speed declares a higher one (`Scheduler::speed`).
 fn shift(plan: &Plan) -> Result<u8, RunError> {
     let declared = speed_named()?.or(plan.entry.scheduler.speed);
     let wanted = declared.unwrap_or(match plan.shape.cpus() {

@@ -236,8 +236,8 @@ fn once(declared: &'static KtstrTestEntry, observe: &Observe) -> Finished {
             }
         }
     });
-    // `expect_err` asks for a failure of the run, so an error because of which the run could not be started or judged does
-    // not satisfy it.
+    // `expect_err` asks for a failure of the run. An error that kept the run from being started or judged does not satisfy
+    // it.
     let began_at_all = outcome.is_ok();
     let mut judgement = outcome.unwrap_or_else(|error| {
         let host_error = error.exit_code() == EXIT_INCONCLUSIVE;
@@ -352,7 +352,7 @@ fn evidence(finished: &mut Finished, plan: Option<&Plan>) -> Evidence {
     };
     let findings = record_writer::findings(&finished.result);
     let moments = finished.vm.iter().flat_map(|vm| &vm.moments);
-    // A scheduler that attached again at the kernel's request has ended before, too.
+    // A scheduler that attached again at the kernel's request has an earlier exit as well, so the last exit counts.
     let mut exits = moments.filter(|m| m.moment == ktstr_record::CaptureMoment::ScxExit);
     let exit_ns = exits.next_back().and_then(|exit| exit.clock_ns);
     let root = &plan.job.workload_root;
@@ -627,7 +627,7 @@ impl Run {
         }
         let host_vcpu_schedstat =
             (report.as_ref().and_then(HostVcpuSchedstat::of)).or_else(|| host_times.of_test());
-        // Only a run that came to its end is excused here: the verdict about a hang takes the host into account.
+        // Only a run that came to its end is excused here: the verdict about a hang has already taken the host into account.
         if let (Some(run), End::Completed) = (host_vcpu_schedstat, &end) {
             let samples = report.as_ref().map_or(&[][..], |report| &report.samples);
             let host = verdict::Contention { run, samples };

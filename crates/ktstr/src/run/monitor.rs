@@ -46,7 +46,7 @@ pub(super) struct Monitor {
     restarts: u32,
     /// The number of schedulers that have attached so far.
     attaches: u32,
-    /// When the window opened in which the last sample was taken. A test function may open one after the other.
+    /// When the latest window that the monitor has seen opened. A test function may open several, one after the other.
     window: Option<Duration>,
     /// The wall time for all samples, and for the checks whether the scheduler has ended.
     spent: Duration,
@@ -241,10 +241,10 @@ impl Monitor {
     }
 }
 
-/// Returns when the sample after one at `elapsed` is due: at the next multiple of the interval, so that a late sample
-/// does not delay the following ones, plus up to a quarter of the interval, which the seed draws. Without this jitter, work
-/// that repeats in step with the samples would be seen at the same point of its cycle each time. The guest reports the
-/// time, so `elapsed` may be any value.
+/// Returns when the sample after one at `elapsed` is due: at the next multiple of the interval, plus a jitter of less than a
+/// quarter of the interval, which the seed draws. Because of the multiples, a late sample does not delay the following ones.
+/// Without the jitter, work that repeats in step with the samples would be seen at the same point of its cycle each time.
+/// The guest reports the time, so `elapsed` may be any value.
 pub(super) fn next_after(elapsed: Duration, seed: u64) -> Duration {
     let since = elapsed.as_nanos() % INTERVAL.as_nanos();
     // The value is less than the interval of about 10^8 ns, so the cast does not truncate it.

@@ -1,6 +1,6 @@
-//! Comparisons with an earlier run of the same test and variant (`perf_delta_assertions`), the baseline: its sidecar is in the
-//! folder that `KTSTR_PERF_BASELINE` names. Without the variable nothing is compared. In either case this run's sidecar holds
-//! the values, and can be a later run's baseline.
+//! Comparisons with an earlier run of the same test and variant, the baseline (`perf_delta_assertions`). The baseline's sidecar
+//! is in the folder that `KTSTR_PERF_BASELINE` names. Without the variable nothing is compared. In either case this run's
+//! sidecar holds the values, and can be a later run's baseline.
 
 use std::path::Path;
 
@@ -30,10 +30,10 @@ pub(crate) fn measured(entry: &KtstrTestEntry, vm: &VmResult) -> Vec<MeasuredAss
         .collect()
 }
 
-/// Compares a run that has passed so far with its baseline, if the variable names a folder and the test has assertions; without
-/// the variable, notes which of the metrics were not measured. The run fails if it is worse by more than an assertion allows.
-/// Otherwise it is inconclusive if the baseline cannot be used, or if a value is missing in either run. `kernel` is the release
-/// of the run's kernel.
+/// Compares a run that has passed so far with its baseline, if `KTSTR_PERF_BASELINE` names a folder and the test has assertions.
+/// Without the variable, notes which of the metrics were not measured. A run that is worse by more than an assertion allows
+/// fails, or is inconclusive if the host was busy. A run is also inconclusive if the baseline cannot be used, or if a value is
+/// missing in either run. `kernel` is the release of the run's kernel.
 pub(super) fn judge(
     judgement: &mut Judgement,
     entry: &KtstrTestEntry,
@@ -44,7 +44,7 @@ pub(super) fn judge(
         return;
     }
     let Some(folder) = env::PERF_BASELINE.get() else {
-        // Such a run is a baseline, and a later run could not be compared with it.
+        // This run may become a baseline, and a later run could not be compared with the missing values.
         for missing in measured(entry, vm) {
             if missing.value.is_none() {
                 judgement.result.note(format!(
@@ -94,8 +94,8 @@ pub(super) fn judge(
 }
 
 /// Returns the dilation of a run on a host that has nothing else to do. Virtual CPUs that share the CPUs of a budget wait for
-/// each other, for how long depends on the workload, and the `baseline` of the same workload shows it. Without that, the
-/// dilation is that of virtual CPUs which always have work.
+/// each other. How long they wait depends on the workload, so the dilation of the `baseline`, which has the same workload, is
+/// used. Without it, the virtual CPUs are assumed to have work all the time.
 fn usual_dilation(vcpus: u32, cpu_budget: u32, baseline: Option<f64>) -> f64 {
     if vcpus <= cpu_budget {
         return 1.0;

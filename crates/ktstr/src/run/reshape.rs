@@ -78,7 +78,7 @@ mod tests {
             ),
             other => panic!("{other:?}"),
         }
-        // The default constraints allow one node only, because the test does not declare that it works with two.
+        // The default constraints allow one node only: a test has to declare that it works with two.
         assert!(matches!(onto(&WIDE, "2n2l2c1t"), Ok(Reshaped::Skip(_))));
     }
 

@@ -1,6 +1,6 @@
 //! The settings of a run that change its numbers, for the comparison with a baseline (`perf_delta.rs`). The shape of the machine,
-//! the kernel arguments and the sysctls are not among them, because they make a run another variant, whose baseline is another
-//! file; nor are the kernel and the clock, which the comparison names itself.
+//! the kernel arguments and the sysctls are not among them: they make a run another variant, whose baseline is another file. The
+//! kernel and the clock are not among them either, because the comparison checks them by itself.
 
 use ktstr_record::settings::Settings;
 use ktstr_record::{HostRecord, brief::counted};
@@ -11,8 +11,8 @@ use super::plan::Plan;
 
 /// Returns the settings of a run with this plan on this machine, which could use `cpu_budget` of the host's CPUs.
 pub(super) fn of(plan: &Plan, machine_kind: MachineKind, cpu_budget: u32) -> Settings {
-    // Most variables that a record notes can change what a guest does. These are left out: what they choose is recorded below, by
-    // the clock or by the variant; or it is the scheduler, which is what the comparison is about.
+    // Most variables that a record notes can change what a guest does. The following ones are left out: the settings below, the
+    // variant, or the comparison of kernel and clock cover what they choose; and the scheduler is what the comparison is about.
     let chosen = [
         env::KERNEL.name(),
         env::SCHEDULER.name(),
@@ -32,7 +32,7 @@ pub(super) fn of(plan: &Plan, machine_kind: MachineKind, cpu_budget: u32) -> Set
         "the accelerator",
         machine_kind.accelerator.name().to_owned(),
     );
-    // The memory that the machine has for the files of the guest in addition depends on the sizes of the binaries.
+    // Only the declared memory counts: the memory that is added for the guest's files depends on the sizes of the binaries.
     add("memory_mib", plan.entry.memory_mib.to_string());
     add("the seed", plan.job.seed.to_string());
     add("the window", format!("{:?}", plan.entry.duration));

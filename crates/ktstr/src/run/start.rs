@@ -234,7 +234,7 @@ impl Started {
 
 /// Sets the test's stall timeout for the scheduler that has attached. If that fails, a line on the screen says so.
 ///
-/// `set` is where the last call wrote it, and the value.
+/// `set` has the address and the value that the last call wrote; see [`captures::set_watchdog`].
 pub(super) fn set_timeout(
     machine: &Machine,
     plan: &Plan,

@@ -15,8 +15,8 @@ const WAITING_CAP: usize = 64;
 /// The largest number of bytes of a scheduler's own message about a failure that are kept.
 const MESSAGE_CAP: usize = 1024;
 
-/// The deepest nesting of the statistics that are kept. A record in which they were nested more deeply could not be read back,
-/// because `serde_json` refuses more than 127 levels.
+/// The deepest nesting of the statistics that are kept. `serde_json` reads at most 127 levels, so a record with statistics that
+/// are nested much more deeply could not be read back.
 const MOST_NESTED: usize = 32;
 
 /// The decoded statistics, or the reason why there are none.

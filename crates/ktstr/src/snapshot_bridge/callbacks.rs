@@ -157,7 +157,7 @@ impl SnapshotBridge {
         Ok(())
     }
 
-    /// Returns this bridge's answer in place of the host. `None` leaves the request to the host, which is so for the writes
+    /// Returns this bridge's answer in place of the host. Returns `None`, which leaves the request to the host, for the writes
     /// of `bpf_map_write`, and for an access to kernel memory if the bridge has no callback for it.
     fn answer(&self, ask: &Ask) -> Option<Result<(), String>> {
         match ask {

@@ -10,8 +10,8 @@ use serde_json::json;
 
 use super::*;
 
-/// Returns a schedule in which the task 7 of the cgroup `left` waits from 12 ms to 40 ms and the task 8 of `right` from 20 ms
-/// until the scheduler is unloaded at 90 ms; the step starts at 10 ms.
+/// Returns a schedule in which two tasks wait. Task 7 of the cgroup `left` waits from 12 ms to 40 ms, and task 8 of `right`
+/// from 20 ms until the scheduler is unloaded at 90 ms. The step starts at 10 ms.
 fn schedule() -> Vec<u8> {
     let enqueue = |task: u32| What::Enqueue {
         task: Pid(task),

@@ -1,6 +1,6 @@
 //! The repeat of a run that failed (`auto_repro`): the same seed once more, with captures at the times of the findings.
 //!
-//! Under the virtual clock the repeat is the same run, which its digest shows, so one repeat is enough, and its captures show the
+//! Under the virtual clock the repeat is the same run, as its digest shows. So one repeat is enough, and its captures show the
 //! run that failed. Under the real clock a run is repeated until the failure comes back, a few times at most. Whatever a repeat
 //! does, the verdict and the record of the first run do not change: the record is on disk before the repeat starts.
 

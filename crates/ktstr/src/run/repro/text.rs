@@ -15,8 +15,8 @@ use crate::vm_result::{GuestLifecyclePhase, VmResult};
 /// The largest number of captures that have a line.
 const CAPTURES: usize = 4;
 
-/// Returns a warning as the first line if the first run ended before its scenario started and before its test process ended,
-/// so that a repeat cannot show a workload either; empty otherwise.
+/// Returns a warning, as the first line, if a repeat cannot show a workload, because the first run ended before its scenario
+/// started and before its test process ended. Empty for any other first run.
 pub(super) fn label(first: &Finished) -> String {
     let phase = first.vm.as_ref().map(|vm| vm.final_guest_phase);
     match phase {
@@ -26,8 +26,8 @@ pub(super) fn label(first: &Finished) -> String {
     }
 }
 
-/// Returns at most `most` times since the window opened at which captures are taken in a repeat under the real clock: in the
-/// middle and shortly before the end of the interval of each failure that has one.
+/// Returns the times, since the window opened, at which a repeat under the real clock takes captures: in the middle of each
+/// interval that a failure is about, and shortly before its end. Returns at most `most` times.
 pub(super) fn window_times(record: &RunRecord, most: usize) -> Vec<Duration> {
     // Without a schedule the times in the findings are all that is known. Those of workers count from their step, and the
     // statistics have the length of each step. The time of the window stands still between the steps.

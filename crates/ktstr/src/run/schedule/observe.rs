@@ -43,7 +43,7 @@ pub(super) enum Shown {
     OfCgroup(What, u64, u64),
     /// The policy and the nice value of a task were set.
     Policy(Pid, u8, i8),
-    /// No event: the kind is unknown, a word could not be read, or the policy stayed the same.
+    /// No event: the kind is unknown, a word could not be read, or the policy or `cpu.idle` did not change.
     Nothing,
 }
 
@@ -106,7 +106,7 @@ pub(super) fn interpret(seen: &Observation) -> Shown {
             Shown::OfCgroup(What::Weight { cgroup, shares }, words[1], cgroup)
         }
         // The weights are those that sched_group_set_idle sets (kernel/sched/fair.c, Linux 5.15 to 7.3).
-        // The function does nothing for a group that is so already, or for any other value.
+        // The function does nothing if the group has the value already, or if the value is neither 0 nor 1.
         Seen::IdleGroup if !is_change(words[0], words[3]) => Shown::Nothing,
         Seen::IdleGroup => {
             let weight = if narrow::low_half(words[0]) == 0 {
@@ -151,7 +151,7 @@ pub(super) fn interpret(seen: &Observation) -> Shown {
     }
 }
 
-/// Returns whether `cpu.idle` becomes `new`, and was `old`. Both are `int` values.
+/// Returns whether writing `new` to a `cpu.idle` with the value `old` changes it. Both are `int` values.
 fn is_change(new: u64, old: u64) -> bool {
     let (new, old) = (narrow::low_half(new), narrow::low_half(old));
     new <= 1 && new != old

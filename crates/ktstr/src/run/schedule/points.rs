@@ -220,8 +220,8 @@ impl Finder<'_> {
         let words = || {
             let to = self.btf.parameter(name, "to")?;
             let node = [("css_set", "dfl_cgrp"), ("cgroup", "kn")];
-            // A forked task gets its cgroup before it is woken for the first time, and its structure may be that of a task that
-            // has died.
+            // A forked task gets its cgroup before it is woken for the first time. Its structure may have belonged to a task
+            // that has died, so the pid is read anew.
             let task = self.task(name, "task", Reading::Anew)?;
             Some(std::iter::once(task).chain(self.node(to, &node)?).collect())
         };
@@ -249,8 +249,8 @@ impl Finder<'_> {
         };
         let words = words();
         self.seen(&[name], Seen::IdleGroup, words);
-        // From 7.2 on `throttle_cfs_rq` is also called to refill a group's runtime, so it does not show a throttle. These
-        // functions are called for the group itself and for each group below it.
+        // From 7.2 on `throttle_cfs_rq` is also called to refill a group's runtime, so it does not show a throttle. The
+        // functions below are called for the group itself and for each group below it.
         for (name, seen) in [
             ("tg_throttle_down", Seen::Throttle),
             ("tg_unthrottle_up", Seen::Unthrottle),
@@ -291,8 +291,8 @@ impl Finder<'_> {
             "scx_ops_disable_workfn",
         ];
         self.seen(&names, Seen::Disabling, Some(vec![]));
-        // Each of these variants of the kfunc is a separate function.
-        // 6.12 has the second name; later kernels have it for a function that calls the first.
+        // Each of these variants of the kfunc is a separate function. 6.12 has the second name of a list. In later kernels
+        // a function of this name calls the first one.
         for names in [
             &["scx_bpf_dsq_insert", "scx_bpf_dispatch"][..],
             &["scx_bpf_dsq_insert___v2"],

@@ -24,7 +24,7 @@ use crate::run::RunError;
 const QUIET: Duration = Duration::from_secs(2);
 /// The largest number of lines of cargo's output that an error quotes.
 const LAST_LINES: usize = 12;
-/// Answers of sessions that are older than this are removed.
+/// Stored answers that are older than this are removed.
 const KEEP: Duration = Duration::from_secs(24 * 3600);
 
 /// A request to build a scheduler.

@@ -81,9 +81,9 @@ impl Found {
 /// Finds the binary of `scheduler`; `None` for a scheduler without one.
 ///
 /// `SchedulerSpec::Path` is used as it is. For `SchedulerSpec::Discover` the variable `KTSTR_SCHEDULER` has priority, then the
-/// binaries of a run that is replayed, which the current sources need not give again; otherwise cargo builds the package, which
-/// is quick if the binary is up to date. A binary in the folder of the test's own binary is used only if there is no cargo, no
-/// workspace that cargo can read, or no such package or binary in it.
+/// binaries of a run that is replayed, because the current sources may give other binaries. Otherwise cargo builds the package,
+/// which is quick if the binary is up to date. A binary in the folder of the test's own binary is used only if there is no cargo,
+/// no workspace that cargo can read, or no such package or binary in it.
 ///
 /// # Errors
 /// Returns an error if the file that was named or found cannot run in the guest, if the package does not build, if the name
@@ -273,7 +273,7 @@ mod tests {
             "{error}"
         );
         assert!(error.contains("scx_one"), "{error}");
-        // A name that two of them have is refused only if it is looked for.
+        // A name that two of the binaries have is refused only if it is searched for.
         let twice = std::env::join_paths([&one, Path::new("/other/scx_one"), &other]);
         let twice = twice.expect("a list");
         assert!(recorded(&twice, "scx_other").is_ok());

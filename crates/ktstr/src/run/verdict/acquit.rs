@@ -13,8 +13,8 @@ use super::{Judgement, hog};
 const NS_PER_MS: u64 = 1_000_000;
 /// The part of a worker's waits that must have been judged, in milliseconds, before they show what the worker was entitled to.
 const JUDGED_MS: u64 = 500;
-/// A gap stands only if the worker was entitled to at least this much CPU time while it waited, in milliseconds, unless the
-/// checks have a bound of their own: the default of `max_owed_ms`.
+/// The CPU time, in milliseconds, to which a worker must have been entitled while it waited, so that a finding about its gap
+/// stands. It is the default of `max_owed_ms`, and applies if the checks have no bound.
 pub(super) const OWED_MS: f64 = 50.0;
 
 /// Turns failures that the schedule does not confirm into notes. If no failure is left and the run is not inconclusive,
@@ -104,12 +104,12 @@ fn judged_by_shares(
     ))
 }
 
-/// What acquits a worker's scheduler, apart from the waits themselves.
+/// Which facts can acquit a worker's scheduler, apart from the waits themselves.
 #[derive(Clone, Copy)]
 struct Counts {
-    /// That the worker ran, because its share of CPU time is judged elsewhere.
+    /// Whether it counts that the worker ran, because another check judges the worker's share of CPU time.
     shares_judged: bool,
-    /// That it ran again each time before it was owed much.
+    /// Whether it counts that the worker ran again each time before it was owed much.
     turns_count: bool,
 }
 
@@ -118,7 +118,7 @@ struct Counts {
 /// or its weight entitles it to next to nothing. `None` if the finding stands: the worker waited longer for what it was entitled
 /// to, the schedule does not show how long, or the finding is about something else.
 ///
-/// With a `hog` only the length of the waits counts, and whether the worker ran.
+/// If real-time workers took the CPU (`hog`), only the length of the waits counts, and whether the worker ran.
 fn not_waiting(
     detail: &AssertDetail,
     answers: &Answers,

@@ -150,8 +150,8 @@ fn a_bound_of_the_test_on_owed_time_applies_to_gaps_too() {
     }
 }
 
-/// It waited for a long time, but the schedule shows that it ran, too, so its work is too long for the time it had. Whether it
-/// got as much as it was entitled to is for the checks on the schedule.
+/// The worker waited for a long time, but the schedule shows that it ran, too, so its work is too long for the time it had.
+/// Whether it got as much as it was entitled to is for the checks on the schedule.
 #[test]
 fn a_worker_that_ran_and_finished_nothing_is_no_failure_of_the_scheduler() {
     use ktstr_schedule::query::{Key, Totals};

@@ -38,8 +38,8 @@ pub(in crate::run) struct Contention<'a> {
 
 impl Contention<'_> {
     /// Returns how busy the host was at the time of the finding, with the label of its step. A finding that belongs to no
-    /// step may be about any time of the run, and so may one of a step without samples. `BASELINE` is also the label of what
-    /// is found about the backdrop at the end, so it stands for no time.
+    /// step may be about any time of the run, and so may one of a step without samples. The label `BASELINE` counts as no
+    /// step, because findings about the backdrop at the end of the run have it, too.
     /// The last value is for how long the vCPUs could have waited in that step; `None` for the whole run.
     fn at<'d>(
         &self,
@@ -147,9 +147,9 @@ pub(super) fn attribute_again(judgement: &mut Judgement, case: &Case, logs: Logs
     attribute_fault(judgement, case, logs);
 }
 
-/// Returns the kernel's message about the first process that was killed because the memory of its cgroup ran out or, if
-/// there is no such message, because the memory of the machine did, and which limit to raise (`mm/oom_kill.c`,
-/// `mm/memcontrol.c`). `None` if no process was killed for that.
+/// Returns the kernel's message about the first process that was killed for lack of memory, and which limit to raise
+/// (`mm/oom_kill.c`, `mm/memcontrol.c`). A message about the memory of a cgroup has priority over one about the memory of
+/// the machine. `None` if no process was killed for lack of memory.
 fn killed_for_memory(console: &str, memory_mib: u32) -> Option<String> {
     let of_machine = format!("{memory_mib} MiB; raise `memory_mib`");
     let kinds = [

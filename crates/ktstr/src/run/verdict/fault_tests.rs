@@ -235,7 +235,7 @@ fn none_of_several_schedulers_is_blamed_without_evidence() {
     let judgement = judgement_of(stuck(), true, true, "", "");
     assert_eq!(judgement.fault, Some(Fault::Undetermined));
     assert!(judgement.result.is_inconclusive(), "{:?}", judgement.result);
-    // The same without a scheduler of its own, if the test attaches one.
+    // The same holds if the test declares no scheduler but attaches one itself.
     let judgement = judgement_of(stuck(), false, true, "", "");
     assert_eq!(judgement.fault, Some(Fault::Undetermined));
     // A failure that the test reports in its own words is the test's fault.

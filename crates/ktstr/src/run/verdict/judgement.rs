@@ -122,8 +122,8 @@ impl Judgement {
         (self.fault, self.evidence) = (None, None);
     }
 
-    /// Returns whether the run is inconclusive for one reason alone: checks of workers lacked the data for their own question. A
-    /// starved worker is such a case, and other checks may still prove what happened to it.
+    /// Returns whether the run is inconclusive for one reason alone: checks of workers lacked data, for example because a worker
+    /// was starved. Other checks may still prove what happened to the worker.
     pub(super) fn lacks_only_data(&self) -> bool {
         let unmeasured = |d: &AssertDetail| matches!(d.finding, Finding::NotMeasured { .. });
         self.guest.is_ok()

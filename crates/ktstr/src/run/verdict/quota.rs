@@ -1,6 +1,6 @@
-//! Failures that a quota of CPU time (`cpu.max`) explains. The guest marks them; here the exact schedule has the last word, if it
-//! shows that a scheduler kept CPU time from a worker that it was entitled to. Before Linux 6.18, a throttled task stays in its
-//! queue, so even the exact schedule does not show for how long it was out of quota.
+//! Failures that a quota of CPU time (`cpu.max`) explains. The guest marks them. Such a failure stands nevertheless if the exact
+//! schedule shows that the scheduler withheld CPU time to which a worker was entitled. Before Linux 6.18, a throttled task stays
+//! in its queue, so even the exact schedule does not show for how long it was out of quota.
 
 use ktstr_assert::{AssertDetail, Outcome, QuotaEffect};
 use ktstr_schedule::Pid;
@@ -71,9 +71,9 @@ fn in_cgroup(detail: &AssertDetail) -> String {
     cgroup.map_or_else(|| "a cgroup".to_owned(), |name| format!("cgroup {name}"))
 }
 
-/// Whether the exact schedule proves the failure: it has a wait of the worker, outside of the time in which a quota limited it,
-/// in which the worker was owed CPU time. A failure about several workers is never proven so: the schedule has findings of its
-/// own about the shares and wake-ups of a cgroup, which no quota explains.
+/// Returns whether the exact schedule proves the failure: in one of its waits, the worker was owed at least [`OWED_MS`], apart
+/// from the time in which a quota limited it. A failure about several workers is never proven in this way: the schedule has
+/// findings of its own about the shares and wake-ups of a cgroup, which no quota explains.
 fn is_proven(detail: &AssertDetail, answers: Option<&Answers>) -> bool {
     let (Some(answers), Some(tid)) = (answers, detail.finding.tid()) else {
         return false;

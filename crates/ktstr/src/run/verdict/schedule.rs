@@ -168,7 +168,7 @@ fn read(file: &[u8], rules: Rules) -> Result<Option<Seen>, ReadError> {
     Ok(Some(Seen { answers, tables }))
 }
 
-/// Says which part of the steps a schedule does not show that exceeded its size limit; `None` if it shows all of them.
+/// Describes, for a schedule that exceeded its size limit, which part of the steps is missing; `None` if none is missing.
 fn unseen(answers: &Answers) -> Option<String> {
     let (from_ns, to_ns) = (answers.from_ns?, answers.to_ns?);
     let complete_ns = answers.complete_from_ns.filter(|at| *at > from_ns)?;

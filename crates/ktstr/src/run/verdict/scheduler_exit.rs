@@ -74,7 +74,7 @@ pub(super) fn ejected(
         Some(exit) => (logged.into_iter()).rfind(|logged| logged.reason.starts_with(&exit.reason)),
         None => (!logged.is_empty()).then(|| logged.swap_remove(0)),
     };
-    // A test that replaces its scheduler makes it open which one was ejected, and the kernel's log names that one.
+    // If the test has replaced its scheduler, only the kernel's log shows which one was ejected.
     let name = logged.as_ref().map(|logged| logged.scheduler.clone());
     let name = name.filter(|_| case.changed);
     let name = name.unwrap_or_else(|| case.scheduler.to_owned());

@@ -148,12 +148,12 @@ fn a_signal_explains_only_the_end_that_it_can_cause() {
         judge(&CASE, &End::Completed, &guest, "", None).fault
     };
     assert_eq!(fault(9, ProcessEnd::Signaled(9)), Some(Fault::Test));
-    // It handled the signal, and left.
+    // The scheduler handled the signal, and exited.
     assert_eq!(
         fault(libc::SIGTERM, ProcessEnd::Exited(1)),
         Some(Fault::Test)
     );
-    // It was stopped and continued, and crashed afterwards.
+    // The scheduler was stopped and continued, and ended by itself afterwards.
     assert_eq!(
         fault(libc::SIGCONT, ProcessEnd::Signaled(11)),
         Some(Fault::Scheduler)

@@ -16,7 +16,7 @@ use super::{Fault, Judgement};
 /// allowed in addition.
 const APART: f64 = 0.01;
 /// The difference between CPU times that is allowed in any case, in nanoseconds, in addition to the time that the
-/// worker's marks took.
+/// worker's marks ([`MARKS_BY`]) took.
 const GRAIN_NS: u64 = 100_000;
 /// The schedule may show this much more CPU time for each run of a worker on a CPU, in nanoseconds. The kernel charges the
 /// time in which it picks the next task, above all from other CPUs' queues, to no task, but in the schedule the time
@@ -75,8 +75,8 @@ fn disagreements(seen: &Seen, workers: &[WorkerNumbers]) -> Vec<String> {
     let mut found = Vec::new();
     for own in workers {
         let pid = Pid(own.tid.cast_unsigned());
-        // A pid may be reused. The workers that have had it reported in the order in which they stopped, which is also
-        // the order of the spans.
+        // Several workers may have had the same pid, one after the other. They reported in the order in which they stopped,
+        // which is also the order of the spans.
         let span = spans.get_mut(&pid).and_then(VecDeque::pop_front);
         let who = || {
             let info = seen.answers.tasks.get(&pid);
