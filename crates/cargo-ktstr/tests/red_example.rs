@@ -1,5 +1,5 @@
-//! Tests that the failed run in the README is what its own example prints under a scheduler with a planted defect: the same
-//! parts in the same order, whatever the schedule.
+//! Tests that the failed run in the README is what the README's example prints under a scheduler with a planted defect: the
+//! same parts in the same order, whatever the schedule.
 #![allow(clippy::unwrap_used)]
 
 #[path = "readme_example.rs"]
@@ -41,7 +41,7 @@ fn marked(text: &str) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// The beginnings of lines that every such run prints, in order.
+/// The beginnings of lines that every run of the example under the defect prints, in order.
 const STARTS: &[&str] = &[
     "ktstr_test 'fair' [sched=scx-ktstr] [topo=1n1l2c1t] failed: the kernel ejected scx-ktstr, which ",
     "  the kernel ejected scheduler `scx-ktstr`: runnable task stall (",
