@@ -1,5 +1,5 @@
 //! Tests of the messages if something that a run needs is missing or invalid: what was tried, what was found, what to do. The
-//! exit code is 1 if it is the user's fault, and 2 if it is the host's. None of these runs starts a machine.
+//! exit code is 1 for a fault of the user or of the test, and 2 for a fault of the host. None of these runs starts a machine.
 
 #[macro_use]
 mod common;
