@@ -187,7 +187,7 @@ fn a_damaged_template_is_noticed_and_made_again() {
     {
         damage(&cache.template(level));
         if level == "booted" {
-            // This template is only read by a run that has to create the next level again.
+            // A run reads this template only if it has to create the template of the next level.
             std::fs::remove_dir_all(cache.template("loaded")).expect("own folder");
         }
         let (start, _, text) = cache.passes();

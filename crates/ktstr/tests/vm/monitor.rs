@@ -144,7 +144,7 @@ fn is_sane(finished: &Finished) {
         for (c, cpu) in sample.cpus.iter().enumerate() {
             let waiting = cpu.waiting.as_ref().expect("who waits is known");
             let running = usize::from(cpu.idle == Some(false));
-            // A task that is just being passed to the BPF scheduler may be in neither.
+            // A task that is just being passed to the BPF scheduler may be neither among the waiting tasks nor running.
             let known = waiting.len() + running;
             assert!(known.abs_diff(cpu.nr_running as usize) <= 1, "{cpu:?}");
             assert!(waiting.iter().all(|t| t.pid > 0 && !t.comm.is_empty()));
@@ -288,7 +288,7 @@ fn wedged(ctx: &Ctx) -> Result<AssertResult> {
 
 #[test]
 fn runqueue_clocks_that_do_not_advance() {
-    // This uses the host's clock: under the virtual clock the guest is no longer held once no CPU takes its timer interrupts.
+    // The run is under the real clock: under the virtual clock the guest is no longer held once no CPU takes timer interrupts.
     let finished = ended(&WEDGED, false);
     // Nothing in the guest shows that the program that blocks the CPUs belongs to the test, so nobody is blamed.
     assert_eq!(
@@ -457,7 +457,7 @@ fn a_stall_is_found_after_the_timeout_by_the_hosts_clock() {
     let finished = ended(&STALLED_IN_REAL_TIME, false);
     let vm = finished.vm.as_ref().expect("a machine ran");
     let stat = vm.host_vcpu_schedstat.expect("the host was looked at");
-    // On a host that is busy with other work, a task may wait because the machine did. The stall is reported nevertheless.
+    // On a host that is busy with other work, a task may wait because its machine waits. The stall is reported nevertheless.
     match stat.dilation() > 1.5 {
         true => assert_eq!(finished.fault, Some(Fault::Host), "{}", finished.text),
         false => assert_eq!(finished.fault, Some(Fault::Scheduler), "{}", finished.text),

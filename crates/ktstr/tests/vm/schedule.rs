@@ -137,8 +137,8 @@ fn own_exit() -> std::io::Result<OwnedFd> {
     }
 }
 
-/// Waits until the thread has exited, which is later than the moment at which it can be joined. The last thread of a process
-/// that exits frees the memory and closes the files of the process on its own CPU time, so it must be the main thread.
+/// Waits until the thread has exited, which is later than the moment at which it can be joined. The last thread of a process to
+/// exit frees the memory and closes the files of the process on its own CPU time, so the main thread must be the last.
 fn gone(exit: &OwnedFd) -> Result<()> {
     let mut poll = libc::pollfd {
         fd: exit.as_raw_fd(),

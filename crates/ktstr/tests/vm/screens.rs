@@ -179,7 +179,7 @@ fn a_scheduler_that_reports_an_error_of_its_own() {
     );
 }
 
-/// The scheduler exits between steps, or in the middle of the only step: in neither case did the kernel eject it.
+/// The scheduler exits in a test of two steps, and in a test of one step. In neither case does the kernel eject it.
 #[test]
 fn a_scheduler_that_leaves_by_itself() {
     for entry in [&LEFT, &LEFT_AT_THE_END] {

@@ -298,7 +298,7 @@ fn fan_out(ctx: &Ctx) -> Result<()> {
         let rounds = receiver.report.iterations;
         // Each receiver sleeps for two milliseconds per round.
         ensure!(receiver.one_each(2000), "{receiver:?}");
-        // Three matrices of 32 x 32 numbers fill 24 KiB: 32 rows of 32 units, three times.
+        // Three matrices of 32 x 32 numbers fill 24 KiB. A multiplication is 32 rows of 32 units, and a round has three.
         let (units, turn) = (receiver.report.work_units, 1 + 3 * 32 * 32);
         ensure!(
             units >= (rounds - 1) * turn && units <= (rounds + 1) * turn,
