@@ -60,8 +60,8 @@ const STARTS: &[&str] = &[
 /// The beginnings of lines that are the same except for their numbers.
 const WHOLE: &[&str] = &["--- ", "stage: ", "2 of 4 captures", "ktstr: ", "again: "];
 
-/// Returns what the lines of every such run have in common. Which of the stalled tasks waited longest, and so which one the
-/// kernel dumps first, depends on the schedule, which differs from build to build.
+/// Returns the parts of `text` that every run of the example under the defect prints. Which of the stalled tasks waited longest,
+/// and so which task the kernel dumps first, depends on the schedule, which differs from build to build.
 fn skeleton(text: &str) -> Vec<String> {
     let starts = |all: &[&str], line: &str| {
         let start = all.iter().find(|start| line.starts_with(**start));

@@ -62,7 +62,7 @@ fn a_failed_run_is_seen_in_every_way() {
         ],
     )
     .env("GITHUB_STEP_SUMMARY", &summary)
-    // With cargo's variables the run would take itself for one of `cargo test`, and name another command to repeat it.
+    // With cargo's variables the run would count as a run of `cargo test`, and name another command that repeats it.
     .env_remove("CARGO_PKG_NAME")
     .output()
     .unwrap();

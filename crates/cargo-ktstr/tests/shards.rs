@@ -12,8 +12,8 @@ use common::{json, ktstr, text};
 use ktstr::test_support::{Scheduler, SchedulerSpec};
 use serde_json::Value;
 
-/// Runs the command with these arguments, with its cache below `root`. All shards use the same binary, so their templates are
-/// the same.
+/// Runs the command with these arguments, with its cache below `root`. All shards use the same binary, so they fork from the
+/// same templates in that cache.
 fn run(root: &Path, words: &[&str]) -> Output {
     ktstr(&root.join("ktstr"), words)
         .current_dir(root)

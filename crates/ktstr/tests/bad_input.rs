@@ -366,7 +366,7 @@ fn a_runs_root_that_is_not_this_users_alone_costs_the_record() {
     );
 }
 
-/// The cache is on a file system of 8 MiB that only the run sees; afterwards the shell lists the files on it.
+/// The cache is on a file system of 8 MiB that only the run sees. Afterwards the shell lists the files that the run left there.
 #[test]
 fn a_disk_that_is_full_in_the_cache() {
     let image = real_kernel().image;

@@ -107,7 +107,7 @@ fn reads_a_pipe_that_nobody_writes(_: &Ctx) -> Result<AssertResult> {
 }
 
 fn stops_itself(_: &Ctx) -> Result<AssertResult> {
-    // SAFETY: plain integers.
+    // SAFETY: the arguments are plain integers.
     unsafe { libc::raise(libc::SIGSTOP) };
     pass()
 }
@@ -171,7 +171,7 @@ fn aborts(_: &Ctx) -> Result<AssertResult> {
 }
 
 fn kills_itself(_: &Ctx) -> Result<AssertResult> {
-    // SAFETY: plain integers.
+    // SAFETY: the arguments are plain integers.
     unsafe { libc::raise(libc::SIGKILL) };
     pass()
 }
@@ -194,13 +194,13 @@ fn resets(_: &Ctx) -> Result<AssertResult> {
 }
 
 fn reboots(_: &Ctx) -> Result<AssertResult> {
-    // SAFETY: plain integers.
+    // SAFETY: the arguments are plain integers.
     unsafe { libc::reboot(libc::RB_AUTOBOOT) };
     pass()
 }
 
 fn powers_off(_: &Ctx) -> Result<AssertResult> {
-    // SAFETY: plain integers.
+    // SAFETY: the arguments are plain integers.
     unsafe { libc::reboot(libc::RB_POWER_OFF) };
     pass()
 }
@@ -240,7 +240,7 @@ rows! {
 
 fn signals(ctx: &Ctx, signal: i32) -> Result<AssertResult> {
     let pid = ctx.sched_pid.expect("a scheduler is under test");
-    // SAFETY: plain integers.
+    // SAFETY: the arguments are plain integers.
     unsafe { libc::kill(pid, signal) };
     execute_defs(ctx, vec![CgroupDef::named("a").workers(2)])
 }
@@ -462,7 +462,7 @@ fn more_workers_than_queues(ctx: &Ctx) -> Result<AssertResult> {
     execute_defs(ctx, vec![always, often])
 }
 
-/// Many workers that wake each other, together with some of the lowest weight that always yield.
+/// Many workers that wake each other, together with some workers of the lowest weight that yield all the time.
 fn a_crowd(ctx: &Ctx) -> Result<AssertResult> {
     let pipes = CgroupDef::named("pipes")
         .workers(128)

@@ -397,7 +397,7 @@ const BROKEN: Scheduler = Scheduler::named("broken")
 
 const STATE: &str = "/sys/kernel/sched_ext/state";
 
-/// Returns the number of schedulers that have attached at a reading.
+/// Returns the number of times that a scheduler had attached when the `nth` reading took place.
 fn attached(nth: usize) -> u64 {
     let text = seen(nth, "/sys/kernel/sched_ext/enable_seq");
     text.parse().unwrap_or_default()

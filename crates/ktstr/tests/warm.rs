@@ -257,7 +257,7 @@ fn a_template_that_is_open_to_others_is_made_again() {
         assert_eq!(start, ktstr_record::Start::Booted);
         assert!(text.contains("is damaged") && text.contains(what), "{text}");
     }
-    // An unreadable RAM file makes the template unusable; root can read every file.
+    // An unreadable RAM file makes the template unusable, but root can read every file.
     if !rustix::process::getuid().is_root() {
         set(&cache.template("loaded").join("ram0"), 0o000);
         let (_, _, text) = cache.passes();

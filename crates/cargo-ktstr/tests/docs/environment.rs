@@ -22,8 +22,8 @@ const WITHOUT_A_ROW: &[&str] = &[
     "KTSTR_TESTS",
 ];
 
-/// The reads of the environment below `crates/*/src` and `schedulers/*/src`: the file, what it reads, and why it may. Build
-/// scripts are not covered: they read what cargo sets for them, and cannot depend on the table.
+/// The reads of the environment below `crates/*/src` and `schedulers/*/src`: the file, what it reads, and in a comment the
+/// reason. Build scripts are not covered: they read what cargo sets for them, and cannot depend on the table.
 const READERS: &[(&str, &[&str])] = &[
     // The crate does not depend on `ktstr-state`, which has the table: claims are made in the guest, where no code of the host
     // runs. A test of the crate runs itself again in a child process, in which it sets the second variable.
@@ -48,7 +48,7 @@ const READERS: &[(&str, &[&str])] = &[
         "crates/ktstr-kernel/src/tests.rs",
         &["\"KTSTR_KERNEL_TEST_IMPORT\"", "\"KTSTR_KERNEL_TEST_FULL\""],
     ),
-    // The table.
+    // This is the code of the table.
     (
         "crates/ktstr-state/src/env/mod.rs",
         &["self.name", "self.row.name", "self.row.name"],

@@ -76,11 +76,11 @@ pub(crate) struct Field {
     /// `flag` or `bound`. The check of a `flag` is on only if the field is `true`, and its builder is written by hand. The
     /// check of a `bound` is on as soon as the field is set.
     pub(crate) switch: &'static str,
-    /// The part of the checks to which it belongs.
+    /// The part of the checks to which the field belongs, such as `workers`.
     pub(crate) part: &'static str,
-    /// Its type, in Rust.
+    /// The type of the field, in Rust.
     pub(crate) type_: &'static str,
-    /// The lines of its documentation.
+    /// The lines of the field's documentation.
     pub(crate) about: &'static [&'static str],
 }
 

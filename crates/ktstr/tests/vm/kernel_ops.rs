@@ -65,7 +65,7 @@ fn addresses(name: &str) -> Result<[u64; 2]> {
     Ok([kva, direct + (kva - 0xffff_ffff_8000_0000)])
 }
 
-/// Tests each way to name a target, hot and cold, single and in a batch.
+/// Tests each way to name a target, with operations that are hot or cold ([`Op::WriteKernelHot`]), single or in a batch.
 fn memory(ctx: &Ctx) -> Result<AssertResult> {
     let pid = i32::try_from(std::process::id())?;
     let [kva, direct] = addresses("vm_swappiness")?;

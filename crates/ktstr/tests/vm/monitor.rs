@@ -79,7 +79,7 @@ const UNEVEN_BOUNDS: Assert = ENFORCED
     .max_local_dsq_depth(1)
     .sustained_samples(3);
 /// A stopped clock also makes tasks wait, so the schedule is unfair too. Which of the checks on the schedule fails depends on
-/// the task that waits; these tests are only about the clock.
+/// the task that waits. The tests of the clock do without these checks.
 const MAY_WAIT: Assert = UNASKED.without_defaults();
 const CLOCK_BOUND: Assert = ENFORCED.fail_on_rq_clock_stuck(true).without_defaults();
 const KEEP_LAST_BOUNDS: Assert = ENFORCED.max_keep_last_rate(10.0).sustained_samples(3);
@@ -329,7 +329,7 @@ fn stands_still(ctx: &Ctx) -> Result<AssertResult> {
 
 #[test]
 fn a_runqueue_clock_that_does_not_advance_for_longer_than_the_bound() {
-    // Nothing else is wrong with the run.
+    // The run passes without the bound on the clock, so nothing else is wrong with it.
     ended(&STANDS_STILL_UNASKED, true);
     fails_with(
         &STANDS_STILL,

@@ -19,7 +19,7 @@ const MS: Duration = Duration::from_millis(1);
 struct ShellPayload; // const SHELL: Payload
 // end
 
-/// The same program under another name.
+/// The program of [`SHELL`] under another name.
 const LOAD: Payload = Payload::binary("load", "sh").with_default_args(&["-c"]);
 const UNDECLARED: Payload = Payload::binary("undeclared", "cat");
 

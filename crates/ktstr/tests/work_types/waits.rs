@@ -244,7 +244,7 @@ fn epoll(ctx: &Ctx) -> Result<()> {
         ensure!(producer.report.wake_sample_total == 0, "{producer:?}");
         let taken: u64 = consumers.iter().map(|c| c.report.iterations).sum();
         let samples: u64 = consumers.iter().map(|c| c.report.wake_sample_total).sum();
-        // A wait ends with one of the events, whoever takes it.
+        // A wait ends with a posted event, no matter which consumer takes the event.
         let posted = burst * (producer.report.iterations + 1);
         ensure!(
             taken > 20 && taken <= posted && samples <= posted,
