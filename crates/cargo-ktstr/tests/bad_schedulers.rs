@@ -1,5 +1,5 @@
 //! Tests `check` on programs that are not schedulers, and on a scheduler that dies after it has attached: each check ends
-//! with a message that names what was found, and with the right exit code. All of them run in a real machine. The programs
+//! with a message that names what was found, and with the right exit code. Each check boots a virtual machine. The programs
 //! that are not schedulers are found on any Linux system.
 #![allow(clippy::unwrap_used)]
 

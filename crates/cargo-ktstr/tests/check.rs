@@ -1,5 +1,5 @@
-//! `cargo ktstr check` and `compare` from the command line, on a sound scheduler and on one with a planted defect, in real
-//! machines: two scenarios on two CPUs, with one or a few seeds.
+//! Tests `cargo ktstr check` and `compare` from the command line, on a sound scheduler and on one with a planted defect. Most
+//! tests run one or two scenarios in virtual machines with two CPUs, with one or a few seeds.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -21,7 +21,7 @@ fn scx_ktstr() -> PathBuf {
     found.unwrap().path
 }
 
-/// Runs the command with these arguments in the folder of the runs, as a user without a project.
+/// Runs the command with these arguments in the folder `root`, as a user without a project. The runs are kept in `root/ktstr`.
 fn run(root: &Path, words: &[&str]) -> Output {
     ktstr(&root.join("ktstr"), words)
         .current_dir(root)
@@ -102,7 +102,7 @@ fn a_planted_defect_is_broken_until_it_is_known() {
     assert!(again.ends_with("--seeds 1..2 -- --starve-nice"), "{again}");
     assert!(Path::new(broken[0]["record"].as_str().unwrap()).is_file());
 
-    // The same check again, with EEVDF's outcomes from the cache, has the same finding, which is tolerated now.
+    // The second check takes EEVDF's outcomes from the cache. It has the same finding, which ktstr.toml now tolerates.
     let known = "[[known]]\nscenario = \"custom_nice_mix\"\nreason = \"planted\"\n";
     let file = root.path().join("ktstr.toml");
     std::fs::write(&file, format!("{known}expires = \"2999-12-31\"\n")).unwrap();

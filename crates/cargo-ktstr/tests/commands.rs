@@ -344,7 +344,7 @@ fn the_result_of_a_check_is_on_the_page_of_a_ci_job() {
 }
 
 /// Writes a stub of a test binary that lists three tests of ktstr, an ordinary one, and the variants of `fair` for the seeds that
-/// it is given. `fair` passes, `broken` fails, and `lost` is inconclusive; the last two print their seed. The variants fail.
+/// it is given. `fair` passes, `broken` fails, `lost` is inconclusive, and the variants fail. All but `fair` print their seeds.
 fn stub(folder: &Path) -> std::path::PathBuf {
     use std::os::unix::fs::PermissionsExt;
     let path = folder.join("stub");

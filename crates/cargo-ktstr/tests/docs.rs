@@ -207,7 +207,7 @@ fn every_field_of_a_declaration_has_a_reader() {
             // A field of an entry must be read by the code that runs the entry; it is not enough that the field is
             // validated.
             let elsewhere = name == "KtstrTestEntry";
-            // The field names in `guest_state.rs` are common words, and only the code of the run uses its types.
+            // The field names in `guest_state.rs` are common words. Only the code of the run uses its types and is searched.
             let here = file
                 .ends_with("guest_state.rs")
                 .then(|| root().join("crates/ktstr/src/run"));

@@ -1,5 +1,5 @@
-//! Checks on several kernels, some of which are not available; kernels that a lock file pins; and cleaning the
-//! cache of kernels.
+//! Tests of `check` on several kernels, some of which are not available, of kernels that a lock file pins, and of the command
+//! that cleans the cache of kernels.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -118,8 +118,8 @@ fn a_lock_file_pins_what_a_word_means() {
     assert!(run(image).contains("is not a file of pinned kernels"));
 }
 
-/// Creates a cache that has a kernel of this user twice, by links to its files: once as it is, and once as a kernel of series
-/// 1.0. The cache also has a damaged entry. Returns the ids of the two kernels, the newer one first.
+/// Creates a cache in which a kernel of this user has two entries with links to its files: one as it is, and one as kernel
+/// 1.0.0. The cache also has a damaged entry. Returns the ids of the two kernels, the newer one first.
 fn lend_kernel(cache: &Path) -> [String; 2] {
     let private = |path: &Path| {
         let mut builder = std::fs::DirBuilder::new();
@@ -163,7 +163,7 @@ fn a_cache_of_kernels_is_cleaned_only_after_a_confirmation() {
     };
     let there = |id: &str| cache.join("kernels").join(id).is_dir();
 
-    // Without a terminal nobody can confirm, so nothing is removed. One of --keep and --corrupt-only is required.
+    // Without a terminal nobody can confirm, so nothing is removed. Exactly one of --keep and --corrupt-only is required.
     let output = clean(&["--keep", "1"]);
     assert_eq!(output.status.code(), Some(2), "{}", text(&output));
     assert!(text(&output).contains("--force"), "{}", text(&output));

@@ -81,7 +81,7 @@ fn the_bench_accounts_for_the_time_of_a_run() {
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
     let report = json(&output);
     let rows = report["sections"][0]["rows"].as_array().unwrap();
-    // EEVDF cold and warm, then the scheduler of this project cold and warm.
+    // The columns are EEVDF cold and warm, then the scheduler of this project cold and warm.
     let columns = &report["sections"][0]["columns"];
     assert_eq!(columns[2], "scx-ktstr cold", "{report}");
     let median = |name: &str, column: usize| {

@@ -1,4 +1,4 @@
-//! Tests of `cargo ktstr power` with the smallest matrix: one defect, one scenario, two seeds, in real machines.
+//! Tests of `cargo ktstr power` with the smallest matrix, one defect, one scenario and two seeds, and with invalid arguments.
 #![allow(clippy::unwrap_used)]
 
 use std::process::Command;

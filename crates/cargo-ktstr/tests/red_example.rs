@@ -1,5 +1,5 @@
-//! Tests that the failed run in the README is what its own example prints under a scheduler with a planted defect: the same
-//! parts in the same order, whatever the schedule.
+//! Tests that the failed run in the README is what the README's example prints under a scheduler with a planted defect: the
+//! same parts in the same order, whatever the schedule.
 #![allow(clippy::unwrap_used)]
 
 #[path = "readme_example.rs"]
@@ -41,7 +41,7 @@ fn marked(text: &str) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// The beginnings of lines that every such run prints, in order.
+/// The beginnings of lines that every run of the example under the defect prints, in order.
 const STARTS: &[&str] = &[
     "ktstr_test 'fair' [sched=scx-ktstr] [topo=1n1l2c1t] failed: the kernel ejected scx-ktstr, which ",
     "  the kernel ejected scheduler `scx-ktstr`: runnable task stall (",
@@ -60,8 +60,8 @@ const STARTS: &[&str] = &[
 /// The beginnings of lines that are the same except for their numbers.
 const WHOLE: &[&str] = &["--- ", "stage: ", "2 of 4 captures", "ktstr: ", "again: "];
 
-/// Returns what the lines of every such run have in common. Which of the stalled tasks waited longest, and so which one the
-/// kernel dumps first, depends on the schedule, which differs from build to build.
+/// Returns the parts of `text` that every run of the example under the defect prints. Which of the stalled tasks waited longest,
+/// and so which task the kernel dumps first, depends on the schedule, which differs from build to build.
 fn skeleton(text: &str) -> Vec<String> {
     let starts = |all: &[&str], line: &str| {
         let start = all.iter().find(|start| line.starts_with(**start));

@@ -62,7 +62,7 @@ fn the_bounds_of_a_test_are_shown_with_who_set_them() {
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
     let printed = text(&output);
     let words: Vec<&str> = printed.lines().next().unwrap().split_whitespace().collect();
-    // The first bound in alphabetical order, which still has its default.
+    // The first line is about the first bound in alphabetical order, which still has its default.
     let owed = [
         "max_owed_ms",
         "50.0",
@@ -89,8 +89,8 @@ fn replayed(root: &Path, record: &Path, code: i32) -> String {
     text(&output)
 }
 
-/// Checks that a query for a task that is not in the schedule lists the tasks that are, and that a step that was not
-/// held is refused.
+/// Checks that a query for a task that is not in the schedule lists the tasks that are in it, and that a query for a step that
+/// the run does not have is refused.
 fn asks_the_schedule(root: &Path, run: &str) {
     let schedule = |arguments: &[&str]| {
         let arguments = [&["schedule", run][..], arguments].concat();

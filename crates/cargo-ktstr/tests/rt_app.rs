@@ -35,7 +35,7 @@ struct Turn {
     ran_ns: u64,
 }
 
-/// Returns the turns of a thread in their order, without a turn that had not ended when the run ended.
+/// Returns the turns of a thread in their order. A turn that is not over when the run ends is left out.
 fn turns(events: &[Event], of: Pid) -> Vec<Turn> {
     let mut all = Vec::new();
     let mut open: Option<Turn> = None;
@@ -128,7 +128,7 @@ fn threads_do_what_their_events_say() {
     for turn in &bursts {
         assert!((20_000_000..20_600_000).contains(&turn.ran_ns), "{turn:?}");
     }
-    // The sleep after the last burst is not compared, because the stop ends it early.
+    // The sleep after the last burst is not compared, because the end of the run cuts it short.
     for pair in bursts.windows(2) {
         let slept = pair[1].woken_ns - pair[0].slept_ns;
         assert!((79_900_000..80_300_000).contains(&slept), "{pair:?}");
@@ -138,7 +138,7 @@ fn threads_do_what_their_events_say() {
     let waiter = of("waiter");
     let bursts = waiter.iter().filter(|turn| turn.ran_ns > 1_000_000);
     let bursts: Vec<&Turn> = bursts.collect();
-    // The first turn begins with the release of all threads, and the stop may cut the last one short.
+    // The first turn begins with the release of all threads, and the end of the run may cut the last turn short.
     let bursts = &bursts[1..bursts.len() - 1];
     assert!((55..=60).contains(&bursts.len()), "{bursts:?}");
     for turn in bursts {
@@ -162,7 +162,7 @@ fn the_guide_shows_the_file() {
         page.contains(FILE),
         "docs/guide/rt-app.md does not show docs/guide/rt-app.json as it is"
     );
-    // Each event and each key without effect is on the page.
+    // The page names all of these events and keys.
     let keys = "run runtime sleep timer lock unlock wait signal broad sync barrier suspend resume sem_post sem_wait yield fork \
                 mem memrun iorun calibration lock_pages logdir log_basename log_size gnuplot ftrace cumulative_slack io_device \
                 mem_buffer_size util_min util_max nodes_membind taskgroup instance delay loop";

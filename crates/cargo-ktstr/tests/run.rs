@@ -1,5 +1,5 @@
-//! `cargo ktstr run` from the command line: the files of docs/guide/scenarios in real machines, each with its expected verdict,
-//! and files that are refused before a machine boots.
+//! Tests `cargo ktstr run` from the command line: the files of docs/guide/scenarios pass in virtual machines, a claim that does
+//! not hold fails, and invalid files are refused before a machine boots.
 #![allow(clippy::unwrap_used)]
 
 mod common;

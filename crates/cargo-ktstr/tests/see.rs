@@ -62,7 +62,7 @@ fn a_failed_run_is_seen_in_every_way() {
         ],
     )
     .env("GITHUB_STEP_SUMMARY", &summary)
-    // With cargo's variables the run would take itself for one of `cargo test`, and name another command to repeat it.
+    // With cargo's variables the run would count as a run of `cargo test`, and name another command that repeats it.
     .env_remove("CARGO_PKG_NAME")
     .output()
     .unwrap();
@@ -227,7 +227,7 @@ fn trace(root: &Path, run: &str, sums: &BTreeMap<u64, u64>) {
         let traced: u64 = traced.values().sum();
         assert!(traced <= 2 * 100_000_000, "{traced} ns on two CPUs");
     } else {
-        // Which finding comes first depends on the schedule.
+        // Which finding comes first depends on the schedule. A finding about a whole step or run has no moment.
         let report = text(&output);
         assert!(report.contains("not about a moment"), "{report}");
     }
@@ -254,7 +254,7 @@ fn answer(root: &Path, run: &str, worker: &str) {
     );
 }
 
-/// Checks the capture at the ejection of the scheduler, which shows the queue in which the worker waits.
+/// Checks the capture at the ejection of the scheduler, which shows the worker in a queue or on a CPU.
 fn captures(root: &Path, run: &str, worker: &str) {
     let shown = printed(root, &["show", run]);
     for part in [
@@ -321,8 +321,8 @@ fn replay(root: &Path, run: &str) -> String {
         .iter()
         .map(|capture| capture.elapsed_ms.unwrap())
         .collect();
-    // A capture is taken at the first event of the schedule at that time or later, and a running CPU has a tick at least every
-    // 4 ms. The elapsed time in the record comes from the guest's timer, which may be a tick behind.
+    // A capture is taken at the first event of the schedule at the requested time or later, and a running CPU has a tick at least
+    // every 4 ms. The elapsed time in the record comes from the guest's timer, which may be a tick behind.
     for (ms, wanted) in ms.iter().zip([500, 1500]) {
         assert!(ms.abs_diff(wanted) < 100, "{ms:?}");
     }

@@ -1,5 +1,5 @@
-//! Tests that the merged shards of three machines give exactly the report of one machine, and that an incomplete check is
-//! refused. There are three scenarios on two CPUs, one seed, and a scheduler with a planted defect.
+//! Tests that the merged results of three shards give exactly the report of the whole check, and that incomplete or foreign
+//! results are refused. The check has three scenarios on two CPUs, one seed, and a scheduler with a planted defect.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -12,8 +12,8 @@ use common::{json, ktstr, text};
 use ktstr::test_support::{Scheduler, SchedulerSpec};
 use serde_json::Value;
 
-/// Runs the command with these arguments, with its cache below `root`. All shards use the same binary, so their templates are
-/// the same.
+/// Runs the command with these arguments, with its cache below `root`. All shards use the same binary, so they fork from the
+/// same templates in that cache.
 fn run(root: &Path, words: &[&str]) -> Output {
     ktstr(&root.join("ktstr"), words)
         .current_dir(root)
@@ -135,7 +135,7 @@ fn three_shards_merged_are_the_whole_to_the_letter() {
         bare(&root.join("whole.json"))["results"]
     );
 
-    // Incomplete checks, each with the expected reason.
+    // Results that cannot be merged, each with the reason that is expected for the refusal.
     let read = |name: &str| std::fs::read_to_string(root.join(name)).unwrap();
     let write = |name: &str, text: &str| std::fs::write(root.join(name), text).unwrap();
     let second = read("2.results");

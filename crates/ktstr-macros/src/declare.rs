@@ -172,7 +172,7 @@ pub(crate) fn declare(input: TokenStream) -> Result<TokenStream> {
     })
 }
 
-/// Checks that no value of a filter is empty or contains `/`, and that no two are the same.
+/// Checks that no value of `kernels` or `verifier_exclude_topologies` is empty or contains `/`, and that no two are the same.
 fn check_filter(key: &str, values: &[LitStr]) -> Result<()> {
     for (at, value) in values.iter().enumerate() {
         let text = value.value();
@@ -207,8 +207,8 @@ fn check_ident(ident: &Ident) -> Result<()> {
     Ok(())
 }
 
-/// Generates the specification of a scheduler inside the kernel from the commands that turn it on and off; `None` if neither
-/// key is given.
+/// Generates the specification of a scheduler that is built into the kernel from the commands that turn it on and off. Returns
+/// `None` if neither key is given.
 fn builtin(enable: Option<&Expr>, disable: Option<&Expr>) -> Result<Option<TokenStream>> {
     let (enable, disable) = match (enable, disable) {
         (None, None) => return Ok(None),

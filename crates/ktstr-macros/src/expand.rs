@@ -29,7 +29,7 @@ pub(crate) fn test(args: TokenStream, item: TokenStream) -> Result<TokenStream> 
     // `cargo test` must ignore them, too.
     let ignore = (ignored || text.starts_with("demo_")).then(|| quote!(#[ignore]));
     function.sig.ident = body.clone();
-    // `ctx.payload(…)` is a method of a trait, which a test may use without an import of the trait.
+    // `ctx.payload(…)` is a method of a trait. With this import, a test can call it without an import of its own.
     function.block.stmts.insert(
         0,
         syn::parse_quote! {
@@ -276,8 +276,8 @@ fn fields(attrs: &Attrs) -> TokenStream {
     out
 }
 
-/// Generates the topology: the scheduler's, with the dimensions that the test overrides. If any are given, `const` code
-/// checks the result, and a topology that cannot be built is a compile error with the numbers in its message.
+/// Generates the topology: the scheduler's, with the dimensions that the test overrides. If the test overrides any, `const`
+/// code checks the result, and a topology that cannot be built is a compile error with the numbers in its message.
 fn topology(attrs: &Attrs, scheduler: &TokenStream) -> TokenStream {
     let given = ["numa_nodes", "llcs", "cores", "threads"];
     if given.iter().all(|name| attrs.get(name).is_none()) {
@@ -298,7 +298,7 @@ fn topology(attrs: &Attrs, scheduler: &TokenStream) -> TokenStream {
 }
 
 /// Generates the constraints: the scheduler's, with those that the test overrides. The declared topology must satisfy
-/// them. An inherited limit that equals `TopologyConstraints::DEFAULT` is not checked; one that the test sets always is.
+/// them. An inherited limit that equals `TopologyConstraints::DEFAULT` is not checked; a limit that the test sets always is.
 fn constraints(attrs: &Attrs, scheduler: &TokenStream, topology: &TokenStream) -> TokenStream {
     let mut given = TokenStream::new();
     for name in [
@@ -358,7 +358,7 @@ fn checks(attrs: &Attrs) -> TokenStream {
         };
         set.extend(quote!(assert.#field = Some(#value);));
     }
-    // A monitor bound that is given and broken fails the test, unless the test asks only for a report.
+    // Broken monitor bounds fail a test that sets one of them or says `monitor = "enforce"`, but not with `monitor = "report"`.
     let report = attrs.text("monitor").map(|m| m.value() == "report");
     let bounded = KEYS
         .iter()

@@ -1,7 +1,7 @@
 //! The attribute, derive and declaration macros of ktstr. The declaration of a test or scheduler is registered at link
-//! time. `#[ktstr_test]` works in two steps: `keys`, `attrs` and `test_args` parse and check (they are pure, and their
-//! messages are tested), and `expand` generates the code, also that of `#[ktstr_test_entry]` and of the two hidden macros.
-//! Each other macro is one module.
+//! time. `#[ktstr_test]` works in two steps. The modules `keys`, `attrs` and `test_args` parse and check the keys: they are
+//! pure, and their messages are tested. Then `expand` generates the code. It also has the code of `#[ktstr_test_entry]` and of
+//! the two hidden macros. Each other macro is one module.
 //!
 //! Except for `#[derive(Claim)]`, the generated code refers to these names of the `ktstr` crate, and to no others:
 //! `::ktstr::test_support::{KtstrTestEntry, KTSTR_TESTS, KTSTR_SCHEDULERS, Scheduler, SchedulerSpec, CgroupPath, Topology,
@@ -26,8 +26,8 @@ use proc_macro::TokenStream;
 /// Turns a function `fn(&Ctx) -> anyhow::Result<AssertResult>` into a scheduler test.
 ///
 /// Each key may be given once; a boolean may be given without a value (`host_only`). Unknown keys, values out of range and
-/// keys that exclude each other are compile errors. Reserved keys are, too, except that a boolean one may be `false`, which
-/// has no effect. A key that is not reserved always has an effect.
+/// keys that exclude each other are compile errors. So are reserved keys, except that a boolean reserved key may be `false`,
+/// which has no effect. A key that is not reserved always has an effect.
 ///
 /// ```text
 /// #[ktstr_test(scheduler = MY_SCHED, llcs = 2, cores = 2, duration_s = 10, num_snapshots = 4)]

@@ -1,7 +1,7 @@
 //! The error message for a key that does not exist, with the key that was probably meant.
 
-/// Returns the error message for a key that is not among `keys`. It suggests the key that is most like `given`, if one is
-/// close enough to be meant, and lists all keys.
+/// Returns the error message for a key that is not among `keys`. The message suggests the key that is most like `given`, if
+/// `given` could be a misspelling of it, and lists all keys.
 pub(crate) fn unknown(given: &str, keys: &[&str]) -> String {
     let hint =
         nearest(given, keys).map_or(".".to_owned(), |name| format!(", did you mean `{name}`?"));

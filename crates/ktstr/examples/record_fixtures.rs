@@ -3,8 +3,8 @@
 //! `cargo build -p scx-ktstr && cargo run -p ktstr --example record_fixtures -- [RUN]...` records all runs again, or only
 //! those that are named. Each run is one folder of JSON files: `run.json` describes the run, `workers.json` has the workers'
 //! reports with the CPUs of their cgroups, `monitor.json` the samples, `series.json` the captures, `phases.json` the
-//! result's statistics with the buckets. The measurements are not changed, but data that no check reads is left out (see
-//! [`capture`]).
+//! result's statistics with the buckets of the phases and the timeline of the steps. The measurements are not changed, but
+//! data that no check reads is left out (see [`capture`]).
 //!
 //! The example does not judge the numbers; the tests do.
 
@@ -27,7 +27,7 @@ use serde_json::{Value, json};
 
 /// The folder of the recorded runs.
 const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../ktstr-assert/tests/data");
-/// The prefix of a line of the guest with the reports of a cgroup.
+/// The prefix of each line in which the guest prints the reports of a cgroup's workers.
 const MARK: &str = "recorded: ";
 /// The largest number of samples that are kept from a run.
 const SAMPLES: usize = 22;
@@ -238,12 +238,12 @@ fn crowded(ctx: &Ctx) -> Result<AssertResult> {
     };
     let base = CgroupDef::named("base").workers(1);
     let result = execute_scenario(ctx, Backdrop::from_cgroups([base]), vec![first, second])?;
-    // The workers may now run outside of their declared CPUs, which the isolation check has to find. No scheduler can do this
-    // alone, because the kernel ejects one that tries.
+    // From now on the workers of `bound` may run outside of their declared CPUs, which the isolation check has to find. A
+    // scheduler cannot cause this by itself, because the kernel ejects a scheduler that puts a task on a CPU outside its cpuset.
     ctx.cgroups.clear_cpuset("bound")?;
     std::thread::sleep(SECOND / 2);
-    // Under a scheduler that starves the nice workers, those that are stopped last can exit, because no other workers compete
-    // with them any more; those that are stopped first cannot exit.
+    // A scheduler that starves nice workers keeps the workers of `nicer`, which are stopped first, from exiting. Those of `nice`
+    // are stopped last, and can exit, because no other workers compete with them any more.
     stopped_first.tell()?;
     for group in watched {
         group.tell()?;
@@ -283,7 +283,7 @@ fn on_nodes(ctx: &Ctx) -> Result<AssertResult> {
     Ok(result)
 }
 
-/// As many workers as CPUs, one of which sleeps now and then, so that there is a free CPU when it wakes.
+/// As many workers as CPUs. One of the workers sleeps now and then, so that there is a free CPU when it wakes.
 fn light(ctx: &Ctx) -> Result<AssertResult> {
     let waking = WorkType::bursty(Duration::from_millis(30), Duration::from_millis(5));
     let cpus = ctx.topo.total_cpus();

@@ -1,5 +1,5 @@
-//! Tests of a host that has `/dev/kvm` but cannot boot a kernel under it. The harness remembers this, and reports it when it
-//! is found and in the report of each run that fails.
+//! Tests of a host that has `/dev/kvm` but cannot boot a kernel under it. The harness remembers this failure: the first run
+//! that meets the failure reports it, and so does each later run that fails.
 
 #[macro_use]
 mod common;

@@ -1,5 +1,5 @@
 //! Tests of the messages if something that a run needs is missing or invalid: what was tried, what was found, what to do. The
-//! exit code is 1 if it is the user's fault, and 2 if it is the host's. None of these runs starts a machine.
+//! exit code is 1 for a fault of the user or of the test, and 2 for a fault of the host. None of these runs starts a machine.
 
 #[macro_use]
 mod common;
@@ -366,7 +366,7 @@ fn a_runs_root_that_is_not_this_users_alone_costs_the_record() {
     );
 }
 
-/// The cache is on a file system of 8 MiB that only the run sees; afterwards the shell lists the files on it.
+/// The cache is on a file system of 8 MiB that only the run sees. Afterwards the shell lists the files that the run left there.
 #[test]
 fn a_disk_that_is_full_in_the_cache() {
     let image = real_kernel().image;

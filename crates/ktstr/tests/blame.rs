@@ -1,4 +1,5 @@
-//! Tests of the attribution of faults in real machines: a workload that starves itself, and a busy host.
+//! Tests of the attribution of faults in virtual machines: a workload that starves itself, and a busy host. A run with all kinds
+//! of measurements tests that every metric of workers has a value.
 
 #[macro_use]
 mod common;
@@ -50,7 +51,7 @@ case!(STARVED = "busy_host", scenarios::steady, scheduler: &SCX_KTSTR, topology:
     clock: ClockMode::Real,
     assert: Assert::NO_OVERRIDES.check_not_stuck().check_isolation());
 
-/// Runs with four busy loops on the host's CPUs; `KTSTR_STARVED_RUNS` sets the number of runs.
+/// Makes runs while four busy loops use the host's CPUs. `KTSTR_STARVED_RUNS` sets the number of runs; the default is 3.
 #[test]
 fn a_starved_host_is_never_a_failure() {
     static STOP: AtomicBool = AtomicBool::new(false);
@@ -126,7 +127,7 @@ fn all_measures(ctx: &Ctx) -> Result<AssertResult> {
     )
 }
 
-// Pages are only examined if a check needs them.
+// The workers' pages are counted only if a check needs them, so this entry has a bound on them, which always holds.
 case!(MEASURED = "measured", all_measures, scheduler: &SCX_KTSTR, topology: TWO_CPUS,
     assert: Assert::NO_OVERRIDES.min_page_locality(0.0), duration: Duration::from_secs(1),
     watchdog_timeout: Duration::from_secs(20));

@@ -1,5 +1,5 @@
 //! Runs the canned scenarios under scx-ktstr and under EEVDF: a correct scheduler must pass all of them with the default checks.
-//! The core ones run under both, the others under one of the two.
+//! The scenarios of the core run under both schedulers, the others under one of the two.
 
 #[macro_use]
 mod common;
@@ -138,8 +138,8 @@ fn all_of_them_are_here() {
 mod claims {
     use super::*;
 
-    /// The window of these tests. The worker that starts first has the machine to itself for a tenth of a second, even if it
-    /// is starved later, and in a short window that would hide the starvation.
+    /// The window of these tests. The worker that starts first has the machine to itself for a tenth of a second. In a short
+    /// window, this head start would hide that the worker is starved later.
     const LONG: Duration = Duration::from_secs(4);
 
     fn says(entry: &'static KtstrTestEntry, claim: &str) {
@@ -153,8 +153,8 @@ mod claims {
         );
     }
 
-    // Which of several cgroups a scheduler neglects depends on its schedule, and so does the entitlement of that cgroup, so
-    // the texts about shares leave the expected number out.
+    // Which of several cgroups a scheduler neglects depends on the schedule, and the entitlement depends on the cgroup. So the
+    // texts about shares leave the expected number out.
     macro_rules! broken {
         ($($test:ident: $scenario:ident under $($arg:literal)+, says $claim:literal;)+) => { $(
             #[test]

@@ -90,8 +90,8 @@ impl Running {
     }
 }
 
-/// Whether a virtual CPU of this QEMU has run for 50 ms. The main thread creates the whole machine, firmware included, before
-/// it lets a virtual CPU run, and no other thread of QEMU computes.
+/// Returns whether a virtual CPU of this QEMU has run for 50 ms. Only the threads of virtual CPUs and the main thread compute,
+/// and the main thread creates the whole machine, firmware included, before it lets a virtual CPU run.
 fn executes(machine: u32) -> bool {
     let Ok(threads) = std::fs::read_dir(format!("/proc/{machine}/task")) else {
         return false;
@@ -119,7 +119,7 @@ fn qemu_is_confined_under_both_clocks() {
         let running = Running::start(clock, None);
         assert_eq!(running.status("NoNewPrivs:"), "1", "{clock}");
         assert_eq!(running.status("Seccomp:"), "2", "{clock}");
-        // CAP_DAC_OVERRIDE is bit 1; an ordinary user does not have it.
+        // QEMU may have CAP_DAC_OVERRIDE (bit 1) if root runs it, and no other capability.
         let capabilities = u64::from_str_radix(&running.status("CapPrm:"), 16);
         assert_eq!(capabilities.expect("a number") & !0b10, 0, "{clock}");
     }
@@ -275,7 +275,7 @@ fn a_guest_that_prints_without_end_does_not_eat_the_hosts_memory() {
         length > PRINTED as u64 * 9 / 10,
         "only {length} bytes were seen"
     );
-    // The host keeps 512 KiB and frees whole steps of the rest, so a good part of the second half is freed.
+    // The host keeps the last 512 KiB and frees the rest in steps of 64 KiB. The samples may miss the last steps.
     assert!(
         freed >= 128 << 10,
         "{freed} bytes of {length} were freed while the guest ran"

@@ -107,7 +107,7 @@ fn reads_a_pipe_that_nobody_writes(_: &Ctx) -> Result<AssertResult> {
 }
 
 fn stops_itself(_: &Ctx) -> Result<AssertResult> {
-    // SAFETY: plain integers.
+    // SAFETY: the arguments are plain integers.
     unsafe { libc::raise(libc::SIGSTOP) };
     pass()
 }
@@ -127,7 +127,7 @@ fn forks_spinners(_: &Ctx) -> Result<AssertResult> {
 
 fn forks_without_end(_: &Ctx) -> Result<AssertResult> {
     loop {
-        // SAFETY: both sides only fork and wait.
+        // SAFETY: parent and child only fork and sleep.
         if unsafe { libc::fork() } < 0 {
             std::thread::sleep(600 * SECOND);
         }
@@ -171,7 +171,7 @@ fn aborts(_: &Ctx) -> Result<AssertResult> {
 }
 
 fn kills_itself(_: &Ctx) -> Result<AssertResult> {
-    // SAFETY: plain integers.
+    // SAFETY: the arguments are plain integers.
     unsafe { libc::raise(libc::SIGKILL) };
     pass()
 }
@@ -194,18 +194,18 @@ fn resets(_: &Ctx) -> Result<AssertResult> {
 }
 
 fn reboots(_: &Ctx) -> Result<AssertResult> {
-    // SAFETY: plain integers.
+    // SAFETY: the arguments are plain integers.
     unsafe { libc::reboot(libc::RB_AUTOBOOT) };
     pass()
 }
 
 fn powers_off(_: &Ctx) -> Result<AssertResult> {
-    // SAFETY: plain integers.
+    // SAFETY: the arguments are plain integers.
     unsafe { libc::reboot(libc::RB_POWER_OFF) };
     pass()
 }
 
-// A kernel that waits for its root device for ever, with its timers running.
+// The kernel waits forever for its root device, while its timers go on.
 rows! {
     waits_for_its_root: spins, Inconclusive, Some("undetermined"),
         kargs: &["rdinit=/missing", "root=/dev/missing", "rootwait"];
@@ -240,7 +240,7 @@ rows! {
 
 fn signals(ctx: &Ctx, signal: i32) -> Result<AssertResult> {
     let pid = ctx.sched_pid.expect("a scheduler is under test");
-    // SAFETY: plain integers.
+    // SAFETY: the arguments are plain integers.
     unsafe { libc::kill(pid, signal) };
     execute_defs(ctx, vec![CgroupDef::named("a").workers(2)])
 }
@@ -429,7 +429,7 @@ fn frozen_for_long(ctx: &Ctx) -> Result<AssertResult> {
     execute_scenario(ctx, backdrop, steps)
 }
 
-/// A worker with a function of the test that sleeps for longer than a worker may be stuck, and reports no work.
+/// Custom workers: their function sleeps for longer than a worker may be stuck, and reports no work.
 fn a_worker_that_sleeps_for_long(ctx: &Ctx) -> Result<AssertResult> {
     own_worker(ctx, "sleeps for long", |ctx| {
         while !ctx.stop().load(Relaxed) {
@@ -439,8 +439,8 @@ fn a_worker_that_sleeps_for_long(ctx: &Ctx) -> Result<AssertResult> {
     })
 }
 
-/// Two workers in a cgroup with a ten-thousandth of the weight of the cgroup of two others. Under EEVDF they are entitled to less
-/// than a millisecond in the step, so they may not notice that they are to stop; scx-ktstr ignores the weights of cgroups.
+/// Two workers in a cgroup of weight 1, and two in a cgroup of weight 10000. Under EEVDF the first two are entitled to less than
+/// a millisecond in the step, so they possibly do not notice the stop. scx-ktstr ignores the weights of cgroups.
 fn the_smallest_weight(ctx: &Ctx) -> Result<AssertResult> {
     let weights = [("small", 1), ("big", 10_000)];
     let defs = weights.map(|(name, weight)| CgroupDef::named(name).workers(2).cpu_weight(weight));
@@ -462,7 +462,7 @@ fn more_workers_than_queues(ctx: &Ctx) -> Result<AssertResult> {
     execute_defs(ctx, vec![always, often])
 }
 
-/// Many workers that wake each other, together with some of the lowest weight that always yield.
+/// Many workers that wake each other, together with some workers of the lowest weight that yield all the time.
 fn a_crowd(ctx: &Ctx) -> Result<AssertResult> {
     let pipes = CgroupDef::named("pipes")
         .workers(128)

@@ -116,7 +116,7 @@ fn forks(_: &Ctx) -> Result<AssertResult> {
     )))
 }
 
-/// A forked process has no mailbox: were it to write to the ring, the parent's next message would be lost.
+/// A forked process has no mailbox: if it wrote to the ring, the parent's next message would be lost.
 #[test]
 fn a_forked_process_neither_reports_nor_asks() {
     let ended = Case::new("forks").run();

@@ -1,5 +1,5 @@
-//! Tests that nothing is left of a run however it ends, SIGKILL included: no QEMU, no lock, no shared memory, and no incomplete
-//! file that the next run would not remove.
+//! Tests that nothing is left of a run however it ends, SIGKILL included: no QEMU, no held lock and no shared memory. Incomplete
+//! files may be left by a killed run, but the next run removes them.
 
 #[macro_use]
 mod common;
@@ -178,8 +178,8 @@ fn kill(pid: u32) {
 fn a_killed_run_leaves_nothing() {
     let home = Home::new();
     let shared = shared_memory();
-    // The run is killed before there is a QEMU, at its start, and while the guest boots; then, with a filled cache, at the
-    // start again and while the test runs.
+    // A run is killed before there is a QEMU, at QEMU's start, and while the guest boots. After a run that passes and fills the
+    // cache, a run is killed at QEMU's start again, and while the test runs.
     let start = |after_qemu: Option<u64>| {
         let mut run = home.start("waits");
         match after_qemu {

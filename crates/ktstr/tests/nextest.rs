@@ -113,7 +113,7 @@ struct Answer {
     record: Option<ktstr_record::RunRecord>,
 }
 
-/// Runs this binary with `NEXTEST` set or not, with a separate folder for records.
+/// Runs this binary with a separate folder for records. `NEXTEST` is set only if `nextest` is true.
 fn ask(nextest: bool, arguments: &[&str]) -> Answer {
     ask_with_kernels(nextest, arguments, "")
 }

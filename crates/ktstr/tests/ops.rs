@@ -139,7 +139,7 @@ fn limits(ctx: &Ctx) -> Result<AssertResult> {
         ("a/pids.max", "77", "max"),
         ("b/cpu.idle", "1", "0"),
         ("b/cpuset.cpus.partition", "isolated", "member"),
-        // The partition has its CPU exclusively.
+        // The partition `b` has its CPU exclusively, so `a` lacks that CPU.
         ("a/cpuset.cpus.effective", "0,2-3", "0-2"),
         ("/proc/irq/1/smp_affinity_list", "2", "2"),
         ("/sys/devices/system/cpu/online", "0-3", "0-2"),
@@ -206,7 +206,7 @@ fn partitions(ctx: &Ctx) -> Result<AssertResult> {
             expect(&mut result, nth, file, wanted);
         }
     }
-    // The workers of the partitions have followed them.
+    // The worker of `top/c` has followed its partition to CPU 3.
     let mut cgroups = result.stats.cgroups.iter();
     let cpus = cgroups
         .find(|c| c.cgroup_name == "top/c")
@@ -397,7 +397,7 @@ const BROKEN: Scheduler = Scheduler::named("broken")
 
 const STATE: &str = "/sys/kernel/sched_ext/state";
 
-/// Returns the number of schedulers that have attached at a reading.
+/// Returns the number of times that a scheduler had attached when the `nth` reading took place.
 fn attached(nth: usize) -> u64 {
     let text = seen(nth, "/sys/kernel/sched_ext/enable_seq");
     text.parse().unwrap_or_default()
@@ -446,7 +446,7 @@ fn schedulers_come_and_go_and_nobody_is_blamed() {
     passes(&COMES_AND_GOES);
 }
 
-/// A scenario is watched for the scheduler that the scenario before has left attached, if any.
+/// In each scenario, the harness watches the scheduler that the scenario before has left attached, if there is one.
 fn two_scenarios(ctx: &Ctx) -> Result<AssertResult> {
     let hold = HoldSpec::fixed(300 * MS);
     let mut result = AssertResult::pass();
@@ -482,7 +482,7 @@ fn a_scheduler_that_does_not_start_fails_its_step() {
         "AttachScheduler",
         "startup death",
         "broken",
-        // The request of the test is valid, so it is not the test's fault.
+        // The request of the test is valid, so the failure is not the test's fault.
         "the scheduler's fault",
     ];
     for part in parts {

@@ -22,7 +22,7 @@ case!(KEPT = "kept", kept, scheduler: &SCX_KTSTR, clock: ClockMode::Virtual,
 case!(IN_NO_TIME = "in_no_time", short, scheduler: &SCX_KTSTR, clock: ClockMode::Virtual,
     duration: Duration::from_millis(200), cleanup_budget: Some(Duration::from_millis(1)));
 
-/// Fails at the end, so that a screen is printed.
+/// Fails at the end, so that the run prints its report.
 fn kept(ctx: &Ctx) -> Result<AssertResult> {
     let pid = ctx.sched_pid.context("the scheduler runs")?;
     let environ = std::fs::read_to_string(format!("/proc/{pid}/environ"))?;

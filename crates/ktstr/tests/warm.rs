@@ -187,7 +187,7 @@ fn a_damaged_template_is_noticed_and_made_again() {
     {
         damage(&cache.template(level));
         if level == "booted" {
-            // This template is only read by a run that has to create the next level again.
+            // A run reads this template only if it has to create the template of the next level.
             std::fs::remove_dir_all(cache.template("loaded")).expect("own folder");
         }
         let (start, _, text) = cache.passes();
@@ -257,7 +257,7 @@ fn a_template_that_is_open_to_others_is_made_again() {
         assert_eq!(start, ktstr_record::Start::Booted);
         assert!(text.contains("is damaged") && text.contains(what), "{text}");
     }
-    // An unreadable RAM file makes the template unusable; root can read every file.
+    // An unreadable RAM file makes the template unusable, but root can read every file.
     if !rustix::process::getuid().is_root() {
         set(&cache.template("loaded").join("ram0"), 0o000);
         let (_, _, text) = cache.passes();

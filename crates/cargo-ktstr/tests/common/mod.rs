@@ -16,8 +16,8 @@ pub fn ktstr(root: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-/// Runs `cargo ktstr run` with these arguments in the folder of the runs, under the virtual clock, as a user without a
-/// project. Not every test binary uses this.
+/// Runs `cargo ktstr run` with these arguments in the folder `root`, under the virtual clock, as a user without a project. The
+/// runs are kept in `root/ktstr`. Not every test binary uses this function.
 #[allow(dead_code)]
 pub fn run(root: &Path, words: &[&str]) -> Output {
     ktstr(&root.join("ktstr"), &["run"])
@@ -37,7 +37,7 @@ pub fn text(output: &Output) -> String {
     )
 }
 
-/// Parses the JSON on the standard output. Not every test binary uses this.
+/// Parses the JSON on the standard output. Not every test binary uses this function.
 #[allow(dead_code)]
 pub fn json(output: &Output) -> serde_json::Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {}", text(output)))

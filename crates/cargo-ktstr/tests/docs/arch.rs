@@ -1,5 +1,5 @@
-//! Tests that the head of `ktstr_state::arch`, the recipe for another architecture, lists all code that depends on the
-//! architecture: no other code names it.
+//! Tests that the head of `ktstr_state::arch`, which is the recipe for a port to another architecture, lists all files with code
+//! that depends on the architecture: no other file names the architecture in its code.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,8 +9,8 @@ use super::environment::schedulers;
 use super::{root, sources};
 
 const HOME: &str = "crates/ktstr-state/src/arch.rs";
-/// Words that only code for one architecture has, in lower case: its names, those of its devices and files, inline assembly,
-/// and the start of its kernel addresses.
+/// Words that only code for one architecture has, in lower case: names of the architecture, of its devices and of its files,
+/// inline assembly, and the start of kernel addresses.
 const WORDS: &[&str] = &[
     "x86",
     "amd64",
@@ -62,7 +62,7 @@ fn naming(text: &str) -> Vec<&str> {
     while let Some(line) = lines.next() {
         if line.trim() == "#[cfg(test)]" {
             let indent = &line[..line.len() - line.trim_start().len()];
-            // An item ends at the first line of its own depth that ends with `;` or `}`.
+            // An item ends at the first line that is indented like the attribute and ends with `;` or `}`.
             let is_end = |line: &&str| {
                 let own = line.strip_prefix(indent);
                 let is_own = own.is_some_and(|own| !own.starts_with(' '));

@@ -9,7 +9,7 @@ use ktstr_state::env::{LOG_PASSES, TABLE, recorded};
 
 use super::{README, files_below, root, source_folders, sources};
 
-/// Names without a row: the guest's own variables, those of builds and of tests, and static variables of Rust.
+/// Names that have no row in the table: variables of the guest, of builds and of tests, and static variables of Rust.
 const WITHOUT_A_ROW: &[&str] = &[
     "KTSTR_AGENT_HASH",
     "KTSTR_GUEST",
@@ -22,11 +22,11 @@ const WITHOUT_A_ROW: &[&str] = &[
     "KTSTR_TESTS",
 ];
 
-/// The reads of the environment below `crates/*/src` and `schedulers/*/src`: the file, what it reads, and why it may. Build
-/// scripts are not covered: they read what cargo sets for them, and cannot depend on the table.
+/// The reads of the environment below `crates/*/src` and `schedulers/*/src`: the file, what it reads, and in a comment the
+/// reason. Build scripts are not covered: they read what cargo sets for them, and cannot depend on the table.
 const READERS: &[(&str, &[&str])] = &[
-    // Claims are made in the guest, and the crate does not depend on code of the host. Its test runs itself again in a child
-    // process, in which it sets the second variable.
+    // The crate does not depend on `ktstr-state`, which has the table: claims are made in the guest, where no code of the host
+    // runs. A test of the crate runs itself again in a child process, in which it sets the second variable.
     (
         "crates/ktstr-assert/src/verdict/core.rs",
         &["LOG_PASSES", "\"VERDICT_OF_A_CHILD\""],
@@ -48,7 +48,7 @@ const READERS: &[(&str, &[&str])] = &[
         "crates/ktstr-kernel/src/tests.rs",
         &["\"KTSTR_KERNEL_TEST_IMPORT\"", "\"KTSTR_KERNEL_TEST_FULL\""],
     ),
-    // The table.
+    // This is the code of the table.
     (
         "crates/ktstr-state/src/env/mod.rs",
         &["self.name", "self.row.name", "self.row.name"],
@@ -117,7 +117,7 @@ fn a_read_of_the_environment_is_recognised() {
     }
 }
 
-/// Returns every file below `schedulers/*/src`, those of the BPF parts included.
+/// Returns every file below `schedulers/*/src`, including the sources of BPF programs.
 pub(super) fn schedulers() -> Vec<PathBuf> {
     files_below(source_folders("schedulers"))
 }
@@ -156,7 +156,7 @@ fn names(text: &str) -> impl Iterator<Item = &str> {
         .filter(|word| !word.contains(|c: char| c.is_ascii_lowercase()))
 }
 
-/// The messages of `cargo ktstr doctor` and of errors, and the comments, are for users, who set the variables that they name.
+/// Users set the variables that comments, error messages and `cargo ktstr doctor` name, so each of these must have an effect.
 #[test]
 fn every_variable_that_a_source_or_a_page_names_has_a_row() {
     let mut files = sources();

@@ -59,7 +59,7 @@ fn literal(rest: &str, end: &str, escapes: bool) -> usize {
     1 + at
 }
 
-/// Returns the length in bytes of the character literal at the start of `rest`; for a lifetime 1, the length of the quote.
+/// Returns the length in bytes of the character literal at the start of `rest`. For a lifetime, returns 1, to skip its quote.
 fn character(rest: &str) -> usize {
     let inner = &rest[1..];
     let (first, escaped) = (inner.chars().next(), inner.starts_with('\\'));

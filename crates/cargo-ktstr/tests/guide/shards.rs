@@ -12,7 +12,7 @@ struct Form {
     file: &'static str,
     /// The text before the list of the shards, which is `1, 2, 3`, `1-3`, or their count.
     list: &'static str,
-    /// The text of the option before the number of shards. If no digit follows, that number is a variable at the end of the text.
+    /// The option up to the number of shards. If a quote follows instead of a digit, a variable in the text has that number.
     shard: &'static str,
 }
 

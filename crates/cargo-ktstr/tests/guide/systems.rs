@@ -1,6 +1,6 @@
-//! The YAML examples keep the essential rules of the CI systems that they are for: at the levels that these systems check,
-//! no key is unknown and no required key is missing, and everything in the file that is referred to by its name is defined
-//! there. Sources: "Workflow syntax for GitHub Actions", "CI/CD YAML syntax reference" of GitLab, and the API reference of
+//! The YAML examples keep the essential rules of their CI systems: the mappings that are checked here have no unknown key and
+//! lack no required key, and each job, stage or volume that an example refers to by its name is defined in the same file.
+//! Sources: "Workflow syntax for GitHub Actions", "CI/CD YAML syntax reference" of GitLab, and the API reference of
 //! Kubernetes (Job v1 batch).
 
 use super::pages::examples;

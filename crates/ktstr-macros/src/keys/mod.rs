@@ -35,7 +35,7 @@ pub(crate) enum Kind {
     Paths,
     /// A path to an item, or a list of them.
     PathOrPaths,
-    /// Any expression. Only reserved keys have this kind, so its value is never looked at.
+    /// Any expression. Only reserved keys have this kind, so the expression is never looked at.
     Any,
 }
 
@@ -73,14 +73,14 @@ pub(crate) struct Key {
 /// The field of `Assert` that a key sets.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Field {
-    /// `flag` if the field is on only if it is `true`, and its builder is written by hand; `bound` if it is on as soon as
-    /// it is set.
+    /// `flag` or `bound`. The check of a `flag` is on only if the field is `true`, and its builder is written by hand. The
+    /// check of a `bound` is on as soon as the field is set.
     pub(crate) switch: &'static str,
-    /// The part of the checks to which it belongs.
+    /// The part of the checks to which the field belongs, such as `workers`.
     pub(crate) part: &'static str,
-    /// Its type, in Rust.
+    /// The type of the field, in Rust.
     pub(crate) type_: &'static str,
-    /// The lines of its documentation.
+    /// The lines of the field's documentation.
     pub(crate) about: &'static [&'static str],
 }
 

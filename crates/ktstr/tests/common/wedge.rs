@@ -1,5 +1,5 @@
-//! Blocks a CPU of the guest: a BPF program that loops where the kernel has interrupts disabled, either practically forever or
-//! for about a second.
+//! Blocks CPUs of the guest with a BPF program that loops where the kernel has interrupts disabled, either practically forever
+//! or for about a second.
 
 // The recorder of fixtures uses only a part of this module.
 #![allow(dead_code)]
@@ -94,7 +94,7 @@ const LOOP: u64 = 6;
 fn call_loop(after: i32) -> Vec<u64> {
     vec![
         insn(0xb7, 1, 0, MAX_LOOPS),
-        // The offset counts from the instruction after the first half of this one, which is number 2 here.
+        // This instruction takes entries 1 and 2 of the list, counted from 0. The offset counts from entry 2.
         insn(0x18, 2, BPF_PSEUDO_FUNC, after - 2),
         0,
         insn(0xb7, 3, 0, 0),

@@ -1,4 +1,4 @@
-//! Tests that QEMU's main thread is stopped while the guest executes.
+//! Tests that the plugin's gate (`ktstr-machine/plugin/gate.rs`) stops QEMU's main thread while the guest executes.
 
 use std::time::Duration;
 

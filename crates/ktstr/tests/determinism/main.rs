@@ -59,7 +59,7 @@ case!(
     num_snapshots: 0,
 );
 
-/// Serves statistics, for which the guest asks before each capture.
+/// A scheduler that serves statistics, for which the guest asks before each capture.
 const SERVES: Scheduler = Scheduler::named("serves")
     .binary(SchedulerSpec::Discover("scx-ktstr"))
     .sched_args(&["--stats"]);

@@ -42,8 +42,8 @@ fn templates_are_deterministic() {
     assert_one("from new templates", &runs);
 }
 
-/// Returns the digest of each template's RAM, by its description. The key cannot be used, since it contains the path of the
-/// kernel, which differs from cache to cache.
+/// Returns the digest of each template's RAM, by the template's description. The template's key cannot be used, since it
+/// contains the path of the kernel, which differs from cache to cache.
 fn digests(templates: &Path) -> BTreeMap<String, String> {
     let entries = std::fs::read_dir(templates).expect("templates were made");
     entries

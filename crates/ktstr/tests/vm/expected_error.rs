@@ -30,7 +30,7 @@ macro_rules! expecting {
 expecting! {
     THE_ERROR = "the_error", CRASHES,
         NONE.expect_scx_bpf_error_matches("scx_bpf_error .*crash");
-    // The dump of a crash contains this word, but it is not the error.
+    // The dump of a crash contains this word, but the error does not.
     ANOTHER = "another", CRASHES, NONE.expect_scx_bpf_error_matches("stall");
     STAYED = "stayed", UNFAIR, NONE.max_gap_ms(1).expect_scx_bpf_error_contains("attached");
     AT_LOAD = "at_load", REFUSED, NONE.expect_scx_bpf_error_contains("invalid mem access");

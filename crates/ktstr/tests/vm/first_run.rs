@@ -14,7 +14,7 @@ const SCX_KTSTR: Scheduler =
 const STEPS: [&str; 2] = ["first", "second"];
 const WINDOW: Duration = Duration::from_secs(2);
 const CAPTURES: usize = 14;
-/// The longest delay with which the guest's kernel may end a step on a busy host.
+/// The longest delay of a capture and of the end of a step on a busy host.
 const LATE: Duration = Duration::from_millis(400);
 
 #[ktstr_test(
@@ -146,10 +146,10 @@ fn guest_time_stands_still_in_a_capture(vm: &VmResult) -> Result<()> {
         queues.iter().map(|rq| rq.rq_clock).max().unwrap_or(0) as f64 / 1e6
     };
     let ms = |sample: &Sample| sample.elapsed_ms.unwrap_or(0) as f64;
-    // By how much the guest's clock advanced in a freeze, as a share of the freeze. The clocks of queues are up to a tick old,
-    // a busy host stops the machine late, and the freeze is measured from the request to stop until the reply to the request to
-    // continue, so the guest runs in a part of it. A guest whose time did not stop would advance by the whole freeze each time,
-    // so the median is checked and not the sum.
+    // Each entry is the time by which the guest's clock advanced in a freeze, as a share of the freeze. The share is not 0: the
+    // clocks of queues are up to a tick old, a busy host stops the machine late, and the freeze is measured from the request to
+    // stop until the reply to the request to continue, so the guest runs in a part of it. If guest time did not stop, the clock
+    // would advance by the whole freeze each time. So it is enough that the median is small.
     let mut gained = Vec::new();
     for (pair, freeze) in samples.windows(2).zip(&vm.capture_freezes) {
         ensure!(clock_ms(&pair[0]) > 0.0, "no clock in {}", pair[0].tag);

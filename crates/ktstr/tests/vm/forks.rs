@@ -1,5 +1,5 @@
-//! A test of which cgroup the exact schedule has for a task that is forked, whose `task_struct` is often that of a task that has
-//! died.
+//! Tests that the exact schedule has the right cgroup for a forked task, although its `task_struct` is often that of a task that
+//! has died.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -138,7 +138,7 @@ fn of_the_real_clock(result: &VmResult) -> Result<()> {
     Ok(())
 }
 
-/// The result has the number of CPUs that QEMU may use, as the host's kernel reports it, and this host has more CPUs.
+/// Checks that QEMU may use one CPU, as the host's kernel reports it. The host must have more, or the limit has no effect.
 fn of_one_cpu(result: &VmResult) -> Result<()> {
     ensure!(
         std::thread::available_parallelism()?.get() > 1,
@@ -210,7 +210,7 @@ fn of_a_failure(result: &VmResult) -> Result<()> {
     Ok(())
 }
 
-/// Runs an entry with a separate folder for sidecars, and returns the only result in that folder, and its files.
+/// Runs an entry with a separate folder for sidecars. Returns the only result in that folder, and the files in it.
 fn run(name: &str) -> (Ended, SidecarResult, Vec<PathBuf>) {
     let folder = tempfile::tempdir().expect("a folder");
     let ended = Case::new(name)
@@ -402,7 +402,7 @@ fn a_run_is_compared_with_its_baseline() {
             "the guest kernel's fault",
         ],
     );
-    // A regression is not shown by runs under different clocks, nor by a baseline of a busy host.
+    // Runs under different clocks do not show a regression, and neither does a baseline from a busy host.
     let clock = better.clock.replace("real".to_owned());
     std::fs::write(file, serde_json::to_vec(&better).expect("JSON")).expect("a file");
     compare("clock")
@@ -413,7 +413,7 @@ fn a_run_is_compared_with_its_baseline() {
     std::fs::write(file, serde_json::to_vec(&better).expect("JSON")).expect("a file");
     compare("busy").run().says(2, &["was busy (dilation 3.0)"]);
     better.host_dilation = None;
-    // Turns of another length give other numbers.
+    // A baseline with turns of another length is refused, because the length changes the numbers.
     compare("turns").env("KTSTR_TURN_US", "45").run().says(
         2,
         &[
@@ -421,7 +421,7 @@ fn a_run_is_compared_with_its_baseline() {
             "and 45 in this run",
         ],
     );
-    // Another kernel's times say nothing about a regression.
+    // A baseline from another kernel says nothing about a regression.
     better.kernel_version = Some("6.1.0".to_owned());
     std::fs::write(file, serde_json::to_vec(&better).expect("JSON")).expect("a file");
     compare("other")

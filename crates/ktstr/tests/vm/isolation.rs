@@ -1,5 +1,5 @@
-//! Tests of which CPUs count as allowed for workers whose cgroup or cpuset changes, and of workers below a frozen cgroup: none of
-//! this is a breach of isolation, or a worker that makes no progress.
+//! Tests of which CPUs count as allowed for workers whose cgroup or cpuset changes, and of workers below a frozen cgroup: the
+//! checks must report neither a breach of isolation nor a worker that makes no progress.
 
 use std::time::Duration;
 

@@ -65,7 +65,7 @@ fn addresses(name: &str) -> Result<[u64; 2]> {
     Ok([kva, direct + (kva - 0xffff_ffff_8000_0000)])
 }
 
-/// Tests each way to name a target, hot and cold, single and in a batch.
+/// Tests each way to name a target, with operations that are hot or cold ([`Op::WriteKernelHot`]), single or in a batch.
 fn memory(ctx: &Ctx) -> Result<AssertResult> {
     let pid = i32::try_from(std::process::id())?;
     let [kva, direct] = addresses("vm_swappiness")?;
@@ -85,7 +85,7 @@ fn memory(ctx: &Ctx) -> Result<AssertResult> {
             KernelTarget::direct(direct),
             KernelValue::bytes(43u32.to_le_bytes()),
         )]),
-        // The writes are in order: the bits are set in the value that was written just before.
+        // The writes of a batch are in order: the bits of the second write are set in the value of the first write.
         then_look(vec![Op::write_kernel_cold_batch(vec![
             (swappiness(), KernelValue::u32(32)),
             (swappiness(), KernelValue::or_u32(12)),
@@ -137,7 +137,7 @@ fn a_kernel_under_the_real_clock_is_read_and_written_too() {
     assert_eq!(slack, Some(KernelValue::u64(61_234)));
 }
 
-/// Each operation is refused, and its step fails with the reason.
+/// In each case an operation is refused, and its step fails with the reason.
 fn refusals(ctx: &Ctx) -> Result<AssertResult> {
     let pid = i32::try_from(std::process::id())?;
     let write = |target| Op::write_kernel_hot(target, KernelValue::u32(0));

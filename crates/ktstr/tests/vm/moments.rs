@@ -97,8 +97,8 @@ fn queued(report: &FailureDumpReport) -> Vec<(&QueuedTask, &DsqState)> {
         .collect()
 }
 
-/// Returns the kernels in this machine's cache that have all functions at which the guest is held: 7.0 and newer, each series
-/// once.
+/// Returns the series of kernels in this host's cache that have all functions at which the guest is held: 7.0 and newer.
+/// Real-time kernels are left out.
 fn kernels() -> Vec<String> {
     let cache = ktstr_kernel::cache::Cache::from_env().expect("a cache");
     let (whole, _) = cache.scan().expect("a cache that can be read");
@@ -138,8 +138,8 @@ fn a_stall_shows_the_queue_in_which_each_task_waits() {
     assert!(with_queues > 0, "a kernel on which schedulers make queues");
 }
 
-/// The scheduler no longer serves its queues: each waiting task is in one of them, including the one that the kernel names. On
-/// a kernel that does not let it create queues, the scheduler holds its tasks back itself. Returns whether there are queues.
+/// The scheduler no longer serves its queues, so each waiting task is in a queue, and so is the task that the kernel names. On a
+/// kernel that does not let it create queues, the scheduler holds its tasks back itself. Returns whether there are queues.
 fn stalled_tasks_are_queued(kernel: &str, ended: &Ended, taken: &Taken) -> bool {
     let report = &taken.report;
     let is_queue = |queue: &DsqState| queue.origin == "user";

@@ -79,7 +79,7 @@ const UNEVEN_BOUNDS: Assert = ENFORCED
     .max_local_dsq_depth(1)
     .sustained_samples(3);
 /// A stopped clock also makes tasks wait, so the schedule is unfair too. Which of the checks on the schedule fails depends on
-/// the task that waits; these tests are only about the clock.
+/// the task that waits. The tests of the clock do without these checks.
 const MAY_WAIT: Assert = UNASKED.without_defaults();
 const CLOCK_BOUND: Assert = ENFORCED.fail_on_rq_clock_stuck(true).without_defaults();
 const KEEP_LAST_BOUNDS: Assert = ENFORCED.max_keep_last_rate(10.0).sustained_samples(3);
@@ -144,7 +144,7 @@ fn is_sane(finished: &Finished) {
         for (c, cpu) in sample.cpus.iter().enumerate() {
             let waiting = cpu.waiting.as_ref().expect("who waits is known");
             let running = usize::from(cpu.idle == Some(false));
-            // A task that is just being passed to the BPF scheduler may be in neither.
+            // A task that is just being passed to the BPF scheduler may be neither among the waiting tasks nor running.
             let known = waiting.len() + running;
             assert!(known.abs_diff(cpu.nr_running as usize) <= 1, "{cpu:?}");
             assert!(waiting.iter().all(|t| t.pid > 0 && !t.comm.is_empty()));
@@ -288,7 +288,7 @@ fn wedged(ctx: &Ctx) -> Result<AssertResult> {
 
 #[test]
 fn runqueue_clocks_that_do_not_advance() {
-    // This uses the host's clock: under the virtual clock the guest is no longer held once no CPU takes its timer interrupts.
+    // The run is under the real clock: under the virtual clock the guest is no longer held once no CPU takes timer interrupts.
     let finished = ended(&WEDGED, false);
     // Nothing in the guest shows that the program that blocks the CPUs belongs to the test, so nobody is blamed.
     assert_eq!(
@@ -329,7 +329,7 @@ fn stands_still(ctx: &Ctx) -> Result<AssertResult> {
 
 #[test]
 fn a_runqueue_clock_that_does_not_advance_for_longer_than_the_bound() {
-    // Nothing else is wrong with the run.
+    // The run passes without the bound on the clock, so nothing else is wrong with it.
     ended(&STANDS_STILL_UNASKED, true);
     fails_with(
         &STANDS_STILL,
@@ -457,7 +457,7 @@ fn a_stall_is_found_after_the_timeout_by_the_hosts_clock() {
     let finished = ended(&STALLED_IN_REAL_TIME, false);
     let vm = finished.vm.as_ref().expect("a machine ran");
     let stat = vm.host_vcpu_schedstat.expect("the host was looked at");
-    // On a host that is busy with other work, a task may wait because the machine did. The stall is reported nevertheless.
+    // On a host that is busy with other work, a task may wait because its machine waits. The stall is reported nevertheless.
     match stat.dilation() > 1.5 {
         true => assert_eq!(finished.fault, Some(Fault::Host), "{}", finished.text),
         false => assert_eq!(finished.fault, Some(Fault::Scheduler), "{}", finished.text),

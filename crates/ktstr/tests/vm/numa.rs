@@ -1,5 +1,5 @@
 //! Tests of the checks on where workers' pages are, in a machine with two NUMA nodes that have CPUs and one that has none. The
-//! checks pass if the pages are on the workers' own node, and fail if the test places them on another one.
+//! checks pass if the pages are on the workers' own node, and fail if the test places the pages on another node.
 
 use std::time::Duration;
 

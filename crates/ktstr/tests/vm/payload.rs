@@ -19,7 +19,7 @@ case!(
     extra_include_files: &["ls", FOLDER],
 );
 
-/// `ls` needs libraries that the test's own binary does not, and is found on the worker's `PATH`.
+/// `ls` needs libraries that the test's own binary does not need, and is found on the `PATH` of the test process.
 fn files(_: &Ctx) -> Result<AssertResult> {
     let listed = Command::new("ls")
         .args([

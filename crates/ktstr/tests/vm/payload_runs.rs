@@ -19,7 +19,7 @@ const MS: Duration = Duration::from_millis(1);
 struct ShellPayload; // const SHELL: Payload
 // end
 
-/// The same program under another name.
+/// The program of [`SHELL`] under another name.
 const LOAD: Payload = Payload::binary("load", "sh").with_default_args(&["-c"]);
 const UNDECLARED: Payload = Payload::binary("undeclared", "cat");
 
@@ -153,7 +153,8 @@ case!(
 /// A script with two sleeping processes, one of which is a daemon in a process group and a session of its own.
 const DAEMON: &str = "setsid sleep 700 & sleep 701";
 
-/// A program that runs next to the workers ends with its step, with all of its children; one that is waited for is checked.
+/// A program that runs next to the workers ends with its step, with all of its children. If a step waits for a program, the
+/// program is checked.
 fn operations(ctx: &Ctx) -> Result<AssertResult> {
     const SLEEPER: Payload = Payload::binary("sleeper", "sh").with_default_args(&["-c", DAEMON]);
     static FOUND: std::sync::Mutex<Vec<usize>> = std::sync::Mutex::new(Vec::new());

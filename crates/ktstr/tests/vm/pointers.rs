@@ -40,13 +40,13 @@ fn a_reference_leads_to_a_task(snapshot: &Snapshot<'_>) -> Result<()> {
     ensure!(task.get("pid").as_i64()? == i64::from(known.pid));
     ensure!(task.get("comm").as_str()? == known.comm);
     ensure!(task.get("prio").as_i64()? == i64::from(known.prio));
-    // The second pointer on the path.
+    // This follows a second pointer, which is a member of the task.
     let mask = task.get("cpus_ptr");
     ensure!(mask.as_str()? == "0-3", "{:?}", mask.raw());
     Ok(())
 }
 
-/// The scheduler keeps a list of two nodes in an arena. Its pointers are addresses of the scheduler's process.
+/// The scheduler keeps a list of two nodes in an arena. The pointers of the list are addresses in the scheduler's process.
 fn a_list_in_an_arena_is_followed(snapshot: &Snapshot<'_>) -> Result<()> {
     let list = snapshot.var("ktstr_arena_list");
     ensure!(list.as_u64()? >> 63 == 0, "an address of a process");

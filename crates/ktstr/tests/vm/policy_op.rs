@@ -40,7 +40,7 @@ fn policies_are_set_from_outside(ctx: &Ctx) -> Result<AssertResult> {
     let result = execute_scenario(ctx, backdrop, policies.map(step).into())?;
     let seen = SEEN.lock().expect("nobody panics with it").clone();
     let mut verdict = Verdict::new();
-    // SCHED_OTHER, SCHED_IDLE, SCHED_FIFO, SCHED_BATCH, SCHED_OTHER of include/uapi/linux/sched.h.
+    // These are SCHED_OTHER, SCHED_IDLE, SCHED_FIFO, SCHED_BATCH and SCHED_OTHER (include/uapi/linux/sched.h).
     let wanted = [0, 5, 1, 3, 0].map(|policy| vec![policy; 2]);
     verdict
         .claim("policies", format!("{seen:?}"))

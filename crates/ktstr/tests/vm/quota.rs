@@ -1,4 +1,4 @@
-//! Tests of what the exact schedule shows of quotas, and of wake-ups by a timer, whose places in the kernel change between
+//! Tests of what the exact schedule shows of quotas and of wake-ups by a timer. The kernel's functions for both change between
 //! versions.
 
 use std::time::Duration;

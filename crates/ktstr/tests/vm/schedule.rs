@@ -83,13 +83,13 @@ fn cpu_time_ns() -> u64 {
         tv_sec: 0,
         tv_nsec: 0,
     };
-    // SAFETY: a clock that every thread has, and a place for its value.
+    // SAFETY: every thread has this clock, and the place for its value is on the stack.
     unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
 fn tid() -> u32 {
-    // SAFETY: no arguments.
+    // SAFETY: the call has no arguments.
     unsafe { libc::gettid() as u32 }
 }
 
@@ -109,7 +109,7 @@ fn live(end: Instant, busy: Duration, idle: Duration) -> Own {
     while Instant::now() < end {
         let until = Instant::now() + busy;
         while Instant::now() < until {
-            // SAFETY: no arguments.
+            // SAFETY: the call has no arguments.
             let cpu = unsafe { libc::sched_getcpu() };
             own.moves += u64::from(last >= 0 && cpu != last);
             last = cpu;
@@ -128,7 +128,7 @@ fn live(end: Instant, busy: Duration, idle: Duration) -> Own {
 /// Returns a descriptor that becomes readable when the calling thread exits: `pidfd_open(2)` with `PIDFD_THREAD`, which is
 /// `O_EXCL` (Linux 6.9).
 fn own_exit() -> std::io::Result<OwnedFd> {
-    // SAFETY: plain integers; the new descriptor has no other owner.
+    // SAFETY: the arguments are plain integers, and the new descriptor has no other owner.
     unsafe {
         match libc::syscall(libc::SYS_pidfd_open, libc::gettid(), libc::O_EXCL) {
             -1 => Err(std::io::Error::last_os_error()),
@@ -137,15 +137,15 @@ fn own_exit() -> std::io::Result<OwnedFd> {
     }
 }
 
-/// Waits until the thread has exited, which is later than the moment at which it can be joined. The last thread of a process
-/// that exits frees the memory and closes the files of the process on its own CPU time, so it must be the main thread.
+/// Waits until the thread has exited, which is later than the moment at which it can be joined. The last thread of a process to
+/// exit frees the memory and closes the files of the process on its own CPU time, so the main thread must be the last.
 fn gone(exit: &OwnedFd) -> Result<()> {
     let mut poll = libc::pollfd {
         fd: exit.as_raw_fd(),
         events: libc::POLLIN,
         revents: 0,
     };
-    // SAFETY: one entry on the stack.
+    // SAFETY: the pointer leads to one entry, which is on the stack.
     let ready = unsafe { libc::poll(&raw mut poll, 1, 1000) };
     ensure!(
         ready == 1,
@@ -266,7 +266,7 @@ fn threads_and_schedule_agree_under_eevdf() {
 
 /// Binds the calling thread to `cpu`; `priority` makes it a real-time one.
 fn bind(cpu: usize, priority: Option<i32>) -> Result<()> {
-    // SAFETY: a set of CPUs on the stack, in which `cpu` has a place, and its size.
+    // SAFETY: the set of CPUs is on the stack and has a place for `cpu`, and the size is that of the set.
     let bound = unsafe {
         let mut set: libc::cpu_set_t = std::mem::zeroed();
         libc::CPU_SET(cpu, &mut set);
@@ -279,7 +279,7 @@ fn bind(cpu: usize, priority: Option<i32>) -> Result<()> {
     );
     if let Some(sched_priority) = priority {
         let parameter = libc::sched_param { sched_priority };
-        // SAFETY: parameters on the stack.
+        // SAFETY: the parameters are on the stack.
         let set = unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const parameter) };
         ensure!(
             set == 0,

@@ -79,7 +79,7 @@ fn kills_the_scheduler(ctx: &Ctx) -> Result<AssertResult> {
     let pid = ctx.sched_pid.expect("a scheduler is under test");
     std::thread::spawn(move || {
         std::thread::sleep(Duration::from_millis(500));
-        // SAFETY: no memory is involved.
+        // SAFETY: the arguments are plain integers.
         unsafe { libc::kill(pid, libc::SIGKILL) }
     });
     two_cgroups(ctx)
@@ -162,7 +162,7 @@ fn a_scheduler_that_breaks_a_rule() {
 
 #[test]
 fn a_scheduler_that_reports_an_error_of_its_own() {
-    // The message names the function of the scheduler that detected it.
+    // The message names the function of the scheduler that reported the error.
     let finished = screen(
         &CRASH,
         &[
@@ -179,7 +179,7 @@ fn a_scheduler_that_reports_an_error_of_its_own() {
     );
 }
 
-/// The scheduler exits between steps, or in the middle of the only step: in neither case did the kernel eject it.
+/// The scheduler exits in a test of two steps, and in a test of one step. In neither case does the kernel eject it.
 #[test]
 fn a_scheduler_that_leaves_by_itself() {
     for entry in [&LEFT, &LEFT_AT_THE_END] {

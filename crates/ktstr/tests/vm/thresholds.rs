@@ -32,7 +32,7 @@ fn short_turns_meet_the_strict_thresholds(ctx: &Ctx) -> Result<AssertResult> {
         ensure!(costs.len() > 20, "{} measured iterations", costs.len());
         ensure!(report.iteration_cost_sample_total == costs.len() as u64);
         let cost = costs.iter().min().copied().unwrap_or_default();
-        // The worker waits for its partner as long as it works, and a wait is no part of the cost.
+        // While the partner works, the worker waits, and a wait is no part of the cost.
         ensure!((90_000..190_000).contains(&cost), "a turn cost {cost} ns");
     }
     Ok(assert_thresholds(&reports, &AbsoluteThresholds::strict()))

@@ -34,7 +34,7 @@ spare! {
     SIXTEEN = "turns_16", Topology::new(1, 1, 16, 1);
 }
 
-/// Wake-ups of each thread of a pair.
+/// The number of wake-ups of each thread of a pair.
 const ROUNDS: u32 = 150;
 
 /// Pairs of threads that wake each other alternately, and as many threads that compute, so that half of the CPUs are busy.

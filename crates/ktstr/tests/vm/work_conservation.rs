@@ -36,13 +36,13 @@ entries! {
     LIGHT_WRONG_CPU = "light_wrong_cpu", light, &["--wrong-cpu"], MOMENTS;
 }
 
-/// Twice as many workers as CPUs, none of which sleeps.
+/// Twice as many workers as CPUs. None of the workers sleeps.
 fn crowded(ctx: &Ctx) -> Result<AssertResult> {
     let workers = 2 * ctx.topo.total_cpus();
     execute_defs(ctx, vec![CgroupDef::named("crowd").workers(workers)])
 }
 
-/// As many workers as CPUs, one of which sleeps now and then, so that there is a free CPU when it wakes.
+/// As many workers as CPUs. One of the workers sleeps now and then, so that there is a free CPU when it wakes.
 fn light(ctx: &Ctx) -> Result<AssertResult> {
     let waking = WorkType::bursty(Duration::from_millis(30), Duration::from_millis(5));
     let cpus = ctx.topo.total_cpus();

@@ -62,7 +62,7 @@ fn rings(ctx: &Ctx) -> Result<()> {
         let size = work.worker_group_size().context("a ring")?;
         let all = watch(ctx, &of(work.clone(), size), 40)?;
         ensure!(all.iter().all(Seen::woken), "{}: {all:?}", work.name());
-        // One token circulates.
+        // One token circulates, so the workers' numbers of turns differ by at most 1.
         let turns: BTreeSet<_> = all.iter().map(|w| w.report.iterations).collect();
         let (least, most) = (turns.first(), turns.last());
         ensure!(

@@ -34,7 +34,7 @@ fn requests(ctx: &Ctx) -> Result<()> {
     );
     for worker in workers {
         ensure!(worker.woken() && worker.one_each(2000), "{worker:?}");
-        // Three matrices of 32 x 32 numbers fill 24 KiB: 32 rows of 32 units, three times.
+        // Three matrices of 32 x 32 numbers fill 24 KiB. A multiplication is 32 rows of 32 units, and a request has three.
         let (units, served, turn) = (
             worker.report.work_units,
             worker.report.iterations,

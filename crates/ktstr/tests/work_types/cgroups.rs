@@ -55,7 +55,7 @@ fn churn(ctx: &Ctx) -> Result<()> {
     // The workers have removed the cgroups that they created below this one, so it can be removed.
     ctx.cgroups.remove_cgroup("churner")?;
 
-    // The same through the engine, whose teardown would report a failure.
+    // In a declared cgroup, the teardown of the step would report that the cgroup cannot be removed.
     let def = CgroupDef::named("declared").work_type(WorkType::cgroup_churn(2, 5));
     let result = execute_defs(ctx, vec![def])?;
     ensure!(result.is_pass(), "{:?}", result.outcomes);

@@ -64,7 +64,7 @@ families! {
     THREADS = "work_threads", threads::all, topology: SMT;
 }
 
-/// Everything is checked inside the guest, where a wrong value is an error of the test function.
+/// Runs an entry, which must pass. The test function checks everything in the guest, and returns an error for a wrong value.
 #[track_caller]
 fn holds(entry: &'static KtstrTestEntry) {
     let finished = ktstr::run::run(entry);

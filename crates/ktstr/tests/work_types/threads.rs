@@ -41,7 +41,7 @@ pub fn all(ctx: &Ctx) -> Result<AssertResult> {
         forked.iter().all(|seen| seen.task.tgid == seen.report.tid),
         "{forked:?}"
     );
-    // Blocking threads, each of which is woken by the stop and has its own numbers.
+    // The stop has to wake each of the threads that block, and each thread must have counters of its own.
     let config = of(WorkType::pipe_io(16), 4)
         .clone_mode(CloneMode::Thread)
         .push_composed(WorkSpec::new(WorkType::SpinWait).workers(1));

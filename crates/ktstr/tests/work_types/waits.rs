@@ -244,7 +244,7 @@ fn epoll(ctx: &Ctx) -> Result<()> {
         ensure!(producer.report.wake_sample_total == 0, "{producer:?}");
         let taken: u64 = consumers.iter().map(|c| c.report.iterations).sum();
         let samples: u64 = consumers.iter().map(|c| c.report.wake_sample_total).sum();
-        // A wait ends with one of the events, whoever takes it.
+        // A wait ends with a posted event, no matter which consumer takes the event.
         let posted = burst * (producer.report.iterations + 1);
         ensure!(
             taken > 20 && taken <= posted && samples <= posted,
@@ -298,7 +298,7 @@ fn fan_out(ctx: &Ctx) -> Result<()> {
         let rounds = receiver.report.iterations;
         // Each receiver sleeps for two milliseconds per round.
         ensure!(receiver.one_each(2000), "{receiver:?}");
-        // Three matrices of 32 x 32 numbers fill 24 KiB: 32 rows of 32 units, three times.
+        // Three matrices of 32 x 32 numbers fill 24 KiB. A multiplication is 32 rows of 32 units, and a round has three.
         let (units, turn) = (receiver.report.work_units, 1 + 3 * 32 * 32);
         ensure!(
             units >= (rounds - 1) * turn && units <= (rounds + 1) * turn,

@@ -152,7 +152,7 @@ pub fn watch(ctx: &Ctx, config: &WorkloadConfig, ms: u64) -> Result<Vec<Seen>> {
     watch_handle(handle, ms)
 }
 
-/// Releases workers that wait at their gate, and runs them for `ms` of guest time. Each has to exit normally.
+/// Starts workers that were spawned and wait, and runs them for `ms` of guest time. Each has to exit normally.
 pub fn watch_handle(mut handle: WorkloadHandle, ms: u64) -> Result<Vec<Seen>> {
     handle.measure_pages();
     handle.start();
