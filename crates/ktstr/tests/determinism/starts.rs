@@ -1,7 +1,9 @@
 //! Tests that machines are deterministic, booted or forked, and that templates are too.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 
 use ktstr_record::Start;
 
@@ -40,6 +42,50 @@ fn templates_are_deterministic() {
     println!("templates: {} made twice, same RAM", made[0].0.len());
     let runs: Vec<_> = made.into_iter().map(|(_, run)| run).collect();
     assert_one("from new templates", &runs);
+}
+
+/// A text that nothing reads. A copy of this binary with another text has the same guest side.
+#[used]
+static UNREAD: [u8; 33] = *b"which text stands here: the first";
+
+/// The run of a binary is the same, whether this binary or another one filled the cache of templates.
+#[test]
+fn a_template_of_another_binary_changes_nothing() {
+    let own = std::fs::read(std::env::current_exe().expect("a path")).expect("this binary");
+    let folder = private_tempdir();
+    let other = folder.path().join("other");
+    std::fs::write(&other, with_another_text(own)).expect("a writable folder");
+    std::fs::set_permissions(&other, PermissionsExt::from_mode(0o755)).expect("own file");
+    let runs: Vec<_> = [false, true]
+        .into_iter()
+        .map(|other_first| {
+            let cache = private_tempdir();
+            lend_kernels(cache.path());
+            let run = |case: Case| of_child(&case.env("KTSTR_CACHE_DIR", cache.path()).run());
+            if other_first {
+                let mut command = Command::new(&other);
+                command.args(["--exact", "ktstr/__unit_test_contended__", "--nocapture"]);
+                run(Case::of(command));
+            }
+            run(Case::new("contended"))
+        })
+        .collect();
+    assert_one("after another binary", &runs);
+}
+
+/// Replaces [`UNREAD`] in the bytes of this binary.
+fn with_another_text(mut binary: Vec<u8>) -> Vec<u8> {
+    let places: Vec<usize> = binary
+        .windows(UNREAD.len())
+        .enumerate()
+        .filter(|(_, bytes)| *bytes == UNREAD)
+        .map(|(at, _)| at)
+        .collect();
+    assert!(!places.is_empty(), "the text is not in the binary");
+    for at in places {
+        binary[at..at + UNREAD.len()].reverse();
+    }
+    binary
 }
 
 /// Returns the digest of each template's RAM, by the template's description. The template's key cannot be used, since it

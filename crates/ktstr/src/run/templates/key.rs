@@ -1,6 +1,6 @@
 //! The key of a template: a short name derived from everything on which the template's contents depend.
 
-use ktstr_machine::Accelerator;
+use ktstr_machine::{Accelerator, ClockMode};
 
 use crate::run::machine_kind::MachineKind;
 use crate::run::plan::{Files, Plan};
@@ -8,11 +8,12 @@ use crate::run::plan::{Files, Plan};
 /// The number of characters of a key.
 const LEN: usize = 20;
 /// The version of the way in which the host builds and stores templates. It has to be increased with every change of either.
-const FORMAT: u32 = 13;
+const FORMAT: u32 = 14;
 
-/// Returns the key of the booted template. The key covers everything that is in the guest before a test is loaded, with one
-/// exception: the test binary that runs as the guest's PID 1, and its libraries. All test binaries with the same guest side
-/// (`ktstr_guest::AGENT`) can share a template.
+/// Returns the key of the booted template. Under the virtual clock the key covers everything that is in the guest before a test
+/// is loaded: the same seed must give the same run, and how long the kernel unpacks PID 1, and where its pages lie, depends on
+/// each of its bytes. Under the real clock no two runs are equal, so the key leaves out the test binary that runs as PID 1,
+/// and its libraries. All test binaries with the same guest side (`ktstr_guest::AGENT`) then share a template.
 pub(super) fn booted(plan: &Plan, machine_kind: MachineKind) -> String {
     let mut parts = vec![
         format!("format {FORMAT}"),
@@ -25,10 +26,11 @@ pub(super) fn booted(plan: &Plan, machine_kind: MachineKind) -> String {
     if machine_kind.accelerator == Accelerator::Kvm {
         parts.push(crate::run::kvm::host());
     }
+    let shares = machine_kind.clock == ClockMode::Real;
     parts.extend(
         plan.base
             .iter()
-            .filter(|(path, _)| path.starts_with("/boot/"))
+            .filter(|(path, _)| !shares || path.starts_with("/boot/"))
             .map(|(path, file)| format!("{path} {}", file.stamp)),
     );
     name(&parts)
