@@ -26,6 +26,7 @@ fn ask(file: &[u8]) {
     let rules = Rules {
         nice: false,
         cpu_weight: false,
+        cpu_idle: false,
     };
     let _ = (Answers::under(&schedule, rules), Timeline::of(&schedule));
     let mut longest = 0;

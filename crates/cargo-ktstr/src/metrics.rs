@@ -28,7 +28,7 @@ fn page(out: &mut dyn Write) -> Result<()> {
          <!-- Written by `cargo ktstr metrics > docs/metrics.md`; a test checks that the page matches the registry. -->\n\n\
          A metric has a value only where it was measured: an absent metric is `None`, never 0. The gates are for comparing\n\
          two values with `MetricDef::is_regression`: a change counts if it is for the worse and reaches both gates, the one\n\
-         in units and the one in percent of the baseline. No command compares runs by them yet.\n\n\
+         in units and the one in percent of the baseline. `cargo ktstr compare` has statistics of its own.\n\n\
          | Metric | Kind | Better | Unit | Gates | Source |\n\
          | --- | --- | --- | --- | --- | --- |"
     )?;

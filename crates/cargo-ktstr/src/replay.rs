@@ -172,7 +172,7 @@ fn captured(comparison: &Comparison, record: &RunRecord, wanted: usize) -> Strin
     if tags.len() < wanted {
         let _ = writeln!(
             text,
-            "not captured: {} of {wanted} times, for nothing happened in the schedule then or later",
+            "not captured: {} of {wanted} times, because the schedule has no event at or after these times",
             wanted - tags.len()
         );
     }
@@ -221,12 +221,12 @@ fn check(record: &RunRecord) -> Result<()> {
     }
     if record.test == ktstr_record::VERIFIER_CELL {
         bail!(
-            "this run is one of `cargo ktstr verifier`, which a replay does not have: run that command again"
+            "this run was made by `cargo ktstr verifier`, and a replay cannot repeat it: run that command again"
         );
     }
     if record.test == crate::run::TEST {
         bail!(
-            "this run is one of a scenario in a file, which a replay does not have: `{}` makes the same run again",
+            "this run is of a scenario in a file, and the record does not contain the file: `{}` makes the same run again",
             record.again.as_deref().unwrap_or("cargo ktstr run FILE")
         );
     }

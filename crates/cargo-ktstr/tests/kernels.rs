@@ -43,7 +43,7 @@ fn missing_kernels_are_reported_and_the_others_are_run() {
     for printed in [
         "Nothing is broken that these runs can show",
         "not run: kernel ./no-such-image: ",
-        "not run: kernel 3.1..3.9: there is none in this range",
+        "not run: kernel 3.1..3.9: no kernel is in this range",
     ] {
         assert!(
             text(&output).contains(printed),

@@ -103,7 +103,7 @@ fn block(root: &Path, run: &str, summary: &Path) {
         "BLAKE3 ",
         "scx\\_exit.json",
         "triggered exit kind 1026",
-        "then no event of it for ",
+        "then no event of the task for ",
     ] {
         assert!(block.contains(part), "no {part:?} in\n{block}");
     }
@@ -125,7 +125,7 @@ fn page(root: &Path, run: &str) {
         "/ktstr/left",
         "runnable task stall",
         "<h2>Trail</h2><pre>",
-        "then no event of it for ",
+        "then no event of the task for ",
     ] {
         assert!(page.contains(part), "no {part:?} in the page");
     }

@@ -776,7 +776,7 @@ pub enum ChangeError {
     #[error("{0}")]
     Refused(String),
     /// The scheduler was started but did not attach.
-    #[error("startup death: the scheduler {scheduler} did not come up: {why}")]
+    #[error("startup death: the scheduler {scheduler} did not attach: {why}")]
     NotAttached {
         /// The name under which the test staged it; `of the test` for the test's own.
         scheduler: String,

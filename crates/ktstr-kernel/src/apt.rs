@@ -64,7 +64,7 @@ pub(crate) fn fetch(
         progress::note(
             listener,
             &format!(
-                "note: Debian's package lists could not all be read, so {} is the newest kernel that is known: {failure}",
+                "note: not all of Debian's package lists could be read, so {} is the newest kernel that is known: {failure}",
                 candidate.release
             ),
         );

@@ -84,7 +84,7 @@ fn install<'a>(
     }
     if !gate::is_first() {
         return Err(
-            "this system does not let it preload before the C library (LD_PRELOAD), without which two runs of \
+            "this system does not load the plugin before the C library (LD_PRELOAD), without which two runs of \
              the same seed can differ: set KTSTR_CLOCK=real"
                 .into(),
         );

@@ -48,8 +48,8 @@ pub enum MachineError {
     },
     /// The program started QEMU as another process, instead of becoming it.
     #[error(
-        "{} is not QEMU itself: process {started} ({name}), which it became, started QEMU as another process, which the \
-         harness can neither read nor reliably end; in a script, start QEMU with `exec`, as in `exec {QEMU} \"$@\"`",
+        "{} is not QEMU itself: it ran as process {started} ({name}) and started QEMU as another process, which the harness \
+         can neither read nor reliably end; in a script, start QEMU with `exec`, as in `exec {QEMU} \"$@\"`",
         path.display()
     )]
     NotExecuted {

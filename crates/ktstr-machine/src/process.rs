@@ -171,7 +171,7 @@ impl Process {
                 (_, Some(signal)) => format!("was killed by signal {signal}"),
                 _ => "ended".to_owned(),
             },
-            None => "closed its monitor or announced its end, and did not exit".to_owned(),
+            None => "closed its monitor or announced its end, but did not exit".to_owned(),
         };
         self.kill();
         let text = self.stderr.text();

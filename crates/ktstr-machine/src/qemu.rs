@@ -82,7 +82,7 @@ impl Qemu {
             match Self::ask(&path) {
                 Err(MachineError::Spawn { source, .. }) => format!("it does not run: {source}"),
                 Err(MachineError::QemuTooOld { found, .. }) if version(&found).is_none() => {
-                    format!("it answers to `--version` with {found:?}, which is not QEMU's answer")
+                    format!("for `--version` it prints {found:?}, which is not QEMU's answer")
                 }
                 answer => return answer,
             }
@@ -177,7 +177,7 @@ mod tests {
                 PathBuf::from("/bin/false"),
                 "it does not run: `--version` ended with",
             ),
-            (script, "with \"hello\", which is not QEMU's answer"),
+            (script, "prints \"hello\", which is not QEMU's answer"),
         ] {
             let error = Qemu::find_in(Some(named.clone()), "/usr/bin".as_ref()).expect_err(found);
             let text = error.to_string();

@@ -112,8 +112,7 @@ fn constant(ident: &Ident) -> Result<Ident> {
     let text = ident.to_string();
     let text = text.strip_suffix("Payload").unwrap_or(&text);
     if text.is_empty() {
-        let why =
-            "a struct named `Payload` leaves no name for the constant: name it after its program";
+        let why = "a struct named `Payload` gives the constant no name: name it after its program";
         return Err(Error::new(ident.span(), why));
     }
     let mut name = String::new();
@@ -412,7 +411,7 @@ mod tests {
     fn invalid_attributes_are_rejected_with_a_reason() {
         insta::assert_snapshot!(code("struct A;"), @r#"error: name the program: #[payload(binary = "…")]"#);
         insta::assert_snapshot!(code("#[payload(binary = \"\")] struct A;"), @"error: `binary` is empty");
-        insta::assert_snapshot!(code("#[payload(binary = \"b\")] struct Payload;"), @"error: a struct named `Payload` leaves no name for the constant: name it after its program");
+        insta::assert_snapshot!(code("#[payload(binary = \"b\")] struct Payload;"), @"error: a struct named `Payload` gives the constant no name: name it after its program");
         insta::assert_snapshot!(code("#[payload(binary = \"b\")] struct A { x: u8 }"), @"error: Payload can be derived only for a struct without fields; use attributes instead");
         insta::assert_snapshot!(code("#[payload(binary = \"b\", outptu = Json)] struct A;"), @"error: unknown key `outptu`, did you mean `output`? Valid keys: binary, name, output");
         insta::assert_snapshot!(code("#[payload(binary = \"b\", output = Yaml)] struct A;"), @"error: `output = Yaml`: expected Json or ExitCode, or leave it out and give patterns");

@@ -64,7 +64,7 @@ fn check_snapshots(attrs: &Attrs) -> Result<()> {
             at,
             format!(
                 "num_snapshots = {count} in duration_s = {duration} puts captures {interval} ms \
-                 apart, the least is {MIN_INTERVAL_MS} ms"
+                 apart; the minimum is {MIN_INTERVAL_MS} ms"
             ),
         ));
     }
@@ -382,7 +382,7 @@ mod tests {
     fn keys_together() {
         insta::assert_snapshot!(message("numa_nodes = 2, llcs = 3"), @"llcs = 3 cannot be divided by numa_nodes = 2; llcs is the total over all nodes");
         insta::assert_snapshot!(message("num_snapshots = 65"), @"num_snapshots = 65 is more than 64");
-        insta::assert_snapshot!(message("num_snapshots = 8, duration_s = 1"), @"num_snapshots = 8 in duration_s = 1 puts captures 88 ms apart, the least is 100 ms");
+        insta::assert_snapshot!(message("num_snapshots = 8, duration_s = 1"), @"num_snapshots = 8 in duration_s = 1 puts captures 88 ms apart; the minimum is 100 ms");
         insta::assert_snapshot!(message("min_cpus = 3, max_cpus = 2"), @"min_cpus = 3 is more than max_cpus = 2");
         insta::assert_snapshot!(message("extra_include_files = [\"a/x\", \"b/x\"]"), @r#"`extra_include_files` has "a/x" and "b/x", and both would be /include-files/x in the guest: rename one"#);
         insta::assert_snapshot!(message("extra_sched_args = [\"-v\"]"), @"`extra_sched_args` needs `scheduler`");

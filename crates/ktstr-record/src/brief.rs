@@ -99,25 +99,28 @@ fn scheduler(record: &RunRecord) -> String {
     text
 }
 
+/// Returns the first line of a message. If the message quotes a log, this line ends with a clause such as "; its last output:",
+/// which is left out, because the quote does not follow.
+#[must_use]
+pub fn first_line(message: &str) -> &str {
+    let mut lines = message.lines();
+    let line = lines.next().unwrap_or_default();
+    let is_quote = lines.next().is_some() && line.ends_with(':');
+    match line.rsplit_once("; ").filter(|_| is_quote) {
+        Some((line, _)) => line,
+        None => line,
+    }
+}
+
 /// Returns the evidence for the verdict, at most ten lines.
 #[must_use]
 pub fn evidence(record: &RunRecord) -> Vec<String> {
-    // If a message quotes a log, the first line ends with a clause such as "; its last output:". Without the quote, the clause
-    // is left out.
-    let first_line = |text: &str| {
-        let line = text.lines().next().unwrap_or_default();
-        let is_quote = text.lines().nth(1).is_some() && line.ends_with(':');
-        match line.rsplit_once("; ").filter(|_| is_quote) {
-            Some((line, _)) => line.to_owned(),
-            None => line.to_owned(),
-        }
-    };
     let first_findings = |count: usize| {
         let findings = record.findings.iter().take(count);
         findings.map(|finding| {
             let phase = finding.phase.iter().map(|phase| format!("{phase}: "));
             let cgroup = finding.cgroup.iter().map(|cgroup| format!(" [{cgroup}]"));
-            let message = [first_line(&finding.message)];
+            let message = [first_line(&finding.message).to_owned()];
             phase.chain(message).chain(cgroup).collect()
         })
     };

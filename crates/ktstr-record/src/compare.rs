@@ -113,7 +113,7 @@ pub fn repeated(recorded: &Run, again: &Run) -> Comparison {
     let (a, b) = (&recorded.record, &again.record);
     match comparison {
         Comparison::Differ(_) if schedulers(a) != schedulers(b) => Comparison::Unknown(
-            "the two runs had other binaries of their schedulers: run the test again and replay the new run".to_owned(),
+            "the two runs had different scheduler binaries: run the test again and replay the new run".to_owned(),
         ),
         Comparison::Differ(_) if a.start != b.start || a.template != b.template => {
             Comparison::Unknown(format!(
@@ -322,7 +322,7 @@ mod tests {
         other.record.staged = staged("22");
         let comparison = repeated(&one, &other);
         assert!(
-            matches!(&comparison, Comparison::Unknown(why) if why.contains("other binaries")),
+            matches!(&comparison, Comparison::Unknown(why) if why.contains("different scheduler binaries")),
             "{comparison}"
         );
     }

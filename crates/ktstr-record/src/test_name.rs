@@ -91,13 +91,17 @@ impl TestName {
                 .filter(|_| family == Family::Gauntlet);
             let is_second = match seed {
                 Some(text) => {
-                    let seed = text.parse().map_err(|_| format!("{part:?} has no seed"))?;
+                    let seed = text
+                        .parse()
+                        .map_err(|_| format!("{part:?}: the seed is not a number"))?;
                     name.seed.replace(seed).is_some()
                 }
                 None => name.kernel.replace(part.to_owned()).is_some(),
             };
             if is_second {
-                return Err(format!("the name has two parts of the kind of {part:?}"));
+                return Err(format!(
+                    "{part:?} is the second kernel or the second seed in the name"
+                ));
             }
         }
         Ok(name)
@@ -162,11 +166,14 @@ mod tests {
         }
         for (name, why) in [
             ("gauntlet/t", "no shape"),
-            ("gauntlet/t/s/seed_x", "\"seed_x\" has no seed"),
-            ("gauntlet/t/s/k/l", "two parts of the kind of \"l\""),
+            (
+                "gauntlet/t/s/seed_x",
+                "\"seed_x\": the seed is not a number",
+            ),
+            ("gauntlet/t/s/k/l", "\"l\" is the second kernel"),
             (
                 "gauntlet/t/s/seed_1/seed_2",
-                "two parts of the kind of \"seed_2\"",
+                "\"seed_2\" is the second kernel or the second seed",
             ),
         ] {
             let error = TestName::parse(name).and_then(Result::err);

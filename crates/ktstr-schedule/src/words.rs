@@ -151,7 +151,7 @@ impl Words<'_> {
 pub fn complete_only(from_ns: u64, to_ns: u64, zero_ns: u64) -> String {
     let seconds = |ns: u64| format!("{:.6} s", (ns as f64 - zero_ns as f64) / 1e9);
     format!(
-        "The schedule exceeded its size limit: it is complete only from {} to {}, and what is shown is about that time.",
+        "The schedule exceeded its size limit: it is complete only from {} to {}, and the output covers only that time.",
         seconds(from_ns),
         seconds(to_ns)
     )

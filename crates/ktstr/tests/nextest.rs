@@ -325,7 +325,7 @@ fn a_variant_runs_on_its_shape_with_its_kernel_and_seed() {
         ),
         (
             "gauntlet/__unit_test_two_llcs__/4cpu-2llc-nosmt/mine/seed_x",
-            "\"seed_x\" has no seed",
+            "\"seed_x\": the seed is not a number",
         ),
         (
             "gauntlet/nobody/4cpu-2llc-nosmt/mine",

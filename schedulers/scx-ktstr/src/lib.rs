@@ -17,6 +17,7 @@ mod skel;
 mod stats;
 mod topology;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 /// Runs the whole program: parses the command line, schedules until a signal, `--exit-after` or the
@@ -26,7 +27,8 @@ pub fn main() -> ExitCode {
     let options = match cli::parse(std::env::args_os().skip(1)) {
         Ok(cli::Request::Run(options)) => options,
         Ok(cli::Request::Print(text)) => {
-            println!("{text}");
+            // A reader that closes the pipe early, such as `head`, has read what it wants.
+            let _ = writeln!(std::io::stdout(), "{text}");
             return ExitCode::SUCCESS;
         }
         Err(err) => {

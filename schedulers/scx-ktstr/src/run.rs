@@ -29,7 +29,7 @@ const HOTPLUG_SEQ: &str = "/sys/kernel/sched_ext/hotplug_seq";
 /// The message on a kernel whose BTF does not let schedulers create queues.
 const WITHOUT_QUEUES: &str = "ktstr: this kernel's BTF has no usable scx_bpf_create_dsq (it was built with pahole before \
                               1.31), so no scheduler can create queues: all tasks share the kernel's global queue, and \
-                              weights show in the length of their turns";
+                              weights only change the length of their slices";
 
 /// How one load of the scheduler ended.
 enum End {
@@ -111,7 +111,7 @@ fn live(options: &Options, signals: &Signals) -> Result<End> {
         }
         let due = |after: Option<Duration>| after.is_some_and(|after| start.elapsed() >= after);
         if due(options.exit_after) {
-            println!("ktstr: leaving, as --exit-after says");
+            println!("ktstr: exiting, because the time of --exit-after has passed");
             break None;
         }
         if let Some(bss) = skel.maps.bss_data.as_deref_mut() {

@@ -160,7 +160,7 @@ pub fn section(measured: &[Measured]) -> Section {
         row(
             "CPU",
             Unit::Times,
-            "the same of the CPU time of all of the run, which a busy host does not change",
+            "the same ratio for the CPU time of the whole run, which does not depend on the host's load",
             |(with, without)| (without.cpu > 0.0).then(|| with.cpu / without.cpu),
         ),
     ];
@@ -223,7 +223,7 @@ mod tests {
          with     2200 ms  the window with a schedule
          without  2000 ms  the same without one (KTSTR_SCHEDULE=0)
          cost      1.10 x  with / without, of two runs that follow each other: 1.10 is the goal
-         CPU       1.05 x  the same of the CPU time of all of the run, which a busy host does not change
+         CPU       1.05 x  the same ratio for the CPU time of the whole run, which does not depend on the host's load
         ");
     }
 }

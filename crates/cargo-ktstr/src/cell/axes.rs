@@ -112,7 +112,7 @@ fn meant(word: Option<&str>, problems: &mut Vec<String>) -> (Vec<Kernel>, bool) 
     let (releases, unknown) = releases();
     let series = range.among(releases);
     if series.is_empty() {
-        problems.push(format!("kernel {word}: there is none in this range"));
+        problems.push(format!("kernel {word}: no kernel is in this range"));
     }
     let complete = unknown.is_none();
     if let Some(why) = unknown {

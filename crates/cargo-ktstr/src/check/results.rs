@@ -128,7 +128,7 @@ impl Results {
         let schema = head.schema.unwrap_or_default();
         ensure!(
             schema == u64::from(SCHEMA),
-            "its schema is {schema}, and this command reads {SCHEMA} alone: {}",
+            "its schema is {schema}, and this command reads only {SCHEMA}: {}",
             match schema < u64::from(SCHEMA) {
                 true => "an older command wrote it, so run that check again with this one",
                 false => "a newer command wrote it, so read it with that one",

@@ -124,7 +124,7 @@ fn memfd(root: &Path) -> Check {
         Some(level) => Check::found(
             name,
             format!(
-                "vm.memfd_noexec is {level}: they cannot be run as programs, which ktstr does not do"
+                "vm.memfd_noexec is {level}: such files cannot be executed, and ktstr does not execute them"
             ),
         ),
     }

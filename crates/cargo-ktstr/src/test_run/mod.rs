@@ -67,7 +67,7 @@ pub struct Options {
     /// The number of runs at once, instead of one per core.
     #[arg(long, short, value_name = "N")]
     jobs: Option<NonZeroUsize>,
-    /// Only prints the names of the tests.
+    /// Print only the names of the tests.
     #[arg(long)]
     list: bool,
 }

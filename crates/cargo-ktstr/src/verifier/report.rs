@@ -215,7 +215,7 @@ impl Report {
         ensure!(head["format"] == FORMAT, other);
         ensure!(
             head["schema"] == SCHEMA,
-            "its schema is {}, and this command reads {SCHEMA} alone: write it again with this command",
+            "its schema is {}, and this command reads only {SCHEMA}: write it again with this command",
             head["schema"]
         );
         ensure!(

@@ -416,8 +416,8 @@ mod tests {
             let time = time.map(|time| time.parse().unwrap());
             answer(&story, &schedule, task, time)
         };
-        let covers = "The schedule exceeded its size limit: it is complete only from 0.040000 s to 0.080000 s, and what is shown \
-                      is about that time.";
+        let covers = "The schedule exceeded its size limit: it is complete only from 0.040000 s to 0.080000 s, and the output \
+                      covers only that time.";
         let text = of("7", None).unwrap().text;
         assert!(text.contains(covers), "{text}");
         // Neither CPU switches in that time, so nobody knows what they do.

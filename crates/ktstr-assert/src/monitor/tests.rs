@@ -140,7 +140,10 @@ fn implausible_samples_are_inconclusive() {
     assert_eq!(none.summary, "no monitor samples");
     assert!(none.into_result().is_inconclusive());
     let deep = judged(|_, _, cpu| cpu.local_dsq_depth = 10_001);
-    assert_eq!(deep.summary, "monitor data not yet initialized");
+    assert_eq!(
+        deep.summary,
+        "the monitor's samples are implausible: the run queues were not initialized yet"
+    );
     assert!(judged(|_, _, cpu| cpu.rq_clock = 0).inconclusive);
 }
 

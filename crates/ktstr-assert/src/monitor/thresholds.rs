@@ -124,7 +124,9 @@ impl MonitorThresholds {
             return unsure("no monitor samples");
         }
         if !initialised(&samples) {
-            return unsure("monitor data not yet initialized");
+            return unsure(
+                "the monitor's samples are implausible: the run queues were not initialized yet",
+            );
         }
         // Samples on either side of a time without the scheduler are not consecutive.
         let gaps = report.samples.split(|s| !under_test(&s)).map(<[_]>::len);

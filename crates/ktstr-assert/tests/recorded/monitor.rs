@@ -189,5 +189,8 @@ fn without_samples_the_verdict_is_inconclusive() {
     }
     let verdict = MonitorThresholds::default().evaluate(&frozen);
     assert!(verdict.inconclusive);
-    assert_eq!(verdict.summary, "monitor data not yet initialized");
+    assert_eq!(
+        verdict.summary,
+        "the monitor's samples are implausible: the run queues were not initialized yet"
+    );
 }

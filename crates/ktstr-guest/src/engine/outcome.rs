@@ -171,8 +171,8 @@ fn check(result: &mut AssertResult, by: &By<'_>, done: &CgroupReports) {
             }
             Some(info @ (WorkerExitInfo::Signaled(_) | WorkerExitInfo::TimedOut)) => {
                 judged.note(format!(
-                    "cgroup {name}: worker {} left no report: {info:?}. It counts with its work until then, and is left out of \
-                     all that needs its CPU time, which is unknown",
+                    "cgroup {name}: worker {} left no report: {info:?}. Its work until its last checkpoint counts. Metrics \
+                     that need its CPU time leave it out, because that time is unknown",
                     report.tid
                 ));
                 continue;

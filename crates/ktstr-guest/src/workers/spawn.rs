@@ -426,7 +426,7 @@ fn affinity_here(work: &WorkSpec) -> Result<ResolvedAffinity, WorkerError> {
         AffinityIntent::Exact(cpus) => Ok(ResolvedAffinity::Fixed(cpus.clone())),
         AffinityIntent::RandomSubset { from, count } if from.is_empty() || *count == 0 => {
             Err(WorkerError::Invalid(format!(
-                "affinity RandomSubset: {count} CPUs of {from:?}, it needs at least 1 of at least 1"
+                "affinity RandomSubset ({count} of {from:?}): choose at least one CPU from a set that is not empty"
             )))
         }
         AffinityIntent::RandomSubset { from, count } => Ok(ResolvedAffinity::Random {

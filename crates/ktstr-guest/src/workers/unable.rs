@@ -36,7 +36,7 @@ reasons! {
     /// The memory policy could not be set.
     MemPolicy = "could not set its memory policy; are the nodes among those of its cpuset?";
     /// The disk, or without a disk the temporary file, could not be opened or used.
-    File = "could not create or use a temporary file in /tmp or /";
+    File = "could not open or use the disk or, without one, a temporary file in /tmp or /";
     /// No two threads of one core are among the worker's CPUs.
     Sibling = "needs two threads of one core among its CPUs and found none; declare a topology with \
         2 threads per core, or a larger cpuset";
@@ -48,7 +48,7 @@ reasons! {
     /// No work loop uses AMX tiles, whether or not the CPU has them.
     Tiles = "has no code for AMX on any CPU; use AluWidth::Widest";
     /// The worker's own cgroup could not be found, or a cgroup below it could not be created or entered.
-    Cgroup = "could not create or enter a cgroup below its own";
+    Cgroup = "could not find its own cgroup, or create or enter one below it";
     /// The destination cgroup of `CgroupAttachStorm` could not be opened.
     Dest = "could not open cgroup.procs of `dest` next to its own cgroup; declare a cgroup with that name";
     /// The eventfd or the epoll instance failed.

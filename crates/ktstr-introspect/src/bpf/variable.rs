@@ -51,7 +51,7 @@ pub enum VariableError {
     NoScheduler,
     /// The scheduler has no map of the requested type and name.
     #[error(
-        "the scheduler has no {kind} map whose name ends with {map:?}; those that it has are: {known}"
+        "the scheduler has no {kind} map whose name ends with {map:?}; its {kind} maps are: {known}"
     )]
     NoMap {
         /// The requested type of map: `array` or `percpu_array`.

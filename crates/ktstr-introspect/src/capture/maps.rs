@@ -321,7 +321,7 @@ impl<'v, 'a, M: GuestMemory + ?Sized> MapReader<'v, 'a, M> {
         let to_pointer = self.view.bpf_hash_percpu(map, &found.entries);
         if to_pointer.is_none() && !found.entries.is_empty() {
             dump.error = Some(format!(
-                "its values are not shown: its entries do not tell where, after a key of {} bytes, they have their pointers",
+                "its values are not shown: it is unknown where an entry with a key of {} bytes has the pointer to its values",
                 map.key_size
             ));
         }

@@ -55,7 +55,7 @@ pub enum KernelError {
         len: u64,
     },
     /// A size is over the cap.
-    #[error("{len} bytes at {kva:#x} are more than the {max} that are read at most")]
+    #[error("{len} bytes at {kva:#x} exceed the limit of {max} bytes")]
     TooLarge {
         /// The virtual address of the first byte.
         kva: u64,

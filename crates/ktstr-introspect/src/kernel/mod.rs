@@ -76,7 +76,10 @@ impl<'a, M: GuestMemory + ?Sized> KernelView<'a, M> {
         Err(KernelError::NoPageTable {
             kva,
             reason: last.map_or_else(
-                || "it does not translate its own address to where it lies: boot the guest with nokaslr".to_owned(),
+                || {
+                    "the table does not map its own address to itself: boot the guest with nokaslr"
+                        .to_owned()
+                },
                 |error| error.to_string(),
             ),
         })

@@ -51,7 +51,7 @@ fn errors_name_what_could_not_be_read() {
     0x1000 is not mapped: entry 0x0 at level 5 is not present
     read of 4096 bytes at guest-physical 0x20000: outside of guest RAM (ends at 0x20000)
     8 bytes at 0xfffffffffffffffc go over the end of the address space
-    1099511627776 bytes at 0xffffffff80000000 are more than the 1048576 that are read at most
+    1099511627776 bytes at 0xffffffff80000000 exceed the limit of 1048576 bytes
     BTF: no member `xa_tail` on the path `idr.idr_rt.xa_tail`; there are: xa_head
     "
     );

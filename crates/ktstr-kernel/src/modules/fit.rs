@@ -39,7 +39,7 @@ pub(super) fn source_has(kernel: &Kernel) -> Result<(), String> {
         return Ok(());
     }
     Err(format!(
-        "{0} no longer has this kernel, so the modules there are those of another one; set KTSTR_KERNEL={0} to use the kernel \
+        "{0} no longer has this kernel, so the modules there belong to another kernel; set KTSTR_KERNEL={0} to use the kernel \
          that it has now",
         place.display()
     ))

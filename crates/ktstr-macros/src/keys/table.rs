@@ -177,12 +177,12 @@ macro_rules! table {
                 bound schedule: Limit
             };
             min_entitled_share: Limit, Check = "0.7",
-                "schedule: least share of its entitlement that a cgroup must get in a phase, 0 to 1" => {
+                "schedule: smallest share of its entitlement that a cgroup must get in a phase, 0 to 1" => {
                 /// Schedule: the smallest share of its entitlement that a cgroup must get in a phase, from 0 to 1.
                 bound schedule: Limit
             };
             min_task_share: Limit, Check = "0.5",
-                "schedule: least share of its entitlement that a single task must get in a phase, 0 to 1" => {
+                "schedule: smallest share of its entitlement that a single task must get in a phase, 0 to 1" => {
                 /// Schedule: the smallest share of its entitlement that a single task must get in a phase, from 0 to 1.
                 bound schedule: Limit
             };
@@ -242,7 +242,7 @@ macro_rules! table {
             requires_smt: Bool, Setting = "false",
                 "whether the shape must have more than one thread per core, checked likewise";
             performance_mode: Bool, Run = "false",
-                "the numbers of the test mean something only with pinned CPUs and huge pages on the host: there is no \
+                "the numbers of the test are valid only with pinned CPUs and huge pages on the host: there is no \
                 such mode, so the test is skipped; with `KTSTR_NO_SKIP_MODE` it fails, with `KTSTR_NO_PERF_MODE` it \
                 runs like any other";
             no_perf_mode: Bool, Run = "false",
@@ -282,7 +282,7 @@ macro_rules! table {
             networks: Any, Reserved = "", "network devices";
             cleanup_budget_ms: Positive(u64), Outcome = "not checked",
                 "longest time from the end of the scenario to the end of the guest, in milliseconds of guest time; a \
-                longer time fails the test, unless the host delayed the vCPUs by more than a tenth of their time";
+                longer time fails the test, unless the longest wait of a vCPU for the host explains the excess";
             disk: Path, Run = "none",
                 "the guest's disk `/dev/vda`: path to a `DiskConfig`. Its capacity is added to the guest's memory, and its \
                 requests take guest time, as those of a real disk";

@@ -218,7 +218,7 @@ fn old_keys(
         is_budget(object, sched)?,
         object.get("runtime")?,
     ) {
-        notes.push(note(node, "it is the budget of SCHED_DEADLINE, not an event: to have both, give the budget as dl-runtime"));
+        notes.push(note(node, "`runtime` is taken as the budget of SCHED_DEADLINE, not as an event: for both, give the budget as dl-runtime"));
     }
     Ok(())
 }

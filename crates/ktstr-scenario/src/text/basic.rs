@@ -67,7 +67,7 @@ impl Text for f64 {
             true => Ok(Node::new(Value::Float(*self))),
             false => Err(Unsayable {
                 what: format!("the number {self}"),
-                instead: "give a finite one",
+                instead: "give a finite number",
             }),
         }
     }

@@ -239,7 +239,7 @@ impl Trail {
             false => "",
         };
         Some(format!(
-            "  then no event of it for {:.3} ms{queue}. Meanwhile {}",
+            "  then no event of the task for {:.3} ms{queue}. Meanwhile {}",
             passed as f64 / 1e6,
             counts.join(", ")
         ))
@@ -424,7 +424,7 @@ mod tests {
              0.002000 s  was enqueued on CPU 0 (class Ext)\n  \
              0.003000 s  was inserted into DSQ 0x3 by the BPF scheduler, slice 5.000 ms\n  \
              0.003000 s  the BPF scheduler kicks CPU 0 if it is idle\n  \
-             then no event of it for 6.000 ms. Meanwhile CPU 0 had 2 context switches and 0 kicks, DSQ 0x3 got 2 inserts \
+             then no event of the task for 6.000 ms. Meanwhile CPU 0 had 2 context switches and 0 kicks, DSQ 0x3 got 2 inserts \
              of other tasks, all DSQs got 3 inserts"
         );
     }
@@ -454,7 +454,7 @@ mod tests {
         let text = lines(&forgotten, Some(A), 9, 1);
         assert!(
             text.ends_with(
-                "then no event of it for 5.000 ms; since it last ran, the BPF scheduler has inserted it into no DSQ. \
+                "then no event of the task for 5.000 ms; since it last ran, the BPF scheduler has inserted it into no DSQ. \
                  Meanwhile CPU 0 had 0 context switches and 0 kicks, all DSQs got 1 insert"
             ),
             "{text}"
@@ -506,7 +506,7 @@ mod tests {
             format!(
                 "all events of [7] from 0.001100 s up to 0.004000 s:\n  \
                  0.002100 s  was preempted on CPU 0, next: [8]\n  \
-                 then no event of it for 1.900 ms. Meanwhile all DSQs got 0 inserts\n{missing}"
+                 then no event of the task for 1.900 ms. Meanwhile all DSQs got 0 inserts\n{missing}"
             )
         );
         assert_eq!(

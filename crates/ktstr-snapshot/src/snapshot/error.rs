@@ -49,7 +49,7 @@ pub enum SnapshotError {
         available: Vec<String>,
     },
     /// A path continues below a value that has no members, or indexes an array with a component that is not a number.
-    #[error("`{requested}`: cannot look up `{component}` in {actual}, it has no members")]
+    #[error("`{requested}`: cannot look up `{component}` in {actual}, which has no such member")]
     NotAStruct {
         /// The whole path that was requested, for the message.
         requested: String,
@@ -69,7 +69,7 @@ pub enum SnapshotError {
         actual: String,
     },
     /// An index is beyond the end.
-    #[error("`{requested}`: index {index} is out of range, there are {len}")]
+    #[error("`{requested}`: index {index} is out of range: there are {len} elements")]
     IndexOutOfRange {
         /// The name of what was indexed.
         requested: String,

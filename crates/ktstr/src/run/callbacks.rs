@@ -47,7 +47,7 @@ pub(super) fn call(entry: &KtstrTestEntry, vm: &VmResult, judgement: &mut Judgem
                     if callback_failed || (name == "post_vm" && judgement.result.is_fail()) =>
                 {
                     judgement.result.note(format!(
-                        "{name} asked for a skip, and the run has failed: {}",
+                        "{name} asked for a skip, but the run had failed already: {}",
                         skip.reason()
                     ));
                     continue;

@@ -75,7 +75,7 @@ pub(super) fn judge(
             }
         }
         let why = format!(
-            "the host was busy (dilation {dilation:.1}), so the run shows no regression from the baseline in {folder}"
+            "the host was busy (dilation {dilation:.1}), so it is undecided whether the run is worse than the baseline in {folder}"
         );
         judgement.blame(Fault::Host, why);
     } else if compared.is_fail() {

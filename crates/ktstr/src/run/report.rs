@@ -6,7 +6,7 @@ use std::path::Path;
 
 use ktstr_assert::stats::CgroupStats;
 use ktstr_assert::{AssertDetail, AssertResult, Finding, MonitorReport, ScenarioStats};
-use ktstr_record::brief::counted;
+use ktstr_record::brief::{counted, first_line};
 use ktstr_record::{RunVerdict, TestName};
 use ktstr_snapshot::report::ScxExit;
 use ktstr_state::env;
@@ -53,7 +53,7 @@ pub(super) fn reason(result: &AssertResult) -> String {
     let first = ranked.first().copied();
     let first = first.or_else(|| result.skip_details().next());
     first.map_or_else(String::new, |detail| {
-        let line = detail.message.lines().next().unwrap_or_default();
+        let line = first_line(&detail.message);
         format!("{line}{}", host_suffix(detail))
     })
 }

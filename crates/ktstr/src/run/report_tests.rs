@@ -182,7 +182,7 @@ fn a_scheduler_that_leaves_screen() {
         ..ScxExit::default()
     };
     let messages = vec![
-        log("ktstr: attached\nktstr: leaving, as --exit-after says\n"),
+        log("ktstr: attached\nktstr: exiting, because the time of --exit-after has passed\n"),
         recorded!("left"),
     ];
     insta::assert_snapshot!(whole_screen(

@@ -124,7 +124,7 @@ fn a_stall_is_repeated_and_the_captures_show_the_task_in_its_queue() {
     let digest = one.digest.as_ref().expect("a digest");
     done.says(&[
         "--- trail ---",
-        "then no event of it for ",
+        "then no event of the task for ",
         "--- auto-repro ---",
         &format!("the repeat is identical to the first run, digest {digest:.16}…"),
         " by the BPF scheduler, slice ",

@@ -109,7 +109,7 @@ impl Display for Finding {
                 bound_ms,
             } => write!(
                 f,
-                "one in ten of {wakeups} wake-ups waited {p90_ms:.1} ms or longer for a CPU, which had {queue:.1} tasks to serve (at most {bound_ms} ms for each)"
+                "one in ten of {wakeups} wake-ups waited {p90_ms:.1} ms or longer for a CPU; a CPU had {queue:.1} tasks to serve on average (at most {bound_ms} ms for each)"
             ),
             Finding::Preemptions {
                 rate,

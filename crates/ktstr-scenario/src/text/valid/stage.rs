@@ -84,8 +84,8 @@ impl<'a> Stage<'a> {
         };
         let message = match self.announced.iter().any(|later| later == name) {
             true => format!(
-                "there is no cgroup {name:?} yet: a step's operations come before its cgroups. Make it with `add_cgroup_def` \
-                 ahead of this operation, or in an earlier step or the backdrop"
+                "there is no cgroup {name:?} yet: a step's operations come before its cgroups. Create it with `add_cgroup_def` \
+                 before this operation, or in an earlier step or the backdrop"
             ),
             false => format!("there is no cgroup {name:?} at this point ({there}): add it first"),
         };

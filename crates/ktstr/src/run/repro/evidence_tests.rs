@@ -118,7 +118,7 @@ fn the_wait_of_the_task_of_a_finding_is_captured_in_its_middle_and_at_its_end() 
         evidence.trail
     );
     assert!(
-        evidence.trail[4].contains("then no event of it for 28.000 ms"),
+        evidence.trail[4].contains("then no event of the task for 28.000 ms"),
         "{:?}",
         evidence.trail
     );

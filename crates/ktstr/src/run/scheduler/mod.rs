@@ -172,7 +172,7 @@ fn discover(scheduler: &Scheduler, name: &str) -> Result<Found, RunError> {
             check::usable(path, "the binary next to the test's")?;
             if !expected {
                 eprintln!(
-                    "ktstr: the scheduler `{name}` is used as found at {}: {why}",
+                    "ktstr: the scheduler `{name}` was not built, so the binary at {} is used: {why}",
                     path.display()
                 );
             }

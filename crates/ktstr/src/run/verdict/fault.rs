@@ -317,7 +317,7 @@ fn of_workers(failures: &mut Vec<&AssertDetail>) -> Option<String> {
             // If the worker was runnable but did not run, the guest also reports a gap that lasts until the end of the wait.
             WorkerExitInfo::TimedOut if starved.contains(tid) => return true,
             WorkerExitInfo::TimedOut => {
-                "did not answer the stop, although it got CPU time or was not runnable".to_owned()
+                "did not respond to the request to stop, although it got CPU time or was not runnable".to_owned()
             }
             WorkerExitInfo::Panicked(message) => format!("panicked: {message}"),
             WorkerExitInfo::Exited(code) => format!("exited by itself with status {code}"),

@@ -270,7 +270,10 @@ fn workers_that_end_by_themselves_are_the_tests_fault_and_starved_ones_are_not()
         (panicked.clone(), "panicked: why"),
         (WorkerExitInfo::Exited(3), "exited by itself with status 3"),
         (WorkerExitInfo::Signaled(9), "was killed by signal 9"),
-        (WorkerExitInfo::TimedOut, "did not answer the stop"),
+        (
+            WorkerExitInfo::TimedOut,
+            "did not respond to the request to stop",
+        ),
     ] {
         let (fault, why) = fault_of(vec![no_progress(7, Some(exit)), text("worker 7 ended")]);
         assert_eq!(fault, Some(Fault::Test), "{why}");

@@ -65,7 +65,7 @@ impl Misfit<'_> {
     pub(super) fn evidence(&self) -> String {
         format!(
             "{:?}: the kernel's BTF is incomplete (pahole before 1.31), or the scheduler was built for another version; \
-             take another kernel (KTSTR_KERNEL), or build the scheduler for this one",
+             use another kernel (KTSTR_KERNEL), or build the scheduler for this one",
             self.line
         )
     }

@@ -343,8 +343,8 @@ fn finished(case: &Case, guest: &GuestState, console: &str) -> Judgement {
 /// or may need more than the guest has.
 fn out_of_memory(case: &Case) -> String {
     format!(
-        "the guest ran out of memory, of which it has {} MiB (memory_mib): if the same happens with several times as much, the \
-         scheduler leaks",
+        "the guest ran out of memory, of which it has {} MiB (memory_mib): if this also happens with several times as much, the \
+         scheduler leaks memory",
         case.memory_mib
     )
 }

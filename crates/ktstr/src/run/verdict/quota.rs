@@ -49,8 +49,8 @@ pub(in crate::run) fn judge(
     }
     for message in explained {
         judgement.result.note(format!(
-            "{message}: the cgroup or one above it was out of quota (cpu.max), and with this quota the turn of a worker may take \
-             that long to come"
+            "{message}: the cgroup or one above it was out of quota (cpu.max), and with this quota a worker may have to wait \
+             that long for its turn"
         ));
     }
     if judgement.result.is_fail() {

@@ -112,7 +112,7 @@ fn broken() -> [(&'static str, Measures, &'static str); 7] {
                 wake: Some(of_cgroup(26e6)),
                 ..kept()
             },
-            "one in ten of 100 wake-ups waited 52.0 ms or longer for a CPU, which had 2.0 tasks to serve (at most 25 ms for each)",
+            "one in ten of 100 wake-ups waited 52.0 ms or longer for a CPU; a CPU had 2.0 tasks to serve on average (at most 25 ms for each)",
         ),
         (
             "max_preemption_rate",

@@ -199,7 +199,7 @@ fn culprit(case: &Case, guest: &GuestState, left: Option<&ScxExit>) -> (Fault, S
         return (fault, why);
     }
     if left.is_some_and(|exit| exit.kind_name == "SCX_EXIT_SYSRQ") {
-        let why = "sched_ext was disabled by sysrq-S, for which only the test could ask";
+        let why = "sched_ext was disabled by sysrq-S, which only the test can have requested";
         return (Fault::Test, why.to_owned());
     }
     if let Some(exit) = left.filter(|exit| exit.wants_restart()) {
