@@ -119,7 +119,7 @@ pub(super) fn mark(judged: &mut AssertResult, done: &CgroupReports, bpf: bool) {
             Finding::Gap { tid, gap_ms, .. } if !of(tid).is_some_and(starved_at_the_end) => {
                 (gap_ms, effect)
             }
-            // Quotas are lifted at the stop, so none explains a worker that did not respond to the request to stop: its `exit` is not `None`.
+            // Quotas are lifted at the stop, so none explains a worker that did not stop: its `exit` is not `None`.
             Finding::NoProgress { tid, exit: None } => match of(tid) {
                 Some(report) => {
                     let life_ms = report.wall_time_ns / 1_000_000;
@@ -138,7 +138,7 @@ pub(super) fn mark(judged: &mut AssertResult, done: &CgroupReports, bpf: bool) {
     }
 }
 
-/// Whether the worker's longest gap lasted until the worker was killed because it did not respond to the request to stop. Quotas are lifted at
+/// Whether the worker's longest gap lasted until the worker was killed because it did not stop. Quotas are lifted at
 /// the stop, so none explains that gap.
 fn starved_at_the_end(report: &WorkerReport) -> bool {
     report.exit_info == Some(WorkerExitInfo::TimedOut)
