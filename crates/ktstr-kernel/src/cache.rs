@@ -127,8 +127,8 @@ impl Cache {
         self.root.join(KERNELS)
     }
 
-    /// Opens the folder `name` of the cache, and creates it if it is missing. Its mode becomes 0700. Fails if the cache or
-    /// this folder belongs to another user, can be written by others, or is a link.
+    /// Opens the folder `name` of the cache, and creates it if it is missing. Fails if the cache or this folder
+    /// belongs to another user, can be written by others, or is a link. Otherwise the folder's mode is set to 0700.
     pub fn folder(&self, name: &str) -> Result<Folder, KernelError> {
         Ok(Folder::owned(&self.root, Place::CACHE)?.subfolder(name)?)
     }
@@ -299,7 +299,8 @@ impl Cache {
             .map_err(|e| KernelError::io("list", dir, e))?
             .flatten()
         {
-            // A writer holds the lock, so a temporary folder that exists now belongs to no living process.
+            // A writer holds the lock as long as its temporary folder exists. This process holds it now, so any such folder was
+            // left by a process that was killed.
             if entry.file_name().to_string_lossy().starts_with(ASIDE) {
                 let path = entry.path();
                 fs::remove_dir_all(&path).map_err(|e| KernelError::io("remove", path, e))?;

@@ -1,6 +1,6 @@
 //! The quotas of CPU time (`cpu.max`) under which workers lived, and the failures that such a quota explains. A worker cannot
-//! see that its cgroup is out of quota: it only finds that it did not run. Whether the exact schedule shows more is decided on
-//! the host.
+//! see that its cgroup is out of quota: it only finds that it did not run. The host decides later, from the exact
+//! schedule if there is one, whether the failure stands.
 
 use std::path::Path;
 
@@ -57,7 +57,7 @@ impl Quotas {
 }
 
 /// Returns whether the kernel has throttled a cgroup with this `cpu.stat` (Documentation/admin-guide/cgroup-v2.rst); `None` if
-/// the file does not say so.
+/// the file has no line `nr_throttled`.
 fn is_throttled(stat: &str) -> Option<bool> {
     let count = |line: &str| line.strip_prefix("nr_throttled ")?.trim().parse().ok();
     stat.lines().find_map(count).map(|count: u64| count > 0)
@@ -119,7 +119,7 @@ pub(super) fn mark(judged: &mut AssertResult, done: &CgroupReports, bpf: bool) {
             Finding::Gap { tid, gap_ms, .. } if !of(tid).is_some_and(starved_at_the_end) => {
                 (gap_ms, effect)
             }
-            // Quotas are lifted at the stop, so none explains a worker that did not stop: its `exit` is not `None`.
+            // A worker with an `exit` did not stop when it was told to. No quota explains that, since quotas are lifted then.
             Finding::NoProgress { tid, exit: None } => match of(tid) {
                 Some(report) => {
                     let life_ms = report.wall_time_ns / 1_000_000;
