@@ -1,5 +1,5 @@
-//! The result of a check on the summary page of a CI job, if `GITHUB_STEP_SUMMARY` names a file: a table of the findings, and the
-//! commands that reproduce the worst of them.
+//! Writes the result of a check to the summary page of a CI job, if `GITHUB_STEP_SUMMARY` names a file: a table of the findings,
+//! and the commands that reproduce the worst of them.
 //!
 //! The text is short, because all commands of a step append to the same page, and GitHub shows nothing at all of a page that is
 //! larger than 1 MiB.
@@ -162,7 +162,7 @@ fn commands(text: &mut String, report: &Report) {
     }
 }
 
-/// Returns a text with at most `most` characters and its markup escaped.
+/// Returns the first `most` characters of a text, with an ellipsis if it is longer, and with the markup escaped.
 fn cut(text: &str, most: usize) -> String {
     inline(&shortened(text, most))
 }

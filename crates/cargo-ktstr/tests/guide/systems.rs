@@ -104,7 +104,9 @@ fn github(file: &Yaml) -> Vec<String> {
                 faults.push(format!("{name}: a step has either uses or run"));
             }
             if step.get("with").is_some() && step.get("uses").is_none() {
-                faults.push(format!("{name}: only a step that uses an action has with"));
+                faults.push(format!(
+                    "{name}: a step with the key `with` needs the key `uses`"
+                ));
             }
             let action = step.get("uses").map(Yaml::text);
             let is_pinned = |action: &str| {

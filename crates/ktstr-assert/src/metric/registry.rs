@@ -27,15 +27,16 @@ use crate::stats::SampleSource::{RunDelayNs, TimerLatencyNs, WakeLatencyNs};
 /// - `counted` means that the worker adds to the counter while it works, and that every checkpoint publishes it. `measured`
 ///   means that `ktstr-guest/src/workers/ctx.rs` reads the value from the kernel and stores it in the worker's memory.
 /// - `total_iterations` is the field of `PhaseCgroupStats`, into which the workers of a cgroup are folded by `sum` or by
-///   `max`. Its doc comment has one line. A counter without braces is in the worker's report and slices only.
-/// - `TotalIterations` is the metric of the same name in the registry; its total is a field of `CgroupStats` as well, and
-///   its value over the run is folded from the cgroups in the same way. This name is left out if the total is no metric.
+///   `max`. Its doc comment must have exactly one line. A counter without braces is in the worker's report and slices only.
+/// - `TotalIterations` is the variant of the metric in the registry. A total with a metric is also a field of `CgroupStats`,
+///   and the metric over the run is folded from these fields by the same `sum` or `max`. A total without a metric has no
+///   such variant in its row.
 ///
 /// To add a counter, write its row here, the line of its metric in `registry!` below and in `docs/metrics.md`, and, where
 /// the worker is to count, an addition to `counters.NAME` in `ktstr-guest/src/workers/ctx.rs`.
 ///
-/// Tokens after `$then` come before the rows: `worker_counters!(worker_samples report)` calls `report` with the rows of both
-/// tables.
+/// Tokens after `$then` are passed on to it in front of the rows, so that tables can be chained:
+/// `worker_counters!(worker_samples report)` calls `worker_samples!`, which calls `report!` with the rows of both tables.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! worker_counters {

@@ -29,7 +29,8 @@ pub fn is_test_process() -> bool {
 /// Interval at which PID 1 polls whether the process is ready or has exited.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// Maximum time that each read of PID 1 waits for more of a message, once the start of the message has arrived.
+/// The longest time for which a read by PID 1 from the test process's socket blocks. PID 1 reads only when a message has begun
+/// to arrive, so this bounds the wait for the rest of the message.
 const MESSAGE_WITHIN: Duration = Duration::from_secs(1);
 
 /// Length in bytes of the header before the job: the scheduler's process id and the job's length, four bytes each.

@@ -129,7 +129,7 @@ pub fn custom_lock_convoy(ctx: &Ctx) -> Result<AssertResult> {
     run(ctx, vec![group("convoy", work, workers)], &[], LOADED)
 }
 
-/// Runs the rings of [`custom_wake_chain`] next to a spinner for each CPU.
+/// Runs rings like those of [`custom_wake_chain`] next to a spinner for each CPU.
 ///
 /// # Errors
 /// The same errors as [`execute_defs`].

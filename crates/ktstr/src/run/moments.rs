@@ -23,7 +23,7 @@ use super::repro::Observe;
 use super::schedule::Recorder;
 use crate::moment::{CaptureMoment, MomentCapture};
 
-/// The largest number of times that `KTSTR_CAPTURE_AT` may contain.
+/// The largest number of points in time that `KTSTR_CAPTURE_AT` may list.
 const MOST_ASKED: usize = super::repro::MOST_CAPTURES;
 /// The largest number of captures at moments in a run. Each stops the machine, and a test can start any number of schedulers
 /// that sched_ext then ends.
@@ -109,10 +109,10 @@ pub(super) struct CaptureContext<'a> {
 /// The moments of a run so far.
 #[derive(Debug, Default)]
 pub(super) struct Moments {
-    /// The requested times under the virtual clock that are still to come, in nanoseconds of the scheduler's clock,
-    /// in ascending order.
+    /// The requested times under the virtual clock that are still to come, in ascending order, in nanoseconds of the kernel's
+    /// scheduler clock, which is the clock of `schedule.bin`.
     asked: VecDeque<u64>,
-    /// The requested times under the real clock that are still to come, since the window opened, in ascending order.
+    /// The requested times under the real clock that are still to come, in ascending order, counted from the start of the window.
     window: VecDeque<Duration>,
     /// Whether the first of `asked` has been passed to the plugin.
     armed: bool,
@@ -156,8 +156,8 @@ impl Moments {
         })
     }
 
-    /// Under the virtual clock, takes a capture if the guest is held for a moment or a requested time. Under the real clock,
-    /// takes one if the scheduler `has_ended`, and at the requested times of the window.
+    /// Under the virtual clock, takes a capture if the plugin holds the guest because a moment or a requested time has come. Under
+    /// the real clock, takes one if the scheduler `has_ended`, and at the requested times of the window.
     pub(super) fn poll(
         &mut self,
         context: &mut CaptureContext<'_>,

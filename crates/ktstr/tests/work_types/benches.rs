@@ -34,7 +34,8 @@ fn requests(ctx: &Ctx) -> Result<()> {
     );
     for worker in workers {
         ensure!(worker.woken() && worker.one_each(2000), "{worker:?}");
-        // Three matrices of 32 x 32 numbers fill 24 KiB. A multiplication is 32 rows of 32 units, and a request has three.
+        // Three matrices of 32 x 32 numbers fill 24 KiB. A multiplication is 32 rows of 32 units.
+        // A request consists of three multiplications.
         let (units, served, turn) = (
             worker.report.work_units,
             worker.report.iterations,
@@ -88,7 +89,7 @@ fn requests(ctx: &Ctx) -> Result<()> {
         ensure!(seen.report.iterations > 3, "{seen:?}");
     }
     let refused = WorkloadHandle::spawn(&of(WorkType::schbench(config), 2));
-    let refused = refused.err().context("its config says how many")?;
+    let refused = refused.err().context("`workers(2)` was accepted")?;
     ensure!(
         refused.to_string().contains("declare workers(1)"),
         "{refused}"
@@ -106,7 +107,10 @@ fn look_ups(ctx: &Ctx) -> Result<()> {
     let hits = bench(config.target_hit_pct(100), 50)?;
     let [clients, slow] = [&hits[..2], &hits[2..]];
     ensure!(slow.len() == 1 && rounds(slow) == 0, "{slow:?}");
-    ensure!(slow[0].report.max_gap_ms < 30, "that is no gap: {slow:?}");
+    ensure!(
+        slow[0].report.max_gap_ms < 30,
+        "waiting for a miss is no gap: {slow:?}"
+    );
     for client in clients {
         let (units, done) = (client.report.work_units, client.report.iterations);
         // A look-up takes 64 units, and 16 more for the cache lines of its value.
@@ -139,8 +143,8 @@ fn look_ups(ctx: &Ctx) -> Result<()> {
         clients.iter().all(|client| found(client) == Some(0)),
         "{clients:?}"
     );
-    // About one fetch in a hundred takes 50 ms. The number of such fetches is random, but always large enough that fewer than two
-    // thirds as many keys are fetched as without them.
+    // About one fetch in a hundred takes 50 ms. The number of slow fetches is random, but always large enough to reduce the number
+    // of fetched keys to less than two thirds.
     let quick = config.target_hit_pct(0).slow_path_sleep_us(10);
     let usual = bench(quick, 400)?[2].report.iterations;
     let rare = bench(quick.slow_path_p99_us(50_000), 400)?[2]
@@ -162,7 +166,11 @@ fn look_ups(ctx: &Ctx) -> Result<()> {
     for client in &paced[..2] {
         let done = client.report.iterations;
         ensure!(client.one_each(2000) && done > 20, "{client:?}");
-        let bench = client.report.bench.as_ref().context("a client's")?;
+        let bench = client
+            .report
+            .bench
+            .as_ref()
+            .context("a client has a report of its benchmark")?;
         ensure!(
             (done..=done + 1).contains(&bench.sample_total),
             "{client:?}"
@@ -178,7 +186,8 @@ fn look_ups(ctx: &Ctx) -> Result<()> {
     Ok(())
 }
 
-/// Returns the kernel's counters of the loopback device: frames, bytes without their Ethernet headers, softirqs.
+/// Returns three of the kernel's counters: frames and bytes of the loopback device, without their Ethernet headers, and the receive
+/// softirqs (`NET_RX`) of all CPUs.
 fn counted() -> Result<[u64; 3]> {
     let numbers = |text: &str| -> Vec<u64> {
         let words = text.split_whitespace();
@@ -206,7 +215,10 @@ fn traffic(ctx: &Ctx) -> Result<()> {
     // This brings the device up.
     one(ctx, WorkType::net_traffic(1000, 60), 5)?;
     let (_, spinning) = with_frames(ctx, WorkType::SpinWait, 2)?;
-    ensure!(spinning[0] == 0, "{spinning:?} without any");
+    ensure!(
+        spinning[0] == 0,
+        "{spinning:?} counted, although nobody sent frames"
+    );
     for (interval, bytes, least) in [(0, 100, 200), (2000, 1514, 10)] {
         let (all, [frames, counted, softirqs]) =
             with_frames(ctx, WorkType::net_traffic(interval, bytes), 2)?;
@@ -244,7 +256,8 @@ fn irq_wake(ctx: &Ctx) -> Result<()> {
     Ok(())
 }
 
-/// Runs the work types one after the other, and prints the pids of the workers to check.
+/// Runs three work types one after the other, and prints the pid of the second worker of each. The host then looks up in the
+/// schedule what woke these workers.
 pub fn woken(ctx: &Ctx) -> Result<AssertResult> {
     for work in [
         WorkType::irq_wake(1000, 60),

@@ -16,9 +16,10 @@ use ktstr_scenario::scheduler::Promise;
 /// The bounds that apply if neither the test nor the scheduler sets them. The bounds on owed CPU time and on waits after a
 /// wakeup derive from sched_ext's default slice (`SCX_SLICE_DFL`, 20 ms: include/linux/sched/ext.h): in a queue in which
 /// each task gets one slice in turn, no task is owed more than one slice, and none waits longer than one slice for each task
-/// in the queue. The bounds leave a margin above that: two and a half slices (50 ms) and one and a quarter (25 ms). The
-/// bound on the share of the entitlement is lower for a task than for a cgroup: if each CPU has its own queue, the lengths
-/// of the queues can differ by one task.
+/// in the queue. The bounds leave a margin: 50 ms (two and a half slices) of owed time, and 25 ms (one and a quarter) of wait
+/// for each task in the queue, since a wait is divided by the length of the queue before it is compared. The bound on the
+/// share of the entitlement is lower for a task than for a cgroup: if each CPU has its own queue, the lengths of the queues
+/// can differ by one task.
 pub(in crate::run) const DEFAULTS: Assert = Assert::NO_OVERRIDES
     .max_owed_ms(Limit::At(50.0))
     .min_entitled_share(Limit::At(0.7))
@@ -68,9 +69,9 @@ pub(in crate::run) fn see(
     })
 }
 
-/// Adds what the schedule shows about the tasks below the cgroup `root`: findings that the schedule does not confirm become
-/// notes, and each bound that is broken is a failure if the scheduler promises to keep it. Otherwise, and if the checks only
-/// report (`report_monitor_only`), it is a note.
+/// Applies the schedule of the tasks below the cgroup `root` to the verdict. Failures that the workers' reports gave, and that the
+/// schedule does not confirm, become notes. Each bound that the schedule breaks becomes a failure if the scheduler promises to
+/// keep it. It becomes a note if the scheduler does not, or if the checks only report (`report_monitor_only`).
 pub(in crate::run) fn judge(
     judgement: &mut Judgement,
     case: &Case,
@@ -79,8 +80,8 @@ pub(in crate::run) fn judge(
     root: &str,
     logs: Logs<'_>,
 ) {
-    // The cause of an inconclusive run makes its schedule inconclusive as well, unless only checks of workers lack their data. A
-    // guest without a result has not run the test to its end, which is reported already.
+    // What makes a run inconclusive makes its schedule inconclusive as well, with one exception: if only checks of workers had no
+    // data, the schedule can still be judged. A guest without a result has not run the test to its end, which is reported already.
     let inconclusive = judgement.result.is_inconclusive() && !judgement.lacks_only_data();
     if inconclusive || judgement.guest.is_err() {
         return;
