@@ -156,8 +156,8 @@ impl Moments {
         })
     }
 
-    /// Under the virtual clock, takes a capture if the plugin holds the guest because a moment or a requested time has come. Under
-    /// the real clock, takes one if the scheduler `has_ended`, and at the requested times of the window.
+    /// Under the virtual clock, takes a capture if the plugin holds the guest because a moment or a requested time has come.
+    /// Under the real clock, takes one if the scheduler `has_ended`, and at the requested times of the window.
     pub(super) fn poll(
         &mut self,
         context: &mut CaptureContext<'_>,

@@ -143,8 +143,8 @@ fn look_ups(ctx: &Ctx) -> Result<()> {
         clients.iter().all(|client| found(client) == Some(0)),
         "{clients:?}"
     );
-    // About one fetch in a hundred takes 50 ms. The number of slow fetches is random, but always large enough to reduce the number
-    // of fetched keys to less than two thirds.
+    // About one fetch in a hundred takes 50 ms. The number of slow fetches is random, but always large enough to reduce the
+    // number of fetched keys to less than two thirds.
     let quick = config.target_hit_pct(0).slow_path_sleep_us(10);
     let usual = bench(quick, 400)?[2].report.iterations;
     let rare = bench(quick.slow_path_p99_us(50_000), 400)?[2]
@@ -186,8 +186,8 @@ fn look_ups(ctx: &Ctx) -> Result<()> {
     Ok(())
 }
 
-/// Returns three of the kernel's counters: frames and bytes of the loopback device, without their Ethernet headers, and the receive
-/// softirqs (`NET_RX`) of all CPUs.
+/// Returns three of the kernel's counters: frames and bytes of the loopback device, without their Ethernet headers, and the
+/// receive softirqs (`NET_RX`) of all CPUs.
 fn counted() -> Result<[u64; 3]> {
     let numbers = |text: &str| -> Vec<u64> {
         let words = text.split_whitespace();
