@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use ktstr_record::brief::{facts, headline};
+use ktstr_record::brief::{facts, headline, step};
 use ktstr_record::compare::{Comparison, Parting, Run, compare};
 use ktstr_record::settings::{Settings, difference};
 use ktstr_record::{Clock, RunRecord, runs_root};
@@ -123,14 +123,24 @@ fn side_by_side(
             same += 1;
             continue;
         }
-        let shown = |value: Option<&f64>| value.map_or_else(|| "not measured".to_owned(), number);
+        let shown = |value: Option<&f64>, all: &BTreeMap<(String, String), f64>| match value {
+            Some(value) => number(value),
+            None if all.keys().any(|(phase, _)| *phase == name.0) => "not measured".to_owned(),
+            None => format!("no {}", step(&name.0)),
+        };
         let change = match (a, b) {
             // The value is the number of a CPU, for which a change in percent means nothing.
             _ if name.1.ends_with("_cpu") => String::new(),
             (Some(a), Some(b)) if *a != 0.0 => change(*a, *b),
             _ => String::new(),
         };
-        table.add_row([step(&name.0), name.1.clone(), shown(a), shown(b), change]);
+        table.add_row([
+            step(&name.0),
+            name.1.clone(),
+            shown(a, left),
+            shown(b, right),
+            change,
+        ]);
         rows += 1;
     }
     let mut text = match rows {
@@ -148,19 +158,6 @@ fn side_by_side(
         );
     }
     text
-}
-
-/// Returns the name of a phase as the other screens have it, for its label in the record; an empty label stands for the whole
-/// run.
-fn step(label: &str) -> String {
-    let index = label
-        .strip_prefix("Step[")
-        .and_then(|rest| rest.strip_suffix(']'));
-    match (label, index.and_then(|index| index.parse::<u32>().ok())) {
-        ("", _) => "whole run".to_owned(),
-        (_, Some(index)) => format!("step {}", index.saturating_add(1)),
-        (other, None) => other.to_lowercase(),
-    }
 }
 
 /// Formats a value with three digits after the point, unless it is a whole number.

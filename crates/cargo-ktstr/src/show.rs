@@ -159,7 +159,7 @@ mod tests {
         let commands = [("why", None), ("again", again(&record))];
         insta::assert_snapshot!(plain(&record, "", &commands, Some(&excerpt)), @r"
         two_steps failed, the scheduler's fault
-          Step[0]: the kernel ejected scx-ktstr
+          step 1: the kernel ejected scx-ktstr
           fault: sched_ext notes SCX_EXIT_ERROR_STALL
         scheduler: the kernel's own
         machine: 1n1l2c1t, 384 MiB, virtual clock, 250 MIPS, seed 3

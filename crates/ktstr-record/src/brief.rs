@@ -99,6 +99,20 @@ fn scheduler(record: &RunRecord) -> String {
     text
 }
 
+/// Returns the name of a phase as all screens have it, for its label in the record: `step 1` for `Step[0]`. An empty label stands
+/// for the whole run.
+#[must_use]
+pub fn step(label: &str) -> String {
+    let index = label
+        .strip_prefix("Step[")
+        .and_then(|rest| rest.strip_suffix(']'));
+    match (label, index.and_then(|index| index.parse::<u32>().ok())) {
+        ("", _) => "whole run".to_owned(),
+        (_, Some(index)) => format!("step {}", index.saturating_add(1)),
+        (other, None) => other.to_lowercase(),
+    }
+}
+
 /// Returns the first line of a message. If the message quotes a log, this line ends with a clause such as "; its last output:",
 /// which is left out, because the quote does not follow.
 #[must_use]
@@ -118,7 +132,10 @@ pub fn evidence(record: &RunRecord) -> Vec<String> {
     let first_findings = |count: usize| {
         let findings = record.findings.iter().take(count);
         findings.map(|finding| {
-            let phase = finding.phase.iter().map(|phase| format!("{phase}: "));
+            let phase = finding
+                .phase
+                .iter()
+                .map(|label| format!("{}: ", step(label)));
             let cgroup = finding.cgroup.iter().map(|cgroup| format!(" [{cgroup}]"));
             let message = [first_line(&finding.message).to_owned()];
             phase.chain(message).chain(cgroup).collect()
@@ -131,7 +148,15 @@ pub fn evidence(record: &RunRecord) -> Vec<String> {
         return first_findings(MOST_FINDINGS).chain(fault).collect();
     }
     let shown = MOST_FINDINGS - 1;
-    let more = format!("and {} more findings", record.findings.len() - shown);
+    let is_cut = |omitted: &String| omitted.starts_with(crate::record::FINDINGS);
+    let at_least = match record.omitted.iter().any(is_cut) {
+        true => "at least ",
+        false => "",
+    };
+    let more = format!(
+        "and {at_least}{} more findings",
+        record.findings.len() - shown
+    );
     first_findings(shown).chain([more]).chain(fault).collect()
 }
 
@@ -269,7 +294,7 @@ mod tests {
             cgroup: Some("left".to_owned()),
             ..FindingRecord::default()
         }];
-        assert_eq!(evidence(&record), ["Step[0]: it exited with code 0 [left]"]);
+        assert_eq!(evidence(&record), ["step 1: it exited with code 0 [left]"]);
     }
 
     #[test]

@@ -122,8 +122,8 @@ mod tests {
         ### two\_steps failed, the scheduler's fault
 
         ````text
-        Step[0]: the kernel ejected scx-ktstr
-        Step[0]: ``` \u001b[2J<img src=x>
+        step 1: the kernel ejected scx-ktstr
+        step 1: ``` \u001b[2J<img src=x>
         fault: sched_ext notes SCX_EXIT_ERROR_STALL ```
         ````
 

@@ -20,6 +20,9 @@ const REASON_CAP: usize = 500;
 /// The largest number of findings that a record keeps; `result.json` has all of them.
 const FINDINGS_CAP: usize = 100;
 
+/// The beginning of the entry of [`RunRecord::omitted`] that says how many findings there were.
+pub(crate) const FINDINGS: &str = "findings";
+
 /// How a run ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -434,7 +437,13 @@ impl RunRecord {
     pub(crate) fn normalise(&mut self) {
         self.reason = self.reason.as_deref().and_then(one_line);
         self.evidence = self.evidence.as_deref().and_then(one_line);
-        self.findings.truncate(FINDINGS_CAP);
+        if self.findings.len() > FINDINGS_CAP {
+            self.omitted.push(format!(
+                "{FINDINGS}: the first {FINDINGS_CAP} of {}; result.json has all of them",
+                self.findings.len()
+            ));
+            self.findings.truncate(FINDINGS_CAP);
+        }
         self.wall_s = if self.wall_s.is_finite() {
             self.wall_s
         } else {

@@ -64,8 +64,8 @@ pub struct Options {
     /// A dozen scenarios with one seed each: at most two minutes on two cores.
     #[arg(long, conflicts_with = "thorough")]
     quick: bool,
-    /// All scenarios with five seeds each, on one more shape, without a time limit. The default, without --quick and --thorough,
-    /// is all scenarios with two seeds each, in about a quarter of an hour at most.
+    /// All scenarios with five seeds each, on their own shape and on one more, without a time limit. Without --quick and
+    /// --thorough: all scenarios with two seeds each, in about a quarter of an hour at most.
     #[arg(long)]
     thorough: bool,
     /// The kernels on which the scheduler is checked.
@@ -74,7 +74,7 @@ pub struct Options {
     /// Shapes of the machine: presets such as 8cpu-2llc-smt, shapes such as 1n2l2c1t, or `own` for each scenario's own.
     #[arg(long, value_name = "SHAPE,...", value_delimiter = ',')]
     topologies: Vec<String>,
-    /// The number of seeds, counted from 1, or a range such as 3..7, which is 3 to 6.
+    /// How many seeds: 4 means 1, 2, 3 and 4. Or a range without its end: 3..7 means 3, 4, 5 and 6.
     #[arg(long, value_name = "N")]
     seeds: Option<String>,
     /// Run only these scenarios, instead of those that the configuration, --quick or --thorough selects.

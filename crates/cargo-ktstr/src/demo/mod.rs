@@ -97,7 +97,9 @@ fn screen_of(finished: &Finished, vm: &VmResult) -> Screen {
 
 fn cgroups(vm: &VmResult) -> Vec<CgroupRow> {
     let mut rows = Vec::new();
-    for bucket in vm.phase_buckets() {
+    // A phase without length has no work to show: without a backdrop, that is the time before the first step.
+    let phases = vm.phase_buckets().into_iter();
+    for bucket in phases.filter(|bucket| bucket.end_ms > bucket.start_ms) {
         for (name, stats) in &bucket.per_cgroup {
             rows.push(CgroupRow {
                 step: phase(bucket.step_index),

@@ -132,7 +132,7 @@ fn render_to(text: &mut String, s: &Screen) -> std::fmt::Result {
                 row.step.clone(),
                 row.cgroup.clone(),
                 row.workers.to_string(),
-                format!("{:.0} ms", row.cpu_ms),
+                format!("{:.0} ms", row.cpu_ms.trunc()),
                 grouped(row.iterations),
                 row.spread_pct
                     .map_or_else(|| "-".to_owned(), |spread| format!("{spread:.1} %")),

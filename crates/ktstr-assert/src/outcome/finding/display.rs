@@ -98,7 +98,7 @@ impl Display for Finding {
                 bound,
             } => write!(
                 f,
-                "{wasted_ms} ms of CPU time stayed idle while tasks could have used it: {:.0} % (at most {:.0} %)",
+                "{wasted_ms} ms of CPU time stayed idle while tasks could have used it: {:.0} % of the step's (at most {:.0} %)",
                 share * 100.0,
                 bound * 100.0
             ),

@@ -152,6 +152,14 @@ impl AssertDetail {
     /// all kinds about which the statistics of cgroups show nothing.
     pub fn badness(&self, c: &CgroupStats) -> Option<f64> {
         match (self.kind, &self.finding) {
+            // These are about the whole machine.
+            (
+                _,
+                Finding::WastedCpu { .. }
+                | Finding::LateWakeups { .. }
+                | Finding::Preemptions { .. }
+                | Finding::NotDriven { .. },
+            ) => None,
             (DetailKind::Stuck, _) => Some(c.max_gap_ms as f64),
             (DetailKind::NoProgress, _) => Some(-c.iterations_per_worker().unwrap_or(0.0)),
             (DetailKind::Unfair, Finding::Claim { .. }) => {

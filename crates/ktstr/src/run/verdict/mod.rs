@@ -298,7 +298,10 @@ fn finished(case: &Case, guest: &GuestState, console: &str) -> Judgement {
         let why = refusal.as_ref().map(ToString::to_string);
         let evidence = match &refusal {
             Some(_) => format!("{reason}; its whole log is in scheduler.log"),
-            None => format!("the guest's kernel runs, and {reason}"),
+            None => format!(
+                "the guest's kernel runs, and `{}` did not attach: {reason}",
+                case.scheduler
+            ),
         };
         let finding = Finding::NotAttached {
             scheduler: case.scheduler.to_owned(),

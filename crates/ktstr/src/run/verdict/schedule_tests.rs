@@ -104,7 +104,7 @@ fn broken() -> [(&'static str, Measures, &'static str); 7] {
                 }),
                 ..kept()
             },
-            "1100 ms of CPU time stayed idle while tasks could have used it: 11 % (at most 10 %)",
+            "1100 ms of CPU time stayed idle while tasks could have used it: 11 % of the step's (at most 10 %)",
         ),
         (
             "max_wake_wait_ms",
