@@ -42,8 +42,8 @@ impl Mapped {
                 Layout::BASE,
             )?
         };
-        // The kernel would copy the 2048 page table entries of this mapping at each fork of a worker and remove them at
-        // its end, which costs the worker more than all the rest of its start. A forked process never uses the mailbox.
+        // Keep the mapping out of forked processes, which never use the mailbox. Otherwise the kernel would copy its 2048 page
+        // table entries at each fork of a worker, which takes longer than all the rest of the worker's start.
         // SAFETY: the mapping was just made, and its content is not changed.
         unsafe {
             rustix::mm::madvise(
