@@ -2,7 +2,7 @@
 //!
 //! Older kernels, such as 6.12, refuse to clear the set of a cgroup with tasks in it or below it: `validate_change` in
 //! kernel/cgroup/cpuset.c returns `ENOSPC`, also in cgroup v2. On such a kernel, this module writes all CPUs or nodes that the
-//! machine can have. The effect is the same, also when the set of the parent changes later: a cgroup uses only its parent's.
+//! machine can have. The effect is the same, also when the set of the parent changes later: a cgroup cannot use more than it.
 
 use std::io;
 use std::path::{Path, PathBuf};

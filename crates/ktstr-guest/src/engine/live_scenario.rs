@@ -148,7 +148,7 @@ pub(super) struct CgroupReports {
     pub name: String,
     pub owner: Owner,
     pub allowed: Allowed,
-    /// What quotas may have done to the workers; `None` if no quota limited them.
+    /// What quotas may have done to the workers; `None` if no quota can have limited them.
     pub quota: Option<QuotaReach>,
     pub reports: Vec<WorkerReport>,
 }
@@ -428,7 +428,7 @@ impl LiveScenario {
         self.objects = named;
     }
 
-    /// Returns what the quotas of a cgroup and of its ancestors may have done to its workers; `None` without a quota.
+    /// Returns what the quotas of a cgroup and of its ancestors may have done to its workers; `None` if none can have acted.
     pub fn quota_reach(&self, ctx: &Ctx, name: &str) -> Option<QuotaReach> {
         let above = self.tracked.iter().filter(|t| is_below(name, &t.name));
         let reaches = above.filter_map(|holder| {

@@ -377,7 +377,7 @@ mod tests {
         let two = [7, 8].map(|tid| real_time(tid, 40, &[0, 1]));
         let all = named(&[("a", &two), ("b", &[real_time(9, 40, &[0])])]).expect("hogs");
         assert!(all.contains("3 real-time workers of cgroup a, b"), "{all}");
-        assert_eq!(named(&[("a", &two)]), None, "two workers take less than half of two CPUs");
+        assert_eq!(named(&[("a", &two)]), None, "two workers are below half");
     }
 
     #[test]

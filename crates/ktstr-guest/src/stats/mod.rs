@@ -3,8 +3,8 @@
 //!
 //! The numbers in an answer cover the time since the previous answer on the same connection. The connection is therefore
 //! kept, and the first request, when the window opens, only starts the first interval. The requests are a part of the
-//! guest's load, as those of any other client would be. A run without declared captures and without `Op::CaptureSnapshot` has no requests, and
-//! neither has a run under a scheduler that serves no statistics.
+//! guest's load, as those of any other client would be. A run without declared captures and without `Op::CaptureSnapshot` has
+//! no requests, and neither has a run under a scheduler that serves no statistics.
 
 mod client;
 #[cfg(test)]

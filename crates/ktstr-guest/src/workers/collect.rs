@@ -199,7 +199,7 @@ fn is_sched_ext_enabled() -> bool {
 
 /// Makes all threads of a process real-time tasks, if the kernel's own scheduler drives them. A process that got SIGKILL must run
 /// once more before it exits, and with a ten-thousandth of its competitors' weight it may wait for minutes. Under a BPF scheduler
-/// nothing is changed: if it does not run the process, sched_ext's watchdog ejects the scheduler, which is a finding of the run. A
+/// nothing is changed: if it does not run the process, sched_ext's watchdog ejects the scheduler, which is a finding. A
 /// failure is ignored: an ordinary user may not do this, and the only effect of a failure is that the wait takes longer.
 fn hurry(pid: i32) {
     if is_sched_ext_enabled() {
