@@ -42,7 +42,7 @@ impl Mapped {
                 Layout::BASE,
             )?
         };
-        // Keep the mapping out of forked processes, which never use the mailbox. The kernel would copy its 2048 page table entries
+        // Keep the mapping out of forked processes, which never use the mailbox. The kernel would copy 2048 page table entries
         // at each fork of a worker and remove them at the worker's exit, which costs more than all the rest of its start.
         // SAFETY: the mapping was just made, and its content is not changed.
         unsafe {
