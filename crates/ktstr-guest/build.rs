@@ -1,5 +1,5 @@
-//! Computes a hash of the sources of this crate and of ktstr-mailbox, which is part of a template's key. A template whose
-//! PID 1 was built from other sources of these crates is therefore not reused.
+//! Computes a hash of the sources of this crate and of ktstr-mailbox. The hash is part of the key of a template (a saved VM),
+//! so a template whose PID 1 was built from other sources of these crates is not reused.
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::Hasher;

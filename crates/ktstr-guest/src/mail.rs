@@ -42,8 +42,8 @@ impl Mapped {
                 Layout::BASE,
             )?
         };
-        // The kernel would copy the 2048 page table entries of this mapping at each fork of a worker and remove them at
-        // its end, which costs the worker more than all the rest of its start. A forked process never uses the mailbox.
+        // Keep the mapping out of forked processes, which never use the mailbox. The kernel would copy 2048 page table entries
+        // at each fork of a worker and remove them at the worker's exit, which costs more than all the rest of its start.
         // SAFETY: the mapping was just made, and its content is not changed.
         unsafe {
             rustix::mm::madvise(

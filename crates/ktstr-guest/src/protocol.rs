@@ -216,7 +216,7 @@ pub enum ToHost {
         /// The reason, as one sentence for the user.
         reason: String,
     },
-    /// The test is about to stop, start or replace a scheduler, so the exit of the attached one is intended.
+    /// The test is about to stop, start or replace a scheduler, so the exit of the attached scheduler is intended.
     SchedulerStopping,
     /// The guest waits for a scheduler to attach, or the test has waited for a payload. Both may take long, and the host gives
     /// up on a guest that sends nothing.
@@ -227,7 +227,7 @@ pub enum ToHost {
     SchedulerDied {
         /// How the process ended.
         end: ProcessEnd,
-        /// The last signal that a process sent to it, if the kernel can trace signals.
+        /// The last signal that a process sent to it and that can have ended it; `None` if there is none or it was not traced.
         signal: Option<SentSignal>,
     },
     /// A [`ToGuest::Write`] has been executed.

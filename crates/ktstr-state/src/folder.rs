@@ -58,8 +58,8 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Opens the folder, and creates it with mode 0700 if it is missing. If it exists and its mode gives others any access,
-    /// the mode is changed to 0700; a folder that others can write is refused.
+    /// Opens the folder, and creates it with mode 0700 if it is missing. An existing folder that others can write is
+    /// refused. An existing folder that others can only read or enter gets mode 0700.
     pub fn private(path: &Path, place: Place) -> Result<Self, StateError> {
         let folder = Self::owned(path, place)?;
         folder.close_to_others()?;
@@ -305,6 +305,6 @@ mod tests {
         let path = dir.path().join("file");
         create_file(&path).unwrap();
         assert_eq!(mode(&path), 0o600);
-        assert!(create_file(&path).is_err(), "it exists already");
+        assert!(create_file(&path).is_err(), "an existing file was opened");
     }
 }

@@ -86,7 +86,7 @@ impl Entering {
             if FORKING.load(SeqCst) == 0 {
                 return Self;
             }
-            // A fork is in progress. It waits for this counter, so step back instead of making it wait for this thread.
+            // The thread that forks waits for this counter to be 0, so step back instead of making that thread wait.
             ENTERING.fetch_sub(1, SeqCst);
             std::thread::yield_now();
         }

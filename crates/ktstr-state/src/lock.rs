@@ -294,7 +294,7 @@ mod tests {
         assert!(!child_has, "the child has the lock's file open");
     }
 
-    /// A child that another thread is spawning shares all descriptors until its exec. Here a clone stands for the child's.
+    /// A child that another thread is spawning shares all descriptors until its exec. Here a clone stands for that descriptor.
     #[test]
     fn a_lock_is_free_after_its_release_even_if_a_spawned_child_shares_it() {
         let dir = tempfile::tempdir().unwrap();

@@ -21,7 +21,7 @@ fn queue(folder: &Path) -> Queue {
     Queue::new(Folder::private(folder, Place::MACHINES).unwrap())
 }
 
-/// Enters the queue in a thread, reports when it is served, and keeps the turn until the returned
+/// Enters the queue in a thread, reports when the claim is served, and keeps the turn until the returned
 /// sender is dropped.
 fn enter(
     folder: &Path,
@@ -57,11 +57,11 @@ fn wait_for(folder: &Path, count: usize) {
 fn a_claim_must_fit_by_memory_and_by_cores() {
     let running = [weight(400, 1), weight(200, 1)];
     assert!(LIMIT.allows(&running, weight(400, 2)));
-    assert!(!LIMIT.allows(&running, weight(401, 1)), "memory");
-    assert!(!LIMIT.allows(&running, weight(100, 3)), "cores");
+    assert!(!LIMIT.allows(&running, weight(401, 1)), "too much memory");
+    assert!(!LIMIT.allows(&running, weight(100, 3)), "too many cores");
     assert!(
         LIMIT.allows(&[], weight(5000, 64)),
-        "larger than the limit: alone"
+        "a claim over the limit runs alone"
     );
     assert!(!LIMIT.allows(&[weight(5000, 64)], weight(1, 1)));
     assert!(!LIMIT.allows(&[weight(u64::MAX, u32::MAX)], weight(u64::MAX, u32::MAX)));
@@ -93,7 +93,7 @@ fn a_stream_of_small_claims_does_not_starve_a_large_one() {
     for thread in [first.1, large.1, small.1, tiny.1] {
         thread.join().unwrap();
     }
-    assert_eq!(tickets(dir.path()), [""; 0], "nothing stays");
+    assert_eq!(tickets(dir.path()), [""; 0], "a ticket was left behind");
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn the_sum_holds_for_many_at_once() {
                 let _turn = queue.enter("one of many", claim, LIMIT, |_| {}).unwrap();
                 let sum = now.fetch_add(claim.memory_mib, SeqCst) + claim.memory_mib;
                 most.fetch_max(sum, SeqCst);
-                // Longer than one polling interval of the queue, so that several claims run at once.
+                // This is longer than one polling interval of the queue, so that several claims run at once.
                 std::thread::sleep(Duration::from_millis(60));
                 now.fetch_sub(claim.memory_mib, SeqCst);
             });
@@ -219,7 +219,7 @@ fn a_malformed_ticket_blocks_nobody() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("00000001.waiting"), "nonsense").unwrap();
     fs::write(dir.path().join("note"), "not a ticket").unwrap();
-    let turn = queue(dir.path()).enter("one", weight(1, 1), LIMIT, |_| panic!("no wait"));
+    let turn = queue(dir.path()).enter("one", weight(1, 1), LIMIT, |_| panic!("waited"));
     drop(turn.unwrap());
     assert_eq!(tickets(dir.path()), ["note"]);
 }

@@ -1,8 +1,8 @@
-//! Clears the CPUs or the memory nodes of a cgroup, so that it has those of its parent.
+//! Clears the CPUs or the memory nodes of a cgroup, so that the cgroup may use all those of its parent.
 //!
 //! Older kernels, such as 6.12, refuse to clear the set of a cgroup with tasks in it or below it: `validate_change` in
-//! kernel/cgroup/cpuset.c returns `ENOSPC`, also in cgroup v2. On such a kernel, the cgroup gets the set of everything instead.
-//! The effect is the same, also when the set of the parent changes later: a cgroup uses only what its parent has.
+//! kernel/cgroup/cpuset.c returns `ENOSPC`, also in cgroup v2. On such a kernel, this module writes all CPUs or nodes that the
+//! machine can have. The effect is the same, also when the set of the parent changes later: a cgroup cannot use more than it.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use ktstr_scenario::cgroup::CgroupError;
 
 use super::files::{children, explain, raw_write, read};
 
-/// The content of a file that the kernel reads as the empty set.
+/// What to write to an interface file to make its set empty.
 const NOTHING: &str = "\n";
 
 /// A set of a cgroup.
@@ -21,7 +21,7 @@ pub(super) struct Set {
     pub file: &'static str,
     /// The file that lists everything that the set can contain.
     pub possible: &'static str,
-    /// The content of `possible` on a kernel without the file; `None` if every kernel has it.
+    /// The text to use on a kernel that lacks the file `possible`; `None` if every kernel has that file.
     pub otherwise: Option<&'static str>,
     /// Whether a sibling cgroup that is a partition becomes invalid if this set overlaps the set of the partition.
     pub ends_partitions: bool,

@@ -72,8 +72,8 @@ pub(super) fn read(path: &Path) -> Result<String, CgroupError> {
     std::fs::read_to_string(path).map_err(|e| access("read", path, e))
 }
 
-/// Returns the root of the cgroup2 file system that holds `path`. If `path` is in none, returns the
-/// parent of `path`: writes then fail, because the interface files do not exist.
+/// Returns the root of the cgroup2 file system that holds `path`. If no cgroup2 file system holds it, returns
+/// the parent of `path`: writes then fail, because the interface files do not exist.
 pub(super) fn mount_of(path: &Path) -> PathBuf {
     let mut top = None;
     for at in path.ancestors() {

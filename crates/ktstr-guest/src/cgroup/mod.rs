@@ -1,7 +1,7 @@
 //! The cgroup v2 tree of a test, on a mounted cgroup2 file system.
 //!
 //! Names are relative to the manager's root and may be nested; missing cgroups in between are created. A controller is
-//! enabled on the whole path when one of its files is first written.
+//! enabled on the whole path from the mount point when a file of that controller is first written.
 //! This module does not know which cgroups a scenario has (the engine does), and it does not stop workers.
 
 mod clear;
@@ -22,8 +22,8 @@ use ktstr_scenario::topology::cpuset_string;
 use events::wait_unpopulated;
 use files::{access, read, write};
 
-/// Maximum guest time to wait for the last task to leave after an `rmdir` that failed with `EBUSY`. If tasks are left then,
-/// the removal fails.
+/// Maximum guest time to wait for the last task to leave after an `rmdir` has failed with `EBUSY`. If tasks are left after
+/// that time, the removal of the cgroup fails.
 const REMOVE_DEADLINE: Duration = Duration::from_secs(5);
 /// Maximum number of `rmdir` attempts.
 const REMOVE_TRIES: u32 = 16;

@@ -23,7 +23,7 @@ use crate::stats::Requests;
 use crate::workers::rng::Rng;
 use crate::workers::{Group, PhaseCell, WorkloadHandle};
 
-/// The name under which the workers in the harness's own cgroup are counted.
+/// The name that stands for the cgroup in which the harness itself runs, and in which a test may start workers too.
 pub(super) const RUNNER: &str = "";
 
 /// The seed's random stream that decides the order in which workers are moved into their cgroup.
@@ -68,7 +68,7 @@ pub(super) struct LiveCgroup {
     /// The union of all CPUs that the cgroup had during the lives of the workers. Running on a CPU that was allowed at any
     /// time is no breach of isolation.
     pub allowed: Allowed,
-    /// What quotas may have done to the workers that were stopped in this cgroup, or came from another one.
+    /// What quotas may have done to the workers that were stopped in this cgroup, or that came from another cgroup.
     reach: Option<QuotaReach>,
     reports: Vec<WorkerReport>,
 }
@@ -148,14 +148,14 @@ pub(super) struct CgroupReports {
     pub name: String,
     pub owner: Owner,
     pub allowed: Allowed,
-    /// What quotas may have done to the workers; `None` if they had none.
+    /// What quotas may have done to the workers; `None` if no quota can have limited them.
     pub quota: Option<QuotaReach>,
     pub reports: Vec<WorkerReport>,
 }
 
 /// The scheduler as the last operation of this test left it. The outer `None` means that no operation has changed it; the inner
 /// `None` means that the operation stopped the scheduler and attached none. This outlives a scenario: a test may run several
-/// scenarios, and an operation of one changes the scheduler of the next.
+/// scenarios, and an operation of one also decides which scheduler the next one has.
 static CHANGED_TO: Mutex<Option<Option<Attached>>> = Mutex::new(None);
 
 /// An attached scheduler as the guest sees it.
@@ -181,12 +181,12 @@ impl Attached {
     }
 }
 
-/// The live cgroups and workers of a scenario, and the reports of those that have ended.
+/// The live cgroups and workers of a scenario, and the reports of the workers that have ended.
 pub(super) struct LiveScenario {
     pub phase: PhaseCell,
     /// The scheduler that must be running.
     pub scheduler: Option<Attached>,
-    /// The state with which the next check of the scheduler starts, if an operation has changed the scheduler since the last one.
+    /// The state with which the next check of the scheduler starts, if an operation changed the scheduler since the last check.
     pub changed: Option<Liveness>,
     /// The programs that run next to the workers.
     pub payloads: Payloads,
@@ -205,7 +205,7 @@ pub(super) struct LiveScenario {
     /// Names of the cgroups that the running step will create after its operations.
     announced: Vec<String>,
     removed: Vec<CgroupReports>,
-    /// The keys of the objects (locks, barriers and the like) that workers have named and that were not renewed since.
+    /// The keys of the shared objects (locks, barriers and the like) that workers have used since their last reset.
     objects: BTreeSet<u64>,
     spawns: u64,
     collected_iterations: u64,
@@ -282,7 +282,7 @@ impl LiveScenario {
         self.announced = defs.iter().map(|def| def.name.clone()).collect();
     }
 
-    /// Drops the handles of the workers that were just killed with a cgroup and its descendants. Their iterations still count.
+    /// Drops the handles of the workers of a cgroup and its descendants, which were just killed. Their iterations still count.
     pub fn forget_killed(&mut self, name: &str) {
         for tracked in self.tracked.iter_mut().filter(|t| is_below(&t.name, name)) {
             for handle in tracked.handles.drain(..) {
@@ -428,7 +428,7 @@ impl LiveScenario {
         self.objects = named;
     }
 
-    /// Returns what the quotas of a cgroup and of those above it may have done to its workers; `None` if there were none.
+    /// Returns what the quotas of a cgroup and of its ancestors may have done to its workers; `None` if none can have acted.
     pub fn quota_reach(&self, ctx: &Ctx, name: &str) -> Option<QuotaReach> {
         let above = self.tracked.iter().filter(|t| is_below(name, &t.name));
         let reaches = above.filter_map(|holder| {
@@ -454,7 +454,7 @@ impl LiveScenario {
     /// quotas of cgroups above it are lifted, because a worker that is out of quota may not stop in time.
     ///
     /// # Errors
-    /// There is no such cgroup, or it cannot be thawed or freed of its quota.
+    /// There is no such cgroup, or the kernel refuses to change the quota or the freezing of it or of a cgroup above it.
     pub fn stop(&mut self, ctx: &Ctx, name: &str) -> Result<()> {
         let reach = self.quota_reach(ctx, name);
         self.get(name)?.was_limited(reach);
@@ -509,7 +509,7 @@ impl LiveScenario {
             });
         }
         if was_partition {
-            // The other cgroups may use its CPUs again.
+            // The other cgroups may use the CPUs of the removed partition again.
             self.note_effective_cpus(ctx);
         }
         Ok(())
@@ -558,7 +558,7 @@ impl LiveScenario {
             }
         }
         if gone.iter().any(|t| t.partition != CpusetPartition::Member) {
-            // The cgroups that are left may use its CPUs again.
+            // The cgroups that are left may use the CPUs of the removed partitions again.
             self.note_effective_cpus(ctx);
         }
         let (ended, waiting) = std::mem::take(&mut self.removed)

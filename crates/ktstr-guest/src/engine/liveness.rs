@@ -111,15 +111,15 @@ impl Liveness {
         if (changed || self.may_be_refused) && matches!(found, Some(Gone::Off(_))) {
             self.may_be_refused = changed;
             found = self.await_return(pid, bpf, on_wait);
-            // Keep the count from before the wait: a CPU that changed since then makes the kernel ask for one more attach.
+            // Keep the count from before the wait: a hotplug during the wait makes the kernel ask for one more attach.
             self.counts.hotplugs = hotplugs;
         }
         let before = self.counts.attached;
         match found {
             Some(Gone::Off(finding) | Gone::Ended(finding)) => Err(finding),
             None => {
-                // Do not update the count of hotplugs: the kernel counts first, and detaches the scheduler a moment later.
-                // An attach may be counted late; see `after_attach`.
+                // Keep the old count of hotplugs: the kernel counts a hotplug first and detaches the scheduler a moment later,
+                // so the next check must still see the change. An attach may be counted late; see `after_attach`.
                 self.counts.attached = Counts::read(&self.root).attached.max(before);
                 Ok(self.counts.attached.saturating_sub(before))
             }
@@ -334,7 +334,7 @@ mod tests {
         });
         let mut reports = 0;
         let found = liveness.check_pid(7, true, &mut || reports += 1);
-        assert_eq!(reports > 0, asked, "a wait is reported");
+        assert_eq!(reports > 0, asked, "a wait is reported, and nothing else");
         back.join().unwrap();
         found
     }
@@ -343,7 +343,7 @@ mod tests {
     fn a_restart_requested_by_the_kernel_is_awaited() {
         assert_eq!(off(true, true).unwrap(), 1);
         assert!(off(true, false).is_err());
-        assert!(off(false, true).is_err(), "nobody asked it to leave");
+        assert!(off(false, true).is_err(), "no hotplug explains the detach");
     }
 
     fn put_in(tmp: &tempfile::TempDir, name: &str, text: &str) {
@@ -379,7 +379,7 @@ mod tests {
         assert_eq!(states.next(), None);
     }
 
-    /// After the last hotplug, the kernel may show a scheduler that it is about to refuse as enabled, but only once.
+    /// After the last hotplug, the kernel may still show `enabled` for a scheduler that it is about to refuse, but only once.
     #[test]
     fn a_scheduler_that_is_refused_after_it_was_shown_as_enabled_is_awaited_once_more() {
         let (tmp, mut liveness) = while_cpus_change();
@@ -393,12 +393,12 @@ mod tests {
             assert_eq!(found.unwrap(), 1);
         }
         put("state", "disabled\n");
-        let found = liveness.check_pid(7, true, &mut || panic!("nobody asked it to leave"));
+        let found = liveness.check_pid(7, true, &mut || panic!("no hotplug explains the detach"));
         assert!(found.is_err());
     }
 
-    /// The wait for a scheduler that is loading lasts as long as a start may take; if it has stopped loading, the wait ends
-    /// earlier.
+    /// The wait for a scheduler that is loading lasts as long as a start may take; if the scheduler has stopped loading, the
+    /// wait ends earlier.
     #[test]
     fn a_scheduler_is_waited_for_while_it_works() {
         let second = Duration::from_secs(1);

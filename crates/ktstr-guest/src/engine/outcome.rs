@@ -44,8 +44,8 @@ pub fn hog_key(step: &str) -> String {
 /// for more than this share of the time of all CPUs that they were on, each of them is a hog.
 const HOG_SHARE: f64 = 0.5;
 
-/// Records which real-time workers took most of a CPU, or together most of several. A scheduler of a lower class
-/// cannot give that CPU time to anybody else. `key` is the key of the measurement.
+/// Records which real-time workers took most of the time of a CPU, or together most of the time of several CPUs. A scheduler
+/// of a lower class cannot give that time to other tasks. `key` is the key of the measurement.
 fn name_hogs(result: &mut AssertResult, key: String, done: &[CgroupReports]) {
     let share = |r: &WorkerReport| r.realtime_cpu_ns as f64 / r.wall_time_ns.max(1) as f64;
     let all: Vec<(&str, &WorkerReport)> = done
@@ -245,8 +245,8 @@ fn add_carrier(result: &mut AssertResult, phase: Phase, name: &str, carrier: Pha
     add_bucket(result, bucket);
 }
 
-/// Records when a step was held. The lifetimes of its workers extend beyond this window at both ends, and a worker of the
-/// backdrop notices the start of a step only when it next runs.
+/// Records when a step was held. The reports of workers do not tell this: the workers of the step live longer than the hold at
+/// both ends, and a worker of the backdrop notices the start of a step only when it next runs.
 pub(super) fn add_window(result: &mut AssertResult, phase: Phase, ms: RangeInclusive<u64>) {
     let bucket = PhaseBucket {
         start_ms: *ms.start(),
@@ -263,8 +263,8 @@ fn add_bucket(result: &mut AssertResult, bucket: PhaseBucket) {
     });
 }
 
-/// Removes raw samples, so that the result fits into the mailbox. A carrier with more than `CARRIER_SAMPLES` loses all of
-/// its samples. If more than `RESULT_SAMPLES` are still left, the largest of the other carriers lose their samples as well.
+/// Removes raw samples, so that the result fits into the mailbox. A carrier with more than `CARRIER_SAMPLES` samples
+/// loses all of them. If more than `RESULT_SAMPLES` samples are still left, the largest of the other carriers lose theirs.
 pub(super) fn bound(result: &mut AssertResult) {
     let mut carriers: Vec<&mut PhaseCgroupStats> = result
         .stats
@@ -332,7 +332,7 @@ mod tests {
             ..waited(waited_ms)
         };
         assert_eq!(judged_of(&idle, ran(300, 300)), (false, 1));
-        // It waited for longer than it ran, so it may lack CPU time.
+        // This worker waited for longer than it ran, so it may lack CPU time.
         assert_eq!(judged_of(&idle, ran(300, 301)), (true, 0));
         let not_measured = WorkerReport {
             waited_ns: None,
@@ -373,11 +373,11 @@ mod tests {
         let hog = named(&[("a", &[real_time(7, 90, &[1])])]).expect("a hog");
         assert!(hog.contains("1 real-time worker of cgroup a took"), "{hog}");
         assert_eq!(named(&[("a", &[real_time(7, 40, &[0, 1])])]), None);
-        // Three workers of 40 % each leave less than half of two CPUs.
+        // Three workers that each run for 40 % of the time take 1.2 of two CPUs, more than half. Two such workers take 0.8.
         let two = [7, 8].map(|tid| real_time(tid, 40, &[0, 1]));
         let all = named(&[("a", &two), ("b", &[real_time(9, 40, &[0])])]).expect("hogs");
         assert!(all.contains("3 real-time workers of cgroup a, b"), "{all}");
-        assert_eq!(named(&[("a", &two)]), None, "two of them leave more");
+        assert_eq!(named(&[("a", &two)]), None, "two workers are below half");
     }
 
     #[test]

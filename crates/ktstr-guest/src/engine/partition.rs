@@ -27,7 +27,7 @@ pub(super) fn form(ctx: &Ctx, name: &str, cpus: &Cpus, to: CpusetPartition) -> R
     is_valid(&dir)
 }
 
-/// Makes a cgroup a plain member, and clears its exclusive CPUs, so that another cgroup can become a partition of them.
+/// Makes a cgroup a plain member. It keeps only the exclusive CPUs of its children, so that others can use the rest.
 pub(super) fn dissolve(ctx: &Ctx, name: &str) -> Result<()> {
     let dir = ctx.cgroups.parent_path().join(name);
     let had = cpus_in(&dir.join(EXCLUSIVE));
@@ -150,7 +150,7 @@ mod tests {
 
     use super::*;
 
-    /// Creates folders with the files of cgroups, and with their exclusive CPUs.
+    /// Creates folders that look like cgroups, each with the given exclusive CPUs.
     fn tree(cgroups: &[(&str, &str)]) -> tempfile::TempDir {
         let tree = tempfile::tempdir().unwrap();
         for (name, exclusive) in cgroups {

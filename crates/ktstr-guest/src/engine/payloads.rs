@@ -14,7 +14,7 @@ use crate::payload::{PayloadHandle, RunsPayloads};
 struct Running {
     owner: Owner,
     handle: PayloadHandle,
-    /// The cgroup in which it is now; `None` for the harness's own. It starts in the cgroup of `handle`.
+    /// The cgroup in which the program is now; `None` for the harness's own. The program was started in the cgroup of `handle`.
     cgroup: Option<String>,
 }
 
@@ -105,8 +105,8 @@ impl Payloads {
         Ok(())
     }
 
-    /// Collects the results of the programs that were just killed with a cgroup and its descendants. Those that have not yet
-    /// started stay announced, because the cgroup still exists.
+    /// Collects the results of the programs in a cgroup and its descendants, which were all just killed. Programs that have
+    /// not started yet stay announced, because the cgroup still exists.
     pub fn forget_killed(&mut self, cgroup: &str) -> Result<()> {
         self.end(PayloadHandle::killed, |r| {
             (r.cgroup.as_deref()).is_some_and(|own| is_below(own, cgroup))
@@ -119,8 +119,8 @@ impl Payloads {
         self.end(PayloadHandle::kill, |r| r.cgroup.as_deref() == Some(cgroup))
     }
 
-    /// Records that the programs in a cgroup were moved to another one; `None` is the harness's own. Returns whether there were
-    /// any.
+    /// Records that the programs in the cgroup `from` were moved to another cgroup; a `to` of `None` is the harness's own.
+    /// Returns whether there were any programs.
     pub fn moved(&mut self, from: &str, to: Option<&str>) -> bool {
         let mut any = false;
         for running in &mut self.running {

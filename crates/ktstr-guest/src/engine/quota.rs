@@ -101,8 +101,8 @@ impl QuotaReach {
     }
 }
 
-/// Marks the failures that a quota explains, or may explain. `bpf` states whether a BPF scheduler drives the workers: it
-/// enforces quotas itself or not at all, and the kernel's count of throttled periods does not show that.
+/// Marks the failures that a quota explains, or may explain. `bpf` states whether a BPF scheduler drives the workers:
+/// such a scheduler enforces quotas itself or not at all, and the kernel's count of throttled periods does not show that.
 pub(super) fn mark(judged: &mut AssertResult, done: &CgroupReports, bpf: bool) {
     let Some(reach) = done.quota else { return };
     let effect = match (reach.throttled, bpf) {
@@ -139,7 +139,7 @@ pub(super) fn mark(judged: &mut AssertResult, done: &CgroupReports, bpf: bool) {
 }
 
 /// Whether the worker's longest gap lasted until the worker was killed because it did not stop. Quotas are lifted at
-/// the stop, so none explains that gap.
+/// the stop, so no quota explains that gap.
 fn starved_at_the_end(report: &WorkerReport) -> bool {
     report.exit_info == Some(WorkerExitInfo::TimedOut)
         && report.max_gap_at_ms > report.wall_time_ns / 1_000_000
@@ -159,7 +159,7 @@ mod tests {
         quotas.set(Some(1_000), 100_000);
         quotas.set(None, 100_000);
         let longest = |tasks| (quotas.reach(tasks, 4, nowhere)).map(|reach| reach.longest_ms);
-        // The lifted quota counts: each turn of 20 ms takes the quota of 20 periods.
+        // A quota that was lifted still counts. With 1 ms of CPU time per period, a turn of 20 ms takes 20 periods.
         assert_eq!(longest(Some(1)), Some(Some(2_100)));
         assert_eq!(longest(Some(4)), Some(Some(8_100)));
         assert_eq!(longest(None), Some(None));
@@ -230,7 +230,7 @@ mod tests {
             ..report()
         };
         assert_eq!(marked(&idle, Some(true), false, longer), None);
-        // It did not run for the 2.5 s after the stop, which had lifted the quota.
+        // This worker did not run for the 2.5 s after the stop, when the quota was already lifted.
         let starved = WorkerReport {
             exit_info: Some(WorkerExitInfo::TimedOut),
             max_gap_at_ms: 5_500,

@@ -295,7 +295,7 @@ fn a_dead_scheduler_ends_the_scenario_with_its_kind() {
     assert_eq!(detail.phase.as_deref(), Some("Step[0]"));
     assert!(
         result.stats.phase(Phase::step(0)).is_some(),
-        "still collected"
+        "the reports of the interrupted step are collected"
     );
 }
 
@@ -356,8 +356,8 @@ fn operations_change_cgroups_and_workers() {
 
 #[test]
 fn a_loop_runs_its_ops_again() {
-    // The cpuset is set once for the backdrop, once at the start, then at 50 and 100 ms. The next round fails, which ends the
-    // scenario, however busy the host is.
+    // The cpuset of `a` is set once for the backdrop, once at the start of the step, and then in each round. The second round
+    // succeeds and the third fails, which ends the scenario. The number of calls is therefore the same on a busy host.
     let fake = Fake {
         fail_on: Some("set_cpuset a"),
         succeed_first: 4,
@@ -425,7 +425,7 @@ fn limits_are_set_during_a_step() {
     }
 }
 
-/// Workers need CPU time to stop. The quota of a cgroup above theirs is therefore lifted, and applies again after that.
+/// Workers need CPU time to stop. The quota of a cgroup above theirs is therefore lifted until they have stopped.
 #[test]
 fn a_quota_above_is_lifted_while_workers_stop() {
     let (fake, topo) = (Fake::new(), topo());
@@ -535,7 +535,7 @@ fn the_workers_of_a_step_find_new_objects() {
     assert_eq!(second(none(), &[barrier()], &[barrier()]), 0);
     let (post, take) = ([RtAction::SemPost(name())], [RtAction::SemWait(name())]);
     assert_eq!(second(none(), &post, &take), 0);
-    // A worker of the backdrop still names the semaphore, so the semaphore is not renewed.
+    // A worker of the backdrop still uses the semaphore, so the semaphore is not reset.
     let later = [RtAction::Sleep(ms(60_000)), RtAction::SemWait(name())];
     let kept = Backdrop::new().push_cgroup(CgroupDef::named("bg").work_type(work(&later)));
     assert_eq!(second(kept, &post, &take), 1);

@@ -55,7 +55,7 @@ impl Window {
         }
     }
 
-    /// Tells these requests of each pause of the window from now on.
+    /// Makes the window tell `stats` when it is paused and resumed, from now on.
     pub fn is_followed_by(&mut self, stats: Arc<Requests>) {
         self.stats = stats;
     }

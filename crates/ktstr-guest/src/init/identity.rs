@@ -28,7 +28,7 @@ struct PoolInfo {
 #[derive(Debug)]
 pub(super) struct Identity {
     pool: File,
-    /// `None` on a kernel without `CONFIG_CHECKPOINT_RESTORE`; process ids then continue from the template's.
+    /// `None` on a kernel without `CONFIG_CHECKPOINT_RESTORE`; process ids then continue from those of the template.
     last_pid: Option<File>,
 }
 

@@ -140,7 +140,7 @@ struct Agent {
     test: Option<TestProcess>,
     /// The value of the kernel's OOM kill counter when the test process was started.
     kills_before: u64,
-    /// The `echo` lines that switch a scheduler inside the kernel off.
+    /// The `echo` lines that switch off a scheduler inside the kernel.
     disable: Vec<String>,
     /// The test's own scheduler.
     own: Option<SchedulerJob>,
@@ -201,8 +201,8 @@ impl Agent {
         }
     }
 
-    /// Waits for a millisecond, or until a child prints something or exits, and reports it if the scheduler exits meanwhile.
-    /// The wait is short, because the host has no way to wake the guest.
+    /// Waits until a child prints something or exits, for at most a millisecond. If the scheduler exits meanwhile, reports
+    /// its exit to the host. The wait is short, because the host has no way to wake the guest.
     fn idle(&mut self) -> Result<(), InitError> {
         let ended = self.children.wait(Some(Duration::from_millis(1)))?;
         self.report_scheduler_exit(&ended);
@@ -225,7 +225,7 @@ impl Agent {
             std::fs::create_dir_all(folder)?;
         }
         if offset == 0 {
-            // Replace the file: processes of the template, such as this one, may be executing an older version, and keep it.
+            // Do not overwrite the file: processes of the template, such as this one, may be executing it.
             let _ = std::fs::remove_file(path);
         }
         std::fs::OpenOptions::new()

@@ -6,7 +6,7 @@ use rustix::mount::{MountFlags, mount};
 
 use super::InitError;
 
-/// The file systems to mount: the type, the mount point, and whether the guest cannot do without it.
+/// The file systems to mount: the type, the mount point, and whether the guest needs it.
 const MOUNTS: &[(&str, &str, bool)] = &[
     ("proc", "/proc", true),
     ("sysfs", "/sys", true),
@@ -19,7 +19,7 @@ const MOUNTS: &[(&str, &str, bool)] = &[
     ("tracefs", "/sys/kernel/tracing", false),
 ];
 
-/// Mounts all file systems. Optional ones that a small kernel may lack are skipped silently.
+/// Mounts all file systems. File systems that the guest does not need are skipped silently if the kernel lacks them.
 pub(super) fn mount_all() -> Result<(), InitError> {
     for &(what, target, needed) in MOUNTS {
         if !Path::new(target).exists() {

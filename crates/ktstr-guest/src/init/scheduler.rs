@@ -66,7 +66,7 @@ pub(super) fn start(
             return Ok(Ok(child));
         }
         if took_ns > ATTACH_WITHIN.as_nanos() as u64 {
-            // Stop it now. If it attached later, a later call of this function would take that for the attach of its own
+            // Stop the scheduler now. If it attached during a later call of this function, that call would take it for its own
             // scheduler, since the file does not say which scheduler is attached.
             stop(children, &child)?;
             return not_attached(format!(
@@ -95,7 +95,7 @@ pub(super) fn await_end(
     Ok(ended)
 }
 
-/// Sends SIGTERM to the scheduler, and SIGKILL if it does not exit in time. It may still live when this returns.
+/// Sends SIGTERM to the scheduler, and SIGKILL if it does not exit in time. The scheduler may still live when this returns.
 pub(super) fn stop(children: &mut Children, child: &Child) -> Result<(), InitError> {
     for signal in [Signal::TERM, Signal::KILL] {
         child.signal(children, signal);

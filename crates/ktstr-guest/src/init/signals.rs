@@ -72,7 +72,7 @@ fn sent(line: &str) -> Option<SentSignal> {
 mod tests {
     use super::*;
 
-    /// A stopped process acts on a signal only after it has been continued.
+    /// A stopped process acts on SIGTERM (15) only after SIGCONT (18) has continued it.
     #[test]
     fn the_signal_that_ended_the_process_is_not_the_one_that_continued_it() {
         let line = |number: i32| {

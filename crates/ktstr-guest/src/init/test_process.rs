@@ -2,9 +2,9 @@
 //! can be saved with the process loaded, linked and waiting.
 //!
 //! Its standard input is a socket to PID 1. The process sends one byte when it is ready, and reads its job from the
-//! socket. The header before the job has a fixed length and contains the length of the job, so the process need not read
-//! until the socket is closed. This keeps the code short that a fork executes before the test function. Its length matters,
-//! because the fork executes it for the first time, and QEMU has to translate every block of it.
+//! socket. The header before the job has a fixed length and contains the length of the job, so the process knows when it has
+//! all of the job. This keeps the code that a fork executes before the test function short. The length matters, because the
+//! fork executes this code for the first time, and QEMU has to translate every block of it.
 
 use std::fs::File;
 use std::io::{Error, ErrorKind, Read, Write};

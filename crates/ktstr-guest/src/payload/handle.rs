@@ -156,7 +156,7 @@ impl PayloadHandle {
                 PayloadEnd::Signaled(signal) => 128 + signal,
                 PayloadEnd::Stopped | PayloadEnd::TimedOut { .. } => 128 + libc::SIGKILL,
             },
-            // A program that had ended before it could be killed is judged by its own end.
+            // A program that exited before the harness could stop it is judged by its own end, unless it had exceeded its limit.
             end: match (forced, ended.end) {
                 (None, own) => own,
                 (Some(PayloadEnd::Stopped), PayloadEnd::Signaled(libc::SIGKILL)) => {

@@ -14,7 +14,7 @@ const PAUSE: Duration = Duration::from_millis(1);
 const ENVIRONMENT: u64 = 256 << 10;
 
 /// Kills every process with this mark, and waits until all have exited, for at most [`PASSES`] passes: a process in an
-/// uninterruptible sleep stays. The environment of another user's process cannot be read, but such a process
+/// uninterruptible sleep does not exit. The environment of another user's process cannot be read, but such a process
 /// was not started here.
 pub(super) fn kill_marked(mark: &str) {
     let entry = format!("{MARK}={mark}");

@@ -34,7 +34,7 @@ pub(super) struct Start<'a> {
 #[derive(Debug)]
 pub(super) struct Process {
     pub pid: i32,
-    /// The sequence number of this run.
+    /// The number of programs that this process had started before.
     pub index: usize,
     pidfd: OwnedFd,
     own_group: bool,

@@ -63,7 +63,7 @@ fn a_killed_cgroup_does_not_hide_an_earlier_failure() {
     ] {
         let handle = with(&SHELL, |run| run.arg(script).spawn()).expect("it starts");
         if end != PayloadEnd::Stopped {
-            // Wait for its exit, and leave it to be reaped.
+            // Wait until the program has exited, without reaping it.
             let pid = i32::try_from(handle.pid()).ok().and_then(Pid::from_raw);
             let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
             waitid(WaitId::Pid(pid.expect("a pid")), options).expect("it is a child");

@@ -28,7 +28,7 @@ impl Client {
         })
     }
 
-    /// Returns a handle of the connection. Shutting it down ends a request that another thread waits for.
+    /// Returns a handle of the connection. Shutting it down ends a request whose answer another thread waits for.
     pub(super) fn handle(&self) -> std::io::Result<UnixStream> {
         self.stream.try_clone()
     }

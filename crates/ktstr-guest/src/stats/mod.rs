@@ -2,9 +2,9 @@
 //! that the test declares, and passes the answers on to the host.
 //!
 //! The numbers in an answer cover the time since the previous answer on the same connection. The connection is therefore
-//! kept, and the first request, when the window opens, only starts the first interval. The requests are a part of the run,
-//! like those of any other program. A run without declared captures and without `Op::CaptureSnapshot` has no requests, and
-//! neither has a run under a scheduler that serves no statistics.
+//! kept, and the first request, when the window opens, only starts the first interval. The requests are a part of the
+//! guest's load, as those of any other client would be. A run without declared captures and without `Op::CaptureSnapshot` has
+//! no requests, and neither has a run under a scheduler that serves no statistics.
 
 mod client;
 #[cfg(test)]
@@ -64,7 +64,7 @@ pub(crate) struct Requests {
 }
 
 impl Requests {
-    /// Starts the requests at these times of a window that has just opened. Does nothing if there is no socket.
+    /// Starts the requests for the captures at these times of a window that has just opened. Does nothing if there is no socket.
     pub(crate) fn begin(path: &Path, times: &[Duration]) -> Self {
         // This check is made in every run, so that runs with captures and runs without captures do not differ in it.
         if !path.exists() {

@@ -61,7 +61,7 @@ fn a_scheduler_that_does_not_answer_or_answers_without_end_is_given_up() {
     let _silent = server(&path, vec![]);
     let silent = shared(&path);
     let StatsAnswer::Failed(why) = silent.ask() else {
-        panic!("an answer");
+        panic!("a silent scheduler gave an answer");
     };
     assert!(why.contains("within 1s"), "{why}");
     std::fs::remove_file(&path).unwrap();
@@ -110,7 +110,7 @@ fn pauses_put_a_request_off_and_the_end_cuts_it_short() {
     received.recv().unwrap();
     writer.write_all(b"{}\n").unwrap();
     let in_pause = received.recv_timeout(Duration::from_millis(100));
-    assert!(in_pause.is_err(), "a request in a pause");
+    assert!(in_pause.is_err(), "a request was sent during the pause");
     requests.paused(false, 0);
     received.recv().unwrap();
     // Nobody answers this request, and dropping the requests does not wait for the answer.
@@ -120,5 +120,5 @@ fn pauses_put_a_request_off_and_the_end_cuts_it_short() {
         done.send(()).unwrap();
     });
     let ended = ended.recv_timeout(Duration::from_secs(60));
-    assert!(ended.is_ok(), "the end waits for an answer");
+    assert!(ended.is_ok(), "dropping the requests waited for an answer");
 }

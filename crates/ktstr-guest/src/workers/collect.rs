@@ -1,5 +1,5 @@
-//! Stops and reaps workers: sends the stop signal, waits for a deadline in guest time, then sends SIGKILL to the whole
-//! process group. Every worker is reaped, whatever it did.
+//! Stops and reaps workers: sends the stop signal, waits for a deadline in guest time, then sends SIGKILL to the process
+//! groups of the workers that are left. Every worker is reaped, whatever it did.
 
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ pub const COLLECT_DEADLINE: Duration = Duration::from_secs(5);
 const RESEND: Duration = Duration::from_millis(20);
 
 /// A worker that got at least this much CPU time since the stop was not starved. A worker that checks for the stop after
-/// each iteration, as all of our bodies do, needs only a small part of it.
+/// each iteration, as all of our bodies do, needs only a small part of this time.
 const SERVED: Duration = Duration::from_millis(100);
 
 /// How a worker process ended.
@@ -199,7 +199,7 @@ fn is_sched_ext_enabled() -> bool {
 
 /// Makes all threads of a process real-time tasks, if the kernel's own scheduler drives them. A process that got SIGKILL must run
 /// once more before it exits, and with a ten-thousandth of its competitors' weight it may wait for minutes. Under a BPF scheduler
-/// nothing is changed: if it does not run the process, sched_ext's watchdog ejects it, and that is a finding of the run. A
+/// nothing is changed: if it does not run the process, sched_ext's watchdog ejects the scheduler, which is a finding. A
 /// failure is ignored: an ordinary user may not do this, and the only effect of a failure is that the wait takes longer.
 fn hurry(pid: i32) {
     if is_sched_ext_enabled() {

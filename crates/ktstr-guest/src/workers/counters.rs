@@ -52,7 +52,7 @@ macro_rules! counters {
         }
 
         impl SliceCounters {
-            /// Stores what the worker has counted. This runs at every checkpoint, so it is one store for each counter.
+            /// Stores what the worker has counted. This runs at every checkpoint, so it must be cheap.
             pub fn publish(&self, slice: &Slice) {
                 $($(slice.$counted.store(self.$counted, Relaxed);)?)*
                 slice.samples.store(self.samples, Relaxed);

@@ -146,12 +146,12 @@ impl<'a> WorkerCtx<'a> {
         ctx.counters.sched = sys::schedstat();
         ctx.at_gate = ctx.counters.sched;
         tele.slices_used.store(1, Relaxed);
-        // This checkpoint records the gap of a worker that waited long for its first CPU.
+        // This checkpoint records the gap of a worker that waited long for a CPU after the release.
         ctx.checkpoint();
         ctx
     }
 
-    /// Takes the next part of the disk, counted over all workers of the scenario.
+    /// Takes the next part of the disk and returns its number. All workers of the scenario take parts from one sequence.
     pub fn disk_part(&self) -> u64 {
         self.phase_page.disk_parts.fetch_add(1, Relaxed).into()
     }

@@ -34,7 +34,7 @@ pub(super) struct Worker {
     pub tele: Shared<Telemetry>,
     /// The memory file in which a custom function leaves its report.
     pub custom: Option<OwnedFd>,
-    /// The keys of the objects that the worker names.
+    /// The keys of the objects (locks, barriers and the like) that the worker shares by name with other workers.
     pub objects: Vec<u64>,
     /// Whether the worker creates cgroups below its own.
     pub makes_cgroups: bool,
@@ -196,8 +196,8 @@ impl WorkloadHandle {
         self.release();
     }
 
-    /// Measures the NUMA nodes of the workers' pages when the workers are stopped. The measurement is optional, because the
-    /// kernel walks the workers' page tables for it. Call it before [`Self::start`].
+    /// Makes [`Self::stop_and_collect`] measure the NUMA nodes of the workers' pages. The measurement is optional, because the
+    /// kernel walks the workers' page tables for it. Call this before [`Self::start`].
     pub fn measure_pages(&mut self) {
         self.pages = Some(None);
     }
@@ -262,7 +262,7 @@ impl WorkloadHandle {
         attrs::apply_affinity(worker.tid, cpus).map_err(WorkerError::Invalid)
     }
 
-    /// Sets the scheduling policy of one worker, and its nice value to the declared one (0 if none is).
+    /// Sets the scheduling policy of one worker, and its nice value to the declared one (0 if none is declared).
     ///
     /// # Errors
     /// The worker does not exist, or the kernel rejected the policy; the error names the policy and
@@ -290,8 +290,8 @@ impl WorkloadHandle {
         Ok(())
     }
 
-    /// Records something that happens only to these workers, such as a late start or a move. From
-    /// then on they are compared only with each other.
+    /// Records something that happens only to these workers, such as a late start or a move; `by` identifies it. From
+    /// then on the workers are compared only with workers to which the same has happened.
     pub(crate) fn set_apart(&mut self, by: u64) {
         for worker in &mut self.workers {
             worker.entitlement = folded(worker.entitlement, &by);

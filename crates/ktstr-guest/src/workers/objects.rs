@@ -348,7 +348,7 @@ mod tests {
         assert_eq!(of(Kind::Timer).next_period(500, 10), 510);
         assert_eq!(of(Kind::Lock).word.load(Acquire), 0);
         let kept = of(Kind::Semaphore).take(|| true);
-        assert_eq!(kept, Some(false), "it was not renewed");
+        assert_eq!(kept, Some(false), "the semaphore was not reset");
     }
 
     #[test]

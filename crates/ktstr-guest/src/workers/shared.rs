@@ -113,8 +113,8 @@ fn map_shared(len: usize) -> Result<NonNull<libc::c_void>, WorkerError> {
     at.ok_or_else(|| WorkerError::sys("map memory shared with a worker"))
 }
 
-/// What all workers of a scenario share: the ordinal of the current phase, which they read at checkpoints, and the objects
-/// that they name.
+/// What all workers of a scenario share: the ordinal of the current phase, which they read at checkpoints, the number of parts
+/// of the disk that are taken, and the objects that they name.
 #[repr(C)]
 #[derive(Debug)]
 pub struct PhasePage {

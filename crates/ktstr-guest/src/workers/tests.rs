@@ -71,7 +71,7 @@ fn workers_do_not_run_before_the_start() {
 
 #[test]
 fn a_shuffled_start_releases_all() {
-    // There are more workers than the 32 groups at the gate.
+    // There are more workers than the 32 groups into which `shuffle_start` divides them.
     let mut handle = WorkloadHandle::spawn(&of(WorkType::YieldHeavy, 40)).unwrap();
     handle.shuffle_start(7);
     handle.start();
@@ -86,7 +86,7 @@ fn spin_wait_makes_progress_and_counts_it() {
     for r in &reports {
         assert!(r.completed && r.exit_info.is_none(), "{r:?}");
         assert_eq!(r.work_units / 1024, r.iterations.max(1), "{r:?}");
-        // It runs or waits for a CPU all the time; how much it runs depends on what else the host does.
+        // The worker runs or waits for a CPU all the time; how much it runs depends on what else the host does.
         let wants_ns = r.cpu_time_ns + r.schedstat_run_delay_ns;
         assert!(r.iterations > 0 && wants_ns > r.wall_time_ns / 2, "{r:?}");
         assert!(r.wall_time_ns >= 150_000_000, "{r:?}");
@@ -143,7 +143,7 @@ fn a_killed_worker_leaves_a_sentinel_and_no_zombie() {
     unsafe { libc::kill(pids[0], libc::SIGKILL) };
     let reports = handle.stop_and_collect();
     assert_eq!(reports[0].exit_info, Some(WorkerExitInfo::Signaled(9)));
-    // Its report does not pass for that of a worker that ended normally.
+    // The report does not pass for that of a worker that ended normally.
     assert!(!reports[0].completed && reports[0].exit_info.is_some());
     assert_eq!(reports[0].tid, pids[0]);
     assert!(reports[1].completed);
@@ -408,7 +408,7 @@ fn nice_and_policy_are_set_before_the_start() {
 
 fn error(config: &WorkloadConfig) -> String {
     match WorkloadHandle::spawn(config) {
-        Ok(_) => panic!("spawned"),
+        Ok(_) => panic!("the configuration was accepted"),
         Err(e) => e.to_string(),
     }
 }
@@ -424,9 +424,9 @@ fn only_workers_that_are_alike_are_compared() {
     let storms = marks(&of(WorkType::preempt_storm(1, 16, 100), 4));
     assert_ne!(
         storms[0], storms[1],
-        "the preempting worker and a preempted one"
+        "the preempting worker is compared with a preempted one"
     );
-    assert_eq!(storms[1], storms[3], "preempted workers of two groups");
+    assert_eq!(storms[1], storms[3], "workers of two groups are comparable");
     // If another worker pins a worker, the entitlement of the pinned worker depends on the choices of the other worker.
     let meddler = WorkSpec::new(WorkType::cross_affinity_churn(1)).workers(1);
     let pinned = marks(&of(WorkType::SpinWait, 2).push_composed(meddler));
@@ -440,7 +440,7 @@ fn only_workers_that_are_alike_are_compared() {
     assert_ne!(sweepers[0], sweepers[1]);
 }
 
-/// The documentation of `sleep` says that the requested time does not count as a gap, whether it is over or not.
+/// The time that a worker asks to sleep does not count as a gap, even if the stop ends the sleep early.
 #[test]
 fn a_sleep_that_the_stop_ends_is_no_gap() {
     let bursts = WorkType::bursty(Duration::from_millis(1), Duration::from_secs(10));
@@ -569,7 +569,7 @@ fn a_herd_stops_after_its_last_batch() {
         }
         std::thread::sleep(Duration::from_millis(5));
     }
-    // This sleep is long compared with a batch.
+    // This is long enough for several more batches, which must not come.
     std::thread::sleep(Duration::from_millis(30));
     let reports = handle.stop_and_collect();
     assert!(reports.iter().all(|r| r.completed && r.iterations <= 3));
@@ -649,7 +649,7 @@ fn parked_workers_stop_iterating_and_the_first_iteration_is_reported() {
 }
 
 fn counts(ctx: &SeenCtx) -> WorkerReport {
-    // On a busy host, the first turn of the worker may come after the stop.
+    // On a busy host, the worker may first run after the stop. It counts one round even then.
     let mut rounds = 1;
     while !ctx.stop().load(Relaxed) {
         rounds += 1;
@@ -684,7 +684,7 @@ fn a_function_of_the_test_is_a_worker() {
         assert_eq!(report.tid, pids[at]);
         assert!(report.iterations > 0 && report.wall_time_ns > 0);
         assert_eq!(report.work_units, 1000 + cpus);
-        assert_eq!(report.migration_count, at as u64, "those started before");
+        assert_eq!(report.migration_count, at as u64, "siblings started before");
         assert_eq!(report.phase_slices.len(), 1);
     }
     let mut handle = WorkloadHandle::spawn(&of(WorkType::custom("panics", panics), 1)).unwrap();

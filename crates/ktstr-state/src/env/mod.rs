@@ -3,12 +3,12 @@
 //!
 //! The type of a variable states the grammar of its value ([`Variable<Switch>`], [`Variable<Number<u32>>`] …). A variable
 //! has only the accessors of its type, so all readers agree on the grammar. An empty value counts as unset, except for
-//! [`Presence`] and for [`List`]. README.md's list of variables and the variables in a run record are those of the table.
+//! [`Presence`] and for [`List`]. README.md's list of variables and the variables in a run record come from the table.
 //!
 //! # Variables that are also read elsewhere
 //!
-//! These are read where they are, because the code that reads them also runs in the guest, whose crates do not depend on code of
-//! the host:
+//! The code that needs these variables reads them itself, because it also runs in the guest, and the guest's crates do not
+//! depend on code of the host:
 //!
 //! - `KTSTR_GUEST` and `KTSTR_GUEST_TEST` (`ktstr-guest/src/init`): the host sets them in the guest, and they tell the test's
 //!   binary which of the guest's processes it is.
@@ -30,7 +30,7 @@ use std::str::FromStr;
 
 pub use table::*;
 
-/// Where a variable appears, apart from the code that reads it.
+/// How README.md, a run record and a comparison of runs treat a variable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mark {
     /// README.md lists it, because users set it.
@@ -66,8 +66,8 @@ impl Row {
         Some(value.to_string_lossy().into_owned())
     }
 
-    /// Returns the value for the comparison with another run; `None` if it is unset or as good as unset, or if it changes no
-    /// number of a run.
+    /// Returns the value for the comparison with another run; `None` if the variable is unset or empty, if its value is `0` and
+    /// it has [`Mark::ZeroIsNone`], or if it has [`Mark::OnlyOutput`].
     pub fn compared(&self) -> Option<String> {
         let is = |mark| self.marks.contains(&mark);
         let value = self.shown().filter(|_| !is(Mark::OnlyOutput))?;

@@ -11,7 +11,8 @@ use super::*;
 /// The test that the child processes run: it prints what each variable's accessor returns.
 const CHILD: &str = "env::tests::what_this_process_reads";
 
-/// Returns the lines of a child process with this value of each variable of [`what_this_process_reads`]; `None` unsets them.
+/// Starts [`what_this_process_reads`] in a child process in which each variable has this value, or is unset for `None`. Returns
+/// what the child read, one line for each accessor that it calls.
 fn reads(value: Option<&[u8]>) -> Vec<String> {
     let mut child = Command::new(env::current_exe().unwrap());
     child.args(["--exact", CHILD, "--ignored", "--nocapture"]);

@@ -129,8 +129,8 @@ impl LiveScenario {
     }
 }
 
-/// Returns the CPUs that the kernel gives to a cgroup, or `None` if they cannot be read. A cgroup for which the controller is not
-/// enabled lacks `cpuset.cpus.effective`; it has the CPUs of the nearest cgroup above it that has the file.
+/// Returns the CPUs that the kernel gives to a cgroup, or `None` if they cannot be read. A cgroup without the cpuset
+/// controller lacks `cpuset.cpus.effective`; it has the CPUs of the nearest cgroup above it that has the file.
 fn effective(root: &Path, name: &str) -> Option<BTreeSet<usize>> {
     let folder = root.join(name);
     let read = |folder: &Path| std::fs::read_to_string(folder.join("cpuset.cpus.effective")).ok();

@@ -27,8 +27,8 @@ pub(super) fn swap(call: &mut Call, a: &str, b: &str) -> Result<()> {
     put(call, &[(a, of_b), (b, of_a)])
 }
 
-/// Changes the CPUs of cgroups. Partitions among them become members until all CPUs are written. There are two reasons: the
-/// kernel leaves a partition its exclusive CPUs whatever its cpuset is, and two partitions must never have a CPU in common.
+/// Changes the CPUs of cgroups. Partitions among them become members until all CPUs are written. There are two reasons:
+/// the kernel lets a partition keep its exclusive CPUs whatever cpuset is written, and two partitions must never share a CPU.
 fn put(call: &mut Call, changes: &[Change<'_>]) -> Result<()> {
     for (name, cpus) in changes {
         let is_member = call.scenario.get(name)?.partition == CpusetPartition::Member;

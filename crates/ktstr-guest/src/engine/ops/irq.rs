@@ -27,8 +27,8 @@ pub(super) fn steer(call: &mut Call, irq: &IrqSelector, cpu: &usize) -> Result<(
     })
 }
 
-/// Returns the number of the interrupt whose handler has this name, which is the last word of its
-/// line. It is an error if no interrupt has the name, or several have it.
+/// Returns the number of the interrupt whose handler has this name. The name is the last word of the line of
+/// the interrupt in `/proc/interrupts`. It is an error if no interrupt has the name, or several have it.
 fn by_label(interrupts: &str, label: &str) -> Result<u32> {
     let mut labels = Vec::new();
     let mut found = Vec::new();

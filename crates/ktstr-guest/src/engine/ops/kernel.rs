@@ -1,5 +1,5 @@
-//! Operations on kernel memory, which the host reads, writes or watches from outside while the test
-//! waits.
+//! Operations on kernel memory. While the test waits, the host reads or writes the memory from outside, or
+//! sets up a watch on it.
 
 use anyhow::{Error, Result, bail};
 use ktstr_scenario::ops::{KernelTarget, KernelValue, KernelValueWidth, validate_writes};

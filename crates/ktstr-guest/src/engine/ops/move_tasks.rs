@@ -1,4 +1,4 @@
-//! The operation that moves the tasks of a cgroup to another one.
+//! The operation that moves the tasks of a cgroup to another cgroup.
 
 use anyhow::{Result, bail};
 
@@ -34,7 +34,7 @@ pub(super) fn all(call: &mut Call, from: &str, to: &str) -> Result<()> {
     } else {
         ctx.cgroups.move_tasks(to, &pids)?;
     }
-    // Workers are stopped, counted and judged with the cgroup that they are in.
+    // From here on, the records follow the tasks, which are stopped, counted and judged with the cgroup that they are in.
     if from != RUNNER {
         let there = Some(to).filter(|to| *to != RUNNER);
         let programs = scenario.payloads.moved(from, there);

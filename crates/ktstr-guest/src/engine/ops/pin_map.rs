@@ -51,7 +51,7 @@ pub(super) fn pin(call: &mut Call, name: &str) -> Result<()> {
 fn name_of(map: &OwnedFd) -> Result<String, Error> {
     let mut info = [0u8; 40];
     let at = info.as_mut_ptr() as u64;
-    // `bpf_fd`, `info_len`, and the 64-bit pointer `info`.
+    // The kernel reads these words as `bpf_fd`, `info_len`, and the 64-bit pointer `info`.
     let mut attr = [
         map.as_raw_fd().cast_unsigned(),
         info.len() as u32,

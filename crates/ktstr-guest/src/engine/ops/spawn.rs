@@ -1,4 +1,4 @@
-//! The operation that adds workers to a cgroup, or to the harness's own.
+//! The operation that adds workers to a cgroup, or to the cgroup of the harness itself.
 
 use anyhow::{Result, bail};
 use ktstr_scenario::ops::SpawnPlacement;

@@ -50,7 +50,7 @@ pub(super) fn nice_sweep(ctx: &mut WorkerCtx<'_>) {
     }
 }
 
-/// Pins itself to a random one of its allowed CPUs after each piece of work. Parameter: units.
+/// Pins itself to a random one of its allowed CPUs after each piece of work. Parameter: units per piece.
 pub(super) fn affinity_churn(ctx: &mut WorkerCtx<'_>) {
     let cpus = sys::mask_len(&ctx.allowed);
     while !ctx.stopped() {
@@ -66,7 +66,7 @@ pub(super) fn affinity_churn(ctx: &mut WorkerCtx<'_>) {
 }
 
 /// After each piece of work, pins a random worker of the same handle, which may be the caller, to a
-/// random one of the CPUs that the caller may use. Parameter: units.
+/// random one of the CPUs that the caller may use. Parameter: units per piece.
 pub(super) fn cross_affinity_churn(ctx: &mut WorkerCtx<'_>) {
     let cpus = sys::mask_len(&ctx.allowed);
     let workers = ctx.workers();

@@ -15,8 +15,8 @@ pub(super) fn fan_out(ctx: &mut WorkerCtx<'_>) {
     fan(ctx, units, |ctx| ctx.work(units));
 }
 
-/// Works like [`fan_out`], but a woken member sleeps and then multiplies matrices. Parameters: KiB of
-/// the three matrices, multiplications per turn, ns of sleep.
+/// Works like [`fan_out`], but a woken member sleeps and then multiplies matrices. Parameters: total size of
+/// the three matrices in KiB, multiplications per turn, ns of sleep.
 pub(super) fn fan_out_compute(ctx: &mut WorkerCtx<'_>) {
     let [kib, operations, thought, _] = ctx.params;
     let Some(matrices) = Matrices::map(kib) else {

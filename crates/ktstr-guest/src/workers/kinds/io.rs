@@ -15,7 +15,7 @@ const BLOCKS: u64 = 256;
 /// Number of blocks between two calls of `fdatasync(2)`.
 const BATCH: u64 = 16;
 
-/// A part of the disk, or an unnamed file; and a block of memory.
+/// What a worker reads and writes: a part of the disk or an unnamed file, with a block of memory for the data.
 pub(super) struct Scratch {
     fd: i32,
     /// The offset of the worker's part in bytes; 0 in a file.

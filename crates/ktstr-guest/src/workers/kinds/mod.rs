@@ -39,8 +39,8 @@ pub(super) use cgroups::CHURN;
 pub(super) use schbench::shared_bytes;
 pub(super) use signals::on_signal;
 
-/// Returns the keys of the objects that a worker with this thread id names. The locks of a CPU are not among them:
-/// they belong to one group of workers, whose first thread id is a part of their key.
+/// Returns the keys of the objects that a worker with this thread id names. The locks of CPUs are not among them, because
+/// they need no reset: a thread id of their group of workers is a part of their key, so later workers do not find them.
 pub(super) fn named_objects(work_type: &WorkType, tid: i32) -> Vec<u64> {
     match work_type {
         WorkType::RtApp {

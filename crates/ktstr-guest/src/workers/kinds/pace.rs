@@ -109,10 +109,10 @@ mod tests {
 
     #[test]
     fn the_rate_follows_the_load() {
-        assert_eq!(adapted(100, 20, 50), 200, "at most doubled");
+        assert_eq!(adapted(100, 20, 50), 200, "the rate is at most doubled");
         assert_eq!(adapted(100, 40, 50), 125);
         assert_eq!(adapted(100, 50, 50), 100);
-        assert_eq!(adapted(100, 100, 20), 50, "at most halved");
+        assert_eq!(adapted(100, 100, 20), 50, "the rate is at most halved");
         assert_eq!(adapted(1, 100, 20), 1);
         assert_eq!(adapted(100, 0, 50), 200);
     }

@@ -325,7 +325,8 @@ impl<'a> Thread<'a> {
 /// The kind and the name of an object; `None` if an action has no object, or no second one.
 type Named<'a> = Option<(Kind, &'a str)>;
 
-/// Returns the objects of an action, for a worker whose thread id `tid` returns. A wait has a condition and a lock.
+/// Returns the objects of an action: a condition and a lock for a wait, one object or none otherwise. `tid` returns the thread id
+/// of the worker.
 fn names<'a>(action: &'a RtAction, inherits: bool, tid: impl FnOnce() -> i32) -> [Named<'a>; 2] {
     let lock = match inherits {
         false => Kind::Lock,
