@@ -87,7 +87,7 @@ fn a_file_over_its_limit_loses_its_oldest_switches_and_reports_gaps() {
         .iter()
         .filter(|e| matches!(e.what, What::Affinity { .. }));
     assert_eq!(affinities.count(), 5, "rare events stay");
-    let answers = Answers::of(&schedule).expect("a writer's events");
+    let answers = Answers::of(&schedule).expect("a writer's events can be read");
     assert_eq!(
         answers.missing_ns,
         gaps.iter().map(|g| g.to_ns - g.from_ns).sum::<u64>()
@@ -153,7 +153,7 @@ fn endless_gaps_add_up_to_the_end_of_time() {
     let tables = Tables::default().pack();
     crate::section::append(&mut file, crate::section::Kind::Tables, &tables);
     let schedule = Schedule::read(&file).expect("gaps are read");
-    let answers = Answers::of(&schedule).expect("a writer's events");
+    let answers = Answers::of(&schedule).expect("gaps have answers");
     assert_eq!((answers.gaps, answers.missing_ns), (2, u64::MAX));
 }
 

@@ -189,7 +189,7 @@ fn a_task_that_a_cpu_takes_did_not_wait_there() {
     assert!(answers.queues.is_empty(), "{:?}", answers.queues);
 }
 
-/// A balancer moves a waiting task, which has to wait there as well.
+/// A balancer moves a waiting task to CPU 2, where the task still has to wait.
 #[test]
 fn a_wait_has_the_runqueues_on_which_the_task_was() {
     let mut script = Script::default();
