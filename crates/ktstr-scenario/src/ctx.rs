@@ -95,12 +95,12 @@ impl<'a> Ctx<'a> {
         &self.capture_times
     }
 
-    /// Returns the path of a file, for a message that names it. If this run fails, the host writes a capture of the guest to this
-    /// file. The path is relative to the host's folder of sidecars (`ktstr::test_support::sidecar_dir`): the guest does not know
-    /// the host's folders, because a run must not depend on them. `VmResult::failure_dump_path` has the whole path.
+    /// Returns the path of the file to which the host writes a capture of the guest if this run fails, so that a message can name
+    /// the file. The path is relative to the host's folder of sidecars (`ktstr::test_support::sidecar_dir`): the guest does not
+    /// know the host's folders, because a run must not depend on them. `VmResult::failure_dump_path` has the whole path.
     ///
     /// # Errors
-    /// If the context has no [`Ctx::entry_name`], after which the file is named.
+    /// If the context has no [`Ctx::entry_name`], which is a part of the file's name.
     pub fn failure_dump_path(&self) -> Result<PathBuf, Nameless> {
         let test = self.entry_name.ok_or(Nameless)?;
         Ok(failure_dump_name(test, self.variant_hash).into())

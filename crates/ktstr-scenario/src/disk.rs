@@ -78,17 +78,17 @@ pub enum DiskThrottleValidationError {
     /// A rate is zero, so that no request would ever end.
     #[error("{0} is 0, so no request would ever end: leave it out for no bound")]
     Zero(ThrottleDimension),
-    /// There is a burst without the rate that it exceeds.
+    /// A burst capacity is given for requests or bytes, but no rate.
     #[error("there is a burst capacity without {0}: set the rate, or leave the burst out")]
     BurstWithoutRate(ThrottleDimension),
     /// The burst is smaller than the rate, so it would have no effect.
     #[error("the burst capacity {burst} is below {dimension} = {rate}: it would change nothing")]
     BurstBelowRate {
-        /// What is bounded.
+        /// What the rate and the burst count.
         dimension: ThrottleDimension,
-        /// The rate in a second.
+        /// The declared number of requests or bytes in a second.
         rate: u64,
-        /// The declared burst.
+        /// The declared burst capacity.
         burst: u64,
     },
 }

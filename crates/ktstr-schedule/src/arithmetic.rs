@@ -119,7 +119,7 @@ impl<'a> Coder<'a> {
         bit
     }
 
-    /// Writes the first byte of the range, which is the same at both ends, or reads the next byte; 0 beyond the end.
+    /// Writes the first byte of the range, which is the same at both ends, or reads the next byte. Beyond the end it reads 0.
     fn step(&mut self) {
         match &mut self.way {
             Way::Writing(bytes) => bytes.push((self.high >> 24) as u8),

@@ -77,7 +77,8 @@ impl Assembler {
                 next,
                 yielded,
             } => {
-                // If `throttle_cfs_rq_work` finds that the group has quota again, it dequeues nothing.
+                // If `throttle_cfs_rq_work` finds that the group has quota again, it dequeues nothing. So the task may still be
+                // noted here as about to be throttled.
                 if self.throttling.get(&cpu) == Some(&prev) {
                     self.throttling.remove(&cpu);
                 }
@@ -148,7 +149,7 @@ impl Assembler {
         Some(Event { time_ns, cpu, what })
     }
 
-    /// Returns the latest time so far, in nanoseconds of the scheduler's clock; 0 before the first observation.
+    /// Returns the latest time so far, in nanoseconds of the kernel's scheduler clock; 0 before the first observation.
     pub fn last_ns(&self) -> u64 {
         self.last_ns
     }

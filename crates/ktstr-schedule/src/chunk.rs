@@ -25,7 +25,7 @@ pub(crate) fn decode(packed: &[u8]) -> Option<Vec<Event>> {
         return None;
     }
     let mut codec = Codec::reader(bytes.0);
-    // The number of events may be wrong, and the number of bytes does not bound it, so no memory is reserved for them.
+    // The number of events may be wrong, and the number of bytes does not bound it, so no memory is reserved in advance.
     let mut events = Vec::new();
     for _ in 0..count {
         events.push(codec.read()?);

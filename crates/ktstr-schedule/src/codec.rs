@@ -1,7 +1,7 @@
 //! Converts events into numbers. Each part of an event is encoded relative to a prediction, so that an event that was predicted
 //! takes almost no space. The predicted CPU of an event is the CPU of the previous event, or the target CPU of the latest
 //! enqueue, migration or kick. The predicted task is the task that runs on the event's CPU, or one of the recent tasks. The
-//! predicted time is the largest time so far, the time of the previous event of the same runqueue, or slightly later.
+//! predicted time is the largest time so far, a time slightly after it, or the time of the previous event of the same runqueue.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -266,7 +266,7 @@ impl<'a> Codec<'a> {
     }
 }
 
-/// Returns the runqueue whose clock gives the time of an event that names it; `None` if the clock of the event's CPU does.
+/// Returns the runqueue whose clock gives the time of the event; `None` if that is the runqueue of the event's own CPU.
 fn queue(what: &What) -> Option<u16> {
     match what {
         What::Enqueue { on, .. } | What::Dequeue { on, .. } => Some(on.0),

@@ -372,9 +372,9 @@ impl What {
 /// An event: what happened, when and where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Event {
-    /// The time by the scheduler's clock, in nanoseconds; 0 for an event that describes the state before the recording. Events
-    /// are in the order in which they happened. A runqueue's clock was last updated slightly before the event, so times may go
-    /// back a little between events of different CPUs.
+    /// The time by the kernel's scheduler clock, in nanoseconds; 0 for an event that describes the state before the recording.
+    /// Events are in the order in which they happened. A runqueue's clock was last updated slightly before the event, so times
+    /// may go back a little between events of different CPUs.
     pub time_ns: u64,
     /// The CPU on which it happened; [`Cpu::UNKNOWN`] for an event that the host adds.
     pub cpu: Cpu,

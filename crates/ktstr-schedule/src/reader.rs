@@ -12,9 +12,9 @@ use crate::tables::Tables;
 /// A period whose frequent events were dropped to keep the file small.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gap {
-    /// The start of the gap, in nanoseconds of the scheduler's clock.
+    /// The start of the gap, in nanoseconds of the kernel's scheduler clock.
     pub from_ns: u64,
-    /// The end of the gap, in nanoseconds of the scheduler's clock.
+    /// The end of the gap, in nanoseconds of the kernel's scheduler clock.
     pub to_ns: u64,
     /// The number of events that are missing.
     pub events: u64,
@@ -72,8 +72,8 @@ impl<'a> Schedule<'a> {
         self.chunks.iter().filter_map(|chunk| chunk.gap)
     }
 
-    /// Returns the time from which no event is missing, in nanoseconds of the scheduler's clock: the end of the last gap. `None`
-    /// if the schedule is complete from its start.
+    /// Returns the time from which no event is missing, in nanoseconds of the kernel's scheduler clock: the end of the last
+    /// gap. `None` if the schedule is complete from its start.
     pub fn complete_from_ns(&self) -> Option<u64> {
         self.gaps().map(|gap| gap.to_ns).max()
     }

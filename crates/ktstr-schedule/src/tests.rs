@@ -87,7 +87,7 @@ fn a_file_over_its_limit_loses_its_oldest_switches_and_reports_gaps() {
         .iter()
         .filter(|e| matches!(e.what, What::Affinity { .. }));
     assert_eq!(affinities.count(), 5, "rare events stay");
-    let answers = Answers::of(&schedule).expect("the same");
+    let answers = Answers::of(&schedule).expect("a writer's events can be read");
     assert_eq!(
         answers.missing_ns,
         gaps.iter().map(|g| g.to_ns - g.from_ns).sum::<u64>()
@@ -131,7 +131,7 @@ fn tables_that_unpack_to_endless_lists_are_refused() {
         plain.resize(plain.len() + names + 3, 0);
         Tables::unpack(&miniz_oxide::deflate::compress_to_vec(&plain, 1))
     };
-    let mut read = of(1 << 20).expect("as many as are read");
+    let mut read = of(1 << 20).expect("2^20 names are read");
     assert_eq!(read.names.len(), 1 << 20);
     assert_eq!(read.name("one more"), u32::MAX);
     assert!(of((1 << 20) + 1).is_none());
@@ -152,8 +152,8 @@ fn endless_gaps_add_up_to_the_end_of_time() {
     }
     let tables = Tables::default().pack();
     crate::section::append(&mut file, crate::section::Kind::Tables, &tables);
-    let schedule = Schedule::read(&file).expect("two gaps");
-    let answers = Answers::of(&schedule).expect("the same");
+    let schedule = Schedule::read(&file).expect("gaps are read");
+    let answers = Answers::of(&schedule).expect("gaps have answers");
     assert_eq!((answers.gaps, answers.missing_ns), (2, u64::MAX));
 }
 
@@ -211,7 +211,7 @@ proptest! {
             .collect();
         let file = file(&events, usize::MAX);
         let schedule = Schedule::read(&file).expect("a writer's file can be read");
-        prop_assert_eq!(schedule.events().expect("its events too"), events);
+        prop_assert_eq!(schedule.events().expect("its events are read"), events);
         Answers::of(&schedule).expect("every schedule has answers");
     }
 

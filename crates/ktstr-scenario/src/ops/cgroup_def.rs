@@ -28,7 +28,7 @@ pub struct CpuLimits {
     pub weight: Option<u32>,
 }
 
-/// Limits on memory. The outer `None` leaves the file alone. The inner `None` writes `max`, but 0 to `memory.low`.
+/// Limits on memory. The outer `None` leaves the file alone. The inner `None` writes 0 to `memory.low`, and `max` to the others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemoryLimits {
     /// `memory.max` in bytes: the limit that the cgroup cannot exceed.
@@ -418,8 +418,8 @@ impl CgroupDef {
 
     /// Checks the memory policies of the workers on this machine; `cpuset` has the resolved CPUs of the cgroup. The
     /// nodes of a policy must be among the memory nodes that the cgroup declares. If it declares none, they must be
-    /// among the nodes of `cpuset`; without a cpuset, among the nodes of the machine. [`MemPolicy::validate_on`] has the
-    /// exceptions for flags.
+    /// among the nodes of `cpuset`; without a cpuset, among the nodes of the machine. [`MemPolicy::validate_on`] describes
+    /// how flags change these rules.
     ///
     /// # Errors
     /// [`CgroupDefError::Work`] with the first policy that is invalid, or that has a node that is not available.
@@ -551,7 +551,7 @@ mod tests {
         let near = BTreeSet::from([0]);
         let def = CgroupDef::named("x").mem_policy(MemPolicy::bind([1]));
         assert!(def.validate_memory(None, &topo).is_ok());
-        let error = def.validate_memory(Some(&near), &topo).expect_err("node 0");
+        let error = def.validate_memory(Some(&near), &topo).expect_err("node 1 is outside");
         assert!(
             error.to_string().contains("node 1 is not among {0}"),
             "{error}"

@@ -198,7 +198,7 @@ impl KernelValueWidth {
 /// [`MAX_KERNEL_BYTES`].
 ///
 /// # Errors
-/// A sentence that names the target without bytes, or the number of bytes of all writes and the bounds.
+/// A sentence that names the target for which no bytes are given, or that gives the number of bytes of all writes and the bounds.
 pub fn validate_writes(writes: &[(KernelTarget, KernelValue)]) -> Result<(), String> {
     if let Some((target, _)) = writes.iter().find(|(_, v)| v.width().is_empty()) {
         return Err(format!("no bytes are given for {target}"));

@@ -21,7 +21,8 @@ macro_rules! field {
     ({$of:ty}) => { Vec<$of> };
 }
 
-/// Expands to the type to which the function of an operation gets a reference for a field.
+/// Expands to the type to which the function of an operation gets a reference: `str` for a text, a slice for a list, and
+/// otherwise the type of the field.
 macro_rules! passed {
     (text) => { str };
     (($of:ty)) => { $of };

@@ -121,7 +121,8 @@ macro_rules! op_table {
                 /// and not been waited for.
                 cgroup: [Cow<'static, str>] => exists_or_none,
             };
-            /// Kills a program and all processes that it has started. Its result is checked only if it had exited before.
+            /// Kills a program and all processes that it has started. The program's result is checked only if the program had
+            /// exited before the kill.
             12 kill_payload_in KillPayload => payload::kill, effect end_payload {
                 /// The name of the program's declaration.
                 name: text,
@@ -213,8 +214,8 @@ macro_rules! op_table {
             /// Keeps a BPF map alive until the end of the scenario, even if the scheduler that created it exits: the test's
             /// process holds a file descriptor of the map.
             25 pin_bpf_map PinBpfMap => pin_map::pin {
-                /// The map's name in the kernel, 1 to 15 bytes, such as `bpf_bpf.bss`. If several maps have it, the latest
-                /// one is kept.
+                /// The map's name in the kernel, 1 to 15 bytes, such as `bpf_bpf.bss`. If several maps have this name, the
+                /// one that was created last is kept.
                 name: text => map_name,
             };
             /// Makes the host store the process ids of a cgroup for the test's callbacks. The operation is not allowed in a
@@ -352,7 +353,7 @@ mod tests {
         );
         assert!(
             numbers.iter().all(|number| *number < 64),
-            "a record has 64 bits"
+            "the mask of operations has 64 bits"
         );
     }
 }

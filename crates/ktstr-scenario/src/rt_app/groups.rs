@@ -6,8 +6,8 @@ use super::task::Task;
 use crate::ops::CgroupDef;
 use crate::text::TextError;
 
-/// The name of each cgroup's process, whose threads are the tasks. The cgroup of the tasks without a task group has this name,
-/// too, unless a task group has it.
+/// The name of each cgroup's process, whose threads are the tasks. It is also the name of the cgroup of the tasks without a task
+/// group, unless a task group has this name already.
 const PROCESS: &str = "rt-app";
 /// The kernel's default weight. It is set to enable the CPU controller, without which the kernel does not schedule the cgroup
 /// as a group.

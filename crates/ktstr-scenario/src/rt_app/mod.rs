@@ -64,7 +64,7 @@ impl std::fmt::Display for RtAppNote {
 
 impl Scenario {
     /// Reads the text of a workload file of rt-app. It may have comments, repeated keys, commas before a closing bracket, and
-    /// keys without a value, as published files do.
+    /// keys without a value, because published files have these.
     ///
     /// `run` is an amount of CPU time, however fast the CPU is, so the file's calibration has no effect. [`RtAppFile::notes`]
     /// lists the keys that have no effect here, or a different one. A key whose value only turns its own feature off is not

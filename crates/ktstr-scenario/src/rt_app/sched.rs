@@ -153,7 +153,8 @@ fn budget<'a>(object: &Object<'a>, legacy: bool) -> Result<Budget<'a>, TextError
     ])
 }
 
-/// Returns `SCHED_DEADLINE` with this budget. As in rt-app, a missing period is the runtime, a missing deadline the period.
+/// Returns `SCHED_DEADLINE` with this budget. As in rt-app, a missing period equals the runtime, and a missing
+/// deadline equals the period.
 fn deadline(object: &Object<'_>, budget: &Budget<'_>) -> Result<SchedPolicy, TextError> {
     let [(runtime, at), (period, _), (deadline, _)] = *budget;
     let or = |time: Duration, other: Duration| if time.is_zero() { other } else { time };

@@ -297,7 +297,8 @@ fn read_phase(
     })
 }
 
-/// If any phase names CPUs, makes each phase begin with a change to its own CPUs, or to the task's CPUs if it names none.
+/// If any phase names CPUs, makes each phase begin with a change to its own CPUs. A phase that names none changes
+/// to the task's CPUs.
 fn set_cpus_of_phases(task: &mut Task, phases: &Object<'_>) -> Result<(), TextError> {
     let mut own = Vec::new();
     for (_, node) in phases.entries() {

@@ -5,8 +5,9 @@
 pub enum BpfMapAgg {
     /// The mean of all samples.
     Scalar,
-    /// The sum of the increases from each sample to the next. A value that has decreased was reset, so it counts as an
-    /// increase from 0. If the scheduler is replaced, the increase of the new scheduler counts from its own first sample.
+    /// The sum of the increases from each sample to the next. A value that is smaller than at the last sample counts as an
+    /// increase from 0, because the scheduler has reset it. If the scheduler is replaced, the increase of the new scheduler
+    /// counts from its own first sample.
     ScalarCounter,
     /// For a per-CPU array: the mean over all CPUs and samples, and the highest value of any CPU.
     PerCpu,

@@ -30,7 +30,7 @@ const KEYS: &[&str] = &[
     "works",
 ];
 
-/// The kernel's default period of a quota, in microseconds, which a text may leave out.
+/// The period of a quota in microseconds if a text leaves it out: the kernel's default.
 const PERIOD_US: u64 = 100_000;
 
 /// `cpu.max`: the CPU time in every period, `None` for no limit, and the period, both in microseconds.

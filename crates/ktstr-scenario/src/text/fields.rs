@@ -81,7 +81,7 @@ impl Keys {
         self.0.push((key.to_owned(), node));
     }
 
-    /// Adds a key with this value, which is written in any case.
+    /// Adds a key with this value, even if it is the default value.
     pub(crate) fn always<T: Text>(&mut self, key: &str, value: &T) -> Result<(), Unsayable> {
         self.node(key, value.put()?);
         Ok(())

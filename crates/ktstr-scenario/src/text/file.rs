@@ -15,8 +15,8 @@ const SECTIONS: &[&str] = &["payload", "staged_scheduler", "claim"];
 
 /// A whole file: settings, declarations of programs and schedulers, a scenario, and claims.
 ///
-/// The single values at the top of the file are settings. This crate does not know their names; the code that runs the
-/// file checks them.
+/// Each other key at the top of the file is a setting, with a single value or a list of texts. This crate does not know the names
+/// of settings; the code that runs the file checks them.
 #[derive(Clone, Debug)]
 pub struct ScenarioFile {
     /// The settings of the machine and the checks, in the order of the text.
@@ -33,7 +33,7 @@ pub struct ScenarioFile {
     root: Node,
 }
 
-/// A single value at the top of a file.
+/// A setting: a key at the top of a file, with a single value or a list of texts.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Setting {
     /// The key as the file writes it.
@@ -66,9 +66,9 @@ pub struct ClaimDef {
     pub step: usize,
     /// The name of the cgroup; `None` if the claim is about the metric of the whole step.
     pub cgroup: Option<String>,
-    /// The name of the metric; `cargo ktstr metrics` lists them.
+    /// The name of the metric; `cargo ktstr metrics` lists all names.
     pub metric: String,
-    /// The bounds that the value must keep.
+    /// The bounds between which the value of the metric must lie.
     pub bounds: Bounds,
 }
 

@@ -64,7 +64,7 @@ macro_rules! text_enum {
     }};
 }
 
-/// Implements the text form of a struct as a table. A key that is missing gets the field of `$default`.
+/// Implements the text form of a struct as a table. If a key is missing, its field gets the value that it has in `$default`.
 macro_rules! text_struct {
     ($type:ty, $what:literal, $default:expr, { $($field:ident),+ $(,)? }) => {
         impl $crate::text::Text for $type {

@@ -1,8 +1,8 @@
 //! Scenarios as TOML text, as people write them and as [`Scenario::to_text`] prints them.
 //!
-//! A text is parsed into a tree of nodes that have a line and the path of their keys. Each type of the language converts
-//! itself from and to a node with the trait `Text`. Operations and work types get these conversions from their tables
-//! (`ops/table.rs`, `workload/work_type/table.rs`). Most other types list their variants or fields once, in a macro of
+//! A text is parsed into a tree of nodes. Each node has its line, and the path of keys that leads to it. Each type of the
+//! language converts itself from and to a node with the trait `Text`. Operations and work types get these conversions from their
+//! tables (`ops/table.rs`, `workload/work_type/table.rs`). Most other types list their variants or fields once, in a macro of
 //! `macros.rs`. The code does not compile if a variant or a field is missing in the list.
 //!
 //! | File | Holds |
@@ -10,11 +10,11 @@
 //! | `node.rs` | the tree, and errors with their place |
 //! | `names.rs` | the programs, schedulers and work types to which a text refers by name |
 //! | `suggest.rs` | suggestions for unknown words |
-//! | `read.rs`, `write.rs` | the tree from TOML, and as TOML |
+//! | `read.rs`, `write.rs` | the parser from TOML to the tree, and the writer from the tree to TOML |
 //! | `macros.rs`, `fields.rs` | how structs and enums are read and written |
 //! | `basic.rs`, `values.rs`, `work.rs`, `cgroup.rs`, `step.rs` | the types of the language |
 //! | `scenario.rs`, `file.rs` | a scenario, and a file with a scenario and its settings |
-//! | `valid/` | whether a scenario can be run on a machine, before it boots |
+//! | `valid/` | the check, before a machine boots, whether a scenario can be run on it |
 
 #[macro_use]
 mod macros;

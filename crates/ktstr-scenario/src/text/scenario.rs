@@ -45,7 +45,8 @@ pub struct Scenario {
 
 impl Scenario {
     /// Reads a scenario from TOML: `[[cgroup]]`, `ops` and `payloads` of the backdrop, and `[[step]]` for each step, with
-    /// `hold`, `ops` and `[[step.cgroup]]`. Words are the names of the types and builders in snake case. Defaults are the same.
+    /// `hold`, `ops` and `[[step.cgroup]]`. Words are the names of the types and builders in snake case. A key that is
+    /// left out has the same default as in Rust.
     ///
     /// # Errors
     /// [`TextError`] with the line and the key, what was found and what is allowed.

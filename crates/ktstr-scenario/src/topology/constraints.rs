@@ -380,13 +380,13 @@ mod tests {
         let c = TopologyConstraints::DEFAULT;
         let t = |n, l, c, s| Topology::new(n, l, c, s);
         assert!(c.accepts(&t(1, 12, 16, 1), 192, 12, 16));
-        assert!(!c.accepts(&t(1, 12, 16, 1), 191, 12, 16), "host CPUs");
-        assert!(!c.accepts(&t(1, 12, 16, 1), 192, 11, 16), "host LLCs");
-        assert!(!c.accepts(&t(1, 12, 16, 1), 192, 12, 15), "host LLC size");
+        assert!(!c.accepts(&t(1, 12, 16, 1), 191, 12, 16), "CPUs missing");
+        assert!(!c.accepts(&t(1, 12, 16, 1), 192, 11, 16), "LLCs missing");
+        assert!(!c.accepts(&t(1, 12, 16, 1), 192, 12, 15), "LLC too small");
         assert!(c.accepts_no_perf_mode(&t(1, 12, 16, 1), 192));
-        assert!(!c.accepts_shape(&t(2, 2, 1, 1)), "max nodes");
-        assert!(!c.accepts_shape(&t(1, 13, 1, 1)), "max LLCs");
-        assert!(!c.accepts_shape(&t(1, 1, 193, 1)), "max CPUs");
+        assert!(!c.accepts_shape(&t(2, 2, 1, 1)), "too many nodes");
+        assert!(!c.accepts_shape(&t(1, 13, 1, 1)), "too many LLCs");
+        assert!(!c.accepts_shape(&t(1, 1, 193, 1)), "too many CPUs");
         assert!(
             c.accepts_verifier(&t(2, 16, 32, 1)),
             "verifier has no maxima"
@@ -401,7 +401,7 @@ mod tests {
         let error = TopologyConstraints::DEFAULT
             .with_min_llcs(13)
             .validate()
-            .expect_err("13 > 12");
+            .expect_err("the minimum is above the maximum");
         insta::assert_snapshot!(error, @"constraints: min_llcs = 13 is more than max_llcs = 12");
     }
 

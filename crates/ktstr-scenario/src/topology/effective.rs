@@ -73,9 +73,9 @@ mod tests {
             ("a/c", &[0, 1], false),
         ];
         assert_eq!(cpus("a", sets), Some(vec![2, 3]));
-        assert_eq!(cpus("a/x", sets), Some(vec![2, 3]), "none of its own");
+        assert_eq!(cpus("a/x", sets), Some(vec![2, 3]), "a/x has no cpuset");
         assert_eq!(cpus("a/b", sets), Some(vec![2]));
-        assert_eq!(cpus("a/c", sets), Some(vec![2, 3]), "none of the parent's");
+        assert_eq!(cpus("a/c", sets), Some(vec![2, 3]), "a/c shares no CPU");
         assert_eq!(cpus("ab", sets), None);
     }
 
@@ -87,11 +87,11 @@ mod tests {
             ("b", &[1, 2], false),
             ("c", &[0], false),
         ];
-        assert_eq!(cpus("a", sets), Some(vec![0]), "a/in has the other");
+        assert_eq!(cpus("a", sets), Some(vec![0]), "a/in has CPU 1");
         assert_eq!(cpus("a/in/x", sets), Some(vec![1]));
         assert_eq!(cpus("a/x", sets), Some(vec![0]));
         assert_eq!(cpus("b", sets), Some(vec![2]));
-        assert_eq!(cpus("c", sets), Some(vec![2, 3, 4]), "its own is taken");
+        assert_eq!(cpus("c", sets), Some(vec![2, 3, 4]), "a has CPU 0");
         assert_eq!(cpus("d", sets), Some(vec![2, 3, 4]));
         assert_eq!(cpus("", sets), Some(vec![2, 3, 4]));
     }

@@ -54,7 +54,8 @@ impl NumaNode {
         self.llcs == 0
     }
 
-    /// Returns why the node's HMAT entry is invalid in a machine with `nodes` nodes; `None` if it is valid or there is none.
+    /// Returns why the node's HMAT entry is invalid in a machine with `nodes` nodes. `None` if the entry is valid, or if the node
+    /// has neither an entry nor a side cache, which needs an entry.
     pub(super) const fn hmat_error(&self, nodes: usize) -> Option<&'static str> {
         let Some(performance) = self.performance else {
             return match self.side_cache {

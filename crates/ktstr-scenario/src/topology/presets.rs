@@ -14,7 +14,8 @@ pub struct Preset {
     pub name: &'static str,
     /// The shape that the name stands for.
     pub topology: Topology,
-    /// Whether only tests that load a scheduler (`verifier/…`) use the preset. Tests on other shapes (`gauntlet/…`) leave it out.
+    /// Whether only tests that load a scheduler (`verifier/…`) use the preset. The tests that repeat a declared test on other
+    /// shapes (`gauntlet/…`) leave it out.
     pub only_loads: bool,
 }
 

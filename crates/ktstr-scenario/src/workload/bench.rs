@@ -74,9 +74,9 @@ config! {
         /// The percentage of the cache footprint, and of the multiplications, for each worker's own matrices; the rest is for
         /// matrices that all workers of the benchmark share. `None` is the same as 100.
         split_percent: Option<u8> = None,
-        /// The number of bytes that a messenger and a worker pass back and forth instead of the sleep and the multiplications,
-        /// at most [`MAX_PIPE_TRANSFER`]. Each of the two writes all bytes before it wakes the other. Wake-up latencies are
-        /// measured, but not the latencies and the rate of requests. With 0 the workers sleep and multiply.
+        /// The number of bytes that a messenger and a worker pass back and forth, at most [`MAX_PIPE_TRANSFER`]. With 0 they pass
+        /// none, and the worker sleeps and multiplies. Otherwise it does neither, and each of the two writes all bytes before it
+        /// wakes the other. Then wake-up latencies are measured, but not the latencies and the rate of requests.
         pipe_transfer_bytes: usize = 0,
     }
 }

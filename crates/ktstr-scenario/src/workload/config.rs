@@ -208,7 +208,7 @@ mod tests {
             work_type: WorkType::pipe_io(1),
             ..Default::default()
         };
-        assert!(pair.validate().is_err(), "one worker of two");
+        assert!(pair.validate().is_err(), "a pair needs two");
         assert_eq!(pair.workers(2).validate(), Ok(()));
         let composed = WorkloadConfig::default().push_composed(WorkSpec::default().nice(20));
         assert!(composed.validate().is_err());

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 /// `EINTR`. The function returns the report of the worker. The harness fills in the identity of the worker. The harness also
 /// fills in the times, the numbers of `/proc/thread-self/schedstat`, and the CPUs that the worker used, where the function
 /// left these fields 0 or empty. A panic ends the worker's process, and its message becomes the report's `exit_info`. A
-/// worker that panics, or exits in another way, fails the run, and the test is at fault.
+/// worker that panics, or exits in another way, fails the run, and the verdict holds the test at fault.
 pub type CustomFn = fn(&WorkerCtx) -> WorkerReport;
 
 /// The number of slots of each kind in a [`CustomCfg`].
@@ -75,7 +75,7 @@ impl WorkerCtx {
         self.stop
     }
 
-    /// Returns the CPUs that this worker was allowed when it was released, in ascending order.
+    /// Returns the CPUs on which this worker was allowed to run when it was released, in ascending order.
     pub fn cpus(&self) -> &[usize] {
         &self.cpus
     }

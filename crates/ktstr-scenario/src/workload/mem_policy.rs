@@ -139,8 +139,8 @@ impl MemPolicy {
     }
 
     /// Does the checks of [`Self::validate`], and checks that the nodes are available: among the nodes of the cpuset if there is
-    /// one and `STATIC_NODES` is not set, else on the machine. With `RELATIVE_NODES` any numbers are valid, since the kernel maps
-    /// them to the allowed nodes.
+    /// one and `STATIC_NODES` is not set, otherwise among the nodes of the machine. With `RELATIVE_NODES` any numbers are valid,
+    /// since the kernel maps them to the allowed nodes.
     ///
     /// # Errors
     /// As [`Self::validate`], or [`MemPolicyError::NodeUnavailable`] with the first node that is not available.

@@ -50,10 +50,10 @@ RtPhase::usual(), { repeat, actions } }
 ///
 /// An object is known by its name: all workers of a scenario that use the same name for the same kind of object (lock,
 /// condition, barrier, semaphore, shared timer) share one object, whichever cgroup they are in. `Suspend` and `Resume` use
-/// conditions, so a `Signal` or a `Broadcast` of the same name also ends a `Suspend`. When a worker starts and no other worker
-/// with an object in its phases is left, the object is reset. So the workers of a step do not meet the state that an earlier step
-/// left behind, except in objects that workers of the backdrop use as well. At a barrier that the backdrop uses, workers that
-/// were stopped while they waited still count.
+/// conditions, so a `Signal` or a `Broadcast` of the same name also ends a `Suspend`. When a worker starts, each
+/// object of its phases is reset if no other living worker has this object in its phases. So the workers of a step do not meet
+/// the state that an earlier step left behind, except in objects that workers of the backdrop use as well. At a barrier that the
+/// backdrop uses, workers that were stopped while they waited still count.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RtAction {
@@ -95,7 +95,7 @@ pub enum RtAction {
     Suspend(String),
     /// Wakes all workers that are suspended under this name. Workers that suspend themselves later wait for the next `Resume`.
     Resume(String),
-    /// Waits until all of `threads` workers have come to the barrier.
+    /// Waits until `threads` workers, this one included, have come to the barrier.
     Barrier {
         /// The name of the barrier; workers that use the same name meet at the same barrier.
         name: String,

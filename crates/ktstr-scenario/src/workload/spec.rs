@@ -301,7 +301,7 @@ mod tests {
         let count = |spec: WorkSpec| spec.worker_count(3, 5);
         let bench = WorkSpec::new(WorkType::schbench(SchbenchConfig::DEFAULT));
         assert_eq!(count(bench.clone().workers(1)), Ok(4));
-        let two = count(bench.workers(2)).expect_err("its config says how many");
+        let two = count(bench.workers(2)).expect_err("a benchmark is declared once");
         assert!(two.to_string().contains("declare workers(1)"), "{two}");
         assert_eq!(count(WorkSpec::default()), Ok(5));
         assert_eq!(count(WorkSpec::default().workers(2)), Ok(2));
@@ -316,7 +316,7 @@ mod tests {
         assert!(count(WorkSpec::default().workers_pct(1e300)).is_err());
         assert!(
             count(WorkSpec::new(WorkType::pipe_io(1))).is_err(),
-            "5 of 2"
+            "5 workers make no pairs"
         );
     }
 
@@ -338,11 +338,11 @@ mod tests {
             work.validate().map_err(|error| error.to_string())
         };
         insta::assert_snapshot!(
-            text(churn.clone()).expect_err("one move moves all"),
+            text(churn.clone()).expect_err("a move moves all threads"),
             @"work type CgroupChurn cannot be done by threads of one process: a write to cgroup.procs moves all threads of a process. Leave out the name of the process (`pcomm`), and declare CloneMode::Fork"
         );
         insta::assert_snapshot!(
-            text(storm(ReapMode::SigIgn)).expect_err("one disposition for all"),
+            text(storm(ReapMode::SigIgn)).expect_err("threads share signal actions"),
             @"work type CgroupAttachStorm cannot be done by threads of one process: ReapMode::SigIgn ignores SIGCHLD, which changes how the children of all threads of a process are reaped. Leave out the name of the process (`pcomm`), and declare CloneMode::Fork"
         );
         assert_eq!(text(storm(ReapMode::Waitpid)), Ok(()));

@@ -48,7 +48,7 @@ fn phases(work: &WorkSpec) -> (&[RtPhase], u64) {
     (phases, *repeat)
 }
 
-/// Returns the actions of the task `me`, the only one of a file, whose only phase has these events.
+/// Reads a file with one task, `me`, whose only phase has these events. Returns the actions of that phase.
 fn actions(events: &str) -> Vec<RtAction> {
     let file = read(&format!("{{ \"tasks\" : {{ \"me\" : {{\n{events} }} }} }}"));
     let [work] = cgroup(&file).works.as_slice() else {

@@ -108,7 +108,7 @@ impl Walk<'_> {
         }
     }
 
-    /// Returns the CPU of the task, and the totals to add for `passed` nanoseconds of its current activity.
+    /// Returns the CPU of the task, and the totals of `passed` nanoseconds of its current activity.
     fn spent(&self, task: &Task, passed: u64) -> (Cpu, Totals) {
         let mut totals = Totals::default();
         match task.doing {

@@ -111,7 +111,7 @@ mod tests {
         script.events.iter().for_each(|event| writer.push(*event));
         let file = writer.finish(&script.tables);
         let schedule = crate::Schedule::read(&file).expect("a writer's file can be read");
-        let answers = crate::query::Answers::of(&schedule).expect("the same");
+        let answers = crate::query::Answers::of(&schedule).expect("a writer's events can be read");
         assert_eq!(answers.gaps, 1);
         let of = |marks: &[Mark]| spans(marks)[&Pid(7)][0].whole;
         let (first, second) = answers.marks.split_at(2);

@@ -8,7 +8,8 @@ use super::{Answers, Phase, TaskInfo, Wait, WaitCause, percentile};
 use crate::Tables;
 use crate::event::Pid;
 
-/// The CPU time that a task must be entitled to before its share is meaningful, in nanoseconds: several windows.
+/// The CPU time that a task must be entitled to before its share is meaningful, in nanoseconds: the length of four
+/// windows of `shares`.
 const LEAST_ENTITLED_NS: u64 = 200_000_000;
 /// The shortest length of a phase whose shares and wasted time are meaningful, in nanoseconds. The CPUs on which tasks start
 /// while a step is set up are arbitrary, and affect a shorter phase too much.
@@ -136,7 +137,8 @@ pub fn measures(answers: &Answers, tables: &Tables, root: &str) -> Measures {
     .measures()
 }
 
-/// The query: which tasks it covers, and how.
+/// The query: a schedule, the root of the cgroups that it covers, and whether only the entitlement with cgroup weights counts
+/// (`by_tree`).
 struct Asked<'a> {
     answers: &'a Answers,
     tables: &'a Tables,
@@ -206,8 +208,7 @@ impl Asked<'_> {
     }
 
     /// Returns the wait with the most CPU time owed, and of several such waits the longest; `None` if there is no wait in
-    /// the phases. Any task that the judged class serves can starve, including kernel threads and tasks that are not below
-    /// the root.
+    /// the phases. Kernel threads and tasks that are not below the root count, too.
     fn starved(&self) -> Option<Starved> {
         let (from, to) = (
             self.answers.from_ns?,
@@ -296,8 +297,8 @@ impl Asked<'_> {
     }
 
     /// Returns the cgroup and the phase with the largest 90th percentile of the waits after a wakeup, divided by
-    /// [`Self::queue`]; `None` if no cgroup has enough wakeups in a phase. If each task was woken only once, to start it,
-    /// its waits show nothing about tasks that sleep.
+    /// [`Self::queue`]; `None` if no cgroup has enough wakeups in a phase. A cgroup with fewer than
+    /// [`LEAST_WAKEUPS_EACH`] wakeups per task is left out: wakeups that only start tasks show nothing about tasks that sleep.
     fn wake(&self) -> Option<OfCgroup> {
         let mut waits: BTreeMap<(Phase, &str), Wakeups> = BTreeMap::new();
         // A wait that is still open at the end of a step counts with its length at that time: it may be the longest of all.

@@ -94,7 +94,7 @@ fn equal_turns_are_fair_and_unequal_ones_are_not() {
     let worst = unfair.cgroup.expect("a cgroup got too little");
     assert_eq!(worst.who, Who::Cgroup("b".to_owned()));
     assert!((0.48..0.54).contains(&worst.ratio()), "{worst:?}");
-    let (favoured, ns) = worst.favoured.expect("somebody got it");
+    let (favoured, ns) = worst.favoured.expect("a cgroup got more");
     assert_eq!(favoured, Who::Cgroup("a".to_owned()));
     assert!((200..300).contains(&(ns / MS)), "{ns}");
 }
@@ -174,7 +174,8 @@ fn a_cpu_that_was_newly_allowed_is_wasted_only_after_a_second() {
         worst.map_or(0, |worst| worst.ns / MS)
     };
     assert_eq!(wasted(1200), 0);
-    // From 1300 ms on one of the two always waits, but counts only after the 4 ms in which an idle CPU looks for work.
+    // From 1300 ms on one of the two always waits. Of each wait of 10 ms the first 4 ms do not count, because an idle CPU
+    // looks for work within that time anyway.
     let late = wasted(2300);
     assert!((590..=600).contains(&late), "{late} ms");
 }
@@ -228,7 +229,7 @@ fn after_the_end_of_a_confined_task_the_queues_need_time_to_balance() {
     assert_eq!(even_ms([1, 0]), 0);
 }
 
-/// Three to one is right for a task with three times the weight, and wrong if nice values do not count.
+/// A task with three times the weight may run three times as long, but not if nice values do not count.
 #[test]
 fn a_nice_value_changes_the_entitlement() {
     let mut script = script();

@@ -88,8 +88,8 @@ pub struct Answers {
     pub marks: Vec<Mark>,
     /// The length of each phase, in nanoseconds.
     pub phases: BTreeMap<Phase, u64>,
-    /// The idle CPU time that a waiting task could have used, by phase, in CPU-nanoseconds. It is the integral of the
-    /// smaller of two numbers: the idle CPUs on which some waiting task may run, and the waiting tasks that may run on
+    /// The idle CPU time that a waiting task could have used, by phase, in CPU-nanoseconds. It is the integral over time
+    /// of the smaller of two numbers: the idle CPUs on which some waiting task may run, and the waiting tasks that may run on
     /// some idle CPU.
     pub wasted_ns: BTreeMap<Phase, u64>,
     /// The part of [`Self::wasted_ns`] that could have been used by tasks that had already waited for longer than a tick,
@@ -101,8 +101,8 @@ pub struct Answers {
     /// The part of the steps' time in which the scheduler had had time to balance the CPUs' queues, in nanoseconds. Shares
     /// cover this time only.
     pub even_ns: u64,
-    /// The part of the steps' time from which nothing is concluded about shares, in nanoseconds: in most cases, some task
-    /// had just been placed, confined or given another weight. Time in which no task ran or waited is in neither part.
+    /// The part of the steps' time from which nothing is concluded about shares, in nanoseconds: in most cases because
+    /// some task had just been placed, confined or given another weight. Time in which no task ran or waited is in neither part.
     pub uneven_ns: u64,
     /// The rules for entitlement.
     pub rules: Rules,
@@ -110,9 +110,9 @@ pub struct Answers {
     pub weighted: BTreeSet<String>,
     /// The paths of cgroups that were idle by `cpu.idle`, if the rules say that this does not count.
     pub idle_cgroups: BTreeSet<String>,
-    /// The start of the first step, in nanoseconds of the scheduler's clock; `None` if the schedule has no step.
+    /// The start of the first step, in nanoseconds of the kernel's scheduler clock; `None` if the schedule has no step.
     pub from_ns: Option<u64>,
-    /// The end of the last step, in nanoseconds of the scheduler's clock; `None` if the schedule has no end of a step.
+    /// The end of the last step, in nanoseconds of the kernel's scheduler clock; `None` if the schedule has no end of a step.
     pub to_ns: Option<u64>,
     /// The number of gaps: intervals in which events were dropped to keep the file small.
     pub gaps: u32,
@@ -120,8 +120,8 @@ pub struct Answers {
     pub holed: BTreeSet<Phase>,
     /// The length of all gaps together, in nanoseconds. The other results do not cover this time.
     pub missing_ns: u64,
-    /// The end of the last gap, in nanoseconds of the scheduler's clock: from this time on no event is missing. `None` if the
-    /// schedule has no gap.
+    /// The end of the last gap, in nanoseconds of the kernel's scheduler clock: from this time on no event is missing. `None`
+    /// if the schedule has no gap.
     pub complete_from_ns: Option<u64>,
 }
 

@@ -4,12 +4,12 @@
 use super::state::{Doing, Task};
 use crate::event::Cpu;
 
-/// If a task is moved to the runqueue of a CPU and gets this CPU within this time, in nanoseconds, the CPU took the task in order
-/// to run it. In that case the task did not wait on that runqueue.
+/// If a task gets a CPU within this many nanoseconds after it was moved to that CPU's runqueue, the CPU took the task in order to
+/// run it. In that case the task did not wait on that runqueue.
 pub(super) const TAKEN_NS: u64 = 50_000;
 
 /// The runqueues of a wait, in order: each CPU with the time from which the task was on its runqueue, in nanoseconds of the
-/// scheduler's clock. The first time is the start of the wait.
+/// kernel's scheduler clock. The first time is the start of the wait.
 pub type Queues = Vec<(u64, Cpu)>;
 
 impl Task {

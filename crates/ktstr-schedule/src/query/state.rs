@@ -64,8 +64,8 @@ pub(super) struct Task {
     pub waker: Option<Waker>,
     /// The last dispatch queue into which it was put after it last ran; `None` if it was put into none.
     pub dsq: Option<u64>,
-    /// When it left that queue without running, in nanoseconds of the scheduler's clock. It leaves the queue in this way if it is
-    /// dequeued, and then enqueued on the same CPU without being put into a dispatch queue again.
+    /// When it left that queue without running, in nanoseconds of the kernel's scheduler clock. It leaves the queue in this
+    /// way if it is dequeued, and then enqueued on the same CPU without being put into a dispatch queue again.
     pub left_dsq_ns: Option<u64>,
     /// The runqueues of its current wait; empty if it was not moved.
     pub queues: Queues,

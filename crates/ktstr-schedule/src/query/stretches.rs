@@ -20,7 +20,7 @@ pub struct Waker {
     pub cpu: Cpu,
     /// Whether an interrupt requested it, and not the task itself.
     pub interrupt: bool,
-    /// When it was requested, in nanoseconds of the scheduler's clock.
+    /// When it was requested, in nanoseconds of the kernel's scheduler clock.
     pub at_ns: u64,
 }
 
@@ -48,8 +48,8 @@ pub enum Did {
         /// The dispatch queue into which the BPF scheduler put the task last; `None` if there was none since the
         /// task last ran.
         dsq: Option<u64>,
-        /// When it left that queue without running, in nanoseconds of the scheduler's clock: sched_ext re-enqueued it without
-        /// the BPF scheduler, as it does when a bypass begins. `None` if it stayed in the queue.
+        /// When it left that queue without running, in nanoseconds of the kernel's scheduler clock: sched_ext re-enqueued it
+        /// without the BPF scheduler, as it does when a bypass begins. `None` if it stayed in the queue.
         left_dsq_ns: Option<u64>,
         /// Whether it got a CPU at the end.
         served: bool,
@@ -69,9 +69,9 @@ pub struct Stretch {
     pub cgroup: Option<u64>,
     /// What the task did.
     pub did: Did,
-    /// When the stretch began, in nanoseconds of the scheduler's clock.
+    /// When the stretch began, in nanoseconds of the kernel's scheduler clock.
     pub from_ns: u64,
-    /// When the stretch ended, in nanoseconds of the scheduler's clock.
+    /// When the stretch ended, in nanoseconds of the kernel's scheduler clock.
     pub to_ns: u64,
 }
 

@@ -10,7 +10,7 @@ fn all(script: &Script) -> (Vec<Stretch>, Answers) {
     let file = script.file();
     let schedule = Schedule::read(&file).expect("a writer's file can be read");
     let mut all = Vec::new();
-    let answers = stretches(&schedule, |stretch| all.push(*stretch)).expect("it is whole");
+    let answers = stretches(&schedule, |stretch| all.push(*stretch)).expect("it is not damaged");
     (all, answers)
 }
 
@@ -189,7 +189,7 @@ fn a_task_that_a_cpu_takes_did_not_wait_there() {
     assert!(answers.queues.is_empty(), "{:?}", answers.queues);
 }
 
-/// A balancer moves a waiting task, and the task waits on.
+/// A balancer moves a waiting task to CPU 2, where the task still has to wait.
 #[test]
 fn a_wait_has_the_runqueues_on_which_the_task_was() {
     let mut script = Script::default();

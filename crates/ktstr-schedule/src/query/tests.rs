@@ -76,7 +76,7 @@ fn a_wait_that_ends_before_it_began_has_no_length() {
     script.at(200).push(0, What::End {});
     let answers = script.answers();
     let measures = super::measures(&answers, &script.tables, "");
-    let starved = measures.starved.expect("the wait");
+    let starved = measures.starved.expect("there is a wait");
     assert_eq!((starved.waited_ns, starved.from_ns), (0, 90));
     assert!(starved.served);
 }
@@ -281,7 +281,7 @@ fn a_step_has_the_waits_that_were_open_at_its_end() {
     let lengths = |step| -> Vec<u64> { answers.waits_of(step).map(super::Wait::len_ns).collect() };
     assert_eq!(lengths(Some(1)), [30]);
     assert_eq!(lengths(Some(2)), [50, 10]);
-    assert_eq!(lengths(None), [50, 10], "each wait once");
+    assert_eq!(lengths(None), [50, 10], "each wait is listed once");
 }
 
 #[test]

@@ -9,9 +9,9 @@ use crate::{ReadError, Schedule};
 pub struct Held {
     /// The number of the step; 1 is the first.
     pub number: u16,
-    /// When the hold began, in nanoseconds of the scheduler's clock.
+    /// When the hold began, in nanoseconds of the kernel's scheduler clock.
     pub from_ns: u64,
-    /// When the hold ended, in nanoseconds of the scheduler's clock.
+    /// When the hold ended, in nanoseconds of the kernel's scheduler clock.
     pub to_ns: u64,
 }
 
@@ -20,9 +20,10 @@ pub struct Held {
 pub struct Timeline {
     /// The holds of the steps, in order.
     pub held: Vec<Held>,
-    /// The times at which the kernel began to unload a BPF scheduler, in nanoseconds of the scheduler's clock.
+    /// The times at which the kernel began to unload a BPF scheduler, in nanoseconds of the kernel's scheduler clock.
     pub unloaded_ns: Vec<u64>,
-    /// The time of the earliest and of the latest event, in nanoseconds of the scheduler's clock; `None` without events.
+    /// The time of the earliest and of the latest event of the recording, in nanoseconds of the kernel's scheduler clock; `None`
+    /// if it has no events.
     pub ends_ns: Option<(u64, u64)>,
 }
 
@@ -78,19 +79,20 @@ impl Timeline {
         }
     }
 
-    /// Returns the time from which displayed times count, in nanoseconds of the scheduler's clock: the start of the first hold,
-    /// as in findings, or the start of the schedule if no step was held.
+    /// Returns the time from which displayed times count, in nanoseconds of the kernel's scheduler clock: the start of the
+    /// first hold, as in findings, or the start of the schedule if no step was held.
     pub fn zero_ns(&self) -> u64 {
         let first = self.held.first().map(|held| held.from_ns);
         first.or(self.ends_ns.map(|(from, _)| from)).unwrap_or(0)
     }
 
-    /// Returns the end of the last hold in nanoseconds of the scheduler's clock, or the end of the schedule if no step was held.
+    /// Returns the end of the last hold in nanoseconds of the kernel's scheduler clock, or the end of the schedule if no step
+    /// was held.
     pub fn steps_end_ns(&self) -> u64 {
         self.held.last().map_or(self.to_ns(), |held| held.to_ns)
     }
 
-    /// Returns the time of the latest event in nanoseconds of the scheduler's clock; 0 without events.
+    /// Returns the time of the latest event in nanoseconds of the kernel's scheduler clock; 0 without events.
     pub fn to_ns(&self) -> u64 {
         self.ends_ns.map_or(0, |(_, to)| to)
     }

@@ -38,7 +38,7 @@ pub struct Meanwhile {
 pub struct Trail {
     /// The task; `None` for the trail of the BPF scheduler, with what it did with all tasks.
     pub of: Option<Pid>,
-    /// The end of the trail, in nanoseconds of the scheduler's clock.
+    /// The end of the trail, in nanoseconds of the kernel's scheduler clock.
     pub until_ns: u64,
     /// The last events, in order.
     pub events: Vec<Event>,
@@ -46,8 +46,8 @@ pub struct Trail {
     pub earlier: u64,
     /// What happened after the last event; meaningful only for the trail of a task.
     pub meanwhile: Meanwhile,
-    /// The time from which the schedule has all events, in nanoseconds of the scheduler's clock; the trail has only these. `None`
-    /// if the schedule is complete from its start.
+    /// The time from which the schedule has all events, in nanoseconds of the kernel's scheduler clock; the trail has only
+    /// these. `None` if the schedule is complete from its start.
     pub complete_from_ns: Option<u64>,
 }
 
@@ -166,7 +166,7 @@ impl Trail {
         })
     }
 
-    /// Returns the trail as lines. Times are seconds since `zero_ns`, a time of the scheduler's clock. Names are escaped.
+    /// Returns the trail as lines. Times are seconds since `zero_ns`, a time of the kernel's scheduler clock. Names are escaped.
     pub fn lines(&self, words: &Words<'_>, zero_ns: u64) -> Vec<String> {
         let seconds = |ns: u64| format!("{:.6} s", (ns as f64 - zero_ns as f64) / 1e9);
         let who = self.of.map_or_else(

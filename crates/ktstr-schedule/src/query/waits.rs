@@ -36,15 +36,15 @@ pub struct Wait {
     pub cpu: Cpu,
     /// How the wait began.
     pub cause: WaitCause,
-    /// When the wait began, in nanoseconds of the scheduler's clock.
+    /// When the wait began, in nanoseconds of the kernel's scheduler clock.
     pub from_ns: u64,
     /// When the task got a CPU or the schedule ended, or, in [`Answers::open_waits`], when the phase ended; in nanoseconds of
-    /// the scheduler's clock.
+    /// the kernel's scheduler clock.
     pub to_ns: u64,
-    /// The CPU time that the task was entitled to in the windows that the wait fills, in nanoseconds; 0 for a wait
-    /// that fills none.
+    /// The CPU time that the task was entitled to in the windows that the wait fills, in nanoseconds; 0 for a wait that fills
+    /// none. A window is a part of a step, about 50 ms long.
     pub owed_ns: u64,
-    /// The part of the wait in which `owed_ns` was counted, in nanoseconds: the windows of steps that the wait fills. Windows in
+    /// The part of the wait in which `owed_ns` was counted, in nanoseconds: the windows that the wait fills. Windows in
     /// which an affinity changed, a quota limited the task, or the scheduler was being reloaded at the kernel's request do not
     /// count. Windows in the second after a change of weight or a gap, and in or soon after a bypass, do not count either.
     pub judged_ns: u64,

@@ -149,8 +149,8 @@ impl<'a> Walk<'a> {
                 let state = self.task(task);
                 let from = state.dequeued.take();
                 let moved = from.is_some();
-                // A CPU that takes the task out of the queue of another CPU enqueues it, too, but on itself. It has moved the
-                // task to itself before that (`set_task_cpu`), so only the dequeue shows where the task was.
+                // If the enqueue is on the CPU of the dequeue, the task stayed there. A CPU that takes a task from another CPU's
+                // queue enqueues it on itself, after `set_task_cpu`, so only the dequeue shows where the task was.
                 if from == Some(on) && state.dsq.is_some() {
                     state.left_dsq_ns.get_or_insert(time);
                 }
@@ -309,7 +309,7 @@ impl<'a> Walk<'a> {
         self.holed_until_ns = Some(gap.to_ns);
         let complete = &mut self.answers.complete_from_ns;
         *complete = (*complete).max(Some(gap.to_ns));
-        // A task that waits is unknown until its next event, so the others seem to be entitled to more than they are.
+        // What a waiting task does is unknown until its next event, so the others seem to be entitled to more than they are.
         let known_ns = gap.to_ns.saturating_add(BALANCING_NS);
         self.unsettled_until_ns = self.unsettled_until_ns.max(known_ns);
         self.unbalanced_until_ns = self.unbalanced_until_ns.max(known_ns);

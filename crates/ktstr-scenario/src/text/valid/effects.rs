@@ -1,5 +1,5 @@
-//! The effects of operations on the cgroups of the stage, and the checks that need several fields. The table of operations
-//! names the function of an operation after `effect`.
+//! The effects of operations on the cgroups that exist ([`Stage`]), and the checks that need several fields of an operation. The
+//! table of operations names the function of an operation after `effect`.
 
 use std::borrow::Cow;
 

@@ -95,7 +95,7 @@ fn step_of(stage: &mut Stage<'_>, key: &str, step: &Step) -> Result<(), Invalid>
     if let Setup::Defs(of_setup) = &step.setup {
         defs(stage, Life::Step, &format!("{key}.cgroup"), of_setup)?;
     }
-    // If the operations are possible a second time, from the state that the first time leaves, they can be repeated.
+    // Operations that are possible a second time, in the state that the first time leaves, can be repeated any number of times.
     match loops {
         true => ops(stage, Life::Step, &of_ops, &step.ops),
         false => Ok(()),

@@ -43,8 +43,8 @@ pub(super) fn tag(_: &Stage<'_>, tag: &str) -> Checked {
     }
 }
 
-/// The length of a capture's tag is allowed, and the tag is not one of the harness's periodic captures. The host refuses the
-/// tags of the captures that it takes at events.
+/// The length of a capture's tag is allowed, and the tag does not begin like the tags of the harness's periodic captures. The
+/// host refuses the tags of the captures that it takes at events.
 pub(super) fn capture_tag(stage: &Stage<'_>, name: &str) -> Checked {
     match name.starts_with("periodic_") {
         true => Err(format!(
@@ -64,7 +64,7 @@ pub(super) fn map_name(_: &Stage<'_>, name: &str) -> Checked {
     }
 }
 
-/// The writes to the kernel's memory are valid, and not too many.
+/// The writes to the kernel's memory have bytes, and not too many in total.
 pub(super) fn writes(_: &Stage<'_>, writes: &[(KernelTarget, KernelValue)]) -> Checked {
     validate_writes(writes)
 }
@@ -115,7 +115,7 @@ pub(super) fn percent(_: &Stage<'_>, percent: &f64) -> Checked {
     }
 }
 
-/// The bound of the utilization is a percentage, or there is none.
+/// The bound of the utilization is a percentage, or there is no bound.
 pub(super) fn percent_or_none(stage: &Stage<'_>, bound: &Option<f64>) -> Checked {
     bound.iter().try_for_each(|bound| percent(stage, bound))
 }

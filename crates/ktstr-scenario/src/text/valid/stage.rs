@@ -7,7 +7,7 @@ use crate::ops::{CgroupDef, CpusetSpec};
 use crate::topology::{OwnCpus, TestTopology, effective_cpus};
 use crate::workload::WorkSpec;
 
-/// The lifetime of a cgroup.
+/// The lifetime of a cgroup or a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Life {
     /// The cgroup is of the backdrop, and exists until the end of the scenario.
@@ -20,7 +20,7 @@ pub(super) enum Life {
 #[derive(Debug)]
 pub(super) struct Live {
     pub(super) life: Life,
-    /// The CPUs of the cgroup; `None` is all.
+    /// The CPUs of the cgroup's own cpuset; `None` if it has none, so that it has its parent's CPUs.
     pub(super) cpus: Option<BTreeSet<usize>>,
     /// Whether the cgroup is a partition, which needs CPUs of its own.
     pub(super) partition: bool,
@@ -46,7 +46,7 @@ pub(super) struct Stage<'a> {
     pub(super) cgroups: BTreeMap<String, Live>,
     /// The cgroups that the setup of the current step creates after its operations.
     announced: Vec<String>,
-    /// The lifetime of the cgroups that the current operation creates.
+    /// The lifetime of the cgroups and programs that the current operation creates or starts.
     pub(super) life: Life,
 }
 

@@ -169,7 +169,7 @@ mod tests {
     fn groups_have_the_size_of_their_parts() {
         let size = |name| {
             WorkType::from_name(name)
-                .expect("known")
+                .expect("a known work type")
                 .worker_group_size()
         };
         for (name, expected) in [

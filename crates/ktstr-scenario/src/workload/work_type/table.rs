@@ -24,7 +24,9 @@
 //! - `peers`: the workers with which a worker's share of CPU time is compared, as a variant of the guest's `Peers`. Without
 //!   the clause, these are all workers with the same nice value, policy and affinity.
 //!
-//! In braces are the parameters with their defaults and, after a second `=>`, their rules in `work_type/rules.rs`.
+//! In braces are the parameters with their defaults and, after a second `=>`, their rules in `work_type/rules.rs`. The docs
+//! of parameters call a unit of integer work an iteration of work. The iterations in a worker's report are repetitions of its
+//! body.
 //!
 //! To add a work type, write its row and its body, and test its effect in `ktstr/tests/work_types/`. A row whose body or
 //! rule is missing does not compile. CONTRIBUTING.md has the rules for bodies.
@@ -42,8 +44,8 @@ macro_rules! work_type_table {
             YieldHeavy / yield_heavy => cpu::yield_heavy();
             /// Uses the CPU for a short burst, then yields.
             Mixed / mixed => cpu::mixed();
-            /// Writes 16 blocks of 4 KiB with `O_SYNC`, then `fdatasync(2)`, to the test's disk: the worker sleeps in state D
-            /// until each request has ended. Without a disk it writes to a temporary file, which is in memory, and does not
+            /// Writes 16 blocks of 4 KiB to the test's disk with `O_SYNC`, then calls `fdatasync(2)`. The worker sleeps in state
+            /// D until each request has ended. Without a disk it writes to a temporary file, which is in memory, and does not
             /// sleep.
             IoSyncWrite / io_sync_write => io::sync_write();
             /// Reads blocks of 4 KiB with `O_DIRECT` at random places in 1 MiB of the test's disk. Each read is a short
@@ -106,8 +108,8 @@ macro_rules! work_type_table {
                 /// Iterations of work between two changes.
                 spin_iters: u64 = 1024,
             };
-            /// Pins one random worker after another to a random CPU. The workers are all that were started together with this
-            /// worker, and this worker; the CPUs are those that this worker may use.
+            /// Pins one random worker after another to a random CPU. The worker is drawn from this worker and all that were
+            /// started together with it, and the CPU from those that this worker may use.
             CrossAffinityChurn / cross_affinity_churn => churn::cross_affinity_churn(spin_iters), peers Nobody {
                 /// Iterations of work between two changes.
                 spin_iters: u64 = 1024,
@@ -287,7 +289,7 @@ macro_rules! work_type_table {
                 /// The number of events that are posted in one burst.
                 events_per_burst: u64 = 32 => nonzero,
             };
-            /// Moves itself from node to node by its affinity. It needs CPUs of two nodes.
+            /// Moves itself from node to node by changes of its affinity. It needs CPUs of two nodes.
             NumaMigrationChurn / numa_migration_churn => churn::numa_migration_churn(from_ms(period_ms)), peers Nobody {
                 /// The time on each node, ms.
                 period_ms: u64 = 100 => nonzero,

@@ -5,7 +5,7 @@ use super::fill::Consumer;
 /// The tolerance for rounding errors of times, in nanoseconds.
 const EPSILON_NS: f64 = 50.0;
 
-/// A set of CPUs that cannot provide the CPU time that tasks want of them.
+/// A set of CPUs that cannot provide the CPU time that tasks want from them.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Blocked {
     /// The CPUs. Every task that may run only on these is blocked.

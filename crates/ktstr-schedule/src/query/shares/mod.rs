@@ -6,7 +6,7 @@
 //! This is the fluid model of generalized processor sharing (Parekh and Gallager, 1993), extended to affinities by max-min
 //! fairness. A task claims only the time in which it could run, so it is owed nothing while it is throttled or asleep.
 //!
-//! A scheduler need not move tasks from CPU to CPU until all of them have got the same CPU time. So a share is limited to
+//! A scheduler may leave tasks on their CPUs, even if some of them then get less CPU time than others. So a share is limited to
 //! what a task gets in the fullest queue when the queues are as even as whole tasks allow.
 //!
 //! The shares are computed twice: once with all tasks on the same level, and once with each cgroup's weight divided among its
@@ -91,7 +91,7 @@ pub(super) struct Window {
     /// behind when they return, and their quota may run out again before their turn.
     throttled: HashSet<Pid>,
     /// The CPU time in nanoseconds of the classes other than sched_ext's, by CPU and class. Classes that rank above the
-    /// judged class take their time away from it.
+    /// class whose shares are computed take their time away from it.
     above_ns: HashMap<(Cpu, Class), u64>,
 }
 

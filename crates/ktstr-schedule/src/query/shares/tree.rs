@@ -46,7 +46,7 @@ impl Tree {
         for (node, weight) in tasks {
             below[*node] += weight;
         }
-        // A node comes after its parent.
+        // A node comes after its parent in the list, so the reverse order visits each node after its children.
         for node in (0..self.nodes.len()).rev() {
             if let Some(parent) = self.nodes[node].parent.filter(|_| below[node] > 0.0) {
                 below[parent] += self.nodes[node].weight;
