@@ -115,7 +115,7 @@ pub struct ProgramRecord {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SwitchesRecord {
-    /// How many there were, from the machine's start or fork to its end.
+    /// The number of switches, from the machine's start or fork to its end.
     pub count: u64,
     /// A running digest of the switches in their order, in hexadecimal.
     pub digest: String,
@@ -190,8 +190,8 @@ pub struct CaptureRecord {
     pub phase: Option<u16>,
     /// The time since the workload's window opened, in milliseconds of guest time.
     pub elapsed_ms: Option<u64>,
-    /// The time of the last event before the capture, in nanoseconds of the scheduler's clock, which `schedule.bin` uses, too.
-    /// Null in a run without a schedule.
+    /// The time of the last event before the capture, in nanoseconds of the kernel's scheduler clock (`rq.clock`), as in
+    /// `schedule.bin`. Null in a run without a schedule.
     pub clock_ns: Option<u64>,
     /// The event for which it was taken; null if it was periodic or the test requested it.
     pub moment: Option<CaptureMoment>,
@@ -258,16 +258,16 @@ fn collect(path: &str, value: &serde_json::Value, most: usize, found: &mut Vec<(
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Repeated {
-    /// It is the same run to the last bit.
+    /// The repeat is the same run to the last bit.
     Same,
-    /// It is another run, although the clock is virtual.
+    /// The repeat is another run, although the clock is virtual.
     Different,
     /// It is unknown whether both runs are the same.
     #[default]
     Unknown,
     /// Under the real clock: the check that failed first in the recorded run failed again.
     FailedAgain,
-    /// Under the real clock: that check did not fail again.
+    /// Under the real clock: the check that failed first in the recorded run did not fail again.
     DidNotFailAgain,
 }
 

@@ -216,7 +216,7 @@ mod tests {
 
     #[test]
     fn both_gates_have_to_be_exceeded() {
-        // 10 iterations per CPU-second, and 10 %.
+        // The default gates of this metric are 10 iterations per CPU-second and 10 %.
         let rate = PerfDeltaAssertion::new("iteration_rate");
         assert_eq!(rate.regression(100.0, 91.0), None);
         assert_eq!(rate.regression(1000.0, 901.0), None, "9.9 %");

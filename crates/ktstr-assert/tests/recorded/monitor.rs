@@ -67,7 +67,7 @@ fn pairs() -> Vec<Pair> {
              FAIL [Monitor] cpu2: runqueue clock did not advance for 5 samples in a row, until +1100ms\n\
              FAIL [Monitor] cpu3: runqueue clock did not advance for 5 samples in a row, until +1100ms",
         ),
-        // Both sides use the same run, and differ only in the number of consecutive samples that make a violation.
+        // This pair uses one run. Its two results differ only in the number of consecutive samples that make a violation.
         Pair {
             what: "sustained_samples",
             holds: judge("scattershot", |t| {

@@ -234,7 +234,7 @@ fn a_latency_failure_carries_its_gate() {
         ("slow-wake", "sleepers"),
     );
     let gate = late.failure_details().next().and_then(|d| d.latency_gate);
-    let gate = gate.expect("a gate");
+    let gate = gate.expect("the failure has a latency gate");
     assert_eq!(gate.threshold_ns, 100_000_000);
     assert!(gate.measured_ns > 200_000_000, "{gate:?}");
 }
