@@ -27,7 +27,7 @@ pub struct Cleaned {
 }
 
 /// Returns whether the folder has the name of a run, which begins with a time such as `20260102T030405.678Z-`. Other folders
-/// under the root are not ours.
+/// under the root are no runs, and are kept.
 fn is_run(folder: &Path) -> bool {
     let name = folder.file_name().unwrap_or_default().to_string_lossy();
     let Some((time, _)) = name.split_once("Z-") else {

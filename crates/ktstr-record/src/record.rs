@@ -200,7 +200,7 @@ pub struct CaptureRecord {
     /// Why this is a placeholder without data; null for a real capture.
     pub placeholder: Option<String>,
     /// What the scheduler answered when the guest asked it for its statistics (the crate `scx_stats`) shortly before the
-    /// capture; null if the test runs no scheduler binary, and for the capture of a moment.
+    /// capture; null if the test runs no scheduler binary, and for a capture that has a `moment`.
     pub stats: Option<SchedulerStats>,
 }
 
@@ -265,13 +265,13 @@ pub enum Repeated {
     /// It is unknown whether both runs are the same.
     #[default]
     Unknown,
-    /// Under the real clock: the check that failed first in the recorded run failed again.
+    /// Under the real clock: the check of the recorded run's most significant finding failed again.
     FailedAgain,
-    /// Under the real clock: the check that failed first in the recorded run did not fail again.
+    /// Under the real clock: the check of the recorded run's most significant finding did not fail again.
     DidNotFailAgain,
 }
 
-/// The run that another one repeats because it failed, and the result of comparing the two.
+/// The failed run that another run repeats, and the result of comparing the two.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RepeatRecord {

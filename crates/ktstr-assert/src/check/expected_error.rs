@@ -79,7 +79,7 @@ fn compiled(pattern: &str) -> Result<Regex, Error> {
     RegexBuilder::new(pattern).multi_line(true).build()
 }
 
-/// Returns the last [`MOST`] characters, because a scheduler reports its end last.
+/// Returns the last [`MOST`] characters, after an ellipsis if it leaves out others. A scheduler reports its end last.
 fn tail(printed: &str) -> String {
     let count = printed.chars().count();
     let text: String = printed.chars().skip(count.saturating_sub(MOST)).collect();

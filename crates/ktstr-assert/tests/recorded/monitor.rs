@@ -121,7 +121,7 @@ fn each_bound_is_kept_by_one_run_and_broken_by_another() {
     hold_and_fail(&pairs());
 }
 
-/// The thresholds are destructured by name, so that a new one needs a pair.
+/// The thresholds are destructured by name, so a new threshold is a compile error until it is named here.
 #[test]
 fn no_threshold_is_without_a_pair() {
     macro_rules! fields {
