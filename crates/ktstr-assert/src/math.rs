@@ -168,7 +168,7 @@ mod tests {
     }
 
     proptest! {
-        /// The lengths lie on both sides of [`RADIX_FROM`], and few or many bytes differ.
+        /// The lists are shorter or longer than [`RADIX_FROM`], and their values differ in few or in many bytes.
         #[test]
         fn sorted_is_the_order_of_the_standard_library(
             v in prop::collection::vec(any::<u64>(), 0..3 * RADIX_FROM), keep in any::<u64>(),

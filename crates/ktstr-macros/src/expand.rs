@@ -276,8 +276,9 @@ fn fields(attrs: &Attrs) -> TokenStream {
     out
 }
 
-/// Generates the topology: the scheduler's, with the dimensions that the test overrides. If the test overrides any, `const`
-/// code checks the result, and a topology that cannot be built is a compile error with the numbers in its message.
+/// Generates the topology: that of the scheduler, in which the test's own dimensions replace the scheduler's. If the test
+/// sets any dimension, `const` code checks the result, and a topology that cannot be built is a compile error with the
+/// numbers in its message.
 fn topology(attrs: &Attrs, scheduler: &TokenStream) -> TokenStream {
     let given = ["numa_nodes", "llcs", "cores", "threads"];
     if given.iter().all(|name| attrs.get(name).is_none()) {
@@ -297,8 +298,9 @@ fn topology(attrs: &Attrs, scheduler: &TokenStream) -> TokenStream {
     quote!(::ktstr::test_support::Topology::new(#(#dimensions),*).checked())
 }
 
-/// Generates the constraints: the scheduler's, with those that the test overrides. The declared topology must satisfy
-/// them. An inherited limit that equals `TopologyConstraints::DEFAULT` is not checked; a limit that the test sets always is.
+/// Generates the constraints: those of the scheduler, in which the test's own limits replace the scheduler's. The declared
+/// topology must satisfy them. An inherited limit that equals `TopologyConstraints::DEFAULT` is not checked; a limit that the
+/// test sets always is.
 fn constraints(attrs: &Attrs, scheduler: &TokenStream, topology: &TokenStream) -> TokenStream {
     let mut given = TokenStream::new();
     for name in [
@@ -358,7 +360,8 @@ fn checks(attrs: &Attrs) -> TokenStream {
         };
         set.extend(quote!(assert.#field = Some(#value);));
     }
-    // Broken monitor bounds fail a test that sets one of them or says `monitor = "enforce"`, but not with `monitor = "report"`.
+    // A violated monitor bound fails a test with `monitor = "enforce"`, and a test without `monitor` that sets a monitor
+    // bound.
     let report = attrs.text("monitor").map(|m| m.value() == "report");
     let bounded = KEYS
         .iter()
@@ -553,7 +556,7 @@ mod tests {
                 static mut X: E = e();
             ),
         )
-        .expect_err("mut");
+        .expect_err("a mutable entry must be refused");
         insta::assert_snapshot!(error, @"an entry must not be mutable");
     }
 }

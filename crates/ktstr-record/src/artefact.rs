@@ -1,4 +1,4 @@
-//! Artefacts: files next to the record, each with a limit on its size.
+//! Artefacts: files next to the record. Texts and JSON have a limit on their size.
 
 use std::fmt::Write as _;
 

@@ -12,7 +12,7 @@ use crate::{Clock, RunRecord, RunVerdict};
 
 /// The largest number of findings in a summary; the record has the rest.
 pub const MOST_FINDINGS: usize = 9;
-/// The largest number of lines of an excerpt.
+/// The largest number of lines of an excerpt, without the line that counts the lines that are left out.
 const MOST_LINES: usize = 40;
 /// The text in the first line of a dump of sched_ext (`scx_dump_state` in kernel/sched/ext.c, from 6.12 on).
 const DUMP: &str = " triggered exit kind ";
@@ -206,8 +206,9 @@ pub struct Excerpt {
 }
 
 impl Excerpt {
-    /// Returns the excerpt of the run whose record is in `folder`: the beginning of sched_ext's dump if there is one, else the
-    /// end of the scheduler's log or of the console. `None` for a pass or a skip, and if there was no output.
+    /// Returns the excerpt of the run whose record is in `folder`: the beginning of sched_ext's dump if there is one,
+    /// otherwise the end of the scheduler's log or, without such a log, of the console. `None` for a pass or a skip, and if
+    /// there was no output.
     #[must_use]
     pub fn of(record: &RunRecord, folder: &Path) -> Option<Self> {
         if matches!(record.verdict, RunVerdict::Pass | RunVerdict::Skip) {
@@ -343,7 +344,7 @@ mod tests {
         assert_eq!(
             Excerpt::of(&record, folder.path()),
             None,
-            "neither is named"
+            "the record names neither artefact"
         );
         record.artefacts = vec!["console.log".to_owned()];
         let excerpt = Excerpt::of(&record, folder.path()).unwrap();

@@ -16,18 +16,18 @@ const DEPTH: u32 = 8;
 /// The result of a removal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cleaned {
-    /// Runs that were removed.
+    /// The number of runs that were removed.
     pub removed: usize,
     /// The bytes that the removed runs took up.
     pub freed: u64,
-    /// Runs that were considered and kept.
+    /// The number of runs that were considered and kept.
     pub kept: usize,
-    /// The bytes that these kept runs take up.
+    /// The bytes that the kept runs take up.
     pub kept_bytes: u64,
 }
 
 /// Returns whether the folder has the name of a run, which begins with a time such as `20260102T030405.678Z-`. Other folders
-/// under the root are not ours.
+/// under the root are no runs, and are kept.
 fn is_run(folder: &Path) -> bool {
     let name = folder.file_name().unwrap_or_default().to_string_lossy();
     let Some((time, _)) = name.split_once("Z-") else {
@@ -193,7 +193,7 @@ mod tests {
             .map(|entry| entry.file_name())
             .filter(|name| name != ".staging")
             .collect();
-        assert_eq!(left, ["notes"], "it is no run");
+        assert_eq!(left, ["notes"], "the folder `notes` is no run, so it stays");
     }
 
     #[test]

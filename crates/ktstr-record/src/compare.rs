@@ -51,7 +51,7 @@ pub enum Comparison {
 pub enum Parting {
     /// The runs diverge at this context switch.
     Switch {
-        /// Its number, from 0.
+        /// The number of the switch, counted from 0.
         number: usize,
         /// The last switch that both runs have; `None` if the runs differ in the first switch already.
         before: Option<Switch>,
@@ -60,7 +60,8 @@ pub enum Parting {
         /// The switch in the second run; `None` if it has no more switches.
         right: Option<Switch>,
     },
-    /// The runs diverge at an unknown point after this number of switches, at which a trace ends; 0 if a trace is missing.
+    /// The runs diverge at an unknown point after this number of switches, because a trace ends there; 0 if a trace is
+    /// missing.
     Beyond(usize),
     /// The runs differ only in the memory, the console or the captures, while all switches are the same.
     Content(&'static str),
@@ -88,7 +89,8 @@ pub fn compare(left: &Run, right: &Run) -> Comparison {
         return without_digests(left, right);
     };
     let captures = match (&a.captures_digest, &b.captures_digest) {
-        // Captures do not change a run, so the digests of captures are compared only if both runs have the same number of them.
+        // Captures do not change a run, so two runs with different numbers of captures can be the same. Their digests of
+        // captures are not compared.
         _ if a.periodic_real != b.periodic_real => true,
         (one, other) => one == other,
     };

@@ -46,7 +46,7 @@ pub enum RecordError {
     Damaged {
         /// The path of the `record.json` that was to be read.
         path: PathBuf,
-        /// Why, in one line.
+        /// Why the record could not be read, in one line.
         why: String,
     },
     /// A value could not be turned into JSON.

@@ -31,7 +31,7 @@ pub struct Listed {
 pub struct Damaged {
     /// The path of the `record.json` that could not be read.
     pub path: PathBuf,
-    /// Why, in one line.
+    /// Why the record could not be read, in one line.
     pub why: String,
 }
 

@@ -9,8 +9,8 @@ use crate::RunRecord;
 use crate::brief::{Excerpt, evidence, facts, headline};
 use crate::terminal::escaped;
 
-/// Returns the block: what failed, the evidence, the last events of the task (`trail`), the versions, the command `again`
-/// that runs the test once more, and an excerpt of the guest's output.
+/// Returns the block: what failed, the evidence, the last events of the task that the first finding is about or of the
+/// scheduler (`trail`), the versions, the command `again` that runs the test once more, and an excerpt of the guest's output.
 #[must_use]
 pub fn block(record: &RunRecord, again: Option<&str>, excerpt: Option<&Excerpt>) -> String {
     let mut text = format!("### {}\n\n", inline(&headline(record)));

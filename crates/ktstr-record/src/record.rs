@@ -118,7 +118,7 @@ pub struct ProgramRecord {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SwitchesRecord {
-    /// How many there were, from the machine's start or fork to its end.
+    /// The number of switches, from the machine's start or fork to its end.
     pub count: u64,
     /// A running digest of the switches in their order, in hexadecimal.
     pub digest: String,
@@ -193,8 +193,8 @@ pub struct CaptureRecord {
     pub phase: Option<u16>,
     /// The time since the workload's window opened, in milliseconds of guest time.
     pub elapsed_ms: Option<u64>,
-    /// The time of the last event before the capture, in nanoseconds of the scheduler's clock, which `schedule.bin` uses, too.
-    /// Null in a run without a schedule.
+    /// The time of the last event before the capture, in nanoseconds of the kernel's scheduler clock (`rq.clock`), as in
+    /// `schedule.bin`. Null in a run without a schedule.
     pub clock_ns: Option<u64>,
     /// The event for which it was taken; null if it was periodic or the test requested it.
     pub moment: Option<CaptureMoment>,
@@ -203,7 +203,7 @@ pub struct CaptureRecord {
     /// Why this is a placeholder without data; null for a real capture.
     pub placeholder: Option<String>,
     /// What the scheduler answered when the guest asked it for its statistics (the crate `scx_stats`) shortly before the
-    /// capture; null if the test runs no scheduler binary, and for the capture of a moment.
+    /// capture; null if the test runs no scheduler binary, and for a capture that has a `moment`.
     pub stats: Option<SchedulerStats>,
 }
 
@@ -261,20 +261,20 @@ fn collect(path: &str, value: &serde_json::Value, most: usize, found: &mut Vec<(
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Repeated {
-    /// It is the same run to the last bit.
+    /// The repeat is the same run to the last bit.
     Same,
-    /// It is another run, although the clock is virtual.
+    /// The repeat is another run, although the clock is virtual.
     Different,
     /// It is unknown whether both runs are the same.
     #[default]
     Unknown,
-    /// Under the real clock: the check that failed first in the recorded run failed again.
+    /// Under the real clock: the check of the recorded run's most significant finding failed again.
     FailedAgain,
-    /// Under the real clock: that check did not fail again.
+    /// Under the real clock: the check of the recorded run's most significant finding did not fail again.
     DidNotFailAgain,
 }
 
-/// The run that another one repeats because it failed, and the result of comparing the two.
+/// The failed run that another run repeats, and the result of comparing the two.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RepeatRecord {

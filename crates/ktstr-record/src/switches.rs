@@ -15,7 +15,7 @@ const READ_CAP: usize = 1 << 20;
 /// A context switch of the trace: its time, its CPU and its two tasks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Switch {
-    /// The scheduler's clock of the CPU, in nanoseconds of guest time.
+    /// The kernel's scheduler clock of the CPU (`rq.clock`), in nanoseconds of guest time.
     pub clock_ns: u64,
     /// The CPU; `u32::MAX` if it is unknown.
     pub cpu: u32,

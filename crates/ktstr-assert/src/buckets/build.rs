@@ -15,10 +15,10 @@ pub fn build_phase_buckets(series: &SampleSeries) -> Vec<PhaseBucket> {
     by.map(|(step, samples)| bucket(step, &samples)).collect()
 }
 
-/// Builds one bucket for each step that started or has captures, and one for the baseline if it has captures. The
-/// window of a step extends from its start to its end or, if the end was not recorded, to the start of the next step or
-/// the end of the scenario, and without any of these to its last capture. The window of the baseline extends from 0 to
-/// the start of the first step.
+/// Builds one bucket for each step that started or has captures, and one for the baseline if it has captures. The window of a
+/// step begins at its start. It ends at the end of the step; if that was not recorded, at the start of the next step or the
+/// end of the scenario; if none of these was recorded, at the step's last capture. The window of the baseline extends from 0
+/// to the start of the first step or, if no step started, from its first capture to its last.
 ///
 /// The sum of `sample_count` is the number of captures of the series.
 pub fn build_phase_buckets_with_stimulus(

@@ -79,7 +79,7 @@ fn compiled(pattern: &str) -> Result<Regex, Error> {
     RegexBuilder::new(pattern).multi_line(true).build()
 }
 
-/// Returns the last [`MOST`] characters, because a scheduler reports its end last.
+/// Returns the last [`MOST`] characters, after an ellipsis if it leaves out others. A scheduler reports its end last.
 fn tail(printed: &str) -> String {
     let count = printed.chars().count();
     let text: String = printed.chars().skip(count.saturating_sub(MOST)).collect();
@@ -135,7 +135,9 @@ mod tests {
     #[test]
     fn a_pattern_that_matches_anything_is_refused() {
         let why = |assert: Assert| {
-            let error = assert.validate_expected_error().expect_err("refused");
+            let error = assert
+                .validate_expected_error()
+                .expect_err("the expectation must be refused");
             error.to_string()
         };
         insta::assert_snapshot!(why(NONE.expect_scx_bpf_error_contains("")), @r#"expect_scx_bpf_error_contains = "" matches any text, even an empty one: name a part of the error"#);

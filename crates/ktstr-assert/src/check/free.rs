@@ -189,7 +189,7 @@ mod tests {
     fn throughput_is_judged_by_its_variation_and_its_floor() {
         let reports = [worker(1, 100), worker(2, 300)];
         assert!(assert_throughput_parity(&reports, None, None).is_pass());
-        // Mean 200, deviation 100.
+        // The mean is 200 units per CPU-second, and the standard deviation is 100, so the coefficient of variation is 0.5.
         assert!(assert_throughput_parity(&reports, Some(0.51), None).is_pass());
         assert!(assert_throughput_parity(&reports, Some(0.49), None).is_fail());
         assert!(assert_throughput_parity(&reports, None, Some(100.0)).is_pass());

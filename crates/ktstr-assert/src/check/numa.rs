@@ -101,7 +101,7 @@ impl Assert {
     }
 
     /// Judges the ratio of `migrated` to `total` against `max_cross_node_migration_ratio`. `migrated` is the number of pages
-    /// that the kernel moved between nodes in the whole machine, and `total` is that of the pages of the cgroup's workers,
+    /// that the kernel moved between nodes in the whole machine, and `total` is the number of pages of the cgroup's workers,
     /// so the ratio can exceed 1. If `total` is 0, the check fails if `migrated` is not 0, and is inconclusive otherwise.
     pub fn assert_cross_node_migration(&self, migrated: u64, total: u64) -> AssertResult {
         let Some(ceiling) = self.max_cross_node_migration_ratio else {

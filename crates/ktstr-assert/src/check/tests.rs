@@ -207,11 +207,12 @@ fn a_latency_failure_carries_its_gate() {
         .failure_details()
         .next()
         .and_then(|d| d.latency_gate)
-        .expect("gate");
+        .expect("the failure has a latency gate");
     assert_eq!((gate.measured_ns, gate.threshold_ns), (3000, 2999));
 }
 
-/// The CPU time covers only the first of the worker's two phases, but the work of both counts. The rate would seem twice as high.
+/// The CPU time covers only the first of the worker's two phases, but the work covers both, so a rate computed from them
+/// would be twice the real one.
 #[test]
 fn the_rate_of_a_worker_with_unknown_cpu_time_is_unknown() {
     let early = with(|w| {

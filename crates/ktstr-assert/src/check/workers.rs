@@ -110,7 +110,7 @@ impl Assert {
             judge_gaps(reports, bound, &mut out);
         }
         match self.max_spread_pct {
-            // No spread can exceed this bound, so the test does not ask for the check.
+            // A spread is at most 100 points, so a bound of 100 or more turns the check off.
             Some(bound) if bound >= 100.0 => {}
             Some(bound) => judge_spread(reports, bound, true, &mut out),
             None if on => judge_spread(reports, DEFAULT_MAX_SPREAD_PCT, false, &mut out),
@@ -128,7 +128,7 @@ impl Assert {
 
     fn judge_progress(&self, reports: &[WorkerReport], out: &mut AssertResult) {
         // A worker that lacks a resource for its work did not fail because of the scheduler.
-        // Some workers only wake others, and complete iterations without units of work.
+        // A worker that only wakes others is not idle: it completes iterations, but no units of work.
         let idle = |w: &&WorkerReport| w.work_units == 0 && w.iterations == 0;
         for w in reports.iter().filter(idle).filter(|w| !lacks(w)) {
             out.record_fail(AssertDetail::of(Finding::NoProgress {
@@ -268,9 +268,9 @@ impl Assert {
     }
 }
 
-/// Judges gaps. A gap above the bound fails however the worker ended. A worker that left no complete report may have had a
-/// longer gap than the one that it recorded, so a recorded gap within the bound is inconclusive for such a worker. Whether
-/// the worker made progress is checked elsewhere.
+/// Judges gaps. A gap above the bound is a failure, no matter how the worker ended. A worker that left no complete report may
+/// have had a longer gap than the one that it recorded, so a recorded gap within the bound is inconclusive for such a worker.
+/// Whether the worker made progress is checked elsewhere.
 fn judge_gaps(reports: &[WorkerReport], bound_ms: u64, out: &mut AssertResult) {
     for w in reports {
         if w.max_gap_ms > bound_ms {

@@ -135,7 +135,7 @@ pub enum Source {
     Workers,
     /// The captures of guest memory.
     Captures,
-    /// The monitor, which samples the runqueues every 100 ms.
+    /// The monitor, which samples the runqueues every 100 ms on average.
     Monitor,
     /// The exact schedule, under the virtual clock.
     Schedule,

@@ -24,9 +24,9 @@ pub(crate) fn merge_worst(into: &mut BTreeMap<String, f64>, from: BTreeMap<Strin
 }
 
 /// Returns the value of a metric over the whole run. It comes from the cgroups if they have the metric, otherwise from the
-/// phases ([`of_phases`]). A name that is not in the registry is that of a metric that a payload printed; if several
-/// payloads printed the metric, the worst value counts. `None` if the metric was not measured, or if it is defined for
-/// single phases only.
+/// phases ([`of_phases`]). A name that is not in the registry belongs to a metric that a payload printed; if several payloads
+/// printed the metric, the worst value counts. `None` if the metric was not measured, or if it is defined for single phases
+/// only.
 pub(crate) fn run_value(s: &ScenarioStats, id: &MetricId) -> Option<f64> {
     let metric = match id {
         MetricId::Builtin(metric) => metric,
@@ -87,7 +87,7 @@ pub(crate) fn run_value(s: &ScenarioStats, id: &MetricId) -> Option<f64> {
 }
 
 /// Returns the value of a metric over all phases: counters and differences are summed, a rate is computed from the sums of
-/// its two parts if the phases have its numerator, and for other metrics the worst phase counts. `None` if no phase has the
+/// its two parts if the phases have its numerator, and in all other cases the worst phase counts. `None` if no phase has the
 /// metric, if it is defined for single phases only, or if it needs the CPU time of a worker that ended early.
 pub fn of_phases(phases: &[PhaseBucket], metric: B) -> Option<f64> {
     use super::MetricKind as Kind;
@@ -113,7 +113,7 @@ pub fn of_phases(phases: &[PhaseBucket], metric: B) -> Option<f64> {
     }
 }
 
-// Generates the look-up, with an arm for each total that is a metric.
+// Generates the function `counter`, whose `match` has an arm for each counter of the workers that is a metric.
 macro_rules! counter_over_the_run {
     ($($(#[$_doc:meta])* $_kind:ident $_name:ident
        $({ #[$_total_doc:meta] $fold:ident $total:ident $($metric:ident)? })?;)*) => {
@@ -204,7 +204,7 @@ mod tests {
 
     #[test]
     fn a_regression_clears_both_gates() {
-        let def = B::WorstGapMs.def(); // 500 ms and half of the baseline
+        let def = B::WorstGapMs.def(); // The gates of this metric are 500 ms and half of the baseline.
         assert!(!def.is_regression(100.0, 400.0), "too few milliseconds");
         assert!(!def.is_regression(2000.0, 2600.0), "too small a share");
         assert!(def.is_regression(1000.0, 1600.0));

@@ -83,7 +83,8 @@ impl PerfDeltaAssertion {
         self
     }
 
-    /// Compares the metric of one phase instead of the whole run: 0 is the baseline before the first step, 1 is the first step.
+    /// Compares the metric of one phase instead of that of the whole run: 0 is the baseline before the first step, 1 is the
+    /// first step.
     #[must_use]
     pub const fn with_phase(mut self, step_index: u16) -> Self {
         self.phase = Some(step_index);
@@ -216,7 +217,7 @@ mod tests {
 
     #[test]
     fn both_gates_have_to_be_exceeded() {
-        // 10 iterations per CPU-second, and 10 %.
+        // The default gates of this metric are 10 iterations per CPU-second and 10 %.
         let rate = PerfDeltaAssertion::new("iteration_rate");
         assert_eq!(rate.regression(100.0, 91.0), None);
         assert_eq!(rate.regression(1000.0, 901.0), None, "9.9 %");

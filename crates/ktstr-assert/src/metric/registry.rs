@@ -105,7 +105,7 @@ macro_rules! worker_counters {
 /// samples of one kind, by default of the first one; the body of its work type chooses another with
 /// `WorkerCtx::samples_are`.
 ///
-/// To add a kind, write its row here, compute its metrics in `stats/summary.rs`, and add these to `registry!` below.
+/// To add a kind, write its row here, compute its metrics in `stats/summary.rs`, and add these metrics to `registry!` below.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! worker_samples {

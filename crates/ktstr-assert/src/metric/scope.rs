@@ -1,5 +1,5 @@
-//! Which metrics a run can have as a whole, and which it can have of a phase. A metric that no part of the harness ever computes
-//! in a scope is always absent there, so a comparison of it has no effect.
+//! Which metrics can have a value over a whole run, and which in a single phase. A metric that no part of the harness
+//! computes in one of these scopes is always absent there, so a comparison of it has no effect.
 
 use super::{BuiltinMetric, MetricDef, MetricKind, Source};
 use crate::stats::bench;
@@ -7,7 +7,7 @@ use crate::stats::bench;
 /// The largest number of metrics that are suggested in place of a metric that is not measured.
 const MOST_NAMED: usize = 6;
 
-/// Returns whether a run can have this metric: of a phase if `of_phase` is set, otherwise of the whole run.
+/// Returns whether this metric can have a value: in a phase if `of_phase` is set, otherwise over the whole run.
 pub(super) fn is_measured(def: &MetricDef, of_phase: bool) -> bool {
     if def.source == Source::Pending {
         return false;
@@ -15,7 +15,7 @@ pub(super) fn is_measured(def: &MetricDef, of_phase: bool) -> bool {
     match (def.kind, of_phase) {
         (MetricKind::PerPhase, false) => false,
         (_, false) => true,
-        // A phase as a whole has only those that benchmarks measure; the others exist per cgroup only.
+        // Of these metrics, a phase as a whole has only those of benchmarks; the others exist for single cgroups only.
         (MetricKind::PerPhase, true) => bench::names().contains(def.name),
         // These are computed from all samples of a cgroup over the run.
         (

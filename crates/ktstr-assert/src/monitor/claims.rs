@@ -1,5 +1,5 @@
-//! Removes CPUs from the masks of waiting tasks, so that the checks do not hold these CPUs against the scheduler: offline
-//! ones, and those that the task has been allowed to use for a short time only.
+//! Removes two kinds of CPUs from the mask of each waiting task, so that the checks do not hold them against the scheduler:
+//! CPUs that are offline, and CPUs that the task has been allowed to use for only a short time.
 //!
 //! Schedulers balance their queues gradually. The load balancer of the fair class looks for work on behalf of an idle
 //! CPU as rarely as every 512 ms after it has found nothing but pinned tasks (`MAX_PINNED_INTERVAL`,
@@ -23,7 +23,7 @@ pub(super) fn limit(samples: &mut [MonitorSample]) {
     for sample in samples {
         let now = sample.elapsed_ms;
         if before.is_some_and(|before| now <= before) {
-            // Another window begins, whose times start at 0 again.
+            // The next scenario begins: its times start at 0 again.
             seen.clear();
         }
         before = Some(now);

@@ -88,10 +88,11 @@ pub struct CpuSnapshot {
     pub online: Option<bool>,
     /// The number of context switches on this CPU since boot (`rq->nr_switches`); `None` if it could not be read.
     pub nr_switches: Option<u64>,
-    /// The runnable tasks of this runqueue that are not running, at most 64; `None` if they could not be listed.
+    /// The runnable tasks of this runqueue that are not running, from the first 64 entries of the list of sched_ext and of
+    /// the list of the fair class; `None` if they could not be listed.
     pub waiting: Option<Vec<WaitingTask>>,
-    /// The CPU's scheduling domains, innermost first. With `kernel.sched_schedstats=1` every sample has them, otherwise
-    /// only the first.
+    /// The CPU's scheduling domains, innermost first. With `kernel.sched_schedstats=1` every sample has them, otherwise only
+    /// the first sample has them.
     pub sched_domains: Option<Vec<SchedDomain>>,
 }
 

@@ -7,7 +7,8 @@
 
 use super::{CpuSnapshot, MonitorSample, WaitingTask, WaitsIn};
 
-/// The largest number of waiting tasks that the sampler lists per runqueue. A list of this length may be incomplete.
+/// The sampler reads at most this many entries of a runqueue's list of sched_ext tasks, and as many of its list of fair
+/// tasks. If this many tasks or more were found, some tasks of the local DSQ may be missing.
 const LISTED: usize = 64;
 
 impl CpuSnapshot {

@@ -80,7 +80,7 @@ pub(super) fn schedstat_deltas(samples: &[MonitorSample]) -> Option<CpuSchedstat
 }
 
 /// Returns the total number of seconds for which the vCPUs could run between the samples: the CPU time that the host gave
-/// them or, if that is unknown as under the virtual clock, guest time.
+/// them or, if that is unknown (as it always is under the virtual clock), guest time.
 pub(super) fn vcpu_seconds(samples: &[MonitorSample]) -> f64 {
     seconds(samples, |_| true)
 }
@@ -133,8 +133,8 @@ fn pairs(samples: &[MonitorSample]) -> impl Iterator<Item = (&CpuSnapshot, &CpuS
     consecutive(samples).flat_map(|w| w[0].cpus.iter().zip(&w[1].cpus))
 }
 
-/// Returns each sample together with the next one of the same window. The times of each window start at 0: a test may run
-/// several scenarios, and what happens between two windows belongs to neither.
+/// Returns each sample together with the next one of the same scenario. A test may run several scenarios, and the times of
+/// each start at 0. What happens between two scenarios belongs to neither.
 pub(super) fn consecutive(samples: &[MonitorSample]) -> impl Iterator<Item = &[MonitorSample]> {
     samples
         .windows(2)

@@ -165,8 +165,8 @@ fn thresholds_come_from_the_test() {
         MonitorThresholds::from_assert(&Assert::default_checks()),
         None
     );
-    let t =
-        MonitorThresholds::from_assert(&Assert::NO_OVERRIDES.with_monitor_defaults()).expect("set");
+    let t = MonitorThresholds::from_assert(&Assert::NO_OVERRIDES.with_monitor_defaults())
+        .expect("a bound is set");
     assert_eq!(
         t,
         MonitorThresholds {
@@ -185,7 +185,8 @@ fn only_the_named_bounds_of_an_enforced_set_are_judged() {
     let enforced = MonitorThresholds::from_assert(&one).expect("a bound is set");
     assert!(enforced.enforce && enforced.work_conservation);
     assert_eq!(enforced.max_local_dsq_depth, u32::MAX);
-    let reported = MonitorThresholds::from_assert(&one.report_monitor_only(true)).expect("set");
+    let reported =
+        MonitorThresholds::from_assert(&one.report_monitor_only(true)).expect("a bound is set");
     assert!(!reported.enforce && reported.work_conservation);
     assert_eq!(reported.max_local_dsq_depth, 50);
 }

@@ -86,7 +86,8 @@ fn a_local_queue_of_tasks_that_cannot_leave_is_not_too_deep() {
     let depth = |details: Vec<String>| details.iter().any(|d| d.contains("local DSQ deeper"));
     assert!(depth(judged(deep(BOTH))));
     assert!(!depth(judged(deep(0b01))));
-    // The list has at most 64 tasks. None of these can leave, and the others are unknown.
+    // The list has 64 of the queue's 69 tasks; the others are unknown. In the first case none of the listed tasks can leave,
+    // in the second all can.
     let more = |allowed, queue| {
         move |_| {
             let mut full = cpu(false, waiting(1, 64, allowed, queue));
@@ -136,7 +137,7 @@ fn a_cpu_that_was_newly_allowed_may_idle_for_a_second() {
     assert!(late[1].starts_with("cpu1 idled while w[1]"), "{late:?}");
 }
 
-/// An offline CPU runs its idle task, but no task may run on it, so it is not wasted.
+/// An offline CPU runs its idle task. No other task may run on it, so it is not wasted.
 #[test]
 fn an_offline_cpu_is_not_idle_while_tasks_wait() {
     let with = |online| {
@@ -170,7 +171,7 @@ fn a_cpu_that_idles_while_tasks_wait() {
             "cpu1 idled while w[41], which may run there, waited, for 5 samples in a row, until +400ms"
         ]
     );
-    // The CPU ran a task in between.
+    // The idle CPU ran other tasks between the samples.
     let came_and_went = |i| {
         let mut cpus = skipped(i);
         cpus[1].nr_switches = Some(i as u64);
@@ -184,13 +185,13 @@ fn a_cpu_that_idles_while_tasks_wait() {
             "cpu1 idled while w[91], which may run there, waited, for 10 samples in a row, until +900ms"
         ]
     );
-    // The waiting task may not run on that CPU.
+    // The waiting task may not run on the idle CPU.
     let elsewhere = |i| {
         let tasks = waiting(other(i) + 1, 1, 0b01, WaitsIn::Shared);
         vec![cpu(false, tasks), cpu(true, vec![])]
     };
     assert_eq!(judged(elsewhere), [""; 0]);
-    // The host kept that CPU from running.
+    // The host kept the idle CPU's vCPU from running.
     let starved = |i| {
         let mut cpus = skipped(i);
         cpus[1].vcpu_run_delay_ns = Some(i as u64 * 50_000_000);

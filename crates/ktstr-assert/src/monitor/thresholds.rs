@@ -137,7 +137,7 @@ impl MonitorThresholds {
                 rest = after;
                 together
             })
-            // The samples of two windows are not consecutive either: a test may run several scenarios, each from time 0.
+            // The samples of two scenarios are not consecutive either. The times of each scenario start at 0.
             .flat_map(|together| together.chunk_by(|a, b| a.elapsed_ms < b.elapsed_ms))
             .flat_map(|window| self.violations(window))
             .collect();

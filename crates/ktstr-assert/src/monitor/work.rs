@@ -9,8 +9,8 @@
 use super::{CpuSnapshot, MonitorSample, WaitingTask};
 use crate::outcome::Finding;
 
-/// If the host kept a vCPU waiting for longer than this between two samples, in nanoseconds, the host is to blame for
-/// what the vCPU did not do.
+/// The longest time, in nanoseconds, for which the host may keep a vCPU waiting between two samples. After a longer wait the
+/// host, not the scheduler, is to blame for what the vCPU did not do.
 const PREEMPTED_NS: u64 = 10_000_000;
 
 /// Returns at most two findings: the CPU that was first left idle for `need` consecutive samples (see

@@ -66,9 +66,10 @@ pub struct LatencyGate {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum QuotaEffect {
-    /// The kernel throttled the workers' cgroup or one above it, and the quota allows a wait of this length.
+    /// The kernel throttled the workers' cgroup or one above it, and the quota can cause a wait as long as the one that the
+    /// check found.
     Explains,
-    /// The quota allows a wait of this length, but whether it kept the workers from running is unknown.
+    /// The quota can cause such a wait, but whether the quota kept the workers from running is unknown.
     MayExplain,
 }
 
@@ -87,8 +88,8 @@ pub struct AssertDetail {
     /// Whether a busy host can explain the failure, so that it does not count against the scheduler.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub host_explains: bool,
-    /// What the quota (`cpu.max`) of the workers' cgroup, or of one above it, has to do with the failure; `None` if it has
-    /// nothing to do with it, or there is no quota.
+    /// What the quota (`cpu.max`) of the workers' cgroup, or of one above it, has to do with the failure; `None` if there is
+    /// no quota, or if the quota has nothing to do with the failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quota: Option<QuotaEffect>,
     /// The latency and its bound, if the detail is about one.

@@ -33,8 +33,8 @@ impl AssertResult {
     /// Combines results into one that holds if at least one of them holds. The details of outcomes that do not count
     /// are kept as notes.
     ///
-    /// If none holds, the result is inconclusive if one of them is (it might have held), otherwise a failure if one of
-    /// them is, otherwise a skip. Without any results it is inconclusive.
+    /// If none holds but one is inconclusive, the result is inconclusive, because that one might have held. Otherwise the
+    /// result is a failure if one of them is a failure, and a skip if all are skips. Without any results it is inconclusive.
     pub fn any_of(results: impl IntoIterator<Item = AssertResult>) -> AssertResult {
         let results: Vec<_> = results.into_iter().collect();
         if results.is_empty() {

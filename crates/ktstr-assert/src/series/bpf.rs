@@ -43,9 +43,9 @@ impl SampleSeries {
         self.bpf(name, |snap| snap.live_var(name).as_f64())
     }
 
-    /// Projects several global variables as unsigned integers, all from one copy of the BPF object in each capture.
-    /// `picker` gets the copies that have any of `names`, and returns the index of the copy to read. If it returns
-    /// `None` or an index that is out of range, all values of that capture are errors.
+    /// Projects several global variables as unsigned integers. A capture may contain several copies of the scheduler, so all
+    /// values of a capture are read from one copy. `picker` gets the copies that have any of `names`, and returns the index of
+    /// the copy to read. If it returns `None` or an index that is out of range, all values of that capture are errors.
     pub fn live_bpf_vars_via<const N: usize>(
         &self,
         names: [&str; N],

@@ -39,8 +39,8 @@ impl<'a> MonitorView<'a> {
         })
     }
 
-    /// Returns the number of nanoseconds above which a vCPU counts as preempted: the time that the host kept it waiting
-    /// between two samples. The host is then to blame for what the vCPU did not do.
+    /// Returns the longest time, in nanoseconds, for which the host may keep a vCPU waiting between two samples. After a
+    /// longer wait the vCPU counts as preempted, and the host is to blame for what the vCPU did not do.
     pub fn preemption_threshold_ns(&self) -> u64 {
         self.0.preemption_threshold_ns
     }

@@ -197,7 +197,7 @@ mod tests {
                 .env("VERDICT_OF_A_CHILD", "1")
                 .env(LOG_PASSES, value)
                 .output()
-                .expect("it runs");
+                .expect("the child process runs");
             let output = String::from_utf8_lossy(&child.stdout).into_owned();
             assert!(
                 output.contains(&format!("logs: {logs}")),

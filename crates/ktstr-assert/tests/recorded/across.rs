@@ -193,7 +193,7 @@ fn the_values_of_a_field_in_each_phase() {
     assert_eq!(
         source.matches("pub fn ").count(),
         9,
-        "a new one needs its line here"
+        "a new function needs its own line in this test"
     );
 }
 

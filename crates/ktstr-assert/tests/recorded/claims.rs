@@ -224,7 +224,8 @@ fn sets() -> Vec<Pair> {
 }
 
 fn sequences() -> Vec<Pair> {
-    // The CPUs after the first three migrations: one worker moved around, the other was bound to a CPU.
+    // The CPUs to which a worker moved in its first three migrations. One worker moved around, and the other was bound to a
+    // CPU.
     let moves =
         |w: WorkerReport| -> Vec<usize> { w.migrations.iter().map(|m| m.to_cpu).take(3).collect() };
     let (moved, bound) = (

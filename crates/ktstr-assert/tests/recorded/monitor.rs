@@ -67,7 +67,7 @@ fn pairs() -> Vec<Pair> {
              FAIL [Monitor] cpu2: runqueue clock did not advance for 5 samples in a row, until +1100ms\n\
              FAIL [Monitor] cpu3: runqueue clock did not advance for 5 samples in a row, until +1100ms",
         ),
-        // Both sides use the same run, and differ only in the number of consecutive samples that make a violation.
+        // This pair uses one run. Its two results differ only in the number of consecutive samples that make a violation.
         Pair {
             what: "sustained_samples",
             holds: judge("scattershot", |t| {
@@ -121,7 +121,7 @@ fn each_bound_is_kept_by_one_run_and_broken_by_another() {
     hold_and_fail(&pairs());
 }
 
-/// The thresholds are destructured by name, so that a new one needs a pair.
+/// The thresholds are destructured by name, so a new threshold is a compile error until it is named here.
 #[test]
 fn no_threshold_is_without_a_pair() {
     macro_rules! fields {

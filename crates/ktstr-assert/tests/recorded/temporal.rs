@@ -217,7 +217,7 @@ fn samples_that_cannot_be_read() {
     );
 }
 
-/// Patterns are applied to a division by 0, to fields of different lengths, and to a field with too few samples.
+/// Tests patterns on a division by 0, on fields of different lengths, and on a field with too few samples.
 #[test]
 fn undefined_ratios_and_unequal_lengths() {
     let dispatched = float("sound", "nr_dispatched");

@@ -26,7 +26,7 @@ fn events_that_happened() {
     let events = |run: &str| {
         let series = watched("sound", run);
         let view = series.monitor().expect("there is a report");
-        let events = view.scx_events().expect("counters");
+        let events = view.scx_events().expect("the samples have event counters");
         (events.total_pairs(), events.rates_pairs())
     };
     let (sound, rates) = events("sound");
@@ -57,7 +57,7 @@ fn the_time_of_the_cpus() {
     let user = host.per_cpu_field_u64(3, "user", |time| time.cpustat.user_ns);
     let values: Vec<u64> = user
         .values_iter()
-        .map(|v| *v.as_ref().expect("measured"))
+        .map(|v| *v.as_ref().expect("the time of the CPU was measured"))
         .collect();
     assert!(values.windows(2).all(|w| w[0] <= w[1]), "{values:?}");
     assert!(values[0] < values[values.len() - 1], "{values:?}");
@@ -76,7 +76,7 @@ fn numbers_of_a_map_by_name() {
     let (_, field) = whole
         .iter()
         .find(|(name, _)| enqueued(name))
-        .expect("a counter");
+        .expect("the map has this counter");
     assert_eq!(field.len(), series.len());
     let values: Vec<_> = field.values_iter().flatten().collect();
     assert!(values[0] < values[values.len() - 1], "{values:?}");

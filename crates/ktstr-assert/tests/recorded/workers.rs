@@ -1,7 +1,7 @@
 //! The checks of worker reports.
 //!
-//! Both sides of a pair use the same bound. In most pairs, a sound run keeps it, and a run under a defective scheduler
-//! violates it. If no scheduler can violate the bound, the workload does.
+//! Both results of a pair are about the same bound. In most pairs, a sound run keeps this bound, and a run under a defective
+//! scheduler violates it. If no scheduler can violate the bound, the workload does.
 
 use super::fixture::{Pair, hold_and_fail, shown, workers};
 use ktstr_assert::check::CgroupNodes;
@@ -166,9 +166,9 @@ fn each_bound_is_kept_by_one_run_and_broken_by_another() {
     hold_and_fail(&pairs());
 }
 
-/// The checks of worker reports and of page placement are two parts of the table of checks. The checks of the monitor have
-/// pairs in `monitor.rs`. The checks of the schedule, and the two checks of the scheduler's end, are tested next to
-/// their own code.
+/// Only two parts of the table of checks have their pairs in this file: the checks of worker reports and of page placement.
+/// The checks of the monitor have pairs in `monitor.rs`. The checks of the schedule, and the two checks of the scheduler's
+/// end, are tested next to their own code.
 #[test]
 fn no_check_is_without_a_pair() {
     macro_rules! judged {
@@ -234,7 +234,7 @@ fn a_latency_failure_carries_its_gate() {
         ("slow-wake", "sleepers"),
     );
     let gate = late.failure_details().next().and_then(|d| d.latency_gate);
-    let gate = gate.expect("a gate");
+    let gate = gate.expect("the failure has a latency gate");
     assert_eq!(gate.threshold_ns, 100_000_000);
     assert!(gate.measured_ns > 200_000_000, "{gate:?}");
 }

@@ -237,7 +237,7 @@ mod tests {
         }
     }
 
-    /// A key whose group has no section, or whose section leaves it out, would be missing.
+    /// A key would be missing from the documentation if its group had no section, or if the section left the key out.
     #[test]
     fn the_documentation_has_each_key_once() {
         let page = table!(page);

@@ -74,7 +74,7 @@ pub struct FailureDumpEntry {
 pub struct FailureDumpArrayEntry {
     /// The index in the array; for queues and stacks, the number of elements that are removed before this one.
     pub index: u32,
-    /// The rendered value, which captures of ktstr always have.
+    /// The rendered value; never `None` in a capture that ktstr made.
     pub value: Option<RenderedValue>,
 }
 
@@ -140,7 +140,7 @@ pub struct FailureDumpStackTrace {
 pub struct FailureDumpStack {
     /// The id that `bpf_get_stackid` returned for it.
     pub id: u32,
-    /// Its frames from the innermost one, each as `symbol+0xoffset`, or as the number of an address outside of the kernel.
+    /// Its frames from the innermost one, each as `symbol+0xoffset`, or as a plain address if it is outside of the kernel.
     pub frames: Vec<String>,
 }
 

@@ -43,7 +43,8 @@ pub enum RenderedValue {
     Enum {
         /// The width of the enum's storage in bits; a bit-field keeps its own.
         bits: u32,
-        /// Whether the enum is signed; an unsigned 64-bit value is kept in `value` by its bits.
+        /// Whether the enum is signed. If not, `value` has the bits of the unsigned value, so it is negative for a value of
+        /// 2^63 or more.
         signed: bool,
         /// The value as a number, whether or not an enumerator has it.
         value: i64,

@@ -66,7 +66,7 @@ pub enum Finding {
         /// The CPUs that its cpuset allows.
         cpuset: BTreeSet<usize>,
     },
-    /// Work done per CPU-second differs too much inside a cgroup.
+    /// The work per CPU-second differs too much between the workers of a cgroup.
     Throughput {
         /// The coefficient of variation of the workers' work units per CPU-second.
         #[serde(with = "crate::float::one")]
@@ -113,8 +113,8 @@ pub enum Finding {
         bound: f64,
     },
     /// A number is outside the bound that the test sets for it. This is the finding of a check that needs no message of its
-    /// own. It has its kind and its words as data, so that a new check needs no variant here, and no arm where findings are
-    /// printed or classified.
+    /// own. The finding holds its kind and its words as data, so that a new check needs no variant here, and no arm where
+    /// findings are printed or classified.
     Bound {
         /// The kind of the check.
         kind: DetailKind,
@@ -171,7 +171,7 @@ pub enum Finding {
         #[serde(with = "crate::float::one")]
         ceiling: f64,
     },
-    /// The data for a check that the test enabled was not measured.
+    /// The test enabled a check whose data was not measured.
     NotMeasured {
         /// The kind of the check.
         kind: DetailKind,
@@ -279,8 +279,8 @@ pub enum Finding {
         #[serde(with = "crate::float::one")]
         bound: f64,
     },
-    /// The scheduler under test gave too little of the workers' CPU time, because another class or sched_ext's bypass
-    /// gave it.
+    /// The scheduler under test gave too little of the workers' CPU time, because another class or sched_ext's bypass gave
+    /// the rest.
     NotDriven {
         /// The share that the scheduler gave, from 0 to 1.
         #[serde(with = "crate::float::one")]
