@@ -54,7 +54,7 @@ for file in crates/*/tests/*.rs crates/*/tests/*/main.rs schedulers/*/tests/*.rs
     name=${file%/main.rs}
     name=$(basename "$name" .rs)
     case $file in
-    # It needs a scheduler that `make test-registry` installs.
+    # This test needs a scheduler that `make test-registry` installs.
     */registry_scheduler.rs) continue ;;
     crates/ktstr/*) boots=yes ;;
     # The test files with `mod common` run the command as its users do, with seeds from the command line: tests/common

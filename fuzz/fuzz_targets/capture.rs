@@ -1,4 +1,4 @@
-//! A capture of a whole guest whose memory is damaged: maps, queues, runqueues, tasks, cgroups, nodes, and what tests ask of it.
+//! Captures of a whole guest whose memory is damaged (maps, queues, tasks, cgroups, NUMA nodes), and the look-ups of tests.
 #![no_main]
 
 use ktstr_fuzz::{Draw, Guest, bounded};

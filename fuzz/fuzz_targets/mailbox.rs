@@ -11,7 +11,7 @@ use ktstr_mailbox::{
 };
 use libfuzzer_sys::fuzz_target;
 
-/// The pages of the mailbox, and which of them an input has written: clearing all of them takes longer than most inputs.
+/// The pages of the mailbox, and which of them an input has written. Only those are cleared, because clearing all is slow.
 struct Pages {
     bytes: Vec<u8>,
     written: Vec<usize>,

@@ -63,7 +63,7 @@ fn run(draw: &mut Draw<'_>) {
         assert_eq!(found.gpa % found.page_size, kva % found.page_size);
         assert!(found.gpa < 1 << 52);
     }
-    // The same through a view, which caches pages: it must read what is in memory.
+    // A view, which caches pages, must read what is in memory, too.
     let symbols = Symbols::from_kallsyms("ffffffff81000000 T _text\n").expect("a symbol");
     let btf = Btf::parse(&EMPTY[..]).expect("no types");
     let view = KernelView::with_page_table(&ram, &symbols, &btf, table);

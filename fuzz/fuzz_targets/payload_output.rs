@@ -1,4 +1,4 @@
-//! What programs print in the guest: numbers in JSON and by patterns, and judgements of them.
+//! The output of programs in the guest: metrics are extracted from it, as JSON and by patterns, and checks are applied to them.
 #![no_main]
 
 use ktstr_assert::payload::judge;

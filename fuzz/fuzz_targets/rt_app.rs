@@ -1,5 +1,5 @@
-//! Workload files of rt-app: any text gives a scenario, which is the same after it was printed and read, or an error
-//! with its line.
+//! Workload files of rt-app: any text gives a scenario or an error with its line, and a scenario is the same after it was
+//! printed and read again.
 #![no_main]
 
 use std::sync::LazyLock;

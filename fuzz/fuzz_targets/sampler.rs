@@ -44,7 +44,7 @@ fn sampled(image: &Noted<'_>, recording: &Recording) {
     let mut sampler = Sampler::new(&view).expect("a recording");
     let sample = sampler.sample(image, false).expect("a recording");
     assert!(sample.cpus.iter().any(|cpu| cpu.waiting.is_some()));
-    // One of the two recordings lacks what this needs.
+    // One of the two recordings lacks what the reader of exits needs.
     if let Ok(mut exit) = ExitReader::new(&view) {
         for _ in 0..2 {
             let _ = exit.look(image, &recording.btf, &recording.symbols);

@@ -69,7 +69,7 @@ fn drawn(draw: &mut Draw<'_>) -> String {
             1 => lines.insert(at, lines[other].clone()),
             2 => lines.swap(at, other),
             3 => lines[at] = draw.text(),
-            // The value of another key.
+            // The key gets the value of another key.
             4 => {
                 let value = lines[other]
                     .split_once(" = ")

@@ -99,7 +99,7 @@ fn dequeue_reason(draw: &mut Draw<'_>) -> DequeueReason {
     [Sleep, Change, Throttle][draw.index(3)]
 }
 
-/// Draws an event. Tasks, CPUs and cgroups are few, so that most events concern one that is known.
+/// Draws an event. Tasks, CPUs and cgroups are few, so that most events concern some that earlier events name.
 fn what(draw: &mut Draw<'_>) -> What {
     let kind = draw.u8();
     let task = Pid(match draw.u8() {
@@ -197,7 +197,7 @@ fn what(draw: &mut Draw<'_>) -> What {
     }
 }
 
-/// Draws events through the assembler, as observations of a guest.
+/// Draws observations of a guest, and returns the events that the assembler makes of them.
 fn events(draw: &mut Draw<'_>) -> Vec<Event> {
     let mut assembler = Assembler::default();
     let mut time_ns = [1 << 40, 0, u64::MAX - (1 << 20)][draw.index(3)];
@@ -282,7 +282,7 @@ fn round_trip(draw: &mut Draw<'_>) -> Vec<u8> {
     file
 }
 
-/// Tables whose parts are repeated: they are compressed, so a short file can hold a long list.
+/// Draws tables whose parts are repeated. Tables are compressed, so a short file can hold a long list.
 fn repeated(draw: &mut Draw<'_>) -> Vec<u8> {
     let mut plain = Vec::new();
     while !draw.is_empty() && plain.len() < 1 << 20 {

@@ -1,4 +1,4 @@
-//! Damages JSON documents: random bytes seldom form the objects with many keys of which our files and messages consist.
+//! Damages valid JSON documents, because random bytes seldom form objects with as many keys as our files and messages have.
 
 use serde_json::{Value, json};
 

@@ -41,7 +41,7 @@ pub struct Guest {
     /// The symbols and the types of the guest.
     pub recording: Recording,
     image: RefCell<Image>,
-    /// All words that are not zero. `pointers` are those of them that are addresses of the kernel.
+    /// All words that are not zero. `pointers` has only the words that are addresses of the kernel.
     words: Vec<Word>,
     pointers: Vec<Word>,
     pages: Vec<u64>,
@@ -82,7 +82,7 @@ impl GuestMemory for Noted<'_> {
 }
 
 impl Guest {
-    /// Returns the guest whose scheduler has queues, storage of tasks and cgroups.
+    /// Returns the guest whose scheduler has queues and task storage, and whose tasks are in several cgroups.
     pub fn busy() -> Self {
         Self::of(Recording::unpack(
             include_bytes!("../../crates/ktstr-introspect/tests/data/busy-7.3.pages.z"),

@@ -60,7 +60,7 @@ fn cpu_time_and_wake_ups_are_those_of_the_schedule() {
     let events = events(&trace);
     let file = std::fs::read(folder().join(SCHEDULE_FILE)).unwrap();
     let schedule = Schedule::read(&file).unwrap();
-    assert_eq!(schedule.gaps().count(), 0, "a run that fits");
+    assert_eq!(schedule.gaps().count(), 0, "the schedule has no gaps");
     let mut arrows: BTreeMap<Arrow, u32> = BTreeMap::new();
     let answers = stretches(&schedule, |stretch| {
         if let Did::Waited {
@@ -132,7 +132,7 @@ fn cpu_time_and_wake_ups_are_those_of_the_schedule() {
     assert_eq!(
         (in_trace, in_schedule),
         (vec![], vec![]),
-        "wake-ups that only one of them has"
+        "wake-ups that only the trace has, and wake-ups that only the schedule has"
     );
 }
 

@@ -1,8 +1,8 @@
 //! Captures a raw image of guest RAM and prints the report as JSON.
 //!
 //! `inspect_image RAM KALLSYMS BTF [VARIABLE…]`: RAM is a file with guest-physical memory from address 0 on, such as the file of
-//! QEMU's `memory-backend-file`. KALLSYMS is the guest's `/proc/kallsyms`, and BTF its `/sys/kernel/btf/vmlinux`. With
-//! variables, only those are printed. The times that the steps took go to standard error.
+//! QEMU's `memory-backend-file`. KALLSYMS is the guest's `/proc/kallsyms`, and BTF its `/sys/kernel/btf/vmlinux`. If
+//! variables are named, only their values are printed. The times that the steps took go to standard error.
 
 use std::error::Error;
 use std::fs::File;

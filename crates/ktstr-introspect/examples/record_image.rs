@@ -88,7 +88,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let view = KernelView::new(&memory, &symbols, &types)?;
     view.jiffies()?;
     let report = capture(&view, &CaptureOptions::default());
-    // Also call the readers that work outside of captures: those of the schedule, and of variables that a test names. Only the
+    // Also call the readers that work outside of captures, for the schedule and for variables that a test names. Only the
     // pages that they read matter, and these are recorded during the read, so the results are dropped.
     for task in &report.task_enrichments {
         let _ = view.affinity_of(task.task_kva);
@@ -118,8 +118,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Returns the BTF with only [`ROOTS`], the types that they contain by value, and the qualifiers between pointers and
-/// [`ROOTS`]; all other types become anonymous forward declarations, and unused strings become zeros.
+/// Returns the BTF with only [`ROOTS`], the types that they contain by value, and the typedefs and qualifiers through
+/// which pointers refer to [`ROOTS`]; all other types become anonymous forward declarations, and unused strings become zeros.
 fn blank(blob: &[u8]) -> Result<Vec<u8>, Box<dyn Error>> {
     let btf = Btf::parse(blob.to_vec())?;
     let mut keep = HashSet::new();
@@ -158,7 +158,7 @@ fn blank(blob: &[u8]) -> Result<Vec<u8>, Box<dyn Error>> {
     let mut id = 1;
     while at < types + types_len {
         let (kind, vlen) = (word(at + 4)? >> 24 & 0x1f, word(at + 4)? & 0xff_ffff);
-        // The bytes of each element, and those before the first element, by the number of the kind (`BTF_KIND_*`).
+        // The size of each element, and of the data between header and elements. Both follow from the kind (`BTF_KIND_*`).
         let (step, first) = match kind {
             1 | 14 | 17 => (0, 4),
             3 => (0, 12),

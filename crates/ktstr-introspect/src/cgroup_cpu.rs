@@ -38,7 +38,7 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
             }
             if let Some(above) = cgroup.above {
                 // A cgroup below this one may have been flushed alone, as when it was removed: its time is then part of this
-                // cgroup's sum, but not yet of the sum above.
+                // cgroup's sum, but not yet of the sum of this cgroup's parent.
                 let kept = layout
                     .not_passed_on(self, cgroup.kva)
                     .unwrap_or_else(|error| {

@@ -66,7 +66,7 @@ pub enum MemoryError {
         gpa: u64,
         /// The requested number of bytes.
         len: usize,
-        /// The guest-physical address at which the RAM that the reader knows ends.
+        /// The guest-physical address at which RAM ends, as far as the reader knows it.
         ram_end: u64,
     },
     /// The page is not part of this recorded image.

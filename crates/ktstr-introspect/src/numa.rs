@@ -1,8 +1,8 @@
 //! Allocation counters of every NUMA node, as `/sys/devices/system/node/node*/numastat` shows them.
 //!
 //! The kernel counts per zone and CPU. It adds the counts of a CPU to those of the zone only when somebody reads these
-//! counters (`fold_vm_numa_events()`, mm/vmstat.c) or when the CPU goes offline. This module therefore reads both and adds
-//! them up.
+//! counters (`fold_vm_numa_events()`, mm/vmstat.c) or when the CPU goes offline. This module therefore adds the counts of
+//! all CPUs to those of the zone.
 
 use std::collections::BTreeMap;
 

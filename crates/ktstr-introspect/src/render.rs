@@ -44,7 +44,7 @@ impl Default for RenderLimits {
 
 /// The number of CPUs of the largest kernel configuration.
 const MAX_CPUS: usize = 8192;
-/// An array of bytes with at least this number of elements is rendered as a byte string, and an array of `char` always.
+/// An array of bytes is rendered as a byte string if it has at least this number of elements; an array of `char` always is.
 const BYTE_ARRAY: u32 = 64;
 /// The largest number of bytes that are rendered of a byte string.
 const MAX_HEX: usize = 64 * 1024;

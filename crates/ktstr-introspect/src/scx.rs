@@ -81,10 +81,10 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
     /// Returns the writes that set the runnable-stall timeout to `milliseconds`.
     ///
     /// The timeout is in jiffies, at least 2. The length of a jiffy is derived from the scheduler's own `timeout_ms` (30 s
-    /// if that is 0) and from the number of jiffies into which the kernel has converted it. The kernel checks all CPUs once
-    /// per half of the scheduler's own timeout, and every tick verifies that the last check is not older than the timeout. A
-    /// lower timeout would expire before the next check, so the recorded time of the last check is set to the latest time at
-    /// which the next one is due.
+    /// if that is 0) and from the number of jiffies into which the kernel has converted it. The kernel looks for stalled
+    /// tasks once per half of the scheduler's own timeout, and every tick verifies that the last check is not older than the
+    /// timeout. A lower timeout would expire before the next check, so the recorded time of the last check is set to the latest
+    /// time at which the next check is due.
     ///
     /// # Errors
     /// If the kernel has no sched_ext, or memory cannot be read.

@@ -285,7 +285,7 @@ mod sampling {
 
     #[test]
     fn a_runqueue_that_changes_meanwhile_is_read_again_or_torn() {
-        // The runqueues no longer change from the third reading on, so the second attempt succeeds.
+        // An attempt takes two readings. No runqueue changes from the third reading on, so the second attempt succeeds.
         let calm = sampled(2, true).unwrap();
         assert_eq!(calm, sampled(0, false).unwrap());
         assert!(sampled(6, true).is_ok() && sampled(8, true).is_err());

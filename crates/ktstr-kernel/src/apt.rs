@@ -39,7 +39,7 @@ const SOURCE: &str = "source";
 const LIST_HINT: &str = "Check the network and this machine's apt sources (`apt-get update` must work), or set \
                          KTSTR_KERNEL to a kernel on this machine";
 
-/// Fetches the newest kernel that matches, unless it is already cached.
+/// Returns the newest kernel that matches `spec`. It is downloaded only if it is not in the cache yet.
 pub(crate) fn fetch(
     cache: &Cache,
     spec: &Spec,
@@ -90,8 +90,8 @@ pub(crate) fn offered(cache: &Cache, listener: &mut Listener<'_>) -> Result<Offe
     }
 }
 
-/// Fetches a package that contains a kernel's source. Returns its version and the path of the tarball in it. The tarball
-/// lies in a folder of the cache, which is replaced when another version of the package is fetched; a version that is still
+/// Fetches a package that contains a kernel's source. Returns the package's version and the path of the tarball from it, which
+/// lies in a folder of the cache. The folder is replaced when another version of the package is fetched; a version that is still
 /// there is not downloaded again.
 pub(crate) fn fetch_source(
     cache: &Cache,

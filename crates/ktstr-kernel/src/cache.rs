@@ -245,8 +245,8 @@ impl Cache {
     }
 
     /// Imports an image as an entry, unless one exists already. An entry is created again if it is damaged, if it lacks a
-    /// configuration that is now known, or if the image to import was built from source or fetched and the entry records
-    /// another source.
+    /// configuration that is now known, or if the image to import was built from source or fetched, and the entry
+    /// records another source.
     pub(crate) fn import(
         &self,
         material: &Material,

@@ -1,7 +1,7 @@
 //! The errors of finding, fetching and building a kernel, and whether the user can help or the host has to be repaired.
 //!
-//! Each message says what was tried, what was found and what to do. If another program has failed, only the text of its
-//! output is kept.
+//! Each message says what was tried, what was found and what to do. If another program has failed, the
+//! message quotes a part of its output.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -48,7 +48,7 @@ pub enum KernelError {
         module: String,
         /// The option that turns the module on.
         option: &'static str,
-        /// What was looked for where.
+        /// Why the kernel does not have the module, or where its file was looked for.
         reason: String,
     },
 

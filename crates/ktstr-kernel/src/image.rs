@@ -194,8 +194,8 @@ pub(crate) fn read_all(
         .checked_sub(4)
         .and_then(|end| u32_at(payload, end))
         .map_or(0, u64::from);
-    // A compressed kernel is some four times smaller than its ELF, so reserve at most sixteen times its size, whatever
-    // length is announced.
+    // A compressed kernel is some four times smaller than its ELF, so reserve at most sixteen times the size of the payload,
+    // whatever length is announced.
     let guess = announced.min(payload.len() as u64 * 16).min(limit);
     let mut out = Vec::with_capacity(usize::try_from(guess).unwrap_or(0));
     reader

@@ -1,9 +1,9 @@
 //! Finds kernel modules for a guest to load: in the folder of the kernel's modules, in its build tree, or in Debian's
 //! archive, from which they are fetched once.
 //!
-//! The cache has the modules in a folder for each image of a kernel, so kernels of one release do not share them. A copy is
-//! made again if its file is damaged, or if the file from which it was copied has changed although the kernel in that place
-//! is still the same.
+//! The cache has one folder of modules for each kernel image, so kernels of one release do not share modules. A module is
+//! copied again if its copy is damaged, or if the original file has changed while the image that belongs to it has stayed the
+//! same.
 
 mod fit;
 mod kept;
@@ -45,7 +45,7 @@ impl Module {
     }
 }
 
-/// Returns the files of those of the `wanted` modules that are not built into the kernel, in the same order. Each is an
+/// Returns the files of the `wanted` modules, in the same order, without those that are built into the kernel. Each is an
 /// uncompressed module. For a Debian kernel, the package with all its modules is fetched, unless this has been done before
 /// or `offline` is set.
 ///
@@ -104,7 +104,7 @@ fn adopt(needed: &[Module], folder: &Path, magic: &Magic, kept: &mut Kept) {
         let path = folder.join(module.file());
         let fits = |bytes: Vec<u8>| fit::is_whole(&bytes) && magic.check(&bytes, &path).is_ok();
         if kept.lacks(module) && fs::read(&path).is_ok_and(fits) {
-            // A module without a record is fetched again.
+            // If the module cannot be recorded, it is fetched again.
             let _ = kept.note(folder, module, None);
         }
     }

@@ -12,7 +12,7 @@ const SMALLEST_IMAGE: u64 = 5 << 20;
 pub struct Offers {
     /// The newest kernel of each series and flavour, newest series first.
     pub kernels: Vec<Candidate>,
-    /// Why there may be more: a list could not be fetched, so that an old one was used, or none. `None` if all lists are new.
+    /// Why there may be more kernels: a list could not be fetched, so an old list or none was used. `None` if all lists are new.
     pub incomplete: Option<KernelError>,
 }
 

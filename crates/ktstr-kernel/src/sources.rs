@@ -71,8 +71,8 @@ pub(crate) fn debian_archive(etc_apt: &Path) -> Option<String> {
         .flat_map(|entry| entry.uris)
         .filter(|uri| !uri.contains("security") && !uri.starts_with("cdrom:"))
         .collect();
-    // Archives of third parties often have `stable main` too, and most mirrors of Debian have its name in their URI. So a
-    // URI with this name is preferred.
+    // Archives of third parties often have `stable main` too, and most mirrors of Debian have `debian` in their URI. So a
+    // URI with this word is preferred.
     let named = uris.iter().find(|uri| uri.contains("debian"));
     let uri = named.or(uris.first())?;
     Some(uri.trim_end_matches('/').to_owned())

@@ -295,7 +295,7 @@ fn a_file_changed_after_the_import_is_detected() {
             .starts_with("its vmlinux was changed after the import: SHA-256 "),
         "{damaged:?}"
     );
-    // A request by its path imports it again.
+    // A request by the path of the original image imports the kernel again.
     let again = home.resolve(&path).unwrap();
     assert_eq!(again, kernel);
     assert_eq!(again.boot_sha256, hash_of(&again.boot));
@@ -501,7 +501,7 @@ fn missing_tables_are_distinguished_from_damaged_ones() {
     assert_eq!(kallsyms::decode(&none), Err(KallsymsError::NotFound));
     let mut bad = good;
     let name = memchr::memmem::find(&bad, b"made_300").unwrap();
-    // Before it are the length of the entry, the type `d`, and the token of `scx_`. Set the length to 0.
+    // Before the name are the length of the entry, the type `d`, and the token of `scx_`. Set the length to 0.
     bad[name - 3] = 0;
     assert!(matches!(
         kallsyms::decode(&bad),

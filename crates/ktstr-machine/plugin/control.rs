@@ -2,11 +2,11 @@
 //! the observations. Both sides compile this file, so it contains only the layout and what both need.
 //!
 //! The host writes the first fields before QEMU starts (the plugin compares addresses when it translates a block, so later
-//! changes have no effect), `due_ns` to `clock_due_ns` while the guest is held, and `released` to end the hold. The plugin
-//! writes `held` and the fields after it. Three fields have two writers: the plugin also resets `clock_due_ns` and stores the
-//! new values of watched words, and the host sets `events` to 0 during a hold, or when the guest no longer runs. All fields
-//! are atomics because two processes use them. `magic`, `held`, `released`, `switches` and `events` order the accesses to the
-//! other fields.
+//! changes have no effect), the fields from `due_ns` to `clock_due_ns` while the guest is held, and `released` to end the
+//! hold. The plugin writes `held` and the fields after it. Three fields have two writers: the plugin also resets
+//! `clock_due_ns` and stores the new values of watched words, and the host sets `events` to 0 during a hold, or when the guest
+//! no longer runs. All fields are atomics because two processes use them. `magic`, `held`, `released`, `switches` and `events`
+//! order the accesses to the other fields.
 
 use std::sync::atomic::{AtomicU32, AtomicU64};
 

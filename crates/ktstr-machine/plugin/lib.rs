@@ -39,7 +39,7 @@ struct Plugin {
     moments: [u64; MOMENTS],
     /// `None` until the first virtual CPU exists.
     reader: Mutex<Option<Reader>>,
-    /// Whether the first block has not been executed yet.
+    /// Whether the guest still has to be held before its first block. False from the start if the host does not request it.
     first: Mutex<bool>,
 }
 

@@ -80,7 +80,7 @@ impl Shared {
         })
     }
 
-    /// Returns the first page, through which the host and the plugin control each other.
+    /// Returns the control page, through which the host and the plugin control each other.
     pub fn control(&self) -> &'static Control {
         self.control
     }

@@ -33,7 +33,7 @@ pub(crate) fn sandbox() -> &'static [&'static str] {
 
 /// Returns whether `error` comes from a QEMU that cannot install its filter. In this case the user is warned once, and this
 /// process starts all further machines without the filter. A QEMU that is already starting with the filter may refuse it, too. A
-/// guest cannot cause this, because none has run in that QEMU yet.
+/// guest cannot cause a refusal, because none has run in that QEMU yet.
 pub(crate) fn is_refused(error: &MachineError) -> bool {
     let MachineError::Died { stderr, .. } = error else {
         return false;

@@ -18,8 +18,8 @@ use crate::{MachineError, anonymous_file};
 const KEEP: usize = 256 << 10;
 /// The granularity in which memory is returned to the host, in bytes.
 const STEP: u64 = 64 << 10;
-/// How long the rest of a console may take after the writer has exited. What is in the pipe is read within milliseconds. If the
-/// pipe is open for longer than this, another process inherited it and still runs.
+/// The longest wait for the rest of the output after the writer has exited. What is in the pipe is read within milliseconds. If
+/// the pipe is open for longer than this, another process inherited it and still runs.
 const REST: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Default)]
@@ -65,7 +65,7 @@ impl Console {
 
     /// Returns what was printed so far: all of it, or its start and its end with a note about the gap. Every byte that was
     /// written before the call is taken into account, even if the thread of the console has not run since: the host may be
-    /// busy, and whether the guest panicked is decided by this text.
+    /// busy, and the caller decides by this text whether the guest panicked.
     pub fn text(&self) -> String {
         let mut kept = self.shared.lock();
         // After an error the text has what was read before it.

@@ -37,7 +37,7 @@ enum Content {
 /// The largest size of the header of a cached program, in bytes.
 const HEAD: u64 = 64 << 10;
 /// The largest total size of the cached programs, in bytes: room for some hundred test binaries. Each new build of a test
-/// adds a program, and nothing reads that of the previous build again.
+/// adds a program, and nothing reads the program of the previous build again.
 const MAX_CACHE: u64 = 2 << 30;
 
 /// Returns a text that identifies the state of a file without reading it: its path, inode, size, and the times at which its

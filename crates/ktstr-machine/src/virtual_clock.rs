@@ -132,7 +132,7 @@ pub struct Switch {
 /// Why the guest is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hold {
-    /// The guest is about to execute its first instruction after a start.
+    /// The guest is about to execute its first instruction after a start or a restore.
     First,
     /// The guest called the host. The argument is the reason that it gave.
     Call(u64),

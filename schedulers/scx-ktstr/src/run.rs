@@ -23,7 +23,7 @@ const DEGRADE_FILE: &str = "/tmp/ktstr_degrade";
 /// Interval at which the switches and the exit record are polled.
 const TICK: Duration = Duration::from_millis(100);
 
-/// The kernel's count of CPUs that went online or offline. [`open_settings`] uses it.
+/// The kernel's count of how often a CPU went online or offline. [`open_settings`] uses it.
 const HOTPLUG_SEQ: &str = "/sys/kernel/sched_ext/hotplug_seq";
 
 /// The message on a kernel whose BTF does not let schedulers create queues.

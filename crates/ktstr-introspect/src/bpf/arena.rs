@@ -23,7 +23,7 @@ pub struct Arena {
 }
 
 impl Arena {
-    /// Returns the kernel address of the byte at `address` in the process; `None` if that is not in the arena.
+    /// Returns the kernel address of the byte at `address` in the process; `None` if the byte is not in the arena.
     pub fn kernel_address(&self, address: u64) -> Option<u64> {
         let inside = (self.user_start..self.user_end).contains(&address);
         let offset = u64::from(narrow::low_half(address));

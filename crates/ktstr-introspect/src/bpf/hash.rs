@@ -68,13 +68,13 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         Ok(found)
     }
 
-    /// Returns the distance from the key of an entry of a per-CPU hash map to its pointer to the values; `None` if the
-    /// entries do not show it.
+    /// Returns, for a per-CPU hash map, the distance in bytes from the key of an entry to the pointer to the entry's values;
+    /// `None` if the entries do not show it.
     ///
     /// The pointer follows the key, which is padded to a multiple of eight bytes. Older kernels have the pointer right after
     /// the key, so that it may be unaligned (`htab_elem_set_ptr` in kernel/bpf/hashtab.c). The change left no trace in the
-    /// kernel's types, and stable and distribution kernels took it over in releases of their own. The entries therefore
-    /// decide: at the right place, each entry has an address that is a multiple of eight and that the kernel has mapped.
+    /// kernel's types, and stable and distribution kernels backported it in releases of their own. The entries therefore
+    /// decide: at the right place, each entry has a per-CPU pointer that is a multiple of eight and has a mapped copy on CPU 0.
     pub fn bpf_hash_percpu(&self, map: &BpfMap, entries: &[HashEntry]) -> Option<u64> {
         let key = u64::from(map.key_size);
         let padded = key.next_multiple_of(8);
@@ -146,7 +146,7 @@ mod tests {
             Some(4),
             "the pointer directly follows the key"
         );
-        // What follows an unaligned pointer was never written.
+        // The kernel never writes the bytes after an unaligned pointer, so they may have any value.
         assert_eq!(
             found(4, &[7 | pointer << 32, pointer >> 32 | 0x5a5a_5a5a << 32]),
             Some(4)

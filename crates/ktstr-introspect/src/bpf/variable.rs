@@ -1,4 +1,4 @@
-//! Finds a variable of the attached scheduler by the suffix of its map's name and by its own name.
+//! Finds a variable of the attached scheduler by the suffix of its map's name and by the variable's name.
 
 use thiserror::Error;
 
@@ -207,8 +207,8 @@ pub(crate) struct BtfParts {
     pub(crate) base: u64,
 }
 
-/// Returns the variables of a section or the members of a struct as (name, offset in bytes, type id), without bit-fields and
-/// members that do not start at a byte.
+/// Returns the variables of a section or the members of a struct as (name, offset in bytes, type id). Bit-fields, and
+/// members that do not start at a byte boundary, are left out.
 fn variables<'a>(btf: &'a Btf, value: &Type<'a>) -> impl Iterator<Item = (&'a str, u32, u32)> {
     let of_section = value.section_vars().filter_map(|var| {
         let ty = btf.get(var.type_id)?;

@@ -20,7 +20,7 @@ pub struct Member {
 }
 
 impl Member {
-    /// Returns the offset in bytes; for a bit-field, that of the byte that holds its first bit.
+    /// Returns the offset in bytes; for a bit-field, the offset of the byte that holds its first bit.
     pub fn offset(&self) -> u64 {
         self.offset_bits / 8
     }

@@ -28,8 +28,8 @@ impl Builder {
         at
     }
 
-    /// Adds a record and returns its id. `kind` is a number of `BTF_KIND_*`, `size` is the size or the id of the type that the
-    /// record refers to, and `rest` has the words after the common header.
+    /// Adds a record and returns its id. `kind` is a number of `BTF_KIND_*`. `size` is the size of the type, or the id of
+    /// the type that the record refers to. `rest` has the words after the common header.
     pub fn raw(
         &mut self,
         name: &str,

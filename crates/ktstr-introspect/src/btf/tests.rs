@@ -1,4 +1,4 @@
-//! Tests of the format, its corner cases, and arbitrary bytes.
+//! Tests of the BTF reader with valid blobs, with corner cases of the format, and with arbitrary bytes.
 
 use super::testing::Builder;
 use super::*;

@@ -16,8 +16,8 @@ use crate::render::hex;
 const STACK_BUILD_ID: u64 = 1 << 5;
 /// `LPM_TREE_NODE_FLAG_IM` (`kernel/bpf/lpm_trie.c`): a node that only connects others.
 const INTERMEDIATE: u64 = 1;
-/// The number of bytes above the nearest symbol from which on an address is shown as a number: no function is so large that
-/// the address could belong to it.
+/// An address that is this number of bytes or more above the nearest symbol is shown as a number, because no function is that
+/// large.
 const MAX_FUNCTION: u64 = 1 << 20;
 /// The largest number of bytes in the prefix of a trie (`LPM_DATA_SIZE_MAX`, `kernel/bpf/lpm_trie.c`).
 const MAX_PREFIX: u64 = 256;
@@ -172,7 +172,7 @@ impl<M: GuestMemory + ?Sized> MapReader<'_, '_, M> {
                 break;
             }
             nodes_left -= 1;
-            // The child with the bit 0 comes first.
+            // The child with the bit 0 is pushed last, so it is popped first.
             for side in [1, 0] {
                 let at = node.wrapping_add(child + 8 * side);
                 waiting.push(self.view.read_u64(at)?);

@@ -90,7 +90,7 @@ fn slots_and_frames_count_towards_the_limit_on_values() {
 fn stacks_are_read_with_their_symbols() {
     let mut guest = guest();
     guest.put(MAP + 8, 4);
-    // The buckets 1 and 3 are in use. The second one claims more frames than a stack of this map can have.
+    // The buckets 1 and 3 are in use. Bucket 3 claims more frames than a stack of this map can have.
     guest.put(MAP + 16 + 8, BUCKETS);
     guest.put(MAP + 16 + 24, BUCKETS + 0x100);
     guest.put(BUCKETS, 2);

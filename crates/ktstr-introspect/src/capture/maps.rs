@@ -168,7 +168,7 @@ impl<'v, 'a, M: GuestMemory + ?Sized> MapReader<'v, 'a, M> {
         let limits = RenderLimits {
             nodes: self.options.limits.nodes.min(self.nodes_left.get()),
             cpus: match self.cpus {
-                // The number could not be read.
+                // The number of CPUs could not be read.
                 0 => self.options.limits.cpus,
                 cpus => self.options.limits.cpus.min(cpus as usize),
             },
@@ -289,7 +289,7 @@ impl<'v, 'a, M: GuestMemory + ?Sized> MapReader<'v, 'a, M> {
     ) -> Result<(), KernelError> {
         let bytes = u64::from(map.key_size) + u64::from(map.value_size);
         let room = self.room(u64::from(map.max_entries), bytes);
-        // The heads of the buckets are read too; there are about as many buckets as entries.
+        // The heads of the buckets are read too; a map has about `max_entries` of them.
         self.charge(map.kva, 8 * u64::from(map.max_entries).min(MAX_BUCKETS))?;
         let found = self.view.bpf_hash_entries(map, narrow::length(room))?;
         dump.truncated = found.truncated;

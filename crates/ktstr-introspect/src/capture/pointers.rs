@@ -132,7 +132,7 @@ impl<'v, 'a, M: GuestMemory + ?Sized> Pointers<'v, 'a, M> {
         (found.fields().next().is_some()).then_some(found.id())
     }
 
-    /// Reserves the reading of a target of `size` bytes; false if the budget does not allow it.
+    /// Subtracts a target of `size` bytes from the budget; false if not enough is left.
     fn charge(&self, size: u64) -> bool {
         let left = self.left.get();
         let targets = left.targets.checked_sub(1);
@@ -228,8 +228,8 @@ impl<M: GuestMemory + ?Sized> Follow for Pointers<'_, '_, M> {
     }
 }
 
-/// Returns whether a target that is not a struct is shown: a number, an array or another pointer. A character is not shown,
-/// because it is the start of a text whose length is unknown.
+/// Returns whether a target that is not a struct is shown: a number, an enum, an array or another pointer. A character is not
+/// shown, because it is the start of a text whose length is unknown.
 fn is_plain(ty: &Type<'_>) -> bool {
     match ty.kind() {
         Kind::Int => ty.name() != "char" && ty.int_encoding().is_some_and(|int| !int.char),

@@ -140,8 +140,12 @@ fn a_kptr_leads_to_the_kernels_object_with_the_kernels_layout() {
     assert_eq!(ctx.get("task").as_u64(), Ok(TASK), "the address is kept");
     // In the program's own type the pid is at offset 0.
     assert_eq!(ctx.get("task.pid").as_i64(), Ok(42));
-    assert_eq!(ctx.get("task.cpus_ptr").as_str(), Ok("1-2"), "of four CPUs");
-    // Tasks refer to each other without end, so a pointer from task to task is not followed and has no reason.
+    assert_eq!(
+        ctx.get("task.cpus_ptr").as_str(),
+        Ok("1-2"),
+        "only the guest's CPUs are shown"
+    );
+    // Tasks refer to each other without end, so a pointer from task to task is never followed, and no reason is given.
     let parent = ctx.get("task.parent");
     assert!(
         matches!(
@@ -217,7 +221,7 @@ fn a_pointer_into_an_arena_is_an_address_of_a_process() {
     assert_eq!(ctx.get("node").as_u64(), Ok(0x1000_0000_b000));
     assert_eq!(ctx.get("node.number").as_u64(), Ok(7));
     assert_eq!(ctx.get("node.next.number").as_u64(), Ok(8));
-    // The map of the test does not belong to the attached scheduler, and neither does the second arena.
+    // The second arena is used: like the map of the test, it does not belong to the attached scheduler.
     let value = at(&[arena(true), arena(false)]);
     assert_eq!(
         SnapshotField::new("ctx", &value)
@@ -326,7 +330,7 @@ fn the_budget_of_a_capture_is_shared_and_ends_in_a_reason() {
             .as_u64(),
         Ok(0)
     );
-    // The task and its mask have six values. What a target does not need is left for the others.
+    // The task and its mask have six values, so of the seven reserved ones, one is given back. Two tasks fit into half of 26.
     let nodes = value(PointerLimits {
         nodes: 26,
         target_nodes: 7,
@@ -430,7 +434,7 @@ proptest! {
         ram in prop::collection::vec((0u64..0x1000, 0u64..0x20000), 0..200),
     ) {
         let mut guest = guest();
-        // Seven of eight words in memory are addresses in memory.
+        // Of eight words, seven become addresses in the guest's memory.
         let address = |word: u64| if word % 8 == 7 { word } else { BASE + word };
         for (at, word) in ram {
             guest.put(VALUE + 8 * at, address(word));

@@ -6,7 +6,7 @@ use crate::memory::GuestMemory;
 impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
     /// Follows a `struct list_head` from `head` and calls `visit` with the address of each node.
     ///
-    /// The walk ends when the list returns to `head` or to NULL, or when `visit` returns `false`. A list of more than `max`
+    /// The walk ends when the list returns to `head` or reaches NULL, or when `visit` returns `false`. A list of more than `max`
     /// nodes, or a circle without `head`, is an error.
     pub fn walk_list(
         &self,

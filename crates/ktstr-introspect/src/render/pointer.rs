@@ -47,7 +47,7 @@ pub(crate) trait Follow {
     /// The reason why the target is not available, as a clause.
     fn follow(&self, pointer: &Pointer<'_>) -> Result<Option<Target>, String>;
 
-    /// Reserves values for the target of a pointer in a value, and for what is behind the pointers in the target.
+    /// Reserves a part of the budget for the target of a pointer in a value, and for what is behind the pointers in the target.
     fn reserve(&self) -> Reserved;
 
     /// Gives back reserved values that were not needed.
@@ -124,7 +124,7 @@ impl Renderer<'_> {
         if address == 0 {
             return Ok(None);
         }
-        // The value itself is the first object on the way.
+        // The value itself is the first object on the way, and no pointer led to it.
         let hops = self.way.objects.len().saturating_sub(1);
         let pointer = Pointer {
             btf: self.btf,
@@ -143,7 +143,7 @@ impl Renderer<'_> {
         let mut way = self.way.clone();
         way.in_kernel = found.is_kernel;
         way.objects.push(object);
-        // The targets behind a target share the values that are reserved for this first target.
+        // All targets on a path share the part of the budget that is reserved for the first of them.
         let budget = match hops {
             0 => follow.reserve(),
             _ => Reserved {

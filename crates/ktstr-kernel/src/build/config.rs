@@ -28,7 +28,7 @@ const ESSENTIAL: [&str; 11] = [
 const STANDS_FOR: [(&str, &str); 6] = [
     ("CONFIG_PREEMPT", "CONFIG_PREEMPT_LAZY=y"),
     ("CONFIG_PREEMPT_LAZY", "CONFIG_PREEMPT=y"),
-    // From 6.15 on this is not an option any more. PREEMPT_LAZY stands for these versions, although it exists
+    // From 6.15 on, SCHED_DEBUG is not an option any more. These versions are recognized by PREEMPT_LAZY, although it exists
     // from 6.13 on.
     ("CONFIG_SCHED_DEBUG", "CONFIG_PREEMPT_LAZY=y"),
     ("CONFIG_PROC_SYSCTL", "CONFIG_SYSCTL=y"),

@@ -279,8 +279,8 @@ impl io::Write for HashWriter<'_> {
     }
 }
 
-/// Passes a line with the name, length and modification time of every file below `dir` to `take`, and the modification time,
-/// except for files in folders named `.git`. Links are not followed.
+/// Calls `take` for every file below `dir`, except for those in folders named `.git`, with a line that has the file's name,
+/// length and modification time, and with the modification time itself. Links are not followed.
 fn walk(
     root: &Path,
     dir: &Path,

@@ -1,4 +1,4 @@
-//! Builds of fake trees, with a Makefile that behaves like a kernel's or fails in a way that a kernel's can.
+//! Builds of fake trees. Their Makefile behaves like that of a kernel, or fails in a way in which a kernel's build can fail.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;

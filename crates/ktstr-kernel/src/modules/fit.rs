@@ -85,8 +85,8 @@ fn magic_of(module: &[u8]) -> Option<&[u8]> {
     magic.get(..end)
 }
 
-/// Returns whether a module's file has everything up to the end of its table of sections, which is the last part of a module but
-/// for a signature (the header of an ELF file of 64 bits, elf(5)).
+/// Returns whether a module's file is long enough to contain its whole section header table, to which the ELF header points
+/// (elf(5)). This table is the last part of a module, and only a signature may follow it.
 pub(super) fn is_whole(bytes: &[u8]) -> bool {
     let end = || {
         let number = |at: usize, len: usize| {

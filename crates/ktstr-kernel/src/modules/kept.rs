@@ -1,4 +1,4 @@
-//! The record of the modules of a kernel in the cache: what their files contain, and the files from which they were copied.
+//! The record of a kernel's modules in the cache: the hashes of their files, and the files from which they were copied.
 
 use std::collections::BTreeMap;
 use std::fs;
