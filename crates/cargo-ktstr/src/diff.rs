@@ -16,7 +16,7 @@ use crate::exit::Exit;
 use crate::replay;
 use crate::table::numbers;
 
-/// The greatest distance in nanoseconds between the first differing switch and a capture that is listed.
+/// The greatest distance, in nanoseconds, from the first differing switch at which a capture is listed.
 const NEAR_NS: u64 = 20_000_000;
 
 /// The options of `cargo ktstr diff`.
@@ -150,7 +150,7 @@ fn side_by_side(
     text
 }
 
-/// Returns the name of a phase as the other screens have it, for its label in the record; an empty label stands for the whole
+/// Converts the label that a phase has in the record to the name that the other screens show. An empty label stands for the whole
 /// run.
 fn step(label: &str) -> String {
     let index = label
