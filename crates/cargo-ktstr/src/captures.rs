@@ -13,7 +13,7 @@ use ktstr_schedule::Pid;
 use crate::report::Mark;
 use crate::story::{self, Story};
 
-/// The greatest distance in nanoseconds between a time and a capture that counts as close to it.
+/// The greatest distance, in nanoseconds, at which a capture counts as near to a time.
 const NEAR_NS: u64 = 20_000_000;
 /// How long before the end of a wait its capture is taken, in nanoseconds; a tenth of the wait if that is less. At the end
 /// itself the task does not wait any more.
@@ -21,7 +21,7 @@ const BEFORE_NS: u64 = 1_000_000;
 /// The largest number of variables that are printed for a map, and of numbers that are printed from `scx_stats`.
 const VARIABLES: usize = 40;
 
-/// Returns when a capture was taken, in nanoseconds of the scheduler's clock; `None` if the record does not have the time.
+/// Returns when a capture was taken, in nanoseconds of the kernel's scheduler clock; `None` if the record does not have the time.
 pub fn at_ns(capture: &CaptureRecord, story: &Story) -> Option<u64> {
     let elapsed = capture.elapsed_ms.map(|ms| ms.saturating_mul(1_000_000));
     let counted = elapsed.map(|elapsed| story.zero_ns().saturating_add(elapsed));
@@ -48,7 +48,7 @@ pub fn marks(record: &RunRecord, story: &Story) -> Vec<Mark> {
 }
 
 /// Returns the captures with data that were taken between two times or at most 20 ms before or after. The times are in
-/// nanoseconds of the scheduler's clock.
+/// nanoseconds of the kernel's scheduler clock.
 pub fn near<'r>(
     record: &'r RunRecord,
     story: &Story,
@@ -102,10 +102,10 @@ pub fn of_finding(
     Some((format!("Captures near it: {}.", tags.join(", ")), None))
 }
 
-/// Returns the list of a run's captures for a terminal: how many are periodic or requested by the test, and each capture that
-/// was triggered by an event.
+/// Returns the list of a run's captures that have data, for a terminal: the number of those that are periodic or that the test
+/// requested, and a line for each capture that an event triggered.
 ///
-/// Times count from `zero_ns`, the start of the first step on the scheduler's clock, if it is known.
+/// Times count from `zero_ns` if it is known: the start of the first step, by the kernel's scheduler clock.
 pub fn listed(record: &RunRecord, zero_ns: Option<u64>) -> String {
     let with_data = record
         .captures
@@ -170,7 +170,7 @@ pub fn read(path: &Path) -> Result<Vec<(String, FailureDumpReport)>> {
 
 /// Returns a sentence for each capture that shows where the task `pid` was during its wait. If there is no such capture,
 /// returns the command that takes one, or an empty text if `command` returns none. The interval of the wait is in
-/// nanoseconds of the scheduler's clock.
+/// nanoseconds of the kernel's scheduler clock.
 pub fn of_wait(
     record: &RunRecord,
     story: &Story,

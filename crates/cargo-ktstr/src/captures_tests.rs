@@ -18,7 +18,7 @@ fn record(captures: Vec<CaptureRecord>) -> RunRecord {
     }
 }
 
-/// Returns a capture at `ms` of the scheduler's clock. The first step of the story starts at 10 ms, and `elapsed_ms`
+/// Returns a capture at `ms` of the kernel's scheduler clock. The first step of the story starts at 10 ms, and `elapsed_ms`
 /// counts from there.
 fn at(tag: &str, ms: u64, moment: Option<CaptureMoment>) -> CaptureRecord {
     CaptureRecord {

@@ -49,7 +49,7 @@ pub fn ends_with_its_parent(command: &mut Command) {
 }
 
 /// Returns the id of the session that this process's children share, so that the first child has cargo build the scheduler
-/// and the others reuse the answer.
+/// and the others use the binary that it built.
 pub fn session() -> String {
     static SESSION: std::sync::OnceLock<String> = std::sync::OnceLock::new();
     let made = || {

@@ -16,7 +16,7 @@ use crate::exit::Exit;
 use crate::replay;
 use crate::table::numbers;
 
-/// The greatest distance in nanoseconds between the first differing switch and a capture that is listed.
+/// The greatest distance, in nanoseconds, from the first differing switch at which a capture is listed.
 const NEAR_NS: u64 = 20_000_000;
 
 /// The options of `cargo ktstr diff`.

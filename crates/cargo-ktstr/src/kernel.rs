@@ -169,7 +169,7 @@ fn offered(out: &mut dyn Write, json: bool, limit: Limit) -> Result<()> {
     Ok(())
 }
 
-/// Returns the argument of `kernel fetch`, or the value of `KTSTR_KERNEL`, for this kernel.
+/// Returns the word that selects this kernel, as an argument of `kernel fetch` or as the value of `KTSTR_KERNEL`.
 fn spec_of(kernel: &ktstr_kernel::Candidate) -> String {
     format!("debian:{}+{}", kernel.series(), kernel.flavour())
 }

@@ -148,7 +148,7 @@ fn by_prefix(asked: &Path, root: &Path) -> Result<PathBuf> {
     }
 }
 
-/// Returns the captures that were taken at requested times.
+/// Returns the tags of the captures that were taken at requested times.
 fn asked_for(record: &RunRecord) -> Vec<&str> {
     let captures = record.captures.iter();
     captures
@@ -182,7 +182,7 @@ fn captured(comparison: &Comparison, record: &RunRecord, wanted: usize) -> Strin
     text
 }
 
-/// Converts the requested times, which count from the start of the first step, to nanoseconds of the scheduler's clock.
+/// Converts the requested times, which count from the start of the first step, to nanoseconds of the kernel's scheduler clock.
 /// `path` is the path of the run's record, next to which the schedule lies.
 fn times(path: &Path, asked: &[Span]) -> Result<Vec<u64>> {
     if asked.is_empty() {
@@ -375,7 +375,7 @@ fn command(record: &RunRecord, root: &Path) -> Result<Command> {
 }
 
 /// Returns the binary that replaces every scheduler that is discovered (`KTSTR_SCHEDULER`): the run's own scheduler, if it
-/// did so in the recorded run, or if the run had no other one. `None` otherwise.
+/// replaced them in the recorded run, too, or if the run had no other scheduler. `None` otherwise.
 fn replaced(record: &RunRecord) -> Option<&Path> {
     let scheduler = record.scheduler.as_ref()?;
     let of_environment = scheduler.resolve_source.as_deref() == Some("env_var");

@@ -20,7 +20,7 @@ mod idle;
 /// Something that happened to the whole machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Moment {
-    /// The time in nanoseconds of the scheduler's clock.
+    /// The time in nanoseconds of the kernel's scheduler clock.
     pub at_ns: u64,
     /// A description as a sentence without a full stop.
     pub text: String,
@@ -43,9 +43,9 @@ pub struct Story {
     pub idle: Idle,
     /// The intervals whose frequent events were dropped to keep the file small.
     pub gaps: Vec<Gap>,
-    /// The time of the earliest event, in nanoseconds of the scheduler's clock; 0 without events.
+    /// The time of the earliest event, in nanoseconds of the kernel's scheduler clock; 0 without events.
     pub from_ns: u64,
-    /// The time of the latest event, in nanoseconds of the scheduler's clock; 0 without events.
+    /// The time of the latest event, in nanoseconds of the kernel's scheduler clock; 0 without events.
     pub to_ns: u64,
 }
 
@@ -64,7 +64,7 @@ pub fn bytes(record: &Path) -> Result<(PathBuf, Vec<u8>)> {
     Ok((path, file))
 }
 
-/// Returns the time from which displayed times count, in nanoseconds of the scheduler's clock, for the run whose record is
+/// Returns the time from which displayed times count, in nanoseconds of the kernel's scheduler clock, for the run whose record is
 /// at `record`: see [`Story::zero_ns`]. `None` if the run left no schedule, or one that is damaged.
 pub fn zero_of(record: &Path) -> Option<u64> {
     let (_, file) = bytes(record).ok()?;
@@ -143,7 +143,7 @@ impl Story {
         self.moments.push(Moment { at_ns, text });
     }
 
-    /// Returns the time from which displayed times count, in nanoseconds of the scheduler's clock: the start of the first
+    /// Returns the time from which displayed times count, in nanoseconds of the kernel's scheduler clock: the start of the first
     /// step, as in findings, or else the start of the schedule.
     pub fn zero_ns(&self) -> u64 {
         self.timeline.zero_ns()

@@ -1,5 +1,5 @@
-//! What the virtual clock costs: wall time for a second of guest time, idle and busy, compared with the same work under the
-//! host's clock.
+//! What the virtual clock costs: the wall time that a second of guest time takes, with idle and with busy CPUs, and the wall
+//! time that the same work takes under the virtual clock and under the host's clock.
 
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -19,7 +19,7 @@ use crate::summary::Summary;
 const CPUS: [u32; 5] = [1, 2, 4, 8, 32];
 /// The default number of seeds that are explored.
 pub const SEEDS: u32 = 12;
-/// The number of iterations for which the wall time of work is reported.
+/// The wall time of work is reported for this many iterations.
 const ITERATIONS: f64 = 1e3;
 
 /// The load of a machine, and the clock that it runs under.
@@ -240,10 +240,10 @@ mod tests {
         assert!((median(0, 0).unwrap() - 0.1).abs() < 1e-9);
         assert_eq!((median(0, 1), median(1, 0)), (None, None));
         assert!((median(1, 1).unwrap() - 1.5).abs() < 1e-9);
-        assert_eq!(median(2, 1), None, "no first second was measured");
+        assert_eq!(median(2, 1), None, "there is no run of the kind `First`");
         assert!((median(3, 1).unwrap() - 6.0).abs() < 1e-9);
         assert!((median(6, 1).unwrap() - 0.01).abs() < 1e-9);
-        assert_eq!(median(7, 1), None, "nothing ran by the host's clock");
+        assert_eq!(median(7, 1), None, "no run used the host's clock");
         assert!(section.rows[8].about.ends_with(": 40 per minute"));
     }
 }

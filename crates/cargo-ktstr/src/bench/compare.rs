@@ -1,5 +1,5 @@
-//! What a comparison of stored results costs: the wall time of `cargo ktstr compare` from its start to its end with two files of
-//! 1,000 runs each, which are made up. The goal is half a second in a release build.
+//! What a comparison of stored results costs: the wall time of `cargo ktstr compare`, from its start to its end, for two files
+//! with 1,000 made-up runs each. The goal is half a second in a release build.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -15,9 +15,9 @@ use crate::summary::Summary;
 
 /// The number of runs in each file.
 const RUNS: usize = 1000;
-/// The numbers of scenarios over which the runs of a file are spread: few scenarios with many seeds each, and many with few.
+/// The numbers of scenarios over which the runs of a file are spread: few scenarios with many seeds, or many with few.
 const SCENARIOS: [usize; 3] = [1, 4, 20];
-/// The share by which B's values are larger than A's.
+/// The share by which the values in the second file, B, are larger than the values in the first file, A.
 const SHIFT: f64 = 0.01;
 
 /// Returns the section: for each number of scenarios, two files are made up and compared `times` times.

@@ -1,5 +1,5 @@
-//! Many forks: the peak memory of several machines at once, forked and booted, and how much host memory stays in use after a
-//! series of forks.
+//! Many machines: the peak memory of several machines that run at once, for booted and for forked machines, and the host memory
+//! that stays in use after a series of forks.
 
 use std::collections::BTreeSet;
 use std::process::Stdio;
@@ -67,8 +67,8 @@ pub fn section(at_once: usize, forks: u32) -> Result<Result<Section, Exit>> {
     }))
 }
 
-/// Returns the peak of the resident bytes of the QEMU processes of `at_once` runs together, or the exit code of a run that
-/// did not pass.
+/// Makes `at_once` runs in parallel, and returns the peak of the sum of their QEMU processes' memory (Pss) in bytes; or the exit
+/// code of a run that did not pass.
 fn peak(at_once: usize, case: Case) -> Result<Result<u64, Exit>> {
     let mut running = Vec::new();
     for _ in 0..at_once {
@@ -120,7 +120,7 @@ fn machines_of(pid: u32) -> u64 {
     children.iter().filter_map(pss).sum::<u64>() << 10
 }
 
-/// Returns by how many bytes the host's memory in use, without the page cache, grew during `forks` forks, one after the other.
+/// Makes `forks` forks one after the other. Returns by how many bytes the host's memory in use, without the page cache, grew.
 fn growth(forks: u32) -> Result<Result<i64, Exit>> {
     let case = Case {
         test: "bench_eevdf",

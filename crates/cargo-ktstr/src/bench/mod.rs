@@ -70,7 +70,8 @@ impl Options {
     }
 }
 
-/// A part of the bench that can be measured alone. Each part makes its own machines and templates, so no part depends on another.
+/// A part of the bench that can be measured alone. Each part makes the runs and the missing templates that it needs,
+/// so no part depends on another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Part {
     /// Where the time of a run goes, for machines that are booted and for machines that are forked.

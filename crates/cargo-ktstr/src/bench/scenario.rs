@@ -75,8 +75,8 @@ fn spin_on_all(ctx: &Ctx) -> Result<AssertResult> {
     execute_defs(ctx, vec![CgroupDef::named("spin").workers(workers)])
 }
 
-/// Tests for the virtual clock. In two of them the CPUs are idle or all busy for long enough that the first pass through the
-/// kernel's code, which QEMU has to translate, matters little; the third is one busy second that includes that first pass.
+/// Tests for the virtual clock, three for each shape. In the first the CPUs are idle and in the second all are busy, both for so
+/// long that QEMU's translation of the kernel's code matters little. The third is one busy second, with the translation in it.
 macro_rules! clocked {
     ($($idle:ident $busy:ident $first:ident: $numa:tt $llcs:tt $cores:tt,)*) => {$(
         #[ktstr_test(numa_nodes = $numa, llcs = $llcs, cores = $cores, duration_s = 20, num_snapshots = 0)]

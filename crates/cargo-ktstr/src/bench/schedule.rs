@@ -1,4 +1,5 @@
-//! What the exact schedule costs: its size for each context switch, and the wall time of a run with it and without it.
+//! What the exact schedule costs: its size for each context switch, and the wall time of the window and the CPU time of the run,
+//! with a schedule and without one.
 
 use std::path::Path;
 

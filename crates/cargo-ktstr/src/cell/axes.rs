@@ -102,8 +102,8 @@ pub fn kernels(words: &[String], lock: Option<&Path>) -> Result<(Vec<Kernel>, Ve
     Ok((kernels, problems))
 }
 
-/// Resolves a word to the kernels that it stands for now. Also returns `false` if some may be missing: for a range, if
-/// Debian's list of kernels is not available. The reasons why kernels are not available are added to `problems`.
+/// Resolves a word to the kernels that it stands for now. Also returns whether these are all: `false` for a range if Debian's
+/// list of kernels is incomplete or not available. The reasons why kernels are not available are added to `problems`.
 fn meant(word: Option<&str>, problems: &mut Vec<String>) -> (Vec<Kernel>, bool) {
     let Some(range) = word.and_then(Range::parse) else {
         return (one(word, word, problems).into_iter().collect(), true);
@@ -198,7 +198,7 @@ fn one(request: Option<&str>, word: Option<&str>, problems: &mut Vec<String>) ->
     }
 }
 
-/// Returns every release that is in the cache or that Debian offers; also the reason if Debian's list is not available.
+/// Returns every release that is in the cache or that Debian offers; also the reason if Debian's list is incomplete or missing.
 fn releases() -> (Vec<String>, Option<String>) {
     let cached = ktstr_kernel::cache::list().unwrap_or_default();
     let cached = cached.into_iter().map(|kernel| kernel.release);

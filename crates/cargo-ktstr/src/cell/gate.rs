@@ -8,12 +8,12 @@ use serde::{Deserialize, Serialize};
 pub struct Gate {
     /// The smallest difference in units of the metric.
     pub least: f64,
-    /// The smallest difference as a share of the value that it is compared with.
+    /// The smallest difference as a share of the reference value, which is A's mean in `compare`.
     pub share: f64,
 }
 
 impl Gate {
-    /// Returns whether a difference from the value `other` is large enough to matter. Its sign does not count.
+    /// Returns whether a difference from the reference value `other` is large enough to matter, whatever its sign is.
     pub fn counts(self, difference: f64, other: f64) -> bool {
         difference.abs() >= self.least && difference.abs() >= self.share * other.abs()
     }
@@ -27,9 +27,9 @@ pub enum GateWish {
     Off,
     /// The gate is changed; values that are `None` keep their default.
     At {
-        /// The value of [`Gate::least`]; the metric's own where it is absent.
+        /// The new [`Gate::least`]; `None` keeps the metric's default.
         least: Option<f64>,
-        /// The value of [`Gate::share`]; the metric's own where it is absent.
+        /// The new [`Gate::share`]; `None` keeps the metric's default.
         share: Option<f64>,
     },
 }

@@ -112,7 +112,7 @@ mod tests {
     fn pins_are_read_back() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("ktstr.lock");
-        let mut lock = Lock::open(&path).expect("an empty one");
+        let mut lock = Lock::open(&path).expect("a lock file without pins");
         assert_eq!(lock.pinned(Some("7.3")), None);
         lock.write().expect("nothing to write");
         assert!(!path.exists(), "nothing was pinned");
@@ -137,7 +137,7 @@ mod tests {
             ("version = 2\n[kernels]\n", "has version 2"),
         ] {
             std::fs::write(&path, text).expect("written");
-            let error = Lock::open(&path).expect_err("none").to_string();
+            let error = Lock::open(&path).expect_err("no lock file").to_string();
             assert!(error.contains(printed), "{text}: {error}");
         }
     }

@@ -40,7 +40,7 @@ pub struct Metric {
     pub slower_share: f64,
     /// The second condition: it is worse by at least this many units.
     pub slower_by: f64,
-    /// The smallest difference in units that matters to `compare`, however significant a smaller one is.
+    /// The smallest difference, in the metric's unit, that matters to `compare`. A smaller one never does, even if significant.
     pub least: f64,
     /// Computes the metric; `None` if the run has too little data for it.
     of: fn(&Seen<'_>) -> Option<f64>,
@@ -212,8 +212,8 @@ pub fn measure(file: &[u8], root: &str, stats: &ScenarioStats) -> BTreeMap<Strin
     read().unwrap_or_default()
 }
 
-/// Returns the waits after a wakeup in the steps, of the tasks whose cgroup is accepted by `below`, sorted by length. A wait
-/// that was still open at the end of a step counts with its length at that time: it may be the longest of all.
+/// Returns the lengths in nanoseconds, shortest first, of the waits after wake-ups in the steps, for tasks whose cgroup `below`
+/// accepts. A wait that a step's end cuts off counts with its length until then, because it may be the longest of all.
 fn wakes(answers: &Answers, below: impl Fn(Option<u64>) -> bool) -> Vec<u64> {
     let all = answers.waits.iter().chain(&answers.open_waits);
     let woken = all.filter(|wait| {

@@ -73,7 +73,7 @@ pub struct Cell {
     /// The least memory of the machine in MiB, to which memory for the guest's files is added; `None` for the scenario's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_mib: Option<u32>,
-    /// What the scheduler does not promise, by the keys of [`PROMISES`].
+    /// The promises that the scheduler does not make, by their names in `ktstr.toml` ([`promise_key`]).
     pub without: Vec<String>,
     /// Bounds that differ from the harness's own, by the keys of [`BOUNDS`].
     pub bounds: BTreeMap<String, Bound>,

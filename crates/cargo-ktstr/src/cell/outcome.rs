@@ -102,7 +102,7 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// Returns the outcome of a run that was inconclusive for this reason, by the harness's fault.
+    /// Returns the outcome of a run that was inconclusive for this reason, through a fault of the harness.
     pub fn without_answer(why: String) -> Self {
         Self {
             verdict: RunVerdict::Inconclusive,
@@ -139,7 +139,7 @@ impl Outcome {
 }
 
 /// Returns the failures and the reasons why the run was inconclusive or skipped, the most significant first. They are at
-/// most [`MOST`], unless more checks than that are proved. Also returns the first [`LINES`] lines of the first finding.
+/// most [`MOST`], unless more checks than that have a proved finding. Also returns the first [`LINES`] lines of the first one.
 pub fn findings(result: &AssertResult) -> (Vec<Found>, Vec<String>) {
     let failures = result.failure_details().map(|detail| (detail, true));
     let others = result
@@ -196,7 +196,7 @@ fn outlives_the_scheduler(finding: &Finding) -> bool {
     matches!(finding, Finding::OutsideCpuset { .. })
 }
 
-/// Cuts a list of findings to [`MOST`], but keeps the first finding of each check that is proved.
+/// Cuts a list of findings to [`MOST`], but keeps the first proved finding of each check.
 fn shortened(findings: Vec<Found>) -> Vec<Found> {
     let of_check = |found: &Found| found.counts && found.proof.proves();
     let is_first = |at: usize, found: &Found| {
@@ -236,7 +236,7 @@ fn proof(finding: &Finding, waiting: &[i32]) -> Proof {
         | Finding::LateWakeups { .. }
         | Finding::Preemptions { .. }
         | Finding::NotDriven { .. } => Proof::Schedule,
-        // A worker that ended by itself, or that was served and did not stop, is not the scheduler's fault.
+        // It is not the scheduler's fault if a worker ended by itself, or did not stop in time but has no finding about a gap.
         Finding::NoProgress { tid, exit } => match exit {
             None => Proof::Worker,
             Some(WorkerExitInfo::TimedOut) if waiting.contains(tid) => Proof::Worker,
@@ -421,7 +421,7 @@ mod tests {
             bound_ms: 50.0,
         };
         assert_eq!(counted([nothing_done(), starved]), ["starvation"]);
-        // No class runs a worker outside of its cpuset.
+        // No scheduling class runs a worker outside of its cpuset, so this finding counts although the scheduler was ejected.
         let outside = Finding::OutsideCpuset {
             tid: 7,
             cpus: [3].into(),

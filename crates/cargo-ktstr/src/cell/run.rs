@@ -75,7 +75,7 @@ impl Cell {
             .env_remove(&env::FRESH_ATTACH)
             .env_remove(&env::TOPOLOGY)
             .env_remove(&env::SCHEDULE)
-            // The command writes its own summary of all cells to the job's page; a failed cell alone says little.
+            // The command itself writes a summary of all cells to the page of the CI job, on which a cell alone would say little.
             .env_remove(&env::GITHUB_STEP_SUMMARY)
             .stdin(Stdio::null())
             .stderr(Stdio::null());

@@ -112,8 +112,8 @@ impl End {
         }
     }
 
-    /// Returns the end of a case with these broken checks, of which there is at least one. The case is skipped only if all of
-    /// them are known failures. A failure contains the text of each check that is not known.
+    /// Returns the end of a case with these findings, of which there is at least one. The case is skipped only if all of them are
+    /// known failures. Otherwise it fails, with the text of each finding that is not a known failure.
     fn broken(report: &Report, pair: &Pair, findings: &[&Finding]) -> Self {
         let shape = actual_shape(pair);
         let row_of = |rows: &'_ [Row], finding: &Finding| {

@@ -73,7 +73,7 @@ pub fn apply(report: &mut Report, config: &Config, today: Date, pairs: &[Pair]) 
         }
     }
     report.broken = broken;
-    // A place that was left out, or whose runs were not judged, says nothing.
+    // If a place was left out, or all of its runs were inconclusive or skipped, it is unknown whether the failure is fixed.
     let ran = |known: &Known| {
         pairs.iter().any(|pair| {
             let place = &pair.place;

@@ -83,7 +83,7 @@ pub fn results(scenarios: &[String], seeds: u64, draw: u64, shift: f64) -> Resul
     Results::new(asked, None, Date::today(), walked, 0.0)
 }
 
-/// Returns the outcome of a run that passed. It takes as much space in a file as the outcome of a real run.
+/// Returns the outcome of a run that passed. It takes about as much space in a file as that of a real run.
 fn outcome(rng: &mut Rng, shift: f64) -> Outcome {
     let metrics = METRICS.iter().map(|metric| {
         let value = (MEAN + NOISE * rng.normal()) * (1.0 + shift);

@@ -223,7 +223,7 @@ pub fn show(out: &mut dyn Write, text: &str) -> Result<()> {
     }
 }
 
-/// Returns the absolute path of the scheduler's binary, since the binary is not always run in the current folder.
+/// Returns the absolute path of the scheduler's binary, which does not depend on the current folder.
 ///
 /// # Errors
 ///
@@ -233,7 +233,7 @@ pub fn scheduler(path: &Path) -> Result<PathBuf> {
     let text = absolute
         .to_str()
         .context("the scheduler's path is not valid UTF-8")?;
-    // A process checks one scheduler, or compares two, so only two paths can leak.
+    // A process checks one scheduler or compares two, so at most two paths are leaked.
     let spec = SchedulerSpec::Path(text.to_owned().leak());
     ktstr::run::find_scheduler_binary(&Scheduler::named("checked").binary(spec))?;
     Ok(absolute)

@@ -1,6 +1,6 @@
-//! The page that `--html` writes: a check as one self-contained file without scripts. It has the content of the screen
-//! without the screen's limits: what is broken, known, slower than EEVDF, not promised or without an answer, each with its
-//! evidence and the command that reproduces it.
+//! The page that `--html` writes: a check as one self-contained file without scripts. It has the content of the screen,
+//! with longer lists: what is broken, known, slower than EEVDF, not promised or without an answer, each with its evidence and the
+//! command that reproduces it.
 //!
 //! Texts come from guests, so they are escaped: a browser shows them and does not interpret them.
 

@@ -105,12 +105,13 @@ pub struct Report {
     pub level: &'static str,
     /// Names of the scenarios.
     pub scenarios: Vec<String>,
-    /// The scenarios and kernels of the runs that were made and not skipped. The page shows them; the pairs are in the results.
+    /// The scenarios and kernels of the runs that were made and not skipped. Only the page needs them,
+    /// so the JSON does not have them.
     #[serde(skip)]
     pub ran: BTreeSet<(String, String)>,
     /// Releases of the kernels.
     pub kernels: Vec<String>,
-    /// Why requested kernels are not among them.
+    /// Why requested kernels are not available, one text for each.
     pub missing_kernels: Vec<String>,
     /// Shapes; `own` for each scenario's own.
     pub topologies: Vec<String>,
@@ -356,7 +357,8 @@ pub mod tests {
         Report::of(&matrix, &walked, config, &again, today)
     }
 
-    /// Returns pairs of four scenarios: one broken with one of two seeds, one not confirmed, one inconclusive, and one sound.
+    /// Returns five pairs of four scenarios: `steady` is broken with seed 1 and sound with seed 2, `bursts` only misses an
+    /// expectation, `sweep` is inconclusive, and `sound` is sound.
     pub fn mixed() -> Vec<Pair> {
         let unanswered = || Outcome::without_answer("the disk is full".to_owned());
         vec![
@@ -389,7 +391,7 @@ pub mod tests {
         );
     }
 
-    /// Returns a pair whose run proves that two checks are broken.
+    /// Returns a pair in which the scheduler's run has two findings that count as broken, from different checks.
     pub fn broken_twice() -> Pair {
         let mut ours = failed("starvation", Proof::Schedule);
         ours.findings

@@ -43,7 +43,7 @@ pub struct Asked {
     pub matrix: Matrix,
     /// The configuration by which the runs are judged.
     pub config: Config,
-    /// The options that the commands to reproduce a finding have in common.
+    /// The options of the check that are repeated in the commands that it prints for its findings.
     pub again: Again,
     /// What else changes the numbers of the runs: the version of QEMU, and environment variables.
     pub settings: Settings,

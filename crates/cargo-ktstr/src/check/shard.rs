@@ -72,7 +72,7 @@ pub fn division(matrix: &Matrix, of: usize) -> Vec<usize> {
 pub struct Machine {
     /// The kernel's id or label.
     pub kernel: String,
-    /// The text or the name of the shape.
+    /// The shape, such as `1n2l2c1t`, or the name of a preset.
     pub shape: String,
 }
 
@@ -110,7 +110,8 @@ pub fn divide(runs: &[(Machine, u64)], of: usize) -> Vec<usize> {
 }
 
 /// Cuts the places into ranges, none of which costs more than `most`. Returns the number of the range of each place, from 1;
-/// `None` if this takes more than `of` ranges or a place alone costs more. No range is empty as long as there are enough places.
+/// `None` if this takes more than `of` ranges, or if a single place costs more than `most`. No range is empty if there are at
+/// least `of` places.
 fn stretches(costs: &[(u64, bool)], of: usize, most: u64) -> Option<Vec<usize>> {
     let (mut shard, mut load) = (1, 0_u64);
     let mut owner: Vec<usize> = Vec::with_capacity(costs.len());
@@ -205,9 +206,9 @@ mod tests {
             let owner = division(&matrix, of);
             assert_eq!(owner.len(), matrix.places.len());
             for shard in 1..=of {
-                assert!(owner.contains(&shard), "{shard}/{of} has nothing");
+                assert!(owner.contains(&shard), "{shard}/{of} has no place");
             }
-            assert_eq!(owner, division(&matrix, of), "it is the same again");
+            assert_eq!(owner, division(&matrix, of), "it is not reproducible");
         }
     }
 
@@ -215,7 +216,7 @@ mod tests {
     fn the_load_is_even() {
         let one_machine = loads(&matrix(36, &["a"], &["1n1l2c1t"]), 3);
         assert_eq!(one_machine, [24, 24, 24]);
-        // With machines of two and of eight CPUs, no shard costs more than a third of the total plus one place.
+        // With machines of two and of eight CPUs, the places of a shard have at most a third of all CPUs plus eight.
         let mixed = loads(&matrix(20, &["a"], &["1n1l2c1t", "1n1l8c1t"]), 3);
         let (most, all) = (mixed.iter().max().copied(), mixed.iter().sum::<u64>());
         assert!(most.is_some_and(|most| most <= all / 3 + 8), "{mixed:?}");

@@ -22,9 +22,9 @@ const ROWS: usize = 40;
 const COMMANDS: usize = 6;
 /// The largest number of lines about kernels that are not available.
 const MISSING: usize = 6;
-/// The largest number of characters of a cell of the table that holds no message, and of the scheduler's path.
+/// The number of characters that are kept of a cell of the table that holds no message, and of the scheduler's path.
 const CELL: usize = 80;
-/// The largest number of characters of a message, in the table and below it.
+/// The number of characters that are kept of a message, in the table and below it.
 const MESSAGE: usize = 240;
 /// The largest length of a command in bytes. A longer one is left out, because a part of a command is of no use.
 const COMMAND: usize = 1000;

@@ -59,8 +59,8 @@ pub fn pair(scenario: &str, seed: u64, ours: Outcome, eevdf: Outcome) -> Pair {
     }
 }
 
-/// Returns a complete file of results: one scenario broken with one of two seeds, one not confirmed, one inconclusive, and one
-/// sound.
+/// Returns a complete file of results with the pairs of `mixed` in `report.rs`: four scenarios, of which one is
+/// broken with one of its two seeds, one only misses an expectation, one is inconclusive, and one is sound.
 pub fn results() -> Results {
     let pairs = super::report::tests::mixed();
     let mut places: Vec<Place> = Vec::new();

@@ -247,7 +247,7 @@ mod tests {
             )
         };
         assert!(!is_open(std::slice::from_ref(&refused), &other));
-        assert!(is_open(&[refused, green], &other), "it loads elsewhere");
+        assert!(is_open(&[refused, green], &other), "`green` has loaded");
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! The rows of a comparison: one for each metric in each place (a scenario, a kernel and a shape), with the numbers of the metric
-//! and the conclusion of its test. All tests of a comparison are one family, whose p-values are adjusted together.
+//! The rows of a comparison of two schedulers, A and B: one row for each metric in each place (a scenario, a kernel and a shape),
+//! with the numbers of the metric and the conclusion of its test. All tests are one family, whose p-values are adjusted together.
 
 use serde::Serialize;
 
@@ -22,7 +22,7 @@ pub struct Row {
     pub unit: &'static str,
     /// The number of pairs of which both runs have the metric.
     pub pairs: usize,
-    /// The number of looks at this scenario, kernel and shape: how often the pairs that had been run were tested.
+    /// The number of looks at this place: how often its pairs were tested, each time after more seeds had been run.
     pub looks: usize,
     /// The mean of A's values.
     pub a: f64,
@@ -169,8 +169,8 @@ pub mod tests {
         );
     }
 
-    /// Returns pairs of a metric with two looks, after 8 and after 16 seeds, of which each uses half of the significance level.
-    /// The first `taken` looks were taken.
+    /// Returns the pairs of a metric with two looks, one after 8 seeds and one after 16. Each look uses half of the significance
+    /// level. The first `taken` looks were taken.
     fn looked(b: &[f64], taken: usize) -> Paired {
         let eight = Seeds { first: 1, end: 9 };
         let mut all = Looks::growing(eight, 16);

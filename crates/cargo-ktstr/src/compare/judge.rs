@@ -1,5 +1,5 @@
-//! Tests a family: the paired numbers of each metric in each place, over the looks that were taken there, with Holm's procedure
-//! for all of them.
+//! Tests a family: the paired numbers of each metric in each place, over the looks that were taken there. Holm's procedure
+//! adjusts the p-values of all these tests.
 //!
 //! A difference is called a regression only if its adjusted p is at most the level, it reaches the gate of its metric, and
 //! B is worse.

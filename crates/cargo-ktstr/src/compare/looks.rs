@@ -1,9 +1,9 @@
 //! When a comparison looks at its runs: once after all seeds, or up to three times, each time after more seeds than before, so
 //! that more seeds are run only where they can still change a conclusion.
 //!
-//! Each look may use a fixed share of the level, and the shares add up to 1. The p-value of a test is the smallest, over the
-//! looks that were taken, of the look's own p-value divided by its share (alpha spending by Bonferroni's inequality): if
-//! nothing differs, `p_k/w_k ≤ u` has a probability of at most `u·w_k` for look k, so the probability that it holds for any
+//! Each look may use a fixed share of the significance level, and the shares add up to 1. The p-value of a test is the smallest,
+//! over the looks that were taken, of the look's own p-value divided by its share (alpha spending by Bonferroni's inequality):
+//! if nothing differs, `p_k/w_k ≤ u` has a probability of at most `u·w_k` for look k, so the probability that it holds for any
 //! of the looks is at most u. A look that is not taken can only make the smallest value larger, so this bound holds whatever
 //! decides where more seeds are run. Holm's procedure over all tests takes these p-values like any others.
 
@@ -31,7 +31,7 @@ pub struct Look {
 /// The looks of a comparison, the look with the smallest number of seeds first. There is at least one.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Looks {
-    /// The first seed, from which on each look covers all seeds up to its end.
+    /// The first seed of every look. A look covers the seeds from here up to, but not including, its [`Look::end`].
     pub first: u64,
     /// The looks; their shares add up to 1.
     pub all: Vec<Look>,

@@ -1,6 +1,6 @@
 //! `cargo ktstr compare A B`: runs two schedulers under the same scenarios with the same seeds, and tests their differences.
-//! Each seed is a pair; the test is the sign-flip permutation test, with Holm's procedure over the family. More seeds are run
-//! only where they can still change a conclusion.
+//! Each seed gives a pair of runs; the test is the sign-flip permutation test, with Holm's procedure over the family. More
+//! seeds are run only where they can still change a conclusion.
 //!
 //! `looks` decides after which seeds the runs are tested, `grow` makes the runs, and `stored` reads them from files
 //! instead. `judge` is the entry to the statistics, which are in `permutation`, `signs`, `holm` and `smallest`; `family`

@@ -16,8 +16,8 @@ pub fn p_value(differences: &[f64], sums: &Sums) -> f64 {
     far as f64 / sums.all() as f64
 }
 
-/// Returns the largest number of sign vectors, out of `all`, that may give a mean at least as far from 0 as the observed
-/// one, if p is to be at most `level`.
+/// A sign vector is one choice of the signs of all pairs. Returns how many of `all` sign vectors may give a mean at least as far
+/// from 0 as the observed mean, if p is to be at most `level`.
 pub fn allowed(level: f64, all: usize) -> usize {
     // A product that falls short of a whole number only by rounding counts as that number.
     (level * all as f64 + 1e-9).floor() as usize

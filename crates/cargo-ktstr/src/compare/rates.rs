@@ -1,6 +1,6 @@
 //! Measures how often the comparison raises a false alarm and how often it finds a real shift, on synthetic pairs with a fixed
-//! seed, once with a single look and once with seeds that grow. A family is the eight metrics of one scenario, or of two, each
-//! with noise of 5 % of its value, on as many seeds as the command takes by default.
+//! seed, once with a single look and once with several looks, each after more seeds. A family is the eight
+//! metrics of one scenario, or of two, each with noise of 5 % of its value, on as many seeds as the command takes by default.
 
 use super::Job;
 use super::grow::{self, Made};
@@ -200,7 +200,7 @@ fn more_seeds_are_run_where_a_small_shift_is_open_and_find_it_more_often() {
         let mut rng = Rng::new(18);
         let (mut found, mut pairs) = (0, [0; 2]);
         for _ in 0..FAMILIES {
-            // One standard deviation of the differences.
+            // A shift of 5 % is one standard deviation of the differences.
             let (conclusions, taken) = compared(&mut rng, looks, &scenarios, 0.05);
             found += u64::from(conclusions[0] == Conclusion::Regression);
             pairs = [0, 1].map(|place| pairs[place] + taken[place]);

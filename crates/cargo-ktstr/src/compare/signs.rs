@@ -1,5 +1,5 @@
-//! The sign vectors of the permutation test, and the sum of the differences under each: all vectors for few pairs, else a sample
-//! drawn with a fixed seed.
+//! The sign vectors of the permutation test, and the sum of the differences under each of them. A vector flips or keeps the sign
+//! of each pair's difference. For few pairs all vectors are tried, else a sample that is drawn with a fixed seed.
 //!
 //! A comparison of stored results can have a thousand pairs, so the sums are not added up pair by pair. Instead, a table for
 //! each group of eight neighbouring pairs holds the group's sum under each of the 256 sign patterns, and the sum under a vector

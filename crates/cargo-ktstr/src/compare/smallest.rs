@@ -73,7 +73,7 @@ mod tests {
             );
         }
         let many: Vec<f64> = (0..15).map(|n| f64::from(n * 7 % 11) - 4.0).collect();
-        let formula = effect(&many, 0.01).expect("fifteen can");
+        let formula = effect(&many, 0.01).expect("fifteen pairs can show it");
         assert!((formula - tried(&many, 0.01)).abs() < 1e-6);
     }
 
@@ -82,7 +82,7 @@ mod tests {
         // Residuals -1, 0, 1 and a level at which only the vectors that flip no sign or all signs may be as far (2 of 8): the
         // largest of R/(n-S) and -R/(n+S) over the six others is 1, for s = (-,+,+) with R = 2, S = 1.
         assert_eq!(effect(&[4.0, 5.0, 6.0], 0.25), Some(1.0));
-        assert_eq!(effect(&[4.0, 5.0, 6.0], 0.2), None, "2/8 is the least");
+        assert_eq!(effect(&[4.0, 5.0, 6.0], 0.2), None, "p is at least 2/8");
         assert_eq!(effect(&[3.0; 6], 0.05), Some(0.0), "no noise");
         assert_eq!(effect(&[], 1.0), None);
     }
@@ -92,7 +92,7 @@ mod tests {
         let few: Vec<f64> = (0..8).map(|n| f64::from(n % 4)).collect();
         let loud: Vec<f64> = few.iter().map(|d| d * 10.0).collect();
         let many: Vec<f64> = (0..12).map(|n| f64::from(n % 4)).collect();
-        let at = |d: &[f64]| effect(d, 0.01).expect("enough");
+        let at = |d: &[f64]| effect(d, 0.01).expect("there are enough pairs");
         assert!(at(&loud) > 9.0 * at(&few));
         assert!(at(&many) < at(&few));
     }

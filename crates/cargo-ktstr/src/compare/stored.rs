@@ -126,8 +126,8 @@ impl Set {
     ///
     /// # Errors
     ///
-    /// The files were written by different versions of this command, their machines had different settings, or they have nothing
-    /// in common.
+    /// The files were written by different versions of this command, their machines had different settings, or they have no
+    /// run in common.
     pub fn pair_with(self, other: Self, scenarios: &[String]) -> Result<Pairs> {
         ensure!(
             self.version == other.version,

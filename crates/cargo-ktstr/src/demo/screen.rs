@@ -60,14 +60,14 @@ pub struct CgroupRow {
     pub cgroup: String,
     /// The number of workers that the cgroup had in this step.
     pub workers: u64,
-    /// CPU time of all workers, milliseconds.
+    /// CPU time of all workers, in milliseconds.
     pub cpu_ms: f64,
     /// Iterations of all workers.
     pub iterations: u64,
     /// The difference between the largest and the smallest share of its time that a worker spent off the CPU, in percentage
     /// points; `None` for a single worker.
     pub spread_pct: Option<f64>,
-    /// Longest time that a worker did not run, milliseconds.
+    /// The longest time between two iterations of one worker, in milliseconds.
     pub gap_ms: u64,
     /// Migrations of all workers.
     pub migrations: u64,

@@ -106,8 +106,8 @@ impl Case {
     pub fn run(&self, records: &Path) -> Outcome {
         let cell = self.cell();
         let mut outcome = cell.run(records);
-        // If a defect prevents the scheduler from loading although it is not meant to, the defect itself is wrong; and a
-        // scheduler without defects that does not load shows nothing about the checks. Such runs count as inconclusive.
+        // A defect that keeps the scheduler from loading, but is not meant to, is itself wrong; and a scheduler without
+        // defects that does not load shows nothing about the checks. Such runs count as inconclusive.
         let meant = |arg: &String| NEVER_LOAD.contains(&arg.as_str());
         if outcome.never_attached() && !cell.args.iter().any(meant) {
             outcome.verdict = RunVerdict::Inconclusive;

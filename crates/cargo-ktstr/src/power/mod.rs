@@ -347,7 +347,7 @@ fn settings() -> Result<String> {
     Ok(format!("kernel={}\n{}", kernel.id, set.collect::<String>()))
 }
 
-/// Returns the absolute paths, since a binary is not always run in the current folder; each path has to be a file.
+/// Returns the absolute paths, which do not depend on the current folder. Each path has to be a file.
 fn absolute(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let absolute = |path: &PathBuf| {
         let found = std::fs::canonicalize(path)

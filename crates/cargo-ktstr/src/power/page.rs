@@ -19,7 +19,7 @@ pub struct DefectRow {
     pub seen_by: String,
     /// The scenario that catches it best; `None` if no scenario does.
     pub scenario: Option<String>,
-    /// The checks that failed there, the most frequent first.
+    /// The checks that failed in this scenario, each with its number of runs, the most frequent first.
     pub checks: Vec<(String, u64)>,
     /// The message of one of these checks in one run; `None` if no run failed.
     pub example: Option<String>,

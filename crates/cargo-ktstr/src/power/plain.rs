@@ -50,8 +50,8 @@ fn pipes(name: &str, pairs: usize) -> CgroupDef {
     CgroupDef::named(name).work_type(work).workers(2 * pairs)
 }
 
-/// Two cgroups of spinners, one with a nice value of 5, and one whose workers wake each other through pipes: at least three tasks
-/// for each CPU.
+/// Four cgroups: two of spinners, a third one of spinners with a nice value of 5, and a fourth one whose workers wake each other
+/// through pipes. There are at least three tasks for each CPU.
 fn four_cgroups(ctx: &Ctx) -> Result<AssertResult> {
     let cpus = ctx.topo.total_cpus();
     let defs = vec![

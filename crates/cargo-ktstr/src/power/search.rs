@@ -71,7 +71,7 @@ pub struct Row<'a> {
     pub quick: bool,
 }
 
-/// Returns the most promising scenarios for a class of checks, the class that is expected to find a defect.
+/// Returns the most promising scenarios for a defect that the class of checks `seen_by` is expected to find.
 fn likely(seen_by: &str) -> &'static [&'static str] {
     match seen_by {
         "stuck" => &[
@@ -234,8 +234,8 @@ pub fn clean(baseline: &Baseline, scenarios: &[String], runs: u64) -> Vec<Case> 
     cases
 }
 
-/// Returns the names of the checks that were the most significant of a failed run, the most frequent first, each with the
-/// number of these runs.
+/// Takes the most significant check of each failed run, and returns the names of these checks, each with its number of runs, the
+/// most frequent first.
 pub fn checks<'a>(
     known: &impl Known,
     cases: impl IntoIterator<Item = &'a Case>,

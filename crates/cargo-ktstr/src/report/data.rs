@@ -19,7 +19,7 @@ use crate::story::{Story, step};
 const TASKS: usize = 1000;
 /// The largest number of marks.
 const MARKS: usize = 500;
-/// The largest number of characters of a text.
+/// The number of characters that are kept of a text, before they are escaped.
 const TEXT: usize = 200;
 
 /// What was left out of the time line.
@@ -158,7 +158,7 @@ mod tests {
             thinned.shorter_than_ns > 0 && thinned.left_out > 0,
             "{thinned:?}"
         );
-        // The merged stretches cover the same time.
+        // What is drawn, merged stretches included, still covers most of the 200 ms of the schedule.
         let all: Vec<&Stretch> = story.stretches.iter().collect();
         let several = drawn(&all, thinned.shorter_than_ns, |_| true)
             .into_iter()

@@ -115,7 +115,7 @@ mod tests {
         assert!(page.contains("stall: m\n\n&lt;d&gt;"), "{page}");
         assert!(
             page.contains("line 8999\n&lt;/pre&gt;&lt;script&gt;x\\u001b[2J</pre>"),
-            "the end"
+            "the end of the log is not on the page"
         );
         assert!(!page.contains("line 100\n") && page.contains(" bytes are only in the file."));
         assert!(page.len() < SHOWN + 2_000);

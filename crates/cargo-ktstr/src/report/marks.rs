@@ -10,9 +10,9 @@ use crate::story::Story;
 pub struct Mark {
     /// The number of the finding in the record, from 1; 0 if the mark is not about a finding.
     pub finding: usize,
-    /// The start in nanoseconds of the scheduler's clock.
+    /// The start in nanoseconds of the kernel's scheduler clock.
     pub from_ns: u64,
-    /// The end in nanoseconds of the scheduler's clock.
+    /// The end in nanoseconds of the kernel's scheduler clock.
     pub to_ns: u64,
     /// A description in one line.
     pub text: String,

@@ -34,7 +34,7 @@ pub use variables::series;
 const PAGE: &str = "report.html";
 /// The largest number of findings on the page.
 const FINDINGS: usize = 50;
-/// The largest number of characters of a finding's message, and of a line of the trail.
+/// The number of characters that are kept of a finding's message, and of a line of the trail.
 const MESSAGE: usize = 2000;
 /// The target for the size of a page in bytes, without its scripts and style sheet: the time line is thinned to fit. A page
 /// whose other sections alone are larger exceeds it.

@@ -39,9 +39,9 @@ pub enum Drawn<'a> {
     Several {
         /// The CPU on which the tasks ran.
         cpu: Cpu,
-        /// The start of the first stretch, in nanoseconds of the scheduler's clock.
+        /// The start of the first stretch, in nanoseconds of the kernel's scheduler clock.
         from_ns: u64,
-        /// The end of the last stretch, in nanoseconds of the scheduler's clock.
+        /// The end of the last stretch, in nanoseconds of the kernel's scheduler clock.
         to_ns: u64,
         /// The number of merged stretches, which is at least 1.
         count: u64,

@@ -191,7 +191,7 @@ mod tests {
             .expect("the second step");
         let outside = page
             .find("outside of the steps")
-            .expect("what is around them");
+            .expect("the time outside of the steps");
         assert!(first < second && second < outside, "{page}");
         assert!(
             page.contains(

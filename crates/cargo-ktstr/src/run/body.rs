@@ -30,7 +30,7 @@ fn body(ctx: &Ctx) -> Result<AssertResult> {
     execute_scenario(&own, file.scenario.backdrop, file.scenario.steps)
 }
 
-/// The file whose claims are checked; a process makes one run.
+/// The file whose claims are checked. There is only one, because a process makes one run.
 static FILE: OnceLock<ScenarioFile> = OnceLock::new();
 
 /// A callback that runs on the host after the machine has ended.

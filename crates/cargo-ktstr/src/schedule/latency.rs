@@ -1,5 +1,5 @@
-//! `cargo ktstr schedule RUN --latency`: prints one line per task, with the time that the task ran, the number of times that
-//! it got a CPU, its average and its longest wait for a CPU, and the times at which the longest wait began and ended. The
+//! `cargo ktstr schedule RUN --latency`: prints one line per task, with the time that the task ran, how often it got a CPU,
+//! its average and its longest wait for a CPU, and the times at which the longest wait began and ended. The
 //! columns are those of `perf sched latency`, plus the total time of waiting.
 
 use std::collections::BTreeMap;

@@ -223,7 +223,7 @@ fn summarise(
     }
 }
 
-/// Returns the error that the run does not have this step, with the range of the steps that it has.
+/// Returns the error message for a step that the run does not have, with the range of the steps that it has.
 fn no_step(step: u16, timeline: &Timeline) -> String {
     let steps = timeline.held.iter().map(|held| held.number);
     match (steps.clone().min(), steps.max()) {

@@ -57,7 +57,7 @@ impl Turns {
             Did::Ran { cpu, then, .. } => {
                 let before = self.tasks.remove(&task)?;
                 let reason = then?;
-                // Another task can get the pid of one that has exited.
+                // After an exit, another task can get the pid, and nothing is known about its past.
                 if reason != Reason::Exited {
                     let stopped = Before {
                         slept_ns: Some(0),
@@ -251,7 +251,7 @@ mod tests {
         assert_eq!(rows, [["-", "-", "2.000"], ["0.000", "2.000", "3.000"]]);
     }
 
-    /// The fair class moves a task that sleeps from 3 to 20 ms to another queue at 10 ms.
+    /// A task sleeps from 3 to 20 ms. At 10 ms the fair class moves it to another queue, which does not wake it.
     #[test]
     fn a_task_that_is_moved_in_its_sleep_does_not_wait() {
         let rows = columns(&[

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ktstr_schedule::{Cpu, Event, Gap, Pid, What};
 
-/// The idle times of the CPUs. All times are in nanoseconds of the scheduler's clock.
+/// The idle times of the CPUs. All times are in nanoseconds of the kernel's scheduler clock.
 #[derive(Debug, Default)]
 pub struct Idle {
     /// The idle times that have ended, by CPU and in order.

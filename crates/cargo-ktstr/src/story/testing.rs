@@ -110,8 +110,8 @@ fn written_by(mut writer: Writer) -> Vec<u8> {
     writer.finish(&tables())
 }
 
-/// Returns the bytes of the same schedule if it exceeded its size limit: it is complete from 50 ms on, which is 40 ms after the
-/// start of the first step.
+/// Returns the bytes of the same schedule, written with a size limit that it exceeds: it is complete from 50 ms on, which is
+/// 40 ms after the start of the first step.
 pub fn thinned() -> Vec<u8> {
     written_by(Writer::with_cap(1))
 }

@@ -85,8 +85,8 @@ struct Writer<'a> {
     wakers: HashMap<Pid, Waker>,
     /// Tasks that were created and have not been enqueued yet.
     fresh: HashSet<Pid>,
-    /// Tasks that sleep. The fair class may keep one of them on its queue (`sched_delayed`, Linux 6.12 and later); the next
-    /// enqueue of such a task is a wake-up, although it is not marked as one.
+    /// Tasks that sleep. The fair class may keep a sleeping task on its queue (`sched_delayed`, Linux 6.12 and later). The next
+    /// enqueue of such a task is a wake-up, although the enqueue is not marked as one.
     asleep: HashSet<Pid>,
     /// Tasks that were taken from their queue to be moved or changed.
     moved: HashSet<Pid>,
@@ -274,7 +274,7 @@ impl Writer<'_> {
 
 /// Returns the `prev_state` of `sched_switch` (include/trace/events/sched.h): `TASK_REPORT_MAX` for a preemption,
 /// `EXIT_DEAD` for an exit, `TASK_RUNNING` for a yield and for the idle task, and `TASK_INTERRUPTIBLE` for all sleep, since
-/// the schedule does not distinguish it from uninterruptible sleep.
+/// the schedule does not distinguish interruptible from uninterruptible sleep.
 fn state(reason: Reason) -> u64 {
     match reason {
         Reason::Slept => 0x1,

@@ -15,9 +15,9 @@ const BEFORE: &str = "-before-finding";
 /// The value of `--last`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Last {
-    /// This length before the end of the schedule.
+    /// The last part of the schedule, of this length.
     BeforeTheEnd(Span),
-    /// This length before the end of the interval that a finding is about; the number 1 is the first finding.
+    /// The part of this length that ends with the interval that a finding is about; the number 1 is the first finding.
     BeforeFinding(Span, usize),
 }
 
@@ -40,7 +40,7 @@ impl FromStr for Last {
     }
 }
 
-/// The interval of the schedule that a trace covers, in nanoseconds of the scheduler's clock.
+/// The interval of the schedule that a trace covers, in nanoseconds of the kernel's scheduler clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Part {
     /// The start of the interval.

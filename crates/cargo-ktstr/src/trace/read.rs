@@ -63,7 +63,7 @@ pub fn field(bytes: &[u8], number: u64) -> Option<Value<'_>> {
 fn varint(bytes: &mut &[u8]) -> u64 {
     let mut value = 0;
     for shift in (0..64).step_by(7) {
-        let (byte, rest) = bytes.split_first().expect("a number ends");
+        let (byte, rest) = bytes.split_first().expect("a number has a last byte");
         *bytes = rest;
         value |= u64::from(byte & 0x7f) << shift;
         if byte & 0x80 == 0 {

@@ -27,7 +27,7 @@ fn tried(file: &[u8], last: Option<&str>) -> Result<Vec<u8>> {
     trace(&record, file, &Value::Null, last)
 }
 
-/// Returns the events on tracks: the name of the track, the type, the time in milliseconds, the name.
+/// Returns the events on tracks: for each, the name of the track, the event's type, its time in milliseconds, and its name.
 fn events(trace: &[u8]) -> Vec<(String, u64, u64, String)> {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     let mut names = std::collections::HashMap::new();
@@ -72,7 +72,7 @@ fn the_last_part_starts_with_the_running_tasks() {
 
 #[test]
 fn the_part_before_a_finding_ends_with_it() {
-    // The finding is about a wait up to 81 ms: in the 30 ms before that, task 7 slept for 10 and waited for 20.
+    // The finding is about a wait up to 81 ms: in the 30 ms before that, task 7 slept for 10 ms and waited for 20 ms.
     let trace = made(&testing::file(), Some("30ms-before-finding"));
     assert_eq!(cpu_time(&trace), [(8, 30_000_000)].into());
     let ends = events(&trace).into_iter().map(|(.., at, _)| at).max();
@@ -125,7 +125,7 @@ fn a_wake_up_says_who_woke_whom() {
     assert_eq!(found, [(12_000_000, 8, 7), (61_000_000, 8, 7)]);
 }
 
-/// The fair class keeps a task that sleeps on its queue for a while, and its next enqueue is not marked as a wake-up.
+/// The fair class keeps a sleeping task on its queue for a while, and the next enqueue of the task is not marked as a wake-up.
 #[test]
 fn a_task_whose_dequeue_was_delayed_is_woken() {
     let mut writer = Writer::default();

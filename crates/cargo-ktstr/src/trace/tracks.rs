@@ -30,7 +30,7 @@ const BEGIN: u64 = 1;
 const END: u64 = 2;
 const INSTANT: u64 = 3;
 const COUNTER: u64 = 4;
-/// The id of the packet sequence that all of these packets belong to.
+/// The id of the packet sequence to which the packets of all tracks belong.
 const SEQUENCE: u64 = 1;
 
 /// Writes the tracks within this part of the schedule.
@@ -72,7 +72,7 @@ pub fn write(trace: &mut Packets, record: &RunRecord, story: &Story, captures: &
         tracks.span(own, &text, from, to);
     }
     waiting(&mut tracks, story);
-    // The time of the window stands still while a step is set up, so the time of the scheduler's clock is preferred.
+    // The time of the window stands still while a step is set up, so the time on the kernel's scheduler clock is preferred.
     let at = |_, capture: Option<&CaptureRecord>| {
         let capture = capture?;
         let since = |clock: u64| clock as f64 / 1e6 - story.zero_ns() as f64 / 1e6;
@@ -111,7 +111,7 @@ fn waiting(tracks: &mut Tracks<'_>, story: &Story) {
 
 struct Tracks<'a> {
     trace: &'a mut Packets,
-    /// The id of the last track.
+    /// The id of the track that was added last; 0 before the first one.
     last: u64,
     part: Part,
 }

@@ -43,7 +43,7 @@ pub enum Ended {
     /// The scheduler did not load, by its own fault.
     Refused,
     /// The scheduler did not load, and it is undetermined whose fault that is. Usually the kernel lacks something that this
-    /// scheduler was built for; it may also have been killed because the guest ran out of memory.
+    /// scheduler was built for; the scheduler may also have been killed because the guest ran out of memory.
     DoesNotFit,
     /// The load was inconclusive, because something other than the scheduler failed, such as the harness or the host.
     NoAnswer,
@@ -239,7 +239,7 @@ impl Report {
             common += 1;
             load.before = Some(before.ended);
             // The kernel keeps 15 bytes of a name, so several programs can have the same name. They are sorted by their
-            // sizes, and can be told apart as long as there are as many of them as before.
+            // numbers of instructions, and are compared in this order if the baseline has the same number of them.
             let named = |rows: &[Row], name: &str| -> Vec<Option<u64>> {
                 let same = rows.iter().filter(|one| one.program == name);
                 same.map(|one| one.insns).collect()

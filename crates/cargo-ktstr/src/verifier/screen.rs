@@ -7,7 +7,7 @@ use ktstr_record::brief::counted;
 use super::report::{Ended, Load, Report, Row};
 use crate::table;
 
-/// The largest number of instructions that the verifier processes (`BPF_COMPLEXITY_LIMIT_INSNS`).
+/// The largest number of instructions that the verifier processes for one program (`BPF_COMPLEXITY_LIMIT_INSNS`).
 const LIMIT: f64 = 1e6;
 /// The largest number of programs that are shown of a load. If there are more, rejected programs come first, then those with
 /// the most instructions.

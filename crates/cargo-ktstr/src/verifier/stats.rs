@@ -23,7 +23,7 @@ pub fn of(log: &str) -> Vec<Walked> {
     let mut program: Option<String> = None;
     for line in log.lines() {
         let named = name(line);
-        // A rejection is printed after the statistics, and may be the first line with the name.
+        // The rejection is printed after the statistics, and its line may be the first one that has the program's name.
         if let (Some(named), Some(last)) = (&named, all.last_mut())
             && line.contains("failed to load")
             && last.program.as_ref().is_none_or(|known| known == named)

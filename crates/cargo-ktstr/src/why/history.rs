@@ -14,7 +14,7 @@ const LINES: usize = 20;
 /// The events during a wait.
 pub struct History {
     /// The sets of online CPUs that the task may use during its wait, each with the time from which it holds, in nanoseconds of
-    /// the scheduler's clock. The first set holds from the start of the wait.
+    /// the kernel's scheduler clock. The first set holds from the start of the wait.
     pub masks: Vec<(u64, CpuMask)>,
     /// The events, one line each.
     pub lines: Vec<String>,

@@ -25,7 +25,7 @@ pub fn meanwhile(story: &Story, wait: &Stretch, masks: &[(u64, CpuMask)]) -> Str
     let ran = ran(story, wait.from_ns, wait.to_ns);
     let length = wait.len_ns();
     let idle = |cpu: &Cpu| story.idle.ns(*cpu, wait.from_ns, wait.to_ns);
-    // In this time the CPU was offline, or it is unknown what it did, because it never switches or has not switched yet.
+    // The part of the wait in which the CPU was offline, or in which it had not switched yet, so that its task is unknown.
     let unknown = |cpu: &Cpu| length.saturating_sub(busy(&ran, *cpu) + idle(cpu));
     // Each set holds until the next one begins.
     let ends = masks

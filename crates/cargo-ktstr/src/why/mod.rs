@@ -116,7 +116,7 @@ fn answer(
             Some(stretch) => *stretch,
             None => {
                 let name = shown(story, *pid);
-                // From a gap on, a task is unknown until its next event.
+                // It is unknown what a task does from a gap on until its next event.
                 let ends = |stretch: &&Stretch| stretch.task == *pid && stretch.to_ns <= at;
                 let known = story.stretches.iter().filter(ends).map(|s| s.to_ns).max();
                 let gaps = story.gaps.iter().filter(|gap| gap.from_ns <= at);

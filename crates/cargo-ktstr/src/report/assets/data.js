@@ -19,7 +19,8 @@ function unpacked(count, text) {
   };
   const s = {
     from: new Float64Array(count), to: new Float64Array(count), kind: new Uint8Array(count),
-    // `task` is the index of the task, or the number of merged stretches for SEVERAL. `more` and `by` depend on the kind.
+    // `task` is the index of the task, or the number of merged stretches for SEVERAL. `more` has the reason for the stop and the
+    // class for RAN, and the cause and whether the task got a CPU for WAITED. `by` is the waker for WAITED.
     task: new Uint32Array(count), cpu: new Uint16Array(count), more: new Uint8Array(count), by: new Uint32Array(count),
     // The moves of a wait to other runqueues, each as the time and the CPU; only waits with moves have an entry.
     moves: new Map(),

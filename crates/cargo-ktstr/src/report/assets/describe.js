@@ -49,7 +49,7 @@ function linesOfCpu(cpu, time) {
 function linesOfTask(task, time) {
   const i = during(ofTask[task], time);
   if (i < 0) {
-    // From a gap on, a task is unknown until its first stretch.
+    // It is unknown what a task does from a gap on until the first stretch of the task after the last gap.
     const known = ofTask[task].find((j) => run.gaps.every(([, to]) => s.from[j] >= to));
     const missing = run.gaps.length > 0 && (known === undefined || time < s.from[known]);
     return [missing ? "unknown: events of this time or before it are missing" : "sleeps, or is not there"];
