@@ -29,9 +29,9 @@ pub struct PerPhaseSchedstat {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BodyContentionWindow {
-    /// The time of the first sample, milliseconds of guest time since the window opened.
+    /// The time of the first sample, in milliseconds of guest time since the window opened.
     pub start_ms: u64,
-    /// The time of the last sample, milliseconds of guest time since the window opened.
+    /// The time of the last sample, in milliseconds of guest time since the window opened.
     pub end_ms: u64,
     /// The CPU time and the run delay of the vCPUs between these two times.
     pub schedstat: HostVcpuSchedstat,

@@ -10,7 +10,7 @@ use crate::run::{SchedulerSource, find_scheduler_binary};
 
 /// Finds the bootable image of the kernel that a run would use, if it is on this machine: the kernel that
 /// `KTSTR_TEST_KERNEL` or `KTSTR_KERNEL` names, otherwise one with sched_ext from the cache, otherwise this machine's own
-/// if it has sched_ext. The function fetches nothing, and returns `None` if a run would fetch a kernel.
+/// kernel if that has sched_ext. The function fetches nothing, and returns `None` if a run would fetch a kernel.
 ///
 /// # Errors
 /// The kernel that a variable names does not exist or is not a kernel, or the cache cannot be read.
@@ -40,7 +40,7 @@ pub fn resolve_test_kernel() -> anyhow::Result<PathBuf> {
 /// Finds the binary of a scheduler as a run does. Returns its path and how it was found; both are `None` for a scheduler
 /// without a binary.
 /// `manifest_dir` is the folder of the crate that declares the scheduler (`env!("CARGO_MANIFEST_DIR")`); cargo builds the
-/// scheduler in that crate's workspace. If it is empty, cargo builds in the workspace of the test that runs.
+/// scheduler in that crate's workspace. If `manifest_dir` is empty, cargo builds in the workspace of the test that runs.
 ///
 /// # Errors
 /// The binary does not exist, cannot run in the guest, or does not build.

@@ -100,8 +100,8 @@ pub struct KtstrTestEntry {
     /// looked up in the current folder and then in the host's `PATH`; a path is used as written; a folder is packed
     /// with all of its contents, and a program with its shared libraries.
     pub extra_include_files: &'static [&'static str],
-    /// How long the guest may take from the end of the scenario to its own end. A guest that takes longer fails the
-    /// test, unless it stays within the budget without the longest time for which the host kept one of its vCPUs waiting.
+    /// How long the guest may take from the end of the scenario to its own end. A guest that takes longer fails the test.
+    /// Before that is judged, the longest time for which the host kept one of the vCPUs waiting for a CPU is subtracted.
     pub cleanup_budget: Option<Duration>,
     /// A callback on the host after a run whose guest left a result that is not a failure, whatever the checks of the host found.
     pub post_vm: Option<PostVmFn>,

@@ -1,5 +1,4 @@
-//! Builders for an entry, with a setter for each field, for entries that are made by `const` functions or by macros of
-//! a test.
+//! A setter for each field of an entry, for entries that the `const` functions or the macros of a test crate build.
 //!
 //! If a field is missing from the table below, this file does not compile.
 

@@ -1,14 +1,16 @@
 //! Gates for `post_vm`: they let a callback skip the run instead of failing it.
 //!
 //! A callback should call a gate before it judges what the host can spoil. The gates detect that samples or captures are
-//! missing because the machine never reached its workload window or because the host gave its CPUs too little time, and
-//! that sched_ext ejected the scheduler for a stall on such a host.
+//! missing because the guest never reached its workload window or because a busy host gave the vCPUs too little CPU time,
+//! and that sched_ext ejected the scheduler for a stall on a busy host.
 
 use ktstr_snapshot::report::ScxExit;
 
 use crate::vm_result::{GuestLifecyclePhase, VmResult};
 
-/// The dilation above which a busy host explains missing data. At 1.5, vCPUs waited for half as long as they ran.
+/// The dilation above which a busy host explains missing data. The dilation is `1 + waited / ran`, where `waited` is the
+/// time for which the vCPUs waited for the host's CPUs, and `ran` the time for which they ran. At 1.5, they waited for half
+/// as long as they ran.
 const WITNESSED: f64 = 1.5;
 
 /// The error that turns a run into a skip.
@@ -132,7 +134,7 @@ mod tests {
         );
         assert!(
             periodic_starvation_gate(&ran(1), 1).is_ok(),
-            "the callback itself fails then"
+            "a quiet host is no reason for a skip"
         );
         let mut enough = ran(2);
         enough.periodic_real = 1;

@@ -20,7 +20,8 @@ pub struct MomentCapture {
     pub tag: String,
     /// The time of the capture, in milliseconds of guest time since the workload window opened; `None` outside of the window.
     pub elapsed_ms: Option<u64>,
-    /// The time of the last event before the capture, in nanoseconds of the scheduler's clock; `None` without a schedule.
+    /// The time of the last event before the capture, in nanoseconds of the kernel's scheduler clock, which is the clock of
+    /// `schedule.bin`; `None` without a schedule.
     pub clock_ns: Option<u64>,
     /// The phase in which the capture was taken: 0 is before the first step, 1 is the first step.
     pub step_index: u16,

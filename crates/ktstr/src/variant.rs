@@ -76,7 +76,7 @@ mod tests {
         assert_eq!(
             hash(&renamed),
             hash(&BASE),
-            "the name is in the file's name"
+            "the test's name is no part of the number"
         );
     }
 }

@@ -75,8 +75,8 @@ pub fn custom_cgroup_cpuset_add_remove(ctx: &Ctx) -> Result<AssertResult> {
         hold(0.35),
     ];
     let mut expect = Expect::of(execute_scenario(ctx, backdrop, steps)?);
-    // The new cgroup has two workers for each CPU of its half, and the machine has more than two for each of its CPUs.
-    // So the half has room for the new cgroup's whole fair share.
+    // The new cgroup has two workers for each CPU of its half, and the machine as a whole has more than two workers for each
+    // CPU. So the half has room for the new cgroup's whole fair share.
     let fair_pct = 100.0 * cpus.len() as f64 / (stays + comes) as f64;
     expect
         .work_conserving(0, &NAMES[..1], &cpus)

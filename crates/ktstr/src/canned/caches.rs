@@ -85,8 +85,8 @@ pub fn custom_cache_pipe_io_compute_imbalance(ctx: &Ctx) -> Result<AssertResult>
     Ok(expect.result())
 }
 
-/// Runs groups of five: one worker wakes four, each of which computes for some tenths of a millisecond. There is one
-/// group for every four CPUs.
+/// Runs groups of five workers: one wakes the other four, and each of these computes for some tenths of a millisecond. There
+/// is one group for every four CPUs.
 ///
 /// # Errors
 /// The same errors as [`execute_defs`].

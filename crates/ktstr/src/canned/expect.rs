@@ -20,10 +20,10 @@ const FAIR: f64 = 2.0;
 /// The maximum number of context switches per CPU-second of workers that only compute. EEVDF, whose base slice is at most
 /// 3 ms, needs a few hundred.
 const SWITCHES: f64 = 2500.0;
-/// The minimum length in ns that a step must have for the use of its CPUs to be judged. For the first step, it is also the
-/// minimum for the fairness among its cgroups.
+/// The minimum length in ns that a step must have for the use of its CPUs to be judged. For the first step, this is also the
+/// minimum length for judging whether its cgroups get fair shares.
 const SHORTEST: u64 = 100_000_000;
-/// The minimum length in ns that a later step must have for the fairness among its cgroups to be judged. Such a step moves
+/// The minimum length in ns that any later step must have for judging whether its cgroups get fair shares. Such a step moves
 /// workers or adds new ones, and load balancing needs time: the kernel's own balancer gave a worker 0.47 of its share in the
 /// first quarter of a second after a move, and at least 0.68 in the first half second (Linux 7.3, 8 workers on 4 CPUs).
 const BALANCED: u64 = 800_000_000;
@@ -88,7 +88,8 @@ impl Expect {
     }
 
     /// Returns the same as [`carriers`](Self::carriers) for claims about CPU time. If a worker ended before it measured its CPU
-    /// time, returns `None` and records an inconclusive outcome: without that time, the worker seems to have been starved.
+    /// time, returns `None` and records an inconclusive outcome: without that time, the worker would seem to have been
+    /// starved.
     fn measured(&mut self, step: u16, cgroups: &[&str]) -> Option<Vec<PhaseCgroupStats>> {
         let carriers = self.carriers(step, cgroups)?;
         let cut = cgroups
@@ -188,8 +189,8 @@ impl Expect {
         self.equal(step..step + 1, cgroups, OF_ITS_LIFE)
     }
 
-    /// Makes the claim of [`equal_share`](Self::equal_share) for each of these steps, and for all of them together. Steps that
-    /// are too short are not judged.
+    /// Makes the claim of [`equal_share`](Self::equal_share) for each of these steps, and for all of them together. A step
+    /// that is too short is not judged alone, but counts in the judgement of all steps together.
     pub(super) fn equal_share_over(&mut self, steps: Range<u16>, cgroups: &[&str]) -> &mut Self {
         self.each_and_all(steps, cgroups, OF_ITS_LIFE)
     }
@@ -201,8 +202,8 @@ impl Expect {
         self.equal(step..step + 1, cgroups, OF_THE_STEP)
     }
 
-    /// Makes the claim of [`equal_time`](Self::equal_time) for each of these steps, and for all of them together. Steps that
-    /// are too short are not judged.
+    /// Makes the claim of [`equal_time`](Self::equal_time) for each of these steps, and for all of them together. A step
+    /// that is too short is not judged alone, but counts in the judgement of all steps together.
     pub(super) fn equal_time_over(&mut self, steps: Range<u16>, cgroups: &[&str]) -> &mut Self {
         self.each_and_all(steps, cgroups, OF_THE_STEP)
     }
@@ -501,6 +502,9 @@ mod tests {
         }
         let mut confined = Expect::of(result(true));
         confined.confined_to(0, "b", &cpus);
-        assert!(confined.result().is_pass(), "CPUs were measured");
+        assert!(
+            confined.result().is_pass(),
+            "the CPUs that were used are known even if a worker ended early"
+        );
     }
 }

@@ -65,7 +65,8 @@ pub fn custom_cgroup_cpuset_clear_midrun(ctx: &Ctx) -> Result<AssertResult> {
 ///
 /// The second cgroup keeps all CPUs busy. Without it, CPUs would be idle next to tasks that are not allowed to use
 /// them, and EEVDF would try to balance ever more rarely, down to once in 512 ms (`MAX_PINNED_INTERVAL`:
-/// kernel/sched/fair.c). After the last change, CPUs would then be idle for longer than a step.
+/// kernel/sched/fair.c). After the last change, a CPU could then stay idle for a large part of the last step, if the window
+/// is short.
 ///
 /// # Errors
 /// The same errors as [`execute_scenario_with`].
@@ -142,8 +143,8 @@ pub fn custom_cgroup_cpuset_change_imbalance(ctx: &Ctx) -> Result<AssertResult> 
     ]);
     let swap = Op::swap_cpusets(NAMES[0], NAMES[1]);
     let steps = vec![hold(0.4), change(vec![swap]), hold(0.5)];
-    // The halves of an odd number of CPUs differ, so shares are unequal: with 5 workers on 2 CPUs and then on 3, the
-    // spread is up to 37 points.
+    // The halves of an odd number of CPUs or of LLCs differ, so shares are unequal: with 5 workers on 2 CPUs and then on 3,
+    // the spread is up to 37 points.
     let checks = spread(ctx, ANY);
     let run = execute_scenario_with(ctx, backdrop, steps, Some(&checks))?;
     let mut expect = Expect::of(run);

@@ -180,13 +180,13 @@ struct WakeBounds {
     p99_us: f64,
 }
 
-/// The bounds while CPUs are idle. The bound for the median is about three orders of magnitude above the time that a CPU
-/// needs to leave idle.
+/// The bounds for wakeups while some CPUs are idle. The bound for the median is about three orders of magnitude above the
+/// time that a CPU needs to leave idle.
 const SPARE: WakeBounds = WakeBounds {
     median_us: 1_000.0,
     p99_us: 10_000.0,
 };
-/// The bounds while all CPUs are busy: one and two default slices of sched_ext (`SCX_SLICE_DFL`, 20 ms:
+/// The bounds for wakeups while all CPUs are busy: one and two default slices of sched_ext (`SCX_SLICE_DFL`, 20 ms:
 /// include/linux/sched/ext.h).
 const LOADED: WakeBounds = WakeBounds {
     median_us: 20_000.0,

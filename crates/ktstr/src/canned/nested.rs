@@ -119,7 +119,7 @@ pub fn custom_nested_cgroup_cpuset(ctx: &Ctx) -> Result<AssertResult> {
         change(vec![Op::swap_cpusets("a", "b")]),
         hold(0.5),
     ];
-    // The halves may differ by one CPU, as in `custom_cgroup_cpuset_change_imbalance`.
+    // The halves may differ by a CPU or by an LLC, as in `custom_cgroup_cpuset_change_imbalance`, so any spread is accepted.
     let checks = spread(ctx, ANY);
     let run = execute_scenario_with(ctx, backdrop, steps, Some(&checks))?;
     let mut expect = Expect::of(run);

@@ -56,8 +56,8 @@ pub fn steady_llc(ctx: &Ctx) -> Result<AssertResult> {
     Ok(expect.result())
 }
 
-/// Runs two cgroups, each with eight workers for each CPU but at most 32 workers, or one for each CPU if that is more. The
-/// workers alternate between spinning and yielding.
+/// Runs two cgroups of the same size. Each has eight workers for each CPU, but at most 32 workers, and on a machine with
+/// more than 32 CPUs it has one worker for each CPU. The workers alternate between spinning and yielding.
 ///
 /// # Errors
 /// The same errors as [`execute_defs`].
@@ -98,7 +98,8 @@ pub fn host_contention(ctx: &Ctx) -> Result<AssertResult> {
     Ok(expect.result())
 }
 
-/// Runs four cgroups: spinners, workers that spin and yield, short bursts, and pairs on pipes.
+/// Runs four cgroups: spinners, workers that spin and yield, workers that compute in short bursts, and pairs of workers that
+/// wake each other through pipes.
 ///
 /// # Errors
 /// The same errors as [`execute_defs`].

@@ -65,8 +65,8 @@ pub fn custom_fork_storm(ctx: &Ctx) -> Result<AssertResult> {
     Ok(expect.result())
 }
 
-/// Runs short bursts between short sleeps on every CPU and nothing else, so that CPUs go idle and wake up all the
-/// time.
+/// Runs one worker for each CPU and nothing else. The workers compute in short bursts between short sleeps, so CPUs go idle
+/// and wake up all the time.
 ///
 /// # Errors
 /// The same errors as [`execute_defs`].

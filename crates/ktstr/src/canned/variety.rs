@@ -41,8 +41,8 @@ pub fn custom_cgroup_workload_variety(ctx: &Ctx) -> Result<AssertResult> {
     Ok(expect.result())
 }
 
-/// Like [`custom_cgroup_workload_variety`], but the computing workers have one half of the machine and the others the
-/// other half.
+/// Like [`custom_cgroup_workload_variety`], but the two cgroups that compute (`spin` and `mixed`) have one half of the
+/// machine, and the other three cgroups have the other half.
 ///
 /// # Errors
 /// The same errors as [`execute_steps_with`].

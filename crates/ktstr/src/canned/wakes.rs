@@ -33,7 +33,7 @@ fn run(
     Ok(expect.result())
 }
 
-/// Runs a pair of workers on pipes for every two CPUs.
+/// Runs pairs of workers that wake each other through pipes, one pair for every two CPUs.
 ///
 /// # Errors
 /// The same errors as [`execute_defs`].
@@ -47,7 +47,7 @@ pub fn custom_cgroup_pipe_io(ctx: &Ctx) -> Result<AssertResult> {
     run(ctx, defs, &["pipes"], SPARE)
 }
 
-/// Runs a pair of workers on futexes for every two CPUs.
+/// Runs pairs of workers that wake each other through futexes, one pair for every two CPUs.
 ///
 /// # Errors
 /// The same errors as [`execute_defs`].
@@ -95,7 +95,7 @@ pub fn custom_fan_out_wake(ctx: &Ctx) -> Result<AssertResult> {
     run(ctx, defs, &["fan_out"], LOADED)
 }
 
-/// Runs workers that sleep until a broadcast wakes all of them, two for each CPU.
+/// Runs two workers for each CPU, all of which sleep until one more worker wakes them at once with a broadcast.
 ///
 /// # Errors
 /// The same errors as [`execute_defs`].

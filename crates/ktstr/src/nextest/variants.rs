@@ -37,7 +37,7 @@ pub(super) fn names() -> Result<Vec<Name>, String> {
     let mut names = Vec::new();
     let mut known = BTreeSet::new();
     for entry in KTSTR_TESTS.iter().filter(|entry| !is_hidden(entry.name)) {
-        // Only the first test with a name can run, because `find_test` returns that one.
+        // Of several tests with the same name only the first can run, because `find_test` returns that one.
         if !known.insert(entry.name) {
             eprintln!(
                 "ktstr: warning: this binary has several tests with the name {:?}, of which only the first runs: rename the others",

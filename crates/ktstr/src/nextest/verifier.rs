@@ -45,7 +45,7 @@ pub(super) fn names() -> Result<Vec<String>, String> {
     };
     let mut known = BTreeSet::new();
     for scheduler in schedulers.filter(loads) {
-        // Only the first scheduler with a name can be loaded, because `find_scheduler` returns that one.
+        // Of several schedulers with the same name only the first can be loaded, because `find_scheduler` returns that one.
         if !known.insert(scheduler.name) {
             if !kernels.is_empty() {
                 eprintln!(

@@ -4,8 +4,8 @@ use ktstr_assert::{MetricCheck, MetricHint, MetricPattern, OutputFormat, Polarit
 use ktstr_scenario::payload::Payload;
 
 /// `cyclictest` with one thread of the normal class that wakes up 200 times, once per millisecond. The metrics are
-/// `latency_min_us`, `latency_avg_us` and `latency_max_us`, each followed by a dot and the number of the thread from 0, as in
-/// `latency_max_us.0`.
+/// `latency_min_us`, `latency_avg_us` and `latency_max_us`, each followed by a dot and the number of the thread, counted
+/// from 0, as in `latency_max_us.0`.
 pub const CYCLICTEST: Payload = Payload::binary("cyclictest", "cyclictest")
     .with_default_args(&["-q", "-i", "1000", "-l", "200"])
     .with_output(OutputFormat::Patterns(&[

@@ -135,7 +135,8 @@ enum Outcome {
 #[derive(Debug)]
 enum Stopped {
     End(End),
-    /// The boot did not end. Holds the wall time, QEMU's CPU time, and the time that its vCPUs waited for a host CPU.
+    /// The host gave up on a boot that had not ended. Holds the wall time, QEMU's CPU time, and the time that its vCPUs
+    /// waited for a host CPU.
     Slow {
         wall: Duration,
         cpu: Duration,
@@ -252,7 +253,7 @@ mod tests {
             let found = outcome(Ok(Some(Stopped::End(end))));
             assert!(matches!(found, Outcome::Guest(_)), "{found:?}");
         }
-        // The guest consumes CPU time, or it is idle without waiting for the host.
+        // The guest used much CPU time, or it was idle and did not wait for a CPU of the host.
         assert!(matches!(slow(11 * S, 11 * S, S), Outcome::Guest(_)));
         assert!(matches!(slow(31 * S, S / 10, S / 20), Outcome::Guest(_)));
     }

@@ -1,7 +1,8 @@
 //! The times that findings are about. The HTML page of a run marks the findings at these times, and the repeat of a run
 //! takes captures at them.
 //!
-//! A finding about a certain time has this time in its data. Any other finding is about a step or about the whole run.
+//! A finding about a certain time has this time in its data. Any other finding is about a step or about the whole run. The
+//! times of an [`Aim`] are those of the schedule's clock, which is the kernel's scheduler clock.
 
 use ktstr_record::FindingRecord;
 use ktstr_schedule::query::Timeline;
@@ -11,9 +12,9 @@ use serde_json::Value;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Aim {
-    /// The start of the interval, in nanoseconds of the scheduler's clock.
+    /// The start of the interval, in nanoseconds of the schedule's clock.
     pub from_ns: u64,
-    /// The end of the interval, in nanoseconds of the scheduler's clock.
+    /// The end of the interval, in nanoseconds of the schedule's clock.
     pub to_ns: u64,
     /// The pid of the task that the finding is about; `None` if it names no task.
     pub pid: Option<u32>,
@@ -63,9 +64,10 @@ impl Aim {
 }
 
 /// Returns the interval in the data of a finding; `None` if the data has none. The times that a worker reports (`at_ms`)
-/// count from its release, which is the start of its step's hold: `released`. Those of the monitor (`until_ms`) count the time
-/// of the holds alone. The others count from the start of the first hold. For a stall that sched_ext reported, the interval
-/// ends when sched_ext ended the scheduler for the last time in the steps: a test may have restarted the scheduler before.
+/// count from its release, which is the start of its step's hold: `released`. The times of the monitor (`until_ms`) count
+/// only the time for which steps were held. All other times count from the start of the first hold. For a stall that
+/// sched_ext reported, the interval ends at the last unload of a scheduler within the steps, because an earlier unload may
+/// be part of a restart by the test, or else at the first unload after the steps.
 fn moment(data: &Value, timeline: &Timeline, released: u64) -> Option<(u64, u64)> {
     let zero = timeline.zero_ns();
     let ms = |name: &str| {
@@ -106,7 +108,7 @@ fn moment(data: &Value, timeline: &Timeline, released: u64) -> Option<(u64, u64)
     }
 }
 
-/// Returns the time, in nanoseconds of the scheduler's clock, at which the steps had been held for `left` nanoseconds. The
+/// Returns the time, in nanoseconds of the schedule's clock, at which the steps had been held for `left` nanoseconds. The
 /// time between two holds, in which cgroups are set up and removed, does not count.
 fn in_holds(timeline: &Timeline, mut left: u64) -> u64 {
     for held in &timeline.held {
@@ -141,7 +143,8 @@ mod tests {
     use ktstr_schedule::query::Held;
     use serde_json::json;
 
-    /// Two steps, held from 10 to 50 ms and from 60 to 90 ms; the scheduler was unloaded at the times `unloaded_ms`.
+    /// Returns what a finding with this data is about, in a schedule with two steps, held from 10 to 50 ms and from 60 to 90
+    /// ms, in which the scheduler was unloaded at the times `unloaded_ms`.
     fn aim(data: Value, unloaded_ms: &[u64]) -> Aim {
         let held = |number, from: u64, to: u64| Held {
             number,

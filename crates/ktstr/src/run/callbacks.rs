@@ -136,7 +136,7 @@ mod tests {
     fn post_vm_is_called_unless_the_guest_failed() {
         use AssertResult as R;
         assert!(is_called(Ok(R::pass()), R::pass()));
-        // A check of the host failed, or a failure was expected.
+        // The guest passed, but the run failed: by a check of the host, or because `expect_err` expected a failure.
         assert!(is_called(Ok(R::pass()), R::fail_msg("the schedule")));
         assert!(is_called(Ok(R::inconclusive_msg("unsure")), R::pass()));
         assert!(!is_called(Ok(R::fail_msg("the test")), R::pass()));

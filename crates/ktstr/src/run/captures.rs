@@ -118,7 +118,8 @@ pub(super) fn processes(
 /// What the host knows about a capture in addition to its content.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Taken {
-    /// When it was taken, in nanoseconds of the scheduler's clock; `None` if no schedule is recorded.
+    /// When it was taken, in nanoseconds of the kernel's scheduler clock, which is the clock of `schedule.bin`; `None` if no
+    /// schedule is recorded.
     pub(super) clock_ns: Option<u64>,
     /// The wall time for which the guest was stopped for it; `None` if the kernel's memory could not be interpreted.
     pub(super) freeze: Option<Duration>,
@@ -126,7 +127,8 @@ pub(crate) struct Taken {
 
 /// The capture times of a run, and what was captured.
 pub(super) struct Captures {
-    /// The times of the periodic captures, since the window opened, and the index of the next one.
+    /// The times of the periodic captures, counted from the start of the workload window. `next` is the index of the first
+    /// time at which no capture has been taken yet.
     boundaries: Vec<Duration>,
     next: usize,
     /// The number of periodic captures without data since the last one with data.
@@ -142,13 +144,13 @@ pub(super) struct Captures {
     pub(super) real: u32,
     /// The number of captures that the test requested and that the host tried to take.
     pub(super) on_demand: u32,
-    /// Whether the values of `bpf_map_write` are in the scheduler's variables; `None` before the guest asks.
+    /// Whether the values of `bpf_map_write` are in the scheduler's variables; `None` until the guest asks for the writes.
     pub(super) map_writes: Option<bool>,
     /// The wall time for which the guest was frozen, for each capture.
     pub(super) freezes: Vec<Duration>,
     /// What the bridge does not keep of each capture, by the capture's tag.
     pub(super) taken: BTreeMap<String, Taken>,
-    /// The scheduler's clock at this poll, in nanoseconds; `None` if no schedule is recorded.
+    /// The kernel's scheduler clock at this poll, in nanoseconds; `None` if no schedule is recorded.
     pub(super) clock_ns: Option<u64>,
     /// The digest of all captures.
     pub(super) digest: blake3::Hasher,
@@ -290,7 +292,8 @@ impl Captures {
             }
             self.early_stats.note_request();
             if !is_first {
-                // A later scenario of the test uses the same tags, but the captures were taken in the first scenario.
+                // A later scenario of the test repeats the tags of captures that were taken in the first scenario, or the
+                // guest sends more tags than there are captures.
             } else if is_periodic && self.bridge.has(&tag) {
                 self.bridge.set_stats(&tag, stats);
             } else {
@@ -407,8 +410,8 @@ pub(super) fn watch_points(info: &KernelInfo) -> Result<WatchPoints, String> {
 }
 
 /// Sets the timeout of sched_ext's watchdog for runnable tasks that stall. A scheduler has to be attached. `set` has the address
-/// and the value that the last call wrote. If this value is still there, nothing is written: the new value is computed from the
-/// scheduler's own timeout, which the last call has overwritten.
+/// and the value that the last call wrote. If this value is still there, nothing is written, because a new value would have
+/// to be computed from the scheduler's own timeout, which the last call has overwritten.
 pub(super) fn set_watchdog(
     ram: &GuestRam,
     info: &KernelInfo,

@@ -23,8 +23,8 @@ const HOLD_WAIT: Duration = Duration::from_millis(50);
 /// The largest number of messages per poll: a guest that floods the mailbox must not keep the host from its other
 /// duties.
 const BURST: usize = 256;
-/// How many times at most a poll reads [`BURST`] messages from a ring once the guest has sent its last message. Together these
-/// are more messages than a ring can hold.
+/// The largest number of bursts, of [`BURST`] messages each, that a poll reads from a ring once the guest has sent its last
+/// message. Together they are more messages than a ring can hold.
 const ROUNDS: usize = 1024;
 /// How long a boot may show no progress. Under the virtual clock this limits the guest time since the last message. Under
 /// both clocks it is also the patience of [`StallDetector::check`], which applies to a host that runs the guest at full
@@ -88,7 +88,8 @@ pub(super) struct GuestSession {
     vcpus: u32,
     ready: bool,
     next_check: Instant,
-    /// The number of bytes that the guest had sent, and the CPU times of its vCPUs, at the first check after its last message.
+    /// The number of messages that showed progress ([`GuestState::progress`]), and the CPU times of the vCPUs, at the first
+    /// check after the last of these messages.
     quiet: (u64, Vec<Option<VcpuTime>>),
     /// Under the virtual clock: why the guest has been held since the last poll.
     pub(super) hold: Option<Hold>,
@@ -141,8 +142,8 @@ impl GuestSession {
         }
     }
 
-    /// Returns the positions in the rings. They are meaningful only while the guest is held or stopped, and after everything
-    /// has been read.
+    /// Returns the positions in the rings. They are meaningful only while the guest is held or stopped, and after all of its
+    /// messages have been read.
     pub(super) fn cursors(&self) -> RingCursors {
         RingCursors {
             agent: self.agent.cursor(),

@@ -13,14 +13,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::vm_result::GuestLifecyclePhase;
 
-/// The largest number of bytes that are kept of each stream, without the note that the rest was left out.
+/// The largest number of bytes that are kept of each stream. The note that the rest was left out comes on top.
 const STREAM_CAP: usize = 8 << 20;
 const CUT: &str = "\n[... the rest was left out ...]\n";
 /// The largest number of stimulus events that are kept: a scenario has a handful, but a hostile guest could send millions.
 const EVENTS_CAP: usize = 100_000;
 /// The largest number of unanswered requests. A test process sends one request at a time.
 const ASKS_CAP: usize = 16;
-/// The largest number of a scheduler's answers between two polls. The guest sends one for each capture.
+/// The largest number of answers of a scheduler that are kept between two polls. The guest sends one answer for each
+/// capture.
 const STATS_CAP: usize = 16;
 /// The largest number of workers whose counters are kept.
 const WORKERS_CAP: usize = 100_000;
@@ -132,8 +133,8 @@ impl Window {
         }
     }
 
-    /// Returns the window time at `now`, like [`Self::elapsed`], but while the window is paused returns the time that it
-    /// had reached before.
+    /// Returns the window time at `now`, like [`Self::elapsed`], but while the window is paused returns the time that it had
+    /// reached before the pause.
     pub(super) fn counted(&self, now: Duration) -> Option<Duration> {
         let now = self.pause_began.unwrap_or(now);
         match (self.opened, self.closed) {
@@ -438,7 +439,7 @@ mod tests {
             any::<u64>(),
             Just(u64::MAX),
             Just(0),
-            // The largest number of monitor intervals that fits into a u32.
+            // The longest time whose number of monitor intervals fits into a u32.
             Just(u64::from(u32::MAX) * 100_000_000),
         ]
     }

@@ -43,7 +43,8 @@ pub(super) fn headline(result: &AssertResult, fault: Option<Fault>) -> String {
 
 /// Returns one finding in plain words. `all` are the findings of the result, including this one.
 fn clause(detail: &AssertDetail, all: &[&AssertDetail]) -> String {
-    // Findings of other variants may be about the same wait of the same worker, so they are not counted.
+    // Only findings of the same variant are counted, because a finding of another variant may be about the same wait of the
+    // same worker.
     let same = |d: &&&AssertDetail| {
         std::mem::discriminant(&d.finding) == std::mem::discriminant(&detail.finding)
     };

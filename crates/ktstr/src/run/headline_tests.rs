@@ -131,7 +131,7 @@ fn the_end_of_a_scheduler_outranks_its_consequences() {
     assert_eq!(first, ["the", "scheduler", "tid", "tid", "cpu1:"]);
     assert!(
         shown[2].starts_with("tid 8"),
-        "the longest first: {shown:?}"
+        "the longest gap comes first: {shown:?}"
     );
 }
 

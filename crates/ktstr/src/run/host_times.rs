@@ -8,7 +8,7 @@ use ktstr_machine::{Machine, VcpuTime};
 use super::guest_state::GuestState;
 use crate::vm_result::HostVcpuSchedstat;
 
-/// The shortest time between two readings of the shutdown.
+/// The shortest time between two readings of the vCPUs' times during the shutdown.
 const BETWEEN: Duration = Duration::from_millis(10);
 
 type Times = Vec<Option<VcpuTime>>;
@@ -16,12 +16,12 @@ type Times = Vec<Option<VcpuTime>>;
 /// The times of the vCPUs at some points of a run; nothing under the virtual clock, where the host has no influence.
 #[derive(Debug, Default)]
 pub(super) struct HostTimes {
-    /// When the test function was called.
+    /// The vCPUs' times when the test function was called.
     called: Option<Times>,
-    /// When the scenario or, without one, the test function was over, and the point in the guest's time at which that was. A
-    /// later scenario replaces both.
+    /// The machine's running time at which the scenario or, without one, the test function ended, and the vCPUs' times then.
+    /// A later scenario replaces both.
     over: Option<(Duration, Times)>,
-    /// The last reading after that, and when it was made.
+    /// When the vCPUs' times were last read after that, and the times that were read.
     last: Option<(Instant, Times)>,
 }
 
@@ -51,7 +51,8 @@ impl HostTimes {
         }
     }
 
-    /// Returns the times from the call of the test function to its end; `None` if one of them was not seen.
+    /// Returns for how long the vCPUs ran and waited from the call of the test function to the end of the scenario or,
+    /// without one, of the function; `None` if the times were not read at both points.
     pub(super) fn of_test(&self) -> Option<HostVcpuSchedstat> {
         let (_, over) = self.over.as_ref()?;
         HostVcpuSchedstat::between(self.called.as_ref()?, over)

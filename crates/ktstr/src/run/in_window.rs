@@ -21,7 +21,7 @@ pub(super) struct InWindow {
     /// Whether the scheduler implements `cgroup_set_idle`, the callback by which the kernel tells it of `cpu.idle`. Always
     /// `false` on kernels without this callback.
     pub(super) told_of_idle: bool,
-    /// The number of schedulers that had attached when the values were read; `None` before the first time.
+    /// How many times a scheduler had attached when the values were read; `None` before they are read for the first time.
     attaches: Option<u32>,
 }
 

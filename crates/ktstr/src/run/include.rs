@@ -15,8 +15,8 @@ use super::plan::{Content, Files, GuestFile, host_file};
 
 /// The guest's folder for these files.
 pub(super) const FOLDER: &str = ktstr_guest::payload::INCLUDE_FILES;
-/// The largest number of nested folders, including the declared one. Symbolic links are followed, and two of them can
-/// form a cycle.
+/// The largest number of nested folders, including the declared one. Symbolic links are followed, and a link to a folder
+/// above it forms a cycle.
 const DEPTH: usize = 32;
 /// The number of bytes that the kernel reads of a script's first line (`BINPRM_BUF_SIZE` in
 /// include/uapi/linux/binfmts.h).

@@ -15,7 +15,8 @@ use crate::entry;
 pub(super) struct MachineKind {
     pub(super) accelerator: Accelerator,
     pub(super) clock: ClockMode,
-    /// The longest turn of a CPU under the virtual clock, in microseconds of guest time; 0 means QEMU's default.
+    /// Under the virtual clock one thread executes the CPUs in turn. This is the longest turn of a CPU, in microseconds of
+    /// guest time; 0 means QEMU's default.
     pub(super) turn_us: u32,
 }
 

@@ -507,7 +507,7 @@ impl Run {
                     writes,
                     now,
                 )?;
-                // Each attach sets the scheduler's own timeout.
+                // Each attach sets the stall timeout to the scheduler's own, so the timeout of the test has to be set again.
                 let of_run = guest.scheduler_changes > 0 || guest.attached_again > 0;
                 if of_run && timeouts_set != guest.all_attaches() {
                     timeouts_set = guest.all_attaches();

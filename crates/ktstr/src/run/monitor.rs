@@ -44,7 +44,7 @@ pub(super) struct Monitor {
     restart: Option<ScxExit>,
     /// The number of such restarts.
     restarts: u32,
-    /// The number of schedulers that have attached so far.
+    /// The value of [`GuestState::attaches`] at the last poll.
     attaches: u32,
     /// When the latest window that the monitor has seen opened. A test function may open several, one after the other.
     window: Option<Duration>,

@@ -93,9 +93,10 @@ pub(super) fn judge(
     judgement.result.merge(compared);
 }
 
-/// Returns the dilation of a run on a host that has nothing else to do. Virtual CPUs that share the CPUs of a budget wait for
-/// each other. How long they wait depends on the workload, so the dilation of the `baseline`, which has the same workload, is
-/// used. Without it, the virtual CPUs are assumed to have work all the time.
+/// Returns the dilation of a run on a host that has nothing else to do. The dilation is `1 + waited / ran`, where `waited`
+/// is the time for which the vCPUs waited for the host's CPUs, and `ran` the time for which they ran. Virtual CPUs that
+/// share the CPUs of a budget wait for each other. How long they wait depends on the workload, so the dilation of the
+/// `baseline`, which has the same workload, is used. Without it, the virtual CPUs are assumed to have work all the time.
 fn usual_dilation(vcpus: u32, cpu_budget: u32, baseline: Option<f64>) -> f64 {
     if vcpus <= cpu_budget {
         return 1.0;

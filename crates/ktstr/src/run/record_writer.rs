@@ -22,7 +22,8 @@ use super::plan::Plan;
 use super::{Finished, headline, moments, report, repro};
 use crate::vm_result::VmResult;
 
-/// Writes all files or none. Returns the path of the record, and how the run compares with the run `first`, if it repeats one.
+/// Writes the record and all of its artifacts, or none of them. Returns the path of the record, and how the run compares
+/// with the run `first`, if it repeats one.
 pub(super) fn write(
     finished: &Finished,
     plan: Option<&Plan>,
@@ -50,7 +51,7 @@ pub(super) fn write(
     record.environment = env::recorded()
         .filter_map(|row| Some((row.name.to_owned(), row.shown()?)))
         .collect();
-    // `KTSTR_TEST_KERNEL` asks for a kernel as well.
+    // `KTSTR_TEST_KERNEL` has priority over `KTSTR_KERNEL`, so the request that counted is recorded as `KTSTR_KERNEL`.
     let kernel = ktstr_kernel::requested().ok().flatten();
     let kernel = kernel.map(|kernel| (env::KERNEL.name().to_owned(), kernel));
     record.environment.extend(kernel);

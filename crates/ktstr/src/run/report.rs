@@ -413,8 +413,8 @@ fn monitor_lines(report: &MonitorReport) -> String {
     lines
 }
 
-/// Returns what the scheduler reported about itself when it was ejected. If the report has no trail, which would show where the
-/// stalled task was, the state of that task follows. The rest of the dump is in the record.
+/// Returns what the scheduler reported about itself when it was ejected. If the failure report has no trail, which would
+/// show where the stalled task was, the state of that task follows. The rest of the dump is in the record.
 fn dump_lines(exit: &ScxExit, has_trail: bool, most: usize) -> String {
     let lines = || exit.dump.lines();
     // The kernel's header and backtrace are left out, because the findings have their content. The scheduler's own dump

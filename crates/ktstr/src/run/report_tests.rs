@@ -130,7 +130,7 @@ macro_rules! recorded {
     }};
     ($name:literal, exit) => {{
         let text = include_str!(concat!("../../tests/data/screens/", $name, "_exit.json"));
-        let exit = serde_json::from_str(text).expect("recorded notes");
+        let exit = serde_json::from_str(text).expect("a recorded exit record");
         Left {
             messages: vec![recorded!($name)],
             exit: Some(exit),

@@ -125,7 +125,8 @@ pub(super) fn pack(
 
 impl Started {
     /// Returns a digest of the template's level and of the stamps of its files; `None` for a machine that was started cold.
-    /// The key of a template does not suffice to identify it, because it leaves out which test binary is PID 1.
+    /// The key of a template does not suffice to identify it, because under the real clock the key leaves out which test
+    /// binary is PID 1.
     pub(super) fn template(&self) -> Option<String> {
         (!matches!(self.level, Level::Cold(_))).then(|| {
             let text = format!("{} {:?}", self.level.name(), self.present);

@@ -8,7 +8,8 @@ use super::verdict::Judgement;
 use crate::entry::KtstrTestEntry;
 use crate::vm_result::VmResult;
 
-/// Fails a run of a test with `survives_storm` in which sched_ext ejected the scheduler. A run that failed stays as it is.
+/// Fails a run of a test with `survives_storm` in which sched_ext ejected the scheduler. A run that has failed already stays
+/// as it is.
 pub(super) fn judge(judgement: &mut Judgement, entry: &KtstrTestEntry, vm: &VmResult) {
     let Some(exit) = vm.scx_exit.as_ref().filter(|_| entry.survives_storm) else {
         return;

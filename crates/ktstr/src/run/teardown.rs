@@ -36,8 +36,9 @@ impl Teardown {
     }
 }
 
-/// Fails a test whose guest took longer to shut down than its budget, even without `delay`: the time for which the host kept a
-/// vCPU from running meanwhile. `None` under the virtual clock, where the host has no influence, or if it was not measured.
+/// Fails a test whose guest took longer to shut down than the test's budget, even after `delay` is subtracted. `delay` is
+/// the time for which the host kept a vCPU from running meanwhile; it is `None` under the virtual clock, where the host has
+/// no influence, and if it was not measured.
 pub(super) fn judge(
     judgement: &mut Judgement,
     entry: &KtstrTestEntry,

@@ -28,9 +28,9 @@ pub(super) struct WatchedMaps {
     all: Vec<Watched>,
     seed: u64,
     next: Duration,
-    /// When the window opened to which `next` belongs. A test may run several scenarios, and each has a window.
+    /// The time at which the window of `next` opened. A test may run several scenarios, and each has a window.
     window: Option<Duration>,
-    /// The number of schedulers that had attached when the variables were located.
+    /// How many times a scheduler had attached at the last sample. After another attach, the variables are located again.
     attaches: u32,
 }
 

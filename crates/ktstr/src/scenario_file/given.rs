@@ -5,8 +5,8 @@ use ktstr_scenario::text::{Setting, SettingValue, TextError};
 
 use super::wrong;
 
-/// A setting of a file, whose value the methods convert. All methods for the kinds of checks take the bounds of the key
-/// in the macro's table, so that the table can call them alike; only `number` uses the bounds.
+/// A setting of a file, whose value the methods convert. Each method that converts the value of a check takes the two bounds
+/// that the macro's table has for the key, so that the table can call all of them alike; only `number` uses the bounds.
 #[derive(Clone, Copy)]
 pub(super) struct Given<'a>(pub(super) &'a Setting);
 

@@ -103,7 +103,8 @@ pub(super) fn apply(
     Ok(entry)
 }
 
-/// Checks the shape against the limits that the file has, even if one equals the default.
+/// Checks the topology against each limit that the file sets. [`KtstrTestEntry::validate`] ignores limits that equal the
+/// default.
 fn strict_limits(file: &ScenarioFile, entry: &KtstrTestEntry) -> Result<(), TextError> {
     for setting in &file.settings {
         let Some(limit) = limit(&setting.key) else {
@@ -228,7 +229,8 @@ fn seconds(given: Given<'_>) -> Result<Duration, TextError> {
         })
 }
 
-/// Returns the scheduler of this name among those that the file declares, or otherwise the one that the word itself stands for.
+/// Returns the scheduler of this name among those that the file declares, or otherwise the scheduler for which the word
+/// itself stands: `eevdf`, the path of a binary, or the name of a package.
 fn scheduler(file: &ScenarioFile, word: &'static str) -> &'static Scheduler {
     let declared = file
         .schedulers

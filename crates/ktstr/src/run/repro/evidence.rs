@@ -1,5 +1,6 @@
-//! What the exact schedule shows about a failure: the waits that its findings are about, and the events that led to the first
-//! of these waits (its trail). This takes a few passes over the schedule of a run that failed, and no second run.
+//! What the exact schedule shows about a failure: the waits that its findings are about, and the events that led to the
+//! first of these waits (the trail). All times are in nanoseconds of the schedule's clock, which is the kernel's scheduler
+//! clock. The search takes a few passes over the schedule of a run that failed, and no second run.
 
 use ktstr_record::FindingRecord;
 use ktstr_schedule::query::{Answers, Did, Stretch, Timeline, Trail, stretches};
@@ -15,7 +16,8 @@ const EVENTS: usize = 4;
 /// The longest time between the second capture of a wait and the end of the wait, in nanoseconds. At the end itself the task
 /// has a CPU already.
 const BEFORE_NS: u64 = 1_000_000;
-/// The time between two captures, in nanoseconds, below which one of them serves both findings.
+/// If a capture would be taken less than this time, in nanoseconds, from a capture for an earlier finding, that one serves
+/// both findings.
 const NEAR_NS: u64 = 20_000_000;
 
 /// The task and the interval that a finding is about, as found in the schedule.
@@ -23,9 +25,9 @@ const NEAR_NS: u64 = 20_000_000;
 pub(super) struct Target {
     /// The task, as `comm[pid]`, and its pid; `None` if the finding is about no single task.
     pub(super) task: Option<(String, u32)>,
-    /// The start of the task's wait, or else of the finding's interval, in nanoseconds of the scheduler's clock.
+    /// The start of the task's wait, or else of the finding's interval.
     pub(super) from_ns: u64,
-    /// The end of that wait or interval, in nanoseconds of the scheduler's clock.
+    /// The end of that wait or interval.
     pub(super) to_ns: u64,
 }
 
@@ -36,7 +38,7 @@ pub(in crate::run) struct Evidence {
     pub(in crate::run) trail: Vec<String>,
     /// What the findings are about, without repetitions.
     pub(super) targets: Vec<Target>,
-    /// The time from which displayed times count, in nanoseconds of the scheduler's clock.
+    /// The time from which displayed times count: the start of the first step's hold.
     pub(super) zero_ns: u64,
 }
 
@@ -48,8 +50,7 @@ impl Evidence {
     }
 
     /// Looks up the first [`FINDINGS`] failures among `findings` in the schedule `file`, whose workers are below the cgroup
-    /// `root`. `exit_ns` is when sched_ext began to end the scheduler, in nanoseconds of the scheduler's clock, if it did so
-    /// and the time is known.
+    /// `root`. `exit_ns` is when sched_ext began to end the scheduler; `None` if it did not, or if the time is not known.
     ///
     /// # Errors
     /// Returns an error if the schedule is damaged.
@@ -100,8 +101,8 @@ impl Evidence {
         Ok(evidence)
     }
 
-    /// Returns at most `most` times at which captures show the targets, in nanoseconds of the scheduler's clock: in the middle of
-    /// each wait, and shortly before its end. Targets that wait at the same time share captures.
+    /// Returns the times at which captures show the targets: in the middle of each wait, and shortly before its end. There
+    /// are at most `most` of them. Targets that wait at the same time share captures.
     pub(in crate::run) fn times(&self, most: usize) -> Vec<u64> {
         let mut times: Vec<u64> = Vec::new();
         for target in &self.targets {
@@ -240,7 +241,7 @@ fn named_in(message: &str) -> Option<Pid> {
     })
 }
 
-/// Returns the end of the step that a finding is about, or of the last step, in nanoseconds of the scheduler's clock.
+/// Returns the end of the step that a finding is about, or of the last step if it is about none.
 fn over_ns(finding: &FindingRecord, timeline: &Timeline) -> u64 {
     let mut held = timeline.held.iter();
     let of_finding = held.find(|held| finding.phase.as_ref() == Some(&step(held.number)));

@@ -30,9 +30,9 @@ pub(super) const MOST_CAPTURES: usize = 16;
 /// What is done in a run in addition to what every run does. The default is nothing.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Observe {
-    /// The times of captures under the virtual clock, in nanoseconds of the scheduler's clock, in ascending order.
+    /// The times of captures under the virtual clock, in ascending order, in nanoseconds of the kernel's scheduler clock.
     pub(super) clock_ns: Vec<u64>,
-    /// The times of captures under the real clock, since the window opened, in ascending order.
+    /// The times of captures under the real clock, in ascending order, counted from the start of the workload window.
     pub(super) window: Vec<Duration>,
     /// The run that this one repeats; `None` for a first run.
     pub(super) repeats: Option<Box<Run>>,

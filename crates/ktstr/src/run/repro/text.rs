@@ -15,8 +15,8 @@ use crate::vm_result::{GuestLifecyclePhase, VmResult};
 /// The largest number of captures that have a line.
 const CAPTURES: usize = 4;
 
-/// Returns a warning, as the first line, if a repeat cannot show a workload, because the first run ended before its scenario
-/// started and before its test process ended. Empty for any other first run.
+/// Returns a warning for the first line if a repeat cannot show a workload, because the first run reached neither its
+/// scenario nor the end of its test process. Empty for any other first run.
 pub(super) fn label(first: &Finished) -> String {
     let phase = first.vm.as_ref().map(|vm| vm.final_guest_phase);
     match phase {
@@ -26,11 +26,11 @@ pub(super) fn label(first: &Finished) -> String {
     }
 }
 
-/// Returns the times, since the window opened, at which a repeat under the real clock takes captures: in the middle of each
-/// interval that a failure is about, and shortly before its end. Returns at most `most` times.
+/// Returns when a repeat under the real clock takes captures: in the middle of each interval that a failure is about, and
+/// shortly before its end. The times count from the start of the workload window, and there are at most `most` of them.
 pub(super) fn window_times(record: &RunRecord, most: usize) -> Vec<Duration> {
-    // Without a schedule the times in the findings are all that is known. Those of workers count from their step, and the
-    // statistics have the length of each step. The time of the window stands still between the steps.
+    // Without a schedule, only the findings have times. A worker's times count from the start of its step, so the timeline
+    // is built from the lengths of the steps in the statistics. The time of the window stands still between the steps.
     let phases = record.stats["phases"].as_array();
     let mut end_ns = 0;
     let held = phases.into_iter().flatten().filter_map(|phase| {

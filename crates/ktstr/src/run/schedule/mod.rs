@@ -131,7 +131,7 @@ impl Recorder {
         }
     }
 
-    /// Returns the time of the last event, in nanoseconds of the scheduler's clock.
+    /// Returns the time of the last event, in nanoseconds of the kernel's scheduler clock.
     pub(super) fn last_ns(&self) -> u64 {
         self.assembler.last_ns()
     }

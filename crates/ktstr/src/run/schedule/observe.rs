@@ -157,7 +157,8 @@ fn is_change(new: u64, old: u64) -> bool {
     new <= 1 && new != old
 }
 
-/// Returns the meaning of a call of a class's enqueue or dequeue function, whose kind is the first kind plus the class's number.
+/// Returns the meaning of a call of a class's enqueue or dequeue function. The kind of the call is [`ENQUEUE`] or
+/// [`DEQUEUE`] plus the class's number.
 fn of_class(kind: u32, task: Pid, on: Cpu, flags: u64) -> Shown {
     let flags = u64::from(narrow::low_half(flags));
     let class = |first: u32| {

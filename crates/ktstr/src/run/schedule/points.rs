@@ -276,8 +276,8 @@ impl Finder<'_> {
         let words = names.iter().find_map(bypass);
         let words = words.map(|on| vec![Word::Argument(on)]);
         self.seen(&names, Seen::Bypass, words);
-        // The first name of each list exists from 7.1 on. Before 6.16 the compiler may inline `scx_ops_enable` into the
-        // function that registers a scheduler.
+        // The first name of each of the next two lists exists from 7.1 on. Before 6.16 the compiler may inline
+        // `scx_ops_enable` into the function that registers a scheduler.
         let names = [
             "scx_root_enable_workfn",
             "scx_enable",
@@ -291,8 +291,8 @@ impl Finder<'_> {
             "scx_ops_disable_workfn",
         ];
         self.seen(&names, Seen::Disabling, Some(vec![]));
-        // Each of these variants of the kfunc is a separate function. 6.12 has the second name of a list. In later kernels
-        // a function of this name calls the first one.
+        // Each of these variants of the kfunc is a separate function. Of a list of two names, 6.12 has only the second. In
+        // later kernels the function with the second name calls the one with the first.
         for names in [
             &["scx_bpf_dsq_insert", "scx_bpf_dispatch"][..],
             &["scx_bpf_dsq_insert___v2"],

@@ -144,8 +144,8 @@ pub(super) fn build(request: &Request) -> Result<Outcome, RunError> {
     Ok(outcome)
 }
 
-/// Returns the binary whose path another process of the session stored. Otherwise asks cargo, and stores the path of the
-/// binary if cargo has built it.
+/// Returns the binary whose path another process of the session has stored. If none is stored, asks cargo, and stores the
+/// path of the binary that cargo has built, if any.
 fn of_session(request: &Request, session: &str, folder: &Path) -> Result<Outcome, RunError> {
     let key = blake3::hash(format!("{session}\0{request:?}").as_bytes());
     let Ok(lock) = open(folder, &key.to_hex()[..32]) else {

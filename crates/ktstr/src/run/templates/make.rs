@@ -190,7 +190,7 @@ impl Maker<'_> {
     }
 }
 
-/// Turns the end of a guest into the error that the template was not reached.
+/// Turns the end of a guest that did not reach the point at which a template is saved into an error.
 fn reached(end: Option<End>, session: &GuestSession) -> Result<(), TemplateError> {
     match end {
         None => Ok(()),

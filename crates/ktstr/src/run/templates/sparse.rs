@@ -102,6 +102,6 @@ mod tests {
         let one = file(8 << 20, &[(b"data", here)]);
         assert_eq!(one, file(8 << 20, &[(b"data", here), (&[0; 9000], there)]));
         assert_ne!(one, file(8 << 20, &[(b"data", there)]));
-        assert_ne!(one, file(8 << 20, &[]), "the data was never written");
+        assert_ne!(one, file(8 << 20, &[]), "the checksum covers the data");
     }
 }

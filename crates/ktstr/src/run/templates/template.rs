@@ -18,7 +18,7 @@ use crate::vm_result::GuestLifecyclePhase;
 
 const DESCRIPTION: &str = "template.json";
 const STATE: &str = "state";
-/// The file with the identity of the host's boot in which the RAM was last read in whole.
+/// The file with the identity of the host's boot during which the RAM was written, or last read in whole to verify it.
 const READ_IN: &str = "read-in";
 const LOCKS: &str = ".locks";
 
@@ -258,7 +258,7 @@ pub(super) fn begin_build(
         return Ok(None);
     }
     let folder = root.join(format!(".making-{key}"));
-    // A folder that is still there was left by a builder that no longer holds the lock.
+    // This process holds the lock now, so a folder that is still there was left by a builder that is gone.
     let _ = std::fs::remove_dir_all(&folder);
     let wrap = |e| TemplateError::files(format!("making {}", folder.display()), e);
     // The folder must be new: one that could not be removed may belong to another user.

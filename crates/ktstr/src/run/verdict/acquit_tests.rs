@@ -177,7 +177,7 @@ fn a_worker_that_ran_and_finished_nothing_is_no_failure_of_the_scheduler() {
     let unjudged = DEFAULTS.min_task_share(Limit::Off);
     let alone = judged_by(&unjudged, idle(None), &ran(100));
     assert!(alone.result.is_fail(), "no check judges what it got");
-    // The finding about a worker that did not answer is the test's fault then, but it stays.
+    // A worker that did not respond to the request to stop although it ran is the test's fault, so its finding stays.
     let unanswered = idle(Some(WorkerExitInfo::TimedOut));
     assert!(judged(unanswered, &ran(100)).result.is_fail());
 }

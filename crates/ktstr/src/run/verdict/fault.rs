@@ -16,7 +16,7 @@ use crate::vm_result::HostVcpuSchedstat;
 /// where `waited` is the time for which the machine's threads waited for the host's CPUs, and `ran` the time for which they
 /// ran.
 pub(in crate::run) const CONTENDED: f64 = 1.5;
-/// A busy host explains a finding of a step only if the vCPUs waited for this part of the step.
+/// A busy host explains a finding of a step only if the vCPUs waited for at least this share of the step's time.
 const WAITED: f64 = 0.1;
 
 /// Returns whether this dilation explains a failure. Only failures about times can be explained; a latency that has a bound
@@ -53,7 +53,8 @@ impl Contention<'_> {
         let of_step = || {
             let first = self.samples.iter().position(is_of)?;
             let last = self.samples.iter().rposition(is_of)?;
-            // Workers are started before the step's first sample, and stopped after its last one.
+            // Workers are started before the step's first sample, and stopped after its last one, so one more sample on each
+            // side is included.
             let (from, to) = (first.saturating_sub(1), last.saturating_add(2));
             let samples = self.samples.get(from..to.min(self.samples.len()))?;
             let stat = HostVcpuSchedstat::over(samples)?;

@@ -94,7 +94,7 @@ fn a_busy_host_explains_only_what_happened_meanwhile() {
         )
     );
     assert_eq!(judged_in(Some("Step[2]")), (Some(Fault::Scheduler), None));
-    // What belongs to no step, or to one without samples, may have happened while the host was busy.
+    // A failure that belongs to no step, or to a step without samples, may have happened while the host was busy.
     for phase in [None, Some("BASELINE"), Some("Step[7]")] {
         assert_eq!(judged_in(phase).0, Some(Fault::Host), "{phase:?}");
     }
@@ -108,7 +108,8 @@ fn a_busy_host_explains_only_what_happened_meanwhile() {
     assert_eq!(judgement.fault, Some(Fault::Host));
 }
 
-/// The scheduler left the guest idle for 3 s of a step, and the host let its only CPU wait for 30 ms or for 300 ms of that.
+/// The scheduler left the guest idle for 3 s of a step, and the host let the guest's only vCPU wait for 30 ms or for 300 ms
+/// of that.
 #[test]
 fn a_short_wait_for_the_host_explains_nothing_in_an_idle_step() {
     use ktstr_assert::monitor::CpuSnapshot;

@@ -273,14 +273,14 @@ mod tests {
             };
             crowd(&stall, &guest, 2.0)
         };
-        let evidence = crowd_on(4).expect("100 for each CPU");
+        let evidence = crowd_on(4).expect("100 processes for each CPU");
         assert!(
             evidence.starts_with("400 processes") && evidence.contains("4 CPUs, which need 2.0 s")
         );
         assert_eq!(
             crowd_on(8),
             None,
-            "50 for each CPU are served in one second"
+            "50 processes for each CPU get their slices in one second"
         );
     }
 

@@ -63,7 +63,7 @@ mod tests {
         let both = [late(Some("Step[0]")), late(Some("Step[2]"))];
         assert_eq!(at_all(&hogs, &both), None);
         assert_eq!(at_all(&hogs, &both[..1]).as_deref(), Some("of a step"));
-        // Those of the backdrop run in each step.
+        // Hogs of the backdrop run in each step.
         let hogs: Measurements = [(HOG_KEY.to_owned(), "of the backdrop".into())].into();
         assert!(found(&hogs, Some("Step[0]")) && found(&hogs, None));
         assert_eq!(any(&Measurements::new()), None);

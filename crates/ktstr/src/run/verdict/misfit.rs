@@ -18,15 +18,15 @@ pub(super) struct Misfit<'a> {
     /// The name of the function or variable.
     name: &'a str,
     how: How,
-    /// libbpf's message about it.
+    /// libbpf's message about the symbol.
     pub(super) line: &'a str,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 enum How {
-    /// Its type in the kernel is not the one with which the scheduler was built.
+    /// The symbol's type in the kernel is not the one with which the scheduler was built.
     Differs,
-    /// It is missing from the kernel's BTF.
+    /// The symbol is missing from the kernel's BTF.
     Missing,
 }
 

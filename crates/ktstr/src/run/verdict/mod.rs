@@ -133,8 +133,8 @@ pub(super) fn monitor(
     let Some(thresholds) = MonitorThresholds::from_assert(checks) else {
         return;
     };
-    // The cause of an inconclusive run makes its samples inconclusive as well, unless only checks of workers lack their data. A
-    // test that is skipped runs no scenario, so it has no samples.
+    // What makes a run inconclusive makes its samples inconclusive as well, with one exception: if only checks of workers
+    // had no data, the samples can still be judged. A test that is skipped runs no scenario, so it has no samples.
     let inconclusive = judgement.result.is_inconclusive() && !judgement.lacks_only_data();
     if !case.has_scheduler || inconclusive || judgement.result.is_skip() {
         return;

@@ -10,8 +10,8 @@ use super::acquit::OWED_MS;
 use super::schedule::Seen;
 use super::{Case, Fault, Judgement, Logs, fault, hog};
 
-/// Turns the failures that a quota explains into notes, and makes those that it may explain inconclusive. If only such failures
-/// are left, the fault is undetermined.
+/// Turns the failures that a quota explains into notes, and makes those that it may explain inconclusive. If no failure is
+/// left and some became inconclusive, the fault is undetermined. If nothing but notes is left, nobody is at fault.
 pub(in crate::run) fn judge(
     judgement: &mut Judgement,
     case: &Case,
