@@ -16,7 +16,7 @@ use ktstr_record::RunVerdict::{self, Fail, Inconclusive, Pass};
 const SOUND: Scheduler = scx_ktstr(&[]);
 const TWO_CPUS: Topology = Topology::new(1, 1, 2, 1);
 const SECOND: Duration = Duration::from_secs(1);
-/// The longest wall time of a run, including giving up on its guest. The bound is wide, because other tests share the host.
+/// The longest wall time of a run, also if the host gives up on the guest. The bound is wide, because other tests share the host.
 const WALL: Duration = Duration::from_secs(300);
 
 /// The defaults of all rows.

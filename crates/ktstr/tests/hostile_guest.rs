@@ -49,7 +49,7 @@ fn a_result_with_a_wrong_checksum_is_the_harnesss_fault() {
     );
 }
 
-/// Sends messages with the largest possible times: one window opens at the largest time, and another one closes there.
+/// Sends messages with the largest possible times: one window is resumed at the largest time, another opens and closes there.
 fn end_of_time(_: &Ctx) -> Result<AssertResult> {
     let (region, mut writer) = own_ring()?;
     let step = || ToHost::StepStart {

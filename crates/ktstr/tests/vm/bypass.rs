@@ -135,9 +135,13 @@ fn a_bypass_without_an_end_of_the_scheduler_is_captured_and_passes() {
     if has_counters {
         assert!(counter("periodic_001") > counter("scx_bypass"));
     }
-    // On a kernel on which the scheduler cannot create queues, it inserts tasks into the kernel's queues, which counts too.
+    // If the kernel does not let the scheduler create queues, it inserts tasks into the kernel's queues. These inserts count too.
     let inserts = |from_ms: u64| inserts_between(&ended, from_ms, from_ms + 300);
-    assert_eq!(inserts(begun + 50), 0, "it is bypassed");
+    assert_eq!(
+        inserts(begun + 50),
+        0,
+        "the scheduler inserts tasks although it is bypassed"
+    );
     assert!(inserts(over + 50) > 20, "it drives the tasks again");
 }
 

@@ -135,7 +135,10 @@ fn a_stall_shows_the_queue_in_which_each_task_waits() {
             .expect("sched_ext's state");
         assert_ne!(state.exit_kind, Some(0), "{kernel}");
     }
-    assert!(with_queues > 0, "a kernel on which schedulers make queues");
+    assert!(
+        with_queues > 0,
+        "no kernel lets the scheduler create queues"
+    );
 }
 
 /// The scheduler no longer serves its queues, so each waiting task is in a queue, and so is the task that the kernel names. On a
