@@ -131,7 +131,7 @@ fn oversized(_: &Ctx) -> Result<AssertResult> {
     )))
 }
 
-/// A result that is too large as a whole is refused when the message is created: see `protocol.rs`.
+/// Here one text is too large. If a result is too large although its texts are cut, `ToHost::encode` returns an error instead.
 #[test]
 fn a_result_with_an_oversized_text_is_cut_and_stays_a_result() {
     let ended = Case::new("oversized").run();

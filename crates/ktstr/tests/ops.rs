@@ -161,7 +161,7 @@ fn limits_and_devices_are_as_the_operations_set_them() {
     passes(&LIMITS);
 }
 
-/// Two partitions, one of them below another cgroup, get other CPUs, exchange them, and end.
+/// Two partitions, one of them below another cgroup: one gets another CPU, the two exchange their CPUs, and both end.
 fn partitions(ctx: &Ctx) -> Result<AssertResult> {
     let backdrop = Backdrop::new()
         .push_cgroup(CgroupDef::named("a").workers(2))
@@ -206,7 +206,7 @@ fn partitions(ctx: &Ctx) -> Result<AssertResult> {
             expect(&mut result, nth, file, wanted);
         }
     }
-    // The worker of `top/c` has followed its partition to CPU 3.
+    // The worker of `top/c` must have followed its partition to CPU 3.
     let mut cgroups = result.stats.cgroups.iter();
     let cpus = cgroups
         .find(|c| c.cgroup_name == "top/c")

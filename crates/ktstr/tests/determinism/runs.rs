@@ -96,7 +96,7 @@ pub fn twice(name: &str, prepare: impl Fn(Case) -> Case) -> Vec<Run> {
         .collect()
 }
 
-/// Keeps the host's CPUs busy until dropped, for a third of the time. There are three threads for each CPU, since a race
+/// While this exists, the host's CPUs are busy for a third of the time. There are three threads for each CPU, since a race
 /// between QEMU's threads needs one thread that waits long for its turn. They spin together and pause together, so that a run
 /// experiences a busy host, a free host and the transition between them many times. The threads belong to this process, so that
 /// a killed test leaves nothing behind. All tests that ask for a busy host at the same moment share them: if each had its own,

@@ -54,7 +54,7 @@ fn long(ctx: &Ctx) -> Result<AssertResult> {
     spinners(ctx, Duration::from_millis(1500))
 }
 
-/// Returns the times at which a bypass began and ended, in milliseconds since the first step began.
+/// Returns the start (`true`) and the end (`false`) of each bypass, with its time in milliseconds since the first step began.
 fn bypasses(ended: &Ended) -> Vec<(bool, u64)> {
     let record = ended.record.as_ref().expect("a record");
     let file = std::fs::read(record.path.with_file_name("schedule.bin")).expect("a schedule");
@@ -79,7 +79,7 @@ fn a_bypass_without_an_end_of_the_scheduler_is_captured_and_passes() {
     let ended = Case::new("bypass_short").run();
     let record = &ended.record.as_ref().expect("a record").record;
     assert_eq!(record.verdict, RunVerdict::Pass, "{}", ended.text);
-    // sched_ext also bypasses the scheduler when it unloads it at the end of the run, but that is not captured.
+    // sched_ext also bypasses the scheduler while unloading it at the end of the run, but that bypass is not captured.
     let moments: Vec<_> = record
         .captures
         .iter()

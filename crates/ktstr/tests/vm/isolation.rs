@@ -88,7 +88,7 @@ fn an_affinity_is_one_of_the_cpus_above(ctx: &Ctx) -> Result<AssertResult> {
     Ok(result)
 }
 
-/// The worker of `a/x` stops at the end of the step, for which `a` above it has to be thawed.
+/// To stop the worker of `a/x` at the end of the step, the harness has to thaw the cgroup `a` above it.
 #[ktstr_test(cores = 2, duration_s = 2, not_stuck, clock = "virtual")]
 fn a_worker_below_a_frozen_cgroup_stops(ctx: &Ctx) -> Result<AssertResult> {
     let mut backdrop = Backdrop::new();

@@ -1,5 +1,5 @@
-//! Tests of programs of the host that run in the guest as load: in the foreground and by operations, in the right cgroup, with
-//! their metrics in the record, checked by their exit, and gone afterwards.
+//! Tests of programs of the host that run in the guest as load, in the foreground and by operations: they are in the right
+//! cgroup, their metrics are in the record, their exit is checked, and none of them is left at the end.
 
 use std::time::Duration;
 

@@ -100,7 +100,7 @@ const IDLE: Scheduler = Scheduler::named("idle_cpu")
     .sched_args(&["--idle-cpu"])
     .topology(1, 2, 2, 1);
 
-/// The attribute alone fails the test.
+/// The attribute `work_conservation` is enough to make the run fail.
 #[ktstr_test(scheduler = IDLE, work_conservation, expect_err, duration_s = 2)]
 fn an_idle_cpu_fails_a_test_that_asks_by_attribute(ctx: &Ctx) -> Result<AssertResult> {
     crowded(ctx)

@@ -70,7 +70,7 @@ fn pairs(ctx: &Ctx) -> Result<()> {
         ensure!(policies(&all) == expected, "{all:?}");
         ensure!(all.iter().all(Seen::woken), "{all:?}");
     }
-    // The declared nice value does not change.
+    // The work type does not change the declared nice value.
     let nice = of(
         WorkType::asymmetric_waker(SchedClass::Cfs, SchedClass::Batch, 64),
         2,
