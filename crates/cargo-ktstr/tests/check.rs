@@ -12,7 +12,7 @@ use common::{ktstr, text};
 use ktstr::test_support::{Scheduler, SchedulerSpec};
 use serde_json::Value;
 
-/// Returns the path of the workspace's own scheduler, which is built if it is stale.
+/// Returns the path of the workspace's own scheduler, which is built first if it is stale.
 fn scx_ktstr() -> PathBuf {
     let declared = Scheduler::named("scx_ktstr")
         .binary(SchedulerSpec::Discover("scx-ktstr"))
@@ -102,7 +102,7 @@ fn a_planted_defect_is_broken_until_it_is_known() {
     assert!(again.ends_with("--seeds 1..2 -- --starve-nice"), "{again}");
     assert!(Path::new(broken[0]["record"].as_str().unwrap()).is_file());
 
-    // The second check takes EEVDF's outcomes from the cache. It has the same finding, which ktstr.toml now tolerates.
+    // The second check takes EEVDF's outcomes from the cache. ktstr.toml now tolerates the finding, which is the same.
     let known = "[[known]]\nscenario = \"custom_nice_mix\"\nreason = \"planted\"\n";
     let file = root.path().join("ktstr.toml");
     std::fs::write(&file, format!("{known}expires = \"2999-12-31\"\n")).unwrap();
@@ -128,7 +128,10 @@ fn a_scheduler_that_does_not_load_is_told_once() {
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert_eq!(text.matches("DOES NOT LOAD on ").count(), 1, "{text}");
     assert!(text.contains("R1 invalid mem access 'scalar'"), "{text}");
-    assert!(text.contains(": 1 run on "), "the rest was run: {text}");
+    assert!(
+        text.contains(": 1 run on "),
+        "the other scenarios were run: {text}"
+    );
 }
 
 #[test]
@@ -147,7 +150,7 @@ fn what_is_not_promised_is_reported_and_breaks_nothing() {
         "--",
         "--starve-nice",
     ];
-    // Without these promises no task is owed anything, so no task is starved.
+    // Without these promises no task is owed anything, so no task counts as starved.
     std::fs::write(
         root.path().join("ktstr.toml"),
         "[scheduler]\ndoes_not_promise = [\"service\", \"fairness\", \"nice\"]\n[bounds]\nmax_wake_wait_ms = \"off\"\n",
@@ -244,7 +247,10 @@ fn a_scheduler_is_not_worse_than_itself() {
             (&row["difference"], &row["said"]),
             (&0.0.into(), &"identical".into())
         );
-        assert!(row["smallest"].is_null(), "two seeds show nothing: {row}");
+        assert!(
+            row["smallest"].is_null(),
+            "two seeds cannot show a difference: {row}"
+        );
     }
 }
 
@@ -268,7 +274,7 @@ fn a_slowed_scheduler_is_a_regression() {
     let output = run(root.path(), &words);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
     let report = common::json(&output);
-    // Nine pairs are enough to decide the tests of one scenario, which has one test per metric.
+    // Nine pairs of runs are enough for the statistical tests of one scenario, which has one such test per metric.
     assert_eq!(report["pairs_needed"], 9, "{report}");
     assert_eq!(
         (&report["same_runs"], &report["pairs"]),

@@ -84,11 +84,14 @@ fn bounded_json_has_the_first_entries_and_counts_the_rest() {
     assert_eq!(bounded["left_out"]["items"], 1, "{bounded}");
     assert_eq!(
         bounded["left_out"]["items.findings"], 2,
-        "one of each run that is there"
+        "one finding of each run that is shown"
     );
     let long = runs(&["--limit", "3"]);
     let characters = serde_json::json!({ "items.findings.message": 600 });
-    assert_eq!(long["left_out"], characters, "200 of each of three runs");
+    assert_eq!(
+        long["left_out"], characters,
+        "200 characters of each of three runs"
+    );
     // A list that is not longer than the limit is complete.
     let metrics = ktstr(root.path(), &["metrics", "--json", "--limit", "100000"]);
     let metrics: serde_json::Value = serde_json::from_slice(&metrics.stdout).unwrap();
@@ -171,7 +174,7 @@ fn doctor_says_the_same_in_json_and_by_its_exit_code() {
     ] {
         assert!(
             checks.iter().any(|check| check["name"] == name),
-            "{name} is not looked at"
+            "doctor does not check {name}"
         );
     }
 }
@@ -334,7 +337,11 @@ fn the_result_of_a_check_is_on_the_page_of_a_ci_job() {
     );
     assert_eq!(merge(&page), "");
     let twice = std::fs::read_to_string(&page).unwrap();
-    assert_eq!(twice, text.repeat(2), "a second step follows the first");
+    assert_eq!(
+        twice,
+        text.repeat(2),
+        "a second step of the job is appended to the page"
+    );
     // The exit code is that of the check, whether the page can be written or not.
     let warning = merge(root.path());
     assert!(
@@ -343,8 +350,8 @@ fn the_result_of_a_check_is_on_the_page_of_a_ci_job() {
     );
 }
 
-/// Writes a stub of a test binary that lists three tests of ktstr, an ordinary one, and the variants of `fair` for the seeds that
-/// it is given. `fair` passes, `broken` fails, `lost` is inconclusive, and the variants fail. All but `fair` print their seeds.
+/// Writes a stub of a test binary. It lists three tests of ktstr, an ordinary test, and variants of `fair` for two presets and
+/// the seeds in `KTSTR_SEED_LIST`. `fair` passes, `lost` is inconclusive, the others fail. All but `fair` print their seeds.
 fn stub(folder: &Path) -> std::path::PathBuf {
     use std::os::unix::fs::PermissionsExt;
     let path = folder.join("stub");
@@ -374,7 +381,7 @@ fn the_tests_that_failed_last_are_run_again_with_their_seeds() {
         .concat();
         let output = ktstr(root.path(), &words);
         let lines = stdout(&output);
-        // The wall time is different each time.
+        // The wall time, which follows ` (`, differs from call to call.
         let lines = lines
             .lines()
             .map(|line| line.split(" (").next().unwrap().to_owned());

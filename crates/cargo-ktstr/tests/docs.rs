@@ -110,7 +110,7 @@ fn the_page_of_metrics_is_what_the_command_prints() {
     }
 }
 
-/// Returns the fields of `pub struct name { … }` in `text`. Those of `Assert` are generated from the table of keys.
+/// Returns the fields of `pub struct name { … }` in `text`. The fields of `Assert` are generated, so they come from their macro.
 fn fields<'a>(text: &'a str, name: &str) -> Vec<&'a str> {
     if name == "Assert" {
         macro_rules! names {
@@ -165,8 +165,8 @@ fn a_reader_is_distinguished_from_a_writer() {
     }
 }
 
-/// Every field of a declaration is read somewhere: a field that only its builder writes would have no effect. The compiler
-/// finds unused private fields and flags of the command line.
+/// Every field of a declaration is read somewhere: a field that only its builder writes would have no effect. Private fields and
+/// the flags of the command line need no test, because the compiler warns if one of them is unused.
 #[test]
 fn every_field_of_a_declaration_has_a_reader() {
     let sources: Vec<(PathBuf, String)> = sources()
@@ -394,6 +394,6 @@ fn programs_and_tests_are_built_on_the_same_dependencies() {
     let differing: Vec<_> = programs.difference(&tests).collect();
     assert!(
         differing.is_empty(),
-        "tests turn on more of these; turn it on in crates/cargo-ktstr/Cargo.toml too: {differing:?}"
+        "tests turn on more features of these packages; turn them on in crates/cargo-ktstr/Cargo.toml too: {differing:?}"
     );
 }

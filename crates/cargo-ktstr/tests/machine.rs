@@ -106,7 +106,7 @@ fn the_bench_accounts_for_the_time_of_a_run() {
         let wall = median("wall", column).unwrap();
         assert!(
             (sum - wall).abs() < 0.05 * wall,
-            "the parts are {sum} s: {report}"
+            "the parts add up to {sum} s: {report}"
         );
         assert!(median("window", column).unwrap() > 0.0, "{report}");
         assert!(median("freeze", column).unwrap() > 0.0, "{report}");
@@ -115,7 +115,7 @@ fn the_bench_accounts_for_the_time_of_a_run() {
     assert_eq!(
         median("attach", 0),
         None,
-        "EEVDF attaches to nothing: {report}"
+        "a run under EEVDF has no time for attaching: {report}"
     );
     assert!(
         median("boot", 3).unwrap() < median("boot", 2).unwrap(),

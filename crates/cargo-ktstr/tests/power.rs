@@ -43,8 +43,8 @@ fn a_planted_defect_is_caught_and_what_was_run_is_not_run_again() {
     assert!(text.contains("| `--idle-cpu` |"), "{text}");
 
     let began = std::time::Instant::now();
-    assert_eq!(power(), report, "the results were not taken up again");
-    assert!(began.elapsed().as_secs() < 3, "it ran again");
+    assert_eq!(power(), report, "the stored results were not used");
+    assert!(began.elapsed().as_secs() < 3, "the runs were repeated");
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn the_matrix_is_made_of_the_core_of_the_canned_scenarios_all_of_it() {
         .filter(|canned| canned.core)
         .map(|canned| canned.name)
         .collect();
-    // The matrix has this scenario of its own, because no canned one takes a CPU offline.
+    // The matrix adds this scenario, because no canned scenario takes a CPU offline.
     canned.push("cpu_off_and_on");
     known.sort_unstable();
     canned.sort_unstable();

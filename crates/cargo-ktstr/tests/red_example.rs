@@ -7,8 +7,8 @@ mod example;
 
 use ktstr::test_support::{ClockMode, KtstrTestEntry, find_test};
 
-/// The path of the README, which is read at run time: with its text in the binary, each edit would change the binary, and so
-/// the run.
+/// The path of the README, which is read at run time: if the binary contained the text, each edit of the README would change the
+/// binary, and with it the run.
 const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md");
 const DEFECT: &[&str] = &["--stall-after", "1"];
 
@@ -27,7 +27,7 @@ fn red() -> String {
     run.join().unwrap()
 }
 
-/// Cuts off the parts of the text that differ from host to host, as in the README.
+/// Replaces each path before `target/`, which differs from host to host, by `…`, as in the README.
 fn marked(text: &str) -> String {
     let lines = text.lines().map(|line| match line.split_once(": ") {
         Some((what @ ("record" | "record of the repeat" | "scheduler"), rest)) => {
@@ -57,7 +57,7 @@ const STARTS: &[&str] = &[
     "record of the repeat: …/target/ktstr/",
     "record: …/target/ktstr/",
 ];
-/// The beginnings of lines that are the same except for their numbers.
+/// The beginnings of lines that are the same in every run, except for their numbers.
 const WHOLE: &[&str] = &["--- ", "stage: ", "2 of 4 captures", "ktstr: ", "again: "];
 
 /// Returns the parts of `text` that every run of the example under the defect prints. Which of the stalled tasks waited longest,

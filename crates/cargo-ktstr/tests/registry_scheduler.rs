@@ -33,7 +33,7 @@ fn it_dispatched(result: &VmResult) -> Result<()> {
         .collect::<SnapshotResult<_>>()?;
     anyhow::ensure!(
         totals.is_sorted_by(|a, b| a < b),
-        "under load the sum of its dispatches should rise: {totals:?}"
+        "under load the number of dispatches should rise from capture to capture: {totals:?}"
     );
     it_served(&series, &totals)
 }
@@ -51,7 +51,7 @@ fn it_served(series: &SampleSeries, totals: &[u64]) -> Result<()> {
     for (served, grown) in served.iter().skip(1).zip(grown) {
         anyhow::ensure!(
             served.abs_diff(grown) <= grown / 10,
-            "it served {served} dispatches of an interval in which its variables grew by {grown}"
+            "the answer has {served} dispatches for an interval in which the variables grew by {grown}"
         );
     }
     Ok(())

@@ -217,7 +217,10 @@ fn ctrl_c_ends_the_runs_and_shows_the_results_so_far() {
         .unwrap();
     let began = Instant::now();
     while !marked(root.path()).iter().any(|name| name.contains("qemu")) {
-        assert!(began.elapsed() < Duration::from_secs(120), "no QEMU");
+        assert!(
+            began.elapsed() < Duration::from_secs(120),
+            "no QEMU was started"
+        );
         std::thread::sleep(Duration::from_millis(50));
     }
     kill_process(Pid::from_child(&child), Signal::INT).unwrap();
@@ -227,12 +230,15 @@ fn ctrl_c_ends_the_runs_and_shows_the_results_so_far() {
     assert!(text.contains("seeds run         0 of 9"), "{text}");
     let ended = Instant::now();
     while !marked(root.path()).is_empty() {
-        assert!(ended.elapsed() < Duration::from_secs(5), "something stays");
+        assert!(
+            ended.elapsed() < Duration::from_secs(5),
+            "a process of the command still runs"
+        );
         std::thread::sleep(Duration::from_millis(50));
     }
 }
 
-/// Returns the names of the processes that were started with this mark.
+/// Returns the names of the processes whose environment has the mark of this folder.
 fn marked(root: &Path) -> Vec<String> {
     let mark = format!("KTSTR_EXPLORE_MARK={}\0", root.display()).into_bytes();
     std::fs::read_dir("/proc")

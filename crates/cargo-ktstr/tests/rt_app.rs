@@ -207,7 +207,10 @@ fn a_file_for_rt_app_that_cannot_be_run_is_refused_before_a_machine_boots() {
         assert!(printed.contains(wanted), "{printed}");
         assert!(!printed.contains("Running"), "{printed}");
     }
-    assert!(!root.path().join("ktstr").exists(), "nothing was run");
+    assert!(
+        !root.path().join("ktstr").exists(),
+        "a refused file was run"
+    );
     // `--print` shows the scenario in TOML, with a machine that has all CPUs which the file names.
     let output = run(root.path(), pinned, &["file.json", "--print"]);
     let toml = String::from_utf8(output.stdout).unwrap();

@@ -12,7 +12,7 @@ use ktstr_record::RunVerdict;
 
 const SCENARIOS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/guide/scenarios");
 
-/// Returns the path of the workspace's own scheduler, which is built if it is stale.
+/// Returns the path of the workspace's own scheduler, which is built first if it is stale.
 fn scx_ktstr() -> PathBuf {
     let declared = Scheduler::named("scx_ktstr")
         .binary(SchedulerSpec::Discover("scx-ktstr"))
@@ -62,7 +62,7 @@ macro_rules! shapes {
             }
         )+
 
-        /// The files that a test here runs.
+        /// The files that the tests above run.
         const FILES: &[&str] = &[$($file),+];
     };
 }
@@ -150,7 +150,10 @@ fn a_file_that_is_no_scenario_is_refused_before_a_machine_boots() {
     let output = run(root.path(), &["none.toml"]);
     assert_ne!(output.status.code(), Some(0));
     assert!(text(&output).contains("reading the scenario none.toml"));
-    assert!(!root.path().join("ktstr").exists(), "nothing was run");
+    assert!(
+        !root.path().join("ktstr").exists(),
+        "a refused file was run"
+    );
 }
 
 #[test]

@@ -233,7 +233,7 @@ fn trace(root: &Path, run: &str, sums: &BTreeMap<u64, u64>) {
     }
 }
 
-/// Checks the explanation of a worker's longest wait. Every worker has one, because the scheduler stopped dispatching.
+/// Checks the explanation of a worker's longest wait. Every worker had to wait, because the scheduler stopped dispatching.
 fn answer(root: &Path, run: &str, worker: &str) {
     let why = printed(root, &["why", run, worker]);
     for part in [

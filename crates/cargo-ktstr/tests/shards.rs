@@ -103,7 +103,11 @@ fn three_shards_merged_are_the_whole_to_the_letter() {
             .concat(),
         );
         assert!(text(&output).contains(&format!("This is shard {shard}")));
-        assert_eq!(bare(&root.join(&report))["runs"], 1, "each has one place");
+        assert_eq!(
+            bare(&root.join(&report))["runs"],
+            1,
+            "each shard has one run"
+        );
         output.status.code().unwrap()
     });
     assert_eq!(
@@ -141,7 +145,7 @@ fn three_shards_merged_are_the_whole_to_the_letter() {
     let second = read("2.results");
     write("cut", &second[..second.len() / 2]);
     let old = second.replacen("\"schema\":2", "\"schema\":1", 1);
-    assert_ne!(old, second, "the number of the schema is another one");
+    assert_ne!(old, second, "the results do not have schema 2");
     write("old", &old);
     write(
         "foreign",

@@ -39,7 +39,7 @@ fn programs_that_load_have_their_instructions_and_are_held_against_a_baseline() 
     let insns = enqueue["insns"].as_u64().unwrap();
     assert!(insns > 20, "{enqueue}");
 
-    // The same file on the same kernel: no program has changed.
+    // Scheduler and kernel are those of the baseline, so no program has grown.
     let words = [
         "--baseline",
         "base.json",

@@ -2,9 +2,9 @@
 //!
 //! `cargo build -p scx-ktstr && cargo run -p ktstr --example record_fixtures -- [RUN]...` records all runs again, or only
 //! those that are named. Each run is one folder of JSON files: `run.json` describes the run, `workers.json` has the workers'
-//! reports with the CPUs of their cgroups, `monitor.json` the samples, `series.json` the captures, `phases.json` the
-//! result's statistics with the buckets of the phases and the timeline of the steps. The measurements are not changed, but
-//! data that no check reads is left out (see [`capture`]).
+//! reports and the CPUs of their cgroups, `monitor.json` has the samples, `series.json` has the captures, and `phases.json` has
+//! the statistics of the result, the buckets of the phases, and the timeline of the steps. The measurements are not changed, but
+//! not all of them are kept (see [`capture`] and [`monitor`]).
 //!
 //! The example does not judge the numbers; the tests do.
 
@@ -254,15 +254,15 @@ fn crowded(ctx: &Ctx) -> Result<AssertResult> {
 const SHIFTED: &str = "shifted";
 const SHIFTED_AT: usize = 4;
 
-/// Exchanges a CPU of the cgroup [`SHIFTED`], and returns the cgroup of the second step.
+/// Replaces CPU 0 of the cgroup [`SHIFTED`] by CPU 2, and returns the cgroup of the second step.
 fn shift(ctx: &Ctx) -> Vec<CgroupDef> {
     let moved = ctx.cgroups.set_cpuset(SHIFTED, &[1, 2].into());
     moved.expect("a cpuset of two CPUs of four");
     vec![CgroupDef::named("second").workers(2)]
 }
 
-/// Workers on the CPUs of the first node with memory on each of the three nodes, and workers that may run on all CPUs and
-/// migrate between the nodes.
+/// Three cgroups whose workers run on the CPUs of the first node, each with its memory on another of the three nodes, and a
+/// cgroup whose workers may run on all CPUs and migrate between the nodes.
 fn on_nodes(ctx: &Ctx) -> Result<AssertResult> {
     ctx.cgroups.setup(&[Controller::Cpuset].into())?;
     let mut watched = Vec::new();

@@ -1,5 +1,5 @@
-//! Tests of a host that has `/dev/kvm` but cannot boot a kernel under it. The harness remembers this failure: the first run
-//! that meets the failure reports it, and so does each later run that fails.
+//! Tests of a host that has `/dev/kvm` but cannot boot a kernel under it. The harness remembers that KVM is unusable: the first
+//! run finds and reports it, and each later run reports it only if the run fails.
 
 #[macro_use]
 mod common;
@@ -34,7 +34,8 @@ fn an_unusable_kvm_is_reported_once_and_in_every_failure() {
     };
     let first = run("passes");
     first.says(0, &[]);
-    let kept = std::fs::read_dir(cache.path().join("kvm")).expect("a finding was kept");
+    let kept = std::fs::read_dir(cache.path().join("kvm"))
+        .expect("the cache has what was found out about KVM");
     assert_eq!(kept.count(), 1);
     let lost = first.text.contains(LOST);
     let record = first.record.as_ref().expect("a record").record.clone();

@@ -81,7 +81,9 @@ fn a_starved_host_is_never_a_failure() {
             }
             judged += 1;
             let vm = finished.vm.as_ref().expect("it ran");
-            let stat = vm.host_vcpu_schedstat.expect("the host was looked at");
+            let stat = vm
+                .host_vcpu_schedstat
+                .expect("the schedstat of the host was read");
             assert!(stat.dilation() > 1.2, "{stat:?}");
             println!("dilation {:.2}: {:?}", stat.dilation(), finished.verdict);
             if finished.result.is_inconclusive() {

@@ -11,7 +11,7 @@ use ktstr::prelude::*;
 const SCX_KTSTR: Scheduler =
     Scheduler::named("scx_ktstr").binary(SchedulerSpec::Discover("scx-ktstr"));
 const CHECKS: Assert = Assert::NO_OVERRIDES.check_not_stuck().check_isolation();
-/// Returns a topology with one LLC, or with two for a scenario that is about several.
+/// Returns a topology with one LLC, or with two LLCs for a scenario that needs more than one.
 const fn topology(name: &str) -> Topology {
     match name.as_bytes() {
         b"steady_llc" | b"custom_cgroup_cpuset_cross_llc_race" => Topology::new(1, 2, 2, 1),

@@ -16,7 +16,7 @@ use ktstr_record::RunVerdict::{self, Fail, Inconclusive, Pass};
 const SOUND: Scheduler = scx_ktstr(&[]);
 const TWO_CPUS: Topology = Topology::new(1, 1, 2, 1);
 const SECOND: Duration = Duration::from_secs(1);
-/// The longest wall time of a run, including giving up on its guest. The bound is wide, because other tests share the host.
+/// The longest wall time of a run, also if the host gives up on the guest. The bound is wide, because other tests share the host.
 const WALL: Duration = Duration::from_secs(300);
 
 /// The defaults of all rows.
@@ -415,7 +415,7 @@ fn a_small_quota(ctx: &Ctx) -> Result<AssertResult> {
     )
 }
 
-/// Workers that the test freezes for longer than a worker may be stuck.
+/// Workers that the test freezes for longer than the check of stuck workers allows.
 fn frozen_for_long(ctx: &Ctx) -> Result<AssertResult> {
     let backdrop = Backdrop {
         cgroups: vec![CgroupDef::named("a").workers(2)],
@@ -429,7 +429,7 @@ fn frozen_for_long(ctx: &Ctx) -> Result<AssertResult> {
     execute_scenario(ctx, backdrop, steps)
 }
 
-/// Custom workers: their function sleeps for longer than a worker may be stuck, and reports no work.
+/// Custom workers: their function sleeps for longer than the check of stuck workers allows, and reports no work.
 fn a_worker_that_sleeps_for_long(ctx: &Ctx) -> Result<AssertResult> {
     own_worker(ctx, "sleeps for long", |ctx| {
         while !ctx.stop().load(Relaxed) {

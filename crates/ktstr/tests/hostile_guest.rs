@@ -49,7 +49,7 @@ fn a_result_with_a_wrong_checksum_is_the_harnesss_fault() {
     );
 }
 
-/// Sends messages with the largest possible times: one window opens at the largest time, and another one closes there.
+/// Sends messages with the largest possible times: one window is resumed at the largest time, another opens and closes there.
 fn end_of_time(_: &Ctx) -> Result<AssertResult> {
     let (region, mut writer) = own_ring()?;
     let step = || ToHost::StepStart {
@@ -131,7 +131,7 @@ fn oversized(_: &Ctx) -> Result<AssertResult> {
     )))
 }
 
-/// A result that is too large as a whole is refused when the message is created: see `protocol.rs`.
+/// Here one text is too large. If a result is too large although its texts are cut, `ToHost::encode` returns an error instead.
 #[test]
 fn a_result_with_an_oversized_text_is_cut_and_stays_a_result() {
     let ended = Case::new("oversized").run();

@@ -86,8 +86,8 @@ case!(UNSURE = "unsure", |_| Ok(AssertResult::inconclusive_msg("planted")), host
 case!(TWO_LLCS = "two_llcs", only_on_two_llcs, duration: Duration::from_millis(100));
 case!(NO_ERROR = "no_error", |_| Ok(AssertResult::pass()), host_only: true, expect_err: true);
 
-/// Fails unless the machine has two LLCs. Its entry declares one, so it passes only as a variant on another shape. It looks at
-/// what the guest's kernel shows, not at what the harness says.
+/// Fails unless the machine has two LLCs. Its entry declares one LLC, so it passes only as a variant on another shape. It looks
+/// at what the guest's kernel shows, not at what the harness says.
 fn only_on_two_llcs(_: &Ctx) -> Result<AssertResult> {
     let llcs = TestTopology::from_system()?.num_llcs();
     Ok(match llcs {

@@ -26,10 +26,10 @@ fn passes(entry: &'static KtstrTestEntry) -> VmResult {
     finished.vm.expect("it ran in a machine")
 }
 
-/// The contents that were read between the steps, in order, by the name of the file.
+/// The contents of [`FILES`] at each reading, in the order of the readings. The keys are the names of the files.
 static SEEN: Mutex<Vec<BTreeMap<&str, String>>> = Mutex::new(Vec::new());
 
-/// The files to read, by their path below the tree's root, or below `/`.
+/// The files to read: relative paths start at the root of the test's cgroups.
 const FILES: &[&str] = &[
     "a/cpu.max",
     "a/cpu.weight",
@@ -161,7 +161,7 @@ fn limits_and_devices_are_as_the_operations_set_them() {
     passes(&LIMITS);
 }
 
-/// Two partitions, one of them below another cgroup, get other CPUs, exchange them, and end.
+/// Two partitions, one of them below another cgroup: one gets another CPU, the two exchange their CPUs, and both end.
 fn partitions(ctx: &Ctx) -> Result<AssertResult> {
     let backdrop = Backdrop::new()
         .push_cgroup(CgroupDef::named("a").workers(2))
@@ -206,7 +206,7 @@ fn partitions(ctx: &Ctx) -> Result<AssertResult> {
             expect(&mut result, nth, file, wanted);
         }
     }
-    // The worker of `top/c` has followed its partition to CPU 3.
+    // The worker of `top/c` must have followed its partition to CPU 3.
     let mut cgroups = result.stats.cgroups.iter();
     let cpus = cgroups
         .find(|c| c.cgroup_name == "top/c")
@@ -340,7 +340,11 @@ fn a_capture_shows_the_moment_of_its_operation() {
         ]
     );
     let periodic = vm.periodic_series();
-    assert_eq!(periodic.len(), 1, "only the periodic one");
+    assert_eq!(
+        periodic.len(),
+        1,
+        "only the periodic capture is in this series"
+    );
     assert_eq!(periodic.entries()[0].tag, "periodic_000");
     let list = vm.snapshot_bridge.cgroup_procs_by_tag("workers");
     let CgroupProcsSnapshot { cgroup, pids, .. } = list.expect("the list was kept");
@@ -397,7 +401,7 @@ const BROKEN: Scheduler = Scheduler::named("broken")
 
 const STATE: &str = "/sys/kernel/sched_ext/state";
 
-/// Returns the number of times that a scheduler had attached when the `nth` reading took place.
+/// Returns how many schedulers had attached since the boot when the `nth` reading took place.
 fn attached(nth: usize) -> u64 {
     let text = seen(nth, "/sys/kernel/sched_ext/enable_seq");
     text.parse().unwrap_or_default()

@@ -119,7 +119,7 @@ fn forks_of_one_template_have_different_identities() {
     };
     let before = made();
     let (_, second, _) = cache.passes();
-    assert_eq!(before, made(), "made once");
+    assert_eq!(before, made(), "each template was created only once");
     for different in ["boot_id", "random", "hash"] {
         assert_ne!(
             value(&first, different),
@@ -298,7 +298,11 @@ fn another_qemu_has_templates_of_its_own() {
     std::fs::write(&wrapper, script).expect("a writable folder");
     std::fs::set_permissions(&wrapper, std::fs::Permissions::from_mode(0o755)).expect("own file");
     cache.case().env("KTSTR_QEMU", &wrapper).run().says(0, &[]);
-    assert_eq!(visible(&cache.templates()).len(), 4, "two levels each");
+    assert_eq!(
+        visible(&cache.templates()).len(),
+        4,
+        "each QEMU has templates of two levels"
+    );
 }
 
 #[test]

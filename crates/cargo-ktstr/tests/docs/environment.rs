@@ -1,5 +1,5 @@
-//! Tests that the table of environment variables (`ktstr_state::env`) is the only place that reads the environment, and that
-//! the pages, the messages and the comments name the variables of the table.
+//! Tests that only the table of environment variables (`ktstr_state::env`) and the exceptions in [`READERS`] read the
+//! environment, and that the pages, the messages and the comments name the variables of the table.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -25,8 +25,8 @@ const WITHOUT_A_ROW: &[&str] = &[
 /// The reads of the environment below `crates/*/src` and `schedulers/*/src`: the file, what it reads, and in a comment the
 /// reason. Build scripts are not covered: they read what cargo sets for them, and cannot depend on the table.
 const READERS: &[(&str, &[&str])] = &[
-    // The crate does not depend on `ktstr-state`, which has the table: claims are made in the guest, where no code of the host
-    // runs. A test of the crate runs itself again in a child process, in which it sets the second variable.
+    // This crate also runs in the guest, so it does not depend on `ktstr-state`, which has the table and belongs to the host.
+    // A test of the crate runs itself again in a child process, in which it sets the second variable.
     (
         "crates/ktstr-assert/src/verdict/core.rs",
         &["LOG_PASSES", "\"VERDICT_OF_A_CHILD\""],
@@ -61,7 +61,7 @@ const READERS: &[(&str, &[&str])] = &[
 ];
 
 /// Returns what the Rust source `text` reads from the environment: the argument of each call that reads a variable. If such
-/// a function is used without a call, the whole line is returned.
+/// a function is named but not called, the whole line is returned.
 fn reads(text: &str) -> Vec<&str> {
     let code = text
         .lines()

@@ -5,11 +5,11 @@ use std::process::Command;
 
 use super::pages::{examples, fenced, markdown};
 
-/// The text that every call of the command has.
+/// The text with which every call of the command begins.
 const CALL: &str = "cargo ktstr ";
 
-/// The help texts of the subcommands that were looked up already, by the words of the subcommand; `None` for a subcommand
-/// that does not exist.
+/// A cache of help texts. A key is the words of a subcommand, and its value is the help text, or `None` if there is no such
+/// subcommand.
 #[derive(Default)]
 struct Helps(BTreeMap<String, Option<String>>);
 

@@ -10,9 +10,9 @@ use super::pages::{examples, root};
 /// How an example numbers its shards.
 struct Form {
     file: &'static str,
-    /// The text before the list of the shards, which is `1, 2, 3`, `1-3`, or their count.
+    /// The text before the list of the shards. The list is `1, 2, 3`, or `1-3`, or only the number of shards.
     list: &'static str,
-    /// The option up to the number of shards. If a quote follows instead of a digit, a variable in the text has that number.
+    /// The text before the number of shards. If a quote follows it instead of a digit, its last variable has that number.
     shard: &'static str,
 }
 
@@ -96,7 +96,11 @@ fn fault(form: &Form, text: &str) -> Option<String> {
 #[test]
 fn every_example_runs_all_its_shards_and_merges_them() {
     let examples = examples();
-    assert_eq!(examples.len(), FORMS.len(), "an example has no form here");
+    assert_eq!(
+        examples.len(),
+        FORMS.len(),
+        "each example needs a row in `FORMS`"
+    );
     for form in FORMS {
         let page = examples
             .iter()

@@ -123,7 +123,7 @@ fn github(file: &Yaml) -> Vec<String> {
     faults
 }
 
-/// The keys at the top of the file that are not names of jobs.
+/// The keys at the top level of a pipeline that are not names of jobs.
 const GITLAB_GLOBAL: [&str; 6] = [
     "default",
     "include",
@@ -321,7 +321,7 @@ fn kubernetes(object: &Yaml) -> Vec<String> {
         .get("template")
         .and_then(|template| template.get("spec"));
     let pod = pod.unwrap_or(&nothing);
-    // A Job does not take the default of pods, which is Always.
+    // A Job does not accept `Always`, which is the default of pods, so the example has to set the policy.
     if !["Never", "OnFailure"].contains(&text(pod, "restartPolicy").as_str()) {
         faults.push("restartPolicy is neither Never nor OnFailure".to_owned());
     }
@@ -375,7 +375,7 @@ fn every_example_keeps_the_rules_of_its_system() {
     assert_eq!(checked, 3);
 }
 
-/// Errors to plant: the file, what is replaced, by what, and the fault that has to be found.
+/// Errors to plant: the file, the text to replace, its replacement, and the beginning of the fault that has to be found.
 const PLANTED: &[(&str, &str, &str, &str)] = &[
     (
         "github.yml",

@@ -19,7 +19,7 @@ impl Yaml {
         self.entries().iter().find(|(k, _)| k == key).map(|e| &e.1)
     }
 
-    /// Returns the entries of a mapping; none if this is something else.
+    /// Returns the entries of a mapping; for any other node, an empty slice.
     pub fn entries(&self) -> &[(String, Yaml)] {
         match self {
             Self::Map(entries) => entries,

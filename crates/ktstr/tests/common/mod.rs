@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 use ktstr::test_support::{Scheduler, SchedulerSpec};
 use ktstr_record::Listed;
 
-/// Returns scx-ktstr with these arguments, such as the defect that it is to have.
+/// Returns scx-ktstr with these arguments, such as the option that turns on a planted defect.
 pub const fn scx_ktstr(args: &'static [&'static str]) -> Scheduler {
     Scheduler::named("scx_ktstr")
         .binary(SchedulerSpec::Discover("scx-ktstr"))
@@ -95,7 +95,10 @@ impl Case {
     pub fn run(mut self) -> Ended {
         let output = self.command.output().expect("the test binary starts");
         let mut records = records(&self.folder.path().join("runs"));
-        assert!(records.len() <= 1, "one run, one record: {records:?}");
+        assert!(
+            records.len() <= 1,
+            "a run leaves at most one record: {records:?}"
+        );
         Ended {
             code: output.status.code(),
             text: String::from_utf8_lossy(&output.stderr).into_owned(),
@@ -180,7 +183,7 @@ pub fn machines(run: u32) -> Vec<u32> {
     all
 }
 
-/// Returns the records under a runs' root; a damaged one is a failure.
+/// Returns the records in the folder `root`. A damaged record fails the test.
 #[track_caller]
 pub fn records(root: &Path) -> Vec<Listed> {
     let listing = ktstr_record::list(root, None).expect("a runs' root can be read");

@@ -18,7 +18,7 @@ const BPF_PSEUDO_FUNC: u8 = 4;
 const HELPER_CPU: i32 = 8;
 const HELPER_LOOP: i32 = 181;
 
-/// Loads the program and attaches it to `sched_switch`, a tracepoint that runs with the runqueue locked, so that each CPU is
+/// Loads a program and attaches it to `sched_switch`, a tracepoint that runs with the runqueue locked, so that each CPU is
 /// blocked at its next switch. Needs root.
 pub fn loop_with_interrupts_off() -> Result<()> {
     // Three functions: the program, which has the outer loop; the body of that loop, which has the inner loop; and the empty

@@ -1,8 +1,8 @@
 //! Tests of the virtual clock: runs with the same seed are identical, observed or not, whatever else the host does; and runs
-//! with other seeds differ.
+//! with different seeds differ.
 //!
 //! `KTSTR_DETERMINISM_RUNS` repeats each comparison more often. The ignored tests take minutes, or need something to be
-//! installed first. `make determinism` does all of this.
+//! installed first. `make determinism` sets the variable, installs what is needed, and runs the ignored tests too.
 
 #[path = "../common/mod.rs"]
 #[macro_use]
@@ -99,7 +99,7 @@ case!(
     disk: Some(DISK),
 );
 
-// Captures are at least 100 ms apart, so this window has room for twenty.
+// Captures are at least 100 ms apart, so this window has room for twenty captures.
 case!(
     SEEN = "seen",
     contended,

@@ -1,5 +1,5 @@
-//! Tests that the comparison of the other tests finds nondeterminism: the host's clock is exposed to the guest, once by a
-//! device and once by a file.
+//! Tests that the comparison that the other tests use finds nondeterminism: here the host's clock is exposed to the guest, once
+//! by a device and once by a file.
 
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, SystemTime};

@@ -12,7 +12,7 @@ use ktstr_record::compare::{Comparison, Run, compare};
 
 use crate::common::{Case, Ended};
 
-/// Returns how often a comparison is repeated: up to `long` times under `make determinism`.
+/// Returns the number of runs of a comparison: 2, or up to `long` under `make determinism`.
 pub fn repeated(long: usize) -> usize {
     std::env::var("KTSTR_DETERMINISM_RUNS")
         .ok()
@@ -26,7 +26,7 @@ pub fn of(finished: &Finished) -> Run {
     assert!(finished.text.is_empty(), "{}", finished.text);
     let path = finished.record.as_ref().expect("the run left a record");
     let kept = checked(Run::read(path).expect("its record can be read"));
-    // `make determinism` makes thousands of records. One that cannot be removed does not change the comparison.
+    // `make determinism` makes thousands of records. A record that cannot be removed does not change the comparison.
     let _ = std::fs::remove_dir_all(path.parent().expect("a record has a folder"));
     kept
 }
@@ -50,7 +50,7 @@ fn checked(run: Run) -> Run {
     run
 }
 
-/// Returns the number of each run that differs from the first run, with the difference.
+/// Returns the index of each run that differs from the first run, with the difference.
 pub fn differences(runs: &[Run]) -> Vec<(usize, Comparison)> {
     let rest = runs.iter().enumerate().skip(1);
     rest.map(|(number, run)| (number, compare(&runs[0], run)))
@@ -58,7 +58,7 @@ pub fn differences(runs: &[Run]) -> Vec<(usize, Comparison)> {
         .collect()
 }
 
-/// Prints the number of runs and of different digests, and fails unless all digests are equal.
+/// Prints the number of runs and of different digests, and fails if any run differs from the first one.
 #[track_caller]
 pub fn assert_one(label: &str, runs: &[Run]) {
     let distinct: BTreeSet<_> = runs.iter().map(|run| &run.record.digest).collect();
@@ -66,7 +66,7 @@ pub fn assert_one(label: &str, runs: &[Run]) {
     let differences = differences(runs);
     assert!(
         differences.is_empty(),
-        "{label}: {} of {} runs are not as the first; number {}: {}",
+        "{label}: {} of {} runs differ from the first; the run with index {}: {}",
         differences.len(),
         runs.len(),
         differences[0].0,
@@ -74,7 +74,7 @@ pub fn assert_one(label: &str, runs: &[Run]) {
     );
 }
 
-/// Runs `entry` repeatedly, every second time on a busy host.
+/// Makes `times` runs of `entry`, every second one on a busy host.
 #[track_caller]
 pub fn contended_runs(times: usize, entry: &'static KtstrTestEntry) -> Vec<Run> {
     (0..times)
@@ -96,7 +96,7 @@ pub fn twice(name: &str, prepare: impl Fn(Case) -> Case) -> Vec<Run> {
         .collect()
 }
 
-/// Keeps the host's CPUs busy until dropped, for a third of the time. There are three threads for each CPU, since a race
+/// While this exists, the host's CPUs are busy for a third of the time. There are three threads for each CPU, since a race
 /// between QEMU's threads needs one thread that waits long for its turn. They spin together and pause together, so that a run
 /// experiences a busy host, a free host and the transition between them many times. The threads belong to this process, so that
 /// a killed test leaves nothing behind. All tests that ask for a busy host at the same moment share them: if each had its own,

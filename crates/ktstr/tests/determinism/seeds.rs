@@ -18,7 +18,10 @@ fn other_seeds_are_other_runs() {
         .map(|seed| {
             let entry = with(|entry| entry.seed = Some(seed));
             let run = runs::of(&run(entry));
-            run.record.switches.expect("all were followed").digest
+            run.record
+                .switches
+                .expect("all switches were followed")
+                .digest
         })
         .collect();
     let distinct = switches.len() as u64;

@@ -44,7 +44,7 @@ fn templates_are_deterministic() {
     assert_one("from new templates", &runs);
 }
 
-/// A text that nothing reads. A copy of this binary with another text has the same guest side.
+/// A text that no code reads. A copy of this binary with another text is another file, but runs the same code in the guest.
 #[used]
 static UNREAD: [u8; 33] = *b"which text stands here: the first";
 

@@ -1,5 +1,5 @@
 //! Tests of thirty runs. A comparison of two runs can miss a race for weeks if it occurs in one run of thirty. So one entry is
-//! run at least thirty times, every fifth time on a busy host; and a difference that is planted in one of the runs must be found.
+//! run at least thirty times, every fifth run on a busy host; and a difference that is planted in one of the runs must be found.
 
 use std::time::{Duration, SystemTime};
 

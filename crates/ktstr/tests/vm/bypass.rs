@@ -54,7 +54,7 @@ fn long(ctx: &Ctx) -> Result<AssertResult> {
     spinners(ctx, Duration::from_millis(1500))
 }
 
-/// Returns the times at which a bypass began and ended, in milliseconds since the first step began.
+/// Returns the start (`true`) and the end (`false`) of each bypass, with its time in milliseconds since the first step began.
 fn bypasses(ended: &Ended) -> Vec<(bool, u64)> {
     let record = ended.record.as_ref().expect("a record");
     let file = std::fs::read(record.path.with_file_name("schedule.bin")).expect("a schedule");
@@ -79,7 +79,7 @@ fn a_bypass_without_an_end_of_the_scheduler_is_captured_and_passes() {
     let ended = Case::new("bypass_short").run();
     let record = &ended.record.as_ref().expect("a record").record;
     assert_eq!(record.verdict, RunVerdict::Pass, "{}", ended.text);
-    // sched_ext also bypasses the scheduler when it unloads it at the end of the run, but that is not captured.
+    // sched_ext also bypasses the scheduler while unloading it at the end of the run, but that bypass is not captured.
     let moments: Vec<_> = record
         .captures
         .iter()
@@ -135,9 +135,13 @@ fn a_bypass_without_an_end_of_the_scheduler_is_captured_and_passes() {
     if has_counters {
         assert!(counter("periodic_001") > counter("scx_bypass"));
     }
-    // On a kernel on which the scheduler cannot create queues, it inserts tasks into the kernel's queues, which counts too.
+    // If the kernel does not let the scheduler create queues, it inserts tasks into the kernel's queues. These inserts count too.
     let inserts = |from_ms: u64| inserts_between(&ended, from_ms, from_ms + 300);
-    assert_eq!(inserts(begun + 50), 0, "it is bypassed");
+    assert_eq!(
+        inserts(begun + 50),
+        0,
+        "the scheduler inserts tasks although it is bypassed"
+    );
     assert!(inserts(over + 50) > 20, "it drives the tasks again");
 }
 

@@ -23,7 +23,10 @@ fn a_capture_has_every_task_in_its_storage_and_in_its_queue(ctx: &Ctx) -> Result
 
 fn seen_from_outside(vm: &VmResult) -> Result<()> {
     ensure!(vm.periodic_real == 4, "{} captures", vm.periodic_real);
-    ensure!(vm.moment_captures().is_empty(), "nothing went wrong");
+    ensure!(
+        vm.moment_captures().is_empty(),
+        "there is a capture of a moment, although nothing went wrong"
+    );
     every_task_has_its_storage(vm)?;
     queues_hold_the_tasks_that_they_count(vm)
 }

@@ -112,7 +112,7 @@ fn as_the_guest_reads_them(vm: &VmResult) -> Result<()> {
             cgroup.usage_us == usage,
             "{cgroup:?}, the guest reads {usage}"
         );
-        ensure!(usage > 100_000, "{name} ran: {usage}");
+        ensure!(usage > 100_000, "{name} ran for only {usage} us");
         let throttling = cgroup.throttled.as_ref().context("the cpu controller")?;
         for (here, there) in [
             (throttling.throttled, "nr_throttled"),

@@ -70,7 +70,7 @@ fn mix(ctx: &Ctx) -> Result<AssertResult> {
     execute_defs(ctx, defs)
 }
 
-/// One cgroup with workers of two weights: under no rule of fairness does a worker of the lower weight get more.
+/// One cgroup with workers of two weights. No rule of fairness gives the workers of the lower weight more CPU time.
 fn nices(ctx: &Ctx) -> Result<AssertResult> {
     let cpus = ctx.topo.total_cpus();
     let of = |nice| WorkSpec::default().workers(cpus).nice(nice);

@@ -18,7 +18,9 @@ fn cgroups_made_by_hand_hold_their_workers_and_go_with_their_group(
     ctx: &Ctx,
 ) -> Result<AssertResult> {
     let two = CtxBuilder::workers_per_cgroup(Ctx::builder(ctx.cgroups, ctx.topo), 2).build();
-    let nameless = two.failure_dump_path().expect_err("no test has this file");
+    let nameless = two
+        .failure_dump_path()
+        .expect_err("a context without a test must have no such file");
     assert!(nameless.to_string().contains("names no test"), "{nameless}");
     let (handles, group) = setup_cgroups(&two, 2, &dfl_wl(&two))?;
     assert_eq!(group.names(), ["cg_0", "cg_1"]);
@@ -102,7 +104,7 @@ fn the_environment_gives_another_shape_where_the_test_admits_it() {
             .get("KTSTR_TOPOLOGY")
             .map(String::as_str),
         Some("4cpu-2llc-nosmt"),
-        "a replay needs it"
+        "a replay needs the variable"
     );
     let skipped = Case::new("two_llcs")
         .env("KTSTR_TOPOLOGY", "1n1l4c1t")

@@ -55,7 +55,7 @@ fn another_error_is_a_failure() {
     assert!(finished.text.contains(wanted), "{}", finished.text);
 }
 
-/// The run failed a check, but the scheduler did not exit, so its log is no error.
+/// The run failed a check, but the scheduler did not exit, so the word `attached` in its log is not an error.
 #[test]
 fn a_scheduler_that_stays_has_no_error() {
     let finished = run(&STAYED);

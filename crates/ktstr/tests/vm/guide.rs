@@ -127,8 +127,8 @@ pub fn between<'a>(text: &'a str, open: &str, close: &str) -> Vec<&'a str> {
         .collect()
 }
 
-/// The text on the page is the file that `cargo-ktstr/tests/run.rs` runs, and the error that the page shows for a typo in it is
-/// the real one.
+/// The text on the page is the file that `cargo-ktstr/tests/run.rs` runs. The error that the page shows for a typo in this file
+/// is the error that the validation returns.
 #[test]
 fn the_text_of_the_page_is_the_file_that_runs() {
     let page = include_str!("../../../../docs/guide/scenarios.md");
@@ -139,7 +139,7 @@ fn the_text_of_the_page_is_the_file_that_runs() {
     let machine = TestTopology::from_vm_topology(&Topology::new(1, 2, 2, 1));
     let error = wrong
         .validate(&machine)
-        .expect_err("there is none")
+        .expect_err("the scenario has no cgroup `fornt`")
         .to_string();
     let shown = between(page, "\n```text\n", "\n```\n");
     assert_eq!(shown[0], error);

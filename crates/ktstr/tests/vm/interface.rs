@@ -93,7 +93,7 @@ fn of_a_pass(result: &VmResult) -> Result<()> {
     );
     ensure!(
         result.contention_witness.is_none(),
-        "the virtual clock misses nothing"
+        "under the virtual clock the host withholds no time from the guest"
     );
     let path = result.failure_dump_path()?;
     ensure!(!path.exists(), "a pass leaves no {}", path.display());
@@ -138,11 +138,11 @@ fn of_the_real_clock(result: &VmResult) -> Result<()> {
     Ok(())
 }
 
-/// Checks that QEMU may use one CPU, as the host's kernel reports it. The host must have more, or the limit has no effect.
+/// Checks that QEMU may use one CPU, as the host's kernel reports it. On a host with one CPU this would show nothing.
 fn of_one_cpu(result: &VmResult) -> Result<()> {
     ensure!(
         std::thread::available_parallelism()?.get() > 1,
-        "a host with one CPU"
+        "on a host with one CPU the limit has no effect"
     );
     ensure!(result.cpu_budget == 1, "{} CPUs", result.cpu_budget);
     Ok(())
@@ -188,7 +188,7 @@ fn of_a_crash(result: &VmResult) -> Result<()> {
 fn of_a_failure(result: &VmResult) -> Result<()> {
     let shown = result.guest_assert_result()?.stats.cgroups;
     let bench = shown.first().and_then(|cgroup| cgroup.taobench_whole);
-    let bench = bench.context("what the clients did")?;
+    let bench = bench.context("the counts of the benchmark's clients")?;
     ensure!(
         bench.get_cmds > 100 && bench.fast_ops + bench.slow_ops == bench.get_cmds,
         "{bench:?}"
@@ -291,7 +291,7 @@ fn a_budget_limits_the_cpus_that_a_machine_may_use() {
     };
     let refused = test
         .validate()
-        .expect_err("it may want pinned CPUs")
+        .expect_err("a budget needs no_perf_mode")
         .to_string();
     assert!(
         refused.contains("cpu_budget needs no_perf_mode"),

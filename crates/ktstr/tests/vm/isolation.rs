@@ -43,7 +43,7 @@ fn a_cpuset_without_an_online_cpu_is_that_of_the_parent(ctx: &Ctx) -> Result<Ass
     execute_steps(ctx, steps)
 }
 
-/// The cgroup has the CPUs of its parent, because its own is offline. Another CPU comes back, and becomes one of them.
+/// The cgroup has the CPUs of its parent, because its own CPU 3 is offline. When CPU 2 comes back, the cgroup has this CPU too.
 #[ktstr_test(cores = 4, duration_s = 2, isolation, clock = "virtual")]
 fn a_cpuset_that_follows_its_parent_grows_with_it(ctx: &Ctx) -> Result<AssertResult> {
     let hold = HoldSpec::Fixed(Duration::from_millis(500));
@@ -88,7 +88,7 @@ fn an_affinity_is_one_of_the_cpus_above(ctx: &Ctx) -> Result<AssertResult> {
     Ok(result)
 }
 
-/// The worker of `a/x` stops at the end of the step, for which `a` above it has to be thawed.
+/// To stop the worker of `a/x` at the end of the step, the harness has to thaw the cgroup `a` above it.
 #[ktstr_test(cores = 2, duration_s = 2, not_stuck, clock = "virtual")]
 fn a_worker_below_a_frozen_cgroup_stops(ctx: &Ctx) -> Result<AssertResult> {
     let mut backdrop = Backdrop::new();

@@ -22,7 +22,7 @@ const LPM_TRIE: u32 = 11;
 const ARRAY_OF_MAPS: u32 = 12;
 const QUEUE: u32 = 22;
 const STACK: u32 = 23;
-/// `BPF_F_NO_PREALLOC`, which tries need.
+/// `BPF_F_NO_PREALLOC`, which a map of the type [`LPM_TRIE`] needs.
 const NO_PREALLOC: u32 = 1;
 
 #[ktstr_test(cores = 1, duration_s = 1, num_snapshots = 1, post_vm = maps_are_seen)]

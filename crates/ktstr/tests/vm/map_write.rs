@@ -88,7 +88,7 @@ fn variables_that_are_watched_are_metrics(ctx: &Ctx) -> Result<AssertResult> {
 fn metrics_are_what_the_scheduler_counts(vm: &VmResult) -> Result<()> {
     let of = |name: &str| vm.run_metric(name).with_context(|| format!("no {name}"));
     let (all, of_cpus) = (of("bpf_bpf_dispatched")?, of("ktstr_pcpu_fix_dispatched")?);
-    // There are four spinners on two CPUs. A sample can fall between the two counts on each CPU.
+    // Four spinners on two CPUs need many dispatches. On each CPU a sample can fall between the increments of the two counters.
     ensure!(all > 50.0, "{all} calls of ops.dispatch");
     ensure!(
         (all - of_cpus).abs() <= 4.0,

@@ -135,11 +135,14 @@ fn a_stall_shows_the_queue_in_which_each_task_waits() {
             .expect("sched_ext's state");
         assert_ne!(state.exit_kind, Some(0), "{kernel}");
     }
-    assert!(with_queues > 0, "a kernel on which schedulers make queues");
+    assert!(
+        with_queues > 0,
+        "no kernel lets the scheduler create queues"
+    );
 }
 
-/// The scheduler no longer serves its queues, so each waiting task is in a queue, and so is the task that the kernel names. On a
-/// kernel that does not let it create queues, the scheduler holds its tasks back itself. Returns whether there are queues.
+/// The scheduler no longer serves its queues, so each waiting task is in a queue, the task in the kernel's message included. On
+/// a kernel that does not let it create queues, the scheduler holds its tasks back itself. Returns whether there are queues.
 fn stalled_tasks_are_queued(kernel: &str, ended: &Ended, taken: &Taken) -> bool {
     let report = &taken.report;
     let is_queue = |queue: &DsqState| queue.origin == "user";

@@ -209,7 +209,9 @@ fn a_running_guest_is_sampled_too() {
     assert!((10..=20).contains(&n), "{n} samples in 2 s");
     assert!(report.torn_samples <= 3, "{} are torn", report.torn_samples);
     let vm = finished.vm.as_ref().expect("a machine ran");
-    let host = vm.host_vcpu_schedstat.expect("its threads were looked at");
+    let host = vm
+        .host_vcpu_schedstat
+        .expect("the schedstat of its threads was read");
     assert!(host.sampled_vcpus == 2 && host.total_on_cpu_ns > 0 && host.dilation() >= 1.0);
     for pair in report.samples.windows(2) {
         for (before, now) in pair[0].cpus.iter().zip(&pair[1].cpus) {
@@ -288,7 +290,8 @@ fn wedged(ctx: &Ctx) -> Result<AssertResult> {
 
 #[test]
 fn runqueue_clocks_that_do_not_advance() {
-    // The run is under the real clock: under the virtual clock the guest is no longer held once no CPU takes timer interrupts.
+    // The run is under the real clock: under the virtual clock a sample is taken while the guest is held, and the guest is no
+    // longer held once no CPU takes timer interrupts.
     let finished = ended(&WEDGED, false);
     // Nothing in the guest shows that the program that blocks the CPUs belongs to the test, so nobody is blamed.
     assert_eq!(
@@ -355,7 +358,7 @@ fn confined(ctx: &Ctx) -> Result<AssertResult> {
     )
 }
 
-/// One worker per CPU that often sleeps, half as many workers that never sleep, and a pair of workers that wake each other.
+/// One bursty worker for each CPU, one spinning worker for every two CPUs, and a pair of workers that wake each other.
 fn half_loaded(ctx: &Ctx) -> Result<AssertResult> {
     let cpus = ctx.topo.total_cpus();
     let bursty = WorkType::bursty(Duration::from_millis(7), Duration::from_millis(3));
@@ -398,7 +401,10 @@ fn the_fair_class_is_sampled_too() {
             waiting.any(|t| t.queue == WaitsIn::Fair && t.ran_ns > 0)
         };
         let crowded = report.samples.iter().filter(|s| busy(s)).count();
-        assert!(2 * crowded > report.samples.len(), "{crowded} with a queue");
+        assert!(
+            2 * crowded > report.samples.len(),
+            "only {crowded} samples have waiting tasks"
+        );
         for sample in &report.samples {
             assert_eq!(sample.scx_attached, Some(false));
             assert!(sample.cpus.iter().all(|c| c.event_counters.is_none()));
@@ -456,7 +462,9 @@ fn a_stall_is_found_after_the_timeout() {
 fn a_stall_is_found_after_the_timeout_by_the_hosts_clock() {
     let finished = ended(&STALLED_IN_REAL_TIME, false);
     let vm = finished.vm.as_ref().expect("a machine ran");
-    let stat = vm.host_vcpu_schedstat.expect("the host was looked at");
+    let stat = vm
+        .host_vcpu_schedstat
+        .expect("the schedstat of the host was read");
     // On a host that is busy with other work, a task may wait because its machine waits. The stall is reported nevertheless.
     match stat.dilation() > 1.5 {
         true => assert_eq!(finished.fault, Some(Fault::Host), "{}", finished.text),

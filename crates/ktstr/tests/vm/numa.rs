@@ -101,7 +101,11 @@ fn pages_are_only_looked_at_when_asked() {
         let finished = run(entry);
         let vm = finished.vm.as_ref().expect("a machine ran");
         let share = vm.phase_cgroup_metric(Phase::step(0), "placed", "page_locality");
-        assert_eq!(vm.run_metric("worst_page_locality"), share, "one cgroup");
+        assert_eq!(
+            vm.run_metric("worst_page_locality"),
+            share,
+            "the run has one cgroup"
+        );
         share
     };
     assert!(locality(&NEAR).is_some_and(|share| share > 0.5));

@@ -47,7 +47,7 @@ fn files(_: &Ctx) -> Result<AssertResult> {
     ensure!(text == "some data", "the file holds {text:?}");
     ensure!(
         std::fs::read(inside("empty"))?.is_empty(),
-        "the empty file is not"
+        "the empty file is not empty"
     );
     for (name, wanted) in [("in/data", 0), ("in/program", 0o111)] {
         let mode = std::fs::metadata(inside(name))?.permissions().mode();

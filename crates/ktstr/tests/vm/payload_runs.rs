@@ -1,5 +1,5 @@
-//! Tests of programs of the host that run in the guest as load: in the foreground and by operations, in the right cgroup, with
-//! their metrics in the record, checked by their exit, and gone afterwards.
+//! Tests of programs of the host that run in the guest as load, in the foreground and by operations: they are in the right
+//! cgroup, their metrics are in the record, their exit is checked, and none of them is left at the end.
 
 use std::time::Duration;
 
@@ -90,7 +90,7 @@ fn a_program_of_the_host_runs_in_a_cgroup(ctx: &Ctx) -> Result<AssertResult> {
     );
     ctx.cgroups
         .remove_cgroup("box")
-        .context("nobody is left in it")?;
+        .context("the cgroup should have no process any more")?;
 
     let (failed, left) = ctx.payload(&LOAD).arg("echo why >&2; exit 3").run()?;
     ensure!(left.exit_code == 3 && failed.is_fail(), "{failed:?}");
@@ -105,7 +105,7 @@ fn a_program_of_the_host_runs_in_a_cgroup(ctx: &Ctx) -> Result<AssertResult> {
         .payload(&UNDECLARED)
         .run()
         .err()
-        .context("it is not there")?;
+        .context("the undeclared payload was run")?;
     let missing = format!("{missing:#}");
     ensure!(
         missing.contains("name the payload in the test's `payload`"),
@@ -348,8 +348,8 @@ presets!(OF_SYSBENCH = "payload_sysbench", SYSBENCH_CPU);
 const PRESET_CASES: &[&KtstrTestEntry] =
     &[&OF_FIO, &OF_RT_TESTS, &OF_PERF, &OF_STRESS_NG, &OF_SYSBENCH];
 
-/// Returns arguments for less work than the preset's default, if possible: the program only has to run and its output to be
-/// parsed.
+/// Returns arguments for less work than the preset's default, if possible: it is enough that the program runs and that its output
+/// can be parsed.
 fn less(preset: &Payload) -> &'static [&'static str] {
     match preset.name {
         "hackbench" | "perf_messaging" => &["-l", "5"],
@@ -420,6 +420,6 @@ fn presets_run_where_their_programs_are_installed() {
         ktstr::payloads::PRESETS
             .iter()
             .all(|preset| presets.contains(preset)),
-        "a preset that no case runs"
+        "no case runs one of the presets"
     );
 }

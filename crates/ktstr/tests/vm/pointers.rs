@@ -23,7 +23,10 @@ fn targets_are_seen(vm: &VmResult) -> Result<()> {
 /// The scheduler keeps a reference (a kptr) to a mask of the CPUs of the first LLC.
 fn a_reference_leads_to_a_mask(snapshot: &Snapshot<'_>) -> Result<()> {
     let mask = snapshot.map("ktstr_kptrs")?.at(0).get("first_llc");
-    ensure!(mask.as_u64()? >> 63 == 1, "the address is kept");
+    ensure!(
+        mask.as_u64()? >> 63 == 1,
+        "the pointer is not an address in the kernel"
+    );
     ensure!(mask.as_str()? == "0-1", "{:?}", mask.raw());
     Ok(())
 }
@@ -49,7 +52,10 @@ fn a_reference_leads_to_a_task(snapshot: &Snapshot<'_>) -> Result<()> {
 /// The scheduler keeps a list of two nodes in an arena. The pointers of the list are addresses in the scheduler's process.
 fn a_list_in_an_arena_is_followed(snapshot: &Snapshot<'_>) -> Result<()> {
     let list = snapshot.var("ktstr_arena_list");
-    ensure!(list.as_u64()? >> 63 == 0, "an address of a process");
+    ensure!(
+        list.as_u64()? >> 63 == 0,
+        "the pointer is not an address in a process"
+    );
     ensure!(list.get("number").as_u64()? == 1, "{:?}", list.raw());
     ensure!(list.get("next.number").as_u64()? == 2, "{:?}", list.raw());
     ensure!(list.get("next").as_u64()? == list.as_u64()? + 16);

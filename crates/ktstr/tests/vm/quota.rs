@@ -16,8 +16,8 @@ const fn ms(n: u64) -> Duration {
 case!(QUOTAS = "quotas", quotas, duration: Duration::from_secs(2), clock: ktstr::test_support::ClockMode::Virtual,
     topology: Topology::new(1, 1, 2, 1));
 
-/// `within` works for 4 ms, and sleeps for 8 ms, so that it is far from its quota, which the kernel hands out in pieces of 5 ms.
-/// The worker of `over` never sleeps, and may run for a fifth of the time.
+/// The worker of `within` works for 4 ms and sleeps for 8 ms. So it is far from its quota, and each burst is shorter than the
+/// pieces of 5 ms in which the kernel hands out quota. The worker of `over` never sleeps, and may run for a fifth of the time.
 fn quotas(ctx: &Ctx) -> Result<AssertResult> {
     let within = CgroupDef::named("within")
         .workers(1)
@@ -37,7 +37,7 @@ fn only_one_is_throttled(vm: &VmResult) -> Result<()> {
     let within = throttled("within");
     ensure!(
         within == Some(0.0),
-        "within its quota, and throttled: {within:?}"
+        "a cgroup within its quota was throttled: {within:?}"
     );
     let over = throttled("over").unwrap_or(0.0) / 1e9;
     ensure!((1.4..1.7).contains(&over), "throttled for {over} s of 2 s");

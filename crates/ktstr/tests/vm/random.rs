@@ -33,7 +33,8 @@ macro_rules! entry {
             func: all_of_the_file,
             topology: SHAPE,
             scheduler: &$scheduler,
-            // Most random workers do not stay tasks of the scheduler for long; this test only looks for errors in the guest.
+            // Most random workers do not stay tasks of the scheduler for long, so the default checks are off. The test only looks
+            // for errors in the guest.
             assert: Assert::NO_OVERRIDES.without_defaults(),
             duration: Duration::from_millis(300),
             watchdog_timeout: Duration::from_secs(20),

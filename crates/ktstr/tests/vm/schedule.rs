@@ -264,7 +264,7 @@ fn threads_and_schedule_agree_under_eevdf() {
     agrees(&ORACLE_EEVDF);
 }
 
-/// Binds the calling thread to `cpu`; `priority` makes it a real-time one.
+/// Binds the calling thread to `cpu`, and makes it a real-time thread if there is a `priority`.
 fn bind(cpu: usize, priority: Option<i32>) -> Result<()> {
     // SAFETY: the set of CPUs is on the stack and has a place for `cpu`, and the size is that of the set.
     let bound = unsafe {
@@ -396,7 +396,10 @@ fn no_claims(vm: &VmResult) -> Result<()> {
         ensure!(of_cgroup.is_none(), "{}: {of_cgroup:?}", def.name);
     }
     let counted = vm.phase_cgroup_metric(Phase::step(0), "spin", "total_cpu_time_ns");
-    ensure!(counted.is_some(), "what the workers counted is there");
+    ensure!(
+        counted.is_some(),
+        "the CPU time that the workers counted is missing"
+    );
     Ok(())
 }
 
@@ -496,7 +499,7 @@ fn cgroups_have_their_names_and_phases_their_lengths() {
     let names = |pid: &Pid| answers.tasks.get(pid).and_then(|task| task.name());
     assert!(
         names(&Pid(1)).is_some(),
-        "PID 1 was there before: {:?}",
+        "the schedule has no name for PID 1, which started before the recording: {:?}",
         answers.tasks
     );
 }

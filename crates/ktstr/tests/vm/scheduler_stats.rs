@@ -42,11 +42,11 @@ fn are_in_each_capture(vm: &VmResult) -> Result<()> {
         // The request is sent 10 ms before the capture. A scheduler that answers after the capture would have a higher count.
         ensure!(
             served <= captured + 50,
-            "{served}, and {captured} in the capture"
+            "{served} in the answer, and {captured} in the capture"
         );
         ensure!(
             served > captured / 2,
-            "{served}, and {captured} in the capture"
+            "{served} in the answer, and {captured} in the capture"
         );
         before = served;
     }

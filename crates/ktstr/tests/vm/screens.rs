@@ -85,7 +85,7 @@ fn kills_the_scheduler(ctx: &Ctx) -> Result<AssertResult> {
     two_cgroups(ctx)
 }
 
-/// Runs a test that fails by the scheduler's fault, and checks its screen for what every screen has.
+/// Runs a test that fails by the scheduler's fault, and checks that its screen has the parts that every screen has.
 fn screen(entry: &'static KtstrTestEntry, says: &[&str]) -> Finished {
     screen_of(Fault::Scheduler, entry, says)
 }

@@ -37,7 +37,8 @@ spare! {
 /// The number of wake-ups of each thread of a pair.
 const ROUNDS: u32 = 150;
 
-/// Pairs of threads that wake each other alternately, and as many threads that compute, so that half of the CPUs are busy.
+/// Pairs of threads that wake each other alternately, one pair per four CPUs but at least one, and one spinning thread per four
+/// CPUs. Each pair keeps one CPU busy, so half of the CPUs are busy.
 fn half_busy(ctx: &Ctx) -> Result<AssertResult> {
     let pairs = (ctx.topo.total_cpus() / 4).max(1);
     let spinners = ctx.topo.total_cpus() / 4;

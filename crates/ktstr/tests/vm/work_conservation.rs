@@ -87,8 +87,8 @@ fn a_cpu_that_takes_no_task_from_a_queue() {
     fails(&CROWDED_IDLE_CPU, "cpu3 idled while");
 }
 
-/// The idle CPU stays idle until something else wakes it, mostly a kernel thread: for fewer than the five samples in a row that
-/// the usual bound requires. So single samples count here, and the run without the defect shows that a sound scheduler has none.
+/// The idle CPU stays idle until something else wakes it, mostly a kernel thread. This takes less than the five samples in a row
+/// after which the usual bound fails, so single samples count here. The run without the defect has none of these samples.
 #[test]
 fn a_task_sent_to_the_neighbour() {
     passes(&LIGHT);
@@ -100,7 +100,7 @@ const IDLE: Scheduler = Scheduler::named("idle_cpu")
     .sched_args(&["--idle-cpu"])
     .topology(1, 2, 2, 1);
 
-/// The attribute alone fails the test.
+/// The attribute `work_conservation` is enough to make the run fail.
 #[ktstr_test(scheduler = IDLE, work_conservation, expect_err, duration_s = 2)]
 fn an_idle_cpu_fails_a_test_that_asks_by_attribute(ctx: &Ctx) -> Result<AssertResult> {
     crowded(ctx)

@@ -30,7 +30,7 @@ pub fn all(ctx: &Ctx) -> Result<AssertResult> {
     )
 }
 
-/// Two workers on one CPU hand it to each other all the time, while spinners would keep it for a slice.
+/// Two workers on one CPU hand the CPU to each other all the time, while a spinner keeps it for a slice.
 fn yields(ctx: &Ctx) -> Result<()> {
     let switches = |work| -> Result<u64> {
         let both = watch(ctx, &on(work, 2, &[1]), 50)?;
@@ -92,7 +92,7 @@ fn fan_out(ctx: &Ctx) -> Result<()> {
 
 fn mutex(ctx: &Ctx) -> Result<()> {
     let all = watch(ctx, &of(WorkType::mutex_contention(4, 512, 16), 4), 60)?;
-    // The mutex is held nearly always, by one of four workers on as many CPUs.
+    // One of the four workers holds the mutex nearly all the time, so the others wait although each has a CPU.
     ensure!(all.iter().all(Seen::woken), "{all:?}");
     let (cpu, wall) = all.iter().fold((0, 0), |(cpu, wall), seen| {
         (
@@ -100,7 +100,7 @@ fn mutex(ctx: &Ctx) -> Result<()> {
             wall + seen.report.wall_time_ns,
         )
     });
-    ensure!(cpu < wall / 2, "{cpu} of {wall} ns on a CPU");
+    ensure!(cpu < wall / 2, "the workers ran for {cpu} of {wall} ns");
     Ok(())
 }
 
@@ -160,7 +160,7 @@ fn forks(ctx: &Ctx) -> Result<()> {
     Ok(())
 }
 
-/// Returns the state of a worker's task at 40 times.
+/// Returns 40 samples of the state of a worker's task, which are taken 1.7 ms apart.
 fn moments(ctx: &Ctx, work: WorkType) -> Result<Vec<Task>> {
     let mut handle = WorkloadHandle::spawn_seeded(&of(work, 1), ctx.seed)?;
     handle.start();

@@ -109,7 +109,7 @@ fn look_ups(ctx: &Ctx) -> Result<()> {
     ensure!(slow.len() == 1 && rounds(slow) == 0, "{slow:?}");
     ensure!(
         slow[0].report.max_gap_ms < 30,
-        "waiting for a miss is no gap: {slow:?}"
+        "the wait for a miss is counted as a gap: {slow:?}"
     );
     for client in clients {
         let (units, done) = (client.report.work_units, client.report.iterations);
@@ -152,7 +152,7 @@ fn look_ups(ctx: &Ctx) -> Result<()> {
         .iterations;
     ensure!(
         rare > 0 && rare < usual * 2 / 3,
-        "{rare} fetched, {usual} without the tail"
+        "{rare} keys fetched with slow fetches, {usual} without them"
     );
     // Half of the keys are present.
     let both = bench(config.target_hit_pct(50).slow_path_sleep_us(50), 200)?;
@@ -177,7 +177,7 @@ fn look_ups(ctx: &Ctx) -> Result<()> {
         );
         ensure!(
             client.report.wake_sample_total == 0,
-            "a look-up is no wake-up: {client:?}"
+            "a look-up counts as a wake-up: {client:?}"
         );
     }
     // Four clients on four CPUs, and a slow worker.

@@ -35,7 +35,7 @@ fn churn(ctx: &Ctx) -> Result<()> {
         std::thread::sleep(Duration::from_millis(1 + look % 7));
         let places = handle.worker_pids().into_iter().map(Task::of);
         let places = places.map(|task| task.cgroup);
-        // The worker starts in the cgroup above.
+        // The workers start in the cgroup above those that they create.
         met.extend(places.filter(|path| !path.ends_with("/churner")));
         if met.len() == 3 && look > 40 {
             break;
@@ -55,7 +55,7 @@ fn churn(ctx: &Ctx) -> Result<()> {
     // The workers have removed the cgroups that they created below this one, so it can be removed.
     ctx.cgroups.remove_cgroup("churner")?;
 
-    // In a declared cgroup, the teardown of the step would report that the cgroup cannot be removed.
+    // If workers left their cgroups behind in a declared cgroup, the teardown of the step would report it.
     let def = CgroupDef::named("declared").work_type(WorkType::cgroup_churn(2, 5));
     let result = execute_defs(ctx, vec![def])?;
     ensure!(result.is_pass(), "{:?}", result.outcomes);
@@ -111,7 +111,7 @@ pub fn swapped(ctx: &Ctx) -> Result<AssertResult> {
         cgroup.map(|c| c.total_iterations)
     };
     let [kept, swapped] = ["kept", "swapped"].map(busy);
-    // One deadline per millisecond, for a second.
+    // The work type that is swapped in has one deadline per millisecond, and the window lasts for a second.
     ensure!(
         swapped.is_some_and(|n| n > 100 && n <= 1100) && kept.is_some_and(|n| n > 1100),
         "{kept:?} and {swapped:?} iterations"

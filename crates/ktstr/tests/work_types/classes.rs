@@ -70,7 +70,7 @@ fn pairs(ctx: &Ctx) -> Result<()> {
         ensure!(policies(&all) == expected, "{all:?}");
         ensure!(all.iter().all(Seen::woken), "{all:?}");
     }
-    // The declared nice value does not change.
+    // The work type does not change the declared nice value.
     let nice = of(
         WorkType::asymmetric_waker(SchedClass::Cfs, SchedClass::Batch, 64),
         2,
@@ -82,8 +82,8 @@ fn pairs(ctx: &Ctx) -> Result<()> {
     Ok(())
 }
 
-/// Low holds the lock that high waits for, and medium preempts low for eight times as long as the lock is held, unless low
-/// inherits high's priority.
+/// The worker of high priority waits for a lock that the worker of low priority holds. The worker of medium priority preempts the
+/// holder for eight times as long as the lock is held, unless the holder inherits the high priority.
 pub fn inversion(ctx: &Ctx) -> Result<AssertResult> {
     let longest = |mode| -> Result<(u64, u64)> {
         let work = WorkType::PriorityInversion {

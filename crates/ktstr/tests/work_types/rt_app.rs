@@ -97,7 +97,7 @@ fn bursts(ctx: &Ctx) -> Result<()> {
 
 fn runtime(ctx: &Ctx) -> Result<()> {
     let both = watch(ctx, &on(work([RtAction::Runtime(ms(40))]), 2, &[1]), 400)?;
-    // The time passes for both workers, whichever of them has the CPU, so each used about half of it as CPU time.
+    // The 40 ms of wall time pass for both workers, whichever of them has the CPU, so each uses about 20 ms of CPU time.
     for seen in &both {
         let report = &seen.report;
         ensure!(
@@ -350,7 +350,7 @@ fn inherited(ctx: &Ctx) -> Result<()> {
     let (plain, inherits) = (inversions(ctx, false)?, inversions(ctx, true)?);
     ensure!(
         inherits > 2 * plain,
-        "the lock was taken {inherits} times with priority inheritance, {plain} times without"
+        "the lock was taken {inherits} times with priority inheritance, {plain} times without it"
     );
     Ok(())
 }
@@ -367,7 +367,7 @@ fn yields(ctx: &Ctx) -> Result<()> {
     );
     ensure!(
         with > 4 * without.max(10),
-        "{with} switches with yields, {without} without"
+        "{with} switches with yields, {without} without them"
     );
     Ok(())
 }

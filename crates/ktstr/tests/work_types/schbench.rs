@@ -51,7 +51,7 @@ fn locking(ctx: &Ctx) -> Result<()> {
     let (locked, free) = (cost(config)?, cost(config.skip_locking(true))?);
     ensure!(
         locked > free * 3 / 2,
-        "a request took {locked} ns of CPU time with locks and {free} ns without"
+        "a request took {locked} ns of CPU time with locks and {free} ns without them"
     );
     Ok(())
 }

@@ -65,7 +65,7 @@ fn sequence(ctx: &Ctx) -> Result<()> {
     let amx = WorkType::sequence(hot(AluWidth::Amx), Vec::new());
     let refused = refusal(ctx, amx, 1)?;
     ensure!(refused.contains("AMX"), "{refused}");
-    // Two workers on one CPU hand it to each other all the time, while spinners would keep it for a slice.
+    // Two workers on one CPU hand the CPU to each other all the time, while a spinner keeps it for a slice.
     let yields = WorkType::sequence(WorkPhase::Yield(us(500)), Vec::new());
     let switches = |work| -> Result<u64> {
         let both = watch(ctx, &on(work, 2, &[1]), 50)?;
@@ -143,7 +143,7 @@ fn siblings(ctx: &Ctx) -> Result<()> {
         cores.push(cpus);
     }
     ensure!(cores.len() == 2 && cores[0] != cores[1], "{cores:?}");
-    // One thread of each core does not make a pair.
+    // CPUs 0 and 2 are threads of different cores, so they are not a pair.
     let mut handle = WorkloadHandle::spawn(&on(WorkType::SmtSiblingSpin, 2, &[0, 2]))?;
     handle.start();
     std::thread::sleep(Duration::from_millis(10));
@@ -255,7 +255,7 @@ fn epoll(ctx: &Ctx) -> Result<()> {
     };
     // In a burst an event may always be there when a consumer asks, and then nobody waits.
     storm(4)?;
-    // A producer does four times as much work for a single event as a consumer.
+    // For a single event a producer does four times as much work as a consumer, so the consumers wait.
     let samples = storm(1)?;
     ensure!(samples > 3, "{samples} waits");
     Ok(())
@@ -298,7 +298,7 @@ fn fan_out(ctx: &Ctx) -> Result<()> {
         let rounds = receiver.report.iterations;
         // Each receiver sleeps for two milliseconds per round.
         ensure!(receiver.one_each(2000), "{receiver:?}");
-        // Three matrices of 32 x 32 numbers fill 24 KiB. A multiplication is 32 rows of 32 units, and a round has three.
+        // Three matrices of 32 x 32 numbers fill 24 KiB. A multiplication is 32 x 32 units, and a round is three multiplications.
         let (units, turn) = (receiver.report.work_units, 1 + 3 * 32 * 32);
         ensure!(
             units >= (rounds - 1) * turn && units <= (rounds + 1) * turn,

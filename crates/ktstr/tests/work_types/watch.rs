@@ -36,7 +36,7 @@ pub struct Task {
 /// A test of a work type, with its name.
 type Question<'a> = (&'a str, fn(&Ctx) -> Result<()>);
 
-/// Runs all tests of a group; the error names every one that fails.
+/// Runs all tests of a group; the error names every test that fails.
 pub fn each(ctx: &Ctx, questions: &[Question<'_>]) -> Result<AssertResult> {
     let wrong = questions.iter().filter_map(|(name, ask)| {
         let error = ask(ctx).err()?;
@@ -79,7 +79,7 @@ impl Task {
             .rsplit_once(") ")
             .map(|(_, rest)| rest.split(' ').collect())
             .unwrap_or_default();
-        // Counted from the state, which is field 3 of proc_pid_stat(5).
+        // `fields` begins with the state, which is field 3 of proc_pid_stat(5).
         let field = |n: usize| fields.get(n - 3).map_or(0, |text| number(text));
         Self {
             blocked: number(after(&status, "voluntary_ctxt_switches:")),
