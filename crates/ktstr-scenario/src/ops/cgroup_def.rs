@@ -551,7 +551,9 @@ mod tests {
         let near = BTreeSet::from([0]);
         let def = CgroupDef::named("x").mem_policy(MemPolicy::bind([1]));
         assert!(def.validate_memory(None, &topo).is_ok());
-        let error = def.validate_memory(Some(&near), &topo).expect_err("node 1 is outside");
+        let error = def
+            .validate_memory(Some(&near), &topo)
+            .expect_err("node 1 is outside");
         assert!(
             error.to_string().contains("node 1 is not among {0}"),
             "{error}"
