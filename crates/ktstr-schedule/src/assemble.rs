@@ -1,5 +1,5 @@
-//! Interprets what a producer observes at the entries of kernel functions: why a task left its CPU, and whether a dequeue is
-//! a sleep or a throttle.
+//! Interprets what the recorder of a schedule, such as the plugin in QEMU, observes at the entries of kernel functions: why a
+//! task left its CPU, and whether a dequeue is a sleep or a throttle.
 
 use std::collections::{HashMap, HashSet};
 
@@ -9,7 +9,7 @@ use crate::event::{Class, Cpu, DequeueReason, Event, Pid, Reason, What};
 /// to sleep (kernel/sched/sched.h).
 const SLEEP: u64 = 1;
 
-/// An observation of a producer.
+/// An observation of the recorder at the entry of a kernel function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Raw {
     /// A CPU switches from one task to another.
@@ -214,7 +214,7 @@ mod tests {
             switch(Pid::IDLE, A, false),
             dequeue(A, SLEEP | 8),
             switch(A, B, false),
-            // A change of a waiting task is not a sleep.
+            // A runnable task that is dequeued without `DEQUEUE_SLEEP`, as for a new nice value, does not go to sleep.
             Raw::Enqueue {
                 task: A,
                 on: ON,

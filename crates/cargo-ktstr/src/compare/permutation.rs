@@ -4,8 +4,8 @@
 use super::signs::{self, Sums};
 
 /// Returns the p-value of `differences`: the probability that random signs give a mean at least as far from 0 as the
-/// observed mean. It is exact for up to 12 pairs, else estimated from 10 000 draws with a fixed seed. `sums` are the
-/// sums of `differences`.
+/// observed mean. It is exact for up to 12 pairs, else estimated from 10 000 draws with a fixed seed. `sums` has
+/// the sum of `differences` under each choice of signs that is tried.
 pub fn p_value(differences: &[f64], sums: &Sums) -> f64 {
     let sum = differences.iter().sum::<f64>().abs();
     // A sum that differs only by rounding counts as equally far.

@@ -8,7 +8,7 @@ use ktstr_schedule::{CpuMask, Event, Pid, ReadError, Schedule, What};
 use super::seconds;
 use crate::story::Story;
 
-/// The largest number of lines: a task that is moved between queues all the time would fill pages.
+/// The largest number of events that are shown: a task that is moved between queues all the time would fill pages.
 const LINES: usize = 20;
 
 /// The events during a wait.

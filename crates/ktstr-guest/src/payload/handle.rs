@@ -133,7 +133,7 @@ impl PayloadHandle {
             });
         } else {
             result.note(format!(
-                "payload `{}`: its metrics are not in the record, which keeps those of the first {MAX_PAYLOADS} runs",
+                "payload `{}`: its metrics are not in the record, which keeps those of the first {MAX_PAYLOADS} payloads",
                 run.payload
             ));
         }

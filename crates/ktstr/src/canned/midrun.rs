@@ -76,7 +76,7 @@ pub fn custom_cgroup_cpuset_resize(ctx: &Ctx) -> Result<AssertResult> {
     };
     if half == quarter {
         return Ok(AssertResult::skip(
-            "the scenario needs a half and a quarter of the machine that differ and do not split an LLC, which two LLCs cannot give",
+            "the scenario needs a half and a quarter of the machine in whole LLCs; with two LLCs, both are one LLC",
         ));
     }
     let cpus = ctx.topo.all_cpuset();
@@ -143,8 +143,8 @@ pub fn custom_cgroup_cpuset_change_imbalance(ctx: &Ctx) -> Result<AssertResult> 
     ]);
     let swap = Op::swap_cpusets(NAMES[0], NAMES[1]);
     let steps = vec![hold(0.4), change(vec![swap]), hold(0.5)];
-    // The halves of an odd number of CPUs or of LLCs differ, so shares are unequal: with 5 workers on 2 CPUs and then on 3,
-    // the spread is up to 37 points.
+    // If the number of CPUs or of LLCs is odd, the halves differ, and the workers do not divide evenly among their CPUs: of 5
+    // workers on 2 CPUs, and later on 3, one can get up to 37 percentage points more CPU time than another.
     let checks = spread(ctx, ANY);
     let run = execute_scenario_with(ctx, backdrop, steps, Some(&checks))?;
     let mut expect = Expect::of(run);
@@ -214,7 +214,7 @@ pub fn custom_cgroup_cpuset_overlap_imbalance_combined(ctx: &Ctx) -> Result<Asse
         spinners(NAMES[0], 4 * cpus).cpuset(exactly(&left)),
         spinners(NAMES[1], cpus).cpuset(exactly(&right)),
     ]);
-    // Workers of the large cgroup compete with fewer others on some CPUs than on others, so any spread is accepted.
+    // Some CPUs have fewer workers than the rest, so the workers of the large cgroup get unequal shares: any spread is accepted.
     let checks = spread(ctx, ANY);
     let steps = vec![hold(1.0)];
     let mut expect = Expect::of(execute_scenario_with(ctx, backdrop, steps, Some(&checks))?);
@@ -225,7 +225,7 @@ pub fn custom_cgroup_cpuset_overlap_imbalance_combined(ctx: &Ctx) -> Result<Asse
         // smaller cgroup would get a fifth of those CPUs: 0.15 of the machine. The run queues of the CPUs may be unequal
         // by a factor of two.
         .share(0, NAMES[1], &NAMES, 0.15 / 2.0);
-    // EEVDF fails this where a cpuset splits an LLC: see `cpuset_resize`.
+    // On a machine with several LLCs EEVDF fails the next claim if a cpuset splits one of them: see `cpuset_resize`.
     if ctx.topo.num_llcs() == 1 {
         expect.work_conserving(0, &NAMES, &ctx.topo.all_cpuset());
     }

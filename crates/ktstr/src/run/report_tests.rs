@@ -433,7 +433,7 @@ fn a_report_of_many_parts_fits_on_one_screen() {
             text.contains("tid 0 stuck") && text.contains("\nrecord: "),
             "{text}"
         );
-        // Longer logs never lead to more findings of a kind.
+        // With more lines of the log, the report never shows more findings.
         let findings = text.matches("  tid ").count();
         assert!(shown.is_none_or(|before| findings <= before), "{text}");
         shown = Some(findings);

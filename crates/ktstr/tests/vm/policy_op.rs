@@ -17,7 +17,9 @@ fn look(ctx: &Ctx) -> Vec<CgroupDef> {
         rest.split_whitespace().nth(38)?.parse().ok()
     };
     let policies = pids.into_iter().filter_map(policy).collect();
-    SEEN.lock().expect("nobody panics with it").push(policies);
+    SEEN.lock()
+        .expect("no thread panics while it holds the lock")
+        .push(policies);
     Vec::new()
 }
 
@@ -38,7 +40,10 @@ fn policies_are_set_from_outside(ctx: &Ctx) -> Result<AssertResult> {
     };
     let backdrop = Backdrop::from_cgroups([CgroupDef::named("a").workers(2)]);
     let result = execute_scenario(ctx, backdrop, policies.map(step).into())?;
-    let seen = SEEN.lock().expect("nobody panics with it").clone();
+    let seen = SEEN
+        .lock()
+        .expect("no thread panics while it holds the lock")
+        .clone();
     let mut verdict = Verdict::new();
     // These are SCHED_OTHER, SCHED_IDLE, SCHED_FIFO, SCHED_BATCH and SCHED_OTHER (include/uapi/linux/sched.h).
     let wanted = [0, 5, 1, 3, 0].map(|policy| vec![policy; 2]);

@@ -13,7 +13,7 @@ pub(in super::super) const CHURN: &str = "churn_";
 const UNREAPED: u32 = 32;
 
 /// Moves round-robin through cgroups below its own. Parameters: number of cgroups, and the time in each in ns. The
-/// parent removes the cgroups after the worker has ended.
+/// process that started the worker removes the cgroups after the worker has ended.
 pub(super) fn cgroup_churn(ctx: &mut WorkerCtx<'_>) {
     let [groups, cycle, ..] = ctx.params;
     let own = match text::own_cgroup() {

@@ -96,7 +96,7 @@ fn pass(ctx: &mut WorkerCtx<'_>, worker: usize, len: usize) {
         return;
     }
     // SAFETY: the range is inside the mapping by the check above. The messenger writes while the worker waits for it, and
-    // the worker writes before it waits again: the futex word of the desk orders the two.
+    // the worker writes before it waits again: the futex words of `desk.rs` order the two.
     let bytes = unsafe { std::slice::from_raw_parts_mut(at.add(from), len) };
     let touched = arch::touch(bytes, 1);
     ctx.count_units(touched.div_ceil(64));

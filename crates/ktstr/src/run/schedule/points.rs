@@ -1,14 +1,14 @@
-//! The functions of the guest's kernel that make up a schedule, and which of their arguments describe the event. Functions are
-//! located by symbol, and parameters and members by BTF, separately for each kernel.
+//! The kernel functions at whose entries the events of a schedule are observed, and which of their arguments describe each
+//! event. Functions are located by symbol, and parameters and members by BTF, separately for each kernel.
 
 use ktstr_introspect::btf::Btf;
 use ktstr_introspect::symbols::Symbols;
 use ktstr_machine::{ClockOf, HookKind, HookPoint, Reading, Word};
 use ktstr_schedule::Class;
 
-/// The first kind for the enqueue functions of the classes. The class's number is added.
+/// The number in `HookKind::Observe` for the enqueue function of class 0. The class's number is added for the others.
 pub(super) const ENQUEUE: u32 = 32;
-/// The first kind for the dequeue functions of the classes. The class's number is added.
+/// The number in `HookKind::Observe` for the dequeue function of class 0. The class's number is added for the others.
 pub(super) const DEQUEUE: u32 = 48;
 /// The classes that enqueue tasks, and the suffixes of their functions' names.
 pub(super) const CLASSES: [(Class, &str); 5] = [
@@ -60,7 +60,7 @@ seen! {
     WakeShifted = 85,
 }
 
-/// The hooks for a kernel, and the functions that it lacks.
+/// The hooks for a kernel, and the functions that cannot be hooked: the kernel lacks them, or BTF lacks their arguments.
 #[derive(Debug, Default)]
 pub(super) struct Points {
     pub(super) hooks: Vec<HookPoint>,
@@ -119,7 +119,7 @@ impl Finder<'_> {
         }
         let schedule = HookKind::Schedule;
         self.hook(&["__schedule"], schedule, ClockOf::ThisCpu, Some(vec![]));
-        // Up to 6.14 the count is in `struct pcpu_hot`.
+        // Up to 6.14 the preemption count is a member of `struct pcpu_hot`; later it is the variable `__preempt_count`.
         let hot = || {
             let member = self.btf.member("pcpu_hot", "preempt_count").ok()?;
             Some(
@@ -134,7 +134,7 @@ impl Finder<'_> {
             let count = preempt_count.map(|symbol| Word::ThisCpu(symbol, 4));
             std::iter::once(task).chain(count).collect()
         });
-        // 7.3 counts disabled interrupts in `preempt_count()`, below its bits for interrupts.
+        // 7.3 counts in `preempt_count()` how often interrupts were disabled, so the bits for hard interrupts are higher there.
         let seen = match self.symbols.address("local_interrupt_disable_state") {
             Some(_) => Seen::WakeShifted,
             None => Seen::Wake,
@@ -291,7 +291,7 @@ impl Finder<'_> {
             "scx_ops_disable_workfn",
         ];
         self.seen(&names, Seen::Disabling, Some(vec![]));
-        // Each of these variants of the kfunc is a separate function. Of a list of two names, 6.12 has only the second. In
+        // Each list has the names of one variant of the kfunc that inserts a task into a DSQ. 6.12 has only the second name. In
         // later kernels the function with the second name calls the one with the first.
         for names in [
             &["scx_bpf_dsq_insert", "scx_bpf_dispatch"][..],
@@ -330,7 +330,8 @@ impl Finder<'_> {
         Some(vec![task, argument("dsq_id")?, argument("slice")?])
     }
 
-    /// Returns the word that reads the pid of the task that a function has as `parameter`; `None` if BTF does not have it.
+    /// Describes where the plugin reads the pid of the task in the function's `parameter`; `None` if BTF lacks the parameter or
+    /// the member.
     fn task(&self, function: &str, parameter: &str, when: Reading) -> Option<Word> {
         Some(Word::Memory {
             argument: self.btf.parameter(function, parameter)?,

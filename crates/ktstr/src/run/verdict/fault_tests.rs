@@ -280,7 +280,7 @@ fn workers_that_end_by_themselves_are_the_tests_fault_and_starved_ones_are_not()
         assert_eq!(fault, Some(Fault::Test), "{why}");
         assert!(why.starts_with("worker 7 ") && why.contains(how), "{why}");
     }
-    // For a worker that was runnable but did not run until the end, the guest also reports a gap.
+    // If a worker was runnable but got no CPU up to the end of the run, the guest also reports a gap.
     let starved = vec![no_progress(7, Some(WorkerExitInfo::TimedOut)), gap(7)];
     assert_eq!(fault_of(starved).0, Some(Fault::Scheduler));
     // Another worker's finding does not become the test's fault.
