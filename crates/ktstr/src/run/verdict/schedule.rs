@@ -69,9 +69,9 @@ pub(in crate::run) fn see(
     })
 }
 
-/// Applies the schedule of the tasks below the cgroup `root` to the verdict. Failures that the workers' reports gave, and that
-/// the schedule does not confirm, become notes. Each bound that the schedule breaks becomes a failure if the scheduler promises to
-/// keep it. It becomes a note if the scheduler does not, or if the checks only report (`report_monitor_only`).
+/// Applies the schedule of the tasks below the cgroup `root` to the verdict. Failures that the workers' reports gave, and
+/// that the schedule does not confirm, become notes. Each bound that the schedule breaks becomes a failure if the scheduler
+/// promises to keep it. It becomes a note if the scheduler does not, or if the checks only report (`report_monitor_only`).
 pub(in crate::run) fn judge(
     judgement: &mut Judgement,
     case: &Case,
@@ -80,8 +80,9 @@ pub(in crate::run) fn judge(
     root: &str,
     logs: Logs<'_>,
 ) {
-    // What makes a run inconclusive makes its schedule inconclusive as well, with one exception: if only checks of workers had no
-    // data, the schedule can still be judged. A guest without a result did not run the test to its end, which is reported already.
+    // What makes a run inconclusive makes its schedule inconclusive as well, with one exception: if only checks of workers
+    // had no data, the schedule can still be judged. A guest without a result did not run the test to its end, which is
+    // reported already.
     let inconclusive = judgement.result.is_inconclusive() && !judgement.lacks_only_data();
     if inconclusive || judgement.guest.is_err() {
         return;
