@@ -163,7 +163,7 @@ fn three_shards_merged_are_the_whole_to_the_letter() {
         ),
         (
             &["1.results", "old", "3.results"],
-            "its schema is 1, and this command reads 2 alone",
+            "its schema is 1, and this command reads only 2",
         ),
         (
             &["1.results", "foreign", "3.results"],
