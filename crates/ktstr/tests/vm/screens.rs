@@ -189,7 +189,7 @@ fn a_scheduler_that_leaves_by_itself() {
                 "failed: scx-ktstr stopped on its own",
                 "scheduler process died: `scx-ktstr` stopped on its own",
                 "SCX_EXIT_UNREG: unregistered from user space",
-                "leaving, as --exit-after says",
+                "exiting, because the time of --exit-after has passed",
             ],
         );
         assert_eq!(end(&finished), Some(DetailKind::SchedulerExitedCleanly));
