@@ -256,6 +256,20 @@ mod tests {
     }
 
     #[test]
+    fn a_step_that_one_run_lacks_is_named() {
+        let metric = |step: &str, name: &str| ((step.to_owned(), name.to_owned()), 1.0);
+        let first = [
+            metric("", "worst_gap_ms"),
+            metric("Step[1]", "schedule_wakeups"),
+        ];
+        let second = [metric("", "total_workers")];
+        let text = side_by_side(&first.into(), &second.into(), false);
+        let line = |name: &str| text.lines().find(|line| line.contains(name)).unwrap();
+        assert!(line("schedule_wakeups").contains("no step 2"), "{text}");
+        assert!(line("worst_gap_ms").contains("not measured"), "{text}");
+    }
+
+    #[test]
     fn two_runs_side_by_side() {
         let (a, b) = (run("A", 7, "7.2", 10.0), run("B", 8, "7.3", 15.0));
         insta::assert_snapshot!(text(&a, &b, false), @r"

@@ -299,6 +299,21 @@ mod tests {
     }
 
     #[test]
+    fn findings_that_the_record_leaves_out_are_counted() {
+        let mut record = RunRecord::new("t");
+        record.findings = vec![FindingRecord::default(); 279];
+        record.normalise();
+        assert_eq!(
+            record.omitted,
+            ["findings: the first 100 of 279; result.json has all of them"]
+        );
+        let lines = evidence(&record);
+        let more = lines.last().expect("a record with findings has evidence");
+        let shown = MOST_FINDINGS - 1;
+        assert_eq!(*more, format!("and at least {} more findings", 100 - shown));
+    }
+
+    #[test]
     fn an_excerpt_says_how_much_it_leaves_out() {
         let text = format!("x{DUMP}1:\n{}", "line\n".repeat(MOST_LINES));
         let excerpt = Excerpt::in_text("scx_exit.json", &text).unwrap();

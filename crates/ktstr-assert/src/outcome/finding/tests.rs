@@ -309,3 +309,18 @@ fn the_pid_of_the_stalled_task_is_read_from_its_name() {
     assert_eq!(stall("a").stalled_tid(), None);
     assert_eq!(Ejection::Error.stalled_tid(), None);
 }
+
+/// A finding about the whole machine makes no cgroup stand out, however unequal its workers are.
+#[test]
+fn idle_cpu_time_marks_no_cgroup() {
+    let cgroup = crate::stats::CgroupStats {
+        spread: Some(40.0),
+        ..Default::default()
+    };
+    let idle = AssertDetail::of(Finding::WastedCpu {
+        wasted_ms: 900,
+        share: 0.45,
+        bound: 0.1,
+    });
+    assert_eq!(idle.badness(&cgroup), None);
+}
