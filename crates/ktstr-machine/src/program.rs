@@ -59,8 +59,8 @@ pub fn stamp(path: &Path) -> Result<String, MachineError> {
 
 impl Program {
     /// Reads the program `host`. With a folder `cache`, a program that has not changed since it was cached is read from the
-    /// cache, and any other program is added to it: stripping a test binary takes longer than starting a machine from a
-    /// template.
+    /// cache, and any other program is added to it: stripping a test binary takes longer than starting a
+    /// machine from a template.
     ///
     /// # Errors
     ///

@@ -6,8 +6,8 @@
 //!
 //! A run has a finding for each check for which these things hold, so that a known failure of one check hides no failure of
 //! another. What may follow from another finding does not count (`cell/outcome.rs`): a scheduler that the kernel ejects has
-//! one finding, although its process dies as well. If nothing is proved, a run has one finding, since the rest only adds
-//! expectations.
+//! one finding, although its process dies as well. If nothing is proved, a run has one finding, since the
+//! rest only adds expectations.
 
 use ktstr_record::RunVerdict;
 

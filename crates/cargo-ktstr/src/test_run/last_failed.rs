@@ -25,8 +25,8 @@ pub struct FailedRun {
 /// have the same binary and the same name, and the user asked for the same shape and kernel. A run whose kernel was asked
 /// for by its id replaces only runs on that kernel. The `records` are ordered from the newest to the oldest, and `cached`
 /// are the ids of the kernels in the cache. Three kinds of runs do not count: repeats of failed runs, runs of `check` and
-/// of the other commands that run canned scenarios, and runs of tests whose names start with `__`, such as verifier
-/// cells.
+/// of the other commands that run canned scenarios, and runs of tests whose names start with `__`,
+/// such as verifier cells.
 pub fn failed(records: &[Listed], cached: &[String]) -> Vec<FailedRun> {
     let mut newest: BTreeMap<_, Vec<&RunRecord>> = BTreeMap::new();
     for Listed { record, .. } in records {

@@ -8,8 +8,8 @@ use super::pages::{examples, fenced, markdown};
 /// The text with which every call of the command begins.
 const CALL: &str = "cargo ktstr ";
 
-/// A cache of help texts. A key is the words of a subcommand, and its value is the help text, or `None` if there is no such
-/// subcommand.
+/// A cache of help texts. A key is the words of a subcommand, and its value is the help text, or `None` if there
+/// is no such subcommand.
 #[derive(Default)]
 struct Helps(BTreeMap<String, Option<String>>);
 

@@ -25,8 +25,8 @@ pub(crate) fn merge_worst(into: &mut BTreeMap<String, f64>, from: BTreeMap<Strin
 
 /// Returns the value of a metric over the whole run. It comes from the cgroups if they have the metric, otherwise from the
 /// phases ([`of_phases`]). A name that is not in the registry belongs to a metric that a payload printed; if several payloads
-/// printed the metric, the worst value counts. `None` if the metric was not measured, or if it is defined for single phases
-/// only.
+/// printed the metric, the worst value counts. `None` if the metric was not measured, or if it is defined
+/// for single phases only.
 pub(crate) fn run_value(s: &ScenarioStats, id: &MetricId) -> Option<f64> {
     let metric = match id {
         MetricId::Builtin(metric) => metric,

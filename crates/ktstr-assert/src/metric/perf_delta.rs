@@ -83,8 +83,8 @@ impl PerfDeltaAssertion {
         self
     }
 
-    /// Compares the metric of one phase instead of that of the whole run: 0 is the baseline before the first step, 1 is the
-    /// first step.
+    /// Compares the metric of one phase instead of that of the whole run: 0 is the baseline before the first step,
+    /// 1 is the first step.
     #[must_use]
     pub const fn with_phase(mut self, step_index: u16) -> Self {
         self.phase = Some(step_index);

@@ -66,8 +66,8 @@ pub struct LatencyGate {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum QuotaEffect {
-    /// The kernel throttled the workers' cgroup or one above it, and the quota can cause a wait as long as the one that the
-    /// check found.
+    /// The kernel throttled the workers' cgroup or one above it, and the quota can cause a wait as long as the
+    /// one that the check found.
     Explains,
     /// The quota can cause such a wait, but whether the quota kept the workers from running is unknown.
     MayExplain,

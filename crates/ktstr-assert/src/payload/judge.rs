@@ -4,8 +4,8 @@ use super::check::MetricCheck;
 use super::metrics::{Captured, Metric, PayloadEnd, PayloadMetrics};
 use crate::outcome::{AssertDetail, AssertResult, Finding, PassDetail};
 
-/// The largest number of lines of output that a finding quotes: of standard error or, if standard error is empty, of standard
-/// output.
+/// The largest number of lines of output that a finding quotes: of standard error or, if standard error is
+/// empty, of standard output.
 const LAST_LINES: usize = 8;
 /// The largest number of bytes of a line that a finding quotes.
 const LINE: usize = 256;

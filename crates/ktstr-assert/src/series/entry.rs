@@ -18,8 +18,8 @@ pub struct DrainedSnapshotEntry {
     pub stats: Result<Value, MissingStatsReason>,
     /// Guest milliseconds since the scenario started, without pauses; `None` if unknown.
     pub elapsed_ms: Option<u64>,
-    /// The time at which a periodic capture was due, in milliseconds since the start of the workload window; `None` for other
-    /// captures.
+    /// The time at which a periodic capture was due, in milliseconds since the start of the workload window;
+    /// `None` for other captures.
     pub boundary_offset_ms: Option<u64>,
     /// The step during which the capture was taken; 0 is the baseline, and `None` means unknown.
     pub step_index: Option<u16>,

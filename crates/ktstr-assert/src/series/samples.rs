@@ -28,8 +28,8 @@ pub struct Sample<'a> {
     pub stats: Result<&'a Value, &'a MissingStatsReason>,
     /// The step during which the capture was taken; 0 is the baseline, and `None` means unknown.
     pub step_index: Option<u16>,
-    /// The time at which a periodic capture was due, in milliseconds since the start of the workload window; `None` for other
-    /// captures.
+    /// The time at which a periodic capture was due, in milliseconds since the start of the workload window;
+    /// `None` for other captures.
     pub boundary_offset_ms: Option<u64>,
 }
 

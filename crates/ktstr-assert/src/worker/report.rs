@@ -202,8 +202,8 @@ crate::worker_counters!(worker_samples report both {
     /// The number of pages on each NUMA node at the end, from `/proc/PID/numa_maps`. Empty unless
     /// `WorkloadHandle::measure_pages` requested it.
     numa_pages: BTreeMap<usize, u64>;
-    /// The growth of `numa_pages_migrated` in `/proc/vmstat` over the worker's life or the phase. It counts the pages of the
-    /// whole machine.
+    /// The growth of `numa_pages_migrated` in `/proc/vmstat` over the worker's life or the phase. It counts the
+    /// pages of the whole machine.
     vmstat_numa_pages_migrated: u64;
 });
 

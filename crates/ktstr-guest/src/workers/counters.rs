@@ -1,6 +1,6 @@
 //! The counters of one worker in one phase, on their way from the worker's own memory through the memory that it shares with
-//! its parent to its report. Counters that every worker has are rows of [`ktstr_assert::worker_counters!`]; the others are
-//! fields here.
+//! its parent to its report. Counters that every worker has are rows of [`ktstr_assert::worker_counters!`];
+//! the others are fields here.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 

@@ -185,8 +185,8 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         })
     }
 
-    /// Reads the BTF of a `struct btf`. A blob with a base continues the kernel's own BTF, which is the only base that the
-    /// kernel uses.
+    /// Reads the BTF of a `struct btf`. A blob with a base continues the kernel's own BTF, which is the only
+    /// base that the kernel uses.
     pub(crate) fn btf_at(&self, parts: BtfParts) -> Result<Btf, KernelError> {
         let bytes = self.read_bytes(parts.data, parts.size, MAX_MAP_BTF)?;
         Ok(match parts.base {

@@ -16,8 +16,8 @@ use crate::render::hex;
 const STACK_BUILD_ID: u64 = 1 << 5;
 /// `LPM_TREE_NODE_FLAG_IM` (`kernel/bpf/lpm_trie.c`): a node that only connects others.
 const INTERMEDIATE: u64 = 1;
-/// An address that is this number of bytes or more above the nearest symbol is shown as a number, because no function is that
-/// large.
+/// An address that is this number of bytes or more above the nearest symbol is shown as a number, because no
+/// function is that large.
 const MAX_FUNCTION: u64 = 1 << 20;
 /// The largest number of bytes in the prefix of a trie (`LPM_DATA_SIZE_MAX`, `kernel/bpf/lpm_trie.c`).
 const MAX_PREFIX: u64 = 256;

@@ -137,8 +137,8 @@ pub fn measures(answers: &Answers, tables: &Tables, root: &str) -> Measures {
     .measures()
 }
 
-/// The query: a schedule, the root of the cgroups that it covers, and whether only the entitlement with cgroup weights counts
-/// (`by_tree`).
+/// The query: a schedule, the root of the cgroups that it covers, and whether only the entitlement with
+/// cgroup weights counts (`by_tree`).
 struct Asked<'a> {
     answers: &'a Answers,
     tables: &'a Tables,

@@ -86,8 +86,8 @@ impl Timeline {
         first.or(self.ends_ns.map(|(from, _)| from)).unwrap_or(0)
     }
 
-    /// Returns the end of the last hold in nanoseconds of the kernel's scheduler clock, or the end of the schedule if no step
-    /// was held.
+    /// Returns the end of the last hold in nanoseconds of the kernel's scheduler clock, or the end of the schedule
+    /// if no step was held.
     pub fn steps_end_ns(&self) -> u64 {
         self.held.last().map_or(self.to_ns(), |held| held.to_ns)
     }

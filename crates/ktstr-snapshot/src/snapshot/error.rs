@@ -160,8 +160,8 @@ pub enum SnapshotError {
         /// Why the capture does not show one.
         reason: String,
     },
-    /// The name exists only in maps that do not belong to the attached scheduler, or no map of the capture belongs to that
-    /// scheduler.
+    /// The name exists only in maps that do not belong to the attached scheduler, or no map of the capture
+    /// belongs to that scheduler.
     #[error(
         "`{requested}` is not in the maps of the attached scheduler `{active}`; other maps have it: {}",
         list(.excluded)

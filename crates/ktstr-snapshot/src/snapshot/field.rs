@@ -90,8 +90,8 @@ impl<'a> SnapshotField<'a> {
     /// Returns the target of a pointer. Use it for a target that is no struct, since [`Self::get`] follows the pointer only to
     /// look up a member, and [`Self::as_u64`] returns the address.
     ///
-    /// The field is missing, with the reason, for a pointer whose target the capture does not hold, and for a value that is
-    /// no pointer.
+    /// The field is missing, with the reason, for a pointer whose target the capture does not hold, and for a
+    /// value that is no pointer.
     pub fn target(&self) -> SnapshotField<'a> {
         match self.value("a followed pointer") {
             Ok((path, value)) => match value {

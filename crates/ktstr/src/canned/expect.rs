@@ -88,8 +88,8 @@ impl Expect {
     }
 
     /// Returns the same as [`carriers`](Self::carriers) for claims about CPU time. If a worker ended before it measured its CPU
-    /// time, returns `None` and records an inconclusive outcome: without that time, the worker would seem to have been
-    /// starved.
+    /// time, returns `None` and records an inconclusive outcome: without that time, the worker would seem
+    /// to have been starved.
     fn measured(&mut self, step: u16, cgroups: &[&str]) -> Option<Vec<PhaseCgroupStats>> {
         let carriers = self.carriers(step, cgroups)?;
         let cut = cgroups

@@ -65,8 +65,8 @@ pub fn custom_cgroup_cpuset_clear_midrun(ctx: &Ctx) -> Result<AssertResult> {
 ///
 /// The second cgroup keeps all CPUs busy. Without it, CPUs would be idle next to tasks that are not allowed to use
 /// them, and EEVDF would try to balance ever more rarely, down to once in 512 ms (`MAX_PINNED_INTERVAL`:
-/// kernel/sched/fair.c). After the last change, a CPU could then stay idle for a large part of the last step, if the window
-/// is short.
+/// kernel/sched/fair.c). After the last change, a CPU could then stay idle for a large part of the last step,
+/// if the window is short.
 ///
 /// # Errors
 /// The same errors as [`execute_scenario_with`].

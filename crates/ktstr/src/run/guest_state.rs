@@ -20,8 +20,8 @@ const CUT: &str = "\n[... the rest was left out ...]\n";
 const EVENTS_CAP: usize = 100_000;
 /// The largest number of unanswered requests. A test process sends one request at a time.
 const ASKS_CAP: usize = 16;
-/// The largest number of answers of a scheduler that are kept between two polls. The guest sends one answer for each
-/// capture.
+/// The largest number of answers of a scheduler that are kept between two polls. The guest sends one
+/// answer for each capture.
 const STATS_CAP: usize = 16;
 /// The largest number of workers whose counters are kept.
 const WORKERS_CAP: usize = 100_000;

@@ -103,8 +103,8 @@ pub(super) fn apply(
     Ok(entry)
 }
 
-/// Checks the topology against each limit that the file sets. [`KtstrTestEntry::validate`] ignores limits that equal the
-/// default.
+/// Checks the topology against each limit that the file sets. [`KtstrTestEntry::validate`] ignores limits
+/// that equal the default.
 fn strict_limits(file: &ScenarioFile, entry: &KtstrTestEntry) -> Result<(), TextError> {
     for setting in &file.settings {
         let Some(limit) = limit(&setting.key) else {

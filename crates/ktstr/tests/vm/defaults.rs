@@ -1,6 +1,6 @@
 //! Tests of the default checks: planted defects are found and attributed correctly, and a sound scheduler passes. The tests of
-//! idle CPUs and of ignored nice values have a control, which passes: the same run with the check off, or with the promise
-//! excluded.
+//! idle CPUs and of ignored nice values have a control, which passes: the same run with the check off, or
+//! with the promise excluded.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Tests that the exact schedule has the right cgroup for a forked task, although its `task_struct` is often that of a task that
-//! has died.
+//! Tests that the exact schedule has the right cgroup for a forked task, although its `task_struct` is often that of
+//! a task that has died.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

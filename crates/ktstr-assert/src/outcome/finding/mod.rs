@@ -279,8 +279,8 @@ pub enum Finding {
         #[serde(with = "crate::float::one")]
         bound: f64,
     },
-    /// The scheduler under test gave too little of the workers' CPU time, because another class or sched_ext's bypass gave
-    /// the rest.
+    /// The scheduler under test gave too little of the workers' CPU time, because another class or
+    /// sched_ext's bypass gave the rest.
     NotDriven {
         /// The share that the scheduler gave, from 0 to 1.
         #[serde(with = "crate::float::one")]

@@ -25,8 +25,8 @@
 //!   the clause, these are all workers with the same nice value, policy and affinity.
 //!
 //! In braces are the parameters with their defaults and, after a second `=>`, their rules in `work_type/rules.rs`. The docs
-//! of parameters call a unit of integer work an iteration of work. The iterations in a worker's report are repetitions of its
-//! body.
+//! of parameters call a unit of integer work an iteration of work. The iterations in a worker's report are
+//! repetitions of its body.
 //!
 //! To add a work type, write its row and its body, and test its effect in `ktstr/tests/work_types/`. A row whose body or
 //! rule is missing does not compile. CONTRIBUTING.md has the rules for bodies.

@@ -16,8 +16,8 @@ const EVENTS: usize = 4;
 /// The longest time between the second capture of a wait and the end of the wait, in nanoseconds. At the end itself the task
 /// has a CPU already.
 const BEFORE_NS: u64 = 1_000_000;
-/// If a capture would be taken less than this time, in nanoseconds, from a capture for an earlier finding, that one serves
-/// both findings.
+/// If a capture would be taken less than this time, in nanoseconds, from a capture for an earlier finding,
+/// that one serves both findings.
 const NEAR_NS: u64 = 20_000_000;
 
 /// The task and the interval that a finding is about, as found in the schedule.

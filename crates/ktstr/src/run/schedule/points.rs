@@ -330,8 +330,8 @@ impl Finder<'_> {
         Some(vec![task, argument("dsq_id")?, argument("slice")?])
     }
 
-    /// Describes where the plugin reads the pid of the task in the function's `parameter`; `None` if BTF lacks the parameter or
-    /// the member.
+    /// Describes where the plugin reads the pid of the task in the function's `parameter`; `None` if BTF lacks
+    /// the parameter or the member.
     fn task(&self, function: &str, parameter: &str, when: Reading) -> Option<Word> {
         Some(Word::Memory {
             argument: self.btf.parameter(function, parameter)?,

@@ -108,8 +108,8 @@ fn a_busy_host_explains_only_what_happened_meanwhile() {
     assert_eq!(judgement.fault, Some(Fault::Host));
 }
 
-/// The scheduler left the guest idle for 3 s of a step, and the host let the guest's only vCPU wait for 30 ms or for 300 ms
-/// of that.
+/// The scheduler left the guest idle for 3 s of a step, and the host let the guest's only vCPU wait for 30 ms or
+/// for 300 ms of that.
 #[test]
 fn a_short_wait_for_the_host_explains_nothing_in_an_idle_step() {
     use ktstr_assert::monitor::CpuSnapshot;
