@@ -264,7 +264,11 @@ mod tests {
         ];
         let second = [metric("", "total_workers")];
         let text = side_by_side(&first.into(), &second.into(), false);
-        let line = |name: &str| text.lines().find(|line| line.contains(name)).unwrap();
+        let line = |name: &str| {
+            text.lines()
+                .find(|line| line.contains(name))
+                .expect("a row")
+        };
         assert!(line("schedule_wakeups").contains("no step 2"), "{text}");
         assert!(line("worst_gap_ms").contains("not measured"), "{text}");
     }
