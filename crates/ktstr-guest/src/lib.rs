@@ -4,9 +4,6 @@
 //!
 //! This crate does not decide whether a run was good (ktstr-assert does).
 
-/// A hash of the sources of this crate and of ktstr-mailbox. Templates with another hash are not reused.
-pub const AGENT: &str = env!("KTSTR_AGENT_HASH");
-
 pub mod cgroup;
 pub mod clock;
 pub mod direct;

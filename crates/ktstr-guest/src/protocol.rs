@@ -1,8 +1,8 @@
 //! The messages between guest and host. A mailbox frame holds one JSON document, except for the messages that a fork
 //! receives on its way to the test function, which have a plain binary format (`wire.rs`).
 //!
-//! Both sides are built from the same sources (a template whose PID 1 has another [`crate::AGENT`] is not reused), so the
-//! format needs no version. The guest is untrusted nevertheless, so the host checks every field before it uses it.
+//! Both sides are built from the same sources (the host's program carries the guest's, `ktstr-init`), so the format needs no
+//! version. The guest is untrusted nevertheless, so the host checks every field before it uses it.
 // The numbers come from another machine: no conversion may change a value unnoticed.
 #![cfg_attr(
     not(test),

@@ -162,7 +162,7 @@ mod tests {
                 seed: 9,
             },
             ToGuest::Load {
-                binary: "/init".to_owned(),
+                binary: "/ktstr/bin/test".to_owned(),
                 workload_root: "/ktstr".to_owned(),
             },
         ];

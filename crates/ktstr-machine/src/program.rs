@@ -14,9 +14,9 @@ use crate::{MachineError, anonymous_file};
 /// A program that is ready to be packed.
 #[derive(Debug, Clone)]
 pub struct Program {
-    /// The [`stamp`] of the host's file from which the program was read.
+    /// The [`stamp`] of the host's file from which the program was read; for [`Program::embedded`], its hash.
     pub stamp: String,
-    /// The BLAKE3 hash of the host's file before it was stripped, in hexadecimal.
+    /// The BLAKE3 hash of the program before it was stripped, in hexadecimal.
     pub blake3: String,
     /// The size of the contents that are packed, in bytes: without debug information if the host has `strip`.
     pub size: u64,
@@ -70,21 +70,58 @@ impl Program {
         // run below.
         let host = std::fs::canonicalize(host)
             .map_err(|e| MachineError::system(format!("looking for {}", host.display()), e))?;
-        let stamp = stamp(&host)?;
+        Self::load_or_make(stamp(&host)?, cache, |stamp| {
+            let bytes = without_debug_information(&host)?;
+            Ok(Self {
+                blake3: blake3::hash(&read(&host)?).to_hex().to_string(),
+                size: bytes.len() as u64,
+                content: Content::Memory(Arc::new(bytes)),
+                libraries: shared_libraries(&host)?,
+                stamp,
+            })
+        })
+    }
+
+    /// Returns a program whose contents this process has in memory. The program is packed as it is. Its stamp consists of
+    /// `hash`, which has to identify the contents, so it is the same in every binary that carries them. The folder `cache` keeps
+    /// which libraries the program needs.
+    ///
+    /// # Errors
+    ///
+    /// `ldd` cannot be run on a copy of the program in memory, or the host lacks a shared library that the program needs.
+    pub fn embedded(
+        bytes: &'static [u8],
+        hash: &str,
+        cache: Option<&Path>,
+    ) -> Result<Self, MachineError> {
+        Self::load_or_make(format!("embedded:{hash}"), cache, |stamp| {
+            let copy = anonymous_file("ktstr-embedded", bytes.len() as u64)?;
+            copy.write_all_at(bytes, 0)
+                .map_err(|e| MachineError::system("copying an embedded program for `ldd`", e))?;
+            let path = format!("/proc/{}/fd/{}", std::process::id(), copy.as_raw_fd());
+            Ok(Self {
+                blake3: blake3::hash(bytes).to_hex().to_string(),
+                size: bytes.len() as u64,
+                content: Content::Memory(Arc::new(bytes.to_vec())),
+                libraries: shared_libraries(Path::new(&path))?,
+                stamp,
+            })
+        })
+    }
+
+    /// Loads the program with this stamp from the cache, or makes it and adds it to the cache.
+    fn load_or_make(
+        stamp: String,
+        cache: Option<&Path>,
+        make: impl FnOnce(String) -> Result<Self, MachineError>,
+    ) -> Result<Self, MachineError> {
         let cached = cache.map(|folder| folder.join(format!("{:016x}", crate::hash(&stamp))));
         if let Some(cached) = &cached
             && let Some(program) = Self::load(cached, &stamp)
         {
             return Ok(program);
         }
-        let bytes = without_debug_information(&host)?;
-        let program = Self {
-            blake3: blake3::hash(&read(&host)?).to_hex().to_string(),
-            size: bytes.len() as u64,
-            content: Content::Memory(Arc::new(bytes)),
-            libraries: shared_libraries(&host)?,
-            stamp,
-        };
+        let program = make(stamp)?;
         if let Some(cached) = &cached {
             // A cache that cannot be written only costs time.
             if program.store(cached).is_ok() {

@@ -357,7 +357,7 @@ pub struct RunRecord {
     /// The command that runs the test again with the same seed; null if no machine was started, or if an error of the host
     /// ended the run.
     pub again: Option<String>,
-    /// The test binary, which is also PID 1 of the guest.
+    /// The test binary.
     pub program: Option<ProgramRecord>,
     /// BLAKE3 of each further file of the host that was copied into the guest for the test or its scheduler, by path.
     pub inputs: BTreeMap<String, String>,

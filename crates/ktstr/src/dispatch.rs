@@ -1,7 +1,7 @@
 //! The code that runs before `main` in every binary with ktstr tests.
 //!
-//! The same binary is the guest's `/init`, the guest's test process, and the host's test runner. A function in
-//! `.init_array` decides which of these it is, because that must be known before libtest parses the arguments.
+//! The same binary is the guest's test process and the host's test runner. A function in `.init_array` decides which of these
+//! it is, because that must be known before libtest parses the arguments.
 
 use std::process::ExitCode;
 
@@ -14,9 +14,6 @@ use crate::{guest_side, nextest, run};
 static BEFORE_MAIN: extern "C" fn() = before_main;
 
 extern "C" fn before_main() {
-    if ktstr_guest::init::is_guest_init() {
-        ktstr_guest::init::main();
-    }
     if ktstr_guest::init::is_test_process() {
         std::process::exit(guest_side::main());
     }

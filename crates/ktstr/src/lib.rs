@@ -3,7 +3,7 @@
 //! A function with [`ktstr_test`](macro@ktstr_test) on it boots a real Linux kernel in a VM with
 //! the declared topology, starts the scheduler under test, runs its scenario of cgroups and
 //! workloads, freezes the VM to read kernel and BPF state, and ends in a verdict that names whose
-//! fault it is. The same binary is the host's test runner and the guest's PID 1.
+//! fault it is. The same binary is the host's test runner and the process in the guest that calls the function.
 //!
 //! ```no_run
 //! use anyhow::Result;

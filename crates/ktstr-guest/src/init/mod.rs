@@ -2,7 +2,7 @@
 //! test process, reaps all children, reports to the host, and waits until the host ends the machine. Without a host, it
 //! powers the machine off after 30 s.
 //!
-//! The test function runs in a separate process of the same binary. Whatever the function does to its process is
+//! The test function runs in a separate process, of the test's binary. Whatever the function does to its process is
 //! therefore a result and not a kernel panic.
 
 mod children;
@@ -43,7 +43,7 @@ pub use test_process::{JobSource, TestJob, is_test_process, touch_program};
 /// The kernel parameter that tells PID 1 that it runs in the guest. The kernel passes it on as an environment variable.
 pub const GUEST_MARK_ENV: &str = "KTSTR_GUEST";
 
-/// Whether this process is PID 1 of a guest. If so, the binary must call [`main`]. PID 1 of a container lacks the mark.
+/// Whether this process is PID 1 of a guest and has to call [`main`]. PID 1 of a container lacks the mark.
 pub fn is_guest_init() -> bool {
     std::process::id() == 1 && std::env::var_os(GUEST_MARK_ENV).is_some()
 }

@@ -472,7 +472,6 @@ impl Run {
         machine.session.limit_cpus(cpu_budget);
         timings.restore = started.elapsed();
         let template = machine.template();
-        let runs_as_init = machine.runs_test_as_init(plan);
         let early = machine.dispatch(plan, machine_kind, &mut kernel_info)?;
         let start::Started {
             mut session,
@@ -577,10 +576,7 @@ impl Run {
             },
             told_of_idle: in_window.told_of_idle,
             topology: &plan.topology(),
-            test_comm: match runs_as_init {
-                true => "init",
-                false => plan.test_comm(),
-            },
+            test_comm: plan.test_comm(),
             memory_mib: plan.memory_mib,
             virtual_clock: machine_kind.mips().is_some(),
             parallel_tcg: machine_kind.parallel_tcg(),

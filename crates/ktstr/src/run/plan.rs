@@ -41,8 +41,8 @@ pub(super) struct Plan {
     pub(super) staged: BTreeMap<String, String>,
     pub(super) shape: Shape,
     pub(super) memory_mib: u32,
-    /// The files in the initramfs of every machine of this plan: the test's binary as PID 1, and the kernel's configuration
-    /// if it is known.
+    /// The files in the initramfs of every machine of this plan: the program of PID 1, and the kernel's configuration if it is
+    /// known.
     pub(super) base: Files,
     /// The files that the scheduler and the staged schedulers need.
     pub(super) for_scheduler: Files,
@@ -153,7 +153,8 @@ impl Plan {
             folder: std::env::current_dir().unwrap_or_default(),
         };
         let mut base = Files::new();
-        add_program(&mut base, "/init", own.clone())?;
+        let init = Program::embedded(ktstr_init::PROGRAM, ktstr_init::HASH, Some(programs))?;
+        add_program(&mut base, "/init", init)?;
         if let Some(config) = &kernel.config {
             let path = format!("/boot/config-{}", kernel.release);
             base.insert(path, host_file(config, 0o644)?);

@@ -77,7 +77,7 @@ fn cold(
 ) -> Result<Started, RunError> {
     let mut present = templates::Stamps::new();
     let mut archive = Initramfs::new();
-    for files in [&plan.base, &plan.for_scheduler] {
+    for files in [&plan.base, &plan.for_scheduler, &plan.for_load] {
         pack(&mut archive, files, &mut present)?;
     }
     let points = schedule::points_of_run(&boot_points(machine_kind, kernel_info)?, machine_kind);
@@ -125,8 +125,6 @@ pub(super) fn pack(
 
 impl Started {
     /// Returns a digest of the template's level and of the stamps of its files; `None` for a machine that was started cold.
-    /// The key of a template does not suffice to identify it, because under the real clock the key leaves out which test
-    /// binary is PID 1.
     pub(super) fn template(&self) -> Option<String> {
         (!matches!(self.level, Level::Cold(_))).then(|| {
             let text = format!("{} {:?}", self.level.name(), self.present);
@@ -173,25 +171,13 @@ impl Started {
         Ok(None)
     }
 
-    /// Returns whether the test process runs the program of PID 1, `/init`, because that is the test's own binary.
-    pub(super) fn runs_test_as_init(&self, plan: &Plan) -> bool {
-        let own = plan.for_load.get(&plan.test_binary);
-        own.map(|file| &file.stamp) == self.present.get("/init")
-    }
-
-    /// Installs the test's binary, unless PID 1 is the same binary, and starts the test process. Returns an end if the guest
-    /// does not get there.
+    /// Installs the test's binary, and starts the test process. Returns an end if the guest does not get there.
     pub(super) fn load(&mut self, plan: &Plan) -> Result<Option<End>, RunError> {
-        let binary = if self.runs_test_as_init(plan) {
-            "/init"
-        } else {
-            if let Some(end) = self.install(&plan.for_load)? {
-                return Ok(Some(end));
-            }
-            &plan.test_binary
-        };
+        if let Some(end) = self.install(&plan.for_load)? {
+            return Ok(Some(end));
+        }
         self.session.send(&ToGuest::Load {
-            binary: binary.to_owned(),
+            binary: plan.test_binary.clone(),
             workload_root: plan.job.workload_root.clone(),
         })?;
         Ok(self.session.wait_until(|guest| guest.loaded)?)

@@ -1,6 +1,6 @@
 //! The key of a template: a short name derived from everything on which the template's contents depend.
 
-use ktstr_machine::{Accelerator, ClockMode};
+use ktstr_machine::Accelerator;
 
 use crate::run::machine_kind::MachineKind;
 use crate::run::plan::{Files, Plan};
@@ -8,16 +8,14 @@ use crate::run::plan::{Files, Plan};
 /// The number of characters of a key.
 const LEN: usize = 20;
 /// The version of the way in which the host builds and stores templates. It has to be increased with every change of either.
-const FORMAT: u32 = 14;
+const FORMAT: u32 = 15;
 
-/// Returns the key of the booted template. Under the virtual clock the key covers everything that is in the guest before a test
-/// is loaded: the same seed must give the same run, and how long the kernel unpacks PID 1, and where its pages lie, depends on
-/// each of its bytes. Under the real clock no two runs are equal, so the key leaves out the test binary that runs as PID 1,
-/// and its libraries. All test binaries with the same guest side (`ktstr_guest::AGENT`) then share a template.
+/// Returns the key of the booted template. The key covers everything that is in the guest before a scheduler or a test is
+/// loaded. The same seed must give the same run, and how long the kernel unpacks a file, and where its pages lie, depends on
+/// each byte.
 pub(super) fn booted(plan: &Plan, machine_kind: MachineKind) -> String {
     let mut parts = vec![
         format!("format {FORMAT}"),
-        format!("agent {}", ktstr_guest::AGENT),
         format!("qemu {} {}", plan.qemu.path.display(), plan.qemu.version),
         format!("kernel {}", plan.kernel.boot_sha256),
         plan.machine(machine_kind).fingerprint(),
@@ -26,13 +24,7 @@ pub(super) fn booted(plan: &Plan, machine_kind: MachineKind) -> String {
     if machine_kind.accelerator == Accelerator::Kvm {
         parts.push(crate::run::kvm::host());
     }
-    let shares = machine_kind.clock == ClockMode::Real;
-    parts.extend(
-        plan.base
-            .iter()
-            .filter(|(path, _)| !shares || path.starts_with("/boot/"))
-            .map(|(path, file)| format!("{path} {}", file.stamp)),
-    );
+    parts.extend(stamps(&plan.base));
     name(&parts)
 }
 

@@ -134,9 +134,8 @@ fn left_behind(stall: &StallReport, guest: &GuestState, test_comm: &str) -> Opti
         return None;
     }
     let left = |task: &&TaskEnrichment| {
-        // PID 1 may run the same program.
-        let forked = task.pid == task.tgid && task.pid != 1;
-        forked && task.comm == test_comm && is_runnable(task)
+        let is_process = task.pid == task.tgid;
+        is_process && task.comm == test_comm && is_runnable(task)
     };
     let count = stall.processes.iter().filter(left).count();
     (count > 0).then_some(count)

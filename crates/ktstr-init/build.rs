@@ -1,0 +1,37 @@
+//! The program that is PID 1 of the guest. Cargo runs it as the build script of this crate, and then the program copies itself
+//! to where the library includes it.
+//!
+//! A library that needs a program has no other way to get one: cargo builds no binary of a dependency, except for its build
+//! script, and artifact dependencies are not stable (RFC 3028). A build script can start cargo itself, but it would have to
+//! resolve the dependencies again, and would need a second target folder.
+
+use std::hash::{DefaultHasher, Hasher};
+use std::path::Path;
+use std::process::Command;
+
+fn main() {
+    if ktstr_guest::init::is_guest_init() {
+        ktstr_guest::init::main();
+    }
+    println!("cargo::rerun-if-changed=build.rs");
+    let own = std::env::current_exe().expect("a running program has a path");
+    let folder = std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR for build scripts");
+    let copy = Path::new(&folder).join("init");
+    if !strip(&own, &copy) {
+        std::fs::copy(&own, &copy).expect("cargo lets a build script write to OUT_DIR");
+    }
+    let mut hasher = DefaultHasher::new();
+    hasher.write(&std::fs::read(&copy).expect("the copy was just written"));
+    println!("cargo::rustc-env=KTSTR_INIT_HASH={:016x}", hasher.finish());
+}
+
+/// Copies a program without its debug information, most of which is that of the standard library. Returns `false` if the host
+/// lacks `strip`, or if it fails.
+fn strip(program: &Path, copy: &Path) -> bool {
+    Command::new("strip")
+        .arg("--strip-debug")
+        .arg("-o")
+        .args([copy, program])
+        .status()
+        .is_ok_and(|status| status.success())
+}
