@@ -1,8 +1,8 @@
 //! `cargo ktstr check BINARY`: runs a scheduler binary under the canned scenarios, and compares it with EEVDF under the same
 //! seeds.
 //!
-//! The user needs no Cargo project and no test binary: the binary of `cargo-ktstr` has the scenarios, and runs as PID 1 of the
-//! guest in place of a test binary, as in the demo. `matrix` decides what is run, `walk` runs it, `sort` classifies the
+//! The user needs no Cargo project and no test binary: the binary of `cargo-ktstr` has the scenarios, and runs in the guest
+//! in place of a test binary, as in the demo. `matrix` decides what is run, `walk` runs it, `sort` classifies the
 //! findings, `report` is the result as data, and `screen`, `page`, `junit` and
 //! `step_summary` render it. `results` stores the outcomes of the runs in a file, `shard` and `merge` divide a check among
 //! several machines, and `table` shows several checks on one page.

@@ -67,10 +67,21 @@ fn a_template_of_another_binary_changes_nothing() {
                 command.args(["--exact", "ktstr/__unit_test_contended__", "--nocapture"]);
                 run(Case::of(command));
             }
-            run(Case::new("contended"))
+            let last = run(Case::new("contended"));
+            let builds = 1 + usize::from(other_first);
+            // Both binaries share the machine that has booted, and the one in which the scheduler has attached.
+            assert_eq!(levels(&cache.path().join("templates")), [1, 1, builds]);
+            last
         })
         .collect();
     assert_one("after another binary", &runs);
+}
+
+/// Returns the numbers of templates of the levels booted, attached and loaded.
+fn levels(templates: &Path) -> [usize; 3] {
+    let all = digests(templates);
+    ["\"booted ", "\"attached ", "\"loaded "]
+        .map(|level| all.keys().filter(|what| what.starts_with(level)).count())
 }
 
 /// Replaces [`UNREAD`] in the bytes of this binary.
