@@ -121,6 +121,13 @@ fn the_bench_accounts_for_the_time_of_a_run() {
         median("boot", 3).unwrap() < median("boot", 2).unwrap(),
         "a fork is no faster than a boot: {report}"
     );
+    for row in report["sections"][1]["rows"].as_array().unwrap() {
+        let cells = row["cells"].as_array().unwrap();
+        assert!(
+            cells.len() == 3 && cells.iter().all(|cell| cell["median"].is_number()),
+            "cold, warm and rebuilt: {row}"
+        );
+    }
 }
 
 /// Runs one round of each part. The values are for people; the test only checks that each row has at least one number.

@@ -15,6 +15,17 @@ fn machine() -> TestTopology {
     TestTopology::from_vm_topology(&Topology::new(1, 2, 2, 1))
 }
 
+/// Expands to the names of the operations, from the rows of `op_table!`.
+macro_rules! names {
+    ($(
+        $(#[$doc:meta])+
+        $number:literal $constructor:ident $name:ident => $file:ident::$function:ident $(, $clause:ident $of:ident)*
+        $({ $($fields:tt)* })?;
+    )*) => {
+        [$(stringify!($name)),*]
+    };
+}
+
 /// The number of random scenarios.
 const MANY: u64 = 1_000;
 
@@ -37,7 +48,13 @@ fn a_printed_scenario_is_read_back_as_the_same() {
     }
     assert!(same >= 500, "only {same} scenarios are valid");
     // All operations are drawn, except the three that refer to a program or a scheduler by its declaration.
-    assert_eq!(ops.len(), 42 - 3, "{ops:?}");
+    let all: BTreeSet<&str> = ktstr_scenario::op_table!(names).into();
+    let undrawn: Vec<_> = all.difference(&ops).collect();
+    assert_eq!(
+        undrawn,
+        [&"AttachScheduler", &"ReplaceScheduler", &"RunPayload"],
+        "`Draw::op` has to draw each operation"
+    );
 }
 
 /// Returns whether each cgroup and worker of a scenario is valid by itself.

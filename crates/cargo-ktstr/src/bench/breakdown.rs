@@ -2,7 +2,7 @@
 
 use ktstr_record::RunRecord;
 
-use super::case::Measured;
+use super::case::{Measured, Start};
 use super::page::{Row, Section, Unit};
 use super::part;
 use crate::summary::Summary;
@@ -18,9 +18,12 @@ const PARTS: [(&str, &str); 7] = [
     ("teardown", "the window's end to QEMU's end"),
 ];
 
-/// Returns the section for the cases with two CPUs.
+/// Returns the section for the cold and the warm cases with two CPUs.
 pub fn section(measured: &[Measured]) -> Section {
-    let cases: Vec<&Measured> = measured.iter().filter(|m| m.case.cpus == 2).collect();
+    let cases: Vec<&Measured> = measured
+        .iter()
+        .filter(|m| m.case.cpus == 2 && m.case.start != Start::Rebuilt)
+        .collect();
     let over = |name, about: &str, values: &dyn Fn(&Measured, &RunRecord) -> Vec<f64>| Row {
         name,
         unit: Unit::Seconds,
@@ -62,7 +65,7 @@ pub fn section(measured: &[Measured]) -> Section {
         "attach",
         "part of boot, in guest time: from the scheduler's start to its attach",
         &|m, record| {
-            let attach = m.case.cold.then(|| part(record, "attach"));
+            let attach = (m.case.start == Start::Cold).then(|| part(record, "attach"));
             attach.flatten().into_iter().collect()
         },
     ));
@@ -78,10 +81,7 @@ pub fn section(measured: &[Measured]) -> Section {
         title: "Where a run's time goes: 2 CPUs, window 1 s",
         columns: cases
             .iter()
-            .map(|m| {
-                let start = if m.case.cold { "cold" } else { "warm" };
-                format!("{} {start}", m.case.scheduler)
-            })
+            .map(|m| format!("{} {}", m.case.scheduler, m.case.start.name()))
             .collect(),
         rows,
     }

@@ -22,8 +22,31 @@ pub struct Case {
     pub scheduler: &'static str,
     /// The number of CPUs of its machine.
     pub cpus: u32,
-    /// Whether the machine is booted for the run, rather than forked from a template.
-    pub cold: bool,
+    pub start: Start,
+}
+
+/// What the machine of a case starts from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// It boots for the run.
+    Cold,
+    /// It is forked from a template in which the test process is loaded.
+    Warm,
+    /// As after a rebuild of the test: the run first has to load the test process into the templates that all binaries share.
+    Rebuilt,
+}
+
+impl Start {
+    pub const ALL: [Self; 3] = [Self::Cold, Self::Warm, Self::Rebuilt];
+
+    /// Returns the name in tables.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Cold => "cold",
+            Self::Warm => "warm",
+            Self::Rebuilt => "rebuilt",
+        }
+    }
 }
 
 /// A case and the records of its runs.
@@ -42,12 +65,12 @@ pub enum Ended {
 
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let start = if self.cold { "cold" } else { "warm" };
         write!(
             f,
-            "{}, {}, {start}",
+            "{}, {}, {}",
             self.scheduler,
-            counted(self.cpus, "CPU")
+            counted(self.cpus, "CPU"),
+            self.start.name()
         )
     }
 }
@@ -62,17 +85,20 @@ impl Case {
             ("bench_scx_8", "scx-ktstr", 8),
         ];
         tests.into_iter().flat_map(|(test, scheduler, cpus)| {
-            [true, false].map(|cold| Self {
+            Start::ALL.map(|start| Self {
                 test,
                 scheduler,
                 cpus,
-                cold,
+                start,
             })
         })
     }
 
     /// Runs the case once. The text of a failure goes to standard error.
     pub fn run(&self) -> Result<Ended> {
+        if self.start == Start::Rebuilt {
+            look_rebuilt()?;
+        }
         run_test(self.test, self.variables())
     }
 
@@ -83,8 +109,26 @@ impl Case {
 
     fn variables(&self) -> &'static [(&'static str, &'static str)] {
         const COLD: &[(&str, &str)] = &[(env::COLD.name(), "1")];
-        if self.cold { COLD } else { &[] }
+        match self.start {
+            Start::Cold => COLD,
+            Start::Warm | Start::Rebuilt => &[],
+        }
     }
+}
+
+/// Makes this binary look like a new one to the next run, which recognises a binary by its `ktstr_machine::stamp`. To set the
+/// permissions that the file already has changes only the time at which its inode was last changed.
+fn look_rebuilt() -> Result<()> {
+    let program = std::env::current_exe().context("looking for this binary")?;
+    std::fs::metadata(&program)
+        .and_then(|own| std::fs::set_permissions(&program, own.permissions()))
+        .with_context(|| {
+            format!(
+                "setting the permissions of {} as they are, so that it counts as rebuilt: run the bench as the owner of the \
+                 file, or only the other parts of it with --only",
+                program.display()
+            )
+        })
 }
 
 /// How a run of a test ended: it passed and left this record at this path, or the command has to end with this exit code.

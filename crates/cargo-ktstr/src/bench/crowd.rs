@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use ktstr_state::env;
 
-use super::case::{Case, Ended, ended};
+use super::case::{Case, Ended, Start, ended};
 use super::page::{Row, Section, Unit};
 use crate::exit::Exit;
 use crate::summary::Summary;
@@ -22,12 +22,12 @@ const LOOK: Duration = Duration::from_millis(20);
 /// not pass.
 pub fn section(at_once: usize, forks: u32) -> Result<Result<Section, Exit>> {
     let mut peaks = Vec::new();
-    for cold in [true, false] {
+    for start in [Start::Cold, Start::Warm] {
         let case = Case {
             test: "bench_eevdf",
             scheduler: "EEVDF",
             cpus: 2,
-            cold,
+            start,
         };
         eprintln!("{at_once} at once: {case}");
         match peak(at_once, case)? {
@@ -126,7 +126,7 @@ fn growth(forks: u32) -> Result<Result<i64, Exit>> {
         test: "bench_eevdf",
         scheduler: "EEVDF",
         cpus: 2,
-        cold: false,
+        start: Start::Warm,
     };
     let before = in_use()?;
     for number in 1..=forks {

@@ -20,7 +20,7 @@ use ktstr_record::brief::counted;
 use ktstr_record::{HostRecord, RunRecord};
 use serde::Serialize;
 
-use self::case::{Case, Ended, Measured};
+use self::case::{Case, Ended, Measured, Start};
 use self::page::Section;
 use crate::exit::Exit;
 use crate::json::{self, Limit};
@@ -183,10 +183,11 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
 }
 
 /// Runs every case `runs` times, alternating between the cases, so that a busy period of the host affects all of them alike.
+/// The cases [`Start::Rebuilt`] come last, because after each of them no template is warm.
 fn measure(cases: &[Case], runs: u32) -> Result<Result<Vec<Measured>, Exit>> {
     let mut measured: Vec<Measured> = Vec::new();
     for &case in cases {
-        if !case.cold {
+        if case.start == Start::Warm {
             // The first run of a case makes the template, so one run is made that is not measured.
             eprintln!("template: {case}");
             if let Ended::Otherwise(exit) = case.run()? {
@@ -198,12 +199,15 @@ fn measure(cases: &[Case], runs: u32) -> Result<Result<Vec<Measured>, Exit>> {
             records: Vec::new(),
         });
     }
-    for number in 1..=runs {
-        for Measured { case, records } in &mut measured {
-            eprintln!("run {number} of {runs}: {case}");
-            match case.run()? {
-                Ended::Passed(record) => records.push(*record),
-                Ended::Otherwise(exit) => return Ok(Err(exit)),
+    for rebuilt in [false, true] {
+        for number in 1..=runs {
+            let of_this_round = |m: &&mut Measured| (m.case.start == Start::Rebuilt) == rebuilt;
+            for Measured { case, records } in measured.iter_mut().filter(of_this_round) {
+                eprintln!("run {number} of {runs}: {case}");
+                match case.run()? {
+                    Ended::Passed(record) => records.push(*record),
+                    Ended::Otherwise(exit) => return Ok(Err(exit)),
+                }
             }
         }
     }

@@ -1,17 +1,20 @@
-//! What a template saves: the same runs, booted and forked.
+//! What templates save: the same runs, booted, forked, and forked after a rebuild of the test.
 
 use ktstr_record::RunRecord;
 use ktstr_record::brief::counted;
 
-use super::case::{Case, Measured};
+use super::case::{Case, Measured, Start};
 use super::page::{Row, Section, Unit};
 use super::part;
 use crate::summary::Summary;
 
 /// Returns the section. Each machine shape and scheduler has two rows: the time until the test function, and the time beyond
-/// the window. Each row has the cold and the warm times.
+/// the window. Each row has the times of each [`Start`].
 pub fn section(measured: &[Measured]) -> Section {
-    let shapes = measured.iter().filter(|m| m.case.cold).map(|m| m.case);
+    let shapes = measured
+        .iter()
+        .filter(|m| m.case.start == Start::Cold)
+        .map(|m| m.case);
     let quantity = |name, what: &'static str, value: fn(&RunRecord) -> Option<f64>| {
         shapes
             .clone()
@@ -29,8 +32,8 @@ pub fn section(measured: &[Measured]) -> Section {
     ))
     .collect();
     Section {
-        title: "Cold and warm",
-        columns: vec!["cold".to_owned(), "warm".to_owned()],
+        title: "Cold, warm, and after a rebuild of the test",
+        columns: Start::ALL.map(|start| start.name().to_owned()).into(),
         rows,
     }
 }
@@ -42,17 +45,21 @@ fn row(
     what: &str,
     value: fn(&RunRecord) -> Option<f64>,
 ) -> Row {
-    let cells: Vec<Option<Summary>> = [true, false]
+    let cells: Vec<Option<Summary>> = Start::ALL
         .iter()
-        .map(|&cold| {
-            let case = Case { cold, ..shape };
+        .map(|&start| {
+            let case = Case { start, ..shape };
             let records = measured.iter().filter(|m| m.case == case);
             Summary::of(records.flat_map(|m| &m.records).filter_map(value))
         })
         .collect();
     let gain = match cells[..] {
-        [Some(cold), Some(warm)] if warm.median > 0.0 => {
-            format!("; cold ÷ warm = {:.1}", cold.median / warm.median)
+        [Some(cold), Some(warm), Some(rebuilt)] if warm.median > 0.0 && rebuilt.median > 0.0 => {
+            format!(
+                "; cold ÷ warm = {:.1}, cold ÷ rebuilt = {:.1}",
+                cold.median / warm.median,
+                cold.median / rebuilt.median
+            )
         }
         _ => String::new(),
     };
@@ -83,10 +90,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cold_and_warm_times_of_a_shape_are_in_one_row() {
+    fn the_times_of_a_shape_are_in_one_row() {
         let measured: Vec<Measured> = Case::all()
             .map(|case| {
-                let boot = f64::from(case.cpus) * if case.cold { 10.0 } else { 0.1 };
+                let boot = f64::from(case.cpus)
+                    * match case.start {
+                        Start::Cold => 10.0,
+                        Start::Warm => 0.1,
+                        Start::Rebuilt => 1.0,
+                    };
                 Measured {
                     case,
                     records: vec![RunRecord {
@@ -102,7 +114,7 @@ mod tests {
         let eight = &section.rows[2];
         assert_eq!(
             eight.about,
-            "EEVDF, 8 CPUs: to the test function's first instruction; cold ÷ warm = 100.0"
+            "EEVDF, 8 CPUs: to the test function's first instruction; cold ÷ warm = 100.0, cold ÷ rebuilt = 10.0"
         );
         assert!((eight.cells[0].unwrap().median - 80.0).abs() < 1e-9);
         assert!((section.rows[4].cells[1].unwrap().median - 0.7).abs() < 1e-9);

@@ -163,8 +163,21 @@ mod tests {
     }
 
     macro_rules! each_counter {
-        ($($(#[$_doc:meta])* $_kind:ident $name:ident
+        ($($(#[$_doc:meta])* $kind:ident $name:ident
            $({ #[$_total_doc:meta] $fold:ident $total:ident $($metric:ident)? })?;)*) => {
+            #[test]
+            fn the_counters_that_are_measured_around_any_work_are_filled_in() {
+                $({
+                    let mut left_out = WorkerReport::default();
+                    left_out.fill_measured(&WorkerReport { $name: 7, ..WorkerReport::default() });
+                    let expected = if stringify!($kind) == "measured" { 7 } else { 0 };
+                    assert_eq!(left_out.$name, expected, stringify!($name));
+                    let mut own = WorkerReport { $name: 3, ..WorkerReport::default() };
+                    own.fill_measured(&WorkerReport { $name: 7, ..WorkerReport::default() });
+                    assert_eq!(own.$name, 3, stringify!($name));
+                })*
+            }
+
             #[test]
             fn each_counter_goes_from_the_workers_to_the_run() {
                 $({

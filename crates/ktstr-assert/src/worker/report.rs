@@ -58,12 +58,22 @@ pub struct SamplesMut<'a> {
     pub total: &'a mut u64,
 }
 
+// Fills in a counter, if it is of the kind `measured`.
+macro_rules! fill {
+    (measured $own:expr, $around:expr) => {
+        if $own == 0 {
+            $own = $around;
+        }
+    };
+    (counted $own:expr, $around:expr) => {};
+}
+
 // Writes the two structs that have a field for each of the workers' counters and samples, and the code that copies all of them.
 // The fields in `both` have the same meaning in the two structs.
 macro_rules! report {
     (samples { $($(#[$values_doc:meta])* $kind:ident $values:ident { $(#[$taken_doc:meta])* $taken:ident };)* }
      both { $($(#[$both_doc:meta])* $both:ident: $type:ty;)* }
-     $($(#[$doc:meta])* $_kind:ident $name:ident $({ $($_total:tt)* })?;)*) => {
+     $($(#[$doc:meta])* $kind_of_counter:ident $name:ident $({ $($_total:tt)* })?;)*) => {
         /// The measurements of a worker. Times are guest time.
         ///
         /// If a worker died, did not answer or could not do its work, `completed` is false and `exit_info` is set; a
@@ -145,6 +155,12 @@ macro_rules! report {
             /// Adds the counters of a slice to those of the report.
             pub fn add_counters(&mut self, slice: &PhaseSlice) {
                 $(self.$name = crate::math::sum(self.$name, slice.$name);)*
+            }
+
+            /// Replaces the counters that are measured around any work, such as the CPU time, by those of `around` where they are
+            /// 0: the function of a custom worker may leave them out.
+            pub fn fill_measured(&mut self, around: &Self) {
+                $(fill!($kind_of_counter self.$name, around.$name);)*
             }
 
             /// Returns the samples of one kind, to change them.

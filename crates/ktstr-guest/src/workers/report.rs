@@ -126,23 +126,9 @@ fn custom(worker: &Worker, tele: &Telemetry) -> WorkerReport {
     report.exit_info = None;
     report.waited_ns = around.waited_ns;
     report.cpu_unknown = around.cpu_unknown && report.cpu_time_ns == 0;
-    for (own, measured) in [
-        (&mut report.cpu_time_ns, around.cpu_time_ns),
-        (&mut report.wall_time_ns, around.wall_time_ns),
-        (&mut report.off_cpu_ns, around.off_cpu_ns),
-        (
-            &mut report.schedstat_run_delay_ns,
-            around.schedstat_run_delay_ns,
-        ),
-        (&mut report.schedstat_run_count, around.schedstat_run_count),
-        (
-            &mut report.schedstat_cpu_time_ns,
-            around.schedstat_cpu_time_ns,
-        ),
-    ] {
-        if *own == 0 {
-            *own = measured;
-        }
+    report.fill_measured(&around);
+    if report.off_cpu_ns == 0 {
+        report.off_cpu_ns = around.off_cpu_ns;
     }
     if report.cpus_used.is_empty() {
         report.cpus_used = around.cpus_used;
