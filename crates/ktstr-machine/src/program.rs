@@ -29,6 +29,8 @@ pub struct Program {
 #[derive(Debug, Clone)]
 enum Content {
     Memory(Arc<Vec<u8>>),
+    /// In this process's own program.
+    Own(&'static [u8]),
     /// In a file of the cache, from this offset on. The file stays open, so that removing it from the cache does not
     /// affect this run.
     Cached(Arc<File>, u64),
@@ -76,7 +78,7 @@ impl Program {
                 blake3: blake3::hash(&read(&host)?).to_hex().to_string(),
                 size: bytes.len() as u64,
                 content: Content::Memory(Arc::new(bytes)),
-                libraries: shared_libraries(&host)?,
+                libraries: shared_libraries(&host, &host.display().to_string())?,
                 stamp,
             })
         })
@@ -94,7 +96,7 @@ impl Program {
         hash: &str,
         cache: Option<&Path>,
     ) -> Result<Self, MachineError> {
-        Self::load_or_make(format!("embedded:{hash}"), cache, |stamp| {
+        let program = Self::load_or_make(format!("embedded:{hash}"), cache, |stamp| {
             let copy = anonymous_file("ktstr-embedded", bytes.len() as u64)?;
             copy.write_all_at(bytes, 0)
                 .map_err(|e| MachineError::system("copying an embedded program for `ldd`", e))?;
@@ -102,10 +104,15 @@ impl Program {
             Ok(Self {
                 blake3: blake3::hash(bytes).to_hex().to_string(),
                 size: bytes.len() as u64,
-                content: Content::Memory(Arc::new(bytes.to_vec())),
-                libraries: shared_libraries(Path::new(&path))?,
+                content: Content::Own(bytes),
+                libraries: shared_libraries(Path::new(&path), "the program of PID 1")?,
                 stamp,
             })
+        })?;
+        Ok(Self {
+            content: Content::Own(bytes),
+            size: bytes.len() as u64,
+            ..program
         })
     }
 
@@ -135,6 +142,7 @@ impl Program {
     pub fn bytes(&self) -> Result<Vec<u8>, MachineError> {
         match &self.content {
             Content::Memory(bytes) => Ok(bytes.as_ref().clone()),
+            Content::Own(bytes) => Ok(bytes.to_vec()),
             Content::Cached(file, offset) => {
                 let mut bytes = vec![0u8; self.size as usize];
                 file.read_exact_at(&mut bytes, *offset)
@@ -254,18 +262,36 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, MachineError> {
     std::fs::read(path).map_err(|e| MachineError::system(format!("reading {}", path.display()), e))
 }
 
-fn shared_libraries(program: &Path) -> Result<Vec<PathBuf>, MachineError> {
+/// Returns the libraries that `program`, which messages call `name`, needs. The loader finds them as in the guest, where none of
+/// the variables is set that change its search.
+fn shared_libraries(program: &Path, name: &str) -> Result<Vec<PathBuf>, MachineError> {
+    let failed = |why: std::io::Error| {
+        MachineError::system(
+            format!("running `ldd` to find the shared libraries of {name}"),
+            why,
+        )
+    };
     let output = Command::new("ldd")
         .arg(program)
+        .env_remove("LD_LIBRARY_PATH")
+        .env_remove("LD_PRELOAD")
+        .env("LC_ALL", "C")
         .output()
-        .map_err(|e| MachineError::system("running `ldd` to find shared libraries", e))?;
+        .map_err(failed)?;
     let listing = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    // `ldd` fails for a program that is linked statically, which needs no libraries. After any other failure the libraries are
+    // unknown.
+    let is_static = [&listing, &errors]
+        .iter()
+        .any(|text| text.contains("not a dynamic executable"));
+    if !output.status.success() && !is_static {
+        let why = format!("{}: {}{}", output.status, listing.trim(), errors.trim());
+        return Err(failed(std::io::Error::other(why)));
+    }
     parse_ldd(&listing).map_err(|missing| {
         MachineError::system(
-            format!(
-                "{} needs the shared library {missing}, which this host does not have",
-                program.display()
-            ),
+            format!("{name} needs the shared library {missing}, which this host does not have"),
             std::io::Error::from(std::io::ErrorKind::NotFound),
         )
     })
@@ -425,5 +451,41 @@ mod tests {
     fn a_program_that_is_not_there_is_named() {
         let error = Program::read(Path::new("/nowhere/program"), None).expect_err("nothing");
         assert!(error.to_string().contains("/nowhere/program"), "{error}");
+    }
+
+    #[test]
+    fn the_libraries_of_what_is_no_program_are_unknown() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let gone = folder.path().join("gone");
+        let error = shared_libraries(&gone, "the program").expect_err("there is no file");
+        let text = error.to_string();
+        assert!(text.contains("shared libraries of the program"), "{text}");
+        assert!(text.contains("No such file or directory"), "{text}");
+        let script = folder.path().join("script");
+        std::fs::write(&script, "#!/bin/sh\n").expect("a file");
+        assert_eq!(
+            shared_libraries(&script, "a script").ok(),
+            Some(Vec::new()),
+            "`ldd` calls it no dynamic executable"
+        );
+    }
+
+    #[test]
+    fn an_embedded_program_has_its_own_bytes_and_libraries() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let own: &'static [u8] = std::fs::read("/proc/self/exe").expect("own binary").leak();
+        let first = Program::embedded(own, "1", Some(folder.path())).expect("a program");
+        let cached = Program::embedded(own, "1", Some(folder.path())).expect("a program");
+        for program in [&first, &cached] {
+            assert!(program.bytes().expect("bytes") == own);
+            assert_eq!(program.stamp, "embedded:1");
+            let libraries = program.libraries.iter();
+            assert!(
+                libraries
+                    .map(|l| l.to_string_lossy())
+                    .any(|l| l.contains("libc.so"))
+            );
+        }
+        assert_eq!(first.blake3, cached.blake3);
     }
 }

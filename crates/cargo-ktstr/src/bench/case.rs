@@ -96,15 +96,21 @@ impl Case {
 
     /// Runs the case once. The text of a failure goes to standard error.
     pub fn run(&self) -> Result<Ended> {
-        if self.start == Start::Rebuilt {
-            look_rebuilt()?;
-        }
+        self.prepare()?;
         run_test(self.test, self.variables())
     }
 
     /// Returns the command that runs the case in a separate process.
     pub fn command(&self) -> Result<Command> {
         command(self.test, self.variables())
+    }
+
+    /// Does what has to be done before a run. The error is the same before each run, so a caller can detect it early.
+    pub fn prepare(&self) -> Result<()> {
+        match self.start {
+            Start::Rebuilt => look_rebuilt(),
+            Start::Cold | Start::Warm => Ok(()),
+        }
     }
 
     fn variables(&self) -> &'static [(&'static str, &'static str)] {

@@ -1,5 +1,5 @@
-//! The test that the demo runs. It is declared like any test, but in a binary with its own `main`: in the guest this binary is
-//! PID 1.
+//! The test that the demo runs. It is declared like any test, but in a binary with its own `main`, which is also the test process
+//! in the guest.
 
 use ktstr::prelude::*;
 

@@ -1,5 +1,5 @@
-//! `cargo ktstr run FILE`: runs a scenario from a file under any scheduler. It needs no project and no code: this binary is
-//! also PID 1 of the guest, as in the demo.
+//! `cargo ktstr run FILE`: runs a scenario from a file under any scheduler. It needs no project and no code: this binary
+//! also runs in the guest, as in the demo.
 //!
 //! Exit codes are those of a test: 0 if the run passed or was skipped, 1 if it failed or the file is not a scenario, 2 if the
 //! run was inconclusive or the file cannot be read.

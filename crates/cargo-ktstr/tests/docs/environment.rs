@@ -11,9 +11,9 @@ use super::{README, files_below, root, source_folders, sources};
 
 /// Names that have no row in the table: variables of the guest, of builds and of tests, and static variables of Rust.
 const WITHOUT_A_ROW: &[&str] = &[
-    "KTSTR_AGENT_HASH",
     "KTSTR_GUEST",
     "KTSTR_GUEST_TEST",
+    "KTSTR_INIT_HASH",
     "KTSTR_KERNEL_TEST_BUILD",
     "KTSTR_KERNEL_TEST_FULL",
     "KTSTR_KERNEL_TEST_IMPORT",

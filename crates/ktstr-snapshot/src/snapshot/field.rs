@@ -1,6 +1,6 @@
 //! One value of a capture: paths into it and conversions out of it.
 
-use super::{SnapshotError, SnapshotResult};
+use super::{SnapshotError, SnapshotResult, below};
 use crate::report::{RenderedMember, RenderedValue};
 
 /// The largest number of pointers and truncated values that are looked through on one path.
@@ -73,11 +73,7 @@ impl<'a> SnapshotField<'a> {
             }
             Self::Missing(error) => return Self::Missing(error.clone()),
         };
-        let requested = if base.is_empty() {
-            path.to_owned()
-        } else {
-            format!("{base}.{path}")
-        };
+        let requested = below(base, path);
         match descend(value, path, &requested) {
             Ok(value) => Self::Value {
                 path: requested,
@@ -115,7 +111,7 @@ impl<'a> SnapshotField<'a> {
         members.iter().map(move |member| {
             (
                 member.name.as_str(),
-                SnapshotField::new(format!("{base}.{}", member.name), &member.value),
+                SnapshotField::new(below(&base, &member.name), &member.value),
             )
         })
     }

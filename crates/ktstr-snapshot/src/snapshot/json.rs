@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{SnapshotError, SnapshotResult};
+use super::{SnapshotError, SnapshotResult, below};
 
 /// A value in a JSON document, or the reason why it is missing. It mirrors [`SnapshotField`](super::SnapshotField).
 #[derive(Debug, Clone, PartialEq)]
@@ -60,11 +60,7 @@ impl<'a> JsonField<'a> {
             Self::Value { path, value } => (path, *value),
             Self::Missing(error) => return Self::Missing(error.clone()),
         };
-        let requested = if base.is_empty() {
-            path.to_owned()
-        } else {
-            format!("{base}.{path}")
-        };
+        let requested = below(base, path);
         let mut value = root;
         for component in path.split('.') {
             value = match step(value, component, &requested) {
@@ -85,7 +81,7 @@ impl<'a> JsonField<'a> {
             Self::Missing(_) => (String::new(), None),
         };
         members.into_iter().flatten().map(move |(name, value)| {
-            let path = format!("{base}.{name}");
+            let path = below(&base, name);
             (name.as_str(), JsonField::Value { path, value })
         })
     }
@@ -219,5 +215,22 @@ mod tests {
             Some(SnapshotError::EmptyPathComponent { .. })
         ));
         assert!(stats_path(&doc, "").is_present());
+        let paths = |of: JsonField<'_>| -> Vec<String> {
+            let errors = of.iter_members().map(|(_, member)| member.as_bool());
+            errors
+                .map(|e| e.expect_err("none is a bool").to_string())
+                .collect()
+        };
+        assert_eq!(
+            paths(stats_path(&doc, "")),
+            [
+                "`a` cannot be read as bool: it is an object",
+                "`neg` cannot be read as bool: it is the number -1"
+            ]
+        );
+        assert_eq!(
+            paths(stats_path(&doc, "a")),
+            ["`a.b` cannot be read as bool: it is an array of 3"]
+        );
     }
 }

@@ -453,3 +453,12 @@ pub(crate) fn host_field(requested: &str, reason: Option<&str>) -> SnapshotError
         reason: reason.unwrap_or("it was not captured").to_owned(),
     }
 }
+
+/// Returns the dotted path of a member of the value at `base`. The path of the whole value is empty.
+fn below(base: &str, member: &str) -> String {
+    if base.is_empty() {
+        member.to_owned()
+    } else {
+        format!("{base}.{member}")
+    }
+}

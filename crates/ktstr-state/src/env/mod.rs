@@ -10,8 +10,8 @@
 //! The code that needs these variables reads them itself, because it also runs in the guest, and the guest's crates do not
 //! depend on code of the host:
 //!
-//! - `KTSTR_GUEST` and `KTSTR_GUEST_TEST` (`ktstr-guest/src/init`): the host sets them in the guest, and they tell the test's
-//!   binary which of the guest's processes it is.
+//! - `KTSTR_GUEST` and `KTSTR_GUEST_TEST` (`ktstr-guest/src/init`): they are set in the guest only, and tell PID 1's
+//!   program and the test's binary that they run there.
 //! - `KTSTR_LOG_PASSES` (`ktstr-assert/src/verdict/core.rs`) has a row, because the host passes it on and records it, but the
 //!   claims that it is about are made in the guest.
 //!
