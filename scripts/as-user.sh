@@ -45,7 +45,8 @@ done
 
 # The variables of the build are taken from the caller, everything else is USER's own.
 keep=()
-for name in CARGO_PROFILE_DEV_DEBUG CARGO_PROFILE_DEV_BUILD_OVERRIDE_DEBUG CARGO_INCREMENTAL CARGO_BUILD_JOBS CARGO_TERM_COLOR CI; do
+for name in CARGO_PROFILE_DEV_DEBUG CARGO_PROFILE_DEV_BUILD_OVERRIDE_DEBUG CARGO_INCREMENTAL CARGO_BUILD_JOBS \
+    CARGO_TERM_COLOR CI; do
     [[ -z ${!name:-} ]] || keep+=("$name=${!name}")
 done
 
