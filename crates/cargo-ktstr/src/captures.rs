@@ -66,8 +66,10 @@ pub fn near<'r>(
 /// Returns the command that takes a capture shortly before the end of the given interval; `None` if the run cannot be replayed,
 /// or if the interval ends before the first step starts.
 pub fn command(record: &RunRecord, story: &Story, from_ns: u64, to_ns: u64) -> Option<String> {
-    let again =
-        record.clock == Some(Clock::Virtual) && !record.test.starts_with(crate::cell::PREFIX);
+    // `replay` refuses these runs.
+    let refused = record.test.starts_with(crate::cell::PREFIX)
+        || [crate::run::TEST, ktstr_record::VERIFIER_CELL].contains(&record.test.as_str());
+    let again = record.clock == Some(Clock::Virtual) && !refused;
     let before = BEFORE_NS.min(to_ns.saturating_sub(from_ns) / 10);
     let at = to_ns.checked_sub(before)?.checked_sub(story.zero_ns())?;
     again.then(|| {

@@ -439,6 +439,10 @@ fn the_tests_that_failed_last_are_run_again_with_their_seeds() {
         "{printed}"
     );
     assert_eq!(code, Some(2));
+    // The test that failed is one of another package, or was renamed.
+    last("lost", RunVerdict::Pass);
+    let none = vec!["None of these tests failed in its last run.".to_owned()];
+    assert_eq!(test(&["--last-failed"]), (none, Some(0), String::new()));
 }
 
 #[test]

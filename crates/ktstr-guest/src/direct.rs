@@ -147,11 +147,16 @@ fn start_in(
     Ok(handles)
 }
 
-/// Stops the workers of all handles and judges them by `checks`. The workers of each handle are judged as one cgroup.
+/// Stops the workers of all handles and judges them by `checks`. The workers of each handle are judged as one cgroup, as the engine
+/// judges the workers of a step: a worker that could not do its work fails the test whatever the checks are.
 pub fn collect_all(handles: Vec<WorkloadHandle>, checks: &Assert) -> AssertResult {
     let mut result = AssertResult::pass();
     for handle in handles {
-        result.merge(checks.assert_cgroup(&handle.stop_and_collect(), None));
+        let reports = handle.stop_and_collect();
+        let mut judged = checks.assert_cgroup(&reports, None);
+        crate::engine::acquit_of_gaps(&mut judged, &reports);
+        crate::engine::report_ends(&mut judged, None, &reports);
+        result.merge(judged);
     }
     result
 }

@@ -166,8 +166,12 @@ impl Cache {
             let meta = fs::metadata(dir.join(&kernel.id).join(file::META));
             meta.and_then(|meta| meta.modified()).ok()
         };
+        // The release of a kernel that its user built does not show that it is real-time, but its version line does
+        // (`UTS_VERSION`, scripts/mkcompile_h).
+        let real_time = |kernel: &Kernel| kernel.version_text.contains("PREEMPT_RT");
         whole.sort_by(|a, b| {
-            version::by_preference(&a.release, &b.release)
+            (real_time(a).cmp(&real_time(b)))
+                .then_with(|| version::by_preference(&a.release, &b.release))
                 .then_with(|| imported(b).cmp(&imported(a)))
                 .then_with(|| a.id.cmp(&b.id))
         });

@@ -190,7 +190,12 @@ fn newest(folder: &Path, patterns: &[&str]) -> Option<PathBuf> {
             .filter_map(|entry| entry.file_name().into_string().ok())
             .filter(|name| name.starts_with(prefix) && path_of(name).exists())
             .collect();
-        names.sort_by(|a, b| version::compare(a, b));
+        let order = |name: &str| name.replacen("-rc", "~rc", 1);
+        // `installkernel` renames the kernel that it replaces to the same name with `.old`.
+        names.sort_by(|a, b| {
+            (b.ends_with(".old").cmp(&a.ends_with(".old")))
+                .then_with(|| version::compare(&order(a), &order(b)))
+        });
         names.pop().map(|name| path_of(&name))
     })
 }

@@ -31,7 +31,8 @@ impl Qemu {
     /// The same as [`Qemu::find`], with both sources as arguments.
     pub fn find_in(named: Option<PathBuf>, search: &std::ffi::OsStr) -> Result<Self, MachineError> {
         if let Some(path) = named {
-            return Self::ask_named(path);
+            // A name without a slash is a file of the current folder. Without the folder, it would be started from PATH.
+            return Self::ask_named(std::path::absolute(&path).unwrap_or(path));
         }
         let found = std::env::split_paths(search)
             .map(|folder| folder.join(arch::QEMU))
@@ -178,11 +179,17 @@ mod tests {
                 "it does not run: `--version` ended with",
             ),
             (script, "prints \"hello\", which is not QEMU's answer"),
+            // A name without a slash is a file of the current folder, which is that of the crate here.
+            (
+                PathBuf::from("Cargo.toml"),
+                "it does not run: Permission denied",
+            ),
         ] {
             let error = Qemu::find_in(Some(named.clone()), "/usr/bin".as_ref()).expect_err(found);
             let text = error.to_string();
+            let shown = std::path::absolute(named).expect("a path");
             assert!(
-                text.starts_with(&format!("KTSTR_QEMU={}: ", named.display())),
+                text.starts_with(&format!("KTSTR_QEMU={}: ", shown.display())),
                 "{text}"
             );
             assert!(text.contains(found), "{found} is not in {text}");

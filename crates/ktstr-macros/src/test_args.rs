@@ -5,6 +5,7 @@ use syn::parse::{Parse, ParseStream};
 use syn::{FnArg, ItemFn, Result, ReturnType, Type};
 
 use crate::attrs::{Attrs, error};
+use crate::keys::{Group, KEYS};
 
 /// Maximum number of captures of a test.
 const MAX_SNAPSHOTS: u64 = 64;
@@ -76,7 +77,14 @@ fn check_host_only(attrs: &Attrs) -> Result<()> {
         return Ok(());
     }
     let given = |name: &'static str| attrs.get(name).map(|_| name);
+    // Only a VM has a monitor and an exact schedule.
+    let watched = KEYS.iter().find(|key| {
+        let of_schedule = key.field.is_some_and(|field| field.part == "schedule");
+        (key.group == Group::MonitorBound || of_schedule) && attrs.get(key.name).is_some()
+    });
     let excluded = given("scheduler")
+        .or(watched.map(|key| key.name))
+        .or(given("fresh_attach"))
         .or((attrs.integer("num_snapshots").unwrap_or(0) > 0).then_some("num_snapshots"))
         .or(given("post_vm"))
         .or(given("post_vm_unconditional"))
@@ -397,6 +405,10 @@ mod tests {
             "perf_delta_assertions = P",
             "post_vm = f",
             "auto_repro = true",
+            "max_local_dsq_depth = 3",
+            "work_conservation = true",
+            "max_owed_ms = 5",
+            "fresh_attach = true",
         ] {
             let name = other.split(' ').next().unwrap_or_default();
             assert_eq!(

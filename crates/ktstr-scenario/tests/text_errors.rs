@@ -49,6 +49,17 @@ fn values() {
     insta::assert_snapshot!(refused("[[step.cgroup]]\nname = \"x\"\nworkers = 2\nworks = [{ workers = 2 }]"), @"line 11, `step[0].cgroup[0].workers`: `workers` is for a cgroup with a single group of workers, but `works` lists the groups here: move `workers` into one of them");
     insta::assert_snapshot!(refused("[[claim]]\nstep = 4\nmetric = \"x\"\nat_least = 1"), @"line 10, `claim[0].step`: there is no step 4: steps are counted from 0, and the last one is 0");
     insta::assert_snapshot!(refused("[[claim]]\nstep = 0\nmetric = \"x\""), @"line 9, `claim[0]`: a claim without a bound is always true: give it `at_least` or `at_most`");
+    for (bounds, why) in [
+        (
+            "at_least = 10\nat_most = 5",
+            "no value is at least 10 and at most 5",
+        ),
+        ("at_least = nan", "the bound NaN is not a finite number"),
+        ("at_most = inf", "the bound inf is not a finite number"),
+    ] {
+        let error = refused(&format!("[[claim]]\nstep = 0\nmetric = \"x\"\n{bounds}"));
+        assert!(error.contains(why), "{error}");
+    }
 }
 
 #[test]

@@ -565,6 +565,8 @@ impl KtstrTestEntry {
                 ),
                 ("scheduler", self.scheduler.binary.has_active_scheduling()),
                 ("num_snapshots", self.num_snapshots > 0),
+                ("a bound of the monitor", self.assert.has_monitor_checks()),
+                ("fresh_attach", self.fresh_attach),
                 ("staged_schedulers", !self.staged_schedulers.is_empty()),
                 ("disk", self.disk.is_some()),
                 ("cleanup_budget", self.cleanup_budget.is_some()),

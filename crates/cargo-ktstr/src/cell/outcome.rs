@@ -132,9 +132,11 @@ impl Outcome {
         self.findings.first().map(|found| found.check.as_str())
     }
 
-    /// Returns whether the scheduler never took over the CPUs.
+    /// Returns whether the scheduler never took over the CPUs. If its own error made the kernel refuse it, the ejection is a
+    /// finding as well, and comes first.
     pub fn never_attached(&self) -> bool {
-        self.check() == Some(ktstr::assert::outcome::finding::CHECK_NOT_ATTACHED)
+        let check = ktstr::assert::outcome::finding::CHECK_NOT_ATTACHED;
+        self.findings.iter().any(|found| found.check == check)
     }
 }
 
@@ -284,6 +286,32 @@ mod tests {
     use ktstr::assert::{Ejection, Finding};
 
     use super::*;
+
+    #[test]
+    fn a_scheduler_whose_own_error_ends_its_attach_never_attached() {
+        let ejected = Finding::Ejected {
+            scheduler: "x".to_owned(),
+            reason: "runtime error".to_owned(),
+            cause: Ejection::Error,
+        };
+        let not_attached = Finding::NotAttached {
+            scheduler: "x".to_owned(),
+            why: "it exited with code 1".to_owned(),
+            log: String::new(),
+        };
+        let outcome = |all: &[Finding]| {
+            let mut result = AssertResult::pass();
+            for finding in all {
+                result.record_fail(AssertDetail::of(finding.clone()));
+            }
+            Outcome {
+                findings: findings(&result).0,
+                ..Outcome::without_answer(String::new())
+            }
+        };
+        assert!(outcome(&[not_attached, ejected.clone()]).never_attached());
+        assert!(!outcome(&[ejected]).never_attached());
+    }
 
     #[test]
     fn findings_name_their_checks_and_an_ejection_comes_first() {

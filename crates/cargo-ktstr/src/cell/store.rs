@@ -84,8 +84,9 @@ impl<K: Ord + Serialize + DeserializeOwned> Store<K> {
 
     /// Reads a file of results. A truncated line is ignored, and its case is run again.
     fn read(path: &Path) -> Result<Self> {
-        let text =
-            fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+        let bytes = fs::read(path).with_context(|| format!("reading {}", path.display()))?;
+        // A line may be cut inside a character.
+        let text = String::from_utf8_lossy(&bytes);
         let lines = text
             .lines()
             .filter_map(|line| serde_json::from_str::<Line<K>>(line).ok());
@@ -172,6 +173,17 @@ mod tests {
             Store::<Cell>::newest(folder.path()).unwrap().all().count(),
             2
         );
+
+        // A line that is cut inside a character is ignored in the same way.
+        again
+            .put(case(4), Outcome::without_answer("5 µs".to_owned()))
+            .unwrap();
+        let whole = fs::read(again.path()).unwrap();
+        let cut = whole.iter().rposition(|byte| *byte == 0xc2).unwrap();
+        fs::write(again.path(), &whole[..=cut]).unwrap();
+        let fourth = Store::open(folder.path(), &[&binary], "").unwrap();
+        assert_eq!(fourth.get(&case(3)), Some(&outcome));
+        assert_eq!(fourth.get(&case(4)), None);
 
         fs::write(&binary, "two").unwrap();
         let other = Store::<Cell>::open(folder.path(), &[&binary], "").unwrap();

@@ -199,19 +199,22 @@ fn print_outcome(out: &mut dyn Write, results: &Results, outputs: &Outputs) -> R
             false => screen::render(&report),
         },
     )?;
+    // A file that cannot be written must not lose the others.
+    let mut written = Vec::new();
     if let Some(path) = outputs.json.as_deref().filter(|_| !to_screen) {
-        write(path, &json)?;
+        written.push(write(path, &json));
     }
     if let Some(path) = &outputs.junit {
-        write(path, &junit::render(&report, &results.walked.pairs))?;
+        written.push(write(path, &junit::render(&report, &results.walked.pairs)));
     }
     if let Some(path) = &outputs.html {
-        write(path, &page::render(&report))?;
+        written.push(write(path, &page::render(&report)));
     }
     if let Some(path) = &outputs.results {
-        write(path, &results.text()?)?;
+        written.push(results.text().and_then(|text| write(path, &text)));
     }
     step_summary::append(&report);
+    written.into_iter().collect::<Result<()>>()?;
     Ok(report.code())
 }
 

@@ -266,14 +266,15 @@ fn scenarios(report: &Report, lists: &[List<'_>]) -> String {
         let _ = write!(out, "<tr><td>{}</td>", text(scenario));
         for kernel in &report.kernels {
             let here = |row: &Row| (&row.scenario, &row.kernel) == (scenario, kernel);
-            let refused = report.not_loaded.iter().any(|one| one.kernel == *kernel);
+            let cell = (scenario.clone(), kernel.clone());
+            let of_kernel = report.not_loaded.iter().any(|one| one.kernel == *kernel);
+            let refused =
+                report.refused.contains(&cell) || of_kernel && !report.ran.contains(&cell);
             let found = lists.iter().find(|list| list.rows.iter().any(here));
             let (word, class) = match (found, refused) {
                 (Some(list), _) => list.state,
                 (None, true) => ("does not load", "bad"),
-                (None, false) if !report.ran.contains(&(scenario.clone(), kernel.clone())) => {
-                    ("not run", "")
-                }
+                (None, false) if !report.ran.contains(&cell) => ("not run", ""),
                 (None, false) => ("nothing found", "good"),
             };
             let _ = write!(out, "<td class=\"state {class}\">{word}</td>");
@@ -348,6 +349,19 @@ mod tests {
         let page = render(&report(pairs.collect(), &Config::default()));
         assert!(page.contains("5 more: the file of --json has all."));
         assert_eq!(page.matches("<article>").count(), MOST);
+    }
+
+    #[test]
+    fn a_load_that_failed_once_does_not_mark_the_other_scenarios() {
+        let refused = failed("scheduler not attached", Proof::Kernel);
+        let pairs = vec![
+            pair("sound", 1, passed(), passed()),
+            pair("heavy", 1, refused, passed()),
+        ];
+        let rows = scenarios(&report(pairs, &Config::default()), &[]);
+        let row = |name: &str| rows.lines().find(|line| line.contains(name)).unwrap();
+        assert!(row("<td>sound").contains("nothing found"), "{rows}");
+        assert!(row("<td>heavy").contains("does not load"), "{rows}");
     }
 
     #[test]

@@ -109,6 +109,9 @@ pub struct Report {
     /// so the JSON does not have them.
     #[serde(skip)]
     pub ran: BTreeSet<(String, String)>,
+    /// The scenarios and kernels of runs in which the scheduler did not load; for the page, like `ran`.
+    #[serde(skip)]
+    pub refused: BTreeSet<(String, String)>,
     /// Releases of the kernels.
     pub kernels: Vec<String>,
     /// Why requested kernels are not available, one text for each.
@@ -192,6 +195,11 @@ impl Report {
             }
             report.judged += u64::from(answered && !skipped);
             report.sound += u64::from(findings.is_empty() && !skipped);
+            if findings.iter().any(|f| f.class == Class::NotLoaded) {
+                let place = &pair.place;
+                let cell = (place.scenario.clone(), place.kernel.release.clone());
+                report.refused.insert(cell);
+            }
             for finding in findings {
                 report.add(pair, &finding, pairs, again);
             }

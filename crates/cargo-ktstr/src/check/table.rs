@@ -90,9 +90,17 @@ fn line(text: &mut String, report: &Report) {
     // `not_loaded` has an entry for each reason, so a kernel can have several entries.
     let blamed = report.not_loaded.iter().filter(|entry| entry.blamed);
     let kernels: BTreeSet<&str> = blamed.map(|entry| entry.kernel.as_str()).collect();
+    let in_vain: u64 = report
+        .not_loaded
+        .iter()
+        .filter(|entry| entry.blamed)
+        .map(|entry| entry.runs)
+        .sum();
     let broken = match kernels.len() {
         0 => report.broken.len().to_string(),
-        kernels if kernels == report.kernels.len() => "does not load".to_owned(),
+        kernels if kernels == report.kernels.len() && in_vain >= report.runs => {
+            "does not load".to_owned()
+        }
         kernels => format!(
             "{}; does not load on {}",
             report.broken.len(),
@@ -259,6 +267,14 @@ mod tests {
         assert!(text.contains("| 5 | 2 | does not load |"), "{text}");
         assert!(text.contains("\n> R6 invalid  \n\n"), "{text}");
         assert!(!text.contains("R7 invalid"), "{text}");
+        // The scheduler was loaded in the other runs.
+        let mut once = report.clone();
+        once.not_loaded[0].runs = 1;
+        let text = page(&[once]);
+        assert!(
+            text.contains("| 5 | 2 | 1; does not load on 1 kernel |"),
+            "{text}"
+        );
         // Another reason on the same kernel is another entry.
         report.not_loaded.extend(report.not_loaded.clone());
         assert!(page(&[report]).contains("| 5 | 2 | does not load |"));

@@ -56,6 +56,8 @@ impl Filter {
             },
         );
         let since = self.since.and_then(|Age(age)| now.checked_sub(age));
+        // A time before 1970 excludes nothing, and cannot be printed.
+        let since = since.filter(|since| *since >= SystemTime::UNIX_EPOCH);
         part(&self.test, &record.test)
             && self.verdict.is_none_or(|verdict| verdict == record.verdict)
             && part(&self.scheduler, &scheduler)
@@ -127,6 +129,13 @@ mod tests {
         let none = Filter::default;
         assert!(none().is_empty() && admits(none()));
         for (wanted, filter) in [
+            (
+                true,
+                Filter {
+                    since: "12d".parse().ok(),
+                    ..none()
+                },
+            ),
             (
                 true,
                 Filter {

@@ -114,6 +114,10 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     }
     let axes = axes(options)?;
     let tests = tests(options, failed.as_deref(), &axes)?;
+    if tests.is_empty() && failed.is_some() {
+        writeln!(out, "None of these tests failed in its last run.")?;
+        return Ok(Exit::Done);
+    }
     if options.list {
         for test in &tests {
             writeln!(out, "{}", test.label())?;
@@ -223,7 +227,8 @@ fn tests(
             }
         });
     }
-    if tests.is_empty() {
+    // A failed test may have been renamed, or belong to another package. Without a part of a name, nobody asked for it.
+    if tests.is_empty() && !(options.last_failed && options.parts.is_empty()) {
         let what = match options.last_failed {
             true => "failed in its last run",
             false => "has a name that matches",

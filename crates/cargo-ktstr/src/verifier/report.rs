@@ -125,15 +125,23 @@ fn rows(programs: &[Program], log: &str) -> Vec<Row> {
     let printed = stats::of(log);
     // The kernel keeps 15 bytes of a name.
     let is = |name: &str, program: &str| name.get(..15).unwrap_or(name) == program;
+    // Several programs can share these bytes. The number of verified instructions distinguishes them.
+    let states = |program: &Program| {
+        let named = |one: &&stats::Walked| {
+            one.program
+                .as_deref()
+                .is_some_and(|name| is(name, &program.name))
+        };
+        let all = || printed.iter().rev().filter(named);
+        let found = all().find(|one| one.insns == program.insns);
+        found.or_else(|| all().next()).map(|one| one.states)
+    };
     let mut rows: Vec<Row> = programs
         .iter()
         .map(|program| Row {
             program: program.name.clone(),
             insns: Some(program.insns).filter(|insns| *insns > 0),
-            states: printed.iter().rev().find_map(|one| {
-                let name = one.program.as_deref()?;
-                is(name, &program.name).then_some(one.states)
-            }),
+            states: states(program),
             refused: false,
             before: None,
         })
@@ -413,6 +421,17 @@ pub mod tests {
             error.to_string().contains("it has loads on 7.0.1 1n1l2c1t"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn programs_of_the_same_name_have_their_own_states() {
+        let log = "libbpf: prog 'mitosis_cgroup_init': BPF program load log:\n\
+                   processed 50 insns (limit 1000000) max_states_per_insn 1 total_states 3 peak_states 3 mark_read 1\n\
+                   libbpf: prog 'mitosis_cgroup_exit': BPF program load log:\n\
+                   processed 200 insns (limit 1000000) max_states_per_insn 1 total_states 9 peak_states 9 mark_read 1\n";
+        let two = [50, 200].map(|insns| program("mitosis_cgroup_", insns));
+        let states: Vec<_> = rows(&two, log).iter().map(|row| row.states).collect();
+        assert_eq!(states, [Some(3), Some(9)]);
     }
 
     #[test]

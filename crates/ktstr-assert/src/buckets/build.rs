@@ -85,6 +85,10 @@ fn from_carriers(b: &mut PhaseBucket) {
     let (iterations, cpu_ns) = (sum(|c| c.total_iterations), sum(|c| c.total_cpu_time_ns));
     // If a worker ended before it measured its CPU time, the sum is too small.
     let cpu_ns = Some(cpu_ns).filter(|_| carriers().all(|c| c.unmeasured == 0));
+    if cpu_ns.is_none() {
+        // The rate of the timeline is per second of guest time, so it cannot be compared with the rates of other phases.
+        b.metrics.remove("iteration_rate");
+    }
     let found = [
         ("total_iterations_pooled", Some(iterations as f64)),
         ("total_cpu_time_sec", cpu_ns.map(|ns| ns as f64 / 1e9)),

@@ -113,6 +113,26 @@ fn carriers_are_merged_into_their_bucket_or_get_a_new_one() {
     assert_eq!(PhaseBucket::new(S0).metric("total_migrations"), None);
 }
 
+/// The rate of the timeline is per second of guest time, that of the other phases per second of CPU time.
+#[test]
+fn a_phase_without_the_cpu_time_of_a_worker_has_no_iteration_rate() {
+    let events = [
+        StimulusEvent::step_start(S0, 100).with_total_iterations(0),
+        StimulusEvent::step_end(S0, 600).with_total_iterations(1000),
+    ];
+    let mut host = build_phase_buckets_with_stimulus(&series(vec![capture(300, 1, 2)]), &events);
+    let mut step = PhaseBucket::new(S0);
+    let died = WorkerReport {
+        iterations: 50,
+        cpu_unknown: true,
+        ..WorkerReport::default()
+    };
+    step.per_cgroup.insert("cg".into(), carrier(&[died]));
+    fold_carriers(&mut host, vec![step]);
+    let step = host.iter().find(|b| b.step_index == S0.as_u16());
+    assert_eq!(step.and_then(|b| b.get("iteration_rate")), None);
+}
+
 #[test]
 fn a_window_without_an_end_does_not_end_before_its_start() {
     let events = [StimulusEvent::step_start(S0, 500)];

@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 
 use super::Assert;
+use super::workers::{lacks, not_measured};
 use crate::math::{percentile, sorted};
 use crate::outcome::{AssertDetail, AssertResult, DetailKind};
 use crate::worker::WorkerReport;
@@ -124,7 +125,13 @@ pub fn assert_thresholds(reports: &[WorkerReport], bounds: &AbsoluteThresholds) 
             );
             out.record_fail(AssertDetail::new(DetailKind::Migration, message));
         }
-        if let Some(bound) = bounds.min_work_units.filter(|n| w.work_units < *n) {
+        // The work of a worker that only wakes others is in its iterations.
+        let wakes_only = w.is_messenger && w.iterations > 0;
+        let few = |n: &u64| w.work_units < *n && !wakes_only;
+        if bounds.min_work_units.is_some() && lacks(w) {
+            let what = format!("the work of tid {}", w.tid);
+            out.record_inconclusive(not_measured(DetailKind::NoProgress, what, "", w));
+        } else if let Some(bound) = bounds.min_work_units.filter(few) {
             let message = format!(
                 "tid {} did {} work units, fewer than {bound}",
                 w.tid, w.work_units
@@ -221,6 +228,23 @@ mod tests {
         );
         let unmeasured = assert_thresholds(&[worker(1, 1)], &AbsoluteThresholds::strict());
         assert!(unmeasured.is_inconclusive(), "{unmeasured:?}");
+        let units = AbsoluteThresholds {
+            min_work_units: Some(1),
+            ..AbsoluteThresholds::default()
+        };
+        assert!(assert_thresholds(&[worker(3, 0)], &units).is_fail());
+        let messenger = WorkerReport {
+            is_messenger: true,
+            iterations: 40,
+            ..worker(3, 0)
+        };
+        assert!(assert_thresholds(&[messenger], &units).is_pass());
+        let lacking = WorkerReport {
+            completed: false,
+            exit_info: Some(WorkerExitInfo::WaitFailed("there is one node".to_owned())),
+            ..worker(3, 0)
+        };
+        assert!(assert_thresholds(&[lacking], &units).is_inconclusive());
         let none = assert_thresholds(&[worker(1, 0)], &AbsoluteThresholds::default());
         assert!(none.is_pass(), "nothing was asked for: {none:?}");
     }

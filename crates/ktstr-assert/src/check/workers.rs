@@ -23,13 +23,18 @@ const SHORTEST_LIFE_NS: u64 = 1_000_000_000;
 const MOST_ASLEEP_PCT: f64 = 10.0;
 
 /// Creates the detail for a check of a worker whose report lacks the data.
-fn not_measured(kind: DetailKind, what: String, why: &str, w: &WorkerReport) -> AssertDetail {
+pub(super) fn not_measured(
+    kind: DetailKind,
+    what: String,
+    why: &str,
+    w: &WorkerReport,
+) -> AssertDetail {
     let why = format!("{why}{}", NoReport(&w.exit_info));
     AssertDetail::of(Finding::NotMeasured { kind, what, why })
 }
 
 /// Whether a worker lacked a resource for its work. The step already reports this, so the checks do not report it again.
-fn lacks(w: &WorkerReport) -> bool {
+pub(super) fn lacks(w: &WorkerReport) -> bool {
     matches!(w.exit_info, Some(WorkerExitInfo::WaitFailed(_)))
 }
 

@@ -47,6 +47,8 @@ fn json(text: &str, found: &mut BTreeMap<String, f64>) {
                 leaves(&value, &mut String::new(), 0, found);
                 at = from + values.byte_offset();
             }
+            // The text ends inside this object. What is in it would get the names of the outermost level.
+            Some(Err(error)) if error.is_eof() => return,
             _ => {
                 attempts += 1;
                 if attempts > MAX_ATTEMPTS {
@@ -139,6 +141,14 @@ mod tests {
             found("{\"a\":1}{\"a\":2}", OutputFormat::Json),
             pairs(&[("a", 2.0)]),
             "the later one counts"
+        );
+        assert_eq!(
+            found(
+                "{\"iops\":100,\"lat\":{\"iops\":3}}\n{\"iops\":90,\"lat\":{\"iops\":2},",
+                OutputFormat::Json
+            ),
+            pairs(&[("iops", 100.0), ("lat.iops", 3.0)]),
+            "the text ends inside the second object"
         );
         assert_eq!(found(text, OutputFormat::ExitCode), []);
     }

@@ -128,6 +128,14 @@ fn metric(run: &PayloadMetrics, check: &MetricCheck, result: &mut AssertResult) 
         MetricCheck::Exists(metric) => (*metric, "is_finite", "a number".to_owned()),
     };
     let Some(found) = run.metrics.iter().find(|metric| metric.name == name) else {
+        if run.left_out > 0 || run.stdout.dropped > 0 || run.stderr.dropped > 0 {
+            result.record_inconclusive(AssertDetail::of(Finding::NotMeasured {
+                kind: DetailKind::Benchmark,
+                what: format!("the metric {name:?} of payload `{}`", run.payload),
+                why: ": not all of its output was kept".to_owned(),
+            }));
+            return;
+        }
         fail(run, result, absent(run, name));
         return;
     };
@@ -311,6 +319,18 @@ mod tests {
                 .message
                 .contains("wrote 100 bytes to stdout, and the last 60 of them")
         );
+    }
+
+    #[test]
+    fn a_metric_that_may_have_been_lost_is_not_missed() {
+        let check = [MetricCheck::exists("x")];
+        let mut ended = run(PayloadEnd::Exited(0));
+        assert!(judge(&ended, &check).is_fail());
+        ended.stdout.dropped = 60;
+        assert!(judge(&ended, &check).is_inconclusive());
+        ended.stdout.dropped = 0;
+        ended.left_out = 1;
+        assert!(judge(&ended, &check).is_inconclusive());
     }
 
     #[test]

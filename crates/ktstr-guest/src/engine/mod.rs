@@ -18,6 +18,7 @@ mod tests;
 mod window;
 
 pub use outcome::{FIRST_TURN_MS, HOG_KEY, SERVED_MS, hog_key};
+pub(crate) use outcome::{acquit_of_gaps, report_ends};
 
 use std::collections::BTreeSet;
 use std::path::Path;

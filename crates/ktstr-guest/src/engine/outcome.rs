@@ -154,10 +154,21 @@ fn check(result: &mut AssertResult, by: &By<'_>, done: &CgroupReports) {
             detail.cgroup = Some(name.to_owned().into());
         }
     }
-    for report in &done.reports {
+    report_ends(&mut judged, Some(name), &done.reports);
+    result.merge(judged);
+}
+
+/// Records what workers could not do, and how they ended if they left no complete report. `cgroup` is the name of their cgroup.
+pub(crate) fn report_ends(
+    judged: &mut AssertResult,
+    cgroup: Option<&str>,
+    reports: &[WorkerReport],
+) {
+    let place = cgroup.map_or_else(String::new, |name| format!("cgroup {name}: "));
+    for report in reports {
         let errors = [&report.affinity_error, &report.sched_policy_error];
         for error in errors.into_iter().flatten() {
-            judged.note(format!("cgroup {name}: {error}"));
+            judged.note(format!("{place}{error}"));
         }
         // A worker that did not do the work that the test declares makes the other workers' results meaningless, so the run
         // fails whatever its checks are. But a worker that was killed, or that did not report in time, is only a note: that
@@ -171,19 +182,18 @@ fn check(result: &mut AssertResult, by: &By<'_>, done: &CgroupReports) {
             }
             Some(info @ (WorkerExitInfo::Signaled(_) | WorkerExitInfo::TimedOut)) => {
                 judged.note(format!(
-                    "cgroup {name}: worker {} left no report: {info:?}. Its work until its last checkpoint counts. Metrics \
+                    "{place}worker {} left no report: {info:?}. Its work until its last checkpoint counts. Metrics \
                      that need its CPU time leave it out, because that time is unknown",
                     report.tid
                 ));
                 continue;
             }
         };
-        let text = format!("cgroup {name}: worker {}{failed}", report.tid);
+        let text = format!("{place}worker {}{failed}", report.tid);
         let mut detail = AssertDetail::new(DetailKind::Other, text);
-        detail.cgroup = Some(name.to_owned().into());
+        detail.cgroup = cgroup.map(|name| name.to_owned().into());
         judged.record_fail(detail);
     }
-    result.merge(judged);
 }
 
 /// Turns the finding of a gap into a note if the worker cannot have waited long for a CPU in the gap. The finding that a
@@ -192,7 +202,7 @@ fn check(result: &mut AssertResult, by: &By<'_>, done: &CgroupReports) {
 /// worker's whole life is at most the bound, waits for a CPU alone cannot exceed the bound: for the rest of the gap the worker
 /// slept, blocked, was frozen or throttled, or worked on something long. The exact schedule shows this more precisely, but a
 /// run under the real clock has no exact schedule.
-fn acquit_of_gaps(judged: &mut AssertResult, reports: &[WorkerReport]) {
+pub(crate) fn acquit_of_gaps(judged: &mut AssertResult, reports: &[WorkerReport]) {
     let mut notes = Vec::new();
     judged.outcomes.retain(|outcome| {
         let Outcome::Fail(detail) = outcome else {

@@ -191,6 +191,10 @@ impl Agent {
                     make_cgroup(&workload_root)?;
                     self.kills_before = oom_kills();
                     self.test = TestProcess::load(&mut self.children, &binary)?;
+                    // A machine whose scheduler has exited meanwhile must not become a template.
+                    let own = self.scheduler.as_ref();
+                    let ended = own.and_then(|s| Some((s.pid(), s.end(&self.children)?)));
+                    self.report_scheduler_exit(ended.as_slice());
                     if self.test.is_none() {
                         return Ok(());
                     }

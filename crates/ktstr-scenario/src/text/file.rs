@@ -328,6 +328,17 @@ impl Text for ClaimDef {
             return Err(node
                 .error("a claim without a bound is always true: give it `at_least` or `at_most`"));
         }
+        let given = [bounds.at_least, bounds.at_most].into_iter().flatten();
+        if let Some(bound) = given.into_iter().find(|bound| !bound.is_finite()) {
+            return Err(node.error(format!("the bound {bound} is not a finite number")));
+        }
+        if let (Some(least), Some(most)) = (bounds.at_least, bounds.at_most)
+            && least > most
+        {
+            return Err(node.error(format!(
+                "no value is at least {least} and at most {most}: `at_least` is the lower bound"
+            )));
+        }
         Ok(Self {
             step: fields.required("step")?,
             cgroup: fields.optional("cgroup")?,

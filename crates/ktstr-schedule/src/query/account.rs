@@ -22,6 +22,10 @@ impl Walk<'_> {
             return;
         }
         *self.answers.phases.entry(self.phase).or_default() += passed;
+        let cpus = self.tables.topology.llc.len().max(1);
+        let cpus = cpus.saturating_sub(self.offline.len()) as u64;
+        let cpu_ns = self.answers.cpu_ns.entry(self.phase).or_default();
+        *cpu_ns = cpu_ns.saturating_add(passed.saturating_mul(cpus));
         let before = self.now - passed;
         let (wanted, usable) = usable(self.idle, self.waiting_masks());
         if usable != 0 {

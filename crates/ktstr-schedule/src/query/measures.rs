@@ -273,20 +273,15 @@ impl Asked<'_> {
     }
 
     fn wasted(&self) -> Option<Wasted> {
-        let cpus = self.tables.topology.llc.len().max(1) as u64;
         let phases = self
             .answers
             .phases
             .iter()
             .filter(|(phase, length)| phase.is_some() && **length >= LEAST_PHASE_NS);
-        let all = phases.map(|(phase, length)| {
-            let ns = self
-                .answers
-                .wasted_late_ns
-                .get(phase)
-                .copied()
-                .unwrap_or_default();
-            let share = ns as f64 / length.saturating_mul(cpus).max(1) as f64;
+        let all = phases.map(|(phase, _)| {
+            let of = |all: &BTreeMap<Phase, u64>| all.get(phase).copied().unwrap_or_default();
+            let ns = of(&self.answers.wasted_late_ns);
+            let share = ns as f64 / of(&self.answers.cpu_ns).max(1) as f64;
             Wasted {
                 phase: *phase,
                 ns,

@@ -265,6 +265,20 @@ fn the_weight_of_a_cgroup_changes_the_entitlement() {
     assert_eq!(worst_cgroup(&script, side_by_side), Some(10.0));
 }
 
+/// A cgroup that is removed leaves its weight behind. The next cgroup with its path has the default weight.
+#[test]
+fn a_new_cgroup_of_the_same_path_has_the_default_weight() {
+    let mut script = script();
+    let path = "/root/a".to_owned();
+    script.tables.cgroups.insert(3, Cgroup { path });
+    let shares = 3072 << 10;
+    script.at(0).push(0, What::Weight { cgroup: 1, shares });
+    let (task, cgroup) = (Pid(A), 3);
+    script.push(0, What::Cgroup { task, cgroup });
+    in_turn(&mut script, 10, 10);
+    assert_eq!(worst_cgroup(&script, Rules::default()), Some(10.0));
+}
+
 /// If the test sets `cpu.idle`, equal turns are wrong. If the scheduler could not know of the setting, it does not count,
 /// and equal turns are right.
 #[test]
@@ -378,6 +392,11 @@ fn a_cpu_is_idle_before_its_first_switch() {
         script.at(900 * MS).switch(1, first, 20, Slept);
         script.at(1000 * MS).push(0, What::End {});
         let worst = measured(&script, Rules::default()).wasted;
+        if (first, bypassed) == (0, false) {
+            // Two of the four CPUs are offline, and have no CPU time.
+            let share = worst.as_ref().map_or(0.0, |worst| worst.share);
+            assert!((share - 0.448).abs() < 0.001, "{share}");
+        }
         worst.map_or(0, |worst| worst.ns / MS)
     };
     assert_eq!(wasted(0, false), 896);

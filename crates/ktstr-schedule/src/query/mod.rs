@@ -88,6 +88,8 @@ pub struct Answers {
     pub marks: Vec<Mark>,
     /// The length of each phase, in nanoseconds.
     pub phases: BTreeMap<Phase, u64>,
+    /// The CPU time of all CPUs that were online, by phase, in CPU-nanoseconds.
+    pub cpu_ns: BTreeMap<Phase, u64>,
     /// The idle CPU time that a waiting task could have used, by phase, in CPU-nanoseconds. It is the integral over time
     /// of the smaller of two numbers: the idle CPUs on which some waiting task may run, and the waiting tasks that may run on
     /// some idle CPU.

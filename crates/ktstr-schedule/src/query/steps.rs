@@ -55,12 +55,6 @@ impl Walk<'_> {
 
     fn stop(&mut self, pid: Pid, reason: Reason) {
         self.book(pid);
-        self.count(pid, |totals| match reason {
-            Reason::Slept => totals.slept += 1,
-            Reason::Preempted => totals.preempted += 1,
-            Reason::Yielded => totals.yielded += 1,
-            Reason::Exited | Reason::Idle => {}
-        });
         let now = self.time;
         let waiting = |cause| Doing::Waiting {
             from_ns: now,
@@ -77,6 +71,13 @@ impl Walk<'_> {
         let throttled = aside
             || self.task(pid).doing == Doing::Throttled
             || runnable && self.groups_throttle && self.is_throttled(pid);
+        self.count(pid, |totals| match reason {
+            Reason::Slept => totals.slept += 1,
+            // No task takes the CPU of a task that has run out of quota.
+            Reason::Preempted => totals.preempted += u64::from(!throttled),
+            Reason::Yielded => totals.yielded += 1,
+            Reason::Exited | Reason::Idle => {}
+        });
         let doing = match reason {
             Reason::Exited => Doing::Gone,
             Reason::Slept => Doing::Asleep,

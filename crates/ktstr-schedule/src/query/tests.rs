@@ -199,11 +199,11 @@ fn tasks_of_a_throttled_group_do_not_wait() {
         let answers = script.answers();
         [A, B].map(|task| {
             let sum = answers.sum(|key| key.task == Pid(task));
-            (sum.wait_ns, sum.throttled_ns)
+            (sum.wait_ns, sum.throttled_ns, sum.preempted)
         })
     };
-    assert_eq!(waits(&["throttle_cfs_rq_work"]), [(0, 80), (15, 80)]);
-    assert_eq!(waits(&[]), [(80, 0), (95, 0)]);
+    assert_eq!(waits(&["throttle_cfs_rq_work"]), [(0, 80, 1), (15, 80, 0)]);
+    assert_eq!(waits(&[]), [(80, 0, 2), (95, 0, 0)]);
 }
 
 #[test]
@@ -236,6 +236,7 @@ fn a_throttled_task_does_not_wait() {
     let answers = script.answers();
     let a = answers.sum(|key| key.task == Pid(A));
     assert_eq!((a.run_ns, a.throttled_ns, a.wait_ns), (10, 15, 5));
+    assert_eq!(a.preempted, 0);
     assert_eq!(answers.sum(|key| key.cgroup == Some(3)).wait_ns, 15);
     let unthrottled = answers.waits.iter().find(|wait| wait.task == Pid(A));
     let wait = unthrottled.map(|wait| (wait.cause, wait.len_ns()));

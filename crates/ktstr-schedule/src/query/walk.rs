@@ -44,8 +44,9 @@ pub(super) struct Walk<'a> {
     pub(super) groups_throttle: bool,
     /// The CPUs that are offline.
     pub(super) offline: BTreeSet<Cpu>,
-    /// The weights of cgroups that were set, by path. A cgroup that is not here has the default, 1024.
-    pub(super) cgroup_weights: HashMap<String, f64>,
+    /// The weights of cgroups that were set, by path, each with the id of the cgroup. A cgroup that is not here has the default,
+    /// 1024.
+    pub(super) cgroup_weights: HashMap<String, (u64, f64)>,
     pub(super) window: Window,
     /// The time until which shares are not judged, because the weight of a working task changed (`SETTLING_NS`).
     pub(super) unsettled_until_ns: u64,
@@ -179,6 +180,7 @@ impl<'a> Walk<'a> {
             }
             What::Affinity { task, mask } => self.confine(task, mask),
             What::Cgroup { task, cgroup } => {
+                self.forget_weight_of_another(cgroup);
                 self.place(task, |task| &mut task.cgroup, Some(cgroup));
                 self.info(task).cgroups.push(cgroup);
             }
@@ -228,14 +230,16 @@ impl<'a> Walk<'a> {
                         return;
                     }
                     let weight = weight as f64;
-                    let before = self.cgroup_weights.get(&path).copied().unwrap_or(1024.0);
+                    self.forget_weight_of_another(cgroup);
+                    let before = self.cgroup_weights.get(&path);
+                    let before = before.map_or(1024.0, |(_, weight)| *weight);
                     if (weight - before).abs() > 0.5 && self.somebody_works_in(&path) {
                         self.unbalance();
                     }
                     if (weight - 1024.0).abs() > 0.5 {
                         self.answers.weighted.insert(path.clone());
                     }
-                    self.cgroup_weights.insert(path, weight);
+                    self.cgroup_weights.insert(path, (cgroup, weight));
                 }
             }
             What::Bypass { on } => self.set_bypass(on),
@@ -296,6 +300,18 @@ impl<'a> Walk<'a> {
                 self.throttle_groups();
             }
             What::Kick { .. } | What::Exit { .. } => {}
+        }
+    }
+
+    /// Forgets the weight of a cgroup that had the path of `cgroup` before: a new cgroup has the default weight.
+    fn forget_weight_of_another(&mut self, cgroup: u64) {
+        let Some(known) = self.tables.cgroups.get(&cgroup) else {
+            return;
+        };
+        let path = known.path.trim_end_matches('/');
+        let is_set = self.cgroup_weights.get(path);
+        if is_set.is_some_and(|(id, _)| *id != cgroup) {
+            self.cgroup_weights.remove(path);
         }
     }
 

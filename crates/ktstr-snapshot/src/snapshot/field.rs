@@ -361,15 +361,23 @@ fn descend<'a>(
                     container: container.describe(),
                     available: members.iter().map(|m| m.name.clone()).collect(),
                 })?,
-            RenderedValue::Array { elements, .. } if component.parse::<u64>().is_ok() => {
+            RenderedValue::Array { len, elements } if component.parse::<u64>().is_ok() => {
                 let index = component.parse::<u64>().unwrap_or(u64::MAX);
+                let captured = elements.len() as u64;
+                let all = (*len).max(captured);
+                if (captured..all).contains(&index) {
+                    return Err(SnapshotError::NoRendered {
+                        requested: requested.to_owned(),
+                        reason: format!("the capture has the first {captured} of {all} elements"),
+                    });
+                }
                 usize::try_from(index)
                     .ok()
                     .and_then(|index| elements.get(index))
                     .ok_or_else(|| SnapshotError::IndexOutOfRange {
                         requested: requested.to_owned(),
                         index,
-                        len: elements.len() as u64,
+                        len: all,
                     })?
             }
             other => {

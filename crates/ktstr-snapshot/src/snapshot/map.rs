@@ -28,7 +28,8 @@ impl<'a> SnapshotMap<'a> {
         self.map
     }
 
-    /// Returns the same map, with its per-CPU entries narrowed to CPU `cpu`.
+    /// Returns the same map, with its per-CPU entries narrowed to CPU `cpu`. The entries of any other map are then missing,
+    /// with a type error.
     #[must_use]
     pub fn cpu(self, cpu: usize) -> Self {
         Self {
@@ -56,6 +57,15 @@ impl<'a> SnapshotMap<'a> {
     /// map the entry at that place in the order in which the map was read. The entry is missing if fewer were captured.
     pub fn at(&self, index: usize) -> SnapshotEntry<'a> {
         let map = self.map;
+        let one_value =
+            map.value.is_some() || !map.array_entries.is_empty() || !map.entries.is_empty();
+        if self.cpu.is_some() && one_value {
+            return SnapshotEntry::Missing(SnapshotError::TypeMismatch {
+                requested: map.name.clone(),
+                expected: "a per-CPU map".to_owned(),
+                actual: "a map whose entries have one value for all CPUs".to_owned(),
+            });
+        }
         if index == 0 && map.value.is_some() {
             return SnapshotEntry::Value {
                 key: SnapshotField::PercpuKey { key: 0 },

@@ -219,8 +219,28 @@ fn paths_follow_pointers_and_errors_list_the_members() {
                 variant: Some("RUNNING".into()),
             },
         ),
+        member(
+            "cut",
+            RenderedValue::Truncated {
+                needed: 24,
+                had: 8,
+                partial: Some(Box::new(RenderedValue::Array {
+                    len: 3,
+                    elements: vec![uint(5)],
+                })),
+            },
+        ),
     ]);
     let field = SnapshotField::new("ctx", &value);
+    assert_eq!(field.get("cut.0").as_u64(), Ok(5));
+    assert!(matches!(
+        field.get("cut.2").as_u64(),
+        Err(SnapshotError::NoRendered { .. })
+    ));
+    assert!(matches!(
+        field.get("cut.9").as_u64(),
+        Err(SnapshotError::IndexOutOfRange { len: 3, .. })
+    ));
     assert_eq!(field.get("next.depth").as_i64(), Ok(-4));
     assert_eq!(field.get("next").get("depth").as_i64(), Ok(-4));
     assert_eq!(field.get("slots.1").as_u64(), Ok(6));
@@ -342,6 +362,10 @@ fn maps_give_entries_of_every_kind() {
     let tasks = snapshot.map("tasks").unwrap();
     let second = tasks.find(|entry| entry.key("").as_u64() == Ok(2));
     assert_eq!(second.get("w").as_u64(), Ok(30));
+    assert!(matches!(
+        tasks.cpu(1).at(0).get("w").as_u64(),
+        Err(SnapshotError::TypeMismatch { .. })
+    ));
     let heaviest = tasks.max_by(|entry| entry.get("w").as_u64().ok());
     assert_eq!(heaviest.key("").as_u64(), Ok(2));
     assert_eq!(tasks.filter(|e| e.get("w").as_u64() == Ok(10)).len(), 1);

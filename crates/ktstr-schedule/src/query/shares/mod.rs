@@ -300,7 +300,7 @@ impl Walk<'_> {
                         _ => of_nice(0),
                     },
                     leaf: tree.leaf(path.map_or("/", |cgroup| &cgroup.path), |path| {
-                        self.cgroup_weights.get(path).copied()
+                        self.cgroup_weights.get(path).map(|(_, weight)| *weight)
                     }),
                     demand: part.run_ns.saturating_add(part.wait_ns).min(length) as f64,
                     got_ns: part.run_ns,

@@ -53,7 +53,7 @@ pub(in crate::run) fn judge(
              that long for its turn"
         ));
     }
-    if judgement.result.is_fail() {
+    if judgement.result.is_fail() || open.is_none() && judgement.lacks_only_data() {
         fault::attribute_again(judgement, case, logs);
     } else if let Some(place) = open {
         let why = format!(
@@ -134,6 +134,34 @@ mod tests {
         assert!(why.starts_with("a quota (cpu.max) limits cgroup limited or one above it"));
         let other = judged(None, &[], None);
         assert!(other.result.is_fail() && other.fault == Some(Fault::Scheduler));
+    }
+
+    #[test]
+    fn missing_data_that_is_left_is_not_the_schedulers_fault() {
+        let mut detail = AssertDetail::of(Finding::Gap {
+            tid: 7,
+            gap_ms: 2500,
+            cpu: 0,
+            at_ms: 4000,
+            bound_ms: 2000,
+        });
+        detail.quota = Some(QuotaEffect::Explains);
+        let mut result = AssertResult::fail(detail);
+        result.record_inconclusive(AssertDetail::of(Finding::NotMeasured {
+            kind: ktstr_assert::DetailKind::Benchmark,
+            what: "the wake latency".to_owned(),
+            why: String::new(),
+        }));
+        let mut judgement = Judgement {
+            guest: Ok(result.clone()),
+            result,
+            fault: Some(Fault::Scheduler),
+            evidence: None,
+            crash: None,
+        };
+        judge(&mut judgement, &CASE, None, NO_LOGS);
+        assert!(judgement.result.is_inconclusive(), "{judgement:?}");
+        assert_eq!(judgement.fault, Some(Fault::Harness));
     }
 
     #[test]

@@ -144,7 +144,10 @@ pub(in crate::run) fn judge(
     } else {
         let evidence = "the exact schedule is the evidence; `cargo ktstr schedule` prints who ran and who waited";
         // Real-time workers do not give up the CPUs on which they run, so tasks that are queued there have to wait.
-        let hog = hog::at_all(&judgement.result.measurements, &failed);
+        // But the time of real-time tasks is no part of the time that the scheduler was to drive.
+        let explicable = |d: &AssertDetail| !matches!(d.finding, Finding::NotDriven { .. });
+        let hog = hog::at_all(&judgement.result.measurements, &failed)
+            .filter(|_| failed.iter().all(explicable));
         let (fault, why) = match (hog, case.has_scheduler) {
             (Some(hog), _) => (Fault::Test, hog),
             (_, true) => (Fault::Scheduler, evidence.to_owned()),
