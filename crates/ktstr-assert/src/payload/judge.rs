@@ -2,7 +2,7 @@
 
 use super::check::MetricCheck;
 use super::metrics::{Captured, Metric, PayloadEnd, PayloadMetrics};
-use crate::outcome::{AssertDetail, AssertResult, Finding, PassDetail};
+use crate::outcome::{AssertDetail, AssertResult, DetailKind, Finding, PassDetail};
 
 /// The largest number of lines of output that a finding quotes: of standard error or, if standard error is
 /// empty, of standard output.
