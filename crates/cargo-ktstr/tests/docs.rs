@@ -371,8 +371,8 @@ fn features(arguments: &[&str]) -> BTreeSet<String> {
 /// dependency of scx-ktstr, the binary would differ, and would need its own templates.
 #[test]
 fn scx_ktstr_is_the_same_binary_alone_and_with_the_workspace() {
-    let alone = features(&["-e", "normal", "-p", "scx-ktstr"]);
-    let together = features(&["-e", "normal", "--workspace"]);
+    let alone = features(&["-e", "normal,build", "-p", "scx-ktstr"]);
+    let together = features(&["-e", "normal,build", "--workspace"]);
     assert!(
         alone.iter().any(|line| line.starts_with("libbpf-rs ")),
         "{alone:?}"

@@ -147,8 +147,8 @@ fn start_in(
     Ok(handles)
 }
 
-/// Stops the workers of all handles and judges them by `checks`. The workers of each handle are judged as one cgroup, as the engine
-/// judges the workers of a step: a worker that could not do its work fails the test whatever the checks are.
+/// Stops the workers of all handles and judges them by `checks`. The workers of each handle are judged as one cgroup, as the
+/// engine judges the workers of a step: a worker that could not do its work fails the test whatever the checks are.
 pub fn collect_all(handles: Vec<WorkloadHandle>, checks: &Assert) -> AssertResult {
     let mut result = AssertResult::pass();
     for handle in handles {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, Result};
+use ktstr::run::templates;
 use ktstr::test_support::find_test;
 use ktstr_record::RunRecord;
 use ktstr_record::brief::counted;
@@ -32,7 +33,8 @@ pub enum Start {
     Cold,
     /// It is forked from a template in which the test process is loaded.
     Warm,
-    /// As after a rebuild of the test: the run first has to load the test process into the templates that all binaries share.
+    /// As after a rebuild of the test: the run first has to load the test process into a template that all binaries share. The
+    /// time for which the host strips the new binary is left out.
     Rebuilt,
 }
 
@@ -96,21 +98,16 @@ impl Case {
 
     /// Runs the case once. The text of a failure goes to standard error.
     pub fn run(&self) -> Result<Ended> {
-        self.prepare()?;
+        if self.start == Start::Rebuilt {
+            let program = std::env::current_exe().context("looking for this binary")?;
+            templates::unload(&program)?;
+        }
         run_test(self.test, self.variables())
     }
 
     /// Returns the command that runs the case in a separate process.
     pub fn command(&self) -> Result<Command> {
         command(self.test, self.variables())
-    }
-
-    /// Does what has to be done before a run. The error is the same before each run, so a caller can detect it early.
-    pub fn prepare(&self) -> Result<()> {
-        match self.start {
-            Start::Rebuilt => look_rebuilt(),
-            Start::Cold | Start::Warm => Ok(()),
-        }
     }
 
     fn variables(&self) -> &'static [(&'static str, &'static str)] {
@@ -120,21 +117,6 @@ impl Case {
             Start::Warm | Start::Rebuilt => &[],
         }
     }
-}
-
-/// Makes this binary look like a new one to the next run, which recognises a binary by its `ktstr_machine::stamp`. To set the
-/// permissions that the file already has changes only the time at which its inode was last changed.
-fn look_rebuilt() -> Result<()> {
-    let program = std::env::current_exe().context("looking for this binary")?;
-    std::fs::metadata(&program)
-        .and_then(|own| std::fs::set_permissions(&program, own.permissions()))
-        .with_context(|| {
-            format!(
-                "setting the permissions of {} as they are, so that it counts as rebuilt: run the bench as the owner of the \
-                 file, or only the other parts of it with --only",
-                program.display()
-            )
-        })
 }
 
 /// How a run of a test ended: it passed and left this record at this path, or the command has to end with this exit code.

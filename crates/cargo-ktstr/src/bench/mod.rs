@@ -183,11 +183,8 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
 }
 
 /// Runs every case `runs` times, alternating between the cases, so that a busy period of the host affects all of them alike.
-/// The cases [`Start::Rebuilt`] come last, because after each of them no template is warm.
+/// The cases [`Start::Rebuilt`] come last, because each of them removes the templates of the others.
 fn measure(cases: &[Case], runs: u32) -> Result<Result<Vec<Measured>, Exit>> {
-    for case in cases {
-        case.prepare()?;
-    }
     let mut measured: Vec<Measured> = Vec::new();
     for &case in cases {
         if case.start == Start::Warm {

@@ -260,7 +260,7 @@ fn paths_follow_pointers_and_errors_list_the_members() {
     `ctx.next.nope`: no member `nope` in struct t; members: depth
     `ctx.state.x`: cannot look up `x` in enum of 32 bits, which has no such member
     `ctx.slots.9`: index 9 is out of range: there are 2 elements
-    `ctx.a..b`: no member `a` in struct t; members: next, slots, state
+    `ctx.a..b`: no member `a` in struct t; members: next, slots, state, cut
     ");
 }
 

@@ -352,8 +352,8 @@ fn add_program(files: &mut Files, path: &str, program: Program) -> Result<(), Ru
         files.insert(name, host_file(library, 0o755)?);
     }
     let file = GuestFile {
-        // Whether the host has `strip` decides the size.
-        stamp: format!("{}:{}", program.stamp, program.size),
+        // The same contents are the same program, whenever they were built. Whether the host has `strip` decides the size.
+        stamp: format!("{}:{}", program.blake3, program.size),
         mode: 0o755,
         content: Content::Program(program),
     };

@@ -88,6 +88,24 @@ pub fn clean() -> Result<usize, KernelError> {
     Ok(gone)
 }
 
+/// Removes the templates in which a test process of `program` is loaded, and returns the number of those that could be removed.
+/// The next run of the program is then like the first one after a rebuild.
+///
+/// # Errors
+/// Returns an error if the cache cannot be used.
+pub fn unload(program: &Path) -> Result<usize, KernelError> {
+    let Some(root) = existing()? else {
+        return Ok(0);
+    };
+    let end = format!(" {}", program.display());
+    let of_program = |one: &Summary| one.what.starts_with("loaded ") && one.what.ends_with(&end);
+    let all = summaries(&root);
+    Ok(all
+        .iter()
+        .filter(|one| of_program(one) && template::discard(&root, &one.key).is_ok())
+        .count())
+}
+
 /// Removes templates whose kernel or QEMU no longer exists, and the least recently used ones, so that the rest fits into
 /// `cap` bytes. The most recently used one always stays. A template that cannot be removed is left for the next time.
 pub(super) fn make_room(cap: u64) {
