@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 
 pub(super) use fork::fork;
 pub(super) use housekeeping::cap;
-pub use housekeeping::{Summary, clean, list, root};
+pub use housekeeping::{Summary, clean, list, root, unload};
 
 /// The stamps that identify the contents of files, by their path in the guest.
 pub(super) type Stamps = BTreeMap<String, String>;
