@@ -172,3 +172,65 @@ pub fn resolve_affinity_for_cgroup(
 ) -> Result<ResolvedAffinity, AffinityError> {
     affinity.resolve(cpuset, topology)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use ktstr_scenario::workload::AluWidth;
+
+    use super::*;
+
+    fn started(work_type: WorkType) -> WorkloadHandle {
+        let config = WorkloadConfig {
+            num_workers: 1,
+            work_type,
+            ..WorkloadConfig::default()
+        };
+        let mut handle = WorkloadHandle::spawn(&config).unwrap();
+        handle.start();
+        handle
+    }
+
+    #[test]
+    fn a_worker_that_cannot_work_fails_the_test_without_any_check() {
+        let handle = started(WorkType::alu_hot(AluWidth::Amx));
+        let stat = format!("/proc/{}/stat", handle.worker_pids()[0]);
+        for _ in 0..2000 {
+            if std::fs::read_to_string(&stat).unwrap().contains(") Z ") {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let result = collect_all(vec![handle], &Assert::NO_OVERRIDES);
+        let failures: Vec<String> = result
+            .failure_details()
+            .map(|d| d.message.clone())
+            .collect();
+        assert!(
+            failures.iter().any(|text| text.contains("AMX")),
+            "{failures:?}"
+        );
+    }
+
+    #[test]
+    fn a_worker_that_was_stopped_has_no_gap_that_counts() {
+        let handle = started(WorkType::SpinWait);
+        let pid = handle.worker_pids()[0];
+        std::thread::sleep(Duration::from_millis(200));
+        let kill = |signal| {
+            // SAFETY: the process is a child of this one that has not been waited for.
+            assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
+        };
+        kill(libc::SIGSTOP);
+        std::thread::sleep(Duration::from_millis(1500));
+        kill(libc::SIGCONT);
+        std::thread::sleep(Duration::from_millis(200));
+        let result = collect_all(vec![handle], &Assert::NO_OVERRIDES.max_gap_ms(1000));
+        assert!(!result.is_fail(), "{result:?}");
+        let notes: Vec<String> = result.info_notes.iter().map(|n| n.to_string()).collect();
+        assert!(
+            notes.iter().any(|note| note.contains("got nothing done")),
+            "{notes:?}"
+        );
+    }
+}

@@ -116,6 +116,31 @@ fn a_vmlinux_and_a_package_folder_are_accepted() {
 }
 
 #[test]
+fn a_replaced_kernel_and_a_release_candidate_are_not_the_newest_of_a_folder() {
+    let home = Home::new();
+    home.file("pkg/boot/vmlinuz-9.9.1", &made());
+    for older in ["vmlinuz-9.9.1.old", "vmlinuz-9.9.1-rc2"] {
+        home.file(&format!("pkg/boot/{older}"), b"no kernel");
+    }
+    let kernel = home.resolve(&home.0.path().join("pkg")).unwrap();
+    assert_eq!(kernel.release, "9.9.1+made-cloud-amd64");
+}
+
+/// The release of a kernel that was built with `CONFIG_PREEMPT_RT` need not show it.
+#[test]
+fn a_real_time_kernel_is_chosen_last() {
+    let home = Home::new();
+    home.resolve(&home.file("vmlinuz", &made())).unwrap();
+    let mut real_time = made();
+    let text = b"9.9.2 (made@example) #1 SMP PREEMPT_RT\0";
+    real_time[0x300..0x300 + text.len()].copy_from_slice(text);
+    let newer = home.resolve(&home.file("rt", &real_time)).unwrap();
+    assert_eq!(newer.release, "9.9.2");
+    let chosen = home.resolver().resolve(None, &mut |_| {}).unwrap();
+    assert_eq!(chosen.release, "9.9.1+made-cloud-amd64");
+}
+
+#[test]
 fn a_built_tree_gives_the_kernel_that_was_built_last() {
     let home = Home::new();
     let elf = home.file("tree/vmlinux", &vmlinux(&symbols(10), Encoding::Base));

@@ -359,7 +359,11 @@ mod tests {
             pair("heavy", 1, refused, passed()),
         ];
         let rows = scenarios(&report(pairs, &Config::default()), &[]);
-        let row = |name: &str| rows.lines().find(|line| line.contains(name)).expect("a row");
+        let row = |name: &str| {
+            rows.lines()
+                .find(|line| line.contains(name))
+                .expect("a row")
+        };
         assert!(row("<td>sound").contains("nothing found"), "{rows}");
         assert!(row("<td>heavy").contains("does not load"), "{rows}");
     }
