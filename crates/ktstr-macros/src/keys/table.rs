@@ -272,8 +272,9 @@ macro_rules! table {
                 concluded; needs `scheduler`, not with `expect_err`";
             expect_auto_repro: Bool, Reserved = "false", "the second run, with probes, must reproduce the error";
             host_only: Bool, Run = "false",
-                "runs the function on the host, without a VM; not with `scheduler`, captures, callbacks, `clock`, \
-                `cpu_budget`, `perf_delta_assertions` and `cleanup_budget_ms`";
+                "runs the function on the host, without a VM; not with `scheduler`, captures, callbacks, bounds of the \
+                monitor or the schedule, `clock`, `cpu_budget`, `perf_delta_assertions`, `fresh_attach` and \
+                `cleanup_budget_ms`";
             ignore: Bool, Run = "false", "lists the test as ignored, and does not run it by default";
             kaslr: Bool, Reserved = "false", "randomised kernel addresses, which the guest never has";
             pci: Bool, Reserved = "false", "devices on PCI";
