@@ -55,6 +55,11 @@ impl CpuMask {
         Self([self.0[0] & other.0[0], self.0[1] & other.0[1]])
     }
 
+    /// Returns the CPUs that are in at least one of the sets.
+    pub fn or(self, other: Self) -> Self {
+        Self([self.0[0] | other.0[0], self.0[1] | other.0[1]])
+    }
+
     /// Whether `cpu` is in the set.
     pub fn contains(self, cpu: Cpu) -> bool {
         cpu.0 >= 128 || self.bits() >> cpu.0 & 1 == 1

@@ -75,6 +75,10 @@ impl Walk<'_> {
         if totals != Totals::default() {
             let sum = self.answers.totals.entry(key).or_default();
             *sum = *sum + totals;
+            let of_cgroup = (self.phase, task.cgroup);
+            let allowed = self.answers.allowed.entry(of_cgroup);
+            let allowed = allowed.or_insert(crate::CpuMask::of(0));
+            *allowed = allowed.or(task.mask);
         }
         let task = self.task(pid);
         task.booked_ns = until;

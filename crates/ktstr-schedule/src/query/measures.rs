@@ -6,7 +6,7 @@ use super::shares::Share;
 use super::totals::Totals;
 use super::{Answers, Phase, TaskInfo, Wait, WaitCause, percentile};
 use crate::Tables;
-use crate::event::Pid;
+use crate::event::{Cpu, CpuMask, Pid};
 
 /// The CPU time that a task must be entitled to before its share is meaningful, in nanoseconds: the length of four
 /// windows of `shares`.
@@ -162,7 +162,9 @@ impl Asked<'_> {
             task: self.underserved(|pid, cgroup| self.task(pid, Some(cgroup))),
             cgroup: self.underserved(|_, cgroup| Who::Cgroup(cgroup.to_owned())),
             wasted: self.wasted(),
-            queue: wake.as_ref().map_or(1.0, |wake| self.queue(wake.phase)),
+            queue: wake
+                .as_ref()
+                .map_or(1.0, |wake| self.queue(wake.phase, &wake.cgroup)),
             wake,
             preemptions: rates(&totals),
             ran_ns: all
@@ -315,20 +317,36 @@ impl Asked<'_> {
                 Some(OfCgroup {
                     cgroup: cgroup.to_owned(),
                     phase,
-                    value: late as f64 / self.queue(phase),
+                    value: late as f64 / self.queue(phase, cgroup),
                     events: waits.len() as u64,
                 })
             });
         late.max_by(|a, b| a.value.total_cmp(&b.value))
     }
 
-    /// Returns the average number of tasks that each CPU had to serve in `phase`, at least 1.
-    fn queue(&self, phase: Phase) -> f64 {
-        let cpus = self.tables.topology.llc.len().max(1) as f64;
+    /// Returns the average number of tasks that each CPU had to serve in `phase`, at least 1: each CPU of the machine or, if that
+    /// is more, each of the CPUs on which the tasks of `cgroup` were allowed to run. No scheduler can spread the tasks of a
+    /// confined cgroup over other CPUs.
+    fn queue(&self, phase: Phase, cgroup: &str) -> f64 {
+        let of_cgroup = self.answers.allowed.iter();
+        let own = of_cgroup
+            .filter(|((of, id), _)| *of == phase && self.below(*id) == Some(cgroup))
+            .fold(CpuMask::of(0), |all, (_, mask)| all.or(*mask));
+        let cpus = 0..self.tables.topology.llc.len().max(1);
+        let is_own = |cpu: &usize| u16::try_from(*cpu).is_ok_and(|cpu| own.contains(Cpu(cpu)));
+        let own_cpus = cpus.clone().filter(is_own).count();
         let length = self.answers.phases.get(&phase).copied().unwrap_or_default();
-        let all = self.answers.sum(|key| key.phase == phase);
-        let served = all.run_ns.saturating_add(all.wait_ns) as f64;
-        (served / (length as f64 * cpus).max(1.0)).max(1.0)
+        let served = |cpus: usize, all: Totals| {
+            let served = all.run_ns.saturating_add(all.wait_ns) as f64;
+            served / (length as f64 * cpus.max(1) as f64).max(1.0)
+        };
+        let everywhere = self.answers.sum(|key| key.phase == phase);
+        let here = self
+            .answers
+            .sum(|key| key.phase == phase && own.contains(key.cpu));
+        served(cpus.len(), everywhere)
+            .max(served(own_cpus, here))
+            .max(1.0)
     }
 }
 

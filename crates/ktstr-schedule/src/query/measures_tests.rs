@@ -265,6 +265,39 @@ fn the_weight_of_a_cgroup_changes_the_entitlement() {
     assert_eq!(worst_cgroup(&script, side_by_side), Some(10.0));
 }
 
+/// Eight tasks share CPU 0 in turns of 20 ms, and the other CPUs are idle: each of them waits for the turns of seven others.
+#[test]
+fn the_queue_of_a_confined_cgroup_is_that_of_its_cpus() {
+    let mut script = script_on(4);
+    let path = "/root/c".to_owned();
+    script.tables.cgroups.insert(3, Cgroup { path });
+    for task in [A, B] {
+        script.dequeue(0, task, crate::event::DequeueReason::Sleep);
+    }
+    for task in 30..38 {
+        let (task, cgroup, mask) = (Pid(task), 3, CpuMask::of(1));
+        script.at(0).push(0, What::Cgroup { task, cgroup });
+        script.push(0, What::Affinity { task, mask });
+        script.wake(0, task.0, 0);
+    }
+    for turn in 0..100 {
+        let (last, next) = (30 + (turn + 7) % 8, 30 + turn % 8);
+        script.at(u64::from(turn) * 20 * MS);
+        if turn == 0 {
+            script.switch(0, 0, next, Idle);
+        } else {
+            script.switch(0, last, next, Slept);
+            script.wake(0, last, 0);
+        }
+    }
+    script.at(2000 * MS).push(0, What::End {});
+    let measured = measured(&script, Rules::default());
+    let wake = measured.wake.expect("enough wake-ups");
+    assert!((7.5..8.5).contains(&measured.queue), "{}", measured.queue);
+    let per_task_ms = wake.value / 1e6;
+    assert!((16.0..19.0).contains(&per_task_ms), "{per_task_ms}");
+}
+
 /// A cgroup that is removed leaves its weight behind. The next cgroup with its path has the default weight.
 #[test]
 fn a_new_cgroup_of_the_same_path_has_the_default_weight() {

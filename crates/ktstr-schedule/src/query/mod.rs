@@ -39,7 +39,7 @@ pub use waits::{Wait, WaitCause};
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::event::{Cpu, Pid};
+use crate::event::{Cpu, CpuMask, Pid};
 use crate::{ReadError, Schedule};
 
 /// A step of the scenario, counted from 1, while it is held; `None` is all time before, between and after the steps.
@@ -88,6 +88,8 @@ pub struct Answers {
     pub marks: Vec<Mark>,
     /// The length of each phase, in nanoseconds.
     pub phases: BTreeMap<Phase, u64>,
+    /// The CPUs on which the tasks that ran or waited were allowed to run, by phase and cgroup: the union over the tasks.
+    pub allowed: BTreeMap<(Phase, Option<u64>), CpuMask>,
     /// The CPU time of all CPUs that were online, by phase, in CPU-nanoseconds.
     pub cpu_ns: BTreeMap<Phase, u64>,
     /// The idle CPU time that a waiting task could have used, by phase, in CPU-nanoseconds. It is the integral over time
