@@ -1,6 +1,7 @@
 //! Accounting of time. A task's time is measured by the clock with which the kernel accounts it. Time that concerns
 //! several CPUs or tasks is measured by the latest time of any CPU.
 
+use super::WaitCause;
 use super::idle::{usable, usable_time};
 use super::shares::competes;
 use super::state::{Doing, Task};
@@ -146,10 +147,10 @@ impl Walk<'_> {
 
     /// Returns for each waiting task the time from which its wait counts as long, and the CPUs on which it has a claim at
     /// the time `at_ns`. Tasks of other classes are left out: a deadline task that has used up its budget looks as if it waited,
-    /// and the scheduler that is judged does not place it.
+    /// and the scheduler that is judged does not place it. So are tasks that sched_ext itself keeps on their CPU.
     fn waiting_since(&self, at_ns: u64) -> Vec<(u64, crate::CpuMask)> {
         let waiting = self.active.iter().filter_map(|pid| self.tasks.get(pid));
-        let waiting = waiting.filter(|task| competes(task.class));
+        let waiting = waiting.filter(|task| competes(task.class) && !self.is_kept(task));
         let late = waiting.filter_map(|task| match task.doing {
             Doing::Waiting { from_ns, .. } => {
                 Some((from_ns.saturating_add(LATE_NS), task.claim(at_ns)))
@@ -157,6 +158,19 @@ impl Walk<'_> {
             _ => None,
         });
         late.collect()
+    }
+
+    /// Whether sched_ext keeps the task on its CPU, behind a task of a higher class. If such a task preempts one that has slice
+    /// left, `put_prev_task_scx` (kernel/sched/ext.c) puts it into the CPU's local queue without asking the BPF scheduler.
+    fn is_kept(&self, task: &Task) -> bool {
+        let cause = WaitCause::Preempted;
+        let preempted = matches!(task.doing, Doing::Waiting { cause: why, .. } if why == cause);
+        let runs = self.current.get(&task.queue);
+        let runs = runs.and_then(|pid| self.tasks.get(pid));
+        task.class == Class::Ext
+            && preempted
+            && task.dsq.is_none()
+            && runs.is_some_and(|runs| runs.class.is_above_ext())
     }
 
     /// Returns the affinity of each waiting task; nothing if no CPU is idle.

@@ -463,6 +463,47 @@ fn a_deadline_task_without_budget_does_not_wait() {
     assert!(wasted(Class::Fair) > 300, "{}", wasted(Class::Fair));
 }
 
+/// `A` has slice left when a real-time task preempts it, so sched_ext keeps it on its CPU, although another one is idle. It no
+/// longer does if the BPF scheduler has put the task into a queue.
+#[test]
+fn a_task_that_the_kernel_keeps_behind_a_real_time_task_wastes_nothing() {
+    let wasted = |inserted: bool| {
+        let mut script = script_on(2);
+        script.switch(1, 0, 0, Idle);
+        script.dequeue(0, B, crate::event::DequeueReason::Sleep);
+        let on = Cpu(0);
+        let woken = |task, class| What::Enqueue {
+            task: Pid(task),
+            on,
+            class,
+            wakeup: true,
+        };
+        script.at(0).push(0, woken(A, Class::Ext));
+        script.switch(0, 0, A, Idle);
+        for at in (10..1000).step_by(20) {
+            script.at(at * MS).push(0, woken(20, Class::RealTime));
+            script.switch(0, A, 20, Preempted);
+            if inserted {
+                let (task, dsq, slice_ns) = (Pid(A), 3, 0);
+                script.push(
+                    0,
+                    What::Insert {
+                        task,
+                        dsq,
+                        slice_ns,
+                    },
+                );
+            }
+            script.at((at + 10) * MS).switch(0, 20, A, Slept);
+        }
+        script.at(1010 * MS).push(0, What::End {});
+        let worst = measured(&script, Rules::default()).wasted;
+        worst.map_or(0, |worst| worst.ns / MS)
+    };
+    assert_eq!(wasted(false), 0);
+    assert!(wasted(true) > 250, "{}", wasted(true));
+}
+
 /// The affinities of the tasks differ only in bits of CPUs that the machine does not have.
 #[test]
 fn bits_of_cpus_that_do_not_exist_make_no_other_affinity() {
