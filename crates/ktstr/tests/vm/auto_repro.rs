@@ -29,9 +29,15 @@ repeated! {
     PASSED = "repro_pass", SOUND, Virtual;
     UNWANTED = "repro_unwanted", STALLS, Virtual, auto_repro: false;
     EXPECTED = "repro_expected", STALLS, Virtual, expect_err: true;
-    REAL = "repro_real", STALLS, Real;
     WITHOUT_QEMU = "repro_without_qemu", STALLS, Virtual, post_vm_unconditional: Some(removes_qemu);
 }
+
+/// Under the real clock a slow host needs more than a second from the scheduler's start to the test function, so this scheduler
+/// stalls later.
+const STALLS_LATER: Scheduler = scx_ktstr(&["--stall-after", "5"]);
+
+case!(REAL = "repro_real", spinners, clock: ClockMode::Real, topology: Topology::new(1, 1, 2, 1),
+    duration: Duration::from_secs(9), scheduler: &STALLS_LATER, watchdog_timeout: Duration::from_secs(2));
 
 fn spinners(ctx: &Ctx) -> Result<AssertResult> {
     let cgroup = |name| CgroupDef::named(name).workers(3).comm("spinner");
