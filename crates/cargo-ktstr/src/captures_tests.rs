@@ -97,6 +97,14 @@ fn captures_during_a_wait_show_where_the_task_was() {
     let shown = of_wait(&without, &story, &captures, Pid(7), times);
     let command = "This command takes one: cargo ktstr replay RUN --capture-at 0.079000000s";
     assert!(shown.contains(command), "{shown}");
+    // `replay` refuses runs of scenario files and of the verifier.
+    for test in [crate::run::TEST, ktstr_record::VERIFIER_CELL] {
+        let refused = RunRecord {
+            test: test.to_owned(),
+            ..without.clone()
+        };
+        assert_eq!(of_wait(&refused, &story, &captures, Pid(7), times), "");
+    }
     // A run that cannot be reproduced has no such command.
     let real = RunRecord {
         clock: Some(Clock::Real),

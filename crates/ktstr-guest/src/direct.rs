@@ -179,6 +179,7 @@ mod tests {
     use ktstr_scenario::workload::AluWidth;
 
     use super::*;
+    use crate::workers::tests::{ended, progress};
 
     fn started(work_type: WorkType) -> WorkloadHandle {
         let config = WorkloadConfig {
@@ -194,13 +195,7 @@ mod tests {
     #[test]
     fn a_worker_that_cannot_work_fails_the_test_without_any_check() {
         let handle = started(WorkType::alu_hot(AluWidth::Amx));
-        let stat = format!("/proc/{}/stat", handle.worker_pids()[0]);
-        for _ in 0..2000 {
-            if std::fs::read_to_string(&stat).unwrap().contains(") Z ") {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        ended(handle.worker_pids()[0]);
         let result = collect_all(vec![handle], &Assert::NO_OVERRIDES);
         let failures: Vec<String> = result
             .failure_details()
@@ -216,15 +211,15 @@ mod tests {
     fn a_worker_that_was_stopped_has_no_gap_that_counts() {
         let handle = started(WorkType::SpinWait);
         let pid = handle.worker_pids()[0];
-        std::thread::sleep(Duration::from_millis(200));
+        progress(&handle);
         let kill = |signal| {
             // SAFETY: the process is a child of this one that has not been waited for.
             assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
         };
+        // This is the gap, and not a wait for something.
         kill(libc::SIGSTOP);
         std::thread::sleep(Duration::from_millis(1500));
         kill(libc::SIGCONT);
-        std::thread::sleep(Duration::from_millis(200));
         let result = collect_all(vec![handle], &Assert::NO_OVERRIDES.max_gap_ms(1000));
         assert!(!result.is_fail(), "{result:?}");
         let notes: Vec<String> = result.info_notes.iter().map(|n| n.to_string()).collect();

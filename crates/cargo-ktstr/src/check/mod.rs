@@ -258,3 +258,25 @@ pub fn write(path: &Path, text: &str) -> Result<()> {
         .inspect_err(|_| drop(std::fs::remove_file(&part)))
         .with_context(|| format!("writing {}", path.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_file_that_cannot_be_written_does_not_lose_the_results() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("results.json");
+        let outputs = Outputs {
+            json: None,
+            limit: Limit::default(),
+            junit: None,
+            html: Some(folder.path().join("none/page.html")),
+            results: Some(path.clone()),
+        };
+        let error = print_outcome(&mut Vec::new(), &testing::results(), &outputs).unwrap_err();
+        assert!(format!("{error:#}").contains("page.html"), "{error:#}");
+        assert!(Results::read(&path).is_ok());
+    }
+}

@@ -36,7 +36,7 @@ pub(crate) mod clock {
     pub(crate) use super::sys::{now_ns, sleep_until};
 }
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;

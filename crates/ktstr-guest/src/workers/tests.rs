@@ -23,7 +23,7 @@ fn run(config: &WorkloadConfig, ms: u64) -> Vec<WorkerReport> {
 
 /// Waits until every worker has completed a dozen iterations, which can take a while on a busy
 /// machine.
-fn progress(handle: &WorkloadHandle) {
+pub(crate) fn progress(handle: &WorkloadHandle) {
     for _ in 0..2000 {
         if handle.snapshot_iterations().iter().all(|n| *n >= 12) {
             return;
@@ -531,7 +531,7 @@ fn the_remaining_bodies_iterate_and_stop() {
 }
 
 /// Waits until a worker has exited, and leaves its exit status to the handle.
-fn ended(pid: i32) {
+pub(crate) fn ended(pid: i32) {
     // SAFETY: `siginfo_t` is plain data, and the kernel writes into it.
     let found = unsafe {
         let mut info: libc::siginfo_t = std::mem::zeroed();

@@ -260,3 +260,23 @@ fn without_a_bound_of_the_test_a_spread_is_judged_by_each_tasks_share_of_its_ent
     let asked = shares.max_spread_pct(35.0);
     assert!(stands(&asked, &queues(1000, 0)));
 }
+
+/// The data that is missing is then the only thing that is left, and it is not the scheduler's fault.
+#[test]
+fn a_fault_is_attributed_again_if_only_missing_data_is_left() {
+    let mut judgement = Judgement::fail(Fault::Scheduler, gap());
+    let missing = AssertDetail::of(Finding::NotMeasured {
+        kind: DetailKind::Benchmark,
+        what: "the wake latency".to_owned(),
+        why: String::new(),
+    });
+    judgement.result.record_inconclusive(missing);
+    judgement.guest = Ok(judgement.result.clone());
+    assert!(acquit(
+        &mut judgement,
+        &DEFAULTS,
+        &schedule(&[]),
+        &Measures::default()
+    ));
+    assert!(judgement.result.is_inconclusive(), "{judgement:?}");
+}

@@ -92,11 +92,7 @@ mod tests {
     use super::super::tests::{CASE, NO_LOGS};
     use super::*;
 
-    fn judged(
-        quota: Option<QuotaEffect>,
-        others: &[AssertDetail],
-        seen: Option<&Seen>,
-    ) -> Judgement {
+    fn judged(quota: Option<QuotaEffect>, others: &[Outcome], seen: Option<&Seen>) -> Judgement {
         let mut detail = AssertDetail::of(Finding::Gap {
             tid: 7,
             gap_ms: 2500,
@@ -107,9 +103,7 @@ mod tests {
         detail.quota = quota;
         detail.cgroup = Some("limited".into());
         let mut result = AssertResult::fail(detail);
-        for other in others {
-            result.record_fail(other.clone());
-        }
+        result.outcomes.extend_from_slice(others);
         let mut judgement = Judgement {
             guest: Ok(result.clone()),
             result,
@@ -138,35 +132,19 @@ mod tests {
 
     #[test]
     fn missing_data_that_is_left_is_not_the_schedulers_fault() {
-        let mut detail = AssertDetail::of(Finding::Gap {
-            tid: 7,
-            gap_ms: 2500,
-            cpu: 0,
-            at_ms: 4000,
-            bound_ms: 2000,
-        });
-        detail.quota = Some(QuotaEffect::Explains);
-        let mut result = AssertResult::fail(detail);
-        result.record_inconclusive(AssertDetail::of(Finding::NotMeasured {
+        let missing = Outcome::Inconclusive(AssertDetail::of(Finding::NotMeasured {
             kind: ktstr_assert::DetailKind::Benchmark,
             what: "the wake latency".to_owned(),
             why: String::new(),
         }));
-        let mut judgement = Judgement {
-            guest: Ok(result.clone()),
-            result,
-            fault: Some(Fault::Scheduler),
-            evidence: None,
-            crash: None,
-        };
-        judge(&mut judgement, &CASE, None, NO_LOGS);
+        let judgement = judged(Some(QuotaEffect::Explains), &[missing], None);
         assert!(judgement.result.is_inconclusive(), "{judgement:?}");
         assert_eq!(judgement.fault, Some(Fault::Harness));
     }
 
     #[test]
     fn what_no_quota_explains_decides_the_fault() {
-        let own = AssertDetail::from("the test says no");
+        let own = Outcome::Fail(AssertDetail::from("the test says no"));
         for effect in [QuotaEffect::Explains, QuotaEffect::MayExplain] {
             let judgement = judged(Some(effect), std::slice::from_ref(&own), None);
             assert!(judgement.result.is_fail(), "{judgement:?}");

@@ -210,3 +210,51 @@ fn a_verdict_says_which_time_an_incomplete_schedule_leaves_out() {
         "{note}"
     );
 }
+
+/// The time of real-time tasks is no part of the time that the scheduler was to drive, so a hog explains nothing.
+#[test]
+fn a_real_time_hog_does_not_excuse_a_scheduler_that_drives_nothing() {
+    use super::super::tests::{CASE, NO_LOGS};
+    use ktstr_guest::engine::HOG_KEY;
+    use ktstr_schedule::query::{Key, Totals};
+    let key = Key {
+        phase: Some(1),
+        task: Pid(1007),
+        cgroup: Some(1),
+        cpu: ktstr_schedule::Cpu(0),
+    };
+    let ran = Totals {
+        run_ns: 1000 * MS,
+        other_class_ns: 900 * MS,
+        ..Totals::default()
+    };
+    let path = "/root/a".to_owned();
+    let seen = Seen {
+        answers: Answers {
+            totals: [(key, ran)].into(),
+            ..Answers::default()
+        },
+        tables: Tables {
+            cgroups: [(1, ktstr_schedule::Cgroup { path })].into(),
+            ..Tables::default()
+        },
+    };
+    let mut result = AssertResult::pass();
+    result.note_value(
+        HOG_KEY,
+        "1 real-time worker of cgroup hog took the CPUs that it was on",
+    );
+    let mut judgement = Judgement {
+        guest: Ok(result.clone()),
+        result,
+        fault: None,
+        evidence: None,
+        crash: None,
+    };
+    let checks = &Assert::NO_OVERRIDES;
+    judge(&mut judgement, &CASE, checks, &seen, "/root", NO_LOGS);
+    let failed = judgement.result.failure_details();
+    let not_driven = |d: &AssertDetail| matches!(d.finding, Finding::NotDriven { .. });
+    assert!(failed.map(not_driven).eq([true]), "{judgement:?}");
+    assert_eq!(judgement.fault, Some(Fault::Scheduler));
+}
