@@ -109,6 +109,7 @@ impl Program {
                 stamp,
             })
         })?;
+        // The cache keeps a copy, whose length alone is checked. The bytes of this process are the right ones.
         Ok(Self {
             content: Content::Own(bytes),
             size: bytes.len() as u64,
