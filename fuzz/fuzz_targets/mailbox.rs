@@ -1,4 +1,5 @@
-//! The rings of the mailbox: a producer that writes and lies, a consumer that lies, and bytes that change under both.
+//! The rings of the mailbox: a producer that writes messages, a producer or a consumer that publishes a wrong position, and bytes
+//! of the ring that change in between.
 #![no_main]
 
 use std::cell::RefCell;
@@ -95,7 +96,7 @@ impl Ends {
 
     fn write(&mut self, memory: &Memory, message: Vec<u8>) {
         // If the ring has no room for the rest of the message, the reader takes what is in the ring, and the writer continues. A
-        // consumer that lies about its position never makes room.
+        // consumer that publishes a wrong position may never make room.
         for _ in 0..64 {
             match self.writer.write(memory, &message, 7) {
                 Ok(()) => {

@@ -88,7 +88,7 @@ static MESSAGES: LazyLock<Vec<Value>> = LazyLock::new(|| {
     all
 });
 
-/// What the host does with a message.
+/// Decodes a message as the host does, encodes it again, and produces the texts of a result in it.
 fn to_host(bytes: &[u8]) {
     let Ok(mut message) = serde_json::from_slice::<ToHost>(bytes) else {
         return;
@@ -122,7 +122,8 @@ fn shown(result: &AssertResult) {
     let _ = result.outcome();
 }
 
-/// What the guest does with a message.
+/// Decodes a message in each way in which the guest does, and checks that messages and jobs are the same after they were encoded
+/// again.
 fn to_guest(bytes: &[u8]) {
     if let Ok(message) = ToGuest::decode(bytes) {
         let encoded = message.encode().expect("plain data");

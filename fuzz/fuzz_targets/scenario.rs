@@ -9,7 +9,7 @@ use ktstr_scenario::text::{Scenario, ScenarioFile, TextError};
 use ktstr_scenario::topology::{TestTopology, Topology};
 use libfuzzer_sys::fuzz_target;
 
-// Random scenarios that use the whole language, each by its number.
+// Generates random scenarios that use the whole language. A number selects the scenario.
 #[allow(dead_code)]
 #[path = "../../crates/ktstr-scenario/tests/random/mod.rs"]
 mod random;

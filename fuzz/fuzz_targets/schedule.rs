@@ -1,5 +1,5 @@
-//! `schedule.bin`: its sections, tables and events, and the queries. After damage the checksums are corrected, because
-//! nothing is read behind a wrong checksum.
+//! `schedule.bin`: its sections, tables and events, and the queries. After damage the checksums are corrected, because a reader
+//! stops at the first wrong checksum.
 #![no_main]
 
 use ktstr_fuzz::{Draw, bounded};
@@ -99,7 +99,8 @@ fn dequeue_reason(draw: &mut Draw<'_>) -> DequeueReason {
     [Sleep, Change, Throttle][draw.index(3)]
 }
 
-/// Draws an event. Tasks, CPUs and cgroups are few, so that most events concern some that earlier events name.
+/// Draws an event. There are only a few different tasks, CPUs and cgroups, so most events are about some that earlier events
+/// name, too.
 fn what(draw: &mut Draw<'_>) -> What {
     let kind = draw.u8();
     let task = Pid(match draw.u8() {

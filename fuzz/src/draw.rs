@@ -1,6 +1,6 @@
 //! Numbers from the bytes of an input, in their order. When the bytes end, the numbers are 0.
 
-/// The rest of an input.
+/// The bytes of an input that have not been drawn yet.
 #[derive(Debug, Clone)]
 pub struct Draw<'a>(&'a [u8]);
 

@@ -49,7 +49,7 @@ unsafe impl GlobalAlloc for Counting {
 fn count(size: usize) {
     let held = HELD.fetch_add(size, Relaxed).saturating_add(size);
     if held > CEILING.load(Relaxed) {
-        // The message takes memory itself.
+        // Printing the message allocates memory, too, so the ceiling is removed first.
         CEILING.store(usize::MAX, Relaxed);
         let from = std::backtrace::Backtrace::force_capture();
         eprintln!("one input takes more than {MOST} bytes of memory: {size} more here\n{from}");

@@ -155,7 +155,7 @@ impl Guest {
         self.mapping.wrapping_add(word.gpa + 8 * word.at as u64)
     }
 
-    /// Calls `read` with the image after the damage that `draw` describes.
+    /// Damages the image as `draw` describes, calls `read` with it, and repairs it.
     pub fn damaged(&self, draw: &mut Draw<'_>, read: impl FnOnce(&Image)) {
         let mut touched = Vec::new();
         let mut image = self.image.borrow_mut();
@@ -168,7 +168,7 @@ impl Guest {
             };
             let word = list[draw.index(list.len())];
             let value = match how % 8 {
-                // A list that leads back to itself, and a list that leads to a node of another one.
+                // The pointer leads to itself, as in a list that is a cycle, or to a word of another list.
                 0 if draw.flag() => self.mapped(word),
                 0 => self.mapped(list[draw.index(list.len())]),
                 1 => self.pointers[draw.index(self.pointers.len())].value,

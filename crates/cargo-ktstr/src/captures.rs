@@ -15,8 +15,8 @@ use crate::story::{self, Story};
 
 /// The greatest distance, in nanoseconds, at which a capture counts as near to a time.
 const NEAR_NS: u64 = 20_000_000;
-/// How long before the end of a wait its capture is taken, in nanoseconds; a tenth of the wait if that is less. At the end
-/// itself the task does not wait any more.
+/// How long before the end of a wait [`command`] takes the capture, in nanoseconds. For a wait shorter than ten times this, it is
+/// a tenth of the wait. The capture cannot be taken at the end itself, because the task no longer waits then.
 const BEFORE_NS: u64 = 1_000_000;
 /// The largest number of variables that are printed for a map, and of numbers that are printed from `scx_stats`.
 const VARIABLES: usize = 40;
@@ -82,8 +82,8 @@ pub fn command(record: &RunRecord, story: &Story, from_ns: u64, to_ns: u64) -> O
     })
 }
 
-/// Returns a sentence that lists the captures near a finding's time; if there are none, a sentence and the command that takes
-/// one. `None` if the finding has no exact time, or if there is neither a capture nor a command.
+/// Returns a sentence that lists the captures near a finding's time. If there are none, returns a sentence that says so, and the
+/// command that takes one. `None` if the finding has no exact time, or if there is neither a capture nor a command.
 pub fn of_finding(
     record: &RunRecord,
     story: &Story,

@@ -12,9 +12,9 @@ use ktstr_state::env;
 /// Returns the command that runs the test that the binary `program` lists as `name`, with its record under `root`. The kernels of
 /// the environment's `KTSTR_KERNEL_LIST` do not apply.
 ///
-/// The process does not outlive the thread that starts it. It has its own process group, so a Ctrl-C at the terminal does
-/// not reach it. If the Ctrl-C ends the caller, the kernel kills the process; a caller that handles the signal and goes on
-/// has to end the process.
+/// The process does not outlive the thread that starts it. It has its own process group, so a Ctrl-C at the terminal does not
+/// reach it. If the Ctrl-C ends the caller, the kernel kills the process. A caller that handles the signal and goes on has to end
+/// the process itself.
 pub fn command(program: &Path, name: &str, root: &Path) -> Command {
     let mut command = Command::new(program);
     command

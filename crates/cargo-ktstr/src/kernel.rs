@@ -27,7 +27,7 @@ pub enum Command {
         /// Print a JSON array instead of a table.
         #[arg(long)]
         json: bool,
-        /// The bound of the JSON.
+        /// How much of a long list and of a long text the JSON contains.
         #[command(flatten)]
         limit: Limit,
     },

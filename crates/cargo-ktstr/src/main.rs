@@ -70,7 +70,7 @@ enum Command {
         /// Print a JSON array instead of a table.
         #[arg(long)]
         json: bool,
-        /// The bound of the JSON.
+        /// How much of a long list and of a long text the JSON contains.
         #[command(flatten)]
         limit: Limit,
     },
@@ -107,7 +107,7 @@ enum Command {
         /// Print a JSON array instead of a page of Markdown.
         #[arg(long)]
         json: bool,
-        /// The bound of the JSON.
+        /// How much of a long list and of a long text the JSON contains.
         #[command(flatten)]
         limit: Limit,
     },

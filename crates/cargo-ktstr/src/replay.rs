@@ -35,7 +35,7 @@ pub struct Options {
     /// Print a JSON object instead of text.
     #[arg(long)]
     json: bool,
-    /// The bound of the JSON.
+    /// How much of a long list and of a long text the JSON contains.
     #[command(flatten)]
     limit: Limit,
 }
@@ -374,8 +374,9 @@ fn command(record: &RunRecord, root: &Path) -> Result<Command> {
     Ok(command)
 }
 
-/// Returns the binary that replaces every scheduler that is discovered (`KTSTR_SCHEDULER`): the run's own scheduler, if it
-/// replaced them in the recorded run, too, or if the run had no other scheduler. `None` otherwise.
+/// Returns the value of `KTSTR_SCHEDULER` for the replay. This variable names one binary that is used for every scheduler that
+/// would be discovered. The value is the run's own scheduler if the variable was set in the recorded run, or if that run could
+/// start no other scheduler. `None` otherwise.
 fn replaced(record: &RunRecord) -> Option<&Path> {
     let scheduler = record.scheduler.as_ref()?;
     let of_environment = scheduler.resolve_source.as_deref() == Some("env_var");

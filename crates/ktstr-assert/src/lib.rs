@@ -5,9 +5,9 @@
 //! installs, and log lines, which a test requests ([`AssertResult::into_anyhow_or_log`], [`Verdict::with_log_passes`])
 //! or a user enables with the variable [`LOG_PASSES`].
 //!
-//! The data flows through the crate as follows. The guest sends [`worker`] reports. The [`check`]s judge the reports, and
-//! compute the [`stats`] of each cgroup from them; the outcome is an [`AssertResult`]. Captures become a [`series`]. The
-//! statistics and the series meet in the per-phase [`buckets`], in which [`metric`]s are looked up.
+//! The data flows through the crate as follows. The guest sends [`worker`] reports. The [`check`]s judge the reports, and compute
+//! the [`stats`] of each cgroup from them. The outcome is an [`AssertResult`]. Captures become a [`series`]. The statistics and
+//! the series are combined in one of the [`buckets`] for each phase, in which [`metric`]s are looked up.
 //!
 //! Times are guest time, and rates of work are per CPU-second: a rate per wall-clock second would measure the host.
 

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct StimulusEvent {
-    /// Guest milliseconds since the scenario started, without pauses for captures.
+    /// Guest milliseconds since the scenario started. The time of setup, of teardown and of waits for a scheduler that attaches
+    /// again does not count, and captures take no guest time.
     pub elapsed_ms: u64,
     /// The name of the event: `StepStart`, `StepEnd` or `ScenarioEnd`.
     pub label: String,

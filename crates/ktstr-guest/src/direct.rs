@@ -216,7 +216,7 @@ mod tests {
             // SAFETY: the process is a child of this one that has not been waited for.
             assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
         };
-        // This is the gap, and not a wait for something.
+        // The gap arises while the worker is stopped. The worker then waits neither for a CPU nor for an event.
         kill(libc::SIGSTOP);
         std::thread::sleep(Duration::from_millis(1500));
         kill(libc::SIGCONT);

@@ -31,7 +31,8 @@ pub fn read_kmsg() -> String {
 /// also printed on the console, where the host reads it (`VmResult::guest_kmsg`). If the write fails, a line on standard
 /// error says why.
 pub fn send_kmsg(message: &[u8]) {
-    // Each write is one message. Without a newline the kernel waits for the rest of the line, and hides what it has.
+    // Each write is one message. Without a newline, the kernel waits for the rest of the line and does not show the part that it
+    // has.
     let mut line = message.to_vec();
     if !line.ends_with(b"\n") {
         line.push(b'\n');

@@ -1,7 +1,7 @@
 //! The guest's link to the host, as the rest of the guest side sees it: `send` and `ask`.
 //!
-//! A `host_only` test has no link: its messages are discarded, and a request to the host is an error, unless answers that
-//! the requesting thread has installed handle the request.
+//! A `host_only` test has no link, so its messages are discarded. Its requests to the host are errors, except for those that a
+//! function installed with [`answer_on_this_thread`] answers.
 
 use std::cell::RefCell;
 use std::marker::PhantomData;

@@ -36,9 +36,9 @@ pub enum Stream {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ProcessEnd {
-    /// It exited with this code.
+    /// The process exited with this code.
     Exited(i32),
-    /// It was killed by this signal.
+    /// The process was killed by this signal.
     Signaled(i32),
 }
 
@@ -63,9 +63,10 @@ pub struct SentSignal {
 }
 
 impl SentSignal {
-    /// Returns whether the signal can be the reason for how a process ended; `end` is `None` while the process exists. If a
-    /// signal killed the process, it must be this signal. If the process exited, it may have handled this signal, unless by
-    /// default the signal stops or continues a process or is ignored: such a signal asks no process to exit (signal(7)).
+    /// Returns whether this signal can be the reason why a process ended as `end` says; `end` is `None` while the process exists.
+    /// If a signal killed the process, it must be this signal. A process that exited, or that still exists, may handle this
+    /// signal by exiting. The exception is a signal whose default action is to stop or to continue the process or to be ignored,
+    /// because such a signal asks no process to exit (signal(7)).
     pub fn can_end(&self, end: Option<ProcessEnd>) -> bool {
         match end {
             Some(ProcessEnd::Signaled(by)) => self.signal == by,
@@ -113,11 +114,11 @@ pub const MAX_STATS: usize = TEXT_CAP / 2;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StatsAnswer {
-    /// The line that it sent.
+    /// The line of JSON that the scheduler sent.
     Line(String),
-    /// It sent more than [`MAX_STATS`] bytes.
+    /// The scheduler sent more than [`MAX_STATS`] bytes.
     TooLarge,
-    /// It sent no answer, for this reason.
+    /// The guest got no answer from the scheduler, for this reason.
     Failed(String),
 }
 
@@ -323,7 +324,8 @@ pub enum ToHost {
     TestEnded {
         /// How the process ended.
         end: ProcessEnd,
-        /// Whether it was killed by SIGKILL and the kernel's out-of-memory killer killed some process while it lived.
+        /// Whether SIGKILL killed the test process and the kernel's out-of-memory killer has killed any process since the test
+        /// process was started.
         oom_killed: bool,
     },
     /// The guest side itself failed. This is the harness's fault, never the scheduler's.
@@ -379,9 +381,9 @@ impl ToHost {
         })
     }
 
-    /// Truncates each long text of the message to [`TEXT_CAP`] and appends a note about the truncation. Lists of processes
-    /// and of payloads are truncated, too. The guest does this so that the message can be sent; the host does it again
-    /// because it does not trust the guest.
+    /// Truncates each long text of the message to [`TEXT_CAP`] and appends a note about the truncation. Lists of processes and of
+    /// payloads are truncated, too. The data of findings and the test's measurements are not truncated. The guest truncates a
+    /// message so that the message can be sent. The host truncates it again, because the host does not trust the guest.
     pub fn bound_texts(&mut self) {
         match self {
             Self::Hello {
@@ -724,7 +726,7 @@ impl Job {
         put.done()
     }
 
-    /// Decodes a job that [`Job::encode`] has encoded. Returns `None` if `bytes` are not one.
+    /// Decodes a job that [`Job::encode`] has encoded. Returns `None` if `bytes` are not a job.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let Some((&JOB, rest)) = bytes.split_first() else {
             return None;
@@ -778,7 +780,7 @@ pub enum ChangeError {
     /// The scheduler was started but did not attach.
     #[error("startup death: the scheduler {scheduler} did not attach: {why}")]
     NotAttached {
-        /// The name under which the test staged it; `of the test` for the test's own.
+        /// The name under which the test staged the scheduler; `of the test` for the test's own scheduler.
         scheduler: String,
         /// The reason, as far as PID 1 knows it.
         why: String,

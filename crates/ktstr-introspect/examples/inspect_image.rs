@@ -1,4 +1,4 @@
-//! Captures a raw image of guest RAM and prints the report as JSON.
+//! Makes a capture from a raw image of guest RAM, and prints the report as JSON.
 //!
 //! `inspect_image RAM KALLSYMS BTF [VARIABLE…]`: RAM is a file with guest-physical memory from address 0 on, such as the file of
 //! QEMU's `memory-backend-file`. KALLSYMS is the guest's `/proc/kallsyms`, and BTF its `/sys/kernel/btf/vmlinux`. If

@@ -118,8 +118,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Returns the BTF with only [`ROOTS`], the types that they contain by value, and the typedefs and qualifiers through
-/// which pointers refer to [`ROOTS`]; all other types become anonymous forward declarations, and unused strings become zeros.
+/// Returns the BTF with only [`ROOTS`], the types that they contain by value, and the typedefs and qualifiers through which
+/// pointers refer to [`ROOTS`]. All other types become anonymous forward declarations, so that the ids stay the same, and unused
+/// strings become zeros.
 fn blank(blob: &[u8]) -> Result<Vec<u8>, Box<dyn Error>> {
     let btf = Btf::parse(blob.to_vec())?;
     let mut keep = HashSet::new();

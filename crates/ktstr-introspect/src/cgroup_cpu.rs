@@ -1,8 +1,8 @@
 //! CPU time and throttling of every cgroup except for the root, as the cgroup's file `cpu.stat` shows them.
 //!
 //! The kernel charges CPU time per CPU and adds it up only later, for instance when somebody reads the file
-//! (`cgroup_base_stat_flush()`, kernel/cgroup/rstat.c). This module therefore adds the per-CPU time of a cgroup and of all
-//! its descendants that is still pending.
+//! (`cgroup_base_stat_flush()`, kernel/cgroup/rstat.c). This module therefore adds the pending time: the per-CPU time of a cgroup
+//! and of all its descendants that the kernel has not added up yet.
 
 use ktstr_snapshot::ReadSection;
 use ktstr_snapshot::report::{CgroupCpuStat, FailureDumpReport, Section, Throttling};
@@ -75,7 +75,7 @@ impl<M: GuestMemory + ?Sized> ReadSection<Vec<CgroupCpuStat>> for Reading<'_, '_
     }
 }
 
-/// The offsets of the numbers in bytes, looked up once per capture.
+/// The offsets in bytes of the numbers that are read, looked up once per capture.
 struct Layout {
     /// In `struct cgroup`: the CPU time that has been added up.
     added_up: u64,
@@ -137,7 +137,7 @@ impl Layout {
         Ok(sum)
     }
 
-    /// Returns the part of the time that has been added up which the parent does not have yet, in nanoseconds
+    /// Returns the CPU time in nanoseconds that the kernel has added up for the cgroup, but has not passed on to the parent yet
     /// (`cgroup_base_stat_flush` in kernel/cgroup/rstat.c, 6.12 to 7.3).
     fn not_passed_on<M: GuestMemory + ?Sized>(
         &self,

@@ -21,7 +21,7 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         let local_depth = member("scx.local_dsq.nr").ok();
         let scx_flags = member("scx.flags").ok();
         let switches = member("nr_switches").ok();
-        // Without proxy execution, `curr` and `donor` are two names in an anonymous union, in which `curr` is found too.
+        // Without proxy execution, `curr` and `donor` are members of an anonymous union. The look-up finds `curr` there too.
         let curr = member("curr").ok();
         let pid = self.member("task_struct", "pid")?;
         let comm = self.member("task_struct", "comm")?;

@@ -32,8 +32,8 @@ const MAX_QUEUED: usize = 256;
 const CURSOR: u64 = 1;
 
 impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
-    /// Returns the dispatch queues and, if some of the scheduler's own are missing, the reason. The queues of each CPU in `rqs`
-    /// come first, then the global ones, then the scheduler's own.
+    /// Returns the dispatch queues, and the reason if some of the scheduler's own queues are missing. The queues of each CPU in
+    /// `rqs` come first, then the global ones, then the scheduler's own.
     ///
     /// # Errors
     /// If the kernel has no sched_ext, or memory cannot be read.

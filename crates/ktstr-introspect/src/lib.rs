@@ -4,8 +4,9 @@
 //! [`ktstr_snapshot::report::FailureDumpReport`], samples, and the exit of a scheduler. It knows nothing of the virtual
 //! machine: everything is read through [`memory::GuestMemory`], so the crate works on a recorded image too.
 //!
-//! Guest bytes are treated as hostile. Every reader is total: loops are bounded, arithmetic is checked, an allocation whose
-//! size the guest chooses has a cap, and a failed read becomes an error that names what was requested and what was found.
+//! Guest bytes are treated as hostile. Every reader returns for any contents of memory: loops are bounded, arithmetic is checked,
+//! an allocation whose size the guest chooses has a cap, and a failed read becomes an error that names what was requested and
+//! what was found.
 // The numbers come from a guest: a cast must not change a number unnoticed.
 #![cfg_attr(
     not(test),

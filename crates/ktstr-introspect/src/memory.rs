@@ -1,6 +1,7 @@
 //! The only interface to the guest: reads of its physical memory.
 //!
-//! Virtual addresses are handled in `kernel`. An implementation knows where RAM is, and returns an error for other addresses.
+//! Virtual addresses are handled in `kernel`. An implementation of [`GuestMemory`] knows where RAM is, and returns an error for
+//! all other addresses.
 
 use thiserror::Error;
 

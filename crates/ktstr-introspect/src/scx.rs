@@ -17,7 +17,7 @@ use crate::kernel::{KernelError, KernelView};
 use crate::memory::GuestMemory;
 use crate::narrow;
 
-/// A write that the caller makes to the guest's memory.
+/// A write to the guest's memory, which the caller has to make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GuestWrite {
     /// The guest-physical address of the variable.
@@ -121,8 +121,8 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         Ok(writes)
     }
 
-    /// Returns the address of the root `struct scx_sched`; `None` if no scheduler is attached, before 6.16, or if the
-    /// pointer cannot be read.
+    /// Returns the address of the root `struct scx_sched`; `None` if no scheduler is attached, if the kernel is older than 6.16,
+    /// or if the pointer cannot be read.
     pub fn scx_root(&self) -> Option<u64> {
         let root = self.read_symbol_u64("scx_root").ok()?;
         (root != 0).then_some(root)

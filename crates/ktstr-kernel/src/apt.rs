@@ -329,8 +329,8 @@ impl Apt {
         fs::write(&path, list).map_err(|e| KernelError::io("write", path, e))
     }
 
-    /// Returns the codenames under which package lists were fetched before. If they were fetched from another archive, apt does
-    /// not use them, because the name of each list begins with the address of its archive.
+    /// Returns the codenames under which package lists were fetched before. Lists from another archive do no harm: apt does not
+    /// use them, because the name of each list begins with the address of its archive.
     fn fetched(&self) -> Vec<String> {
         let lists = fs::read_dir(self.root.join("state/lists"));
         let names = lists.into_iter().flatten().flatten();

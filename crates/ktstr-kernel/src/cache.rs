@@ -1,8 +1,8 @@
 //! The kernel cache: `<root>/kernels/<id>/` holds one complete entry for each kernel image.
 //!
-//! An entry is written to a temporary folder, under a lock that the kernel releases when its holder exits, and then renamed
-//! into place. A reader therefore sees a complete entry or none. The folders are used only if this user owns them and
-//! nobody else can write to them. What a killed process left in temporary folders is removed by the next writer.
+//! An entry is written to a temporary folder, and then renamed into place. The writer holds a lock, which the operating system
+//! releases if the writer is killed. A reader therefore sees a complete entry or none. The folders are used only if this user
+//! owns them and nobody else can write to them. What a killed process left in temporary folders is removed by the next writer.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -191,7 +191,7 @@ impl Cache {
         }
         let _lock = self.lock()?;
         crate::modules::forget(self, id)?;
-        // Move it away first, so that a partly removed entry does not look like an entry.
+        // Move the entry away first, so that a partly removed entry is not taken for a damaged one.
         let aside = self.aside()?;
         let gone = aside.path().join("removed");
         fs::rename(&path, &gone).map_err(|e| KernelError::io("remove", &path, e))?;
@@ -276,7 +276,7 @@ impl Cache {
             return Ok(kernel);
         }
         let _lock = self.lock()?;
-        // Another process may have imported it while this one waited.
+        // Another process may have imported the image while this process waited for the lock.
         if let Some(kernel) = good_enough(self)? {
             return Ok(kernel);
         }

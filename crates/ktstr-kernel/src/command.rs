@@ -1,5 +1,5 @@
-//! Runs other programs. Their output is kept for error messages, and the kernel kills a program when the thread that
-//! started it ends, and therefore also when this process ends.
+//! Runs other programs. Their output is kept for error messages. A program is killed when the thread that started it ends
+//! (`PR_SET_PDEATHSIG`), and therefore also when this process ends.
 
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;

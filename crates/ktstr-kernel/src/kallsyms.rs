@@ -84,7 +84,7 @@ pub fn decode(vmlinux: &[u8]) -> Result<Vec<Symbol>, KallsymsError> {
     // Digits occur in names, so each digit has its own entry in the token table.
     const DIGITS: &[u8] = b"0\x001\x002\x003\x004\x005\x006\x007\x008\x009\x00";
     let mut verdict = KallsymsError::NotFound;
-    // A kernel has one such place. The limit bounds the work on a hostile file.
+    // A kernel contains these bytes once. The limit bounds the work on a hostile file, which may contain them often.
     for digits in memmem::find_iter(vmlinux, DIGITS).take(64) {
         let Some(tokens) = Tokens::around(vmlinux, digits) else {
             continue;

@@ -86,7 +86,7 @@ pub struct Kernel {
     pub boot: PathBuf,
     /// SHA-256 of the file to boot, in hexadecimal.
     pub boot_sha256: String,
-    /// What `has_sched_ext` was concluded from.
+    /// The evidence for the value of `has_sched_ext`, as a text for error messages.
     pub(crate) looked_at: String,
     /// The folder of the cache entry.
     pub(crate) dir: PathBuf,

@@ -64,7 +64,7 @@ pub fn files(
     let place = |module: &Module| folder.path().join(module.file());
     if !absent(kernel, &needed, folder.path(), &Kept::read(folder.path())).is_empty() {
         let _lock = Lock::of_folder(&folder, "the modules of a kernel")?;
-        // Another process may have put them there while this one waited for the lock.
+        // Another process may have put the modules there while this process waited for the lock.
         let mut kept = Kept::read(folder.path());
         let magic = Magic::of(kernel)?;
         adopt(&needed, folder.path(), &magic, &mut kept);
@@ -97,8 +97,8 @@ pub fn files(
     Ok(needed.iter().map(place).collect())
 }
 
-/// Records the modules in `folder` that a version of ktstr without the record has put there, if they are whole and fit. They
-/// are not fetched again, because Debian's archive may not have them any more.
+/// Records the modules that an earlier version of ktstr, which kept no record, has put into `folder`, if they are whole and fit
+/// the kernel. They are not fetched again, because Debian's archive may not have them any more.
 fn adopt(needed: &[Module], folder: &Path, magic: &Magic, kept: &mut Kept) {
     for module in needed {
         let path = folder.join(module.file());
@@ -113,7 +113,8 @@ fn adopt(needed: &[Module], folder: &Path, magic: &Magic, kept: &mut Kept) {
 /// Returns those of the `needed` modules that have to be put into `folder`.
 fn absent(kernel: &Kernel, needed: &[Module], folder: &Path, kept: &Kept) -> Vec<Module> {
     let is_damaged = kept.damage(folder, needed).is_some();
-    // If the place from which `kernel` came has another kernel now, the copies are the only modules of `kernel` that exist.
+    // If the place from which `kernel` came has another kernel now, the copies are the only modules of `kernel` that exist, so
+    // they are not replaced by the modules there.
     let mut still_there = None;
     let mut is_still_there = || *still_there.get_or_insert_with(|| fit::source_has(kernel).is_ok());
     let needed = needed.iter().copied();

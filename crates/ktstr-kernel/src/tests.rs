@@ -445,7 +445,7 @@ fn a_killed_importer_leaves_nothing() {
         thread::sleep(std::time::Duration::from_millis(delay_ms));
         child.kill().unwrap();
         child.wait().unwrap();
-        // Every entry under a proper name is complete.
+        // Every folder whose name is not that of a temporary folder is a complete entry.
         assert!(home.resolver().cache.scan().unwrap().1.is_empty());
     }
     let kernel = home.resolve(&path).unwrap();

@@ -151,7 +151,7 @@ pub struct Control {
     pub hooks: [Hook; HOOKS],
     /// The functions at whose entries the guest is held.
     pub moments: [Moment; MOMENTS],
-    /// The number of instructions after which a CPU's turn ends; 0 leaves that to QEMU.
+    /// The number of instructions after which a CPU's turn ends (see `turns.rs`); 0 leaves the end of turns to QEMU.
     pub turn: AtomicU32,
     /// The addresses of functions that are about to send an interrupt to another CPU, which ends the turn; 0 for unused
     /// entries.
@@ -203,7 +203,7 @@ pub struct Control {
     pub unreadable: AtomicU64,
 }
 
-/// A word of four bytes that is compared whenever the plugin observes something.
+/// A word of four bytes in guest memory. Whenever the plugin observes something, it compares the word with the word's last value.
 #[repr(C)]
 #[derive(Debug)]
 pub struct Watch {

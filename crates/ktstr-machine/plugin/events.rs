@@ -192,7 +192,7 @@ impl Memory {
 
     /// Returns the word at `address`; `None` if it cannot be read. It is read from memory if the cache does not have it, or if
     /// `fresh` says that the object at this address is new. Several addresses share a slot of the cache, and the slot has the
-    /// one that was read last.
+    /// word that was read last.
     fn cached(&mut self, reader: &mut Reader, address: u64, size: u32, fresh: bool) -> Option<u64> {
         // Structures are aligned to at least 64 bytes, so the lowest 6 bits do not distinguish them.
         let place = (address >> 6 ^ address >> 18) as usize & (CACHE - 1);

@@ -93,7 +93,8 @@ fn role() -> Role {
     role
 }
 
-/// Returns whether this library intercepts QEMU's calls: it does if its `ppoll` comes before the C library's.
+/// Returns whether this library intercepts QEMU's calls, which is so if the loader finds its `ppoll` before that of the C
+/// library.
 pub fn is_first() -> bool {
     // SAFETY: the argument is a C string.
     let found = unsafe { dlsym(RTLD_DEFAULT, c"ppoll".as_ptr()) };

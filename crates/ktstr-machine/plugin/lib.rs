@@ -10,7 +10,7 @@
 //!
 //! The plugin has no dependencies, so that `rustc` alone can build it. It makes no decisions: it reads guest memory only
 //! where the host requested it. A read that fails is counted, with two exceptions: a watched word is read again at the next
-//! observation, and the CPU or the clock of a hook's event is then unknown.
+//! observation, and the event of a hook is recorded with an unknown CPU or clock if these cannot be read.
 
 mod control;
 mod events;

@@ -4,7 +4,7 @@
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::ptr::NonNull;
 
-/// A block during its translation.
+/// A block of guest instructions during its translation by TCG.
 #[repr(C)]
 pub struct Block {
     _opaque: [u8; 0],
@@ -80,7 +80,8 @@ unsafe extern "C" {
     fn g_array_free(array: *mut GArray, free_data: c_int) -> *mut c_char;
 }
 
-/// The right to set QEMU's clock, which the plugin uses only to end turns. A machine whose plugin holds it cannot be saved.
+/// The right to set QEMU's clock, which the plugin uses only to end turns. QEMU does not save a machine whose plugin holds this
+/// right.
 pub struct TimeControl(*const c_void);
 
 // SAFETY: this is the address of a static variable of QEMU, which is only compared.

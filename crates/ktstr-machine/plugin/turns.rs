@@ -3,8 +3,8 @@
 //! QEMU itself ends a turn at HLT, at PAUSE, and when the instructions until the nearest timer, divided by the number of CPUs,
 //! have been executed. A task that is woken on another CPU may therefore wait for up to a millisecond, depending on the
 //! numbers of the two CPUs, and a scheduler looks late although it is not. This module also ends a turn after a number of
-//! instructions, and soon after the kernel has sent an interrupt to another CPU. Instructions are counted, not timed, so the
-//! same run has the same turns.
+//! instructions, and soon after the kernel has sent an interrupt to another CPU. The module counts instructions and measures no
+//! host time, so a repeated run has the same turns.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;

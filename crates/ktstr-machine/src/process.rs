@@ -98,7 +98,8 @@ impl Process {
     /// Returns QEMU's exit status; `None` if QEMU has not exited, or if its status cannot be read.
     pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
         if self.ended.is_none() && self.has_exited() {
-            // What a script started may still run. Until the script's status is collected, no other group can have its number.
+            // If the program is a script, processes that it started may still run. Kill them before the script's status is
+            // collected: until then, no other process group can have the same number.
             self.kill_group();
             self.ended = self.child.wait().ok();
         }

@@ -14,7 +14,8 @@ use crate::{MachineError, anonymous_file};
 /// A program that is ready to be packed.
 #[derive(Debug, Clone)]
 pub struct Program {
-    /// The [`stamp`] of the host's file from which the program was read; for [`Program::embedded`], its hash.
+    /// The [`stamp`] of the host's file from which the program was read; for [`Program::embedded`], `embedded:` and the given
+    /// hash.
     pub stamp: String,
     /// The BLAKE3 hash of the program before it was stripped, in hexadecimal.
     pub blake3: String,
@@ -84,9 +85,9 @@ impl Program {
         })
     }
 
-    /// Returns a program whose contents this process has in memory. The program is packed as it is. Its stamp consists of
-    /// `hash`, which has to identify the contents, so it is the same in every binary that carries them. The folder `cache` keeps
-    /// which libraries the program needs.
+    /// Returns a program whose contents this process has in memory. The program is packed as it is. Its stamp is made from
+    /// `hash`, which has to identify the contents, so the stamp is the same in every binary that carries these contents. The
+    /// folder `cache` keeps the list of libraries that the program needs.
     ///
     /// # Errors
     ///
@@ -139,7 +140,8 @@ impl Program {
         Ok(program)
     }
 
-    /// Returns the contents of the program's file in the guest: stripped, if the host has `strip`.
+    /// Returns the contents of the program's file in the guest: without debug information if the host has `strip`, or unchanged
+    /// for an embedded program.
     pub fn bytes(&self) -> Result<Vec<u8>, MachineError> {
         match &self.content {
             Content::Memory(bytes) => Ok(bytes.as_ref().clone()),

@@ -30,7 +30,8 @@ const PAGE: usize = 4096;
 const RUN: usize = 1 << 20;
 
 /// Returns whether an entry of pagemap (Documentation/admin-guide/mm/pagemap.rst) refers to a page of this machine. In a
-/// private mapping these are the pages that no longer belong to the file.
+/// private mapping, a page of the file belongs to the template. The first write by the machine replaces it with a copy that
+/// belongs to the machine, and not to the file.
 fn is_own(entry: u64, private: bool) -> bool {
     let (present, swapped, of_file) = (entry >> 63 & 1, entry >> 62 & 1, entry >> 61 & 1);
     (present == 1 || swapped == 1) && !(private && of_file == 1)
@@ -140,7 +141,7 @@ impl GuestRam {
         Ok(())
     }
 
-    /// Fills `buf` with the bytes at the guest-physical address `gpa`.
+    /// Fills `buf` with the bytes at the guest-physical address `gpa`. A range that is not completely in RAM is an error.
     pub fn read(&self, gpa: u64, buf: &mut [u8]) -> Result<(), MachineError> {
         let mut done = 0;
         while done < buf.len() {
@@ -153,7 +154,8 @@ impl GuestRam {
         Ok(())
     }
 
-    /// Writes `bytes` to guest-physical address `gpa`.
+    /// Writes `bytes` to the guest-physical address `gpa`. It is an error if the range is not completely in RAM. The part
+    /// before the first byte outside of RAM has been written then.
     pub fn write(&self, gpa: u64, bytes: &[u8]) -> Result<(), MachineError> {
         let mut done = 0;
         while done < bytes.len() {

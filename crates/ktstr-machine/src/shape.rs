@@ -49,9 +49,9 @@ pub struct Hmat {
 pub struct SideCache {
     /// The size of the cache, in bytes.
     pub size: u64,
-    /// `none`, `direct` or `complex`.
+    /// How addresses map to lines: `none`, `direct` or `complex`.
     pub associativity: &'static str,
-    /// `none`, `write-back` or `write-through`.
+    /// When a write reaches the memory: `none`, `write-back` or `write-through`.
     pub policy: &'static str,
     /// The size of a cache line, in bytes.
     pub line: u16,

@@ -11,8 +11,8 @@ use std::sync::{Mutex, PoisonError};
 
 type Job = (Command, Sender<Result<Child>>);
 
-/// The pid of the process that has the thread, and the thread's inbox. A child of that process by fork(2) lacks the thread,
-/// and starts one of its own.
+/// The pid of the process that has the thread, and the thread's inbox. fork(2) copies this value to the new process, but not
+/// the thread. The pid then differs, so the new process starts a thread of its own.
 static SPAWNER: Mutex<Option<(u32, Sender<Job>)>> = Mutex::new(None);
 
 /// The same as [`Command::spawn`], but the child's parent-death signal is sent when this process exits.
@@ -70,7 +70,7 @@ mod tests {
     #[test]
     fn a_child_outlives_the_thread_that_asked_for_it() {
         let mut child = child_of_a_thread_that_ends(spawn);
-        // Without the spawner the signal is sent at once.
+        // Without the spawner, the kernel sends the signal as soon as the thread that requested the child exits.
         let mut direct = child_of_a_thread_that_ends(|mut command| command.spawn());
         direct.wait().expect("our child");
         std::thread::sleep(Duration::from_millis(100));

@@ -59,9 +59,9 @@ pub struct MachineSpec {
     /// The time source of the guest's clocks.
     pub clock: ClockMode,
     /// Under TCG and the real clock: whether each CPU has its own host thread, instead of one thread that executes all
-    /// CPUs in turn. QEMU drops translated code a moment before the store that changes it, and a CPU that translates in
-    /// that moment keeps the old code. A kernel that patches its text may then hit a breakpoint that no longer exists
-    /// ("Oops: int3"). With a single thread this cannot happen.
+    /// CPUs in turn. When a CPU stores to code, QEMU drops the translation of that code a moment before the store. Another
+    /// CPU that translates the code in between keeps a translation of the old code. A kernel that patches its text may
+    /// then hit a breakpoint that no longer exists ("Oops: int3"). With a single thread this cannot happen.
     pub parallel: bool,
 }
 

@@ -51,7 +51,7 @@ pub struct WatchPoints {
     pub missing: Vec<String>,
     /// The functions at whose entries the guest is held. Those beyond the first [`MAX_MOMENTS`] are ignored.
     pub moments: Vec<MomentPoint>,
-    /// When a CPU's turn ends.
+    /// The bounds on the turns of the virtual CPUs.
     pub turns: Turns,
 }
 
@@ -70,7 +70,8 @@ pub struct MomentPoint {
 /// The largest number of functions at whose entries the guest can be held.
 pub const MAX_MOMENTS: usize = control::MOMENTS;
 
-/// When the turn of a virtual CPU ends and the turn of the next CPU starts. A turn also ends when the CPU waits.
+/// When the turn of a virtual CPU ends. One host thread executes all virtual CPUs, one after the other, and a turn is the
+/// time in which it executes one of them. A turn also ends when the CPU halts or waits in a loop with PAUSE.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Turns {
     /// The largest number of instructions in a turn. With 0 only QEMU ends a turn, when the time until the nearest timer, divided
@@ -316,8 +317,8 @@ impl VirtualClock {
         }
     }
 
-    /// Returns the latest guest time that was observed, in nanoseconds of `CLOCK_MONOTONIC`: of all timer interrupts so far,
-    /// the latest time for which one was set. Returns 0 before the first timer interrupt.
+    /// Returns the latest guest time that was observed, in nanoseconds of `CLOCK_MONOTONIC`. The plugin observes the time for
+    /// which each timer interrupt was set, and this is the latest of these times; 0 before the first timer interrupt.
     pub fn now_ns(&self) -> u64 {
         self.page.timer_ns.load(Relaxed)
     }

@@ -1,4 +1,5 @@
-//! `#[derive(Claim)]`: generates a trait with one method for each field that can have a claim.
+//! `#[derive(Claim)]`: generates a trait with one method for each field that can have a claim, which is a statement about the
+//! field's value that a `Verdict` checks.
 
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};

@@ -207,8 +207,8 @@ fn check_ident(ident: &Ident) -> Result<()> {
     Ok(())
 }
 
-/// Generates the specification of a scheduler that is built into the kernel from the commands that turn it on and off. Returns
-/// `None` if neither key is given.
+/// Generates the specification of a scheduler that is built into the kernel. `enable` and `disable` are the lists of the
+/// commands that turn the scheduler on and off. Returns `None` if neither list is given.
 fn builtin(enable: Option<&Expr>, disable: Option<&Expr>) -> Result<Option<TokenStream>> {
     let (enable, disable) = match (enable, disable) {
         (None, None) => return Ok(None),

@@ -1,7 +1,7 @@
 //! The attribute, derive and declaration macros of ktstr. The declaration of a test or scheduler is registered at link
 //! time. `#[ktstr_test]` works in two steps. The modules `keys`, `attrs` and `test_args` parse and check the keys: they are
-//! pure, and their messages are tested. Then `expand` generates the code. It also has the code of `#[ktstr_test_entry]` and of
-//! the two hidden macros. Each other macro is one module.
+//! pure, and their messages are tested. Then `expand` generates the code. `expand` also has the code of `#[ktstr_test_entry]` and
+//! of the two hidden macros. Each of the other macros has a module of its own.
 //!
 //! Except for `#[derive(Claim)]`, the generated code refers to these names of the `ktstr` crate, and to no others:
 //! `::ktstr::test_support::{KtstrTestEntry, KTSTR_TESTS, KTSTR_SCHEDULERS, Scheduler, SchedulerSpec, CgroupPath, Topology,

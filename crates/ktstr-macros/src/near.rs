@@ -14,7 +14,7 @@ pub(crate) fn unknown(given: &str, keys: &[&str]) -> String {
 /// Returns the first of the names that are closest to `given`; `None` if no name is so close that `given` could be a
 /// misspelling of it.
 pub(crate) fn nearest<'a>(given: &str, names: &[&'a str]) -> Option<&'a str> {
-    // Two swapped letters are a distance of two.
+    // Two swapped letters are a distance of two, so the limit is at least two unless the word is very short.
     let limit = if given.len() < 4 {
         1
     } else {

@@ -89,7 +89,7 @@ pub fn derive(input: DeriveInput) -> Result<TokenStream> {
         .filter(|attr| attr.path().is_ident("doc"));
     let doc = format!("The program `{}` as a test runs it.", binary.value());
     Ok(quote! {
-        // Use the struct once, so that the compiler does not warn about it: it only carries the attributes.
+        // The struct only carries the attributes. This line uses it once, so that the compiler does not report it as unused.
         const _: #ident = #ident {};
         #[doc = #doc]
         #(#docs)*
@@ -242,7 +242,7 @@ impl Declared {
     }
 }
 
-/// The error for an unknown key, with a list of the valid ones.
+/// Creates the error for an unknown key, with a list of the valid keys.
 fn refused(meta: &syn::meta::ParseNestedMeta<'_>, keys: &[&str]) -> Error {
     let given = meta.path.get_ident().map(Ident::to_string);
     meta.error(unknown(&given.unwrap_or_default(), keys))

@@ -1,5 +1,5 @@
-//! The rules of `#[ktstr_test]` that involve several keys, the text of a value, or the function's signature. The macro does
-//! not know a value that comes from the scheduler; the `const` code that `expand` generates checks such values.
+//! The rules of `#[ktstr_test]` that involve several keys, the text of a value, or the function's signature. A value that the
+//! test inherits from the scheduler is not known when the macro runs, so the `const` code that `expand` generates checks it.
 
 use syn::parse::{Parse, ParseStream};
 use syn::{FnArg, ItemFn, Result, ReturnType, Type};

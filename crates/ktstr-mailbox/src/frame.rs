@@ -30,7 +30,7 @@ impl Header {
     /// Creates the header of a frame with `payload`, including the checksum.
     pub(crate) fn new(payload: &[u8], sequence: u32, flags: u32, time_ns: u64) -> Self {
         let mut header = Self {
-            // A reader refuses a payload that is longer than `MAX_FRAME_PAYLOAD`.
+            // A length that does not fit becomes `u32::MAX`. A reader refuses it, because it exceeds `MAX_FRAME_PAYLOAD`.
             len: u32::try_from(payload.len()).unwrap_or(u32::MAX),
             sequence,
             flags,

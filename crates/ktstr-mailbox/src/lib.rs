@@ -57,8 +57,8 @@ impl Layout {
     pub const MAGIC: u64 = u64::from_le_bytes(*b"KTSTRMB1");
     /// Length of the header page in bytes.
     pub const HEADER: u64 = HEADER as u64;
-    /// Offset of the bulk window, through which the contents of files pass into the guest. It overlaps the ring of the
-    /// test process, which is not in use until the test process has its job.
+    /// Offset of the bulk window, through which the contents of files pass into the guest. The window overlaps the ring of
+    /// the test process. The ring is not in use until the test process has its job, and the host passes all files before.
     pub const BULK: u64 = Ring::Test.offset();
     /// Offset of the host's answers to requests of the test process. The answers lie between the header and the first
     /// ring, so they never overlap messages.

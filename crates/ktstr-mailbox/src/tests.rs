@@ -148,8 +148,8 @@ fn a_wrong_position_of_the_consumer_cannot_break_the_producer() {
     }
 }
 
-/// A message of up to 200 000 bytes. Its bytes are derived from a seed, because drawing each of them separately would
-/// take a hundred times as long as the rings do.
+/// A message of up to 200 000 bytes. Its bytes are derived from a seed. To draw each byte separately would take a hundred
+/// times as long as to pass the message through the ring.
 fn any_message() -> impl Strategy<Value = Vec<u8>> {
     (0..200_000usize, any::<u32>()).prop_map(|(len, seed)| {
         let mut state = seed;

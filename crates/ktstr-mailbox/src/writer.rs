@@ -99,7 +99,7 @@ impl Writer {
     ) -> Result<(), WriteError<M::Error>> {
         let stride = frame::stride(payload.len());
         if self.room() < stride {
-            // A consumer that reports a wrong position can only lose its own messages.
+            // The position is clamped, so a consumer that reports a wrong one can lose messages but cannot break the writer.
             self.tail = memory
                 .load(self.ring.tail_offset())?
                 .clamp(self.tail, self.head);

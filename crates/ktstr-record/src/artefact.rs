@@ -12,7 +12,7 @@ pub const TEXT_CAP: usize = 16 << 20;
 /// The largest size of a JSON artefact in bytes. JSON cannot be cut, so a larger artefact is left out entirely.
 pub const JSON_CAP: usize = 256 << 20;
 
-/// Refuses names that would leave the run's folder or replace its record.
+/// Refuses names that would leave the run's folder or replace its record, hidden names, and names of more than 128 bytes.
 pub(crate) fn check_name(name: &str) -> Result<(), RecordError> {
     let plain = !name.is_empty()
         && name.len() <= 128

@@ -36,7 +36,7 @@ pub fn counted<N: PartialEq + From<u8> + Display>(count: N, noun: &str) -> Strin
     }
 }
 
-/// Returns the first line: the name of the test, its verdict, and whose fault it is.
+/// Returns the first line of the summary: the name of the test, its verdict, and whose fault a failure is.
 #[must_use]
 pub fn headline(record: &RunRecord) -> String {
     let fault = match record.fault.as_deref() {
@@ -99,8 +99,8 @@ fn scheduler(record: &RunRecord) -> String {
     text
 }
 
-/// Returns the name of a phase as all screens have it, for its label in the record: `step 1` for `Step[0]`. An empty label stands
-/// for the whole run.
+/// Returns the name under which screens show the phase with this label in the record: `step 1` for `Step[0]`. An empty label
+/// stands for the whole run.
 #[must_use]
 pub fn step(label: &str) -> String {
     let index = label

@@ -10,7 +10,8 @@ use crate::record::RunRecord;
 
 /// The prefix of the name of a folder that is being removed.
 const REMOVED: &str = ".removed-";
-/// The largest depth of nested folders that are counted; a run's own folder has no subfolders.
+/// The largest depth of nested folders whose files count towards the size of a run. A run's folder has no subfolders unless
+/// somebody else creates them, so this only bounds the recursion.
 const DEPTH: u32 = 8;
 
 /// The result of a removal.

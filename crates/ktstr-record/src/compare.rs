@@ -60,8 +60,8 @@ pub enum Parting {
         /// The switch in the second run; `None` if it has no more switches.
         right: Option<Switch>,
     },
-    /// The runs diverge at an unknown point after this number of switches, because a trace ends there; 0 if
-    /// a trace is missing.
+    /// The runs differ, and it is unknown where: this number of switches are the same, and then at least one trace ends. The
+    /// number is 0 if a trace is missing.
     Beyond(usize),
     /// The runs differ only in the memory, the console or the captures, while all switches are the same.
     Content(&'static str),

@@ -11,7 +11,8 @@ use crate::rundir::timestamp;
 
 /// The folder next to the runs that holds the sidecars, which are the newest results of each test; it is no run.
 pub const SIDECARS: &str = "sidecars";
-/// The name of the test that is recorded for a cell of `cargo ktstr verifier`. Such a run cannot be repeated by itself.
+/// The name of the test in the record of a verifier cell: a test `verifier/SCHEDULER/KERNEL/PRESET`, which only loads a
+/// scheduler. All cells have this name in their records, so the name does not suffice to repeat such a run.
 pub const VERIFIER_CELL: &str = "__unit_test_verifier_cell__";
 
 /// The largest size in bytes of a record that is read, so that a damaged file does not cause a huge allocation.

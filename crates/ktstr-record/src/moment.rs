@@ -30,8 +30,8 @@ macro_rules! moments {
 
 moments! {
     /// sched_ext disables the scheduler, because of an error or a stall, or because the scheduler is unregistered. Under the
-    /// virtual clock the guest is held where this starts (for an unregistration only from Linux 6.19 on); under the real clock
-    /// the capture is taken as soon as the monitor notices it.
+    /// virtual clock the guest is held where sched_ext starts to disable the scheduler; for an unregistration this requires
+    /// Linux 6.19. Under the real clock the capture is taken as soon as the monitor notices that the scheduler is disabled.
     ScxExit "scx_exit" "sched_ext starts to disable the scheduler"
     /// sched_ext starts to bypass the scheduler: from then on the kernel dispatches tasks itself.
     ScxBypass "scx_bypass" "sched_ext starts to bypass the scheduler"

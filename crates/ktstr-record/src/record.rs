@@ -87,7 +87,7 @@ pub enum Start {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SchedulerRecord {
-    /// The name of the declaration.
+    /// The name in the declaration of the scheduler.
     pub name: String,
     /// The binary on the host; null for a scheduler of the kernel's own.
     pub path: Option<PathBuf>,
@@ -348,11 +348,13 @@ pub struct RunRecord {
     pub seed: Option<u64>,
     /// Millions of instructions in a second of the virtual clock; null under the real one.
     pub mips: Option<u32>,
-    /// The digest of a virtual-clock run; null under the real clock, and for a run that the guest did not complete.
+    /// BLAKE3 over the memory that the guest changed in a virtual-clock run, and over its console; null under the real clock,
+    /// and for a run that the guest did not complete.
     pub digest: Option<String>,
     /// The context switches of a virtual-clock run; null under the real clock, and if some of them may have been missed.
     pub switches: Option<SwitchesRecord>,
-    /// BLAKE3 over the captures of a virtual-clock run, without anything of the host's clock; null under the real clock.
+    /// BLAKE3 over the captures of a virtual-clock run, without the times that were taken from the host's clock; null under the
+    /// real clock.
     pub captures_digest: Option<String>,
     /// The command that runs the test again with the same seed; null if no machine was started, or if an error of the host
     /// ended the run.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-/// The settings of a run by name, as text for people. A setting that is not there was not set.
+/// The values of a run's settings by name, as text for people. A setting without an entry was not set in the run.
 pub type Settings = BTreeMap<String, String>;
 
 /// Describes how the settings of `a` and `b` differ, with `names` for the two: `KTSTR_TURN_US was 50 in A, and not set in B`.

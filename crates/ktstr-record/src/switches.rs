@@ -1,4 +1,4 @@
-//! The trace of a run's context switches as a file, in order. `docs/record.md` has the layout.
+//! The file with the trace of a run's context switches, in order. `docs/record.md` describes the layout of the file.
 
 /// The file name of the artefact.
 pub const SWITCHES_FILE: &str = "switches.bin";

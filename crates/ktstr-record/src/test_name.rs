@@ -46,7 +46,7 @@ pub struct TestName {
     pub test: String,
     /// The preset or the text of the shape that replaces the declared one. Only names of the gauntlet have it.
     pub shape: Option<String>,
-    /// The label of the kernel, if there are several.
+    /// The label of the kernel; `None` if the test does not run on several kernels.
     pub kernel: Option<String>,
     /// The seed, if the variants have one in their names. Only names of the gauntlet have it.
     pub seed: Option<u64>,

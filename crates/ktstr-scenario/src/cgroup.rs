@@ -161,11 +161,12 @@ pub trait CgroupOps: Send + Sync {
         file: &str,
         value: &str,
     ) -> Result<(), CgroupError>;
-    /// Moves a process with all its threads; it is an error if the process has exited.
+    /// Moves a process with all its threads into the cgroup. It is an error if the process has exited.
     fn move_task(&self, name: &str, pid: i32) -> Result<(), CgroupError>;
-    /// Moves processes; those that have exited in the meantime are skipped.
+    /// Moves processes with all their threads into the cgroup. Processes that have exited in the meantime are skipped.
     fn move_tasks(&self, name: &str, pids: &[i32]) -> Result<(), CgroupError>;
-    /// Moves a new worker process, which still waits for its release; it is an error if the process has exited.
+    /// Moves a new worker process into the cgroup. The worker does no work until the harness releases it after this call, so
+    /// that all of its work is done in this cgroup. It is an error if the process has exited.
     fn place_task_during_handshake(&self, name: &str, pid: i32) -> Result<(), CgroupError>;
     /// Disables all controllers for the children of a cgroup.
     fn clear_subtree_control(&self, name: &str) -> Result<(), CgroupError>;

@@ -36,7 +36,8 @@ pub struct Ctx<'a> {
     pub work_type_override: Option<WorkType>,
     /// The checks of this test, merged from the scheduler's declaration and the test's attributes.
     pub assert: Assert,
-    /// Whether the scenario waits until the host has written the test's values to the scheduler's maps.
+    /// Whether the scenario, before it creates its first cgroup, waits until the host has written the values of the test's
+    /// `bpf_map_write` to the scheduler's maps.
     pub wait_for_map_write: bool,
     /// The current step: 0 before the first one, then 1, 2, ….
     pub current_step: Arc<AtomicU16>,

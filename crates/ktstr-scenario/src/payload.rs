@@ -43,8 +43,8 @@ pub struct Payload {
     /// Whether the program stays in the harness's process group. In that case, processes that it leaves behind are found only by
     /// a mark in their environment.
     pub uses_parent_pgrp: bool,
-    /// The flags that the program accepts. An argument that begins with `-` and is not a number must be one of these flags, which
-    /// `=` and a value may follow. `None` accepts every argument.
+    /// The flags that the program accepts. An argument that begins with `-` and is not a number must be one of these flags, or
+    /// one of them followed by `=` and a value. `None` accepts every argument.
     pub known_flags: Option<&'static [&'static str]>,
 }
 

@@ -99,8 +99,8 @@ impl<'a> Coder<'a> {
 
     fn code(&mut self, one: u16, bit: bool) -> bool {
         let part = (u64::from(self.high - self.low) * u64::from(one)) >> 16;
-        // The middle is below the end of the range, so that each value of the bit gets a part of the range.
-        // The part is smaller than the range, so the mask cuts nothing off.
+        // `part` is smaller than `high - low`, so the mask cuts nothing off. The middle is therefore below the end of the range,
+        // and each value of the bit gets at least one number of the range.
         let middle = self.low + (part & 0xffff_ffff) as u32;
         let bit = match &self.way {
             Way::Writing(_) => bit,
@@ -135,7 +135,7 @@ impl<'a> Coder<'a> {
         }
     }
 
-    /// Whether everything that a reader has read lies before the end.
+    /// Whether a reader has read no byte beyond the end of its bytes. It is always true for a writer.
     pub(crate) fn is_inside(&self) -> bool {
         match &self.way {
             Way::Writing(_) => true,

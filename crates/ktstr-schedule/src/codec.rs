@@ -257,7 +257,7 @@ impl<'a> Codec<'a> {
         let part = self.part;
         self.part += 1;
         // A tag has eight bits, so the context has 19 bits; `coded` puts the meaning above them, from bit 24 up. The mask never
-        // changes a tag: it only shows that the conversion to 32 bits and the shift lose no bits.
+        // changes a tag: it only shows Clippy that the conversion to 32 bits and the shift lose no bits.
         ((self.tag & 0x1f_ffff) as u32) << 11 | part << 8 | self.before[0]
     }
 

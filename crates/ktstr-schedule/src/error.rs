@@ -30,7 +30,7 @@ pub enum ReadError {
         /// The offset of the section in the file, in bytes.
         at: usize,
     },
-    /// A section has a kind, a place or contents that no writer produces.
+    /// A section has a kind, a position in the file or contents that no writer produces.
     #[error("the schedule is damaged: {what} at byte {at} is invalid")]
     Malformed {
         /// The part of the file.

@@ -7,8 +7,8 @@ use crate::codec::{Codec, Field};
 /// The number of fixed-point bits of `task_group.shares` on 64-bit kernels (`scale_load()`, kernel/sched/sched.h). The bits
 /// above them are the cgroup's weight.
 pub const SHARES_SHIFT: u32 = 10;
-/// The weight of a cgroup with `cpu.idle` (`WEIGHT_IDLEPRIO`, kernel/sched/sched.h). No `cpu.weight` is converted to it, because
-/// the smallest one, 1, is a weight of 10.
+/// The weight of a cgroup with `cpu.idle` (`WEIGHT_IDLEPRIO`, kernel/sched/sched.h). It identifies these cgroups, because the
+/// kernel converts even the smallest `cpu.weight`, which is 1, to a larger weight, which is 10.
 pub const IDLE_CGROUP_WEIGHT: u64 = 3;
 
 /// The id of a thread in the guest's root PID namespace. The idle task of every CPU has 0.
@@ -27,7 +27,7 @@ impl Pid {
 pub struct Cpu(pub u16);
 
 impl Cpu {
-    /// No CPU, or an unknown one: for an event that the host adds, and for a number that does not fit.
+    /// No CPU, as for an event that the host adds, or a CPU whose number does not fit into 16 bits.
     pub const UNKNOWN: Self = Self(u16::MAX);
 }
 

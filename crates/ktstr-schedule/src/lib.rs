@@ -5,7 +5,7 @@
 //! ask.
 //!
 //! This crate knows nothing about machines, guest memory or verdicts, and does no I/O: a file is a byte slice.
-// The numbers come from a guest, or from a file: a cast must not change one unnoticed.
+// The numbers come from a guest, or from a file, so no cast may change a number unnoticed.
 #![cfg_attr(
     not(test),
     warn(

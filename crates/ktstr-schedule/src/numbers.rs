@@ -7,7 +7,8 @@ use crate::arithmetic::{Bit, Coder};
 
 /// The number of recent numbers that a context keeps, the latest first.
 const RECENT: usize = 7;
-/// The number of bits of an index into the recent numbers, which can also be one past the last.
+/// The number of bits of an index into the recent numbers. The index [`RECENT`], which is one past the last, stands for a number
+/// that is not a recent one.
 const RECENT_BITS: u32 = 3;
 /// The number of bits for the length of a number in bits, which is at most 64.
 const LENGTH_BITS: u32 = 7;

@@ -78,7 +78,7 @@ impl<'a> Schedule<'a> {
         self.gaps().map(|gap| gap.to_ns).max()
     }
 
-    /// Calls `each` with every event, and with every gap before the events that remain in it.
+    /// Calls `each` with every event as `Ok` and every gap as `Err`. A gap comes before the rare events that remain in it.
     ///
     /// # Errors
     /// If a chunk cannot be decoded. Then `each` has been called with everything before the events of this chunk.

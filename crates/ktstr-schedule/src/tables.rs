@@ -95,7 +95,7 @@ impl Tables {
         u32::try_from(index).unwrap_or(u32::MAX)
     }
 
-    /// Returns the tables in compressed form: many names are similar.
+    /// Returns the tables in compressed form. Many names are similar, so they compress well.
     pub(crate) fn pack(&self) -> Vec<u8> {
         compress_to_vec(&self.encode(), LEVEL)
     }

@@ -145,9 +145,9 @@ impl Words<'_> {
     }
 }
 
-/// Returns the sentence about the time for which a schedule is complete, if the schedule has lost events to stay within its size
-/// limit. `from_ns` is the end of its last gap and `to_ns` the end of the schedule, both in nanoseconds of the kernel's scheduler
-/// clock. The text has seconds since `zero_ns`.
+/// Returns the sentence that says for which time a schedule is complete. It is for a schedule that has lost events to stay within
+/// its size limit. `from_ns` is the end of its last gap and `to_ns` the end of the schedule, both in nanoseconds of the kernel's
+/// scheduler clock. The text has seconds since `zero_ns`.
 pub fn complete_only(from_ns: u64, to_ns: u64, zero_ns: u64) -> String {
     let seconds = |ns: u64| format!("{:.6} s", (ns as f64 - zero_ns as f64) / 1e9);
     format!(

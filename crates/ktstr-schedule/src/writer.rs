@@ -27,7 +27,7 @@ pub struct Writer {
     open: Vec<Event>,
     packed: Vec<Packed>,
     bytes: usize,
-    /// The number of chunks at the start that have been thinned.
+    /// The number of chunks at the start that have been thinned, that is, have lost their frequent events.
     thinned: usize,
 }
 

@@ -3,7 +3,7 @@
 //! A [`report::FailureDumpReport`] is one capture, and a [`snapshot::Snapshot`] answers questions about it. This crate reads no
 //! memory and knows neither page tables nor BTF: `ktstr-introspect` reads the guest and fills the types of this crate in, and
 //! the judgement and the tests only see the result. For each section of a capture, the reader implements [`ReadSection`].
-// The numbers come from a guest: a cast must not change one unnoticed.
+// The numbers come from a guest, so no cast may change a number unnoticed.
 #![cfg_attr(
     not(test),
     warn(

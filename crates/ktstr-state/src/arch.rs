@@ -16,7 +16,8 @@
 //! - `crates/ktstr/src/run/kvm.rs` and `crates/ktstr-record/src/host.rs`: the lines of `/proc/cpuinfo` that identify the
 //!   host's processor.
 //! - `crates/ktstr-mailbox/src/lib.rs`: the kernel parameter that reserves the mailbox's memory, and the address of that
-//!   range, which must be RAM that the kernel's image does not use. Without `memmap=` it is a node in the device tree.
+//!   range, which must be RAM that the kernel's image does not use. On an architecture without `memmap=`, a node in
+//!   the device tree has to reserve the range.
 //!
 //! The virtual clock:
 //!
@@ -86,8 +87,8 @@ pub const EMULATED: &[&str] = &[
     "tsc=reliable",
     "no_timer_check",
     "lpj=1000000",
-    // An emulated CPU has none of the vulnerabilities that mitigations address, and they cost it more than a real CPU: a
-    // change of page tables at each entry to the kernel discards the address translations and the links between
+    // An emulated CPU has none of the vulnerabilities that mitigations address, and mitigations slow it down more than a real
+    // CPU: a change of page tables at each entry to the kernel discards the address translations and the links between
     // translated blocks.
     "mitigations=off",
 ];

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::inherit::{self, OwnFile};
 use crate::{Folder, Place, StateError};
 
-/// A wait for a lock or a turn that takes longer than this is reported to the user.
+/// If a wait for a lock, or for a turn in a [`Queue`](crate::Queue), takes longer than this, it is reported to the user.
 pub const PATIENCE: Duration = Duration::from_secs(2);
 /// The interval at which a lock is polled for the first [`PATIENCE`]. After that the process blocks until the kernel wakes it.
 const LOOK: Duration = Duration::from_millis(10);

@@ -1,5 +1,5 @@
 //! A queue of processes for a host that can carry only a limited load. Processes are served in the order of arrival,
-//! each when its weight fits.
+//! each when its weight fits. The load that a process asks for, or already puts on the host, is its claim.
 //!
 //! Each process takes a ticket, which is a locked file in the queue's folder. It then waits until everyone ahead of it has
 //! been served and the running claims leave enough room. A large claim is therefore not starved by a stream of small ones,

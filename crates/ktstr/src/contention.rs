@@ -38,9 +38,9 @@ pub struct BodyContentionWindow {
 }
 
 impl ContentionWitness {
-    /// Computes the witness from the monitor's samples. Returns `None` for fewer than two samples, and if the first and the
-    /// last sample do not both have the CPU time and the run delay of a vCPU. Samples under the virtual clock never have
-    /// these times, because the host's load does not affect what the guest sees.
+    /// Computes the witness from the monitor's samples. Returns `None` for fewer than two samples, and if there is no vCPU whose
+    /// CPU time and run delay are in both the first and the last sample. Samples under the virtual clock never have these times,
+    /// because the host's load does not affect what the guest sees.
     pub(crate) fn of(report: &MonitorReport) -> Option<Self> {
         let same = |a: &MonitorSample, b: &MonitorSample| a.step_index == b.step_index;
         let phases = report.samples.chunk_by(same);

@@ -27,8 +27,8 @@ pub fn find_kernel() -> anyhow::Result<Option<PathBuf>> {
     }
 }
 
-/// Returns the bootable image of the kernel that a run uses. Unlike [`find_kernel`] it fetches one if it must, as a run does,
-/// unless `KTSTR_OFFLINE` is set.
+/// Returns the bootable image of the kernel that a run uses. Unlike [`find_kernel`], this function fetches the kernel if a run
+/// would fetch it, unless `KTSTR_OFFLINE` is set.
 ///
 /// # Errors
 /// There is no such kernel, and none can be fetched.

@@ -68,8 +68,8 @@ pub struct KtstrTestEntry {
     pub assert: Assert,
     /// Arguments that are appended to the scheduler's own.
     pub extra_sched_args: &'static [&'static str],
-    /// The content of the configuration file that the scheduler's `config_file_def` names. An entry is refused if it has a
-    /// content and its scheduler has no `config_file_def`, or the reverse.
+    /// The content of the configuration file that the scheduler's `config_file_def` names. An entry is refused if only one of the
+    /// two is set: this content, or the scheduler's `config_file_def`.
     pub config_content: Option<&'static str>,
     /// Further schedulers that operations of the test may start.
     pub staged_schedulers: &'static [&'static Scheduler],
@@ -101,9 +101,11 @@ pub struct KtstrTestEntry {
     /// with all of its contents, and a program with its shared libraries.
     pub extra_include_files: &'static [&'static str],
     /// How long the guest may take from the end of the scenario to its own end. A guest that takes longer fails the test.
-    /// Before that is judged, the longest time for which the host kept one of the vCPUs waiting for a CPU is subtracted.
+    /// The host's own delay, which is the longest time for which it kept one of the vCPUs waiting for a CPU, is subtracted before
+    /// the comparison.
     pub cleanup_budget: Option<Duration>,
-    /// A callback on the host after a run whose guest left a result that is not a failure, whatever the checks of the host found.
+    /// A callback that the host calls after the run if the test function in the guest returned a result that is not a failure. It
+    /// is called even if the checks of the host found a failure.
     pub post_vm: Option<PostVmFn>,
     /// A callback on the host after every run in a machine, whatever the verdict is, unless an error of the host ended the
     /// run. A repeat (`auto_repro`) calls neither callback.
@@ -120,7 +122,8 @@ pub struct KtstrTestEntry {
     pub seed: Option<u64>,
     /// The clock of the guest, unless `KTSTR_CLOCK` overrides it.
     pub clock: ClockMode,
-    /// Whether the scheduler is always started for this test, and never comes attached from a warm template.
+    /// Whether the scheduler is always started anew for this test. Otherwise the run may be a fork of a template, which is a
+    /// saved machine in which the scheduler is attached already.
     pub fresh_attach: bool,
     /// Whether the test's numbers are meaningful only with pinned CPUs and huge pages on the host. ktstr has no such mode
     /// yet, so the test is skipped. `KTSTR_NO_PERF_MODE` lets it run like any other; without that variable,

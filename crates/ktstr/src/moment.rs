@@ -15,8 +15,8 @@ use ktstr_snapshot::snapshot::Snapshot;
 pub struct MomentCapture {
     /// What happened at the moment of the capture.
     pub moment: CaptureMoment,
-    /// The capture's name in the run's record: the tag of the moment; from the second capture of a moment on, its number
-    /// follows, as in `scx_exit_2`.
+    /// The capture's name in the run's record, which is the tag of the moment. From the second capture of the same kind of moment
+    /// on, a number follows the tag, as in `scx_exit_2`.
     pub tag: String,
     /// The time of the capture, in milliseconds of guest time since the workload window opened; `None` outside of the window.
     pub elapsed_ms: Option<u64>,

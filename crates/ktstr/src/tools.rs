@@ -25,7 +25,7 @@ pub mod gauntlet {
     pub use ktstr_scenario::topology::{PRESETS, Preset, TopologyConstraints};
 }
 
-/// The host of a run.
+/// What is recorded about the host of a run.
 pub mod host_context {
     pub use ktstr_record::HostRecord as HostContext;
 }
@@ -35,7 +35,7 @@ pub mod flock {
     pub use ktstr_state::{Holder, Lock, Place, StateError};
 }
 
-/// What the kernel's verifier needed for the programs of a scheduler.
+/// How many instructions the kernel's verifier processed for the programs of a scheduler.
 pub mod verifier {
     pub use crate::vm_result::ProgVerifierStats;
 }

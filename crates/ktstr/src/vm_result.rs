@@ -431,9 +431,9 @@ impl VmResult {
 
     /// Returns the path of the file with the capture of the guest: a `FailureDumpReport` as JSON, which
     /// `FailureDumpReportAny` reads too. A failed or an inconclusive run leaves the file, also if `expect_err` turns the
-    /// failure into a pass. The file is written before the callbacks are called, but after them if only a missing expected
-    /// error, `survives_storm`, a callback or a later check fails the run. After a run that passed without `expect_err`
-    /// there is no such file.
+    /// failure into a pass. The file is written before the callbacks are called if the run has failed or is inconclusive by then.
+    /// It is written after them if something else fails the run: an expected error that is missing, `survives_storm`, a callback,
+    /// or a later check. After a run that passed without `expect_err` there is no such file.
     ///
     /// # Errors
     /// Returns an error if the result does not name its test.

@@ -2,8 +2,9 @@
 //! A small, correct sched_ext scheduler that can be made defective on request. ktstr tests itself
 //! with it.
 //!
-//! The scheduling is in `bpf/main.bpf.c`. The Rust part loads the BPF part, turns on the timed
-//! switches, and reports why the scheduler ended. It makes no scheduling decisions.
+//! The scheduling is in `bpf/main.bpf.c`. The Rust part loads the BPF part, turns on the defects
+//! that take effect only some time after attach, and reports why the scheduler ended. It makes no
+//! scheduling decisions.
 //!
 //! The scheduler is a program. It is also a library, so that `cargo-ktstr` can install it next to
 //! itself for its demo.

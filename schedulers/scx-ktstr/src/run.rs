@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Loads and attaches the scheduler, turns on the switches when their time comes, and ends on a
+//! Loads and attaches the scheduler, turns on each timed defect when its time comes, and ends on a
 //! signal, after `--exit-after`, or when the kernel ejects the scheduler.
 
 use crate::cli::Options;
@@ -186,7 +186,7 @@ fn read(counter: &u64) -> u64 {
     unsafe { std::ptr::read_volatile(counter) }
 }
 
-/// Sets a word that the BPF part reads, and prints a message if the word was not set.
+/// Sets a word that the BPF part reads, and prints a message if the word was not set before.
 fn switch_on(word: &mut u32, name: &str) {
     // SAFETY: the reference is valid. The access is volatile because the BPF part reads the word, and
     // the host may write it, at any time.

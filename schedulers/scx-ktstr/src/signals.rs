@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Waits for SIGINT and SIGTERM instead of handling them, because the process has a single thread
-//! that has nothing else to do.
+//! Waits for SIGINT and SIGTERM instead of handling them. The process has a single thread, which
+//! waits between two polls anyway, so it needs no signal handler.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};

@@ -18,11 +18,11 @@ const MOST: usize = 4096;
 /// The values that the scheduler serves.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Counters {
-    /// How often the BPF part was asked to fill a CPU's queue.
+    /// The number of calls of `ops.dispatch`, in which the kernel asks for tasks for a CPU.
     pub(crate) nr_dispatched: u64,
-    /// How often the BPF part was asked to queue a task.
+    /// The number of calls of `ops.enqueue`, in which the kernel hands over a runnable task.
     pub(crate) nr_enqueued: u64,
-    /// How often a CPU was chosen for a task that wakes.
+    /// The number of calls of `ops.select_cpu`, in which a CPU is chosen for a task that wakes up.
     pub(crate) nr_select_cpu: u64,
     /// A constant by which tests recognise these statistics.
     pub(crate) stats_magic: u64,

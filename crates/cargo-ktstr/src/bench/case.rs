@@ -29,12 +29,12 @@ pub struct Case {
 /// What the machine of a case starts from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
-    /// It boots for the run.
+    /// The machine boots for the run.
     Cold,
-    /// It is forked from a template in which the test process is loaded.
+    /// The machine is forked from a template in which the test process is already loaded.
     Warm,
-    /// As after a rebuild of the test: the run first has to load the test process into a template that all binaries share. The
-    /// time for which the host strips the new binary is left out.
+    /// The machine is forked as after a rebuild of the test: the run first has to load the test process into a template that all
+    /// binaries share. The time for which the host strips the new binary is left out.
     Rebuilt,
 }
 

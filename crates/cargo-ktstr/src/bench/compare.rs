@@ -85,7 +85,7 @@ fn compare(a: &Path, b: &Path, folder: &Path) -> Result<f64> {
         .status()
         .context("running `cargo ktstr compare`")?;
     let wall = began.elapsed().as_secs_f64();
-    // The command exits with 1 if it finds B worse in some metric, and with 0 if it does not; both are valid results.
+    // The command exits with 1 if it finds B worse in some metric, and with 0 if it does not. Both are valid results here.
     ensure!(
         matches!(status.code(), Some(0 | 1)),
         "`cargo ktstr compare` of made-up results ended with {status}"

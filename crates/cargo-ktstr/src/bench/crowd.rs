@@ -67,8 +67,8 @@ pub fn section(at_once: usize, forks: u32) -> Result<Result<Section, Exit>> {
     }))
 }
 
-/// Makes `at_once` runs in parallel, and returns the peak of the sum of their QEMU processes' memory (Pss) in bytes; or the exit
-/// code of a run that did not pass.
+/// Makes `at_once` runs in parallel, and returns the peak of the sum of their QEMU processes' memory (Pss) in bytes. If a run did
+/// not pass, returns its exit code instead.
 fn peak(at_once: usize, case: Case) -> Result<Result<u64, Exit>> {
     let mut running = Vec::new();
     for _ in 0..at_once {

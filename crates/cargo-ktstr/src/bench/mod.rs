@@ -1,5 +1,6 @@
 //! `cargo ktstr bench`: measures ktstr itself, not a scheduler. This module measures the chosen parts and prints their sections,
-//! which are tables; each section has a module. Only `breakdown` and `warm` share runs, which are made here.
+//! which are tables. Each section has a module. The modules `breakdown` and `warm` are about the same runs, which are made here.
+//! Each other module makes its own runs.
 
 mod breakdown;
 mod case;
@@ -49,7 +50,7 @@ pub struct Options {
     /// Print a JSON object instead of tables.
     #[arg(long)]
     json: bool,
-    /// The bound of the JSON.
+    /// How much of a long list and of a long text the JSON contains.
     #[command(flatten)]
     limit: Limit,
 }

@@ -27,7 +27,7 @@ pub enum Unit {
     Bytes,
     /// Bytes per item, shown as bytes.
     BytesEach,
-    /// A ratio to another number.
+    /// A ratio of two measured values, shown with the suffix `x`.
     Times,
 }
 

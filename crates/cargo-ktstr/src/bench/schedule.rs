@@ -43,8 +43,8 @@ pub struct Measured {
 /// The measurements of all tests, and the record of the last run.
 type All = (Vec<Measured>, Option<RunRecord>);
 
-/// Runs each test `runs` times with a schedule and without one; with `small` only the first test. Returns the exit code of the
-/// first run that did not pass, if there is one.
+/// Runs each test `runs` times with a schedule and without one. With `small`, only the first test is run. Returns the exit code
+/// of the first run that did not pass, if there is one.
 pub fn measure(small: bool, runs: u32) -> Result<Result<All, Exit>> {
     let mut measured = Vec::new();
     let mut last = None;
@@ -96,9 +96,9 @@ fn cpu_of_children() -> Result<f64> {
     children_of(&text).with_context(|| format!("{path} has no CPU times: {text}"))
 }
 
-/// Returns the sum of `cutime` and `cstime` of a `/proc/PID/stat` in seconds; the file has them in hundredths of a second
-/// (`proc_pid_stat(5)`). The process name before them can contain any character, so the fields are counted from the last
-/// parenthesis. `None` if the file has no such fields.
+/// Returns the sum of `cutime` and `cstime` of a `/proc/PID/stat` in seconds. The file has them in hundredths of a second
+/// (`proc_pid_stat(5)`). The process name, which comes before these fields, can contain any character, so the fields are counted
+/// from the last parenthesis. `None` if the file has no such fields.
 fn children_of(stat: &str) -> Option<f64> {
     let (_, fields) = stat.rsplit_once(") ")?;
     let mut fields = fields.split(' ').skip(13);

@@ -25,9 +25,9 @@ pub const OWN: &str = "own";
 /// A kernel of the matrix.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kernel {
-    /// Its id in the cache.
+    /// The kernel's id in the cache.
     pub id: String,
-    /// Its release, as `uname -r` prints it; its id if another kernel of the matrix has the same release.
+    /// The kernel's release, as `uname -r` prints it, or the kernel's id if another kernel of the matrix has the same release.
     pub release: String,
     /// The word on the command line or in the configuration that selected it; `None` for the default kernel.
     pub asked: Option<String>,
@@ -124,9 +124,10 @@ fn meant(word: Option<&str>, problems: &mut Vec<String>) -> (Vec<Kernel>, bool) 
     (series.iter().filter_map(found).collect(), complete)
 }
 
-/// Resolves a word to the kernels that it is pinned to. A pinned kernel that is not in the cache is looked for by its release,
-/// which fetches it if Debian still offers it. Otherwise the word is resolved again (for a range, the kernel's series), to
-/// show what it stands for now. If the result is not the pinned kernel, the reason is added to `problems`.
+/// Resolves a word to the kernels that it is pinned to. A pinned kernel that is not in the cache is requested by its release, and
+/// is fetched if Debian still offers it. If Debian does not, the word is resolved again (for a range, the kernel's series), so
+/// that `problems` can say which kernel it stands for now. If the result is not the pinned kernel, the reason is added to
+/// `problems`.
 fn pinned(
     word: Option<&str>,
     ids: &[String],
@@ -299,7 +300,7 @@ pub fn topologies(words: &[String]) -> Result<Vec<Option<String>>> {
 ///
 /// # Errors
 ///
-/// The text is neither, or names no seed or more than [`MOST_SEEDS`].
+/// The text is neither a number nor a range, or it stands for no seed or for more than [`MOST_SEEDS`] seeds.
 pub fn seeds(text: &str) -> Result<Seeds> {
     let wrong = || {
         anyhow!(

@@ -11,12 +11,12 @@ use serde::{Deserialize, Serialize};
 pub enum Bound {
     /// The check is not made.
     Off,
-    /// The largest or smallest value that passes.
+    /// The largest value that passes for a bound `max_…`, or the smallest value that passes for a bound `min_…`.
     At(f64),
 }
 
-// A `Cell` contains bounds and has a total order. `f64` has only a partial order, so the traits of `Bound` are written by
-// hand; no bound is NaN (`check/config.rs`).
+// A `Cell` contains bounds and has a total order. `f64` has only a partial order, so the traits of `Bound` are written by hand.
+// NaN needs no care, because `check/config.rs` refuses it as a bound.
 impl PartialEq for Bound {
     fn eq(&self, other: &Self) -> bool {
         self.cmp(other).is_eq()

@@ -25,7 +25,7 @@ impl Gate {
 pub enum GateWish {
     /// The metric is not compared at all, which makes the family of tests smaller.
     Off,
-    /// The gate is changed; values that are `None` keep their default.
+    /// The gate is changed. Values that are `None` keep their default.
     At {
         /// The new [`Gate::least`]; `None` keeps the metric's default.
         least: Option<f64>,

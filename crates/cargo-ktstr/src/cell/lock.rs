@@ -1,6 +1,6 @@
-//! A file that pins kernels: it maps each word of the command line to the ids of the kernels that the word stood for when it
-//! was first used; an id contains a hash of the image. With the file, a check in CI uses the same kernels until somebody
-//! changes the file.
+//! A file that pins kernels: it maps each word of the command line to the ids of the kernels that the word stood for when it was
+//! first used. An id contains a hash of the image, so with this file a check in CI uses the same kernels until somebody changes
+//! the file.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

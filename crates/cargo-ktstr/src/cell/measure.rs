@@ -29,9 +29,9 @@ pub enum Better {
 /// A metric of a run.
 #[derive(Debug)]
 pub struct Metric {
-    /// Its name in tables and files.
+    /// The name of the metric in tables and files.
     pub name: &'static str,
-    /// Its unit; empty for a plain number.
+    /// The unit of the values; empty for a plain number.
     pub unit: &'static str,
     /// Which direction of the metric is better.
     pub better: Better,

@@ -46,21 +46,21 @@ impl Proof {
 pub struct Found {
     /// Name of the check.
     pub check: String,
-    /// Its message, in one line.
+    /// The message of the finding, in one line.
     pub message: String,
-    /// The evidence for it.
+    /// The evidence for the finding.
     pub proof: Proof,
-    /// Whether it is about speed alone: a latency or a rate.
+    /// Whether the finding is about speed alone, that is, a latency or a rate.
     pub speed: bool,
-    /// Whether it is a failure, and no consequence of another finding of the run. A finding that does not count may explain
-    /// a run, but is not held against the scheduler.
+    /// Whether the finding is a failure in its own right, and not only a consequence of another finding of the run. A finding
+    /// that does not count may explain a run, but is not held against the scheduler.
     pub counts: bool,
 }
 
 /// A BPF program of the guest, as the guest's kernel reports it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Program {
-    /// Its name, of which the kernel keeps 15 bytes.
+    /// The first 15 bytes of the program's name, because the kernel keeps no more.
     pub name: String,
     /// The number of instructions that the verifier processed at load; 0 if the kernel does not report it.
     pub insns: u64,
@@ -132,8 +132,8 @@ impl Outcome {
         self.findings.first().map(|found| found.check.as_str())
     }
 
-    /// Returns whether the scheduler never took over the CPUs. If its own error made the kernel refuse it, the ejection is a
-    /// finding as well, and comes first.
+    /// Returns whether the scheduler never took over the CPUs. All findings are searched, not only the first: if the scheduler's
+    /// own error made the kernel refuse it, the ejection is a finding as well, and comes first.
     pub fn never_attached(&self) -> bool {
         let check = ktstr::assert::outcome::finding::CHECK_NOT_ATTACHED;
         self.findings.iter().any(|found| found.check == check)
@@ -149,7 +149,7 @@ pub fn findings(result: &AssertResult) -> (Vec<Found>, Vec<String>) {
         .chain(result.skip_details())
         .map(|detail| (detail, false));
     let mut details: Vec<(&AssertDetail, bool)> = failures.chain(others).collect();
-    // The reason for an ejection comes first, then the exit of the scheduler, since these explain all other findings.
+    // The reason for an ejection comes first, then the exit of the scheduler, then any other finding that explains the rest.
     details.sort_by_key(|(detail, _)| match &*detail.check_name() {
         CHECK_EJECTED => 0,
         check if check.starts_with("scheduler ") => 1,
@@ -192,8 +192,9 @@ pub fn findings(result: &AssertResult) -> (Vec<Found>, Vec<String>) {
 }
 
 /// Returns whether a finding shows a failure of its own even if the scheduler has ended, or has left its tasks to another class.
-/// The process of an ejected scheduler dies, and workers that waited for it got nothing done, so such findings only repeat the
-/// cause. But no class of the kernel runs a worker outside of its cpuset: that finding is no consequence of the scheduler's end.
+/// Most findings then only repeat the cause: the process of an ejected scheduler dies, and workers that waited for it got nothing
+/// done. But no class of the kernel runs a worker outside of its cpuset, so that finding is never a consequence of the
+/// scheduler's end.
 fn outlives_the_scheduler(finding: &Finding) -> bool {
     matches!(finding, Finding::OutsideCpuset { .. })
 }

@@ -47,7 +47,8 @@ impl Cell {
         // A variable that the command sets or removes is not inherited.
         let own: Vec<&OsStr> = command.get_envs().map(|(name, _)| name).collect();
         let inherited = env::recorded().filter(|row| !own.contains(&OsStr::new(row.name)));
-        // QEMU is compared by its version, because its path says nothing about a run. The virtual clock has only one accelerator.
+        // QEMU is compared by its version, because its path says nothing about a run. The accelerator is left out, because only
+        // one of them supports the virtual clock, which every cell uses.
         let without = [env::QEMU.name(), env::ACCEL.name()];
         let inherited = inherited.filter(|row| !without.contains(&row.name));
         let mut settings: Settings = inherited

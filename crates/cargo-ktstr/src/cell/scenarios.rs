@@ -1,9 +1,9 @@
-//! The canned scenarios, and one in which a CPU goes offline, as tests of this binary. Each is the same under every
-//! scheduler. Windows are short and shapes are small, because each scenario is run hundreds of times. Most machines have two
-//! CPUs; the others have four, in two LLCs except for `cpuset_resize`.
+//! The canned scenarios, and one in which a CPU goes offline, as tests of this binary. Each is the same under every scheduler.
+//! Windows are short and shapes are small, because each scenario is run hundreds of times. Most machines have two CPUs. The
+//! others have four CPUs, in two LLCs except in `cpuset_resize`.
 //!
-//! The host decides which scheduler runs and with which arguments (`run.rs`); the scheduler declared here stands for any of
-//! them.
+//! The host decides which scheduler runs and with which arguments (`run.rs`). The scheduler declared here is only a placeholder
+//! for it.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! The two commands that a check prints for its findings. One reproduces a finding, because the same scenario, kernel, shape
-//! and seed give the same run; the other compares the scheduler with EEVDF in one place (a scenario, a kernel and a shape).
+//! The two commands that a check prints for its findings. One reproduces a finding, because the same scenario, kernel, shape and
+//! seed give the same run. The other compares the scheduler with EEVDF in one place (a scenario, a kernel and a shape).
 
 use std::path::PathBuf;
 

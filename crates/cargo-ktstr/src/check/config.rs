@@ -48,11 +48,11 @@ pub struct Known {
     pub kernel: Option<String>,
     /// The shape; `None` for any.
     pub topology: Option<String>,
-    /// Why it is tolerated.
+    /// Why the failure is tolerated.
     pub reason: String,
-    /// The last day on which it is tolerated.
+    /// The last day on which the failure is tolerated.
     pub expires: Date,
-    /// Its line in the file.
+    /// The line of the entry in the file.
     pub line: usize,
 }
 

@@ -21,8 +21,8 @@ const MEAN: f64 = 10_000.0;
 /// The standard deviation of the noise.
 const NOISE: f64 = MEAN / 20.0;
 
-/// Returns results of these scenarios with the seeds from 1 to `seeds`. `draw` is the seed of the random numbers; the values of
-/// all metrics of the scheduler are larger by the share `shift` than the values of EEVDF, noise aside.
+/// Returns results of these scenarios with the seeds from 1 to `seeds`. `draw` is the seed of the random numbers. Apart from
+/// noise, all metrics of the scheduler are larger than those of EEVDF by the share `shift`.
 pub fn results(scenarios: &[String], seeds: u64, draw: u64, shift: f64) -> Results {
     let kernel = Kernel {
         id: "7.3.4-made-up".to_owned(),

@@ -12,7 +12,7 @@ use super::known;
 use crate::cell::axes::{self, Kernel};
 use crate::explore::Seeds;
 
-/// How much is run.
+/// How thorough a check is, which decides the scenarios, seeds and shapes that the user does not choose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {

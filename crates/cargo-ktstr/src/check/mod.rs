@@ -199,7 +199,8 @@ fn print_outcome(out: &mut dyn Write, results: &Results, outputs: &Outputs) -> R
             false => screen::render(&report),
         },
     )?;
-    // A file that cannot be written must not lose the others.
+    // Every file is tried before an error is returned, so that one file that cannot be written does not keep the others from
+    // being written.
     let mut written = Vec::new();
     if let Some(path) = outputs.json.as_deref().filter(|_| !to_screen) {
         written.push(write(path, &json));

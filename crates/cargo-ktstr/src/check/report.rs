@@ -38,12 +38,12 @@ pub struct NotLoaded {
     pub kernel: String,
     /// The reason as the scheduler, the kernel or the verifier reports it, one entry per line.
     pub reason: Vec<String>,
-    /// Whether it counts as the scheduler's fault. It does not if the run was inconclusive, for example because the kernel lacks
-    /// what the scheduler was built for, or because the guest ran out of memory.
+    /// Whether the failure to load counts as the scheduler's fault. It does not if the run was inconclusive, for example because
+    /// the kernel lacks what the scheduler was built for, or because the guest ran out of memory.
     pub blamed: bool,
     /// The number of runs that ended like this.
     pub runs: u64,
-    /// The command that reproduces it.
+    /// The command that reproduces the failure to load.
     pub again: String,
     /// Path of the record of the first of these runs.
     pub record: Option<PathBuf>,
@@ -52,9 +52,9 @@ pub struct NotLoaded {
 /// The entry of the configuration for a known failure.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct KnownNote {
-    /// Why it is tolerated.
+    /// Why the failure is tolerated.
     pub reason: String,
-    /// The last day on which it is tolerated, as `YYYY-MM-DD`.
+    /// The last day on which the failure is tolerated, as `YYYY-MM-DD`.
     pub expires: String,
     /// Whether that day is past, so that the failure counts again.
     pub expired: bool,
@@ -69,24 +69,24 @@ pub struct Row {
     pub kernel: String,
     /// Shape of the machine.
     pub topology: String,
-    /// The seeds that show it.
+    /// The seeds that show the finding.
     pub seeds: Vec<u64>,
-    /// The number of seeds that were run there.
+    /// The number of seeds that were run in this place.
     pub of: u64,
     /// Name of the check, or of the metric.
     pub check: String,
-    /// The message of the check for the first of these seeds; for a metric that is worse with every seed, the means
-    /// over all seeds.
+    /// The message of the check for the first of these seeds. For a metric that is worse with every seed, the message has the
+    /// means over all seeds.
     pub message: String,
-    /// The evidence for it.
+    /// The evidence for the finding.
     pub proof: Proof,
-    /// Why it is in its list.
+    /// Why the finding is in its list.
     pub why: String,
-    /// The command that reproduces it.
+    /// The command that reproduces the finding.
     pub again: String,
     /// Path of the record of the first of these runs; `None` if none was kept, as for a run that passed.
     pub record: Option<PathBuf>,
-    /// The entry of the configuration if it is a known failure.
+    /// The entry of the configuration if the finding is a known failure.
     pub known: Option<KnownNote>,
 }
 
@@ -271,7 +271,8 @@ impl Report {
         }
     }
 
-    /// Returns the number of runs that show at least one broken promise. A run that shows several has a row for each of them.
+    /// Returns the number of runs that show at least one broken promise. A run that breaks several promises has a row for each of
+    /// them, but counts once here.
     pub fn broken_runs(&self) -> usize {
         let runs = self.broken.iter().flat_map(|row| {
             let place = (&row.scenario, &row.kernel, &row.topology);
@@ -317,7 +318,8 @@ fn row(pair: &Pair, finding: &Finding, pairs: &[Pair], again: &Again) -> Row {
     }
 }
 
-/// Returns the shape that the machine of the scheduler's run had; the requested shape, or `own`, if the run did not report it.
+/// Returns the shape that the machine of the scheduler's run had. If the run did not report it, returns the requested shape, or
+/// `own` if none was requested.
 pub fn actual_shape(pair: &Pair) -> String {
     let had = pair.ours.topology.as_deref();
     shape(had.or(pair.place.topology.as_deref()))

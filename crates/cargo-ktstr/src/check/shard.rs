@@ -1,7 +1,7 @@
 //! Divides a check among several machines: which machine runs which places. A place is never divided, since the outcome with
 //! one seed decides whether the next seed is run there.
 //!
-//! The division follows from the matrix alone, so that machines agree on it without communication. The costs are estimates; a
+//! The division follows from the matrix alone, so that machines agree on it without communication. The costs are estimates. A
 //! wrong estimate only makes one shard slower than the others.
 
 use std::fmt;
@@ -67,7 +67,7 @@ pub fn division(matrix: &Matrix, of: usize) -> Vec<usize> {
     divide(&runs, of)
 }
 
-/// What is booted for a run.
+/// The kernel and the shape that are booted for a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Machine {
     /// The kernel's id or label.

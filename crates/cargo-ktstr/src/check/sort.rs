@@ -38,9 +38,9 @@ pub struct Finding {
     pub check: String,
     /// The message of the check.
     pub message: String,
-    /// Why it is in its class.
+    /// Why the finding is in its class.
     pub why: String,
-    /// The evidence for it.
+    /// The evidence for the finding.
     pub proof: Proof,
 }
 

@@ -114,7 +114,7 @@ pub fn tidy(outcome: &Outcome, records: &Path) {
     }
 }
 
-/// Makes the runs of `matrix`, or of a `shard` of it; `cell` returns the scheduler's cell for a place and a seed.
+/// Makes the runs of `matrix`, or of a `shard` of it. `cell` returns the scheduler's cell for a place and a seed.
 ///
 /// Every shard runs the first place of each kernel that it has places on, so that the same run decides on every machine whether
 /// the scheduler loads on that kernel.

@@ -16,9 +16,9 @@ pub fn adjusted(p: &[f64]) -> Vec<f64> {
 }
 
 /// Returns the smallest number of pairs of runs that can decide a family of `tests` permutation tests (`permutation.rs`) at
-/// `level`: their smallest possible p is small enough for the strictest step. `None` if no number of pairs can: with many
-/// pairs, p is estimated from 10,000 random choices of signs, so it is never below 1/10,001, which is too large
-/// for a large family.
+/// `level`: the smallest p that such a test can have with that many pairs is small enough for the strictest step. `None` if no
+/// number of pairs can: with many pairs, p is estimated from 10,000 random choices of signs, so it is never below 1/10,001, which
+/// is too large for a large family.
 pub fn pairs_needed(tests: usize, level: f64) -> Option<usize> {
     let strictest = level / tests.max(1) as f64;
     (2..=64).find(|pairs| super::permutation::smallest_p(*pairs) <= strictest)

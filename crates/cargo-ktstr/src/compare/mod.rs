@@ -1,6 +1,6 @@
-//! `cargo ktstr compare A B`: runs two schedulers under the same scenarios with the same seeds, and tests their differences.
-//! Each seed gives a pair of runs; the test is the sign-flip permutation test, with Holm's procedure over the family. More
-//! seeds are run only where they can still change a conclusion.
+//! `cargo ktstr compare A B`: runs two schedulers under the same scenarios with the same seeds, and tests their differences. Each
+//! seed gives a pair of runs. The test is the sign-flip permutation test, with Holm's procedure over the family. More seeds are
+//! run only where they can still change a conclusion.
 //!
 //! `looks` decides after which seeds the runs are tested, `grow` makes the runs, and `stored` reads them from files
 //! instead. `judge` is the entry to the statistics, which are in `permutation`, `signs`, `holm` and `smallest`; `family`
@@ -107,7 +107,7 @@ pub struct Options {
     /// Write all numbers here as JSON (docs/check.md); `-` prints them instead of the table.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// The bound of the JSON.
+    /// How much of a long list and of a long text the JSON contains.
     #[command(flatten)]
     limit: Limit,
 }

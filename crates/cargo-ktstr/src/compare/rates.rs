@@ -112,7 +112,7 @@ fn growing(places: usize) -> (Looks, usize) {
     (looks, first)
 }
 
-/// Makes a pair of runs whose metrics are noise around the same value; in `steady`, B's values of the first metric are larger by
+/// Makes a pair of runs whose metrics are noise around the same value. In `steady`, B's values of the first metric are larger by
 /// the share `shift`.
 fn made(rng: &mut Rng, job: Job, shift: f64) -> Made {
     let run = || Outcome::without_answer(String::new());

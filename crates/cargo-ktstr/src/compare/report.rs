@@ -20,7 +20,7 @@ const SCHEMA: u32 = 1;
 /// One side of a comparison.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Side {
-    /// Its name as it was given; for a file of results, followed by the path of the scheduler.
+    /// The name of the side as it was given. For a file of results, the path of the scheduler follows the name.
     pub name: String,
     /// The scheduler's own arguments.
     pub args: Vec<String>,
@@ -66,14 +66,14 @@ impl Ended {
 pub struct Report {
     /// The version of the report's format, [`SCHEMA`].
     pub schema: u32,
-    /// The side that B is compared with; it is named first.
+    /// The reference, with which B is compared. It is named first on the command line.
     pub a: Side,
-    /// The side whose change is judged, named second.
+    /// The side that is judged. It is named second on the command line.
     pub b: Side,
     /// The first seed, and the seed after the last one that was run anywhere.
     pub seeds: [u64; 2],
-    /// The looks that were planned: after which seed, and with which share of the level. Each row has the number of looks that
-    /// were taken there.
+    /// The looks that were planned: after which seed, and with which share of the level. [`Row::looks`] is the number of them
+    /// that were taken in the place of the row.
     pub looks: Vec<Look>,
     /// The largest probability of a false alarm in the whole family.
     pub level: f64,
@@ -91,7 +91,7 @@ pub struct Report {
     pub ended: Vec<Ended>,
     /// Why requested kernels are not available, one text for each.
     pub missing_kernels: Vec<String>,
-    /// With files of results, the number of runs that only A has and that only B has.
+    /// The number of runs that only A has, and the number that only B has. Both are 0 unless files of results are compared.
     pub alone: [u64; 2],
     /// The wall time of the whole comparison in seconds.
     pub wall_s: f64,
@@ -146,8 +146,9 @@ impl Report {
         alone.filter(|b| !of_a.contains(&b.cell())).count() as u64
     }
 
-    /// Returns the exit code: failed for a regression, or if only B ended without metrics by its own fault; else the host's
-    /// code if there are no rows, a row with the largest number of pairs could not be decided, or a kernel is missing.
+    /// Returns the exit code. It is [`Exit::Failed`] for a regression, or if only B ended without metrics by its own fault.
+    /// Otherwise it is [`Exit::Host`] if no row is decided, if a row with the largest number of pairs is undecided, or if a
+    /// kernel is missing. In all other cases it is [`Exit::Done`].
     pub fn code(&self) -> Exit {
         let regression = self
             .rows

@@ -1,6 +1,6 @@
 //! Random numbers for resampling, and for made-up runs: SplitMix64 (Steele, Lea and Flood 2014), with the caller's seed.
 
-/// A stream of numbers.
+/// A stream of pseudo-random numbers.
 #[derive(Debug)]
 pub struct Rng(u64);
 

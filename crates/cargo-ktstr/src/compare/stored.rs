@@ -1,5 +1,5 @@
-//! Compares two files of results that `cargo ktstr check --results` wrote, for example of two builds, two lists of
-//! arguments or two kernels; or the runs of the scheduler in one file with the runs of EEVDF in the same file. Nothing is
+//! Compares two files of results that `cargo ktstr check --results` wrote, for example of two builds, two lists of arguments or
+//! two kernels. It can also compare the runs of the scheduler in one file with the runs of EEVDF in the same file. Nothing is
 //! run. A pair is a scenario, a kernel, a shape and a seed that both sides have. If each side has a single kernel, and these
 //! differ, runs are paired without regard to the kernel.
 

@@ -1,5 +1,5 @@
 //! `cargo ktstr demo`: runs one test of this binary and shows the result. The test is in [`scenario`], the rendering in
-//! [`mod@screen`]; this module turns the result of a run into the content of the screen, also for `cargo ktstr run`.
+//! [`mod@screen`]. This module turns the result of a run into the content of the screen, also for `cargo ktstr run`.
 
 #[cfg(not(test))]
 mod scenario;
@@ -97,7 +97,7 @@ fn screen_of(finished: &Finished, vm: &VmResult) -> Screen {
 
 fn cgroups(vm: &VmResult) -> Vec<CgroupRow> {
     let mut rows = Vec::new();
-    // A phase without length has no work to show: without a backdrop, that is the time before the first step.
+    // A phase without length has no work to show. Without a backdrop, the time before the first step is such a phase.
     let phases = vm.phase_buckets().into_iter();
     for bucket in phases.filter(|bucket| bucket.end_ms > bucket.start_ms) {
         for (name, stats) in &bucket.per_cgroup {

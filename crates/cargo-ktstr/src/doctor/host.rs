@@ -73,8 +73,8 @@ fn kernel_cache() -> Check {
     }
 }
 
-/// Checks whether KVM can be opened. Only a boot shows whether a kernel boots under KVM, so the results of
-/// earlier boots are reported, too.
+/// Checks whether KVM can be opened. Even if it can, a kernel may fail to boot under it, so the results of earlier boots are
+/// reported as well.
 fn kvm(device: &Path) -> Check {
     match File::options().read(true).write(true).open(device) {
         Ok(_) => Check::info(

@@ -32,7 +32,7 @@ struct Check {
     status: Status,
     /// What was found on the host, as a text for people.
     found: String,
-    /// What to do about it; `None` if there is nothing to do.
+    /// What to do about an unmet requirement; `None` if there is nothing to do.
     todo: Option<String>,
 }
 

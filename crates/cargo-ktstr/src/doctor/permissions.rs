@@ -79,8 +79,9 @@ fn capable(root: &Path, bit: u32) -> bool {
         .is_some_and(|set| set >> bit & 1 == 1)
 }
 
-/// Checks the mount options of /proc (Documentation/filesystems/proc.rst). QEMU runs as this user, whose own processes stay
-/// visible with any `hidepid`; `subset=pid` hides the files that say how large the machine is.
+/// Checks the mount options of /proc (Documentation/filesystems/proc.rst). Any `hidepid` is enough, because QEMU runs as this
+/// user, and a user's own processes stay visible. `subset=pid` is not, because it hides the files that say how much memory the
+/// host has and which locks are held.
 fn proc_mount(root: &Path) -> Check {
     let name = "/proc";
     let mounts = text(root, "proc/self/mounts").unwrap_or_default();

@@ -46,7 +46,7 @@ pub struct Options {
     /// Print a JSON object instead of a table.
     #[arg(long)]
     json: bool,
-    /// The bound of the JSON.
+    /// How much of a long list and of a long text the JSON contains.
     #[command(flatten)]
     limit: Limit,
 }

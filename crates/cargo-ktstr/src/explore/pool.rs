@@ -54,8 +54,8 @@ struct Shared {
 }
 
 impl Pool {
-    /// Runs all `seeds`. With `stop_at_first_failure` no more runs are started after the first failure; Ctrl-C and SIGTERM
-    /// end the current runs, too. Returns the runs that ended by themselves, in the order of their seeds.
+    /// Runs all `seeds`. With `stop_at_first_failure` no more runs are started after the first failure. Ctrl-C and SIGTERM also
+    /// end the current runs. Returns the runs that ended by themselves, in the order of their seeds.
     pub fn run(&self, seeds: Seeds) -> Result<Vec<Ended>> {
         let interrupted = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM] {

@@ -36,9 +36,9 @@ pub struct Found {
 /// A run that failed, with the command that reproduces it.
 #[derive(Debug, Serialize)]
 pub struct Failure {
-    /// The seed under which it failed.
+    /// The seed under which the run failed.
     pub seed: u64,
-    /// Why it failed, in one line.
+    /// Why the run failed, in one line.
     pub reason: Option<String>,
     /// The command that reproduces the run.
     pub command: String,

@@ -90,7 +90,7 @@ pub fn find(test: &str, package: Option<&str>) -> Result<Binary> {
 }
 
 /// Returns the test binaries in the output of cargo, which has one JSON object per line. Cargo prints them in the order in which
-/// their builds ended; they are sorted here, so that the order is the same on every machine.
+/// their builds ended. They are sorted here, so that the order is the same on every machine.
 fn executables(messages: &str) -> Vec<Binary> {
     let messages = messages
         .lines()

@@ -106,8 +106,8 @@ impl Case {
     pub fn run(&self, records: &Path) -> Outcome {
         let cell = self.cell();
         let mut outcome = cell.run(records);
-        // A defect that keeps the scheduler from loading, but is not meant to, is itself wrong; and a scheduler without
-        // defects that does not load shows nothing about the checks. Such runs count as inconclusive.
+        // If a defect keeps the scheduler from loading without being meant to, the defect is implemented wrongly. If a scheduler
+        // without defects does not load, its run shows nothing about the checks. Both kinds of runs count as inconclusive.
         let meant = |arg: &String| NEVER_LOAD.contains(&arg.as_str());
         if outcome.never_attached() && !cell.args.iter().any(meant) {
             outcome.verdict = RunVerdict::Inconclusive;

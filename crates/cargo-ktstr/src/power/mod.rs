@@ -60,7 +60,7 @@ pub struct Options {
     /// Print a JSON object instead of tables.
     #[arg(long)]
     json: bool,
-    /// The bound of the JSON.
+    /// How much of a long list and of a long text the JSON contains.
     #[command(flatten)]
     limit: Limit,
     /// Run nothing, and report the newest stored results.

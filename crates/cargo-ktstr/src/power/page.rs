@@ -15,9 +15,9 @@ pub struct DefectRow {
     pub name: String,
     pub does: String,
     pub rare: bool,
-    /// The class of checks that was expected to find it.
+    /// The class of checks that was expected to find the defect.
     pub seen_by: String,
-    /// The scenario that catches it best; `None` if no scenario does.
+    /// The scenario that catches the defect best; `None` if no scenario does.
     pub scenario: Option<String>,
     /// The checks that failed in this scenario, each with its number of runs, the most frequent first.
     pub checks: Vec<(String, u64)>,
@@ -111,8 +111,8 @@ pub struct Report {
     pub seeds: u64,
     /// Whether a defect was tried only until the first scenario caught it.
     pub quick: bool,
-    /// The number of runs that are known to be missing, if the matrix was interrupted or is only reported. Their outcomes
-    /// decide whether further runs are needed.
+    /// The number of runs that are known to be missing, if the matrix was interrupted or is only reported. Their outcomes decide
+    /// whether further runs are needed, so this is a lower bound.
     pub missing: u64,
     pub defects: Vec<DefectRow>,
     pub clean: Vec<CleanRow>,

@@ -1,5 +1,5 @@
 //! Decides which runs are made. For each defect this is one run of every scenario, then more seeds of the scenarios that catch it
-//! best; for each scheduler without defects it is a given number of runs, spread over all scenarios.
+//! best. For each scheduler without defects it is a given number of runs, spread over all scenarios.
 
 use std::collections::BTreeMap;
 
@@ -174,7 +174,8 @@ impl Row<'_> {
         let candidates = self.candidates(known);
         let mut first = missing(self.first());
         if self.quick {
-            // Go on to the next scenario only if none so far catches the defect often enough.
+            // Go on to the next scenario only after each scenario that caught the defect has run with all seeds, and has caught
+            // it too seldom.
             let undecided = candidates
                 .iter()
                 .any(|scenario| self.rate(known, scenario).is_none_or(|rate| rate >= CAUGHT));

@@ -50,8 +50,8 @@ impl Count {
         (low.max(0.0), high.min(1.0))
     }
 
-    /// Returns an upper confidence bound of the rate: without hits the one-sided 95 % bound, 1 − 0.05^(1/n), which the rule of
-    /// three approximates; else the upper end of the two-sided 95 % interval. Without runs it is 1.
+    /// Returns an upper confidence bound of the rate. Without hits it is the one-sided 95 % bound, 1 − 0.05^(1/n), which the rule
+    /// of three approximates. With hits it is the upper end of the two-sided 95 % interval. Without runs it is 1.
     pub fn upper_bound(&self) -> f64 {
         match (self.hits, self.runs) {
             (_, 0) => 1.0,

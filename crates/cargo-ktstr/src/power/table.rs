@@ -17,7 +17,7 @@ pub struct Defect {
     pub name: String,
     /// Whether the flag takes an argument in seconds.
     pub timed: bool,
-    /// The class of checks that should find it.
+    /// The class of checks that should find the defect.
     pub seen_by: String,
     /// Whether the defect occurs so rarely that many runs do not show it.
     pub rare: bool,

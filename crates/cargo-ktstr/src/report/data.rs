@@ -1,7 +1,8 @@
 //! The data of the time line, small enough to be embedded in the page.
 //!
-//! Stretches are encoded as LEB128 numbers in Base64 (`pack.rs`), and `assets/data.js` decodes them. If they do not fit,
-//! adjacent short stretches on a CPU are merged, short waits and short throttled stretches are left out, and the page says so.
+//! A stretch is a time in which one task runs, waits or is throttled. The stretches are encoded as LEB128 numbers in Base64
+//! (`pack.rs`), and `assets/data.js` decodes them. If they do not fit, adjacent short stretches on a CPU are merged, short waits
+//! and short throttled stretches are left out, and the page says so.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,7 +1,7 @@
 //! `cargo ktstr report`: writes a self-contained HTML page about a recorded run.
 //!
 //! The page is made from the record and the artefacts in its folder. Texts, tables and figures are rendered here and need no
-//! scripts; the time line is drawn by the scripts in `assets/` from data in the page.
+//! scripts. The time line is drawn by the scripts in `assets/` from data in the page.
 
 mod data;
 mod histogram;

@@ -58,7 +58,7 @@ impl Drawn<'_> {
 }
 
 /// Returns the elements to draw for `stretches`, which are sorted by start. A stretch is short if it lasts less than `shorter`
-/// nanoseconds, or if its task has no row. Short stretches on a CPU are merged if less than `shorter` lies between them; short
+/// nanoseconds, or if its task has no row. Short stretches on a CPU are merged if less than `shorter` lies between them. Short
 /// waits and short throttled stretches are left out. The elements are sorted by start, too.
 pub fn drawn<'a>(
     stretches: &[&'a Stretch],

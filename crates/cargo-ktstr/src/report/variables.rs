@@ -1,6 +1,5 @@
 //! The BPF scheduler's global variables over time, from the captures of a run, and the statistics that it serves. The page has a
-//! chart for each variable that changed, and a row of a table for each that did not; `trace` writes the same series as
-//! counters.
+//! chart for each variable that changed, and a row of a table for each that did not. `trace` writes the same series as counters.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

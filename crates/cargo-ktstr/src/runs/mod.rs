@@ -32,7 +32,7 @@ pub struct Options {
     /// Print a JSON array of whole records instead of a table.
     #[arg(long)]
     json: bool,
-    /// The bound of the JSON.
+    /// How much of a long list and of a long text the JSON contains.
     #[command(flatten)]
     limit: Limit,
     /// Remove the oldest of these runs until the others take up at most this much, such as `500MiB`; `0` removes all.

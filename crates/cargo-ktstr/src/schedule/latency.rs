@@ -18,10 +18,10 @@ use crate::table::numbers;
 struct Row {
     ran: u64,
     switches: u64,
-    /// The time that it waited, without what lies outside of the phase.
+    /// The time that the task waited. Only the part of each wait that lies in the phase counts.
     waited: u64,
     waits: u64,
-    /// The sum of the lengths of the waits, including what lies before the phase.
+    /// The sum of the lengths of the waits. A wait counts with its whole length, even if it began before the phase.
     lengths: u64,
     longest: Option<Wait>,
 }

@@ -1,6 +1,6 @@
 //! `cargo ktstr schedule RUN --map`: prints one line per switch, with the task on every CPU as a letter and a digit, `.` for an
-//! idle CPU, `-` for one that is offline, and `?` for one of which nothing is known. The CPU that switched
-//! is marked with a star, as in `perf sched map`; the name of a task is printed where its letter and digit first appear.
+//! idle CPU, `-` for an offline CPU, and `?` for a CPU whose task is unknown. The CPU that switched is marked with a star, as in
+//! `perf sched map`. The name of a task is printed where its letter and digit first appear.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;

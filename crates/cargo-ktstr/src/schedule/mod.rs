@@ -49,7 +49,7 @@ pub struct Options {
     /// Print a JSON object instead of tables.
     #[arg(long)]
     json: bool,
-    /// The bound of the JSON.
+    /// How much of a long list and of a long text the JSON contains.
     #[command(flatten)]
     limit: Limit,
 }
@@ -83,7 +83,8 @@ struct Summary {
     tasks: Vec<Task>,
     cpus: Vec<OneCpu>,
     wasted_ns: u64,
-    /// From when to when no event is missing, in nanoseconds since the start of the first step. All values are about this time.
+    /// The start and, in the next field, the end of the interval in which no event is missing, in nanoseconds since the start of
+    /// the first step. All values are about this interval.
     complete_from_ns: i64,
     complete_to_ns: i64,
     missing_ns: u64,

@@ -22,7 +22,7 @@ struct Before {
     waited_ns: Option<u64>,
 }
 
-/// A period in which a task had a CPU; it has ended.
+/// A turn of a task: a period, already ended, in which the task had a CPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Turn {
     end_ns: u64,

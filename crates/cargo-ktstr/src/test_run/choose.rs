@@ -21,8 +21,8 @@ pub struct Test {
 }
 
 impl Test {
-    /// Returns the name as it is printed. The first part, `ktstr/` or `host/`, is left out, because it says nothing new; the
-    /// name of a variant of the gauntlet is printed in full.
+    /// Returns the name as it is printed. The first part, `ktstr/` or `host/`, is left out, because it says nothing new. The name
+    /// of a variant of the gauntlet is printed in full.
     pub fn label(&self) -> String {
         let name = self.name.to_string();
         match (self.name.family, name.split_once('/')) {
@@ -55,7 +55,7 @@ pub struct Choice<'a> {
 
 impl Choice<'_> {
     /// Returns the tests to run among `names`, the tests that the binary lists. A test that is ignored is chosen only by its
-    /// exact name. All variants are listed as ignored; here a variant counts as ignored only if its test is.
+    /// exact name. The binary lists all variants as ignored, so here a variant counts as ignored only if its test is.
     pub fn of(&self, binary: &Binary, names: &[String], ignored: &[String]) -> Vec<Test> {
         let parsed = |names: &[String]| -> Vec<TestName> {
             let names = names.iter().filter_map(|name| TestName::parse(name)?.ok());

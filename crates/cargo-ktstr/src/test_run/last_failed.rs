@@ -63,8 +63,9 @@ fn name_of(record: &RunRecord) -> TestName {
     variant.unwrap_or_else(|| TestName::declared(&record.test))
 }
 
-/// Returns the kernel that the user asked for; `None` for the default kernel, and for a kernel that was asked for by its id:
-/// a repeat of a run on the default kernel asks for its kernel by the id, and is still a run of the same test.
+/// Returns the kernel that the user asked for; `None` for the default kernel, and for a kernel that was asked for by its id. The
+/// id does not count, because a repeat of a run on the default kernel asks for its kernel by the id, and is still a run of the
+/// same test.
 fn asked_kernel(record: &RunRecord) -> Option<&String> {
     let asked = record.environment.get(env::KERNEL.name())?;
     id_asked_for(record).is_none().then_some(asked)
@@ -112,7 +113,8 @@ fn run(record: &RunRecord, cached: &[String]) -> FailedRun {
             let list = list.or_else(|| recorded(env::KERNEL_LIST.name()));
             env.extend(list.map(|list| (env::KERNEL_LIST.name(), list)));
         }
-        // What the user asked for, such as a source tree, may have been built anew since; the repeat is to run on the new kernel.
+        // The kernel is requested by what the user asked for, such as a source tree, and not by its id. The tree may have been
+        // built anew since then, and the repeat is to run on the new kernel.
         None => {
             let kernel = asked_kernel(record).cloned().or(kernel);
             env.extend(kernel.map(|kernel| (env::KERNEL.name(), kernel)));

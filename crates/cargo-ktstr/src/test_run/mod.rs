@@ -227,7 +227,8 @@ fn tests(
             }
         });
     }
-    // A failed test may have been renamed, or belong to another package. Without a part of a name, nobody asked for it.
+    // With `--last-failed` and no part of a name it is no error if no test is found, because a failed test may have been renamed,
+    // or may belong to another package.
     if tests.is_empty() && !(options.last_failed && options.parts.is_empty()) {
         let what = match options.last_failed {
             true => "failed in its last run",

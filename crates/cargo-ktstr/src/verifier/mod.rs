@@ -58,7 +58,7 @@ pub struct Options {
     /// Write the whole result here as JSON (docs/verifier.md); `-` prints it instead of the table.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// The bound of the JSON.
+    /// How much of a long list and of a long text the JSON contains.
     #[command(flatten)]
     limit: Limit,
     /// Arguments of the scheduler.

@@ -22,7 +22,7 @@ const SCHEMA: u32 = 1;
 /// A BPF program of the scheduler, with the verifier's statistics about it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Row {
-    /// The name of the program; for a program that loads, only its first 15 bytes, because the kernel keeps no more.
+    /// The name of the program. For a program that loads, it is only the first 15 bytes, because the kernel keeps no more.
     pub program: String,
     /// The instructions that the verifier processed on all paths; `None` if the kernel does not report the number.
     pub insns: Option<u64>,
@@ -43,7 +43,7 @@ pub enum Ended {
     /// The scheduler did not load, by its own fault.
     Refused,
     /// The scheduler did not load, and it is undetermined whose fault that is. Usually the kernel lacks something that this
-    /// scheduler was built for; the scheduler may also have been killed because the guest ran out of memory.
+    /// scheduler was built for. The scheduler may also have been killed because the guest ran out of memory.
     DoesNotFit,
     /// The load was inconclusive, because something other than the scheduler failed, such as the harness or the host.
     NoAnswer,

@@ -16,9 +16,9 @@ pub fn build_phase_buckets(series: &SampleSeries) -> Vec<PhaseBucket> {
 }
 
 /// Builds one bucket for each step that started or has captures, and one for the baseline if it has captures. The window of a
-/// step begins at its start. It ends at the end of the step; if that was not recorded, at the start of the next step or the
-/// end of the scenario; if none of these was recorded, at the step's last capture. The window of the baseline extends from 0
-/// to the start of the first step or, if no step started, from its first capture to its last.
+/// step begins at its start. It ends at the end of the step. If that was not recorded, it ends at the start of the next step or
+/// at the end of the scenario. If none of these was recorded, it ends at the step's last capture. The window of the baseline
+/// extends from 0 to the start of the first step or, if no step started, from its first capture to its last.
 ///
 /// The sum of `sample_count` is the number of captures of the series.
 pub fn build_phase_buckets_with_stimulus(
@@ -109,16 +109,16 @@ fn from_carriers(b: &mut PhaseBucket) {
             metrics.insert(name.to_owned(), value);
         }
     }
-    // A phase also has the metrics of its benchmarks. Usually a single cgroup runs a benchmark; if several do, the worse
-    // value of each metric is kept.
+    // A phase also has the metrics of its benchmarks. Usually a single cgroup runs a benchmark. If several do, the worse value of
+    // each metric is kept.
     for carrier in carriers().filter(|c| !c.bench.is_empty()) {
         crate::metric::merge_worst(&mut metrics, carrier.bench_metrics());
     }
     b.metrics.extend(metrics);
 }
 
-/// Creates a bucket from captures. Its window extends from the first capture to the last; the caller replaces this window if
-/// the timeline shows the real one.
+/// Creates a bucket from captures. Its window extends from the first capture to the last. The caller replaces this window if the
+/// timeline shows the real one.
 fn bucket(step: u16, samples: &[Sample<'_>]) -> PhaseBucket {
     let times = || samples.iter().filter_map(|s| s.elapsed_ms);
     PhaseBucket {

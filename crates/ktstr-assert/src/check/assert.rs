@@ -31,7 +31,7 @@ macro_rules! checks {
             /// Whether violations that the monitor or the schedule shows are only recorded as notes, no matter which layer
             /// sets the bounds.
             pub report_monitor_only: Option<bool>,
-            /// Whether monitor violations fail the test. Once set in a layer, it stays set in the layers above.
+            /// Whether monitor violations fail the test. Once a layer sets this flag, it stays set in the layers above.
             pub enforce_monitor_thresholds: bool,
         }
 
@@ -43,7 +43,8 @@ macro_rules! checks {
                 enforce_monitor_thresholds: false,
             };
 
-            /// Returns this layer with `over` on top. A check that `over` sets wins; enforcement, once set, stays set.
+            /// Returns this layer with `over` on top. If both layers set a check, that of `over` counts. Enforcement is set if
+            /// either layer sets it.
             pub const fn merge(&self, over: &Assert) -> Assert {
                 Assert {
                     $($( $name: match over.$name { Some(bound) => Some(bound), None => self.$name }, )*)*
@@ -74,9 +75,8 @@ macro_rules! checks {
     (@any other { $($rest:tt)* }) => {};
     (@any schedule { $( $kind:ident $name:ident; )* }) => {
         impl Assert {
-            /// Turns off every check of the schedule for which this layer sets no bound. The harness has default bounds
-            /// for all of them; a test of a single property, such as a planted defect, turns the others off with this
-            /// method.
+            /// Turns off every check of the schedule for which this layer sets no bound. The harness has default bounds for all
+            /// of them. A test of a single property, such as a planted defect, turns the others off with this method.
             pub const fn without_defaults(mut self) -> Self {
                 $( if self.$name.is_none() {
                     self.$name = Some(Limit::Off);
@@ -146,8 +146,8 @@ impl Assert {
         self.numa()
     }
 
-    /// Whether any monitor threshold is set, or [`Assert::report_monitor_only`], which reports violations of
-    /// the default thresholds.
+    /// Whether any monitor threshold is set. It is also true if [`Assert::report_monitor_only`] is set, because violations of the
+    /// default thresholds are then reported as notes.
     pub const fn has_monitor_checks(&self) -> bool {
         self.monitor() || matches!(self.report_monitor_only, Some(true))
     }

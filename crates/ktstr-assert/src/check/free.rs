@@ -125,7 +125,7 @@ pub fn assert_thresholds(reports: &[WorkerReport], bounds: &AbsoluteThresholds) 
             );
             out.record_fail(AssertDetail::new(DetailKind::Migration, message));
         }
-        // The work of a worker that only wakes others is in its iterations.
+        // A worker that only wakes others does iterations, but no work units.
         let wakes_only = w.is_messenger && w.iterations > 0;
         let few = |n: &u64| w.work_units < *n && !wakes_only;
         if bounds.min_work_units.is_some() && lacks(w) {

@@ -8,7 +8,7 @@ use serde::Serialize;
 pub enum Limit {
     /// The check is off.
     Off,
-    /// The largest or smallest value that passes, in the unit of the check.
+    /// The bound in the unit of the check: the largest value that passes or, for a check that requires a minimum, the smallest.
     At(f64),
 }
 

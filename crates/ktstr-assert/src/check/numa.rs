@@ -15,8 +15,9 @@ pub struct CgroupNodes {
 }
 
 impl Assert {
-    /// Judges the pages of a cgroup. `knows_nodes` is whether the nodes on which the pages are expected are known; only then
-    /// are the cgroup's local pages counted.
+    /// Judges the pages of a cgroup. `knows_nodes` says whether the nodes on which the pages are expected are known. Only then
+    /// does `c` have a count of local pages. `memory_only` has the nodes with memory but without CPUs; `None` if the topology is
+    /// unknown.
     pub(super) fn judge_numa(
         &self,
         c: &PhaseCgroupStats,

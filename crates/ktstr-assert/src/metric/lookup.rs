@@ -23,10 +23,9 @@ pub(crate) fn merge_worst(into: &mut BTreeMap<String, f64>, from: BTreeMap<Strin
     }
 }
 
-/// Returns the value of a metric over the whole run. It comes from the cgroups if they have the metric, otherwise from the
-/// phases ([`of_phases`]). A name that is not in the registry belongs to a metric that a payload printed; if several payloads
-/// printed the metric, the worst value counts. `None` if the metric was not measured, or if it is defined
-/// for single phases only.
+/// Returns the value of a metric over the whole run. It comes from the cgroups if they have the metric, otherwise from the phases
+/// ([`of_phases`]). A name that is not in the registry belongs to a metric that a payload printed. If several payloads printed
+/// the metric, the worst value counts. `None` if the metric was not measured, or if it is defined for single phases only.
 pub(crate) fn run_value(s: &ScenarioStats, id: &MetricId) -> Option<f64> {
     let metric = match id {
         MetricId::Builtin(metric) => metric,
@@ -86,9 +85,9 @@ pub(crate) fn run_value(s: &ScenarioStats, id: &MetricId) -> Option<f64> {
     }
 }
 
-/// Returns the value of a metric over all phases: counters and differences are summed, a rate is computed from the sums of
-/// its two parts if the phases have its numerator, and in all other cases the worst phase counts. `None` if no phase has the
-/// metric, if it is defined for single phases only, or if it needs the CPU time of a worker that ended early.
+/// Returns the value of a metric over all phases. Counters and differences are summed. A rate is computed from the sums of its
+/// two parts if the phases have its numerator. In all other cases the worst phase counts. `None` if no phase has the metric, if
+/// it is defined for single phases only, or if it needs the CPU time of a worker that ended early.
 pub fn of_phases(phases: &[PhaseBucket], metric: B) -> Option<f64> {
     use super::MetricKind as Kind;
     let carriers = || phases.iter().flat_map(|phase| phase.per_cgroup.values());

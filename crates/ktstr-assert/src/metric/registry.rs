@@ -100,10 +100,9 @@ macro_rules! worker_counters {
 /// };
 /// ```
 ///
-/// `Timer` is the variant of `SampleKind`; `timer_latencies_ns` and `timer_sample_total` are fields of `WorkerReport`, of
-/// `PhaseSlice` and of `PhaseCgroupStats`, into which the samples of a cgroup's workers are collected. A worker takes
-/// samples of one kind, by default of the first one; the body of its work type chooses another with
-/// `WorkerCtx::samples_are`.
+/// `Timer` is the variant of `SampleKind`. `timer_latencies_ns` and `timer_sample_total` are fields of `WorkerReport`, of
+/// `PhaseSlice` and of `PhaseCgroupStats`, into which the samples of a cgroup's workers are collected. A worker takes samples of
+/// one kind, by default of the first kind. The body of its work type chooses another with `WorkerCtx::samples_are`.
 ///
 /// To add a kind, write its row here, compute its metrics in `stats/summary.rs`, and add these metrics to `registry!` below.
 #[doc(hidden)]

@@ -15,9 +15,9 @@ pub(super) fn is_measured(def: &MetricDef, of_phase: bool) -> bool {
     match (def.kind, of_phase) {
         (MetricKind::PerPhase, false) => false,
         (_, false) => true,
-        // Of these metrics, a phase as a whole has only those of benchmarks; the others exist for single cgroups only.
+        // Of the metrics of this kind, a phase as a whole has only those of benchmarks. The others exist for single cgroups only.
         (MetricKind::PerPhase, true) => bench::names().contains(def.name),
-        // These are computed from all samples of a cgroup over the run.
+        // Metrics of these kinds are computed from all samples of a cgroup over the run, so no phase has them.
         (
             MetricKind::PerRunDistribution
             | MetricKind::Distribution { .. }

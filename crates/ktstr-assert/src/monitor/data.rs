@@ -159,8 +159,9 @@ pub struct MonitorSummary {
 }
 
 impl MonitorSample {
-    /// Returns the length of the longest runqueue divided by the length of the shortest, which counts as at least 1.
-    /// Returns 1 without CPUs. Lengths alone can blame the wrong party; see [`Self::movable_imbalance`].
+    /// Returns the length of the longest runqueue divided by the length of the shortest, which counts as at least 1. Returns 1
+    /// without CPUs. The ratio does not show whether the scheduler could have moved the waiting tasks to another CPU.
+    /// [`Self::movable_imbalance`] takes that into account.
     pub fn imbalance_ratio(&self) -> f64 {
         let lengths = || self.cpus.iter().map(|c| c.nr_running);
         match (lengths().max(), lengths().min()) {

@@ -17,10 +17,10 @@ impl CpuSnapshot {
         self.idle.unwrap_or(self.nr_running == 0)
     }
 
-    /// Returns the number of tasks in this CPU's local DSQ that another CPU could take over. `cpu` is the number of this
-    /// CPU, and `cpus` is the number of CPUs of the machine. The list of waiting tasks may be incomplete. If most of the
-    /// DSQ's tasks in the list are movable, its tasks that are not in the list count as movable, too; otherwise they do not
-    /// count. If there is no list, returns the depth of the DSQ.
+    /// Returns the number of tasks in this CPU's local DSQ that another CPU could take over. `cpu` is the number of this CPU, and
+    /// `cpus` is the number of CPUs of the machine. The list of waiting tasks may be incomplete. If most of the listed tasks of
+    /// the DSQ are movable, the DSQ's unlisted tasks count as movable, too. Otherwise the unlisted tasks do not count. If there
+    /// is no list, returns the depth of the DSQ.
     pub fn movable_dsq_depth(&self, cpu: usize, cpus: usize) -> u32 {
         let Some(waiting) = &self.waiting else {
             return self.local_dsq_depth;
@@ -53,9 +53,10 @@ impl CpuSnapshot {
 }
 
 impl MonitorSample {
-    /// Returns the imbalance that migrations could reduce, for the worst pair of CPUs. It is the number of tasks that the first
-    /// CPU runs or that the second CPU could take over from it, divided by the number of tasks of the second CPU (at least 1).
-    /// Returns 1 if no task could be taken over. If the waiting tasks of a CPU are unknown, returns [`Self::imbalance_ratio`].
+    /// Returns the imbalance that migrations could reduce, for the worst pair of CPUs A and B. The imbalance is a quotient. Its
+    /// dividend is the number of tasks that A runs (0 or 1) plus the number of tasks in A's own queue that B could take over. Its
+    /// divisor is the number of tasks that run on B or wait in B's own queue, or 1 if B has none. Returns 1 if no task could be
+    /// taken over, or if every quotient is below 1. If the waiting tasks of a CPU are unknown, returns [`Self::imbalance_ratio`].
     pub fn movable_imbalance(&self) -> f64 {
         if self.cpus.iter().any(|c| c.waiting.is_none()) {
             return self.imbalance_ratio();

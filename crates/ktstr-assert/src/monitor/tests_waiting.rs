@@ -119,8 +119,8 @@ fn a_local_queue_of_tasks_that_cannot_leave_is_not_too_deep() {
     assert!(!depth(judged(one)));
 }
 
-/// The tasks were confined to CPU 0 in the first sample. After that sample, a balancer has a second to use CPU 1. Once the
-/// second is over, five samples of an idle CPU 1 are enough for a finding.
+/// Only the first sample confines the tasks to CPU 0. After that sample, a balancer has 1000 ms to start using CPU 1. After this
+/// time, five samples of an idle CPU 1 are enough for a finding.
 #[test]
 fn a_cpu_that_was_newly_allowed_may_idle_for_a_second() {
     let widened = |i| {

@@ -264,7 +264,7 @@ fn first_run(values: &mut dyn Iterator<Item = bool>, need: usize) -> Option<usiz
     None
 }
 
-/// Whether the events of a CPU between two samples count.
+/// Decides whether the events of a CPU between two samples count.
 type Counts = fn(&MonitorSample, &MonitorSample, usize) -> bool;
 
 /// Whether a task that may run on `cpu` waited from one sample to the next. True if the waiting tasks are unknown.
@@ -277,10 +277,10 @@ fn someone_waited(before: &MonitorSample, now: &MonitorSample, cpu: usize) -> bo
     waiting.any(|task| MonitorSample::still_waits(before, task))
 }
 
-/// Returns the events per vCPU-second between two samples, over all CPUs. Under the real clock the rate is relative to
-/// the CPU time that the host delivered, so that a slow host does not look like a quiet scheduler. Under the virtual
-/// clock, where no vCPU misses guest time, it is relative to guest time. `None` if the counters were not read, or if no
-/// time was delivered.
+/// Returns the events per vCPU-second between two samples, over all CPUs. Under the real clock the rate is relative to the CPU
+/// time that the host delivered, so that a slow host does not look like a quiet scheduler. Under the virtual clock no vCPU loses
+/// guest time to the host, so the rate is relative to guest time. Returns `None` if the counters were not read, or if no time was
+/// delivered.
 fn event_rate(a: &MonitorSample, b: &MonitorSample, read: Counter, counts: Counts) -> Option<f64> {
     let (mut events, mut cpu_ns) = (0i64, 0u64);
     let guest_ns = b.elapsed_ms.saturating_sub(a.elapsed_ms);

@@ -1,10 +1,10 @@
 //! Work conservation: no CPU idles while a task that may run on it waits.
 //!
-//! Violations are the "wasted cores" of Lozi et al., The Linux Scheduler: a Decade of Wasted Cores (EuroSys 2016). Short
-//! moments are normal: a task was woken, and the CPU for which it is meant is leaving idle. A single sample therefore proves
-//! nothing; either the CPU or the task must have been left alone for several consecutive samples. If the CPU does something
-//! in between, such as running a kernel thread, it must be found idle in twice as many samples, because so many samples in a
-//! row are unlikely to fall into short moments.
+//! Violations are the "wasted cores" of Lozi et al., The Linux Scheduler: a Decade of Wasted Cores (EuroSys 2016). Short moments
+//! are normal: a task was woken, and the CPU for which it is meant is leaving idle. A single sample therefore proves nothing. A
+//! violation takes several consecutive samples between which either the CPU made no context switch or the task got no CPU time.
+//! If the CPU did switch in between, for example to a kernel thread, it must be found idle in twice as many samples, because so
+//! many samples in a row are unlikely all to fall into such moments.
 
 use super::{CpuSnapshot, MonitorSample, WaitingTask};
 use crate::outcome::Finding;
@@ -102,7 +102,8 @@ struct WaitSeries<'a> {
 /// Finds the first task that waited through `need` samples without running, while in each of them a CPU on which the task
 /// may run was idle. `None` if there is no such task.
 fn waits_throughout(samples: &[MonitorSample], need: usize) -> Option<WaitSeries<'_>> {
-    // The pid of each task that waited next to an idle CPU in the previous sample, and in how many samples in a row it did.
+    // The tasks that waited in the previous sample although a CPU on which they may run was idle. Each task is given by its pid
+    // and by the number of consecutive samples in which it waited like this.
     let mut runs: Vec<(i32, usize)> = Vec::new();
     for (i, sample) in samples.iter().enumerate() {
         let before = i.checked_sub(1).map(|b| &samples[b]);

@@ -37,8 +37,8 @@ pub enum DetailKind {
     SchedulerExitedCleanly,
     /// The scheduler ended for an unknown reason, or did not attach.
     SchedulerDiedUnknownReason,
-    /// The kernel ejected the scheduler, it ended with another error than the test expects, it gave too little of the
-    /// workers' CPU time, or events of sched_ext were counted too often.
+    /// The kernel ejected the scheduler, the scheduler ended with another error than the test expects, the scheduler gave too
+    /// little of the workers' CPU time, or sched_ext counted an event too often.
     SchedulerEvent,
     /// A pattern over time was violated.
     Temporal,
@@ -80,7 +80,7 @@ pub enum QuotaEffect {
 pub struct AssertDetail {
     /// The subject of the detail.
     pub kind: DetailKind,
-    /// The message, which is generated from the finding unless that is [`Finding::Text`].
+    /// The message, which is generated from the finding unless the finding is [`Finding::Text`].
     pub message: String,
     /// The finding as data.
     #[serde(default, skip_serializing_if = "Finding::is_text")]
@@ -92,10 +92,10 @@ pub struct AssertDetail {
     /// no quota, or if the quota has nothing to do with the failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quota: Option<QuotaEffect>,
-    /// The latency and its bound, if the detail is about one.
+    /// The measured latency and its bound; `None` if the detail is not about a latency.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency_gate: Option<LatencyGate>,
-    /// The label of the phase in which it was recorded; `None` outside of phases.
+    /// The label of the phase in which the detail was recorded; `None` outside of phases.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<Cow<'static, str>>,
     /// The cgroup of the workers that the detail is about; `None` if it is not about one cgroup.
@@ -185,7 +185,7 @@ impl From<String> for AssertDetail {
 pub struct InfoNote {
     /// The remark, one sentence for people.
     pub message: String,
-    /// The label of the phase in which it was recorded; `None` outside of phases.
+    /// The label of the phase in which the note was recorded; `None` outside of phases.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<Cow<'static, str>>,
 }

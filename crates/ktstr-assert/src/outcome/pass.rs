@@ -48,9 +48,9 @@ pub struct PassDetail {
     pub comparator: Cow<'static, str>,
     /// The value that was found.
     pub value: String,
-    /// The value that it was compared with; `None` for comparators without an argument.
+    /// The value with which `value` was compared; `None` for comparators without an argument.
     pub expected: Option<String>,
-    /// The label of the phase in which it was recorded; `None` outside of phases.
+    /// The label of the phase in which the claim was recorded; `None` outside of phases.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<Cow<'static, str>>,
 }
@@ -95,7 +95,7 @@ impl PassDetail {
         self
     }
 
-    /// Creates the pass that represents those that were not kept.
+    /// Creates the sentinel, which represents the passes beyond [`MAX_RECORDED_PASSES`].
     pub(crate) fn truncated() -> Self {
         Self::unary(
             PASSES_TRUNCATION_SENTINEL_NAME,

@@ -9,10 +9,10 @@ use super::metrics::{Metric, MetricStream};
 
 /// The largest depth of a number in JSON. Deeper numbers are skipped.
 pub const MAX_DEPTH: usize = 64;
-/// The largest number of opening braces that may turn out not to start a JSON object. At the next one the search ends,
-/// so that text without JSON does not cost much time.
+/// The search for JSON ends if more than this many opening braces turn out not to start an object, so that text without JSON does
+/// not cost much time.
 const MAX_ATTEMPTS: usize = 10_000;
-/// The largest number of numbers that are read from the JSON of one stream, or by one pattern.
+/// At most this many numbers are read from the JSON of one stream, or by one pattern.
 const MAX_NUMBERS: usize = 100_000;
 
 /// Extracts the metrics from the text of one stream, sorted by name. Numbers that are not finite are left out.
@@ -47,7 +47,8 @@ fn json(text: &str, found: &mut BTreeMap<String, f64>) {
                 leaves(&value, &mut String::new(), 0, found);
                 at = from + values.byte_offset();
             }
-            // The text ends inside this object. What is in it would get the names of the outermost level.
+            // The text ends inside this object. The search does not continue inside it, because the numbers of nested objects
+            // would get names without the path that leads to them.
             Some(Err(error)) if error.is_eof() => return,
             _ => {
                 attempts += 1;

@@ -1,4 +1,4 @@
-//! Judges whether a program ended and measured what the test expects.
+//! Judges whether a program ended as the test expects, and whether its metrics are within the bounds that the test sets.
 
 use super::check::MetricCheck;
 use super::metrics::{Captured, Metric, PayloadEnd, PayloadMetrics};

@@ -67,7 +67,7 @@ impl Default for PayloadEnd {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Captured {
-    /// The text that is kept. Bytes that are not UTF-8 are replaced.
+    /// The part of the output that is kept, as text. Bytes that are not UTF-8 are replaced.
     pub text: String,
     /// The number of bytes that the program wrote.
     pub bytes: u64,

@@ -1,4 +1,4 @@
-//! Projections of the scheduler's BPF state.
+//! Projections of the scheduler's BPF state. A projection is a field with one value for each capture.
 
 use super::{Sample, SampleSeries, SeriesField};
 use ktstr_snapshot::snapshot::{Snapshot, SnapshotError, SnapshotField, SnapshotResult};
@@ -45,7 +45,7 @@ impl SampleSeries {
 
     /// Projects several global variables as unsigned integers. A capture may contain several copies of the scheduler, so all
     /// values of a capture are read from one copy. `picker` gets the copies that have any of `names`, and returns the index of
-    /// the copy to read. If it returns `None` or an index that is out of range, all values of that capture are errors.
+    /// the copy to read. If the picker returns `None` or an index that is out of range, all values of that capture are errors.
     pub fn live_bpf_vars_via<const N: usize>(
         &self,
         names: [&str; N],

@@ -16,7 +16,8 @@ pub struct DrainedSnapshotEntry {
     pub report: FailureDumpReport,
     /// The scheduler's own statistics, which are requested just before the capture, or the reason why there are none.
     pub stats: Result<Value, MissingStatsReason>,
-    /// Guest milliseconds since the scenario started, without pauses; `None` if unknown.
+    /// Guest milliseconds since the scenario started. The time of setup, of teardown and of waits for a scheduler that attaches
+    /// again does not count, and captures take no guest time. `None` if unknown.
     pub elapsed_ms: Option<u64>,
     /// The time at which a periodic capture was due, in milliseconds since the start of the workload window;
     /// `None` for other captures.

@@ -2,7 +2,7 @@
 //!
 //! The strict patterns are those of [`EachClaim`] and [`SeriesField::always_true`]: they judge every sample, and a sample that
 //! cannot be read or is NaN fails. All other patterns are trends: they skip samples that cannot be read, and leave a note about
-//! each gap. A trend with too few readable samples leaves a note and passes, because it shows nothing.
+//! each gap. A claim about a trend passes with a note if too few samples are readable, because so few samples show no trend.
 
 use super::SeriesField;
 use crate::outcome::{AssertDetail, DetailKind};

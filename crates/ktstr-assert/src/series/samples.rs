@@ -20,7 +20,8 @@ pub struct SampleSeries {
 pub struct Sample<'a> {
     /// The tag under which the capture was stored.
     pub tag: &'a str,
-    /// Guest milliseconds since the scenario started, without pauses; `None` if unknown.
+    /// Guest milliseconds since the scenario started. The time of setup, of teardown and of waits for a scheduler that attaches
+    /// again does not count, and captures take no guest time. `None` if unknown.
     pub elapsed_ms: Option<u64>,
     /// The contents of the capture.
     pub snapshot: Snapshot<'a>,

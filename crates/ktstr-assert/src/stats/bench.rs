@@ -238,7 +238,7 @@ pub(crate) fn names() -> BTreeSet<String> {
     of_phase(&full()).into_keys().collect()
 }
 
-/// Returns the names of all metrics that a benchmark has over the run, and not in a phase. The rates that are computed from
+/// Returns the names of all metrics that a benchmark has over the whole run but not in a phase. The rates that are computed from
 /// these metrics are not included.
 pub(crate) fn run_names() -> BTreeSet<String> {
     of_run(&full()).into_keys().collect()

@@ -8,8 +8,8 @@ use crate::worker_samples;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
-// Writes the struct that has a field for each total of the workers' counters and for each kind of sample, and the code that
-// reads or folds all of them.
+// Generates the struct, which has a field for each total of the workers' counters and for each kind of sample, and the code that
+// reads or folds all of these fields.
 macro_rules! carrier {
     (samples { $($(#[$values_doc:meta])* $_sample:ident $values:ident { $(#[$taken_doc:meta])* $taken:ident };)* }
      $($(#[$_doc:meta])* $_kind:ident $name:ident
@@ -210,7 +210,7 @@ impl PhaseCgroupStats {
         }
     }
 
-    /// Adds one worker's slice. Call [`PhaseCgroupStats::measure`] after the last one.
+    /// Adds what one worker measured in the phase. Call [`PhaseCgroupStats::measure`] after the last worker.
     pub fn add(&mut self, worker: &PhaseSlice) {
         self.fold(Self::of_worker(worker));
     }

@@ -17,7 +17,7 @@ pub enum SampleSource {
     TimerLatencyNs,
 }
 
-// Writes the struct that has a field for each total that is a metric, and the code that copies all of them.
+// Generates the struct, which has a field for each total that is a metric, and the code that copies all of these fields.
 macro_rules! cgroup_stats {
     ($($(#[$_doc:meta])* $_kind:ident $_name:ident
        $({ #[$doc:meta] $_fold:ident $total:ident $($metric:ident)? })?;)*) => {

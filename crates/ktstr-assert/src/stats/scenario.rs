@@ -87,8 +87,9 @@ impl ScenarioStats {
         own.or_else(|| crate::metric::run_value(self, &id))
     }
 
-    /// Compares the cgroups by their iterations per worker, and returns the lowest value divided by the highest: 1 is a
-    /// perfect balance. `None` if fewer than two cgroups have workers, or if no worker did an iteration.
+    /// Compares the cgroups by their iterations per worker, and returns the lowest value divided by the highest: 1 is a perfect
+    /// balance. Returns `None` if fewer than two cgroups can be compared, or if no worker did an iteration. A cgroup without
+    /// workers, or in which a worker ended early, cannot be compared.
     pub fn cgroup_balance_ratio(&self) -> Option<f64> {
         let rates: Vec<_> = (self.cgroups.iter())
             .filter_map(CgroupStats::iterations_per_worker)

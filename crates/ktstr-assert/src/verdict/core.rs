@@ -6,8 +6,8 @@ use crate::metric::MetricId;
 use crate::outcome::{AssertDetail, AssertResult, DetailKind, NoteValue, PassDetail};
 use std::collections::BTreeSet;
 
-/// The environment variable with which claims that hold are printed on standard error. If it is unset, empty or `0`, they
-/// are not printed.
+/// The name of the environment variable that makes [`Verdict`] print the claims that hold on standard error. Nothing is printed
+/// if the variable is unset, empty or `0`.
 pub const LOG_PASSES: &str = "KTSTR_LOG_PASSES";
 
 /// Collects claims into an [`AssertResult`].

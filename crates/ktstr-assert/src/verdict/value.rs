@@ -23,7 +23,8 @@ impl<'a> Subject<'a> {
         }
     }
 
-    /// Records a claim: a pass if `holds` is true, otherwise a failure with `relation`, which is what was expected, and `value`.
+    /// Records a claim as a pass if `holds` is true. Otherwise records a failure, whose message states `relation`, which was
+    /// expected, and the actual `value`.
     pub fn settle(
         self,
         holds: bool,

@@ -32,7 +32,7 @@ pub enum WorkerExitInfo {
     Panicked(String),
 }
 
-// Writes the enum that has a variant for each kind of sample.
+// Generates the enum, which has a variant for each kind of sample.
 macro_rules! kinds {
     (samples { $($(#[$doc:meta])* $kind:ident $values:ident { $(#[$_total_doc:meta])* $_total:ident };)* }) => {
         /// A kind of sample that a worker takes. A worker takes samples of one kind only.
@@ -68,8 +68,8 @@ macro_rules! fill {
     (counted $own:expr, $around:expr) => {};
 }
 
-// Writes the two structs that have a field for each of the workers' counters and samples, and the code that copies all of them.
-// The fields in `both` have the same meaning in the two structs.
+// Generates the two structs, which have a field for each of the workers' counters and samples, and the code that copies all of
+// these fields. The fields in `both` have the same meaning in the two structs.
 macro_rules! report {
     (samples { $($(#[$values_doc:meta])* $kind:ident $values:ident { $(#[$taken_doc:meta])* $taken:ident };)* }
      both { $($(#[$both_doc:meta])* $both:ident: $type:ty;)* }
@@ -157,8 +157,8 @@ macro_rules! report {
                 $(self.$name = crate::math::sum(self.$name, slice.$name);)*
             }
 
-            /// Replaces the counters that are measured around any work, such as the CPU time, by those of `around` where they are
-            /// 0: the function of a custom worker may leave them out.
+            /// Copies from `around` each counter of the kind `measured`, such as the CPU time, that is 0 in this report. The
+            /// harness measures these counters around any work, so the function of a custom worker may leave them out.
             pub fn fill_measured(&mut self, around: &Self) {
                 $(fill!($kind_of_counter self.$name, around.$name);)*
             }

@@ -2,7 +2,8 @@
 //!
 //! Older kernels, such as 6.12, refuse to clear the set of a cgroup with tasks in it or below it: `validate_change` in
 //! kernel/cgroup/cpuset.c returns `ENOSPC`, also in cgroup v2. On such a kernel, this module writes all CPUs or nodes that the
-//! machine can have. The effect is the same, also when the set of the parent changes later: a cgroup cannot use more than it.
+//! machine can have. The effect is the same, even if the set of the parent changes later, because a cgroup can never use more
+//! than the set of its parent.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,7 +15,7 @@ use super::files::{children, explain, raw_write, read};
 /// What to write to an interface file to make its set empty.
 const NOTHING: &str = "\n";
 
-/// A set of a cgroup.
+/// The set of CPUs or of memory nodes that a cgroup may use.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Set {
     /// The interface file of the set.

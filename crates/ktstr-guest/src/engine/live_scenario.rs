@@ -26,7 +26,7 @@ use crate::workers::{Group, PhaseCell, WorkloadHandle};
 /// The name that stands for the cgroup in which the harness itself runs, and in which a test may start workers too.
 pub(super) const RUNNER: &str = "";
 
-/// The seed's random stream that decides the order in which workers are moved into their cgroup.
+/// The number of the seed's random stream that decides the order in which workers are moved into their cgroup.
 const PLACING_ORDER: u64 = 1 << 34;
 
 /// The argument of `WorkloadHandle::set_apart` for workers that were moved between cgroups, so that they are compared only
@@ -42,7 +42,7 @@ pub(super) fn is_below(cgroup: &str, top: &str) -> bool {
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// The owner of a cgroup or program, which decides how long it lives.
+/// The owner of cgroups and programs. The owner decides how long they live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Owner {
     /// What the backdrop owns lives until the end of the scenario.
@@ -96,7 +96,8 @@ impl LiveCgroup {
         self.reach = both.or(self.reach).or(reach);
     }
 
-    /// Adopts workers of another cgroup: `allowed` are the CPUs that they could use so far, `reach` what quotas may have done.
+    /// Adopts the workers of another cgroup. `allowed` contains the CPUs that the workers could use so far, and `reach` is what
+    /// quotas may have done to them.
     pub fn adopt(
         &mut self,
         mut handles: Vec<WorkloadHandle>,
@@ -154,8 +155,8 @@ pub(super) struct CgroupReports {
 }
 
 /// The scheduler as the last operation of this test left it. The outer `None` means that no operation has changed it; the inner
-/// `None` means that the operation stopped the scheduler and attached none. This outlives a scenario: a test may run several
-/// scenarios, and an operation of one also decides which scheduler the next one has.
+/// `None` means that the operation stopped the scheduler and attached none. The value outlives a scenario, because a test may run
+/// several scenarios, and an operation of one scenario also decides which scheduler the next scenario has.
 static CHANGED_TO: Mutex<Option<Option<Attached>>> = Mutex::new(None);
 
 /// An attached scheduler as the guest sees it.
@@ -205,7 +206,7 @@ pub(super) struct LiveScenario {
     /// Names of the cgroups that the running step will create after its operations.
     announced: Vec<String>,
     removed: Vec<CgroupReports>,
-    /// The keys of the shared objects (locks, barriers and the like) that workers have used since their last reset.
+    /// The keys of the shared objects (locks, barriers and the like) that workers have used and that have not been reset since.
     objects: BTreeSet<u64>,
     spawns: u64,
     collected_iterations: u64,
@@ -454,7 +455,8 @@ impl LiveScenario {
     /// quotas of cgroups above it are lifted, because a worker that is out of quota may not stop in time.
     ///
     /// # Errors
-    /// There is no such cgroup, or the kernel refuses to change the quota or the freezing of it or of a cgroup above it.
+    /// There is no such cgroup, or the kernel refuses to change the quota or the frozen state of this cgroup or of a cgroup above
+    /// it.
     pub fn stop(&mut self, ctx: &Ctx, name: &str) -> Result<()> {
         let reach = self.quota_reach(ctx, name);
         self.get(name)?.was_limited(reach);
@@ -516,8 +518,8 @@ impl LiveScenario {
     }
 
     /// Stops everything that this owner has and removes its cgroups, the deepest first and the newest first at each depth.
-    /// Returns the reports of each cgroup that has any. If something cannot be removed, that is a note in the result: the
-    /// harness is at fault, not the scheduler.
+    /// Returns the reports of each cgroup that has any. A removal that fails adds a note to the result and no failure, because
+    /// the harness is at fault, not the scheduler.
     pub fn tear_down(
         &mut self,
         ctx: &Ctx,

@@ -23,8 +23,8 @@ const POLL: Duration = Duration::from_millis(10);
 /// The number of polls between two calls of `on_wait`, which makes one call a second.
 const POLLS_PER_REPORT: u64 = 100;
 
-/// What a check keeps for the next one: the values of sched_ext's counters, with which the next check compares the new
-/// values.
+/// The state that is kept from one check of the scheduler to the next. It contains the values of sched_ext's counters, which the
+/// next check compares with the new values.
 pub(super) struct Liveness {
     root: PathBuf,
     idle: Duration,

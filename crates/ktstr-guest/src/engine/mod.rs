@@ -1,10 +1,10 @@
 //! The step engine: executes the steps of a scenario inside the guest.
 //!
-//! A step consists of these parts: check that the scheduler runs (except before the first step); publish the number of the
-//! step; apply operations; create cgroups and workers; send `StepStart`; hold; send `StepEnd`; stop and collect what belongs
-//! to the step; judge it. Setup and teardown do not use window time. A problem inside a step is a failed result rather than
-//! an error, so everything collected so far is kept. The engine does not take captures (the host does) and does not decide
-//! the final verdict.
+//! A step consists of these parts: check that the scheduler runs (except before the first step); publish the number of the step;
+//! apply operations; create cgroups and workers; send `StepStart`; hold; send `StepEnd`; stop and collect what belongs to the
+//! step; judge it. Setup and teardown do not use up the duration of the scenario, because the time of the workload window
+//! (`window.rs`) is paused meanwhile. A problem inside a step is a failed result rather than an error, so everything collected so
+//! far is kept. The engine does not take captures (the host does) and does not decide the final verdict.
 
 mod live_scenario;
 mod liveness;

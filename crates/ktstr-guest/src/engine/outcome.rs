@@ -16,7 +16,7 @@ use ktstr_scenario::topology::TestTopology;
 
 /// Maximum number of raw samples in one carrier. The scalars of a carrier are computed from all samples in any case.
 const CARRIER_SAMPLES: usize = 2_000;
-/// Maximum number of raw samples in a result, which take some 1 MiB of JSON.
+/// Maximum number of raw samples in a result. This many samples take about 1 MiB of JSON.
 const RESULT_SAMPLES: usize = 80_000;
 
 /// Returns the name of a cgroup in results.
@@ -27,8 +27,9 @@ fn shown(name: &str) -> &str {
 /// The finding that a worker did no work at all stands only if the worker waited for a CPU for longer than this, in
 /// milliseconds. Otherwise something else kept the worker from working.
 pub const FIRST_TURN_MS: u64 = 200;
-/// The finding that a worker did no work at all does not stand if the worker got at least this much CPU time, in milliseconds,
-/// and did not wait for a CPU for longer than it ran: the scheduler served it, and its work takes longer.
+/// The finding that a worker did no work at all is dropped if the worker got at least this much CPU time, in milliseconds, and
+/// did not wait for a CPU for longer than it ran. The scheduler then served the worker, and one iteration of its work simply
+/// takes longer.
 pub const SERVED_MS: u64 = 100;
 /// The key of the measurement that names the real-time workers of the backdrop which took most of the time of their CPUs.
 /// [`hog_key`] returns the key for those of a step.
@@ -170,9 +171,9 @@ pub(crate) fn report_ends(
         for error in errors.into_iter().flatten() {
             judged.note(format!("{place}{error}"));
         }
-        // A worker that did not do the work that the test declares makes the other workers' results meaningless, so the run
-        // fails whatever its checks are. But a worker that was killed, or that did not report in time, is only a note: that
-        // also happens in a run that does what the test declares.
+        // A worker that did not do the work that the test declares makes the other workers' results meaningless, so the run fails
+        // whatever its checks are. A worker that was killed, or that did not report in time, only adds a note, because this can
+        // also happen if the test ran as declared.
         let failed = match &report.exit_info {
             None => continue,
             Some(WorkerExitInfo::WaitFailed(why)) => format!(": {why}"),
@@ -273,8 +274,8 @@ fn add_bucket(result: &mut AssertResult, bucket: PhaseBucket) {
     });
 }
 
-/// Removes raw samples, so that the result fits into the mailbox. A carrier with more than `CARRIER_SAMPLES` samples
-/// loses all of them. If more than `RESULT_SAMPLES` samples are still left, the largest of the other carriers lose theirs.
+/// Removes raw samples, so that the result fits into the mailbox. A carrier with more than `CARRIER_SAMPLES` samples loses all of
+/// them. If more than `RESULT_SAMPLES` samples are still left, the largest of the other carriers lose all of their samples, too.
 pub(super) fn bound(result: &mut AssertResult) {
     let mut carriers: Vec<&mut PhaseCgroupStats> = result
         .stats

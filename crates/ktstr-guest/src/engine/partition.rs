@@ -27,7 +27,8 @@ pub(super) fn form(ctx: &Ctx, name: &str, cpus: &Cpus, to: CpusetPartition) -> R
     is_valid(&dir)
 }
 
-/// Makes a cgroup a plain member. It keeps only the exclusive CPUs of its children, so that others can use the rest.
+/// Makes a cgroup a plain member. Of its exclusive CPUs, it keeps only those of its children, so that other cgroups can use the
+/// rest.
 pub(super) fn dissolve(ctx: &Ctx, name: &str) -> Result<()> {
     let dir = ctx.cgroups.parent_path().join(name);
     let had = cpus_in(&dir.join(EXCLUSIVE));
@@ -36,8 +37,8 @@ pub(super) fn dissolve(ctx: &Ctx, name: &str) -> Result<()> {
     take_back(&dir, &had)
 }
 
-/// Checks that a cgroup which was made a partition is a valid one. The write that makes it a partition is no proof: it succeeds
-/// even if a partition is impossible, and the kernel then marks the partition as invalid in the file.
+/// Checks that a cgroup which was made a partition is a valid partition. The write to `cpuset.cpus.partition` succeeds even if a
+/// partition is impossible, and the kernel then marks the partition as invalid in that file.
 pub(super) fn is_valid(dir: &Path) -> Result<()> {
     let path = dir.join(PARTITION);
     let now = std::fs::read_to_string(&path).unwrap_or_default();

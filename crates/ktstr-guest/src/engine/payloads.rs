@@ -1,5 +1,4 @@
-//! The programs that a scenario runs next to its workers: who owns them, and the results that they leave when they
-//! exit.
+//! The programs that a scenario runs next to its workers: their owners, and the results that the programs leave when they exit.
 
 use anyhow::{Result, bail};
 use ktstr_assert::AssertResult;
@@ -151,7 +150,7 @@ impl Payloads {
             .partition(|running| which(running));
         self.running = kept;
         let over: Vec<Running> = over;
-        // If ending one of them fails, the others are killed when their handles are dropped.
+        // If ending one program fails, the remaining programs are killed when their handles are dropped.
         for running in over {
             let left = by(running.handle)?;
             self.keep(left);

@@ -8,8 +8,8 @@ use ktstr_assert::{AssertResult, Finding, Outcome, QuotaEffect, WorkerExitInfo, 
 
 use super::live_scenario::CgroupReports;
 
-/// The CPU time in milliseconds that a task may use in one turn: sched_ext's default slice (`SCX_SLICE_DFL`,
-/// include/linux/sched/ext.h). The kernel's own schedulers take shorter turns.
+/// The CPU time in milliseconds that a task may use before the next task of the CPU runs: sched_ext's default slice
+/// (`SCX_SLICE_DFL`, include/linux/sched/ext.h). The slices of the kernel's own schedulers are shorter.
 const TURN_MS: f64 = 20.0;
 
 /// The quotas that one cgroup has and had.
@@ -17,7 +17,8 @@ const TURN_MS: f64 = 20.0;
 pub(super) struct Quotas {
     /// The current quota and its period, in microseconds.
     pub now: Option<(u64, u64)>,
-    /// The tightest quota so far: the wall time that passes for each unit of CPU time.
+    /// The quotient of period and quota for the tightest quota so far: the time that passes for each unit of CPU time that the
+    /// quota grants.
     slowdown: f64,
     /// The longest period of a quota so far, in microseconds.
     period_us: u64,
@@ -66,8 +67,8 @@ fn is_throttled(stat: &str) -> Option<bool> {
 /// What the quotas of a cgroup and of those above it may have done to its workers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct QuotaReach {
-    /// The longest time in milliseconds for which a worker has to wait for its turn if the quota is shared fairly; `None` if it
-    /// is unknown how many tasks share the quota.
+    /// The longest time in milliseconds for which a worker has to wait for CPU time if the tasks share the quota fairly. `None`
+    /// if the number of these tasks is unknown.
     longest_ms: Option<u64>,
     /// Whether the kernel throttled one of the cgroups; `None` if that is unknown.
     throttled: Option<bool>,
@@ -119,7 +120,8 @@ pub(super) fn mark(judged: &mut AssertResult, done: &CgroupReports, bpf: bool) {
             Finding::Gap { tid, gap_ms, .. } if !of(tid).is_some_and(starved_at_the_end) => {
                 (gap_ms, effect)
             }
-            // A worker with an `exit` did not stop when it was told to. No quota explains that, since quotas are lifted then.
+            // A worker with an `exit` did not stop when it was told to. No quota explains this, because quotas are lifted before
+            // workers are told to stop.
             Finding::NoProgress { tid, exit: None } => match of(tid) {
                 Some(report) => {
                     let life_ms = report.wall_time_ns / 1_000_000;

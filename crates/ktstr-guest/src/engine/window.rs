@@ -55,7 +55,7 @@ impl Window {
         }
     }
 
-    /// Makes the window tell `stats` when it is paused and resumed, from now on.
+    /// From now on, the window notifies `stats` when it is paused or resumed.
     pub fn is_followed_by(&mut self, stats: Arc<Requests>) {
         self.stats = stats;
     }

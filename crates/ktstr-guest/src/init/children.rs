@@ -39,7 +39,7 @@ impl Child {
 
 /// The number of bytes that are read from a pipe at once.
 const CHUNK: usize = 8192;
-/// Maximum number of reads of one pipe in a row. Together they take twice what a pipe holds (64 KiB, pipe(7)).
+/// Maximum number of reads of one pipe in a row. Together these reads can take twice the capacity of a pipe (64 KiB, pipe(7)).
 const MOST_CHUNKS: usize = 16;
 
 /// The child processes that PID 1 has started, and their output.
@@ -146,8 +146,8 @@ impl Children {
         Ok(self.reap())
     }
 
-    /// Forwards what was printed so far. A process that prints without end does not keep this function from returning: it
-    /// reads at most `MOST_CHUNKS` chunks from each pipe, which is more than a pipe can hold.
+    /// Forwards what was printed so far. The function reads at most `MOST_CHUNKS` chunks from each pipe, which is more than a
+    /// pipe can hold, so it also returns if a process prints without end.
     pub(super) fn drain(&mut self) {
         self.outputs.retain_mut(|(stream, pipe)| {
             let mut chunk = [0u8; CHUNK];

@@ -16,8 +16,8 @@ use crate::protocol::{DiskCounters, DiskSetup};
 const NAME: &str = "ktstr0";
 /// The path under which tests know the disk.
 const PATH: &str = "/dev/vda";
-/// The path that the kernel gives to the disk. Workers use this path, because no host has a disk of this name: a worker of a
-/// `host_only` test must not write to a real disk.
+/// The path that the kernel gives to the disk. Workers use this path rather than [`PATH`], because no host has a disk of this
+/// name, and a worker of a `host_only` test must not write to a real disk.
 pub(crate) const DEVICE: &str = "/dev/ktstr0";
 const CONFIGFS: &str = "/sys/kernel/config";
 

@@ -51,7 +51,7 @@ pub fn is_guest_init() -> bool {
 /// The longest timer tick in use (`CONFIG_HZ=100`), in nanoseconds.
 const TICK_NS: u64 = 10_000_000;
 
-/// Why PID 1 gave up. It is a fault of the harness unless the message says otherwise.
+/// An error that ends PID 1. The error is a fault of the harness unless its message says otherwise.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum InitError {
     #[error("could not mount {what} on {target}: {source}")]
@@ -316,7 +316,8 @@ impl Agent {
                 Some(job.clone())
             }
         };
-        // A refusal changes nothing, so everything is checked before the stop.
+        // Before the stop, check everything that can be refused, because the current scheduler must stay attached after a
+        // refusal.
         let program = match job {
             None => None,
             Some(SchedulerJob::Program { path, args, env }) => Some((path, args, env)),

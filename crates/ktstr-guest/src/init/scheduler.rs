@@ -45,7 +45,7 @@ pub(super) fn start(
     loop {
         children.wait(Some(Duration::from_millis(5)))?;
         let took_ns = monotonic_ns() - began;
-        // A scheduler may load for longer than the host waits for a silent guest.
+        // Show the host that the guest is alive, because a scheduler may load for longer than the host waits for a silent guest.
         if took_ns / NS_PER_S > seconds {
             seconds = took_ns / NS_PER_S;
             link::send(&ToHost::Alive);

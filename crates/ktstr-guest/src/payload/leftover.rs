@@ -1,5 +1,6 @@
-//! Finds and kills processes that a program has left behind. They carry the program's mark in their environment,
-//! unless they have cleared it. Processes in the program's process group are found without the mark.
+//! Finds and kills processes that a program has left behind. Each program is started with a mark in its environment, which its
+//! descendants inherit, so a descendant is found by the mark unless it has cleared its environment. A descendant in the program's
+//! process group is found without the mark.
 
 use std::io::Read;
 use std::time::Duration;

@@ -34,7 +34,7 @@ pub(super) struct Start<'a> {
 #[derive(Debug)]
 pub(super) struct Process {
     pub pid: i32,
-    /// The number of programs that this process had started before.
+    /// The number of programs that the harness's process had started before this program.
     pub index: usize,
     pidfd: OwnedFd,
     own_group: bool,

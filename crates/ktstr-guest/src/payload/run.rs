@@ -18,8 +18,8 @@ use crate::link;
 
 /// Starts runs of payloads. [`Ctx`] implements this, so a test function calls `ctx.payload(…)`.
 pub trait RunsPayloads {
-    /// Creates a run of `payload` with its default arguments and checks, in the harness's own cgroup. Its time limit
-    /// is the test's window.
+    /// Creates a run of `payload` with its default arguments and checks, in the harness's own cgroup. The time limit of the run
+    /// is the length of the test's window.
     fn payload(&self, payload: &'static Payload) -> PayloadRun<'_>;
 }
 
@@ -184,8 +184,8 @@ fn advice(error: &std::io::Error, in_cgroup: bool) -> &'static str {
     }
 }
 
-/// Returns the program's path where this process runs: in the guest, the path to which the host has packed it; on the
-/// host (`host_only`), the path from which it would be packed.
+/// Returns the path of the program on the machine on which this process runs. In the guest, this is the path to which the host
+/// has packed the program. On the host (`host_only`), it is the path from which the host would pack the program.
 fn program(payload: &str, declared: &'static str) -> Result<OsString> {
     if !link::is_there() {
         let here = Path::new(declared);

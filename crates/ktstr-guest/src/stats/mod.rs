@@ -66,7 +66,8 @@ pub(crate) struct Requests {
 impl Requests {
     /// Starts the requests for the captures at these times of a window that has just opened. Does nothing if there is no socket.
     pub(crate) fn begin(path: &Path, times: &[Duration]) -> Self {
-        // This check is made in every run, so that runs with captures and runs without captures do not differ in it.
+        // Check this even if there are no captures, so that runs with captures and runs without captures execute the same
+        // instructions here.
         if !path.exists() {
             return Self::default();
         }
@@ -195,7 +196,8 @@ impl Shared {
         }
     }
 
-    /// Returns the connection. It is made anew after an error, because the scheduler may have been replaced.
+    /// Returns the connection, and opens it first if there is none. An error closes the connection, because the scheduler may
+    /// have been replaced.
     fn connected<'c>(&self, client: &'c mut Option<Client>) -> Result<&'c mut Client, String> {
         if client.is_none() {
             let new = Client::connect(&self.path)

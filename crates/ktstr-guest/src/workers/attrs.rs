@@ -1,8 +1,9 @@
 //! Scheduling attributes of workers: affinity, nice value, policy and slice.
 //!
-//! The harness sets the declared attributes from outside, while the worker waits at the gate. This happens after the worker
-//! was moved into its cgroup, so that the cgroup's cpuset cannot override the affinity. Later an operation of a step may
-//! change the affinity and the policy, and the bodies of some work types change the attributes of their own thread.
+//! The harness sets the declared attributes from outside, while the worker waits at the gate, the point at which a forked worker
+//! blocks until it is released. This happens after the worker was moved into its cgroup, so that the cgroup's cpuset cannot
+//! override the affinity. Later an operation of a step may change the affinity and the policy, and the bodies of some work types
+//! change the attributes of their own thread.
 
 use std::collections::BTreeSet;
 

@@ -96,8 +96,8 @@ pub(super) fn fork_with(child: impl FnOnce(i32) -> i32) -> Result<(i32, OwnedFd)
     if pid < 0 {
         return Err(WorkerError::sys("fork a worker"));
     }
-    // Both the parent and the child do this, so that it is in effect whichever of them runs first. The error of the
-    // second call does not matter.
+    // Both the parent and the child call setpgid(2), so that the process group exists whichever of them runs first. The error of
+    // the second call does not matter.
     // SAFETY: plain integers.
     unsafe { libc::setpgid(pid, pid) };
     // SAFETY: plain integers; nobody else can reap the child in the meantime.

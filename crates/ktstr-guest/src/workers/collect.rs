@@ -1,5 +1,5 @@
-//! Stops and reaps workers: sends the stop signal, waits for a deadline in guest time, then sends SIGKILL to the process
-//! groups of the workers that are left. Every worker is reaped, whatever it did.
+//! Stops and reaps workers: sends the stop signal, waits until a deadline in guest time, and then sends SIGKILL to the process
+//! groups of the workers that have not exited. Every worker is reaped, whatever it did.
 
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -19,18 +19,19 @@ const SERVED: Duration = Duration::from_millis(100);
 /// How a worker process ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum End {
-    /// It exited with this code.
+    /// The process exited with this code.
     Exited(i32),
-    /// It was killed by this signal, which the harness did not send.
+    /// The process was killed by this signal, which the harness did not send.
     Signaled(i32),
-    /// It missed the deadline and was killed.
+    /// The process missed the deadline, and the harness killed it.
     TimedOut {
-        /// The monotonic time in ns just before the worker was killed, if it was starved: at the deadline it was runnable,
-        /// and since the stop it had got less CPU time than [`SERVED`]. `None` if it was stopped or blocked in the kernel at
-        /// the deadline, or if it did get CPU time: such a worker ignores the stop, or has a long iteration.
+        /// The monotonic time in ns just before the worker was killed, if it was starved: at the deadline it was runnable, and
+        /// since the stop it had got less CPU time than [`SERVED`]. `None` if the worker was stopped or blocked in the kernel at
+        /// the deadline, or if it had got at least that much CPU time. In the last case the worker ignored the stop, or was in a
+        /// long iteration.
         starved_until_ns: Option<u64>,
     },
-    /// It could not be waited for.
+    /// The harness could not wait for the process, for this reason.
     WaitFailed(String),
 }
 
@@ -114,7 +115,7 @@ pub(super) fn stop_and_reap(workers: &[Target<'_>]) -> Vec<End> {
         .collect()
 }
 
-/// Fields of /proc/PID/stat, see the manual page `proc_pid_stat(5)`.
+/// Some fields of /proc/PID/stat; see the manual page `proc_pid_stat(5)`.
 struct Stat {
     /// The state of this process or thread: `R` if it is runnable.
     state: char,

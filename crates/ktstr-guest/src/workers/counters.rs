@@ -8,10 +8,11 @@ use ktstr_assert::PhaseSlice;
 
 use super::sys::{MASK_WORDS, SchedStat};
 
-// Writes the two structs that have a field for each counter, and the code that copies all of them.
+// Generates the two structs, which have a field for each counter, and the code that copies all of these fields.
 macro_rules! counters {
     ($($(#[$doc:meta])* $(counted $counted:ident)? $(measured $measured:ident)? $({ $($_total:tt)* })?;)*) => {
-        /// The counters of the slice in progress, in the worker's own memory.
+        /// The counters of the current slice, which is the part of the worker's life that falls into the current phase. They are
+        /// in the worker's own memory.
         #[derive(Debug, Clone, Copy, Default)]
         pub(super) struct SliceCounters {
             $($(pub $counted: u64,)?)*

@@ -195,7 +195,7 @@ impl<'a> WorkerCtx<'a> {
     }
 
     /// Counts an iteration of the body, unless the stop came before its work was done. The counted work units are therefore
-    /// never fewer than those that the counted iterations needed.
+    /// always at least those that the counted iterations needed.
     pub fn iteration(&mut self) {
         if self.cut {
             return;
@@ -234,7 +234,7 @@ impl<'a> WorkerCtx<'a> {
     pub fn park(&mut self) {
         self.checkpoint();
         while !self.stopped() {
-            // The gate never closes again, so only a signal ends this.
+            // The gate never closes again, so only a signal ends the futex wait.
             sys::futex_wait(&self.control.gate, 1);
         }
         self.last_ns = sys::now_ns();

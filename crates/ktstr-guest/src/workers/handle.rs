@@ -15,7 +15,7 @@ use super::shared::{Control, PhasePage, Shared, Telemetry};
 use super::{PhaseCell, WorkerError, attrs, collect, leftover, pages, report, sys};
 use crate::protocol::ToHost;
 
-/// The seed's random stream that decides the order in which workers are started.
+/// The number of the seed's random stream that decides the order in which workers are woken at the release.
 const START_ORDER: u64 = 1 << 33;
 
 /// A forked process: a single worker, or the leader of several workers that are its threads.
@@ -84,7 +84,7 @@ pub struct WorkloadHandle {
     /// `Some` if the NUMA nodes of the workers' pages are measured. The inner value is the kernel's count
     /// of migrated pages at the release; it is `None` before the release, or if the kernel does not count.
     pages: Option<Option<u64>>,
-    // Keeps the page mapped for as long as workers read it.
+    // Keeps the phase page mapped for as long as the workers read the phase from it.
     _phase: PhaseCell,
 }
 

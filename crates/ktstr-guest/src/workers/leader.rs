@@ -47,8 +47,7 @@ pub(super) fn fork(
     })
 }
 
-/// Runs in the leader: starts the threads, reports that to the parent, and waits for the threads to
-/// end.
+/// Runs in the leader: starts the threads, tells the parent once all of them have started, and waits for the threads to end.
 fn lead(
     comm: Option<[u8; 16]>,
     plans: &[Plan<'_>],

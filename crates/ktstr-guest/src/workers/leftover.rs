@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use super::kinds::CHURN;
 
-/// Returns the parent of the cgroups that a worker created, or `None` if the worker is not in one of these cgroups.
+/// Returns the cgroup below which a worker has created cgroups. It is the parent of the cgroup that the worker is in, or `None`
+/// if the worker is not in a cgroup that it created.
 pub(super) fn above(tid: i32) -> Option<PathBuf> {
     let text = std::fs::read_to_string(format!("/proc/{tid}/cgroup")).ok()?;
     let path = text.lines().find_map(|line| line.strip_prefix("0::/"))?;

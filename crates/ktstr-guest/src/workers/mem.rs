@@ -15,7 +15,7 @@ const MPOL_PREFERRED_MANY: i32 = 5;
 const MPOL_WEIGHTED_INTERLEAVE: i32 = 6;
 /// Moves existing pages too.
 const MPOL_MF_MOVE: u64 = 1 << 1;
-/// The number of mask bits to pass to the kernel, which expects one more than it uses.
+/// The number of mask bits that is passed to the kernel. The kernel uses one bit less than this number.
 const MAX_NODE: usize = MASK_WORDS * 64 + 1;
 
 /// A memory policy in the kernel's terms.

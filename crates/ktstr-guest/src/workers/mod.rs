@@ -1,11 +1,11 @@
 //! Workers: processes, or threads of one process, that do one kind of work until they are stopped, and count what they
 //! achieved.
 //!
-//! Each worker is a forked process in its own process group. If the test asks for threads, a single forked process,
-//! the leader, runs all workers as its threads. A worker waits at a gate, so that the caller can first move it to its
-//! cgroup. It writes its counters into memory that it shares with the parent, and stops on SIGUSR1. This module does not
-//! manage cgroups (the engine moves the pids), except that it removes those that workers have created. It does not judge the
-//! counters.
+//! Each worker is a forked process in its own process group. If the test asks for threads or names the process, workers are
+//! threads of a forked process, the leader, instead. Adjacent groups that ask for the same leader share one. A worker waits at a
+//! gate, so that the caller can first move it to its cgroup. It writes its counters into memory that it shares with the parent,
+//! and stops on SIGUSR1. This module does not manage cgroups (the engine moves the pids), except that it removes those that
+//! workers have created. It does not judge the counters.
 
 mod arch;
 mod attrs;
@@ -51,13 +51,13 @@ pub use ktstr_scenario::workload::WorkloadConfig;
 use handle::Worker;
 use shared::{PhasePage, Shared};
 
-/// The ordinal of the current phase, with which workers stamp their slices, and the objects that workers share by name. All
-/// workers of a scenario share one cell.
+/// The state that all workers of a scenario share: the ordinal of the current phase, with which workers stamp the counters of
+/// each phase (their slices), and the objects that workers share by name.
 #[derive(Debug, Clone)]
 pub struct PhaseCell(Arc<Shared<PhasePage>>);
 
 impl PhaseCell {
-    /// Creates a cell whose phase is BASELINE.
+    /// Creates the state, with the phase BASELINE. It is an error if the kernel refuses the shared memory.
     pub fn new() -> Result<Self, WorkerError> {
         Ok(Self(Arc::new(Shared::new()?)))
     }

@@ -38,8 +38,8 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Returns the kind of the lock of `cpu` in the group whose first member has this thread id. The kernel has fewer than
-    /// 2^22 thread ids (`PID_MAX_LIMIT`), and workers run on the first 1024 CPUs.
+    /// Returns the kind of the lock of `cpu` in the group whose first member has this thread id. Both numbers fit into the 32
+    /// bits: the kernel has fewer than 2^22 thread ids (`PID_MAX_LIMIT`), and workers run on the first 1024 CPUs.
     pub fn of_cpu(cpu: u32, first: i32) -> Self {
         Self::CpuLock(cpu << 22 | first as u32 & ((1 << 22) - 1))
     }
@@ -53,7 +53,7 @@ pub struct Object {
     key: AtomicU64,
     /// The word of a lock, the count of a semaphore, or the number of waiters that a queue has released. This is a futex.
     pub word: AtomicU32,
-    /// The number of waiters that have come to a queue.
+    /// The number of waiters that have come to a queue. The place of a waiter is this number as it was before the waiter came.
     pub came: AtomicU32,
     /// The monotonic time in ns at which a timer's next period begins; 0 before its first use.
     pub next_ns: AtomicU64,
@@ -138,7 +138,7 @@ impl Object {
         }
     }
 
-    /// Returns the release time at a place of a queue. A lock or a semaphore uses place 0.
+    /// Returns the slot for the time at which the waiter at this place of a queue is released. Locks and semaphores use place 0.
     fn stamp(&self, of: u32) -> &AtomicU64 {
         let [first, rest @ ..] = &self.stamps;
         let at = of as usize % STAMPS;

@@ -67,8 +67,8 @@ pub(super) fn report(worker: &Worker, end: End, released_ns: u64) -> WorkerRepor
     report
 }
 
-/// Returns the worker's counters between its first and its last mark in the exact schedule, or `None` if it did not
-/// reach the last mark.
+/// Returns the worker's counters between its first and its last mark in the exact schedule (see `sys::marked_cpu_ns`), or `None`
+/// if the worker did not reach the last mark.
 pub(super) fn numbers(worker: &Worker) -> Option<WorkerNumbers> {
     let tele = &*worker.tele;
     if tele.finished.load(Acquire) != 1 {

@@ -185,8 +185,8 @@ pub struct Telemetry {
     pub realtime: AtomicU32,
     /// The CPUs that the worker was allowed to use at the release.
     pub allowed: [AtomicU64; MASK_WORDS],
-    /// CPU time in ns between the clock readings before and after a mark in the exact schedule, summed over the worker's first
-    /// and last mark.
+    /// CPU time in ns that passed between the clock readings just before and just after a mark in the exact schedule, summed over
+    /// the worker's first and last mark. The worker's CPU time between the marks is uncertain by this much.
     pub slack_ns: AtomicU64,
     /// The time in ns for which the worker was runnable without a CPU, from when it reached the gate until its end.
     pub waited_ns: AtomicU64,

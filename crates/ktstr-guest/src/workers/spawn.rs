@@ -411,8 +411,8 @@ fn connect(
     Ok(Connected { members, fds })
 }
 
-/// Resolves an affinity outside of a cgroup. Only intents that do not depend on the topology can be resolved, unless
-/// the workers are bound to a NUMA node.
+/// Resolves the affinity of workers that belong to no cgroup of a step. An intent that depends on the topology is an error,
+/// unless the workers are bound to a NUMA node, for which the topology is read from the system.
 fn affinity_here(work: &WorkSpec) -> Result<ResolvedAffinity, WorkerError> {
     if work.numa_node.is_some() {
         let topology =

@@ -34,9 +34,10 @@ pub fn cpu_ns_of(tid: i32) -> u64 {
     }
 }
 
-/// Sets a mark in the exact schedule, and returns the CPU time of the calling thread in nanoseconds before and after
-/// it. The mark is a change of the thread's name to the same name: the schedule records it, and nothing else notices.
-/// Reading the CPU time also updates the run queue's clock, so the mark and the CPU time belong to the same moment.
+/// Sets a mark in the exact schedule, which the host records under the virtual clock. Returns the CPU time of the calling thread
+/// in nanoseconds before and after the mark. The mark is a change of the thread's name to the same name: the schedule records
+/// this change, and it has no other effect. Reading the CPU time also updates the run queue's clock, so the mark and the CPU time
+/// belong to the same moment.
 pub fn marked_cpu_ns() -> [u64; 2] {
     let mut name = [0u8; 16];
     // SAFETY: sixteen bytes, which the kernel fills and terminates with a NUL (PR_GET_NAME), and reads (PR_SET_NAME).

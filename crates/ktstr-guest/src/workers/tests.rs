@@ -98,11 +98,12 @@ fn spin_wait_makes_progress_and_counts_it() {
     }
 }
 
-/// The kernel's counters of a worker's own work begin with its first turn. The wait for that turn is part of `waited_ns`.
+/// The kernel's counters of a worker's own work begin when the worker first runs after its release. Its wait for a CPU before
+/// that is part of `waited_ns`.
 #[test]
 fn the_wait_for_the_first_turn_counts() {
     let mut work = of(WorkType::SpinWait, 8);
-    // Eight workers on one CPU: all but one have to wait for their first turn.
+    // Eight workers on one CPU: all but one have to wait before they first run.
     work.affinity = AffinityIntent::exact([0]);
     let reports = run(&work, 200);
     let waited = |r: &WorkerReport| r.waited_ns.expect("this kernel has schedstats");

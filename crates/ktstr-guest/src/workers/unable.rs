@@ -57,7 +57,7 @@ reasons! {
     Loopback = "could not send through the loopback device; the first worker of a guest that uses it must run as root";
     /// The futex with priority inheritance could not be taken.
     PiLock = "could not take a futex with priority inheritance (FUTEX_LOCK_PI2 of Linux 5.14)";
-    /// All places for named objects are taken.
+    /// All slots for named objects are taken.
     Objects = "names more locks, conditions, barriers, semaphores and timers than the 4096 of a scenario";
     /// The worker holds as many locks as it can.
     Locks = "tried to take a 17th lock; a thread of rt-app can hold 16";

@@ -14,7 +14,8 @@ const MAX_VOTES: usize = 64;
 pub struct HashEntry {
     /// The kernel address of the key.
     pub key: u64,
-    /// The kernel address of the value; in a per-CPU map, of the per-CPU pointer to the values.
+    /// The kernel address of the value. In a per-CPU map, newer kernels have the per-CPU pointer to the values there, and older
+    /// ones may have it before this address: see `KernelView::bpf_hash_percpu`.
     pub value: u64,
 }
 
@@ -68,8 +69,8 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         Ok(found)
     }
 
-    /// Returns, for a per-CPU hash map, the distance in bytes from the key of an entry to the pointer to the entry's values;
-    /// `None` if the entries do not show it.
+    /// Returns the distance in bytes from the key of an entry of a per-CPU hash map to the pointer to the entry's values; `None`
+    /// if the entries do not show this distance.
     ///
     /// The pointer follows the key, which is padded to a multiple of eight bytes. Older kernels have the pointer right after
     /// the key, so that it may be unaligned (`htab_elem_set_ptr` in kernel/bpf/hashtab.c). The change left no trace in the

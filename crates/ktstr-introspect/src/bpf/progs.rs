@@ -1,4 +1,4 @@
-//! Programs: names and run-time statistics.
+//! BPF programs: their names, run-time statistics and maps.
 
 use ktstr_snapshot::ReadSection;
 use ktstr_snapshot::report::{FailureDumpReport, ProgRuntimeStats, Section};

@@ -1,4 +1,4 @@
-//! Finds a variable of the attached scheduler by the suffix of its map's name and by the variable's name.
+//! Finds a variable of the attached scheduler by the variable's name and by the suffix of the name of its map, such as `.bss`.
 
 use thiserror::Error;
 

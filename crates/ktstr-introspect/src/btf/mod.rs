@@ -99,7 +99,7 @@ impl Btf {
         names
     }
 
-    /// Returns the id that follows the last type's.
+    /// Returns the id after that of the last type, which is the first id of a blob that continues this one.
     pub fn next_id(&self) -> u32 {
         self.first_id
             .saturating_add(u32::try_from(self.own.records.len()).unwrap_or(u32::MAX))

@@ -1,4 +1,4 @@
-//! One type record: decoding in place.
+//! Decodes type records in place, when they are used.
 
 use super::{Btf, BtfError};
 

@@ -14,7 +14,7 @@ use crate::render::hex;
 
 /// `BPF_F_STACK_BUILD_ID` (include/uapi/linux/bpf.h): the stacks have offsets in files instead of addresses.
 const STACK_BUILD_ID: u64 = 1 << 5;
-/// `LPM_TREE_NODE_FLAG_IM` (`kernel/bpf/lpm_trie.c`): a node that only connects others.
+/// `LPM_TREE_NODE_FLAG_IM` (`kernel/bpf/lpm_trie.c`): a node without an entry, which only connects other nodes.
 const INTERMEDIATE: u64 = 1;
 /// An address that is this number of bytes or more above the nearest symbol is shown as a number, because no
 /// function is that large.

@@ -180,13 +180,13 @@ impl<'v, 'a, M: GuestMemory + ?Sized> MapReader<'v, 'a, M> {
         value
     }
 
-    /// Reads `len` bytes; an error if they exceed the limit of one map or the rest of the capture's budget.
+    /// Reads `len` bytes. It is an error if they exceed the limit of one map, or what is left of the capture's budget.
     pub(super) fn read(&self, kva: u64, len: u64) -> Result<Vec<u8>, KernelError> {
         self.charge(kva, len)?;
         self.view.read_bytes(kva, len, self.options.max_map_bytes)
     }
 
-    /// Subtracts `len` bytes from the budget of the capture; an error if fewer are left.
+    /// Subtracts `len` bytes from the budget of the capture. It is an error if fewer are left.
     pub(super) fn charge(&self, kva: u64, len: u64) -> Result<(), KernelError> {
         // An empty read also has a cost, so that a hostile map cannot have an unlimited number of entries of 0 bytes.
         let cost = len.max(8);

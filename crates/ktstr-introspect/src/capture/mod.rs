@@ -73,7 +73,7 @@ pub struct PointerLimits {
     pub bytes: u64,
     /// The largest number of values that are rendered behind pointers in one capture.
     pub nodes: usize,
-    /// The largest size of one target in bytes. Larger targets are not read in part.
+    /// The largest size of one target in bytes. A larger target is not read at all.
     pub target_bytes: u64,
     /// The largest number of values that are rendered behind one pointer in a value, including the values behind the
     /// pointers in its target.

@@ -238,7 +238,8 @@ fn is_plain(ty: &Type<'_>) -> bool {
     }
 }
 
-/// Checks the type tags of a target: some of them mean that the pointer is not the address of a single kernel object.
+/// Checks the type tags of a target. Some of them mean that the pointer is not the address of a single kernel object. The error
+/// then says what the pointer is.
 fn for_one_object(btf: &Btf, mut id: u32) -> Result<(), String> {
     for _ in 0..MAX_DEPTH {
         let Some(ty) = btf.get(id) else {

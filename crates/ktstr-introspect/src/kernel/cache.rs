@@ -88,7 +88,7 @@ fn fill<M: GuestMemory + ?Sized>(
     Ok(())
 }
 
-/// The memory for the page walk: reads of entries are served from cached pages.
+/// The guest memory that a page walk reads. The entries of page tables come from cached pages.
 struct Tables<'c, 'm, M: GuestMemory + ?Sized> {
     memory: &'m M,
     slots: std::cell::RefCell<&'c mut Vec<Slot>>,

@@ -54,7 +54,7 @@ pub enum KernelError {
         /// The requested number of bytes.
         len: u64,
     },
-    /// A size is over the cap.
+    /// More bytes were requested than may be read at once.
     #[error("{len} bytes at {kva:#x} exceed the limit of {max} bytes")]
     TooLarge {
         /// The virtual address of the first byte.

@@ -41,8 +41,8 @@ pub struct KernelView<'a, M: GuestMemory + ?Sized> {
 impl<'a, M: GuestMemory + ?Sized> KernelView<'a, M> {
     /// Creates a view through the kernel's own page table, which is at `init_top_pgt`.
     ///
-    /// The kernel image must be mapped at its link address (`nokaslr`). Five levels are tried first, then four: the view
-    /// uses the first number with which the table translates the address of `init_top_pgt` to the table itself.
+    /// The kernel image must be mapped at its link address (`nokaslr`). Five levels are tried first, then four. The view uses the
+    /// first number of levels with which the table translates the address of `init_top_pgt` to the place of the table itself.
     ///
     /// # Errors
     /// If there is no such symbol, if it lies below the kernel image, or if the table does not translate its own address to

@@ -39,8 +39,8 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         Ok(walk.found)
     }
 
-    /// Appends the pointers in and below `entry`. `index` has the upper bits of their ids, and `above` is the shift of the
-    /// parent node: a child must have a smaller shift.
+    /// Appends the pointers in and below `entry`. `index` has the upper bits of their ids. `above` is the shift of the parent
+    /// node. A child must have a smaller shift, so a node that is its own child is an error.
     fn walk_entry(
         &self,
         walk: &mut Walk,

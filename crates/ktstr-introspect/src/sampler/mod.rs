@@ -58,7 +58,7 @@ pub enum SampleError {
 struct PerCpu {
     /// The kernel address of its runqueue.
     rq: u64,
-    /// What is added to the address of a per-CPU variable.
+    /// The number to add to the address of a per-CPU variable.
     offset: u64,
 }
 
@@ -105,7 +105,8 @@ struct EventLayout {
     members: Vec<Option<Member>>,
 }
 
-/// All runqueues at one moment.
+/// The runqueues of all CPUs. If the guest ran meanwhile, each of them was read at a slightly later moment than the one before
+/// it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sample {
     /// One sample for each CPU, by its number.
@@ -151,7 +152,7 @@ impl Sampler {
         self.events.is_some()
     }
 
-    /// Samples every CPU. `running` is `true` if the guest is not stopped; then inconsistent readings are repeated.
+    /// Samples every CPU. `running` says whether the guest runs during the call. If it runs, inconsistent readings are repeated.
     ///
     /// # Errors
     /// If the guest changed a runqueue during each of several attempts, if a runqueue makes no sense (for a stopped guest

@@ -74,7 +74,7 @@ impl Sampler {
             let kva = at.wrapping_sub(node);
             if let Err(error) = self.translations.read(memory, kva, task) {
                 return match error {
-                    // A list that is not being modified has no such pointer.
+                    // Only a list that is being modified has such a pointer.
                     KernelError::Paging(_) | KernelError::Wraps { .. } => {
                         Ok(Err("a list leads nowhere"))
                     }

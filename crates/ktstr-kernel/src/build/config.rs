@@ -28,8 +28,8 @@ const ESSENTIAL: [&str; 11] = [
 const STANDS_FOR: [(&str, &str); 6] = [
     ("CONFIG_PREEMPT", "CONFIG_PREEMPT_LAZY=y"),
     ("CONFIG_PREEMPT_LAZY", "CONFIG_PREEMPT=y"),
-    // From 6.15 on, SCHED_DEBUG is not an option any more. These versions are recognized by PREEMPT_LAZY, although it exists
-    // from 6.13 on.
+    // From 6.15 on, SCHED_DEBUG is not an option any more. PREEMPT_LAZY stands for these versions. It exists from 6.13 on, so a
+    // missing SCHED_DEBUG is not reported for 6.13 and 6.14 either.
     ("CONFIG_SCHED_DEBUG", "CONFIG_PREEMPT_LAZY=y"),
     ("CONFIG_PROC_SYSCTL", "CONFIG_SYSCTL=y"),
     ("CONFIG_NUMA_MIGRATION", "CONFIG_NUMA_BALANCING=y"),

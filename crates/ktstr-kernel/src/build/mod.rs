@@ -78,7 +78,7 @@ impl Build<'_> {
             return Ok(kernel);
         }
         let work = Work::at(self.cache, self.origin)?;
-        // Another process may have built it while this one waited for the lock.
+        // Another process may have built the kernel while this process waited for the lock.
         if let Some(kernel) = self.cached(&source)? {
             return Ok(kernel);
         }

@@ -1,5 +1,5 @@
-//! Whether modules belong to a kernel: a module of another build does not load, or loads and reads the kernel's structures
-//! at the wrong places.
+//! Checks whether modules belong to a kernel. A module of another build does not load, or it loads and reads the kernel's
+//! structures at the wrong offsets.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -73,7 +73,7 @@ impl Kept {
         origin.is_some_and(|then| Origin::of(&then.path).is_ok_and(|now| now != *then))
     }
 
-    /// Records the file of `module` in `dir`, which was copied from `origin`.
+    /// Records the file of `module` in `dir`, which was copied from `origin`; `None` if the original file is not kept.
     pub(super) fn note(
         &mut self,
         dir: &Path,

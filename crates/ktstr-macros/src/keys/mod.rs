@@ -23,7 +23,7 @@ pub(crate) enum Kind {
     Float,
     /// A floating-point or integer literal of at least 0, or `off`. An integer is at most `u32::MAX`.
     Limit,
-    /// A string literal, and nothing that evaluates to one.
+    /// A string literal. A constant or a macro is not accepted, because the value is needed when the attribute is expanded.
     Text,
     /// A string literal or a path to a constant.
     TextOrPath,

@@ -140,7 +140,7 @@ macro_rules! table {
             };
             max_local_dsq_depth: Integer(u32), MonitorBound = OFF,
                 "monitor: most tasks in a local DSQ" => {
-                /// Monitor: the largest number of tasks in the local DSQ of a CPU that are allowed to run on another CPU.
+                /// Monitor: the largest number of tasks in a CPU's local DSQ. Tasks that may run on this CPU only do not count.
                 bound monitor: u32
             };
             fail_on_rq_clock_stuck: Bool, MonitorBound = OFF,

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::ctx::Ctx;
 use crate::topology::{TestTopology, cpuset_string};
 
-/// A rule that selects a set of CPUs. Fractions and parts refer to the *usable* CPUs, which are all except the last one if
-/// there are more than two.
+/// A rule that selects a set of CPUs. Fractions and parts refer to the *usable* CPUs: if there are more than two CPUs, all
+/// except the last one, which is reserved for the harness, and otherwise all CPUs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -66,7 +66,7 @@ pub enum CpusetError {
         /// The number of parts.
         of: usize,
     },
-    /// More parts than CPUs.
+    /// There are more parts than usable CPUs.
     #[error("CpusetSpec: {usable} usable CPUs cannot be divided into {of} parts")]
     TooManyParts {
         /// The number of parts.

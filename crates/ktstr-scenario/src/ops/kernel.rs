@@ -113,12 +113,12 @@ pub enum KernelValue {
 }
 
 impl KernelValue {
-    /// Four bytes of this value.
+    /// A value of four bytes.
     pub const fn u32(value: u32) -> Self {
         Self::U32(value)
     }
 
-    /// Eight bytes of this value.
+    /// A value of eight bytes.
     pub const fn u64(value: u64) -> Self {
         Self::U64(value)
     }

@@ -45,7 +45,7 @@ impl IrqSelector {
     }
 }
 
-/// Why a cgroup cannot be a partition without CPUs, and what to do, as the end of a message.
+/// The end of the message for a cgroup that would become a partition without CPUs. It tells the user how to avoid that.
 #[doc(hidden)]
 pub const NO_PARTITION: &str = "partition without CPUs of its own: give it CPUs with Op::set_cpuset first, or make it a member with \
      Op::set_cpuset_partition before its CPUs are cleared";

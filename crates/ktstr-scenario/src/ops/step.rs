@@ -7,7 +7,8 @@ use super::op::Op;
 use crate::ctx::Ctx;
 use crate::payload::Payload;
 
-/// One step. It runs its operations, sets up its cgroups with their workers, holds, and removes what it has created.
+/// One step. It runs its operations, sets up its cgroups with their workers, and lets the workers run for the time of its hold.
+/// Then it removes what it has created.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Step {
     /// The cgroups that exist during this step.

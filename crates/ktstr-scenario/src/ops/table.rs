@@ -194,8 +194,8 @@ macro_rules! op_table {
                 /// The width and the type of the read.
                 width: (KernelValueWidth) => width,
             };
-            /// Starts a scheduler while none is attached. It must be one of the test's `staged_schedulers`; if the test
-            /// declares any, its own scheduler is allowed, too.
+            /// Starts a scheduler while none is attached. It must be one of the test's `staged_schedulers`. If the test
+            /// declares at least one of these, the scheduler under test is allowed, too.
             21 attach_scheduler AttachScheduler => scheduler::attach {
                 /// The scheduler, identified by its name.
                 scheduler: (&'static Scheduler),

@@ -33,7 +33,8 @@ const EVENTS: &[(&str, Read)] = &[
     ("wait", |_, node| one(wait(node)?.1)),
     ("signal", |_, node| one(RtAction::Signal(name(node)?))),
     ("broad", |_, node| one(RtAction::Broadcast(name(node)?))),
-    // As in rt-app, `sync` neither takes the lock before the signal nor releases it after the wait: `lock` and `unlock` do.
+    // As in rt-app, `sync` does not take the lock before the signal, and does not release it after the wait. A file uses the
+    // events `lock` and `unlock` for that.
     ("sync", |_, node| {
         let (condition, wait) = wait(node)?;
         Ok(vec![RtAction::Signal(condition), wait])

@@ -1,4 +1,5 @@
-//! The cgroups of the task groups. Each has the tasks that name its task group; the tasks that name none share one more cgroup.
+//! Makes a cgroup of each task group, with the tasks that name the group. The tasks that name no task group share one more
+//! cgroup.
 
 use std::collections::BTreeMap;
 

@@ -6,7 +6,7 @@
 //! `taskgroup` become threads of one process in one cgroup; the tasks without a `taskgroup` share another cgroup.
 //!
 //! Nothing is dropped silently: a key that ktstr does not support is an error, and a key that has no effect in ktstr's machines
-//! is a note. Errors and notes have the line of the key.
+//! leads to a note ([`RtAppNote`]). Errors and notes have the line of the key.
 //!
 //! | File | Holds |
 //! |---|---|

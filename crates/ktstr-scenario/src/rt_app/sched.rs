@@ -64,8 +64,8 @@ pub(super) struct Sched {
     pub(super) slice: Option<Duration>,
 }
 
-/// Reads how a task or a phase is scheduled. `class` is the policy of a task or a phase that names none. `legacy` allows the keys
-/// by which old files give the budget of `SCHED_DEADLINE`; only tasks have these keys.
+/// Reads how a task or a phase is scheduled. If it names no policy, it has the policy `class`. `legacy` allows the keys by which
+/// old files give the budget of `SCHED_DEADLINE`; only tasks have these keys.
 pub(super) fn read(
     object: &Object<'_>,
     class: Class,

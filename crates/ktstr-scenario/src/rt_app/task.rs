@@ -297,8 +297,8 @@ fn read_phase(
     })
 }
 
-/// If any phase names CPUs, makes each phase begin with a change to its own CPUs. A phase that names none changes
-/// to the task's CPUs.
+/// If any phase names CPUs, makes each phase begin with an action that sets the affinity to the CPUs of the phase. For a phase
+/// that names none, the action has the empty set, which restores the task's CPUs.
 fn set_cpus_of_phases(task: &mut Task, phases: &Object<'_>) -> Result<(), TextError> {
     let mut own = Vec::new();
     for (_, node) in phases.entries() {

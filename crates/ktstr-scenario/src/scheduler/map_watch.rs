@@ -47,8 +47,8 @@ pub struct WatchBpfMap {
 }
 
 impl WatchBpfMap {
-    /// Reads `field`, an unsigned integer of 1, 2, 4 or 8 bytes, in the scheduler's first array map, or per-CPU array map,
-    /// whose name ends with `map`.
+    /// Declares that the host reads `field` in the scheduler's first array map, or per-CPU array map, whose name ends with `map`.
+    /// The field is an unsigned integer of 1, 2, 4 or 8 bytes. `agg` and `label` are as in [`WatchBpfMap`].
     ///
     /// # Panics
     /// If `map`, `field` or `label` is empty; in a `const` this is a compile error.

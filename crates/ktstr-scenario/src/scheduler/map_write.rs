@@ -16,7 +16,8 @@ pub struct BpfMapWrite {
 }
 
 impl BpfMapWrite {
-    /// Writes `value` to `field` in the scheduler's first array map whose name ends with `map`, such as `.bss`.
+    /// Declares that the host writes `value` to `field` in the scheduler's first array map whose name ends with `map`, such as
+    /// `.bss`.
     ///
     /// # Panics
     /// If `map` or `field` is empty; in a `const` this is a compile error.

@@ -172,13 +172,14 @@ impl Scheduler {
         self
     }
 
-    /// Loads the scheduler only on these kernels under nextest: versions such as `6.14`, and ranges such as `6.15..=7.0`.
+    /// Sets the kernels on which the tests `verifier/…` of nextest load the scheduler: versions such as `6.14`, and ranges such
+    /// as `6.15..=7.0`.
     pub const fn kernels(mut self, kernels: &'static [&'static str]) -> Self {
         self.kernels = kernels;
         self
     }
 
-    /// Does not load the scheduler on these presets of shapes under nextest.
+    /// Sets the presets of shapes on which the tests `verifier/…` of nextest do not load the scheduler.
     pub const fn verifier_exclude_topologies(mut self, presets: &'static [&'static str]) -> Self {
         self.verifier_exclude_topologies = presets;
         self

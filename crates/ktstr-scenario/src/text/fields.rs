@@ -143,7 +143,7 @@ pub(crate) fn snake(name: &str) -> String {
     out
 }
 
-/// Returns what an error message names as expected: `what`, and the text forms of all variants.
+/// Returns the part of an error message that says what was expected: `what`, and the text forms of all variants.
 pub(crate) fn choice(what: &str, all: &[(&str, Shape)]) -> String {
     let one = |(name, shape): &(&str, Shape)| match shape {
         Shape::Value => format!("{{ {} = … }}", snake(name)),

@@ -15,8 +15,8 @@ const SECTIONS: &[&str] = &["payload", "staged_scheduler", "claim"];
 
 /// A whole file: settings, declarations of programs and schedulers, a scenario, and claims.
 ///
-/// Each other key at the top of the file is a setting, with a single value or a list of texts. This crate does not know the names
-/// of settings; the code that runs the file checks them.
+/// A key at the top of the file that does not belong to a declaration, the scenario or a claim is a setting, with a single value
+/// or a list of texts. This crate does not know the names of settings; the code that runs the file checks them.
 #[derive(Clone, Debug)]
 pub struct ScenarioFile {
     /// The settings of the machine and the checks, in the order of the text.

@@ -45,8 +45,8 @@ pub struct Scenario {
 
 impl Scenario {
     /// Reads a scenario from TOML: `[[cgroup]]`, `ops` and `payloads` of the backdrop, and `[[step]]` for each step, with
-    /// `hold`, `ops` and `[[step.cgroup]]`. Words are the names of the types and builders in snake case. A key that is
-    /// left out has the same default as in Rust.
+    /// `hold`, `ops` and `[[step.cgroup]]`. The keys and words of the text are the names of fields, builders and variants in
+    /// Rust, in snake case. A key that is left out has the same default as in Rust.
     ///
     /// # Errors
     /// [`TextError`] with the line and the key, what was found and what is allowed.

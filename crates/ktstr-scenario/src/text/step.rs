@@ -6,7 +6,7 @@ use super::node::{Node, TextError, Unsayable, Value};
 use super::{Fields, Names, Text};
 use crate::ops::{HoldSpec, Setup, Step};
 
-/// The prefix of a hold that loops until the end of the test.
+/// The beginning of the text of a hold that repeats the operations of its step until the end of the test: `every 50ms`.
 const EVERY: &str = "every ";
 
 impl Text for HoldSpec {

@@ -2,8 +2,8 @@
 
 /// Returns the word of `known` that is most similar to `given`. If no word is similar and `given` has at least four letters,
 /// returns the first word that begins with `given`; `None` if there is no such word. Only letters and digits are compared,
-/// without regard to case. A word is similar if its edit distance to `given` is at most a third of the length of `given`; one
-/// edit is always allowed, and more than four never are.
+/// without regard to case. A word is similar if its edit distance to `given` is at most a third of the length of `given`, rounded
+/// down, but this limit is at least one edit and at most four.
 pub fn nearest<'a>(given: &str, known: &[&'a str]) -> Option<&'a str> {
     let plain = |word: &str| -> String {
         let letters = word.chars().filter(char::is_ascii_alphanumeric);

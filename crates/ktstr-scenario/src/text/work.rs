@@ -22,8 +22,8 @@ const KEYS: &[&str] = &[
     "numa_node",
 ];
 
-/// The first seven of [`KEYS`]. A cgroup with a single group of workers can have them in its own table. The other keys, in a
-/// cgroup's table, set the defaults of all its groups.
+/// The first seven of [`KEYS`]. A cgroup with a single group of workers can have these keys in its own table. If a cgroup's
+/// table has one of the other keys, this key sets the default for all groups of the cgroup.
 pub(super) const KEYS_OF_THE_ONLY_ONE: &[&str] = match KEYS.first_chunk::<7>() {
     Some(first) => first,
     None => KEYS,

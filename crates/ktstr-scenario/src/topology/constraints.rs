@@ -146,7 +146,8 @@ impl TopologyConstraints {
         self.within(topology, &Self::UNLIMITED)
     }
 
-    /// Checks the limits that differ from those of `unset`, and that cores have more than one thread if that is required.
+    /// Checks the limits, except for a limit with the same value as in `unset`, which counts as not set. Also checks that cores
+    /// have more than one thread if that is required.
     const fn within(&self, topology: &Topology, unset: &Self) -> Result<(), ConstraintsError> {
         let sizes = [
             (

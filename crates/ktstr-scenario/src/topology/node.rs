@@ -24,7 +24,7 @@ impl NumaNode {
         }
     }
 
-    /// A node whose memory is described in the ACPI HMAT, by the latency in nanoseconds and the bandwidth in MB/s that the
+    /// A node whose memory is described in the ACPI HMAT, by the latency in nanoseconds and the bandwidth in MiB/s that the
     /// nearest node with CPUs sees. For CPUs that are farther away, the latency grows and the bandwidth shrinks in proportion
     /// to [`NumaDistance`]. The guest finds the figures in `/sys/devices/system/node/node*/access0/initiators/`. Schedulers can
     /// place tasks by these figures, but the emulated memory itself is equally fast everywhere.
@@ -54,8 +54,8 @@ impl NumaNode {
         self.llcs == 0
     }
 
-    /// Returns why the node's HMAT entry is invalid in a machine with `nodes` nodes. `None` if the entry is valid, or if the node
-    /// has neither an entry nor a side cache, which needs an entry.
+    /// Returns why the node's HMAT entry is invalid in a machine with `nodes` nodes; `None` if the entry is valid. A node without
+    /// an entry is valid unless it has a side cache, because the cache is described in the entry.
     pub(super) const fn hmat_error(&self, nodes: usize) -> Option<&'static str> {
         let Some(performance) = self.performance else {
             return match self.side_cache {
@@ -83,7 +83,7 @@ impl NumaNode {
 pub struct MemPerformance {
     /// The latency of an access in nanoseconds, at least 1.
     pub latency_ns: u32,
-    /// The bandwidth in MB/s, each of 2^20 bytes, at least 1.
+    /// The bandwidth in MiB/s, at least 1.
     pub bandwidth_mbs: u32,
 }
 

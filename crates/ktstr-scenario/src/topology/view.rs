@@ -87,8 +87,8 @@ pub struct TestTopology {
 }
 
 impl TestTopology {
-    /// Creates a topology from LLCs in order and nodes by number. A node that an LLC names and `nodes` lacks is
-    /// added without data.
+    /// Creates a topology from LLCs in order and nodes by number. If an LLC names a node that `nodes` lacks, the node is added,
+    /// with its memory and distances unknown.
     pub fn from_parts(llcs: Vec<LlcInfo>, mut nodes: BTreeMap<usize, NodeInfo>) -> Self {
         let cpus: BTreeSet<usize> = llcs
             .iter()

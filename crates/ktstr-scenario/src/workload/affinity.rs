@@ -30,7 +30,7 @@ pub enum AffinityIntent {
     SingleCpu,
     /// These CPUs, restricted to the CPUs of the cgroup.
     Exact(BTreeSet<usize>),
-    /// Two hardware threads of one core, which is the first core that has at least two of them among the cgroup's CPUs.
+    /// Two hardware threads of one core: the first core of which at least two hardware threads are among the cgroup's CPUs.
     SmtSiblingPair,
 }
 

@@ -75,8 +75,9 @@ config! {
         /// matrices that all workers of the benchmark share. `None` is the same as 100.
         split_percent: Option<u8> = None,
         /// The number of bytes that a messenger and a worker pass back and forth, at most [`MAX_PIPE_TRANSFER`]. With 0 they pass
-        /// none, and the worker sleeps and multiplies. Otherwise it does neither, and each of the two writes all bytes before it
-        /// wakes the other. Then wake-up latencies are measured, but not the latencies and the rate of requests.
+        /// no bytes, and the worker sleeps and multiplies. With any other number the worker does not sleep or multiply, and each
+        /// of the two tasks writes all bytes before it wakes the other. In that case wake-up latencies are measured, but not the
+        /// latencies and the rate of requests.
         pipe_transfer_bytes: usize = 0,
     }
 }
@@ -157,7 +158,7 @@ impl TaobenchConfig {
     /// Returns how many of `tasks` clients and slow workers are clients; the inverse of [`Self::tasks`].
     pub const fn clients_of(&self, tasks: usize) -> usize {
         match (self.client_threads, self.slow_threads) {
-            // `tasks` adds a quarter of the clients, rounded up.
+            // `tasks` adds a quarter of the clients, rounded up, so four fifths of the tasks, rounded down, are clients.
             (0, 0) => tasks.saturating_mul(4) / 5,
             (0, slow) => tasks.saturating_sub(slow),
             (clients, _) => clients,

@@ -19,8 +19,8 @@ pub struct WorkloadConfig {
     pub affinity: AffinityIntent,
     /// The work type of the workers; the default is [`WorkType::SpinWait`].
     pub work_type: WorkType,
-    /// The number of iterations after which a worker only waits to be stopped, at least 1; `None` is no limit. A partner that
-    /// needs the worker then waits, too.
+    /// The number of iterations, at least 1, after which a worker parks: it does no more work, and waits to be stopped. With
+    /// `None` a worker never parks. A worker that needs an answer from a parked worker waits, too.
     pub park_after_iterations: Option<u64>,
     /// Whether each worker signals the end of its first iteration; see `WorkloadHandle::wait_first_iterations`.
     pub signal_first_iteration: bool,

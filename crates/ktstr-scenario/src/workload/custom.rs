@@ -75,7 +75,8 @@ impl WorkerCtx {
         self.stop
     }
 
-    /// Returns the CPUs on which this worker was allowed to run when it was released, in ascending order.
+    /// Returns the CPUs on which this worker was allowed to run when the harness released it, which is when its work begins. They
+    /// are in ascending order.
     pub fn cpus(&self) -> &[usize] {
         &self.cpus
     }

@@ -30,13 +30,13 @@ pub enum MemPolicy {
 /// Why a memory policy cannot be set.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MemPolicyError {
-    /// A policy without nodes.
+    /// The policy names nodes, but its set of nodes is empty.
     #[error("memory policy {policy}: the set of nodes is empty")]
     NoNodes {
         /// Name of the policy.
         policy: &'static str,
     },
-    /// Flags that are unknown, exclude each other, or do not fit the policy.
+    /// The flags are unknown, exclude each other, or do not fit the policy.
     #[error("memory policy flags {bits:#x}: {reason}")]
     Flags {
         /// All bits of the flags.
@@ -44,7 +44,7 @@ pub enum MemPolicyError {
         /// What is wrong with the flags.
         reason: &'static str,
     },
-    /// A node that is not in the cpuset or not on the machine.
+    /// The policy names a node that is not among the nodes of the cpuset, or not among the nodes of the machine.
     #[error("memory policy {policy}: node {node} is not among {available:?} ({scope})")]
     NodeUnavailable {
         /// Name of the policy.

@@ -31,7 +31,7 @@ impl RtPhase {
         }
     }
 
-    /// Returns the phase with the default of each field, for fields that a text leaves out.
+    /// Returns a phase that runs for 1 ms and sleeps for 9 ms. A field that a text leaves out has its value from this phase.
     pub(crate) fn usual() -> Self {
         Self::once([
             RtAction::Run(Duration::from_millis(1)),
@@ -68,10 +68,11 @@ pub enum RtAction {
     Timer {
         /// The name of the timer; 1 to 128 bytes.
         name: String,
-        /// The length of the period, more than 0. The first period starts when the delay of the worker is over.
+        /// The length of the period, more than 0. The first period starts when the `delay` of the worker's
+        /// [`WorkType::RtApp`](super::WorkType::RtApp) is over.
         period: Duration,
-        /// When the next period starts if the worker comes after the end of this period: with `true` at the end of this period,
-        /// with `false` at the time at which the worker came.
+        /// When the next period starts if the worker reaches the timer only after this period has ended. With `true` it starts
+        /// at the end of this period. With `false` it starts at the time at which the worker reached the timer.
         absolute: bool,
         /// Whether all workers that name the timer share it; otherwise each worker has its own.
         shared: bool,

@@ -200,8 +200,9 @@ impl WorkSpec {
         self
     }
 
-    /// Returns the number of workers on a cpuset of `cpus` CPUs. A group that declares no number has `default_workers`. For
-    /// a benchmark, this number must be 1, and the parameters determine the number that is returned.
+    /// Returns the number of workers on a cpuset of `cpus` CPUs. A group that declares no number has `default_workers`. The
+    /// declared or default number of a benchmark must be 1, because the benchmark's parameters determine the number of workers
+    /// that is returned.
     ///
     /// # Errors
     /// [`WorkSpecError`] if the number is 0 or too large, is declared twice, or does not fit the work type.

@@ -33,8 +33,8 @@ impl Walk<'_> {
             let wasted = u64::from(usable).saturating_mul(passed);
             let sum = self.answers.wasted_ns.entry(self.phase).or_default();
             *sum = sum.saturating_add(wasted);
-            // The scheduler does not place the tasks while it loads once more at the kernel's request (the fair class does),
-            // or during a bypass (the kernel does).
+            // While the scheduler loads once more at the kernel's request, the fair class places the tasks. During a bypass, the
+            // kernel does. The scheduler is not to blame for idle CPUs in either case.
             if !self.away && self.bypass.is_none() {
                 let mut late = self.waiting_since(before);
                 let late = usable_time(self.idle, before, self.now, &mut late);
@@ -91,8 +91,8 @@ impl Walk<'_> {
         self.join(before, after);
     }
 
-    /// Subtracts the time that was accounted beyond `until`, which was based on the clock of another CPU that was
-    /// ahead.
+    /// Subtracts the time that was accounted beyond `until`. It had been measured by the clock of another CPU, and that clock
+    /// was ahead.
     fn take_back(&mut self, pid: Pid, until: u64) {
         let Some(task) = self.tasks.get(&pid) else {
             return;
@@ -147,7 +147,7 @@ impl Walk<'_> {
 
     /// Returns for each waiting task the time from which its wait counts as long, and the CPUs on which it has a claim at
     /// the time `at_ns`. Tasks of other classes are left out: a deadline task that has used up its budget looks as if it waited,
-    /// and the scheduler that is judged does not place it. So are tasks that sched_ext itself keeps on their CPU.
+    /// and the scheduler that is judged does not place it. Tasks that sched_ext itself keeps on their CPU are left out, too.
     fn waiting_since(&self, at_ns: u64) -> Vec<(u64, crate::CpuMask)> {
         let waiting = self.active.iter().filter_map(|pid| self.tasks.get(pid));
         let waiting = waiting.filter(|task| competes(task.class) && !self.is_kept(task));
@@ -160,8 +160,9 @@ impl Walk<'_> {
         late.collect()
     }
 
-    /// Whether sched_ext keeps the task on its CPU, behind a task of a higher class. If such a task preempts one that has slice
-    /// left, `put_prev_task_scx` (kernel/sched/ext.c) puts it into the CPU's local queue without asking the BPF scheduler.
+    /// Whether sched_ext keeps the task on its CPU, behind a task of a higher class. If a task of a higher class preempts a task
+    /// that has slice left, `put_prev_task_scx` (kernel/sched/ext.c) puts the preempted task into the CPU's local queue without
+    /// asking the BPF scheduler.
     fn is_kept(&self, task: &Task) -> bool {
         let cause = WaitCause::Preempted;
         let preempted = matches!(task.doing, Doing::Waiting { cause: why, .. } if why == cause);

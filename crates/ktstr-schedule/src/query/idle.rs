@@ -13,8 +13,9 @@ pub struct Idle {
     pub beside_waiter_ns: u64,
 }
 
-/// Returns the subset of the CPUs `idle` on which some waiting task may run, and the largest number of these CPUs that could
-/// have been in use: at most one for each task that may run on one of them, since a task uses a single CPU.
+/// Returns the subset of the CPUs `idle` on which some waiting task may run, and an upper bound of the number of these CPUs that
+/// could have been in use. A task uses a single CPU, so the bound is the number of these CPUs, or the number of the tasks that
+/// may run on one of them if that is smaller.
 pub(super) fn usable(idle: u128, waiting: impl Iterator<Item = CpuMask>) -> (u128, u32) {
     let mut wanted = 0;
     let mut waiters = 0;

@@ -12,7 +12,7 @@ use crate::event::Pid;
 pub struct Mark {
     /// The task that left the mark.
     pub task: Pid,
-    /// The number of earlier tasks with the same pid, because pids are reused.
+    /// The number of earlier tasks that had the same pid. It tells tasks apart when a pid is reused.
     pub life: u32,
     /// CPU time, in nanoseconds.
     pub ran_ns: u64,

@@ -16,7 +16,7 @@ const LEAST_ENTITLED_NS: u64 = 200_000_000;
 const LEAST_PHASE_NS: u64 = 300_000_000;
 /// The number of wakeups of a cgroup in a phase from which a percentile of their waits is meaningful.
 const LEAST_WAKEUPS: usize = 20;
-/// The average number of wakeups per woken task of the cgroup that is required in addition.
+/// The average number of wakeups per woken task that such a cgroup must have in addition to [`LEAST_WAKEUPS`].
 const LEAST_WAKEUPS_EACH: usize = 4;
 /// The CPU time of a cgroup in a phase from which a rate is meaningful, in nanoseconds.
 const LEAST_RAN_NS: u64 = 100_000_000;
@@ -94,7 +94,7 @@ pub struct Wasted {
     pub phase: Phase,
     /// The idle CPU time, in nanoseconds.
     pub ns: u64,
-    /// Its share of all CPU time in the phase.
+    /// Its share of all CPU time in the phase, from 0 to 1.
     pub share: f64,
 }
 
@@ -324,9 +324,9 @@ impl Asked<'_> {
         late.max_by(|a, b| a.value.total_cmp(&b.value))
     }
 
-    /// Returns the average number of tasks that each CPU had to serve in `phase`, at least 1: each CPU of the machine or, if that
-    /// is more, each of the CPUs on which the tasks of `cgroup` were allowed to run. No scheduler can spread the tasks of a
-    /// confined cgroup over other CPUs.
+    /// Returns the average number of tasks that a CPU had to serve in `phase`, at least 1. It is the larger of two averages: that
+    /// over all CPUs of the machine, and that over the CPUs on which the tasks of `cgroup` were allowed to run. The second one
+    /// counts because no scheduler can spread the tasks of a confined cgroup over other CPUs.
     fn queue(&self, phase: Phase, cgroup: &str) -> f64 {
         let of_cgroup = self.answers.allowed.iter();
         let own = of_cgroup

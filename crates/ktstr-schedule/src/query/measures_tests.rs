@@ -265,7 +265,7 @@ fn the_weight_of_a_cgroup_changes_the_entitlement() {
     assert_eq!(worst_cgroup(&script, side_by_side), Some(10.0));
 }
 
-/// Eight tasks share CPU 0 in turns of 20 ms, and the other CPUs are idle: each of them waits for the turns of seven others.
+/// Eight tasks share CPU 0 in turns of 20 ms, and the other CPUs are idle. Each task waits for the turns of the seven others.
 #[test]
 fn the_queue_of_a_confined_cgroup_is_that_of_its_cpus() {
     let mut script = script_on(4);
@@ -298,7 +298,7 @@ fn the_queue_of_a_confined_cgroup_is_that_of_its_cpus() {
     assert!((16.0..19.0).contains(&per_task_ms), "{per_task_ms}");
 }
 
-/// A cgroup that is removed leaves its weight behind. The next cgroup with its path has the default weight.
+/// The schedule shows the weight of a cgroup, but not its removal. A new cgroup of the same path has the default weight.
 #[test]
 fn a_new_cgroup_of_the_same_path_has_the_default_weight() {
     let mut script = script();
@@ -312,8 +312,8 @@ fn a_new_cgroup_of_the_same_path_has_the_default_weight() {
     assert_eq!(worst_cgroup(&script, Rules::default()), Some(10.0));
 }
 
-/// If the test sets `cpu.idle`, equal turns are wrong. If the scheduler could not know of the setting, it does not count,
-/// and equal turns are right.
+/// If the test sets `cpu.idle`, equal turns are wrong. If the scheduler could not know of the setting, the setting does not
+/// count, and equal turns are right.
 #[test]
 fn an_idle_cgroup_is_entitled_to_what_the_others_leave() {
     let mut script = script();
@@ -463,8 +463,8 @@ fn a_deadline_task_without_budget_does_not_wait() {
     assert!(wasted(Class::Fair) > 300, "{}", wasted(Class::Fair));
 }
 
-/// `A` has slice left when a real-time task preempts it, so sched_ext keeps it on its CPU, although another one is idle. It no
-/// longer does if the BPF scheduler has put the task into a queue.
+/// `A` has slice left when a real-time task preempts it, so sched_ext keeps `A` on its CPU, although another CPU is idle.
+/// sched_ext does not keep `A` there if the BPF scheduler has put `A` into a queue.
 #[test]
 fn a_task_that_the_kernel_keeps_behind_a_real_time_task_wastes_nothing() {
     let wasted = |inserted: bool| {

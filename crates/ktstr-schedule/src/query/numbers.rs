@@ -7,8 +7,8 @@ use super::totals::Totals;
 use super::{Answers, Phase, Wait, WaitCause};
 use crate::Tables;
 
-/// The scope of the numbers: a phase, or all phases if it is `None`; and a cgroup, or all cgroups of the query if it is
-/// `None`.
+/// The scope of the numbers: a phase, and the shown name of a cgroup. `None` stands for all phases, or for all cgroups of the
+/// query.
 pub type Of = (Phase, Option<String>);
 
 /// The CPU time and the waits of a set of tasks.

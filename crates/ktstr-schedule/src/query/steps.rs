@@ -11,7 +11,7 @@ impl Walk<'_> {
         if prev != Pid::IDLE {
             self.stop(prev, reason);
         }
-        // A CPU that goes offline switches to its idle task last, but no task can use it.
+        // A CPU that goes offline switches to its idle task last. It does not count as an idle CPU, because no task can use it.
         if next == Pid::IDLE && self.offline.contains(&cpu) {
             self.current.remove(&cpu);
             self.set_idle(cpu, false);
@@ -73,7 +73,7 @@ impl Walk<'_> {
             || runnable && self.groups_throttle && self.is_throttled(pid);
         self.count(pid, |totals| match reason {
             Reason::Slept => totals.slept += 1,
-            // No task takes the CPU of a task that has run out of quota.
+            // A task that has run out of quota loses its CPU to the quota, and not to another task.
             Reason::Preempted => totals.preempted += u64::from(!throttled),
             Reason::Yielded => totals.yielded += 1,
             Reason::Exited | Reason::Idle => {}

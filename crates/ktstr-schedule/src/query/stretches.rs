@@ -111,8 +111,8 @@ impl fmt::Debug for Sink<'_> {
 }
 
 impl Walk<'_> {
-    /// Reports the task's current stretch, which ends at the time of this event, if a callback is set. `then` is the reason if
-    /// the task leaves a CPU, and `served` is true if it gets one.
+    /// Reports the task's current stretch, which ends at the time of this event, if a callback is set. `then` is why
+    /// the task leaves its CPU, or `None` if it leaves none, and `served` is whether it gets a CPU.
     pub(super) fn end_stretch(&mut self, pid: Pid, then: Option<Reason>, served: bool) {
         let Some(each) = &mut self.sink.0 else {
             return;

@@ -91,7 +91,7 @@ impl Trail {
             if let What::Bypass { on } = event.what {
                 bypass = on;
             }
-            // A gap keeps only rare events, which are no trail.
+            // Before the end of the last gap only rare events are left, which do not show what happened.
             if complete_from_ns.is_some_and(|from| event.time_ns < from) {
                 return;
             }

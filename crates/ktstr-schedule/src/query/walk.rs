@@ -48,7 +48,8 @@ pub(super) struct Walk<'a> {
     /// 1024.
     pub(super) cgroup_weights: HashMap<String, (u64, f64)>,
     pub(super) window: Window,
-    /// The time until which shares are not judged, because the weight of a working task changed (`SETTLING_NS`).
+    /// The time until which shares are not judged, because the weight of a working task changed (`SETTLING_NS`), or because a
+    /// bypass (`REPAYING`) or a gap ended.
     pub(super) unsettled_until_ns: u64,
     /// The time until which the queues of the CPUs may be unbalanced; see [`BALANCING_NS`](super::state::BALANCING_NS).
     pub(super) unbalanced_until_ns: u64,

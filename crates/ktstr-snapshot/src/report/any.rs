@@ -37,7 +37,7 @@ pub struct DegradedFailureDumpReport {
     pub reason: String,
 }
 
-/// A dump of whatever schema: its `schema` field decides.
+/// A dump of any of the three schemas. The field `schema` of the document decides which variant is read.
 ///
 /// ```
 /// use ktstr_snapshot::report::FailureDumpReportAny;

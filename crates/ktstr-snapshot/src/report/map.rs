@@ -26,8 +26,8 @@ pub struct FailureDumpMap {
     /// Entries of hash maps, storage maps and tries (`lpm_trie`). The entries of a trie are in the order of their prefixes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub entries: Vec<FailureDumpEntry>,
-    /// Elements of arrays, unless the array has exactly one element, which is then in `value`; and those of queues and
-    /// stacks, in which the element that is removed next has the index 0.
+    /// Elements of arrays, queues and stacks. An array with exactly one element has it in `value` instead. In a queue or a
+    /// stack, the element that is removed next has the index 0.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub array_entries: Vec<FailureDumpArrayEntry>,
     /// Entries of per-CPU arrays.

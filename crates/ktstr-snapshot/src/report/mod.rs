@@ -1,7 +1,7 @@
 //! The data that is read from a guest: the content of one capture, samples of runqueues, and exit information.
 //!
-//! The names of a capture's fields are the schema of `captures.json`, the artefact of a run with its captures. This module
-//! neither reads memory nor judges, and [`crate::snapshot`] queries a capture.
+//! The names of a capture's fields are the schema of `captures.json`, the file in which a run keeps its captures. This module
+//! neither reads memory nor judges. Use [`crate::snapshot`] to query a capture.
 
 mod any;
 mod map;

@@ -106,7 +106,8 @@ pub struct RqSample {
     pub scx_flags: u32,
     /// Whether the idle task is running.
     pub idle: bool,
-    /// Whether the CPU is online (`rq->online`); `None` if the kernel's BTF lacks it. An offline CPU runs its idle task.
+    /// Whether the CPU is online (`rq->online`); `None` if the kernel's BTF lacks it. An offline CPU runs its idle task, so
+    /// `idle` is true for it, too.
     pub online: Option<bool>,
     /// Context switches so far.
     pub nr_switches: Option<u64>,
@@ -139,7 +140,7 @@ pub struct ScxExit {
     pub reason: String,
     /// The message for this exit.
     pub msg: String,
-    /// The stack trace of the place that caused the exit, innermost first: each frame as function and offset, or as an
+    /// The stack trace of the code that caused the exit, innermost first: each frame as function and offset, or as an
     /// address if it lies in a module or a BPF program.
     pub backtrace: Vec<String>,
     /// The state of the queues and tasks at that time, as the kernel dumped it.

@@ -9,14 +9,14 @@ use serde::{Deserialize, Deserializer, Serialize};
 pub enum RenderedValue {
     /// A signed integer of `bits` bits.
     Int {
-        /// The width in bits; a bit-field keeps its own.
+        /// The width in bits. For a bit-field it is the width of the field, and not that of its type.
         bits: u32,
         /// The value, sign-extended from `bits` to 64 bits.
         value: i64,
     },
     /// An unsigned integer of `bits` bits.
     Uint {
-        /// The width in bits; a bit-field keeps its own.
+        /// The width in bits. For a bit-field it is the width of the field, and not that of its type.
         bits: u32,
         /// The value, extended with zeros.
         value: u64,
@@ -41,7 +41,7 @@ pub enum RenderedValue {
     },
     /// A C enum, of 32 or 64 bits unless it is packed or a bit-field.
     Enum {
-        /// The width of the enum's storage in bits; a bit-field keeps its own.
+        /// The width of the enum's storage in bits. For a bit-field it is the width of the field, and not that of its type.
         bits: u32,
         /// Whether the enum is signed. If not, `value` has the bits of the unsigned value, so it is negative for a value of
         /// 2^63 or more.

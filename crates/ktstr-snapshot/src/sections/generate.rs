@@ -66,8 +66,8 @@ macro_rules! text {
 /// ```
 ///
 /// The first name is that of the value in JSON, of the field of `FailureDumpReport`, and of the getter in `Snapshot`. The
-/// second name is that of the reason in JSON, and of the getter for the reason. The type is `[T]` for a list, which is
-/// written even if it is empty, or `T`. `text` is a function that appends the text for people, or `none`. The members in JSON
+/// second name is that of the reason in JSON, and of the getter for the reason. The type is `T`, or `[T]` for a list.
+/// A list is written even if it is empty. `text` is a function that appends the text for people, or `none`. The members in JSON
 /// have the order of the rows, and the sections are read in this order.
 macro_rules! sections {
     ($($(#[$doc:meta])* $name:ident / $unavailable:ident: $of:tt { text: $($text:ident)::+ })+) => {
@@ -150,8 +150,9 @@ macro_rules! sections {
                 parts.into_iter().filter_map(|(name, reason)| Some((name, reason?)))
             }
 
-            /// Returns the text for people of the sections that have one. The state of sched_ext comes first, since a reader
-            /// needs it to judge the rest; the others have the order of the table. `queue_name` names the dispatch queues.
+            /// Returns the human-readable text of the sections, except for those that have `text: none` in their row. The state
+            /// of sched_ext comes first, since a reader needs it to judge the rest. The others have the order of the table.
+            /// `queue_name` names the dispatch queues.
             pub fn sections_text(&self, queue_name: QueueName) -> String {
                 let mut texts = vec![$({
                     let lines = &mut Lines { text: String::new(), queue_name };

@@ -21,8 +21,8 @@ pub enum Section<T> {
     Part(T, String),
     /// Nothing was read; the text is the reason.
     Missing(String),
-    /// The report has neither a value nor a reason, as is the case in a report from before the section existed. A list is
-    /// then [`Section::Whole`] and empty.
+    /// The report has neither a value nor a reason, for example because it was written before the section existed. A section that
+    /// is a list is never `Absent`: it is an empty [`Section::Whole`] in this case.
     Absent,
 }
 

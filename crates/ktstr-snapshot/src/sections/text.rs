@@ -18,7 +18,7 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
-    /// Appends a line. Names that a guest chose must be escaped.
+    /// Appends a line. The caller must escape the names that a guest chose.
     pub(crate) fn add(&mut self, line: Arguments<'_>) {
         // Writing to a String cannot fail.
         let _ = writeln!(self.text, "{line}");

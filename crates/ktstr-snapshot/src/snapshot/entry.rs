@@ -8,7 +8,7 @@ use crate::report::{FailureDumpMap, RenderedValue};
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum SnapshotEntry<'a> {
-    /// An entry of a hash map or of a storage map.
+    /// An entry of a hash map, a storage map or a trie.
     Hash {
         /// The map that the entry was found in.
         map: &'a FailureDumpMap,

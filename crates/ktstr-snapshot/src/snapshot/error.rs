@@ -22,7 +22,8 @@ pub enum SnapshotError {
     VarNotFound {
         /// The name of the variable that was requested.
         requested: String,
-        /// The existing variables, each as `map:variable`. If only one copy of an object was searched, the names of its maps.
+        /// The existing variables, each as `map:variable`. If only one copy of a BPF object was searched, these are the names of
+        /// its maps instead.
         available: Vec<String>,
     },
     /// Several maps have the variable, and none or more than one of them belongs to the attached scheduler.

@@ -53,8 +53,8 @@ impl<'a> SnapshotMap<'a> {
         self.len() == 0
     }
 
-    /// Returns the captured entry `index`, counted from 0: in an array the element with that index, and in a hash or storage
-    /// map the entry at that place in the order in which the map was read. The entry is missing if fewer were captured.
+    /// Returns the captured entry `index`, counted from 0. In an array this is the element with that index. In any other
+    /// map, entries are counted in the order in which the capture has them. The entry is missing if the capture has fewer.
     pub fn at(&self, index: usize) -> SnapshotEntry<'a> {
         let map = self.map;
         let one_value =

@@ -454,7 +454,7 @@ pub(crate) fn host_field(requested: &str, reason: Option<&str>) -> SnapshotError
     }
 }
 
-/// Returns the dotted path of a member of the value at `base`. The path of the whole value is empty.
+/// Returns the dotted path of a member of the value at `base`, which is empty for the value at the root.
 fn below(base: &str, member: &str) -> String {
     if base.is_empty() {
         member.to_owned()

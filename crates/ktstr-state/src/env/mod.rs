@@ -12,8 +12,8 @@
 //!
 //! - `KTSTR_GUEST` and `KTSTR_GUEST_TEST` (`ktstr-guest/src/init`): they are set in the guest only, and tell PID 1's
 //!   program and the test's binary that they run there.
-//! - `KTSTR_LOG_PASSES` (`ktstr-assert/src/verdict/core.rs`) has a row, because the host passes it on and records it, but the
-//!   claims that it is about are made in the guest.
+//! - `KTSTR_LOG_PASSES` (`ktstr-assert/src/verdict/core.rs`) has a row, because the host passes it on to the guest and records
+//!   it. The code that prints claims reads the variable itself, because most claims are made in the guest.
 //!
 //! Build scripts read the variables that cargo sets for them. Tests read variables that only they set.
 
@@ -242,7 +242,7 @@ impl Variable<Switch> {
         self.get() == Some(true)
     }
 
-    /// Whether the variable switches its feature off, which an empty value does not.
+    /// Whether the variable switches its feature off. An empty value does not switch it off.
     pub fn is_off(&self) -> bool {
         self.get() == Some(false)
     }
@@ -252,8 +252,8 @@ impl Variable<Switch> {
     }
 }
 
-/// The grammar of a mark that any value sets, `0` too. It is for variables that other programs set; two older variables of
-/// ktstr have it, too. A new variable is a [`Switch`].
+/// The grammar of a flag that any value sets, even `0`. It is for variables that other programs set. Two older variables of
+/// ktstr have it, too, but a new one has to be a [`Switch`].
 #[derive(Debug)]
 pub struct NotEmpty;
 
@@ -264,7 +264,7 @@ impl Variable<NotEmpty> {
     }
 }
 
-/// The grammar of a mark that only the value `1` sets.
+/// The grammar of a flag that only the value `1` sets.
 #[derive(Debug)]
 pub struct One;
 
@@ -275,7 +275,7 @@ impl Variable<One> {
     }
 }
 
-/// The grammar of a mark that is set where the variable exists, even with an empty value.
+/// The grammar of a flag that is set if the variable exists, even with an empty value.
 #[derive(Debug)]
 pub struct Presence;
 

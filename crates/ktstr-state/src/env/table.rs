@@ -3,7 +3,8 @@
 use super::Mark::{InReadme, InRecord, OnlyOutput, ZeroIsNone};
 use super::{List, NotEmpty, Number, One, Path, Presence, Row, Switch, Text, Variable};
 
-/// Defines a variable for each row: its name in Rust, its name in the environment, its grammar, where it appears, and its effect.
+/// Defines a variable for each row. A row has the variable's name in Rust, its name in the environment, its grammar, its marks
+/// (`Mark`), and its effect.
 macro_rules! table {
     ($(
         $ident:ident $name:literal $kind:ident $(<$of:ty>)? $(($($argument:expr),*))? [$($mark:ident),*] $effect:literal;

@@ -64,7 +64,7 @@ pub fn custom_cgroup_exhaust_reuse(ctx: &Ctx) -> Result<AssertResult> {
     Ok(expect.result())
 }
 
-/// Runs eight cgroups with one worker for each CPU. Each worker yields after each piece of work, so that all CPUs
+/// Runs eight cgroups, each with one worker for each CPU. Each worker yields after each piece of work, so that all CPUs
 /// contend for the scheduler's queues all the time. Unless the test has a `max_gap_ms`, the longest gap between two
 /// iterations of a worker may be 1.5 s.
 ///

@@ -12,8 +12,8 @@ use ktstr_assert::{
 
 use super::WakeBounds;
 
-/// The minimum share of the available CPU time that workers must get if enough of them never sleep. The harness itself needs
-/// some of the rest to create and collect workers.
+/// The minimum share of the available CPU time that workers must get if enough of them never sleep. The bound is below 1 because
+/// the harness itself needs CPU time to create and collect workers.
 const BUSY: f64 = 0.8;
 /// The maximum ratio between the CPU times of equal cgroups.
 const FAIR: f64 = 2.0;
@@ -215,9 +215,9 @@ impl Expect {
         self.equal(steps, cgroups, of)
     }
 
-    /// Claims that the average worker of the cgroup was on a CPU for at least half of its fair share, which is `fair_pct`
-    /// percent of the worker's own lifetime. The cgroup must exist only for this step: a cgroup that outlives the step also
-    /// runs without competition while the step is set up and torn down.
+    /// Claims that the average worker of the cgroup was on a CPU for at least half of its fair share. The fair share is
+    /// `fair_pct` percent of the worker's own lifetime. The cgroup must exist only for this step: a cgroup that outlives the
+    /// step also runs without competition while the step is set up and torn down.
     pub(super) fn served(&mut self, step: u16, cgroup: &str, fair_pct: f64) -> &mut Self {
         let _label = PhaseGuard::install_step(step);
         let Some(carriers) = self.measured(step, &[cgroup]) else {

@@ -186,8 +186,8 @@ const SPARE: WakeBounds = WakeBounds {
     median_us: 1_000.0,
     p99_us: 10_000.0,
 };
-/// The bounds for wakeups while all CPUs are busy: one and two default slices of sched_ext (`SCX_SLICE_DFL`, 20 ms:
-/// include/linux/sched/ext.h).
+/// The bounds for wakeups while all CPUs are busy: one default slice of sched_ext for the median, and two for the 99th percentile
+/// (`SCX_SLICE_DFL`, 20 ms: include/linux/sched/ext.h).
 const LOADED: WakeBounds = WakeBounds {
     median_us: 20_000.0,
     p99_us: 40_000.0,

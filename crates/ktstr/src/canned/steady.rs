@@ -56,8 +56,8 @@ pub fn steady_llc(ctx: &Ctx) -> Result<AssertResult> {
     Ok(expect.result())
 }
 
-/// Runs two cgroups of the same size. Each has eight workers for each CPU, but at most 32 workers, and on a machine with
-/// more than 32 CPUs it has one worker for each CPU. The workers alternate between spinning and yielding.
+/// Runs two cgroups of the same size, whose workers alternate between spinning and yielding. Each cgroup has eight workers for
+/// each CPU, up to a total of 32 workers. On a machine with more than 32 CPUs, each cgroup has one worker for each CPU.
 ///
 /// # Errors
 /// The same errors as [`execute_defs`].

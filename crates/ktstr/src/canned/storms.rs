@@ -47,7 +47,7 @@ pub fn custom_bursts_spare(ctx: &Ctx) -> Result<AssertResult> {
     Ok(expect.result())
 }
 
-/// Runs workers that fork short-lived children, one for each CPU, next to spinners.
+/// Runs one worker for each CPU that forks short-lived children, next to one spinner for each CPU.
 ///
 /// # Errors
 /// The same errors as [`execute_steps_with`].

@@ -95,7 +95,7 @@ pub fn custom_fan_out_wake(ctx: &Ctx) -> Result<AssertResult> {
     run(ctx, defs, &["fan_out"], LOADED)
 }
 
-/// Runs two workers for each CPU, all of which sleep until one more worker wakes them at once with a broadcast.
+/// Runs two workers for each CPU that sleep, and one more worker that wakes all of them at once with a broadcast.
 ///
 /// # Errors
 /// The same errors as [`execute_defs`].
@@ -115,7 +115,7 @@ pub fn custom_thundering_herd(ctx: &Ctx) -> Result<AssertResult> {
 }
 
 /// Runs twice as many workers as CPUs, rounded up to groups of four that contend for a lock. A worker holds the lock for
-/// a fifth of its work. The scenario claims nothing; the test's own checks apply.
+/// a fifth of its work. The scenario makes no claims of its own, so only the checks of the test apply.
 ///
 /// # Errors
 /// The same errors as [`execute_defs`].

@@ -1,4 +1,4 @@
-//! `KTSTR_KERNEL_LIST`: the kernels for tests that run on several.
+//! `KTSTR_KERNEL_LIST`: the kernels on which the tests run, as elements `LABEL=KERNEL` that are separated by semicolons.
 
 use ktstr_record::TestName;
 use ktstr_state::env::{KERNEL, KERNEL_LIST, TEST_KERNEL};
@@ -20,7 +20,7 @@ impl Listed {
     pub(super) unsafe fn select(&self) {
         // SAFETY: the caller promises that the process has no other thread.
         unsafe {
-            // A record notes `KTSTR_KERNEL`, over which `KTSTR_TEST_KERNEL` would take precedence.
+            // The run's record notes `KTSTR_KERNEL`. `KTSTR_TEST_KERNEL` would take precedence, so it is removed.
             std::env::set_var(&KERNEL, &self.request);
             std::env::remove_var(&TEST_KERNEL);
         }

@@ -63,7 +63,8 @@ pub(crate) fn is_ignored_test(entry: &KtstrTestEntry) -> bool {
     entry.ignored || entry.name.starts_with("demo_")
 }
 
-/// Returns whether the list can have this name. The list has only names whose shape, if they have one, is a preset.
+/// Returns whether the list of tests can contain this name. A variant can run on any shape that its name contains, but only the
+/// variants on presets are listed.
 pub(crate) fn is_listed(name: &str) -> bool {
     let shape = match TestName::parse(name) {
         Some(name) => name.ok().and_then(|name| name.shape),

@@ -20,8 +20,8 @@ use super::plan::Plan;
 use super::{RunError, admission, start, templates};
 use crate::vm_result::WatchdogKillReason;
 
-/// The CPU time within which a kernel that boots under KVM at all has started PID 1, with a wide margin: a boot takes about
-/// a second.
+/// A kernel that has used this much CPU time without starting PID 1 does not boot under KVM. The margin is wide, because a boot
+/// takes about a second.
 const BOOT_CPU: Duration = Duration::from_secs(10);
 /// A guest that is idle and has not booted after this time waits for an event that will never come.
 const BOOT_IDLE: Duration = Duration::from_secs(30);

@@ -63,11 +63,12 @@ impl Aim {
     }
 }
 
-/// Returns the interval in the data of a finding; `None` if the data has none. The times that a worker reports (`at_ms`)
-/// count from its release, which is the start of its step's hold: `released`. The times of the monitor (`until_ms`) count
-/// only the time for which steps were held. All other times count from the start of the first hold. For a stall that
-/// sched_ext reported, the interval ends at the last unload of a scheduler within the steps, because an earlier unload may
-/// be part of a restart by the test, or else at the first unload after the steps.
+/// Returns the interval in the data of a finding; `None` if the data has none. The times that a worker reports (`at_ms`) count
+/// from `released`, the time at which the worker was released, which is the start of its step's hold. The times of the monitor
+/// (`until_ms`) count only the time for which steps were held. All other times count from the start of the first hold. For a
+/// stall that sched_ext reported, the interval ends when a scheduler was unloaded. If several were unloaded within the steps, the
+/// last unload counts, because an earlier one may be part of a restart by the test. If none was, the first unload after the steps
+/// counts.
 fn moment(data: &Value, timeline: &Timeline, released: u64) -> Option<(u64, u64)> {
     let zero = timeline.zero_ns();
     let ms = |name: &str| {

@@ -9,11 +9,11 @@ use super::{panic_text, report};
 use crate::entry::KtstrTestEntry;
 use crate::vm_result::VmResult;
 
-/// Calls the test's own callbacks: `post_vm` only if the guest left a result that is not a failure, whatever the host's checks
-/// found, and `post_vm_unconditional` always. `expect_err` does not invert what the callbacks report. A callback can turn the run
-/// into a skip ([`post_vm_skip`](crate::gates::post_vm_skip)), but not if a callback before it failed; and a skip of `post_vm`
-/// does not excuse what a check of the host found. A test without a `post_vm` does not check its periodic captures, so its run
-/// becomes inconclusive if it passed so far and none of them holds data.
+/// Calls the test's own callbacks. `post_vm` is called only if the guest sent a result that is not a failure, even if a check of
+/// the host failed. `post_vm_unconditional` is always called. `expect_err` does not invert what the callbacks report. A callback
+/// can turn the run into a skip ([`post_vm_skip`](crate::gates::post_vm_skip)), but not if a callback before it failed. A skip
+/// that `post_vm` requests is ignored if a check of the host has failed. A test without a `post_vm` does not check its periodic
+/// captures itself, so a run that passed so far becomes inconclusive if no periodic capture holds data.
 pub(super) fn call(entry: &KtstrTestEntry, vm: &VmResult, judgement: &mut Judgement) {
     let guest_failed = !matches!(&vm.guest_result, Ok(result) if !result.is_fail());
     let passed_so_far = judgement.result.is_pass() && !guest_failed;

@@ -184,8 +184,8 @@ impl Captures {
         self.freezes.iter().sum()
     }
 
-    /// Takes the next periodic capture if it is due at `now`. Returns when the next of the captures that are left is due;
-    /// `None` if none is left, and while the window is not open or is paused.
+    /// Takes the next periodic capture if it is due at `now`. Returns the time at which the next capture after that is due;
+    /// `None` if no capture is left, and while the window is not open or is paused.
     pub(super) fn take_if_due(
         &mut self,
         machine: &mut Machine,

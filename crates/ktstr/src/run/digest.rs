@@ -18,9 +18,9 @@ pub(super) fn digest(ram: &GuestRam, console: &str) -> Result<String, MachineErr
     Ok(hasher.finalize().to_hex().to_string())
 }
 
-/// Adds a capture, or the scheduler's statistics for it, to the digest of all captures of a run: its content, and its `place`,
-/// such as its tag, its step, and the guest time at which it was taken. How long the host took for it is left out, because that
-/// differs from run to run.
+/// Adds a capture, or the scheduler's statistics for it, to the digest of all captures of a run. `place` identifies the capture,
+/// for example by its tag, its step, and the guest time at which it was taken. How long the host took for the capture is left
+/// out, because that differs from run to run.
 pub(super) fn take_in(
     hasher: &mut blake3::Hasher,
     place: &impl serde::Serialize,

@@ -26,9 +26,8 @@ const BURST: usize = 256;
 /// The largest number of bursts, of [`BURST`] messages each, that a poll reads from a ring once the guest has sent its last
 /// message. Together they are more messages than a ring can hold.
 const ROUNDS: usize = 1024;
-/// How long a boot may show no progress. Under the virtual clock this limits the guest time since the last message. Under
-/// both clocks it is also the patience of [`StallDetector::check`], which applies to a host that runs the guest at full
-/// speed.
+/// How long a boot may show no progress. Under the virtual clock this limits the guest time since the last message. Under both
+/// clocks it is also the patience for [`StallDetector::check`], which assumes that the host runs the guest at full speed.
 const BOOT_PATIENCE: Duration = Duration::from_secs(60);
 /// What each CPU adds to [`BOOT_PATIENCE`].
 const BOOT_PATIENCE_PER_CPU: Duration = Duration::from_secs(4);
@@ -69,7 +68,8 @@ impl std::fmt::Display for Lost {
     }
 }
 
-/// The positions in the two rings that exist as long as PID 1: the one that PID 1 writes, and the one that the host writes.
+/// The positions in the two rings that are in use as long as PID 1 runs: the ring to which PID 1 writes, and the ring to which
+/// the host writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct RingCursors {
     pub(super) agent: RingCursor,
@@ -353,8 +353,8 @@ impl GuestSession {
     }
 
     /// Returns whether, under the virtual clock, the guest has sent nothing for `stall_limit` of guest time, once the test
-    /// process has started. The answer is `true` only while the guest is held for a time that was due, so it does not depend
-    /// on the speed of the host.
+    /// process has started. The answer is `true` only while the guest is held because a requested time has come ([`Hold::Due`]),
+    /// so it does not depend on the speed of the host.
     fn is_past_stall_limit(&self, stall_limit: Duration) -> bool {
         match self.hold {
             Some(Hold::Due(ns)) if self.guest.phase > GuestLifecyclePhase::Attach => {

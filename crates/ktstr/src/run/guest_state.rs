@@ -91,7 +91,7 @@ pub(super) struct GuestState {
     pub(super) progress_at: Duration,
     /// The number of messages that have been processed.
     pub(super) count: u64,
-    /// When the host received the message that the window opened, and the one that it closed, in wall time.
+    /// The wall time at which the host received the message that the window had opened, and the message that it had closed.
     pub(super) seen: (Option<Instant>, Option<Instant>),
     /// The workload window, measured in the guest's clock under the virtual clock, otherwise in the machine's running time.
     pub(super) window: Window,

@@ -21,7 +21,7 @@ pub(super) struct HostTimes {
     /// The machine's running time at which the scenario or, without one, the test function ended, and the vCPUs' times then.
     /// A later scenario replaces both.
     over: Option<(Duration, Times)>,
-    /// When the vCPUs' times were last read after that, and the times that were read.
+    /// When the vCPUs' times were last read after the end that `over` describes, and the times that were read.
     last: Option<(Instant, Times)>,
 }
 

@@ -15,8 +15,8 @@ use super::plan::{Content, Files, GuestFile, host_file};
 
 /// The guest's folder for these files.
 pub(super) const FOLDER: &str = ktstr_guest::payload::INCLUDE_FILES;
-/// The largest number of nested folders, including the declared one. Symbolic links are followed, and a link to a folder
-/// above it forms a cycle.
+/// The largest number of nested folders, including the declared one. Symbolic links are followed, so without this limit a link to
+/// a folder above would be followed over and over.
 const DEPTH: usize = 32;
 /// The number of bytes that the kernel reads of a script's first line (`BINPRM_BUF_SIZE` in
 /// include/uapi/linux/binfmts.h).
@@ -194,8 +194,9 @@ impl Packer<'_> {
     }
 }
 
-/// Returns the place and the path on the host of a file of `known` that conflicts with `place`: a file of the host with this
-/// path, above it, or below it. `None` if none conflicts.
+/// Returns the file of the host among `known` that conflicts with the guest's path `place`: its path in the guest, and its path
+/// on the host. Two files conflict if their paths in the guest are the same, or if one would be below the other. `None` if none
+/// conflicts.
 fn in_the_way<'a>(known: &'a Files, place: &str) -> Option<(&'a str, &'a Path)> {
     let host = |(place, file): (&'a String, &'a GuestFile)| match &file.content {
         Content::Host(host) => Some((place.as_str(), host.as_path())),

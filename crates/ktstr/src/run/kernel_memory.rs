@@ -1,6 +1,6 @@
 //! Reads and writes of kernel memory that a test requests. The location is a variable, an address, or a member of a per-CPU
 //! variable or of a task; this module finds its address, and its place in the guest's RAM.
-// The numbers come from a guest: a cast must not change one unnoticed.
+// The numbers come from a guest and may be arbitrarily large, so the compiler warns of each cast that could change a number.
 #![cfg_attr(
     not(test),
     warn(

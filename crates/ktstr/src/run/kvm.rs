@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::RunError;
 
 /// The time after which a kernel that did not boot is tried again. After a change of the host's kernel or microcode, of QEMU
-/// or of the guest's kernel, the finding no longer applies, and a kernel is tried at once.
+/// or of the guest's kernel, the finding no longer applies, and the next run boots a kernel to find out.
 const EXPIRES: Duration = Duration::from_secs(24 * 3600);
 
 /// The result of a boot under KVM. Only results that the guest caused are kept: a host that was busy or out of some

@@ -106,8 +106,8 @@ pub struct Timings {
     pub initramfs: Duration,
     /// Waiting until the host has room for another machine.
     pub slot: Duration,
-    /// From the start of QEMU (or of building a template) until the guest is paused before its first instruction: the
-    /// kernel's first one, or the first one after the restore.
+    /// From the start of QEMU (or of building a template) until the guest is paused before its first instruction, which is that
+    /// of the kernel, or the first one after a restore.
     pub restore: Duration,
     /// From the start of QEMU (or of building a template) to the first instruction of the test function, or to the exit of
     /// QEMU if the function was not called.
@@ -267,7 +267,8 @@ fn once(declared: &'static KtstrTestEntry, observe: &Observe) -> Finished {
         if !is_repeat {
             callbacks::call(entry, vm, &mut judgement);
         }
-        // A failure of a callback or of the cleanup budget must not satisfy `expect_err`, so both are judged after it.
+        // A failure of a callback or of the cleanup budget must not satisfy `expect_err`, so both are judged after
+        // `expect_error`, which inverts the verdict.
         teardown::judge(&mut judgement, entry, run.teardown, run.teardown_delay);
         let kernel = run.plan.as_ref().map(|plan| plan.kernel.release.as_str());
         perf_delta::judge(&mut judgement, entry, vm, kernel);
@@ -487,8 +488,9 @@ impl Run {
         let mut end = match early {
             Some(end) => end,
             None => session.run_to_end(stall_limit, |machine, recorder, guest, now, hold| {
-                // Whatever could be resolved before the test function is called can also be resolved later. The kernel's
-                // symbols may still be loading, and the guest would be held until they are loaded.
+                // Paths and names are looked up only after the test function has been called. Before that, the kernel's symbols
+                // may still be loading, and the guest would be held until they are loaded. Nothing is lost, because whatever
+                // could be looked up earlier can also be looked up later.
                 if let Some(recorder) = recorder.as_mut().filter(|_| guest.called.is_some()) {
                     recorder.look_up(machine, &mut kernel_info);
                 }

@@ -42,7 +42,7 @@ const PANIC: &str = "Kernel panic - not syncing";
 /// | 6.19, 7.0, 7.2 | `scx_vexit` | `scx_disable` |
 /// | 7.1, 7.3 | `scx_vexit` | `scx_claim_exit` |
 ///
-/// If a kernel calls several of them for the same event, the first call counts.
+/// If a kernel calls several of these functions for the same event, the first call counts.
 const FUNCTIONS: [(CaptureMoment, &[&str], Option<&str>); 3] = [
     (
         CaptureMoment::ScxExit,
@@ -229,7 +229,8 @@ impl Moments {
     ) -> Result<(), MachineError> {
         let guest = context.guest;
         let matters = match moment {
-            // A scheduler that does not attach is reported elsewhere; one that is stopped on purpose has to exit.
+            // The exit of a scheduler that did not attach is reported elsewhere. The exit of a scheduler that the test or PID 1
+            // stops on purpose is no failure.
             CaptureMoment::ScxExit | CaptureMoment::ScxBypass => {
                 guest.attached.is_some() && !guest.stopped_by_test && guest.test_end.is_none()
             }

@@ -70,10 +70,10 @@ pub struct SchedulerThatRan {
     pub path: Option<PathBuf>,
     /// How the binary was found; `None` if there is none.
     pub source: Option<scheduler::Source>,
-    /// The first line that the binary prints for `--version`; `None` if it prints none, fails, or does not exit in time, and
-    /// without a binary.
+    /// The first line that the binary prints for `--version`; `None` if there is no binary, or if the binary prints no line,
+    /// fails, or does not exit in time.
     pub version: Option<String>,
-    /// BLAKE3 of the binary, in hexadecimal; `None` if there is none.
+    /// The BLAKE3 hash of the binary, in hexadecimal; `None` if there is no binary.
     pub hash: Option<String>,
 }
 
@@ -352,7 +352,8 @@ fn add_program(files: &mut Files, path: &str, program: Program) -> Result<(), Ru
         files.insert(name, host_file(library, 0o755)?);
     }
     let file = GuestFile {
-        // The same contents are the same program, whenever they were built. Whether the host has `strip` decides the size.
+        // The hash identifies the program before it is stripped, whenever it was built. The size is part of the stamp because the
+        // packed contents have another size if the host has no `strip`.
         stamp: format!("{}:{}", program.blake3, program.size),
         mode: 0o755,
         content: Content::Program(program),
@@ -439,8 +440,8 @@ fn setup(
     })
 }
 
-/// Packs a scheduler that the test may start into a separate folder, because two schedulers may have programs of the same
-/// name.
+/// Packs a staged scheduler, which the test may start. Its program gets a folder of its own, because two schedulers may have
+/// programs of the same name.
 fn stage(
     entry: &KtstrTestEntry,
     declared: &Scheduler,

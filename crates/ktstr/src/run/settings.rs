@@ -11,8 +11,9 @@ use super::plan::Plan;
 
 /// Returns the settings of a run with this plan on this machine, which could use `cpu_budget` of the host's CPUs.
 pub(super) fn of(plan: &Plan, machine_kind: MachineKind, cpu_budget: u32) -> Settings {
-    // Most variables that a record notes can change what a guest does. The following ones are left out: the settings below, the
-    // variant, or the comparison of kernel and clock cover what they choose; and the scheduler is what the comparison is about.
+    // Most variables that a record notes can change what a guest does. The following variables are left out. What they choose is
+    // covered by the settings below, by the variant, or by the comparison of kernel and clock. `KTSTR_SCHEDULER` is left out
+    // because the runs to compare may differ in the scheduler's binary.
     let chosen = [
         env::KERNEL.name(),
         env::SCHEDULER.name(),

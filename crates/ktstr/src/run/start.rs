@@ -238,8 +238,9 @@ pub(super) fn set_timeout(
     }
 }
 
-/// Returns the message that makes this machine different from other forks of its template: the wall-clock time, entropy, and
-/// the pid from which new ones are counted. Under the virtual clock the message depends on the seed alone, and has no time.
+/// Returns the message that makes this machine different from other forks of its template: the wall-clock time, entropy, and the
+/// pid after which the kernel numbers new processes. Under the virtual clock the message has no time, and depends on the seed
+/// alone.
 fn refresh(plan: &Plan, machine_kind: MachineKind) -> Result<ToGuest, RunError> {
     let mut entropy = vec![0u8; 32];
     let realtime_ns = match machine_kind.clock {

@@ -1,6 +1,6 @@
 //! Variables of the scheduler that a test declares as metrics (`watch_bpf_maps`). They are sampled in the workload window, at
 //! the monitor's intervals.
-// The numbers come from a guest: a cast must not change one unnoticed.
+// The numbers come from a guest and may be arbitrarily large, so the compiler warns of each cast that could change a number.
 #![cfg_attr(
     not(test),
     warn(
@@ -28,7 +28,7 @@ pub(super) struct WatchedMaps {
     all: Vec<Watched>,
     seed: u64,
     next: Duration,
-    /// The time at which the window of `next` opened. A test may run several scenarios, and each has a window.
+    /// The time at which the window opened to which `next` belongs. A test may run several scenarios, and each has a window.
     window: Option<Duration>,
     /// How many times a scheduler had attached at the last sample. After another attach, the variables are located again.
     attaches: u32,

@@ -2,7 +2,7 @@
 
 use crate::entry::KtstrTestEntry;
 
-/// The option by which schedulers with cells get the cgroup whose children are the cells.
+/// Some schedulers group tasks into cells, and each cell is a cgroup. This option passes them the parent of these cgroups.
 const OPTION: &str = "--cell-parent-cgroup";
 
 /// Returns the root of the test's cgroups: the test's `workload_root_cgroup`, else the absolute path that the scheduler gets as

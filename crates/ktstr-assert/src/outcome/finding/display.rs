@@ -7,7 +7,7 @@ use std::fmt::{self, Display, Formatter};
 /// Separates the description of what happened from the end of the log or output.
 const LAST_OUTPUT: &str = "; its last output:";
 
-/// Formats why a worker left no complete report, as the end of a message; empty if it left one.
+/// Formats why a worker left no complete report, as the end of a message. The text is empty if the worker left a complete report.
 pub(crate) struct NoReport<'a>(pub &'a Option<WorkerExitInfo>);
 
 impl Display for NoReport<'_> {

@@ -25,7 +25,7 @@ pub enum Finding {
     NoProgress {
         /// The thread id of the worker in the guest.
         tid: i32,
-        /// Why the worker left no complete report; `None` if it left one.
+        /// Why the worker left no complete report; `None` if its report is complete.
         exit: Option<WorkerExitInfo>,
     },
     /// A worker did not complete an iteration for longer than is allowed.
@@ -377,7 +377,8 @@ pub enum Finding {
     OtherError {
         /// What the test expects, as a clause.
         wanted: String,
-        /// The end of the message about the scheduler's end.
+        /// The last characters of what the kernel or the scheduler printed when the scheduler ended; empty if nothing was
+        /// printed.
         printed: String,
     },
     /// The guest stopped making progress.

@@ -147,12 +147,12 @@ impl AssertDetail {
         }
     }
 
-    /// Returns how badly a cgroup does in the property that this detail is about; the cgroup with the largest value stands
-    /// out. A benchmark is compared by the wakeup latency. `None` if the cgroup's wakeup latency was not measured, and for
-    /// all kinds about which the statistics of cgroups show nothing.
+    /// Returns how badly a cgroup does in the property that this detail is about. The cgroup with the largest value stands out.
+    /// For a benchmark the value is the wakeup latency, or `None` if the cgroup's wakeup latency was not measured. Also returns
+    /// `None` if the statistics of cgroups show nothing about the property.
     pub fn badness(&self, c: &CgroupStats) -> Option<f64> {
         match (self.kind, &self.finding) {
-            // These are about the whole machine.
+            // These findings are about the whole machine, or already name the cgroup that stands out.
             (
                 _,
                 Finding::WastedCpu { .. }

@@ -310,7 +310,7 @@ fn the_pid_of_the_stalled_task_is_read_from_its_name() {
     assert_eq!(Ejection::Error.stalled_tid(), None);
 }
 
-/// A finding about the whole machine makes no cgroup stand out, however unequal its workers are.
+/// A finding about the whole machine makes no cgroup stand out, even if the workers of a cgroup are very unequal.
 #[test]
 fn idle_cpu_time_marks_no_cgroup() {
     let cgroup = crate::stats::CgroupStats {

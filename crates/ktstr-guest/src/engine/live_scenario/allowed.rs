@@ -50,10 +50,10 @@ impl LiveCgroup {
 }
 
 impl LiveScenario {
-    /// Records that the test took a CPU offline. A cgroup whose CPUs are all offline uses those of its parent until one of its
-    /// own comes back (Documentation/admin-guide/cgroup-v2.rst, `cpuset.cpus.effective`). A partition whose CPUs are all offline
-    /// is invalid until then, and any cgroup may use its CPUs meanwhile. The cgroup files are not read here, because the kernel
-    /// may update them later.
+    /// Records that the test took a CPU offline. A cgroup whose CPUs are all offline uses the CPUs of its parent until one of its
+    /// own CPUs is online again (Documentation/admin-guide/cgroup-v2.rst, `cpuset.cpus.effective`). A partition whose CPUs are
+    /// all offline is invalid until then, and any cgroup may use its CPUs meanwhile. The cgroup files are not read here, because
+    /// the kernel may update them later.
     pub fn cpu_is_off(&mut self, ctx: &Ctx, cpu: usize) {
         self.off_line.insert(cpu);
         let any = self.has_partitions();
@@ -98,8 +98,8 @@ impl LiveScenario {
         }
     }
 
-    /// Returns the CPUs that a cgroup has now. All CPUs count as allowed if the kernel gives the cgroup CPUs that it does not
-    /// have according to the scenario, or may do so because CPUs are offline.
+    /// Returns the CPUs that a cgroup has now. All CPUs count as allowed if the kernel gives the cgroup CPUs that the scenario
+    /// does not give to it, or may do so because CPUs are offline.
     pub(super) fn allowed_now(&self, ctx: &Ctx, name: &str) -> Allowed {
         let Some(cpus) = self.cpus_of(name, ctx.topo) else {
             return Allowed::All;

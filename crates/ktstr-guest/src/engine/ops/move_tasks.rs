@@ -34,7 +34,8 @@ pub(super) fn all(call: &mut Call, from: &str, to: &str) -> Result<()> {
     } else {
         ctx.cgroups.move_tasks(to, &pids)?;
     }
-    // From here on, the records follow the tasks, which are stopped, counted and judged with the cgroup that they are in.
+    // The kernel has moved the tasks, so move the records of them, too: workers and programs are stopped, counted and judged with
+    // the cgroup whose records contain them.
     if from != RUNNER {
         let there = Some(to).filter(|to| *to != RUNNER);
         let programs = scenario.payloads.moved(from, there);

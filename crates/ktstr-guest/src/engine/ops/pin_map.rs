@@ -1,5 +1,5 @@
-//! The operation that keeps a BPF map alive after its scheduler has exited: the test process holds
-//! a descriptor of it.
+//! The operation that keeps a BPF map alive after its scheduler has exited. For this, the test process holds a descriptor of the
+//! map.
 
 use std::io::Error;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};

@@ -32,7 +32,8 @@ fn staged(scheduler: &Scheduler) -> StartOf {
 fn change(call: &mut Call, stop: bool, start: Option<StartOf>) -> Result<()> {
     let before = Liveness::new();
     let changed = lifecycle::change(&SchedulerChange { stop, start });
-    // The next check starts from here, so that it does not report this change as one that the kernel made.
+    // Start the next check from the counters as they are now. Otherwise it would report the attach of this operation as an attach
+    // that the kernel requested.
     call.scenario.changed = Some(match &changed {
         Ok(Some(_)) => Liveness::after_attach(&before),
         _ => Liveness::new(),

@@ -61,7 +61,8 @@ pub(super) fn smt_sibling_spin(ctx: &mut WorkerCtx<'_>) {
             std::hint::spin_loop();
         }
         ctx.count_units(1);
-        // The emulator may switch to another vCPU at each PAUSE, so 64 of them can take milliseconds on a busy machine.
+        // Take a checkpoint after each unit: the emulator may switch to another vCPU at each PAUSE, so 64 of them can take
+        // milliseconds on a busy machine.
         ctx.checkpoint();
         ctx.iteration();
     }

@@ -12,7 +12,7 @@ use super::{futex_group, wake};
 const HIGH: u32 = 40;
 /// The `SCHED_FIFO` priority of the medium-priority members.
 const MEDIUM: u32 = 20;
-/// Time in ns that the high- and medium-priority members sleep between their turns.
+/// Time in ns for which the high- and medium-priority members sleep between two pieces of work.
 const PAUSE_NS: u64 = 1_000_000;
 /// The `SCHED_FIFO` priority of the preempting worker of [`preempt_storm`].
 const PREEMPTOR: u32 = 50;
@@ -50,7 +50,7 @@ pub(super) fn preempt_storm(ctx: &mut WorkerCtx<'_>) {
     }
 }
 
-/// A pair of members of two classes that wake each other with futexes. Parameter: units per turn.
+/// A pair of members of two classes that wake each other with futexes. Parameter: units of work after each wakeup.
 pub(super) fn asymmetric_waker(ctx: &mut WorkerCtx<'_>) {
     let WorkType::AsymmetricWaker {
         waker_class,

@@ -12,7 +12,7 @@ use super::super::{arch, sys};
 pub(super) enum End {
     /// The worker is told to stop.
     Stopped,
-    /// All places for objects are taken.
+    /// The table of the objects that workers share by name has no free entry for the lock.
     NoRoom,
 }
 

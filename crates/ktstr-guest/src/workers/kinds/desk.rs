@@ -10,8 +10,8 @@ use super::super::sys;
 /// The value of a requester's word while it waits.
 const WAITS: u32 = 1;
 
-/// Sends a request to a member and sleeps until it answers. Returns the time of the answer, or `None` when the worker
-/// is told to stop.
+/// Sends a request to the member `keeper` and sleeps until that member answers. Returns the time of the answer, or `None` when
+/// the worker is told to stop.
 pub(super) fn ask(ctx: &mut WorkerCtx<'_>, keeper: usize) -> Option<u64> {
     let (bell, asked) = ctx.shared_futex(keeper)?;
     let (own, answered) = ctx.shared_futex(ctx.member)?;
@@ -62,7 +62,7 @@ pub(super) fn keep(
         ctx.checkpoint();
         if idle {
             sys::futex_wait(bell, seen);
-            // If the worker was told to stop, it was idle until now; otherwise until the last request.
+            // If the worker was told to stop, it was idle until now. Otherwise it was idle until the last request.
             let until = asked.load(Relaxed);
             ctx.idle_until(if ctx.stopped() { u64::MAX } else { until });
         }

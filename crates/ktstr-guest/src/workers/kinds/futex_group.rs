@@ -9,14 +9,15 @@ use super::super::sys;
 use super::super::unable::Unable;
 use super::matrix::Matrices;
 
-/// One member wakes all others and waits until each has taken its turn. Parameter: work units per turn.
+/// In each round, one member works and wakes all others, then waits until each of them has worked, too. Parameter: units of work
+/// of each member in a round.
 pub(super) fn fan_out(ctx: &mut WorkerCtx<'_>) {
     let units = ctx.params[0];
     fan(ctx, units, |ctx| ctx.work(units));
 }
 
-/// Works like [`fan_out`], but a woken member sleeps and then multiplies matrices. Parameters: total size of
-/// the three matrices in KiB, multiplications per turn, ns of sleep.
+/// Works like [`fan_out`], but a woken member sleeps and then multiplies matrices. Parameters: total size of the three matrices
+/// in KiB, multiplications of each woken member in a round, ns of sleep.
 pub(super) fn fan_out_compute(ctx: &mut WorkerCtx<'_>) {
     let [kib, operations, thought, _] = ctx.params;
     let Some(matrices) = Matrices::map(kib) else {
@@ -35,7 +36,7 @@ pub(super) fn fan_out_compute(ctx: &mut WorkerCtx<'_>) {
     });
 }
 
-/// Member 0 does `units` units of work, wakes all others, and waits until the last of them has taken its turn.
+/// Member 0 does `units` units of work, wakes all others, and waits until the last of them has called `turn`.
 fn fan(ctx: &mut WorkerCtx<'_>, units: u64, mut turn: impl FnMut(&mut WorkerCtx<'_>)) {
     let (Some((call, stamp)), Some((answers, _))) = (ctx.shared_futex(0), ctx.shared_futex(1))
     else {
@@ -71,19 +72,19 @@ fn fan(ctx: &mut WorkerCtx<'_>, units: u64, mut turn: impl FnMut(&mut WorkerCtx<
     }
 }
 
-/// One member wakes all others at once, sleeps, and repeats that for a number of calls. A woken
-/// member does 1024 units. Parameters: ns of sleep, number of calls.
+/// One member calls all others, which means that it wakes them at once, then sleeps, and repeats both a given number of times. A
+/// woken member does 1024 units. Parameters: ns of sleep, number of calls.
 pub(super) fn herd(ctx: &mut WorkerCtx<'_>) {
     let Some((call, _)) = ctx.shared_futex(0) else {
         return;
     };
-    // Each waiter has a stamp of its own: that of the first call that it has not answered. A waiter that misses calls has waited
-    // since the first of them.
+    // Each waiter has a stamp of its own: the time of the first call that the waiter has not answered yet. The latency of a
+    // waiter that missed calls is therefore counted from the first call that it missed.
     if ctx.member > 0 {
         let Some((_, own)) = ctx.shared_futex(ctx.member) else {
             return;
         };
-        // A call that comes during a turn wakes nobody, so it has no latency to record.
+        // A call that comes while this member works does not wake the member, so there is no latency to record.
         let posted = |slept| Some(own.swap(0, Relaxed)).filter(|_| slept).unwrap_or(0);
         wait_for_calls(ctx, ctx.params[1], posted, |ctx| ctx.work(CHECKPOINT_UNITS));
         return;
@@ -109,9 +110,9 @@ pub(super) fn herd(ctx: &mut WorkerCtx<'_>) {
     ctx.park();
 }
 
-/// Blocks until the next call, repeatedly, and calls `turn` for each. `posted` returns the time from which the latency of the
-/// wakeup is counted, or 0 if no sample shall be recorded; its argument says whether the worker slept before the call. After the
-/// last of `calls` calls, the worker parks.
+/// Repeatedly blocks until the next call of member 0, and then runs `turn`. `posted` returns the time from which the latency of
+/// the wakeup is counted, or 0 if no sample shall be recorded; its argument says whether the worker slept before the call. After
+/// the last of `calls` calls, the worker parks.
 fn wait_for_calls(
     ctx: &mut WorkerCtx<'_>,
     calls: u64,

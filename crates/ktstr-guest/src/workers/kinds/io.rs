@@ -124,7 +124,7 @@ pub(super) fn sync_write(ctx: &mut WorkerCtx<'_>) {
 
 /// An iteration reads one random block.
 pub(super) fn rand_read(ctx: &mut WorkerCtx<'_>) {
-    // Opening a file with O_DIRECT fails if the file system does not support it. The disk supports it.
+    // The disk supports O_DIRECT, but the file system of a temporary file may not. In this case, open the file without it.
     let part = ctx.disk_part();
     let file = Scratch::new(part, libc::O_RDONLY, libc::O_DIRECT)
         .or_else(|_| Scratch::new(part, libc::O_RDONLY, 0));

@@ -45,8 +45,8 @@ impl Socket {
         self.port
     }
 
-    /// Sends a frame of `bytes`, including headers, that contains the current time. Returns `false` if nothing was sent,
-    /// for instance because a signal interrupted the call.
+    /// Sends a frame that contains the current time. The frame has `bytes` bytes with its headers, but at least 50 and at most
+    /// 1514. Returns `false` if nothing was sent, for instance because a signal interrupted the call.
     pub fn send(&self, port: u16, bytes: u64) -> bool {
         let mut payload = [0u8; PAYLOAD];
         let (stamp, _) = payload.split_at_mut(8);

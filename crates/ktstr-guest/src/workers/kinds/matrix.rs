@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::super::ctx::WorkerCtx;
 use super::super::{arch, sys};
 
-/// Two factors and their product, with elements of 64 bits. The factors never change, and several workers may multiply
-/// the same matrices at once.
+/// Two factors and their product, with elements of 64 bits. The factors never change, and the elements of the product are
+/// atomics, so several workers may multiply the same matrices at once.
 pub(super) struct Matrices {
     /// Number of rows, and of elements in a row.
     size: usize,

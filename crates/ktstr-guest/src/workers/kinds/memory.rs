@@ -40,8 +40,8 @@ pub(super) fn page_fault_churn(ctx: &mut WorkerCtx<'_>) {
     }
 }
 
-/// Binds a region to the next node, moves its pages there, touches all of them, and sleeps until the next period.
-/// Parameters: size of the region in KiB, period in ns.
+/// In each period, binds a region to the next of the target NUMA nodes, moves the pages of the region there, touches all of them,
+/// and sleeps until the next period. Parameters: size of the region in KiB, period in ns.
 pub(super) fn numa_sweep(ctx: &mut WorkerCtx<'_>) {
     let WorkType::NumaWorkingSetSweep { target_nodes, .. } = ctx.work_type else {
         return;

@@ -1,9 +1,9 @@
 //! The bodies of work types: the functions that workers run.
 //!
-//! The table of work types (`ktstr-scenario/src/workload/work_type/table.rs`) names the body of each work type, which is a
-//! `fn(&mut WorkerCtx)` in a file here, and the numbers that the body gets. If a body is missing here, the code does not
-//! compile. A body must not allocate or panic, must return when told to stop, and may block only in calls that a signal
-//! interrupts.
+//! The table of work types (`ktstr-scenario/src/workload/work_type/table.rs`) gives, for each work type, the name of its body and
+//! the numbers that the body gets as parameters. A body is a `fn(&mut WorkerCtx)` in a file of this folder. If a body is missing,
+//! the code does not compile. A body must not allocate or panic, must return when told to stop, and may block only in calls that
+//! a signal interrupts.
 
 mod alu;
 mod cgroups;
@@ -39,8 +39,9 @@ pub(super) use cgroups::CHURN;
 pub(super) use schbench::shared_bytes;
 pub(super) use signals::on_signal;
 
-/// Returns the keys of the objects that a worker with this thread id names. The locks of CPUs are not among them, because
-/// they need no reset: a thread id of their group of workers is a part of their key, so later workers do not find them.
+/// Returns the keys of the objects that a worker with this thread id names, so that they can be reset once no worker uses them
+/// any more. The locks of CPUs are left out, because they need no reset: their keys contain the thread id of the first member of
+/// the group, so later workers do not find them.
 pub(super) fn named_objects(work_type: &WorkType, tid: i32) -> Vec<u64> {
     match work_type {
         WorkType::RtApp {
@@ -70,7 +71,7 @@ pub(super) enum WakeGraph {
 /// The workers with which a worker's share of CPU time is compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Peers {
-    /// All workers with the same nice value, policy and affinity.
+    /// All workers with the same work type and parameters, nice value, policy and affinity.
     Alike,
     /// The workers at the same index of other groups, because the members of a group do different
     /// things.

@@ -27,7 +27,7 @@ pub(super) fn traffic(ctx: &mut WorkerCtx<'_>) {
     }
 }
 
-/// The first member sends frames to the second, which sleeps until one arrives, so that a softirq wakes it.
+/// The first member sends frames to the second member. The second member sleeps until a frame arrives, so a softirq wakes it.
 /// Parameters: ns between two frames, bytes per frame.
 pub(super) fn irq_wake(ctx: &mut WorkerCtx<'_>) {
     let [interval, bytes, ..] = ctx.params;

@@ -1,5 +1,5 @@
-//! Decides when a messenger hands out its next request: at once, at a fixed rate, or at a rate that is changed until the CPU
-//! utilization of the workers reaches a target.
+//! Decides when a messenger of schbench (see `schbench.rs`) hands out its next request: at once, at a fixed rate, or at a rate
+//! that is changed until the CPU utilization of the workers reaches a target.
 
 use ktstr_scenario::workload::SchbenchConfig;
 
@@ -23,7 +23,7 @@ pub(super) struct Pace {
     due: u64,
     /// The CPU utilization in percent to which the rate is adapted; 0 for a rate that does not change.
     target: u64,
-    /// What was seen at the last change of the rate.
+    /// The last observation of the workers, from which the next change of the rate is computed; `None` before the first one.
     looked: Option<Look>,
 }
 

@@ -31,7 +31,7 @@ fn produce(ctx: &mut WorkerCtx<'_>) {
                     return;
                 }
             }
-            // A producer that a full queue held up does not catch up.
+            // The producer is late, for instance because the queue was full. It does not make up for the items that it missed.
             _ => due = now,
         }
         loop {
@@ -134,10 +134,11 @@ pub(super) fn epoll_storm(ctx: &mut WorkerCtx<'_>) {
     }
 }
 
-/// Records the latency of a wake-up: how long the consumer was runnable until it ran. `before` was read before it blocked. Only
-/// the kernel's own count is right for several consumers: a consumer does not see which event woke it, and another consumer may
-/// have taken that event. A wait has a sample only if the consumer blocked once and was put on a CPU once, because a further
-/// delay may come from a preemption. A wake-up by the stop signal is not part of the workload, so it has no sample.
+/// Records the latency of a wake-up: how long the consumer was runnable until it ran. `before` was read before the consumer
+/// blocked. The latency comes from the kernel's counters, because time stamps of the producers would be wrong with several
+/// consumers: a consumer does not see which event woke it, and another consumer may have taken that event. A wait has a sample
+/// only if the consumer blocked once and was put on a CPU once, because a further delay may come from a preemption. A wake-up by
+/// the stop signal is not part of the workload, so it has no sample.
 fn sample_wait_for_cpu(ctx: &mut WorkerCtx<'_>, before: Before) {
     let now = Before::now();
     let once = |now: u64, before: u64| now == before.wrapping_add(1);
@@ -148,10 +149,10 @@ fn sample_wait_for_cpu(ctx: &mut WorkerCtx<'_>, before: Before) {
     }
 }
 
-/// What the kernel has counted for a consumer, to compare the time before it blocks with the time after its wake-up.
+/// The kernel's counters of a consumer. They are read before the consumer blocks and again after its wake-up, and then compared.
 struct Before {
     stat: sys::SchedStat,
-    /// The number of times that it has blocked.
+    /// The number of times that the consumer has blocked.
     blocked: u64,
 }
 

@@ -139,7 +139,8 @@ impl<'a> Thread<'a> {
             }
             RtAction::Wait { .. } => {
                 let (queue, lock) = (object(ctx, first)?, object(ctx, second)?);
-                // The worker takes its place while it still holds the lock, so that a signal after the release finds it.
+                // The worker enters the queue of the condition while it still holds the lock. If another worker then takes the
+                // lock and signals the condition, the signal finds this worker in the queue.
                 let place = queue.queue();
                 self.unlock(lock);
                 self.wait(ctx, queue, place)?;
@@ -226,8 +227,8 @@ impl<'a> Thread<'a> {
         }
     }
 
-    /// Records how much of the timer's period is left, and sleeps until the period is over. A period that is over already
-    /// counts as missed.
+    /// Records how much of the timer's period is left, and sleeps until the period is over. A period that is over already counts
+    /// as missed, and a timer that is not absolute then starts its next period at once.
     fn period(&self, ctx: &mut WorkerCtx<'a>, timer: &Object, period: u64, absolute: bool) -> Done {
         let next = timer.next_period(self.first_ns, period);
         let now = sys::now_ns();
@@ -247,7 +248,7 @@ impl<'a> Thread<'a> {
         Ok(())
     }
 
-    /// Waits until the queue lets this place go.
+    /// Waits until the queue releases the waiter at `place`, and records the latency of the wake-up.
     fn wait(&self, ctx: &mut WorkerCtx<'a>, queue: &Object, place: u32) -> Done {
         let let_go = queue.wait(place, || ctx.stopped());
         let let_go = let_go.ok_or_else(|| stopped(ctx))?;
@@ -270,7 +271,8 @@ impl<'a> Thread<'a> {
     }
 
     fn lock(&mut self, ctx: &mut WorkerCtx<'a>, lock: &'a Object) -> Done {
-        // A worker that takes a lock which it already holds deadlocks, as with a normal mutex.
+        // A worker that takes a lock which it already holds deadlocks, as with a normal mutex. If the lock inherits priorities,
+        // the kernel detects the deadlock (`EDEADLK`), and the worker gives up.
         let asked = sys::now_ns();
         let taken = match self.inherits {
             false => futex_group::take(ctx, &lock.word).is_some(),

@@ -44,7 +44,8 @@ struct Rate {
     /// The monotonic time in nanoseconds at which the window ends.
     ends: u64,
     count: u64,
-    /// The number of messengers. A sample is the rate of all of them, as if each had handed out as many requests as this one.
+    /// The number of messengers. A sample estimates the rate of all messengers together: it assumes that each of them hands out
+    /// as many requests as this one.
     messengers: u64,
 }
 

@@ -6,7 +6,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::super::ctx::WorkerCtx;
 
 std::thread_local! {
-    /// The number of signals that arrived in this thread. `tkill` names the thread whose handler runs.
+    /// The number of signals that arrived in this thread. `tkill` sends a signal to one thread, in which the handler then runs,
+    /// so the counter is thread-local.
     static ARRIVED: AtomicU64 = const { AtomicU64::new(0) };
 }
 

@@ -31,8 +31,8 @@ fn bursts(ctx: &mut WorkerCtx<'_>) {
     }
 }
 
-/// Wakes up at deadlines at a fixed interval, much as cyclictest does; each sleep is relative to a new reading of the clock.
-/// Parameter: interval in ns, at least 1000.
+/// Wakes up at deadlines that are a fixed interval apart, much as cyclictest does. The length of each sleep is computed from a
+/// new reading of the clock. Parameter: interval in ns, at least 1000.
 pub(super) fn timer_latency(ctx: &mut WorkerCtx<'_>) {
     exact_timers();
     ctx.samples_are(SampleKind::Timer);
@@ -40,7 +40,8 @@ pub(super) fn timer_latency(ctx: &mut WorkerCtx<'_>) {
     let mut deadline = sys::now_ns();
     while !ctx.stopped() {
         let now = sys::now_ns();
-        // Skip the deadlines that have passed already. If the last wakeup was late, its sample includes that time.
+        // Skip the deadlines that have passed already. They get no samples of their own, because the sample of the late wakeup
+        // before them includes their time.
         let missed = now.saturating_sub(deadline) / interval;
         deadline = deadline.wrapping_add(interval.wrapping_mul(missed.wrapping_add(1)));
         ctx.sleep(deadline.saturating_sub(now));

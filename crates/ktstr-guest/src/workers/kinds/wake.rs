@@ -1,5 +1,5 @@
-//! Rings of workers that wake each other. One token circulates: its holder works, wakes the next member and blocks. A
-//! pair is a ring of two.
+//! Rings of workers that wake each other. One token circulates, and the turn of a member lasts while it has the token: the member
+//! works, wakes the next member and blocks. A pair is a ring of two.
 
 use super::super::arch;
 use super::super::ctx::WorkerCtx;
@@ -37,7 +37,7 @@ fn ring(ctx: &mut WorkerCtx<'_>, mut turn: impl FnMut(&mut WorkerCtx<'_>)) {
         if has_token || ctx.wait_turn() {
             has_token = false;
             turn(ctx);
-            // An iteration is a complete turn: work, then passing the token on.
+            // An iteration is the work of one turn. It counts before the token is passed on.
             ctx.iteration();
             ctx.wake_next();
         } else if !ctx.stopped() {

@@ -142,7 +142,8 @@ pub(super) fn run_payload(
     (cgroup.iter()).try_for_each(|name| stage.start_program(name, payload.name))
 }
 
-/// Records that the program of this name in `cgroup` has ended. If `cgroup` is `None`, it is the only program of this name.
+/// Records that the program of this name in `cgroup` has ended. If `cgroup` is `None`, only one program of this name runs, so the
+/// program is removed from whichever cgroup has it.
 pub(super) fn end_payload(
     stage: &mut Stage<'_>,
     program: &str,

@@ -95,7 +95,8 @@ fn step_of(stage: &mut Stage<'_>, key: &str, step: &Step) -> Result<(), Invalid>
     if let Setup::Defs(of_setup) = &step.setup {
         defs(stage, Life::Step, &format!("{key}.cgroup"), of_setup)?;
     }
-    // Operations that are possible a second time, in the state that the first time leaves, can be repeated any number of times.
+    // A step that loops repeats its operations, so they are checked a second time, in the state after the setup. Operations that
+    // are possible the second time are possible in every later repetition.
     match loops {
         true => ops(stage, Life::Step, &of_ops, &step.ops),
         false => Ok(()),

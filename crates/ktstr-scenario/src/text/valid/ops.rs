@@ -23,7 +23,7 @@ macro_rules! checks {
     )*) => {
         impl Stage<'_> {
             /// Checks that an operation is possible at this point of the scenario, and changes the cgroups of the stage as
-            /// the operation would. What it creates lives for `life`.
+            /// the operation would. `life` is the lifetime of the cgroups and programs that the operation creates or starts.
             #[allow(unused_variables)]
             pub(super) fn op(&mut self, life: Life, op: &Op) -> Checked {
                 self.life = life;

@@ -1,4 +1,5 @@
-//! The rules for single fields of operations. The table of operations names the rule of a field after `=>`.
+//! The rules for single fields of operations. The table of operations names the rule of a field after `=>`. Each rule is a
+//! function that checks what the first sentence of its documentation states.
 
 use std::borrow::Cow;
 use std::time::Duration;

@@ -26,7 +26,8 @@ pub(super) struct Live {
     pub(super) partition: bool,
     /// Whether workers, or the program of the declaration, run in the cgroup itself. Tasks of its descendants do not count.
     pub(super) busy: bool,
-    /// The programs that operations have started in the cgroup, each with its longest possible lifetime.
+    /// The programs that operations have started in the cgroup, each with the latest time at which it ends: with the step, or
+    /// with the scenario. It may exit earlier.
     pub(super) programs: Vec<(Life, &'static str)>,
 }
 

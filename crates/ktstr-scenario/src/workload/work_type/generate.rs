@@ -17,7 +17,8 @@ const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-/// Generates the constructor of a variant; `none` generates none, because it is written by hand.
+/// Generates the constructor of a variant. Nothing is generated for a row that has `none` in place of the constructor's name,
+/// because that constructor is written by hand.
 macro_rules! ctor {
     (none $variant:ident $($rest:tt)*) => {};
     ($ctor:ident $variant:ident $({ $($field:ident: $ty:ty),+ })?) => {

@@ -12,12 +12,13 @@
 //! };
 //! ```
 //!
-//! The row begins with the variant and the constructor; `none` generates no constructor, because it is written by hand.
-//! Two items are optional. A benchmark has, in parentheses, the parameter that determines the number of its workers. A work
-//! type whose workers form groups has, in brackets, the number of workers per group. After `=>` the row names the body: a
-//! function in a file in `ktstr-guest/src/workers/kinds/`, with the numbers that it gets as `WorkerCtx::params`, at most
-//! four. Each number is a parameter or an expression of parameters, in which the parameters are references. A `Duration`
-//! becomes nanoseconds, and `from_ms`, `from_us` and `from_hz` convert other units to nanoseconds. Two clauses may follow:
+//! The row begins with the names of the variant and of the constructor. `none` in place of the constructor's name means that
+//! the constructor is written by hand. Two items are optional. A benchmark has, in parentheses, the parameter that determines
+//! the number of its workers. A work type whose workers form groups has, in brackets, the number of workers per group. After
+//! `=>` the row names the body: a function in a file in `ktstr-guest/src/workers/kinds/`, with the numbers that it gets as
+//! `WorkerCtx::params`, at most four. Each number is a parameter or an expression of parameters, in which the parameters are
+//! references. A `Duration` becomes nanoseconds, and `from_ms`, `from_us` and `from_hz` convert other units to nanoseconds. Two
+//! clauses may follow:
 //!
 //! - `wakes`: how the members of a group wake each other. This is a variant of the guest's `WakeGraph`, or a parameter that
 //!   determines the variant. Without the clause, they do not wake each other.
@@ -85,7 +86,7 @@ macro_rules! work_type_table {
                 /// The distance between two accesses, bytes.
                 stride: usize = 64 => nonzero,
             };
-            /// Pairs that wake each other through a pipe. Each worker has a buffer, and passes over it in each turn.
+            /// Pairs that wake each other through a pipe. Each worker has a buffer, and passes over it once before each wake.
             CachePipe / cache_pipe [2] => wake::ring_cached(burst_iters, size_kib), wakes Pipe {
                 /// The size of the buffer, KiB; at most 1 GiB is used.
                 size_kib: usize = 32 => nonzero,
@@ -309,8 +310,8 @@ macro_rules! work_type_table {
                 interval_us: u64 = 1000 => nonzero,
             };
             /// Messengers hand out requests, and workers serve them: a worker sleeps for a while, then multiplies
-            /// matrices. Declare one worker; the parameters determine how many are started. The time from the wake-up
-            /// call until a worker runs is a sample of its wake-up latency; a request is an iteration. The percentiles
+            /// matrices. Declare one worker; the parameters determine how many are started. A request is an iteration. The
+            /// time from the wake-up call until a worker runs is a sample of its wake-up latency. The percentiles
             /// of the wake-up latencies, of the latencies of requests, and of the rate of requests are metrics
             /// (`wakeup_*`, `request_*`, `rps_*`).
             Schbench / schbench (config) => schbench::schbench(), wakes Shared, peers SameMember {

@@ -14,8 +14,8 @@ pub(super) struct Blocked {
     pub(super) room: f64,
 }
 
-/// Either the tasks with one affinity and the CPU time that they want together, or the CPUs that are in the same affinities
-/// and the CPU time that they have together. Times are in nanoseconds.
+/// A class or a cell. A class is all tasks that have the same affinity, and the CPU time that they want together. A cell is all
+/// CPUs that belong to the same affinities, and the CPU time that they have together. Times are in nanoseconds.
 #[derive(Debug)]
 struct Pool {
     mask: u128,
@@ -138,7 +138,8 @@ impl<'a> Flow<'a> {
         cell_from: &[Option<usize>],
         class_from: &[Option<usize>],
     ) {
-        // The path, from its end: a cell, the class that sends to it, and the cell from which that class is moved.
+        // The path from its end to its start. Each step has a class, the cell to which the class sends more, and the cell to
+        // which it sends less in return.
         let mut path = Vec::new();
         let mut cell = end;
         while let Some(at) = cell_from[cell] {

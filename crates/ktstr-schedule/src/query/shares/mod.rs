@@ -7,7 +7,7 @@
 //! fairness. A task claims only the time in which it could run, so it is owed nothing while it is throttled or asleep.
 //!
 //! A scheduler may leave tasks on their CPUs, even if some of them then get less CPU time than others. So a share is limited to
-//! what a task gets in the fullest queue when the queues are as even as whole tasks allow.
+//! what a task gets in the fullest queue if the queues are as even as they can be without dividing a task among several queues.
 //!
 //! The shares are computed twice: once with all tasks on the same level, and once with each cgroup's weight divided among its
 //! tasks, as `cpu.weight` requires. A task that got less than the smaller of the two got too little under both rules.
@@ -95,8 +95,8 @@ pub(super) struct Window {
     above_ns: HashMap<(Cpu, Class), u64>,
 }
 
-/// Adds to a sum, which saturates. When times go back, the same stretch is counted again, and in a damaged file they can go
-/// back by any amount.
+/// Adds to a sum, which saturates. When times go back, the same stretch of time is counted again. In a damaged file times can
+/// go back by any amount, so a sum could overflow.
 fn add(to: &mut u64, ns: u64) {
     *to = to.saturating_add(ns);
 }

@@ -8,8 +8,9 @@ use super::fill::{Consumer, EPSILON_NS, rates};
 use super::tree::Tree;
 
 /// Limits `shares`, which are the consumers' fair shares of a window of `length` nanoseconds, to what a task gets if each task
-/// stays in the queue of one CPU. `capacity` is the CPU time of each CPU. The tasks that want more than their share compete for
-/// the queues. If their affinities differ, nothing is limited, because these then determine which queues a task can be in.
+/// stays in the queue of one CPU. `capacity` is the CPU time of each CPU, in nanoseconds. The tasks that want more than their
+/// share compete for the queues. If the affinities of these tasks differ, nothing is limited, because the affinities then
+/// determine which queues a task can be in.
 pub(super) fn limit(
     shares: &mut [f64],
     consumers: &[Consumer],

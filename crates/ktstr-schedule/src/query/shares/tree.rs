@@ -39,8 +39,8 @@ impl Tree {
         node
     }
 
-    /// Returns the share of the whole for each of these tasks, which are (node, weight) pairs. The weight of a node is
-    /// divided among its tasks and its child nodes that have tasks in or below them.
+    /// Returns the fraction of the CPU time, from 0 to 1, for each of these tasks, which are (node, weight) pairs. The fraction
+    /// of a node is divided by weight among its tasks and those of its child nodes that have tasks in or below them.
     pub(super) fn shares(&self, tasks: &[(usize, f64)]) -> Vec<f64> {
         let mut below = vec![0.0; self.nodes.len()];
         for (node, weight) in tasks {

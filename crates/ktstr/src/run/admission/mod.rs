@@ -17,7 +17,8 @@ use super::plan::Plan;
 /// The folder of the queue, in the first base folder that can be used.
 const FOLDER: &str = "machines";
 
-/// Waits until the host has room for the machine of `plan`. The place is free again when the returned value is dropped.
+/// Waits until the host has room for the machine of `plan`. The memory and the cores of the machine count as used until the
+/// returned value is dropped.
 pub(super) fn enter(plan: &Plan, machine_kind: MachineKind) -> Result<Turn, RunError> {
     let weight = Weight {
         memory_mib: plan.memory_mib.into(),

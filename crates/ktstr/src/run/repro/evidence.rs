@@ -16,8 +16,8 @@ const EVENTS: usize = 4;
 /// The longest time between the second capture of a wait and the end of the wait, in nanoseconds. At the end itself the task
 /// has a CPU already.
 const BEFORE_NS: u64 = 1_000_000;
-/// If a capture would be taken less than this time, in nanoseconds, from a capture for an earlier finding,
-/// that one serves both findings.
+/// A capture is not taken if it would be less than this time, in nanoseconds, before or after a capture for an earlier finding.
+/// The earlier finding's capture then serves both findings.
 const NEAR_NS: u64 = 20_000_000;
 
 /// The task and the interval that a finding is about, as found in the schedule.
@@ -130,8 +130,8 @@ struct Wanted<'a> {
     /// When sched_ext began to end the scheduler or, if that time is not known, when the scheduler was unloaded; `None` if
     /// neither happened.
     unloaded_ns: Option<u64>,
-    /// The end of the step that the finding is about, or else of the last step; later if the finding is about a later time.
-    /// Afterwards the harness moves and ends the workers, so the rest of a wait does not count.
+    /// The end of the step that the finding is about, or else of the last step. If the finding is about a later time, this is
+    /// that time. Afterwards the harness moves and ends the workers, so the rest of a wait does not count.
     over_ns: u64,
     /// Whether the finding is about the scheduler and not about a task that waited: the scheduler ended, or was ejected for
     /// something other than the stall of a known task, or the finding comes from a sample of the monitor and names no task.

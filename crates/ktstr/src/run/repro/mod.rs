@@ -24,7 +24,7 @@ use crate::entry::KtstrTestEntry;
 
 /// How often a run under the real clock is repeated at most, unless `KTSTR_AUTO_REPRO` is set.
 const USUAL_TRIES: u32 = 3;
-/// The largest number of captures at requested times in a run, since each stops the machine.
+/// The largest number of captures at requested times in a run. It is limited because each capture stops the machine.
 pub(super) const MOST_CAPTURES: usize = 16;
 
 /// What is done in a run in addition to what every run does. The default is nothing.

@@ -61,7 +61,8 @@ pub(super) struct Recorder {
     phase: Option<u16>,
     /// Whether the tasks that existed before the recording have been named.
     named: bool,
-    /// The last insert. In some kernels one variant of the kfunc calls another one, so that an insert is seen twice.
+    /// The last insert. In some kernels one variant of the kfunc calls another one, so that an insert is seen twice. The second
+    /// of two equal inserts is dropped.
     inserted: Option<Event>,
 }
 

@@ -1,5 +1,5 @@
 //! Converts the observations of the virtual clock's plugin into events of the schedule.
-// The numbers come from a guest: a cast must not change one unnoticed.
+// The numbers come from a guest and may be arbitrarily large, so the compiler warns of each cast that could change a number.
 #![cfg_attr(
     not(test),
     warn(
@@ -47,8 +47,8 @@ pub(super) enum Shown {
     Nothing,
 }
 
-/// Returns the meaning of an observation, by its kind; one without a kind is a context switch. The words have the order in which
-/// `points.rs` lists them for the function.
+/// Returns the meaning of an observation, which follows from its kind. An observation without a kind is a context switch. The
+/// words of an observation have the order in which `points.rs` lists them for the observed function.
 pub(super) fn interpret(seen: &Observation) -> Shown {
     let words = seen.words;
     if seen.partial {

@@ -34,7 +34,8 @@ macro_rules! seen {
     };
 }
 
-// Templates store these numbers, so a new entry needs a new number, from 64 on.
+// Templates store these numbers, so a new entry needs a number that no entry has had before. Numbers from 32 to 63 stand for the
+// enqueue and dequeue functions.
 seen! {
     Wake = 64,
     Fork = 65,

@@ -116,7 +116,8 @@ fn profile_of(own: &Path) -> String {
     }
 }
 
-/// Returns the name of the session: nextest's own, or the one that `cargo ktstr` sets for its children; `None` outside of one.
+/// Returns the name of the session: nextest's own, or the one that `cargo ktstr` sets for its children; `None` outside of a
+/// session.
 fn session() -> Result<Option<String>, RunError> {
     Ok(match env::NEXTEST_RUN_ID.get()? {
         Some(run) => Some(run),

@@ -21,7 +21,7 @@ const KEPT: usize = 80;
 /// The user ID and group ID (`nobody` and `nogroup`) under which root starts the binary.
 const NOBODY: u32 = 65_534;
 
-/// The query for a binary's version, which runs in the background. The default is no query, and has no answer.
+/// The query for a binary's version, which runs in the background. The default value stands for no query, so it has no answer.
 #[derive(Debug, Default)]
 pub(in crate::run) struct Version {
     asked: Mutex<Option<JoinHandle<Option<String>>>>,

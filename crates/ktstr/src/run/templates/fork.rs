@@ -61,8 +61,9 @@ fn attempt(
     })
 }
 
-/// The keys of the chain of templates for a plan, without the key of the last one. Each template is built from the one
-/// before it.
+/// The keys of the chain of templates for a plan. The first template has booted, the second also has the scheduler attached, and
+/// in the last one the test process also waits for its job. Each is built from the one before it. The key of the last template is
+/// computed later, because it depends on whether the scheduler attached.
 struct Keys {
     booted: String,
     /// `None` for a run without a scheduler's program, and for a run that has to start its scheduler itself.
@@ -151,8 +152,9 @@ pub(super) fn specification(plan: &Plan, machine_kind: MachineKind, template: bo
 }
 
 /// Restores a machine from `template`, with its RAM in the files `ram`. With `share` the machine becomes a template itself,
-/// and its writes go to the files; otherwise they are private. If QEMU cannot be started, or does not answer, that
-/// is a failure of the host. With any other failure, the template is considered damaged.
+/// and its writes go to the files; otherwise they are private. If QEMU cannot be started, does not answer, or is not the program
+/// that was started, that says nothing about the template, and the error is returned as it is. After any other failure, the
+/// template is considered damaged.
 pub(super) fn restore(
     plan: &Plan,
     machine_kind: MachineKind,

@@ -106,8 +106,9 @@ pub fn unload(program: &Path) -> Result<usize, KernelError> {
         .count())
 }
 
-/// Removes templates whose kernel or QEMU no longer exists, and the least recently used ones, so that the rest fits into
-/// `cap` bytes. The most recently used one always stays. A template that cannot be removed is left for the next time.
+/// Removes templates whose description cannot be read, templates whose kernel or QEMU no longer exists, and the least recently
+/// used ones, so that the rest fits into `cap` bytes. The most recently used one always stays. A template that cannot be removed
+/// is left for the next time.
 pub(super) fn make_room(cap: u64) {
     let Ok(root) = folder() else { return };
     sweep(&root);
@@ -126,7 +127,7 @@ pub(super) fn make_room(cap: u64) {
     }
 }
 
-/// Removes the temporary folders that builders left when they exited.
+/// Removes the temporary folders of builders that were killed. A folder whose template is locked is in use, and stays.
 fn sweep(root: &Path) {
     for entry in std::fs::read_dir(root).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();

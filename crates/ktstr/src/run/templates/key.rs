@@ -10,9 +10,9 @@ const LEN: usize = 20;
 /// The version of the way in which the host builds and stores templates. It has to be increased with every change of either.
 const FORMAT: u32 = 15;
 
-/// Returns the key of the booted template. The key covers everything that is in the guest before a scheduler or a test is
-/// loaded. The same seed must give the same run, and how long the kernel unpacks a file, and where its pages lie, depends on
-/// each byte.
+/// Returns the key of the booted template. The key covers each byte that is in the guest before a scheduler or a test is loaded.
+/// The same seed must give the same run, and each byte of a file can change how long the kernel takes to unpack the file, and
+/// where its pages lie.
 pub(super) fn booted(plan: &Plan, machine_kind: MachineKind) -> String {
     let mut parts = vec![
         format!("format {FORMAT}"),
@@ -38,7 +38,7 @@ pub(super) fn attached(booted: &str, plan: &Plan) -> String {
     name(&parts)
 }
 
-/// Returns the key of the template on top of `base` in which the test process waits for its job.
+/// Returns the key of the template in which the test process waits for its job. It is built on the template whose key is `base`.
 pub(super) fn loaded(base: &str, plan: &Plan) -> String {
     let mut parts = vec![
         base.to_owned(),

@@ -190,7 +190,7 @@ impl Maker<'_> {
     }
 }
 
-/// Turns the end of a guest that did not reach the point at which a template is saved into an error.
+/// Returns an error if the guest ended (`end`) before it reached the point at which a template is saved.
 fn reached(end: Option<End>, session: &GuestSession) -> Result<(), TemplateError> {
     match end {
         None => Ok(()),

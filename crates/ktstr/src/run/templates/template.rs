@@ -18,7 +18,8 @@ use crate::vm_result::GuestLifecyclePhase;
 
 const DESCRIPTION: &str = "template.json";
 const STATE: &str = "state";
-/// The file with the identity of the host's boot during which the RAM was written, or last read in whole to verify it.
+/// The name of a file that identifies a boot of the host: the boot during which the RAM files were written, or were last read in
+/// whole to verify them.
 const READ_IN: &str = "read-in";
 const LOCKS: &str = ".locks";
 
@@ -57,8 +58,8 @@ struct FileChecksum {
 /// A large file, which is verified by its size and its times: reading all of it would take longer than a fork. A time is
 /// in seconds and nanoseconds (`st_mtime` and `st_ctime`).
 ///
-/// After the host lost power, a file may have its size and its times but not its contents, because nothing waits until they
-/// are on the disk. Its checksum is therefore verified once in each boot of the host.
+/// After the host lost power, a file may have its size and its times but not its contents, because ktstr does not wait until the
+/// contents are on the disk. The checksum of the contents is therefore verified once in each boot of the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct FileStamp {
     len: u64,

@@ -1,7 +1,7 @@
-//! Acquits the scheduler of findings that the exact schedule does not confirm. A worker that got nothing done for a
-//! long time may have been asleep, frozen, throttled or busy, which it cannot see itself; starvation is time in which a
-//! task was runnable and did not run. Likewise, unequal shares of CPU time are not a failure of a scheduler that gave
-//! each worker what it was entitled to.
+//! Acquits the scheduler of findings that the exact schedule does not confirm. A worker that got nothing done for a long time
+//! cannot see the reason itself: it may have been asleep, frozen, throttled or busy. It was starved only while it was runnable
+//! and did not run. Likewise, unequal shares of CPU time are not a failure of a scheduler that gave each worker what it was
+//! entitled to.
 
 use ktstr_assert::{Assert, AssertDetail, Finding, Limit, Outcome, WorkerExitInfo};
 use ktstr_guest::engine::{FIRST_TURN_MS, SERVED_MS};
@@ -30,8 +30,8 @@ pub(super) fn acquit(
     if !judgement.result.is_fail() {
         return false;
     }
-    // A real-time hog of the test leaves no CPU time to which other workers are entitled. The gap stands nevertheless,
-    // because it is the test's fault.
+    // A real-time hog of the test leaves no CPU time to which other workers are entitled, so a gap at the time of a hog would be
+    // acquitted. It stands nevertheless, because it is the test's fault.
     let measurements = &judgement.result.measurements;
     let bound = checks.max_owed_ms.and_then(Limit::value);
     let most_owed_ms = bound.unwrap_or(OWED_MS);
@@ -39,7 +39,7 @@ pub(super) fn acquit(
     let shares_judged = answers.missing_ns == 0
         && checks.report_monitor_only != Some(true)
         && checks.min_task_share.and_then(Limit::value).is_some();
-    // A bound on gaps that was set explicitly applies as it is, however short the turns are that the gap consists of.
+    // A bound on gaps that was set explicitly applies as it is, even if the worker ran again and again within the gap.
     let turns_count = shares_judged && checks.max_gap_ms.is_none();
     let counts = Counts {
         shares_judged,
@@ -107,9 +107,10 @@ fn judged_by_shares(
 /// Which facts can acquit a worker's scheduler, apart from the waits themselves.
 #[derive(Clone, Copy)]
 struct Counts {
-    /// Whether it counts that the worker ran, because another check judges the worker's share of CPU time.
+    /// Whether CPU time that the worker got acquits the scheduler. It does if another check judges the worker's share of CPU
+    /// time.
     shares_judged: bool,
-    /// Whether it counts that the worker ran again each time before it was owed much.
+    /// Whether the scheduler is acquitted if the worker ran again each time before it was owed much.
     turns_count: bool,
 }
 

@@ -261,7 +261,7 @@ fn without_a_bound_of_the_test_a_spread_is_judged_by_each_tasks_share_of_its_ent
     assert!(stands(&asked, &queues(1000, 0)));
 }
 
-/// The data that is missing is then the only thing that is left, and it is not the scheduler's fault.
+/// Once the gap is acquitted, only the missing data is left, which is not the scheduler's fault.
 #[test]
 fn a_fault_is_attributed_again_if_only_missing_data_is_left() {
     let mut judgement = Judgement::fail(Fault::Scheduler, gap());

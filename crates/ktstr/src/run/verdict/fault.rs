@@ -1,5 +1,6 @@
-//! Attributes a failure whose fault the end of the run does not show, and states the evidence in one line: the workload, a
-//! lack of memory, a host that was busy with other work, or the state of a guest that hung or panicked.
+//! Attributes a failure if the way in which the run ended does not show whose fault it is, and states the evidence in one line.
+//! Evidence is, for example, a workload that took all CPU time, a lack of memory, a host that was busy with other work, or the
+//! state of a guest that hung or panicked.
 
 use std::time::Duration;
 
@@ -19,8 +20,8 @@ pub(in crate::run) const CONTENDED: f64 = 1.5;
 /// A busy host explains a finding of a step only if the vCPUs waited for at least this share of the step's time.
 const WAITED: f64 = 0.1;
 
-/// Returns whether this dilation explains a failure. Only failures about times can be explained; a latency that has a bound
-/// must be within it after division by the dilation.
+/// Returns whether this dilation explains a failure. Only failures about times can be explained. A latency that has a bound is
+/// explained only if it is within the bound after division by the dilation.
 fn explains(dilation: f64, detail: &AssertDetail) -> bool {
     detail.is_about_time()
         && detail
@@ -40,7 +41,8 @@ impl Contention<'_> {
     /// Returns how busy the host was at the time of the finding, with the label of its step. A finding that belongs to no
     /// step may be about any time of the run, and so may one of a step without samples. The label `BASELINE` counts as no
     /// step, because findings about the backdrop at the end of the run have it, too.
-    /// The last value is for how long the vCPUs could have waited in that step; `None` for the whole run.
+    /// The last value is the length of that step times the number of vCPUs, in nanoseconds, which is the longest time for which
+    /// the vCPUs together can have waited; `None` for the whole run.
     fn at<'d>(
         &self,
         detail: &'d AssertDetail,
@@ -115,8 +117,9 @@ pub(in crate::run) fn downgrade_if_contended(
     }
 }
 
-/// Makes the failures that the host `explains` inconclusive. A scheduler that the kernel ejected has ended, so if the ejection
-/// is excused, the findings that it ended are excused as well. Returns whether there was any such failure.
+/// Makes the failures that the host `explains` inconclusive. If the host explains each ejection by the kernel, the findings that
+/// the scheduler's process died are excused as well, because they follow from the ejection. Returns whether any failure was
+/// excused.
 pub(super) fn excuse(judgement: &mut Judgement, explains: impl Fn(&AssertDetail) -> bool) -> bool {
     let is_ejection = |detail: &AssertDetail| matches!(detail.finding, Finding::Ejected { .. });
     let ejections: Vec<&AssertDetail> = (judgement.result.failure_details())

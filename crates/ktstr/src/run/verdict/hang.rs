@@ -11,8 +11,9 @@ use super::super::stall::StallReport;
 use super::{Case, Fault};
 use crate::vm_result::{GuestLifecyclePhase, WatchdogKillReason};
 
-/// The test process counts as busy if the CPU time of its threads, over their whole lives, is at least this share of the
-/// length of the stall. The kernel samples CPU time at ticks, so the number is rough.
+/// The test process counts as busy if the CPU time of its threads, over their whole lives, is at least this share of the length
+/// of the stall: of its guest time under the virtual clock, and of QEMU's CPU time in it under the real clock. The kernel samples
+/// CPU time at ticks, so the number is rough.
 const BUSY: f64 = 0.25;
 /// A guest whose virtual clock has not advanced for this much wall time no longer serves its timer interrupts.
 const STOOD: Duration = Duration::from_secs(5);
@@ -81,7 +82,7 @@ pub(super) fn stage(phase: GuestLifecyclePhase) -> &'static str {
 
 /// Returns the fault, and what the test process did, if the process is the cause or is gone; `None` if nothing shows that.
 fn of_test(stall: &StallReport, guest: &GuestState, case: &Case) -> Option<(Fault, String)> {
-    // The guest does not wait for a test that has ended.
+    // A test process that has ended cannot be the cause of the hang.
     let pid = guest.test_pid.filter(|_| guest.test_end.is_none())?;
     if stall.processes.is_empty() {
         return None;

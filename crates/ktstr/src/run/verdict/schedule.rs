@@ -144,7 +144,8 @@ pub(in crate::run) fn judge(
     } else {
         let evidence = "the exact schedule is the evidence; `cargo ktstr schedule` prints who ran and who waited";
         // Real-time workers do not give up the CPUs on which they run, so tasks that are queued there have to wait.
-        // But the time of real-time tasks is no part of the time that the scheduler was to drive.
+        // The finding that the scheduler drove too little CPU time is an exception: it leaves out the time of real-time tasks, so
+        // they do not explain it.
         let explicable = |d: &AssertDetail| !matches!(d.finding, Finding::NotDriven { .. });
         let hog = hog::at_all(&judgement.result.measurements, &failed)
             .filter(|_| failed.iter().all(explicable));

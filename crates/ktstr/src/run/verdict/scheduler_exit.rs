@@ -68,7 +68,8 @@ pub(super) fn ejected(
     exit: Option<&ScxExit>,
 ) {
     let error_exit = exit.filter(|exit| exit.is_error());
-    // sched_ext's record is that of the scheduler that attached last.
+    // sched_ext's record is that of the scheduler that attached last, so the last ejection in the log with the same reason
+    // belongs to it.
     let mut logged = ejections(console);
     let logged = match error_exit {
         Some(exit) => (logged.into_iter()).rfind(|logged| logged.reason.starts_with(&exit.reason)),
@@ -333,8 +334,8 @@ fn ejection(console: &str) -> Option<Logged> {
     ejections(console).into_iter().next()
 }
 
-/// Returns which schedulers sched_ext ejected and why, in order, according to the kernel's log (kernel/sched/ext.c); for what
-/// is no ejection see [`NO_EJECTION`].
+/// Returns which schedulers sched_ext ejected and why, in order, according to the kernel's log (kernel/sched/ext.c). Exits for
+/// one of the reasons in [`NO_EJECTION`] are left out.
 fn ejections(console: &str) -> Vec<Logged> {
     let lines: Vec<&str> = console.lines().map(without_time).collect();
     let of = |(at, line): (usize, &&'_ str)| {
