@@ -194,7 +194,7 @@ mod tests {
             text: String::new(),
         });
         repeat.captures.push(CaptureRecord {
-            tag: "asked_for".to_owned(),
+            tag: "chosen_time".to_owned(),
             moment: Some(CaptureMoment::Asked),
             ..CaptureRecord::default()
         });
@@ -204,7 +204,7 @@ mod tests {
         assert_eq!(
             repeats(&first, &of_first),
             [format!(
-                "The run was repeated: the two runs are identical to the last bit. A capture of the repeat: cargo ktstr show {} --capture asked_for",
+                "The run was repeated: the two runs are identical to the last bit. A capture of the repeat: cargo ktstr show {} --capture chosen_time",
                 repeat.run_id
             )]
         );

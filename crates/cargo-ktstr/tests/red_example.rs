@@ -52,7 +52,7 @@ const STARTS: &[&str] = &[
     "two ",
     "scheduler: …/target/debug/scx-ktstr (scx-ktstr 0.1.0, BLAKE3 ",
     "the repeat is identical to the first run, digest ",
-    "capture asked_for at ",
+    "capture chosen_time at ",
     "see: cargo ktstr show ",
     "record of the repeat: …/target/ktstr/",
     "record: …/target/ktstr/",

@@ -39,8 +39,8 @@ moments! {
     Hang "hang" "the host gives up on a guest that is silent"
     /// The guest's kernel panics.
     Panic "panic" "the guest's kernel panics"
-    /// A time that the user requested (`KTSTR_CAPTURE_AT`), or the time of a finding in the repeat of a failed run.
-    Asked "asked_for" "a requested time is reached"
+    /// A time that the user chose (`KTSTR_CAPTURE_AT`), or the time of a finding in the repeat of a failed run.
+    Asked "chosen_time" "the chosen time is reached"
 }
 
 #[cfg(test)]

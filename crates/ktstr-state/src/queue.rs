@@ -279,7 +279,7 @@ impl Queue {
         let mut before: Vec<&Ticket> = others.iter().filter(|t| t.number < own.number).collect();
         before.sort_by_key(|t| (t.waits, t.number));
         let mut text = format!(
-            "ktstr: {} ({}) waits until this host has room for it:",
+            "ktstr: {} ({}) waits for the CPUs and the memory of:",
             own.name, own.weight
         );
         for (at, ticket) in before.iter().take(NAMED).enumerate() {

@@ -37,7 +37,8 @@ pub struct Kernel {
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct KernelOptions {
     /// The kernels to run on, each in a form that `cargo ktstr kernel path` accepts, such as 7.3, debian:7.0+rt or a path, or
-    /// as a range such as 6.12..7.3. Kernels that are not cached are fetched. May be given more than once.
+    /// as a range such as 6.12..7.3, which includes both ends. Kernels that are not cached are fetched. May be given more than
+    /// once.
     #[arg(
         long,
         visible_alias = "kernel",

@@ -137,7 +137,7 @@ fn render_to(text: &mut String, s: &Screen) -> std::fmt::Result {
                 row.spread_pct
                     .map_or_else(|| "-".to_owned(), |spread| format!("{spread:.1} %")),
                 format!("{} ms", row.gap_ms),
-                row.migrations.to_string(),
+                grouped(row.migrations),
             ]);
         }
         indented(text, &table)?;

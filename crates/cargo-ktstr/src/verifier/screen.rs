@@ -85,34 +85,33 @@ fn programs(text: &mut String, load: &Load, baseline: bool) -> std::fmt::Result 
     if load.programs.is_empty() {
         return Ok(());
     }
-    let header = [
-        "  PROGRAM",
-        "INSNS",
-        "OF LIMIT",
-        "STATES",
-        "BASELINE",
-        "CHANGE",
-    ];
-    let columns = if baseline { 6 } else { 4 };
-    let mut table = table::numbers(&header[..columns], 1);
+    // Only a log of the verifier has the number of states, and most schedulers do not print one.
+    let has_states = load.programs.iter().any(|row| row.states.is_some());
+    let mut header = vec!["  PROGRAM", "INSNS", "OF 1M"];
+    header.extend(has_states.then_some("STATES"));
+    if baseline {
+        header.extend(["BASELINE", "CHANGE"]);
+    }
+    let mut table = table::numbers(&header, 1);
     let mut rows: Vec<&Row> = load.programs.iter().collect();
     if rows.len() > MOST {
         rows.sort_by_key(|row| (!row.refused, std::cmp::Reverse(row.insns)));
     }
-    let number = |of: Option<u64>| of.map_or_else(|| "unknown".to_owned(), |n| n.to_string());
+    let number = |of: Option<u64>| of.map_or_else(|| "-".to_owned(), |n| n.to_string());
     for row in rows.iter().take(MOST) {
         let mark = if row.refused { " (refused)" } else { "" };
         let share = row.insns.map(|insns| insns as f64 / LIMIT * 100.0);
-        let cells = [
+        let mut cells = vec![
             format!("  {}{mark}", row.program),
             number(row.insns),
             share.map_or_else(String::new, |share| format!("{share:.1} %")),
-            number(row.states),
-            row.before
-                .map_or_else(|| "new".to_owned(), |n| n.to_string()),
-            growth(row),
         ];
-        table.add_row(&cells[..columns]);
+        cells.extend(has_states.then(|| number(row.states)));
+        if baseline {
+            let before = row.before.map(|n| n.to_string());
+            cells.extend([before.unwrap_or_else(|| "new".to_owned()), growth(row)]);
+        }
+        table.add_row(cells);
     }
     writeln!(text, "{}", table.trim_fmt())?;
     if rows.len() > MOST {
@@ -158,17 +157,17 @@ mod tests {
             .push("kernel 9.9: there is none".to_owned());
         insta::assert_snapshot!(render(&now), @r"
         7.3.4 1n1l2c1t: loads
-           PROGRAM       INSNS  OF LIMIT   STATES  BASELINE   CHANGE
-           mine_enqueue    500     0.1 %  unknown       400  +25.0 %
-           mine_tick     12345     1.2 %  unknown       new
+           PROGRAM       INSNS  OF 1M  BASELINE   CHANGE
+           mine_enqueue    500  0.1 %       400  +25.0 %
+           mine_tick     12345  1.2 %       new
           gone since the baseline: old
 
         7.0.1 1n1l2c1t: DOES NOT LOAD
           the verifier refused it
           R1 invalid <mem>
           again: cargo ktstr verifier
-           PROGRAM              INSNS  OF LIMIT  STATES  BASELINE  CHANGE
-           mine_init (refused)      6     0.0 %       2       new
+           PROGRAM              INSNS  OF 1M  STATES  BASELINE  CHANGE
+           mine_init (refused)      6  0.0 %       2       new
 
         not run: kernel 9.9: there is none
         GROWN  mine_enqueue on 7.3.4 1n1l2c1t by +25.0 %, more than the allowed 10 %

@@ -104,6 +104,17 @@ impl MetricCheck {
         Self::exists(metric.wire_name())
     }
 
+    /// Returns the name of the metric that the check is about; `None` for a check of the exit code.
+    pub const fn metric(&self) -> Option<&'static str> {
+        match *self {
+            Self::Min { metric, .. }
+            | Self::Max { metric, .. }
+            | Self::Range { metric, .. }
+            | Self::Exists(metric) => Some(metric),
+            Self::ExitCodeEq(_) => None,
+        }
+    }
+
     /// Checks that a program can meet this check.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::check::MetricCheck;
 use super::format::MetricHint;
 use crate::metric::Polarity;
 
@@ -114,8 +115,14 @@ impl PayloadMetrics {
     }
 
     /// Stores the metrics with the properties that the hints give them. Metrics beyond [`MAX_METRICS`] are only
-    /// counted; metrics to which a hint applies are kept before others.
-    pub fn set_metrics(&mut self, mut metrics: Vec<Metric>, hints: &[MetricHint]) {
+    /// counted. The metrics that a check names are kept first, because the verdict needs them; next come those to which a hint
+    /// applies.
+    pub fn set_metrics(
+        &mut self,
+        mut metrics: Vec<Metric>,
+        hints: &[MetricHint],
+        checks: &[MetricCheck],
+    ) {
         for metric in &mut metrics {
             if let Some(hint) = hint(hints, &metric.name) {
                 metric.polarity = hint.polarity;
@@ -123,7 +130,13 @@ impl PayloadMetrics {
             }
         }
         if metrics.len() > MAX_METRICS {
-            metrics.sort_by_key(|metric| hint(hints, &metric.name).is_none());
+            let is_checked = |name: &str| checks.iter().any(|check| check.metric() == Some(name));
+            metrics.sort_by_key(|metric| {
+                (
+                    !is_checked(&metric.name),
+                    hint(hints, &metric.name).is_none(),
+                )
+            });
         }
         self.left_out = metrics.len().saturating_sub(MAX_METRICS);
         metrics.truncate(MAX_METRICS);
@@ -191,8 +204,10 @@ mod tests {
             .collect();
         all.push(metric("iops", 5.0));
         let mut run = PayloadMetrics::default();
-        run.set_metrics(all, &hints);
-        assert_eq!((run.metrics.len(), run.left_out), (MAX_METRICS, 1));
+        all.push(metric("checked", 6.0));
+        run.set_metrics(all, &hints, &[MetricCheck::max("checked", 7.0)]);
+        assert_eq!((run.metrics.len(), run.left_out), (MAX_METRICS, 2));
+        assert_eq!(run.get("checked"), Some(6.0));
         assert_eq!(run.get("iops"), Some(5.0));
         let kept = run.metrics.iter().find(|m| m.name == "iops");
         let kept = kept.expect("a hint's metric is kept");

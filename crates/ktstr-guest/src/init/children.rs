@@ -42,11 +42,51 @@ const CHUNK: usize = 8192;
 /// Maximum number of reads of one pipe in a row. Together these reads can take twice the capacity of a pipe (64 KiB, pipe(7)).
 const MOST_CHUNKS: usize = 16;
 
+/// What a child prints to one of its streams.
+#[derive(Debug)]
+struct Output {
+    stream: Stream,
+    pipe: File,
+    /// The first bytes of a character that the last read has cut in two. They are sent with the next read.
+    cut: Vec<u8>,
+}
+
+impl Output {
+    /// Sends what was read, except for a character whose end has not been read yet.
+    fn send(&mut self, read: &[u8]) {
+        self.cut.extend_from_slice(read);
+        let rest = self.cut.split_off(whole_characters(&self.cut));
+        self.flush();
+        self.cut = rest;
+    }
+
+    /// Sends what is left. Bytes that are not UTF-8 are replaced.
+    fn flush(&mut self) {
+        let bytes = std::mem::take(&mut self.cut);
+        if !bytes.is_empty() {
+            link::send(&ToHost::Output {
+                stream: self.stream,
+                text: String::from_utf8_lossy(&bytes).into_owned(),
+            });
+        }
+    }
+}
+
+/// Returns the length of `bytes` without the start of a character at the end whose other bytes are missing.
+fn whole_characters(bytes: &[u8]) -> usize {
+    let last = bytes.utf8_chunks().last();
+    let invalid = last.map_or(&[][..], |chunk| chunk.invalid());
+    match std::str::from_utf8(invalid) {
+        Err(error) if error.error_len().is_none() => bytes.len() - invalid.len(),
+        _ => bytes.len(),
+    }
+}
+
 /// The child processes that PID 1 has started, and their output.
 #[derive(Debug)]
 pub(super) struct Children {
     deaths: File,
-    outputs: Vec<(Stream, File)>,
+    outputs: Vec<Output>,
     ended: HashMap<i32, ProcessEnd>,
     live: Vec<Pid>,
 }
@@ -102,7 +142,11 @@ impl Children {
             if let Some(pipe) = pipe {
                 // This cannot fail on a pipe.
                 let _ = rustix::io::ioctl_fionbio(&pipe, true);
-                self.outputs.push((stream, File::from(pipe)));
+                self.outputs.push(Output {
+                    stream,
+                    pipe: File::from(pipe),
+                    cut: Vec::new(),
+                });
             }
         }
         self.live.push(pid);
@@ -128,8 +172,11 @@ impl Children {
         if let Some(also) = also {
             fds.push(PollFd::from_borrowed_fd(also, PollFlags::IN));
         }
-        for (_, pipe) in &self.outputs {
-            fds.push(PollFd::from_borrowed_fd(pipe.as_fd(), PollFlags::IN));
+        for output in &self.outputs {
+            fds.push(PollFd::from_borrowed_fd(
+                output.pipe.as_fd(),
+                PollFlags::IN,
+            ));
         }
         let timeout = timeout.map(|t| Timespec {
             tv_sec: t.as_secs() as i64,
@@ -149,17 +196,21 @@ impl Children {
     /// Forwards what was printed so far. The function reads at most `MOST_CHUNKS` chunks from each pipe, which is more than a
     /// pipe can hold, so it also returns if a process prints without end.
     pub(super) fn drain(&mut self) {
-        self.outputs.retain_mut(|(stream, pipe)| {
+        self.outputs.retain_mut(|output| {
             let mut chunk = [0u8; CHUNK];
             for _ in 0..MOST_CHUNKS {
-                match pipe.read(&mut chunk) {
-                    Ok(0) => return false,
-                    Ok(n) => link::send(&ToHost::Output {
-                        stream: *stream,
-                        text: String::from_utf8_lossy(&chunk[..n]).into_owned(),
-                    }),
+                match output.pipe.read(&mut chunk) {
+                    Ok(0) => {
+                        output.flush();
+                        return false;
+                    }
+                    Ok(n) => output.send(&chunk[..n]),
                     Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-                    Err(e) => return e.kind() == std::io::ErrorKind::WouldBlock,
+                    Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => return true,
+                    Err(_) => {
+                        output.flush();
+                        return false;
+                    }
                 }
             }
             true
@@ -192,5 +243,25 @@ impl Children {
             let _ = kill_process(pid, Signal::KILL);
         }
         self.drain();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A read of a pipe ends after a number of bytes, which can be in the middle of a character.
+    #[test]
+    fn a_character_that_a_read_cuts_waits_for_its_end() {
+        for text in ["dé", "d\u{20ac}", "d\u{1f980}"] {
+            for end in 1..text.len() {
+                assert_eq!(whole_characters(&text.as_bytes()[..end]), 1, "{text} {end}");
+            }
+            assert_eq!(whole_characters(text.as_bytes()), text.len());
+        }
+        // Bytes that cannot start a character do not wait, and neither does nothing.
+        for other in [&b"d\xff"[..], b"d\xe2\x28", b""] {
+            assert_eq!(whole_characters(other), other.len(), "{other:?}");
+        }
     }
 }

@@ -171,7 +171,7 @@ impl PayloadHandle {
             stderr: ended.stderr,
             ..PayloadMetrics::default()
         };
-        run.set_metrics(metrics, self.payload.metrics);
+        run.set_metrics(metrics, self.payload.metrics, &self.checks);
         run
     }
 }

@@ -46,7 +46,7 @@ mod testing {
     pub(super) fn read(preset: &Payload, output: &str) -> Vec<(String, f64, String)> {
         let metrics = extract_metrics(output, &preset.output, MetricStream::Stdout);
         let mut run = PayloadMetrics::default();
-        run.set_metrics(metrics, preset.metrics);
+        run.set_metrics(metrics, preset.metrics, preset.default_checks);
         let result = judge(&run, preset.default_checks);
         assert!(result.is_pass(), "{:?}", result.outcomes);
         run.metrics

@@ -107,11 +107,13 @@ fn clause(detail: &AssertDetail, all: &[&AssertDetail]) -> String {
             .message
             .replace("panicked: panicked at", "panicked at");
         let words: Vec<&str> = text.lines().take(2).map(str::trim).collect();
-        match &detail.cgroup {
-            Some(cgroup) if !text.starts_with(&format!("cgroup {cgroup} ")) => {
-                format!("{} (cgroup {cgroup})", words.join(" "))
-            }
-            _ => words.join(" "),
+        let cgroup = detail.cgroup.as_ref().map(|name| format!("cgroup {name}"));
+        let unnamed = cgroup.filter(|cgroup| !text.starts_with(&format!("{cgroup} ")));
+        let step = detail.phase.as_deref().map(ktstr_record::brief::step);
+        let place: Vec<String> = unnamed.into_iter().chain(step).collect();
+        match place.is_empty() {
+            true => words.join(" "),
+            false => format!("{} ({})", words.join(" "), place.join(", ")),
         }
     })
 }

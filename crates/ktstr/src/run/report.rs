@@ -161,8 +161,11 @@ fn findings(text: &mut String, all: &[&AssertDetail], headline: &str, same_kind:
         if *seen <= few && !headline.starts_with(&detail.message) {
             let message = detail.message.replace('\n', "\n  ");
             let _ = write!(text, "\n  {message}{}", host_suffix(detail));
-            if let Some(cgroup) = &detail.cgroup {
-                let _ = write!(text, " [{cgroup}]");
+            let phase = detail.phase.as_deref().map(ktstr_record::brief::step);
+            let cgroup = detail.cgroup.as_deref();
+            let place: Vec<&str> = cgroup.into_iter().chain(phase.as_deref()).collect();
+            if !place.is_empty() {
+                let _ = write!(text, " [{}]", place.join(", "));
             }
         }
     }
@@ -394,11 +397,17 @@ fn monitor_lines(report: &MonitorReport) -> String {
     if s.total_samples == 0 {
         return report.unavailable.clone().unwrap_or_default();
     }
+    // The guest runs while a sample is taken, and a sample in which a runqueue changed meanwhile is discarded.
+    let discarded = match report.torn_samples {
+        0 => String::new(),
+        torn => format!(
+            " ({torn} more discarded, because the guest changed a runqueue while it was read)"
+        ),
+    };
     let mut lines = format!(
-        "{}, {} torn: {:.1} tasks on a runqueue on average, the longest at most {:.1} times the shortest, \
-         at most {} in a local DSQ",
+        "{}{discarded}: {:.1} tasks on a runqueue on average, the longest runqueue had at most {:.1} times the tasks of the \
+         shortest, at most {} in a local DSQ",
         counted(s.total_samples, "sample"),
-        report.torn_samples,
         s.avg_nr_running,
         s.max_imbalance_ratio,
         counted(s.max_local_dsq_depth, "task"),

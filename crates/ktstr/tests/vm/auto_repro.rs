@@ -110,7 +110,7 @@ fn asked(run: &Listed) -> Vec<FailureDumpReport> {
     let all: Vec<(String, FailureDumpReport)> =
         serde_json::from_str(&text.expect("captures")).expect("captures are JSON");
     all.into_iter()
-        .filter(|(tag, _)| tag.starts_with("asked_for"))
+        .filter(|(tag, _)| tag.starts_with("chosen_time"))
         .map(|(_, report)| report)
         .collect()
 }
@@ -143,7 +143,7 @@ fn a_stall_is_repeated_and_the_captures_show_the_task_in_its_queue() {
     let shown: Vec<&str> = done
         .text
         .lines()
-        .filter(|line| line.starts_with("capture asked_for"))
+        .filter(|line| line.starts_with("capture chosen_time"))
         .collect();
     assert!(!shown.is_empty(), "{}", done.text);
     for line in &shown {
@@ -159,7 +159,7 @@ fn asked_of_first(first: &Listed) -> Vec<&str> {
     let captures = first.record.captures.iter();
     captures
         .map(|capture| capture.tag.as_str())
-        .filter(|tag| tag.starts_with("asked_for"))
+        .filter(|tag| tag.starts_with("chosen_time"))
         .collect()
 }
 

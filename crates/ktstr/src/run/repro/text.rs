@@ -21,7 +21,7 @@ pub(super) fn label(first: &Finished) -> String {
     let phase = first.vm.as_ref().map(|vm| vm.final_guest_phase);
     match phase {
         Some(GuestLifecyclePhase::Body | GuestLifecyclePhase::Teardown) => String::new(),
-        _ => "PRIMARY DID NOT REACH WORKLOAD: the first run ended before its scenario began\n"
+        _ => "the first run ended before its scenario began, so the repeat shows no workload\n"
             .to_owned(),
     }
 }
