@@ -215,13 +215,14 @@ fn times(path: &Path, asked: &[Span]) -> Result<Vec<u64>> {
 fn check(record: &RunRecord) -> Result<()> {
     if record.test.starts_with(crate::cell::PREFIX) {
         bail!(
-            "this run is one of `cargo ktstr check`, `compare` or `power`, which chose its scheduler and arguments: the command \
-             that is printed with the finding makes the same run again"
+            "this run is one of `cargo ktstr check`, `compare`, `power` or `verifier`, which chose its scheduler and arguments: \
+             the command that is printed with the finding makes the same run again"
         );
     }
     if record.test == ktstr_record::VERIFIER_CELL {
         bail!(
-            "this run was made by `cargo ktstr verifier`, and a replay cannot repeat it: run that command again"
+            "this run only loaded a scheduler, in a test `verifier/SCHEDULER/KERNEL/PRESET` of nextest, and a replay cannot \
+             repeat it: run that test again"
         );
     }
     if record.test == crate::run::TEST {

@@ -14,7 +14,7 @@
 )]
 
 use ktstr_assert::payload::MAX_PAYLOADS;
-use ktstr_assert::{AssertResult, Outcome};
+use ktstr_assert::{AssertDetail, AssertResult, Finding, NoteValue, Outcome};
 use ktstr_scenario::ops::{KernelTarget, KernelValue, KernelValueWidth};
 use serde::{Deserialize, Serialize};
 
@@ -382,8 +382,8 @@ impl ToHost {
     }
 
     /// Truncates each long text of the message to [`TEXT_CAP`] and appends a note about the truncation. Lists of processes and of
-    /// payloads are truncated, too. The data of findings and the test's measurements are not truncated. The guest truncates a
-    /// message so that the message can be sent. The host truncates it again, because the host does not trust the guest.
+    /// payloads are truncated, too, and the data of a finding is dropped if it is too long. The guest truncates a message so
+    /// that the message can be sent. The host truncates it again, because the host does not trust the guest.
     pub fn bound_texts(&mut self) {
         match self {
             Self::Hello {
@@ -400,7 +400,12 @@ impl ToHost {
                         Outcome::Pass => {}
                         Outcome::Skip(detail)
                         | Outcome::Inconclusive(detail)
-                        | Outcome::Fail(detail) => bound(&mut detail.message),
+                        | Outcome::Fail(detail) => bound_detail(detail),
+                    }
+                }
+                for value in result.measurements.values_mut() {
+                    if let NoteValue::Text(text) = value {
+                        bound(text);
                     }
                 }
                 for note in &mut result.info_notes {
@@ -497,6 +502,16 @@ fn encoded(message: &ToHost) -> Vec<u8> {
             .to_string()
             .into_bytes()
     })
+}
+
+/// Truncates the message of a detail. The data of its finding is dropped if it is as long as a text may be, for example because
+/// a claim compared long texts.
+fn bound_detail(detail: &mut AssertDetail) {
+    bound(&mut detail.message);
+    let data = serde_json::to_vec(&detail.finding);
+    if data.map_or(usize::MAX, |data| data.len()) > TEXT_CAP + NOTE_CAP {
+        detail.finding = Finding::default();
+    }
 }
 
 fn bound(text: &mut String) {
@@ -847,6 +862,27 @@ mod tests {
         };
         let detail = result.failure_details().next().expect("a finding");
         assert!(detail.message.ends_with("bytes left out ...]"));
+    }
+
+    #[test]
+    fn long_texts_in_the_data_of_a_result_are_bounded_too() {
+        let text = "x".repeat(9 << 20);
+        let mut long = AssertResult::pass();
+        long.record_fail(AssertDetail::of(Finding::Claim {
+            label: "version".to_owned(),
+            expected: "equal to 1".to_owned(),
+            actual: text.clone(),
+            reason: None,
+        }));
+        long.measurements
+            .insert("log".to_owned(), NoteValue::Text(text));
+        let ToHost::TestResult(result) = sent(&ToHost::TestResult(Box::new(long))) else {
+            panic!("another message");
+        };
+        let detail = result.failure_details().next().expect("a finding");
+        assert!(detail.message.starts_with("version") && detail.message.len() < TEXT_CAP + 100);
+        assert_eq!(detail.finding, Finding::default());
+        assert!(matches!(&result.measurements["log"], NoteValue::Text(log) if log.len() < TEXT_CAP + 100));
     }
 
     #[test]

@@ -64,14 +64,16 @@ pub fn inline(text: &str) -> String {
 /// Appends lines between fences that are longer than any run of backticks in the lines, so that no line can close the fence.
 /// `kind` is the language after the opening fence.
 pub fn fence(text: &mut String, kind: &str, lines: &[String]) {
-    let longest = lines.iter().flat_map(|line| line.split(|c| c != '`'));
-    let longest = longest.map(str::len).max().unwrap_or(0);
+    // A line break within an item of `lines` would begin a new line, so it becomes a space. `escaped` removes changes of colour,
+    // which can join two runs of backticks, so the runs are measured behind it.
+    let lines = lines.iter().map(|line| line.replace(['\n', '\r'], " "));
+    let lines: Vec<String> = lines.map(|line| escaped(&line).into_owned()).collect();
+    let runs = lines.iter().flat_map(|line| line.split(|c| c != '`'));
+    let longest = runs.map(str::len).max().unwrap_or(0);
     let fence = "`".repeat((longest + 1).max(3));
     let _ = writeln!(text, "{fence}{kind}");
-    for line in lines {
-        // A line break within an item of `lines` would begin a new line, so it becomes a space.
-        let line = line.replace(['\n', '\r'], " ");
-        let _ = writeln!(text, "{}", escaped(&line));
+    for line in &lines {
+        let _ = writeln!(text, "{line}");
     }
     let _ = writeln!(text, "{fence}");
 }
@@ -150,5 +152,12 @@ mod tests {
 
         </details>
         ");
+    }
+
+    #[test]
+    fn a_change_of_colour_does_not_hide_a_run_of_backticks() {
+        let mut text = String::new();
+        fence(&mut text, "text", &["``\u{1b}[m`".to_owned()]);
+        assert_eq!(text, "````text\n```\n````\n");
     }
 }

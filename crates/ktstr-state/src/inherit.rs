@@ -113,6 +113,8 @@ extern "C" fn parent() {
 /// Runs in the child of a process with several threads, so it only makes async-signal-safe calls.
 extern "C" fn child() {
     FORKING.store(0, SeqCst);
+    // Another thread may have been about to step back in `Entering::new`, and it does not exist here.
+    ENTERING.store(0, SeqCst);
     // SAFETY: a constant path; the descriptor is this function's own.
     let null = unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC) };
     for place in &HELD {

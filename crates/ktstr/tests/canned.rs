@@ -20,8 +20,24 @@ const fn topology(name: &str) -> Topology {
 }
 /// The window of each core scenario.
 const WINDOW: Duration = Duration::from_secs(2);
-/// The window of each scenario outside of the core.
-const SHORT: Duration = Duration::from_secs(1);
+/// Returns the window of a scenario outside of the core. Some judge a part of it that is only long enough for load balancing if
+/// the whole is longer.
+const fn window(name: &str) -> Duration {
+    match name.as_bytes() {
+        b"custom_cgroup_cpuset_apply_midrun"
+        | b"custom_cgroup_cpuset_clear_midrun"
+        | b"custom_cgroup_cpuset_add_remove"
+        | b"custom_cgroup_add_midrun"
+        | b"custom_cgroup_remove_midrun"
+        | b"custom_cgroup_add_during_imbalance"
+        | b"custom_cgroup_add_load_imbalance"
+        | b"custom_cgroup_no_ctrl_load_imbalance"
+        | b"custom_cgroup_multicpu_pin"
+        | b"custom_cgroup_dsq_contention"
+        | b"custom_nested_cgroup_no_ctrl" => WINDOW,
+        _ => Duration::from_secs(1),
+    }
+}
 
 fn passes(entry: &'static KtstrTestEntry) {
     let finished = ktstr::run::run(entry);
@@ -62,7 +78,7 @@ macro_rules! canned {
         })+
 
         $(mod $more {
-            entries!($more, SHORT);
+            entries!($more, window(stringify!($more)));
 
             #[test]
             fn under_its_schedulers() {

@@ -155,12 +155,17 @@ fn without_folder(text: &str, report: &Report) -> String {
     let mut out = String::new();
     while let Some(at) = rest.find(&named) {
         let ends = |c: char| c.is_whitespace() || "`'\"(=".contains(c);
-        let begin = rest[..at].rfind(ends).map_or(0, |before| before + 1);
-        out.push_str(&rest[..begin]);
+        out.push_str(&rest[..behind_last(&rest[..at], ends)]);
         out.push_str(file);
         rest = &rest[at + named.len()..];
     }
     without_registry(&(out + rest))
+}
+
+/// Returns the position behind the last character that is in `set`; 0 if none is.
+fn behind_last(text: &str, set: impl Fn(char) -> bool) -> usize {
+    let last = text.char_indices().rfind(|(_, c)| set(*c));
+    last.map_or(0, |(at, c)| at + c.len_utf8())
 }
 
 /// Removes the folders of cargo's registry from the paths of source files, which logs of schedulers name.
@@ -169,10 +174,7 @@ fn without_registry(text: &str) -> String {
     let mut rest = text;
     let mut out = String::new();
     while let Some(at) = rest.find(SOURCES) {
-        let begin = rest[..at]
-            .rfind(char::is_whitespace)
-            .map_or(0, |before| before + 1);
-        out.push_str(&rest[..begin]);
+        out.push_str(&rest[..behind_last(&rest[..at], char::is_whitespace)]);
         let behind = &rest[at + SOURCES.len()..];
         rest = behind.split_once('/').map_or("", |(_, path)| path);
     }
@@ -289,6 +291,9 @@ mod tests {
             without_folder(text, &report),
             "scheduler `scx_mine` died; see scx_mine and /home/me/scx_other"
         );
+        // A space of three bytes.
+        let spaced = "died\u{3000}/home/me/build/scx_mine";
+        assert_eq!(without_folder(spaced, &report), "died\u{3000}scx_mine");
         let log = "INFO /home/me/.cargo/registry/src/index.example-1949/scx_utils-1.1.4/src/compat.rs:564: features";
         assert_eq!(
             without_folder(log, &report),

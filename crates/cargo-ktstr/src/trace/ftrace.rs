@@ -49,7 +49,7 @@ pub fn write(
     schedule.for_each(|event| match event {
         Ok(event) => writer.event(event),
         Err(gap) => {
-            writer.stop_all(gap.from_ns);
+            writer.stop_all(gap.from_ns.min(part.to_ns));
             // What happened to the tasks in the gap is not known.
             writer.asleep.clear();
             writer.moved.clear();

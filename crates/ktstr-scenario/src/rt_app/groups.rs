@@ -38,13 +38,22 @@ pub(super) fn cgroups(tasks: Vec<Task>) -> Result<Vec<CgroupDef>, TextError> {
         }
     }
     let has_groups = groups.keys().any(|name| !name.is_empty());
-    let taken = groups.contains_key(PROCESS);
+    // The group of the tasks without a task group must not be one of the file's groups, nor above one.
+    let is_free = |name: &String| {
+        let below = |group: &str| group.strip_prefix(name.as_str()).map(|rest| rest.is_empty() || rest.starts_with('/'));
+        !groups.keys().any(|group| below(group) == Some(true))
+    };
+    let root = (1..).map(|n| match n {
+        1 => PROCESS.to_owned(),
+        2 => format!("{PROCESS}-root"),
+        n => format!("{PROCESS}-root-{n}"),
+    });
+    let root = root.into_iter().find(is_free).unwrap_or_default();
     let def = |(name, tasks): (String, Vec<Task>)| {
         let place = tasks.first().map(|task| (task.line, task.path.clone()));
-        let name = match (name.as_str(), taken) {
-            ("", false) => PROCESS.to_owned(),
-            ("", true) => format!("{PROCESS}-root"),
-            _ => name,
+        let name = match name.is_empty() {
+            true => root.clone(),
+            false => name,
         };
         let mut def = CgroupDef::named(name).pcomm(PROCESS);
         if has_groups {

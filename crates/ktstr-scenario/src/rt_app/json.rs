@@ -239,6 +239,13 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Returns the number in the escape `\uXXXX` that begins `at` bytes from here; `None` if none begins there.
+    fn half(&self, at: usize) -> Option<u16> {
+        let digits = self.rest.get(at..at + 6)?.strip_prefix("\\u")?;
+        let is_number = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+        is_number.then(|| u16::from_str_radix(digits, 16).ok())?
+    }
+
     /// Parses an escape, which begins with a backslash.
     fn escape(&mut self) -> Read<char> {
         let mut letters = self.rest.chars();
@@ -251,13 +258,13 @@ impl<'a> Reader<'a> {
             Some('r') => '\r',
             Some('t') => '\t',
             Some('u') => {
-                let digits = self.rest.get(2..6);
-                let code = digits.and_then(|digits| u32::from_str_radix(digits, 16).ok());
-                let letter = code.and_then(char::from_u32);
+                // A character beyond U+FFFF is written as two escapes, the two halves of its UTF-16 form.
+                let halves: Vec<u16> = self.half(0).into_iter().chain(self.half(6)).collect();
+                let letter = char::decode_utf16(halves).next().and_then(Result::ok);
                 let letter = letter.ok_or_else(|| {
                     self.error("found \\u without the four hexadecimal digits of a character")
                 })?;
-                self.take(6);
+                self.take(6 * letter.len_utf16());
                 return Ok(letter);
             }
             _ => return Err(self.error("found a backslash that begins no JSON escape: write two")),
@@ -330,6 +337,16 @@ mod tests {
         assert_eq!(lines, [2, 3, 4, 4, 5, 5]);
         let texts = read(r#"["a\"b", "\u00e9\n", 'it"s', "\\\/"]"#).expect("texts");
         assert_eq!(plain(&texts), r#"["a\"b" "é\n" "it\"s" "\\/"]"#);
+    }
+
+    #[test]
+    fn an_escape_of_two_halves_is_one_character() {
+        let texts = read(r#"["\ud83d\ude00!", "\u0041"]"#).expect("texts");
+        assert_eq!(plain(&texts), r#"["😀!" "A"]"#);
+        for wrong in [r#""\ud83d!""#, r#""\ude00""#, r#""\u+041""#, r#""\u00""#] {
+            let error = read(wrong).expect_err(wrong).to_string();
+            assert!(error.contains("four hexadecimal digits"), "{error}");
+        }
     }
 
     #[test]

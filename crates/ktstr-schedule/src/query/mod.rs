@@ -93,8 +93,8 @@ pub struct Answers {
     /// The CPU time of all CPUs that were online, by phase, in CPU-nanoseconds.
     pub cpu_ns: BTreeMap<Phase, u64>,
     /// The idle CPU time that a waiting task could have used, by phase, in CPU-nanoseconds. It is the integral over time
-    /// of the smaller of two numbers: the idle CPUs on which some waiting task may run, and the waiting tasks that may run on
-    /// some idle CPU.
+    /// of the largest number of idle CPUs that the waiting tasks could have used at the same time, if each of them had run on
+    /// one of the idle CPUs on which it may run.
     pub wasted_ns: BTreeMap<Phase, u64>,
     /// The part of [`Self::wasted_ns`] that could have been used by tasks that had already waited for longer than a tick,
     /// which is 4 ms. Time in a bypass, or while the scheduler is reloaded at the kernel's request, does not count. A CPU that

@@ -23,14 +23,14 @@ pub fn affinity_change(ctx: &Ctx) -> Result<AssertResult> {
     let cpus = ctx.topo.total_cpus();
     let backdrop = Backdrop::from_cgroups(NAMES.map(|name| spinners(name, cpus)));
     let half = |name: usize, round: usize| &halves[(name + round) % 2];
-    let mut steps = vec![Step::hold(HoldSpec::frac(0.2))];
+    let mut steps = vec![Step::hold(HoldSpec::frac(0.4))];
     for round in 0..4 {
         let pin = |at: usize| {
             let to = AffinityIntent::exact(half(at, round).iter().copied());
             Op::set_affinity(NAMES[at], to)
         };
-        steps.push(Step::new(vec![pin(0), pin(1)], HoldSpec::frac(0.05)));
-        steps.push(Step::hold(HoldSpec::frac(0.15)));
+        steps.push(Step::new(vec![pin(0), pin(1)], HoldSpec::frac(0.03)));
+        steps.push(Step::hold(HoldSpec::frac(0.12)));
     }
     let mut expect = Expect::of(execute_scenario(ctx, backdrop, steps)?);
     expect

@@ -81,10 +81,10 @@ pub fn custom_cgroup_rapid_churn(ctx: &Ctx) -> Result<AssertResult> {
     let fair_pct = 100.0 * (1.0 - 0.1) / 2.0;
     let mut expect = Expect::of(execute_scenario(ctx, backdrop, steps)?);
     for step in 0..5 {
-        expect
-            .work_conserving(step, &["cg_0", "busy", "asleep"], &ctx.topo.all_cpuset())
-            .served(step, "busy", fair_pct);
+        let names = ["cg_0", "busy", "asleep"];
+        expect.work_conserving(step, &names, &ctx.topo.all_cpuset());
     }
+    expect.served_over(0..5, "busy", fair_pct);
     Ok(expect.result())
 }
 

@@ -88,10 +88,9 @@ pub fn custom_nested_cgroup_rapid_churn(ctx: &Ctx) -> Result<AssertResult> {
     let fair_pct = 100.0 * (1.0 - 0.1) / 2.0;
     for step in 0..4 {
         let names = ["stays", "p/q/busy", "p/asleep"];
-        expect
-            .work_conserving(step, &names, &ctx.topo.all_cpuset())
-            .served(step, "p/q/busy", fair_pct);
+        expect.work_conserving(step, &names, &ctx.topo.all_cpuset());
     }
+    expect.served_over(0..4, "p/q/busy", fair_pct);
     Ok(expect.result())
 }
 

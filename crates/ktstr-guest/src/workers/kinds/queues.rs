@@ -108,17 +108,23 @@ pub(super) fn epoll_storm(ctx: &mut WorkerCtx<'_>) {
     while !ctx.stopped() {
         let mut event = libc::epoll_event { events: 0, u64: 0 };
         // SAFETY: room for one event; the descriptor is our own.
-        let mut wait = |timeout| unsafe { libc::epoll_wait(epoll, &mut event, 1, timeout) };
+        let mut wait = |timeout| match unsafe { libc::epoll_wait(epoll, &mut event, 1, timeout) } {
+            // The number is read at once: taking the sample below changes it if a file cannot be read.
+            ready if ready < 0 => Err(sys::errno()),
+            ready => Ok(ready),
+        };
         let mut ready = wait(0);
-        if ready == 0 {
+        if ready == Ok(0) {
             let before = Before::now();
             ready = wait(-1);
             sample_wait_for_cpu(ctx, before);
         }
-        if ready < 0 && sys::errno() != libc::EINTR {
-            return ctx.unable(Unable::Epoll, sys::errno());
+        match ready {
+            Err(errno) if errno != libc::EINTR => return ctx.unable(Unable::Epoll, errno),
+            Err(_) => continue,
+            Ok(_) => {}
         }
-        if ready != 1 {
+        if ready != Ok(1) {
             continue;
         }
         let mut value = 0u64;

@@ -183,7 +183,8 @@ fn spins(
     });
     let stalled = match stall.guest_clock {
         Some(clock) => clock.saturating_sub(guest.progress_at),
-        None => stall.burnt,
+        // One thread can use no more than the wall time, and no more than what the host gave all virtual CPUs.
+        None => stall.burnt.min(stall.wall),
     };
     let bpf = case.has_scheduler || case.changed;
     let stood = !bpf && stall.guest_clock.is_some() && stall.wall > STOOD;
