@@ -159,13 +159,18 @@ fn findings(text: &mut String, all: &[&AssertDetail], headline: &str, same_kind:
         let seen = shown.entry(format!("{:?}", detail.kind)).or_default();
         *seen += 1;
         if *seen <= few && !headline.starts_with(&detail.message) {
-            let message = detail.message.replace('\n', "\n  ");
-            let _ = write!(text, "\n  {message}{}", host_suffix(detail));
+            let mut lines = detail.message.split('\n');
+            let first = lines.next().unwrap_or_default();
+            let _ = write!(text, "\n  {first}{}", host_suffix(detail));
             let phase = detail.phase.as_deref().map(ktstr_record::brief::step);
             let cgroup = detail.cgroup.as_deref();
             let place: Vec<&str> = cgroup.into_iter().chain(phase.as_deref()).collect();
             if !place.is_empty() {
                 let _ = write!(text, " [{}]", place.join(", "));
+            }
+            // The other lines are a quote, for example of a log.
+            for line in lines {
+                let _ = write!(text, "\n  {line}");
             }
         }
     }
