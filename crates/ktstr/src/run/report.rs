@@ -159,8 +159,13 @@ fn findings(text: &mut String, all: &[&AssertDetail], headline: &str, same_kind:
         let seen = shown.entry(format!("{:?}", detail.kind)).or_default();
         *seen += 1;
         if *seen <= few && !headline.starts_with(&detail.message) {
+            // If there are other lines, they are a quote, for example of a log, and the first line may end with a colon.
             let mut lines = detail.message.split('\n');
             let first = lines.next().unwrap_or_default();
+            let (first, colon) = match first.strip_suffix(':') {
+                Some(before) => (before, ":"),
+                None => (first, ""),
+            };
             let _ = write!(text, "\n  {first}{}", host_suffix(detail));
             let phase = detail.phase.as_deref().map(ktstr_record::brief::step);
             let cgroup = detail.cgroup.as_deref();
@@ -168,7 +173,7 @@ fn findings(text: &mut String, all: &[&AssertDetail], headline: &str, same_kind:
             if !place.is_empty() {
                 let _ = write!(text, " [{}]", place.join(", "));
             }
-            // The other lines are a quote, for example of a log.
+            text.push_str(colon);
             for line in lines {
                 let _ = write!(text, "\n  {line}");
             }
