@@ -882,7 +882,9 @@ mod tests {
         let detail = result.failure_details().next().expect("a finding");
         assert!(detail.message.starts_with("version") && detail.message.len() < TEXT_CAP + 100);
         assert_eq!(detail.finding, Finding::default());
-        assert!(matches!(&result.measurements["log"], NoteValue::Text(log) if log.len() < TEXT_CAP + 100));
+        assert!(
+            matches!(&result.measurements["log"], NoteValue::Text(log) if log.len() < TEXT_CAP + 100)
+        );
     }
 
     #[test]

@@ -615,3 +615,20 @@ fn captures_are_rejected_in_a_looping_step() {
     }
     assert_eq!(fake.calls(), [""; 0], "nothing has run");
 }
+
+#[test]
+fn workers_of_the_backdrop_live_on_in_the_harnesss_own_cgroup() {
+    let (fake, topo) = (Fake::new(), topo());
+    let ctx = Ctx::builder(&fake, &topo).duration(ms(200)).build();
+    let backdrop = Backdrop::from_cgroups([CgroupDef::named("a").workers(1)]);
+    let half = HoldSpec::frac(0.5);
+    let steps = vec![
+        Step::with_op(Op::move_all_tasks("a", ""), half),
+        Step::hold(half),
+    ];
+    let result = execute_scenario(&ctx, backdrop, steps).unwrap();
+    assert!(result.is_pass(), "{result:?}");
+    let last = result.stats.phase(Phase::step(1)).unwrap();
+    let workers: Vec<_> = last.per_cgroup.values().map(|c| c.num_workers).collect();
+    assert_eq!(workers, [1], "{last:?}");
+}

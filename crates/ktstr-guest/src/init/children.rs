@@ -173,10 +173,7 @@ impl Children {
             fds.push(PollFd::from_borrowed_fd(also, PollFlags::IN));
         }
         for output in &self.outputs {
-            fds.push(PollFd::from_borrowed_fd(
-                output.pipe.as_fd(),
-                PollFlags::IN,
-            ));
+            fds.push(PollFd::from_borrowed_fd(output.pipe.as_fd(), PollFlags::IN));
         }
         let timeout = timeout.map(|t| Timespec {
             tv_sec: t.as_secs() as i64,

@@ -1,5 +1,5 @@
-//! Captures what a program writes to its two output streams. A separate thread reads them, so that the program never
-//! blocks on a full pipe.
+//! Captures what a program writes to its two output streams, and the time at which it exits. A separate thread does this, so
+//! that the program never blocks on a full pipe, and so that the time does not depend on when the program is collected.
 
 use std::fs::File;
 use std::io::Read;
@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use ktstr_assert::payload::Captured;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 
+use crate::clock::monotonic_ns;
 use crate::realtime::{self, RealTime};
 
 /// Maximum number of bytes kept of each stream, from its start. Later bytes are counted and discarded.
@@ -48,13 +49,20 @@ impl Taken {
 /// A reader of both streams of a program.
 #[derive(Debug)]
 pub(super) struct Capture {
-    reader: JoinHandle<[Taken; 2]>,
+    reader: JoinHandle<Seen>,
     finish: OwnedFd,
 }
 
+/// What the reader thread has seen.
+#[derive(Debug, Default)]
+struct Seen {
+    streams: [Taken; 2],
+    exited_ns: Option<u64>,
+}
+
 impl Capture {
-    /// Starts the reader thread.
-    pub fn start(stdout: OwnedFd, stderr: OwnedFd) -> std::io::Result<Self> {
+    /// Starts the reader thread. `program` becomes readable when the program exits.
+    pub fn start(stdout: OwnedFd, stderr: OwnedFd, program: OwnedFd) -> std::io::Result<Self> {
         let finish = eventfd(0, EventfdFlags::CLOEXEC)?;
         let stop = finish.try_clone()?;
         for pipe in [&stdout, &stderr] {
@@ -62,46 +70,55 @@ impl Capture {
         }
         let reader = std::thread::Builder::new()
             .name("ktstr-output".to_owned())
-            .spawn(move || read(File::from(stdout), File::from(stderr), stop))?;
+            .spawn(move || read(File::from(stdout), File::from(stderr), program, stop))?;
         Ok(Self { reader, finish })
     }
 
     /// Stops the reader and returns what was written so far: standard output, then standard error. Other processes may still
-    /// hold the write end of a stream; the call does not wait for them.
-    pub fn finish(self) -> [Captured; 2] {
-        // If the write fails, the reader still returns once both streams have ended.
+    /// hold the write end of a stream; the call does not wait for them. Also returns the time of the program's exit, in
+    /// nanoseconds of `CLOCK_MONOTONIC`; `None` if it has not exited.
+    pub fn finish(self) -> ([Captured; 2], Option<u64>) {
+        // If the write fails, the reader still returns once both streams have ended and the program has exited.
         let _ = rustix::io::write(&self.finish, &1u64.to_ne_bytes());
-        self.reader.join().unwrap_or_default().map(Taken::captured)
+        let seen = self.reader.join().unwrap_or_default();
+        (seen.streams.map(Taken::captured), seen.exited_ns)
     }
 }
 
-/// Reads both streams until they end, or until `stop` is readable.
-fn read(stdout: File, stderr: File, stop: OwnedFd) -> [Taken; 2] {
+/// Reads both streams until they have ended and the program has exited, or until `stop` is readable.
+fn read(stdout: File, stderr: File, program: OwnedFd, stop: OwnedFd) -> Seen {
     // Raise the priority, so that the scheduler under test cannot block the program on a full pipe by starving the reader.
     let in_guest = crate::init::is_test_process();
     let _raised = in_guest.then(|| RealTime::raise(realtime::ENGINE));
     let mut streams = [Some(stdout), Some(stderr)];
-    let mut taken = [Taken::default(), Taken::default()];
+    let mut seen = Seen::default();
     loop {
         let mut fds: Vec<PollFd<'_>> = vec![PollFd::new(&stop, PollFlags::IN)];
+        if seen.exited_ns.is_none() {
+            fds.push(PollFd::new(&program, PollFlags::IN));
+        }
         for pipe in streams.iter().flatten() {
             fds.push(PollFd::from_borrowed_fd(pipe.as_fd(), PollFlags::IN));
         }
         if fds.len() == 1 {
-            return taken;
+            return seen;
         }
         match poll(&mut fds, None) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(_) => return taken,
+            Err(_) => return seen,
         }
-        let over = fds.first().is_some_and(|fd| !fd.revents().is_empty());
-        for (stream, taken) in streams.iter_mut().zip(&mut taken) {
+        let is_ready = |at: usize| fds.get(at).is_some_and(|fd| !fd.revents().is_empty());
+        let over = is_ready(0);
+        if seen.exited_ns.is_none() && is_ready(1) {
+            seen.exited_ns = Some(monotonic_ns());
+        }
+        for (stream, taken) in streams.iter_mut().zip(&mut seen.streams) {
             if stream.as_mut().is_some_and(|pipe| drain(pipe, taken)) {
                 *stream = None;
             }
         }
         if over {
-            return taken;
+            return seen;
         }
     }
 }
@@ -133,6 +150,31 @@ mod tests {
             bytes,
         }
         .captured()
+    }
+
+    #[test]
+    fn the_time_of_the_exit_is_not_that_of_the_collection() {
+        use std::process::{Command, Stdio};
+        let mut child = Command::new("true")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("there is a program true");
+        let id = rustix::process::Pid::from_child(&child);
+        let program = rustix::process::pidfd_open(id, rustix::process::PidfdFlags::empty());
+        let pipes = child.stdout.take().zip(child.stderr.take());
+        let (stdout, stderr) = pipes.expect("pipes");
+        let began_ns = monotonic_ns();
+        let capture = Capture::start(stdout.into(), stderr.into(), program.expect("a pidfd"));
+        let capture = capture.expect("a thread");
+        while !capture.reader.is_finished() {
+            std::thread::yield_now();
+        }
+        let seen_ns = monotonic_ns();
+        let (_, exited_ns) = capture.finish();
+        let exited_ns = exited_ns.expect("it has exited");
+        assert!((began_ns..=seen_ns).contains(&exited_ns));
+        child.wait().expect("it is a child");
     }
 
     #[test]

@@ -80,7 +80,9 @@ impl Process {
             let pipes = child.stdout.take().zip(child.stderr.take());
             let (stdout, stderr) =
                 pipes.ok_or_else(|| io::Error::other("the child has no output pipes"))?;
-            Ok((pidfd, Capture::start(stdout.into(), stderr.into())?))
+            let program = pidfd.try_clone()?;
+            let capture = Capture::start(stdout.into(), stderr.into(), program)?;
+            Ok((pidfd, capture))
         })();
         match watched {
             Ok((pidfd, capture)) => Ok(Self {
@@ -143,7 +145,7 @@ impl Process {
     /// Reaps a program that has exited or was killed. The processes that it has started are killed.
     pub fn reap(&mut self) -> io::Result<Ended> {
         self.has_ended(None);
-        let elapsed_ns = monotonic_ns().saturating_sub(self.began_ns);
+        let now_ns = monotonic_ns();
         self.kill_rest();
         let mut status = 0;
         // SAFETY: zeroes are a valid value of this plain structure.
@@ -160,14 +162,14 @@ impl Process {
         if reaped.0 < 0 {
             return Err(reaped.1);
         }
-        let [stdout, stderr] = output.unwrap_or_default();
+        let ([stdout, stderr], exited_ns) = output.unwrap_or_default();
         let end = match libc::WIFSIGNALED(status) {
             true => PayloadEnd::Signaled(libc::WTERMSIG(status)),
             false => PayloadEnd::Exited(libc::WEXITSTATUS(status)),
         };
         Ok(Ended {
             end,
-            elapsed_ns,
+            elapsed_ns: exited_ns.unwrap_or(now_ns).saturating_sub(self.began_ns),
             cpu_time_ns: ns(usage.ru_utime) + ns(usage.ru_stime),
             stdout,
             stderr,

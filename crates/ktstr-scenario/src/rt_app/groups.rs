@@ -40,7 +40,11 @@ pub(super) fn cgroups(tasks: Vec<Task>) -> Result<Vec<CgroupDef>, TextError> {
     let has_groups = groups.keys().any(|name| !name.is_empty());
     // The group of the tasks without a task group must not be one of the file's groups, nor above one.
     let is_free = |name: &String| {
-        let below = |group: &str| group.strip_prefix(name.as_str()).map(|rest| rest.is_empty() || rest.starts_with('/'));
+        let below = |group: &str| {
+            group
+                .strip_prefix(name.as_str())
+                .map(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
         !groups.keys().any(|group| below(group) == Some(true))
     };
     let root = (1..).map(|n| match n {

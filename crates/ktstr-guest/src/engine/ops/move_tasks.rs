@@ -10,17 +10,22 @@ pub(super) fn all(call: &mut Call, from: &str, to: &str) -> Result<()> {
     if from == to {
         bail!("from and to are the same cgroup {from:?}");
     }
-    for name in [from, to] {
-        if name == RUNNER {
-            scenario.runner(call.owner);
-        }
+    if from == RUNNER {
+        scenario.runner(call.owner);
     }
     let from_owner = scenario.get(from)?.owner;
+    if to == RUNNER {
+        // The workers keep their owner: those of the backdrop live until the end of the scenario, in this cgroup, too.
+        scenario.runner(from_owner);
+    }
     let to_owner = scenario.get(to)?.owner;
     if from_owner == Owner::Backdrop && to_owner == Owner::Step {
+        let there = match to {
+            RUNNER => "the harness's own cgroup already has workers of this step, which are stopped with it".to_owned(),
+            _ => format!("cgroup {to:?} is removed with the step"),
+        };
         bail!(
-            "cgroup {to:?} is removed with the step, but the workers of {from:?} live on: move them to a \
-             cgroup of the backdrop"
+            "{there}, but the workers of {from:?} live on: move them to a cgroup of the backdrop"
         );
     }
     let pids: Vec<i32> = if from == RUNNER {
