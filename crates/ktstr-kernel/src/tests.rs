@@ -1,10 +1,13 @@
 //! Tests of the crate as a whole, on fake kernels and without a network.
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
@@ -435,14 +438,30 @@ fn child_that_imports() {
 fn a_killed_importer_leaves_nothing() {
     let home = Home::new();
     let path = home.file("vmlinuz", &made());
-    for delay_ms in [60, 75, 90, 105, 120, 135, 150, 165] {
+    let temporary = || -> BTreeSet<OsString> {
+        let entries = fs::read_dir(home.resolver().cache.kernels());
+        let names = entries.into_iter().flatten().flatten();
+        names
+            .map(|entry| entry.file_name())
+            .filter(|name| name.to_string_lossy().starts_with(".making-"))
+            .collect()
+    };
+    for delay_ms in [0, 15, 30, 45, 60, 75, 90, 105] {
+        let left = temporary();
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "tests::child_that_imports"])
             .env("KTSTR_KERNEL_TEST_IMPORT", home.0.path())
             .stdout(std::process::Stdio::null())
             .spawn()
             .unwrap();
-        thread::sleep(std::time::Duration::from_millis(delay_ms));
+        // A new temporary folder shows that the child has begun to import. From then on it imports again and again.
+        let began = Instant::now();
+        while temporary().is_subset(&left) {
+            assert!(began.elapsed() < Duration::from_secs(60), "no import");
+            assert_eq!(child.try_wait().unwrap(), None);
+            thread::sleep(Duration::from_millis(1));
+        }
+        thread::sleep(Duration::from_millis(delay_ms));
         child.kill().unwrap();
         child.wait().unwrap();
         // Every folder whose name is not that of a temporary folder is a complete entry.

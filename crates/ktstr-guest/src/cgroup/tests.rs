@@ -130,12 +130,12 @@ fn removal_waits_for_the_last_task() {
     let pid = child.id() as i32;
     manager.move_task("a", pid).unwrap();
     assert_eq!(manager.read_procs("a").unwrap(), [pid]);
+    let began = std::time::Instant::now();
     let killer = std::thread::spawn(move || {
         std::thread::sleep(Duration::from_millis(150));
         child.kill().unwrap();
         child.wait().unwrap();
     });
-    let began = std::time::Instant::now();
     manager.remove_cgroup("a").unwrap();
     assert!(began.elapsed() >= Duration::from_millis(100));
     killer.join().unwrap();

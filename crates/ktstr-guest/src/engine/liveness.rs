@@ -308,7 +308,7 @@ mod tests {
     }
 
     /// Checks a scheduler whose process lives while sched_ext is off. With `asked`, a CPU hotplug asks the scheduler to
-    /// attach again; with `comes_back`, sched_ext is enabled again.
+    /// attach again; with `comes_back`, sched_ext is enabled again during the wait.
     fn off(asked: bool, comes_back: bool) -> Result<u64, Finding> {
         let tmp = root(Some("7 (s) S 1 7 0\n"), "enabled\n");
         let sys = tmp.path().join("sys/kernel/sched_ext");
@@ -324,18 +324,15 @@ mod tests {
         // The kernel has counted the hotplug, and has not detached the scheduler yet.
         assert_eq!(liveness.check_pid(7, true, &mut || {}).unwrap(), 0);
         put("state", "disabled\n");
-        let sys = sys.clone();
-        let back = std::thread::spawn(move || {
-            std::thread::sleep(Duration::from_millis(50));
+        let mut reports = 0;
+        let found = liveness.check_pid(7, true, &mut || {
+            reports += 1;
             if comes_back {
-                std::fs::write(sys.join("enable_seq"), "2\n").unwrap();
-                std::fs::write(sys.join("state"), "enabled\n").unwrap();
+                put("enable_seq", "2\n");
+                put("state", "enabled\n");
             }
         });
-        let mut reports = 0;
-        let found = liveness.check_pid(7, true, &mut || reports += 1);
         assert_eq!(reports > 0, asked, "a wait is reported, and nothing else");
-        back.join().unwrap();
         found
     }
 

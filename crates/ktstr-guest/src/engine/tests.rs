@@ -24,6 +24,9 @@ struct Fake {
     fail_on: Option<&'static str>,
     /// How many of the calls that `fail_on` selects succeed before the first of them fails.
     succeed_first: usize,
+    /// Whether a quota is lifted only when the worker that was placed last sleeps. The engine lifts it before it stops workers.
+    lifts_late: bool,
+    placed_last: Mutex<Option<i32>>,
 }
 
 impl Fake {
@@ -33,6 +36,8 @@ impl Fake {
             calls: Mutex::new(Vec::new()),
             fail_on: None,
             succeed_first: 0,
+            lifts_late: false,
+            placed_last: Mutex::new(None),
         }
     }
 
@@ -75,7 +80,8 @@ impl CgroupOps for Fake {
     fn setup(&self, controllers: &BTreeSet<Controller>) -> Done {
         self.call(format!("setup {controllers:?}"))
     }
-    fn place_task_during_handshake(&self, name: &str, _pid: i32) -> Done {
+    fn place_task_during_handshake(&self, name: &str, pid: i32) -> Done {
+        *self.placed_last.lock().unwrap() = Some(pid);
         self.call(format!("place {name}"))
     }
     fn read_procs(&self, _name: &str) -> std::result::Result<Vec<i32>, CgroupError> {
@@ -83,6 +89,13 @@ impl CgroupOps for Fake {
     }
     fn set_file(&self, name: &str, _: Option<Controller>, file: &str, value: &str) -> Done {
         self.call(format!("set_file {name} {file} {value}"))
+    }
+    fn set_cpu_max(&self, name: &str, quota: Option<u64>, period: u64) -> Done {
+        let last = *self.placed_last.lock().unwrap();
+        if let (true, None, Some(pid)) = (self.lifts_late, quota, last) {
+            crate::workers::tests::asleep(pid);
+        }
+        self.call(format!("set_cpu_max {name} {quota:?} {period}"))
     }
     fn cleanup_all(&self) -> Done {
         self.call("cleanup_all".to_owned())
@@ -94,7 +107,6 @@ impl CgroupOps for Fake {
         clear_cpuset();
         set_cpuset_mems(nodes: &BTreeSet<usize>);
         clear_cpuset_mems();
-        set_cpu_max(quota: Option<u64>, period: u64);
         set_cpu_weight(weight: u32);
         set_memory_max(bytes: Option<u64>);
         set_memory_high(bytes: Option<u64>);
@@ -272,23 +284,24 @@ fn swappable_cgroups_use_the_work_type_override() {
 fn a_dead_scheduler_ends_the_scenario_with_its_kind() {
     let (fake, topo) = (Fake::new(), topo());
     let mut child = std::process::Command::new("sleep")
-        .arg("60")
+        .arg("600")
         .spawn()
         .unwrap();
     let ctx = Ctx::builder(&fake, &topo)
-        .duration(ms(5000))
+        .duration(ms(300_000))
         .sched_pid(Some(child.id() as i32))
         .build();
-    let killer = std::thread::spawn(move || {
-        std::thread::sleep(ms(150));
-        child.kill().unwrap();
-        std::thread::sleep(ms(300));
-        child.wait().unwrap();
-    });
     let began = Instant::now();
-    let result = execute_defs(&ctx, vec![CgroupDef::named("a")]).unwrap();
-    assert!(began.elapsed() < ms(3000));
-    killer.join().unwrap();
+    let result = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(ms(150));
+            child.kill().unwrap();
+        });
+        execute_defs(&ctx, vec![CgroupDef::named("a")]).unwrap()
+    });
+    assert!(began.elapsed() < ms(60_000));
+    // The engine sees how a process ended only until the process is reaped.
+    child.wait().unwrap();
     let detail = result.failure_details().next().unwrap();
     assert_eq!(detail.kind, DetailKind::SchedulerCrashed);
     assert!(detail.message.starts_with("scheduler process died"));
@@ -504,8 +517,13 @@ fn an_invalid_operation_says_what_to_do() {
 
 #[test]
 fn the_workers_of_a_step_find_new_objects() {
-    let (fake, topo) = (Fake::new(), topo());
-    let ctx = Ctx::builder(&fake, &topo).duration(ms(400)).build();
+    // Each worker of a step blocks, or completes its phases and waits for the stop, before the step ends.
+    let fake = Fake {
+        lifts_late: true,
+        ..Fake::new()
+    };
+    let topo = topo();
+    let ctx = Ctx::builder(&fake, &topo).duration(ms(100)).build();
     let name = || "x".to_owned();
     let barrier = || RtAction::Barrier {
         name: name(),
@@ -521,10 +539,9 @@ fn the_workers_of_a_step_find_new_objects() {
     };
     // Returns how many phases the worker of the second step completes after the first step's worker has ended.
     let second = |backdrop: Backdrop, first: &[RtAction], then: &[RtAction]| {
-        let step = |actions: &[RtAction]| Step {
-            setup: vec![CgroupDef::named("a").work_type(work(actions))].into(),
-            ops: vec![],
-            hold: HoldSpec::frac(0.5),
+        let step = |actions: &[RtAction]| {
+            let def = CgroupDef::named("a").cpu_quota_pct(100);
+            Step::with_defs(vec![def.work_type(work(actions))], HoldSpec::frac(0.5))
         };
         let steps = vec![step(first), step(then)];
         let result = execute_scenario(&ctx, backdrop, steps).unwrap();

@@ -694,6 +694,7 @@ mod tests {
         assert_eq!(old.work_units.load(Relaxed), 10);
         assert_eq!(new.phase.load(Relaxed), 2);
         assert_eq!(new.samples.load(Relaxed), 1);
-        assert_eq!(cpus_of(new).len(), 1);
+        // This thread may have been migrated between two checkpoints.
+        assert!(!cpus_of(new).is_empty());
     }
 }

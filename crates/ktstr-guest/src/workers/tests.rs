@@ -24,13 +24,34 @@ fn run(config: &WorkloadConfig, ms: u64) -> Vec<WorkerReport> {
 /// Waits until every worker has completed a dozen iterations, which can take a while on a busy
 /// machine.
 pub(crate) fn progress(handle: &WorkloadHandle) {
-    for _ in 0..2000 {
+    for _ in 0..6000 {
         if handle.snapshot_iterations().iter().all(|n| *n >= 12) {
             return;
         }
         std::thread::sleep(Duration::from_millis(10));
     }
     panic!("no progress: {:?}", handle.snapshot_iterations());
+}
+
+/// Waits until something holds. Only a hang takes as long as the limit.
+#[track_caller]
+fn until(what: &str, holds: impl Fn() -> bool) {
+    for _ in 0..12_000 {
+        if holds() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    panic!("{what}: not within a minute");
+}
+
+/// Waits until a worker sleeps: it is neither running nor waiting for a CPU.
+#[track_caller]
+pub(crate) fn asleep(pid: i32) {
+    until("asleep", || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        stat.rsplit_once(") ").unwrap().1.starts_with('S')
+    });
 }
 
 #[test]
@@ -63,7 +84,8 @@ fn gone(pid: i32) -> bool {
 fn workers_do_not_run_before_the_start() {
     let handle = WorkloadHandle::spawn(&of(WorkType::SpinWait, 2)).unwrap();
     let pids = handle.worker_pids();
-    std::thread::sleep(Duration::from_millis(50));
+    // The work itself never sleeps, so a worker that sleeps has come to the point where it waits for the start.
+    pids.iter().copied().for_each(asleep);
     assert_eq!(handle.total_iterations(), 0);
     drop(handle);
     assert!(pids.into_iter().all(gone));
@@ -81,14 +103,22 @@ fn a_shuffled_start_releases_all() {
 
 #[test]
 fn spin_wait_makes_progress_and_counts_it() {
-    let reports = run(&of(WorkType::SpinWait, 2), 200);
+    let mut handle = WorkloadHandle::spawn(&of(WorkType::SpinWait, 2)).unwrap();
+    handle.start();
+    let started_ns = sys::now_ns();
+    std::thread::sleep(Duration::from_millis(200));
+    progress(&handle);
+    let held_ns = sys::now_ns() - started_ns;
+    let reports = handle.stop_and_collect();
     assert_eq!(reports.len(), 2);
     for r in &reports {
         assert!(r.completed && r.exit_info.is_none(), "{r:?}");
         assert_eq!(r.work_units / 1024, r.iterations.max(1), "{r:?}");
-        // The worker runs or waits for a CPU all the time; how much it runs depends on what else the host does.
-        let wants_ns = r.cpu_time_ns + r.schedstat_run_delay_ns;
-        assert!(r.iterations > 0 && wants_ns > r.wall_time_ns / 2, "{r:?}");
+        // The worker runs or waits for a CPU all the time; how much it runs depends on what else the host does. The wait for the
+        // first turn is a part of `waited_ns` only. The wall time also contains the time between the release and the wakeup, in
+        // which this thread may be preempted.
+        let wants_ns = r.cpu_time_ns + r.waited_ns.unwrap_or(r.schedstat_run_delay_ns);
+        assert!(r.iterations > 0 && wants_ns > held_ns / 2, "{r:?}");
         assert!(r.wall_time_ns >= 150_000_000, "{r:?}");
         assert!(r.cpu_time_ns <= r.wall_time_ns + 1_000_000, "{r:?}");
         assert!(!r.cpus_used.is_empty());
@@ -339,12 +369,9 @@ fn a_long_lived_worker_has_a_slice_for_each_phase() {
         phase.set(ordinal);
         // Work that was done before belongs to the previous phase.
         let seen = handle.total_iterations();
-        for _ in 0..2000 {
-            std::thread::sleep(Duration::from_millis(10));
-            if handle.total_iterations() > seen + 20 {
-                break;
-            }
-        }
+        until("twenty iterations of the phase", || {
+            handle.total_iterations() > seen + 20
+        });
     }
     let report = handle.stop_and_collect().remove(0);
     let steps: Vec<u16> = report.phase_slices.iter().map(|s| s.step_index).collect();
@@ -391,7 +418,7 @@ fn nice_and_policy_are_set_before_the_start() {
     };
     let mut handle = WorkloadHandle::spawn(&config).unwrap();
     handle.start();
-    std::thread::sleep(Duration::from_millis(50));
+    progress(&handle);
     let pid = handle.worker_pids()[0];
     // SAFETY: plain integers.
     let (nice, policy) = unsafe {
@@ -447,9 +474,13 @@ fn a_sleep_that_the_stop_ends_is_no_gap() {
     let bursts = WorkType::bursty(Duration::from_millis(1), Duration::from_secs(10));
     let mut handle = WorkloadHandle::spawn(&of(bursts, 1)).unwrap();
     handle.start();
-    std::thread::sleep(Duration::from_millis(700));
-    let reports = handle.stop_and_collect();
-    assert!(reports[0].max_gap_ms < 400, "{}", reports[0].max_gap_ms);
+    // After its burst the worker sleeps for longer than this test takes.
+    asleep(handle.worker_pids()[0]);
+    std::thread::sleep(Duration::from_secs(3));
+    let report = handle.stop_and_collect().remove(0);
+    // A wait for a CPU is a gap.
+    let waited_ms = report.waited_ns.unwrap_or(0) / 1_000_000;
+    assert!(report.max_gap_ms < 2500 + waited_ms, "{report:?}");
 }
 
 #[test]
@@ -458,6 +489,11 @@ fn a_worker_that_was_real_time_before_is_reported_as_such() {
     handle.start();
     // An ordinary user may not set the policy; the worker is then never real-time.
     if handle.set_policy(0, SchedPolicy::fifo(1)).is_ok() {
+        // The worker counts as real-time if it has used CPU time under the policy.
+        let pid = handle.worker_pids()[0];
+        let used = || attrs::cpu_ns(pid).expect("this kernel has schedstats");
+        let before = used();
+        until("it runs", || used() > before);
         handle.set_policy(0, SchedPolicy::Normal).unwrap();
         assert!(handle.stop_and_collect()[0].realtime);
     } else {
@@ -564,12 +600,7 @@ fn a_herd_stops_after_its_last_batch() {
     let herd = WorkType::thundering_herd(2, 3, 1);
     let mut handle = WorkloadHandle::spawn(&of(herd, 3)).unwrap();
     handle.start();
-    for _ in 0..2000 {
-        if handle.snapshot_iterations()[0] == 3 {
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    until("three batches", || handle.snapshot_iterations()[0] == 3);
     // This is long enough for several more batches, which must not come.
     std::thread::sleep(Duration::from_millis(30));
     let reports = handle.stop_and_collect();
@@ -603,7 +634,7 @@ fn threads_share_one_process_and_have_their_own_counters() {
         assert!(report.completed && report.iterations > 5, "{report:?}");
         assert_eq!(report.group_idx, at / 2);
         // The stop signal reaches each thread, so none of them stays blocked.
-        assert!(report.wall_time_ns < 5_000_000_000, "{report:?}");
+        assert!(report.wall_time_ns < 60_000_000_000, "{report:?}");
         assert_eq!(report.wake_sample_total > 0, at >= 2);
     }
     assert!(gone(leader[0]));
@@ -632,15 +663,12 @@ fn parked_workers_stop_iterating_and_the_first_iteration_is_reported() {
     assert!(early.unwrap_err().to_string().contains("0 of 2"));
     handle.start();
     handle
-        .wait_first_iterations(Duration::from_secs(20))
+        .wait_first_iterations(Duration::from_secs(60))
         .unwrap();
     assert!(handle.total_iterations() <= 14);
-    for _ in 0..2000 {
-        if handle.snapshot_iterations() == [7, 7] {
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    until("seven iterations each", || {
+        handle.snapshot_iterations() == [7, 7]
+    });
     for report in handle.stop_and_collect() {
         assert!(report.completed);
         assert_eq!(report.iterations, 7);

@@ -32,12 +32,13 @@ repeated! {
     WITHOUT_QEMU = "repro_without_qemu", STALLS, Virtual, post_vm_unconditional: Some(removes_qemu);
 }
 
-/// Under the real clock a slow host needs more than a second from the scheduler's start to the test function, so this scheduler
-/// stalls later.
-const STALLS_LATER: Scheduler = scx_ktstr(&["--stall-after", "5"]);
+/// Makes the scheduler end with an error. A busy host does not excuse this failure under the real clock, as it excuses a stall.
+/// The host writes the value when the scenario starts, however long the guest needs until then.
+const CRASH: BpfMapWrite = BpfMapWrite::new(".bss", "crash", 1);
 
 case!(REAL = "repro_real", spinners, clock: ClockMode::Real, topology: Topology::new(1, 1, 2, 1),
-    duration: Duration::from_secs(9), scheduler: &STALLS_LATER, watchdog_timeout: Duration::from_secs(2));
+    duration: Duration::from_secs(30), scheduler: &SOUND, watchdog_timeout: Duration::from_secs(20),
+    bpf_map_write: &[&CRASH]);
 
 fn spinners(ctx: &Ctx) -> Result<AssertResult> {
     let cgroup = |name| CgroupDef::named(name).workers(3).comm("spinner");

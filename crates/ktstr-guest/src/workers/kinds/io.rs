@@ -14,6 +14,9 @@ const BLOCK: usize = 4096;
 const BLOCKS: u64 = 256;
 /// Number of blocks between two calls of `fdatasync(2)`.
 const BATCH: u64 = 16;
+/// The folder of the temporary file. In the guest it is in memory. Unit tests run on the host, where `/tmp` may be on a disk of
+/// any speed.
+const FOLDER: &[u8] = if cfg!(test) { b"/dev/shm" } else { b"/tmp" };
 
 /// What a worker reads and writes: a part of the disk or an unnamed file, with a block of memory for the data.
 pub(super) struct Scratch {
@@ -46,7 +49,7 @@ impl Scratch {
             }
         }
         let flags = libc::O_TMPFILE | libc::O_RDWR | flags;
-        let fd = Text::of(b"/tmp")
+        let fd = Text::of(FOLDER)
             .open(flags)
             .or_else(|_| Text::of(b"/").open(flags))?;
         Ok(Self {

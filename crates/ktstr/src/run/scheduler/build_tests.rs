@@ -120,9 +120,8 @@ fn a_session_asks_once_and_the_next_one_asks_again() {
     let session = |name: &str| says(of_session(&request, name, &answers).expect("it builds"));
     assert_eq!(session("a"), "first");
     std::fs::write(folder.path().join("made/src/main.rs"), source("second")).expect("writable");
-    let began = std::time::Instant::now();
+    // If the program had been built again, it would say the other word.
     assert_eq!(session("a"), "first", "the answer is kept");
-    assert!(began.elapsed() < Duration::from_secs(2));
     assert_eq!(session("b"), "second");
 }
 
