@@ -25,7 +25,7 @@ fn run(text: &str) {
         let found = extract_metrics(text, &format, MetricStream::Stdout);
         assert!(found.iter().all(|metric| metric.value.is_finite()));
         assert!(found.is_sorted_by(|a, b| a.name < b.name));
-        run.set_metrics(found, &[]);
+        run.set_metrics(found, &[], &[]);
     }
     run.stdout.text = text.to_owned();
     run.bound();
