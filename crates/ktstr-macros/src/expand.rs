@@ -122,8 +122,8 @@ pub(crate) fn keys(callback: TokenStream) -> TokenStream {
     quote!(#callback! { #(#lines)* })
 }
 
-/// Generates a call of the macro `callback` with the fields of `Assert` that keys set, in one block for each part of the checks
-/// (`Field::part`).
+/// Generates a call of the macro `callback` with those fields of `Assert` that have a key. The fields of one part of the
+/// checks, such as `workers` (`Field::part`), form one block.
 pub(crate) fn parts(callback: TokenStream) -> TokenStream {
     let mut parts: Vec<(&str, TokenStream)> = Vec::new();
     for (key, field) in KEYS.iter().filter_map(|key| Some((key, key.field?))) {
@@ -299,8 +299,9 @@ fn topology(attrs: &Attrs, scheduler: &TokenStream) -> TokenStream {
 }
 
 /// Generates the constraints: those of the scheduler, in which the test's own limits replace the scheduler's. The declared
-/// topology must satisfy them. An inherited limit that equals `TopologyConstraints::DEFAULT` is not checked; a limit that the
-/// test sets always is.
+/// topology must satisfy them. An inherited limit with the value that it has in `TopologyConstraints::DEFAULT` counts as not set
+/// and is not checked, so that a test on two nodes need not lift the default limit of one. A limit that the test itself sets
+/// is always checked.
 fn constraints(attrs: &Attrs, scheduler: &TokenStream, topology: &TokenStream) -> TokenStream {
     let mut given = TokenStream::new();
     for name in [

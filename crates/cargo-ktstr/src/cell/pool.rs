@@ -41,7 +41,8 @@ fn left(state: &ProgressState, out: &mut dyn Write) {
 }
 
 /// Calls `work` for each job in order, for up to `jobs` jobs at once, and passes each result to `done`, on the calling thread, as
-/// soon as it is available. If `work` returns `None` for a job because the time is over, the next job is still tried.
+/// soon as it is available. `work` returns `None` for a job that it leaves out, for instance because the caller's deadline has
+/// passed. `done` gets this `None`, and the next job is still tried.
 ///
 /// # Errors
 ///

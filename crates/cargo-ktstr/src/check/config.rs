@@ -31,7 +31,7 @@ pub struct Config {
     pub without: Vec<String>,
     /// Bounds that differ from the harness's own, by their keys in the file.
     pub bounds: BTreeMap<String, Bound>,
-    /// The gates of `compare`, by the names of metrics.
+    /// The gates that the file sets for `compare`, by the names of metrics. A gate is the size from which a difference counts.
     pub gates: BTreeMap<String, GateWish>,
     /// Failures that are known.
     pub known: Vec<Known>,
@@ -44,7 +44,8 @@ pub struct Known {
     pub scenario: String,
     /// Name of the check; `None` for any.
     pub check: Option<String>,
-    /// The kernel, by its release or the first numbers of it, such as `7.3` or `debian:7.3+rt`; `None` for any.
+    /// The kernel as `[debian:]VERSION[+FLAVOUR]`, such as `7.3` or `debian:7.3+rt`. The version is a release or its first
+    /// numbers. `None` matches any kernel.
     pub kernel: Option<String>,
     /// The shape; `None` for any.
     pub topology: Option<String>,

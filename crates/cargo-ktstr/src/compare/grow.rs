@@ -1,5 +1,6 @@
-//! Makes the runs of a comparison: the seeds of the first look everywhere, then those of each further look in the places that
-//! are still undecided.
+//! Makes the runs of a comparison. A place is a scenario on a kernel and a topology. A look is a statistical test of the runs
+//! so far (`looks.rs`). Before the first look, every place is run with the first seeds. Before each further look, only the
+//! places that are still undecided are run, with more seeds.
 //!
 //! A place is undecided while one of its metrics shows a difference that would matter, is not significant yet, and would be
 //! significant with the seeds of the last look if it stayed as large. Every other place is decided, or cannot be decided by the
@@ -23,7 +24,8 @@ pub type Made = (Job, Outcome, Outcome);
 pub struct Grown {
     /// The pairs, in the order of the looks, seeds and places.
     pub pairs: Vec<Made>,
-    /// The number of looks that each place has had. A place that is not in the map has had one.
+    /// The number of looks that each place has had. [`run`] enters every place. The map is empty for a comparison of stored
+    /// results, in which every place has had one look.
     pub taken: BTreeMap<[String; 3], usize>,
 }
 

@@ -25,7 +25,8 @@ pub fn meanwhile(story: &Story, wait: &Stretch, masks: &[(u64, CpuMask)]) -> Str
     let ran = ran(story, wait.from_ns, wait.to_ns);
     let length = wait.len_ns();
     let idle = |cpu: &Cpu| story.idle.ns(*cpu, wait.from_ns, wait.to_ns);
-    // The part of the wait in which the CPU was offline, or in which it had not switched yet, so that its task is unknown.
+    // The part of the wait for which it is unknown what the CPU did. The CPU was offline, or the schedule has no context
+    // switch of the CPU up to then, so the task on it is unknown.
     let unknown = |cpu: &Cpu| length.saturating_sub(busy(&ran, *cpu) + idle(cpu));
     // Each set holds until the next one begins.
     let ends = masks

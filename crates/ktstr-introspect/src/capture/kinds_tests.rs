@@ -77,8 +77,8 @@ fn slots_and_frames_count_towards_the_limit_on_values() {
     let slots = dump(&guest, "prog_array", [4, 4, 120]);
     assert!(slots.truncated);
     assert_eq!(slots.fd_array.unwrap().occupied, Vec::from_iter(0..100));
-    // The map now has five buckets (`n_buckets`). Each stack has 30 frames, so three stacks fit into the limit of 100
-    // values.
+    // The first slot becomes the number of buckets (`n_buckets`): five. The slots after it still point at `BUCKETS`, so each
+    // bucket holds the same stack of 30 frames. Three such stacks fit into the limit of 100 values.
     guest.put(MAP + 8, 5);
     guest.put(BUCKETS, 30);
     let found = dump(&guest, "stack_trace", [4, 8 * 127, 5]);
@@ -132,7 +132,7 @@ fn a_ring_with_impossible_positions_has_no_elements() {
     for (head, tail, size) in [(4, 0, 4), (0, 4, 4), (0, 0, 0), (1, 1, 4)] {
         assert_eq!(ring(&mut guest, head, tail, size), 0);
     }
-    // Of a hostile ring that claims four billion elements, `CaptureOptions::max_entries` are read.
+    // This hostile ring claims four billion elements. Only `CaptureOptions::max_entries` of them are read.
     assert_eq!(
         ring(&mut guest, 0xffff_fff0, 0, 0xffff_ffff),
         CaptureOptions::default().max_entries

@@ -3,8 +3,8 @@
 //!
 //! Under the virtual clock the plugin holds the guest at the entry of a kernel function, so the capture shows the state
 //! before that function changes anything. Under the real clock the host notices the event at its next poll; it does not
-//! notice a bypass. These captures are not part of the run's series, which has the periodic captures and those that the test
-//! requests.
+//! notice a bypass. No capture at a moment is part of the run's series, under either clock. The series has the periodic
+//! captures, and the captures that the test's own code requests.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -61,7 +61,8 @@ const FUNCTIONS: [(CaptureMoment, &[&str], Option<&str>); 3] = [
         &["scx_bypass", "scx_ops_bypass"],
         Some("bypass"),
     ),
-    // `panic` calls `vpanic` in kernels that have both.
+    // In kernels that have both functions, `panic` calls `vpanic`. The guest is then held at both entries, but only the first
+    // one leads to a capture.
     (CaptureMoment::Panic, &["vpanic", "panic"], None),
 ];
 
@@ -278,7 +279,8 @@ impl Moments {
             freeze: freeze.unwrap_or_default(),
             report,
         };
-        // A repeat with captures at requested times must have the same digest as the run that it repeats.
+        // Captures at chosen times are left out of the digest. A repeat may have such captures where the first run had none, and
+        // must still have the same digest as the first run.
         if moment != CaptureMoment::Asked && context.machine.virtual_clock().is_some() {
             context.captures.take_in(&capture);
         }

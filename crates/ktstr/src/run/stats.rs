@@ -10,7 +10,8 @@ use serde_json::Value;
 
 use crate::entry::KtstrTestEntry;
 
-/// The largest number of answers that wait for their captures. A test process sends one at a time.
+/// The largest number of answers that wait for their captures. A sound guest sends an answer shortly before its capture, so
+/// few answers wait. The limit keeps a hostile guest from filling the host's memory.
 const WAITING_CAP: usize = 64;
 /// The largest number of bytes of a scheduler's own message about a failure that are kept.
 const MESSAGE_CAP: usize = 1024;

@@ -28,7 +28,7 @@ pub(super) struct WatchedMaps {
     all: Vec<Watched>,
     seed: u64,
     next: Duration,
-    /// The time at which the window opened to which `next` belongs. A test may run several scenarios, and each has a window.
+    /// When the window to which `next` belongs was opened. A test may run several scenarios, and each has a window.
     window: Option<Duration>,
     /// How many times a scheduler had attached at the last sample. After another attach, the variables are located again.
     attaches: u32,

@@ -1,5 +1,6 @@
-//! Groups around one futex: one member that wakes all others, or many members that contend for a
-//! lock. The group's first word is the futex; the second counts answers.
+//! Groups that use shared futex words: one member wakes all others, or many members contend for a lock. Word 0
+//! (`shared_futex(0)`) is the word on which the members sleep. In `fan_out` and `fan_out_compute`, word 1 counts the members
+//! that have finished their turn in this round, and member 0 sleeps on it.
 
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
@@ -72,8 +73,8 @@ fn fan(ctx: &mut WorkerCtx<'_>, units: u64, mut turn: impl FnMut(&mut WorkerCtx<
     }
 }
 
-/// One member calls all others, which means that it wakes them at once, then sleeps, and repeats both a given number of times. A
-/// woken member does 1024 units. Parameters: ns of sleep, number of calls.
+/// One member calls all others, and then sleeps. It repeats both a given number of times. A call wakes all members that wait,
+/// with a single futex wake. A woken member does 1024 units. Parameters: ns of sleep, number of calls.
 pub(super) fn herd(ctx: &mut WorkerCtx<'_>) {
     let Some((call, _)) = ctx.shared_futex(0) else {
         return;

@@ -15,7 +15,7 @@ pub(super) struct Blocked {
 }
 
 /// A class or a cell. A class is all tasks that have the same affinity, and the CPU time that they want together. A cell is all
-/// CPUs that belong to the same affinities, and the CPU time that they have together. Times are in nanoseconds.
+/// CPUs on which the same classes may run, and the CPU time that these CPUs have together. Times are in nanoseconds.
 #[derive(Debug)]
 struct Pool {
     mask: u128,
@@ -62,7 +62,8 @@ pub(super) fn blocked(consumers: &[Consumer], wanted: &[f64], capacity: &[f64]) 
     let (cpus, room) = cpus.fold((0, 0.0), |(cpus, room), ((_, cell), _)| {
         (cpus | cell.mask, room + cell.amount)
     });
-    // CPUs that do not exist have no capacity.
+    // The set also contains all CPUs that do not exist. They have no capacity, and a task whose mask contains such CPUs must
+    // still count as confined to the set.
     Some(Blocked {
         cpus: cpus | !there,
         room,
@@ -90,8 +91,8 @@ impl<'a> Flow<'a> {
         }
     }
 
-    /// Sends the whole flow. Returns `None` if everything fits. Otherwise returns for each cell whether it is one of the
-    /// full cells on which the remaining tasks depend.
+    /// Sends the whole flow. Returns `None` if everything fits. Otherwise returns, for each cell, whether it belongs
+    /// to a set of full cells. The tasks that may run only on the CPUs of this set want more than these CPUs have.
     fn saturate(mut self) -> Option<Vec<bool>> {
         for class in 0..self.classes.len() {
             while self.left[class] > EPSILON_NS {
