@@ -33,7 +33,8 @@ fn run(text: &str) {
         }
         Err(error) => placed(&error, text),
     }
-    // The declarations of payloads and schedulers in a file are leaked, which would add up over ten million inputs.
+    // `ScenarioFile::from_text` leaks the declarations in the sections `payload` and `staged_scheduler`. Over ten million inputs
+    // the leaked memory would add up, so a text that may contain such a section is not read as a file.
     if text.contains("payload") || text.contains("staged") {
         return;
     }
@@ -55,7 +56,7 @@ fn run(text: &str) {
 fn drawn(draw: &mut Draw<'_>) -> String {
     let scenario = random::any(draw.u64());
     let text = scenario.to_text().expect("a scenario without functions");
-    // Some texts are refused, because a cgroup or a worker in them is invalid by itself.
+    // `random::any` also draws cgroups and workers whose own values are invalid. `Scenario::from_text` refuses such texts.
     if let Ok(read) = Scenario::from_text(&text) {
         assert_eq!(read, scenario, "{text}");
     }

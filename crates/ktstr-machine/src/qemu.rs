@@ -7,8 +7,9 @@ use ktstr_state::{arch, env};
 
 use crate::MachineError;
 
-/// The first and the last version, major and minor, with which the project has been tested. The virtual clock's gate
-/// depends on how QEMU's threads wait for each other, which newer versions may change.
+/// The first and the last version, major and minor, with which the project has been tested. The virtual clock depends on how
+/// QEMU's threads wait for each other, because the plugin intercepts these waits to make runs repeatable. Newer versions of QEMU
+/// may wait in other ways.
 pub const TRIED_QEMU: [(u32, u32); 2] = [(10, 0), (10, 0)];
 /// The oldest major version whose plugin and migration interfaces are known to work.
 pub const OLDEST_QEMU: u32 = TRIED_QEMU[0].0;
@@ -31,7 +32,8 @@ impl Qemu {
     /// The same as [`Qemu::find`], with both sources as arguments.
     pub fn find_in(named: Option<PathBuf>, search: &std::ffi::OsStr) -> Result<Self, MachineError> {
         if let Some(path) = named {
-            // A name without a slash is a file of the current folder. Without the folder, it would be started from PATH.
+            // A name without a slash means a file in the current folder. The path is made absolute, because `Command` would look
+            // for a name without a slash in PATH.
             return Self::ask_named(std::path::absolute(&path).unwrap_or(path));
         }
         let found = std::env::split_paths(search)

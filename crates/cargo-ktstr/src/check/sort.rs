@@ -5,9 +5,10 @@
 //! only. A missed expectation alone proves nothing, since sound schedulers differ in what they reach.
 //!
 //! A run has a finding for each check for which these things hold, so that a known failure of one check hides no failure of
-//! another. What may follow from another finding does not count (`cell/outcome.rs`): a scheduler that the kernel ejects has
-//! one finding, although its process dies as well. If nothing is proved, a run has one finding, since the
-//! rest only adds expectations.
+//! another. A finding does not count if it may be only a consequence of another finding of the run (`cell/outcome.rs`). For
+//! example, the process of a scheduler dies after the kernel has ejected the scheduler, and only the ejection counts. If no
+//! finding shows that the scheduler is broken, a run that did not pass gets a single finding, because its other findings would
+//! not change the conclusion.
 
 use ktstr_record::RunVerdict;
 
@@ -21,7 +22,8 @@ pub enum Class {
     NotLoaded,
     /// The scheduler is broken.
     Broken,
-    /// The failure is not the scheduler's fault or breaks no promise of it; the finding says why.
+    /// The failure is not held against the scheduler: EEVDF fails with the same seed, too, or only an expectation was missed, or
+    /// the scheduler does not promise what was checked. [`Finding::why`] says which of these applies.
     NotPromised,
     /// The scheduler is slower than EEVDF.
     Slower,
@@ -118,8 +120,8 @@ fn verdict(pair: &Pair) -> Vec<Finding> {
             return one(Class::NoAnswer, strongest, why);
         }
     };
-    // A failure of EEVDF, whatever its check is, shows that something other than the scheduler disturbs this place. It excuses
-    // each finding, unless the finding has stronger evidence.
+    // If EEVDF fails with the same seed, by whatever check, then something other than the scheduler disturbs the runs of this
+    // scenario on this kernel and shape. EEVDF's failure excuses each finding whose evidence is not stronger than EEVDF's.
     let is_excused = |found: Option<&Found>| {
         failed.is_some_and(|eevdf| {
             let evidence = eevdf.findings.iter().map(|found| found.proof).min();

@@ -1,6 +1,7 @@
 //! `cargo ktstr compare A B`: runs two schedulers under the same scenarios with the same seeds, and tests their differences. Each
-//! seed gives a pair of runs. The test is the sign-flip permutation test, with Holm's procedure over the family. More seeds are
-//! run only where they can still change a conclusion.
+//! seed gives a pair of runs. Each metric in each place (a scenario, a kernel and a shape) is one sign-flip permutation test. All
+//! tests of a comparison form a family, and Holm's procedure adjusts their p-values together. More seeds are run only where they
+//! can still change a conclusion.
 //!
 //! `looks` decides after which seeds the runs are tested, `grow` makes the runs, and `stored` reads them from files
 //! instead. `judge` is the entry to the statistics, which are in `permutation`, `signs`, `holm` and `smallest`; `family`
@@ -48,14 +49,15 @@ use crate::json::{self, Limit};
 
 /// The word on the command line for the kernel's own scheduler.
 const EEVDF: &str = "eevdf";
-/// The default scenarios. They are few, so that few seeds decide the family.
+/// The default scenarios. There are only four, because a family of more tests needs more seeds before it can be decided.
 const SCENARIOS: [&str; 4] = [
     "steady",
     "custom_bursts",
     "custom_wake_under_load",
     "custom_nice_mix",
 ];
-/// The smallest default number of seeds at the first look, which may be the only one.
+/// The smallest number of seeds that is used by default at the first look. A look is a test of all pairs that were run so far.
+/// A comparison may have only one look.
 const LEAST_SEEDS: usize = 8;
 /// The largest default number of seeds at the first look.
 const MOST_SEEDS: usize = 20;
@@ -360,7 +362,7 @@ mod tests {
         );
         assert!(error(&one(20), 100_000).contains("no number of seeds is enough"));
         assert!(decidable(&one(11), 32).is_ok() && decidable(&one(6), 1).is_ok());
-        // With a quarter of the level at the last look it takes two seeds more.
+        // The last of these looks may use only a quarter of the significance level, so 13 seeds are needed instead of 11.
         let growing = error(&Looks::growing(seeds(6), 11), 32);
         assert!(growing.contains("it takes 13 seeds"), "{growing}");
         assert!(decidable(&Looks::growing(seeds(6), 13), 32).is_ok());

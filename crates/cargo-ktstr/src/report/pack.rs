@@ -1,16 +1,17 @@
-//! Merges or drops the stretches that are too short to be drawn or whose tasks have no row, and encodes the result as
-//! bytes, which `assets/data.js` decodes.
+//! Prepares the time line of a run's HTML page. A stretch is a time in which a task did one thing, such as running or waiting.
+//! Some stretches are too short to be drawn, or belong to a task that has no row. Those in which a task ran are merged, and the
+//! others are left out. The result is encoded as bytes, which `assets/data.js` decodes.
 //!
 //! The encoding is a sequence of unsigned LEB128 numbers; times are in nanoseconds. Each element has:
 //!
 //! - its start, as the difference from the start of the element before it, or from the start of the schedule;
 //! - its length;
 //! - its head: `4 * value + kind`, where the value is the index of the task, or the number of merged stretches for [`SEVERAL`];
-//! - for [`RAN`]: the CPU, then `8 * then + class`, where `then` is the code of the reason for which the task stopped plus 1,
-//!   or 0 for none, and `class` is the code of its class;
-//! - for [`WAITED`]: the CPU on whose runqueue it was first, then `2 * cause + 1` if the task got a CPU or `2 * cause` if not,
-//!   then what woke it: the index of the waking task plus 2, 1 for an interrupt, or 0 if the waker is unknown or has no row;
-//!   then the number of moves to other runqueues, and for each of them the time since the start and the CPU;
+//! - for [`RAN`]: the CPU, then `8 * then + class`. `then` is 0 if the stretch has no reason why the task stopped, otherwise the
+//!   reason's code plus 1. `class` is the code of the task's class;
+//! - for [`WAITED`]: the CPU on whose runqueue the task was when the wait began; then `2 * cause + 1` if the task got a CPU, or
+//!   `2 * cause` if not; then what woke the task: the index of the waking task plus 2, 1 for an interrupt, or 0 if the waker is
+//!   unknown or has no row; then the number of moves to other runqueues, and for each of them the time since the start and the CPU;
 //! - for [`THROTTLED`]: nothing more;
 //! - for [`SEVERAL`]: the CPU.
 

@@ -14,7 +14,8 @@ pub struct Test {
     pub binary: Binary,
     /// The name under which the binary runs it.
     pub name: TestName,
-    /// The seed of the run that is repeated; `None` for the test's own seed, or for the seed in the name.
+    /// The seed to run with if this test repeats an earlier, failed run. With `None`, the run has the seed in the name or, if the
+    /// name has none, the test's own seed.
     pub seed: Option<u64>,
     /// Other environment variables of the run that is repeated; `None` if the test does not repeat a run.
     pub env: Option<BTreeMap<&'static str, String>>,
@@ -241,8 +242,8 @@ mod tests {
             let shape = test.name.shape.as_deref();
             shape.is_some_and(|shape| shape.starts_with(start))
         };
-        // The tests on four CPUs cost less than those on eight, so the first shard has all of them, and at most one shape is
-        // in both shards.
+        // The division keeps the order of the list, in which the shape with four CPUs is first. Its runs cost less than half of
+        // the total, so the first shard has all of them, and only the shape with eight CPUs can be in both shards.
         assert!(shards[0].iter().any(|test| has(test, "4cpu")));
         assert!(shards[1].iter().all(|test| has(test, "8cpu")));
     }

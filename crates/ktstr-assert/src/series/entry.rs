@@ -19,8 +19,8 @@ pub struct DrainedSnapshotEntry {
     /// Guest milliseconds since the scenario started. The time of setup, of teardown and of waits for a scheduler that attaches
     /// again does not count, and captures take no guest time. `None` if unknown.
     pub elapsed_ms: Option<u64>,
-    /// The time at which a periodic capture was due, in milliseconds since the start of the workload window;
-    /// `None` for other captures.
+    /// The time at which a periodic capture was due, in milliseconds on the same clock as `elapsed_ms`. `None` for other
+    /// captures.
     pub boundary_offset_ms: Option<u64>,
     /// The step during which the capture was taken; 0 is the baseline, and `None` means unknown.
     pub step_index: Option<u16>,

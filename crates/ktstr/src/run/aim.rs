@@ -46,7 +46,7 @@ impl Aim {
         let tid = data.get("tid").and_then(Value::as_u64);
         let tid = tid.and_then(|tid| u32::try_from(tid).ok());
         let named = || {
-            // A finding about a share is about a task, as `comm[pid]`, or about a `cgroup NAME`.
+            // In a finding about a share, `who` is either a task, written `comm[pid]`, or a cgroup, written `cgroup NAME`.
             let who = data.get("who").and_then(Value::as_str);
             let who = who.filter(|who| !who.starts_with("cgroup "));
             let task = data
@@ -64,8 +64,9 @@ impl Aim {
 }
 
 /// Returns the interval in the data of a finding; `None` if the data has none. The times that a worker reports (`at_ms`) count
-/// from `released`, the time at which the worker was released, which is the start of its step's hold. The times of the monitor
-/// (`until_ms`) count only the time for which steps were held. All other times count from the start of the first hold. For a
+/// from `released`, the time at which the worker was released, which is the start of its step's hold. The clock of the monitor's
+/// times (`until_ms`) starts with the first hold and stands still between two holds. All other times count from the start of the
+/// first hold. For a
 /// stall that sched_ext reported, the interval ends when a scheduler was unloaded. If several were unloaded within the steps, the
 /// last unload counts, because an earlier one may be part of a restart by the test. If none was, the first unload after the steps
 /// counts.

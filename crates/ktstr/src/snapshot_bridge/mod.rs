@@ -1,5 +1,5 @@
-//! The store of captures, which the run loop and the test's callbacks share. For a test without a machine, a bridge can
-//! take captures by calling a function of the test.
+//! The store of captures, called a bridge. The run loop stores captures in it, and the test's callbacks on the host read them.
+//! A test without a machine can also use a bridge. The bridge then gets each capture by calling a function of the test.
 
 mod callbacks;
 
@@ -37,7 +37,8 @@ pub struct CgroupProcsSnapshot {
 }
 
 /// The captures of a run by tag, in the order in which they were stored, and what other operations read: lists of processes,
-/// values of kernel memory, and changes of watched variables. Clones share one store, and draining empties it.
+/// values of kernel memory, and changes of watched variables. All clones of a bridge share this data. Each `drain` method
+/// removes only what it returns.
 #[derive(Debug, Clone, Default)]
 pub struct SnapshotBridge {
     entries: Arc<Mutex<Vec<DrainedSnapshotEntry>>>,
@@ -166,8 +167,8 @@ impl SnapshotBridge {
         events.push(event);
     }
 
-    /// Removes and returns the events of this bridge that did not fail an operation, one sentence each: a callback that
-    /// had nothing to capture, or a tag that was stored again.
+    /// Removes and returns the events of this bridge, one sentence each. An event is a callback that had nothing to capture, or a
+    /// capture that was replaced because its tag was stored again. The operations that caused the events succeeded.
     pub fn drain_events(&self) -> Vec<String> {
         std::mem::take(&mut *self.events.lock().unwrap_or_else(PoisonError::into_inner))
     }
