@@ -111,7 +111,7 @@ enum Command {
         #[command(flatten)]
         limit: Limit,
     },
-    /// Run a scenario from a file, under any scheduler. No project, no code.
+    /// Run a scenario from a file, under any scheduler. Needs no Cargo project and no code.
     Run(run::Options),
     /// Run a two-step scenario under scx-ktstr, the scheduler that ships with ktstr, and show the result.
     Demo,
@@ -119,7 +119,7 @@ enum Command {
     Bench(bench::Options),
     /// Measure which planted defects the checks find, and how often they accuse a sound scheduler.
     Power(power::Options),
-    /// Check a scheduler that you have as a binary: what is broken, what is slower than EEVDF. No project, no code.
+    /// Check a scheduler that you have as a binary: what is broken, what is slower than EEVDF. Needs no Cargo project and no code.
     Check(check::Options),
     /// Load a scheduler on each kernel, and show the verifier's statistics of its programs. No workload runs.
     Verifier(verifier::Options),

@@ -28,6 +28,7 @@ use crate::story::{self, Story};
 #[derive(Debug, clap::Args)]
 pub struct Options {
     /// Path of a `record.json` or of its folder, or the name of a run, which is the name of its folder.
+    #[arg(value_name = "RUN")]
     record: PathBuf,
     /// Take a capture at this time since the beginning of the first step, such as `1.25s`; may be given up to 16 times.
     #[arg(long, value_name = "TIME")]

@@ -20,6 +20,7 @@ use crate::{captures, cell, payloads, replay, story};
 #[derive(Debug, clap::Args)]
 pub struct Options {
     /// Path of a `record.json` or of its folder, or the name of a run, which is the name of its folder.
+    #[arg(value_name = "RUN")]
     record: PathBuf,
     /// Print Markdown, to paste into an issue or a mail.
     #[arg(long)]

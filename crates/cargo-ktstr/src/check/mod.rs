@@ -61,11 +61,12 @@ pub use self::walk::{Pair, tidy};
 pub struct Options {
     /// The binary of the scheduler that is checked.
     binary: PathBuf,
-    /// A dozen scenarios with one seed each: at most two minutes on two cores.
+    /// A dozen scenarios with one seed each. What would end more than two minutes after the start is left out, and counted on
+    /// the screen.
     #[arg(long, conflicts_with = "thorough")]
     quick: bool,
     /// All scenarios with five seeds each, on their own shape and on one more, without a time limit. Without --quick and
-    /// --thorough: all scenarios with two seeds each, in about a quarter of an hour at most.
+    /// --thorough: all scenarios with two seeds each, and what would end after a quarter of an hour is left out.
     #[arg(long)]
     thorough: bool,
     /// The kernels on which the scheduler is checked.

@@ -78,7 +78,7 @@ pub struct Options {
     /// An argument of B; may be given more than once.
     #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
     b_arg: Vec<String>,
-    /// The scenarios, instead of steady, `custom_bursts`, `custom_wake_under_load` and `custom_nice_mix`.
+    /// The scenarios, instead of `steady`, `custom_bursts`, `custom_wake_under_load` and `custom_nice_mix`.
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     scenarios: Vec<String>,
     /// The kernels on which both schedulers run.
@@ -87,17 +87,19 @@ pub struct Options {
     /// Shapes, as for `check`.
     #[arg(long, value_name = "SHAPE,...", value_delimiter = ',')]
     topologies: Vec<String>,
-    /// The number of seeds, or a range such as 3..14. By default ktstr runs the smallest number that can decide all tests, 8 to
-    /// 20, and then up to twice as many where more runs could still show a difference.
+    /// The number of seeds, or a range without its end, such as 3..14. By default ktstr runs as many as the significance tests
+    /// (one for each metric in each scenario, kernel and shape) need, 8 to 20, and then up to twice as many where more runs could
+    /// still show a difference.
     #[arg(long, value_name = "N")]
     seeds: Option<String>,
     /// With --seeds: run up to this many seeds where more runs could still show a difference.
     #[arg(long, value_name = "N", requires = "seeds")]
     most_seeds: Option<u64>,
-    /// Allow fewer seeds than the tests need. The result then only shows whether the runs are identical.
+    /// Allow fewer seeds than the significance tests need. The result then only shows whether the runs are identical.
     #[arg(long)]
     undecided: bool,
-    /// The configuration, instead of ktstr.toml in this folder: its gates say which differences count.
+    /// The configuration, instead of ktstr.toml in this folder: its section `[gates]` has the size from which a difference of a
+    /// metric counts.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// The least memory of a machine in MiB, for a scheduler that needs more than the default.

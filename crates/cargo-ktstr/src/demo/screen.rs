@@ -121,7 +121,7 @@ fn render_to(text: &mut String, s: &Screen) -> std::fmt::Result {
                 "WORKERS",
                 "CPU",
                 "ITERATIONS",
-                "CPU SPREAD",
+                "OFF-CPU SPREAD",
                 "LONGEST GAP",
                 "MIGRATIONS",
             ],
@@ -173,7 +173,7 @@ fn render_to(text: &mut String, s: &Screen) -> std::fmt::Result {
     let rest = (s.wall_s - s.boot_s - s.window_s).max(0.0);
     writeln!(
         text,
-        "\n  {:.1} s: boot {:.1}, scenario {:.1}, rest {rest:.1}  {}",
+        "\n  {:.1} s of host time: boot {:.1}, scenario {:.1}, rest {rest:.1}  {}",
         s.wall_s,
         s.boot_s,
         s.window_s,
@@ -196,7 +196,7 @@ fn started(level: &str) -> &str {
 
 fn froze(freeze_ms: Option<f64>) -> String {
     freeze_ms.map_or_else(String::new, |ms| {
-        format!(", the guest frozen for {ms:.1} ms each")
+        format!(", the guest frozen for {ms:.1} ms of host time each")
     })
 }
 
@@ -314,17 +314,17 @@ mod tests {
           machine    1n1l2c1t: 2 CPUs, 512 MiB
           scheduler  scx-ktstr
 
-          STEP    CGROUP  WORKERS      CPU  ITERATIONS  CPU SPREAD  LONGEST GAP  MIGRATIONS
-          step 1  cg_0          2  1480 ms   1 234 567       3.2 %        24 ms          12
-          step 2  cg_1          4  1480 ms   1 100 000       3.2 %        24 ms          12
+          STEP    CGROUP  WORKERS      CPU  ITERATIONS  OFF-CPU SPREAD  LONGEST GAP  MIGRATIONS
+          step 1  cg_0          2  1480 ms   1 234 567           3.2 %        24 ms          12
+          step 2  cg_1          4  1480 ms   1 100 000           3.2 %        24 ms          12
 
-          4 of 4 captures of the scheduler's memory, the guest frozen for 3.2 ms each
+          4 of 4 captures of the scheduler's memory, the guest frozen for 3.2 ms of host time each
 
           VARIABLE             step 1  step 1  step 2  step 2
           nr_dispatched  ▁▂▃█   1 200   2 400   4 100   9 900
           nr_yielded     ▁▁▁▁       0       0       0       0
 
-          14.0 s: boot 5.0, scenario 6.0, rest 3.0  ░░░░░░░░░░░░░░█████████████████▒▒▒▒▒▒▒▒▒
+          14.0 s of host time: boot 5.0, scenario 6.0, rest 3.0  ░░░░░░░░░░░░░░█████████████████▒▒▒▒▒▒▒▒▒
           record: target/ktstr/x/record.json
         ");
     }

@@ -32,7 +32,7 @@ pub(super) fn checks() -> Vec<Check> {
 }
 
 fn kernel_source() -> Check {
-    let name = "source of kernels";
+    let name = "where kernels come from";
     let named = [env::TEST_KERNEL.row(), env::KERNEL.row()];
     let set = |row: &Row| Some(format!("{}={}", row.name, row.shown()?));
     if let Some(named) = named.into_iter().find_map(set) {
@@ -151,7 +151,7 @@ fn free_mib(path: &Path) -> Option<u64> {
 
 /// Captures read the guest's memory from the QEMU process, a child. This checks the same permission on a child that does nothing.
 fn child_memory() -> Check {
-    let name = "reading a child's memory";
+    let name = "reading QEMU's memory";
     let spawned = Command::new("sleep")
         .arg("60")
         .stdin(Stdio::null())

@@ -42,7 +42,7 @@ fn text(root: &Path, path: &str) -> Option<String> {
 /// Checks Yama (Documentation/admin-guide/LSM/Yama.rst). Captures read the memory of QEMU, a child, and the virtual clock reads
 /// QEMU's state. Both need the permissions of ptrace(2), which Yama denies at level 2 without `CAP_SYS_PTRACE`, and at level 3.
 fn ptrace_scope(root: &Path) -> Check {
-    let name = "ptrace of a child";
+    let name = "ptrace of QEMU";
     let setting = "kernel.yama.ptrace_scope";
     let Some(scope) = text(root, "proc/sys/kernel/yama/ptrace_scope") else {
         return Check::found(name, "this kernel has no Yama to forbid it");

@@ -58,6 +58,7 @@ const SCRIPTS: &[&str] = &[
 #[derive(Debug, clap::Args)]
 pub struct Options {
     /// Path of a `record.json` or of its folder, or the name of a run, which is the name of its folder.
+    #[arg(value_name = "RUN")]
     record: PathBuf,
     /// Where to write the page; the default is `report.html` in the folder of the record.
     #[arg(long, value_name = "FILE")]

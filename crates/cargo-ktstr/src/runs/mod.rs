@@ -142,7 +142,12 @@ fn print_table(out: &mut dyn Write, listing: &Listing, root: &Path) -> Result<()
         table.add_row([
             record.run_id.clone(),
             shout(record.verdict),
-            scheduler.map_or_else(dash, |scheduler| scheduler.name.clone()),
+            match (scheduler, &record.kernel) {
+                (Some(scheduler), _) => scheduler.name.clone(),
+                (None, Some(_)) => "eevdf".to_owned(),
+                // The run ended before it was decided what runs.
+                (None, None) => dash(),
+            },
             record.kernel.clone().unwrap_or_else(dash),
             record.topology.clone().unwrap_or_else(dash),
             seconds(record.wall_s),

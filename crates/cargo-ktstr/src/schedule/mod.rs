@@ -30,6 +30,7 @@ const NAMES: usize = 20;
 #[derive(Debug, clap::Args)]
 pub struct Options {
     /// Path of a `record.json` or of its folder, or the name of a run, which is the name of its folder.
+    #[arg(value_name = "RUN")]
     record: PathBuf,
     /// Only the task with this pid, or tasks whose name contains this text.
     #[arg(long, value_name = "X")]
@@ -318,9 +319,21 @@ fn print(out: &mut dyn Write, summary: &Summary) -> Result<()> {
         ]);
     }
     writeln!(out, "{}\n", table.trim_fmt())?;
+    let beside = summary.cpus.iter().map(|cpu| cpu.idle.beside_waiter_ns);
     writeln!(
         out,
-        "Waiting tasks could have used {} ms of idle CPU time.",
+        "The schedule is complete from {:.6} s to {:.6} s of guest time; 0 is the start of the first step.",
+        summary.complete_from_ns as f64 / 1e9,
+        summary.complete_to_ns as f64 / 1e9
+    )?;
+    // A task can use only one of the CPUs that are idle at the same time, but counts as waiting beside each of them.
+    let less = match summary.wasted_ns < beside.fold(0, u64::saturating_add) {
+        true => ", less than the last column's sum, because a task uses one CPU at a time",
+        false => "",
+    };
+    writeln!(
+        out,
+        "Waiting tasks could have used {} ms of idle CPU time{less}.",
         ms(summary.wasted_ns)
     )?;
     if summary.unreadable != 0 {

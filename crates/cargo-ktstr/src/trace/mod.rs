@@ -43,6 +43,7 @@ const PACKET_TRACK_DESCRIPTOR: u32 = 60;
 #[derive(Debug, clap::Args)]
 pub struct Options {
     /// Path of a `record.json` or of its folder, or the name of a run, which is the name of its folder.
+    #[arg(value_name = "RUN")]
     record: PathBuf,
     /// Write a trace for the Perfetto UI. This is the only format so far, and it has to be named.
     #[arg(long, required = true)]

@@ -30,6 +30,7 @@ const NAMES: usize = 12;
 #[derive(Debug, clap::Args)]
 pub struct Options {
     /// Path of a `record.json` or of its folder, or the name of a run, which is the name of its folder.
+    #[arg(value_name = "RUN")]
     record: PathBuf,
     /// The task: its pid, or a part of its name.
     task: String,

@@ -84,8 +84,8 @@ fn sound_workers_hold_every_check() {
 fn the_message_for_each_broken_worker() {
     let dead = with(|w| *w = WorkerReport::missing(2, WorkerExitInfo::TimedOut));
     insta::assert_snapshot!(lines(NONE.check_not_stuck(), &dead), @r#"
-    FAIL [NoProgress] tid 2 made no progress (0 work units); no report: TimedOut
-    FAIL [Stuck] tid 2 gap is unknown; no report: TimedOut
+    FAIL [NoProgress] tid 2 made no progress (0 work units); no report: it did not answer when the reports were collected
+    FAIL [Stuck] the longest gap of tid 2 is unknown; no report: it did not answer when the reports were collected
     "#);
     // The worker was killed while it waited for a CPU. Its wait counts as a gap.
     let starved = with(|w| {

@@ -287,7 +287,7 @@ fn judge_gaps(reports: &[WorkerReport], bound_ms: u64, out: &mut AssertResult) {
                 bound_ms,
             }));
         } else if w.exit_info.is_some() {
-            let what = format!("tid {} gap", w.tid);
+            let what = format!("the longest gap of tid {}", w.tid);
             out.record_inconclusive(not_measured(DetailKind::Stuck, what, "", w));
         }
     }

@@ -32,6 +32,18 @@ pub enum WorkerExitInfo {
     Panicked(String),
 }
 
+impl std::fmt::Display for WorkerExitInfo {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Exited(status) => write!(f, "it exited with status {status} before that"),
+            Self::Signaled(signal) => write!(f, "signal {signal} killed it"),
+            Self::TimedOut => f.write_str("it did not answer when the reports were collected"),
+            Self::WaitFailed(why) => f.write_str(why),
+            Self::Panicked(message) => write!(f, "it panicked: {message}"),
+        }
+    }
+}
+
 // Generates the enum, which has a variant for each kind of sample.
 macro_rules! kinds {
     (samples { $($(#[$doc:meta])* $kind:ident $values:ident { $(#[$_total_doc:meta])* $_total:ident };)* }) => {

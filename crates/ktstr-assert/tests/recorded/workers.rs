@@ -39,10 +39,10 @@ fn pairs() -> Vec<Pair> {
             NONE.check_not_stuck(),
             ("sound", "nicer"),
             ("starve-nice", "nicer"),
-            "FAIL [NoProgress] tid 1022 made no progress (0 work units); no report: TimedOut\n\
-             FAIL [NoProgress] tid 1023 made no progress (0 work units); no report: TimedOut\n\
-             UNSURE [Stuck] tid 1022 gap is unknown; no report: TimedOut\n\
-             UNSURE [Stuck] tid 1023 gap is unknown; no report: TimedOut",
+            "FAIL [NoProgress] tid 1022 made no progress (0 work units); no report: it did not answer when the reports were collected\n\
+             FAIL [NoProgress] tid 1023 made no progress (0 work units); no report: it did not answer when the reports were collected\n\
+             UNSURE [Stuck] the longest gap of tid 1022 is unknown; no report: it did not answer when the reports were collected\n\
+             UNSURE [Stuck] the longest gap of tid 1023 is unknown; no report: it did not answer when the reports were collected",
         ),
         // No scheduler can violate this bound, because the kernel ejects one that tries. The recorded test removes the
         // cpuset of its workers, but the check still uses the old one.

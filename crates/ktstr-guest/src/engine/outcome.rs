@@ -183,7 +183,7 @@ pub(crate) fn report_ends(
             }
             Some(info @ (WorkerExitInfo::Signaled(_) | WorkerExitInfo::TimedOut)) => {
                 judged.note(format!(
-                    "{place}worker {} left no report: {info:?}. Its work until its last checkpoint counts. Metrics \
+                    "{place}worker {} left no report: {info}. Its work until its last checkpoint counts. Metrics \
                      that need its CPU time leave it out, because that time is unknown",
                     report.tid
                 ));

@@ -82,7 +82,7 @@ impl std::fmt::Display for Finding {
             None => write!(f, "kernel {} booted under it {ago}", self.kernel),
             Some(why) => write!(
                 f,
-                "kernel {} did not boot under it {ago}: {why}; ktstr tries KVM again 24 hours after that",
+                "kernel {} did not boot under it {ago}: {why}; for 24 hours from then, ktstr runs this kernel in software",
                 self.kernel
             ),
         }
@@ -166,7 +166,7 @@ mod tests {
         let text = failed().to_string();
         assert_eq!(
             text,
-            "kernel 7.3.4 did not boot under it just now: it reset itself; ktstr tries KVM again 24 hours after that"
+            "kernel 7.3.4 did not boot under it just now: it reset itself; for 24 hours from then, ktstr runs this kernel in software"
         );
     }
 }

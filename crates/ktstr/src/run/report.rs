@@ -185,7 +185,7 @@ fn findings(text: &mut String, all: &[&AssertDetail], headline: &str, same_kind:
         .map(|(kind, seen)| format!("{} more of kind {kind}", seen - few))
         .collect();
     if !more.is_empty() {
-        let _ = write!(text, "\n  ... and {}", more.join(", "));
+        let _ = write!(text, "\n  ... and {}: the record has all", more.join(", "));
     }
 }
 

@@ -13,7 +13,7 @@ pub(crate) struct NoReport<'a>(pub &'a Option<WorkerExitInfo>);
 impl Display for NoReport<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self.0 {
-            Some(why) => write!(f, "; no report: {why:?}"),
+            Some(why) => write!(f, "; no report: {why}"),
             None => Ok(()),
         }
     }
