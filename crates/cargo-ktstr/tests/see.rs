@@ -326,7 +326,7 @@ fn replay(root: &Path, run: &str) -> String {
     for (ms, wanted) in ms.iter().zip([500, 1500]) {
         assert!(ms.abs_diff(wanted) < 100, "{ms:?}");
     }
-    for tag in ["chosen_time", "asked_for_2"] {
+    for tag in ["chosen_time", "chosen_time_2"] {
         let command = format!(
             "captured: cargo ktstr show {} --capture {tag}\n",
             record.run_id

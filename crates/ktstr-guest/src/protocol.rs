@@ -14,7 +14,7 @@
 )]
 
 use ktstr_assert::payload::MAX_PAYLOADS;
-use ktstr_assert::{AssertDetail, AssertResult, Finding, NoteValue, Outcome};
+use ktstr_assert::{AssertDetail, AssertResult, NoteValue, Outcome};
 use ktstr_scenario::ops::{KernelTarget, KernelValue, KernelValueWidth};
 use serde::{Deserialize, Serialize};
 
@@ -382,8 +382,7 @@ impl ToHost {
     }
 
     /// Truncates each long text of the message to [`TEXT_CAP`] and appends a note about the truncation. Lists of processes and of
-    /// payloads are truncated, too, and the data of a finding is dropped if it is too long. The guest truncates a message so
-    /// that the message can be sent. The host truncates it again, because the host does not trust the guest.
+    /// payloads are truncated, too. The guest truncates a message so that the message can be sent. The host truncates it again, because the host does not trust the guest.
     pub fn bound_texts(&mut self) {
         match self {
             Self::Hello {
@@ -504,13 +503,34 @@ fn encoded(message: &ToHost) -> Vec<u8> {
     })
 }
 
-/// Truncates the message of a detail. The data of its finding is dropped if it is as long as a text may be, for example because
-/// a claim compared long texts.
+/// Truncates the message of a detail, and the texts in the data of its finding, for example of a claim that compared long texts.
 fn bound_detail(detail: &mut AssertDetail) {
     bound(&mut detail.message);
-    let data = serde_json::to_vec(&detail.finding);
-    if data.map_or(usize::MAX, |data| data.len()) > TEXT_CAP + NOTE_CAP {
-        detail.finding = Finding::default();
+    let Ok(mut data) = serde_json::to_value(&detail.finding) else {
+        return;
+    };
+    if bound_value(&mut data) {
+        detail.finding = serde_json::from_value(data).unwrap_or_default();
+    }
+}
+
+/// Truncates each long text in a value. Returns whether there was one.
+fn bound_value(value: &mut serde_json::Value) -> bool {
+    match value {
+        serde_json::Value::String(text) => {
+            let length = text.len();
+            bound(text);
+            text.len() != length
+        }
+        serde_json::Value::Array(items) => {
+            let changed = |changed, item| bound_value(item) || changed;
+            items.iter_mut().fold(false, changed)
+        }
+        serde_json::Value::Object(fields) => {
+            let changed = |changed, item| bound_value(item) || changed;
+            fields.values_mut().fold(false, changed)
+        }
+        _ => false,
     }
 }
 
@@ -826,7 +846,7 @@ pub enum SchedulerJob {
 
 #[cfg(test)]
 mod tests {
-    use ktstr_assert::{AssertDetail, DetailKind};
+    use ktstr_assert::{DetailKind, Finding};
 
     use super::*;
 
@@ -881,7 +901,10 @@ mod tests {
         };
         let detail = result.failure_details().next().expect("a finding");
         assert!(detail.message.starts_with("version") && detail.message.len() < TEXT_CAP + 100);
-        assert_eq!(detail.finding, Finding::default());
+        let Finding::Claim { actual, label, .. } = &detail.finding else {
+            panic!("the finding is still a claim: {:?}", detail.finding);
+        };
+        assert!(label == "version" && actual.len() < TEXT_CAP + 100);
         assert!(
             matches!(&result.measurements["log"], NoteValue::Text(log) if log.len() < TEXT_CAP + 100)
         );

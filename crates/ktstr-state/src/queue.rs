@@ -197,7 +197,7 @@ impl Queue {
             let before = ahead.and_then(|t| File::open(self.path(&t.file())).ok());
             loop {
                 if !notified && began.elapsed() >= PATIENCE {
-                    notice(&self.notice(&own, &others));
+                    notice(&self.notice(&own, &others, limit));
                     notified = true;
                 }
                 std::thread::sleep(LOOK);
@@ -275,13 +275,18 @@ impl Queue {
         Ok(living)
     }
 
-    fn notice(&self, own: &Ticket, others: &[Ticket]) -> String {
+    fn notice(&self, own: &Ticket, others: &[Ticket], limit: Limit) -> String {
         let mut before: Vec<&Ticket> = others.iter().filter(|t| t.number < own.number).collect();
         before.sort_by_key(|t| (t.waits, t.number));
-        let mut text = format!(
-            "ktstr: {} ({}) waits for the CPUs and the memory of:",
-            own.name, own.weight
-        );
+        let why = match limit {
+            Limit::Sum(_) => "waits for the CPUs and the memory of:".to_owned(),
+            Limit::Count(most) => {
+                format!(
+                    "waits, because at most {most} may run at once (KTSTR_MACHINES), for the end of:"
+                )
+            }
+        };
+        let mut text = format!("ktstr: {} ({}) {why}", own.name, own.weight);
         for (at, ticket) in before.iter().take(NAMED).enumerate() {
             let separator = if at == 0 { " " } else { ", " };
             text.push_str(&format!("{separator}{ticket}"));

@@ -482,7 +482,7 @@ fn a_scheduler_that_does_not_start_fails_its_step() {
     let finished = ktstr::run::run(&BROKEN_START);
     assert!(finished.result.is_fail(), "{}", finished.text);
     let parts = [
-        "step 0",
+        "step 1",
         "AttachScheduler",
         "startup death",
         "broken",

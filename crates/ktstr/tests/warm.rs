@@ -338,6 +338,7 @@ fn a_killed_maker_leaves_nothing_in_the_way() {
             })
             .collect()
     };
+    let mut hits = 0;
     for kill in 0..kills {
         let before = making();
         let mut case = cache.case().env("XDG_RUNTIME_DIR", &runtime);
@@ -355,8 +356,10 @@ fn a_killed_maker_leaves_nothing_in_the_way() {
         std::thread::sleep(Duration::from_secs_f64(moment));
         child.kill().expect("own child");
         child.wait().expect("own child");
-        assert!(kill > 0 || !making().is_empty(), "killed too late");
+        hits += usize::from(making().iter().any(|folder| !before.contains(folder)));
     }
+    // A busy host may let a run finish its template before the kill, but not each time.
+    assert!(hits > 0, "each run was killed too late");
     let (start, _, text) = cache.passes();
     assert_eq!(start, ktstr_record::Start::Booted, "{text}");
     let left: Vec<_> = std::fs::read_dir(cache.templates())

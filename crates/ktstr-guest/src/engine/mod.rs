@@ -125,6 +125,11 @@ pub fn execute_scenario_with(
     Ok(run.result)
 }
 
+/// Returns the name of a step on screens, which counts from 1, for its index.
+fn step_name(k0: impl Into<usize>) -> String {
+    format!("step {}", k0.into() + 1)
+}
+
 fn validate(steps: &[Step]) -> Result<()> {
     if steps.len() >= usize::from(u16::MAX) {
         bail!(
@@ -136,12 +141,13 @@ fn validate(steps: &[Step]) -> Result<()> {
     for (k0, step) in steps.iter().enumerate() {
         step.hold
             .validate()
-            .with_context(|| format!("step {k0}: the hold is invalid"))?;
+            .with_context(|| format!("{}: the hold is invalid", step_name(k0)))?;
         let loops = matches!(step.hold, HoldSpec::Loop { .. });
         if let Some(op) = step.ops.iter().find(|op| loops && op.is_once()) {
             bail!(
-                "step {k0}: {} cannot be in a step with HoldSpec::Loop, because it would be stored again in \
+                "{}: {} cannot be in a step with HoldSpec::Loop, because it would be stored again in \
                  each round under the same tag: put it into a step of its own",
+                step_name(k0),
                 op.name()
             );
         }
@@ -362,7 +368,7 @@ impl<'a> Run<'a, '_> {
         let set_up = self.set_up(Owner::Step, &defs, &step.ops, true);
         let ok = match set_up {
             Err(error) => {
-                self.fail_op(&format!("step {k0}"), &error);
+                self.fail_op(&step_name(k0), &error);
                 false
             }
             Ok(()) => self.held(k0, step),
@@ -442,7 +448,7 @@ impl<'a> Run<'a, '_> {
             if let Some(ticks) = &mut rounds {
                 ticks.advance();
                 if let Err(error) = self.set_up(Owner::Step, &[], &step.ops, true) {
-                    self.fail_op(&format!("step {k0}"), &error);
+                    self.fail_op(&step_name(k0), &error);
                     return false;
                 }
             }

@@ -189,7 +189,7 @@ fn invalid_holds_are_errors_before_anything_runs() {
     let ctx = Ctx::builder(&fake, &topo).build();
     let bad = Step::hold(HoldSpec::frac(0.0));
     let error = execute_steps(&ctx, vec![Step::default(), bad]).unwrap_err();
-    assert!(format!("{error:#}").contains("step 1"), "{error:#}");
+    assert!(format!("{error:#}").contains("step 2"), "{error:#}");
     assert!(fake.calls().is_empty());
 }
 
@@ -234,7 +234,7 @@ fn a_failure_inside_a_step_is_a_failed_result() {
         let result = run(&fake, ops, defs);
         let messages = failures(&result);
         assert_eq!(messages.len(), 1, "{messages:?}");
-        assert!(messages[0].starts_with("step 0 failed: "), "{messages:?}");
+        assert!(messages[0].starts_with("step 1 failed: "), "{messages:?}");
         assert!(messages[0].contains(expected), "{messages:?}");
         let calls = fake.calls();
         let made = calls.iter().filter(|c| c.starts_with("create")).count();

@@ -214,6 +214,12 @@ impl Children {
         });
     }
 
+    /// Forwards what was printed so far, like [`Self::drain`], and also the start of a character whose end nobody will print.
+    pub(super) fn drain_all(&mut self) {
+        self.drain();
+        self.outputs.iter_mut().for_each(Output::flush);
+    }
+
     fn reap(&mut self) -> Vec<(i32, ProcessEnd)> {
         let mut now = Vec::new();
         while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
@@ -239,7 +245,7 @@ impl Children {
         for pid in self.live.drain(..) {
             let _ = kill_process(pid, Signal::KILL);
         }
-        self.drain();
+        self.drain_all();
     }
 }
 

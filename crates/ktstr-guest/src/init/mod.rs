@@ -411,7 +411,7 @@ impl Agent {
                 Err(_) => listening = false,
             }
         };
-        self.children.drain();
+        self.children.drain_all();
         if let Some(counters) = disk::counters() {
             link::send(&ToHost::Disk(counters));
         }

@@ -123,10 +123,11 @@ fn read(stdout: File, stderr: File, program: OwnedFd, stop: OwnedFd) -> Seen {
     }
 }
 
-/// Reads everything that is available. Returns `true` at the end of the stream or after an error.
+/// Reads what is available, but at most twice what a pipe holds (64 KiB, pipe(7)), because a process may write without end.
+/// Returns `true` at the end of the stream or after an error.
 fn drain(pipe: &mut File, taken: &mut Taken) -> bool {
     let mut chunk = [0u8; 16 << 10];
-    loop {
+    for _ in 0..8 {
         match pipe.read(&mut chunk) {
             Ok(0) => return true,
             Ok(n) => {
@@ -138,6 +139,7 @@ fn drain(pipe: &mut File, taken: &mut Taken) -> bool {
             Err(e) => return e.kind() != std::io::ErrorKind::WouldBlock,
         }
     }
+    false
 }
 
 #[cfg(test)]

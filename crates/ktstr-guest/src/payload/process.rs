@@ -169,7 +169,9 @@ impl Process {
         };
         Ok(Ended {
             end,
-            elapsed_ns: exited_ns.unwrap_or(now_ns).saturating_sub(self.began_ns),
+            elapsed_ns: exited_ns
+                .map_or(now_ns, |at| at.min(now_ns))
+                .saturating_sub(self.began_ns),
             cpu_time_ns: ns(usage.ru_utime) + ns(usage.ru_stime),
             stdout,
             stderr,

@@ -259,7 +259,9 @@ impl<'a> Reader<'a> {
             Some('t') => '\t',
             Some('u') => {
                 // A character beyond U+FFFF is written as two escapes, the two halves of its UTF-16 form.
-                let halves: Vec<u16> = self.half(0).into_iter().chain(self.half(6)).collect();
+                let first = self.half(0);
+                let second = first.and_then(|_| self.half(6));
+                let halves = first.into_iter().chain(second);
                 let letter = char::decode_utf16(halves).next().and_then(Result::ok);
                 let letter = letter.ok_or_else(|| {
                     self.error("found \\u without the four hexadecimal digits of a character")
@@ -343,7 +345,13 @@ mod tests {
     fn an_escape_of_two_halves_is_one_character() {
         let texts = read(r#"["\ud83d\ude00!", "\u0041"]"#).expect("texts");
         assert_eq!(plain(&texts), r#"["😀!" "A"]"#);
-        for wrong in [r#""\ud83d!""#, r#""\ude00""#, r#""\u+041""#, r#""\u00""#] {
+        for wrong in [
+            r#""\ud83d!""#,
+            r#""\ude00""#,
+            r#""\u+041""#,
+            r#""\u00""#,
+            r#""\u00zz\u0041""#,
+        ] {
             let error = read(wrong).expect_err(wrong).to_string();
             assert!(error.contains("four hexadecimal digits"), "{error}");
         }

@@ -65,7 +65,8 @@ pub struct Underserved {
     pub got_ns: u64,
     /// The CPU time that it was entitled to, in nanoseconds.
     pub entitled_ns: u64,
-    /// The phase in which this happened.
+    /// The phase in which this happened; `None` if it is about all those phases together that are too short to be judged alone,
+    /// or about the time outside of phases.
     pub phase: Phase,
     /// The task or cgroup that exceeded its entitlement most in that phase, and by how many nanoseconds; `None` if none did.
     pub favoured: Option<(Who, u64)>,
@@ -251,14 +252,27 @@ impl Asked<'_> {
             true => share.tree_ns,
             false => share.flat_ns.min(share.tree_ns),
         };
-        let mut all = Vec::new();
-        let long = |phase: &Phase| {
-            self.answers
-                .phases
-                .get(phase)
-                .is_some_and(|ns| *ns >= LEAST_SHARED_NS)
+        let length = |phase: &Phase| self.answers.phases.get(phase).copied().unwrap_or_default();
+        // Phases that are too short to be judged alone are judged together.
+        let is_short = |phase: &Phase| (LEAST_PHASE_NS..LEAST_SHARED_NS).contains(&length(phase));
+        let short = || {
+            sums.iter()
+                .filter(|(phase, _)| phase.is_some() && is_short(phase))
         };
-        for (phase, sums) in sums.iter().filter(|(phase, _)| long(phase)) {
+        let mut together: Vec<(Who, Share)> = Vec::new();
+        if short().map(|(phase, _)| length(phase)).sum::<u64>() >= LEAST_SHARED_NS {
+            for (who, share) in short().flat_map(|(_, sums)| sums) {
+                match together.iter_mut().find(|(known, _)| known == who) {
+                    Some((_, sum)) => *sum = *sum + *share,
+                    None => together.push((who.clone(), *share)),
+                }
+            }
+        }
+        let long = sums
+            .iter()
+            .filter(|(phase, _)| length(phase) >= LEAST_SHARED_NS);
+        let mut all = Vec::new();
+        for (phase, sums) in long.chain([(&None, &together)]) {
             let gain = |(_, share): &&(Who, Share)| share.got_ns.saturating_sub(entitled(share));
             let favoured = sums.iter().max_by_key(gain);
             let favoured = favoured.map(|most| (most.0.clone(), gain(&most)));

@@ -99,6 +99,35 @@ fn equal_turns_are_fair_and_unequal_ones_are_not() {
     assert!((200..300).contains(&(ns / MS)), "{ns}");
 }
 
+/// Two tasks take turns of 30 and 10 ms in phases of 0.4 s. One such phase says nothing about shares, two do.
+#[test]
+fn short_phases_are_judged_together() {
+    let worst = |phases: u64| {
+        let mut script = script();
+        let (mut now, mut last) = (0, 0);
+        for phase in 0..phases {
+            if phase > 0 {
+                script.at(now * MS).phase(1 + phase as u16);
+            }
+            while now < (phase + 1) * 400 {
+                let reason = if last == 0 { Idle } else { Preempted };
+                script.at(now * MS).switch(0, last, A, reason);
+                script.at((now + 30) * MS).switch(0, A, B, Preempted);
+                (now, last) = (now + 40, B);
+            }
+        }
+        script.at(now * MS).push(0, What::End {});
+        measured(&script, Rules::default()).cgroup
+    };
+    assert_eq!(worst(1), None);
+    let unfair = worst(2).expect("a cgroup got too little");
+    assert_eq!(
+        (unfair.who.clone(), unfair.phase),
+        (Who::Cgroup("b".to_owned()), None)
+    );
+    assert!((0.48..0.54).contains(&unfair.ratio()), "{unfair:?}");
+}
+
 /// For a second after a change, the queues may be unbalanced. No shares are computed for that second, and later shares do
 /// not include it.
 #[test]

@@ -78,7 +78,10 @@ impl Expect {
                 None => {
                     self.verdict.inconclusive(AssertDetail::new(
                         DetailKind::Other,
-                        format!("cgroup {cgroup} reported no measurements for step {step}"),
+                        format!(
+                            "cgroup {cgroup} reported no measurements for step {}",
+                            step + 1
+                        ),
                     ));
                     return None;
                 }
@@ -100,8 +103,10 @@ impl Expect {
             self.verdict.inconclusive(AssertDetail::new(
                 DetailKind::Unfair,
                 format!(
-                    "shares of CPU time in step {step} are unknown: {} of {} workers of cgroup {cgroup} ended early",
-                    carrier.unmeasured, carrier.num_workers
+                    "shares of CPU time in step {} are unknown: {} of {} workers of cgroup {cgroup} ended early",
+                    step + 1,
+                    carrier.unmeasured,
+                    carrier.num_workers
                 ),
             ));
             return None;
@@ -167,7 +172,16 @@ impl Expect {
 
     fn too_short(&mut self, step: u16, held_ns: u64) -> &mut Self {
         self.verdict.note(format!(
-            "step {step} held {} ms: too short to judge shares of CPU time",
+            "step {} held {} ms: too short to judge shares of CPU time",
+            step + 1,
+            held_ns / 1_000_000
+        ));
+        self
+    }
+
+    fn too_short_together(&mut self, held_ns: u64) -> &mut Self {
+        self.verdict.note(format!(
+            "all steps together held {} ms: too short to judge shares of CPU time",
             held_ns / 1_000_000
         ));
         self
@@ -247,7 +261,7 @@ impl Expect {
             held_ns += held;
         }
         match held_ns < BALANCED {
-            true => self,
+            true => self.too_short_together(held_ns),
             false => self.serves(cgroup, sum / held_ns as f64, fair_pct),
         }
     }
@@ -290,7 +304,7 @@ impl Expect {
             }
         }
         if !one && held_ns < BALANCED {
-            return self;
+            return self.too_short_together(held_ns);
         }
         let all = || cgroups.iter().zip(&sums);
         let (Some(least), Some(most)) = (

@@ -69,12 +69,15 @@ pub fn custom_sched_mixed(ctx: &Ctx) -> Result<AssertResult> {
     let steps = vec![Step::with_defs(NAMES.map(def).into(), HoldSpec::FULL)];
     // It is random how much CPU time is left over on an idle task's CPU, so any spread is accepted. The load balancer hardly
     // sees idle tasks, whose weight is small, so most of those of one cgroup can share a CPU for long. The claim about the
-    // cgroups' shares only excludes that one of them starves.
+    // cgroups' shares only excludes that those of one cgroup get next to nothing: they must get a quarter of their fair share in
+    // addition to what the other workers of the cgroup need.
+    let others = (0.2 * 2.0 * cpus.div_ceil(2) as f64 + 0.1) / cpus as f64;
+    let least = others + (0.5 - others) / 4.0;
     let mut expect = Expect::of(execute_steps_with(ctx, steps, Some(&spread(ctx, ANY)))?);
     expect
         .work_conserving(0, &NAMES, &ctx.topo.all_cpuset())
-        .share(0, NAMES[0], &NAMES, 0.25)
-        .share(0, NAMES[1], &NAMES, 0.25);
+        .share(0, NAMES[0], &NAMES, least)
+        .share(0, NAMES[1], &NAMES, least);
     Ok(expect.result())
 }
 

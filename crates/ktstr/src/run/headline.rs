@@ -109,7 +109,7 @@ fn clause(detail: &AssertDetail, all: &[&AssertDetail]) -> String {
         let words: Vec<&str> = text.lines().take(2).map(str::trim).collect();
         let cgroup = detail.cgroup.as_ref().map(|name| format!("cgroup {name}"));
         let unnamed = cgroup.filter(|cgroup| !text.starts_with(&format!("{cgroup} ")));
-        let step = detail.phase.as_deref().map(ktstr_record::brief::step);
+        let step = super::report::step_that_is_not_named(detail);
         let place: Vec<String> = unnamed.into_iter().chain(step).collect();
         match place.is_empty() {
             true => words.join(" "),

@@ -147,6 +147,12 @@ fn text_within(finished: &Finished, limits: Limits) -> String {
     text
 }
 
+/// Returns the step of a finding as screens name it; `None` if it is about no step, or if its message begins with the step.
+pub(super) fn step_that_is_not_named(detail: &AssertDetail) -> Option<String> {
+    let step = detail.phase.as_deref().map(ktstr_record::brief::step)?;
+    (!detail.message.starts_with(&format!("{step} "))).then_some(step)
+}
+
 /// Appends the failures, then the inconclusive findings. Of each kind only the first few are shown, and fewer if the
 /// first finding may explain the others. A finding that the sentence `headline` quotes word for word is not repeated.
 fn findings(text: &mut String, all: &[&AssertDetail], headline: &str, same_kind: usize) {
@@ -167,7 +173,7 @@ fn findings(text: &mut String, all: &[&AssertDetail], headline: &str, same_kind:
                 None => (first, ""),
             };
             let _ = write!(text, "\n  {first}{}", host_suffix(detail));
-            let phase = detail.phase.as_deref().map(ktstr_record::brief::step);
+            let phase = step_that_is_not_named(detail);
             let cgroup = detail.cgroup.as_deref();
             let place: Vec<&str> = cgroup.into_iter().chain(phase.as_deref()).collect();
             if !place.is_empty() {

@@ -217,7 +217,9 @@ fn a_running_guest_is_sampled_too() {
         false => (10, 3),
     };
     let n = report.samples.len() as u64 + report.torn_samples;
-    assert!((least..=20).contains(&n), "{n} samples in 2 s");
+    // The guest's message that the window ends may come late, too.
+    let most = 20 + host.total_run_delay_ns / 80_000_000;
+    assert!((least..=most).contains(&n), "{n} samples in 2 s");
     let are_torn = report.torn_samples;
     assert!(are_torn <= torn, "{are_torn} are torn");
     for pair in report.samples.windows(2) {

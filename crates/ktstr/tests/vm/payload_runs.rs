@@ -245,7 +245,7 @@ fn operations(ctx: &Ctx) -> Result<AssertResult> {
     let wrong = wrong.failure_details().next().context("it fails")?;
     ensure!(
         wrong.message
-            == "step 0 failed: WaitPayload: no payload \"nobody\" is running or waiting to be collected (there are: none)",
+            == "step 1 failed: WaitPayload: no payload \"nobody\" is running or waiting to be collected (there are: none)",
         "{wrong}"
     );
     let scheduler = execute_steps(

@@ -307,7 +307,7 @@ pub enum Finding {
     },
     /// A step, a cgroup, a worker or an operation of the scenario could not be set up.
     SetUp {
-        /// The part of the scenario, such as `step 0` or `backdrop`.
+        /// The part of the scenario, such as `step 1`, the first one, or `backdrop`.
         stage: String,
         /// The error with its causes.
         error: String,

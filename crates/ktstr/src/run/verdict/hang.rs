@@ -12,9 +12,11 @@ use super::{Case, Fault};
 use crate::vm_result::{GuestLifecyclePhase, WatchdogKillReason};
 
 /// The test process counts as busy if the CPU time of its threads, over their whole lives, is at least this share of the length
-/// of the stall: of its guest time under the virtual clock, and of QEMU's CPU time in it under the real clock. The kernel samples
-/// CPU time at ticks, so the number is rough.
+/// of the stall in guest time, under the virtual clock. The kernel samples CPU time at ticks, so the number is rough.
 const BUSY: f64 = 0.25;
+/// Under the real clock, a thread counts as busy if its CPU time, over its whole life, is at least this share of the CPU time that
+/// the host gave its virtual CPU during the stall. The share is larger, because the thread may have worked before the stall.
+const BUSY_IN_REAL_TIME: f64 = 0.5;
 /// A guest whose virtual clock has not advanced for this much wall time no longer serves its timer interrupts.
 const STOOD: Duration = Duration::from_secs(5);
 
@@ -176,15 +178,20 @@ fn spins(
     case: &Case,
 ) -> Option<String> {
     let on_cpu = threads.iter().find(|task| task.on_cpu)?;
-    let ran = (threads.iter()).fold(Duration::ZERO, |sum, task| {
-        sum.saturating_add(Duration::from_nanos(
-            task.utime_ns.saturating_add(task.stime_ns),
-        ))
-    });
-    let stalled = match stall.guest_clock {
-        Some(clock) => clock.saturating_sub(guest.progress_at),
-        // One thread can use no more than the wall time, and no more than what the host gave all virtual CPUs.
-        None => stall.burnt.min(stall.wall),
+    let cpu_time =
+        |task: &TaskEnrichment| Duration::from_nanos(task.utime_ns.saturating_add(task.stime_ns));
+    let (ran, needed) = match stall.guest_clock {
+        Some(clock) => {
+            let all = threads.iter().map(|task| cpu_time(task));
+            let stalled = clock.saturating_sub(guest.progress_at);
+            let sum = all.fold(Duration::ZERO, Duration::saturating_add);
+            (sum, stalled.mul_f64(BUSY))
+        }
+        None => {
+            let given = stall.vcpus.get(on_cpu.cpu as usize).copied();
+            let given = given.unwrap_or(stall.burnt);
+            (cpu_time(on_cpu), given.mul_f64(BUSY_IN_REAL_TIME))
+        }
     };
     let bpf = case.has_scheduler || case.changed;
     let stood = !bpf && stall.guest_clock.is_some() && stall.wall > STOOD;
@@ -194,7 +201,7 @@ fn spins(
             "{where_it_is}, which serves no timer interrupt any more"
         ));
     }
-    (ran >= stalled.mul_f64(BUSY)).then(|| {
+    (ran >= needed).then(|| {
         format!(
             "{where_it_is} and has used {:.1} s of CPU time",
             ran.as_secs_f64()
@@ -256,6 +263,32 @@ mod tests {
             let hang = judge(WatchdogKillReason::Tier1CpuBudget, &stall, &guest, &case);
             assert_eq!(hang.fault, fault, "{hang:?}");
         }
+    }
+
+    /// Under the real clock, a guest has used up to its number of virtual CPUs times the wall time.
+    #[test]
+    fn in_real_time_a_spinning_thread_is_compared_with_its_own_cpu() {
+        let fault = |ran: Duration| {
+            let stall = StallReport {
+                wall: 20 * S,
+                burnt: 80 * S,
+                vcpus: vec![20 * S; 4],
+                processes: vec![task(100, "t", 0, true, ran)],
+                ..StallReport::default()
+            };
+            let guest = GuestState {
+                test_pid: Some(100),
+                ..GuestState::default()
+            };
+            let case = Case {
+                has_scheduler: true,
+                ..OF_T
+            };
+            judge(WatchdogKillReason::Tier1CpuBudget, &stall, &guest, &case).fault
+        };
+        assert_eq!(fault(19 * S), Fault::Test);
+        // It has worked before, and another task keeps the CPU busy now.
+        assert_eq!(fault(6 * S), Fault::Undetermined);
     }
 
     #[test]

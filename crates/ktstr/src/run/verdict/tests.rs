@@ -735,7 +735,7 @@ fn a_requested_panic_is_the_fault_of_the_requester() {
 #[test]
 fn a_scenario_that_cannot_be_set_up_is_the_tests_fault() {
     let mut result = AssertResult::fail(AssertDetail::of(Finding::SetUp {
-        stage: "step 0".into(),
+        stage: "step 1".into(),
         error: "no cgroup \"x\"".into(),
     }));
     result.record_fail(AssertDetail::new(DetailKind::Stuck, "tid 7 stuck"));
