@@ -64,8 +64,11 @@ const WHOLE: &[&str] = &["--- ", "stage: ", "2 of 4 captures", "ktstr: ", "again
 /// and so which task the kernel dumps first, depends on the schedule, which differs from build to build.
 fn skeleton(text: &str) -> Vec<String> {
     let starts = |all: &[&str], line: &str| {
-        let start = all.iter().find(|start| line.starts_with(**start));
-        start.map(|start| (*start).to_owned())
+        let start = all.iter().find(|start| line.starts_with(**start))?;
+        // A finding ends with its cgroup and step.
+        let place = line.ends_with(']').then(|| line.rfind(" [")).flatten();
+        let place = place.map_or_else(String::new, |at| masked(&line[at..]));
+        Some(format!("{start}{place}"))
     };
     let of = |line: &str| {
         let whole = starts(WHOLE, line).map(|_| masked(line));
