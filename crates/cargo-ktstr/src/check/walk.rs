@@ -78,6 +78,11 @@ impl Baseline {
         })
     }
 
+    /// Returns how many runs of EEVDF were made so far.
+    fn made(&self) -> u64 {
+        *self.runs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Returns whether the outcome of the cell under EEVDF is cached.
     fn knows(&self, cell: &Cell) -> bool {
         let store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
@@ -161,6 +166,8 @@ pub fn walk(
             eevdf,
         })
     };
+    // The runs of EEVDF in places of other shards.
+    let mut for_others = 0;
     for seed in matrix.seeds.first..matrix.seeds.end {
         let open = mine.iter().filter(|place| is_open(&walked.pairs, place));
         let mut round: Vec<(Place, u64)> = open.map(|place| ((*place).clone(), seed)).collect();
@@ -174,13 +181,20 @@ pub fn walk(
             }
             round.retain(|job| !firsts.contains(job));
             bar.set_message("does it load?");
-            collect(&mut walked, firsts, jobs, bar, &work)?;
+            let (own, others): (Vec<_>, Vec<_>) =
+                firsts.into_iter().partition(|(place, _)| is_mine(place));
+            // The shards that have these places count their runs, so that the merged numbers are those of a whole check.
+            let (made, left_out) = (baseline.made(), walked.left_out);
+            collect(&mut walked, others, jobs, bar, &work)?;
+            for_others = baseline.made() - made;
+            walked.left_out = left_out;
+            collect(&mut walked, own, jobs, bar, &work)?;
             round.retain(|(place, _)| is_open(&walked.pairs, place));
         }
         bar.set_message(format!("seed {seed}"));
         collect(&mut walked, round, jobs, bar, &work)?;
     }
-    walked.eevdf_runs = *baseline.runs.lock().unwrap_or_else(PoisonError::into_inner);
+    walked.eevdf_runs = baseline.made() - for_others;
     // Drop the runs in the places of other shards: they only showed whether the scheduler loads.
     walked.pairs.retain(|pair| is_mine(&pair.place));
     walked.sort(matrix);
