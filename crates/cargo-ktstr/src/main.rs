@@ -119,7 +119,8 @@ enum Command {
     Bench(bench::Options),
     /// Measure which planted defects the checks find, and how often they accuse a sound scheduler.
     Power(power::Options),
-    /// Check a scheduler that you have as a binary: what is broken, what is slower than EEVDF. Needs no Cargo project and no code.
+    /// Check a scheduler that you have as a binary: what is broken, what is slower than EEVDF. Needs no Cargo project and no
+    /// code.
     Check(check::Options),
     /// Load a scheduler on each kernel, and show the verifier's statistics of its programs. No workload runs.
     Verifier(verifier::Options),

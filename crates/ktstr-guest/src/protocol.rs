@@ -382,7 +382,8 @@ impl ToHost {
     }
 
     /// Truncates each long text of the message to [`TEXT_CAP`] and appends a note about the truncation. Lists of processes and of
-    /// payloads are truncated, too. The guest truncates a message so that the message can be sent. The host truncates it again, because the host does not trust the guest.
+    /// payloads are truncated, too. The guest truncates a message so that the message can be sent. The host truncates it again,
+    /// because the host does not trust the guest.
     pub fn bound_texts(&mut self) {
         match self {
             Self::Hello {

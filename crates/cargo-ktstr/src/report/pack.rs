@@ -11,7 +11,8 @@
 //!   reason's code plus 1. `class` is the code of the task's class;
 //! - for [`WAITED`]: the CPU on whose runqueue the task was when the wait began; then `2 * cause + 1` if the task got a CPU, or
 //!   `2 * cause` if not; then what woke the task: the index of the waking task plus 2, 1 for an interrupt, or 0 if the waker is
-//!   unknown or has no row; then the number of moves to other runqueues, and for each of them the time since the start and the CPU;
+//!   unknown or has no row; then the number of moves to other runqueues, and for each of them the time since the start and
+//!   the CPU;
 //! - for [`THROTTLED`]: nothing more;
 //! - for [`SEVERAL`]: the CPU.
 

@@ -14,8 +14,8 @@ use crate::vm_result::{GuestLifecyclePhase, WatchdogKillReason};
 /// The test process counts as busy if the CPU time of its threads, over their whole lives, is at least this share of the length
 /// of the stall in guest time, under the virtual clock. The kernel samples CPU time at ticks, so the number is rough.
 const BUSY: f64 = 0.25;
-/// Under the real clock, a thread counts as busy if its CPU time, over its whole life, is at least this share of the CPU time that
-/// the host gave its virtual CPU during the stall. The share is larger, because the thread may have worked before the stall.
+/// Under the real clock, a thread counts as busy if its CPU time, over its whole life, is at least this share of the CPU time
+/// that the host gave its virtual CPU during the stall. The share is larger, because the thread may have worked before the stall.
 const BUSY_IN_REAL_TIME: f64 = 0.5;
 /// A guest whose virtual clock has not advanced for this much wall time no longer serves its timer interrupts.
 const STOOD: Duration = Duration::from_secs(5);
