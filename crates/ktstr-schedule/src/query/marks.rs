@@ -16,6 +16,9 @@ pub struct Mark {
     pub life: u32,
     /// CPU time, in nanoseconds.
     pub ran_ns: u64,
+    /// The part of `ran_ns` in which the task had been dequeued already, to sleep or because its cgroup was out of quota, in
+    /// nanoseconds.
+    pub leaving_ns: u64,
     /// The number of times that the task was given a CPU.
     pub runs: u64,
     /// The number of times that the task was given another CPU than the last time.
@@ -31,6 +34,9 @@ pub struct Mark {
 pub struct Span {
     /// CPU time, in nanoseconds.
     pub ran_ns: u64,
+    /// The part of `ran_ns` in which the task had been dequeued already, to sleep or because its cgroup was out of quota, and the
+    /// kernel looked for the next task, in nanoseconds. The kernel charges it to no task.
+    pub leaving_ns: u64,
     /// The number of times that the task was given a CPU.
     pub runs: u64,
     /// The number of times that the task was given another CPU than the last time.
@@ -50,6 +56,7 @@ impl Walk<'_> {
             task: pid,
             life: task.life,
             ran_ns: task.ran_ns,
+            leaving_ns: task.leaving_ns,
             runs: task.runs,
             migrations: task.migrations,
             gaps,
@@ -71,6 +78,7 @@ pub fn spans(marks: &[Mark]) -> BTreeMap<Pid, Vec<Span>> {
         if let [.., from, to] = marks[..] {
             spans.entry(pid).or_default().push(Span {
                 ran_ns: to.ran_ns.saturating_sub(from.ran_ns),
+                leaving_ns: to.leaving_ns.saturating_sub(from.leaving_ns),
                 runs: to.runs.saturating_sub(from.runs),
                 migrations: to.migrations.saturating_sub(from.migrations),
                 whole: from.gaps == to.gaps && !from.holed,
@@ -83,7 +91,7 @@ pub fn spans(marks: &[Mark]) -> BTreeMap<Pid, Vec<Span>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Reason, What};
+    use crate::event::{Class, Cpu, DequeueReason, Reason, What};
     use crate::testing::Script;
 
     fn named(script: &mut Script, at: u64, task: u32, name: u32) {
@@ -127,6 +135,14 @@ mod tests {
         // A change of the name is not a mark.
         named(&mut script, 15, 7, 1);
         named(&mut script, 20, 7, 1);
+        // The task sleeps from 27 on, and its CPU finds another task at 30.
+        let sleep = What::Dequeue {
+            task: Pid(7),
+            on: Cpu(0),
+            class: Class::Fair,
+            reason: DequeueReason::Sleep,
+        };
+        script.at(27).push(0, sleep);
         script.at(30).switch(0, 7, 0, Reason::Slept);
         script.at(40).switch(1, 0, 7, Reason::Idle);
         named(&mut script, 45, 7, 1);
@@ -138,14 +154,15 @@ mod tests {
         named(&mut script, 71, 7, 1);
         named(&mut script, 74, 7, 1);
         let answers = script.answers();
-        let span = |ran_ns, runs, migrations| Span {
+        let span = |ran_ns, leaving_ns, runs, migrations| Span {
             ran_ns,
+            leaving_ns,
             runs,
             migrations,
             whole: true,
         };
         let spans = spans(&answers.marks);
-        assert_eq!(spans[&task], [span(15, 1, 1), span(3, 0, 0)]);
+        assert_eq!(spans[&task], [span(15, 3, 1, 1), span(3, 0, 0, 0)]);
         assert_eq!(answers.tasks[&task].names, ["a", "b", "b"]);
     }
 }

@@ -79,6 +79,11 @@ pub(super) struct Task {
     pub policy: u8,
     /// CPU time since the task was created, in nanoseconds, as far as the schedule shows.
     pub ran_ns: u64,
+    /// When it was dequeued while it ran, to sleep or because its cgroup is out of quota; `None` if it has left its CPU since, or
+    /// is queued again.
+    pub off_queue_ns: Option<u64>,
+    /// The part of `ran_ns` in which it had been dequeued already, and the kernel looked for the next task, in nanoseconds.
+    pub leaving_ns: u64,
     /// The number of times that it was given a CPU since it was created, as far as the schedule shows.
     pub runs: u64,
     /// The number of times that it was given another CPU than the last time, since it was created.
@@ -131,6 +136,8 @@ impl Default for Task {
             nice: 0,
             policy: 0,
             ran_ns: 0,
+            off_queue_ns: None,
+            leaving_ns: 0,
             runs: 0,
             migrations: 0,
             life: 0,

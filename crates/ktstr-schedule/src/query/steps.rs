@@ -60,8 +60,12 @@ impl Walk<'_> {
             from_ns: now,
             cause,
         };
+        let task = self.task(pid);
+        if let Some(since) = task.off_queue_ns.take() {
+            task.leaving_ns = task.leaving_ns.saturating_add(now.saturating_sub(since));
+        }
         if matches!(reason, Reason::Slept | Reason::Yielded) {
-            self.task(pid).burst_ns = 0;
+            task.burst_ns = 0;
         }
         if reason == Reason::Exited {
             self.depart(pid);
@@ -92,6 +96,7 @@ impl Walk<'_> {
     pub(super) fn enqueue(&mut self, pid: Pid, wakeup: bool) {
         let now = self.time;
         let task = self.task(pid);
+        task.off_queue_ns = None;
         let cause = match task.doing {
             // The task is changed while it runs or waits, or it was woken before it had left its CPU.
             Doing::Running { .. } | Doing::Waiting { .. } => {
@@ -119,7 +124,9 @@ impl Walk<'_> {
 
     /// Puts the task to sleep. A running task keeps its CPU until the switch, and can still be woken.
     pub(super) fn sleep(&mut self, pid: Pid) {
-        if !matches!(self.task(pid).doing, Doing::Running { .. }) {
+        if matches!(self.task(pid).doing, Doing::Running { .. }) {
+            self.task(pid).off_queue_ns = Some(self.time);
+        } else {
             self.set(pid, Doing::Asleep);
         }
     }
@@ -127,7 +134,12 @@ impl Walk<'_> {
     /// Throttles the task, because its cgroup is out of quota. A running task keeps its CPU until the switch.
     pub(super) fn throttle(&mut self, pid: Pid) {
         match self.task(pid).doing {
-            Doing::Running { .. } => self.task(pid).put_aside = true,
+            Doing::Running { .. } => {
+                let now = self.time;
+                let task = self.task(pid);
+                task.put_aside = true;
+                task.off_queue_ns = Some(now);
+            }
             _ => self.set(pid, Doing::Throttled),
         }
     }

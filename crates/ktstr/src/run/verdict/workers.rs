@@ -107,7 +107,9 @@ fn disagreement(own: &WorkerNumbers, span: &Span) -> Option<String> {
         .saturating_add(GRAIN_NS);
     let picking = span.runs.saturating_mul(PICKING_NS);
     let picking = picking.min(share(span.ran_ns, PICKING_SHARE));
-    let more = span.ran_ns.saturating_sub(own.cpu_ns);
+    // The kernel charges a task for the time in which it has been dequeued already only under some schedulers.
+    let charged = span.ran_ns.saturating_sub(span.leaving_ns);
+    let more = charged.saturating_sub(own.cpu_ns);
     let less = own.cpu_ns.saturating_sub(span.ran_ns);
     if less > apart || more > apart.saturating_add(picking) {
         return Some(format!(

@@ -162,10 +162,35 @@ fn without_marks_nothing_is_compared() {
     assert!(judged(&seen, &[wrong]).result.is_fail());
 }
 
+/// The kernel charges the time from a dequeue to the switch to no task.
+#[test]
+fn the_time_of_a_task_that_is_dequeued_already_may_be_charged_or_not() {
+    let span = Span {
+        ran_ns: 10 * MS,
+        leaving_ns: 2 * MS,
+        runs: 6,
+        migrations: 0,
+        whole: true,
+    };
+    let own = |cpu_ns| WorkerNumbers {
+        cpu_ns,
+        runs: 0,
+        migrations: 0,
+        ..honest()
+    };
+    for cpu_ns in [8 * MS, 9 * MS, 10 * MS] {
+        assert_eq!(disagreement(&own(cpu_ns), &span), None);
+    }
+    for cpu_ns in [7 * MS, 11 * MS] {
+        assert!(disagreement(&own(cpu_ns), &span).is_some());
+    }
+}
+
 #[test]
 fn the_allowance_for_picking_the_next_task_is_bounded() {
     let span = |runs| Span {
         ran_ns: 100 * MS,
+        leaving_ns: 0,
         runs,
         migrations: 0,
         whole: true,
