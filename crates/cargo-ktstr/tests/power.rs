@@ -46,9 +46,10 @@ fn a_planted_defect_is_caught_and_what_was_run_is_not_run_again() {
 
     // The result of each run is appended to a file in this folder, so a repeated run would add a line.
     let stored = || -> BTreeMap<PathBuf, String> {
-        let files = std::fs::read_dir(root.path().join("ktstr-power")).unwrap();
-        let paths = files.map(|file| file.unwrap().path());
+        let entries = std::fs::read_dir(root.path().join("ktstr-power")).unwrap();
+        let paths = entries.map(|entry| entry.unwrap().path());
         paths
+            .filter(|path| path.is_file())
             .map(|path| (path.clone(), std::fs::read_to_string(path).unwrap()))
             .collect()
     };
