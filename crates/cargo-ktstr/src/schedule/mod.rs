@@ -23,6 +23,8 @@ use crate::replay;
 use crate::story::{self, Story};
 use crate::table::numbers;
 
+/// The smallest difference of times that the tables show, in nanoseconds.
+const SHOWN_NS: u64 = 100_000;
 /// The largest number of task names that are listed if no task matches.
 const NAMES: usize = 20;
 
@@ -327,7 +329,7 @@ fn print(out: &mut dyn Write, summary: &Summary) -> Result<()> {
         summary.complete_to_ns as f64 / 1e9
     )?;
     // A task can use only one of the CPUs that are idle at the same time, but counts as waiting beside each of them.
-    let less = match summary.wasted_ns < beside.fold(0, u64::saturating_add) {
+    let less = match summary.wasted_ns + SHOWN_NS < beside.fold(0, u64::saturating_add) {
         true => ", less than the last column's sum, because a task uses one CPU at a time",
         false => "",
     };
