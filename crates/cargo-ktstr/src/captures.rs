@@ -121,11 +121,7 @@ pub fn listed(record: &RunRecord, zero_ns: Option<u64>) -> String {
         // Writing to a String cannot fail.
         let _ = match others.len() {
             1 => writeln!(text, "captures: {}", first.tag),
-            count => writeln!(
-                text,
-                "captures: {count} without an event, from {} to {last}",
-                first.tag
-            ),
+            count => writeln!(text, "captures: {count}, from {} to {last}", first.tag),
         };
     }
     for capture in &moments {

@@ -65,8 +65,8 @@ pub struct Options {
     /// the screen.
     #[arg(long, conflicts_with = "thorough")]
     quick: bool,
-    /// All scenarios with five seeds each, on their own shape and on one more, without a time limit. Without --quick and
-    /// --thorough: all scenarios with two seeds each, and what would end after a quarter of an hour is left out.
+    /// All scenarios with five seeds each, on their own shape and on one more, without a time limit. The default, without
+    /// --quick and --thorough, is all scenarios with two seeds each; what would end after a quarter of an hour is left out.
     #[arg(long)]
     thorough: bool,
     /// The kernels on which the scheduler is checked.

@@ -87,9 +87,9 @@ pub struct Options {
     /// Shapes, as for `check`.
     #[arg(long, value_name = "SHAPE,...", value_delimiter = ',')]
     topologies: Vec<String>,
-    /// The number of seeds, or a range without its end, such as 3..14. By default ktstr runs as many as the significance tests
-    /// (one for each metric in each scenario, kernel and shape) need, 8 to 20, and then up to twice as many where more runs could
-    /// still show a difference.
+    /// The number of seeds, or a range without its end, such as 3..14. By default ktstr runs 8 to 20 first, as
+    /// many as the significance tests (one for each metric in each scenario, kernel and shape) need, and more where they could
+    /// still show a difference, in total at most twice as many.
     #[arg(long, value_name = "N")]
     seeds: Option<String>,
     /// With --seeds: run up to this many seeds where more runs could still show a difference.

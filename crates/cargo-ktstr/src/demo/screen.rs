@@ -141,6 +141,11 @@ fn render_to(text: &mut String, s: &Screen) -> std::fmt::Result {
             ]);
         }
         indented(text, &table)?;
+        writeln!(
+            text,
+            "  OFF-CPU SPREAD: the largest minus the smallest share of time off the CPU among the workers. LONGEST GAP: between two \
+             iterations."
+        )?;
     }
     if !s.counters.is_empty() {
         writeln!(
@@ -196,7 +201,7 @@ fn started(level: &str) -> &str {
 
 fn froze(freeze_ms: Option<f64>) -> String {
     freeze_ms.map_or_else(String::new, |ms| {
-        format!(", the guest frozen for {ms:.1} ms of host time each")
+        format!(", the guest frozen for {ms:.1} ms of host time each (median)")
     })
 }
 
@@ -317,8 +322,9 @@ mod tests {
           STEP    CGROUP  WORKERS      CPU  ITERATIONS  OFF-CPU SPREAD  LONGEST GAP  MIGRATIONS
           step 1  cg_0          2  1480 ms   1 234 567           3.2 %        24 ms          12
           step 2  cg_1          4  1480 ms   1 100 000           3.2 %        24 ms          12
+          OFF-CPU SPREAD: the largest minus the smallest share of time off the CPU among the workers. LONGEST GAP: between two iterations.
 
-          4 of 4 captures of the scheduler's memory, the guest frozen for 3.2 ms of host time each
+          4 of 4 captures of the scheduler's memory, the guest frozen for 3.2 ms of host time each (median)
 
           VARIABLE             step 1  step 1  step 2  step 2
           nr_dispatched  ▁▂▃█   1 200   2 400   4 100   9 900

@@ -146,7 +146,7 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     if options.json {
         json::print(out, &summary, options.limit)?;
     } else {
-        print(out, &summary)?;
+        print(out, &summary, options.phase)?;
         if let Some(covers) = covers {
             writeln!(out, "{covers}")?;
         }
@@ -269,7 +269,7 @@ fn no_task(wanted: &str, tasks: &[Task], path: &Path, phase: Option<u16>) -> Str
     format!("no task `{wanted}`{when} in {}; {names}", path.display())
 }
 
-fn print(out: &mut dyn Write, summary: &Summary) -> Result<()> {
+fn print(out: &mut dyn Write, summary: &Summary, phase: Option<u16>) -> Result<()> {
     let header = [
         "TASK",
         "PID",
@@ -328,6 +328,13 @@ fn print(out: &mut dyn Write, summary: &Summary) -> Result<()> {
         summary.complete_from_ns as f64 / 1e9,
         summary.complete_to_ns as f64 / 1e9
     )?;
+    match phase {
+        Some(step) => writeln!(out, "The tables show step {step}.")?,
+        None => writeln!(
+            out,
+            "The tables show all of that time, also before, between and after the steps; --phase N shows only step N."
+        )?,
+    }
     // A task can use only one of the CPUs that are idle at the same time, but counts as waiting beside each of them.
     let less = match summary.wasted_ns + SHOWN_NS < beside.fold(0, u64::saturating_add) {
         true => ", less than the last column's sum, because a task uses one CPU at a time",

@@ -145,6 +145,15 @@ fn answer(
         }
     };
     let mut text = head(story, &stretch);
+    if at.is_none() {
+        let of = match tasks.len() {
+            1 => "the task's waits".to_owned(),
+            several => format!("the waits of the {several} tasks that match"),
+        };
+        text.push_str(&format!(
+            "This is the longest of {of}; a time, such as 1.25s, selects another.\n"
+        ));
+    }
     if let Some(at) = at {
         let passed = ms(at - stretch.from_ns);
         text.push_str(&format!(
@@ -273,6 +282,7 @@ mod tests {
         </script>[7] in /ktstr/<b>cell waited for 29.000 ms, from 0.051000 s to 0.080000 s, and got no CPU.
         hog|`\u{202e}[8] woke it, on CPU 0 at 0.051000 s.
         It was in the local DSQ.
+        This is the longest of the task's waits; a time, such as 1.25s, selects another.
         It was allowed on CPU 0, then from 0.060000 s on CPUs 0-1 of 2.
         In that time the CPUs on which it was allowed were idle for 20.000 ms, added up over the CPUs.
 
