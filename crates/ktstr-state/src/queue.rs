@@ -278,15 +278,15 @@ impl Queue {
     fn notice(&self, own: &Ticket, others: &[Ticket], limit: Limit) -> String {
         let mut before: Vec<&Ticket> = others.iter().filter(|t| t.number < own.number).collect();
         before.sort_by_key(|t| (t.waits, t.number));
-        let why = match limit {
-            Limit::Sum(_) => "waits for the CPUs and the memory of:".to_owned(),
-            Limit::Count(most) => {
-                format!(
-                    "waits, because at most {most} may run at once (KTSTR_MACHINES), for the end of:"
-                )
+        let (name, weight) = (&own.name, own.weight);
+        let mut text = match limit {
+            Limit::Sum(_) => {
+                format!("ktstr: {name} ({weight}) waits for the CPUs and the memory of:")
             }
+            Limit::Count(most) => format!(
+                "ktstr: {name} ({weight}) waits, because at most {most} may run at once (KTSTR_MACHINES), for the end of:"
+            ),
         };
-        let mut text = format!("ktstr: {} ({}) {why}", own.name, own.weight);
         for (at, ticket) in before.iter().take(NAMED).enumerate() {
             let separator = if at == 0 { " " } else { ", " };
             text.push_str(&format!("{separator}{ticket}"));
