@@ -224,7 +224,7 @@ fn ctrl_c_ends_the_runs_and_shows_the_results_so_far() {
     let began = Instant::now();
     while !marked(root.path()).iter().any(|name| name.contains("qemu")) {
         assert!(
-            began.elapsed() < Duration::from_secs(600),
+            began.elapsed() < Duration::from_secs(120),
             "no QEMU was started"
         );
         std::thread::sleep(Duration::from_millis(50));
@@ -237,7 +237,7 @@ fn ctrl_c_ends_the_runs_and_shows_the_results_so_far() {
     let ended = Instant::now();
     while !marked(root.path()).is_empty() {
         assert!(
-            ended.elapsed() < Duration::from_secs(60),
+            ended.elapsed() < Duration::from_secs(5),
             "a process of the command still runs"
         );
         std::thread::sleep(Duration::from_millis(50));

@@ -18,7 +18,7 @@ use ktstr_snapshot::snapshot::Snapshot;
 use proptest::prelude::*;
 
 /// The longest time in seconds for all readers together. The undamaged image takes less than one.
-const SECONDS: u64 = 120;
+const SECONDS: u64 = 20;
 /// The lowest address of the kernel with the four-level paging of the image.
 const KERNEL: u64 = 0xffff_8000_0000_0000;
 

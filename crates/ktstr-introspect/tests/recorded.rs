@@ -197,7 +197,7 @@ proptest! {
         }
         let start = std::time::Instant::now();
         let report = recording.capture(&image);
-        prop_assert!(start.elapsed().as_secs() < 120);
+        prop_assert!(start.elapsed().as_secs() < 20);
         prop_assert!(serde_json::to_string(&report).unwrap().len() < 64 << 20);
         let _ = Snapshot::new(&report).var("nr_dispatched").as_u64();
     }

@@ -347,7 +347,7 @@ mod tests {
     fn what_a_script_left_running_ends_with_it() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut process = started(folder.path(), "sleep 600 & echo $!; exit 0");
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + EXITS_WITHIN;
         while process.ended().is_none() {
             assert!(Instant::now() < deadline, "the script exits");
             std::thread::sleep(Duration::from_millis(1));

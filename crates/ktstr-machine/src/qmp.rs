@@ -176,7 +176,7 @@ impl Qmp {
 mod tests {
     use super::*;
 
-    const SOON: Duration = Duration::from_secs(60);
+    const SOON: Duration = Duration::from_secs(5);
 
     /// Creates a monitor that answers each request with the next of `answers`.
     fn served(answers: &'static [&'static str]) -> Result<Qmp, MachineError> {

@@ -18,7 +18,7 @@ const TWO_CPUS: Topology = Topology::new(1, 1, 2, 1);
 const SECOND: Duration = Duration::from_secs(1);
 /// The longest wall time of a run without the wait for its turn, also if the host gives up on the guest. The bound is wide,
 /// because other tests share the host.
-const WALL: Duration = Duration::from_secs(900);
+const WALL: Duration = Duration::from_secs(300);
 
 /// The defaults of all rows.
 const BASE: KtstrTestEntry = KtstrTestEntry {

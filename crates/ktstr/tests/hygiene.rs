@@ -18,9 +18,9 @@ const ONE_CPU: Topology = Topology::new(1, 1, 1, 1);
 /// The variable that marks all processes of a [`Home`]; its value is the path of the home.
 const MARK: &str = "KTSTR_HYGIENE_MARK";
 /// The longest time for the kernel to remove a killed process and its children.
-const CLEARED_WITHIN: Duration = Duration::from_secs(60);
+const CLEARED_WITHIN: Duration = Duration::from_secs(5);
 /// The longest time for a run to start its QEMU.
-const STARTED_WITHIN: Duration = Duration::from_secs(600);
+const STARTED_WITHIN: Duration = Duration::from_secs(60);
 
 case!(PASSES = "passes", |_| Ok(AssertResult::pass()), topology: ONE_CPU);
 case!(WAITS = "waits", waits, topology: ONE_CPU, duration: Duration::from_secs(600));

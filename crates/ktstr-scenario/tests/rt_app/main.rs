@@ -357,6 +357,32 @@ fn each_task_group_becomes_a_cgroup() {
     assert!(file.notes[0].message.contains("0 instances"));
 }
 
+/// The tasks without a task group have a cgroup of their own, which is neither one of the file's groups nor above one.
+#[test]
+fn tasks_without_a_task_group_have_a_free_name() {
+    let of = |groups: &[&str]| {
+        let tasks = groups.iter().enumerate();
+        let tasks = tasks.map(|(at, group)| {
+            format!("\"t{at}\" : {{ \"run\" : 1, \"taskgroup\" : \"{group}\" }},")
+        });
+        let tasks: String = tasks.collect();
+        let file = read(&format!(
+            "{{ \"tasks\" : {{ {tasks} \"own\" : {{ \"run\" : 1 }} }} }}"
+        ));
+        let own = |def: &&CgroupDef| !groups.contains(&&*format!("/{}", def.name));
+        let mut all = file.scenario.backdrop.cgroups.iter();
+        all.find(own).map(|def| def.name.to_string())
+    };
+    assert_eq!(of(&[]).as_deref(), Some("rt-app"));
+    assert_eq!(of(&["/x"]).as_deref(), Some("rt-app"));
+    assert_eq!(of(&["/rt-app"]).as_deref(), Some("rt-app-root"));
+    assert_eq!(of(&["/rt-app/x"]).as_deref(), Some("rt-app-root"));
+    assert_eq!(
+        of(&["/rt-app", "/rt-app-root"]).as_deref(),
+        Some("rt-app-root-3")
+    );
+}
+
 #[test]
 fn barriers_and_timers_depend_on_the_events_of_all_tasks() {
     let file = read(
