@@ -18,6 +18,7 @@ mod ram;
 mod shape;
 mod spawner;
 mod spec;
+mod tsc;
 mod virtual_clock;
 
 pub use confine::SANDBOX;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use ktstr_mailbox::Layout;
 use ktstr_state::arch;
 
-use crate::{Shape, cpu};
+use crate::{Shape, cpu, tsc};
 
 /// The component that executes the guest's instructions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -101,12 +101,17 @@ impl MachineSpec {
             Accelerator::Tcg => arch::EMULATED,
             Accelerator::Kvm => &[],
         };
+        // Under the virtual clock the kernel measures the right rate, since the host's load has no effect on it. Under KVM it
+        // has a clock of KVM's own (kvm-clock).
+        let rate = (self.accelerator == Accelerator::Tcg && self.clock == ClockMode::Real)
+            .then(tsc::parameter);
         // QEMU also announces the slots without a CPU, but no CPU will ever be plugged into them.
         let possible =
             (!self.shape.uneven.is_empty()).then(|| format!("possible_cpus={}", self.shape.cpus()));
         own.iter()
             .chain(emulated)
             .copied()
+            .chain(rate)
             .chain(possible.as_deref())
             .chain(self.kernel_arguments.iter().map(String::as_str))
             .collect::<Vec<_>>()
@@ -248,7 +253,8 @@ mod tests {
             share: true,
             clock: None,
         };
-        insta::assert_snapshot!(spec.arguments(&descriptors).join("\n"), @r"
+        let arguments = spec.arguments(&descriptors).join("\n");
+        insta::assert_snapshot!(arguments.replace(tsc::parameter(), "RATE"), @r"
         -nodefaults
         -no-user-config
         -display
@@ -273,7 +279,7 @@ mod tests {
         -initrd
         /proc/self/fd/4
         -append
-        console=ttyS0 loglevel=4 panic=-1 nokaslr memmap=8M$8M cryptomgr.notests damon_stat.enabled=0 tsc=reliable no_timer_check lpj=1000000 mitigations=off sysctl.kernel.x=1
+        console=ttyS0 loglevel=4 panic=-1 nokaslr memmap=8M$8M cryptomgr.notests damon_stat.enabled=0 tsc=reliable no_timer_check lpj=1000000 mitigations=off RATE sysctl.kernel.x=1
         -chardev
         file,id=console,path=/proc/self/fd/1
         -device
@@ -283,6 +289,24 @@ mod tests {
         -mon
         chardev=monitor,mode=control
         ");
+    }
+
+    #[test]
+    fn only_an_emulated_cpu_under_the_real_clock_is_told_its_rate() {
+        let is_told = |accelerator, clock| {
+            let spec = MachineSpec {
+                kernel: "/k/vmlinux".into(),
+                kernel_arguments: Vec::new(),
+                shape: Shape::uniform(1, 2, 1, 512),
+                accelerator,
+                clock,
+                parallel: true,
+            };
+            spec.kernel_command_line().contains("tsc_early_khz=")
+        };
+        assert!(is_told(Accelerator::Tcg, ClockMode::Real));
+        assert!(!is_told(Accelerator::Tcg, ClockMode::Virtual { shift: 2 }));
+        assert!(!is_told(Accelerator::Kvm, ClockMode::Real));
     }
 
     #[test]

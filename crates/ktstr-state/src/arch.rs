@@ -11,6 +11,8 @@
 //!
 //! - `crates/ktstr-machine/src/cpu.rs`: QEMU's CPU model, under TCG and under KVM. The guest must see the declared dies and
 //!   caches. On x86-64 CPUID announces them, on other architectures the device tree or ACPI's PPTT.
+//! - `crates/ktstr-machine/src/tsc.rs`: the counter that the guest's clock counts, and the kernel parameter for its rate. On
+//!   other architectures the guest reads the rate from a register of its timer.
 //! - `crates/ktstr-machine/src/process.rs`: the system calls in which a thread of QEMU waits. Newer architectures lack
 //!   `poll`.
 //! - `crates/ktstr/src/run/kvm.rs` and `crates/ktstr-record/src/host.rs`: the lines of `/proc/cpuinfo` that identify the
@@ -82,7 +84,8 @@ pub const SERIAL_DEVICE: &str = "isa-serial";
 
 /// The kernel parameter that selects the console at [`SERIAL_DEVICE`].
 pub const CONSOLE: &str = "console=ttyS0";
-/// Kernel parameters for an emulated CPU. Its clock is exact, so the kernel does not have to calibrate or verify it.
+/// Kernel parameters for an emulated CPU. Its clock is that of the machine's other timers, so the kernel does not have to verify
+/// it.
 pub const EMULATED: &[&str] = &[
     "tsc=reliable",
     "no_timer_check",

@@ -15,6 +15,7 @@ const WORDS: &[&str] = &[
     "x86",
     "amd64",
     "target_arch",
+    "std::arch",
     "asm!",
     "genuineintel",
     "authenticamd",

@@ -3,7 +3,7 @@
 
 use std::sync::Mutex;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use ktstr::prelude::*;
@@ -135,6 +135,42 @@ fn a_kernel_under_the_real_clock_is_read_and_written_too() {
     let bridge = passes(&MEMORY_REAL).snapshot_bridge;
     let slack = bridge.kernel_op_value("slack");
     assert_eq!(slack, Some(KernelValue::u64(61_234)));
+}
+
+fn clock_rate(ctx: &Ctx) -> Result<AssertResult> {
+    let rate = KernelTarget::symbol("tsc_khz");
+    let read = Op::read_kernel_hot("tsc_khz", rate, KernelValueWidth::u32());
+    execute_steps(ctx, vec![Step::new(vec![read], SHORT)])
+}
+
+case!(CLOCK_RATE = "clock_rate", clock_rate, topology: TWO_CPUS, duration: Duration::from_millis(100), clock: ClockMode::Real);
+
+/// A guest whose kernel believes in a lower rate of its counter than the real one has clocks that are too fast.
+#[test]
+fn under_the_real_clock_the_guest_knows_the_rate_of_its_counter() {
+    let bridge = passes(&CLOCK_RATE).snapshot_bridge;
+    let Some(KernelValue::U32(guest)) = bridge.kernel_op_value("tsc_khz") else {
+        panic!("the rate was not read");
+    };
+    // The width of a reading is far below 1 % of the time between the readings, even on a busy host.
+    let reading = || {
+        let attempts = (0..100).map(|_| {
+            let time = Instant::now();
+            // SAFETY: reading the counter has no effect on memory.
+            let count = unsafe { std::arch::x86_64::_rdtsc() };
+            (time.elapsed(), time, count)
+        });
+        attempts.min().expect("there are attempts")
+    };
+    let (_, began, first) = reading();
+    std::thread::sleep(Duration::from_millis(300));
+    let (_, ended, last) = reading();
+    let host = (last - first) as f64 / (ended - began).as_secs_f64() / 1000.0;
+    let guest = f64::from(guest);
+    assert!(
+        (guest / host - 1.0).abs() < 0.01,
+        "{guest} kHz in the guest, {host} kHz on the host"
+    );
 }
 
 /// In each case an operation is refused, and its step fails with the reason.

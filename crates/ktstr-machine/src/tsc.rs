@@ -1,0 +1,91 @@
+//! The rate of the host's time-stamp counter (TSC), which under TCG and the real clock is also the guest's.
+
+use std::arch::x86_64::_rdtsc;
+use std::sync::OnceLock;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// The largest relative error of a measured rate.
+const MAX_ERROR: f64 = 2e-5;
+
+/// Returns the kernel parameter that tells the guest the rate of its TSC, in kHz (`tsc_early_khz=`, since Linux 5.9).
+///
+/// Under the real clock, QEMU's TSC is the one of the host. Without this parameter Linux measures the rate when it boots, with
+/// the timers that QEMU emulates (`pit_hpet_ptimer_calibrate_cpu()` in arch/x86/kernel/tsc.c). If the host is busy during the
+/// measurement, the result may be a fraction of the rate, and the guest's clocks are then several times too fast, also in
+/// every machine that is forked from a template of this guest. With the parameter, Linux only refines the given rate later, by
+/// 1 % at most.
+///
+/// The rate is rounded to MHz, so that it is the same in every process: it is part of the key of templates.
+pub(crate) fn parameter() -> &'static str {
+    static PARAMETER: OnceLock<String> = OnceLock::new();
+    PARAMETER.get_or_init(|| format!("tsc_early_khz={:.0}000", host_hz() / 1e6))
+}
+
+/// Measures how many times the host's TSC counts in a second, with a relative error of at most [`MAX_ERROR`]. This takes
+/// about 10 ms, and longer if the host is busy.
+fn host_hz() -> f64 {
+    let first = Reading::take();
+    loop {
+        sleep(Duration::from_millis(2));
+        let last = Reading::take();
+        let elapsed = last.time.duration_since(first.time).as_secs_f64();
+        let unknown = (first.width + last.width).as_secs_f64();
+        if unknown <= elapsed * MAX_ERROR {
+            return (last.count - first.count) as f64 / elapsed;
+        }
+    }
+}
+
+/// The TSC at a time that is known up to `width`.
+struct Reading {
+    count: u64,
+    time: Instant,
+    width: Duration,
+}
+
+impl Reading {
+    /// Reads the TSC between two readings of the clock. Of several attempts, the one in which these are closest counts, since
+    /// the host may preempt this thread in between.
+    fn take() -> Self {
+        let attempts = (0..16).map(|_| {
+            let time = Instant::now();
+            // SAFETY: every processor of this architecture has the instruction, and it has no effect on memory.
+            let count = unsafe { _rdtsc() };
+            Self {
+                count,
+                time,
+                width: time.elapsed(),
+            }
+        });
+        attempts
+            .min_by_key(|reading| reading.width)
+            .expect("there are several attempts")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_measurements_agree() {
+        let [one, other] = [host_hz(), host_hz()];
+        assert!(one > 1e8, "{one} Hz");
+        assert!(
+            (one / other - 1.0).abs() <= 3.0 * MAX_ERROR,
+            "{one} and {other} Hz"
+        );
+    }
+
+    #[test]
+    fn the_parameter_has_whole_mhz() {
+        let khz = parameter()
+            .strip_prefix("tsc_early_khz=")
+            .expect("the name");
+        let khz: f64 = khz.parse().expect("a number");
+        assert_eq!(khz % 1000.0, 0.0);
+        let measured = host_hz() / 1000.0;
+        assert!((khz - measured).abs() < 600.0, "{khz} and {measured} kHz");
+    }
+}
