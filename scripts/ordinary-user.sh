@@ -27,8 +27,9 @@ as_user() { (cd "$clone" && "$root/scripts/as-user.sh" "$user" "$@"); }
 make_user() {
     if ! id "$user" >/dev/null 2>&1; then
         useradd --create-home --shell /bin/bash "$user"
-        trap 'userdel --remove "$user" >/dev/null 2>&1' EXIT
     fi
+    # A user that an earlier run left is removed, too. If it cannot be removed, that must not change the exit code.
+    trap 'userdel --remove "$user" >/dev/null 2>&1 || echo "warning: the user $user could not be removed" >&2' EXIT
     home=$(getent passwd "$user" | cut -d: -f6)
     clone=$home/a-clone-of/ktstr
 }

@@ -45,12 +45,12 @@ pub fn of(error: &anyhow::Error) -> Exit {
     }
 }
 
-/// Returns the exit code for an invalid command line. It is 2 for the commands that judge a scheduler, where 1 means that the
-/// scheduler is broken.
+/// Returns the exit code for an invalid command line. It is 2 for the commands for which 1 is a result: the scheduler is broken
+/// (`check`, `compare`, `merge` and `verifier`), or the two runs differ (`replay`).
 pub fn of_usage(args: impl Iterator<Item = OsString>) -> Exit {
     let command = args.skip(1).find(|word| word != "ktstr");
     match command.as_deref().and_then(OsStr::to_str) {
-        Some("check" | "compare" | "merge" | "verifier") => Exit::Host,
+        Some("check" | "compare" | "merge" | "replay" | "verifier") => Exit::Host,
         _ => Exit::Failed,
     }
 }
@@ -74,6 +74,7 @@ mod tests {
         let of = |line: &str| of_usage(line.split(' ').map(OsString::from));
         assert_eq!(of("cargo-ktstr ktstr check --nonsense"), Exit::Host);
         assert_eq!(of("cargo-ktstr compare"), Exit::Host);
+        assert_eq!(of("cargo-ktstr ktstr replay"), Exit::Host);
         assert_eq!(of("cargo-ktstr runs check"), Exit::Failed);
         assert_eq!(of("cargo-ktstr"), Exit::Failed);
     }

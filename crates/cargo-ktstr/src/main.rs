@@ -1,8 +1,8 @@
 //! The command line of ktstr: `cargo ktstr …`, or `cargo-ktstr …`, which is the same.
 //!
 //! Exit codes: 0 if the command succeeded or the run passed or was skipped, 1 if the run failed or the user asked for
-//! something impossible, 2 if the host lacks something or the run was inconclusive. `exit` decides the code of an error:
-//! 2 for most errors, and also for an invalid command line of a command that judges a scheduler.
+//! something impossible, 2 if the host lacks something or the run was inconclusive. The module `exit` decides the code of an
+//! error, and of an invalid command line.
 
 mod bench;
 mod cache;
@@ -136,13 +136,13 @@ enum Command {
         /// The shell that the script is written for.
         shell: clap_complete::Shell,
     },
-    /// Run one cell of a matrix and print its outcome as JSON: what `power`, `check`, `compare` and `verifier` call.
+    /// Run one cell of a matrix and print its outcome as JSON. `power`, `check`, `compare` and `verifier` call this command.
     #[command(hide = true)]
     RunCell {
         /// The cell as JSON.
         cell: String,
     },
-    /// Run one test of this binary and print the path of its record: what `bench` calls.
+    /// Run one test of this binary and print the path of its record. `bench` calls this command.
     #[command(hide = true)]
     RunEntry {
         /// The name of the test's entry.

@@ -403,8 +403,9 @@ fn text(comparison: &Comparison, recorded: &Run, replayed: &Run) -> String {
     let _ = match comparison {
         Comparison::Same => writeln!(
             text,
-            "SAME: {} twice, {} context switches, digest {}",
+            "SAME: {}, then {}; both runs have {} context switches and the digest {}",
             a.verdict.as_str(),
+            b.verdict.as_str(),
             a.switches.as_ref().map_or(0, |switches| switches.count),
             a.digest.as_deref().unwrap_or_default()
         ),

@@ -209,7 +209,7 @@ fn what_cannot_be_checked_exits_with_2_and_a_reason() {
         ),
         (
             &["compare", "eevdf", scheduler, "--seeds", "3"],
-            "3 seeds cannot decide 32 tests",
+            "3 seeds cannot decide 32 significance tests",
         ),
     ] {
         let output = run(root.path(), words);

@@ -51,7 +51,8 @@ fn a_demo_that_fails_says_why_and_exits_with_its_code() {
     }
 }
 
-/// The window in the timings of a record is host time, so under the real clock it is about as long as declared.
+/// The timing `window` of a record is the host time that the scenario took. Under the real clock guest time passes as fast as
+/// host time, so `window` is not shorter than declared. On a busy host it may be longer.
 #[test]
 fn by_the_hosts_clock_the_window_takes_its_time() {
     let root = tempfile::tempdir().unwrap();

@@ -138,7 +138,11 @@ fn a_failing_seed_is_found_and_shown_again() {
     let command = found["first_failure"]["command"].as_str().unwrap();
     let run = command.strip_prefix("cargo ktstr replay ").unwrap();
     let text = replayed(root, Path::new(run), 0);
-    for part in ["SAME: fail twice", "not to its taste", "seed 2, 250 MIPS"] {
+    for part in [
+        "SAME: fail, then fail; both runs have ",
+        "not to its taste",
+        "seed 2, 250 MIPS",
+    ] {
         assert!(text.contains(part), "no {part:?} in {text}");
     }
 

@@ -238,7 +238,7 @@ fn answer(root: &Path, run: &str, worker: &str) {
     let why = printed(root, &["why", run, worker]);
     for part in [
         " waited for ",
-        "It was allowed on CPUs 0-1 of 2",
+        "The task was allowed on CPUs 0-1; the machine has 2 CPUs.",
         "\nCPU 0:\n",
         "\nCPU 1:\n",
         "\nIt was in ",
@@ -308,7 +308,10 @@ fn replay(root: &Path, run: &str) -> String {
             "500ms",
         ],
     );
-    assert!(report.starts_with("SAME: fail twice"), "{report}");
+    assert!(
+        report.starts_with("SAME: fail, then fail; both runs have "),
+        "{report}"
+    );
     let (_, path) = report.split_once("replayed: ").unwrap();
     let path = Path::new(path.lines().next().unwrap());
     let record = ktstr_record::read(path).unwrap();

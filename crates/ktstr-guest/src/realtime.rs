@@ -1,11 +1,11 @@
-//! Protects the harness from the scheduler under test. PID 1, the engine, and the threads that read the output of payloads
-//! run with a real-time policy, which takes precedence over all fair and sched_ext tasks. They sleep nearly all the time, so
-//! they hardly disturb the workload. Their child processes and threads start with the normal policy again
-//! (`SCHED_RESET_ON_FORK`).
+//! Protects the harness from the scheduler under test. These threads of the guest run with a real-time policy, which takes
+//! precedence over all fair and sched_ext tasks: PID 1; the engine, which executes the steps of a scenario; the readers of the
+//! output of payloads; and the thread that asks the scheduler for its statistics. They sleep nearly all the time, so they hardly
+//! disturb the workload. Their child processes and threads start with the normal policy again (`SCHED_RESET_ON_FORK`).
 
-/// The priority of the engine and of the readers of output, above any that a test would reasonably give to a worker.
+/// The priority of the engine and of its threads, above any that a test would reasonably give to a worker.
 pub const ENGINE: i32 = 97;
-/// The priority of PID 1, which must be able to report whatever the engine does.
+/// The priority of PID 1. It is above that of the engine, so that PID 1 can send its reports even while the engine runs.
 pub const PID_1: i32 = 98;
 
 /// A guard that keeps the calling thread at a real-time priority while it lives.

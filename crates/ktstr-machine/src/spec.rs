@@ -101,10 +101,7 @@ impl MachineSpec {
             Accelerator::Tcg => arch::EMULATED,
             Accelerator::Kvm => &[],
         };
-        // Under the virtual clock the kernel measures the right rate, since the host's load has no effect on it. Under KVM it
-        // has a clock of KVM's own (kvm-clock).
-        let rate = (self.accelerator == Accelerator::Tcg && self.clock == ClockMode::Real)
-            .then(tsc::parameter);
+        let rate = self.is_told_the_rate().then(tsc::parameter);
         // QEMU also announces the slots without a CPU, but no CPU will ever be plugged into them.
         let possible =
             (!self.shape.uneven.is_empty()).then(|| format!("possible_cpus={}", self.shape.cpus()));
@@ -128,7 +125,17 @@ impl MachineSpec {
             share: true,
             clock: matches!(self.clock, ClockMode::Virtual { .. }).then_some([0; 3]),
         };
-        self.arguments(&descriptors).join(" ")
+        let arguments = self.arguments(&descriptors).join(" ");
+        match self.is_told_the_rate() {
+            true => arguments.replace(tsc::parameter(), tsc::of_host()),
+            false => arguments,
+        }
+    }
+
+    /// Returns whether the kernel is told the rate of its counter ([`tsc::parameter`]). Under the virtual clock it measures the
+    /// right rate, since the host's load has no effect on it. Under KVM it has a clock of KVM's own (kvm-clock).
+    fn is_told_the_rate(&self) -> bool {
+        self.accelerator == Accelerator::Tcg && self.clock == ClockMode::Real
     }
 
     /// Returns the command line with which QEMU builds this machine.
@@ -302,7 +309,12 @@ mod tests {
                 clock,
                 parallel: true,
             };
-            spec.kernel_command_line().contains("tsc_early_khz=")
+            let is_told = spec.kernel_command_line().contains("tsc_early_khz=");
+            // The key of a template must not depend on the measurement.
+            let key = spec.fingerprint();
+            assert!(!key.contains("tsc_early_khz="), "{key}");
+            assert_eq!(key.contains("bogomips"), is_told, "{key}");
+            is_told
         };
         assert!(is_told(Accelerator::Tcg, ClockMode::Real));
         assert!(!is_told(Accelerator::Tcg, ClockMode::Virtual { shift: 2 }));

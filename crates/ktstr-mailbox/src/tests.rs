@@ -96,7 +96,8 @@ fn a_flipped_payload_bit_loses_that_message_only() {
     for text in [&b"first"[..], b"second", b"third"] {
         writer.write(&memory, text, 0).expect("room");
     }
-    // The second frame starts after the first one's 32 bytes of header and 8 of payload; its own payload starts 32 bytes later.
+    // The first frame takes 40 bytes: 32 of header, and the 5 of "first", padded to 8. The second frame's payload starts after
+    // its own header of 32 bytes.
     memory.0.borrow_mut()[Ring::Test.offset() as usize + 40 + 32] ^= 1;
     let texts: Vec<_> = drain(&mut reader, &memory)
         .expect("sound positions")

@@ -175,8 +175,8 @@ macro_rules! events {
                 })
             }
 
-            /// Writes the fields of the event, or reads them, in which case only the tag of `self` is used. Returns `None` if a
-            /// writer cannot have written them.
+            /// Writes the fields of the event, or reads them. For reading, only the tag of `self` is used. Returns `None` if the
+            /// bytes that are read are malformed: no writer produces them.
             pub(crate) fn code(self, codec: &mut Codec<'_>) -> Option<Self> {
                 Some(match self { $(
                     Self::$name { $( $field ),* } => Self::$name { $( $field: $field.code(codec)? ),* }
@@ -277,7 +277,8 @@ events! {
         /// The CPU that the cgroup may not use.
         on: Cpu,
     }
-    /// A quota no longer keeps a cgroup from a CPU. The cgroup may run there again after one such event per [`What::Throttle`].
+    /// A quota no longer keeps a cgroup from a CPU. Its own quota and those above it can throttle a cgroup on a CPU at the same
+    /// time. It may run there again after as many of these events as there were [`What::Throttle`] events.
     11 Unthrottle {
         /// The id of the cgroup that may run again (`cgroup->kn->id`).
         cgroup: u64,
@@ -359,7 +360,8 @@ impl What {
         }
     }
 
-    /// Whether events of this kind are so rare that a thinned chunk keeps them.
+    /// Whether events of this kind are so rare that the writer keeps them even when it drops the frequent events of an old chunk
+    /// to limit the size of the file.
     pub(crate) fn is_rare(&self) -> bool {
         !matches!(
             self,
@@ -378,8 +380,8 @@ impl What {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Event {
     /// The time by the kernel's scheduler clock, in nanoseconds; 0 for an event that describes the state before the recording.
-    /// Events are in the order in which they happened. A runqueue's clock was last updated slightly before the event, so times
-    /// may go back a little between events of different CPUs.
+    /// Events are in the order in which they happened. The time of a switch, an enqueue or a dequeue is the clock of its
+    /// runqueue, which the kernel updated slightly before, so times may go back a little between events of different CPUs.
     pub time_ns: u64,
     /// The CPU on which it happened; [`Cpu::UNKNOWN`] for an event that the host adds.
     pub cpu: Cpu,

@@ -51,7 +51,7 @@ case!(STARVED = "busy_host", scenarios::steady, scheduler: &SCX_KTSTR, topology:
     clock: ClockMode::Real,
     assert: Assert::NO_OVERRIDES.check_not_stuck().check_isolation());
 
-/// Makes runs while four busy loops use the host's CPUs. `KTSTR_STARVED_RUNS` sets the number of runs; the default is 3.
+/// Makes runs while two busy loops for each CPU of the host use its CPUs. `KTSTR_STARVED_RUNS` sets the number of runs; the default is 3.
 #[test]
 fn a_starved_host_is_never_a_failure() {
     static STOP: AtomicBool = AtomicBool::new(false);
@@ -60,7 +60,8 @@ fn a_starved_host_is_never_a_failure() {
         .and_then(|n| n.parse().ok())
         .unwrap_or(3);
     std::thread::scope(|scope| {
-        for _ in 0..4 {
+        let cpus = std::thread::available_parallelism().map_or(2, |cpus| cpus.get());
+        for _ in 0..2 * cpus {
             scope.spawn(|| {
                 while !STOP.load(Ordering::Relaxed) {
                     std::hint::spin_loop();

@@ -500,11 +500,11 @@ rows! {
     smallest_weight: the_smallest_weight, Pass, None,
         duration: Duration::from_secs(2), assert: NOT_STUCK;
     frozen_by_the_real_clock: frozen_for_long, Pass, None, scheduler: &SOUND, clock: ClockMode::Real,
-        duration: Duration::from_secs(4), assert: NOT_STUCK;
+        watchdog_timeout: Duration::from_secs(20), duration: Duration::from_secs(4), assert: NOT_STUCK;
     sleeps_for_long: a_worker_that_sleeps_for_long, Pass, None, scheduler: &SOUND,
         duration: Duration::from_secs(2), assert: NOT_STUCK;
     sleeps_by_the_real_clock: a_worker_that_sleeps_for_long, Pass, None, scheduler: &SOUND, clock: ClockMode::Real,
-        duration: Duration::from_secs(2), assert: NOT_STUCK;
+        watchdog_timeout: Duration::from_secs(20), duration: Duration::from_secs(2), assert: NOT_STUCK;
     more_workers_than_queues: more_workers_than_queues, Pass, None, topology: Topology::new(2, 2, 2, 1),
         duration: Duration::from_secs(2), assert: NOT_STUCK;
     crowd: a_crowd, Pass, None, topology: Topology::new(1, 1, 8, 1), assert: NOT_STUCK;

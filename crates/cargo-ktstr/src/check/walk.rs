@@ -1,9 +1,10 @@
 //! Makes the runs of a check in rounds, one seed per round, and pairs each run of the scheduler with a run of EEVDF with the
 //! same seed.
 //!
-//! A scheduler that does not load on a kernel is not tried again there, and a place where it is known to be broken is not run
-//! with further seeds. Both are decided between rounds, so that the set of runs does not depend on which run is faster. EEVDF's
-//! outcomes are cached across calls, since under the virtual clock they are always the same.
+//! If the scheduler does not load on a kernel, nothing more is run on that kernel. If it is known to be broken in a place (a
+//! scenario on a kernel and a shape), no further seeds are run in that place. Both are decided between rounds, so that the set of
+//! runs does not depend on which run is faster. EEVDF's outcomes are cached across calls, since under the virtual clock they are
+//! always the same.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -46,7 +47,8 @@ pub struct Walked {
 }
 
 impl Walked {
-    /// Sorts the pairs by seed and place, whichever machine ran them.
+    /// Sorts the pairs by seed and place. Their order then depends neither on which runs ended first, nor on how the check was
+    /// divided into shards.
     pub fn sort(&mut self, matrix: &Matrix) {
         self.pairs
             .sort_by_key(|pair| (pair.seed, matrix.position(&pair.place)));
@@ -121,8 +123,8 @@ pub fn tidy(outcome: &Outcome, records: &Path) {
 
 /// Makes the runs of `matrix`, or of a `shard` of it. `cell` returns the scheduler's cell for a place and a seed.
 ///
-/// Every shard runs the first place of each kernel that it has places on, so that the same run decides on every machine whether
-/// the scheduler loads on that kernel.
+/// A shard that has places on a kernel first runs the matrix's first place on that kernel, even if another shard has that place.
+/// So all shards use the same place and seed to find out whether the scheduler loads on the kernel.
 pub fn walk(
     matrix: &Matrix,
     shard: Option<Shard>,
@@ -183,7 +185,8 @@ pub fn walk(
             bar.set_message("does it load?");
             let (own, others): (Vec<_>, Vec<_>) =
                 firsts.into_iter().partition(|(place, _)| is_mine(place));
-            // The shards that have these places count their runs, so that the merged numbers are those of a whole check.
+            // These runs are not counted here, because the shard that has the place counts them. Otherwise the merged numbers
+            // would be larger than those of a whole check.
             let (made, left_out) = (baseline.made(), walked.left_out);
             collect(&mut walked, others, jobs, bar, &work)?;
             for_others = baseline.made() - made;

@@ -56,8 +56,8 @@ const SCENARIOS: [&str; 4] = [
     "custom_wake_under_load",
     "custom_nice_mix",
 ];
-/// The smallest number of seeds that is used by default at the first look. A look is a test of all pairs that were run so far.
-/// A comparison may have only one look.
+/// The smallest default number of seeds at the first look. A look is a significance test of all pairs that were run so far. A
+/// comparison has one look or several.
 const LEAST_SEEDS: usize = 8;
 /// The largest default number of seeds at the first look.
 const MOST_SEEDS: usize = 20;
@@ -70,7 +70,8 @@ const MORE_SEEDS: usize = 2;
 pub struct Options {
     /// The scheduler to compare with: a binary, `eevdf`, or a file that `cargo ktstr check --results` wrote.
     a: String,
-    /// The scheduler to judge, given in the same ways. With two files of results nothing is run.
+    /// The scheduler to judge, given in the same ways. A side that is a file is not run, and neither is `eevdf` if the other side
+    /// is a file, which has EEVDF's runs.
     b: String,
     /// An argument of A; may be given more than once.
     #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
@@ -87,9 +88,9 @@ pub struct Options {
     /// Shapes, as for `check`.
     #[arg(long, value_name = "SHAPE,...", value_delimiter = ',')]
     topologies: Vec<String>,
-    /// The number of seeds, or a range without its end, such as 3..14. By default ktstr runs 8 to 20 first, as
-    /// many as the significance tests (one for each metric in each scenario, kernel and shape) need, and more where they could
-    /// still show a difference, in total at most twice as many.
+    /// The number of seeds, counted from seed 1, or a range that excludes its end: 3..14 stands for the seeds 3 to 13. By default
+    /// ktstr runs 8 to 20 first, as many as the significance tests (one for each metric in each scenario, kernel and shape)
+    /// need, and more where they could still show a difference, in total at most twice as many.
     #[arg(long, value_name = "N")]
     seeds: Option<String>,
     /// With --seeds: run up to this many seeds where more runs could still show a difference.
@@ -250,7 +251,8 @@ fn given_looks(options: &Options) -> Result<Option<Looks>> {
     };
     ensure!(
         most > seeds.count() && most <= axes::MOST_SEEDS,
-        "--most-seeds {most} is the number of seeds up to which more are run: it has to be above the {} of --seeds, and at most {}",
+        "--most-seeds {most} is refused: it is the largest number of seeds in total, so it has to be above the {} of --seeds, and \
+         at most {}",
         seeds.count(),
         axes::MOST_SEEDS
     );
@@ -267,17 +269,18 @@ fn decidable(looks: &Looks, tests: usize) -> Result<()> {
     let smallest = permutation::smallest_p(pairs as usize);
     let level = LEVEL * last.share;
     let advice = match holm::pairs_needed(tests, level) {
-        Some(needed) => format!("it takes {needed} seeds, or fewer scenarios, kernels or shapes"),
-        None => "no number of seeds is enough: name fewer scenarios, kernels or shapes".to_owned(),
+        Some(needed) => format!("Use {needed} seeds, or fewer scenarios, kernels or shapes"),
+        None => "No number of seeds is enough: name fewer scenarios, kernels or shapes".to_owned(),
     };
     let most = (level / smallest).floor() as usize;
     let can = match most {
-        0 => "they cannot decide even one".to_owned(),
-        most => format!("they can decide {most} at most"),
+        0 => "they are too few even for one test".to_owned(),
+        most => format!("they are enough for at most {most} tests"),
     };
     bail!(
-        "{pairs} seeds cannot decide {tests} tests (places times metrics), whatever they show; {can}: {advice}. --undecided runs \
-         them anyway, and says only which runs are the same to the last bit"
+        "{pairs} seeds cannot decide {tests} significance tests (one per metric in each scenario, kernel and shape), even if all \
+         runs differ in the same direction; {can}. {advice}. With --undecided the seeds are run anyway, and the result only shows \
+         which runs are identical"
     )
 }
 
@@ -357,16 +360,16 @@ mod tests {
         let error =
             |looks: &Looks, tests| decidable(looks, tests).expect_err("refused").to_string();
         let one = |count| Looks::one(seeds(count));
-        insta::assert_snapshot!(error(&one(3), 32), @"3 seeds cannot decide 32 tests (places times metrics), whatever they show; they cannot decide even one: it takes 11 seeds, or fewer scenarios, kernels or shapes. --undecided runs them anyway, and says only which runs are the same to the last bit");
+        insta::assert_snapshot!(error(&one(3), 32), @"3 seeds cannot decide 32 significance tests (one per metric in each scenario, kernel and shape), even if all runs differ in the same direction; they are too few even for one test. Use 11 seeds, or fewer scenarios, kernels or shapes. With --undecided the seeds are run anyway, and the result only shows which runs are identical");
         assert!(
             error(&one(8), 32)
-                .contains("whatever they show; they can decide 6 at most: it takes 11 seeds")
+                .contains("direction; they are enough for at most 6 tests. Use 11 seeds")
         );
-        assert!(error(&one(20), 100_000).contains("no number of seeds is enough"));
+        assert!(error(&one(20), 100_000).contains("No number of seeds is enough"));
         assert!(decidable(&one(11), 32).is_ok() && decidable(&one(6), 1).is_ok());
         // The last of these looks may use only a quarter of the significance level, so 13 seeds are needed instead of 11.
         let growing = error(&Looks::growing(seeds(6), 11), 32);
-        assert!(growing.contains("it takes 13 seeds"), "{growing}");
+        assert!(growing.contains("Use 13 seeds"), "{growing}");
         assert!(decidable(&Looks::growing(seeds(6), 13), 32).is_ok());
     }
 

@@ -38,7 +38,7 @@ pub struct Ended {
     pub side: &'static str,
     /// Name of the scenario.
     pub scenario: String,
-    /// Release of the kernel.
+    /// Release of the kernel, or its id if several kernels of the comparison have the same release.
     pub kernel: String,
     /// Shape of the machine; `own` for the scenario's own.
     pub topology: String,
@@ -72,14 +72,16 @@ pub struct Report {
     pub b: Side,
     /// The first seed, and the seed after the last one that was run anywhere.
     pub seeds: [u64; 2],
-    /// The looks that were planned: after which seed, and with which share of the level. [`Row::looks`] is the number of them
-    /// that were taken in the place of the row.
+    /// The planned looks. A look is a significance test of the runs so far. Each entry has the seed after the last one that the
+    /// look covers, and the share of `level` that it uses. [`Row::looks`] is the number of looks that the row's scenario has
+    /// had on the row's kernel and shape.
     pub looks: Vec<Look>,
     /// The largest probability of a false alarm in the whole family.
     pub level: f64,
     /// The number of tests in the family.
     pub tests: usize,
-    /// The number of pairs that it takes to decide this number of tests at the first look; `None` if no number does.
+    /// The number of pairs of runs that the first look needs to decide as many significance tests as `tests` says; `None` if no
+    /// number of pairs is enough.
     pub pairs_needed: Option<usize>,
     /// The number of pairs whose two runs are the same to the last bit, by their digests.
     pub same_runs: u64,
@@ -183,8 +185,9 @@ pub fn compared(gates: &Gates) -> Vec<(&'static Metric, Gate)> {
     METRICS.iter().filter_map(of).collect()
 }
 
-/// Returns the paired values of each metric in each place: the places in the order in which they first occur, the metrics in the
-/// order of the tables. `taken` has the number of the `looks` that each place has had; a place that is not in it has had one.
+/// Returns one [`Paired`] for each metric in each place. A place is a scenario on a kernel and a shape. The places are in the
+/// order in which they first occur in `pairs`, and the metrics of a place are in the order of [`METRICS`]. `taken` maps a place
+/// to the number of looks that it has had. A place that is not in the map has had one look.
 pub fn family_of(
     pairs: &[Made],
     gates: &Gates,

@@ -32,10 +32,12 @@ type Store = cell::Store<Case>;
 /// The options of `cargo ktstr power`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// The number of seeds for the scenario that catches a defect best.
+    /// The number of seeds of a scenario that catches a defect. Each scenario first runs once with the defect. At most three of
+    /// those that catch it run with N seeds, the best one first, until one catches it with 90 % of the seeds.
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=200))]
     seeds: u64,
-    /// Only this defect, by its flag without dashes; may be given more than once. `none` stands for no defect at all.
+    /// Only this defect, named like the flag of scx-ktstr without the leading `--`, such as `starve-nice`; may be given more than
+    /// once. `none`: no defect is tried, and only the schedulers without defects run.
     #[arg(long, value_name = "NAME")]
     defect: Vec<String>,
     /// Only this scenario; may be given more than once.
@@ -44,14 +46,14 @@ pub struct Options {
     /// The number of runs of each scheduler without defects; 0 for none.
     #[arg(long, value_name = "N", default_value_t = 200)]
     clean_runs: u64,
-    /// The schedulers without defects, by the paths of their binaries, in place of scx-ktstr and EEVDF; may be given more than
-    /// once. With `--defect none` and `--out` a page on them alone is written.
+    /// The binary of a scheduler without defects, which runs instead of scx-ktstr, EEVDF and, if installed, `scx_bpfland`; may be
+    /// given more than once. With `--defect none`, the page that `--out` writes is about these schedulers only.
     #[arg(long, value_name = "PATH")]
     scheduler: Vec<PathBuf>,
     /// Try scenarios only until one catches the defect, the most promising first, instead of trying all of them.
     #[arg(long)]
     quick: bool,
-    /// Use tests without attributes, which only the default checks judge, in place of the canned scenarios.
+    /// Run tests that set no checks of their own instead of the canned scenarios, so that only the default checks judge them.
     #[arg(long)]
     plain: bool,
     /// Write the page to this file, for instance to docs/power.md.

@@ -146,13 +146,14 @@ fn answer(
     };
     let mut text = head(story, &stretch);
     if at.is_none() {
-        let of = match tasks.len() {
-            1 => "the task's waits".to_owned(),
-            several => format!("the waits of the {several} tasks that match"),
-        };
-        text.push_str(&format!(
-            "This is the longest of {of}; a time, such as 1.25s, selects another.\n"
-        ));
+        text.push_str(&match tasks.len() {
+            1 => "This is the longest of the task's waits; a time, such as 1.25s, selects another one.\n".to_owned(),
+            several => format!(
+                "{several} tasks match `{task}`, and this is the longest of their waits; a pid and a time, such as `{} 1.25s`, \
+                 select another one.\n",
+                stretch.task.0
+            ),
+        });
     }
     if let Some(at) = at {
         let passed = ms(at - stretch.from_ns);
@@ -174,7 +175,7 @@ fn answer(
         });
         let sets: Vec<String> = sets.collect();
         text.push_str(&format!(
-            "It was allowed on {} of {}.\n",
+            "The task was allowed on {}; the machine has {} CPUs.\n",
             sets.join(", "),
             story.cpus()
         ));
@@ -282,8 +283,8 @@ mod tests {
         </script>[7] in /ktstr/<b>cell waited for 29.000 ms, from 0.051000 s to 0.080000 s, and got no CPU.
         hog|`\u{202e}[8] woke it, on CPU 0 at 0.051000 s.
         It was in the local DSQ.
-        This is the longest of the task's waits; a time, such as 1.25s, selects another.
-        It was allowed on CPU 0, then from 0.060000 s on CPUs 0-1 of 2.
+        This is the longest of the task's waits; a time, such as 1.25s, selects another one.
+        The task was allowed on CPU 0, then from 0.060000 s on CPUs 0-1; the machine has 2 CPUs.
         In that time the CPUs on which it was allowed were idle for 20.000 ms, added up over the CPUs.
 
         CPU 0:

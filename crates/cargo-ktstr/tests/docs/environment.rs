@@ -1,5 +1,5 @@
-//! Tests that only the table of environment variables (`ktstr_state::env`) and the exceptions in [`READERS`] read the
-//! environment, and that the pages, the messages and the comments name the variables of the table.
+//! These tests check that nothing reads the environment except the table of variables (`ktstr_state::env`) and the exceptions
+//! in [`READERS`]. They also check that pages, messages and comments name only variables that the table has.
 
 use std::collections::BTreeSet;
 use std::fs;

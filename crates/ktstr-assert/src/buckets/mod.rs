@@ -1,5 +1,5 @@
-//! Buckets: everything that was measured in one phase, from captures, the timeline of stimuli, the monitor's samples, the
-//! guest's reports about its workers, and the exact schedule.
+//! Buckets: each holds what was measured in one phase. The sources are the captures, the timeline of the scenario, the monitor's
+//! samples, the guest's reports about its workers, and the exact schedule.
 
 mod build;
 mod captured;

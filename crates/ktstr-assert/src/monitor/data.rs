@@ -46,7 +46,7 @@ pub struct WatchdogObservation {
 pub struct MonitorSample {
     /// Guest milliseconds since the scenario started.
     pub elapsed_ms: u64,
-    /// The step during which the sample was taken; 0 is the baseline, and `None` means unknown.
+    /// The step during which the sample was taken, counted from 1; 0 is the time before the first step, and `None` means unknown.
     pub step_index: Option<u16>,
     /// Whether a sched_ext scheduler was attached; `None` if unknown.
     pub scx_attached: Option<bool>,

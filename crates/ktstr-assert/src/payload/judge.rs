@@ -89,6 +89,7 @@ fn fail(run: &PayloadMetrics, result: &mut AssertResult, how: String) {
         payload: run.payload.clone(),
         how,
         printed: last_lines(stream),
+        timed_out: matches!(run.end, PayloadEnd::TimedOut { .. }),
     });
     detail.cgroup = run.cgroup.clone().map(Into::into);
     result.record_fail(detail);

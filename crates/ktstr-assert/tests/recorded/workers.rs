@@ -41,8 +41,8 @@ fn pairs() -> Vec<Pair> {
             ("starve-nice", "nicer"),
             "FAIL [NoProgress] tid 1022 made no progress (0 work units); no report: it did not answer when the reports were collected\n\
              FAIL [NoProgress] tid 1023 made no progress (0 work units); no report: it did not answer when the reports were collected\n\
-             UNSURE [Stuck] the longest gap of tid 1022 is unknown; no report: it did not answer when the reports were collected\n\
-             UNSURE [Stuck] the longest gap of tid 1023 is unknown; no report: it did not answer when the reports were collected",
+             UNSURE [Stuck] the longest gap of tid 1022 is unknown, so it was not judged; no report: it did not answer when the reports were collected\n\
+             UNSURE [Stuck] the longest gap of tid 1023 is unknown, so it was not judged; no report: it did not answer when the reports were collected",
         ),
         // No scheduler can violate this bound, because the kernel ejects one that tries. The recorded test removes the
         // cpuset of its workers, but the check still uses the old one.
@@ -150,7 +150,7 @@ fn pages() -> [Pair; 3] {
             "max_cross_node_migration_ratio",
             NONE.max_cross_node_migration_ratio(0.1),
             "wandering",
-            "FAIL [CrossNodeMigration] cross-node migration ratio 0.150 above 0.1: 15 of 100 pages moved",
+            "FAIL [CrossNodeMigration] cross-node migration ratio 0.150 above 0.1: 15 pages moved in the whole machine, and the workers have 100",
         ),
         pair(
             "max_slow_tier_ratio",
@@ -193,14 +193,14 @@ fn checks_without_data_are_inconclusive() {
         .max_cross_node_migration_ratio(0.1)
         .max_slow_tier_ratio(0.1);
     insta::assert_snapshot!(shown(&judge(asked, ("sound", "even"))), @r#"
-    UNSURE [PageLocality] page locality is unknown: the cgroup's expected NUMA nodes are unknown
-    UNSURE [CrossNodeMigration] cross-node migration is unknown: no pages were seen
-    UNSURE [SlowTier] the share of pages on memory-only nodes is unknown: the topology is unknown here
+    UNSURE [PageLocality] page locality is unknown, so it was not judged: the cgroup's expected NUMA nodes are unknown
+    UNSURE [CrossNodeMigration] cross-node migration is unknown, so it was not judged: no pages were seen
+    UNSURE [SlowTier] the share of pages on memory-only nodes is unknown, so it was not judged: the topology is unknown here
     "#);
     let wakes = NONE.max_p99_wake_latency_ns(1).max_wake_latency_cv(0.1);
     insta::assert_snapshot!(shown(&judge(wakes, ("sound", "even"))), @r#"
-    UNSURE [Benchmark] p99 wake latency is unknown: no wake-ups were sampled
-    UNSURE [Benchmark] wake latency cv is unknown: no wake-ups were sampled
+    UNSURE [Benchmark] p99 wake latency is unknown, so it was not judged: no wake-ups were sampled
+    UNSURE [Benchmark] wake latency cv is unknown, so it was not judged: no wake-ups were sampled
     "#);
 }
 

@@ -246,7 +246,7 @@ fn check_at(root: &Path, pid: i32, bpf: bool) -> Option<Gone> {
         Some(state) => Some(Gone::Off(died(
             SchedulerEnd::Unknown,
             format!(
-                "pid {pid} has not exited, but it no longer schedules: the state of sched_ext is {state}"
+                "pid {pid} still exists, but the kernel has disabled its scheduler or is disabling it (the state of sched_ext is `{state}`)"
             ),
         ))),
     }

@@ -1,5 +1,6 @@
 //! Captures what a program writes to its two output streams, and the time at which it exits. A separate thread does this, so
-//! that the program never blocks on a full pipe, and so that the time does not depend on when the program is collected.
+//! that the program never blocks on a full pipe, and so that the recorded time of the exit does not depend on when the parent
+//! asks for the program's end.
 
 use std::fs::File;
 use std::io::Read;

@@ -17,7 +17,9 @@ pub enum TopologyParseError {
         text: String,
     },
     /// The name of an unknown preset.
-    #[error("topology {text:?}: there is no preset of this name; there are {known}")]
+    #[error(
+        "topology {text:?}: there is no preset of this name. Expected a shape such as 1n2l4c1t, or one of the presets: {known}"
+    )]
     UnknownPreset {
         /// The name, as it was given.
         text: String,

@@ -177,8 +177,8 @@ fn a_cpu_that_is_offline_does_not_idle() {
     assert_eq!(measures.wasted.map_or(0, |wasted| wasted.ns), 0);
 }
 
-/// Two tasks share CPU 0 while CPU 1 idles. Between two steps they are allowed to use CPU 1 as well. From then on a balancer has
-/// a second to find CPU 1, and only the time that is wasted later counts.
+/// Two tasks share CPU 0 while CPU 1 idles. At 300 ms, between two steps, their affinities change, so that they may use CPU 1 as
+/// well. From then on a balancer has a second to find CPU 1, and only the time that is wasted later counts.
 #[test]
 fn a_cpu_that_was_newly_allowed_is_wasted_only_after_a_second() {
     let wasted = |end: u64| {
@@ -203,13 +203,14 @@ fn a_cpu_that_was_newly_allowed_is_wasted_only_after_a_second() {
         worst.map_or(0, |worst| worst.ns / MS)
     };
     assert_eq!(wasted(1200), 0);
-    // From 1300 ms on one of the two always waits. Of each wait of 10 ms the first 4 ms do not count, because an idle CPU
-    // looks for work within that time anyway.
+    // The second ends at 1300 ms. At any time one of the two tasks waits, for 10 ms each. The first 4 ms of each wait do not
+    // count, because an idle CPU looks for work within that time anyway.
     let late = wasted(2300);
     assert!((590..=600).contains(&late), "{late} ms");
 }
 
-/// Next to a task that is confined, the CPUs on which the others start are arbitrary.
+/// If some tasks may run on fewer CPUs than others, the CPUs on which the tasks start are arbitrary. No shares are judged then
+/// until a second after the last task has started to work.
 #[test]
 fn after_a_start_next_to_a_confined_task_the_queues_need_time_to_balance() {
     let worst = |confined: bool, end| {
@@ -327,7 +328,8 @@ fn the_queue_of_a_confined_cgroup_is_that_of_its_cpus() {
     assert!((16.0..19.0).contains(&per_task_ms), "{per_task_ms}");
 }
 
-/// The schedule shows the weight of a cgroup, but not its removal. A new cgroup of the same path has the default weight.
+/// The schedule shows that a cgroup gets a weight, but not that the cgroup is removed. A new cgroup with the same path has the
+/// default weight.
 #[test]
 fn a_new_cgroup_of_the_same_path_has_the_default_weight() {
     let mut script = script();
@@ -462,7 +464,11 @@ fn a_cpu_is_idle_before_its_first_switch() {
         worst.map_or(0, |worst| worst.ns / MS)
     };
     assert_eq!(wasted(0, false), 896);
-    assert_eq!(wasted(0, true), 196, "the kernel places tasks in a bypass");
+    assert_eq!(
+        wasted(0, true),
+        196,
+        "during a bypass the kernel places the tasks"
+    );
     assert_eq!(wasted(21, false), 0, "the CPU was busy with another task");
 }
 

@@ -163,11 +163,18 @@ impl ScxExit {
         self.kind_name == "SCX_EXIT_ERROR_STALL"
     }
 
-    /// Returns whether the exit code requests a restart of the scheduler (`SCX_ECODE_ACT_RESTART`), as after a CPU went online
-    /// or offline (`kernel/sched/ext_internal.h`).
+    /// Returns whether the exit code requests a restart of the scheduler (`SCX_ECODE_ACT_RESTART`,
+    /// `kernel/sched/ext_internal.h`), as after a CPU went online or offline.
     pub fn wants_restart(&self) -> bool {
         const ACT_RESTART: i64 = 1 << 48;
         !self.is_error() && self.exit_code & ACT_RESTART != 0
+    }
+
+    /// Returns whether the exit code requests a restart because a CPU went online or offline (`SCX_ECODE_RSN_HOTPLUG` and
+    /// `SCX_ECODE_ACT_RESTART`). A scheduler may request a restart for reasons of its own, without the first flag.
+    pub fn follows_hotplug(&self) -> bool {
+        const RSN_HOTPLUG: i64 = 1 << 32;
+        self.wants_restart() && self.exit_code & RSN_HOTPLUG != 0
     }
 
     /// Returns the task that was runnable for too long, as `name[pid]`, and for how many seconds; `None` for any other exit.

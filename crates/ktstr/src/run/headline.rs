@@ -27,11 +27,9 @@ pub(super) fn headline(result: &AssertResult, fault: Option<Fault>) -> String {
     };
     let mut clause = clause(first, &all);
     if first.host_explains {
-        clause = format!("the host was too busy to judge this: {clause}");
+        clause = format!("other work kept the host busy, which can explain this finding: {clause}");
     }
-    if clause.chars().count() > MOST {
-        clause = clause.chars().take(MOST).chain(['…']).collect();
-    }
+    clause = shortened(&clause);
     match fault {
         Some(Fault::Undetermined) => {
             format!("{clause} — whose fault that is remains undetermined.")
@@ -39,6 +37,21 @@ pub(super) fn headline(result: &AssertResult, fault: Option<Fault>) -> String {
         Some(fault) => format!("{clause} — {fault} fault."),
         None => clause,
     }
+}
+
+/// Returns a text of at most [`MOST`] characters and an ellipsis. A longer text ends after its last complete clause or, if that
+/// would leave out most of it, after its last complete word.
+fn shortened(text: &str) -> String {
+    let Some((cut, _)) = text.char_indices().nth(MOST) else {
+        return text.to_owned();
+    };
+    let kept = &text[..cut];
+    let clause = [". ", "; "].iter().filter_map(|end| kept.rfind(end)).max();
+    let end = clause
+        .filter(|end| *end > cut / 3)
+        .or_else(|| kept.rfind(' '))
+        .unwrap_or(cut);
+    format!("{} …", kept[..end].trim_end_matches([',', ':']))
 }
 
 /// Returns one finding in plain words. `all` are the findings of the result, including this one.

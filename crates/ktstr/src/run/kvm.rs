@@ -82,7 +82,8 @@ impl std::fmt::Display for Finding {
             None => write!(f, "kernel {} booted under it {ago}", self.kernel),
             Some(why) => write!(
                 f,
-                "kernel {} did not boot under it {ago}: {why}; for 24 hours from then, ktstr runs this kernel in software",
+                "kernel {} did not boot under it {ago}: {why}. ktstr runs this kernel in software until 24 hours after that \
+                 attempt, and then tries KVM again",
                 self.kernel
             ),
         }
@@ -166,7 +167,8 @@ mod tests {
         let text = failed().to_string();
         assert_eq!(
             text,
-            "kernel 7.3.4 did not boot under it just now: it reset itself; for 24 hours from then, ktstr runs this kernel in software"
+            "kernel 7.3.4 did not boot under it just now: it reset itself. ktstr runs this kernel in software until 24 hours after that \
+             attempt, and then tries KVM again"
         );
     }
 }

@@ -75,7 +75,7 @@ pub(super) fn judge(
             }
         }
         let why = format!(
-            "the host was busy (dilation {dilation:.1}), so it is undecided whether the run is worse than the baseline in {folder}"
+            "the host was busy (the machine took {dilation:.1} times as long), so it is undecided whether the run is worse than the baseline in {folder}"
         );
         judgement.blame(Fault::Host, why);
     } else if compared.is_fail() {
@@ -164,9 +164,16 @@ fn compare(
 /// Returns why the numbers of this run cannot be compared with those of the baseline; `None` if they can.
 fn why_not(baseline: &SidecarResult, vm: &VmResult, kernel: Option<&str>) -> Option<String> {
     let id = &baseline.run_id;
-    // A run that failed before it had a machine has none of what is compared below.
-    if baseline.verdict() == "fail" {
-        return Some(format!("the baseline {id} failed, so it is no measure"));
+    // This comes first, because a run can end before it has a machine. Its sidecar then has none of the values that are
+    // compared below.
+    let ended = match baseline.verdict() {
+        "fail" => Some("failed"),
+        "skip" => Some("was skipped"),
+        "inconclusive" => Some("came to no verdict"),
+        _ => None,
+    };
+    if let Some(ended) = ended {
+        return Some(format!("the baseline {id} {ended}, so it is no measure"));
     }
     // Runs of a test on several kernels write the same file, which then has the result of the run that ended last.
     if let (Some(then), Some(now)) = (baseline.kernel_version.as_deref(), kernel)
@@ -208,7 +215,7 @@ fn why_not(baseline: &SidecarResult, vm: &VmResult, kernel: Option<&str>) -> Opt
     };
     if let Some(dilation) = baseline.host_dilation.filter(of_host) {
         return Some(format!(
-            "the host of the baseline {id} was busy (dilation {dilation:.1}), so it is no measure"
+            "the host of the baseline {id} was busy (the machine took {dilation:.1} times as long), so it is no measure"
         ));
     }
     None
@@ -221,7 +228,7 @@ mod tests {
     #[test]
     fn with_a_budget_a_host_is_busy_beside_what_the_baseline_shows() {
         assert_eq!(usual_dilation(2, 2, Some(1.4)), 1.0);
-        // One of eight virtual CPUs had work in the baseline, so they did not wait for each other.
+        // Only one of the eight virtual CPUs had work in the baseline, so they hardly waited for each other.
         assert_eq!(usual_dilation(8, 2, Some(1.1)), 1.1);
         assert_eq!(usual_dilation(8, 2, None), 4.0);
         let baseline = |vcpus, cpu_budget| SidecarResult {
@@ -233,7 +240,10 @@ mod tests {
             ..SidecarResult::default()
         };
         let why_not = |baseline| why_not(&baseline, &VmResult::blank(), None);
-        assert!(why_not(baseline(2, 2)).is_some_and(|why| why.contains("was busy (dilation 3.0)")));
+        assert!(
+            why_not(baseline(2, 2))
+                .is_some_and(|why| why.contains("was busy (the machine took 3.0 times as long)"))
+        );
         assert_eq!(why_not(baseline(8, 2)), None);
     }
 

@@ -188,10 +188,14 @@ fn findings(text: &mut String, all: &[&AssertDetail], headline: &str, same_kind:
     let more: Vec<String> = shown
         .iter()
         .filter(|(_, seen)| **seen > few)
-        .map(|(kind, seen)| format!("{} more of kind {kind}", seen - few))
+        .map(|(kind, seen)| format!("{} {kind}", seen - few))
         .collect();
     if !more.is_empty() {
-        let _ = write!(text, "\n  ... and {}: the record has all", more.join(", "));
+        let more = more.join(", ");
+        let _ = write!(
+            text,
+            "\n  ... and more findings, by their kinds {more}: the record lists all of them"
+        );
     }
 }
 
@@ -463,7 +467,7 @@ fn dump_lines(exit: &ScxExit, has_trail: bool, most: usize) -> String {
     if all > shown.len() {
         let _ = write!(
             text,
-            "\n... {} more lines in scx_exit.json",
+            "\n... {} more lines of the dump in scx_exit.json",
             all - shown.len()
         );
     }

@@ -396,7 +396,7 @@ fn only_the_first_findings_of_a_kind_are_shown() {
         "{text}"
     );
     assert!(
-        text.contains("... and 37 more of kind NoProgress"),
+        text.contains("... and more findings, by their kinds 37 NoProgress"),
         "{text}"
     );
 }

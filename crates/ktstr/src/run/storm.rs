@@ -1,5 +1,6 @@
 //! The check behind `survives_storm`, by which a test requires that the scheduler outlives the test: if sched_ext ejects the
-//! scheduler, the run fails, even if it would otherwise be inconclusive.
+//! scheduler, the run fails, even if it would otherwise be inconclusive. Only an ejection that a busy host explains stays
+//! inconclusive.
 
 use ktstr_assert::{AssertDetail, DetailKind};
 
@@ -8,13 +9,13 @@ use super::verdict::Judgement;
 use crate::entry::KtstrTestEntry;
 use crate::vm_result::VmResult;
 
-/// Fails a run of a test with `survives_storm` in which sched_ext ejected the scheduler. A run that has failed already stays
-/// as it is.
+/// Fails a run of a test with `survives_storm` in which sched_ext ejected the scheduler. A run that has failed already, or that
+/// was attributed to the host, stays as it is.
 pub(super) fn judge(judgement: &mut Judgement, entry: &KtstrTestEntry, vm: &VmResult) {
     let Some(exit) = vm.scx_exit.as_ref().filter(|_| entry.survives_storm) else {
         return;
     };
-    if judgement.result.is_fail() {
+    if judgement.result.is_fail() || judgement.fault == Some(Fault::Host) {
         return;
     }
     let message = format!(
@@ -36,12 +37,14 @@ mod tests {
     #[test]
     fn an_ejection_fails_the_test_that_the_scheduler_must_outlive_and_no_other() {
         let mut vm = VmResult::blank();
-        let judged = |entry: &KtstrTestEntry, vm: &VmResult| {
+        let judged_of = |entry: &KtstrTestEntry, vm: &VmResult, fault| {
             let mut judgement = Judgement::skip(String::new());
-            judgement.result = AssertResult::inconclusive_msg("the host was too slow");
+            judgement.result = AssertResult::inconclusive_msg("nothing was judged");
+            judgement.fault = fault;
             judge(&mut judgement, entry, vm);
             judgement.result
         };
+        let judged = |entry: &KtstrTestEntry, vm: &VmResult| judged_of(entry, vm, None);
         let plain = KtstrTestEntry::DEFAULT;
         let storm = KtstrTestEntry {
             survives_storm: true,
@@ -54,6 +57,7 @@ mod tests {
             ..ScxExit::default()
         });
         assert!(judged(&plain, &vm).is_inconclusive());
+        assert!(judged_of(&storm, &vm, Some(Fault::Host)).is_inconclusive());
         let result = judged(&storm, &vm);
         let detail = result.failure_details().next().expect("a failure");
         assert!(detail.message.starts_with("scheduler process died"));

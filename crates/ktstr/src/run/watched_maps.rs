@@ -13,6 +13,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use ktstr_assert::{AssertDetail, DetailKind};
 use ktstr_introspect::bpf::variable::WatchedVariable;
 use ktstr_introspect::kernel::KernelView;
 use ktstr_introspect::narrow;
@@ -22,6 +23,7 @@ use ktstr_scenario::scheduler::{BpfMapAgg, WatchBpfMap};
 use super::captures::{KernelInfo, LazyKernelInfo, RamView};
 use super::guest_state::GuestState;
 use super::monitor::next_after;
+use super::verdict::{Fault, Judgement};
 
 /// The variables, and the values that were read.
 pub(super) struct WatchedMaps {
@@ -32,6 +34,8 @@ pub(super) struct WatchedMaps {
     window: Option<Duration>,
     /// How many times a scheduler had attached at the last sample. After another attach, the variables are located again.
     attaches: u32,
+    /// The number of samples that were due, whether or not a scheduler was attached.
+    samples: u32,
 }
 
 struct Watched {
@@ -73,6 +77,7 @@ impl WatchedMaps {
             next: next_after(Duration::ZERO, seed),
             window: None,
             attaches: 0,
+            samples: 0,
         }
     }
 
@@ -98,6 +103,7 @@ impl WatchedMaps {
         }
         if let Some(elapsed) = guest.window.elapsed(now).filter(|at| *at >= self.next) {
             self.next = next_after(elapsed, self.seed);
+            self.samples += 1;
             let is_another = self.attaches != guest.all_attaches();
             self.attaches = guest.all_attaches();
             // Nothing can be read while no scheduler is attached.
@@ -116,13 +122,39 @@ impl WatchedMaps {
         self.all.iter().flat_map(Watched::metrics).collect()
     }
 
-    /// Returns, for each declaration without metrics, the reason why it has none.
-    pub(super) fn troubles(&self) -> impl Iterator<Item = String> + '_ {
-        self.all.iter().filter(|watched| watched.seen.looks == 0).map(|watched| {
-            let why = watched.trouble.as_deref();
-            let why = why.unwrap_or("no scheduler was attached at any of the samples, which are taken every 100 ms in the workload window");
-            format!("watch_bpf_maps: {:?} of {:?}: {why}", watched.declared.field(), watched.declared.map())
-        })
+    /// Records a failure of the test for each declaration without metrics. If the host came too late for any sample of the
+    /// workload window, the result is inconclusive instead.
+    pub(super) fn judge(&self, judgement: &mut Judgement) {
+        for watched in self.all.iter().filter(|watched| watched.seen.looks == 0) {
+            let (fault, why) = match watched.trouble.as_deref() {
+                Some(why) => (Fault::Test, why),
+                None if self.samples > 0 => (
+                    Fault::Test,
+                    "no scheduler was attached at any of the samples, which are taken every 100 ms in the workload window",
+                ),
+                None => (
+                    Fault::Harness,
+                    "no sample was taken: they are due every 100 ms, and the workload window ended before the first one",
+                ),
+            };
+            let detail = AssertDetail::new(
+                DetailKind::Other,
+                format!(
+                    "watch_bpf_maps: {:?} of {:?}: {why}",
+                    watched.declared.field(),
+                    watched.declared.map()
+                ),
+            );
+            match fault {
+                Fault::Test => {
+                    judgement.result.record_fail(detail);
+                }
+                _ => {
+                    judgement.result.record_inconclusive(detail);
+                }
+            }
+            judgement.blame(fault, "nothing else failed in the run".to_owned());
+        }
     }
 }
 

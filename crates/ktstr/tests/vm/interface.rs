@@ -111,10 +111,8 @@ fn of_the_real_clock(result: &VmResult) -> Result<()> {
     let body = witness.body_window;
     // On a busy host, steps may end late, samples may be missing, and the guest may get little CPU time.
     let busy = capture_starvation_witness(result).is_some() || witness.body_dilation() > 1.5;
-    ensure!(
-        body.start_ms < body.end_ms && (busy || body.end_ms <= 2000),
-        "{witness:?}"
-    );
+    // The last sample may come after the window of 2 s: the window stays open until the guest's message about its end is read.
+    ensure!(body.start_ms < body.end_ms, "{witness:?}");
     ensure!(
         body.schedstat.sampled_vcpus == 2 && witness.body_dilation() >= 1.0,
         "{witness:?}"
@@ -414,7 +412,9 @@ fn a_run_is_compared_with_its_baseline() {
     better.clock = clock;
     better.host_dilation = Some(3.0);
     std::fs::write(file, serde_json::to_vec(&better).expect("JSON")).expect("a file");
-    compare("busy").run().says(2, &["was busy (dilation 3.0)"]);
+    compare("busy")
+        .run()
+        .says(2, &["was busy (the machine took 3.0 times as long)"]);
     better.host_dilation = None;
     // A baseline with turns of another length is refused, because the length changes the numbers.
     compare("turns").env("KTSTR_TURN_US", "45").run().says(

@@ -1,5 +1,5 @@
-//! Tests of which CPUs count as allowed for workers whose cgroup or cpuset changes, and of workers below a frozen cgroup: the
-//! checks must report neither a breach of isolation nor a worker that makes no progress.
+//! Workers whose cgroup or cpuset changes may use other CPUs afterwards, and a worker below a frozen cgroup cannot run. The
+//! checks must then report neither a breach of isolation nor a worker that makes no progress.
 
 use std::time::Duration;
 

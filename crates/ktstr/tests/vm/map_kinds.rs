@@ -34,7 +34,7 @@ fn a_capture_has_maps_of_the_less_frequent_kinds(ctx: &Ctx) -> Result<AssertResu
             update(map, None::<&u64>, &value)?;
         }
     }
-    // The ring of the queue wraps: 1 and 2 are removed, and 4 and 5 added.
+    // The ring has five slots. 1 and 2 are removed, 4 and 5 are added to the last two slots, and 6 to the first one.
     for _ in 0..2 {
         let mut taken = 0_u64;
         let attributes = [fd(&queue), 0, &raw mut taken as u64, 0];
@@ -42,6 +42,7 @@ fn a_capture_has_maps_of_the_less_frequent_kinds(ctx: &Ctx) -> Result<AssertResu
     }
     update(&queue, None::<&u64>, &4_u64)?;
     update(&queue, None::<&u64>, &5_u64)?;
+    update(&queue, None::<&u64>, &6_u64)?;
 
     // The prefixes 10.0.0.0/8, 10.1.0.0/16 and 192.168.0.0/16.
     let trie = create("a_trie", LPM_TRIE, 8, 4, 16, NO_PREALLOC)?;

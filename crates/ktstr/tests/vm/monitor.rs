@@ -141,7 +141,8 @@ fn is_sane(finished: &Finished) {
         assert_eq!(sample.cpus.len(), 2);
         assert_eq!(sample.scx_attached, Some(true));
         let runnable: u32 = sample.cpus.iter().map(|c| c.nr_running).sum();
-        assert!((4..14).contains(&runnable), "{runnable} runnable tasks");
+        // Four workers spin, and two more wake now and then. A task that is being passed to another CPU is counted on neither.
+        assert!((2..14).contains(&runnable), "{runnable} runnable tasks");
         for (c, cpu) in sample.cpus.iter().enumerate() {
             let waiting = cpu.waiting.as_ref().expect("who waits is known");
             let running = usize::from(cpu.idle == Some(false));

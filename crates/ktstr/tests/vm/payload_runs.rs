@@ -1,7 +1,7 @@
 //! Tests of programs of the host that run in the guest as load, in the foreground and by operations: they are in the right
 //! cgroup, their metrics are in the record, their exit is checked, and none of them is left at the end.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::common::Case;
 use anyhow::{Context, Result, ensure};
@@ -159,10 +159,13 @@ fn operations(ctx: &Ctx) -> Result<AssertResult> {
     const SLEEPER: Payload = Payload::binary("sleeper", "sh").with_default_args(&["-c", DAEMON]);
     static FOUND: std::sync::Mutex<Vec<usize>> = std::sync::Mutex::new(Vec::new());
     fn look(_: &Ctx) -> Vec<CgroupDef> {
-        FOUND
-            .lock()
-            .expect("nobody panics with it")
-            .push(named("sleep"));
+        let mut found = FOUND.lock().expect("nobody panics with it");
+        // The shells of the backdrop start their sleepers as soon as the scheduler lets them.
+        let until = Instant::now() + Duration::from_secs(5);
+        while found.is_empty() && named("sleep") < 2 && Instant::now() < until {
+            std::thread::sleep(MS);
+        }
+        found.push(named("sleep"));
         Vec::new()
     }
     let looking = || Step {

@@ -333,9 +333,12 @@ fn waits_as_long_as_injected(entry: &'static KtstrTestEntry) {
         .waits_ns(|wait| u64::from(wait.task.0) == tids[0] && wait.cause == WaitCause::Preempted);
     assert!(waits.len() >= INJECTED_MS.len(), "{waits:?}");
     for (ms, wait) in INJECTED_MS.iter().rev().zip(waits.iter().rev()) {
-        let off = wait.abs_diff(ms * 1_000_000) as f64 / (ms * 1_000_000) as f64;
-        println!("{ms} ms: a wait of {wait} ns, {off:.4} off");
-        assert!(off <= 0.02, "{ms} ms injected, {wait} ns waited");
+        let off = wait.abs_diff(ms * 1_000_000);
+        println!("{ms} ms: a wait of {wait} ns, {off} ns off");
+        // Before and after the injected time there are two switches, system calls of the thief, and up to a turn of a CPU:
+        // some 120 us together.
+        let most = (ms * 1_000_000 / 50).max(200_000);
+        assert!(off <= most, "{ms} ms injected, {wait} ns waited");
     }
     let thief = answers.sum(|key| u64::from(key.task.0) == tids[1]);
     // The thief started as an ordinary thread, so a part of its CPU time does not count here.

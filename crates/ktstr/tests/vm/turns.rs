@@ -105,7 +105,9 @@ fn a_task_is_soon_run_by_a_spare_cpu() {
             "{name}: {} wake-ups, median {median} us, p99 {p99} us",
             waits.len()
         );
-        assert!(p99 <= 150, "{name}: {p99} us");
+        // The CPU that sends the wake-up ends its turn, and then every busy CPU in between has one: three of 70 us on 8 CPUs,
+        // seven of 35 us on 16.
+        assert!(p99 <= 250, "{name}: {p99} us");
     }
 }
 

@@ -160,13 +160,14 @@ fn forks(ctx: &Ctx) -> Result<()> {
     Ok(())
 }
 
-/// Returns 40 samples of the state of a worker's task, which are taken 1.7 ms apart.
+/// Returns 40 samples of the state of a worker's task. They are taken 1 to 1.8 ms apart: with equal intervals, all samples could
+/// fall into the same part of the worker's cycle.
 fn moments(ctx: &Ctx, work: WorkType) -> Result<Vec<Task>> {
     let mut handle = WorkloadHandle::spawn_seeded(&of(work, 1), ctx.seed)?;
     handle.start();
     let tid = handle.worker_pids()[0];
-    let seen = (0..40).map(|_| {
-        std::thread::sleep(Duration::from_micros(1700));
+    let seen = (0..40).map(|look| {
+        std::thread::sleep(Duration::from_micros(1000 + 137 * (look % 7)));
         Task::of(tid)
     });
     let seen = seen.collect();

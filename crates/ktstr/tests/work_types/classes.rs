@@ -52,7 +52,8 @@ fn preemption(ctx: &Ctx) -> Result<()> {
     ensure!(policies(&all) == [FIFO, OTHER], "{all:?}");
     let wakes = all[0].report.iterations;
     ensure!(all[0].woken() && wakes > 20, "{all:?}");
-    // The kernel's count was read before the worker was stopped, so it may lack the preemptions of the last wake-ups.
+    // A wake-up preempts the other worker only if that worker is running at the time, so at least half of the wake-ups must
+    // have. The kernel's count was read before the worker was stopped, so it may lack the preemptions of the last wake-ups.
     ensure!(all[1].task.preempted + 5 >= wakes / 2, "{all:?}");
     Ok(())
 }
@@ -82,8 +83,9 @@ fn pairs(ctx: &Ctx) -> Result<()> {
     Ok(())
 }
 
-/// The worker of high priority waits for a lock that the worker of low priority holds. The worker of medium priority preempts the
-/// holder for eight times as long as the lock is held, unless the holder inherits the high priority.
+/// The worker of high priority waits for a lock that the worker of low priority holds. The work type makes the worker of medium
+/// priority work for eight times as long as the lock is held (ktstr-guest/src/workers/kinds/classes.rs). During that time the
+/// holder cannot run on the same CPU, unless it inherits the high priority.
 pub fn inversion(ctx: &Ctx) -> Result<AssertResult> {
     let longest = |mode| -> Result<(u64, u64)> {
         let work = WorkType::PriorityInversion {

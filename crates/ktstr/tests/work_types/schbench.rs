@@ -105,8 +105,9 @@ fn split(ctx: &Ctx) -> Result<()> {
     Ok(())
 }
 
-/// The initial rate is too high for one target and too low for the other, and reaches the target only after half a second. An
-/// adaptation looks at CPU time that an earlier rate caused, so the load can be above the target, by a fifth here.
+/// The rate reaches the target only after half a second. An adaptation looks at CPU time that an earlier rate caused, so the load
+/// can be above the target, by a fifth here. The CPUs share the instructions of the virtual clock, so under a high load a request
+/// takes longer, and the rate oscillates. Therefore both targets are low.
 fn auto_rps(ctx: &Ctx) -> Result<()> {
     let busy = |percent| -> Result<u64> {
         let config = SchbenchConfig::DEFAULT
@@ -119,10 +120,10 @@ fn auto_rps(ctx: &Ctx) -> Result<()> {
         let cpu: u64 = workers.iter().map(|seen| seen.report.cpu_time_ns).sum();
         Ok(cpu * 100 / 4 / messenger.report.wall_time_ns.max(1))
     };
-    let (low, high) = (busy(15)?, busy(60)?);
+    let (low, high) = (busy(8)?, busy(20)?);
     ensure!(
-        (9..=18).contains(&low) && (38..=72).contains(&high),
-        "workers took {low} % of the CPUs for a target of 15 %, and {high} % for 60 %"
+        (5..=10).contains(&low) && (12..=24).contains(&high),
+        "workers took {low} % of the CPUs for a target of 8 %, and {high} % for 20 %"
     );
     Ok(())
 }

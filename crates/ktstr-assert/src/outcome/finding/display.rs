@@ -19,6 +19,22 @@ impl Display for NoReport<'_> {
     }
 }
 
+/// Formats a value and the bound that it breaks with `digits` decimals, or with up to three more if the two texts would otherwise
+/// be equal, or if the bound is not a round number.
+fn distinct(value: f64, bound: f64, digits: usize) -> [String; 2] {
+    let with = |digits: usize| [value, bound].map(|number| format!("{number:.digits$}"));
+    let shows = |[value_text, bound_text]: &[String; 2]| {
+        let exact = bound_text
+            .parse()
+            .is_ok_and(|shown: f64| (shown - bound).abs() < 1e-9);
+        exact && value_text != bound_text
+    };
+    (digits..=digits + 3)
+        .map(with)
+        .find(shows)
+        .unwrap_or_else(|| with(digits))
+}
+
 impl Display for Finding {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
@@ -58,8 +74,8 @@ impl Display for Finding {
                 )
             }
             Finding::NotMeasured { what, why, .. } => match why.as_str() {
-                "" => write!(f, "{what} is unknown"),
-                why => write!(f, "{what} is unknown{why}"),
+                "" => write!(f, "{what} is unknown, so it was not judged"),
+                why => write!(f, "{what} is unknown, so it was not judged{why}"),
             },
             Finding::Starved {
                 task,
@@ -82,10 +98,10 @@ impl Display for Finding {
                 floor,
             } => {
                 let ratio = *got_ms as f64 / (*entitled_ms).max(1) as f64;
+                let [ratio, floor] = distinct(ratio, *floor, 2);
                 write!(
                     f,
-                    "{who} got {got_ms} ms of CPU time and was entitled to {entitled_ms} ms: {ratio:.2} of it (at least \
-                     {floor:.2})"
+                    "{who} got {got_ms} ms of CPU time and was entitled to {entitled_ms} ms: {ratio} of it (at least {floor})"
                 )?;
                 match favoured {
                     Some((who, ms)) => write!(f, "; {who} got {ms} ms more than its share"),
@@ -96,12 +112,14 @@ impl Display for Finding {
                 wasted_ms,
                 share,
                 bound,
-            } => write!(
-                f,
-                "{wasted_ms} ms of CPU time stayed idle while tasks could have used it: {:.0} % of the step's (at most {:.0} %)",
-                share * 100.0,
-                bound * 100.0
-            ),
+            } => {
+                let [share, bound] = distinct(share * 100.0, bound * 100.0, 0);
+                write!(
+                    f,
+                    "{wasted_ms} ms of CPU time stayed idle while tasks could have used it: {share} % of the step's CPU time \
+                     (at most {bound} %)"
+                )
+            }
             Finding::LateWakeups {
                 p90_ms,
                 wakeups,
@@ -109,23 +127,27 @@ impl Display for Finding {
                 bound_ms,
             } => write!(
                 f,
-                "one in ten of {wakeups} wake-ups waited {p90_ms:.1} ms or longer for a CPU; a CPU had {queue:.1} tasks to serve on average (at most {bound_ms} ms for each)"
+                "one in ten of {wakeups} wake-ups waited {p90_ms:.1} ms or longer for a CPU; a CPU had {queue:.1} tasks to serve on average (at most {bound_ms} ms for each task that the CPU serves)"
             ),
             Finding::Preemptions {
                 rate,
                 preemptions,
                 bound,
-            } => write!(
-                f,
-                "{preemptions} preemptions, {rate:.0} in each second of CPU time (at most {bound})"
-            ),
-            Finding::NotDriven { share, floor } => write!(
-                f,
-                "the scheduler under test gave {:.0} % of the workers' CPU time (at least {:.0} %): another class or \
-                 sched_ext's bypass gave the rest",
-                share * 100.0,
-                floor * 100.0
-            ),
+            } => {
+                let [rate, bound] = distinct(*rate, *bound, 0);
+                write!(
+                    f,
+                    "{preemptions} preemptions, {rate} in each second of CPU time (at most {bound})"
+                )
+            }
+            Finding::NotDriven { share, floor } => {
+                let [share, floor] = distinct(share * 100.0, floor * 100.0, 0);
+                write!(
+                    f,
+                    "the scheduler under test gave {share} % of the workers' CPU time (at least {floor} %): another class or \
+                     sched_ext's bypass gave the rest"
+                )
+            }
             Finding::Sustained {
                 bound,
                 samples,
@@ -248,12 +270,13 @@ impl Finding {
             } => match ratio {
                 Some(r) => write!(
                     f,
-                    "cross-node migration ratio {r:.3} above {ceiling}: {moved} of {total} pages \
-                     moved"
+                    "cross-node migration ratio {r:.3} above {ceiling}: {moved} pages moved in the whole machine, and the \
+                     workers have {total}"
                 ),
                 None => write!(
                     f,
-                    "{moved} pages moved between nodes, of 0 pages seen (ceiling {ceiling})"
+                    "{moved} pages moved between nodes in the whole machine, but no pages of the workers were seen (ceiling \
+                     {ceiling})"
                 ),
             },
             Finding::SlowTier {
@@ -280,6 +303,7 @@ impl Finding {
                 payload,
                 how,
                 printed,
+                ..
             } => {
                 write!(f, "payload `{payload}` {how}")?;
                 log_tail(f, printed)
@@ -378,5 +402,21 @@ impl Display for MonitorBound {
                 write!(f, "{event} above {rate} events per vCPU-second")
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::distinct;
+
+    /// "10 % (at most 10 %)" would contradict the verdict.
+    #[test]
+    fn a_broken_bound_does_not_look_kept() {
+        assert_eq!(distinct(11.2, 10.0, 0), ["11", "10"]);
+        assert_eq!(distinct(10.4, 10.0, 0), ["10.4", "10.0"]);
+        assert_eq!(distinct(0.698, 0.7, 2), ["0.698", "0.700"]);
+        assert_eq!(distinct(14.0, 12.5, 0), ["14.0", "12.5"]);
+        assert_eq!(distinct(30.1, 0.1 + 0.2, 1), ["30.1", "0.3"]);
+        assert_eq!(distinct(10.0, 10.0, 0), ["10", "10"]);
     }
 }

@@ -320,6 +320,9 @@ pub enum Finding {
         how: String,
         /// The last lines of its output, indented; may be empty.
         printed: String,
+        /// Whether the program was killed because it exceeded its time limit.
+        #[serde(default)]
+        timed_out: bool,
     },
     /// A metric that a program printed is outside its bounds.
     PayloadMetric {

@@ -134,6 +134,9 @@ impl AssertDetail {
     pub fn is_about_time(&self) -> bool {
         match &self.finding {
             Finding::Ejected { cause, .. } => !matches!(cause, Ejection::Error),
+            Finding::PayloadFailed { timed_out, .. } => *timed_out,
+            // Migrations are counted per iteration, and a worker that gets less CPU time makes fewer iterations.
+            Finding::Migrations { .. } => true,
             _ => matches!(
                 self.kind,
                 DetailKind::NoProgress

@@ -235,6 +235,7 @@ samples! {
         payload: text("fio"),
         how: text("exited with code 1, expected 0"),
         printed: text("    no space left"),
+        timed_out: false,
     }
     PayloadMetric {
         payload: text("fio"),

@@ -11,9 +11,11 @@ use super::{Stamps, TemplateError, sparse};
 use crate::run::RunError;
 use crate::run::captures::LazyKernelInfo;
 use crate::run::guest_session::{End, GuestSession};
+use crate::run::guest_state::GuestState;
 use crate::run::machine_kind::MachineKind;
 use crate::run::plan::Plan;
 use crate::run::start::{Level, Started, boot_points, pack};
+use crate::run::verdict;
 
 /// How long a machine under the real clock keeps running before it is saved. Work that the kernel deferred during boot or
 /// attach is then done once, and not in every fork.
@@ -175,6 +177,7 @@ impl Maker<'_> {
         let cursors = session.cursors();
         let GuestSession { machine, guest, .. } = session;
         let console = format!("{console_before}{}", machine.end());
+        fit(plan, &guest, &console)?;
         builder.commit(TemplateMeta {
             what,
             kernel: plan.kernel.boot.clone(),
@@ -201,6 +204,27 @@ fn reached(end: Option<End>, session: &GuestSession) -> Result<(), TemplateError
                 format!("ended before it was ready ({end:?})")
             })))
         }
+    }
+}
+
+/// Returns an error if the guest must not become a template, because every run that forks it would inherit what went wrong. On a
+/// host that stops the guest for seconds, Linux boots without a CPU that did not start in time (`do_wait_cpu_initialized()` in
+/// arch/x86/kernel/smpboot.c and its successors), and sched_ext's watchdog ejects a scheduler.
+fn fit(plan: &Plan, guest: &GuestState, console: &str) -> Result<(), TemplateError> {
+    let seen = guest.hello.as_ref().map(|hello| &hello.topology);
+    if let Some(seen) = seen
+        && seen.as_deref() != Ok(&*plan.topology())
+    {
+        return Err(TemplateError::NotReached(format!(
+            "came up with another topology than {}: {seen:?}",
+            plan.topology()
+        )));
+    }
+    match verdict::is_ejected(console) {
+        true => Err(TemplateError::NotReached(
+            "lost its scheduler, which the kernel ejected before the machine was saved".to_owned(),
+        )),
+        false => Ok(()),
     }
 }
 

@@ -82,7 +82,8 @@ impl Contention<'_> {
             all_ns.is_none_or(|all_ns| stat.total_run_delay_ns as f64 >= WAITED * all_ns as f64);
         (dilation > CONTENDED && waited_long && explains(dilation, detail)).then(|| {
             format!(
-                "the host was busy{}: the machine's threads ran {:.1} s and waited {:.1} s for a CPU (dilation {dilation:.1})",
+                "the host was busy{}: the vCPUs ran for {:.1} s and waited {:.1} s for a CPU of the host, so the machine took \
+                 {dilation:.1} times as long",
                 step.map_or_else(String::new, |step| format!(" in {step}")),
                 stat.total_on_cpu_ns as f64 / 1e9,
                 stat.total_run_delay_ns as f64 / 1e9,
@@ -273,13 +274,17 @@ pub(super) fn attribute_fault(judgement: &mut Judgement, case: &Case, logs: Logs
     let (fault, why) = match (case.has_scheduler, of_scheduling) {
         (true, true) => (
             Fault::Scheduler,
-            format!(
-                "`{scheduler}` drove the CPUs; no real-time worker hogged them, and memory was sufficient"
-            ),
+            match starved {
+                true => format!(
+                    "`{scheduler}` scheduled the tasks, and nothing shows another cause: no real-time worker took the CPUs, and \
+                     the kernel killed no process for lack of memory"
+                ),
+                false => format!("`{scheduler}` scheduled the tasks"),
+            },
         ),
         (true, false) if own_words => (
             Fault::Test,
-            format!("the test itself reports the failure; `{scheduler}` drove the CPUs"),
+            format!("the test itself reports the failure; `{scheduler}` scheduled the tasks"),
         ),
         (true, false) => (
             Fault::Scheduler,
@@ -287,7 +292,8 @@ pub(super) fn attribute_fault(judgement: &mut Judgement, case: &Case, logs: Logs
         ),
         (false, true) => (
             Fault::Kernel,
-            "no scheduler was under test: the kernel's own scheduler drove the CPUs".to_owned(),
+            "no scheduler was under test: the kernel's own scheduler scheduled the tasks"
+                .to_owned(),
         ),
         (false, false) => (
             Fault::Test,
@@ -349,7 +355,7 @@ pub(super) fn undecided(judgement: &mut Judgement, why: &str) {
     judgement.blame(Fault::Undetermined, why.to_owned());
 }
 
-/// Attributes a kernel panic, and returns the evidence, which is empty if there is none apart from the panic itself.
+/// Attributes a kernel panic, and returns the evidence.
 /// sched_ext promises that no BPF scheduler can crash the kernel, so the presence of a scheduler proves nothing.
 pub(super) fn of_kernel_panic(panic: &str, console: &str, guest: &GuestState) -> (Fault, String) {
     if panic.starts_with("Attempted to kill init") {
@@ -373,7 +379,8 @@ pub(super) fn of_kernel_panic(panic: &str, console: &str, guest: &GuestState) ->
         };
         return (Fault::Test, who.to_owned());
     }
-    (Fault::Kernel, String::new())
+    let why = "nothing shows that the scheduler or the test requested the panic";
+    (Fault::Kernel, why.to_owned())
 }
 
 /// Returns the pid of the task in which the kernel panicked; `None` if the console does not show it.
@@ -390,10 +397,10 @@ fn panicking_pid(console: &str) -> Option<i32> {
 /// Returns the text that stands for the evidence if nothing but the failure itself shows the fault.
 pub(in crate::run) fn default_evidence(fault: Fault) -> &'static str {
     match fault {
-        Fault::Scheduler => "it drove the CPUs at that time",
+        Fault::Scheduler => "it scheduled the tasks at that time",
         Fault::Test => "the guest and the scheduler kept working",
         Fault::User => "nothing was run, because the request cannot be met",
-        Fault::Kernel => "no scheduler drove the CPUs at that time",
+        Fault::Kernel => "no sched_ext scheduler was attached at that time",
         Fault::Harness | Fault::Host | Fault::Undetermined => {
             "this says nothing about the scheduler"
         }
@@ -415,7 +422,7 @@ pub(super) fn hang_evidence(stall: &StallReport, guest: &GuestState) -> String {
             // instructions are executed.
             let stood = match stall.wall > Duration::from_secs(5) {
                 true => format!(
-                    " and stopped there for {} of wall time, in which QEMU used {} of CPU time",
+                    " and has stood there for {} of wall time, during which QEMU used {} of CPU time",
                     secs(stall.wall),
                     secs(stall.burnt)
                 ),
@@ -423,11 +430,11 @@ pub(super) fn hang_evidence(stall: &StallReport, guest: &GuestState) -> String {
             };
             let (last, now) = (secs(guest.progress_at), secs(clock));
             parts.push(format!(
-                "its last message{apart} was sent at {last} of its clock, which advanced to {now}{stood}"
+                "by the guest's clock its last message{apart} was sent at {last}; the clock advanced to {now}{stood}"
             ));
         }
         None => parts.push(format!(
-            "it has sent nothing{apart} for {}, in which QEMU used {} of CPU time{}",
+            "it has sent nothing{apart} for {}, during which QEMU used {} of CPU time{}",
             secs(stall.wall),
             secs(stall.burnt),
             of_each(&stall.vcpus),
@@ -446,15 +453,14 @@ pub(super) fn of_slow_host(stall: &StallReport, guest: &GuestState) -> String {
     let wall = stall.wall.as_secs_f64();
     let share = 100.0 * stall.burnt.as_secs_f64() / wall.max(1e-3);
     let clock = match stall.guest_clock {
-        Some(clock) => format!("the guest's clock did not advance beyond {}", secs(clock)),
+        Some(clock) => format!("the guest's clock has stood at {}", secs(clock)),
         None => format!(
-            "the guest sent its last message after {}, and none",
+            "after its message at {} the guest has sent nothing",
             secs(guest.progress_at)
         ),
     };
-    let since = stall.guest_clock.map_or(" since", |_| "");
     format!(
-        "{clock} in {wall:.0} s of wall time{since}, in which QEMU got {} of CPU time ({share:.1} %)",
+        "{clock} for {wall:.0} s of wall time, during which the host gave QEMU only {} of CPU time ({share:.1} %)",
         secs(stall.burnt),
     )
 }
@@ -500,7 +506,7 @@ pub(super) fn of_panic(console: &str) -> String {
         rest.split_whitespace().next()
     };
     let mut text = format!(
-        "on CPU {} in {}[{}]",
+        "it happened on CPU {} in the task {}[{}]",
         word("CPU: ").unwrap_or("?"),
         word("Comm: ").unwrap_or("?"),
         word("PID: ").unwrap_or("?"),
@@ -520,7 +526,7 @@ pub(super) fn of_panic(console: &str) -> String {
         .take(FRAMES)
         .collect();
     if !frames.is_empty() {
-        text.push_str(&format!(", in {}", frames.join(" < ")));
+        text.push_str(&format!(", in {}", frames.join(", called by ")));
     }
     text
 }

@@ -45,8 +45,8 @@ fn a_busy_host_is_blamed_for_what_it_explains() {
     assert_eq!(
         judgement.evidence.as_deref(),
         Some(
-            "the host was busy: the machine's threads ran 2.0 s and waited 2.0 s for a CPU \
-             (dilation 2.0)"
+            "the host was busy: the vCPUs ran for 2.0 s and waited 2.0 s for a CPU of the host, so the machine took 2.0 times \
+             as long"
         )
     );
 }
@@ -89,8 +89,8 @@ fn a_busy_host_explains_only_what_happened_meanwhile() {
     assert_eq!(
         why.as_deref(),
         Some(
-            "the host was busy in Step[0]: the machine's threads ran 2.0 s and waited 4.0 s for a CPU \
-             (dilation 3.0)"
+            "the host was busy in Step[0]: the vCPUs ran for 2.0 s and waited 4.0 s for a CPU of the host, so the machine took \
+             3.0 times as long"
         )
     );
     assert_eq!(judged_in(Some("Step[2]")), (Some(Fault::Scheduler), None));
@@ -173,7 +173,7 @@ fn the_end_of_a_scheduler_is_excused_with_its_ejection() {
     let died = Finding::SchedulerDied {
         scheduler: None,
         end: SchedulerEnd::Crashed,
-        how: "it no longer schedules".to_owned(),
+        how: "the kernel has disabled it".to_owned(),
         log: String::new(),
     };
     for (cause, excused) in [(stall, true), (Ejection::Error, false)] {
@@ -377,14 +377,14 @@ fn a_hang_is_reported_with_what_the_guest_did_meanwhile() {
         tasks: vec!["test-x[1003]".to_owned(), "swapper/1[0]".to_owned()],
         ..StallReport::default()
     };
-    insta::assert_snapshot!(hang_evidence(&stall, &guest), @"its last message was sent at 3.4 s of its clock, which advanced to 20.5 s; cpu0 runs test-x[1003], cpu1 runs swapper/1[0]");
+    insta::assert_snapshot!(hang_evidence(&stall, &guest), @"by the guest's clock its last message was sent at 3.4 s; the clock advanced to 20.5 s; cpu0 runs test-x[1003], cpu1 runs swapper/1[0]");
     stall = StallReport {
         wall: secs(17.0),
         burnt: secs(17.1),
         vcpus: vec![secs(17.0), secs(0.1)],
         ..StallReport::default()
     };
-    insta::assert_snapshot!(hang_evidence(&stall, &guest), @"it has sent nothing for 17.0 s, in which QEMU used 17.1 s of CPU time (cpu0 17.0 s, cpu1 0.1 s)");
+    insta::assert_snapshot!(hang_evidence(&stall, &guest), @"it has sent nothing for 17.0 s, during which QEMU used 17.1 s of CPU time (cpu0 17.0 s, cpu1 0.1 s)");
 }
 
 /// A scheduler that prints does not move the time of the last progress.
@@ -401,7 +401,7 @@ fn a_hang_beside_output_of_the_scheduler_is_as_long_as_the_hang() {
         ..StallReport::default()
     };
     let text = hang_evidence(&stall, &guest);
-    let said = "its last message, apart from what the scheduler prints, was sent at 10.0 s";
+    let said = "by the guest's clock its last message, apart from what the scheduler prints, was sent at 10.0 s";
     assert!(text.starts_with(said), "{text}");
 }
 
@@ -419,10 +419,10 @@ fn a_slow_host_is_reported_with_the_cpu_time_that_the_guest_got() {
         burnt: secs(1.3),
         ..StallReport::default()
     };
-    insta::assert_snapshot!(of_slow_host(&stall, &guest), @"the guest's clock did not advance beyond 3.5 s in 214 s of wall time, in which QEMU got 1.3 s of CPU time (0.6 %)");
+    insta::assert_snapshot!(of_slow_host(&stall, &guest), @"the guest's clock has stood at 3.5 s for 214 s of wall time, during which the host gave QEMU only 1.3 s of CPU time (0.6 %)");
     stall.guest_clock = None;
     stall.burnt = secs(15.0);
-    insta::assert_snapshot!(of_slow_host(&stall, &guest), @"the guest sent its last message after 3.4 s, and none in 214 s of wall time since, in which QEMU got 15.0 s of CPU time (7.0 %)");
+    insta::assert_snapshot!(of_slow_host(&stall, &guest), @"after its message at 3.4 s the guest has sent nothing for 214 s of wall time, during which the host gave QEMU only 15.0 s of CPU time (7.0 %)");
 }
 
 /// The console of Linux 7.3 after a crash that sysrq requested.
@@ -430,14 +430,14 @@ const PANIC: &str = include_str!("../../../tests/data/panic.log");
 
 #[test]
 fn a_panic_is_reported_with_its_place() {
-    insta::assert_snapshot!(of_panic(PANIC), @"on CPU 0 in test-7f85b4176e[1001], in sysrq_handle_crash+0x1a < __handle_sysrq.cold+0x91 < write_sysrq_trigger+0x59");
+    insta::assert_snapshot!(of_panic(PANIC), @"it happened on CPU 0 in the task test-7f85b4176e[1001], in sysrq_handle_crash+0x1a, called by __handle_sysrq.cold+0x91, called by write_sysrq_trigger+0x59");
     let oops = "[ 1.0] BUG: kernel NULL pointer dereference, address: 0000000000000000\n\
                 [ 1.0] CPU: 1 UID: 0 PID: 77 Comm: worker Not tainted 7.3.4 #1\n\
                 [ 1.0] RIP: 0010:pick_task_scx+0x12/0x40\n\
                 [ 1.0] Call Trace:\n[ 1.0]  <TASK>\n[ 1.0]  ? __die+0x1/0x2\n\
                 [ 1.0]  __schedule+0x1a0/0x900\n[ 1.0]  schedule+0x3b/0x110\n[ 1.0]  </TASK>\n\
                 [ 1.1] Kernel panic - not syncing: Fatal exception\n";
-    insta::assert_snapshot!(of_panic(oops), @"on CPU 1 in worker[77], in pick_task_scx+0x12 < __schedule+0x1a0 < schedule+0x3b");
+    insta::assert_snapshot!(of_panic(oops), @"it happened on CPU 1 in the task worker[77], in pick_task_scx+0x12, called by __schedule+0x1a0, called by schedule+0x3b");
     assert_eq!(
         of_panic("Kernel panic - not syncing: x"),
         "the console shows no details"

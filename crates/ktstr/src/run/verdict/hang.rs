@@ -67,7 +67,7 @@ pub(super) fn judge(
             stage,
             doing: doing.to_owned(),
         },
-        evidence: "nothing shows what stopped the guest's progress".to_owned(),
+        evidence: "nothing shows what stopped the guest".to_owned(),
     }
 }
 

@@ -31,7 +31,7 @@ pub use judgement::Fault;
 pub(crate) use judgement::Judgement;
 pub(super) use judgement::{Case, Logs};
 pub(super) use kernel_log::without_time;
-pub(super) use scheduler_exit::exit_text;
+pub(super) use scheduler_exit::{exit_text, is_ejected};
 
 /// Judges a run. An error of the harness in the guest and a wrong topology take precedence; otherwise the verdict follows
 /// from how the run ended, from what the guest reported, and from how the scheduler ended. `console` is the kernel's log,

@@ -104,7 +104,7 @@ fn broken() -> [(&'static str, Measures, &'static str); 7] {
                 }),
                 ..kept()
             },
-            "1100 ms of CPU time stayed idle while tasks could have used it: 11 % of the step's (at most 10 %)",
+            "1100 ms of CPU time stayed idle while tasks could have used it: 11 % of the step's CPU time (at most 10 %)",
         ),
         (
             "max_wake_wait_ms",
@@ -112,7 +112,7 @@ fn broken() -> [(&'static str, Measures, &'static str); 7] {
                 wake: Some(of_cgroup(26e6)),
                 ..kept()
             },
-            "one in ten of 100 wake-ups waited 52.0 ms or longer for a CPU; a CPU had 2.0 tasks to serve on average (at most 25 ms for each)",
+            "one in ten of 100 wake-ups waited 52.0 ms or longer for a CPU; a CPU had 2.0 tasks to serve on average (at most 25 ms for each task that the CPU serves)",
         ),
         (
             "max_preemption_rate",

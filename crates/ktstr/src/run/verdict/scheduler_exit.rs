@@ -203,7 +203,7 @@ fn culprit(case: &Case, guest: &GuestState, left: Option<&ScxExit>) -> (Fault, S
         let why = "sched_ext was disabled by sysrq-S, which only the test can have requested";
         return (Fault::Test, why.to_owned());
     }
-    if let Some(exit) = left.filter(|exit| exit.wants_restart()) {
+    if let Some(exit) = left.filter(|exit| exit.follows_hotplug()) {
         let why = format!(
             "sched_ext requested a restart after the test took a CPU online or offline: {}",
             reason(exit)
@@ -212,8 +212,8 @@ fn culprit(case: &Case, guest: &GuestState, left: Option<&ScxExit>) -> (Fault, S
     }
     let of_itself = matches!(guest.scheduler_died, Some(ProcessEnd::Exited(_)) | None);
     if case.virtual_clock && of_itself && own_watchdog(&guest.scheduler_log) {
-        let why = "its own watchdog ended it, but it counts seconds of the virtual clock, in which the \
-                   CPUs do less work than in a second of real hardware";
+        let why = "the scheduler's own watchdog ended it, but this watchdog counts seconds of the virtual clock, and in \
+                   such a second the CPUs do less work than real hardware does in one";
         return (Fault::Undetermined, why.to_owned());
     }
     // A process that dies always detaches its scheduler, so the exit record of such a process adds nothing.
@@ -279,7 +279,7 @@ fn exit_evidence(exit: &ScxExit) -> String {
         .take(FRAMES)
         .collect();
     if !frames.is_empty() {
-        text.push_str(&format!("; detected in {}", frames.join(" < ")));
+        text.push_str(&format!("; detected in {}", frames.join(", called by ")));
     }
     text
 }
@@ -327,6 +327,11 @@ struct Logged {
     scheduler: String,
     /// Why it was ejected.
     reason: String,
+}
+
+/// Returns whether sched_ext ejected a scheduler, according to the kernel's log.
+pub(in crate::run) fn is_ejected(console: &str) -> bool {
+    ejection(console).is_some()
 }
 
 /// Returns which scheduler sched_ext ejected first and why; `None` if it ejected none.

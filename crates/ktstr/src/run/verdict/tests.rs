@@ -446,7 +446,8 @@ fn found_dead() -> ToHost {
             scheduler: None,
             end: SchedulerEnd::Unknown,
             how:
-                "pid 101 has not exited, but it no longer schedules: the state of sched_ext is disabling"
+                "pid 101 still exists, but the kernel has disabled its scheduler or is disabling it (the state of sched_ext \
+                 is `disabling`)"
                     .into(),
             log: String::new(),
         },
@@ -481,13 +482,13 @@ fn leaving_ejection_and_killing_are_distinguished() {
             None,
             Some(&stalled),
             DetailKind::SchedulerCrashed,
-            "sched_ext is disabling",
+            "sched_ext is `disabling`",
         ),
         (
             None,
             None,
             DetailKind::SchedulerDiedUnknownReason,
-            "sched_ext is disabling",
+            "sched_ext is `disabling`",
         ),
     ] {
         let messages = [attached(), found_dead()].into_iter().chain(more).collect();
@@ -568,7 +569,7 @@ fn an_ejection_is_reported_from_the_exit_record() {
         judgement.evidence.as_deref(),
         Some(
             "sched_ext reported SCX_EXIT_ERROR_STALL; detected in \
-             scx_watchdog_workfn+0x1b6 < process_one_work+0x1cd < worker_thread+0x1af"
+             scx_watchdog_workfn+0x1b6, called by process_one_work+0x1cd, called by worker_thread+0x1af"
         )
     );
     assert_eq!(judgement.fault, Some(Fault::Scheduler));
@@ -751,6 +752,7 @@ fn the_end_of_a_payload_is_the_tests_fault_alone() {
             payload: "load".into(),
             how: "exited with code 1, expected 0".into(),
             printed: String::new(),
+            timed_out: false,
         })
     };
     let judged = |more: Option<AssertDetail>, console: &str| {

@@ -52,9 +52,9 @@ pub(super) fn of(log: &str) -> Option<Refusal<'_>> {
 
 impl fmt::Display for Refusal<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the verifier refused it")?;
-        if let Some(program) = self.program {
-            write!(f, " for `{program}`")?;
+        match self.program {
+            Some(program) => write!(f, "the verifier refused its program `{program}`")?,
+            None => f.write_str("the verifier refused one of its programs")?,
         }
         write!(f, ": {}", self.lines[self.reason].trim())
     }
@@ -94,7 +94,7 @@ mod tests {
         let refusal = of(RECORDED).expect("a refusal");
         assert_eq!(
             refusal.to_string(),
-            "the verifier refused it for `ktstr_init`: R1 invalid mem access 'scalar'"
+            "the verifier refused its program `ktstr_init`: R1 invalid mem access 'scalar'"
         );
         insta::assert_snapshot!(refusal.excerpt());
     }
@@ -110,7 +110,7 @@ mod tests {
         let refusal = of(&log).expect("a refusal");
         assert_eq!(
             refusal.to_string(),
-            "the verifier refused it for `x`: R1 invalid mem access 'scalar'"
+            "the verifier refused its program `x`: R1 invalid mem access 'scalar'"
         );
         assert_eq!(refusal.excerpt().lines().count(), BEFORE + 1);
     }
