@@ -51,7 +51,8 @@ case!(STARVED = "busy_host", scenarios::steady, scheduler: &SCX_KTSTR, topology:
     clock: ClockMode::Real,
     assert: Assert::NO_OVERRIDES.check_not_stuck().check_isolation());
 
-/// Makes runs while two busy loops for each CPU of the host use its CPUs. `KTSTR_STARVED_RUNS` sets the number of runs; the default is 3.
+/// Makes runs while two busy loops for each CPU of the host use its CPUs. `KTSTR_STARVED_RUNS` sets the number of runs; the
+/// default is 3.
 #[test]
 fn a_starved_host_is_never_a_failure() {
     static STOP: AtomicBool = AtomicBool::new(false);

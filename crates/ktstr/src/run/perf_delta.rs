@@ -165,11 +165,11 @@ fn compare(
 fn why_not(baseline: &SidecarResult, vm: &VmResult, kernel: Option<&str>) -> Option<String> {
     let id = &baseline.run_id;
     // This comes first, because a run can end before it has a machine. Its sidecar then has none of the values that are
-    // compared below.
+    // compared below. A run with a machine may be inconclusive only because it had no baseline itself.
     let ended = match baseline.verdict() {
         "fail" => Some("failed"),
         "skip" => Some("was skipped"),
-        "inconclusive" => Some("came to no verdict"),
+        "inconclusive" if baseline.clock.is_none() => Some("came to no verdict"),
         _ => None,
     };
     if let Some(ended) = ended {
@@ -245,6 +245,22 @@ mod tests {
                 .is_some_and(|why| why.contains("was busy (the machine took 3.0 times as long)"))
         );
         assert_eq!(why_not(baseline(8, 2)), None);
+    }
+
+    /// Such a baseline has no settings either, but no older version of ktstr is the reason.
+    #[test]
+    fn a_baseline_that_did_not_run_is_no_measure() {
+        let why = |skipped, inconclusive| {
+            let baseline = SidecarResult {
+                skipped,
+                inconclusive,
+                ..SidecarResult::default()
+            };
+            why_not(&baseline, &VmResult::blank(), None).expect("it is not compared")
+        };
+        assert!(why(true, false).contains("was skipped"));
+        assert!(why(false, true).contains("came to no verdict"));
+        assert!(why(false, false).contains("failed"));
     }
 
     #[test]

@@ -157,7 +157,7 @@ fn a_guest_kernel_that_panics() {
         &[
             "the guest's kernel panicked: sysrq triggered crash",
             " — the test's fault.\n",
-            "fault: the test's (the test process requested the panic; on CPU 0 in ",
+            "fault: the test's (the test process requested the panic; it happened on CPU 0 in the task ",
             ", in sysrq_handle_crash+0x",
             "--- console ---",
         ],

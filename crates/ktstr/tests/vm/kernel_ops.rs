@@ -143,7 +143,8 @@ fn clock_rate(ctx: &Ctx) -> Result<AssertResult> {
     execute_steps(ctx, vec![Step::new(vec![read], SHORT)])
 }
 
-case!(CLOCK_RATE = "clock_rate", clock_rate, topology: Topology::new(1, 1, 1, 1), duration: Duration::from_millis(100), clock: ClockMode::Real);
+case!(CLOCK_RATE = "clock_rate", clock_rate, topology: Topology::new(1, 1, 1, 1), duration: Duration::from_millis(100),
+    clock: ClockMode::Real);
 
 /// A guest whose kernel believes in a lower rate of its counter than the real one has clocks that are too fast.
 #[test]

@@ -82,7 +82,7 @@ fn maps_are_seen(vm: &VmResult) -> Result<()> {
     };
     // The element that is removed next comes first.
     ensure!(
-        numbers("a_queue")? == [3, 4, 5].map(word),
+        numbers("a_queue")? == [3, 4, 5, 6].map(word),
         "{:?}",
         numbers("a_queue")
     );

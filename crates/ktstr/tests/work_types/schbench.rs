@@ -120,10 +120,10 @@ fn auto_rps(ctx: &Ctx) -> Result<()> {
         let cpu: u64 = workers.iter().map(|seen| seen.report.cpu_time_ns).sum();
         Ok(cpu * 100 / 4 / messenger.report.wall_time_ns.max(1))
     };
-    let (low, high) = (busy(8)?, busy(20)?);
+    let (low, high) = (busy(7)?, busy(15)?);
     ensure!(
-        (5..=10).contains(&low) && (12..=24).contains(&high),
-        "workers took {low} % of the CPUs for a target of 8 %, and {high} % for 20 %"
+        (4..=9).contains(&low) && (9..=18).contains(&high) && low < high,
+        "workers took {low} % of the CPUs for a target of 7 %, and {high} % for 15 %"
     );
     Ok(())
 }
