@@ -4,7 +4,7 @@
 #   scripts/ordinary-user.sh [--seed N] [USER]
 #
 # Needs root, and what `make deps` installs. If USER (default: ktstr-ci) does not exist, it is created, and removed at the
-# end. Root's packages and compiled dependencies are copied, since they do not depend on who compiles; the crates of
+# end. A ktstr-ci that an earlier run left is removed, too; any other user that exists is kept. Root's packages and compiled dependencies are copied, since they do not depend on who compiles; the crates of
 # the workspace are compiled again, as in any clone. With --seed the tests that boot machines run under that seed.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -25,11 +25,16 @@ fail() {
 as_user() { (cd "$clone" && "$root/scripts/as-user.sh" "$user" "$@"); }
 
 make_user() {
-    if ! id "$user" >/dev/null 2>&1; then
+    local existed=
+    if id "$user" >/dev/null 2>&1; then
+        existed=1
+    else
         useradd --create-home --shell /bin/bash "$user"
     fi
-    # A user that an earlier run left is removed, too. If it cannot be removed, that must not change the exit code.
-    trap 'userdel --remove "$user" >/dev/null 2>&1 || echo "warning: the user $user could not be removed" >&2' EXIT
+    # If the user cannot be removed, that must not change the exit code.
+    if [[ -z $existed || $user == ktstr-ci ]]; then
+        trap 'userdel --remove "$user" >/dev/null 2>&1 || echo "warning: the user $user could not be removed" >&2' EXIT
+    fi
     home=$(getent passwd "$user" | cut -d: -f6)
     clone=$home/a-clone-of/ktstr
 }

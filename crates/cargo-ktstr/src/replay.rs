@@ -403,7 +403,7 @@ fn text(comparison: &Comparison, recorded: &Run, replayed: &Run) -> String {
     let _ = match comparison {
         Comparison::Same => writeln!(
             text,
-            "SAME: {}, then {}; both runs have {} context switches and the digest {}",
+            "SAME: the recorded run ended with {}, and the replay with {}; both have {} context switches and the digest {}",
             a.verdict.as_str(),
             b.verdict.as_str(),
             a.switches.as_ref().map_or(0, |switches| switches.count),
@@ -411,7 +411,7 @@ fn text(comparison: &Comparison, recorded: &Run, replayed: &Run) -> String {
         ),
         Comparison::Differ(parting) => writeln!(
             text,
-            "DIFFERENT: {}, then {}\n{}\n{parting}",
+            "DIFFERENT: the recorded run ended with {}, and the replay with {}\n{}\n{parting}",
             a.verdict.as_str(),
             b.verdict.as_str(),
             format_args!(

@@ -309,7 +309,9 @@ fn replay(root: &Path, run: &str) -> String {
         ],
     );
     assert!(
-        report.starts_with("SAME: fail, then fail; both runs have "),
+        report.starts_with(
+            "SAME: the recorded run ended with fail, and the replay with fail; both have "
+        ),
         "{report}"
     );
     let (_, path) = report.split_once("replayed: ").unwrap();

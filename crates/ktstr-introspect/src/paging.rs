@@ -15,7 +15,7 @@ pub(crate) const PAGE: usize = 4096;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 /// The bit that is set in every valid entry.
 const PRESENT: u64 = 1;
-/// The bit of an entry of level 2 or 3 that maps a large page instead of pointing to a table.
+/// If this bit of an entry of level 2 or 3 is set, the entry maps a large page. Otherwise it points to a table.
 const LARGE: u64 = 1 << 7;
 
 /// Root of a set of page tables.
@@ -174,7 +174,8 @@ mod tests {
         let (ram, table) = (
             ram(),
             PageTable {
-                cr3: 0x4fff & !0xfff,
+                // The low 12 bits are flags.
+                cr3: 0x4fff,
                 la57: false,
             },
         );

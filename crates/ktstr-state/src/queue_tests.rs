@@ -77,7 +77,7 @@ fn a_stream_of_small_claims_does_not_starve_a_large_one() {
     assert_eq!(order.recv().unwrap(), "first");
     let large = enter(dir.path(), "large", weight(900, 4), served.clone());
     wait_for(dir.path(), 2);
-    // Both small claims would fit next to the first one.
+    // The claims `small` and `tiny` would both fit next to the claim `first`, which still runs.
     let small = enter(dir.path(), "small", weight(100, 1), served.clone());
     wait_for(dir.path(), 3);
     let tiny = enter(dir.path(), "tiny", weight(50, 1), served);
@@ -104,13 +104,14 @@ fn the_sum_holds_for_many_at_once() {
         for number in 0..24u64 {
             let (now, most, queue) = (&now, &most, queue(dir.path()));
             scope.spawn(move || {
-                // Whichever claims use less than 500 MiB together, the next one fits next to them.
+                // While the running claims have less than 500 MiB together, any waiting claim fits next to them. So 500 MiB
+                // must be reached.
                 let claim = weight(130 + 37 * (number % 9), 1);
                 let _turn = queue.enter("one of many", claim, LIMIT, |_| {}).unwrap();
                 let sum = now.fetch_add(claim.memory_mib, SeqCst) + claim.memory_mib;
                 most.fetch_max(sum, SeqCst);
-                // This is longer than one polling interval of the queue, so that several claims run at once. On a busy host
-                // that may take longer.
+                // The claim is held for longer than one polling interval of the queue, so that others start next to it. On a
+                // busy host they start later, so the claim is then held until 500 MiB have run at once, for at most 20 s more.
                 std::thread::sleep(Duration::from_millis(60));
                 let began = Instant::now();
                 while most.load(SeqCst) < 500 && began.elapsed() < Duration::from_secs(20) {

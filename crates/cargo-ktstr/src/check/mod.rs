@@ -61,12 +61,12 @@ pub use self::walk::{Pair, tidy};
 pub struct Options {
     /// The binary of the scheduler that is checked.
     binary: PathBuf,
-    /// A dozen scenarios with one seed each. What would end more than two minutes after the start is left out, and counted on
-    /// the screen.
+    /// A dozen scenarios with one seed each, in about two minutes. A run that is expected to end later than that is not started;
+    /// the screen says how many were left out.
     #[arg(long, conflicts_with = "thorough")]
     quick: bool,
     /// All scenarios with five seeds each, on their own shape and on one more, without a time limit. The default, without
-    /// --quick and --thorough, is all scenarios with two seeds each; what would end after a quarter of an hour is left out.
+    /// --quick and --thorough, is all scenarios with two seeds each, in about a quarter of an hour, with the same rule.
     #[arg(long)]
     thorough: bool,
     /// The kernels on which the scheduler is checked.

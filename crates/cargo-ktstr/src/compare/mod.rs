@@ -70,8 +70,8 @@ const MORE_SEEDS: usize = 2;
 pub struct Options {
     /// The scheduler to compare with: a binary, `eevdf`, or a file that `cargo ktstr check --results` wrote.
     a: String,
-    /// The scheduler to judge, given in the same ways. A side that is a file is not run, and neither is `eevdf` if the other side
-    /// is a file, which has EEVDF's runs.
+    /// The scheduler to judge: again a binary, `eevdf` or such a file. If one of the two is a file, the other one must be a file
+    /// too, or `eevdf`, which then stands for the runs of EEVDF in that file; nothing is run.
     b: String,
     /// An argument of A; may be given more than once.
     #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
@@ -88,19 +88,21 @@ pub struct Options {
     /// Shapes, as for `check`.
     #[arg(long, value_name = "SHAPE,...", value_delimiter = ',')]
     topologies: Vec<String>,
-    /// The number of seeds, counted from seed 1, or a range that excludes its end: 3..14 stands for the seeds 3 to 13. By default
-    /// ktstr runs 8 to 20 first, as many as the significance tests (one for each metric in each scenario, kernel and shape)
-    /// need, and more where they could still show a difference, in total at most twice as many.
+    /// The number of seeds, counted from seed 1, or a range that excludes its end: 3..14 stands for the seeds 3 to 13. Without
+    /// this option ktstr first runs 8 to 20 seeds everywhere. The number grows with the number of significance tests: one for
+    /// each metric in each scenario, kernel and shape. Where a difference is not settled by then and more seeds could settle
+    /// it, more are run, up to twice the first number in total.
     #[arg(long, value_name = "N")]
     seeds: Option<String>,
     /// With --seeds: run up to this many seeds where more runs could still show a difference.
     #[arg(long, value_name = "N", requires = "seeds")]
     most_seeds: Option<u64>,
-    /// Allow fewer seeds than the significance tests need. The result then only shows whether the runs are identical.
+    /// Run even if the seeds are too few for the significance tests. The result then only shows whether the runs of A and B are
+    /// identical.
     #[arg(long)]
     undecided: bool,
-    /// The configuration, instead of ktstr.toml in this folder: its section `[gates]` has the size from which a difference of a
-    /// metric counts.
+    /// The configuration, instead of ktstr.toml in this folder. Its section `[gates]` sets, for each metric, how large a
+    /// difference must be to count.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// The least memory of a machine in MiB, for a scheduler that needs more than the default.

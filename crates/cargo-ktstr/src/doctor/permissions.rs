@@ -39,8 +39,9 @@ fn text(root: &Path, path: &str) -> Option<String> {
     fs::read_to_string(root.join(path)).ok()
 }
 
-/// Checks Yama (Documentation/admin-guide/LSM/Yama.rst). Captures read the memory of QEMU, a child, and the virtual clock reads
-/// QEMU's state. Both need the permissions of ptrace(2), which Yama denies at level 2 without `CAP_SYS_PTRACE`, and at level 3.
+/// Checks Yama (Documentation/admin-guide/LSM/Yama.rst). QEMU is a child of the process that runs the test. Captures read its
+/// memory, and the virtual clock reads its state. Both need the permissions of ptrace(2), which Yama denies at level 2 without
+/// `CAP_SYS_PTRACE`, and at level 3.
 fn ptrace_scope(root: &Path) -> Check {
     let name = "ptrace of QEMU";
     let setting = "kernel.yama.ptrace_scope";
@@ -79,9 +80,9 @@ fn capable(root: &Path, bit: u32) -> bool {
         .is_some_and(|set| set >> bit & 1 == 1)
 }
 
-/// Checks the mount options of /proc (Documentation/filesystems/proc.rst). Any `hidepid` is enough, because QEMU runs as this
-/// user, and a user's own processes stay visible. `subset=pid` is not, because it hides the files that say how much memory the
-/// host has and which locks are held.
+/// Checks the mount options of /proc (Documentation/filesystems/proc.rst). ktstr works with any `hidepid`, because QEMU runs as
+/// this user, and a user's own processes stay visible. It does not work with `subset=pid`, because that hides the files that say
+/// how much memory the host has and which locks are held. A remount cannot take this option back (fs/proc/root.c).
 fn proc_mount(root: &Path) -> Check {
     let name = "/proc";
     let mounts = text(root, "proc/self/mounts").unwrap_or_default();
@@ -102,12 +103,14 @@ fn proc_mount(root: &Path) -> Check {
         Check::missing(
             name,
             "mounted with subset=pid: the host's memory and locks cannot be read",
-            "as root, run `mount -o remount,subset= /proc`, or mount a /proc without it for this user",
+            "as root, run `mount -t proc proc /proc`, which mounts another one over it",
         )
     } else if let Some(hidden) = hidden {
         Check::info(
             name,
-            format!("mounted with {hidden}: only processes of this user are seen, which is enough"),
+            format!(
+                "mounted with {hidden}: only processes of this user can be read, which is enough"
+            ),
         )
     } else {
         Check::found(name, "all of it can be read")

@@ -60,7 +60,7 @@ fn options_of_proc() {
     }
     let subset = mounted("rw,hidepid=2,subset=pid");
     assert_eq!(subset.status, Status::Missing);
-    assert!(subset.todo.unwrap().contains("remount"));
+    assert!(subset.todo.unwrap().contains("mount -t proc proc /proc"));
     assert_eq!(proc_mount(root(&[]).path()).status, Status::Missing);
     let twice = "proc /proc proc rw,subset=pid 0 0\nproc /proc proc rw 0 0\n";
     let check = proc_mount(root(&[("proc/self/mounts", twice)]).path());

@@ -37,10 +37,11 @@ pub struct Options {
     /// Only the task with this pid, or tasks whose name contains this text.
     #[arg(long, value_name = "X")]
     task: Option<String>,
-    /// Only this step of the scenario, without its set-up. 1 is the first step, which findings and metrics call `Step[0]`.
+    /// Only the time in which this step of the scenario was held, without the step's set-up. The first step is 1, as in
+    /// `[step 1]` of a failure report; records and metrics call it `Step[0]`.
     #[arg(long, value_name = "N")]
     phase: Option<u16>,
-    /// Print a line for each time that a task had a CPU: how long it slept before that, waited and ran.
+    /// Print a line for each time that a task had a CPU: how long it had slept and waited before, and how long it then ran.
     #[arg(long, conflicts_with = "json")]
     timehist: bool,
     /// Print a line per task: CPU time, switches, the average wait, and the longest wait with its time.

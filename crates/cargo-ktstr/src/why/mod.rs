@@ -181,7 +181,7 @@ fn answer(
         ));
         text.push_str(&meanwhile(story, &stretch, &known.masks));
         if !known.lines.is_empty() {
-            text.push_str("\nIts events in that time:\n");
+            text.push_str("\nEvents of the task in that time:\n");
             text.push_str(&known.lines.concat());
         }
     }
@@ -292,7 +292,7 @@ mod tests {
         CPU 1:
              29.000 ms  100.0 %  idle
 
-        Its events in that time:
+        Events of the task in that time:
           0.051000 s  was enqueued on CPU 0 (class Ext)
           0.051000 s  was inserted into the local DSQ by the BPF scheduler, slice 5.000 ms
           0.060000 s  was confined to CPUs 0-1

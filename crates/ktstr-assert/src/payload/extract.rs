@@ -55,10 +55,37 @@ fn json(text: &str, found: &mut BTreeMap<String, f64>) {
                 if attempts > MAX_ATTEMPTS {
                     return;
                 }
-                at = from + 1;
+                // A brace before a key begins an object that is not valid JSON, for example because a number is NaN. Its nested
+                // objects are skipped for the same reason.
+                at = match text[from + 1..].trim_start().starts_with('"') {
+                    true => from + length_of_object(&text[from..]),
+                    false => from + 1,
+                };
             }
         }
     }
+}
+
+/// Returns the length of the text from its first brace to the brace that closes it, or to the end of the text. Braces in strings
+/// do not count.
+fn length_of_object(text: &str) -> usize {
+    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'{' if !in_string => depth += 1,
+            b'}' if !in_string => {
+                depth = depth.saturating_sub(1);
+                if depth == 0 {
+                    return at + 1;
+                }
+            }
+            _ => {}
+        }
+    }
+    text.len()
 }
 
 /// Collects the numbers in a value under their paths.
@@ -150,6 +177,14 @@ mod tests {
             ),
             pairs(&[("iops", 100.0), ("lat.iops", 3.0)]),
             "the text ends inside the second object"
+        );
+        assert_eq!(
+            found(
+                "{\"iops\": NaN, \"s\": \"}\\\"\", \"lat\": {\"iops\": 3}} {\"other\": 1}",
+                OutputFormat::Json
+            ),
+            pairs(&[("other", 1.0)]),
+            "the first object is not valid JSON"
         );
         assert_eq!(found(text, OutputFormat::ExitCode), []);
     }

@@ -1,5 +1,6 @@
-//! Requests of the test process to start and stop schedulers, which PID 1 executes. They are sent through the socket
-//! over which the job arrived. Each message is a length followed by JSON.
+//! The test process asks PID 1 to start and stop schedulers, and PID 1 executes these requests. They are sent through the socket
+//! from which the test process read its job, that is, the test to run (`test_process.rs`). Each message is a length followed by
+//! JSON.
 
 use std::fs::File;
 use std::io::{Read, Write};

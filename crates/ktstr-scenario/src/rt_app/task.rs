@@ -218,7 +218,11 @@ fn old_keys(
         is_budget(object, sched)?,
         object.get("runtime")?,
     ) {
-        notes.push(note(node, "`runtime` is taken as the budget of SCHED_DEADLINE, not as an event: for both, give the budget as dl-runtime"));
+        notes.push(note(
+            node,
+            "`runtime` is taken as the budget of SCHED_DEADLINE, not as an event: if it is meant as an event, give the budget as \
+             dl-runtime",
+        ));
     }
     Ok(())
 }

@@ -46,7 +46,7 @@ pub(crate) use node::{Node, Value};
 
 /// A type of the language that has a text form.
 pub(crate) trait Text: Sized {
-    /// Returns what an error names as expected: "a number of at least 0", "a duration such as \"50ms\"".
+    /// Returns the words that follow "expected" in an error, such as "a number of at least 0" or "a duration such as \"50ms\"".
     fn expected() -> String;
 
     /// Converts the value to a node.

@@ -39,7 +39,8 @@ pub(super) fn names() -> Result<Vec<String>, String> {
     let kernels = kernels::listed()?;
     let mut names = Vec::new();
     let schedulers = KTSTR_SCHEDULERS.iter().copied();
-    // A scheduler that needs the configuration of a test cannot be loaded without one.
+    // A scheduler with a `config_file_def` needs a configuration, which only a declared test can give it, so there are no cells
+    // for it.
     let loads = |scheduler: &&Scheduler| {
         scheduler.binary.has_bpf_scheduler() && scheduler.config_file_def.is_none()
     };
@@ -92,9 +93,9 @@ fn presets(scheduler: &Scheduler) -> Result<Vec<&'static Preset>, String> {
     Ok(admitted.collect())
 }
 
-/// Returns whether the scheduler's `kernels` include the kernel of this label; an empty list includes all. Every
-/// scheduler takes a label without a version, such as the label of a path, because only the user knows the version of
-/// that kernel. An error names an element of `kernels` that is no version or range.
+/// Returns whether the scheduler's `kernels` include the kernel of this label; an empty list includes all. A label
+/// that does not begin with a version, such as `kernel_path_linux_ab12cd`, belongs to every list, because only the user knows
+/// the version of that kernel. An error names an element of `kernels` that is no version or range.
 fn wants(scheduler: &Scheduler, label: &str) -> Result<bool, String> {
     let label = label.strip_prefix("kernel_").unwrap_or(label);
     let digits = label

@@ -26,7 +26,7 @@ pub enum RunError {
     /// communicate with it.
     #[error(transparent)]
     Machine(#[from] MachineError),
-    /// A folder that runs share belongs to another user, is open to other users, or cannot be used.
+    /// A folder or a lock that several runs use together cannot be used, for example because another user owns or can write it.
     #[error(transparent)]
     State(#[from] ktstr_state::StateError),
     /// The scheduler's binary was not found.
@@ -97,16 +97,16 @@ pub enum RunError {
     },
     /// Two files of the host would have the same path in the guest, or one would be below the other.
     #[error(
-        "`{}` and `{}` would both be {place} in the guest: rename one of them",
+        "`{}` and `{}` would both be {place} in the guest, or one of them would be below the other there: rename one of them",
         first.display(),
         second.display()
     )]
     IncludeClash {
         /// The file of the host that was declared first.
         first: PathBuf,
-        /// The other file, which has the same place in the guest.
+        /// The other file.
         second: PathBuf,
-        /// The path that both would have in the guest.
+        /// The path that the other file would have in the guest.
         place: String,
     },
     /// An environment variable has an invalid value.

@@ -86,9 +86,9 @@ fn clause(detail: &AssertDetail, all: &[&AssertDetail]) -> String {
             bound_pct,
             ..
         } => Some(format!(
-            "{workers} workers of {} did not get equal shares: off the CPU for {low_pct:.0} to \
-             {high_pct:.0} % of their time ({bound_pct:.0} points apart are allowed)",
-            detail.cgroup.as_deref().unwrap_or("a cgroup")
+            "{workers} workers of {} did not get equal shares: they were off the CPU for {low_pct:.0} to {high_pct:.0} % of \
+             their time (at most {bound_pct:.0} points apart are allowed)",
+            detail.cgroup.as_deref().unwrap_or("one cgroup")
         )),
         Finding::OutsideCpuset { tid, cpus, cpuset } => {
             let cpus: Vec<_> = cpus.iter().collect();

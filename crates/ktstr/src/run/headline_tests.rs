@@ -56,7 +56,7 @@ fn of_workers_that_did_nothing() {
 fn of_unequal_shares() {
     let mut workers = [worker(7), worker(8)];
     workers[1].off_cpu_ns = 2_000_000_000;
-    insta::assert_snapshot!(of(NONE.max_spread_pct(15.0), &workers, None), @"2 workers of web did not get equal shares: off the CPU for 33 to 67 % of their time (15 points apart are allowed) — the scheduler's fault.");
+    insta::assert_snapshot!(of(NONE.max_spread_pct(15.0), &workers, None), @"2 workers of web did not get equal shares: they were off the CPU for 33 to 67 % of their time (at most 15 points apart are allowed) — the scheduler's fault.");
 }
 
 #[test]

@@ -2,20 +2,23 @@
 //! scheduler, the run fails, even if it would otherwise be inconclusive. Only an ejection that a busy host explains stays
 //! inconclusive.
 
-use ktstr_assert::{AssertDetail, DetailKind};
+use ktstr_assert::{AssertDetail, DetailKind, Finding};
 
 use super::Fault;
 use super::verdict::Judgement;
 use crate::entry::KtstrTestEntry;
 use crate::vm_result::VmResult;
 
-/// Fails a run of a test with `survives_storm` in which sched_ext ejected the scheduler. A run that has failed already, or that
-/// was attributed to the host, stays as it is.
+/// Fails a run of a test with `survives_storm` in which sched_ext ejected the scheduler. A run that has failed already, or whose
+/// ejection a busy host explains, stays as it is.
 pub(super) fn judge(judgement: &mut Judgement, entry: &KtstrTestEntry, vm: &VmResult) {
     let Some(exit) = vm.scx_exit.as_ref().filter(|_| entry.survives_storm) else {
         return;
     };
-    if judgement.result.is_fail() || judgement.fault == Some(Fault::Host) {
+    let excused = |detail: &AssertDetail| {
+        detail.host_explains && matches!(detail.finding, Finding::Ejected { .. })
+    };
+    if judgement.result.is_fail() || judgement.result.inconclusive_details().any(excused) {
         return;
     }
     let message = format!(
@@ -29,7 +32,7 @@ pub(super) fn judge(judgement: &mut Judgement, entry: &KtstrTestEntry, vm: &VmRe
 
 #[cfg(test)]
 mod tests {
-    use ktstr_assert::AssertResult;
+    use ktstr_assert::{AssertResult, Ejection};
     use ktstr_snapshot::report::ScxExit;
 
     use super::*;
@@ -37,14 +40,16 @@ mod tests {
     #[test]
     fn an_ejection_fails_the_test_that_the_scheduler_must_outlive_and_no_other() {
         let mut vm = VmResult::blank();
-        let judged_of = |entry: &KtstrTestEntry, vm: &VmResult, fault| {
+        let judged_of = |entry: &KtstrTestEntry, vm: &VmResult, result| {
             let mut judgement = Judgement::skip(String::new());
-            judgement.result = AssertResult::inconclusive_msg("nothing was judged");
-            judgement.fault = fault;
+            judgement.result = result;
             judge(&mut judgement, entry, vm);
             judgement.result
         };
-        let judged = |entry: &KtstrTestEntry, vm: &VmResult| judged_of(entry, vm, None);
+        let judged = |entry: &KtstrTestEntry, vm: &VmResult| {
+            let slow = AssertResult::inconclusive_msg("the host was too slow");
+            judged_of(entry, vm, slow)
+        };
         let plain = KtstrTestEntry::DEFAULT;
         let storm = KtstrTestEntry {
             survives_storm: true,
@@ -57,7 +62,18 @@ mod tests {
             ..ScxExit::default()
         });
         assert!(judged(&plain, &vm).is_inconclusive());
-        assert!(judged_of(&storm, &vm, Some(Fault::Host)).is_inconclusive());
+        let mut ejected = AssertDetail::of(Finding::Ejected {
+            scheduler: "ktstr".into(),
+            reason: "spin[7] failed to run".into(),
+            cause: Ejection::Stall {
+                task: None,
+                seconds: None,
+            },
+        });
+        ejected.host_explains = true;
+        let mut excused = AssertResult::pass();
+        excused.record_inconclusive(ejected);
+        assert!(judged_of(&storm, &vm, excused).is_inconclusive());
         let result = judged(&storm, &vm);
         let detail = result.failure_details().next().expect("a failure");
         assert!(detail.message.starts_with("scheduler process died"));

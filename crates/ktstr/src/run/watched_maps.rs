@@ -122,9 +122,9 @@ impl WatchedMaps {
         self.all.iter().flat_map(Watched::metrics).collect()
     }
 
-    /// Records a failure of the test for each declaration without metrics. If the host came too late for any sample of the
-    /// workload window, the result is inconclusive instead.
-    pub(super) fn judge(&self, judgement: &mut Judgement) {
+    /// Records a failure of the test for each declaration without metrics. Under the real clock (`real`) the host may come too
+    /// late for any sample of the workload window. The result is then inconclusive.
+    pub(super) fn judge(&self, judgement: &mut Judgement, real: bool) {
         for watched in self.all.iter().filter(|watched| watched.seen.looks == 0) {
             let (fault, why) = match watched.trouble.as_deref() {
                 Some(why) => (Fault::Test, why),
@@ -132,8 +132,12 @@ impl WatchedMaps {
                     Fault::Test,
                     "no scheduler was attached at any of the samples, which are taken every 100 ms in the workload window",
                 ),
+                None if self.window.is_none() => (
+                    Fault::Test,
+                    "the test opened no workload window, in which samples are taken",
+                ),
                 None => (
-                    Fault::Harness,
+                    if real { Fault::Harness } else { Fault::Test },
                     "no sample was taken: they are due every 100 ms, and the workload window ended before the first one",
                 ),
             };

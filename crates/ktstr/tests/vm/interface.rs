@@ -112,7 +112,10 @@ fn of_the_real_clock(result: &VmResult) -> Result<()> {
     // On a busy host, steps may end late, samples may be missing, and the guest may get little CPU time.
     let busy = capture_starvation_witness(result).is_some() || witness.body_dilation() > 1.5;
     // The last sample may come after the window of 2 s: the window stays open until the guest's message about its end is read.
-    ensure!(body.start_ms < body.end_ms, "{witness:?}");
+    ensure!(
+        body.start_ms < body.end_ms && (busy || body.end_ms <= 2200),
+        "{witness:?}"
+    );
     ensure!(
         body.schedstat.sampled_vcpus == 2 && witness.body_dilation() >= 1.0,
         "{witness:?}"

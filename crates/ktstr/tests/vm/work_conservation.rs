@@ -21,6 +21,10 @@ const MOMENTS: Assert = Assert {
 .work_conservation(true)
 .sustained_samples(1);
 
+/// The largest number of samples with an idle CPU beside a waiting task in a run of [`light`] without a defect: see
+/// [`a_task_sent_to_the_neighbour`].
+const MOMENTS_WITHOUT: u64 = 2;
+
 macro_rules! entries {
     ($($entry:ident = $name:literal, $func:ident, $args:expr, $assert:ident;)*) => { $(
         case!($entry = $name, $func, clock: ClockMode::Virtual, seed: Some(7), topology: FOUR,
@@ -72,9 +76,13 @@ fn passes(entry: &'static KtstrTestEntry, most: u64) {
     assert!(wasted <= most && samples >= 17, "{wasted} of {samples}");
 }
 
+/// Checks that the run fails for a reason with this text, and that more than [`MOMENTS_WITHOUT`] of its samples show an idle CPU
+/// beside a waiting task.
 #[track_caller]
 fn fails(entry: &'static KtstrTestEntry, part: &str) {
     let finished = run(entry);
+    let (wasted, samples) = wasted(&finished);
+    assert!(wasted > MOMENTS_WITHOUT, "{wasted} of {samples}");
     assert_eq!(finished.fault, Some(Fault::Scheduler), "{}", finished.text);
     let mut shown = finished.result.failure_details();
     let shown = shown.find(|d| d.kind == DetailKind::Monitor && d.message.contains(part));
@@ -93,7 +101,7 @@ fn a_cpu_that_takes_no_task_from_a_queue() {
 /// the worker and the switch to it, which takes as long as the turns of the other CPUs. That happens in a sample or two at most.
 #[test]
 fn a_task_sent_to_the_neighbour() {
-    passes(&LIGHT, 2);
+    passes(&LIGHT, MOMENTS_WITHOUT);
     fails(&LIGHT_WRONG_CPU, ", which may run there, waited");
 }
 

@@ -20,19 +20,28 @@ impl Display for NoReport<'_> {
 }
 
 /// Formats a value and the bound that it breaks with `digits` decimals, or with up to three more if the two texts would otherwise
-/// be equal, or if the bound is not a round number.
+/// be equal, or if the bound is not a round number. If all these texts are equal, both numbers are printed in full.
 fn distinct(value: f64, bound: f64, digits: usize) -> [String; 2] {
     let with = |digits: usize| [value, bound].map(|number| format!("{number:.digits$}"));
-    let shows = |[value_text, bound_text]: &[String; 2]| {
-        let exact = bound_text
-            .parse()
-            .is_ok_and(|shown: f64| (shown - bound).abs() < 1e-9);
-        exact && value_text != bound_text
+    let differ = |[value, bound]: &[String; 2]| value != bound;
+    let is_exact = |[_, text]: &[String; 2]| {
+        text.parse()
+            .is_ok_and(|shown: f64| (shown - bound).abs() < 1e-9)
     };
+    let mut all = (digits..=digits + 3).map(with);
+    all.clone()
+        .find(|texts| differ(texts) && is_exact(texts))
+        .or_else(|| all.find(differ))
+        .unwrap_or_else(|| [value, bound].map(|number| number.to_string()))
+}
+
+/// Formats a value that breaks a bound, which is printed in full, with `digits` decimals, or with as many as show that the two
+/// differ.
+fn unlike(value: f64, bound: f64, digits: usize) -> String {
     (digits..=digits + 3)
-        .map(with)
-        .find(shows)
-        .unwrap_or_else(|| with(digits))
+        .map(|digits| format!("{value:.digits$}"))
+        .find(|text| text.parse() != Ok(bound))
+        .unwrap_or_else(|| value.to_string())
 }
 
 impl Display for Finding {
@@ -60,12 +69,14 @@ impl Display for Finding {
                 workers,
                 cpus,
                 bound_pct,
-            } => write!(
-                f,
-                "unfair cgroup: spread={:.0}% ({low_pct:.0}-{high_pct:.0}%) {workers} workers on \
-                 {cpus} cpus (threshold {bound_pct:.0}%)",
-                high_pct - low_pct
-            ),
+            } => {
+                let [spread, bound] = distinct(high_pct - low_pct, *bound_pct, 0);
+                write!(
+                    f,
+                    "unfair cgroup: spread={spread}% ({low_pct:.0}-{high_pct:.0}%) {workers} workers on {cpus} cpus (threshold \
+                     {bound}%)"
+                )
+            }
             Finding::OutsideCpuset { tid, cpus, cpuset } => {
                 let cpus: Vec<_> = cpus.iter().collect();
                 write!(
@@ -207,8 +218,9 @@ impl Finding {
         match self {
             Finding::Throughput { cv, workers, bound } => write!(
                 f,
-                "throughput varies too much: cv {cv:.3} of work units per CPU-second over {workers} \
-                 workers (threshold {bound})"
+                "throughput varies too much: cv {} of work units per CPU-second over {workers} \
+                 workers (threshold {bound})",
+                unlike(*cv, *bound, 3)
             ),
             Finding::SlowWorker {
                 tid,
@@ -217,7 +229,8 @@ impl Finding {
                 floor,
             } => write!(
                 f,
-                "worker {tid} {rate} {per_second:.1}/s below floor {floor}/s"
+                "worker {tid} {rate} {}/s below floor {floor}/s",
+                unlike(*per_second, *floor, 1)
             ),
             Finding::WakeLatency {
                 p99_ns,
@@ -234,8 +247,8 @@ impl Finding {
                 bound,
             } => write!(
                 f,
-                "migration ratio {ratio:.3} above {bound}: {migrations} migrations in {iterations} \
-                 iterations"
+                "migration ratio {} above {bound}: {migrations} migrations in {iterations} iterations",
+                unlike(*ratio, *bound, 3)
             ),
             Finding::Bound {
                 tid,
@@ -250,7 +263,8 @@ impl Finding {
                 }
                 let digits = if value.fract() == 0.0 { 0 } else { 3 };
                 let side = if value > bound { "above" } else { "below" };
-                write!(f, "{what} {value:.digits$}{unit} {side} {bound}{unit}")
+                let value = unlike(*value, *bound, digits);
+                write!(f, "{what} {value}{unit} {side} {bound}{unit}")
             }
             Finding::PageLocality {
                 local,
@@ -259,8 +273,8 @@ impl Finding {
                 floor,
             } => write!(
                 f,
-                "page locality {share:.3} below {floor}: {local} of {total} pages on the expected \
-                 nodes"
+                "page locality {} below {floor}: {local} of {total} pages on the expected nodes",
+                unlike(*share, *floor, 3)
             ),
             Finding::PagesMoved {
                 moved,
@@ -270,8 +284,9 @@ impl Finding {
             } => match ratio {
                 Some(r) => write!(
                     f,
-                    "cross-node migration ratio {r:.3} above {ceiling}: {moved} pages moved in the whole machine, and the \
-                     workers have {total}"
+                    "cross-node migration ratio {} above {ceiling}: {moved} pages moved in the whole machine, and the workers \
+                     have {total}",
+                    unlike(*r, *ceiling, 3)
                 ),
                 None => write!(
                     f,
@@ -286,8 +301,8 @@ impl Finding {
                 ceiling,
             } => write!(
                 f,
-                "slow tier ratio {ratio:.3} above {ceiling}: {slow} of {total} pages on memory-only \
-                 nodes"
+                "slow tier ratio {} above {ceiling}: {slow} of {total} pages on memory-only nodes",
+                unlike(*ratio, *ceiling, 3)
             ),
             ends => ends.fmt_ends(f),
         }
@@ -407,7 +422,7 @@ impl Display for MonitorBound {
 
 #[cfg(test)]
 mod tests {
-    use super::distinct;
+    use super::{distinct, unlike};
 
     /// "10 % (at most 10 %)" would contradict the verdict.
     #[test]
@@ -417,6 +432,11 @@ mod tests {
         assert_eq!(distinct(0.698, 0.7, 2), ["0.698", "0.700"]);
         assert_eq!(distinct(14.0, 12.5, 0), ["14.0", "12.5"]);
         assert_eq!(distinct(30.1, 0.1 + 0.2, 1), ["30.1", "0.3"]);
+        assert_eq!(distinct(33.4, 100.0 / 3.0, 0), ["33.4", "33.3"]);
+        assert_eq!(distinct(2e-5, 1e-5, 0), ["0.00002", "0.00001"]);
         assert_eq!(distinct(10.0, 10.0, 0), ["10", "10"]);
+        assert_eq!(unlike(0.2, 0.1, 3), "0.200");
+        assert_eq!(unlike(0.1002, 0.1, 3), "0.1002");
+        assert_eq!(unlike(0.100_000_02, 0.1, 3), "0.10000002");
     }
 }

@@ -215,8 +215,9 @@ fn fit(plan: &Plan, guest: &GuestState, console: &str) -> Result<(), TemplateErr
     if let Some(seen) = seen
         && seen.as_deref() != Ok(&*plan.topology())
     {
+        let seen = seen.as_ref().unwrap_or_else(|why| why);
         return Err(TemplateError::NotReached(format!(
-            "came up with another topology than {}: {seen:?}",
+            "came up with another topology than {}: {seen}",
             plan.topology()
         )));
     }

@@ -342,8 +342,8 @@ fn of_workers(failures: &mut Vec<&AssertDetail>) -> Option<String> {
 }
 
 /// The evidence if the test has changed schedulers, and nothing shows which of them is at fault.
-pub(super) const CHANGED: &str = "the test started and stopped schedulers itself, and the findings do not show which of them drove \
-                                  the CPUs at the time";
+pub(super) const CHANGED: &str = "the test started and stopped schedulers itself, and the findings do not show which of them \
+                                  scheduled the tasks at the time";
 
 /// Makes all failures inconclusive, because it is undetermined whose fault they are. `why` is the evidence.
 pub(super) fn undecided(judgement: &mut Judgement, why: &str) {

@@ -164,7 +164,7 @@ pub(super) fn monitor(
     let blamed = match () {
         () if result.is_fail() => {
             let why = format!(
-                "the monitor saw it from the host while `{}` drove the guest's CPUs",
+                "the monitor saw it from the host while `{}` scheduled the guest's tasks",
                 case.scheduler
             );
             Some((Fault::Scheduler, why))

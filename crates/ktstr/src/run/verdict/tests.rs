@@ -691,6 +691,10 @@ fn a_restart_after_a_hotplug_is_not_the_schedulers_fault() {
     let guest = guest_after(vec![attached(), found_dead()]);
     let judgement = judge(&CASE, &End::Completed, &guest, "", Some(&unplugged));
     assert_eq!(judgement.fault, Some(Fault::Test), "{judgement:?}");
+    // A scheduler that requests a restart for a reason of its own.
+    unplugged.exit_code = 1 << 48;
+    let judgement = judge(&CASE, &End::Completed, &guest, "", Some(&unplugged));
+    assert_eq!(judgement.fault, Some(Fault::Scheduler), "{judgement:?}");
 }
 
 #[test]
