@@ -3,9 +3,10 @@
 #
 #   scripts/ordinary-user.sh [--seed N] [USER]
 #
-# Needs root, and what `make deps` installs. If USER (default: ktstr-ci) does not exist, it is created, and removed at the
-# end. A ktstr-ci that an earlier run left is removed, too; any other user that exists is kept. Root's packages and compiled dependencies are copied, since they do not depend on who compiles; the crates of
-# the workspace are compiled again, as in any clone. With --seed the tests that boot machines run under that seed.
+# Needs root, and what `make deps` installs. If USER (default: ktstr-ci) does not exist, it is created, and removed at the end.
+# A ktstr-ci that an earlier run left is removed, too; any other user that exists is kept. Root's packages and compiled
+# dependencies are copied, since they do not depend on who compiles; the crates of the workspace are compiled again, as in any
+# clone. With --seed the tests that boot machines run under that seed.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 root=$PWD

@@ -196,7 +196,8 @@ pub fn of_wait(
     {
         let _ = writeln!(
             text,
-            "There is no capture in that time. This command takes one: {command}"
+            "No capture (the guest's memory, read while it is frozen) shows where the task was during the wait. This command takes \
+             one shortly before the end of the wait: {command}"
         );
     }
     text

@@ -95,7 +95,7 @@ fn captures_during_a_wait_show_where_the_task_was() {
     );
     let without = record(vec![at("scx_exit", 30, Some(CaptureMoment::ScxExit))]);
     let shown = of_wait(&without, &story, &captures, Pid(7), times);
-    let command = "This command takes one: cargo ktstr replay RUN --capture-at 0.079000000s";
+    let command = "This command takes one shortly before the end of the wait: cargo ktstr replay RUN --capture-at 0.079000000s";
     assert!(shown.contains(command), "{shown}");
     // `replay` refuses runs of scenario files and of the verifier.
     for test in [crate::run::TEST, ktstr_record::VERIFIER_CELL] {

@@ -139,8 +139,8 @@ pub struct KtstrTestEntry {
     /// It is repeated only if the fault is the scheduler's or the guest kernel's. A run that passes costs nothing more. This
     /// has no effect on tests with `expect_err`.
     pub auto_repro: bool,
-    /// Whether the scheduler must outlive the test: its ejection is a failure, whatever else was concluded. The test needs a
-    /// scheduler, and cannot have `expect_err`.
+    /// Whether the scheduler must outlive the test: its ejection is a failure, whatever else was concluded, unless a
+    /// busy host explains it. The test needs a scheduler, and cannot have `expect_err`.
     pub survives_storm: bool,
     /// Whether the kernel's addresses are randomised. This is not implemented yet: an entry that sets it is refused.
     pub kaslr: bool,

@@ -70,8 +70,8 @@ const MORE_SEEDS: usize = 2;
 pub struct Options {
     /// The scheduler to compare with: a binary, `eevdf`, or a file that `cargo ktstr check --results` wrote.
     a: String,
-    /// The scheduler to judge: again a binary, `eevdf` or such a file. If one of the two is a file, the other one must be a file
-    /// too, or `eevdf`, which then stands for the runs of EEVDF in that file; nothing is run.
+    /// The scheduler to judge: a binary, `eevdf` or such a file. With a file nothing is run: either A and B are both files, or
+    /// one is a file and the other is `eevdf`, which means the runs of EEVDF that are stored in that file.
     b: String,
     /// An argument of A; may be given more than once.
     #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
@@ -85,13 +85,14 @@ pub struct Options {
     /// The kernels on which both schedulers run.
     #[command(flatten)]
     kernels: KernelOptions,
-    /// Shapes, as for `check`.
+    /// Shapes of the machine: presets such as `8cpu-2llc-smt`, shapes such as `1n2l2c1t`, or `own` for each scenario's own shape,
+    /// which is the default.
     #[arg(long, value_name = "SHAPE,...", value_delimiter = ',')]
     topologies: Vec<String>,
     /// The number of seeds, counted from seed 1, or a range that excludes its end: 3..14 stands for the seeds 3 to 13. Without
-    /// this option ktstr first runs 8 to 20 seeds everywhere. The number grows with the number of significance tests: one for
-    /// each metric in each scenario, kernel and shape. Where a difference is not settled by then and more seeds could settle
-    /// it, more are run, up to twice the first number in total.
+    /// this option ktstr chooses: at first 8 to 20 seeds for each scenario, kernel and shape, the more seeds the more
+    /// significance tests there are (one for each metric in each scenario, kernel and shape). Unless there are too many tests
+    /// for that, it then runs more seeds where they could still settle a difference, up to twice as many in total.
     #[arg(long, value_name = "N")]
     seeds: Option<String>,
     /// With --seeds: run up to this many seeds where more runs could still show a difference.

@@ -51,8 +51,9 @@ pub struct Options {
     /// Where to write the trace; the default is `trace.pftrace` in the folder of the record.
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Only the last part of the schedule, such as `500ms`; or the part before the time of a finding, such as
-    /// `500ms-before-finding` for the first finding, or `500ms-before-finding-2`.
+    /// Only this much of the schedule: `500ms` is its last 500 ms. `500ms-before-finding` is the 500 ms up to the end of the wait
+    /// or other event that the first finding is about, and `500ms-before-finding-2` the same for the second finding. A finding
+    /// about a whole step or run cannot be used.
     #[arg(long, value_name = "LENGTH[-before-finding[-N]]")]
     last: Option<Last>,
 }

@@ -66,12 +66,14 @@ fn json(text: &str, found: &mut BTreeMap<String, f64>) {
     }
 }
 
-/// Returns the length of the text from its first brace to the brace that closes it, or to the end of the text. Braces in strings
-/// do not count.
+/// Returns the length of the text from its first brace to the brace that closes it. Braces in strings do not count. A line that
+/// starts with a brace begins another object, whatever is still open. Without either, returns the length of the text.
 fn length_of_object(text: &str) -> usize {
     let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
     for (at, byte) in text.bytes().enumerate() {
         match byte {
+            // A string in JSON contains no newline.
+            b'\n' if text[at + 1..].starts_with('{') => return at + 1,
             _ if escaped => escaped = false,
             b'\\' if in_string => escaped = true,
             b'"' => in_string = !in_string,
@@ -186,6 +188,17 @@ mod tests {
             pairs(&[("other", 1.0)]),
             "the first object is not valid JSON"
         );
+        for (cut, last) in [
+            ("{\"iops\":90,\"lat\":{\"iops\":2},\n{\"iops\":100}", 100.0),
+            ("{\"a\": \"x\n{\"iops\": 2}\n{\"iops\": 3}", 3.0),
+            ("unexpected '{\"' in input\n{\"iops\": 5}", 5.0),
+        ] {
+            assert_eq!(
+                found(cut, OutputFormat::Json),
+                pairs(&[("iops", last)]),
+                "{cut}"
+            );
+        }
         assert_eq!(found(text, OutputFormat::ExitCode), []);
     }
 

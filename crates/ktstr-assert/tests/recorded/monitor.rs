@@ -171,7 +171,7 @@ fn moments_in_which_a_cpu_idles() {
     assert!(judge("light", moments).passed);
     let verdict = judge("wrong-cpu", moments);
     insta::assert_snapshot!(verdict.details.join("\n"), @r"
-    cpu1 idled while test-41030a64f0[1008], which may run there, waited (2 CPUs idled), for 1 samples in a row, until +1603ms
+    cpu1 idled while test-41030a64f0[1008], which may run there, waited (another CPU idled like this, too), for 1 samples in a row, until +1603ms
     test-41030a64f0[1008] waited and got no CPU while cpu1, where it may run, idled, for 1 samples in a row, until +1603ms
     ");
     assert!(judge("wrong-cpu", |t| t.work_conservation = true).passed);

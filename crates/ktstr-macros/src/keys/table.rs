@@ -269,7 +269,7 @@ macro_rules! table {
                 "whether a run without a verdict exits with 0; its record still says inconclusive";
             survives_storm: Bool, Outcome = "false",
                 "whether the scheduler must outlive the test: its ejection fails the test, whatever else was \
-                concluded; needs `scheduler`, not with `expect_err`";
+                concluded, unless a busy host explains it; needs `scheduler`, not with `expect_err`";
             expect_auto_repro: Bool, Reserved = "false", "the second run, with probes, must reproduce the error";
             host_only: Bool, Run = "false",
                 "runs the function on the host, without a VM; not with `scheduler`, captures, callbacks, bounds of the \

@@ -623,7 +623,7 @@ impl Run {
         }
         judgement.result.stats.ext_metrics.extend(maps.metrics());
         if judgement.result.is_pass() {
-            maps.judge(&mut judgement, machine_kind.mips().is_none());
+            maps.judge(&mut judgement, &guest, machine_kind.mips().is_none());
         }
         let host_vcpu_schedstat =
             (report.as_ref().and_then(HostVcpuSchedstat::of)).or_else(|| host_times.of_test());

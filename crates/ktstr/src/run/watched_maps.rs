@@ -124,7 +124,7 @@ impl WatchedMaps {
 
     /// Records a failure of the test for each declaration without metrics. Under the real clock (`real`) the host may come too
     /// late for any sample of the workload window. The result is then inconclusive.
-    pub(super) fn judge(&self, judgement: &mut Judgement, real: bool) {
+    pub(super) fn judge(&self, judgement: &mut Judgement, guest: &GuestState, real: bool) {
         for watched in self.all.iter().filter(|watched| watched.seen.looks == 0) {
             let (fault, why) = match watched.trouble.as_deref() {
                 Some(why) => (Fault::Test, why),
@@ -132,7 +132,7 @@ impl WatchedMaps {
                     Fault::Test,
                     "no scheduler was attached at any of the samples, which are taken every 100 ms in the workload window",
                 ),
-                None if self.window.is_none() => (
+                None if guest.window.opened.is_none() => (
                     Fault::Test,
                     "the test opened no workload window, in which samples are taken",
                 ),

@@ -35,12 +35,15 @@ fn distinct(value: f64, bound: f64, digits: usize) -> [String; 2] {
         .unwrap_or_else(|| [value, bound].map(|number| number.to_string()))
 }
 
-/// Formats a value that breaks a bound, which is printed in full, with `digits` decimals, or with as many as show that the two
-/// differ.
+/// Formats a value that breaks a bound, which is printed in full, with `digits` decimals, or with as many as show on which side
+/// of the bound it is.
 fn unlike(value: f64, bound: f64, digits: usize) -> String {
     (digits..=digits + 3)
         .map(|digits| format!("{value:.digits$}"))
-        .find(|text| text.parse() != Ok(bound))
+        .find(|text| {
+            let shown: Option<f64> = text.parse().ok();
+            shown.is_some_and(|shown| shown.partial_cmp(&bound) == value.partial_cmp(&bound))
+        })
         .unwrap_or_else(|| value.to_string())
 }
 
@@ -176,7 +179,8 @@ impl Display for Finding {
             } => {
                 let others = match cpus {
                     0 | 1 => String::new(),
-                    n => format!(" ({n} CPUs idled)"),
+                    2 => " (another CPU idled like this, too)".to_owned(),
+                    n => format!(" ({} other CPUs idled like this, too)", n - 1),
                 };
                 write!(
                     f,
@@ -438,5 +442,7 @@ mod tests {
         assert_eq!(unlike(0.2, 0.1, 3), "0.200");
         assert_eq!(unlike(0.1002, 0.1, 3), "0.1002");
         assert_eq!(unlike(0.100_000_02, 0.1, 3), "0.10000002");
+        assert_eq!(unlike(2.655, 2.66, 1), "2.65");
+        assert_eq!(unlike(0.12345, 0.1234, 3), "0.1235");
     }
 }

@@ -279,7 +279,9 @@ pub(super) fn attribute_fault(judgement: &mut Judgement, case: &Case, logs: Logs
                     "`{scheduler}` scheduled the tasks, and nothing shows another cause: no real-time worker took the CPUs, and \
                      the kernel killed no process for lack of memory"
                 ),
-                false => format!("`{scheduler}` scheduled the tasks"),
+                false => format!(
+                    "when and where tasks run is the decision of `{scheduler}`, the scheduler under test"
+                ),
             },
         ),
         (true, false) if own_words => (
@@ -422,7 +424,7 @@ pub(super) fn hang_evidence(stall: &StallReport, guest: &GuestState) -> String {
             // instructions are executed.
             let stood = match stall.wall > Duration::from_secs(5) {
                 true => format!(
-                    " and has stood there for {} of wall time, during which QEMU used {} of CPU time",
+                    ", and no later one has come for {} of wall time, during which QEMU used {} of CPU time",
                     secs(stall.wall),
                     secs(stall.burnt)
                 ),
@@ -430,7 +432,8 @@ pub(super) fn hang_evidence(stall: &StallReport, guest: &GuestState) -> String {
             };
             let (last, now) = (secs(guest.progress_at), secs(clock));
             parts.push(format!(
-                "by the guest's clock its last message{apart} was sent at {last}; the clock advanced to {now}{stood}"
+                "by the guest's clock its last message{apart} was sent at {last}; its latest timer interrupt was due at \
+                 {now}{stood}"
             ));
         }
         None => parts.push(format!(

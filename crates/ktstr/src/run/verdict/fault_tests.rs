@@ -377,7 +377,7 @@ fn a_hang_is_reported_with_what_the_guest_did_meanwhile() {
         tasks: vec!["test-x[1003]".to_owned(), "swapper/1[0]".to_owned()],
         ..StallReport::default()
     };
-    insta::assert_snapshot!(hang_evidence(&stall, &guest), @"by the guest's clock its last message was sent at 3.4 s; the clock advanced to 20.5 s; cpu0 runs test-x[1003], cpu1 runs swapper/1[0]");
+    insta::assert_snapshot!(hang_evidence(&stall, &guest), @"by the guest's clock its last message was sent at 3.4 s; its latest timer interrupt was due at 20.5 s; cpu0 runs test-x[1003], cpu1 runs swapper/1[0]");
     stall = StallReport {
         wall: secs(17.0),
         burnt: secs(17.1),
