@@ -243,15 +243,23 @@ impl MachineSpec {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_whole_command_line() {
-        let spec = MachineSpec {
+    /// Returns a machine of two CPUs under TCG and the real clock.
+    fn spec() -> MachineSpec {
+        MachineSpec {
             kernel: "/k/vmlinux".into(),
-            kernel_arguments: vec!["sysctl.kernel.x=1".into()],
+            kernel_arguments: Vec::new(),
             shape: Shape::uniform(1, 2, 1, 512),
             accelerator: Accelerator::Tcg,
             clock: ClockMode::Real,
             parallel: true,
+        }
+    }
+
+    #[test]
+    fn the_whole_command_line() {
+        let spec = MachineSpec {
+            kernel_arguments: vec!["sysctl.kernel.x=1".into()],
+            ..spec()
         };
         let descriptors = Descriptors {
             monitor: 3,
@@ -302,12 +310,9 @@ mod tests {
     fn only_an_emulated_cpu_under_the_real_clock_is_told_its_rate() {
         let is_told = |accelerator, clock| {
             let spec = MachineSpec {
-                kernel: "/k/vmlinux".into(),
-                kernel_arguments: Vec::new(),
-                shape: Shape::uniform(1, 2, 1, 512),
                 accelerator,
                 clock,
-                parallel: true,
+                ..spec()
             };
             let is_told = spec.kernel_command_line().contains("tsc_early_khz=");
             // The key of a template must not depend on the measurement.
@@ -325,12 +330,9 @@ mod tests {
     fn only_the_real_clock_has_parallel_cpus() {
         let threads = |clock, parallel| {
             let spec = MachineSpec {
-                kernel: "/k/vmlinux".into(),
-                kernel_arguments: Vec::new(),
-                shape: Shape::uniform(1, 2, 1, 512),
-                accelerator: Accelerator::Tcg,
                 clock,
                 parallel,
+                ..spec()
             };
             spec.fingerprint().contains("-accel tcg,thread=multi")
         };
@@ -341,14 +343,7 @@ mod tests {
 
     #[test]
     fn a_restored_machine_differs_only_in_where_it_comes_from() {
-        let spec = MachineSpec {
-            kernel: "/k/vmlinux".into(),
-            kernel_arguments: Vec::new(),
-            shape: Shape::uniform(1, 2, 1, 512),
-            accelerator: Accelerator::Tcg,
-            clock: ClockMode::Real,
-            parallel: true,
-        };
+        let spec = spec();
         let booted = Descriptors {
             monitor: 3,
             initramfs: Some(4),

@@ -35,7 +35,8 @@ pub(crate) fn of_host() -> &'static str {
 }
 
 /// Measures how many times the host's TSC counts in a second, with a relative error of at most [`MAX_ERROR`]. This takes
-/// about 10 ms, and longer if the host is busy.
+/// about 10 ms, and longer if the host is busy. If the counters of the host's CPUs differ so much that the TSC seems to go back,
+/// the result is 0, and Linux then measures the rate itself.
 fn host_hz() -> f64 {
     let first = Reading::take();
     loop {
@@ -44,7 +45,7 @@ fn host_hz() -> f64 {
         let elapsed = last.time.duration_since(first.time).as_secs_f64();
         let unknown = (first.width + last.width).as_secs_f64();
         if unknown <= elapsed * MAX_ERROR {
-            return (last.count - first.count) as f64 / elapsed;
+            return last.count.saturating_sub(first.count) as f64 / elapsed;
         }
     }
 }

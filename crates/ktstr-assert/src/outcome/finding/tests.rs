@@ -325,3 +325,25 @@ fn idle_cpu_time_marks_no_cgroup() {
     });
     assert_eq!(idle.badness(&cgroup), None);
 }
+
+/// A busy host takes CPU time away, and so explains a program that was too slow, but not one that ended with the wrong code.
+#[test]
+fn a_busy_host_explains_programs_out_of_time_and_migrations_per_iteration() {
+    let payload = |timed_out| {
+        AssertDetail::of(Finding::PayloadFailed {
+            payload: text("fio"),
+            how: text("failed"),
+            printed: text(""),
+            timed_out,
+        })
+    };
+    assert!(payload(true).is_about_time());
+    assert!(!payload(false).is_about_time());
+    let migrations = AssertDetail::of(Finding::Migrations {
+        migrations: 900,
+        iterations: 1000,
+        ratio: 0.9,
+        bound: 0.5,
+    });
+    assert!(migrations.is_about_time());
+}
