@@ -107,6 +107,7 @@ mod tests {
             host_vcpu_schedstat: Some(HostVcpuSchedstat {
                 total_on_cpu_ns: 2_000_000_000,
                 total_run_delay_ns: waited_s * 1_000_000_000,
+                longest_run_delay_ns: waited_s * 500_000_000,
                 sampled_vcpus: 2,
             }),
             ..VmResult::blank()

@@ -58,6 +58,8 @@ pub struct HostVcpuSchedstat {
     pub total_on_cpu_ns: u64,
     /// The time for which the vCPUs were runnable but not running, of all vCPUs together, in nanoseconds.
     pub total_run_delay_ns: u64,
+    /// The same time of the vCPU that waited longest, in nanoseconds.
+    pub longest_run_delay_ns: u64,
     /// The number of vCPUs for which both samples have both times.
     pub sampled_vcpus: u32,
 }
@@ -67,6 +69,14 @@ impl HostVcpuSchedstat {
     pub fn dilation(&self) -> f64 {
         let on_cpu = self.total_on_cpu_ns.max(1) as f64;
         1.0 + self.total_run_delay_ns as f64 / on_cpu
+    }
+
+    /// Adds the times of one more vCPU.
+    fn add(&mut self, ran_ns: u64, waited_ns: u64) {
+        self.total_on_cpu_ns += ran_ns;
+        self.total_run_delay_ns += waited_ns;
+        self.longest_run_delay_ns = self.longest_run_delay_ns.max(waited_ns);
+        self.sampled_vcpus += 1;
     }
 
     /// Computes the value from the first and the last sample of the report. Returns `None` where [`over`](Self::over)
@@ -83,9 +93,10 @@ impl HostVcpuSchedstat {
         let mut sum = Self::default();
         for pair in before.iter().zip(now) {
             if let (Some(before), Some(now)) = pair {
-                sum.total_on_cpu_ns += now.ran_ns.saturating_sub(before.ran_ns);
-                sum.total_run_delay_ns += now.waited_ns.saturating_sub(before.waited_ns);
-                sum.sampled_vcpus += 1;
+                sum.add(
+                    now.ran_ns.saturating_sub(before.ran_ns),
+                    now.waited_ns.saturating_sub(before.waited_ns),
+                );
             }
         }
         (sum.sampled_vcpus > 0).then_some(sum)
@@ -105,9 +116,7 @@ impl HostVcpuSchedstat {
                 grown(before.vcpu_cpu_time_ns, now.vcpu_cpu_time_ns),
                 grown(before.vcpu_run_delay_ns, now.vcpu_run_delay_ns),
             ) {
-                sum.total_on_cpu_ns += ran;
-                sum.total_run_delay_ns += waited;
-                sum.sampled_vcpus += 1;
+                sum.add(ran, waited);
             }
         }
         (sum.sampled_vcpus > 0).then_some(sum)
@@ -131,7 +140,7 @@ pub struct VmResult {
     /// Whether the guest finished, and its result and the checks of the host passed. It is computed before the callbacks run and
     /// before `expect_err` is applied.
     pub success: bool,
-    /// The exit code of the test process; -1 if it has none.
+    /// The exit code of the test process; -1 if it did not exit by itself.
     pub exit_code: i32,
     /// Whether the host ended the machine because the guest made no progress.
     pub timed_out: bool,

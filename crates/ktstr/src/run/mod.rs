@@ -97,6 +97,9 @@ pub const EXIT_FAIL: i32 = 1;
 /// The exit code of any other inconclusive run, and of an error that lies with the host.
 pub const EXIT_INCONCLUSIVE: i32 = 2;
 
+/// Stands for the exit code of a test process that did not exit by itself, but was killed or still ran when the machine ended.
+const NO_EXIT: i32 = -1;
+
 /// The time of each stage of a run. All are wall time, except for `attach`. A stage that the run did not reach is zero.
 #[derive(Debug, Clone, Default)]
 pub struct Timings {
@@ -630,7 +633,11 @@ impl Run {
         // Only a run that came to its end is excused here: the verdict about a hang has already taken the host into account.
         if let (Some(run), End::Completed) = (host_vcpu_schedstat, &end) {
             let samples = report.as_ref().map_or(&[][..], |report| &report.samples);
-            let host = verdict::Contention { run, samples };
+            let host = verdict::Contention {
+                run,
+                samples,
+                own_watchdog: verdict::ended_by_own_watchdog(&guest),
+            };
             verdict::downgrade_if_contended(&mut judgement, &case, logs, &host);
         }
         *vm = Some(VmResult {
@@ -769,7 +776,7 @@ fn vm_result(
     };
     let exit_code = match guest.test_end {
         Some((ktstr_guest::protocol::ProcessEnd::Exited(code), _)) => code,
-        _ => -1,
+        _ => NO_EXIT,
     };
     VmResult {
         success: judgement.result.is_pass(),

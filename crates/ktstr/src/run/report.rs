@@ -12,7 +12,7 @@ use ktstr_snapshot::report::ScxExit;
 use ktstr_state::env;
 
 use super::verdict::{Fault, default_evidence, last_lines, without_time};
-use super::{EXIT_INCONCLUSIVE, Finished, accelerator, headline};
+use super::{EXIT_INCONCLUSIVE, Finished, NO_EXIT, accelerator, headline};
 use crate::nextest;
 use crate::vm_result::VmResult;
 
@@ -331,9 +331,13 @@ fn sections(
     log_lines: usize,
 ) {
     let mut diagnostics = format!(
-        "stage: {:?}, exit_code={}; {}, {}, wall {:.1} s, boot {:.1} s",
+        "stage: {:?}, exit_code={} ({}); {}, {}, wall {:.1} s, boot {:.1} s",
         vm.final_guest_phase,
         vm.exit_code,
+        match vm.exit_code {
+            NO_EXIT => "the test's process did not exit by itself",
+            _ => "of the test's process",
+        },
         vm.accelerator,
         vm.clock_text(),
         finished.wall.as_secs_f64(),

@@ -231,6 +231,7 @@ fn a_refused_scheduler_screen() {
 fn a_panic_screen() {
     let console = include_str!("../../tests/data/panic.log");
     let left = Left {
+        messages: vec![ToHost::TestStarted { pid: 1001 }],
         console,
         ..Left::default()
     };
@@ -373,9 +374,11 @@ fn a_host_that_is_busy() {
         run: HostVcpuSchedstat {
             total_on_cpu_ns: 3_000_000_000,
             total_run_delay_ns: 6_000_000_000,
+            longest_run_delay_ns: 2_000_000_000,
             sampled_vcpus: 4,
         },
         samples: &[],
+        own_watchdog: false,
     };
     verdict::downgrade_if_contended(&mut judgement, &CASE, verdict::tests::NO_LOGS, &host);
     insta::assert_snapshot!(screen(judgement));

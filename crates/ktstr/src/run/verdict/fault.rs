@@ -1,145 +1,14 @@
 //! Attributes a failure if the way in which the run ended does not show whose fault it is, and states the evidence in one line.
-//! Evidence is, for example, a workload that took all CPU time, a lack of memory, a host that was busy with other work, or the
-//! state of a guest that hung or panicked.
+//! Evidence is, for example, a workload that took all CPU time, a lack of memory, or the state of a guest that hung or panicked.
 
 use std::time::Duration;
 
-use ktstr_assert::monitor::MonitorSample;
-use ktstr_assert::{AssertDetail, DetailKind, Finding, Outcome, Phase, WorkerExitInfo};
+use ktstr_assert::{AssertDetail, DetailKind, Finding, Outcome, WorkerExitInfo};
 
 use super::super::guest_state::GuestState;
 use super::super::stall::StallReport;
 use super::kernel_log::without_time;
 use super::{Case, Fault, Judgement, Logs, hog, misfit};
-use crate::vm_result::HostVcpuSchedstat;
-
-/// The dilation above which a machine counts as disturbed by other work on the host. The dilation is `1 + waited / ran`,
-/// where `waited` is the time for which the machine's threads waited for the host's CPUs, and `ran` the time for which they
-/// ran.
-pub(in crate::run) const CONTENDED: f64 = 1.5;
-/// A busy host explains a finding of a step only if the vCPUs waited for at least this share of the step's time.
-const WAITED: f64 = 0.1;
-
-/// Returns whether this dilation explains a failure. Only failures about times can be explained. A latency that has a bound is
-/// explained only if it is within the bound after division by the dilation.
-fn explains(dilation: f64, detail: &AssertDetail) -> bool {
-    detail.is_about_time()
-        && detail
-            .latency_gate
-            .is_none_or(|gate| gate.measured_ns as f64 / dilation <= gate.threshold_ns as f64)
-}
-
-/// How busy the host was, under the real clock.
-pub(in crate::run) struct Contention<'a> {
-    /// The times of the vCPUs over the run.
-    pub(in crate::run) run: HostVcpuSchedstat,
-    /// The monitor's samples, which show the times of the vCPUs in each step; empty if the monitor is off.
-    pub(in crate::run) samples: &'a [MonitorSample],
-}
-
-impl Contention<'_> {
-    /// Returns how busy the host was at the time of the finding, with the label of its step. A finding that belongs to no
-    /// step may be about any time of the run, and so may one of a step without samples. The label `BASELINE` counts as no
-    /// step, because findings about the backdrop at the end of the run have it, too.
-    /// The last value is the length of that step times the number of vCPUs, in nanoseconds, which is the longest time for which
-    /// the vCPUs together can have waited; `None` for the whole run.
-    fn at<'d>(
-        &self,
-        detail: &'d AssertDetail,
-    ) -> (Option<&'d str>, HostVcpuSchedstat, Option<u64>) {
-        let label = detail.phase.as_deref();
-        let is_of = |sample: &MonitorSample| {
-            let step = sample.step_index.filter(|step| *step > 0);
-            step.is_some_and(|step| label == Some(&*Phase::from(step).label()))
-        };
-        let of_step = || {
-            let first = self.samples.iter().position(is_of)?;
-            let last = self.samples.iter().rposition(is_of)?;
-            // Workers are started before the step's first sample, and stopped after its last one, so one more sample on each
-            // side is included.
-            let (from, to) = (first.saturating_sub(1), last.saturating_add(2));
-            let samples = self.samples.get(from..to.min(self.samples.len()))?;
-            let stat = HostVcpuSchedstat::over(samples)?;
-            let wall_ms = samples
-                .last()?
-                .elapsed_ms
-                .saturating_sub(samples.first()?.elapsed_ms);
-            let wall_ns = wall_ms.saturating_mul(1_000_000);
-            Some((stat, wall_ns.saturating_mul(u64::from(stat.sampled_vcpus))))
-        };
-        match of_step() {
-            Some((stat, all_ns)) => (label, stat, Some(all_ns)),
-            None => (None, self.run, None),
-        }
-    }
-
-    /// Returns the evidence that the host was so busy that this explains the failure; `None` if it was not.
-    fn explains(&self, detail: &AssertDetail) -> Option<String> {
-        let (step, stat, all_ns) = self.at(detail);
-        let dilation = stat.dilation();
-        // If the guest idled in the step, the dilation is a ratio of two short times and shows little.
-        let waited_long =
-            all_ns.is_none_or(|all_ns| stat.total_run_delay_ns as f64 >= WAITED * all_ns as f64);
-        (dilation > CONTENDED && waited_long && explains(dilation, detail)).then(|| {
-            format!(
-                "the host was busy{}: the vCPUs ran for {:.1} s and waited {:.1} s for a CPU of the host, so the machine took \
-                 {dilation:.1} times as long",
-                step.map_or_else(String::new, |step| format!(" in {step}")),
-                stat.total_on_cpu_ns as f64 / 1e9,
-                stat.total_run_delay_ns as f64 / 1e9,
-            )
-        })
-    }
-}
-
-/// Turns failures about times that a busy host explains into inconclusive outcomes: the host must have been busy in the step
-/// to which the failure belongs. If all failures are of this kind, the run is attributed to the host. If only some are, a
-/// note contains how busy the host was, and the others decide whose fault the run is.
-pub(in crate::run) fn downgrade_if_contended(
-    judgement: &mut Judgement,
-    case: &Case,
-    logs: Logs<'_>,
-    host: &Contention<'_>,
-) {
-    let mut evidence: Vec<String> = (judgement.result.failure_details())
-        .filter_map(|detail| host.explains(detail))
-        .collect();
-    evidence.sort();
-    evidence.dedup();
-    if !excuse(judgement, |detail| host.explains(detail).is_some()) {
-        return;
-    }
-    let evidence = evidence.join("; ");
-    if judgement.result.is_fail() {
-        judgement.result.note(evidence);
-        attribute_again(judgement, case, logs);
-    } else {
-        judgement.blame(Fault::Host, evidence);
-    }
-}
-
-/// Makes the failures that the host `explains` inconclusive. If the host explains each ejection by the kernel, the findings that
-/// the scheduler's process died are excused as well, because they follow from the ejection. Returns whether any failure was
-/// excused.
-pub(super) fn excuse(judgement: &mut Judgement, explains: impl Fn(&AssertDetail) -> bool) -> bool {
-    let is_ejection = |detail: &AssertDetail| matches!(detail.finding, Finding::Ejected { .. });
-    let ejections: Vec<&AssertDetail> = (judgement.result.failure_details())
-        .filter(|detail| is_ejection(detail))
-        .collect();
-    let without = !ejections.is_empty() && ejections.iter().all(|detail| explains(detail));
-    let mut excused = false;
-    for outcome in &mut judgement.result.outcomes {
-        if let Outcome::Fail(detail) = outcome
-            && (explains(detail)
-                || without && matches!(detail.finding, Finding::SchedulerDied { .. }))
-        {
-            detail.host_explains = true;
-            *outcome = Outcome::Inconclusive(detail.clone());
-            excused = true;
-        }
-    }
-    excused
-}
 
 /// Attributes the failures that are left after others were removed or excused, since the fault so far may rest on one of
 /// those. The end of a scheduler keeps its fault, and so does a test without a result.
@@ -280,7 +149,7 @@ pub(super) fn attribute_fault(judgement: &mut Judgement, case: &Case, logs: Logs
                      the kernel killed no process for lack of memory"
                 ),
                 false => format!(
-                    "when and where tasks run is the decision of `{scheduler}`, the scheduler under test"
+                    "`{scheduler}`, the scheduler under test, decides when and where tasks run"
                 ),
             },
         ),
@@ -381,6 +250,11 @@ pub(super) fn of_kernel_panic(panic: &str, console: &str, guest: &GuestState) ->
         };
         return (Fault::Test, who.to_owned());
     }
+    if asked {
+        let why =
+            "a process requested the panic through sysrq, and nothing shows whose process it was";
+        return (Fault::Undetermined, why.to_owned());
+    }
     let why = "nothing shows that the scheduler or the test requested the panic";
     (Fault::Kernel, why.to_owned())
 }
@@ -424,7 +298,7 @@ pub(super) fn hang_evidence(stall: &StallReport, guest: &GuestState) -> String {
             // instructions are executed.
             let stood = match stall.wall > Duration::from_secs(5) {
                 true => format!(
-                    ", and no later one has come for {} of wall time, during which QEMU used {} of CPU time",
+                    ", and has stood there for {} of wall time, during which QEMU used {} of CPU time",
                     secs(stall.wall),
                     secs(stall.burnt)
                 ),
@@ -432,8 +306,8 @@ pub(super) fn hang_evidence(stall: &StallReport, guest: &GuestState) -> String {
             };
             let (last, now) = (secs(guest.progress_at), secs(clock));
             parts.push(format!(
-                "by the guest's clock its last message{apart} was sent at {last}; its latest timer interrupt was due at \
-                 {now}{stood}"
+                "by the guest's clock its last message{apart} was sent at {last}; the clock, which is read at timer interrupts, \
+                 has reached {now}{stood}"
             ));
         }
         None => parts.push(format!(

@@ -4,6 +4,7 @@
 //! not in this folder; they attribute their own findings.
 
 mod acquit;
+mod contention;
 mod fault;
 mod hang;
 mod hog;
@@ -25,13 +26,13 @@ use super::guest_session::End;
 use super::guest_state::GuestState;
 use super::stall::StallReport;
 use crate::vm_result::WatchdogKillReason;
-pub(super) use fault::CONTENDED;
-pub(super) use fault::{Contention, default_evidence, downgrade_if_contended};
+pub(super) use contention::{CONTENDED, Contention, downgrade_if_contended};
+pub(super) use fault::default_evidence;
 pub use judgement::Fault;
 pub(crate) use judgement::Judgement;
 pub(super) use judgement::{Case, Logs};
 pub(super) use kernel_log::without_time;
-pub(super) use scheduler_exit::{exit_text, is_ejected};
+pub(super) use scheduler_exit::{ended_by_own_watchdog, exit_text, is_ejected};
 
 /// Judges a run. An error of the harness in the guest and a wrong topology take precedence; otherwise the verdict follows
 /// from how the run ended, from what the guest reported, and from how the scheduler ended. `console` is the kernel's log,
@@ -88,7 +89,7 @@ pub(super) fn judge(
             scheduler_exit::ejected(&mut judgement, case, console, exit);
             // A host that is too slow also keeps tasks waiting until sched_ext's watchdog expires.
             if let Some(evidence) = of_host
-                && fault::excuse(&mut judgement, AssertDetail::is_about_time)
+                && contention::excuse(&mut judgement, AssertDetail::is_about_time)
                 && !judgement.result.is_fail()
             {
                 judgement.blame(Fault::Host, evidence);
@@ -237,7 +238,7 @@ fn halted(case: &Case, halt: Halt, guest: &GuestState, console: &str) -> Judgeme
                 reason: panic.clone(),
             };
             let judgement = match fault {
-                Fault::Harness => Judgement::unanswered(fault, finding),
+                Fault::Harness | Fault::Undetermined => Judgement::unanswered(fault, finding),
                 _ => Judgement::fail(fault, finding),
             };
             let place = fault::of_panic(console);

@@ -210,8 +210,7 @@ fn culprit(case: &Case, guest: &GuestState, left: Option<&ScxExit>) -> (Fault, S
         );
         return (Fault::Test, why);
     }
-    let of_itself = matches!(guest.scheduler_died, Some(ProcessEnd::Exited(_)) | None);
-    if case.virtual_clock && of_itself && own_watchdog(&guest.scheduler_log) {
+    if case.virtual_clock && ended_by_own_watchdog(guest) {
         let why = "the scheduler's own watchdog ended it, but this watchdog counts seconds of the virtual clock, and in \
                    such a second the CPUs do less work than real hardware does in one";
         return (Fault::Undetermined, why.to_owned());
@@ -231,12 +230,13 @@ fn culprit(case: &Case, guest: &GuestState, left: Option<&ScxExit>) -> (Fault, S
     (Fault::Scheduler, evidence)
 }
 
-/// Returns whether the last lines of a scheduler's log mention a timeout of its own.
-fn own_watchdog(log: &str) -> bool {
-    let last = last_words(log).to_lowercase();
+/// Returns whether a scheduler ended without a signal, and the last lines of its log mention a timeout of its own.
+pub(in crate::run) fn ended_by_own_watchdog(guest: &GuestState) -> bool {
+    let of_itself = matches!(guest.scheduler_died, Some(ProcessEnd::Exited(_)) | None);
+    let last = last_words(&guest.scheduler_log).to_lowercase();
     ["watchdog", "timed out", "timeout"]
         .iter()
-        .any(|word| last.contains(word))
+        .any(|word| of_itself && last.contains(word))
 }
 
 /// Determines why the kernel ejected a scheduler, from the kernel's message (`scx_exit_reason`, `scx_tick` and

@@ -727,14 +727,22 @@ fn a_requested_panic_is_the_fault_of_the_requester() {
     let console = "[ 1.0] sysrq: Trigger a crash\n\
         [ 1.0] Kernel panic - not syncing: sysrq triggered crash\n\
         [ 1.1] CPU: 0 UID: 0 PID: 100 Comm: t Not tainted 7.3.4\n";
-    let judged = |pid| {
-        let guest = guest_after(vec![attached(), ToHost::TestStarted { pid: 100 }]);
+    let judged = |messages, pid| {
+        let guest = guest_after(messages);
         let console = console.replace("PID: 100", &format!("PID: {pid}"));
-        judge(&CASE, &End::Halted(Halt::Reset), &guest, &console, None).fault
+        judge(&CASE, &End::Halted(Halt::Reset), &guest, &console, None)
     };
-    assert_eq!(judged(100), Some(Fault::Test));
-    assert_eq!(judged(101), Some(Fault::Test));
-    assert_eq!(judged(7), Some(Fault::Scheduler));
+    let of_test = |pid| {
+        let messages = vec![attached(), ToHost::TestStarted { pid: 100 }];
+        judged(messages, pid).fault
+    };
+    assert_eq!(of_test(100), Some(Fault::Test));
+    assert_eq!(of_test(101), Some(Fault::Test));
+    assert_eq!(of_test(7), Some(Fault::Scheduler));
+    // Without a test process nothing shows whose process it was.
+    let unknown = judged(vec![attached()], 101);
+    assert_eq!(unknown.fault, Some(Fault::Undetermined));
+    assert!(unknown.result.is_inconclusive(), "{unknown:?}");
 }
 
 #[test]
