@@ -242,18 +242,31 @@ impl<'a> WorkerCtx<'a> {
 
     /// Sleeps for `ns` and records the delay of the wakeup. The requested time does not count as a gap.
     pub fn sleep(&mut self, ns: u64) {
-        if let Some(late) = self.nap(ns) {
-            self.sample(late);
-            self.checkpoint();
-        }
+        self.sleep_until(sys::now_ns().wrapping_add(ns));
+    }
+
+    /// Sleeps until the deadline, a time of `CLOCK_MONOTONIC` in nanoseconds, and records by how much the worker runs later than
+    /// that. If the deadline has passed already, records the delay without a sleep. Returns the delay in nanoseconds, or `None`
+    /// when the worker is told to stop.
+    pub fn sleep_until(&mut self, deadline_ns: u64) -> Option<u64> {
+        let late = self.nap_until(deadline_ns)?;
+        self.sample(late);
+        self.checkpoint();
+        Some(late)
     }
 
     /// Sleeps like [`Self::sleep`], without recording a sample. Returns the delay of the wakeup in nanoseconds, or
     /// `None` when the worker is told to stop.
     pub fn nap(&mut self, ns: u64) -> Option<u64> {
+        self.nap_until(sys::now_ns().wrapping_add(ns))
+    }
+
+    fn nap_until(&mut self, deadline: u64) -> Option<u64> {
         let from = sys::now_ns();
-        let deadline = from.wrapping_add(ns);
-        sys::sleep_until(deadline);
+        let ns = deadline.saturating_sub(from);
+        if ns > 0 {
+            sys::sleep_until(deadline);
+        }
         if self.stopped() {
             // The signal to stop may have ended the sleep early.
             let slept = sys::now_ns().saturating_sub(from).min(ns);

@@ -31,27 +31,45 @@ fn bursts(ctx: &mut WorkerCtx<'_>) {
     }
 }
 
-/// Wakes up at deadlines that are a fixed interval apart, much as cyclictest does. The length of each sleep is computed from a
-/// new reading of the clock. Parameter: interval in ns, at least 1000.
+/// Wakes up at deadlines that are a fixed interval apart, as cyclictest does, and measures each delay from the deadline. Parameter:
+/// interval in ns, at least 1000.
 pub(super) fn timer_latency(ctx: &mut WorkerCtx<'_>) {
     exact_timers();
     ctx.samples_are(SampleKind::Timer);
     let interval = ctx.params[0].max(1000);
     let mut deadline = sys::now_ns();
     while !ctx.stopped() {
-        let now = sys::now_ns();
-        // Skip the deadlines that have passed already. They get no samples of their own, because the sample of the late wakeup
-        // before them includes their time.
-        let missed = now.saturating_sub(deadline) / interval;
-        deadline = deadline.wrapping_add(interval.wrapping_mul(missed.wrapping_add(1)));
-        ctx.sleep(deadline.saturating_sub(now));
+        deadline = deadline.wrapping_add(interval);
+        let Some(late) = ctx.sleep_until(deadline) else {
+            break;
+        };
+        deadline = last_passed(deadline, late, interval);
         ctx.count_units(1);
         ctx.iteration();
     }
+}
+
+/// Returns the last deadline that had passed when the delay `late` of `deadline` was measured. The deadlines between the two get
+/// no samples of their own, because the delay covers them. A deadline that passes later, while the worker is preempted, gets one.
+fn last_passed(deadline: u64, late: u64, interval: u64) -> u64 {
+    deadline.wrapping_add(late / interval * interval)
 }
 
 /// Makes the timers of the calling thread exact: sets the smallest timer slack.
 pub(super) fn exact_timers() {
     // SAFETY: plain integers; 1 ns is the smallest slack, 0 would mean the default.
     unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1u64, 0, 0, 0) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deadlines_that_a_late_wakeup_covers_are_skipped_and_later_ones_are_not() {
+        assert_eq!(last_passed(1_000, 0, 100), 1_000);
+        assert_eq!(last_passed(1_000, 99, 100), 1_000);
+        // The wakeup for 1,000 came at 1,350, so 1,100 to 1,300 have passed, and 1,400 is next.
+        assert_eq!(last_passed(1_000, 350, 100) + 100, 1_400);
+    }
 }
