@@ -1,4 +1,5 @@
-//! What the fuzz targets share: a bound on the memory that an input takes, numbers drawn from an input, and damage to JSON.
+//! What the fuzz targets share: a bound on the memory that an input takes, numbers drawn from an input, damage to JSON, and
+//! recorded images of guests, whose words an input damages.
 //!
 //! A target exercises one family of readers. It builds data for the readers from the bytes of an input, calls them, and
 //! asserts what must hold for any bytes: each reader returns within the memory that [`bounded`] allows and the time that

@@ -21,7 +21,7 @@ const TEXT: usize = 1000;
 /// The option that bounds the JSON of a command.
 #[derive(Clone, Copy, Debug, Default, clap::Args)]
 pub struct Limit {
-    /// With --json: print at most N entries of each list and 1,000 characters of each text. Fields named `left_out` count what is
+    /// With --json: write at most N entries of each list and 1,000 characters of each text. Fields named `left_out` count what is
     /// missing (docs/see.md).
     #[arg(long, value_name = "N", requires = "json")]
     limit: Option<usize>,

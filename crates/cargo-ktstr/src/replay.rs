@@ -149,11 +149,12 @@ fn by_prefix(asked: &Path, root: &Path) -> Result<PathBuf> {
     }
 }
 
-/// Returns the tags of the captures that were taken at requested times.
+/// Returns the tags of the captures that were taken at requested times and have data.
 fn asked_for(record: &RunRecord) -> Vec<&str> {
     let captures = record.captures.iter();
     captures
         .filter(|capture| capture.moment == Some(CaptureMoment::Asked))
+        .filter(|capture| capture.placeholder.is_none())
         .map(|capture| capture.tag.as_str())
         .collect()
 }
@@ -173,8 +174,13 @@ fn captured(comparison: &Comparison, record: &RunRecord, wanted: usize) -> Strin
     if tags.len() < wanted {
         let _ = writeln!(
             text,
-            "not captured: {} of {wanted} times, because the schedule has no event at or after these times",
-            wanted - tags.len()
+            "not captured: {} of {wanted} times; {}",
+            wanted - tags.len(),
+            match comparison {
+                Comparison::Same =>
+                    "the schedule has no event at or after these times, or the record says what failed",
+                _ => "the replay was another run, and its record says how it ended",
+            }
         );
     }
     if !tags.is_empty() && *comparison != Comparison::Same {
@@ -217,7 +223,7 @@ fn check(record: &RunRecord) -> Result<()> {
     if record.test.starts_with(crate::cell::PREFIX) {
         bail!(
             "this run is one of `cargo ktstr check`, `compare`, `power` or `verifier`, which chose its scheduler and arguments: \
-             the command that is printed with the finding makes the same run again"
+             run that command again; `check` and `verifier` print with each finding the command that makes its run again"
         );
     }
     if record.test == ktstr_record::VERIFIER_CELL {
@@ -283,7 +289,7 @@ fn check(record: &RunRecord) -> Result<()> {
     let qemu = ktstr_machine::Qemu::find_in(named, &path)?;
     if record.qemu.as_ref() != Some(&qemu.version) {
         bail!(
-            "QEMU has changed: the run had {}, {} is {}; point KTSTR_QEMU at the one it had and run the test again",
+            "QEMU has changed: the run had version {}, and {} has version {}; to replay this run, install the old version there",
             record.qemu.as_deref().unwrap_or("none"),
             qemu.path.display(),
             qemu.version
@@ -513,7 +519,7 @@ mod tests {
     #[test]
     fn what_cannot_be_replayed_is_refused_with_a_reason() {
         let refused = |record: &RunRecord| check(record).unwrap_err().to_string();
-        assert!(refused(&RunRecord::new("canned_steady")).contains("cargo ktstr check"));
+        assert!(refused(&RunRecord::new("canned-steady")).contains("cargo ktstr check"));
         let mut record = RunRecord::new("t");
         assert!(refused(&record).contains("no machine"));
         record.clock = Some(Clock::Real);

@@ -37,7 +37,7 @@ fn holds(screen: &str, parts: &[&str]) {
 }
 
 #[test]
-fn a_program_that_exits_at_once_must_stay_in_the_foreground() {
+fn a_program_that_exits_at_once_is_reported_with_the_advice_to_stay_in_the_foreground() {
     let screen = check(&program("true"), &[], 1);
     let printed =
         "it exited with code 0 before it attached; a scheduler must stay in the foreground";

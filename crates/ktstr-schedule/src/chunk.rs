@@ -25,7 +25,8 @@ pub(crate) fn decode(packed: &[u8]) -> Option<Vec<Event>> {
         return None;
     }
     let mut codec = Codec::reader(bytes.0);
-    // The number of events may be wrong, and the number of bytes does not bound it, so no memory is reserved in advance.
+    // The stated number of events may be wrong, and it cannot be checked against the number of bytes, because an event that the
+    // codec predicts takes less than a byte. So no memory is reserved in advance.
     let mut events = Vec::new();
     for _ in 0..count {
         events.push(codec.read()?);

@@ -204,7 +204,7 @@ mod claims {
         every_cpu_is_used: steady under "--idle-llc",
             says "CPUs that no worker ran on while others waited: expected empty";
         equals_get_equal_time: steady under "--starve-cgroup",
-            says "ratio of a worker's CPU time, best served cgroup to worst served one";
+            says "CPU time per worker in the best served cgroup, divided by that in the worst served one";
         switches_are_few: steady under "--switch-storm",
             says "context switches per CPU-second: expected at most 2500";
         weights_count: custom_nice_mix under "--invert-priority",

@@ -60,7 +60,9 @@ fn look(ctx: &Ctx) -> Vec<CgroupDef> {
         Some((*file, text.trim().to_owned()))
     };
     let found = FILES.iter().filter_map(read).collect();
-    SEEN.lock().expect("nobody panics with it").push(found);
+    SEEN.lock()
+        .expect("no thread panics while it holds the lock")
+        .push(found);
     Vec::new()
 }
 
@@ -75,7 +77,9 @@ fn looking() -> Step {
 
 /// Returns what the `nth` reading found in `file`.
 fn seen(nth: usize, file: &str) -> String {
-    let seen = SEEN.lock().expect("nobody panics with it");
+    let seen = SEEN
+        .lock()
+        .expect("no thread panics while it holds the lock");
     let text = seen.get(nth).and_then(|files| files.get(file));
     text.cloned().unwrap_or_else(|| "(nothing)".to_owned())
 }
@@ -84,7 +88,7 @@ fn expect(result: &mut AssertResult, nth: usize, file: &str, wanted: &str) {
     let found = seen(nth, file);
     if found != wanted {
         result.merge(AssertResult::fail_msg(format!(
-            "look {nth}: {file} is {found:?}, not {wanted:?}"
+            "reading {nth}: {file} is {found:?}, not {wanted:?}"
         )));
     }
 }
@@ -298,7 +302,7 @@ fn killing(ctx: &Ctx) -> Result<AssertResult> {
 case!(KILLING = "ops_kill", killing, topology: TWO_CPUS);
 
 #[test]
-fn a_killed_cgroup_is_empty_and_its_workers_are_not_missed() {
+fn a_killed_cgroup_is_empty_and_the_end_of_its_workers_is_no_failure() {
     passes(&KILLING);
 }
 
@@ -434,7 +438,7 @@ fn comes_and_goes(ctx: &Ctx) -> Result<AssertResult> {
         let more = attached(nth).saturating_sub(attached(0));
         if more != count {
             result.merge(AssertResult::fail_msg(format!(
-                "look {nth}: {more} schedulers have attached since the first, not {count}"
+                "reading {nth}: {more} schedulers have attached since reading 0, not {count}"
             )));
         }
     }

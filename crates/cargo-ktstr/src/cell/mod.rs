@@ -32,8 +32,8 @@ pub use self::promises::{PROMISES, key as promise_key};
 pub use self::run::run_here;
 pub use self::store::Store;
 
-/// The prefix of the names of the scenarios' tests.
-pub const PREFIX: &str = "canned_";
+/// The prefix of the names of the scenarios' tests. It contains a hyphen, so no test function of a user has such a name.
+pub const PREFIX: &str = "canned-";
 /// The prefix, after [`PREFIX`], of scenarios that set no checks. Only `power` uses them.
 pub const PLAIN: &str = "plain_";
 

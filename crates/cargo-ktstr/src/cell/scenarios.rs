@@ -35,7 +35,7 @@ macro_rules! scenarios {
         const _: () = {
             #[ktstr_test_entry]
             static ENTRY_OF: KtstrTestEntry = KtstrTestEntry {
-                name: concat!("canned_", stringify!($func)),
+                name: concat!("canned-", stringify!($func)),
                 func: $func,
                 topology: $topology,
                 ..ENTRY

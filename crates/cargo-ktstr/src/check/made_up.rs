@@ -100,7 +100,7 @@ fn outcome(rng: &mut Rng, shift: f64) -> Outcome {
     outcome.wall_s = 2.5;
     outcome.kernel = Some("7.3.4".to_owned());
     outcome.topology = Some("1n1l2c1t".to_owned());
-    let run = "20260101T000000.000Z-canned_custom_cgroup_4way_load_imbalance-12345.0";
+    let run = "20260101T000000.000Z-canned-custom_cgroup_4way_load_imbalance-12345.0";
     outcome.record = Some(format!("/home/user/scheduler/target/ktstr/{run}/record.json").into());
     outcome
 }

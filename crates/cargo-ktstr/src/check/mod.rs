@@ -61,27 +61,28 @@ pub use self::walk::{Pair, tidy};
 pub struct Options {
     /// The binary of the scheduler that is checked.
     binary: PathBuf,
-    /// A dozen scenarios with one seed each, in about two minutes. A run that is expected to end later than that is not started;
-    /// the screen says how many were left out.
+    /// A dozen scenarios with one seed each, in about two minutes. Without --quick and --thorough: all scenarios with two seeds
+    /// each, in about a quarter of an hour. In both cases a run that is expected to end later is not started, and the screen
+    /// says how many were left out.
     #[arg(long, conflicts_with = "thorough")]
     quick: bool,
-    /// All scenarios with five seeds each, on their own shape and on one more, without a time limit. The default, without
-    /// --quick and --thorough, is all scenarios with two seeds each, in about a quarter of an hour, with the same rule.
+    /// All scenarios with five seeds each, on their own shape and on one more, without a time limit.
     #[arg(long)]
     thorough: bool,
     /// The kernels on which the scheduler is checked.
     #[command(flatten)]
     kernels: KernelOptions,
-    /// Shapes of the machine: presets such as 8cpu-2llc-smt, shapes such as 1n2l2c1t, or `own` for each scenario's own.
+    /// Shapes of the machine: presets such as 8cpu-2llc-smt, shapes such as 1n2l2c1t (NUMA nodes, LLCs in total, cores per LLC,
+    /// threads per core), or `own` for each scenario's own shape, which is the default.
     #[arg(long, value_name = "SHAPE,...", value_delimiter = ',')]
     topologies: Vec<String>,
-    /// How many seeds: 4 means 1, 2, 3 and 4. Or a range without its end: 3..7 means 3, 4, 5 and 6.
+    /// How many seeds: 4 means 1, 2, 3 and 4. Or a range that excludes its end: 3..7 means 3, 4, 5 and 6.
     #[arg(long, value_name = "N")]
     seeds: Option<String>,
     /// Run only these scenarios, instead of those that the configuration, --quick or --thorough selects.
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     scenarios: Vec<String>,
-    /// The least memory of a machine in MiB, for a scheduler that needs more than the default.
+    /// Give each machine at least this much memory, in MiB, for a scheduler that needs more than machines have by default.
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(axes::MEMORY_MIB))]
     memory_mib: Option<u32>,
     /// The number of runs at once, instead of one per core.
@@ -90,7 +91,8 @@ pub struct Options {
     /// The configuration, instead of ktstr.toml in this folder.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Run only the I-th of N shards, which take about the same time; `cargo ktstr merge` merges their results into one check.
+    /// Run only one of N shards, which take about the same time, such as 1/3 or 3/3. Needs --results; `cargo ktstr merge` merges
+    /// the files of all shards into one check.
     #[arg(long, value_name = "I/N", requires = "results")]
     shard: Option<Shard>,
     /// The files to write.

@@ -85,8 +85,7 @@ pub struct Options {
     /// The kernels on which both schedulers run.
     #[command(flatten)]
     kernels: KernelOptions,
-    /// Shapes of the machine: presets such as `8cpu-2llc-smt`, shapes such as `1n2l2c1t`, or `own` for each scenario's own shape,
-    /// which is the default.
+    /// Shapes of the machine, as for `check`: presets, shapes, or `own` for each scenario's own shape, which is the default.
     #[arg(long, value_name = "SHAPE,...", value_delimiter = ',')]
     topologies: Vec<String>,
     /// The number of seeds, counted from seed 1, or a range that excludes its end: 3..14 stands for the seeds 3 to 13. Without
@@ -106,7 +105,7 @@ pub struct Options {
     /// difference must be to count.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The least memory of a machine in MiB, for a scheduler that needs more than the default.
+    /// Give each machine at least this much memory, in MiB, for a scheduler that needs more than machines have by default.
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(axes::MEMORY_MIB))]
     memory_mib: Option<u32>,
     /// The number of runs at once, instead of one per core.

@@ -32,8 +32,8 @@ type Store = cell::Store<Case>;
 /// The options of `cargo ktstr power`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// The number of seeds of a scenario that catches a defect. Each scenario first runs once with the defect. At most three of
-    /// those that catch it run with N seeds, the best one first, until one catches it with 90 % of the seeds.
+    /// How many seeds measure how reliably a scenario catches a defect. Each scenario first runs with one seed. Then up to three
+    /// of those that caught the defect run with N seeds, one after the other, until one catches it with 90 % of them.
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=200))]
     seeds: u64,
     /// Only this defect, named like the flag of scx-ktstr without the leading `--`, such as `starve-nice`; may be given more than
@@ -46,14 +46,14 @@ pub struct Options {
     /// The number of runs of each scheduler without defects; 0 for none.
     #[arg(long, value_name = "N", default_value_t = 200)]
     clean_runs: u64,
-    /// The binary of a scheduler without defects, which runs instead of scx-ktstr, EEVDF and, if installed, `scx_bpfland`; may be
-    /// given more than once. With `--defect none`, the page that `--out` writes is about these schedulers only.
+    /// The binary of a sound scheduler with which false alarms are counted, instead of scx-ktstr without a defect, EEVDF and, if
+    /// installed, `scx_bpfland`; may be given more than once. The planted defects are always those of scx-ktstr. With `--defect none`, the page that `--out` writes is about these schedulers only.
     #[arg(long, value_name = "PATH")]
     scheduler: Vec<PathBuf>,
     /// Try scenarios only until one catches the defect, the most promising first, instead of trying all of them.
     #[arg(long)]
     quick: bool,
-    /// Run tests that set no checks of their own instead of the canned scenarios, so that only the default checks judge them.
+    /// Instead of the canned scenarios, run tests that set no checks, so that only the default checks judge them.
     #[arg(long)]
     plain: bool,
     /// Write the page to this file, for instance to docs/power.md.

@@ -22,7 +22,7 @@ macro_rules! plain {
         const _: () = {
             #[ktstr_test_entry]
             static ENTRY_OF: KtstrTestEntry = KtstrTestEntry {
-                name: concat!("canned_plain_", $name),
+                name: concat!("canned-plain_", $name),
                 func: $func,
                 topology: Topology::new($nodes, $llcs, $cores, 1),
                 ..ENTRY

@@ -43,13 +43,14 @@ pub struct Options {
         value_delimiter = ','
     )]
     topologies: Vec<String>,
-    /// A file that an earlier call wrote with --json, with which each program is compared.
+    /// Compare the statistics of each program with those in this file, which an earlier call wrote with --json and without
+    /// --limit.
     #[arg(long, value_name = "FILE")]
     baseline: Option<PathBuf>,
-    /// Fail if a program's instructions have grown by more than this many percent over the baseline.
+    /// Fail if the verifier processes over this many percent more instructions for a program than in the baseline.
     #[arg(long, value_name = "PERCENT", requires = "baseline")]
     max_growth: Option<u32>,
-    /// The least memory of a machine in MiB, for a scheduler that needs more than the default.
+    /// Give each machine at least this much memory, in MiB, for a scheduler that needs more than machines have by default.
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(axes::MEMORY_MIB))]
     memory_mib: Option<u32>,
     /// The number of loads at once, instead of one per core.

@@ -20,7 +20,7 @@ fn canned_load_only(ctx: &Ctx) -> Result<AssertResult> {
 /// The scheduler declared here is a placeholder; the run replaces it.
 #[ktstr_test_entry]
 static ENTRY: KtstrTestEntry = KtstrTestEntry {
-    name: "canned_load_only",
+    name: "canned-load_only",
     func: canned_load_only,
     scheduler: &SCX_KTSTR,
     topology: Topology::new(1, 1, 2, 1),

@@ -39,7 +39,7 @@ const NET_TX: usize = 2;
 const NET_RX: usize = 3;
 const SCHED: usize = 7;
 
-/// Returns the time that a CPU was busy: neither idle (which includes `iowait`), nor stolen by the host.
+/// Returns the time that a CPU was busy: neither idle, nor `iowait`, nor stolen by the host.
 fn busy_ns(time: &PerCpuTimeStats) -> u64 {
     let t = &time.cpustat;
     [t.user_ns, t.nice_ns, t.system_ns, t.softirq_ns, t.irq_ns]

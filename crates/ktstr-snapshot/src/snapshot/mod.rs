@@ -169,7 +169,8 @@ impl<'a> Snapshot<'a> {
         }
     }
 
-    /// Returns the time by kind of the CPU `cpu`, or an error if the capture does not have it.
+    /// Returns the times of CPU `cpu` in user and system mode, idle, and so on, with its interrupt counters; an error if the
+    /// capture does not have them.
     pub fn per_cpu_time_at(&self, cpu: u32) -> SnapshotResult<&'a PerCpuTimeStats> {
         let all = &self.report.per_cpu_time;
         all.iter().find(|stats| stats.cpu == cpu).ok_or_else(|| {
@@ -206,8 +207,8 @@ impl<'a> Snapshot<'a> {
         self.task_enrichments().iter().find(|task| task.pid == pid)
     }
 
-    /// Returns the run-time statistics of the first BPF program with that name, which the kernel cuts to 15 bytes; `None` if
-    /// there is none.
+    /// Returns the run-time statistics of the first BPF program with exactly this name; `None` if there is none. The kernel keeps
+    /// only the first 15 bytes of a program's name, so a longer name never matches.
     pub fn prog_runtime_stats_by_name(&self, name: &str) -> Option<&'a ProgRuntimeStats> {
         self.prog_runtime_stats().iter().find(|p| p.name == name)
     }

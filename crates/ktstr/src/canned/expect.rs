@@ -316,7 +316,7 @@ impl Expect {
         let share = |got: f64| 100.0 * got / held_ns as f64;
         self.verdict
             .claim(
-                "ratio of a worker's CPU time, best served cgroup to worst served one",
+                "CPU time per worker in the best served cgroup, divided by that in the worst served one",
                 round(most.1 / least.1),
             )
             .kind(DetailKind::Unfair)

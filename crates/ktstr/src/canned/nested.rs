@@ -94,7 +94,7 @@ pub fn custom_nested_cgroup_rapid_churn(ctx: &Ctx) -> Result<AssertResult> {
     Ok(expect.result())
 }
 
-/// Two cgroups with one half of the machine each swap their halves. Their workers are in child cgroups, which have no
+/// Two cgroups each have one half of the machine, and then swap the halves. Their workers are in child cgroups, which have no
 /// cpuset of their own and inherit their parents' CPUs.
 ///
 /// # Errors

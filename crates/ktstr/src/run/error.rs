@@ -52,6 +52,16 @@ pub enum RunError {
         /// How to fix it.
         advice: String,
     },
+    /// The profile that a scheduler's declaration sets (`Scheduler::build_profile`) is no name of a cargo profile.
+    #[error(
+        "the scheduler `{name}` declares the build profile {profile:?}: expected the name of a cargo profile, such as `release`"
+    )]
+    BuildProfile {
+        /// The name of the scheduler.
+        name: String,
+        /// The name of the profile as declared.
+        profile: String,
+    },
     /// The scheduler's package does not build.
     #[error(
         "the scheduler `{name}` does not build: {what} ended with {status}; the last lines of its output:\n{last_lines}"
@@ -146,6 +156,7 @@ impl RunError {
             Self::Declaration { .. }
             | Self::SchedulerNotFound { .. }
             | Self::SchedulerUnusable { .. }
+            | Self::BuildProfile { .. }
             | Self::SchedulerBuild { .. }
             | Self::Include { .. }
             | Self::IncludeNotFound { .. }

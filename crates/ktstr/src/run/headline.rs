@@ -159,7 +159,7 @@ fn idle(tid: i32, detail: &AssertDetail, alike: usize) -> String {
     let who = worker(tid, detail);
     match alike {
         1 => format!("{who} did no work at all"),
-        n => format!("{n} workers did no work at all, the first {who}"),
+        n => format!("{n} workers did no work at all, {who} among them"),
     }
 }
 

@@ -33,7 +33,9 @@ fn look(_: &Ctx) -> Vec<CgroupDef> {
         text.trim().to_owned()
     };
     let seen = [SWAPPINESS, "/proc/self/timerslack_ns"].map(read);
-    SEEN.lock().expect("nobody panics with it").push(seen);
+    SEEN.lock()
+        .expect("no thread panics while it holds the lock")
+        .push(seen);
     Vec::new()
 }
 
@@ -100,7 +102,9 @@ fn memory(ctx: &Ctx) -> Result<AssertResult> {
         ]),
     ];
     let mut result = execute_steps(ctx, steps.into_iter().flatten().collect())?;
-    let seen = SEEN.lock().expect("nobody panics with it");
+    let seen = SEEN
+        .lock()
+        .expect("no thread panics while it holds the lock");
     let found: Vec<&str> = seen.iter().map(|seen| seen[0].as_str()).collect();
     if found != ["41", "42", "43", "44", "44"] {
         result.merge(AssertResult::fail_msg(format!("swappiness was {found:?}")));

@@ -1,4 +1,4 @@
-//! Tests of what is looked up in a schedule for a finding.
+//! Tests of the evidence for a finding that is looked up in a schedule: the task, its wait, and the trail.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
@@ -161,7 +161,7 @@ fn an_ejection_for_an_error_is_about_the_task_that_the_error_names() {
 }
 
 #[test]
-fn a_scheduler_that_ends_and_a_sample_of_the_monitor_are_about_what_it_did_before() {
+fn the_end_of_a_scheduler_and_a_sample_of_the_monitor_show_what_the_scheduler_did_before() {
     let died = of(json!({ "scheduler_died": { "end": "left" } }), None);
     assert_eq!(target(&died), (None, 90, 90));
     assert!(

@@ -62,14 +62,18 @@ impl Request {
             .or_else(|| env::CARGO_MANIFEST_DIR.get())
             .or_else(|| std::env::current_dir().ok())
             .unwrap_or_default();
-        let profile = env::SCHEDULER_PROFILE
-            .get()?
-            .or_else(|| scheduler.build_profile.map(str::to_owned))
-            .unwrap_or_else(|| profile_of(&std::env::current_exe().unwrap_or_default()));
-        let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-        if !profile.chars().all(plain) || profile.starts_with('-') {
-            return Err(env::SCHEDULER_PROFILE.unaccepted(profile).into());
-        }
+        let profile = match (env::SCHEDULER_PROFILE.get()?, scheduler.build_profile) {
+            (Some(asked), _) if is_profile(&asked) => asked,
+            (Some(asked), _) => return Err(env::SCHEDULER_PROFILE.unaccepted(asked).into()),
+            (None, Some(declared)) if is_profile(declared) => declared.to_owned(),
+            (None, Some(declared)) => {
+                return Err(RunError::BuildProfile {
+                    name: name.to_owned(),
+                    profile: declared.to_owned(),
+                });
+            }
+            (None, None) => profile_of(&std::env::current_exe().unwrap_or_default()),
+        };
         Ok(Self {
             name: name.to_owned(),
             folder,
@@ -97,6 +101,12 @@ impl Request {
         }
         arguments
     }
+}
+
+/// Whether cargo could have a profile of this name.
+fn is_profile(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    !name.is_empty() && name.chars().all(plain) && !name.starts_with('-')
 }
 
 /// Returns the profile with which the program at `own` was built, judging by the folder into which cargo put it.
@@ -178,8 +188,8 @@ fn is_answer(name: &OsStr) -> bool {
 }
 
 /// Opens and locks the file for the answer, and removes answers that have not been written for longer than [`KEEP`]. A file
-/// that cannot be removed is left. The folder also contains the builds of kernels and their locks, which are not removed: a
-/// lock file that is removed while it is held no longer keeps a second process out.
+/// that cannot be removed is left. An answer is a lock file, too; if it is removed while it is held, cargo is only asked twice. The
+/// folder also contains the locks of kernel builds, which must stay, because two builds at once would write the same files.
 fn open(folder: &Path, name: &str) -> Result<Lock, RunError> {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         if !is_answer(&entry.file_name()) {
@@ -306,11 +316,17 @@ fn run(request: &Request, arguments: &[String]) -> std::io::Result<Output> {
 
 /// Lets the kernel kill a program when the thread that starts it exits (`PR_SET_PDEATHSIG`).
 pub(super) fn bound_to_us(command: &mut Command) -> &mut Command {
-    // SAFETY: the closure only makes the prctl system call, which is async-signal-safe.
+    use rustix::process::{Signal, getpid, getppid, set_parent_process_death_signal};
+    let parent = getpid();
+    // SAFETY: the closure only makes system calls, which are async-signal-safe.
     unsafe {
-        command.pre_exec(|| {
-            use rustix::process::{Signal, set_parent_process_death_signal};
-            set_parent_process_death_signal(Some(Signal::KILL)).map_err(std::io::Error::from)
+        command.pre_exec(move || {
+            set_parent_process_death_signal(Some(Signal::KILL))?;
+            // The kernel sends the signal only if the parent dies after the call.
+            match getppid() == Some(parent) {
+                true => Ok(()),
+                false => Err(rustix::io::Errno::SRCH.into()),
+            }
         })
     }
 }

@@ -126,6 +126,20 @@ fn a_session_asks_once_and_the_next_one_asks_again() {
 }
 
 #[test]
+fn a_declared_profile_that_cargo_cannot_have_is_the_declarations_error() {
+    for profile in ["", "--release", "a b"] {
+        let scheduler = Scheduler::named("made").build_profile(profile);
+        let error = Request::of(&scheduler, "scx_made").expect_err("no such profile");
+        let text = error.to_string();
+        assert!(
+            text.starts_with("the scheduler `scx_made` declares the build profile"),
+            "{text}"
+        );
+        assert_eq!(error.exit_code(), crate::run::EXIT_FAIL);
+    }
+}
+
+#[test]
 fn the_profile_is_that_of_the_tests_own_binary() {
     let of = |path: &str| profile_of(Path::new(path));
     assert_eq!(of("/x/target/debug/deps/test-1"), "dev");

@@ -1,5 +1,6 @@
-//! The real-time workers of a test that left no CPU time for others. The guest names them in measurements, for each step or
-//! for the backdrop. A hog of one step explains nothing in another.
+//! Finds the hogs of a test: its real-time workers that took most of the time of their CPUs, which a scheduler of a lower class
+//! cannot give to other tasks. The guest names them in measurements, for each step or for the backdrop. A hog of one step
+//! explains nothing in another.
 
 use std::collections::BTreeMap;
 
@@ -8,8 +9,9 @@ use ktstr_guest::engine::{HOG_KEY, hog_key};
 
 type Measurements = BTreeMap<String, NoteValue>;
 
-/// Returns the text about real-time workers that ran at the time of the finding; `None` if there were none. A finding that
-/// belongs to no step may be about any time.
+/// Returns the text about real-time workers that ran at the time of the finding; `None` if there were none. A finding
+/// that belongs to no step may be about any time. The label `BASELINE` counts as no step, because findings about the backdrop at
+/// the end of the run have it, too.
 pub(super) fn at(measurements: &Measurements, detail: &AssertDetail) -> Option<String> {
     let label = detail.phase.as_deref();
     match label.filter(|label| **label != *Phase::BASELINE.label()) {

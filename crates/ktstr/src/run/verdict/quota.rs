@@ -1,6 +1,6 @@
 //! Failures that a quota of CPU time (`cpu.max`) explains. The guest marks them. Such a failure stands nevertheless if the exact
-//! schedule shows that the scheduler withheld CPU time to which a worker was entitled. Before Linux 6.18, a throttled task stays
-//! in its queue, so even the exact schedule does not show for how long it was out of quota.
+//! schedule shows that the scheduler withheld CPU time to which a worker was entitled. Before Linux 6.18 the kernel takes
+//! a throttled group off its queue as a whole and dequeues none of its tasks, so the exact schedule shows less of these times.
 
 use ktstr_assert::{AssertDetail, Outcome, QuotaEffect};
 use ktstr_schedule::Pid;
