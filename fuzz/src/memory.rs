@@ -4,8 +4,9 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// The largest number of bytes that one input may take in addition to what was held before it. The largest limit that a reader
-/// sets itself is 64 MiB.
+/// The largest number of bytes that one input may take in addition to what was held before it. The limits
+/// in the code of the readers are at most 64 MiB, except for the 512 MiB of an unpacked kernel image, which inputs of 4 KiB
+/// cannot reach.
 const MOST: usize = 256 << 20;
 
 /// The number of bytes that are held now.
@@ -22,7 +23,7 @@ static COUNTING: Counting = Counting;
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size());
-        // SAFETY: the caller keeps the contract of this function, which is the same.
+        // SAFETY: the caller keeps the contract of this function, and `System`'s function has the same contract.
         unsafe { System.alloc(layout) }
     }
 

@@ -179,7 +179,7 @@ fn captured(comparison: &Comparison, record: &RunRecord, wanted: usize) -> Strin
             match comparison {
                 Comparison::Same =>
                     "the schedule has no event at or after these times, or the record says what failed",
-                _ => "the replay was another run, and its record says how it ended",
+                _ => "the record of the replay says how it ended",
             }
         );
     }

@@ -65,7 +65,7 @@ fn missing_kernels_are_reported_and_the_others_are_run() {
 }
 
 #[test]
-fn a_lock_file_pins_what_a_word_means() {
+fn a_lock_file_pins_the_kernels_of_an_argument() {
     let root = tempfile::tempdir().unwrap();
     let there = ktstr_kernel::resolve(None, &mut |_| {}).unwrap();
     let file = root.path().join("ktstr.lock");
@@ -118,8 +118,9 @@ fn a_lock_file_pins_what_a_word_means() {
     assert!(run(image).contains("is not a file of pinned kernels"));
 }
 
-/// Creates a cache in which a kernel of this user has two entries with links to its files: one as it is, and one as kernel
-/// 1.0.0. The cache also has a damaged entry. Returns the ids of the two kernels, the newer one first.
+/// Creates a cache with two entries whose files are links to those of the default kernel: one has that kernel's release, and the
+/// other pretends to be kernel 1.0.0. The cache also has a damaged entry. Returns the ids of the two kernels, the newer one
+/// first.
 fn lend_kernel(cache: &Path) -> [String; 2] {
     let private = |path: &Path| {
         let mut builder = std::fs::DirBuilder::new();

@@ -26,8 +26,8 @@ pub struct RenderLimits {
     pub elements: usize,
     /// The largest number of values in the whole tree, without those behind pointers.
     pub nodes: usize,
-    /// The number of CPUs for which a CPU mask is rendered. Higher bits are ignored, because the kernel may allocate a mask
-    /// without them.
+    /// The number of CPUs for which a CPU mask is rendered. Higher bits are ignored, because the kernel
+    /// may allocate only as many bytes of a mask as the machine's CPUs need, and what follows belongs to something else.
     pub cpus: usize,
 }
 
@@ -73,7 +73,7 @@ pub(crate) fn render_along(
     (value, limits.nodes - renderer.nodes)
 }
 
-/// Renders bytes that have no type; more than 64 KiB are cut.
+/// Renders bytes that have no type. Only the first 64 KiB are rendered, and a longer value is marked as truncated.
 pub fn render_bytes(bytes: &[u8]) -> RenderedValue {
     let shown = bytes.get(..MAX_HEX).unwrap_or(bytes);
     let value = RenderedValue::Bytes {

@@ -10,7 +10,8 @@ use crate::Accelerator;
 /// highest leaf that the CPU offers, so it has to be 0x1f or more.
 pub(crate) const FEATURES: &str = "vendor=GenuineIntel,l3-cache=on,level=0x20";
 
-/// Returns the model of the CPUs, with the features in which it differs from QEMU's.
+/// Returns the name of QEMU's CPU model, followed by the features that depend on the accelerator. The caller appends
+/// [`FEATURES`].
 pub(crate) fn model(accelerator: Accelerator) -> &'static str {
     match accelerator {
         // TCG emulates "rep movsb" byte by byte. Without ERMS and FSRM the kernel copies and clears memory in steps of
@@ -25,8 +26,8 @@ pub(crate) fn name(model: &str) -> &str {
     model.split(',').next().unwrap_or(model)
 }
 
-/// Returns QEMU's CPU model for a guest under KVM, on an AMD host or on an Intel host. It is the host's processor, except that
-/// the guest sees Intel as the vendor on any host (`vendor=GenuineIntel`).
+/// Returns QEMU's CPU model for a guest under KVM, on an AMD host or on an Intel host. It is the host's processor,
+/// without the features that are explained below. [`FEATURES`] makes the guest see Intel as the vendor on any host.
 ///
 /// Linux reads dies from CPUID leaf 0x1f for that vendor only (`arch/x86/kernel/cpu/topology_common.c`; for AMD it reads
 /// leaf 0x80000026, which QEMU 10 does not offer), and the guest must see the topology that the test declares. The register

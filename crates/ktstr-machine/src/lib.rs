@@ -18,6 +18,7 @@ mod ram;
 mod shape;
 mod spawner;
 mod spec;
+mod steal;
 mod tsc;
 mod virtual_clock;
 
@@ -32,6 +33,7 @@ pub use qemu::{OLDEST_QEMU, Qemu, TRIED_QEMU};
 pub use ram::{GuestRam, MailboxRam};
 pub use shape::{Hmat, Llc, MAX_CPUS, Shape, SideCache};
 pub use spec::{Accelerator, ClockMode, MachineSpec};
+pub use steal::Steal;
 pub use virtual_clock::{
     Hold, MAX_MOMENTS, MAX_SENDERS, MAX_WATCHED, MomentPoint, Switch, SwitchDigest, TRACE_CAPACITY,
     Turns, VirtualClock, WatchPoints, WatchedWord,

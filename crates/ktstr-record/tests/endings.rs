@@ -1,4 +1,5 @@
-//! Tests of runs whose process ends abnormally: no incomplete record is ever listed, and nothing is left behind.
+//! Tests of runs that are killed, that run at the same time, or whose disk is full: no incomplete record is ever listed, and the
+//! next run removes what a killed run has left.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
@@ -64,7 +65,7 @@ fn a_killed_run_is_swept_by_the_next() {
     assert_eq!(list(root.path(), None).unwrap().records.len(), 1);
 }
 
-/// The child process of `runs_of_many_processes_do_not_meet`.
+/// The child process of `concurrent_runs_of_many_processes_do_not_collide`.
 #[test]
 fn child_makes_ten_runs() {
     let Some(root) = std::env::var_os(ROOT) else {
@@ -78,7 +79,7 @@ fn child_makes_ten_runs() {
 }
 
 #[test]
-fn runs_of_many_processes_do_not_meet() {
+fn concurrent_runs_of_many_processes_do_not_collide() {
     let root = tempfile::tempdir().unwrap();
     let children: Vec<Child> = (0..4)
         .map(|_| {

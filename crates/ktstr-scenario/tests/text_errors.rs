@@ -106,6 +106,24 @@ fn a_partition_keeps_cpus_of_its_own() {
 }
 
 #[test]
+fn workers_of_the_backdrop_cannot_be_moved_to_a_place_that_ends_with_the_step() {
+    let spawn = "{ spawn = { placement = \"runner_cgroup\", work = {} } }";
+    let step = "{ add_cgroup = \"s\" }";
+    let to = |from: &str, to: &str| {
+        format!("{{ move_all_tasks = {{ from = \"{from}\", to = \"{to}\" }} }}")
+    };
+    insta::assert_snapshot!(refused(&format!("ops = [{step}, {}]", to("a", "s"))), @r#"line 9, `step[0].ops[1]`: cgroup "s" ends with the step, but the workers of "a" live on: move them to a cgroup of the backdrop"#);
+    insta::assert_snapshot!(refused(&format!("ops = [{spawn}, {}]", to("a", ""))), @r#"line 9, `step[0].ops[1]`: the harness's own cgroup already has workers of this step, which are stopped with it, but the workers of "a" live on: move them to a cgroup of the backdrop"#);
+    // The workers that were moved out of the backdrop's cgroup live on in the harness's own.
+    let error = refused(&format!("ops = [{}, {step}, {}]", to("a", ""), to("", "s")));
+    assert!(error.contains("`step[0].ops[2]`: cgroup \"s\" ends with the step"), "{error}");
+    // Workers of the step can be moved between its places.
+    let end = "{ cpu_offline = 9 }";
+    let error = refused(&format!("ops = [{spawn}, {step}, {}, {end}]", to("", "s")));
+    assert!(error.contains("`step[0].ops[3]`"), "{error}");
+}
+
+#[test]
 fn a_cpuset_survives_a_swap_with_itself() {
     let swap = "{ swap_cpusets = { a = \"b\", b = \"b\" } }";
     insta::assert_snapshot!(refused(&format!("ops = [{swap}, {{ set_affinity = {{ cgroup = \"b\", affinity = {{ exact = \"2\" }} }} }}]")), @"line 9, `step[0].ops[1]`: affinity Exact: none of 2 is available (CPUs available: 0-1)");

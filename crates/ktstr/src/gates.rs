@@ -108,6 +108,7 @@ mod tests {
                 total_on_cpu_ns: 2_000_000_000,
                 total_run_delay_ns: waited_s * 1_000_000_000,
                 longest_run_delay_ns: waited_s * 500_000_000,
+                host_steal_ns: 0,
                 sampled_vcpus: 2,
             }),
             ..VmResult::blank()

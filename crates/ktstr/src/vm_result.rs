@@ -60,6 +60,9 @@ pub struct HostVcpuSchedstat {
     pub total_run_delay_ns: u64,
     /// The same time of the vCPU that waited longest, in nanoseconds.
     pub longest_run_delay_ns: u64,
+    /// The time that a hypervisor below the host took from the host's CPUs between the samples, in nanoseconds: in each interval,
+    /// that of the CPU which lost most. 0 if it is unknown.
+    pub host_steal_ns: u64,
     /// The number of vCPUs for which both samples have both times.
     pub sampled_vcpus: u32,
 }
@@ -69,6 +72,12 @@ impl HostVcpuSchedstat {
     pub fn dilation(&self) -> f64 {
         let on_cpu = self.total_on_cpu_ns.max(1) as f64;
         1.0 + self.total_run_delay_ns as f64 / on_cpu
+    }
+
+    /// Returns the longest time for which other work can have kept one vCPU from running, in nanoseconds: its wait for a CPU of
+    /// the host, and what a hypervisor below the host took.
+    pub fn longest_delay_ns(&self) -> u64 {
+        self.longest_run_delay_ns.saturating_add(self.host_steal_ns)
     }
 
     /// Adds the times of one more vCPU.
@@ -109,7 +118,11 @@ impl HostVcpuSchedstat {
             [first, .., last] => (first, last),
             _ => return None,
         };
-        let mut sum = Self::default();
+        let steal = first.host_steal_ns.zip(last.host_steal_ns);
+        let mut sum = Self {
+            host_steal_ns: steal.map_or(0, |(first, last)| last.saturating_sub(first)),
+            ..Self::default()
+        };
         for (before, now) in first.cpus.iter().zip(&last.cpus) {
             let grown = |before: Option<u64>, now: Option<u64>| Some(now?.saturating_sub(before?));
             if let (Some(ran), Some(waited)) = (

@@ -1,10 +1,12 @@
 //! Work conservation: no CPU idles while a task that may run on it waits.
 //!
 //! Violations are the "wasted cores" of Lozi et al., The Linux Scheduler: a Decade of Wasted Cores (EuroSys 2016). Short moments
-//! are normal: a task was woken, and the CPU for which it is meant is leaving idle. A single sample therefore proves nothing. A
-//! violation takes several consecutive samples between which either the CPU made no context switch or the task got no CPU time.
-//! If the CPU did switch in between, for example to a kernel thread, it must be found idle in twice as many samples, because so
-//! many samples in a row are unlikely all to fall into such moments.
+//! are normal: a task was woken, and the CPU for which it is meant is leaving idle. A single sample therefore proves nothing.
+//! There are two kinds of violations. Either a task got no CPU time throughout several consecutive samples, and in each of them
+//! some CPU on which it may run was idle. Or a CPU was idle in several consecutive samples and made no context switch in
+//! between, and in each of them some task waited that may run on it. If that CPU did switch in between, for example to a kernel
+//! thread, it must be found idle in twice as many samples, because so many samples in a row are unlikely all to fall into such
+//! moments.
 
 use super::{CpuSnapshot, MonitorSample, WaitingTask};
 use crate::outcome::Finding;
@@ -13,9 +15,8 @@ use crate::outcome::Finding;
 /// host, not the scheduler, is to blame for what the vCPU did not do.
 const PREEMPTED_NS: u64 = 10_000_000;
 
-/// Returns at most two findings: the CPU that was first left idle for `need` consecutive samples (see
-/// [`idle_throughout`]) while a task waited for it, and the task that was first left waiting for `need` samples while a
-/// CPU was idle.
+/// Returns at most two findings: the CPU whose series of idle samples (see [`idle_throughout`]) was complete first, and the first
+/// task that waited through `need` samples while a CPU was idle (see [`waits_throughout`]).
 pub(super) fn violations(samples: &[MonitorSample], need: usize) -> Vec<Finding> {
     let cpus = samples.iter().map(|s| s.cpus.len()).min().unwrap_or(0);
     let mut out = Vec::new();

@@ -29,7 +29,7 @@ pub enum DetailKind {
     CrossNodeMigration,
     /// Too many pages were on memory-only nodes.
     SlowTier,
-    /// A monitor threshold was exceeded.
+    /// A bound of the monitor was violated, a CPU was idle while a task waited, or the monitor has no usable samples.
     Monitor,
     /// The scheduler was killed by a signal, exited with an error code, or ended after an ejection.
     SchedulerCrashed,

@@ -114,7 +114,7 @@ impl<T: Copy> SeriesField<T> {
 }
 
 /// Returns the value of a phase from its samples; `None` without samples, and for kinds that are not computed from
-/// samples. The buckets use this function as well.
+/// samples. The metrics of a phase that come from captures (`buckets/captured.rs`) are computed with it, too.
 pub(crate) fn fold(kind: MetricKind, v: &[f64]) -> Option<f64> {
     let (first, last) = (*v.first()?, *v.last()?);
     let largest = || v.iter().copied().reduce(f64::max);

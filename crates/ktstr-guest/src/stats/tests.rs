@@ -25,7 +25,7 @@ fn server(path: &Path, answers: Vec<Vec<u8>>) -> JoinHandle<Vec<String>> {
     })
 }
 
-/// The time for an answer that comes. Only a hang takes as long as this.
+/// The time limit where a test expects an answer. It is so long that only a hang reaches it.
 const LONG: Duration = Duration::from_secs(60);
 
 fn shared(path: &Path) -> Shared {

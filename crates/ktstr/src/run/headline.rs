@@ -22,7 +22,7 @@ pub(super) fn ranked(result: &AssertResult) -> Vec<&AssertDetail> {
 /// or is inconclusive.
 pub(super) fn headline(result: &AssertResult, fault: Option<Fault>) -> String {
     let all = ranked(result);
-    let Some(first) = all.first() else {
+    let Some(first) = all.first().map(|first| widest(first, &all)) else {
         return String::new();
     };
     let mut clause = clause(first, &all);
@@ -37,6 +37,29 @@ pub(super) fn headline(result: &AssertResult, fault: Option<Fault>) -> String {
         Some(fault) => format!("{clause} — {fault} fault."),
         None => clause,
     }
+}
+
+/// Returns the finding, or another one of the same outcome if both are about uneven shares and the other one's are more uneven.
+fn widest<'a>(first: &'a AssertDetail, all: &[&'a AssertDetail]) -> &'a AssertDetail {
+    let spread = |detail: &AssertDetail| match detail.finding {
+        Finding::Spread {
+            low_pct, high_pct, ..
+        } => Some(high_pct - low_pct),
+        _ => None,
+    };
+    let Some(mut most) = spread(first) else {
+        return first;
+    };
+    let mut widest = first;
+    for detail in all
+        .iter()
+        .filter(|d| d.host_explains == first.host_explains)
+    {
+        if let Some(apart) = spread(detail).filter(|apart| *apart > most) {
+            (most, widest) = (apart, detail);
+        }
+    }
+    widest
 }
 
 /// Returns a text of at most [`MOST`] characters and an ellipsis. A longer text ends after its last complete clause or, if that
@@ -131,11 +154,28 @@ fn clause(detail: &AssertDetail, all: &[&AssertDetail]) -> String {
     })
 }
 
-fn secs(ms: u64) -> String {
+/// A time and its unit.
+type Time = (f64, &'static str);
+
+fn short(ms: u64) -> Time {
     match ms {
-        0..100 => format!("{ms} ms"),
-        _ => format!("{:.1} s", ms as f64 / 1000.0),
+        0..100 => (ms as f64, "ms"),
+        _ => (ms as f64 / 1000.0, "s"),
     }
+}
+
+fn in_ms(ns: u64) -> Time {
+    (ns as f64 / 1e6, "ms")
+}
+
+/// Returns the texts of the two times, with the fewest decimals with which they differ, but with at most three.
+fn told_apart(found: Time, bound: Time) -> (String, String) {
+    let texts = |decimals: usize| {
+        let text = |(value, unit): Time| format!("{value:.decimals$} {unit}");
+        (text(found), text(bound))
+    };
+    let differ = |(found, bound): &(String, String)| found != bound;
+    (1..=2).map(texts).find(differ).unwrap_or_else(|| texts(3))
 }
 
 fn worker(tid: i32, detail: &AssertDetail) -> String {
@@ -146,7 +186,7 @@ fn worker(tid: i32, detail: &AssertDetail) -> String {
 }
 
 fn stuck(who: &str, gap_ms: u64, bound_ms: u64, alike: usize) -> String {
-    let (gap, bound) = (secs(gap_ms), secs(bound_ms));
+    let (gap, bound) = told_apart(short(gap_ms), short(bound_ms));
     match alike {
         1 => format!("{who} got nothing done for {gap}, where {bound} are allowed"),
         n => format!(
@@ -164,13 +204,11 @@ fn idle(tid: i32, detail: &AssertDetail, alike: usize) -> String {
 }
 
 fn late(detail: &AssertDetail, p99_ns: u64, bound_ns: u64) -> String {
-    let ms = |ns: u64| format!("{:.1} ms", ns as f64 / 1e6);
+    let (p99, bound) = told_apart(in_ms(p99_ns), in_ms(bound_ns));
     let of = detail.cgroup.as_deref().map(|c| format!(" of cgroup {c}"));
     format!(
-        "the p99 wake latency{} was {}, where {} are allowed",
+        "the p99 wake latency{} was {p99}, where {bound} are allowed",
         of.unwrap_or_default(),
-        ms(p99_ns),
-        ms(bound_ns)
     )
 }
 

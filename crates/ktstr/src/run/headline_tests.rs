@@ -39,7 +39,9 @@ fn of_workers_that_made_no_progress_for_too_long() {
     let mut workers = [worker(7), worker(8)];
     (workers[0].max_gap_ms, workers[1].max_gap_ms) = (2100, 20);
     insta::assert_snapshot!(of(NONE.max_gap_ms(2000), &workers, None), @"worker 7 of cgroup web got nothing done for 2.1 s, where 2.0 s are allowed — the scheduler's fault.");
-    workers[1].max_gap_ms = 3500;
+    workers[0].max_gap_ms = 2002;
+    insta::assert_snapshot!(of(NONE.max_gap_ms(2000), &workers, None), @"worker 7 of cgroup web got nothing done for 2.002 s, where 2.000 s are allowed — the scheduler's fault.");
+    (workers[0].max_gap_ms, workers[1].max_gap_ms) = (2100, 3500);
     insta::assert_snapshot!(of(NONE.max_gap_ms(2000), &workers, None), @"2 workers got nothing done for longer than the allowed 2.0 s, worker 8 of cgroup web for 3.5 s — the scheduler's fault.");
 }
 

@@ -636,6 +636,7 @@ impl Run {
             let host = verdict::Contention {
                 run,
                 samples,
+                stall_timeout: Duration::from_millis(plan.setup.watchdog_timeout_ms),
                 own_watchdog: verdict::ended_by_own_watchdog(&guest),
             };
             verdict::downgrade_if_contended(&mut judgement, &case, logs, &host);

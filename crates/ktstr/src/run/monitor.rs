@@ -12,7 +12,7 @@ use ktstr_assert::monitor::{
 };
 use ktstr_introspect::kernel::KernelView;
 use ktstr_introspect::sampler::{Ended, ExitReader, SampleError, Sampler};
-use ktstr_machine::{Machine, VcpuTime};
+use ktstr_machine::{Machine, Steal, VcpuTime};
 use ktstr_snapshot::report::{RqSample, ScxExit};
 use ktstr_state::env;
 
@@ -37,6 +37,7 @@ pub(super) struct Monitor {
     seed: u64,
     next: Duration,
     samples: Vec<MonitorSample>,
+    steal: Steal,
     torn: u64,
     unavailable: Option<String>,
     ended: Option<Ended>,
@@ -67,6 +68,7 @@ impl Monitor {
             seed,
             next: next_after(Duration::ZERO, seed),
             samples: Vec::new(),
+            steal: Steal::default(),
             torn: 0,
             unavailable: None,
             ended: None,
@@ -137,6 +139,10 @@ impl Monitor {
         }
         let running = machine.virtual_clock().is_none();
         let vcpus = machine.vcpu_times();
+        let host_steal_ns = match running {
+            true => self.steal.poll(),
+            false => None,
+        };
         let memory = RamView(machine.ram());
         if self.sampler.is_none() {
             let made = KernelView::new(&memory, &info.symbols, &info.btf)
@@ -159,6 +165,7 @@ impl Monitor {
                     elapsed_ms: elapsed.as_millis() as u64,
                     step_index: Some(step_index),
                     scx_attached: sample.scx_attached.filter(|_| !self.builtin),
+                    host_steal_ns,
                     cpus: cpus
                         .map(|(cpu, rq)| snapshot(rq, vcpus.get(cpu).copied().flatten()))
                         .collect(),

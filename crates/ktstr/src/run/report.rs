@@ -335,7 +335,7 @@ fn sections(
         vm.final_guest_phase,
         vm.exit_code,
         match vm.exit_code {
-            NO_EXIT => "the test's process did not exit by itself",
+            NO_EXIT => "no exit of the test's process was seen",
             _ => "of the test's process",
         },
         vm.accelerator,

@@ -375,9 +375,11 @@ fn a_host_that_is_busy() {
             total_on_cpu_ns: 3_000_000_000,
             total_run_delay_ns: 6_000_000_000,
             longest_run_delay_ns: 2_000_000_000,
+            host_steal_ns: 0,
             sampled_vcpus: 4,
         },
         samples: &[],
+        stall_timeout: Duration::from_secs(5),
         own_watchdog: false,
     };
     verdict::downgrade_if_contended(&mut judgement, &CASE, verdict::tests::NO_LOGS, &host);

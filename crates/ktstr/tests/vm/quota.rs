@@ -16,7 +16,8 @@ const fn ms(n: u64) -> Duration {
 case!(QUOTAS = "quotas", quotas, duration: Duration::from_secs(2), clock: ktstr::test_support::ClockMode::Virtual,
     topology: Topology::new(1, 1, 2, 1));
 
-/// The worker of `within` works for 4 ms and sleeps for 8 ms. It therefore uses a third of a CPU, far below its quota of 90 %. The worker of `over` never sleeps, and may run for a fifth of the time.
+/// The worker of `within` works for 4 ms and sleeps for 8 ms. It therefore uses a third of a CPU, far below its quota of 90 %.
+/// The worker of `over` never sleeps, and may run for a fifth of the time.
 fn quotas(ctx: &Ctx) -> Result<AssertResult> {
     let within = CgroupDef::named("within")
         .workers(1)
@@ -56,8 +57,8 @@ fn only_a_group_that_is_out_of_quota_is_throttled_and_wakeups_by_a_timer_come_fr
         let found = all.find(|(_, cgroup)| cgroup.path.ends_with(end));
         *found.expect("the cgroup is in the schedule").0
     };
-    // Before Linux 6.18 the kernel takes a throttled group off its queue as a whole and dequeues none of its tasks, so there is no
-    // metric of the time for which its tasks were throttled.
+    // Before Linux 6.18 the kernel takes a throttled group off its queue as a whole and dequeues none of its tasks, so there is
+    // no metric of the time for which its tasks were throttled.
     let shows_quotas = crate::common::is_at_least(finished.record.as_deref(), (6, 18));
     let vm = finished.vm.as_ref().expect("a machine ran");
     if shows_quotas {

@@ -93,16 +93,12 @@ impl Finding {
 
 impl AssertDetail {
     /// Returns a key by which details are sorted, the most significant first. The end of a scheduler explains
-    /// everything else, and a starved worker explains uneven shares and late wakeups. The largest of several gaps,
-    /// waits or spreads comes first.
+    /// everything else, and a starved worker explains uneven shares and late wakeups. The longest of several gaps or
+    /// waits comes first.
     pub fn rank(&self) -> (u8, Reverse<u64>) {
         let size = match self.finding {
             Finding::Gap { gap_ms, .. } => gap_ms,
             Finding::Starved { waited_ms, .. } => waited_ms,
-            // In thousandths of a percentage point, so that spreads that look alike are ordered.
-            Finding::Spread {
-                low_pct, high_pct, ..
-            } => (1000.0 * (high_pct - low_pct)) as u64,
             _ => 0,
         };
         (self.kind_rank(), Reverse(size))

@@ -13,8 +13,7 @@ pub(super) fn spawn(call: &mut Call, placement: &SpawnPlacement, work: &WorkSpec
         SpawnPlacement::RunnerCgroup => {
             if work.workers_pct.is_some() {
                 bail!(
-                    "workers_pct needs a cgroup with CPUs of its own: give workers(n) for the \
-                     harness's cgroup"
+                    "workers_pct cannot be used in the harness's own cgroup: give workers(n) instead"
                 );
             }
             call.scenario.runner(call.owner);

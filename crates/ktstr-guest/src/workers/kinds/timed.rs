@@ -31,15 +31,15 @@ fn bursts(ctx: &mut WorkerCtx<'_>) {
     }
 }
 
-/// Wakes up at deadlines that are a fixed interval apart, as cyclictest does, and measures each delay from the deadline. Parameter:
-/// interval in ns, at least 1000.
+/// Wakes up at deadlines that are a fixed interval apart, as cyclictest does, and measures each delay from the deadline. If an
+/// iteration takes longer than the interval, the worker never sleeps. Parameter: interval in ns, at least 1000.
 pub(super) fn timer_latency(ctx: &mut WorkerCtx<'_>) {
     exact_timers();
     ctx.samples_are(SampleKind::Timer);
     let interval = ctx.params[0].max(1000);
     let mut deadline = sys::now_ns();
     while !ctx.stopped() {
-        deadline = deadline.wrapping_add(interval);
+        deadline = deadline.saturating_add(interval);
         let Some(late) = ctx.sleep_until(deadline) else {
             break;
         };
@@ -52,7 +52,7 @@ pub(super) fn timer_latency(ctx: &mut WorkerCtx<'_>) {
 /// Returns the last deadline that had passed when the delay `late` of `deadline` was measured. The deadlines between the two get
 /// no samples of their own, because the delay covers them. A deadline that passes later, while the worker is preempted, gets one.
 fn last_passed(deadline: u64, late: u64, interval: u64) -> u64 {
-    deadline.wrapping_add(late / interval * interval)
+    deadline.saturating_add(late / interval * interval)
 }
 
 /// Makes the timers of the calling thread exact: sets the smallest timer slack.

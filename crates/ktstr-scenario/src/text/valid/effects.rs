@@ -1,5 +1,5 @@
-//! The effects of operations on the cgroups that exist ([`Stage`]), and the checks that need several fields of an operation. The
-//! table of operations names the function of an operation after `effect`.
+//! The effects of operations on the cgroups that exist ([`Stage`]), and the checks that need several fields of an operation. In
+//! the table of operations, `effect` is followed by the name of the operation's function in this file.
 
 use std::borrow::Cow;
 
@@ -68,9 +68,13 @@ pub(super) fn spawn(stage: &mut Stage<'_>, placement: &SpawnPlacement, work: &Wo
     match placement {
         SpawnPlacement::Cgroup(name) => stage.spawn(name, work),
         SpawnPlacement::RunnerCgroup if work.workers_pct.is_some() => Err(
-            "workers_pct needs a cgroup with CPUs of its own: give `workers` for the harness's cgroup".to_owned(),
+            "workers_pct cannot be used in the harness's own cgroup: give `workers` instead"
+                .to_owned(),
         ),
-        SpawnPlacement::RunnerCgroup => stage.work(None, work),
+        SpawnPlacement::RunnerCgroup => {
+            stage.in_harness.get_or_insert(stage.life);
+            stage.work(None, work)
+        }
     }
 }
 
@@ -102,30 +106,43 @@ pub(super) fn move_all(stage: &mut Stage<'_>, from: &str, to: &str) -> Checked {
     if from == to {
         return Err(format!("from and to are the same cgroup {from:?}"));
     }
-    let life = |stage: &mut Stage<'_>, name: &str| match name {
-        "" => Ok(None),
-        name => stage.get(name).map(|live| Some(live.life)),
+    // The harness's own cgroup always exists. Its workers have the lifetime of the first ones.
+    let of_from = match from {
+        "" => *stage.in_harness.get_or_insert(stage.life),
+        from => stage.get(from)?.life,
     };
-    // `None` stands for the harness's own cgroup, which is always there.
-    let lives = (life(stage, from)?, life(stage, to)?);
-    if lives == (Some(Life::Scenario), Some(Life::Step)) {
+    let of_to = match to {
+        "" => *stage.in_harness.get_or_insert(of_from),
+        to => stage.get(to)?.life,
+    };
+    if (of_from, of_to) == (Life::Scenario, Life::Step) {
+        let place = match to {
+            "" => "the harness's own cgroup already has workers of this step, which are stopped with it".to_owned(),
+            to => format!("cgroup {to:?} ends with the step"),
+        };
         return Err(format!(
-            "cgroup {to:?} ends with the step, but the workers of {from:?} do not: move them to a cgroup of the backdrop"
+            "{place}, but the workers of {from:?} live on: move them to a cgroup of the backdrop"
         ));
     }
-    let busy = match from {
-        "" => true,
+    let (busy, programs) = match from {
+        "" => (true, Vec::new()),
         from => {
             let live = stage.get(from)?;
-            let busy = live.has_tasks();
-            live.busy = false;
-            live.programs.clear();
-            busy
+            (
+                std::mem::take(&mut live.busy),
+                std::mem::take(&mut live.programs),
+            )
         }
     };
-    match to {
-        to if busy && !to.is_empty() => stage.occupy(to),
-        _ => Ok(()),
+    if to.is_empty() {
+        return Ok(());
+    }
+    if busy {
+        stage.occupy(to)?;
+    }
+    match programs.is_empty() {
+        true => Ok(()),
+        false => stage.add_programs(to, programs),
     }
 }
 
@@ -142,8 +159,8 @@ pub(super) fn run_payload(
     (cgroup.iter()).try_for_each(|name| stage.start_program(name, payload.name))
 }
 
-/// Records that the program of this name in `cgroup` has ended. If `cgroup` is `None`, only one program of this name runs, so the
-/// program is removed from whichever cgroup has it.
+/// Records that the program of this name in `cgroup` has ended. `None` is allowed only if one program of this name has been
+/// started and has not ended by an operation, so the program is removed from whichever cgroup has it.
 pub(super) fn end_payload(
     stage: &mut Stage<'_>,
     program: &str,

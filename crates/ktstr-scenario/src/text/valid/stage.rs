@@ -24,10 +24,10 @@ pub(super) struct Live {
     pub(super) cpus: Option<BTreeSet<usize>>,
     /// Whether the cgroup is a partition, which needs CPUs of its own.
     pub(super) partition: bool,
-    /// Whether workers, or the program of the declaration, run in the cgroup itself. Tasks of its descendants do not count.
+    /// Whether workers run in the cgroup itself. Workers of its descendants do not count.
     pub(super) busy: bool,
-    /// The programs that operations have started in the cgroup, each with the latest time at which it ends: with the step, or
-    /// with the scenario. It may exit earlier.
+    /// The programs that the declaration or operations have started in the cgroup, or moved to it, each with the latest time at
+    /// which it ends: with the step, or with the scenario. It may exit earlier.
     pub(super) programs: Vec<(Life, &'static str)>,
 }
 
@@ -45,6 +45,8 @@ pub(super) struct Stage<'a> {
     /// Whether controllers are enabled, so that no cgroup can have both workers and child cgroups.
     controllers: bool,
     pub(super) cgroups: BTreeMap<String, Live>,
+    /// The lifetime of the workers in the harness's own cgroup, which is that of the first ones; `None` if there were none.
+    pub(super) in_harness: Option<Life>,
     /// The cgroups that the setup of the current step creates after its operations.
     announced: Vec<String>,
     /// The lifetime of the cgroups and programs that the current operation creates or starts.
@@ -57,6 +59,7 @@ impl<'a> Stage<'a> {
             topology,
             controllers,
             cgroups: BTreeMap::new(),
+            in_harness: None,
             announced: Vec::new(),
             life: Life::Scenario,
         }
@@ -73,6 +76,7 @@ impl<'a> Stage<'a> {
         for live in self.cgroups.values_mut() {
             live.programs.retain(|(life, _)| *life == Life::Scenario);
         }
+        self.in_harness = self.in_harness.filter(|life| *life == Life::Scenario);
         self.announced.clear();
     }
 
@@ -141,8 +145,17 @@ impl<'a> Stage<'a> {
 
     /// Records that a program runs in the cgroup from now on.
     pub(super) fn start_program(&mut self, name: &str, program: &'static str) -> Checked {
-        let life = self.life;
-        self.occupied(name)?.programs.push((life, program));
+        let program = (self.life, program);
+        self.add_programs(name, vec![program])
+    }
+
+    /// Records that these programs run in the cgroup from now on.
+    pub(super) fn add_programs(
+        &mut self,
+        name: &str,
+        programs: Vec<(Life, &'static str)>,
+    ) -> Checked {
+        self.occupied(name)?.programs.extend(programs);
         Ok(())
     }
 
@@ -175,7 +188,7 @@ impl<'a> Stage<'a> {
         }
         if let Some(payload) = def.payload {
             payload.validate().map_err(|error| error.to_string())?;
-            self.occupy(&def.name)?;
+            self.add_programs(&def.name, vec![(life, payload.name)])?;
         }
         (def.merged_works().iter()).try_for_each(|work| self.spawn(&def.name, work))
     }

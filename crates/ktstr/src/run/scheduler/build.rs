@@ -62,18 +62,7 @@ impl Request {
             .or_else(|| env::CARGO_MANIFEST_DIR.get())
             .or_else(|| std::env::current_dir().ok())
             .unwrap_or_default();
-        let profile = match (env::SCHEDULER_PROFILE.get()?, scheduler.build_profile) {
-            (Some(asked), _) if is_profile(&asked) => asked,
-            (Some(asked), _) => return Err(env::SCHEDULER_PROFILE.unaccepted(asked).into()),
-            (None, Some(declared)) if is_profile(declared) => declared.to_owned(),
-            (None, Some(declared)) => {
-                return Err(RunError::BuildProfile {
-                    name: name.to_owned(),
-                    profile: declared.to_owned(),
-                });
-            }
-            (None, None) => profile_of(&std::env::current_exe().unwrap_or_default()),
-        };
+        let profile = profile(env::SCHEDULER_PROFILE.get()?, scheduler.build_profile, name)?;
         Ok(Self {
             name: name.to_owned(),
             folder,
@@ -101,6 +90,22 @@ impl Request {
         }
         arguments
     }
+}
+
+/// Returns the profile that the user asks for, or else the declared one, or else that of the test's own binary.
+fn profile(asked: Option<String>, declared: Option<&str>, name: &str) -> Result<String, RunError> {
+    Ok(match (asked, declared) {
+        (Some(asked), _) if is_profile(&asked) => asked,
+        (Some(asked), _) => return Err(env::SCHEDULER_PROFILE.unaccepted(asked).into()),
+        (None, Some(declared)) if is_profile(declared) => declared.to_owned(),
+        (None, Some(declared)) => {
+            return Err(RunError::BuildProfile {
+                name: name.to_owned(),
+                profile: declared.to_owned(),
+            });
+        }
+        (None, None) => profile_of(&std::env::current_exe().unwrap_or_default()),
+    })
 }
 
 /// Whether cargo could have a profile of this name.
@@ -188,8 +193,8 @@ fn is_answer(name: &OsStr) -> bool {
 }
 
 /// Opens and locks the file for the answer, and removes answers that have not been written for longer than [`KEEP`]. A file
-/// that cannot be removed is left. An answer is a lock file, too; if it is removed while it is held, cargo is only asked twice. The
-/// folder also contains the locks of kernel builds, which must stay, because two builds at once would write the same files.
+/// that cannot be removed is left. An answer is a lock file, too; if it is removed while it is held, cargo is only asked twice.
+/// The folder also contains the locks of kernel builds, which must stay, because two builds at once would write the same files.
 fn open(folder: &Path, name: &str) -> Result<Lock, RunError> {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         if !is_answer(&entry.file_name()) {

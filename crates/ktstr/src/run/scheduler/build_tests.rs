@@ -127,16 +127,24 @@ fn a_session_asks_once_and_the_next_one_asks_again() {
 
 #[test]
 fn a_declared_profile_that_cargo_cannot_have_is_the_declarations_error() {
-    for profile in ["", "--release", "a b"] {
-        let scheduler = Scheduler::named("made").build_profile(profile);
-        let error = Request::of(&scheduler, "scx_made").expect_err("no such profile");
+    for declared in ["", "--release", "a b"] {
+        let error = profile(None, Some(declared), "scx_made").expect_err("no such profile");
         let text = error.to_string();
         assert!(
             text.starts_with("the scheduler `scx_made` declares the build profile"),
             "{text}"
         );
         assert_eq!(error.exit_code(), crate::run::EXIT_FAIL);
+        let asked = profile(Some(declared.to_owned()), Some("dev"), "scx_made");
+        let text = asked.expect_err("no such profile").to_string();
+        assert!(text.starts_with("KTSTR_SCHEDULER_PROFILE="), "{text}");
     }
+    let asked = profile(Some("release".to_owned()), Some("dev"), "scx_made");
+    assert_eq!(asked.expect("a profile"), "release");
+    assert_eq!(
+        profile(None, Some("dev"), "scx_made").expect("a profile"),
+        "dev"
+    );
 }
 
 #[test]

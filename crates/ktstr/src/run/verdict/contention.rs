@@ -1,6 +1,8 @@
 //! Excuses failures about times that other work on the host explains. Under the real clock the guest takes the time for which
 //! a vCPU waited for a CPU of the host for time that passed.
 
+use std::time::Duration;
+
 use ktstr_assert::monitor::MonitorSample;
 use ktstr_assert::{AssertDetail, Ejection, Finding, Outcome, Phase};
 
@@ -15,12 +17,13 @@ pub(in crate::run) const CONTENDED: f64 = 1.5;
 /// A busy host explains a finding of a step only if the vCPUs waited for at least this share of the step's time.
 const WAITED: f64 = 0.1;
 
-/// The time in milliseconds by which the samples around a wait of a worker are extended on each side, because the start of the
-/// worker is known only roughly.
-const SLACK_MS: u64 = 500;
-/// If the scheduler's own watchdog ended it, the host explains that if it delayed one vCPU by at least this time, in
-/// nanoseconds. How long such a watchdog waits is unknown; most wait for several seconds.
-const WATCHDOG_NS: u64 = 1_000_000_000;
+/// The time in milliseconds that is added on each side of a wait, because its time in the run is known only roughly.
+const SLACK_MS: u64 = 150;
+/// The time in milliseconds before the end of a scheduler in which its own watchdog can have counted. How long such a watchdog
+/// waits is unknown; most wait for several seconds.
+const WATCHED_MS: u64 = 10_000;
+/// A watchdog of the scheduler's own is excused if the host kept one vCPU from running for at least this share of that time.
+const WATCHED: f64 = 1.0 / 3.0;
 
 /// Returns whether this dilation explains a failure. Only failures about times can be explained. A latency that has a bound is
 /// explained only if it is within the bound after division by the dilation.
@@ -31,74 +34,15 @@ fn is_explained_by(dilation: f64, detail: &AssertDetail) -> bool {
             .is_none_or(|gate| gate.measured_ns as f64 / dilation <= gate.threshold_ns as f64)
 }
 
-/// How much shorter the time in a finding would have to be, in nanoseconds, for the finding not to exist.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Excess {
-    /// The finding is about one wait, which is delayed if the host delays one vCPU. The wait lasted from the first to the last of
-    /// these times, in milliseconds since the worker or the first step started; `None` if these are unknown.
-    OfOneWait(u64, Option<(u64, u64)>),
-    /// The finding is about CPU time, and all vCPUs together can lose it.
-    OfCpuTime(u64),
-}
-
-impl Excess {
-    /// Returns `None` if the finding is not about a time that has a bound in milliseconds.
-    fn of(finding: &Finding) -> Option<Self> {
-        // Milliseconds are rounded down when a finding is created.
-        let ns = |ms: f64| ((ms.max(0.0) + 1.0) * 1e6) as u64;
-        Some(match *finding {
-            Finding::Gap {
-                gap_ms,
-                bound_ms,
-                at_ms,
-                ..
-            } => Self::OfOneWait(
-                ns(gap_ms.saturating_sub(bound_ms) as f64),
-                Some((at_ms.saturating_sub(gap_ms), at_ms)),
-            ),
-            Finding::Starved {
-                owed_ms,
-                bound_ms,
-                from_ms,
-                waited_ms,
-                ..
-            } => Self::OfOneWait(
-                ns(owed_ms as f64 - bound_ms),
-                Some((from_ms, from_ms.saturating_add(waited_ms))),
-            ),
-            // The kernel does not report the timeout, which such a wait exceeds only a little in most cases.
-            Finding::Ejected {
-                cause:
-                    Ejection::Stall {
-                        seconds: Some(seconds),
-                        ..
-                    }
-                    | Ejection::Unwatched { seconds },
-                ..
-            } => Self::OfOneWait(ns(500.0 * seconds), None),
-            Finding::Underserved {
-                got_ms,
-                entitled_ms,
-                floor,
-                ..
-            } => Self::OfCpuTime(ns(entitled_ms as f64 * floor - got_ms as f64)),
-            Finding::WastedCpu {
-                wasted_ms,
-                share,
-                bound,
-            } => Self::OfCpuTime(ns(wasted_ms as f64 * (1.0 - bound / share.max(bound)))),
-            _ => return None,
-        })
-    }
-}
-
 /// How busy the host was, under the real clock.
 pub(in crate::run) struct Contention<'a> {
     /// The times of the vCPUs over the run.
     pub(in crate::run) run: HostVcpuSchedstat,
     /// The monitor's samples, which show the times of the vCPUs in each step; empty if the monitor is off.
     pub(in crate::run) samples: &'a [MonitorSample],
-    /// Whether the scheduler exited because of a timeout of its own.
+    /// For how long a task may wait before sched_ext ejects the scheduler.
+    pub(in crate::run) stall_timeout: Duration,
+    /// Whether the scheduler exited without a signal, and its log mentions a timeout of its own.
     pub(in crate::run) own_watchdog: bool,
 }
 
@@ -110,15 +54,32 @@ struct Part<'a> {
     /// The length of the step times the number of vCPUs, in nanoseconds, which is the longest time for which the vCPUs together
     /// can have waited; `None` for the whole run.
     all_ns: Option<u64>,
-    /// The samples of the step, with one more on each side; empty for the whole run.
-    samples: &'a [MonitorSample],
+    /// The times of the first and the last sample, in milliseconds since the scenario started; `None` for the whole run.
+    span_ms: Option<(u64, u64)>,
+}
+
+/// What is known so far about whose fault the run is.
+struct SoFar {
+    /// The test is at fault. Then only a host that was busy throughout takes precedence.
+    test: bool,
+    /// The scheduler ended because of a timeout of its own, and nothing else is known to have ended it.
+    own_watchdog: bool,
+}
+
+/// A wait that is longer than it may be.
+struct Wait {
+    /// When it was, in milliseconds since the scenario started.
+    from_ms: u64,
+    to_ms: u64,
+    /// By how much it exceeds its bound, in nanoseconds.
+    excess_ns: u64,
 }
 
 impl Contention<'_> {
     /// Returns how busy the host was at the time of the finding. A finding that belongs to no step may be about any time of the
     /// run, and so may one of a step without samples. The label `BASELINE` counts as no step, because findings about the backdrop
     /// at the end of the run have it, too.
-    fn at<'d>(&'d self, detail: &'d AssertDetail) -> Part<'d> {
+    fn at<'d>(&self, detail: &'d AssertDetail) -> Part<'d> {
         let label = detail.phase.as_deref();
         let is_of = |sample: &MonitorSample| {
             let step = sample.step_index.filter(|step| *step > 0);
@@ -132,50 +93,94 @@ impl Contention<'_> {
             let (from, to) = (first.saturating_sub(1), last.saturating_add(2));
             let samples = self.samples.get(from..to.min(self.samples.len()))?;
             let stat = HostVcpuSchedstat::over(samples)?;
-            let wall_ms = samples
-                .last()?
-                .elapsed_ms
-                .saturating_sub(samples.first()?.elapsed_ms);
-            let wall_ns = wall_ms.saturating_mul(1_000_000);
+            let (from_ms, to_ms) = (samples.first()?.elapsed_ms, samples.last()?.elapsed_ms);
+            let wall_ns = to_ms.saturating_sub(from_ms).saturating_mul(1_000_000);
             Some(Part {
                 label,
                 stat,
                 all_ns: Some(wall_ns.saturating_mul(u64::from(stat.sampled_vcpus))),
-                samples,
+                span_ms: Some((from_ms, to_ms)),
             })
         };
         of_step().unwrap_or(Part {
             label: None,
             stat: self.run,
             all_ns: None,
-            samples: &[],
+            span_ms: None,
         })
     }
 
-    /// Returns the longest time for which one vCPU waited during a wait of a worker or task, in nanoseconds. `span` counts from the
-    /// start of the worker, which is the start of the step or of the scenario, or from the first step. So there are several times
-    /// when the wait can have been, and the one at which the host was busiest counts.
-    fn longest_in(&self, part: &Part<'_>, span: Option<(u64, u64)>) -> u64 {
-        let (Some((from, to)), Some(step)) = (span, part.samples.first()) else {
-            return part.stat.longest_run_delay_ns;
-        };
-        let in_steps = |sample: &&MonitorSample| sample.step_index.is_some_and(|step| step > 0);
-        let first_step = self.samples.iter().find(in_steps);
-        let starts = [0, step.elapsed_ms, first_step.map_or(0, |s| s.elapsed_ms)];
-        let of = |start: u64| {
-            let from = start.saturating_add(from).saturating_sub(SLACK_MS);
-            let to = start.saturating_add(to).saturating_add(SLACK_MS);
-            let before = self.samples.iter().rposition(|s| s.elapsed_ms <= from);
-            let after = self.samples.iter().position(|s| s.elapsed_ms >= to);
-            let last = after.map_or(self.samples.len(), |after| after + 1);
-            let samples = self.samples.get(before.unwrap_or(0)..last)?;
-            Some(HostVcpuSchedstat::over(samples)?.longest_run_delay_ns)
-        };
-        starts.into_iter().filter_map(of).max().unwrap_or(0)
+    /// Returns the time and the excess of the wait that the finding is about; `None` if it is about no single wait, or if the
+    /// finding's numbers are impossible.
+    fn wait_of(&self, part: &Part<'_>, finding: &Finding) -> Option<Wait> {
+        match *finding {
+            Finding::Gap {
+                gap_ms,
+                bound_ms,
+                at_ms,
+                ..
+            } => {
+                // Times count from the start of the worker: the start of the step, or of the scenario for workers of the
+                // backdrop.
+                let of_step = (part.span_ms).filter(|(from, to)| at_ms <= to.saturating_sub(*from));
+                let to_ms = of_step.map_or(0, |(from, _)| from).saturating_add(at_ms);
+                // Milliseconds are rounded down when a finding is created.
+                let excess_ms = gap_ms.saturating_sub(bound_ms).saturating_add(1);
+                Some(Wait {
+                    from_ms: to_ms.saturating_sub(gap_ms),
+                    to_ms,
+                    excess_ns: excess_ms.saturating_mul(1_000_000),
+                })
+            }
+            Finding::Ejected {
+                cause:
+                    Ejection::Stall {
+                        seconds: Some(seconds),
+                        ..
+                    }
+                    | Ejection::Unwatched { seconds },
+                ..
+            } => {
+                let waited = Duration::try_from_secs_f64(seconds).ok()?;
+                let to_ms = self.detached_ms();
+                let excess = waited.saturating_sub(self.stall_timeout);
+                Some(Wait {
+                    from_ms: to_ms.saturating_sub(waited.as_millis() as u64),
+                    to_ms,
+                    excess_ns: (excess + Duration::from_millis(1)).as_nanos() as u64,
+                })
+            }
+            _ => None,
+        }
+    }
+
+    /// Returns when a sample first found the scheduler detached, or the time of the last sample.
+    fn detached_ms(&self) -> u64 {
+        let detached = |sample: &&MonitorSample| sample.scx_attached == Some(false);
+        let attached = |sample: &MonitorSample| sample.scx_attached == Some(true);
+        let first = self.samples.iter().position(attached).unwrap_or(0);
+        let end = self.samples.iter().skip(first).find(detached);
+        end.or(self.samples.last()).map_or(0, |s| s.elapsed_ms)
+    }
+
+    /// Returns for how long the host kept one vCPU from running between two times of the scenario, in nanoseconds and in all:
+    /// that of the vCPU which lost most. The waits of several vCPUs are not added up. Without samples this is the time over the
+    /// whole run.
+    fn lost_by_one_vcpu(&self, from_ms: u64, to_ms: u64) -> u64 {
+        let from = from_ms.saturating_sub(SLACK_MS);
+        let to = to_ms.saturating_add(SLACK_MS);
+        let before = self.samples.iter().rposition(|s| s.elapsed_ms <= from);
+        let after = self.samples.iter().position(|s| s.elapsed_ms >= to);
+        let last = after.map_or(self.samples.len(), |after| after + 1);
+        let samples = self.samples.get(before.unwrap_or(0)..last);
+        samples
+            .and_then(HostVcpuSchedstat::over)
+            .unwrap_or(self.run)
+            .longest_delay_ns()
     }
 
     /// Returns the evidence that the host was so busy that this explains the failure; `None` if it was not.
-    fn explains(&self, detail: &AssertDetail) -> Option<String> {
+    fn explains(&self, detail: &AssertDetail, so_far: &SoFar) -> Option<String> {
         let part = self.at(detail);
         let place = part
             .label
@@ -194,45 +199,56 @@ impl Contention<'_> {
                 secs(waited_ns),
             ));
         }
-        let died = matches!(detail.finding, Finding::SchedulerDied { .. });
-        if died && self.own_watchdog && self.run.longest_run_delay_ns >= WATCHDOG_NS {
-            return Some(format!(
-                "a timeout of its own ended the scheduler, and one vCPU waited {:.1} s for a CPU of the host",
-                secs(self.run.longest_run_delay_ns),
-            ));
+        if so_far.test {
+            return None;
         }
-        let (excess_ns, lost_ns, who) = match Excess::of(&detail.finding)? {
-            Excess::OfOneWait(excess_ns, span) => {
-                (excess_ns, self.longest_in(&part, span), "one vCPU")
-            }
-            Excess::OfCpuTime(excess_ns) => (excess_ns, waited_ns, "the vCPUs together"),
-        };
-        (lost_ns >= excess_ns).then(|| {
+        if matches!(detail.finding, Finding::SchedulerDied { .. }) && so_far.own_watchdog {
+            let end = self.detached_ms();
+            let lost_ns = self.lost_by_one_vcpu(end.saturating_sub(WATCHED_MS), end);
+            return (lost_ns as f64 >= WATCHED * WATCHED_MS as f64 * 1e6).then(|| {
+                format!(
+                    "a timeout of its own ended the scheduler, and the host kept one vCPU from running for {:.1} of the {} s \
+                     before",
+                    secs(lost_ns),
+                    WATCHED_MS / 1000,
+                )
+            });
+        }
+        let wait = self.wait_of(&part, &detail.finding)?;
+        let lost_ns = self.lost_by_one_vcpu(wait.from_ms, wait.to_ms);
+        (lost_ns >= wait.excess_ns).then(|| {
             format!(
-                "the host was busy{place}: {who} waited {:.3} s for a CPU of the host, which is at least the {:.3} s by which the \
-                 finding can exceed its bound",
+                "the host kept one vCPU from running for {:.3} s in all during this wait, which exceeds its bound by at most {:.3} s",
                 secs(lost_ns),
-                secs(excess_ns),
+                secs(wait.excess_ns),
             )
         })
     }
 }
 
 /// Turns failures about times that a busy host explains into inconclusive outcomes: the host must have been busy in the step
-/// to which the failure belongs, or the host must have delayed the vCPUs by as much as the finding exceeds its bound. If all failures are of this kind, the run is attributed to the host. If only some are, a
-/// note contains how busy the host was, and the others decide whose fault the run is.
+/// to which the failure belongs, or it must have delayed a vCPU, during a wait that is too long, by as much as the wait exceeds
+/// its bound. If all failures are of this kind, the run is attributed to the host. If only some are, a note contains how busy
+/// the host was, and the others decide whose fault the run is.
 pub(in crate::run) fn downgrade_if_contended(
     judgement: &mut Judgement,
     case: &Case,
     logs: Logs<'_>,
     host: &Contention<'_>,
 ) {
+    let ejected = |detail: &AssertDetail| matches!(detail.finding, Finding::Ejected { .. });
+    let so_far = SoFar {
+        test: judgement.fault == Some(Fault::Test),
+        own_watchdog: host.own_watchdog
+            && judgement.fault == Some(Fault::Scheduler)
+            && !judgement.result.failure_details().any(ejected),
+    };
     let mut evidence: Vec<String> = (judgement.result.failure_details())
-        .filter_map(|detail| host.explains(detail))
+        .filter_map(|detail| host.explains(detail, &so_far))
         .collect();
     evidence.sort();
     evidence.dedup();
-    if !excuse(judgement, |detail| host.explains(detail).is_some()) {
+    if !excuse(judgement, |detail| host.explains(detail, &so_far).is_some()) {
         return;
     }
     let evidence = evidence.join("; ");
