@@ -116,7 +116,10 @@ fn workers_of_the_backdrop_cannot_be_moved_to_a_place_that_ends_with_the_step() 
     insta::assert_snapshot!(refused(&format!("ops = [{spawn}, {}]", to("a", ""))), @r#"line 9, `step[0].ops[1]`: the harness's own cgroup already has workers of this step, which are stopped with it, but the workers of "a" live on: move them to a cgroup of the backdrop"#);
     // The workers that were moved out of the backdrop's cgroup live on in the harness's own.
     let error = refused(&format!("ops = [{}, {step}, {}]", to("a", ""), to("", "s")));
-    assert!(error.contains("`step[0].ops[2]`: cgroup \"s\" ends with the step"), "{error}");
+    assert!(
+        error.contains("`step[0].ops[2]`: cgroup \"s\" ends with the step"),
+        "{error}"
+    );
     // Workers of the step can be moved between its places.
     let end = "{ cpu_offline = 9 }";
     let error = refused(&format!("ops = [{spawn}, {step}, {}, {end}]", to("", "s")));
