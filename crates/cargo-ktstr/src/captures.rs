@@ -196,8 +196,8 @@ pub fn of_wait(
     {
         let _ = writeln!(
             text,
-            "No capture (the guest's memory, read while it is frozen) shows where the task was during the wait. This command takes \
-             one shortly before the end of the wait: {command}"
+            "No capture was taken during the wait. A capture (the guest's memory, read while it is frozen) shows the task's place in \
+             the dispatch queues. This command takes one shortly before the end of the wait: {command}"
         );
     }
     text

@@ -149,6 +149,15 @@ impl Story {
         self.timeline.zero_ns()
     }
 
+    /// Returns how much of the time from `from_ns` to `to_ns` was in the holds of steps, in nanoseconds.
+    pub fn in_steps_ns(&self, from_ns: u64, to_ns: u64) -> u64 {
+        let parts = self.timeline.held.iter().map(|held| {
+            let (from, to) = (held.from_ns.max(from_ns), held.to_ns.min(to_ns));
+            to.saturating_sub(from)
+        });
+        parts.fold(0, u64::saturating_add)
+    }
+
     /// Says from when to when the schedule is complete; `None` if no event is missing.
     pub fn complete_only(&self) -> Option<String> {
         let from_ns = self.answers.complete_from_ns?;

@@ -75,7 +75,19 @@ pub(crate) fn newest_of_each(candidates: Vec<Candidate>) -> Vec<Candidate> {
     newest
 }
 
-/// Lists the available kernels for an error message: `7.3 (cloud, plain, rt), 7.2 (cloud, rt)`.
+/// The first series of Debian's kernels with sched_ext (`CONFIG_SCHED_CLASS_EXT`).
+const FIRST_WITH_SCX: (u32, u32) = (6, 16);
+
+/// Returns whether Debian builds the kernels of this series without sched_ext. A series that is not two numbers is taken for a
+/// new one.
+fn lacks_scx(series: &str) -> bool {
+    let numbers = series
+        .split_once('.')
+        .and_then(|(major, minor)| Some((major.parse().ok()?, minor.parse().ok()?)));
+    numbers.is_some_and(|numbers: (u32, u32)| numbers < FIRST_WITH_SCX)
+}
+
+/// Lists the available kernels for an error message: `7.3 (cloud, plain, rt), 6.12 (cloud; without sched_ext)`.
 pub(crate) fn in_words(candidates: Vec<Candidate>) -> String {
     let mut series: Vec<(String, Vec<String>)> = Vec::new();
     for candidate in newest_of_each(candidates) {
@@ -90,7 +102,13 @@ pub(crate) fn in_words(candidates: Vec<Candidate>) -> String {
     }
     let words: Vec<String> = series
         .iter()
-        .map(|(name, flavours)| format!("{name} ({})", flavours.join(", ")))
+        .map(|(name, flavours)| {
+            let lacks = match lacks_scx(name) {
+                true => "; without sched_ext",
+                false => "",
+            };
+            format!("{name} ({}{lacks})", flavours.join(", "))
+        })
         .collect();
     words.join(", ")
 }
@@ -228,13 +246,15 @@ mod tests {
             "7.2.12+deb13-cloud-amd64",
             "7.3.4+deb13-rt-amd64",
             "7.2.13+deb14-rt-amd64",
+            "6.16.3+deb14-amd64",
+            "6.12.117+deb12-amd64",
         ]
         .map(offer)
         .into();
         all.sort_by(|a, b| version::by_preference(&a.release, &b.release));
         assert_eq!(
             in_words(all.clone()),
-            "7.3 (cloud, plain, rt), 7.2 (cloud, rt)"
+            "7.3 (cloud, plain, rt), 7.2 (cloud, rt), 6.16 (plain), 6.12 (plain; without sched_ext)"
         );
         let chosen =
             |spec: &str| choose(&all, &Spec::parse(spec).unwrap()).map(|c| c.release.as_str());

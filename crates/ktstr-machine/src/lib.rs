@@ -33,7 +33,7 @@ pub use qemu::{OLDEST_QEMU, Qemu, TRIED_QEMU};
 pub use ram::{GuestRam, MailboxRam};
 pub use shape::{Hmat, Llc, MAX_CPUS, Shape, SideCache};
 pub use spec::{Accelerator, ClockMode, MachineSpec};
-pub use steal::Steal;
+pub use steal::host_steal;
 pub use virtual_clock::{
     Hold, MAX_MOMENTS, MAX_SENDERS, MAX_WATCHED, MomentPoint, Switch, SwitchDigest, TRACE_CAPACITY,
     Turns, VirtualClock, WatchPoints, WatchedWord,

@@ -3,82 +3,44 @@
 //! If the host is a virtual machine itself, as in most CI services, its CPUs stand still while the hypervisor runs other
 //! machines. The host's scheduler counts this time as time for which a vCPU thread ran, so only the host's own counters show it.
 
-/// Adds up the steal between the calls of [`poll`](Self::poll).
-#[derive(Debug, Default)]
-pub struct Steal {
-    /// The counters of the host's CPUs at the last call, in clock ticks.
-    last: Vec<u64>,
-    ticks: u64,
+/// Returns the steal of each CPU of the host since it booted, in nanoseconds with the resolution of the clock tick. The index
+/// is the number of the CPU; an offline CPU has 0. Empty if `/proc/stat` does not show it.
+pub fn host_steal() -> Vec<u64> {
+    let per_second = rustix::param::clock_ticks_per_second().max(1);
+    let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+    let ticks = of_cpus(&stat);
+    let ns = |ticks: u64| ticks.saturating_mul(1_000_000_000 / per_second);
+    ticks.into_iter().map(ns).collect()
 }
 
-impl Steal {
-    /// Returns the steal since the first call, in nanoseconds with the resolution of the clock tick. Between two calls the CPU
-    /// that lost most counts, because any vCPU may have been on it. `None` if `/proc/stat` does not show it.
-    pub fn poll(&mut self) -> Option<u64> {
-        self.take(&std::fs::read_to_string("/proc/stat").ok()?)?;
-        let per_second = rustix::param::clock_ticks_per_second().max(1);
-        Some(self.ticks.saturating_mul(1_000_000_000 / per_second))
-    }
-
-    fn take(&mut self, stat: &str) -> Option<()> {
-        let now: Vec<u64> = stat.lines().filter_map(of_cpu).collect();
-        if now.is_empty() {
-            return None;
+/// Returns the steal of each CPU in clock ticks.
+fn of_cpus(stat: &str) -> Vec<u64> {
+    let mut all = Vec::new();
+    for (cpu, steal) in stat.lines().filter_map(of_cpu) {
+        if all.len() <= cpu {
+            all.resize(cpu + 1, 0);
         }
-        // If a CPU went offline or online, the counters cannot be matched.
-        if now.len() == self.last.len() {
-            let both = self.last.iter().zip(&now);
-            let most = both.map(|(last, now)| now.saturating_sub(*last)).max();
-            self.ticks = self.ticks.saturating_add(most.unwrap_or(0));
-        }
-        self.last = now;
-        Some(())
+        all[cpu] = steal;
     }
+    all
 }
 
-/// Returns the steal of a CPU from its line of `/proc/stat`, where it is the eighth number after the name (`proc_stat(5)`).
-fn of_cpu(line: &str) -> Option<u64> {
-    let rest = line.strip_prefix("cpu")?;
-    // The line of all CPUs together has no number after `cpu`.
-    if !rest.starts_with(|c: char| c.is_ascii_digit()) {
-        return None;
-    }
-    rest.split_whitespace().nth(8)?.parse().ok()
+/// Returns the number of a CPU and its steal from its line of `/proc/stat`, where the steal is the eighth number after the name
+/// (`proc_stat(5)`). `None` for other lines, such as that of all CPUs together.
+fn of_cpu(line: &str) -> Option<(usize, u64)> {
+    let mut words = line.strip_prefix("cpu")?.split(' ');
+    let cpu: u16 = words.next()?.parse().ok()?;
+    Some((usize::from(cpu), words.nth(7)?.parse().ok()?))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn stat(steal: &[u64]) -> String {
-        let cpus = steal.iter().enumerate();
-        let lines = cpus.map(|(cpu, steal)| format!("cpu{cpu} 9 8 7 6 5 4 3 {steal} 2 1\n"));
-        format!(
-            "cpu  1 1 1 1 1 1 1 999 1 1\n{}intr 5 4\n",
-            lines.collect::<String>()
-        )
-    }
-
     #[test]
-    fn the_cpu_that_lost_most_counts_between_two_readings() {
-        let mut steal = Steal::default();
-        for (counters, sum) in [
-            (&[100, 200][..], 0),
-            (&[130, 210], 30),
-            (&[131, 250], 70),
-            (&[131], 70),
-            (&[140], 79),
-        ] {
-            assert_eq!(steal.take(&stat(counters)), Some(()));
-            assert_eq!(steal.ticks, sum, "{counters:?}");
-        }
-        assert_eq!(steal.take("intr 5\n"), None);
-    }
-
-    #[test]
-    fn this_host_shows_its_steal() {
-        let mut steal = Steal::default();
-        assert_eq!(steal.poll(), Some(0));
-        assert!(steal.poll().is_some());
+    fn each_cpu_has_its_own_steal() {
+        let stat = "cpu  9 9 9 9 9 9 9 999 9 9\ncpu0 9 8 7 6 5 4 3 20 2 1\ncpu3 9 8 7 6 5 4 3 40 2 1\nintr 5 4\n";
+        assert_eq!(of_cpus(stat), [20, 0, 0, 40]);
+        assert_eq!(of_cpus("intr 5\ncpu1 7\n"), [0; 0]);
     }
 }

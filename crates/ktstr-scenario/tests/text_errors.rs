@@ -72,7 +72,7 @@ fn what_cannot_be_run() {
     insta::assert_snapshot!(refused("ops = [{ run_payload = { payload = \"x\" } }]"), @r#"line 9, `step[0].ops[0].run_payload.payload`: there is no program "x": declare it, with [[payload]]"#);
     insta::assert_snapshot!(refused("[[step.cgroup]]\nname = \"x\"\nwork_type = \"pipe_io\"\nworkers = 3"), @r#"line 9, `step[0].cgroup[0]`: workers of cgroup "x": work type PipeIo: 3 workers cannot be divided into groups of 2; take a multiple of 2"#);
     insta::assert_snapshot!(refused("[[step.cgroup]]\nname = \"x\"\naffinity = { exact = \"7\" }"), @r#"line 9, `step[0].cgroup[0]`: workers of cgroup "x": affinity Exact: none of 7 is available (CPUs available: 0-3)"#);
-    insta::assert_snapshot!(refused("ops = [{ add_cgroup = \"b/x\" }]"), @r#"line 9, `step[0].ops[0]`: cgroup "b" has workers, and "b/x" is below it: with a controller turned on, the kernel lets only the lowest cgroups have tasks. Put the workers into a cgroup of their own below "b""#);
+    insta::assert_snapshot!(refused("ops = [{ add_cgroup = \"b/x\" }]"), @r#"line 9, `step[0].ops[0]`: cgroup "b" has workers or a program, and "b/x" is below it: with a controller turned on, the kernel lets only the lowest cgroups have tasks. Put the tasks into a cgroup of their own below "b""#);
     insta::assert_snapshot!(refused("ops = [{ cpu_online = 1 }]\n[[step.cgroup]]\nname = \"x\"\n[[step]]\nops = [{ stop_cgroup = \"x\" }]"), @r#"line 13, `step[1].ops[0]`: there is no cgroup "x" at this point (there are: a, b): add it first"#);
 }
 
@@ -124,6 +124,29 @@ fn workers_of_the_backdrop_cannot_be_moved_to_a_place_that_ends_with_the_step() 
     let end = "{ cpu_offline = 9 }";
     let error = refused(&format!("ops = [{spawn}, {step}, {}, {end}]", to("", "s")));
     assert!(error.contains("`step[0].ops[3]`"), "{error}");
+}
+
+/// The scenario has a controller, so a cgroup with tasks cannot have child cgroups.
+#[test]
+fn a_program_is_where_it_was_moved_until_it_ends() {
+    let of = |ops: &[&str]| {
+        let payload = "[[payload]]\nname = \"p\"\nbinary = \"/bin/true\"";
+        refused(&format!("ops = [{}]\n\n{payload}", ops.join(", ")))
+    };
+    let run = "{ run_payload = { payload = \"p\", cgroup = \"s\" } }";
+    let [add_s, add_t] = ["s", "t"].map(|name| format!("{{ add_cgroup = \"{name}\" }}"));
+    let moved = "{ move_all_tasks = { from = \"s\", to = \"t\" } }";
+    let below = |name: &str| format!("{{ add_cgroup = \"{name}/x\" }}");
+    let wait = "{ wait_payload = { name = \"p\" } }";
+    let end = "{ cpu_offline = 9 }";
+    let error = of(&[&add_s, &add_t, run, moved, &below("s"), &below("t")]);
+    let wanted = "`step[0].ops[5]`: cgroup \"t\" has workers or a program";
+    assert!(error.contains(wanted), "{error}");
+    let error = of(&[&add_s, &add_t, run, moved, wait, &below("t"), end]);
+    assert!(error.contains("`step[0].ops[6]`"), "{error}");
+    let error = of(&[&add_s, run, "{ stop_cgroup = \"s\" }", &below("s")]);
+    let wanted = "`step[0].ops[3]`: cgroup \"s\" has workers or a program";
+    assert!(error.contains(wanted), "{error}");
 }
 
 #[test]

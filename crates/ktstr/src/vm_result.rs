@@ -60,8 +60,8 @@ pub struct HostVcpuSchedstat {
     pub total_run_delay_ns: u64,
     /// The same time of the vCPU that waited longest, in nanoseconds.
     pub longest_run_delay_ns: u64,
-    /// The time that a hypervisor below the host took from the host's CPUs between the samples, in nanoseconds: in each interval,
-    /// that of the CPU which lost most. 0 if it is unknown.
+    /// The time that a hypervisor below the host took from one CPU of the host between the samples, in nanoseconds: from the CPU
+    /// which lost most. 0 if it is unknown.
     pub host_steal_ns: u64,
     /// The number of vCPUs for which both samples have both times.
     pub sampled_vcpus: u32,
@@ -74,10 +74,10 @@ impl HostVcpuSchedstat {
         1.0 + self.total_run_delay_ns as f64 / on_cpu
     }
 
-    /// Returns the longest time for which other work can have kept one vCPU from running, in nanoseconds: its wait for a CPU of
-    /// the host, and what a hypervisor below the host took.
+    /// Returns the time for which other work kept one vCPU from running, in nanoseconds: its wait for a CPU of the host, or
+    /// what a hypervisor below the host took. The larger one counts, because a time can be in both.
     pub fn longest_delay_ns(&self) -> u64 {
-        self.longest_run_delay_ns.saturating_add(self.host_steal_ns)
+        self.longest_run_delay_ns.max(self.host_steal_ns)
     }
 
     /// Adds the times of one more vCPU.
@@ -118,9 +118,10 @@ impl HostVcpuSchedstat {
             [first, .., last] => (first, last),
             _ => return None,
         };
-        let steal = first.host_steal_ns.zip(last.host_steal_ns);
+        let steal = first.host_steal_ns.iter().zip(&last.host_steal_ns);
+        let stolen = steal.map(|(first, last)| last.saturating_sub(*first));
         let mut sum = Self {
-            host_steal_ns: steal.map_or(0, |(first, last)| last.saturating_sub(first)),
+            host_steal_ns: stolen.max().unwrap_or(0),
             ..Self::default()
         };
         for (before, now) in first.cpus.iter().zip(&last.cpus) {

@@ -89,9 +89,9 @@ pub struct Options {
     #[arg(long, value_name = "SHAPE,...", value_delimiter = ',')]
     topologies: Vec<String>,
     /// The number of seeds, counted from seed 1, or a range that excludes its end: 3..14 stands for the seeds 3 to 13. Without
-    /// this option ktstr chooses: at first 8 to 20 seeds for each scenario, kernel and shape, the more seeds the more
-    /// significance tests there are (one for each metric in each scenario, kernel and shape). Unless there are too many tests
-    /// for that, it then runs more seeds where they could still settle a difference, up to twice as many in total.
+    /// this option ktstr starts with 8 to 20 seeds for each scenario, kernel and shape. The number grows with the number of
+    /// significance tests, of which there is one for each metric in each scenario, kernel and shape. Where a difference is still
+    /// open after these seeds, it runs more of them, up to twice as many in total. With very many tests it runs one fixed number.
     #[arg(long, value_name = "N")]
     seeds: Option<String>,
     /// With --seeds: run up to this many seeds where more runs could still show a difference.

@@ -34,7 +34,8 @@ pub struct Options {
     record: PathBuf,
     /// The task: its pid, or a part of its name.
     task: String,
-    /// A time since the start of the first step, such as `1.25s` or `300ms`. Without it the task's longest wait is explained.
+    /// A time since the start of the first step, such as `1.25s` or `300ms`. Without it the task's longest wait in the steps is
+    /// explained.
     time: Option<Span>,
 }
 
@@ -163,6 +164,9 @@ fn answer(
         ));
     }
     if let Did::Waited { .. } = stretch.did {
+        if story.in_steps_ns(stretch.from_ns, stretch.to_ns) == 0 {
+            text.push_str(&outside(story));
+        }
         let known = history(schedule, story, &stretch).map_err(NoAnswer::Damaged)?;
         let sets = known.masks.iter().enumerate();
         let sets = sets.map(|(at, (since, mask))| match at {
@@ -235,11 +239,17 @@ fn listed(story: &Story, tasks: &[Pid]) -> String {
     }
 }
 
+/// Returns the wait of these tasks of which most was in the steps. Waits outside of the steps, for example while the workers are
+/// stopped, count only if there is no other, because no check is about them.
 fn longest(story: &Story, tasks: &[Pid]) -> Option<Stretch> {
     let waits = story.stretches.iter().filter(|stretch| {
         matches!(stretch.did, Did::Waited { .. }) && tasks.contains(&stretch.task)
     });
-    waits.max_by_key(|stretch| stretch.len_ns()).copied()
+    let length = |stretch: &&Stretch| {
+        let in_steps = story.in_steps_ns(stretch.from_ns, stretch.to_ns);
+        (in_steps, stretch.len_ns())
+    };
+    waits.max_by_key(length).copied()
 }
 
 /// Returns a task as `name[pid]`, with control characters and line ends escaped.
@@ -250,6 +260,19 @@ fn shown(story: &Story, pid: Pid) -> String {
 /// Formats a time as seconds since the first step began.
 fn seconds(story: &Story, ns: u64) -> String {
     format!("{:.6} s", (ns as f64 - story.zero_ns() as f64) / 1e9)
+}
+
+/// Returns a line about a wait of which no part was in a step; an empty text if the schedule shows no step.
+fn outside(story: &Story) -> String {
+    let held = &story.timeline.held;
+    match (held.first(), held.last()) {
+        (Some(first), Some(last)) => format!(
+            "No part of this wait was in a step: the steps lasted from {} to {}.\n",
+            seconds(story, first.from_ns),
+            seconds(story, last.to_ns)
+        ),
+        _ => String::new(),
+    }
 }
 
 fn ms(ns: u64) -> String {

@@ -50,10 +50,10 @@ pub struct MonitorSample {
     pub step_index: Option<u16>,
     /// Whether a sched_ext scheduler was attached; `None` if unknown.
     pub scx_attached: Option<bool>,
-    /// The time that a hypervisor below the host took from the host's CPUs since the first sample, in nanoseconds: between two
-    /// samples, that of the CPU which lost most. `None` if unknown, and under the virtual clock.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub host_steal_ns: Option<u64>,
+    /// The time that a hypervisor below the host took from each CPU of the host since the host booted, in nanoseconds; the
+    /// index is the number of the CPU. Empty if unknown, and under the virtual clock. It is not in `monitor.json`.
+    #[serde(skip)]
+    pub host_steal_ns: Vec<u64>,
     /// The runqueues, one per CPU; the index is the number of the CPU.
     pub cpus: Vec<CpuSnapshot>,
 }

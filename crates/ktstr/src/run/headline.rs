@@ -11,18 +11,41 @@ const MOST: usize = 160;
 /// Returns the failures, the most significant first, followed by the inconclusive findings.
 pub(super) fn ranked(result: &AssertResult) -> Vec<&AssertDetail> {
     let mut failures: Vec<&AssertDetail> = result.failure_details().collect();
-    failures.sort_by_key(|detail| detail.rank());
+    order(&mut failures);
     let mut unknown: Vec<&AssertDetail> = result.inconclusive_details().collect();
-    unknown.sort_by_key(|detail| detail.rank());
+    order(&mut unknown);
     failures.extend(unknown);
     failures
+}
+
+/// Sorts the findings, the most significant first. If that one is about uneven shares, the most uneven ones come first.
+fn order(findings: &mut [&AssertDetail]) {
+    findings.sort_by_key(|detail| detail.rank());
+    let apart = |detail: &AssertDetail| match detail.finding {
+        Finding::Spread {
+            low_pct, high_pct, ..
+        } => Some(high_pct - low_pct),
+        _ => None,
+    };
+    let Some(mut most) = findings.first().and_then(|first| apart(first)) else {
+        return;
+    };
+    let mut widest = 0;
+    for (at, detail) in findings.iter().enumerate() {
+        if let Some(apart) = apart(detail).filter(|apart| *apart > most) {
+            (most, widest) = (apart, at);
+        }
+    }
+    if let Some(before) = findings.get_mut(..=widest) {
+        before.rotate_right(1);
+    }
 }
 
 /// Returns the sentence: the most significant finding, and whose fault it is. Empty if nothing in the result failed
 /// or is inconclusive.
 pub(super) fn headline(result: &AssertResult, fault: Option<Fault>) -> String {
     let all = ranked(result);
-    let Some(first) = all.first().map(|first| widest(first, &all)) else {
+    let Some(first) = all.first() else {
         return String::new();
     };
     let mut clause = clause(first, &all);
@@ -37,29 +60,6 @@ pub(super) fn headline(result: &AssertResult, fault: Option<Fault>) -> String {
         Some(fault) => format!("{clause} — {fault} fault."),
         None => clause,
     }
-}
-
-/// Returns the finding, or another one of the same outcome if both are about uneven shares and the other one's are more uneven.
-fn widest<'a>(first: &'a AssertDetail, all: &[&'a AssertDetail]) -> &'a AssertDetail {
-    let spread = |detail: &AssertDetail| match detail.finding {
-        Finding::Spread {
-            low_pct, high_pct, ..
-        } => Some(high_pct - low_pct),
-        _ => None,
-    };
-    let Some(mut most) = spread(first) else {
-        return first;
-    };
-    let mut widest = first;
-    for detail in all
-        .iter()
-        .filter(|d| d.host_explains == first.host_explains)
-    {
-        if let Some(apart) = spread(detail).filter(|apart| *apart > most) {
-            (most, widest) = (apart, detail);
-        }
-    }
-    widest
 }
 
 /// Returns a text of at most [`MOST`] characters and an ellipsis. A longer text ends after its last complete clause or, if that

@@ -54,6 +54,30 @@ fn of_workers_that_did_nothing() {
     insta::assert_snapshot!(of(NONE.check_not_stuck(), &workers, None), @"2 workers did no work at all, worker 7 of cgroup web among them — the scheduler's fault.");
 }
 
+/// The most uneven cgroup is named, and the table marks the same one.
+#[test]
+fn of_the_most_unequal_of_several_cgroups() {
+    let spread = |cgroup: &'static str, high_pct| {
+        AssertDetail::of(Finding::Spread {
+            low_pct: 40.0,
+            high_pct,
+            workers: 2,
+            cpus: 2,
+            bound_pct: 15.0,
+        })
+        .with_cgroup(cgroup)
+    };
+    let mut result = AssertResult::pass();
+    for (cgroup, high_pct) in [("a", 60.0), ("b", 80.0), ("c", 70.0)] {
+        result.record_fail(spread(cgroup, high_pct));
+    }
+    let all = ranked(&result);
+    let names: Vec<_> = all.iter().filter_map(|d| d.cgroup.as_deref()).collect();
+    assert_eq!(names, ["b", "a", "c"]);
+    assert_eq!(cgroup(&all), Some("b"));
+    assert!(headline(&result, None).starts_with("2 workers of b did not"));
+}
+
 #[test]
 fn of_unequal_shares() {
     let mut workers = [worker(7), worker(8)];

@@ -12,7 +12,7 @@ use ktstr_assert::monitor::{
 };
 use ktstr_introspect::kernel::KernelView;
 use ktstr_introspect::sampler::{Ended, ExitReader, SampleError, Sampler};
-use ktstr_machine::{Machine, Steal, VcpuTime};
+use ktstr_machine::{Machine, VcpuTime, host_steal};
 use ktstr_snapshot::report::{RqSample, ScxExit};
 use ktstr_state::env;
 
@@ -37,7 +37,6 @@ pub(super) struct Monitor {
     seed: u64,
     next: Duration,
     samples: Vec<MonitorSample>,
-    steal: Steal,
     torn: u64,
     unavailable: Option<String>,
     ended: Option<Ended>,
@@ -68,7 +67,6 @@ impl Monitor {
             seed,
             next: next_after(Duration::ZERO, seed),
             samples: Vec::new(),
-            steal: Steal::default(),
             torn: 0,
             unavailable: None,
             ended: None,
@@ -140,8 +138,8 @@ impl Monitor {
         let running = machine.virtual_clock().is_none();
         let vcpus = machine.vcpu_times();
         let host_steal_ns = match running {
-            true => self.steal.poll(),
-            false => None,
+            true => host_steal(),
+            false => Vec::new(),
         };
         let memory = RamView(machine.ram());
         if self.sampler.is_none() {

@@ -194,7 +194,7 @@ fn findings(text: &mut String, all: &[&AssertDetail], headline: &str, same_kind:
         let more = more.join(", ");
         let _ = write!(
             text,
-            "\n  ... and more findings, by their kinds {more}: the record lists all of them"
+            "\n  ... and more findings ({more}), all of which are in the record"
         );
     }
 }

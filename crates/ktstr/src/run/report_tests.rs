@@ -401,7 +401,7 @@ fn only_the_first_findings_of_a_kind_are_shown() {
         "{text}"
     );
     assert!(
-        text.contains("... and more findings, by their kinds 37 NoProgress"),
+        text.contains("... and more findings (37 NoProgress), all of which are in the record"),
         "{text}"
     );
 }

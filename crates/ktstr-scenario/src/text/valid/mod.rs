@@ -44,6 +44,7 @@ impl Scenario {
                 payload.validate().map_err(|e| e.to_string()),
             )?;
         }
+        stage.release();
         for (at, step) in self.steps.iter().enumerate() {
             step_of(&mut stage, &format!("step[{at}]"), step)?;
             stage.end_step();
@@ -95,6 +96,7 @@ fn step_of(stage: &mut Stage<'_>, key: &str, step: &Step) -> Result<(), Invalid>
     if let Setup::Defs(of_setup) = &step.setup {
         defs(stage, Life::Step, &format!("{key}.cgroup"), of_setup)?;
     }
+    stage.release();
     // A step that loops repeats its operations, so they are checked a second time, in the state after the setup. Operations that
     // are possible the second time are possible in every later repetition.
     match loops {

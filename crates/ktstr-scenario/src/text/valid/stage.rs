@@ -26,15 +26,17 @@ pub(super) struct Live {
     pub(super) partition: bool,
     /// Whether workers run in the cgroup itself. Workers of its descendants do not count.
     pub(super) busy: bool,
-    /// The programs that the declaration or operations have started in the cgroup, or moved to it, each with the latest time at
-    /// which it ends: with the step, or with the scenario. It may exit earlier.
+    /// The programs that have started in the cgroup or were moved to it, each with the latest time at which it ends: with the
+    /// step, or with the scenario. It may exit earlier.
     pub(super) programs: Vec<(Life, &'static str)>,
+    /// The program of the declaration, until it starts together with the workers. Operations before that do not affect it.
+    pub(super) waiting: Vec<(Life, &'static str)>,
 }
 
 impl Live {
     /// Returns whether tasks run in the cgroup itself.
     pub(super) fn has_tasks(&self) -> bool {
-        self.busy || !self.programs.is_empty()
+        self.busy || !self.programs.is_empty() || !self.waiting.is_empty()
     }
 }
 
@@ -80,6 +82,13 @@ impl<'a> Stage<'a> {
         self.announced.clear();
     }
 
+    /// Records that the workers and programs of the backdrop or of a step have been released.
+    pub(super) fn release(&mut self) {
+        for live in self.cgroups.values_mut() {
+            live.programs.append(&mut live.waiting);
+        }
+    }
+
     /// Returns the cgroup of this name. The error names the cgroups that exist.
     pub(super) fn get(&mut self, name: &str) -> Result<&mut Live, String> {
         let known: Vec<&str> = self.cgroups.keys().map(String::as_str).collect();
@@ -121,6 +130,7 @@ impl<'a> Stage<'a> {
             partition: false,
             busy: false,
             programs: Vec::new(),
+            waiting: Vec::new(),
         };
         self.cgroups.insert(name.to_owned(), live);
         Ok(())
@@ -130,8 +140,8 @@ impl<'a> Stage<'a> {
     fn exclusive(&self, above: &str, below: &str) -> Checked {
         match self.controllers {
             true => Err(format!(
-                "cgroup {above:?} has workers, and {below:?} is below it: with a controller turned on, the kernel lets only \
-                 the lowest cgroups have tasks. Put the workers into a cgroup of their own below {above:?}"
+                "cgroup {above:?} has workers or a program, and {below:?} is below it: with a controller turned on, the kernel \
+                 lets only the lowest cgroups have tasks. Put the tasks into a cgroup of their own below {above:?}"
             )),
             false => Ok(()),
         }
@@ -188,7 +198,8 @@ impl<'a> Stage<'a> {
         }
         if let Some(payload) = def.payload {
             payload.validate().map_err(|error| error.to_string())?;
-            self.add_programs(&def.name, vec![(life, payload.name)])?;
+            let waiting = &mut self.occupied(&def.name)?.waiting;
+            waiting.push((life, payload.name));
         }
         (def.merged_works().iter()).try_for_each(|work| self.spawn(&def.name, work))
     }

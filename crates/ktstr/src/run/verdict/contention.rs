@@ -10,6 +10,7 @@ use super::fault::attribute_again;
 use super::{Case, Fault, Judgement, Logs};
 use crate::vm_result::HostVcpuSchedstat;
 
+const NS_PER_MS: u64 = 1_000_000;
 /// The dilation above which a machine counts as disturbed by other work on the host. The dilation is `1 + waited / ran`,
 /// where `waited` is the time for which the machine's threads waited for the host's CPUs, and `ran` the time for which they
 /// ran.
@@ -19,6 +20,14 @@ const WAITED: f64 = 0.1;
 
 /// The time in milliseconds that is added on each side of a wait, because its time in the run is known only roughly.
 const SLACK_MS: u64 = 150;
+/// The host explains a gap of a worker only if it kept one vCPU from running for at least this share of it.
+const OF_GAP: f64 = 0.05;
+/// The host explains a stall only if it kept one vCPU from running for at least this share of the timeout. The excess alone says
+/// little, because it depends on when the kernel looked: `scx_tick()` looks at each tick, and `scx_watchdog_workfn()` twice in
+/// each timeout (kernel/sched/ext.c).
+const OF_STALL: f64 = 1.0 / 3.0;
+/// How much shorter than the timeout a reported stall may be, because both are rounded to ticks.
+const TICKS: Duration = Duration::from_millis(20);
 /// The time in milliseconds before the end of a scheduler in which its own watchdog can have counted. How long such a watchdog
 /// waits is unknown; most wait for several seconds.
 const WATCHED_MS: u64 = 10_000;
@@ -54,8 +63,6 @@ struct Part<'a> {
     /// The length of the step times the number of vCPUs, in nanoseconds, which is the longest time for which the vCPUs together
     /// can have waited; `None` for the whole run.
     all_ns: Option<u64>,
-    /// The times of the first and the last sample, in milliseconds since the scenario started; `None` for the whole run.
-    span_ms: Option<(u64, u64)>,
 }
 
 /// What is known so far about whose fault the run is.
@@ -73,6 +80,8 @@ struct Wait {
     to_ms: u64,
     /// By how much it exceeds its bound, in nanoseconds.
     excess_ns: u64,
+    /// The least time for which the host must have kept one vCPU from running to explain the wait, in nanoseconds.
+    least_ns: u64,
 }
 
 impl Contention<'_> {
@@ -81,55 +90,64 @@ impl Contention<'_> {
     /// at the end of the run have it, too.
     fn at<'d>(&self, detail: &'d AssertDetail) -> Part<'d> {
         let label = detail.phase.as_deref();
-        let is_of = |sample: &MonitorSample| {
-            let step = sample.step_index.filter(|step| *step > 0);
-            step.is_some_and(|step| label == Some(&*Phase::from(step).label()))
-        };
         let of_step = || {
-            let first = self.samples.iter().position(is_of)?;
-            let last = self.samples.iter().rposition(is_of)?;
+            let first = self.samples.iter().position(|s| is_of(s, detail))?;
+            let last = self.samples.iter().rposition(|s| is_of(s, detail))?;
             // Workers are started before the step's first sample, and stopped after its last one, so one more sample on each
             // side is included.
             let (from, to) = (first.saturating_sub(1), last.saturating_add(2));
             let samples = self.samples.get(from..to.min(self.samples.len()))?;
             let stat = HostVcpuSchedstat::over(samples)?;
             let (from_ms, to_ms) = (samples.first()?.elapsed_ms, samples.last()?.elapsed_ms);
-            let wall_ns = to_ms.saturating_sub(from_ms).saturating_mul(1_000_000);
+            let wall_ns = to_ms.saturating_sub(from_ms).saturating_mul(NS_PER_MS);
             Some(Part {
                 label,
                 stat,
                 all_ns: Some(wall_ns.saturating_mul(u64::from(stat.sampled_vcpus))),
-                span_ms: Some((from_ms, to_ms)),
             })
         };
         of_step().unwrap_or(Part {
             label: None,
             stat: self.run,
             all_ns: None,
-            span_ms: None,
         })
+    }
+
+    /// Returns the samples of the window to which the finding belongs. A test may open several windows, one after the other, in
+    /// each of which times count from 0. An ejection belongs to the last one. `None` if several windows have such a step, and if
+    /// the finding belongs to no step: for how long the window was paused since a worker of the backdrop started is unknown.
+    fn window_of(&self, detail: &AssertDetail) -> Option<&[MonitorSample]> {
+        let same = |a: &MonitorSample, b: &MonitorSample| a.elapsed_ms <= b.elapsed_ms;
+        let windows = self.samples.chunk_by(same);
+        if let Finding::Ejected { .. } | Finding::SchedulerDied { .. } = detail.finding {
+            return windows.last();
+        }
+        let mut having = windows.filter(|window| steps(window, detail).next().is_some());
+        having.next().filter(|_| having.next().is_none())
     }
 
     /// Returns the time and the excess of the wait that the finding is about; `None` if it is about no single wait, or if the
     /// finding's numbers are impossible.
-    fn wait_of(&self, part: &Part<'_>, finding: &Finding) -> Option<Wait> {
-        match *finding {
+    fn wait_of(&self, window: &[MonitorSample], detail: &AssertDetail) -> Option<Wait> {
+        match detail.finding {
             Finding::Gap {
                 gap_ms,
                 bound_ms,
                 at_ms,
                 ..
             } => {
-                // Times count from the start of the worker: the start of the step, or of the scenario for workers of the
-                // backdrop.
-                let of_step = (part.span_ms).filter(|(from, to)| at_ms <= to.saturating_sub(*from));
-                let to_ms = of_step.map_or(0, |(from, _)| from).saturating_add(at_ms);
+                // The time counts from the start of the worker, which is that of the step, and goes on after the step's end.
+                let first = steps(window, detail).next()?.elapsed_ms;
+                let last = steps(window, detail).last()?.elapsed_ms;
+                let to_ms = first.saturating_add(at_ms).min(last);
+                let lost_ms = (gap_ms as f64 * OF_GAP) as u64;
                 // Milliseconds are rounded down when a finding is created.
                 let excess_ms = gap_ms.saturating_sub(bound_ms).saturating_add(1);
                 Some(Wait {
                     from_ms: to_ms.saturating_sub(gap_ms),
                     to_ms,
-                    excess_ns: excess_ms.saturating_mul(1_000_000),
+                    excess_ns: excess_ms.saturating_mul(NS_PER_MS),
+                    least_ns: excess_ms.max(lost_ms).saturating_mul(NS_PER_MS),
                 })
             }
             Finding::Ejected {
@@ -142,41 +160,19 @@ impl Contention<'_> {
                 ..
             } => {
                 let waited = Duration::try_from_secs_f64(seconds).ok()?;
-                let to_ms = self.detached_ms();
-                let excess = waited.saturating_sub(self.stall_timeout);
+                // If the wait is shorter than the timeout, the scheduler had another timeout, which is unknown.
+                let excess = (waited + TICKS).checked_sub(self.stall_timeout)?;
+                let to_ms = detached_ms(window)?;
+                let ns = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
                 Some(Wait {
-                    from_ms: to_ms.saturating_sub(waited.as_millis() as u64),
+                    from_ms: to_ms.saturating_sub(ns(waited) / NS_PER_MS),
                     to_ms,
-                    excess_ns: (excess + Duration::from_millis(1)).as_nanos() as u64,
+                    excess_ns: ns(excess),
+                    least_ns: ns(excess.max(self.stall_timeout.mul_f64(OF_STALL))),
                 })
             }
             _ => None,
         }
-    }
-
-    /// Returns when a sample first found the scheduler detached, or the time of the last sample.
-    fn detached_ms(&self) -> u64 {
-        let detached = |sample: &&MonitorSample| sample.scx_attached == Some(false);
-        let attached = |sample: &MonitorSample| sample.scx_attached == Some(true);
-        let first = self.samples.iter().position(attached).unwrap_or(0);
-        let end = self.samples.iter().skip(first).find(detached);
-        end.or(self.samples.last()).map_or(0, |s| s.elapsed_ms)
-    }
-
-    /// Returns for how long the host kept one vCPU from running between two times of the scenario, in nanoseconds and in all:
-    /// that of the vCPU which lost most. The waits of several vCPUs are not added up. Without samples this is the time over the
-    /// whole run.
-    fn lost_by_one_vcpu(&self, from_ms: u64, to_ms: u64) -> u64 {
-        let from = from_ms.saturating_sub(SLACK_MS);
-        let to = to_ms.saturating_add(SLACK_MS);
-        let before = self.samples.iter().rposition(|s| s.elapsed_ms <= from);
-        let after = self.samples.iter().position(|s| s.elapsed_ms >= to);
-        let last = after.map_or(self.samples.len(), |after| after + 1);
-        let samples = self.samples.get(before.unwrap_or(0)..last);
-        samples
-            .and_then(HostVcpuSchedstat::over)
-            .unwrap_or(self.run)
-            .longest_delay_ns()
     }
 
     /// Returns the evidence that the host was so busy that this explains the failure; `None` if it was not.
@@ -202,10 +198,11 @@ impl Contention<'_> {
         if so_far.test {
             return None;
         }
+        let window = self.window_of(detail)?;
         if matches!(detail.finding, Finding::SchedulerDied { .. }) && so_far.own_watchdog {
-            let end = self.detached_ms();
-            let lost_ns = self.lost_by_one_vcpu(end.saturating_sub(WATCHED_MS), end);
-            return (lost_ns as f64 >= WATCHED * WATCHED_MS as f64 * 1e6).then(|| {
+            let end = detached_ms(window)?;
+            let lost_ns = lost_by_one_vcpu(window, end.saturating_sub(WATCHED_MS), end)?;
+            return (lost_ns as f64 >= WATCHED * (WATCHED_MS * NS_PER_MS) as f64).then(|| {
                 format!(
                     "a timeout of its own ended the scheduler, and the host kept one vCPU from running for {:.1} of the {} s \
                      before",
@@ -214,9 +211,9 @@ impl Contention<'_> {
                 )
             });
         }
-        let wait = self.wait_of(&part, &detail.finding)?;
-        let lost_ns = self.lost_by_one_vcpu(wait.from_ms, wait.to_ms);
-        (lost_ns >= wait.excess_ns).then(|| {
+        let wait = self.wait_of(window, detail)?;
+        let lost_ns = lost_by_one_vcpu(window, wait.from_ms, wait.to_ms)?;
+        (lost_ns >= wait.least_ns).then(|| {
             format!(
                 "the host kept one vCPU from running for {:.3} s in all during this wait, which exceeds its bound by at most {:.3} s",
                 secs(lost_ns),
@@ -224,6 +221,40 @@ impl Contention<'_> {
             )
         })
     }
+}
+
+/// Returns the samples of a window in the step of the finding; none if it belongs to no step.
+fn steps<'a>(
+    window: &'a [MonitorSample],
+    detail: &'a AssertDetail,
+) -> impl Iterator<Item = &'a MonitorSample> {
+    window.iter().filter(|sample| is_of(sample, detail))
+}
+
+fn is_of(sample: &MonitorSample, detail: &AssertDetail) -> bool {
+    let step = sample.step_index.filter(|step| *step > 0);
+    step.is_some_and(|step| detail.phase.as_deref() == Some(&*Phase::from(step).label()))
+}
+
+/// Returns when a sample found the scheduler detached after it had been attached for the last time, or else the time of the last
+/// sample.
+fn detached_ms(window: &[MonitorSample]) -> Option<u64> {
+    let attached = |sample: &MonitorSample| sample.scx_attached == Some(true);
+    let next = window.iter().rposition(attached).map_or(0, |last| last + 1);
+    let end = window.get(next).or(window.last())?;
+    Some(end.elapsed_ms)
+}
+
+/// Returns for how long the host kept one vCPU from running between two times of the window, in nanoseconds and in all: that of
+/// the vCPU which lost most. The waits of several vCPUs are not added up. `None` if the samples do not cover these times.
+fn lost_by_one_vcpu(window: &[MonitorSample], from_ms: u64, to_ms: u64) -> Option<u64> {
+    let from = from_ms.saturating_sub(SLACK_MS);
+    let to = to_ms.saturating_add(SLACK_MS);
+    let before = window.iter().rposition(|s| s.elapsed_ms <= from);
+    let after = window.iter().position(|s| s.elapsed_ms >= to);
+    let last = after.map_or(window.len(), |after| after + 1);
+    let samples = window.get(before.unwrap_or(0)..last)?;
+    Some(HostVcpuSchedstat::over(samples)?.longest_delay_ns())
 }
 
 /// Turns failures about times that a busy host explains into inconclusive outcomes: the host must have been busy in the step
