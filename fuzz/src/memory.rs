@@ -5,8 +5,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// The largest number of bytes that one input may take in addition to what was held before it. The limits
-/// in the code of the readers are at most 64 MiB, except for the 512 MiB of an unpacked kernel image, which inputs of 4 KiB
-/// cannot reach.
+/// in the code of the readers are at most 64 MiB, except for the 512 MiB of an unpacked kernel image, which 4 KiB cannot reach.
 const MOST: usize = 256 << 20;
 
 /// The number of bytes that are held now.

@@ -119,8 +119,7 @@ fn a_lock_file_pins_the_kernels_of_an_argument() {
 }
 
 /// Creates a cache with two entries whose files are links to those of the default kernel: one has that kernel's release, and the
-/// other pretends to be kernel 1.0.0. The cache also has a damaged entry. Returns the ids of the two kernels, the newer one
-/// first.
+/// other pretends to be kernel 1.0.0. The cache also has a damaged entry. Returns the two kernels' ids, the newer one first.
 fn lend_kernel(cache: &Path) -> [String; 2] {
     let private = |path: &Path| {
         let mut builder = std::fs::DirBuilder::new();

@@ -26,8 +26,8 @@ pub struct RenderLimits {
     pub elements: usize,
     /// The largest number of values in the whole tree, without those behind pointers.
     pub nodes: usize,
-    /// The number of CPUs for which a CPU mask is rendered. Higher bits are ignored, because the kernel
-    /// may allocate only as many bytes of a mask as the machine's CPUs need, and what follows belongs to something else.
+    /// The number of CPUs for which a CPU mask is rendered. Higher bits are ignored, because the kernel may allocate only as many
+    /// bytes of a mask as the machine's CPUs need, and what follows belongs to something else.
     pub cpus: usize,
 }
 

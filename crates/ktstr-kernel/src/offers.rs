@@ -78,8 +78,8 @@ pub(crate) fn newest_of_each(candidates: Vec<Candidate>) -> Vec<Candidate> {
 /// The first series of Debian's kernels with sched_ext (`CONFIG_SCHED_CLASS_EXT`).
 const FIRST_WITH_SCX: (u32, u32) = (6, 16);
 
-/// Returns whether Debian builds the kernels of this series without sched_ext. A series that is not two numbers is taken for a
-/// new one.
+/// Returns whether Debian builds the kernels of this series without sched_ext.
+/// A series that is not two numbers is taken for a new one.
 fn lacks_scx(series: &str) -> bool {
     let numbers = series
         .split_once('.')

@@ -10,8 +10,8 @@ use crate::Accelerator;
 /// highest leaf that the CPU offers, so it has to be 0x1f or more.
 pub(crate) const FEATURES: &str = "vendor=GenuineIntel,l3-cache=on,level=0x20";
 
-/// Returns the name of QEMU's CPU model, followed by the features that depend on the accelerator. The caller appends
-/// [`FEATURES`].
+/// Returns the name of QEMU's CPU model, followed by the features that depend on the accelerator.
+/// The caller appends [`FEATURES`].
 pub(crate) fn model(accelerator: Accelerator) -> &'static str {
     match accelerator {
         // TCG emulates "rep movsb" byte by byte. Without ERMS and FSRM the kernel copies and clears memory in steps of
@@ -26,7 +26,7 @@ pub(crate) fn name(model: &str) -> &str {
     model.split(',').next().unwrap_or(model)
 }
 
-/// Returns QEMU's CPU model for a guest under KVM, on an AMD host or on an Intel host. It is the host's processor,
+/// Returns QEMU's CPU model for a guest under KVM, on an AMD host or on an Intel host. It is the host's processor
 /// without the features that are explained below. [`FEATURES`] makes the guest see Intel as the vendor on any host.
 ///
 /// Linux reads dies from CPUID leaf 0x1f for that vendor only (`arch/x86/kernel/cpu/topology_common.c`; for AMD it reads

@@ -47,8 +47,8 @@ pub struct Options {
     #[arg(long, value_name = "N", default_value_t = 200)]
     clean_runs: u64,
     /// The binary of a sound scheduler with which false alarms are counted, instead of scx-ktstr without a defect, EEVDF and, if
-    /// installed, `scx_bpfland`; may be given more than once. The planted defects are always those of scx-ktstr. With `--defect
-    /// none`, the page that `--out` writes is about these schedulers only.
+    /// installed, `scx_bpfland`; may be given more than once. The planted defects are always those of scx-ktstr. With
+    /// `--defect none`, the page that `--out` writes is about these schedulers only.
     #[arg(long, value_name = "PATH")]
     scheduler: Vec<PathBuf>,
     /// Try scenarios only until one catches the defect, the most promising first, instead of trying all of them.

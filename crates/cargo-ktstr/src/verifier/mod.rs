@@ -43,8 +43,8 @@ pub struct Options {
         value_delimiter = ','
     )]
     topologies: Vec<String>,
-    /// Compare the statistics of each program with those in this file, which an earlier call wrote with --json and without
-    /// --limit.
+    /// Compare the statistics of each program with those in this file.
+    /// An earlier call wrote it with --json and without --limit.
     #[arg(long, value_name = "FILE")]
     baseline: Option<PathBuf>,
     /// Fail if the verifier processes over this many percent more instructions for a program than in the baseline.

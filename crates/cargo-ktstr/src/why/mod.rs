@@ -34,8 +34,8 @@ pub struct Options {
     record: PathBuf,
     /// The task: its pid, or a part of its name.
     task: String,
-    /// A time since the start of the first step, such as `1.25s` or `300ms`. Without it the task's longest wait in the steps is
-    /// explained.
+    /// A time since the start of the first step, such as `1.25s` or `300ms`. Without it the longest of the task's waits in the
+    /// steps is explained.
     time: Option<Span>,
 }
 
@@ -146,11 +146,12 @@ fn answer(
         }
     };
     let mut text = head(story, &stretch);
-    if at.is_none() {
+    let in_steps = story.in_steps_ns(stretch.from_ns, stretch.to_ns) > 0;
+    if at.is_none() && in_steps {
         text.push_str(&match tasks.len() {
-            1 => "This is the longest of the task's waits; a time, such as 1.25s, selects another one.\n".to_owned(),
+            1 => "This is the longest of the task's waits in the steps; a time, such as 1.25s, selects another one.\n".to_owned(),
             several => format!(
-                "{several} tasks match `{task}`, and this is the longest of their waits; a pid and a time, such as `{} 1.25s`, \
+                "{several} tasks match `{task}`, and this is the longest of their waits in the steps; a pid and a time, such as `{} 1.25s`, \
                  select another one.\n",
                 stretch.task.0
             ),
@@ -164,7 +165,7 @@ fn answer(
         ));
     }
     if let Did::Waited { .. } = stretch.did {
-        if story.in_steps_ns(stretch.from_ns, stretch.to_ns) == 0 {
+        if !in_steps {
             text.push_str(&outside(story));
         }
         let known = history(schedule, story, &stretch).map_err(NoAnswer::Damaged)?;
@@ -264,14 +265,13 @@ fn seconds(story: &Story, ns: u64) -> String {
 
 /// Returns a line about a wait of which no part was in a step; an empty text if the schedule shows no step.
 fn outside(story: &Story) -> String {
-    let held = &story.timeline.held;
-    match (held.first(), held.last()) {
-        (Some(first), Some(last)) => format!(
+    match story.timeline.held.is_empty() {
+        true => String::new(),
+        false => format!(
             "No part of this wait was in a step: the steps lasted from {} to {}.\n",
-            seconds(story, first.from_ns),
-            seconds(story, last.to_ns)
+            seconds(story, story.zero_ns()),
+            seconds(story, story.timeline.steps_end_ns())
         ),
-        _ => String::new(),
     }
 }
 
@@ -306,7 +306,7 @@ mod tests {
         </script>[7] in /ktstr/<b>cell waited for 29.000 ms, from 0.051000 s to 0.080000 s, and got no CPU.
         hog|`\u{202e}[8] woke it, on CPU 0 at 0.051000 s.
         It was in the local DSQ.
-        This is the longest of the task's waits; a time, such as 1.25s, selects another one.
+        This is the longest of the task's waits in the steps; a time, such as 1.25s, selects another one.
         The task was allowed on CPU 0, then from 0.060000 s on CPUs 0-1; the machine has 2 CPUs.
         In that time the CPUs on which it was allowed were idle for 20.000 ms, added up over the CPUs.
 
@@ -406,6 +406,61 @@ mod tests {
         assert!(text.contains("and then got CPU 0.\n"), "{text}");
         let place = "It was on the runqueue of CPU 0, from 0.010000 s on that of CPU 1.\n";
         assert!(text.contains(place), "{text}");
+    }
+
+    /// The step lasts from 1 to 20 ms. Task 7 waits for 4 ms in it and for 9 ms after it; task 8 waits only after it.
+    #[test]
+    fn a_wait_in_a_step_is_explained_rather_than_a_longer_one_after_it() {
+        let mut writer = ktstr_schedule::Writer::default();
+        let mut push = |ms: u64, what| {
+            writer.push(ktstr_schedule::Event {
+                time_ns: ms * 1_000_000,
+                cpu: Cpu(0),
+                what,
+            });
+        };
+        let wakes = |task| What::Enqueue {
+            task,
+            on: Cpu(0),
+            class: ktstr_schedule::Class::Fair,
+            wakeup: true,
+        };
+        let switch = |prev, next, reason| What::Switch { prev, next, reason };
+        let (a, b) = (Pid(7), Pid(8));
+        push(1, What::Phase { number: 1 });
+        push(1, What::Name { task: a, name: 0 });
+        push(1, What::Name { task: b, name: 1 });
+        push(2, wakes(a));
+        push(6, switch(Pid::IDLE, a, ktstr_schedule::Reason::Idle));
+        push(10, switch(a, Pid::IDLE, ktstr_schedule::Reason::Slept));
+        push(20, What::End {});
+        push(21, wakes(a));
+        push(22, wakes(b));
+        push(30, switch(Pid::IDLE, a, ktstr_schedule::Reason::Idle));
+        push(32, switch(a, b, ktstr_schedule::Reason::Slept));
+        let file = writer.finish(&ktstr_schedule::Tables {
+            names: vec!["first".to_owned(), "second".to_owned()],
+            ..ktstr_schedule::Tables::default()
+        });
+        let (story, schedule) = (Story::read(&file).unwrap(), Schedule::read(&file).unwrap());
+        let of = |task| answer(&story, &schedule, task, None).unwrap().text;
+        let text = of("7");
+        assert!(
+            text.contains("waited for 4.000 ms, from 0.001000 s to 0.005000 s"),
+            "{text}"
+        );
+        assert!(
+            text.contains("the longest of the task's waits in the steps"),
+            "{text}"
+        );
+        let text = of("8");
+        assert!(text.contains("waited for 10.000 ms"), "{text}");
+        let outside =
+            "No part of this wait was in a step: the steps lasted from 0.000000 s to 0.019000 s.";
+        assert!(
+            text.contains(outside) && !text.contains("waits in the steps"),
+            "{text}"
+        );
     }
 
     /// An offline CPU is not among the CPUs that a waiting task may use.

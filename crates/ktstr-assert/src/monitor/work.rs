@@ -5,8 +5,7 @@
 //! There are two kinds of violations. Either a task got no CPU time throughout several consecutive samples, and in each of them
 //! some CPU on which it may run was idle. Or a CPU was idle in several consecutive samples and made no context switch in
 //! between, and in each of them some task waited that may run on it. If that CPU did switch in between, for example to a kernel
-//! thread, it must be found idle in twice as many samples, because so many samples in a row are unlikely all to fall into such
-//! moments.
+//! thread, it must be found idle in twice as many samples, because so many in a row are unlikely all to fall into such moments.
 
 use super::{CpuSnapshot, MonitorSample, WaitingTask};
 use crate::outcome::Finding;

@@ -18,7 +18,7 @@ pub(super) fn ranked(result: &AssertResult) -> Vec<&AssertDetail> {
     failures
 }
 
-/// Sorts the findings, the most significant first. If that one is about uneven shares, the most uneven ones come first.
+/// Sorts the findings, the most significant first. If that one is about uneven shares, the most uneven one takes its place.
 fn order(findings: &mut [&AssertDetail]) {
     findings.sort_by_key(|detail| detail.rank());
     let apart = |detail: &AssertDetail| match detail.finding {

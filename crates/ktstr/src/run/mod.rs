@@ -97,7 +97,7 @@ pub const EXIT_FAIL: i32 = 1;
 /// The exit code of any other inconclusive run, and of an error that lies with the host.
 pub const EXIT_INCONCLUSIVE: i32 = 2;
 
-/// Stands for the exit code of a test process that did not exit by itself, but was killed or still ran when the machine ended.
+/// Stands for the exit code of a test process whose exit was not seen: it did not start, was killed, or still ran at the end.
 const NO_EXIT: i32 = -1;
 
 /// The time of each stage of a run. All are wall time, except for `attach`. A stage that the run did not reach is zero.
@@ -755,6 +755,14 @@ fn host_cpus() -> u32 {
     std::thread::available_parallelism().map_or(1, |n| n.get() as u32)
 }
 
+/// Returns the exit code of the test process, or [`NO_EXIT`].
+fn exit_code_of(guest: &GuestState) -> i32 {
+    match guest.test_end {
+        Some((ktstr_guest::protocol::ProcessEnd::Exited(code), _)) => code,
+        _ => NO_EXIT,
+    }
+}
+
 #[expect(
     clippy::too_many_arguments,
     reason = "it only collects the parts of the result"
@@ -775,13 +783,9 @@ fn vm_result(
         End::TimedOut(reason, _) => Some(*reason),
         _ => None,
     };
-    let exit_code = match guest.test_end {
-        Some((ktstr_guest::protocol::ProcessEnd::Exited(code), _)) => code,
-        _ => NO_EXIT,
-    };
     VmResult {
         success: judgement.result.is_pass(),
-        exit_code,
+        exit_code: exit_code_of(&guest),
         timed_out: killed.is_some(),
         watchdog_kill_reason: killed,
         final_guest_phase: guest.phase,

@@ -112,6 +112,7 @@ fn whole_screen(end: &End, left: Left) -> String {
     let (judgement, guest) = judged(end, &left);
     let vm = VmResult {
         final_guest_phase: guest.phase,
+        exit_code: super::super::exit_code_of(&guest),
         output: guest.stdout,
         scx_exit: left.exit.filter(ScxExit::is_error),
         monitor: Some(MonitorReport::default()),

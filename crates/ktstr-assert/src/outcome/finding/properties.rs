@@ -96,12 +96,12 @@ impl AssertDetail {
     /// everything else, and a starved worker explains uneven shares and late wakeups. The longest of several gaps or
     /// waits comes first.
     pub fn rank(&self) -> (u8, Reverse<u64>) {
-        let size = match self.finding {
+        let gap = match self.finding {
             Finding::Gap { gap_ms, .. } => gap_ms,
             Finding::Starved { waited_ms, .. } => waited_ms,
             _ => 0,
         };
-        (self.kind_rank(), Reverse(size))
+        (self.kind_rank(), Reverse(gap))
     }
 
     fn kind_rank(&self) -> u8 {

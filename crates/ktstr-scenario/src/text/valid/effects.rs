@@ -134,16 +134,12 @@ pub(super) fn move_all(stage: &mut Stage<'_>, from: &str, to: &str) -> Checked {
             )
         }
     };
-    if to.is_empty() {
-        return Ok(());
+    if !to.is_empty() && (busy || !programs.is_empty()) {
+        let live = stage.occupied(to)?;
+        live.busy |= busy;
+        live.programs.extend(programs);
     }
-    if busy {
-        stage.occupy(to)?;
-    }
-    match programs.is_empty() {
-        true => Ok(()),
-        false => stage.add_programs(to, programs),
-    }
+    Ok(())
 }
 
 pub(super) fn run_payload(

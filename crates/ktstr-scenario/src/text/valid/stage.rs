@@ -155,22 +155,13 @@ impl<'a> Stage<'a> {
 
     /// Records that a program runs in the cgroup from now on.
     pub(super) fn start_program(&mut self, name: &str, program: &'static str) -> Checked {
-        let program = (self.life, program);
-        self.add_programs(name, vec![program])
-    }
-
-    /// Records that these programs run in the cgroup from now on.
-    pub(super) fn add_programs(
-        &mut self,
-        name: &str,
-        programs: Vec<(Life, &'static str)>,
-    ) -> Checked {
-        self.occupied(name)?.programs.extend(programs);
+        let life = self.life;
+        self.occupied(name)?.programs.push((life, program));
         Ok(())
     }
 
     /// Returns the cgroup if tasks may run in it.
-    fn occupied(&mut self, name: &str) -> Result<&mut Live, String> {
+    pub(super) fn occupied(&mut self, name: &str) -> Result<&mut Live, String> {
         if let Some(below) = self.cgroups.keys().find(|other| is_below(other, name)) {
             let below = below.clone();
             self.exclusive(name, &below)?;

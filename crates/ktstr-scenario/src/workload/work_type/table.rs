@@ -304,7 +304,8 @@ macro_rules! work_type_table {
                 /// Whether the timer slack is set to its minimum, 1 ns.
                 precise_timing: bool = false,
             };
-            /// Sleeps until absolute deadlines at a fixed interval, and records how late it wakes up.
+            /// Sleeps until absolute deadlines at a fixed interval, and records how late it wakes up. If an iteration takes
+            /// longer than the interval, the worker never sleeps.
             TimerLatency / timer_latency => timed::timer_latency(from_us(interval_us)) {
                 /// The time between two deadlines, µs.
                 interval_us: u64 = 1000 => nonzero,

@@ -11,9 +11,8 @@ use super::{Case, Fault, Judgement, Logs};
 use crate::vm_result::HostVcpuSchedstat;
 
 const NS_PER_MS: u64 = 1_000_000;
-/// The dilation above which a machine counts as disturbed by other work on the host. The dilation is `1 + waited / ran`,
-/// where `waited` is the time for which the machine's threads waited for the host's CPUs, and `ran` the time for which they
-/// ran.
+/// The dilation above which a machine counts as disturbed by other work on the host. The dilation is `1 + waited / ran`: the
+/// machine's threads waited for the host's CPUs for the time `waited`, and ran for the time `ran`.
 pub(in crate::run) const CONTENDED: f64 = 1.5;
 /// A busy host explains a finding of a step only if the vCPUs waited for at least this share of the step's time.
 const WAITED: f64 = 0.1;
@@ -51,7 +50,7 @@ pub(in crate::run) struct Contention<'a> {
     pub(in crate::run) samples: &'a [MonitorSample],
     /// For how long a task may wait before sched_ext ejects the scheduler.
     pub(in crate::run) stall_timeout: Duration,
-    /// Whether the scheduler exited without a signal, and its log mentions a timeout of its own.
+    /// Whether the scheduler's log mentions a timeout of its own, and no signal is known to have ended it.
     pub(in crate::run) own_watchdog: bool,
 }
 
@@ -236,8 +235,8 @@ fn is_of(sample: &MonitorSample, detail: &AssertDetail) -> bool {
     step.is_some_and(|step| detail.phase.as_deref() == Some(&*Phase::from(step).label()))
 }
 
-/// Returns when a sample found the scheduler detached after it had been attached for the last time, or else the time of the last
-/// sample.
+/// Returns when a sample found the scheduler detached after it had been attached for the last time.
+/// Without such a sample, returns the time of the last one.
 fn detached_ms(window: &[MonitorSample]) -> Option<u64> {
     let attached = |sample: &MonitorSample| sample.scx_attached == Some(true);
     let next = window.iter().rposition(attached).map_or(0, |last| last + 1);
@@ -292,8 +291,7 @@ pub(in crate::run) fn downgrade_if_contended(
 }
 
 /// Makes the failures that the host `explains` inconclusive. If the host explains each ejection by the kernel, the findings that
-/// the scheduler's process died are excused as well, because they follow from the ejection. Returns whether any failure was
-/// excused.
+/// the scheduler's process died are excused as well, because they follow from the ejection. Returns whether it excused any.
 pub(super) fn excuse(judgement: &mut Judgement, explains: impl Fn(&AssertDetail) -> bool) -> bool {
     let is_ejection = |detail: &AssertDetail| matches!(detail.finding, Finding::Ejected { .. });
     let ejections: Vec<&AssertDetail> = (judgement.result.failure_details())

@@ -1,24 +1,10 @@
 //! Tests of what a busy host explains. The host is blamed only if its contention explains all failures.
 
 use ktstr_assert::monitor::CpuSnapshot;
-use ktstr_assert::{AssertResult, DetailKind, SchedulerEnd};
+use ktstr_assert::{DetailKind, SchedulerEnd};
 
-use super::super::tests::{CASE, NO_LOGS};
+use super::super::tests::{CASE, NO_LOGS, judged};
 use super::*;
-
-fn judged(details: Vec<AssertDetail>) -> Judgement {
-    let mut result = AssertResult::pass();
-    for detail in details {
-        result.record_fail(detail);
-    }
-    Judgement {
-        guest: Ok(result.clone()),
-        result,
-        fault: Some(Fault::Scheduler),
-        evidence: None,
-        crash: None,
-    }
-}
 
 /// Returns a host on which the vCPUs waited `times` as long as they ran.
 fn busy(times: u64) -> Contention<'static> {
@@ -294,10 +280,7 @@ fn the_delay_of_one_vcpu_explains_a_gap_that_is_longer_than_allowed_by_as_much()
         assert_eq!(fault(4_000, 600, step), Some(Fault::Scheduler), "{step:?}");
     }
     let run = HostVcpuSchedstat::over(&samples(4_000, 600)).expect("times");
-    let unknown = Contention {
-        run,
-        ..host_without_samples()
-    };
+    let unknown = Contention { run, ..busy(0) };
     assert_eq!(
         blamed(GAP, Some("Step[0]"), &unknown).0,
         Some(Fault::Scheduler)
@@ -308,7 +291,7 @@ fn the_delay_of_one_vcpu_explains_a_gap_that_is_longer_than_allowed_by_as_much()
         blamed(GAP, Some("Step[0]"), &host(&twice, false)).0,
         Some(Fault::Scheduler)
     );
-    // What a hypervisor below the host took from one CPU counts, too: 1.5 s of the 10 s, or half a second each from three.
+    // What a hypervisor below the host took from one CPU counts, too: 2.5 of 10 s, but not 0.8 of 10 s from each of three.
     let stolen = |each_ms: &[u64]| {
         let mut stolen = samples(4_000, 0);
         for (n, sample) in (0_u64..).zip(&mut stolen) {
@@ -346,13 +329,6 @@ fn the_share_of_the_gap_and_the_end_of_the_step_count() {
         fault(gap(u64::MAX, u64::MAX), 14_000, 400),
         Some(Fault::Scheduler)
     );
-}
-
-fn host_without_samples() -> Contention<'static> {
-    Contention {
-        stall_timeout: Duration::from_secs(5),
-        ..busy(0)
-    }
 }
 
 #[test]

@@ -3,22 +3,8 @@
 use ktstr_assert::AssertResult;
 use ktstr_guest::engine::{HOG_KEY, hog_key};
 
-use super::super::tests::CASE;
+use super::super::tests::{CASE, judged};
 use super::*;
-
-fn judged(details: Vec<AssertDetail>) -> Judgement {
-    let mut result = AssertResult::pass();
-    for detail in details {
-        result.record_fail(detail);
-    }
-    Judgement {
-        guest: Ok(result.clone()),
-        result,
-        fault: Some(Fault::Scheduler),
-        evidence: None,
-        crash: None,
-    }
-}
 
 fn named(result: AssertResult, has_scheduler: bool, console: &str) -> (Option<Fault>, String) {
     let judgement = judgement_of(result, has_scheduler, false, console, "");

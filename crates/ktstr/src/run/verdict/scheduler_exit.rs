@@ -230,7 +230,7 @@ fn culprit(case: &Case, guest: &GuestState, left: Option<&ScxExit>) -> (Fault, S
     (Fault::Scheduler, evidence)
 }
 
-/// Returns whether a scheduler ended without a signal, and the last lines of its log mention a timeout of its own.
+/// Returns whether the last lines of a scheduler's log mention a timeout of its own, and no signal is known to have ended it.
 pub(in crate::run) fn ended_by_own_watchdog(guest: &GuestState) -> bool {
     let of_itself = matches!(guest.scheduler_died, Some(ProcessEnd::Exited(_)) | None);
     let last = last_words(&guest.scheduler_log).to_lowercase();

@@ -38,6 +38,21 @@ fn guest_after(messages: Vec<ToHost>) -> GuestState {
     guest
 }
 
+/// Returns a judgement of these failures, which the scheduler is blamed for.
+pub(super) fn judged(details: Vec<AssertDetail>) -> Judgement {
+    let mut result = AssertResult::pass();
+    for detail in details {
+        result.record_fail(detail);
+    }
+    Judgement {
+        guest: Ok(result.clone()),
+        result,
+        fault: Some(Fault::Scheduler),
+        evidence: None,
+        crash: None,
+    }
+}
+
 fn attached() -> ToHost {
     ToHost::SchedulerAttached { pid: 7, took_ns: 1 }
 }
