@@ -53,7 +53,7 @@ fn a_printed_scenario_is_read_back_as_the_same() {
     assert_eq!(
         undrawn,
         [&"AttachScheduler", &"ReplaceScheduler", &"RunPayload"],
-        "`Draw::op` has to draw each operation"
+        "no operation of the other rows of the table may be missing"
     );
 }
 

@@ -1,5 +1,6 @@
 //! Random scenarios, each generated from its number: short scenarios that can be run, and scenarios that use the whole language.
 
+mod ops;
 mod values;
 
 use std::time::Duration;
@@ -18,7 +19,9 @@ pub fn runnable(number: u64, topology: &TestTopology) -> Scenario {
     let cgroups = (0..draw.up_to(3)).map(|_| draw.cgroup(true)).collect();
     let backdrop = Backdrop {
         cgroups,
-        ops: (0..draw.up_to(3)).map(|_| draw.op(true)).collect(),
+        ops: (0..draw.up_to(3))
+            .map(|_| ops::op(&mut draw, true))
+            .collect(),
         payloads: Vec::new(),
     };
     let steps = (0..1 + draw.up_to(2))
@@ -37,7 +40,9 @@ pub fn any(number: u64) -> Scenario {
     let cgroups = (0..draw.up_to(3)).map(|_| draw.cgroup(false)).collect();
     let backdrop = Backdrop {
         cgroups,
-        ops: (0..draw.up_to(5)).map(|_| draw.op(false)).collect(),
+        ops: (0..draw.up_to(5))
+            .map(|_| ops::op(&mut draw, false))
+            .collect(),
         payloads: Vec::new(),
     };
     let steps = (0..1 + draw.up_to(4))
@@ -56,7 +61,7 @@ fn step(draw: &mut Draw, runs: bool) -> Step {
     };
     Step {
         setup: Setup::Defs((0..draw.up_to(2)).map(|_| draw.cgroup(runs)).collect()),
-        ops: (0..draw.up_to(5)).map(|_| draw.op(runs)).collect(),
+        ops: (0..draw.up_to(5)).map(|_| ops::op(draw, runs)).collect(),
         hold,
     }
 }

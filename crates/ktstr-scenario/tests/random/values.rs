@@ -3,10 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use ktstr_scenario::ops::{
-    CgroupDef, CpusetPartition, CpusetSpec, IrqSelector, KernelTarget, KernelValue,
-    KernelValueWidth, Op,
-};
+use ktstr_scenario::ops::{CgroupDef, CpusetSpec};
 use ktstr_scenario::workload::{
     AffinityIntent, MemPolicy, MpolFlags, RtAction, RtPhase, SchedPolicy, WorkPhase, WorkSpec,
     WorkType,
@@ -20,7 +17,7 @@ impl Draw {
         Self(number.wrapping_mul(0x2545_f491_4f6c_dd1d))
     }
 
-    fn next(&mut self) -> u64 {
+    pub(super) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -41,7 +38,7 @@ impl Draw {
         all[self.up_to(all.len() as u64 - 1) as usize].clone()
     }
 
-    fn maybe<T>(&mut self, value: impl FnOnce(&mut Self) -> T) -> Option<T> {
+    pub(super) fn maybe<T>(&mut self, value: impl FnOnce(&mut Self) -> T) -> Option<T> {
         (self.up_to(3) == 0).then(|| value(self))
     }
 
@@ -51,12 +48,12 @@ impl Draw {
             .collect()
     }
 
-    fn ms(&mut self, most: u64) -> Duration {
+    pub(super) fn ms(&mut self, most: u64) -> Duration {
         Duration::from_micros(1_000 + self.up_to(1_000 * most))
     }
 
     /// Draws the name of a cgroup. If the scenario is not run, the name may have unusual letters.
-    fn name(&mut self, runs: bool) -> String {
+    pub(super) fn name(&mut self, runs: bool) -> String {
         let plain = ["a", "b", "c", "d", "a/x", "d/y"];
         match runs || self.up_to(2) > 0 {
             true => self.pick(&plain).to_owned(),
@@ -66,7 +63,7 @@ impl Draw {
         }
     }
 
-    fn cpuset(&mut self) -> CpusetSpec {
+    pub(super) fn cpuset(&mut self) -> CpusetSpec {
         let index = self.up_to(2) as usize;
         match self.up_to(5) {
             0 => CpusetSpec::llc(index),
@@ -78,7 +75,7 @@ impl Draw {
         }
     }
 
-    fn affinity(&mut self) -> AffinityIntent {
+    pub(super) fn affinity(&mut self) -> AffinityIntent {
         match self.up_to(6) {
             0 => AffinityIntent::RandomSubset {
                 from: self.cpus(),
@@ -94,7 +91,7 @@ impl Draw {
     }
 
     /// Draws a policy. If the scenario is run, it is not a policy under which a worker can keep a CPU from all other tasks.
-    fn policy(&mut self, runs: bool) -> SchedPolicy {
+    pub(super) fn policy(&mut self, runs: bool) -> SchedPolicy {
         let priority = 1 + self.up_to(98) as u32;
         match self.up_to(if runs { 3 } else { 6 }) {
             0 | 1 => SchedPolicy::Normal,
@@ -187,7 +184,7 @@ impl Draw {
         }
     }
 
-    fn work(&mut self, runs: bool) -> WorkSpec {
+    pub(super) fn work(&mut self, runs: bool) -> WorkSpec {
         let work_type = self.work_type(runs);
         let count = match (work_type.worker_group_size(), work_type.tasks(4)) {
             (Some(group), _) => group,
@@ -261,81 +258,5 @@ impl Draw {
             };
         }
         def
-    }
-
-    /// Draws an operation; if the scenario is run, one that is possible on every machine.
-    pub fn op(&mut self, runs: bool) -> Op {
-        let (a, b) = (self.name(runs), self.name(runs));
-        let cpu = 1 + self.up_to(2) as usize;
-        let most = if runs { 25 } else { 41 };
-        match self.up_to(most) {
-            0 => Op::add_cgroup(a),
-            1 | 2 => Op::add_cgroup_def(self.cgroup(runs)),
-            3 => Op::remove_cgroup(a),
-            4 => Op::set_cpuset(a, self.cpuset()),
-            5 => Op::clear_cpuset(a),
-            6 => Op::swap_cpusets(a, b),
-            7 => Op::spawn_workers(a, self.work(runs)),
-            8 => Op::stop_cgroup(a),
-            9 => Op::set_affinity(a, self.affinity()),
-            10 | 11 => Op::move_all_tasks(a, b),
-            12 => Op::freeze_cgroup(a),
-            13 => Op::unfreeze_cgroup(a),
-            14 => Op::capture_snapshot("tag"),
-            15 => Op::read_kernel_cold(
-                "jiffies",
-                KernelTarget::symbol("jiffies_64"),
-                KernelValueWidth::U64,
-            ),
-            16 => Op::capture_cgroup_procs("pids", a),
-            17 => Op::set_cpu_max(a, self.maybe(|draw| draw.ms(40)), self.ms(90)),
-            18 => Op::set_cpu_weight(a, 1 + self.up_to(9_999) as u32),
-            19 => Op::set_cpu_idle(a, self.up_to(1) == 0),
-            20 => Op::set_uclamp_min(a, self.fraction() * 100.0),
-            21 => Op::set_uclamp_max(a, self.maybe(|draw| draw.fraction() * 100.0)),
-            22 => Op::set_pids_max(a, self.maybe(|draw| 200 + draw.up_to(99))),
-            23 => Op::kill_cgroup(a),
-            24 => self.pick(&[Op::cpu_offline(cpu), Op::cpu_online(cpu)]),
-            25 => Op::set_sched_policy(a, self.policy(runs)),
-            26 => Op::spawn_host(self.work(runs)),
-            27 => Op::wait_payload("load"),
-            28 => Op::kill_payload_in_cgroup("load", a),
-            29 => Op::watch_snapshot("jiffies"),
-            30 => Op::write_kernel_hot(
-                KernelTarget::kva(u64::MAX - 7),
-                KernelValue::bytes(vec![0, 255]),
-            ),
-            31 => Op::write_kernel_cold_batch(vec![
-                (
-                    KernelTarget::direct(0xffff_8880_0000_0000),
-                    KernelValue::u32(7),
-                ),
-                (
-                    KernelTarget::per_cpu_field("runqueues", "clock", 1),
-                    KernelValue::or_u32(1),
-                ),
-            ]),
-            32 => Op::read_kernel_hot(
-                "tag",
-                KernelTarget::task_field(1, 0, "prio"),
-                KernelValueWidth::bytes(3),
-            ),
-            33 => Op::detach_scheduler(),
-            34 => Op::restart_scheduler(),
-            35 => Op::pin_bpf_map("bpf_bpf.bss"),
-            36 => Op::steer_irq(IrqSelector::by_label("timer"), cpu),
-            37 => Op::steer_irq(IrqSelector::by_number(4), cpu),
-            38 => Op::set_memory_max(a, self.maybe(Self::next)),
-            39 => Op::set_memory_high(a, None),
-            40 => Op::set_memory_low(a, self.maybe(Self::next)),
-            _ => Op::set_cpuset_partition(
-                a,
-                self.pick(&[
-                    CpusetPartition::Member,
-                    CpusetPartition::Root,
-                    CpusetPartition::Isolated,
-                ]),
-            ),
-        }
     }
 }
