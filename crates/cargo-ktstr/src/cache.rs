@@ -1,4 +1,4 @@
-//! `cargo ktstr cache`: the templates that machines are forked from.
+//! `cargo ktstr cache`: the templates, which are saved virtual machines from which runs start.
 
 use std::io::Write;
 use std::time::SystemTime;

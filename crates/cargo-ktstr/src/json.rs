@@ -21,10 +21,18 @@ const TEXT: usize = 1000;
 /// The option that bounds the JSON of a command.
 #[derive(Clone, Copy, Debug, Default, clap::Args)]
 pub struct Limit {
-    /// With --json: write at most N entries of each list and 1,000 characters of each text. Fields named `left_out` count what is
-    /// missing (docs/see.md).
+    /// With --json: write at most N entries of each list and 1,000 characters of each text. The field `left_out` maps each field
+    /// that was cut to the number of its missing entries or characters (docs/see.md).
     #[arg(long, value_name = "N", requires = "json")]
     limit: Option<usize>,
+}
+
+#[cfg(test)]
+impl Limit {
+    /// Returns the limit of `--limit most`.
+    pub const fn at(most: usize) -> Self {
+        Self { limit: Some(most) }
+    }
 }
 
 /// Prints a value as JSON.
@@ -58,7 +66,11 @@ fn bounded(value: Value, most: usize) -> Value {
     let counts = left_out
         .into_iter()
         .map(|(path, count)| (path, count.into()));
-    fields.insert(LEFT_OUT.to_owned(), Value::Object(counts.collect()));
+    let replaced = fields.insert(LEFT_OUT.to_owned(), Value::Object(counts.collect()));
+    debug_assert!(
+        replaced.is_none(),
+        "a result has a field `{LEFT_OUT}` of its own"
+    );
     Value::Object(fields)
 }
 

@@ -77,7 +77,7 @@ enum Command {
     /// List, fetch, build and remove kernels to test on, or print the path of one.
     #[command(subcommand)]
     Kernel(kernel::Command),
-    /// List or remove the templates that machines are forked from, or print the path of their folder.
+    /// List or remove the templates, which are saved virtual machines from which runs start, or print the path of their folder.
     #[command(subcommand)]
     Cache(cache::Command),
     /// List the recorded runs, newest first; or remove the oldest.
@@ -128,7 +128,7 @@ enum Command {
     Merge(check::merge::Options),
     /// Print the results of several checks as one page of Markdown: a row for each scheduler, and the evidence of each finding.
     Table(check::table::Options),
-    /// Run two schedulers under the same scenarios and seeds, and compare them with statistics for few runs.
+    /// Run two schedulers under the same scenarios and seeds, and compare them with significance tests for small samples.
     Compare(compare::Options),
     /// Print a completion script for a shell, such as `cargo-ktstr completions bash >
     /// ~/.local/share/bash-completion/completions/cargo-ktstr`.

@@ -26,9 +26,14 @@ fn page(out: &mut dyn Write) -> Result<()> {
         out,
         "# Metrics\n\n\
          <!-- Written by `cargo ktstr metrics > docs/metrics.md`; a test checks that the page matches the registry. -->\n\n\
-         A metric has a value only where it was measured: an absent metric is `None`, never 0. The gates are for comparing\n\
-         two values with `MetricDef::is_regression`: a change counts if it is for the worse and reaches both gates, the one\n\
-         in units and the one in percent of the baseline. `cargo ktstr compare` has statistics of its own.\n\n\
+         A metric has a value only where it was measured: an absent metric is `None`, not 0. The depths of dispatch queues\n\
+         are an exception, because they are 0 on a kernel without sched_ext. The kind states how the samples of a phase become\n\
+         one value; the value of a run is that of the worst cgroup for a metric named `worst_…`. `WakeLatencyNs` and\n\
+         `TimerLatencyNs` have a sample for each wakeup and each timer, and `RunDelayNs` has one for each worker: the whole\n\
+         time for which it waited for a CPU. `total_…_pooled` is the same count as `total_…`, as the numerator of a rate.\n\n\
+         The gates are for comparing two values with `MetricDef::is_regression`: a change counts if it is for the worse and\n\
+         reaches both gates, the one in units and the one in percent of the baseline. A metric of which neither direction is\n\
+         better has no gates. `cargo ktstr compare` has statistics of its own.\n\n\
          | Metric | Kind | Better | Unit | Gates | Source |\n\
          | --- | --- | --- | --- | --- | --- |"
     )?;
@@ -39,16 +44,23 @@ fn page(out: &mut dyn Write) -> Result<()> {
         };
         writeln!(
             out,
-            "| `{}` | {} | {} | {unit} | {} / {} % | {} |",
+            "| `{}` | {} | {} | {unit} | {} | {} |",
             def.name,
             kind(&def.kind),
             polarity(def.polarity),
-            def.default_abs,
-            def.default_rel * 100.0,
+            gates(def),
             source(def.source),
         )?;
     }
     Ok(())
+}
+
+/// Returns the gates of a metric; `-` if no change of it is a regression.
+fn gates(def: &MetricDef) -> String {
+    match def.polarity {
+        Polarity::Unknown | Polarity::Informational => "-".to_owned(),
+        _ => format!("{} / {} %", def.default_abs, def.default_rel * 100.0),
+    }
 }
 
 fn as_json(def: &MetricDef) -> serde_json::Value {

@@ -276,7 +276,7 @@ impl Apt {
 
     /// Returns the places that are searched, in words for messages.
     fn places(&self) -> String {
-        format!("the suites {} of {}", SUITES.join(", "), self.archive)
+        format!("{} (the suites {})", self.archive, SUITES.join(", "))
     }
 
     /// Writes apt's private configuration.

@@ -147,7 +147,7 @@ fn top(report: &Report) -> String {
             "runs",
             format!(
                 "{}: {} judged, {} of them sound; {} not for this shape, {} left out because the time was over",
-                report.runs, report.judged, report.sound, report.skipped, report.left_out
+                report.runs, report.judged, report.sound, report.skipped, report.not_started
             ),
         ),
         (

@@ -18,7 +18,7 @@ use crate::cell::Proof;
 use crate::exit::Exit;
 
 /// The version of the schema. It is raised when a field changes its meaning or goes away.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
 /// The scheduler that was checked.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -128,8 +128,8 @@ pub struct Report {
     pub sound: u64,
     /// Runs that the scenario skipped, because it does not apply to that shape.
     pub skipped: u64,
-    /// Runs that were left out because the time was over.
-    pub left_out: u64,
+    /// Runs that were not started because the time was over.
+    pub not_started: u64,
     /// Runs of EEVDF that were made, and those whose outcome was cached.
     pub eevdf_runs: [u64; 2],
     /// Kernels on which the scheduler does not load.
@@ -176,7 +176,7 @@ impl Report {
                 .collect(),
             seeds: [matrix.seeds.first, matrix.seeds.end],
             runs: pairs.len() as u64,
-            left_out: walked.left_out,
+            not_started: walked.left_out,
             ..Self::default()
         };
         let held = pairs.iter().filter(|pair| pair.eevdf.is_some()).count() as u64;
@@ -415,6 +415,20 @@ pub mod tests {
         assert_eq!(report.broken.len(), 2);
         assert_eq!(report.broken_runs(), 1);
         assert_eq!((report.runs, report.judged, report.sound), (1, 1, 0));
+    }
+
+    #[test]
+    fn a_limit_takes_no_field_away() {
+        let mut report = report(mixed(), &Config::default());
+        report.not_started = 3;
+        let text = |limit| crate::json::text(&report, limit).expect("JSON");
+        let whole: serde_json::Value =
+            serde_json::from_str(&text(crate::json::Limit::default())).expect("JSON");
+        let bounded: serde_json::Value =
+            serde_json::from_str(&text(crate::json::Limit::at(0))).expect("JSON");
+        assert_eq!(bounded["not_started"], 3);
+        assert_eq!(bounded["left_out"]["broken"], 1);
+        assert_eq!(whole.get("left_out"), None);
     }
 
     #[test]

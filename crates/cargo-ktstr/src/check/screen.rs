@@ -62,12 +62,12 @@ fn render_to(text: &mut String, report: &Report) -> std::fmt::Result {
     for unseen in &report.unseen {
         writeln!(text, "known failure, {unseen}")?;
     }
-    if report.left_out > 0 {
+    if report.not_started > 0 {
         writeln!(
             text,
             "{} left out because the time was over. The next call is faster, since the machines are booted by now; \
              --thorough has no time limit.",
-            match report.left_out {
+            match report.not_started {
                 1 => "1 run was".to_owned(),
                 more => format!("{more} runs were"),
             }

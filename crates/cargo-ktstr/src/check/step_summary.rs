@@ -70,7 +70,7 @@ fn render_to(text: &mut String, report: &Report) -> std::fmt::Result {
         report.sound,
         report.runs - report.judged - report.skipped,
         report.skipped,
-        report.left_out
+        report.not_started
     )?;
     let rows = rows(report);
     if !rows.is_empty() {

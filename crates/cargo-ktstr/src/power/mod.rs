@@ -32,8 +32,9 @@ type Store = cell::Store<Case>;
 /// The options of `cargo ktstr power`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// How many seeds measure how reliably a scenario catches a defect. Each scenario first runs with one seed. Then up to three
-    /// of those that caught the defect run with N seeds, one after the other, until one catches it with 90 % of them.
+    /// The number of seeds with which a scenario that catches a defect is run, to measure how reliably it does. Each scenario
+    /// first runs with one seed. Then up to three of those that caught the defect run with N seeds, one after the other, until
+    /// one catches it with at least 90 % of its seeds.
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=200))]
     seeds: u64,
     /// Only this defect, named like the flag of scx-ktstr without the leading `--`, such as `starve-nice`; may be given more than
@@ -43,21 +44,22 @@ pub struct Options {
     /// Only this scenario; may be given more than once.
     #[arg(long, value_name = "NAME")]
     scenario: Vec<String>,
-    /// The number of runs of each scheduler without defects; 0 for none.
+    /// The number of runs of each scheduler without defects, and at least one run of each scenario; 0 for no runs.
     #[arg(long, value_name = "N", default_value_t = 200)]
     clean_runs: u64,
     /// The binary of a sound scheduler with which false alarms are counted, instead of scx-ktstr without a defect, EEVDF and, if
     /// installed, `scx_bpfland`; may be given more than once. The planted defects are always those of scx-ktstr. With
-    /// `--defect none`, the page that `--out` writes is about these schedulers only.
+    /// `--defect none`, the results are about these schedulers only.
     #[arg(long, value_name = "PATH")]
     scheduler: Vec<PathBuf>,
-    /// Try scenarios only until one catches the defect, the most promising first, instead of trying all of them.
+    /// Try the scenarios, the most promising first, only until one catches the defect with at least 90 % of its seeds, instead of
+    /// trying all of them.
     #[arg(long)]
     quick: bool,
     /// Instead of the canned scenarios, run tests that set no checks, so that only the default checks judge them.
     #[arg(long)]
     plain: bool,
-    /// Write the page to this file, for instance to docs/power.md.
+    /// Write the results as a page of Markdown to this file, for instance to docs/power.md.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Print a JSON object instead of tables.

@@ -30,7 +30,7 @@ use crate::json::{self, Limit};
 /// The options of `cargo ktstr verifier`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// The scheduler's binary, which is loaded and runs no workload.
+    /// The scheduler's binary.
     binary: PathBuf,
     /// The kernels into which the scheduler is loaded.
     #[command(flatten)]
@@ -44,16 +44,17 @@ pub struct Options {
     )]
     topologies: Vec<String>,
     /// Compare the statistics of each program with those in this file.
-    /// An earlier call wrote it with --json and without --limit.
+    /// An earlier call must have written the file with --json and without --limit.
     #[arg(long, value_name = "FILE")]
     baseline: Option<PathBuf>,
-    /// Fail if the verifier processes over this many percent more instructions for a program than in the baseline.
+    /// Fail if the number of instructions that the verifier processes for a program has grown by more than this percentage over
+    /// the baseline.
     #[arg(long, value_name = "PERCENT", requires = "baseline")]
     max_growth: Option<u32>,
     /// Give each machine at least this much memory, in MiB, for a scheduler that needs more than machines have by default.
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(axes::MEMORY_MIB))]
     memory_mib: Option<u32>,
-    /// The number of loads at once, instead of one per core.
+    /// The number of virtual machines that run at once, instead of one per core of the host.
     #[arg(long, value_name = "N")]
     jobs: Option<NonZeroUsize>,
     /// Write the whole result here as JSON (docs/verifier.md); `-` prints it instead of the table.

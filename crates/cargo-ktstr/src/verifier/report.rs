@@ -339,7 +339,7 @@ pub mod tests {
 
     /// Returns a load that the verifier rejected, with its log.
     pub fn refused() -> Load {
-        let mut outcome = Outcome::without_answer("the verifier refused it".to_owned());
+        let mut outcome = Outcome::without_answer("the verifier rejected it".to_owned());
         outcome.verdict = RunVerdict::Fail;
         outcome.fault = Some("scheduler".to_owned());
         outcome.findings[0].check = ktstr::assert::outcome::finding::CHECK_NOT_ATTACHED.to_owned();

@@ -163,7 +163,7 @@ mod tests {
           gone since the baseline: old
 
         7.0.1 1n1l2c1t: DOES NOT LOAD
-          the verifier refused it
+          the verifier rejected it
           R1 invalid <mem>
           again: cargo ktstr verifier
            PROGRAM              INSNS  OF 1M  STATES  BASELINE  CHANGE

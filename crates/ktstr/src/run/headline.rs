@@ -139,9 +139,7 @@ fn clause(detail: &AssertDetail, all: &[&AssertDetail]) -> String {
         _ => None,
     };
     plain.unwrap_or_else(|| {
-        let text = detail
-            .message
-            .replace("panicked: panicked at", "panicked at");
+        let text = &detail.message;
         let words: Vec<&str> = text.lines().take(2).map(str::trim).collect();
         let cgroup = detail.cgroup.as_ref().map(|name| format!("cgroup {name}"));
         let unnamed = cgroup.filter(|cgroup| !text.starts_with(&format!("{cgroup} ")));
@@ -199,7 +197,7 @@ fn idle(tid: i32, detail: &AssertDetail, alike: usize) -> String {
     let who = worker(tid, detail);
     match alike {
         1 => format!("{who} did no work at all"),
-        n => format!("{n} workers did no work at all, {who} among them"),
+        n => format!("{n} workers did no work at all, for example {who}"),
     }
 }
 

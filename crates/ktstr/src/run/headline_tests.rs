@@ -51,7 +51,7 @@ fn of_workers_that_did_nothing() {
     (workers[1].work_units, workers[1].iterations) = (0, 0);
     insta::assert_snapshot!(of(NONE.check_not_stuck(), &workers, None), @"worker 8 of cgroup web did no work at all — the scheduler's fault.");
     (workers[0].work_units, workers[0].iterations) = (0, 0);
-    insta::assert_snapshot!(of(NONE.check_not_stuck(), &workers, None), @"2 workers did no work at all, worker 7 of cgroup web among them — the scheduler's fault.");
+    insta::assert_snapshot!(of(NONE.check_not_stuck(), &workers, None), @"2 workers did no work at all, for example worker 7 of cgroup web — the scheduler's fault.");
 }
 
 /// The most uneven cgroup is named, and the table marks the same one.

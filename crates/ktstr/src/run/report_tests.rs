@@ -61,6 +61,12 @@ fn judgement_of(end: &End, messages: Vec<ToHost>, console: &str) -> Judgement {
     judged(end, &left).0
 }
 
+fn hello() -> ToHost {
+    ToHost::Hello {
+        topology: Ok("1n1l2c1t".to_owned()),
+    }
+}
+
 fn result(result: AssertResult) -> ToHost {
     ToHost::TestResult(Box::new(result))
 }
@@ -218,7 +224,11 @@ fn a_refused_scheduler_screen() {
     let refused = ToHost::SchedulerNotAttached {
         reason: "it exited with code 1 before it attached".into(),
     };
-    let messages = vec![log(include_str!("../../tests/data/refused.log")), refused];
+    let messages = vec![
+        hello(),
+        log(include_str!("../../tests/data/refused.log")),
+        refused,
+    ];
     insta::assert_snapshot!(whole_screen(
         &End::Completed,
         Left {
@@ -249,7 +259,15 @@ fn a_hang_screen() {
         ..StallReport::default()
     };
     let timed_out = End::TimedOut(WatchdogKillReason::Tier1CpuBudget, stall);
-    insta::assert_snapshot!(whole_screen(&timed_out, Left::default()));
+    let left = Left {
+        messages: vec![
+            hello(),
+            ToHost::TestStarted { pid: 1001 },
+            ToHost::ScenarioStart,
+        ],
+        ..Left::default()
+    };
+    insta::assert_snapshot!(whole_screen(&timed_out, left));
 }
 
 #[test]
@@ -305,21 +323,26 @@ fn an_unfair_cgroup() {
 
 #[test]
 fn a_starved_worker() {
-    let worker = |tid, gap| WorkerReport {
-        tid,
-        completed: true,
-        work_units: 1000 * u64::from(gap == 0),
-        max_gap_ms: gap,
-        max_gap_at_ms: gap,
-        wall_time_ns: 3_000_000_000,
-        off_cpu_ns: 2_000_000_000,
-        cpu_time_ns: 1_000_000_000,
-        ..WorkerReport::default()
+    let worker = |tid, gap| {
+        let fed = u64::from(gap == 0);
+        WorkerReport {
+            tid,
+            completed: true,
+            work_units: 1000 * fed,
+            iterations: 1000 * fed,
+            max_gap_ms: gap,
+            max_gap_at_ms: gap,
+            wall_time_ns: 3_000_000_000,
+            off_cpu_ns: 3_000_000_000 - 1_500_000_000 * fed,
+            cpu_time_ns: 1_500_000_000 * fed,
+            ..WorkerReport::default()
+        }
     };
     let checks = ktstr_assert::Assert::NO_OVERRIDES.check_not_stuck();
     let mut all = AssertResult::pass();
-    for (name, gap) in [("fed", 0), ("starved", 2900)] {
-        let mut judged = checks.assert_cgroup(&[worker(1001, gap), worker(1002, gap)], None);
+    for (name, tid, gap) in [("fed", 1001, 0), ("starved", 1003, 2900)] {
+        let workers = [worker(tid, gap), worker(tid + 1, gap)];
+        let mut judged = checks.assert_cgroup(&workers, None);
         judged.stats.cgroups[0].cgroup_name = name.to_owned();
         all.merge(judged);
     }

@@ -62,7 +62,7 @@ fn a_scheduler_that_the_verifier_refuses() {
     ended.says(
         1,
         &[
-            "failed: scheduler `scx-ktstr` did not attach: the verifier refused its program `",
+            "failed: scheduler `scx-ktstr` did not attach: the verifier rejected its program `",
             "invalid mem access 'scalar' — the scheduler's fault.\n",
             "its last output",
             "fault: the scheduler's",
@@ -185,7 +185,7 @@ fn a_guest_that_hangs_with_interrupts_off() {
             "the test function hung before the scenario began",
             "is on cpu0, which serves no timer interrupt any more — the test's fault.\n",
             "fault: the test's (",
-            "its last message was sent at ",
+            "the guest's last message was sent at ",
             "cpu0 runs ",
         ],
     );

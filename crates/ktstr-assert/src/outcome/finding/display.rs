@@ -378,7 +378,11 @@ impl Finding {
             Finding::KernelPanic { reason } => write!(f, "the guest's kernel panicked: {reason}"),
             Finding::WentDown { how } => write!(f, "the guest {how}"),
             Finding::TestPanicked { message } => {
-                write!(f, "the test function panicked: {message}")
+                // The message of Rust's panic hook begins with the same word.
+                match message.strip_prefix("panicked at ") {
+                    Some(place) => write!(f, "the test function panicked at {place}"),
+                    None => write!(f, "the test function panicked: {message}"),
+                }
             }
             Finding::TestError { message } => {
                 write!(f, "the test function returned an error: {message}")

@@ -298,7 +298,7 @@ pub(super) fn hang_evidence(stall: &StallReport, guest: &GuestState) -> String {
             // instructions are executed.
             let stood = match stall.wall > Duration::from_secs(5) {
                 true => format!(
-                    ", and has stood there for {} of wall time, during which QEMU used {} of CPU time",
+                    ", and there was none in the {} of wall time since then, during which QEMU used {} of CPU time",
                     secs(stall.wall),
                     secs(stall.burnt)
                 ),
@@ -306,8 +306,8 @@ pub(super) fn hang_evidence(stall: &StallReport, guest: &GuestState) -> String {
             };
             let (last, now) = (secs(guest.progress_at), secs(clock));
             parts.push(format!(
-                "by the guest's clock its last message{apart} was sent at {last}; the clock, which is read at timer interrupts, \
-                 has reached {now}{stood}"
+                "the guest's last message{apart} was sent at {last} of guest time; the last timer interrupt was at {now} of guest \
+                 time{stood}"
             ));
         }
         None => parts.push(format!(

@@ -1,4 +1,4 @@
-//! Finds in a scheduler's log why the verifier refused a program. libbpf prints the verifier's log between two markers,
+//! Finds in a scheduler's log why the verifier rejected a program. libbpf prints the verifier's log between two markers,
 //! and the reason is its last line apart from the statistics. Since Linux 7.3 the reason is followed by an explanation
 //! with the line of the source.
 
@@ -13,7 +13,7 @@ const BEFORE: usize = 4;
 /// The largest number of lines that are shown of the explanation.
 const EXPLAINED: usize = 12;
 
-/// A program that the verifier refused.
+/// A program that the verifier rejected.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Refusal<'a> {
     /// The name of the program, if libbpf prints it.
@@ -53,8 +53,8 @@ pub(super) fn of(log: &str) -> Option<Refusal<'_>> {
 impl fmt::Display for Refusal<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.program {
-            Some(program) => write!(f, "the verifier refused its program `{program}`")?,
-            None => f.write_str("the verifier refused one of its programs")?,
+            Some(program) => write!(f, "the verifier rejected its program `{program}`")?,
+            None => f.write_str("the verifier rejected one of its programs")?,
         }
         write!(f, ": {}", self.lines[self.reason].trim())
     }
@@ -94,7 +94,7 @@ mod tests {
         let refusal = of(RECORDED).expect("a refusal");
         assert_eq!(
             refusal.to_string(),
-            "the verifier refused its program `ktstr_init`: R1 invalid mem access 'scalar'"
+            "the verifier rejected its program `ktstr_init`: R1 invalid mem access 'scalar'"
         );
         insta::assert_snapshot!(refusal.excerpt());
     }
@@ -110,7 +110,7 @@ mod tests {
         let refusal = of(&log).expect("a refusal");
         assert_eq!(
             refusal.to_string(),
-            "the verifier refused its program `x`: R1 invalid mem access 'scalar'"
+            "the verifier rejected its program `x`: R1 invalid mem access 'scalar'"
         );
         assert_eq!(refusal.excerpt().lines().count(), BEFORE + 1);
     }
