@@ -63,8 +63,8 @@ impl PageTable {
             if entry & PRESENT == 0 {
                 return Err(PagingError::NotPresent { kva, level, entry });
             }
-            let large = level == 1 || (level <= 3 && entry & LARGE != 0);
-            if large {
+            let is_leaf = level == 1 || (level <= 3 && entry & LARGE != 0);
+            if is_leaf {
                 let page_size = 1u64 << shift;
                 let inside = page_size - 1;
                 return Ok(Translation {
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_that_is_its_own_child_ends() {
+    fn a_walk_of_a_table_that_is_its_own_child_ends() {
         let mut ram = vec![0; 0x2000];
         for index in 0..512 {
             put(&mut ram, 0x1000 + 8 * index, 0x1063);

@@ -263,7 +263,7 @@ fn collect(path: &str, value: &serde_json::Value, most: usize, found: &mut Vec<(
 pub enum Repeated {
     /// The repeat is the same run to the last bit.
     Same,
-    /// The repeat is another run, although the clock is virtual.
+    /// The repeat diverges from the failed run, although the clock is virtual.
     Different,
     /// It is unknown whether both runs are the same.
     #[default]
@@ -388,9 +388,10 @@ pub struct RunRecord {
     /// The host time from the machine's start to the start of the test function, or to QEMU's exit if the function was not
     /// called. It includes the creation of the template, if this run created one.
     pub boot_s: Option<f64>,
-    /// Where the wall time went: resolve, initramfs, slot (the wait until the host has room), boot, window, captures and
-    /// teardown. Restore and attach are parts of boot, monitor is for the most part a part of window, and digest is a part
-    /// of teardown. Attach is the guest time from the scheduler's start to its attach, even if that happened in the template.
+    /// The parts of the wall time: resolve, initramfs, slot (the wait until the host has room), boot, window, captures and
+    /// teardown. Restore is a part of boot, and monitor is mostly a part of window. Digest is a part of teardown for the memory,
+    /// and of the stage in which a capture is taken for that capture. Attach is guest time, not wall time: it lasts from the
+    /// scheduler's start to its attach, even if both happened in the template.
     pub timings: BTreeMap<String, f64>,
     /// The time from the end of the scenario until the guest ended on its own, in milliseconds of guest time; null if it did not
     /// end on its own.
@@ -405,7 +406,7 @@ pub struct RunRecord {
     pub periodic_fired: u32,
     /// The number of periodic captures with data.
     pub periodic_real: u32,
-    /// How long each capture froze the guest, in milliseconds, in order.
+    /// How long each capture froze the guest, in milliseconds, in order. A capture that did not freeze the guest has no entry.
     pub freeze_ms: Vec<f64>,
     /// The scenario's statistics on which the verdict is based; null if there were none.
     pub stats: serde_json::Value,
@@ -435,7 +436,8 @@ impl RunRecord {
         }
     }
 
-    /// Normalizes the record such that it reads back as it was written: JSON has no NaN, and a reason is one line.
+    /// Normalizes the record, so that it reads back as it was written: the reason and the evidence become one line each, at most
+    /// [`FINDINGS_CAP`] findings are kept, and numbers that JSON cannot represent are removed (`wall_s` becomes 0).
     pub(crate) fn normalise(&mut self) {
         self.reason = self.reason.as_deref().and_then(one_line);
         self.evidence = self.evidence.as_deref().and_then(one_line);

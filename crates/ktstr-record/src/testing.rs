@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Renames the folder of a committed run as if the run had begun `ms` milliseconds into the year 2021, and returns the new path
-/// of its record. Runs sort by that name.
+/// of its record. Runs are sorted by the names of their folders.
 pub fn begun(record: &Path, ms: u32) -> PathBuf {
     let folder = record.parent().unwrap();
     let name = folder.file_name().unwrap().to_str().unwrap();

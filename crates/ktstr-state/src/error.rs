@@ -11,7 +11,7 @@ use crate::Place;
 pub enum StateError {
     /// The folder is a symbolic link.
     #[error(
-        "{} {} is a symbolic link to {}, and ktstr follows none there, because whoever can change the link decides where \
+        "{} {} is a symbolic link to {}, which ktstr does not follow, because whoever can change the link decides where \
          files are written; {}",
         place.name, path.display(), target.display(), place.remedy()
     )]

@@ -28,12 +28,12 @@ pub(crate) fn never_measured(
     let watched = match endings.is_empty() {
         true => "watches no variable of its scheduler (watch_bpf_maps)".to_owned(),
         false => format!(
-            "watches only OBJECT{}, where OBJECT is the name of the BPF object",
+            "gets only the metrics OBJECT{} from the variables that it watches, where OBJECT is the name of the BPF object",
             endings.join(", OBJECT")
         ),
     };
     Some(format!(
-        "the metric {metric:?} is never measured: it is not in the registry (docs/metrics.md lists all), and the test runs no \
+        "the metric {metric:?} is never measured: it is not in the registry (docs/metrics.md lists its metrics), and the test runs no \
          program that could print it (payload, workloads) and {watched}"
     ))
 }
@@ -76,7 +76,7 @@ mod tests {
             ..PLAIN
         };
         let why = never_measured(&other, &OWN).expect("refused");
-        assert!(why.contains("watches only OBJECT_x, where"), "{why}");
+        assert!(why.contains("gets only the metrics OBJECT_x from"), "{why}");
     }
 
     #[test]

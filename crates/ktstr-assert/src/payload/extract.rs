@@ -9,10 +9,10 @@ use super::metrics::{Metric, MetricStream};
 
 /// The largest depth of a number in JSON. Deeper numbers are skipped.
 pub const MAX_DEPTH: usize = 64;
-/// The search for JSON ends if more than this many opening braces turn out not to start an object, so that text without JSON does
-/// not cost much time.
+/// The search for JSON ends after more than this many opening braces that do not start a valid object, so that text without JSON
+/// does not cost much time.
 const MAX_ATTEMPTS: usize = 10_000;
-/// At most this many numbers are read from the JSON of one stream, or by one pattern.
+/// At most this many metrics are collected from the JSON of one stream, and at most this many matches of one pattern are read.
 const MAX_NUMBERS: usize = 100_000;
 
 /// Extracts the metrics from the text of one stream, sorted by name. Numbers that are not finite are left out.
@@ -55,8 +55,9 @@ fn json(text: &str, found: &mut BTreeMap<String, f64>) {
                 if attempts > MAX_ATTEMPTS {
                     return;
                 }
-                // A brace before a key begins an object that is not valid JSON, for example because a number is NaN. Its nested
-                // objects are skipped for the same reason.
+                // A brace before a key begins an object that is not valid JSON, for example because a number is NaN. The search
+                // skips the whole object, because the numbers of nested objects would get names without the path that leads
+                // to them.
                 at = match text[from + 1..].trim_start().starts_with('"') {
                     true => from + length_of_object(&text[from..]),
                     false => from + 1,

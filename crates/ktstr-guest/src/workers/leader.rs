@@ -18,7 +18,7 @@ pub(super) fn fork(
     plans: &[Plan<'_>],
 ) -> Result<(i32, OwnedFd), WorkerError> {
     let (ready, notify) = rustix::pipe::pipe().map_err(|e| WorkerError::System {
-        action: "create a pipe to the leader of workers".to_owned(),
+        action: "create the pipe from the leader of the workers".to_owned(),
         source: e.into(),
     })?;
     let notify_fd = notify.as_raw_fd();

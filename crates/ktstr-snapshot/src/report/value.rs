@@ -142,10 +142,10 @@ impl RenderedValue {
             Self::Ptr {
                 not_followed: Some(reason),
                 ..
-            } => format!("pointer (not followed: {reason})"),
-            Self::Ptr { value: 0, .. } => "NULL pointer".to_owned(),
-            Self::Ptr { deref: None, .. } => "pointer (not followed)".to_owned(),
-            Self::Ptr { .. } => "pointer".to_owned(),
+            } => format!("a pointer that was not followed ({reason})"),
+            Self::Ptr { value: 0, .. } => "a NULL pointer".to_owned(),
+            Self::Ptr { deref: None, .. } => "a pointer that was not followed".to_owned(),
+            Self::Ptr { .. } => "a pointer".to_owned(),
             Self::Bytes { hex, .. } => format!("{} bytes", hex.len() / 2),
             Self::Truncated { needed, had, .. } => format!("truncated value ({had} of {needed})"),
             Self::Unsupported { reason } => format!("unsupported ({reason})"),

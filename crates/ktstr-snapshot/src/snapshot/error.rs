@@ -50,7 +50,7 @@ pub enum SnapshotError {
         available: Vec<String>,
     },
     /// A path continues below a value that has no members, or indexes an array with a component that is not a number.
-    #[error("`{requested}`: cannot look up `{component}` in {actual}, which has no such member")]
+    #[error("`{requested}`: cannot look up `{component}` in {actual}")]
     NotAStruct {
         /// The whole path that was requested, for the message.
         requested: String,

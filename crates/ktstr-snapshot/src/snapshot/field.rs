@@ -89,13 +89,13 @@ impl<'a> SnapshotField<'a> {
     /// The field is missing, with the reason, for a pointer whose target the capture does not hold, and for a
     /// value that is no pointer.
     pub fn target(&self) -> SnapshotField<'a> {
-        match self.value("a followed pointer") {
+        match self.value("the target of a pointer") {
             Ok((path, value)) => match value {
                 RenderedValue::Ptr {
                     deref: Some(target),
                     ..
                 } => SnapshotField::new(format!("*{path}"), target),
-                other => Self::Missing(mismatch(path, "a followed pointer", other)),
+                other => Self::Missing(mismatch(path, "the target of a pointer", other)),
             },
             Err(error) => Self::Missing(error),
         }

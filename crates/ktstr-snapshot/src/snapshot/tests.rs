@@ -258,7 +258,7 @@ fn paths_follow_pointers_and_errors_list_the_members() {
     insta::assert_snapshot!(messages.join("\n"), @r"
     `ctx.next.depth` cannot be read as u64: it is i32 of value -4
     `ctx.next.nope`: no member `nope` in struct t; members: depth
-    `ctx.state.x`: cannot look up `x` in enum of 32 bits, which has no such member
+    `ctx.state.x`: cannot look up `x` in enum of 32 bits
     `ctx.slots.9`: index 9 is out of range: there are 2 elements
     `ctx.a..b`: no member `a` in struct t; members: next, slots, state, cut
     ");
@@ -301,12 +301,12 @@ fn a_pointer_gives_its_target_or_the_reason_why_there_is_none() {
     ]
     .map(|result| result.unwrap_err().to_string());
     insta::assert_snapshot!(messages.join("\n"), @r"
-    `ctx.bad.x`: cannot look up `x` in pointer (not followed: it is not mapped), which has no such member
-    `ctx.bad` cannot be read as a followed pointer: it is pointer (not followed: it is not mapped)
-    `ctx.none.x`: cannot look up `x` in NULL pointer, which has no such member
-    `ctx.name` cannot be read as a followed pointer: it is pointer (not followed)
-    `ctx.pair.0` cannot be read as a followed pointer: it is u64 of value 5
-    `*ctx.count.x`: cannot look up `x` in u64, which has no such member
+    `ctx.bad.x`: cannot look up `x` in a pointer that was not followed (it is not mapped)
+    `ctx.bad` cannot be read as the target of a pointer: it is a pointer that was not followed (it is not mapped)
+    `ctx.none.x`: cannot look up `x` in a NULL pointer
+    `ctx.name` cannot be read as the target of a pointer: it is a pointer that was not followed
+    `ctx.pair.0` cannot be read as the target of a pointer: it is u64 of value 5
+    `*ctx.count.x`: cannot look up `x` in u64
     ");
 }
 

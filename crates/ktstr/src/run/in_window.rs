@@ -1,5 +1,5 @@
-//! What the host reads from the guest once for each scheduler in the workload window, for the result: the BPF programs that are
-//! loaded, and the watchdog timeout that is in effect.
+//! What the host reads from the guest once after each attach of a scheduler in the workload window: the loaded BPF programs, the
+//! watchdog timeout in effect, and which cgroup callbacks the scheduler implements.
 
 use ktstr_assert::monitor::WatchdogObservation;
 use ktstr_introspect::kernel::KernelView;

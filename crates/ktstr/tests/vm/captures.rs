@@ -1,4 +1,4 @@
-//! Tests of the tasks in a capture: their task storage, and the queues in which they wait.
+//! Tests of what a capture contains: the tasks' storage, the dispatch queues in which tasks wait, and the pressure of cgroups.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ fn seen_from_outside(vm: &VmResult) -> Result<()> {
     ensure!(vm.periodic_real == 4, "{} captures", vm.periodic_real);
     ensure!(
         vm.moment_captures().is_empty(),
-        "there is a capture of a moment, although nothing went wrong"
+        "an event triggered a capture, although nothing went wrong"
     );
     every_task_has_its_storage(vm)?;
     queues_hold_the_tasks_that_they_count(vm)
@@ -96,7 +96,8 @@ fn queues_hold_the_tasks_that_they_count(vm: &VmResult) -> Result<()> {
     Ok(())
 }
 
-/// The kernel updates pressure every two seconds, so the capture at the end includes at least one update.
+/// The kernel updates pressure every two seconds, and the last capture is taken more than three seconds after the window opens,
+/// so it includes at least one update.
 #[ktstr_test(scheduler = SCHED, cores = 2, duration_s = 5, num_snapshots = 2, post_vm = pressure_is_seen)]
 fn a_capture_has_the_pressure_of_each_cgroup(ctx: &Ctx) -> Result<AssertResult> {
     let spinners = CgroupDef::named("spinners").workers(SPINNERS);

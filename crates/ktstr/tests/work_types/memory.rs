@@ -32,7 +32,9 @@ fn migrated_pages() -> Result<u64> {
     let line = text
         .lines()
         .find_map(|l| l.strip_prefix("pgmigrate_success "));
-    Ok(line.context("pgmigrate_success")?.parse()?)
+    Ok(line
+        .context("/proc/vmstat has no line pgmigrate_success")?
+        .parse()?)
 }
 
 /// The working set of 1 MiB has 256 pages.
@@ -40,7 +42,7 @@ fn sweep(ctx: &Ctx) -> Result<()> {
     let swept = |nodes: &[usize]| -> Result<Seen> {
         let work = WorkType::numa_working_set_sweep(1024, 5, nodes.to_vec());
         let mut all = watch(ctx, &on(work, 1, &[0]), 60)?;
-        all.pop().context("one worker")
+        all.pop().context("the only worker has no report")
     };
     let local = swept(&[])?;
     let far = swept(&[1])?;
@@ -89,7 +91,7 @@ fn migration(ctx: &Ctx) -> Result<()> {
 fn placed(ctx: &Ctx, config: impl Fn(WorkloadConfig) -> WorkloadConfig) -> Result<Seen> {
     let cache = of(WorkType::cache_pressure(1024, 64), 1);
     let mut all = watch(ctx, &config(cache), 60)?;
-    all.pop().context("one worker")
+    all.pop().context("the only worker has no report")
 }
 
 pub fn policies(ctx: &Ctx) -> Result<AssertResult> {

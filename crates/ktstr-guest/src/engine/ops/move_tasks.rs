@@ -15,7 +15,8 @@ pub(super) fn all(call: &mut Call, from: &str, to: &str) -> Result<()> {
     }
     let from_owner = scenario.get(from)?.owner;
     if to == RUNNER {
-        // The workers keep their owner: those of the backdrop live until the end of the scenario, in this cgroup, too.
+        // If the harness's own cgroup has no entry yet, the new entry gets the owner of the moved workers, so that workers of the
+        // backdrop live until the end of the scenario there, too.
         scenario.runner(from_owner);
     }
     let to_owner = scenario.get(to)?.owner;
