@@ -98,8 +98,8 @@ pub struct Canned {
     pub name: &'static str,
     /// The function that runs the scenario.
     pub run: fn(&Ctx) -> Result<AssertResult>,
-    /// Whether the scenario belongs to the core set. `cargo ktstr check` runs this set by default, and `cargo ktstr power` runs it
-    /// for every planted defect. The other scenarios are variations for closer study of a single subject.
+    /// Whether the scenario belongs to the core set. `cargo ktstr check` runs this set by default, and `cargo ktstr power` runs
+    /// it for every planted defect. The other scenarios are variations for closer study of a single subject.
     pub core: bool,
 }
 

@@ -134,8 +134,8 @@ fn timers(ctx: &Ctx) -> Result<()> {
         "{bench:?}"
     );
     // The worker also waits for its CPU, and uses CPU time for its first page faults and its bookkeeping, which is less than 5 %
-    // of its bursts. The CPU time of a context switch is charged to no task. A wait has two switches of some 3,000 instructions or
-    // 12 µs each, so 30 µs are allowed for each wait.
+    // of its bursts. The CPU time of a context switch is charged to no task. A wait has two switches of some 3,000 instructions
+    // or 12 µs each, so 30 µs are allowed for each wait.
     let (most, bursts) = (15_000_000_u64, 5_000_000 * slacks.len() as u64);
     let own = report.cpu_time_ns.saturating_sub(bursts);
     let used = report.schedstat_run_delay_ns + own + 30_000 * slacks.len() as u64;
