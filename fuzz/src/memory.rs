@@ -4,8 +4,9 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// The largest number of bytes that one input may take in addition to what was held before it. The limits
-/// in the code of the readers are at most 64 MiB, except for the 512 MiB of an unpacked kernel image, which 4 KiB cannot reach.
+/// The largest number of bytes that one input may take in addition to what was held before it. The readers' own limits are at
+/// most 64 MiB. The exception is an unpacked kernel image with 512 MiB, but an input has at most 4 KiB (`scripts/fuzz.sh`), and
+/// none of this size unpacks to that much.
 const MOST: usize = 256 << 20;
 
 /// The number of bytes that are held now.
@@ -52,7 +53,9 @@ fn count(size: usize) {
         // Printing the message allocates memory, too, so the ceiling is removed first.
         CEILING.store(usize::MAX, Relaxed);
         let from = std::backtrace::Backtrace::force_capture();
-        eprintln!("one input takes more than {MOST} bytes of memory: {size} more here\n{from}");
+        eprintln!(
+            "one input takes more than {MOST} bytes of memory; this allocation of {size} bytes exceeded the bound:\n{from}"
+        );
         std::process::abort();
     }
 }

@@ -80,7 +80,12 @@ fn list(out: &mut dyn Write, json: bool, limit: Limit) -> Result<()> {
         ]);
     }
     let total: u64 = templates.iter().map(|t| t.size >> 20).sum();
-    writeln!(out, "{}\n\n{total} MiB", table.trim_fmt())?;
+    writeln!(
+        out,
+        "{}\n\n{total} MiB on disk. A template is a saved machine: booted; attached, with a scheduler; or loaded, with the \
+         program of a test.",
+        table.trim_fmt()
+    )?;
     Ok(())
 }
 

@@ -409,8 +409,8 @@ fn text(comparison: &Comparison, recorded: &Run, replayed: &Run) -> String {
     let _ = match comparison {
         Comparison::Same => writeln!(
             text,
-            "SAME: the recorded run ended with {}, and the replay with {}; both made {} context switches and left the same memory and \
-             console output (digest {})",
+            "SAME: the verdict of the recorded run is {}, and that of the replay {}; both made {} context switches, and ended with \
+             the same memory and console output (digest {})",
             a.verdict.as_str(),
             b.verdict.as_str(),
             a.switches.as_ref().map_or(0, |switches| switches.count),

@@ -139,7 +139,7 @@ fn a_failing_seed_is_found_and_shown_again() {
     let run = command.strip_prefix("cargo ktstr replay ").unwrap();
     let text = replayed(root, Path::new(run), 0);
     for part in [
-        "SAME: the recorded run ended with fail, and the replay with fail; both made ",
+        "SAME: the verdict of the recorded run is fail, and that of the replay fail; both made ",
         "not to its taste",
         "seed 2, 250 MIPS",
     ] {

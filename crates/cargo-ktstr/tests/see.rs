@@ -310,7 +310,7 @@ fn replay(root: &Path, run: &str) -> String {
     );
     assert!(
         report.starts_with(
-            "SAME: the recorded run ended with fail, and the replay with fail; both made "
+            "SAME: the verdict of the recorded run is fail, and that of the replay fail; both made "
         ),
         "{report}"
     );

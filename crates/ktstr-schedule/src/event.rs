@@ -267,7 +267,7 @@ events! {
     9 Weight {
         /// The id of the cgroup whose weight changes (`cgroup->kn->id`).
         cgroup: u64,
-        /// The new `task_group.shares`: 1024 for the default `cpu.weight` of 100. 64-bit kernels multiply the value by 1024.
+        /// The new `task_group.shares`. A `cpu.weight` of 100, the default, is 1024, which 64-bit kernels multiply by 1024 again.
         shares: u64,
     }
     /// A cgroup, or one above it, has used up its quota on a CPU.
@@ -277,8 +277,8 @@ events! {
         /// The CPU that the cgroup may not use.
         on: Cpu,
     }
-    /// A quota no longer keeps a cgroup from a CPU. Its own quota and those above it can throttle a cgroup on a CPU at the same
-    /// time. It may run there again after as many of these events as there were [`What::Throttle`] events.
+    /// A quota no longer keeps a cgroup from a CPU. A cgroup can be throttled on a CPU by its own quota and by those of its
+    /// ancestors at the same time, so it may run there again only after as many of these events as [`What::Throttle`] events.
     11 Unthrottle {
         /// The id of the cgroup that may run again (`cgroup->kn->id`).
         cgroup: u64,
@@ -325,8 +325,8 @@ events! {
         /// The task that created it.
         parent: Pid,
     }
-    /// A task is named. If the task has this name already, the event is a mark ([`Mark`](crate::query::Mark)), unless the
-    /// host added it.
+    /// A task is named. If the task has this name already, the event is a mark ([`Mark`](crate::query::Mark)), unless the host
+    /// added the event to name a task that existed before.
     18 Name {
         /// The task that is named.
         task: Pid,
@@ -338,7 +338,7 @@ events! {
         /// The task that ends.
         task: Pid,
     }
-    /// The scenario starts to hold a step. The first step has number 1.
+    /// The hold of a step begins. The first step has number 1.
     20 Phase {
         /// The number of the phase, which is the number of its step.
         number: u16,

@@ -1,4 +1,4 @@
-//! The tables to which the events refer (names and cgroups), the topology, and information about the producer.
+//! The tables to which the events refer (names and cgroups), the topology, and what the recorder of the events could not see.
 
 use std::collections::BTreeMap;
 
@@ -71,7 +71,8 @@ pub struct Tables {
     /// The functions or tracepoints that this kernel lacks, or whose arguments its BTF does not describe. The events that they
     /// would have shown are missing.
     pub missing: Vec<String>,
-    /// The number of words of guest memory that could not be read. An observation that lacks a word makes no event.
+    /// The number of words of guest memory that could not be read. An observation with such a word is dropped, so it produces no
+    /// event.
     pub unreadable: u64,
     /// The names of tasks, by the index in [`What::Name`](crate::What::Name).
     pub names: Vec<String>,

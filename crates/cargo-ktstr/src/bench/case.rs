@@ -33,8 +33,8 @@ pub enum Start {
     Cold,
     /// The machine is forked from a template in which the test process is already loaded.
     Warm,
-    /// The machine is forked as after a rebuild of the test: the run first has to load the test process into a template that all
-    /// binaries share. The time for which the host strips the new binary is left out.
+    /// The run is like the first one after a rebuild of the test: no template has the test process loaded, so the run has to load
+    /// it into a template that all binaries share. The binary is not rebuilt, so the time to strip it is not included.
     Rebuilt,
 }
 

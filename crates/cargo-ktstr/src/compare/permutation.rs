@@ -11,7 +11,7 @@ pub fn p_value(differences: &[f64], sums: &Sums) -> f64 {
     // A sum that differs only by rounding counts as equally far.
     let as_far = sum - 1e-12 * differences.iter().map(|d| d.abs()).sum::<f64>();
     let is_far = |sum: &&signs::Sum| sum.differences.abs() >= as_far;
-    // The observed signs count as one of the draws.
+    // If the signs are drawn, the observed signs count as one more draw.
     let far = sums.of.iter().filter(is_far).count() + sums.observed();
     far as f64 / sums.all() as f64
 }

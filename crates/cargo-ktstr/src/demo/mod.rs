@@ -34,9 +34,8 @@ const COUNTERS: [&str; 4] = [
 pub fn run(out: &mut dyn Write) -> Result<Exit> {
     let entry = find_test(TEST).context("this binary holds no demo: it is a test build")?;
     eprint_line(&format!(
-        "Running {TEST}: {} s under {} in a VM. The first run fetches a kernel.",
+        "Running {TEST}: {} s of guest time in a VM. The first run fetches a kernel.",
         entry.duration.as_secs(),
-        entry.scheduler.binary.display_name()
     ));
     let finished = ktstr::run::run(entry);
     if let Some(screen) = screen(&finished, TEST) {

@@ -333,7 +333,7 @@ fn print(out: &mut dyn Write, summary: &Summary, phase: Option<u16>) -> Result<(
         Some(step) => writeln!(out, "The tables show step {step}.")?,
         None => writeln!(
             out,
-            "The tables show all of that time, also before, between and after the steps; --phase N shows only step N."
+            "The tables cover that whole time, including the time before, between and after the steps; --phase N shows only step N."
         )?,
     }
     // A task can use only one of the CPUs that are idle at the same time, but counts as waiting beside each of them.

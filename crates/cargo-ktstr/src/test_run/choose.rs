@@ -17,7 +17,7 @@ pub struct Test {
     /// The seed to run with if this test repeats an earlier, failed run. With `None`, the run has the seed in the name or, if the
     /// name has none, the test's own seed.
     pub seed: Option<u64>,
-    /// Other environment variables of the run that is repeated; `None` if the test does not repeat a run.
+    /// The environment variables of the run that is repeated, apart from the seed; `None` if the test does not repeat a run.
     pub env: Option<BTreeMap<&'static str, String>>,
 }
 
@@ -46,7 +46,7 @@ impl Test {
 /// The criteria that select tests from a list.
 #[derive(Debug, Default)]
 pub struct Choice<'a> {
-    /// The name of a selected test contains one of these texts. Without any texts, all names are selected.
+    /// The label ([`Test::label`]) of a selected test contains one of these texts. Without any texts, all tests are selected.
     pub parts: &'a [String],
     /// Whether the variants of the gauntlet are selected instead of the tests as they are declared.
     pub gauntlet: bool,
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn variants_are_chosen_by_preset_and_never_of_an_ignored_test() {
+    fn variants_are_chosen_by_preset_and_those_of_an_ignored_test_are_left_out() {
         let mut variants = Choice {
             gauntlet: true,
             ..Choice::default()

@@ -45,15 +45,15 @@ pub struct Options {
     /// Path of a `record.json` or of its folder, or the name of a run, which is the name of its folder.
     #[arg(value_name = "RUN")]
     record: PathBuf,
-    /// Write a trace for the Perfetto UI. This is the only format so far, and it has to be named.
+    /// Write a trace for the Perfetto UI. This is the only format so far, and the option is required.
     #[arg(long, required = true)]
     perfetto: bool,
     /// Where to write the trace; the default is `trace.pftrace` in the folder of the record.
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Only this much of the schedule: `500ms` is its last 500 ms. `500ms-before-finding` is the 500 ms up to the end of the wait
-    /// or other event that the first finding is about, and `500ms-before-finding-2` the same for the second finding. A finding
-    /// about a whole step or run cannot be used.
+    /// Only this much of the schedule. `500ms`: its last 500 ms. `500ms-before-finding`: the 500 ms that end when the event of
+    /// the first finding ends, such as a long wait; with `-2` after it, the event of the second finding, and so on. A finding
+    /// about a whole step or run has no such event and cannot be used.
     #[arg(long, value_name = "LENGTH[-before-finding[-N]]")]
     last: Option<Last>,
 }

@@ -1,4 +1,5 @@
-//! Tests each threshold with a case within it, a case beyond it, and a case without data.
+//! Tests of the monitor's thresholds: runs within all of them, runs that break one, and runs without usable samples. Work
+//! conservation is tested in `tests_waiting.rs`.
 
 use super::*;
 use crate::check::Assert;

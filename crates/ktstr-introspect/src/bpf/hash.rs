@@ -32,7 +32,7 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
     /// Returns the entries of a hash map, at most `max`.
     ///
     /// # Errors
-    /// If a bucket cannot be read, or the kernel's types lack the members.
+    /// If a bucket cannot be read, or the kernel's BTF lacks a member of `bpf_htab` or `htab_elem`.
     pub fn bpf_hash_entries(&self, map: &BpfMap, max: usize) -> Result<HashEntries, KernelError> {
         let buckets = self.member("bpf_htab", "buckets")?;
         let count = self.member("bpf_htab", "n_buckets")?;
@@ -119,7 +119,8 @@ mod tests {
     /// The guest's `__per_cpu_offset[0]`: a per-CPU pointer plus this number is the address of CPU 0's copy.
     const OFFSET: u64 = 0xffff_8880_0000_0000;
 
-    /// Returns the distance that is found in a map with keys of `key_size` bytes, whose only entry has `words` from its key on.
+    /// Returns the distance that is found in a map with one entry. Its key has `key_size` bytes, and `words` is the memory that
+    /// starts at the key.
     fn found(key_size: u32, words: &[u64]) -> Option<u64> {
         let symbols = [("__per_cpu_offset", BASE + 0x7000)];
         let mut guest = Guest::new(false, Builder::new(), &symbols);

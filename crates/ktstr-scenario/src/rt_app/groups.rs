@@ -7,8 +7,8 @@ use super::task::Task;
 use crate::ops::CgroupDef;
 use crate::text::TextError;
 
-/// The name of each cgroup's process, whose threads are the tasks. It is also the name of the cgroup of the tasks without a task
-/// group, unless a task group has this name already.
+/// The name of each cgroup's process, whose threads are the tasks. The cgroup of the tasks without a task group has this name as
+/// well, unless a task group has the name already or is below it.
 const PROCESS: &str = "rt-app";
 /// The kernel's default weight. It is set to enable the CPU controller, without which the kernel does not schedule the cgroup
 /// as a group.

@@ -27,7 +27,7 @@ pub(super) fn usable(idle: u128, waiting: impl Iterator<Item = CpuMask>) -> (u12
     for mask in waiting {
         let here = mask.bits() & idle;
         wanted |= here;
-        // Each idle CPU is in use already: no further task can add one.
+        // A task cannot enlarge the matching if each idle CPU has a task, or if all CPUs on which it may run are settled.
         if here & !matching.settled != 0 && matching.taken.count_ones() < idle.count_ones() {
             matching.add(here);
         }
@@ -41,7 +41,7 @@ struct Matching {
     taken: u128,
     /// For each CPU in `taken`, the CPUs on which its task may run.
     masks: [u128; CPUS],
-    /// The CPUs from which no free CPU can be reached, whatever is added later: a search that starts here has failed.
+    /// The CPUs from which no free CPU can be reached, whichever tasks are added later. Failed searches have visited them.
     settled: u128,
 }
 
@@ -58,7 +58,7 @@ impl Default for Matching {
 impl Matching {
     /// Adds a task that may run on the CPUs `mask`. Tasks that have a CPU already move to other ones where that makes room.
     fn add(&mut self, mask: u128) {
-        // For each CPU that was reached, the CPU whose task would move to it; itself if it is the new task's.
+        // For each CPU that was reached: the CPU whose task would move to it, or the CPU itself if the new task would take it.
         let mut from = [0; CPUS];
         let mut seen = self.settled;
         let mut open = 0u128;

@@ -37,7 +37,7 @@ pub enum Mark {
     InReadme,
     /// A run record notes its value, because it can change what a guest does.
     InRecord,
-    /// It only changes what is printed, so runs with other values can be compared.
+    /// It only changes what is printed, so two runs with different values of it can be compared.
     OnlyOutput,
     /// The value `0` means the same as an unset variable.
     ZeroIsNone,

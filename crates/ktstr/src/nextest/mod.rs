@@ -63,8 +63,8 @@ pub(crate) fn is_ignored_test(entry: &KtstrTestEntry) -> bool {
     entry.ignored || entry.name.starts_with("demo_")
 }
 
-/// Returns whether the list of tests can contain this name. A variant can run on any shape that its name contains, but only the
-/// variants on presets are listed.
+/// Returns whether the list of tests can contain this name. A name can ask for any shape, but only the shapes that are presets
+/// are listed.
 pub(crate) fn is_listed(name: &str) -> bool {
     let shape = match TestName::parse(name) {
         Some(name) => name.ok().and_then(|name| name.shape),
@@ -107,7 +107,7 @@ fn list(ignored_only: bool) -> Result<i32, (i32, String)> {
         cells.iter().for_each(|cell| println!("{cell}: test"));
     }
     let unlisted = |why: String| {
-        let why = format!("the test harness did not list its tests: {why}");
+        let why = format!("libtest did not list its tests: {why}");
         (run::EXIT_INCONCLUSIVE, why)
     };
     let program = std::env::current_exe().map_err(|error| unlisted(error.to_string()))?;
@@ -138,6 +138,6 @@ fn is_ours(line: &str) -> bool {
     // libtest's paths begin below the crate.
     let mut generated = LIBTEST_NAMES.iter();
     let is_generated = generated.any(|full| full.split_once("::").is_some_and(|at| at.1 == path));
-    // libtest knows an entry that is written by hand under the name of the function that the macro generates for it.
+    // For a static with `#[ktstr_test_entry]`, the macro generates a `#[test]` function with this prefix, which libtest lists.
     is_generated || name.starts_with("__ktstr_entry_")
 }

@@ -178,7 +178,7 @@ fn told_apart(found: Time, bound: Time) -> (String, String) {
 
 fn worker(tid: i32, detail: &AssertDetail) -> String {
     match &detail.cgroup {
-        Some(cgroup) => format!("worker {tid} of cgroup {cgroup}"),
+        Some(cgroup) => format!("worker {tid} of cgroup `{cgroup}`"),
         None => format!("worker {tid}"),
     }
 }
@@ -203,7 +203,10 @@ fn idle(tid: i32, detail: &AssertDetail, alike: usize) -> String {
 
 fn late(detail: &AssertDetail, p99_ns: u64, bound_ns: u64) -> String {
     let (p99, bound) = told_apart(in_ms(p99_ns), in_ms(bound_ns));
-    let of = detail.cgroup.as_deref().map(|c| format!(" of cgroup {c}"));
+    let of = detail
+        .cgroup
+        .as_deref()
+        .map(|c| format!(" of cgroup `{c}`"));
     format!(
         "the p99 wake latency{} was {p99}, where {bound} are allowed",
         of.unwrap_or_default(),

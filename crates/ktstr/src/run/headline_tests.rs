@@ -38,20 +38,20 @@ const NONE: Assert = Assert::NO_OVERRIDES;
 fn of_workers_that_made_no_progress_for_too_long() {
     let mut workers = [worker(7), worker(8)];
     (workers[0].max_gap_ms, workers[1].max_gap_ms) = (2100, 20);
-    insta::assert_snapshot!(of(NONE.max_gap_ms(2000), &workers, None), @"worker 7 of cgroup web got nothing done for 2.1 s, where 2.0 s are allowed — the scheduler's fault.");
+    insta::assert_snapshot!(of(NONE.max_gap_ms(2000), &workers, None), @"worker 7 of cgroup `web` got nothing done for 2.1 s, where 2.0 s are allowed — the scheduler's fault.");
     workers[0].max_gap_ms = 2002;
-    insta::assert_snapshot!(of(NONE.max_gap_ms(2000), &workers, None), @"worker 7 of cgroup web got nothing done for 2.002 s, where 2.000 s are allowed — the scheduler's fault.");
+    insta::assert_snapshot!(of(NONE.max_gap_ms(2000), &workers, None), @"worker 7 of cgroup `web` got nothing done for 2.002 s, where 2.000 s are allowed — the scheduler's fault.");
     (workers[0].max_gap_ms, workers[1].max_gap_ms) = (2100, 3500);
-    insta::assert_snapshot!(of(NONE.max_gap_ms(2000), &workers, None), @"2 workers got nothing done for longer than the allowed 2.0 s, worker 8 of cgroup web for 3.5 s — the scheduler's fault.");
+    insta::assert_snapshot!(of(NONE.max_gap_ms(2000), &workers, None), @"2 workers got nothing done for longer than the allowed 2.0 s, worker 8 of cgroup `web` for 3.5 s — the scheduler's fault.");
 }
 
 #[test]
 fn of_workers_that_did_nothing() {
     let mut workers = [worker(7), worker(8)];
     (workers[1].work_units, workers[1].iterations) = (0, 0);
-    insta::assert_snapshot!(of(NONE.check_not_stuck(), &workers, None), @"worker 8 of cgroup web did no work at all — the scheduler's fault.");
+    insta::assert_snapshot!(of(NONE.check_not_stuck(), &workers, None), @"worker 8 of cgroup `web` did no work at all — the scheduler's fault.");
     (workers[0].work_units, workers[0].iterations) = (0, 0);
-    insta::assert_snapshot!(of(NONE.check_not_stuck(), &workers, None), @"2 workers did no work at all, for example worker 7 of cgroup web — the scheduler's fault.");
+    insta::assert_snapshot!(of(NONE.check_not_stuck(), &workers, None), @"2 workers did no work at all, for example worker 7 of cgroup `web` — the scheduler's fault.");
 }
 
 /// The most uneven cgroup is named, and the table marks the same one.
@@ -88,14 +88,14 @@ fn of_unequal_shares() {
 #[test]
 fn of_a_worker_outside_its_cpuset() {
     let cpuset = [1, 2].into();
-    insta::assert_snapshot!(of(NONE.check_isolation(), &[worker(7)], Some(&cpuset)), @"worker 7 of cgroup web ran on CPUs [0], outside its cpuset {1, 2} — the scheduler's fault.");
+    insta::assert_snapshot!(of(NONE.check_isolation(), &[worker(7)], Some(&cpuset)), @"worker 7 of cgroup `web` ran on CPUs [0], outside its cpuset {1, 2} — the scheduler's fault.");
 }
 
 #[test]
 fn of_late_wake_ups() {
     let mut late = worker(7);
     late.wake_latencies_ns = vec![35_000_000; 100];
-    insta::assert_snapshot!(of(NONE.max_p99_wake_latency_ns(2_000_000), &[late], None), @"the p99 wake latency of cgroup web was 35.0 ms, where 2.0 ms are allowed — the scheduler's fault.");
+    insta::assert_snapshot!(of(NONE.max_p99_wake_latency_ns(2_000_000), &[late], None), @"the p99 wake latency of cgroup `web` was 35.0 ms, where 2.0 ms are allowed — the scheduler's fault.");
 }
 
 #[test]

@@ -22,8 +22,9 @@ pub(super) fn of(entry: &KtstrTestEntry, memory_mib: u32) -> Result<Shape, RunEr
         return Err(RunError::Declaration {
             test: entry.name.to_owned(),
             reason: format!(
-                "its NUMA nodes have {declared} MiB together, and the guest needs {memory_mib} MiB for its \
-                 CPUs, its files and `memory_mib`: give the nodes more"
+                "its NUMA nodes declare {declared} MiB in total, but the guest needs {memory_mib} MiB, which is \
+                 `memory_mib` or the minimum for its CPUs, plus the memory for its files and its disk: declare \
+                 more memory for the nodes"
             ),
         });
     }

@@ -22,7 +22,7 @@ pub(super) fn judge(judgement: &mut Judgement, entry: &KtstrTestEntry, vm: &VmRe
         return;
     }
     let message = format!(
-        "scheduler process died: survives_storm is set, and sched_ext ejected the scheduler: {} ({})",
+        "scheduler process died: sched_ext ejected the scheduler, which survives_storm does not allow: {} ({})",
         exit.msg, exit.kind_name
     );
     let detail = AssertDetail::new(DetailKind::SchedulerCrashed, message);
@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_ejection_fails_the_test_that_the_scheduler_must_outlive_and_no_other() {
+    fn an_ejection_fails_only_a_test_with_survives_storm() {
         let mut vm = VmResult::blank();
         let judged_of = |entry: &KtstrTestEntry, vm: &VmResult, result| {
             let mut judgement = Judgement::skip(String::new());

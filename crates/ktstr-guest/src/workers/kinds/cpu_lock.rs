@@ -1,6 +1,6 @@
 //! A lock for each CPU: only one member of a group works on a CPU at a time. A member that was preempted during its work
 //! keeps the lock. Another member that the scheduler then puts on the CPU spins, so that the preemption costs CPU time.
-//! The spinning is no work and counts no units.
+//! The spinning does not count as work.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
@@ -30,7 +30,7 @@ pub(super) fn take<'a>(ctx: &WorkerCtx<'a>) -> Result<&'a Object, End> {
         } else if sys::current_cpu() == cpu {
             return Ok(lock);
         } else {
-            // The worker was moved after it read its CPU and before it took the lock.
+            // The worker was moved after it read its CPU, so it holds the lock of a CPU on which it no longer runs.
             give(lock);
         }
     }

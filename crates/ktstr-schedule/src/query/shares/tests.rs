@@ -52,7 +52,7 @@ fn weights_divide_the_time_and_unused_time_goes_to_the_others() {
 }
 
 #[test]
-fn an_affinity_confines_and_frees_the_rest() {
+fn an_affinity_confines_tasks_and_leaves_the_other_cpus_to_the_rest() {
     // Three tasks may run on CPU 0 only, and one anywhere.
     let mut tasks = vec![one(0b01, 1.0, 0, 1.0); 3];
     tasks.push(one(0b11, 1.0, 0, 1.0));
@@ -71,7 +71,7 @@ fn an_affinity_confines_and_frees_the_rest() {
     assert_eq!(shares(&tasks, 4, None), [100; 4]);
 }
 
-/// Returns the shares of a window that whole tasks can get from `cpus` queues, in percent of one CPU.
+/// Returns the shares of a window, in percent of one CPU, that tasks can get if each of them stays in the queue of one CPU.
 fn whole(consumers: &[Consumer], cpus: usize, tree: Option<&Tree>) -> Vec<u64> {
     let mut shares = fill(consumers, &vec![WINDOW; cpus], tree);
     limit(&mut shares, consumers, &vec![WINDOW; cpus], WINDOW, tree);
@@ -90,7 +90,7 @@ fn a_task_is_entitled_to_its_share_of_the_fullest_of_even_queues() {
     assert_eq!(whole(&vec![one(0b0111, 1.0, 0, 1.0); 4], 8, None), [50; 4]);
     // With a CPU for each task, nothing is limited.
     assert_eq!(whole(&vec![one(!0, 1.0, 0, 1.0); 2], 2, None), [100; 2]);
-    // A task that gets all that it wants does not compete, so the others have a CPU each.
+    // A task that gets all that it wants does not compete for a queue. The others have a queue each, so nothing is limited.
     let mut tasks = vec![one(!0, 1.0, 0, 1.0); 2];
     tasks.push(one(!0, 1.0, 0, 0.1));
     assert_eq!(whole(&tasks, 2, None), [95, 95, 10]);

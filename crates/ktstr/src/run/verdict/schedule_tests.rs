@@ -178,7 +178,7 @@ fn without_a_scheduler_nothing_has_to_be_driven() {
 }
 
 #[test]
-fn each_kind_of_finding_breaks_another_promise() {
+fn each_kind_of_finding_breaks_a_different_promise() {
     let found = broken();
     let mut promises: Vec<Promise> = found
         .iter()
@@ -211,7 +211,7 @@ fn a_verdict_says_which_time_an_incomplete_schedule_leaves_out() {
     );
 }
 
-/// The time of real-time tasks is no part of the time that the scheduler was to drive, so a hog explains nothing.
+/// The driven share leaves out the time of real-time tasks, so a real-time hog does not explain a share that is too small.
 #[test]
 fn a_real_time_hog_does_not_excuse_a_scheduler_that_drives_nothing() {
     use super::super::tests::{CASE, NO_LOGS};
