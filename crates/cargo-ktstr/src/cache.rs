@@ -83,7 +83,7 @@ fn list(out: &mut dyn Write, json: bool, limit: Limit) -> Result<()> {
     writeln!(
         out,
         "{}\n\n{total} MiB on disk. A template is a saved machine: booted; attached, with a scheduler; or loaded, with the \
-         program of a test.",
+         program of a test. A damaged one is built again when it is needed.",
         table.trim_fmt()
     )?;
     Ok(())

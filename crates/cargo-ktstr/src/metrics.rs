@@ -32,8 +32,9 @@ fn page(out: &mut dyn Write) -> Result<()> {
          `TimerLatencyNs` have a sample for each wakeup and each timer, and `RunDelayNs` has one for each worker: the whole\n\
          time for which it waited for a CPU. `total_…_pooled` is the same count as `total_…`, as the numerator of a rate.\n\n\
          The gates are for comparing two values with `MetricDef::is_regression`: a change counts if it is for the worse and\n\
-         reaches both gates, the one in units and the one in percent of the baseline. A metric of which neither direction is\n\
-         better has no gates. `cargo ktstr compare` has statistics of its own.\n\n\
+         reaches both gates, the one in units and the one in percent of the baseline. If neither direction of a metric is\n\
+         better, no change is a regression, and its gates only apply to a `PerfDeltaAssertion` that sets the direction.\n\
+         `cargo ktstr compare` has statistics of its own.\n\n\
          | Metric | Kind | Better | Unit | Gates | Source |\n\
          | --- | --- | --- | --- | --- | --- |"
     )?;
@@ -44,23 +45,16 @@ fn page(out: &mut dyn Write) -> Result<()> {
         };
         writeln!(
             out,
-            "| `{}` | {} | {} | {unit} | {} | {} |",
+            "| `{}` | {} | {} | {unit} | {} / {} % | {} |",
             def.name,
             kind(&def.kind),
             polarity(def.polarity),
-            gates(def),
+            def.default_abs,
+            def.default_rel * 100.0,
             source(def.source),
         )?;
     }
     Ok(())
-}
-
-/// Returns the gates of a metric; `-` if no change of it is a regression.
-fn gates(def: &MetricDef) -> String {
-    match def.polarity {
-        Polarity::Unknown | Polarity::Informational => "-".to_owned(),
-        _ => format!("{} / {} %", def.default_abs, def.default_rel * 100.0),
-    }
 }
 
 fn as_json(def: &MetricDef) -> serde_json::Value {

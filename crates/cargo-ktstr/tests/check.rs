@@ -54,7 +54,7 @@ fn a_sound_scheduler_is_called_sound() {
     );
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
     let report = read(&root.path().join("out.json"));
-    assert_eq!(report["schema"], 1);
+    assert_eq!(report["schema"], 2);
     assert_eq!((&report["runs"], &report["judged"]), (&2.into(), &2.into()));
     assert_eq!(report["broken"], Value::Array(vec![]), "{report}");
     assert_eq!(report["eevdf_runs"].as_array().unwrap().len(), 2);

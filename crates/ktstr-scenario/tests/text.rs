@@ -80,9 +80,11 @@ fn is_valid(scenario: &Scenario) -> bool {
 
 #[test]
 fn scenarios_that_can_be_run_are_drawn_and_read_back() {
-    let mut busy = 0;
+    let (mut busy, mut ops) = (0, BTreeSet::new());
     for number in 0..MANY {
         let scenario = random::runnable(number, &machine());
+        let of_steps = scenario.steps.iter().flat_map(|step| &step.ops);
+        ops.extend(of_steps.chain(&scenario.backdrop.ops).map(Op::name));
         let text = scenario.to_text().unwrap();
         let file =
             ScenarioFile::from_text(&text).unwrap_or_else(|e| panic!("{number}: {e}\n{text}"));
@@ -92,6 +94,10 @@ fn scenarios_that_can_be_run_are_drawn_and_read_back() {
         busy += usize::from(text.lines().count() > 10);
     }
     assert!(busy as u64 > MANY / 2, "only {busy} scenarios do anything");
+    // Each other operation is in a scenario that the validation accepts, so that random scenarios run it.
+    let all: BTreeSet<&str> = ktstr_scenario::op_table!(names).into();
+    let never_run: Vec<_> = all.difference(&ops).copied().collect();
+    insta::assert_compact_debug_snapshot!(never_run, @r#"["AttachScheduler", "DetachScheduler", "KillPayload", "PinBpfMap", "ReplaceScheduler", "RestartScheduler", "RunPayload", "SetCpusetPartition", "SetMemoryHigh", "SetMemoryLow", "SetMemoryMax", "SteerIrq", "WaitPayload", "WatchSnapshot", "WriteKernelCold", "WriteKernelHot"]"#);
 }
 
 /// Changes or removes one character, removes one line, or duplicates one line. The result is a valid scenario file, or is

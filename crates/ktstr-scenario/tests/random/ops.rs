@@ -53,11 +53,15 @@ macro_rules! rows {
 
 ktstr_scenario::op_table!(rows);
 
+/// The numbers of the operations that are drawn twice as often as the others, because many others need their cgroups and workers:
+/// `AddCgroupDef` and `MoveAllTasks`.
+const OFTEN: &[u8] = &[1, 9];
+
 /// Draws an operation; if the scenario is run, one that is possible on every machine.
 pub fn op(draw: &mut Draw, runs: bool) -> Op {
+    let numbers = [NUMBERS, OFTEN].concat();
     loop {
-        let number = draw.pick(NUMBERS);
-        match numbered(number, draw, runs) {
+        match numbered(draw.pick(&numbers), draw, runs) {
             Some(op) if !runs || runs_everywhere(&op) => return op,
             _ => {}
         }
@@ -85,7 +89,8 @@ fn runs_everywhere(op: &Op) -> bool {
     )
 }
 
-/// The types of the fields of operations. With `runs`, the value is one that a guest can work with.
+/// The types of the fields of operations. With `runs`, the value is one that a guest can work with. If the values of a type do
+/// not fit a new operation, [`runs_everywhere`] has to exclude the operation, or the field needs a type of its own.
 trait Drawn: Sized {
     fn drawn(draw: &mut Draw, runs: bool) -> Option<Self>;
 }

@@ -38,7 +38,7 @@ impl Draw {
         all[self.up_to(all.len() as u64 - 1) as usize].clone()
     }
 
-    pub(super) fn maybe<T>(&mut self, value: impl FnOnce(&mut Self) -> T) -> Option<T> {
+    fn maybe<T>(&mut self, value: impl FnOnce(&mut Self) -> T) -> Option<T> {
         (self.up_to(3) == 0).then(|| value(self))
     }
 

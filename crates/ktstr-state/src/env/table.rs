@@ -31,7 +31,7 @@ table! {
         "the kernel: a bzImage, a vmlinux, an unpacked package folder, a `.deb`, a built kernel tree (`~/linux`), or a \
          spec such as `debian:7.3`, `debian:7.2+rt` (flavours: `cloud`, `plain`, `rt`; without one, `cloud` is preferred) \
          or `debian:newest`; `cargo ktstr kernel list --offered` shows the available ones. Without the variable: the \
-         newest cached kernel that is not PREEMPT_RT, this machine's own if it has sched_ext, else Debian's newest";
+         newest cached kernel (PREEMPT_RT only if there is no other), this machine's own if it has sched_ext, else Debian's newest";
     TEST_KERNEL "KTSTR_TEST_KERNEL" Text("expected a path or the spec of a kernel, in UTF-8") [InReadme]
         "the kernel, like `KTSTR_KERNEL`, over which it takes precedence";
     AUTO_REPRO "KTSTR_AUTO_REPRO"
@@ -65,7 +65,7 @@ table! {
          panics";
     CAPTURE_AT "KTSTR_CAPTURE_AT"
         Text("expected up to 16 times of the scheduler's clock, in nanoseconds, separated by commas") [InReadme]
-        "under the virtual clock, up to 16 times on the scheduler's clock, in nanoseconds, separated by commas: for each, \
+        "under the virtual clock, up to 16 times on the kernel's scheduler clock, in nanoseconds, separated by commas: for each, \
          a capture is taken at the first event of the schedule at or after that time. `cargo ktstr replay RUN \
          --capture-at 1.25s` sets it";
     MONITOR "KTSTR_MONITOR" Switch [InReadme]
@@ -88,7 +88,7 @@ table! {
         "if set, tests with `performance_mode` run like any other, without pinned CPUs; without the variable they are \
          skipped";
     NO_SKIP_MODE "KTSTR_NO_SKIP_MODE" Presence [InReadme]
-        "where it is set, even to nothing, a test with `performance_mode` fails instead of being skipped";
+        "if set, even to an empty value, a test with `performance_mode` fails instead of being skipped";
     SEED "KTSTR_SEED" Number<u64>(&[0..=u64::MAX], "expected a whole number from 0 to 2^64-1") [InReadme, InRecord]
         "seed of the run, a whole number; takes precedence over the test's `seed`";
     OFFLINE "KTSTR_OFFLINE" Switch [InReadme]

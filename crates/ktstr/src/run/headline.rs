@@ -141,8 +141,10 @@ fn clause(detail: &AssertDetail, all: &[&AssertDetail]) -> String {
     plain.unwrap_or_else(|| {
         let text = &detail.message;
         let words: Vec<&str> = text.lines().take(2).map(str::trim).collect();
-        let cgroup = detail.cgroup.as_ref().map(|name| format!("cgroup {name}"));
-        let unnamed = cgroup.filter(|cgroup| !text.starts_with(&format!("{cgroup} ")));
+        let cgroup = detail.cgroup.as_ref();
+        let unnamed = cgroup
+            .filter(|name| !text.starts_with(&format!("cgroup {name} ")))
+            .map(|name| format!("cgroup `{name}`"));
         let step = super::report::step_that_is_not_named(detail);
         let place: Vec<String> = unnamed.into_iter().chain(step).collect();
         match place.is_empty() {

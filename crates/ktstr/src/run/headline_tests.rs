@@ -102,8 +102,8 @@ fn of_late_wake_ups() {
 fn of_rates_and_migrations() {
     let mut busy = worker(7);
     busy.migration_count = 900;
-    insta::assert_snapshot!(of(NONE.max_migration_ratio(0.5), &[busy.clone()], None), @"migration ratio 0.900 above 0.5: 900 migrations in 1000 iterations (cgroup web) — the scheduler's fault.");
-    insta::assert_snapshot!(of(NONE.min_work_rate(9000.0), &[busy], None), @"worker 7 work rate 500.0/s below floor 9000/s (cgroup web) — the scheduler's fault.");
+    insta::assert_snapshot!(of(NONE.max_migration_ratio(0.5), &[busy.clone()], None), @"migration ratio 0.900 above 0.5: 900 migrations in 1000 iterations (cgroup `web`) — the scheduler's fault.");
+    insta::assert_snapshot!(of(NONE.min_work_rate(9000.0), &[busy], None), @"worker 7 work rate 500.0/s below floor 9000/s (cgroup `web`) — the scheduler's fault.");
 }
 
 #[test]

@@ -117,7 +117,7 @@ fn starvation_is_found() {
             1,
             &[
                 "while it was entitled to",
-                "(cgroup low)",
+                "(cgroup `low`)",
                 "the scheduler's fault",
             ],
         );

@@ -219,7 +219,7 @@ fn wake_ups_that_come_late() {
     screen(
         &SLOW_WAKE,
         &[
-            "failed: the p99 wake latency of cgroup pipes was ",
+            "failed: the p99 wake latency of cgroup `pipes` was ",
             ", where 20.0 ms are allowed",
             "  <--\nspin ",
         ],
@@ -236,7 +236,7 @@ fn a_cgroup_that_is_starved() {
     let name = name.unwrap_or_else(|| panic!("no cgroup is marked in {text}"));
     assert!(["left", "right"].contains(&name), "{text}");
     let sentence = text.lines().next().unwrap_or_default();
-    assert!(sentence.contains(&format!(" of cgroup {name}")), "{text}");
+    assert!(sentence.contains(&format!(" of cgroup `{name}`")), "{text}");
     assert!(
         [" no CPU for ", " did no work at all"]
             .iter()

@@ -298,16 +298,22 @@ pub(super) fn hang_evidence(stall: &StallReport, guest: &GuestState) -> String {
             // instructions are executed.
             let stood = match stall.wall > Duration::from_secs(5) {
                 true => format!(
-                    ", and there was none in the {} of wall time since then, during which QEMU used {} of CPU time",
+                    ", and there has been none in the last {} of wall time, during which QEMU used {} of CPU time",
                     secs(stall.wall),
                     secs(stall.burnt)
                 ),
                 false => String::new(),
             };
-            let (last, now) = (secs(guest.progress_at), secs(clock));
+            let interrupt = match clock.is_zero() {
+                true => "there was no timer interrupt".to_owned(),
+                false => format!(
+                    "the last timer interrupt was at {} of guest time",
+                    secs(clock)
+                ),
+            };
+            let last = secs(guest.progress_at);
             parts.push(format!(
-                "the guest's last message{apart} was sent at {last} of guest time; the last timer interrupt was at {now} of guest \
-                 time{stood}"
+                "the guest's last message{apart} was sent at {last} of guest time; {interrupt}{stood}"
             ));
         }
         None => parts.push(format!(
