@@ -1,4 +1,4 @@
-# Each target does its own set-up. If everything is there, it installs nothing.
+# Each target except for fuzz does its own set-up. If everything is there, it installs nothing.
 #
 # Cargo always builds from the whole workspace (`--workspace --bin NAME`), not from one package (`-p NAME`): the packages
 # that are chosen determine the features of the dependencies, and so what can be reused. Any other choice compiles most
@@ -45,7 +45,7 @@ else
 endif
 
 # The tests that behave differently as root: they need files and folders of another user, file systems that root mounts, or a
-# killed run of root. In a test program that also has other tests, the names of these tests start with `as_root`.
+# killed run of root. `bad_input` and `hygiene` run completely; in `warm`, the names of these tests start with `as_root`.
 test-root: deps
 	$(CARGO) build --workspace --bin scx-ktstr --bin cargo-ktstr
 	$(CARGO) test --workspace --no-fail-fast --test bad_input --test hygiene

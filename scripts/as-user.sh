@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs a command as an ordinary user, with root's Rust toolchain. .ci/run uses it to try ktstr as most people use it.
+# Runs a command as an ordinary user, with root's Rust toolchain. ordinary-user.sh uses it to try ktstr as most people do.
 #
 #   scripts/as-user.sh USER COMMAND [ARGUMENT...]
 #

@@ -8,8 +8,8 @@
 #                             the same as without an option, for what `cargo ktstr kernel build` needs instead
 #   scripts/deps.sh --lint    the same as without an option, plus what only `make lint` needs
 #
-# Exit: 0 nothing is missing any more; 1 the option is unknown; 2 something is missing that this script cannot, or with
-# --check may not, install.
+# Exit: 0 nothing is missing any more; 1 the option is unknown; 2 something is missing: the script cannot install it, or was
+# called with --check.
 # It knows Debian 12 (QEMU from its backports) and 13; elsewhere it prints what to install by hand. It never changes an
 # existing file of the system, and the only file that it may add is ktstr-backports.sources.
 #

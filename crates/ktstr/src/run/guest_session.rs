@@ -449,7 +449,7 @@ impl GuestSession {
                 .virtual_clock()
                 .map(|clock| Duration::from_nanos(clock.now_ns())),
             wall: elapsed.wall,
-            burnt: elapsed.cpu,
+            cpu_used: elapsed.cpu,
             vcpus: vcpus.filter_map(ran).collect(),
             cpus: self.vcpus,
             tasks: Vec::new(),

@@ -254,7 +254,7 @@ fn a_hang_screen() {
     let stall = StallReport {
         guest_clock: Some(Duration::from_secs_f64(4.0)),
         wall: Duration::from_secs(34),
-        burnt: Duration::from_secs_f64(34.2),
+        cpu_used: Duration::from_secs_f64(34.2),
         tasks: vec!["worker[1003]".to_owned(), "worker[1001]".to_owned()],
         ..StallReport::default()
     };
@@ -384,7 +384,7 @@ fn a_host_that_is_too_slow() {
     let stall = StallReport {
         guest_clock: Some(Duration::from_secs_f64(3.6)),
         wall: Duration::from_secs(230),
-        burnt: Duration::from_secs_f64(0.8),
+        cpu_used: Duration::from_secs_f64(0.8),
         ..StallReport::default()
     };
     let timed_out = End::TimedOut(WatchdogKillReason::Tier3Deadman, stall);

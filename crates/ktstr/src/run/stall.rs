@@ -38,7 +38,7 @@ pub(super) struct StallReport {
     /// Wall time since the machine's last sign of progress: a message or, under the virtual clock, an advance of the clock.
     pub(super) wall: Duration,
     /// The CPU time that QEMU got from the host during `wall`.
-    pub(super) burnt: Duration,
+    pub(super) cpu_used: Duration,
     /// The CPU time of each vCPU since the guest sent its last message, as far as the host can report it; empty under the
     /// virtual clock, where one thread executes all vCPUs.
     pub(super) vcpus: Vec<Duration>,
@@ -102,17 +102,17 @@ impl StallDetector {
     }
 }
 
-/// Returns the reason to give up on a guest that has `stalled` for this much wall time, in which QEMU used the CPU time `burnt`.
+/// Returns the reason to give up on a guest that has `stalled` for this much wall time, in which QEMU used so much CPU time.
 fn judge(
     stalled: Duration,
-    burnt: Duration,
+    cpu_used: Duration,
     patience: Duration,
     width: f64,
 ) -> Option<WatchdogKillReason> {
-    if burnt.as_secs_f64() > patience.as_secs_f64() * width {
+    if cpu_used.as_secs_f64() > patience.as_secs_f64() * width {
         return Some(WatchdogKillReason::Tier1CpuBudget);
     }
-    let idle = burnt.as_secs_f64() < stalled.as_secs_f64() * IDLE_SHARE;
+    let idle = cpu_used.as_secs_f64() < stalled.as_secs_f64() * IDLE_SHARE;
     if idle && stalled > patience.saturating_add(IDLE_LIMIT) {
         return Some(WatchdogKillReason::Tier2IdleWedge);
     }

@@ -300,7 +300,7 @@ pub(super) fn hang_evidence(stall: &StallReport, guest: &GuestState) -> String {
                 true => format!(
                     ", and there has been none in the last {} of wall time, during which QEMU used {} of CPU time",
                     secs(stall.wall),
-                    secs(stall.burnt)
+                    secs(stall.cpu_used)
                 ),
                 false => String::new(),
             };
@@ -319,7 +319,7 @@ pub(super) fn hang_evidence(stall: &StallReport, guest: &GuestState) -> String {
         None => parts.push(format!(
             "it has sent nothing{apart} for {}, during which QEMU used {} of CPU time{}",
             secs(stall.wall),
-            secs(stall.burnt),
+            secs(stall.cpu_used),
             of_each(&stall.vcpus),
         )),
     }
@@ -334,7 +334,7 @@ pub(super) fn hang_evidence(stall: &StallReport, guest: &GuestState) -> String {
 /// Describes a guest on a slow host: how much CPU time it got in how much wall time since its last progress.
 pub(super) fn of_slow_host(stall: &StallReport, guest: &GuestState) -> String {
     let wall = stall.wall.as_secs_f64();
-    let share = 100.0 * stall.burnt.as_secs_f64() / wall.max(1e-3);
+    let share = 100.0 * stall.cpu_used.as_secs_f64() / wall.max(1e-3);
     let clock = match stall.guest_clock {
         Some(clock) => format!("the guest's clock has stood at {}", secs(clock)),
         None => format!(
@@ -344,7 +344,7 @@ pub(super) fn of_slow_host(stall: &StallReport, guest: &GuestState) -> String {
     };
     format!(
         "{clock} for {wall:.0} s of wall time, during which the host gave QEMU only {} of CPU time ({share:.1} %)",
-        secs(stall.burnt),
+        secs(stall.cpu_used),
     )
 }
 

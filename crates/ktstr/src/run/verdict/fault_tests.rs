@@ -184,7 +184,7 @@ fn a_hang_is_reported_with_what_the_guest_did_meanwhile() {
     insta::assert_snapshot!(hang_evidence(&stall, &guest), @"the guest's last message was sent at 3.4 s of guest time; the last timer interrupt was at 20.5 s of guest time; cpu0 runs test-x[1003], cpu1 runs swapper/1[0]");
     stall = StallReport {
         wall: secs(17.0),
-        burnt: secs(17.1),
+        cpu_used: secs(17.1),
         vcpus: vec![secs(17.0), secs(0.1)],
         ..StallReport::default()
     };
@@ -220,12 +220,12 @@ fn a_slow_host_is_reported_with_the_cpu_time_that_the_guest_got() {
     let mut stall = StallReport {
         guest_clock: Some(secs(3.5)),
         wall: secs(214.0),
-        burnt: secs(1.3),
+        cpu_used: secs(1.3),
         ..StallReport::default()
     };
     insta::assert_snapshot!(of_slow_host(&stall, &guest), @"the guest's clock has stood at 3.5 s for 214 s of wall time, during which the host gave QEMU only 1.3 s of CPU time (0.6 %)");
     stall.guest_clock = None;
-    stall.burnt = secs(15.0);
+    stall.cpu_used = secs(15.0);
     insta::assert_snapshot!(of_slow_host(&stall, &guest), @"after its message at 3.4 s the guest has sent nothing for 214 s of wall time, during which the host gave QEMU only 15.0 s of CPU time (7.0 %)");
 }
 

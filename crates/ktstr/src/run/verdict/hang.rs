@@ -189,7 +189,7 @@ fn spins(
         }
         None => {
             let given = stall.vcpus.get(on_cpu.cpu as usize).copied();
-            let given = given.unwrap_or(stall.burnt);
+            let given = given.unwrap_or(stall.cpu_used);
             (cpu_time(on_cpu), given.mul_f64(BUSY_IN_REAL_TIME))
         }
     };
@@ -271,7 +271,7 @@ mod tests {
         let fault = |ran: Duration| {
             let stall = StallReport {
                 wall: 20 * S,
-                burnt: 80 * S,
+                cpu_used: 80 * S,
                 vcpus: vec![20 * S; 4],
                 processes: vec![task(100, "t", 0, true, ran)],
                 ..StallReport::default()
