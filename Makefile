@@ -1,4 +1,4 @@
-# Each target except for fuzz does its own set-up. If everything is there, it installs nothing.
+# Each target does its own set-up. If everything is there, it installs nothing.
 #
 # Cargo always builds from the whole workspace (`--workspace --bin NAME`), not from one package (`-p NAME`): the packages
 # that are chosen determine the features of the dependencies, and so what can be reused. Any other choice compiles most
@@ -64,7 +64,7 @@ test-perfetto: deps
 
 # Takes hours, most of them for the target that captures whole guests. No target boots a machine.
 RUNS ?= 10000000
-fuzz:
+fuzz: deps
 	CARGO=$(CARGO) scripts/fuzz.sh $(RUNS)
 
 $(BPFLAND):

@@ -91,8 +91,8 @@ pub struct Options {
     /// The number of seeds, counted from seed 1, or a range that excludes its end: 3..14 stands for the seeds 3 to 13. Without
     /// this option ktstr starts with 8 to 20 seeds for each scenario, kernel and shape. The number grows with the number of
     /// significance tests, of which there is one for each metric in each scenario, kernel and shape. Where a difference is still
-    /// open after these seeds, it runs more of them, up to twice as many in total. If there are very many
-    /// significance tests, the number of seeds is fixed from the start.
+    /// open after these seeds, it runs more of them, up to twice as many in total. If there are very many significance tests, the
+    /// number of seeds is fixed from the start.
     #[arg(long, value_name = "N")]
     seeds: Option<String>,
     /// With --seeds: run up to this many seeds where more runs could still show a difference.

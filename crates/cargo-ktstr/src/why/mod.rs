@@ -300,6 +300,22 @@ mod tests {
             })
     }
 
+    /// Returns the file of a schedule. `record` gets a function that adds an event, by its time in microseconds and its CPU.
+    fn recorded(names: &[&str], record: impl FnOnce(&mut dyn FnMut(u64, u16, What))) -> Vec<u8> {
+        let mut writer = ktstr_schedule::Writer::default();
+        record(&mut |us, cpu, what| {
+            writer.push(ktstr_schedule::Event {
+                time_ns: us * 1_000,
+                cpu: Cpu(cpu),
+                what,
+            });
+        });
+        writer.finish(&ktstr_schedule::Tables {
+            names: names.iter().map(|name| (*name).to_owned()).collect(),
+            ..ktstr_schedule::Tables::default()
+        })
+    }
+
     #[test]
     fn the_longest_wait_is_explained() {
         insta::assert_snapshot!(asked("7", None).unwrap(), @r"
@@ -352,54 +368,44 @@ mod tests {
     /// Task 7 waits on CPU 0, is moved to CPU 1 after 10 ms, and is taken by CPU 0 after 20 ms more.
     #[test]
     fn a_wait_is_explained_with_the_runqueues_on_which_the_task_was() {
-        let mut writer = ktstr_schedule::Writer::default();
-        let mut push = |us: u64, cpu: u16, what| {
-            writer.push(ktstr_schedule::Event {
-                time_ns: us * 1_000,
-                cpu: Cpu(cpu),
-                what,
-            });
-        };
-        let (task, class) = (Pid(7), ktstr_schedule::Class::Fair);
-        let enqueue = |on: u16, wakeup| What::Enqueue {
-            task,
-            on: Cpu(on),
-            class,
-            wakeup,
-        };
-        push(1_000, 0, What::Phase { number: 1 });
-        push(1_000, 0, What::Name { task, name: 0 });
-        push(1_000, 0, enqueue(0, true));
-        for (us, from, to) in [(11_000, 0, 1), (31_000, 1, 0)] {
-            let reason = ktstr_schedule::DequeueReason::Change;
-            let on = Cpu(from);
+        let file = recorded(&["worker"], |push| {
+            let (task, class) = (Pid(7), ktstr_schedule::Class::Fair);
+            let enqueue = |on: u16, wakeup| What::Enqueue {
+                task,
+                on: Cpu(on),
+                class,
+                wakeup,
+            };
+            push(1_000, 0, What::Phase { number: 1 });
+            push(1_000, 0, What::Name { task, name: 0 });
+            push(1_000, 0, enqueue(0, true));
+            for (us, from, to) in [(11_000, 0, 1), (31_000, 1, 0)] {
+                let reason = ktstr_schedule::DequeueReason::Change;
+                let on = Cpu(from);
+                push(
+                    us,
+                    to,
+                    What::Dequeue {
+                        task,
+                        on,
+                        class,
+                        reason,
+                    },
+                );
+                push(us, to, What::Migrate { task, to: Cpu(to) });
+                push(us, to, enqueue(to, false));
+            }
+            let (prev, reason) = (Pid::IDLE, ktstr_schedule::Reason::Idle);
             push(
-                us,
-                to,
-                What::Dequeue {
-                    task,
-                    on,
-                    class,
+                31_001,
+                0,
+                What::Switch {
+                    prev,
+                    next: task,
                     reason,
                 },
             );
-            push(us, to, What::Migrate { task, to: Cpu(to) });
-            push(us, to, enqueue(to, false));
-        }
-        let (prev, reason) = (Pid::IDLE, ktstr_schedule::Reason::Idle);
-        push(
-            31_001,
-            0,
-            What::Switch {
-                prev,
-                next: task,
-                reason,
-            },
-        );
-        push(40_000, 0, What::End {});
-        let file = writer.finish(&ktstr_schedule::Tables {
-            names: vec!["worker".to_owned()],
-            ..ktstr_schedule::Tables::default()
+            push(40_000, 0, What::End {});
         });
         let (story, schedule) = (Story::read(&file).unwrap(), Schedule::read(&file).unwrap());
         let text = answer(&story, &schedule, "7", None).unwrap().text;
@@ -411,14 +417,6 @@ mod tests {
     /// The step lasts from 1 to 20 ms. Task 7 waits for 4 ms in it and for 9 ms after it; task 8 waits only after it.
     #[test]
     fn a_wait_in_a_step_is_explained_rather_than_a_longer_one_after_it() {
-        let mut writer = ktstr_schedule::Writer::default();
-        let mut push = |ms: u64, what| {
-            writer.push(ktstr_schedule::Event {
-                time_ns: ms * 1_000_000,
-                cpu: Cpu(0),
-                what,
-            });
-        };
         let wakes = |task| What::Enqueue {
             task,
             on: Cpu(0),
@@ -427,20 +425,19 @@ mod tests {
         };
         let switch = |prev, next, reason| What::Switch { prev, next, reason };
         let (a, b) = (Pid(7), Pid(8));
-        push(1, What::Phase { number: 1 });
-        push(1, What::Name { task: a, name: 0 });
-        push(1, What::Name { task: b, name: 1 });
-        push(2, wakes(a));
-        push(6, switch(Pid::IDLE, a, ktstr_schedule::Reason::Idle));
-        push(10, switch(a, Pid::IDLE, ktstr_schedule::Reason::Slept));
-        push(20, What::End {});
-        push(21, wakes(a));
-        push(22, wakes(b));
-        push(30, switch(Pid::IDLE, a, ktstr_schedule::Reason::Idle));
-        push(32, switch(a, b, ktstr_schedule::Reason::Slept));
-        let file = writer.finish(&ktstr_schedule::Tables {
-            names: vec!["first".to_owned(), "second".to_owned()],
-            ..ktstr_schedule::Tables::default()
+        let file = recorded(&["first", "second"], |push| {
+            let mut push = |ms: u64, what| push(1_000 * ms, 0, what);
+            push(1, What::Phase { number: 1 });
+            push(1, What::Name { task: a, name: 0 });
+            push(1, What::Name { task: b, name: 1 });
+            push(2, wakes(a));
+            push(6, switch(Pid::IDLE, a, ktstr_schedule::Reason::Idle));
+            push(10, switch(a, Pid::IDLE, ktstr_schedule::Reason::Slept));
+            push(20, What::End {});
+            push(21, wakes(a));
+            push(22, wakes(b));
+            push(30, switch(Pid::IDLE, a, ktstr_schedule::Reason::Idle));
+            push(32, switch(a, b, ktstr_schedule::Reason::Slept));
         });
         let (story, schedule) = (Story::read(&file).unwrap(), Schedule::read(&file).unwrap());
         let of = |task| answer(&story, &schedule, task, None).unwrap().text;
@@ -466,24 +463,18 @@ mod tests {
     /// An offline CPU is not among the CPUs that a waiting task may use.
     #[test]
     fn a_cpu_that_is_offline_is_not_allowed() {
-        let mut writer = ktstr_schedule::Writer::default();
-        let mut push = |ms: u64, what| {
-            writer.push(ktstr_schedule::Event {
-                time_ns: ms * 1_000_000,
-                cpu: Cpu(0),
-                what,
-            });
-        };
-        push(
-            1,
-            What::Online {
-                cpu: Cpu(1),
-                online: false,
-            },
-        );
-        push(2, What::Phase { number: 1 });
-        push(40, What::End {});
-        let file = writer.finish(&ktstr_schedule::Tables::default());
+        let file = recorded(&[], |push| {
+            let mut push = |ms: u64, what| push(1_000 * ms, 0, what);
+            push(
+                1,
+                What::Online {
+                    cpu: Cpu(1),
+                    online: false,
+                },
+            );
+            push(2, What::Phase { number: 1 });
+            push(40, What::End {});
+        });
         let wait = Stretch {
             from_ns: 10_000_000,
             to_ns: 30_000_000,

@@ -96,12 +96,12 @@ impl AssertDetail {
     /// everything else, and a starved worker explains uneven shares and late wakeups. The longest of several gaps or
     /// waits comes first.
     pub fn rank(&self) -> (u8, Reverse<u64>) {
-        let gap = match self.finding {
+        let length_ms = match self.finding {
             Finding::Gap { gap_ms, .. } => gap_ms,
             Finding::Starved { waited_ms, .. } => waited_ms,
             _ => 0,
         };
-        (self.kind_rank(), Reverse(gap))
+        (self.kind_rank(), Reverse(length_ms))
     }
 
     fn kind_rank(&self) -> u8 {

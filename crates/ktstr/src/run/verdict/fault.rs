@@ -298,7 +298,7 @@ pub(super) fn hang_evidence(stall: &StallReport, guest: &GuestState) -> String {
             // instructions are executed.
             let stood = match stall.wall > Duration::from_secs(5) {
                 true => format!(
-                    ", and there has been none in the last {} of wall time, during which QEMU used {} of CPU time",
+                    "; there has been no progress for {} of wall time, during which QEMU used {} of CPU time",
                     secs(stall.wall),
                     secs(stall.cpu_used)
                 ),

@@ -183,6 +183,13 @@ fn a_hang_is_reported_with_what_the_guest_did_meanwhile() {
     };
     insta::assert_snapshot!(hang_evidence(&stall, &guest), @"the guest's last message was sent at 3.4 s of guest time; the last timer interrupt was at 20.5 s of guest time; cpu0 runs test-x[1003], cpu1 runs swapper/1[0]");
     stall = StallReport {
+        guest_clock: Some(Duration::ZERO),
+        wall: secs(34.0),
+        cpu_used: secs(34.2),
+        ..StallReport::default()
+    };
+    insta::assert_snapshot!(hang_evidence(&stall, &guest), @"the guest's last message was sent at 3.4 s of guest time; there was no timer interrupt; there has been no progress for 34.0 s of wall time, during which QEMU used 34.2 s of CPU time");
+    stall = StallReport {
         wall: secs(17.0),
         cpu_used: secs(17.1),
         vcpus: vec![secs(17.0), secs(0.1)],
