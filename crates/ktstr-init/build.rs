@@ -25,11 +25,12 @@ fn main() {
     println!("cargo::rustc-env=KTSTR_INIT_HASH={:016x}", hasher.finish());
 }
 
-/// Copies a program without its debug information, most of which is that of the standard library. Returns `false` if the host
-/// lacks `strip`, or if it fails.
+/// Copies a program without its debug information, most of which is that of the standard library, and without its build ID,
+/// which would change the program whenever the debug information does. Returns `false` if the host lacks `strip`, or if it
+/// fails.
 fn strip(program: &Path, copy: &Path) -> bool {
     Command::new("strip")
-        .arg("--strip-debug")
+        .args(["--strip-debug", "--remove-section=.note.gnu.build-id"])
         .arg("-o")
         .args([copy, program])
         .status()

@@ -1,5 +1,5 @@
-//! A program of the host that is packed into the guest: without debug information, and with the paths of the shared
-//! libraries that it needs. A cache keeps the stripped contents from run to run.
+//! A program of the host that is packed into the guest: without debug information and build ID, and with the paths of the
+//! shared libraries that it needs. A cache keeps the stripped contents from run to run.
 
 use std::fs::File;
 use std::io::Read;
@@ -17,9 +17,12 @@ pub struct Program {
     /// The [`stamp`] of the host's file from which the program was read; for [`Program::embedded`], `embedded:` and the given
     /// hash.
     pub stamp: String,
-    /// The BLAKE3 hash of the program before it was stripped, in hexadecimal.
+    /// The BLAKE3 hash of the host's file, in hexadecimal: what a record states of the program that ran.
     pub blake3: String,
-    /// The size of the contents that are packed, in bytes: without debug information if the host has `strip`.
+    /// The BLAKE3 hash of the contents that are packed, in hexadecimal. Two builds have the same hash if they differ only in
+    /// what is left out, for example after a comment was edited.
+    pub packed_blake3: String,
+    /// The size of the contents that are packed, in bytes.
     pub size: u64,
     content: Content,
     /// The paths of the libraries that the program needs, including its loader, as `ldd` finds them on the host.
@@ -74,9 +77,10 @@ impl Program {
         let host = std::fs::canonicalize(host)
             .map_err(|e| MachineError::system(format!("looking for {}", host.display()), e))?;
         Self::load_or_make(stamp(&host)?, cache, |stamp| {
-            let bytes = without_debug_information(&host)?;
+            let bytes = packed(&host)?;
             Ok(Self {
-                blake3: blake3::hash(&read(&host)?).to_hex().to_string(),
+                blake3: blake3_of(&read(&host)?),
+                packed_blake3: blake3_of(&bytes),
                 size: bytes.len() as u64,
                 content: Content::Memory(Arc::new(bytes)),
                 libraries: shared_libraries(&host, &host.display().to_string())?,
@@ -103,7 +107,8 @@ impl Program {
                 .map_err(|e| MachineError::system("copying an embedded program for `ldd`", e))?;
             let path = format!("/proc/{}/fd/{}", std::process::id(), copy.as_raw_fd());
             Ok(Self {
-                blake3: blake3::hash(bytes).to_hex().to_string(),
+                blake3: blake3_of(bytes),
+                packed_blake3: blake3_of(bytes),
                 size: bytes.len() as u64,
                 content: Content::Own(bytes),
                 libraries: shared_libraries(Path::new(&path), "the program of PID 1")?,
@@ -140,8 +145,8 @@ impl Program {
         Ok(program)
     }
 
-    /// Returns the contents of the program's file in the guest: without debug information if the host has `strip`, or unchanged
-    /// for an embedded program.
+    /// Returns the contents of the program's file in the guest: without debug information and build ID if the host has `strip`, or
+    /// unchanged for an embedded program.
     pub fn bytes(&self) -> Result<Vec<u8>, MachineError> {
         match &self.content {
             Content::Memory(bytes) => Ok(bytes.as_ref().clone()),
@@ -155,8 +160,8 @@ impl Program {
         }
     }
 
-    /// Loads a program from a file of the cache, which has the stamp, the hash, the length and the stamps of the libraries,
-    /// one per line, then an empty line and the contents. Returns `None` if there is no such file, if its header is
+    /// Loads a program from a file of the cache, which has the stamp, the two hashes, the length and the stamps of the
+    /// libraries, one per line, then an empty line and the contents. Returns `None` if there is no such file, if its header is
     /// malformed or its length is wrong, or if the program or one of its libraries has changed since.
     fn load(cached: &Path, stamp: &str) -> Option<Self> {
         let file = File::open(cached).ok()?;
@@ -168,6 +173,7 @@ impl Program {
             return None;
         }
         let blake3 = lines.next()?.to_owned();
+        let packed_blake3 = lines.next()?.to_owned();
         let size: u64 = lines.next()?.parse().ok()?;
         // A library that was replaced may need other libraries than before.
         let libraries = lines
@@ -188,6 +194,7 @@ impl Program {
         (there == offset + size).then(|| Self {
             stamp: stamp.to_owned(),
             blake3,
+            packed_blake3,
             size,
             content: Content::Cached(Arc::new(file), offset),
             libraries,
@@ -196,7 +203,10 @@ impl Program {
 
     /// Writes the program to a file of the cache, in the format that [`Program::load`] reads.
     fn store(&self, cached: &Path) -> std::io::Result<()> {
-        let mut whole = format!("{}\n{}\n{}", self.stamp, self.blake3, self.size);
+        let mut whole = format!(
+            "{}\n{}\n{}\n{}",
+            self.stamp, self.blake3, self.packed_blake3, self.size
+        );
         for library in &self.libraries {
             let stamp = stamp(library).map_err(std::io::Error::other)?;
             whole.push_str(&format!("\n{stamp}"));
@@ -239,13 +249,19 @@ fn trim(newest: &Path, cap: u64) {
     }
 }
 
-/// Returns the program's contents. If the host has `strip` and it succeeds, the debug information is removed, which is often
-/// nine tenths of a test binary.
-fn without_debug_information(host: &Path) -> Result<Vec<u8>, MachineError> {
+fn blake3_of(bytes: &[u8]) -> String {
+    blake3::hash(bytes).to_hex().to_string()
+}
+
+/// Returns the contents that are packed. If the host has `strip` and it succeeds, these are the program without its debug
+/// information, which is often nine tenths of a test binary, and without its build ID, which differs between two builds whose
+/// code is the same, because the linker makes it from the debug information too.
+fn packed(host: &Path) -> Result<Vec<u8>, MachineError> {
     let aside = anonymous_file("ktstr-strip", 0)?;
     let target = format!("/proc/{}/fd/{}", std::process::id(), aside.as_raw_fd());
     let stripped = Command::new("strip")
-        .args(["--strip-debug", "-o", &target])
+        .args(["--strip-debug", "--remove-section=.note.gnu.build-id"])
+        .args(["-o", &target])
         .arg(host)
         .output()
         .is_ok_and(|output| output.status.success());
@@ -451,6 +467,32 @@ mod tests {
     }
 
     #[test]
+    fn another_build_id_leaves_the_packed_contents_as_they_are() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let host = folder.path().join("program");
+        std::fs::copy("/proc/self/exe", &host).expect("own binary");
+        let first = Program::read(&host, None).expect("a program");
+        // The note's header in elf(5): the name has 4 bytes and is "GNU", the type is NT_GNU_BUILD_ID (3).
+        let mut bytes = read(&host).expect("the copy");
+        let is_head = |at: &[u8]| {
+            at[..4] == 4u32.to_le_bytes()
+                && at[8..12] == 3u32.to_le_bytes()
+                && &at[12..] == b"GNU\0"
+        };
+        let head = bytes.windows(16).position(is_head);
+        let head = head.expect("the linker adds a build ID on Debian 12 and 13");
+        bytes[head + 16] ^= 1;
+        std::fs::write(&host, bytes).expect("the copy");
+        let second = Program::read(&host, None).expect("a program");
+        assert_ne!(first.blake3, second.blake3);
+        assert_eq!(first.packed_blake3, second.packed_blake3);
+        assert_eq!(
+            first.bytes().expect("bytes"),
+            second.bytes().expect("bytes")
+        );
+    }
+
+    #[test]
     fn a_program_that_is_not_there_is_named() {
         let error = Program::read(Path::new("/nowhere/program"), None).expect_err("nothing");
         assert!(error.to_string().contains("/nowhere/program"), "{error}");
@@ -490,5 +532,6 @@ mod tests {
             );
         }
         assert_eq!(first.blake3, cached.blake3);
+        assert_eq!(first.packed_blake3, cached.packed_blake3);
     }
 }

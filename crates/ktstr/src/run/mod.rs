@@ -587,7 +587,6 @@ impl Run {
             },
             told_of_idle: in_window.told_of_idle,
             topology: &plan.topology(),
-            test_comm: plan.test_comm(),
             memory_mib: plan.memory_mib,
             virtual_clock: machine_kind.mips().is_some(),
             parallel_tcg: machine_kind.parallel_tcg(),

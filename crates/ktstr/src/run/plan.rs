@@ -15,8 +15,13 @@ use super::workload_root;
 use super::{RunError, include, scheduler, shape};
 use crate::entry::KtstrTestEntry;
 
-/// The folder of programs in the guest.
+/// The folder of the schedulers' programs in the guest.
 const PROGRAM_FOLDER: &str = "/ktstr/bin";
+/// The path of the test's binary in the guest. It is the same for each binary: the kernel hashes the names of files, so that
+/// another name can take another path through the kernel, and another schedule follows.
+pub(super) const TEST_BINARY: &str = "/ktstr/test/ktstr-test";
+/// The name that the kernel gives the test process, and each process that is forked from it and runs no other program.
+pub(super) const TEST_COMM: &str = "ktstr-test";
 /// The minimum memory of the guest per CPU, in MiB.
 const MEMORY_PER_CPU: u32 = 64;
 /// The minimum memory of the whole guest, in MiB.
@@ -48,8 +53,6 @@ pub(super) struct Plan {
     pub(super) for_scheduler: Files,
     /// The files that the test process needs before it receives its job.
     pub(super) for_load: Files,
-    /// The absolute path of the test's binary in the guest.
-    pub(super) test_binary: String,
     /// The files that this test needs in addition.
     pub(super) for_test: Files,
     pub(super) setup: Setup,
@@ -186,10 +189,7 @@ impl Plan {
             setup.staged.push((entry.scheduler.name.to_owned(), boot));
         }
         let mut for_load = Files::new();
-        // The file is named after the hash of its contents: the guest sees the name, so the name must not change while the
-        // contents stay the same.
-        let test_binary = format!("{PROGRAM_FOLDER}/test-{:.16}", own.blake3);
-        add_program(&mut for_load, &test_binary, own)?;
+        add_program(&mut for_load, TEST_BINARY, own)?;
         let mut for_test = Files::new();
         let packer = include::Packer {
             there: &[&base, &for_scheduler, &for_load],
@@ -228,7 +228,6 @@ impl Plan {
             base,
             for_scheduler,
             for_load,
-            test_binary,
             for_test,
             setup,
             job,
@@ -259,12 +258,6 @@ impl Plan {
     pub(super) fn declared_kargs(&self) -> impl Iterator<Item = &'static str> {
         let entry = self.entry;
         entry.scheduler.kargs.iter().chain(entry.kargs).copied()
-    }
-
-    /// Returns the name that the kernel gives the test process: the first 15 bytes of its program's name (`TASK_COMM_LEN`).
-    pub(super) fn test_comm(&self) -> &str {
-        let name = self.test_binary.rsplit('/').next().unwrap_or_default();
-        &name[..name.floor_char_boundary(15)]
     }
 
     /// Returns the arguments of the scheduler's program, in order.
@@ -352,9 +345,9 @@ fn add_program(files: &mut Files, path: &str, program: Program) -> Result<(), Ru
         files.insert(name, host_file(library, 0o755)?);
     }
     let file = GuestFile {
-        // The hash identifies the program before it is stripped, whenever it was built. The size is part of the stamp because the
-        // packed contents have another size if the host has no `strip`.
-        stamp: format!("{}:{}", program.blake3, program.size),
+        // The hash, instead of the host's file, identifies what is packed: a build that changes nothing in the guest uses the
+        // templates of the build before it.
+        stamp: program.packed_blake3.clone(),
         mode: 0o755,
         content: Content::Program(program),
     };
@@ -472,7 +465,7 @@ fn stage(
     let name = found.path.file_name().unwrap_or_default();
     let path = format!(
         "{PROGRAM_FOLDER}/staged-{:.16}/{}",
-        program.blake3,
+        program.packed_blake3,
         name.to_string_lossy()
     );
     add_program(files, &path, program)?;

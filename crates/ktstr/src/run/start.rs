@@ -12,7 +12,7 @@ use ktstr_state::env;
 use super::captures::{self, LazyKernelInfo};
 use super::guest_session::{End, GuestSession};
 use super::machine_kind::MachineKind;
-use super::plan::{Files, Plan};
+use super::plan::{Files, Plan, TEST_BINARY};
 use super::schedule::{self, Recorder};
 use super::{RunError, templates};
 
@@ -177,7 +177,7 @@ impl Started {
             return Ok(Some(end));
         }
         self.session.send(&ToGuest::Load {
-            binary: plan.test_binary.clone(),
+            binary: TEST_BINARY.to_owned(),
             workload_root: plan.job.workload_root.clone(),
         })?;
         Ok(self.session.wait_until(|guest| guest.loaded)?)

@@ -40,11 +40,7 @@ pub(super) fn attached(booted: &str, plan: &Plan) -> String {
 
 /// Returns the key of the template in which the test process waits for its job. It is built on the template whose key is `base`.
 pub(super) fn loaded(base: &str, plan: &Plan) -> String {
-    let mut parts = vec![
-        base.to_owned(),
-        plan.test_binary.clone(),
-        plan.job.workload_root.clone(),
-    ];
+    let mut parts = vec![base.to_owned(), plan.job.workload_root.clone()];
     parts.extend(stamps(&plan.for_load));
     name(&parts)
 }

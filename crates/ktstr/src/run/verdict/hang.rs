@@ -7,6 +7,7 @@ use ktstr_assert::Finding;
 use ktstr_snapshot::report::TaskEnrichment;
 
 use super::super::guest_state::GuestState;
+use super::super::plan::TEST_COMM;
 use super::super::stall::StallReport;
 use super::{Case, Fault};
 use crate::vm_result::{GuestLifecyclePhase, WatchdogKillReason};
@@ -37,7 +38,7 @@ pub(super) fn judge(
     case: &Case,
 ) -> Hang {
     let stage = stage(guest.phase).to_owned();
-    if let Some(count) = left_behind(stall, guest, case.test_comm) {
+    if let Some(count) = left_behind(stall, guest) {
         return Hang {
             fault: Fault::Test,
             finding: Finding::Hung {
@@ -131,14 +132,14 @@ fn still_running(count: usize, parent: &str) -> String {
 
 /// Returns the number of runnable processes that the test forked and that have outlived the test process; `None` if the test
 /// process has not ended, if a scenario has run, whose workers may still be ending, or if there are none.
-fn left_behind(stall: &StallReport, guest: &GuestState, test_comm: &str) -> Option<usize> {
+fn left_behind(stall: &StallReport, guest: &GuestState) -> Option<usize> {
     guest.test_end.as_ref()?;
     if guest.window.opened.is_some() {
         return None;
     }
     let left = |task: &&TaskEnrichment| {
         let is_process = task.pid == task.tgid;
-        is_process && task.comm == test_comm && is_runnable(task)
+        is_process && task.comm == TEST_COMM && is_runnable(task)
     };
     let count = stall.processes.iter().filter(left).count();
     (count > 0).then_some(count)
@@ -237,8 +238,7 @@ mod tests {
         }
     }
 
-    const OF_T: Case = Case {
-        test_comm: "t",
+    const EEVDF: Case = Case {
         has_scheduler: false,
         ..super::super::tests::CASE
     };
@@ -248,7 +248,7 @@ mod tests {
         let stall = StallReport {
             guest_clock: Some(20 * S),
             wall: 20 * S,
-            processes: vec![task(100, "t", 0, true, S / 100)],
+            processes: vec![task(100, TEST_COMM, 0, true, S / 100)],
             ..StallReport::default()
         };
         let guest = GuestState {
@@ -258,7 +258,7 @@ mod tests {
         for (has_scheduler, fault) in [(false, Fault::Test), (true, Fault::Undetermined)] {
             let case = Case {
                 has_scheduler,
-                ..OF_T
+                ..EEVDF
             };
             let hang = judge(WatchdogKillReason::Tier1CpuBudget, &stall, &guest, &case);
             assert_eq!(hang.fault, fault, "{hang:?}");
@@ -273,7 +273,7 @@ mod tests {
                 wall: 20 * S,
                 cpu_used: 80 * S,
                 vcpus: vec![20 * S; 4],
-                processes: vec![task(100, "t", 0, true, ran)],
+                processes: vec![task(100, TEST_COMM, 0, true, ran)],
                 ..StallReport::default()
             };
             let guest = GuestState {
@@ -282,7 +282,7 @@ mod tests {
             };
             let case = Case {
                 has_scheduler: true,
-                ..OF_T
+                ..EEVDF
             };
             judge(WatchdogKillReason::Tier1CpuBudget, &stall, &guest, &case).fault
         };
@@ -329,7 +329,7 @@ mod tests {
             test_pid: Some(100),
             ..GuestState::default()
         };
-        judge(WatchdogKillReason::Tier1CpuBudget, &stall, &guest, &OF_T)
+        judge(WatchdogKillReason::Tier1CpuBudget, &stall, &guest, &EEVDF)
     }
 
     #[test]
@@ -339,8 +339,8 @@ mod tests {
             guest_clock: Some(20 * S),
             processes: vec![
                 task(7, "init", 1, false, S),
-                task(501, "t", 0, true, S),
-                task(502, "t", 0, false, S),
+                task(501, TEST_COMM, 0, true, S),
+                task(502, TEST_COMM, 0, false, S),
             ],
             ..StallReport::default()
         };
@@ -351,7 +351,7 @@ mod tests {
             ..GuestState::default()
         };
         let of =
-            |guest: &GuestState| judge(WatchdogKillReason::Tier1CpuBudget, &stall, guest, &OF_T);
+            |guest: &GuestState| judge(WatchdogKillReason::Tier1CpuBudget, &stall, guest, &EEVDF);
         let hang = of(&guest);
         assert_eq!(hang.fault, Fault::Test);
         let text = hang.finding.to_string();
@@ -366,12 +366,15 @@ mod tests {
     #[test]
     fn a_test_that_spins_or_sleeps_or_forks_is_blamed() {
         use GuestLifecyclePhase::{Body, Dispatch};
-        let spins = judged(Body, vec![task(100, "t", 0, true, 18 * S)]);
+        let spins = judged(Body, vec![task(100, TEST_COMM, 0, true, 18 * S)]);
         assert_eq!(spins.fault, Fault::Test);
         assert!(spins.finding.to_string().contains("18.0 s of CPU time"));
-        let sleeps = judged(Body, vec![task(100, "t", 1, false, S)]);
+        let sleeps = judged(Body, vec![task(100, TEST_COMM, 1, false, S)]);
         assert_eq!(sleeps.fault, Fault::Test, "{sleeps:?}");
-        let own = vec![task(100, "t", 1, false, S), task(101, "t", 0, true, S)];
+        let own = vec![
+            task(100, TEST_COMM, 1, false, S),
+            task(101, TEST_COMM, 0, true, S),
+        ];
         assert_eq!(judged(Dispatch, own.clone()).fault, Fault::Test);
         // During a scenario these may be workers, which the test did not fork.
         assert_eq!(judged(Body, own).fault, Fault::Undetermined);
@@ -382,10 +385,10 @@ mod tests {
         use GuestLifecyclePhase::Body;
         assert_eq!(judged(Body, Vec::new()).fault, Fault::Undetermined);
         // The test process waits for a CPU, and nothing shows whose task occupies the CPU.
-        let waits = vec![task(100, "t", 0, false, S), task(7, "x", 0, true, S)];
+        let waits = vec![task(100, TEST_COMM, 0, false, S), task(7, "x", 0, true, S)];
         assert_eq!(judged(Body, waits).fault, Fault::Undetermined);
         // The test process is on a CPU now, but was not on one for most of the time.
-        let at_last = vec![task(100, "t", 0, true, S)];
+        let at_last = vec![task(100, TEST_COMM, 0, true, S)];
         assert_eq!(judged(Body, at_last).fault, Fault::Undetermined);
     }
 

@@ -174,8 +174,6 @@ pub(in crate::run) struct Case<'a> {
     /// Whether the host has seen that the scheduler implements the callback by which the kernel tells it of `cpu.idle`.
     pub(in crate::run) told_of_idle: bool,
     pub(in crate::run) topology: &'a str,
-    /// The name that the kernel gives the test process, and each process that is forked from it and runs no other program.
-    pub(in crate::run) test_comm: &'a str,
     pub(in crate::run) memory_mib: u32,
     /// Whether guest time is virtual: a scheduler's own watchdog then counts virtual seconds.
     pub(in crate::run) virtual_clock: bool,

@@ -19,7 +19,6 @@ pub(in crate::run) const CASE: Case = Case {
     changed: false,
     promises: ktstr_scenario::scheduler::Promises::ALL,
     topology: "1n1l2c1t",
-    test_comm: "test-0123456789",
     memory_mib: 256,
     virtual_clock: true,
     told_of_idle: false,
