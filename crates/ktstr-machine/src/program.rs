@@ -40,6 +40,9 @@ enum Content {
     Cached(Arc<File>, u64),
 }
 
+/// The size of a packed program is a multiple of this many bytes: zeros follow its end, which no loader reads. The guest needs
+/// an instruction more for each further byte that it copies, and a few bytes of another symbol would change the schedule.
+const PACKED_TO: usize = 64 << 10;
 /// The largest size of the header of a cached program, in bytes.
 const HEAD: u64 = 64 << 10;
 /// The largest total size of the cached programs, in bytes: room for some hundred test binaries. Each new build of a test
@@ -255,7 +258,7 @@ fn blake3_of(bytes: &[u8]) -> String {
 
 /// Returns the contents that are packed. If the host has `strip` and it succeeds, these are the program without its debug
 /// information, which is often nine tenths of a test binary, and without its build ID, which differs between two builds whose
-/// code is the same, because the linker makes it from the debug information too.
+/// code is the same, because the linker makes it from the debug information too. See [`PACKED_TO`] for the size.
 fn packed(host: &Path) -> Result<Vec<u8>, MachineError> {
     let aside = anonymous_file("ktstr-strip", 0)?;
     let target = format!("/proc/{}/fd/{}", std::process::id(), aside.as_raw_fd());
@@ -270,11 +273,9 @@ fn packed(host: &Path) -> Result<Vec<u8>, MachineError> {
     } else {
         Vec::new()
     };
-    if bytes.is_empty() {
-        read(host)
-    } else {
-        Ok(bytes)
-    }
+    let mut bytes = if bytes.is_empty() { read(host)? } else { bytes };
+    bytes.resize(bytes.len().next_multiple_of(PACKED_TO), 0);
+    Ok(bytes)
 }
 
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, MachineError> {
