@@ -12,7 +12,7 @@ use ktstr_guest::protocol::{
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Value, json};
 
-/// Messages of all kinds, to be damaged.
+/// Messages of many kinds to the host, to be damaged.
 static MESSAGES: LazyLock<Vec<Value>> = LazyLock::new(|| {
     let result: AssertResult =
         serde_json::from_str(include_str!("../../crates/ktstr/tests/data/unfair.json"))
@@ -122,8 +122,8 @@ fn shown(result: &AssertResult) {
     let _ = result.outcome();
 }
 
-/// Decodes a message in each way in which the guest does, and checks that messages and jobs are the same after they were encoded
-/// again.
+/// Decodes a message in each way in which the guest does, and checks that messages and jobs are unchanged when they are
+/// encoded again.
 fn to_guest(bytes: &[u8]) {
     if let Ok(message) = ToGuest::decode(bytes) {
         let encoded = message.encode().expect("plain data");
@@ -138,7 +138,7 @@ fn to_guest(bytes: &[u8]) {
     let _ = serde_json::from_slice::<Answer>(bytes);
 }
 
-/// Draws a message in the plain format, and damages it by bytes.
+/// Draws a message or a job in the plain format, overwrites some of its bytes, and may cut off its end.
 fn plain(draw: &mut Draw<'_>) -> Vec<u8> {
     let hits = draw.index(4);
     let damage = draw.bytes(3 * hits);

@@ -99,8 +99,8 @@ fn dequeue_reason(draw: &mut Draw<'_>) -> DequeueReason {
     [Sleep, Change, Throttle][draw.index(3)]
 }
 
-/// Draws an event. There are only a few different tasks, CPUs and cgroups, so most events are about some that earlier events
-/// name, too.
+/// Draws an event. Most are about one of eight tasks and one of eight CPUs, so later events are often about the same ones as
+/// earlier events.
 fn what(draw: &mut Draw<'_>) -> What {
     let kind = draw.u8();
     let task = Pid(match draw.u8() {

@@ -1,4 +1,4 @@
-//! `cargo ktstr cache`: the templates, which are saved virtual machines from which runs start.
+//! `cargo ktstr cache`: the templates, saved virtual machines from which runs start.
 
 use std::io::Write;
 use std::time::SystemTime;
@@ -23,7 +23,7 @@ pub enum Command {
         #[command(flatten)]
         limit: Limit,
     },
-    /// Remove all templates; the next runs make the ones that they need.
+    /// Remove all templates; later runs make the ones that they need again.
     Clean,
     /// Print the path of the folder that holds the templates.
     Path,

@@ -21,8 +21,8 @@ const TEXT: usize = 1000;
 /// The option that bounds the JSON of a command.
 #[derive(Clone, Copy, Debug, Default, clap::Args)]
 pub struct Limit {
-    /// With --json: write at most N entries of each list and 1,000 characters of each text. The field `left_out` maps each field
-    /// that was cut to the number of its missing entries or characters (docs/see.md).
+    /// With --json: print at most N entries of each list and 1,000 characters of each string. The field `left_out` lists what was
+    /// shortened, with the number of entries or characters that are missing (docs/see.md).
     #[arg(long, value_name = "N", requires = "json")]
     limit: Option<usize>,
 }

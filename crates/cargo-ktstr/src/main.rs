@@ -77,7 +77,7 @@ enum Command {
     /// List, fetch, build and remove kernels to test on, or print the path of one.
     #[command(subcommand)]
     Kernel(kernel::Command),
-    /// List or remove the templates, which are saved virtual machines from which runs start, or print the path of their folder.
+    /// List or remove templates (saved VMs from which runs start), or print the path of their folder.
     #[command(subcommand)]
     Cache(cache::Command),
     /// List the recorded runs, newest first; or remove the oldest.

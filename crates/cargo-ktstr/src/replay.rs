@@ -27,7 +27,7 @@ use crate::story::{self, Story};
 /// The options of `cargo ktstr replay`.
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// Path of a `record.json` or of its folder, or the name of a run, which is the name of its folder.
+    /// The run: its name or the start of it, as `cargo ktstr runs` lists it, or the path of its folder or of its `record.json`.
     #[arg(value_name = "RUN")]
     record: PathBuf,
     /// Take a capture at this time since the beginning of the first step, such as `1.25s`; may be given up to 16 times.
@@ -178,13 +178,13 @@ fn captured(comparison: &Comparison, record: &RunRecord, wanted: usize) -> Strin
             wanted - tags.len(),
             match comparison {
                 Comparison::Same =>
-                    "the schedule has no event at or after these times, or the record says what failed",
+                    "the schedule has no event at or after these times, or a capture failed and the record says why",
                 _ => "the record of the replay says how it ended",
             }
         );
     }
     if !tags.is_empty() && *comparison != Comparison::Same {
-        text.push_str("These captures are not of the run that was recorded.\n");
+        text.push_str("These captures were taken in the replay, which is not known to be the same as the recorded run.\n");
     }
     text
 }
@@ -223,7 +223,7 @@ fn check(record: &RunRecord) -> Result<()> {
     if record.test.starts_with(crate::cell::PREFIX) {
         bail!(
             "this run is one of `cargo ktstr check`, `compare`, `power` or `verifier`, which chose its scheduler and arguments: \
-             run that command again; `check` and `verifier` print with each finding the command that makes its run again"
+             run that command again; with each finding, `check` and `verifier` print the command that repeats its run"
         );
     }
     if record.test == ktstr_record::VERIFIER_CELL {
@@ -278,7 +278,7 @@ fn check(record: &RunRecord) -> Result<()> {
     }
     for (path, hash) in &record.inputs {
         unchanged(
-            "a file that the test has in the guest",
+            "the test's file for the guest",
             Path::new(path),
             hash,
             "put back what was there",

@@ -19,7 +19,7 @@ use crate::{captures, cell, payloads, replay, story};
 /// The options of `cargo ktstr show`.
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// Path of a `record.json` or of its folder, or the name of a run, which is the name of its folder.
+    /// The run: its name or the start of it, as `cargo ktstr runs` lists it, or the path of its folder or of its `record.json`.
     #[arg(value_name = "RUN")]
     record: PathBuf,
     /// Print Markdown, to paste into an issue or a mail.

@@ -148,8 +148,8 @@ impl Program {
         Ok(program)
     }
 
-    /// Returns the contents of the program's file in the guest: without debug information and build ID if the host has `strip`, or
-    /// unchanged for an embedded program.
+    /// Returns the contents of the program's file in the guest: without debug information and build ID if the host has `strip`,
+    /// or unchanged for an embedded program.
     pub fn bytes(&self) -> Result<Vec<u8>, MachineError> {
         match &self.content {
             Content::Memory(bytes) => Ok(bytes.as_ref().clone()),

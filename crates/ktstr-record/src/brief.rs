@@ -59,7 +59,7 @@ pub fn facts(record: &RunRecord) -> Vec<(&'static str, String)> {
     let mut facts = vec![("scheduler", scheduler(record))];
     if let Some(kernel) = &record.kernel {
         let hash = record.kernel_hash.as_ref();
-        let hash = hash.map_or_else(String::new, |hash| format!(", image {hash:.12}"));
+        let hash = hash.map_or_else(String::new, |hash| format!(", image SHA-256 {hash:.12}"));
         facts.push(("kernel", format!("{kernel}{hash}")));
     }
     let clock = match record.clock {

@@ -29,7 +29,7 @@ pub fn block(record: &RunRecord, again: Option<&str>, excerpt: Option<&Excerpt>)
     }
     let _ = writeln!(text, "| run | {} |", inline(&record.run_id));
     if let Some(command) = again {
-        text.push_str("\nRun it again:\n\n");
+        text.push_str("\nRun it again, where this run was recorded:\n\n");
         fence(&mut text, "sh", &[command.to_owned()]);
     }
     if let Some(Excerpt { name, lines }) = excerpt {
@@ -132,12 +132,12 @@ mod tests {
         | | |
         | --- | --- |
         | scheduler | scx\_mine 1.2 &lt;dev\|x&gt;\\u202e --slow, /opt/scx\_mine, BLAKE3 e5b2ff64676c |
-        | kernel | 7.3.4, image 0123456789ab |
+        | kernel | 7.3.4, image SHA-256 0123456789ab |
         | machine | 1n1l2c1t, 384 MiB, virtual clock, 250 MIPS, seed 3 |
         | ktstr | 0.1.0, QEMU 10.0.2 |
         | run | 20260102T030405.678Z-two\_steps-7.0 |
 
-        Run it again:
+        Run it again, where this run was recorded:
 
         ```sh
         cargo ktstr replay 20260102T030405.678Z-two_steps-7.0

@@ -208,13 +208,13 @@ mod tests {
     }
 
     #[test]
-    fn a_task_leaves_its_cpu_for_one_reason() {
+    fn each_switch_has_the_reason_why_the_task_left_its_cpu() {
         let class = Class::Fair;
         let raws = [
             switch(Pid::IDLE, A, false),
             dequeue(A, SLEEP | 8),
             switch(A, B, false),
-            // A runnable task that is dequeued without `DEQUEUE_SLEEP`, as for a new nice value, does not go to sleep.
+            // A runnable task that is dequeued without `DEQUEUE_SLEEP`, as for a new nice value, does not sleep (see below).
             Raw::Enqueue {
                 task: A,
                 on: ON,

@@ -1,4 +1,4 @@
-//! The code that runs before `main` in every binary with ktstr tests.
+//! The code that runs before `main` in every binary with ktstr tests, and a function by which a `main` runs one test.
 //!
 //! The same binary is the guest's test process and the host's test runner. A function in `.init_array` decides which of these
 //! it is, because that must be known before libtest parses the arguments.

@@ -34,7 +34,7 @@ const COUNTERS: [&str; 4] = [
 pub fn run(out: &mut dyn Write) -> Result<Exit> {
     let entry = find_test(TEST).context("this binary holds no demo: it is a test build")?;
     eprint_line(&format!(
-        "Running {TEST}: {} s of guest time in a VM. The first run fetches a kernel.",
+        "Running {TEST}: {} s of guest time in a VM. If no usable kernel is found, one is fetched first.",
         entry.duration.as_secs(),
     ));
     let finished = ktstr::run::run(entry);

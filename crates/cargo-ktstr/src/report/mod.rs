@@ -57,7 +57,7 @@ const SCRIPTS: &[&str] = &[
 /// The options of `cargo ktstr report`.
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// Path of a `record.json` or of its folder, or the name of a run, which is the name of its folder.
+    /// The run: its name or the start of it, as `cargo ktstr runs` lists it, or the path of its folder or of its `record.json`.
     #[arg(value_name = "RUN")]
     record: PathBuf,
     /// Where to write the page; the default is `report.html` in the folder of the record.

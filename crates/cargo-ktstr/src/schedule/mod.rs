@@ -31,20 +31,20 @@ const NAMES: usize = 20;
 /// The options of `cargo ktstr schedule`.
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// Path of a `record.json` or of its folder, or the name of a run, which is the name of its folder.
+    /// The run: its name or the start of it, as `cargo ktstr runs` lists it, or the path of its folder or of its `record.json`.
     #[arg(value_name = "RUN")]
     record: PathBuf,
     /// Only the task with this pid, or tasks whose name contains this text.
     #[arg(long, value_name = "X")]
     task: Option<String>,
-    /// Only the time in which this step of the scenario was held, without the step's set-up. The first step is 1, as in
-    /// `[step 1]` of a failure report; records and metrics call it `Step[0]`.
+    /// Only step N of the scenario, from the end of its set-up to the end of its hold time. Steps count from 1, as in `[step 1]`
+    /// of a failure report; records and metrics count from 0 (`Step[0]`).
     #[arg(long, value_name = "N")]
     phase: Option<u16>,
-    /// Print a line for each time that a task had a CPU: how long it had slept and waited before, and how long it then ran.
+    /// Print a line for each time that a task gave up a CPU: how long it had slept, then waited, and then run.
     #[arg(long, conflicts_with = "json")]
     timehist: bool,
-    /// Print a line per task: CPU time, switches, the average wait, and the longest wait with its time.
+    /// Print a line per task: CPU time, switches, the average wait, and the longest wait with its begin and end.
     #[arg(long, conflicts_with_all = ["json", "timehist"])]
     latency: bool,
     /// Print a line for each switch, with the task on every CPU.

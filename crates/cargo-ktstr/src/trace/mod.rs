@@ -42,7 +42,7 @@ const PACKET_TRACK_DESCRIPTOR: u32 = 60;
 /// The options of `cargo ktstr trace`.
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// Path of a `record.json` or of its folder, or the name of a run, which is the name of its folder.
+    /// The run: its name or the start of it, as `cargo ktstr runs` lists it, or the path of its folder or of its `record.json`.
     #[arg(value_name = "RUN")]
     record: PathBuf,
     /// Write a trace for the Perfetto UI. This is the only format so far, and the option is required.

@@ -29,7 +29,7 @@ const NAMES: usize = 12;
 /// The options of `cargo ktstr why`.
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// Path of a `record.json` or of its folder, or the name of a run, which is the name of its folder.
+    /// The run: its name or the start of it, as `cargo ktstr runs` lists it, or the path of its folder or of its `record.json`.
     #[arg(value_name = "RUN")]
     record: PathBuf,
     /// The task: its pid, or a part of its name.

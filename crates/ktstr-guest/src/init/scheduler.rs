@@ -12,7 +12,7 @@ use crate::link;
 use crate::protocol::{ProcessEnd, Stream, ToHost};
 
 const NS_PER_S: u64 = 1_000_000_000;
-/// The file of the kernel whose content is `enabled` while a sched_ext scheduler is attached (kernel/sched/ext.c).
+/// The kernel's file that contains `enabled` while a sched_ext scheduler is attached (kernel/sched/ext.c).
 pub(super) const STATE: &str = "/sys/kernel/sched_ext/state";
 
 /// Guest time that a scheduler may take to attach. The verifier alone can take seconds where instructions are
@@ -82,7 +82,7 @@ fn is_enabled() -> bool {
 }
 
 /// Waits briefly for the exit of a scheduler that sched_ext has already detached. Returns all children that exited
-/// meanwhile, the scheduler included.
+/// meanwhile; the scheduler is one of them if it exited in time.
 pub(super) fn await_end(
     children: &mut Children,
     child: &Child,

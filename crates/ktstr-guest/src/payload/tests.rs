@@ -93,7 +93,7 @@ fn metrics_come_from_stdout_or_else_from_stderr_and_are_checked() {
 }
 
 /// A busy host may need longer than a short limit to start the shell and its children. The limit is doubled until the shell has
-/// written the id of its child, because only then the test can tell whether a child was left behind.
+/// written the id of its child, because only then can the test tell whether a child was left behind.
 #[test]
 fn a_payload_over_its_limit_is_killed_with_its_children() {
     for limit_ms in (0..9).map(|n| 300 << n) {

@@ -18,8 +18,8 @@ pub enum TopologyParseError {
     },
     /// The name of an unknown preset.
     #[error(
-        "topology {text:?}: there is no preset of this name. Expected a shape such as 1n2l4c1t (NUMA nodes, LLCs in total, cores per \
-         LLC, threads per core), or one of the presets: {known}"
+        "topology {text:?} is neither a shape nor a preset. A shape is such as 1n2l4c1t (NUMA nodes, LLCs in total, cores per LLC, \
+         threads per core). The presets are: {known}"
     )]
     UnknownPreset {
         /// The name, as it was given.

@@ -15,7 +15,7 @@ pub enum JsonField<'a> {
         /// The value as it is in the document.
         value: &'a Value,
     },
-    /// There is no value, with the reason.
+    /// There is no value, for this reason.
     Missing(SnapshotError),
 }
 
@@ -183,7 +183,7 @@ fn describe(value: &Value) -> String {
         Value::Bool(_) => "a boolean".to_owned(),
         Value::Number(number) => format!("the number {number}"),
         Value::String(_) => "a string".to_owned(),
-        Value::Array(elements) => format!("an array of {}", elements.len()),
+        Value::Array(elements) => format!("an array of length {}", elements.len()),
         Value::Object(_) => "an object".to_owned(),
     }
 }
@@ -230,7 +230,7 @@ mod tests {
         );
         assert_eq!(
             paths(stats_path(&doc, "a")),
-            ["`a.b` cannot be read as bool: it is an array of 3"]
+            ["`a.b` cannot be read as bool: it is an array of length 3"]
         );
     }
 }

@@ -125,7 +125,7 @@ pub fn custom_cgroup_add_load_imbalance(ctx: &Ctx) -> Result<AssertResult> {
         .work_conserving(0, &NAMES, &all)
         .equal_time(0, &NAMES)
         .work_conserving(1, &NAMES, &all)
-        // The run queues of the CPUs may be unequal by a factor of two.
+        // The lengths of the CPUs' runqueues may differ by a factor of two.
         .share(1, NAMES[0], &NAMES, fair / 2.0);
     Ok(expect.result())
 }

@@ -143,8 +143,8 @@ pub fn custom_cgroup_cpuset_change_imbalance(ctx: &Ctx) -> Result<AssertResult> 
     ]);
     let swap = Op::swap_cpusets(NAMES[0], NAMES[1]);
     let steps = vec![hold(0.4), change(vec![swap]), hold(0.5)];
-    // If the number of CPUs or of LLCs is odd, the halves differ, and the workers do not divide evenly among their CPUs: of 5
-    // workers on 2 CPUs, and later on 3, one can get up to 37 percentage points more CPU time than another.
+    // If the number of CPUs or of LLCs is odd, the halves differ, and a cgroup's workers do not divide evenly among its CPUs: of
+    // 5 workers on 2 CPUs, and later on 3, one can get up to 37 percentage points more CPU time than another.
     let checks = spread(ctx, ANY);
     let run = execute_scenario_with(ctx, backdrop, steps, Some(&checks))?;
     let mut expect = Expect::of(run);
@@ -222,10 +222,10 @@ pub fn custom_cgroup_cpuset_overlap_imbalance_combined(ctx: &Ctx) -> Result<Asse
         .confined_to(0, NAMES[0], &left)
         .confined_to(0, NAMES[1], &right)
         // On n CPUs there are 5 n workers. If all of them were on the 3 n / 4 CPUs of one cgroup, the n workers of the
-        // smaller cgroup would get a fifth of those CPUs: 0.15 of the machine. The run queues of the CPUs may be unequal
-        // by a factor of two.
+        // smaller cgroup would get a fifth of those CPUs: 0.15 of the machine. The lengths of the CPUs' runqueues may
+        // differ by a factor of two.
         .share(0, NAMES[1], &NAMES, 0.15 / 2.0);
-    // On a machine with several LLCs EEVDF fails the next claim if a cpuset splits one of them: see `cpuset_resize`.
+    // On a machine with several LLCs EEVDF fails the next claim if a cpuset splits one of them: see `cpusets::cpuset_resize`.
     if ctx.topo.num_llcs() == 1 {
         expect.work_conserving(0, &NAMES, &ctx.topo.all_cpuset());
     }

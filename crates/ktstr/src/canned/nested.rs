@@ -180,8 +180,8 @@ pub fn custom_nested_cgroup_no_ctrl(ctx: &Ctx) -> Result<AssertResult> {
         .work_conserving(0, &names, &all)
         .equal_time(0, &names)
         .work_conserving(1, &names, &all)
-        // The fair shares are a quarter and three quarters. The run queues of the CPUs may be unequal by a factor of
-        // two.
+        // The fair shares are a quarter and three quarters. The lengths of the CPUs' runqueues may differ by a
+        // factor of two.
         .share(1, names[0], &names, 0.25 / 2.0)
         .share(1, names[1], &names, 0.75 / 2.0);
     Ok(expect.result())

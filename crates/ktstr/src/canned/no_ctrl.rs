@@ -85,7 +85,7 @@ pub fn custom_cgroup_no_ctrl_load_imbalance(ctx: &Ctx) -> Result<AssertResult> {
         .work_conserving(0, &NAMES, &all)
         .equal_time(0, &NAMES)
         .work_conserving(1, &NAMES, &all)
-        // The fair share is a half. The run queues of the CPUs may be unequal by a factor of two.
+        // The fair share is a half. The lengths of the CPUs' runqueues may differ by a factor of two.
         .share(1, NAMES[1], &NAMES, 0.5 / 2.0);
     Ok(expect.result())
 }

@@ -39,8 +39,8 @@ pub fn custom_cgroup_affinity_change(ctx: &Ctx) -> Result<AssertResult> {
     for step in 1..5 {
         for name in NAMES {
             // In the worst case all 2 n workers of a machine with n CPUs are on the same n / 2 CPUs. Each then gets a
-            // quarter of a CPU, so the n workers of a cgroup get a quarter of the time of n CPUs. The run queues of the
-            // CPUs may be unequal by a factor of two.
+            // quarter of a CPU, so the n workers of a cgroup get a quarter of the time of n CPUs. The lengths of
+            // the CPUs' runqueues may differ by a factor of two.
             expect.share(step, name, &NAMES, 0.25 / 2.0);
         }
     }

@@ -54,9 +54,7 @@ pub(super) fn headline(result: &AssertResult, fault: Option<Fault>) -> String {
     }
     clause = shortened(&clause);
     match fault {
-        Some(Fault::Undetermined) => {
-            format!("{clause} — whose fault that is remains undetermined.")
-        }
+        Some(Fault::Undetermined) => format!("{clause} — fault undetermined."),
         Some(fault) => format!("{clause} — {fault} fault."),
         None => clause,
     }
@@ -188,7 +186,7 @@ fn worker(tid: i32, detail: &AssertDetail) -> String {
 fn stuck(who: &str, gap_ms: u64, bound_ms: u64, alike: usize) -> String {
     let (gap, bound) = told_apart(short(gap_ms), short(bound_ms));
     match alike {
-        1 => format!("{who} got nothing done for {gap}, where {bound} are allowed"),
+        1 => format!("{who} got nothing done for {gap}, more than the allowed {bound}"),
         n => format!(
             "{n} workers got nothing done for longer than the allowed {bound}, {who} for {gap}"
         ),
@@ -210,7 +208,7 @@ fn late(detail: &AssertDetail, p99_ns: u64, bound_ns: u64) -> String {
         .as_deref()
         .map(|c| format!(" of cgroup `{c}`"));
     format!(
-        "the p99 wake latency{} was {p99}, where {bound} are allowed",
+        "the p99 wake latency{} was {p99}, more than the allowed {bound}",
         of.unwrap_or_default(),
     )
 }

@@ -38,9 +38,9 @@ const NONE: Assert = Assert::NO_OVERRIDES;
 fn of_workers_that_made_no_progress_for_too_long() {
     let mut workers = [worker(7), worker(8)];
     (workers[0].max_gap_ms, workers[1].max_gap_ms) = (2100, 20);
-    insta::assert_snapshot!(of(NONE.max_gap_ms(2000), &workers, None), @"worker 7 of cgroup `web` got nothing done for 2.1 s, where 2.0 s are allowed — the scheduler's fault.");
+    insta::assert_snapshot!(of(NONE.max_gap_ms(2000), &workers, None), @"worker 7 of cgroup `web` got nothing done for 2.1 s, more than the allowed 2.0 s — the scheduler's fault.");
     workers[0].max_gap_ms = 2002;
-    insta::assert_snapshot!(of(NONE.max_gap_ms(2000), &workers, None), @"worker 7 of cgroup `web` got nothing done for 2.002 s, where 2.000 s are allowed — the scheduler's fault.");
+    insta::assert_snapshot!(of(NONE.max_gap_ms(2000), &workers, None), @"worker 7 of cgroup `web` got nothing done for 2.002 s, more than the allowed 2.000 s — the scheduler's fault.");
     (workers[0].max_gap_ms, workers[1].max_gap_ms) = (2100, 3500);
     insta::assert_snapshot!(of(NONE.max_gap_ms(2000), &workers, None), @"2 workers got nothing done for longer than the allowed 2.0 s, worker 8 of cgroup `web` for 3.5 s — the scheduler's fault.");
 }
@@ -95,7 +95,7 @@ fn of_a_worker_outside_its_cpuset() {
 fn of_late_wake_ups() {
     let mut late = worker(7);
     late.wake_latencies_ns = vec![35_000_000; 100];
-    insta::assert_snapshot!(of(NONE.max_p99_wake_latency_ns(2_000_000), &[late], None), @"the p99 wake latency of cgroup `web` was 35.0 ms, where 2.0 ms are allowed — the scheduler's fault.");
+    insta::assert_snapshot!(of(NONE.max_p99_wake_latency_ns(2_000_000), &[late], None), @"the p99 wake latency of cgroup `web` was 35.0 ms, more than the allowed 2.0 ms — the scheduler's fault.");
 }
 
 #[test]

@@ -165,13 +165,15 @@ fn findings(text: &mut String, all: &[&AssertDetail], headline: &str, same_kind:
         let seen = shown.entry(format!("{:?}", detail.kind)).or_default();
         *seen += 1;
         if *seen <= few && !headline.starts_with(&detail.message) {
-            // If there are other lines, they are a quote, for example of a log, and the first line may end with a colon.
+            // If there are other lines, they are a quote, for example of a log, which the end of the first line announces. The
+            // place belongs to what happened, not to the quote.
             let mut lines = detail.message.split('\n');
             let first = lines.next().unwrap_or_default();
-            let (first, colon) = match first.strip_suffix(':') {
-                Some(before) => (before, ":"),
-                None => (first, ""),
+            let quoted = match first.ends_with(':') {
+                true => first.rfind("; ").unwrap_or(first.len() - 1),
+                false => first.len(),
             };
+            let (first, announced) = first.split_at(quoted);
             let _ = write!(text, "\n  {first}{}", host_suffix(detail));
             let phase = step_that_is_not_named(detail);
             let cgroup = detail.cgroup.as_deref();
@@ -179,7 +181,7 @@ fn findings(text: &mut String, all: &[&AssertDetail], headline: &str, same_kind:
             if !place.is_empty() {
                 let _ = write!(text, " [{}]", place.join(", "));
             }
-            text.push_str(colon);
+            text.push_str(announced);
             for line in lines {
                 let _ = write!(text, "\n  {line}");
             }
@@ -335,7 +337,7 @@ fn sections(
         vm.final_guest_phase,
         vm.exit_code,
         match vm.exit_code {
-            NO_EXIT => "no exit of the test's process was seen",
+            NO_EXIT => "the test process did not report an exit",
             _ => "of the test's process",
         },
         vm.accelerator,

@@ -33,7 +33,7 @@ fn short(ctx: &Ctx) -> Result<AssertResult> {
 }
 
 #[test]
-fn thirty_runs_are_one_and_a_difference_in_one_of_them_is_found() {
+fn thirty_runs_are_identical_and_a_difference_in_one_of_them_is_found() {
     let plant = |us: u32| std::fs::write(FILE, us.to_string()).expect("a folder of cargo's");
     plant(1000);
     let runs = repeated(100).max(RUNS);

@@ -125,8 +125,8 @@ fn is_recorded(vm: &VmResult) -> Result<()> {
     Ok(())
 }
 
-/// Returns the number of live processes of the guest with this name. A process that exits does not count: it leaves its cgroup
-/// before it becomes a zombie, and PID 1 may take a while to reap it.
+/// Returns the number of live processes of the guest with this name. A process that is exiting does not count, because PID 1
+/// may take a while to reap it.
 fn named(name: &str) -> usize {
     /// `PF_EXITING` in include/linux/sched.h.
     const EXITING: u64 = 4;
@@ -154,7 +154,7 @@ case!(
 const DAEMON: &str = "setsid sleep 700 & sleep 701";
 
 /// A program that runs next to the workers ends with its step, with all of its children. If a step waits for a program, the
-/// program is checked.
+/// program's exit code and metrics are checked.
 fn operations(ctx: &Ctx) -> Result<AssertResult> {
     const SLEEPER: Payload = Payload::binary("sleeper", "sh").with_default_args(&["-c", DAEMON]);
     static FOUND: std::sync::Mutex<Vec<usize>> = std::sync::Mutex::new(Vec::new());
@@ -423,6 +423,6 @@ fn presets_run_where_their_programs_are_installed() {
         ktstr::payloads::PRESETS
             .iter()
             .all(|preset| presets.contains(preset)),
-        "no case runs one of the presets"
+        "a preset is missing from the cases"
     );
 }

@@ -220,7 +220,7 @@ fn wake_ups_that_come_late() {
         &SLOW_WAKE,
         &[
             "failed: the p99 wake latency of cgroup `pipes` was ",
-            ", where 20.0 ms are allowed",
+            ", more than the allowed 20.0 ms",
             "  <--\nspin ",
         ],
     );

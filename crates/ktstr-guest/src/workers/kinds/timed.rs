@@ -31,7 +31,7 @@ fn bursts(ctx: &mut WorkerCtx<'_>) {
     }
 }
 
-/// Wakes up at deadlines that are a fixed interval apart, as cyclictest does, and measures each delay from the deadline. If an
+/// Wakes up at deadlines that are a fixed interval apart, as cyclictest does, and measures each delay from the deadline. If each
 /// iteration takes longer than the interval, the worker never sleeps. Parameter: interval in ns, at least 1000.
 pub(super) fn timer_latency(ctx: &mut WorkerCtx<'_>) {
     exact_timers();
@@ -49,8 +49,8 @@ pub(super) fn timer_latency(ctx: &mut WorkerCtx<'_>) {
     }
 }
 
-/// Returns the last deadline that had passed when the delay `late` of `deadline` was measured. The deadlines between the two get
-/// no samples of their own, because the delay covers them. A deadline that passes later, while the worker is preempted, gets one.
+/// Returns the last deadline that had passed when the delay `late` of `deadline` was measured. The deadlines after
+/// `deadline`, up to the returned one, get no samples of their own, because the delay covers them. A later deadline gets one.
 fn last_passed(deadline: u64, late: u64, interval: u64) -> u64 {
     deadline.saturating_add(late / interval * interval)
 }

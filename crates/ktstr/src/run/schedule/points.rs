@@ -6,9 +6,9 @@ use ktstr_introspect::symbols::Symbols;
 use ktstr_machine::{ClockOf, HookKind, HookPoint, Reading, Word};
 use ktstr_schedule::Class;
 
-/// The number in `HookKind::Observe` for the enqueue function of class 0. The class's number is added for the others.
+/// The number in `HookKind::Observe` for the enqueue function of a class is this number plus the number of the class.
 pub(super) const ENQUEUE: u32 = 32;
-/// The number in `HookKind::Observe` for the dequeue function of class 0. The class's number is added for the others.
+/// The number in `HookKind::Observe` for the dequeue function of a class is this number plus the number of the class.
 pub(super) const DEQUEUE: u32 = 48;
 /// The classes that enqueue tasks, and the suffixes of their functions' names.
 pub(super) const CLASSES: [(Class, &str); 5] = [
@@ -21,7 +21,7 @@ pub(super) const CLASSES: [(Class, &str); 5] = [
 
 macro_rules! seen {
     ($( $name:ident = $number:literal, )*) => {
-        /// What the entry of a function shows, except for the enqueue and dequeue functions of the classes.
+        /// What the call of a hooked function shows, except for the enqueue and dequeue functions of the classes.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         #[repr(u32)]
         pub(super) enum Seen { $( $name = $number ),* }
@@ -34,7 +34,7 @@ macro_rules! seen {
     };
 }
 
-// Templates store these numbers, so a new entry needs a number that no entry has had before. Numbers from 32 to 63 stand for the
+// Templates store these numbers, so a new row needs a number that no row has had before. Numbers from 32 to 63 stand for the
 // enqueue and dequeue functions.
 seen! {
     Wake = 64,
@@ -135,7 +135,7 @@ impl Finder<'_> {
             let count = preempt_count.map(|symbol| Word::ThisCpu(symbol, 4));
             std::iter::once(task).chain(count).collect()
         });
-        // 7.3 counts in `preempt_count()` how often interrupts were disabled, so the bits for hard interrupts are higher there.
+        // Linux 7.3 also counts disabled interrupts in `preempt_count()`, so the bits for hard interrupts are higher there.
         let seen = match self.symbols.address("local_interrupt_disable_state") {
             Some(_) => Seen::WakeShifted,
             None => Seen::Wake,
@@ -251,7 +251,7 @@ impl Finder<'_> {
         let words = words();
         self.seen(&[name], Seen::IdleGroup, words);
         // From 7.2 on `throttle_cfs_rq` is also called to refill a group's runtime, so it does not show a throttle. The
-        // functions below are called for the group itself and for each group below it.
+        // two functions in this list are called for the group itself and for each of its descendants.
         for (name, seen) in [
             ("tg_throttle_down", Seen::Throttle),
             ("tg_unthrottle_up", Seen::Unthrottle),
@@ -292,8 +292,8 @@ impl Finder<'_> {
             "scx_ops_disable_workfn",
         ];
         self.seen(&names, Seen::Disabling, Some(vec![]));
-        // Each list has the names of one variant of the kfunc that inserts a task into a DSQ. 6.12 has only the second name. In
-        // later kernels the function with the second name calls the one with the first.
+        // Each list has the names of one variant of the kfunc that inserts a task into a DSQ. If there are two names, 6.12 has
+        // only the second, and in later kernels the function with the second name calls the one with the first.
         for names in [
             &["scx_bpf_dsq_insert", "scx_bpf_dispatch"][..],
             &["scx_bpf_dsq_insert___v2"],

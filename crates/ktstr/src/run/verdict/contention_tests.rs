@@ -6,7 +6,7 @@ use ktstr_assert::{DetailKind, SchedulerEnd};
 use super::super::tests::{CASE, NO_LOGS, judged};
 use super::*;
 
-/// Returns a host on which the vCPUs waited `times` as long as they ran.
+/// Returns a host on which the vCPUs waited `times` times as long as they ran.
 fn busy(times: u64) -> Contention<'static> {
     Contention {
         run: HostVcpuSchedstat {
@@ -191,7 +191,7 @@ fn failures_that_are_not_about_time_are_never_excused() {
 
 const MS: u64 = 1_000_000;
 
-/// Returns samples of two steps of 10 s, one each 100 ms, of a machine with two vCPUs, which ran most of the time. From `from_ms`
+/// Returns samples of two steps of 10 s, one per 100 ms, of a machine with two vCPUs, which ran most of the time. From `from_ms`
 /// on, the host let the first vCPU wait for `waited_ms`, and the second one for half as long. sched_ext is off from 18 s on.
 fn samples(from_ms: u64, waited_ms: u64) -> Vec<MonitorSample> {
     let sample = |at_ms: u64| {
@@ -212,7 +212,7 @@ fn samples(from_ms: u64, waited_ms: u64) -> Vec<MonitorSample> {
     (0..=200).map(|n| sample(100 * n)).collect()
 }
 
-/// Returns a host with these samples, on which a scheduler ended because of its own watchdog if `own_watchdog` says so.
+/// Returns a host with these samples. `own_watchdog` is whether the scheduler ended because of a watchdog of its own.
 fn host(samples: &[MonitorSample], own_watchdog: bool) -> Contention<'_> {
     Contention {
         samples,
@@ -222,7 +222,7 @@ fn host(samples: &[MonitorSample], own_watchdog: bool) -> Contention<'_> {
     }
 }
 
-/// Returns who is blamed for the finding of the step, and the evidence.
+/// Returns who is blamed for a finding in this step, or in no step with `None`, and the evidence.
 fn blamed(
     finding: Finding,
     step: Option<&'static str>,
@@ -235,7 +235,7 @@ fn blamed(
     (judgement.fault, judgement.evidence)
 }
 
-/// A worker got nothing done for 2.5 s, until 5.5 s after its start, where 2 s are allowed.
+/// A worker made no progress for 2.5 s, although at most 2 s are allowed. The gap ended 5.5 s after the worker's start.
 const GAP: Finding = Finding::Gap {
     tid: 7,
     gap_ms: 2500,
@@ -245,7 +245,7 @@ const GAP: Finding = Finding::Gap {
 };
 
 #[test]
-fn the_delay_of_one_vcpu_explains_a_gap_that_is_longer_than_allowed_by_as_much() {
+fn a_delay_of_one_vcpu_explains_a_gap_if_it_is_at_least_as_long_as_the_excess() {
     let (fault, why) = blamed(GAP, Some("Step[0]"), &host(&samples(4_000, 600), false));
     assert_eq!(fault, Some(Fault::Host));
     assert_eq!(
@@ -257,7 +257,7 @@ fn the_delay_of_one_vcpu_explains_a_gap_that_is_longer_than_allowed_by_as_much()
     let fault =
         |from_ms, waited_ms, step| blamed(GAP, step, &host(&samples(from_ms, waited_ms), false)).0;
     assert_eq!(fault(4_000, 400, Some("Step[0]")), Some(Fault::Scheduler));
-    // Only the time of the gap counts, which in the second step is 10 s later.
+    // Only a delay during the gap counts. In the second step the gap is 10 s later than in the first.
     for (from_ms, in_first, in_second) in [
         (1_500, Fault::Scheduler, Fault::Scheduler),
         (4_000, Fault::Host, Fault::Scheduler),
@@ -275,7 +275,7 @@ fn the_delay_of_one_vcpu_explains_a_gap_that_is_longer_than_allowed_by_as_much()
             "{from_ms}"
         );
     }
-    // The time of a wait of the backdrop's workers is unknown, and nothing is known without samples.
+    // It is unknown when a worker of the backdrop waited, and when a worker of a step without samples did.
     for step in [None, Some("BASELINE"), Some("Step[7]")] {
         assert_eq!(fault(4_000, 600, step), Some(Fault::Scheduler), "{step:?}");
     }
@@ -285,13 +285,13 @@ fn the_delay_of_one_vcpu_explains_a_gap_that_is_longer_than_allowed_by_as_much()
         blamed(GAP, Some("Step[0]"), &unknown).0,
         Some(Fault::Scheduler)
     );
-    // Of two windows with such a step, the finding does not say which one it is about.
+    // If two windows have such a step, the finding does not say in which of them the gap was.
     let twice = [samples(4_000, 600), samples(4_000, 600)].concat();
     assert_eq!(
         blamed(GAP, Some("Step[0]"), &host(&twice, false)).0,
         Some(Fault::Scheduler)
     );
-    // What a hypervisor below the host took from one CPU counts, too: 2.5 of 10 s, but not 0.8 of 10 s from each of three.
+    // Steal time on a CPU of the host counts, too: 2.5 of 10 s on one CPU is enough, 0.8 of 10 s on each of three CPUs is not.
     let stolen = |each_ms: &[u64]| {
         let mut stolen = samples(4_000, 0);
         for (n, sample) in (0_u64..).zip(&mut stolen) {
@@ -303,7 +303,7 @@ fn the_delay_of_one_vcpu_explains_a_gap_that_is_longer_than_allowed_by_as_much()
     assert_eq!(stolen(&[800, 800, 800]), Some(Fault::Scheduler));
 }
 
-/// A gap that is a little too long is not explained by a little delay, and one that goes on after its step is at the step's end.
+/// A short delay does not explain a gap that is a little too long. A gap that ends after its step counts as ending with the step.
 #[test]
 fn the_share_of_the_gap_and_the_end_of_the_step_count() {
     let gap = |gap_ms, at_ms| Finding::Gap {
@@ -332,7 +332,7 @@ fn the_share_of_the_gap_and_the_end_of_the_step_count() {
 }
 
 #[test]
-fn what_is_the_tests_fault_stays_so_if_the_host_was_busy_only_for_a_moment() {
+fn a_fault_of_the_test_stays_the_tests_if_the_host_was_busy_only_for_a_moment() {
     let mut judgement = judged(vec![AssertDetail::of(GAP).with_phase("Step[0]")]);
     judgement.fault = Some(Fault::Test);
     downgrade_if_contended(
@@ -370,7 +370,7 @@ fn a_stall_is_excused_by_a_delay_shortly_before_the_ejection() {
     }
     assert_eq!(fault(stall(8.0), 15_000, 2900), Some(Fault::Scheduler));
     assert_eq!(fault(stall(8.0), 14_000, 3100), Some(Fault::Host));
-    // The scheduler had a timeout of its own, which is unknown.
+    // This stall is shorter than the timeout that is known, so the scheduler had a timeout of its own, which is unknown.
     assert_eq!(fault(stall(3.0), 15_000, 2900), Some(Fault::Scheduler));
     for seconds in [f64::NAN, f64::INFINITY, -1.0] {
         assert_eq!(fault(stall(seconds), 15_000, 2900), Some(Fault::Scheduler));
@@ -395,7 +395,7 @@ fn a_scheduler_that_its_own_watchdog_ended_is_excused_by_long_delays_shortly_bef
     assert_eq!(fault(12_000, 3_000, true), Some(Fault::Scheduler));
     assert_eq!(fault(2_000, 3_500, true), Some(Fault::Scheduler));
     assert_eq!(fault(12_000, 3_500, false), Some(Fault::Scheduler));
-    // If sched_ext ejected it, or the test ended it, the watchdog in its log did not.
+    // If sched_ext ejected the scheduler, or the test ended it, then the watchdog that its log mentions did not.
     let samples = samples(12_000, 3_500);
     let judged_after = |more: Option<Finding>, fault| {
         let findings = [died()].into_iter().chain(more);

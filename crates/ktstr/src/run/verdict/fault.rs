@@ -146,7 +146,7 @@ pub(super) fn attribute_fault(judgement: &mut Judgement, case: &Case, logs: Logs
             match starved {
                 true => format!(
                     "`{scheduler}` scheduled the tasks, and nothing shows another cause: no real-time worker took the CPUs, and \
-                     the kernel killed no process for lack of memory"
+                     there was no OOM kill"
                 ),
                 false => format!(
                     "`{scheduler}`, the scheduler under test, decides when and where tasks run"
@@ -275,7 +275,7 @@ pub(in crate::run) fn default_evidence(fault: Fault) -> &'static str {
     match fault {
         Fault::Scheduler => "it scheduled the tasks at that time",
         Fault::Test => "the guest and the scheduler kept working",
-        Fault::User => "nothing was run, because the request cannot be met",
+        Fault::User => "nothing was run, because of what was set or asked for",
         Fault::Kernel => "no sched_ext scheduler was attached at that time",
         Fault::Harness | Fault::Host | Fault::Undetermined => {
             "this says nothing about the scheduler"
@@ -298,22 +298,19 @@ pub(super) fn hang_evidence(stall: &StallReport, guest: &GuestState) -> String {
             // instructions are executed.
             let stood = match stall.wall > Duration::from_secs(5) {
                 true => format!(
-                    "; there has been no progress for {} of wall time, during which QEMU used {} of CPU time",
+                    "; after that, neither came for {} of wall time, during which QEMU used {} of CPU time",
                     secs(stall.wall),
                     secs(stall.cpu_used)
                 ),
                 false => String::new(),
             };
             let interrupt = match clock.is_zero() {
-                true => "there was no timer interrupt".to_owned(),
-                false => format!(
-                    "the last timer interrupt was at {} of guest time",
-                    secs(clock)
-                ),
+                true => "took no timer interrupt".to_owned(),
+                false => format!("took its last timer interrupt at {}", secs(clock)),
             };
             let last = secs(guest.progress_at);
             parts.push(format!(
-                "the guest's last message{apart} was sent at {last} of guest time; {interrupt}{stood}"
+                "the guest sent its last message{apart} at {last} of guest time and {interrupt}{stood}"
             ));
         }
         None => parts.push(format!(

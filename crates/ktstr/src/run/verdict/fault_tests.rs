@@ -181,14 +181,14 @@ fn a_hang_is_reported_with_what_the_guest_did_meanwhile() {
         tasks: vec!["test-x[1003]".to_owned(), "swapper/1[0]".to_owned()],
         ..StallReport::default()
     };
-    insta::assert_snapshot!(hang_evidence(&stall, &guest), @"the guest's last message was sent at 3.4 s of guest time; the last timer interrupt was at 20.5 s of guest time; cpu0 runs test-x[1003], cpu1 runs swapper/1[0]");
+    insta::assert_snapshot!(hang_evidence(&stall, &guest), @"the guest sent its last message at 3.4 s of guest time and took its last timer interrupt at 20.5 s; cpu0 runs test-x[1003], cpu1 runs swapper/1[0]");
     stall = StallReport {
         guest_clock: Some(Duration::ZERO),
         wall: secs(34.0),
         cpu_used: secs(34.2),
         ..StallReport::default()
     };
-    insta::assert_snapshot!(hang_evidence(&stall, &guest), @"the guest's last message was sent at 3.4 s of guest time; there was no timer interrupt; there has been no progress for 34.0 s of wall time, during which QEMU used 34.2 s of CPU time");
+    insta::assert_snapshot!(hang_evidence(&stall, &guest), @"the guest sent its last message at 3.4 s of guest time and took no timer interrupt; after that, neither came for 34.0 s of wall time, during which QEMU used 34.2 s of CPU time");
     stall = StallReport {
         wall: secs(17.0),
         cpu_used: secs(17.1),
@@ -212,7 +212,7 @@ fn a_hang_beside_output_of_the_scheduler_is_as_long_as_the_hang() {
         ..StallReport::default()
     };
     let text = hang_evidence(&stall, &guest);
-    let said = "the guest's last message, apart from what the scheduler prints, was sent at 10.0 s";
+    let said = "the guest sent its last message, apart from what the scheduler prints, at 10.0 s";
     assert!(text.starts_with(said), "{text}");
 }
 

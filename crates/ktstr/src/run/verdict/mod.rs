@@ -298,7 +298,7 @@ fn finished(case: &Case, guest: &GuestState, console: &str) -> Judgement {
         }
         let why = refusal.as_ref().map(ToString::to_string);
         let evidence = match &refusal {
-            Some(_) => format!("{reason}; its whole log is in scheduler.log"),
+            Some(_) => format!("{reason}; its whole log is scheduler.log, next to record.json"),
             None => format!(
                 "the guest's kernel runs, and `{}` did not attach: {reason}",
                 case.scheduler

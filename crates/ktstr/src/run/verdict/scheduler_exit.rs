@@ -10,6 +10,10 @@ use super::kernel_log::{killed_for_memory, without_time};
 use super::{Case, Fault, Judgement, last_words, out_of_memory};
 use crate::vm_result::VmResult;
 
+/// The signals by which the kernel ends a process for what the process itself did (signal(7)): SIGILL, SIGTRAP, SIGABRT, SIGBUS,
+/// SIGFPE, SIGSEGV and SIGSYS.
+const CRASHES: [i32; 7] = [4, 5, 6, 7, 8, 11, 31];
+
 /// Returns the text about the scheduler's end, in which tests search for an expected error: the kernel's message or, if the
 /// kernel did not eject the scheduler, the end of the scheduler's own log. Empty if no failure is about the scheduler's end.
 pub(in crate::run) fn exit_text(vm: &VmResult, judgement: &Judgement) -> String {
@@ -221,7 +225,12 @@ fn culprit(case: &Case, guest: &GuestState, left: Option<&ScxExit>) -> (Fault, S
         .map(|exit| format!("sched_ext reported {}: {}", exit.kind_name, exit.reason));
     let process = guest
         .scheduler_died
-        .map(|end| format!("its process {end} while the test ran"));
+        .map(|end| match end {
+            ProcessEnd::Signaled(signal) if !CRASHES.contains(&signal) => {
+                format!("its process {end} while the test ran, and no other process is known to have sent the signal")
+            }
+            _ => format!("its process {end} while the test ran"),
+        });
     let evidence: Vec<String> = process.into_iter().chain(notes).collect();
     let evidence = match evidence.is_empty() {
         true => "sched_ext is disabled, and nothing else is known to have disabled it".to_owned(),

@@ -440,7 +440,7 @@ fn a_refusal_is_shown_with_its_reason() {
     assert!(text.lines().count() < 20, "{text}");
     assert_eq!(
         judgement.evidence.as_deref(),
-        Some("it exited with code 1 before it attached; its whole log is in scheduler.log")
+        Some("it exited with code 1 before it attached; its whole log is scheduler.log, next to record.json")
     );
 }
 
