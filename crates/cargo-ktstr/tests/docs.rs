@@ -6,6 +6,8 @@
 mod arch;
 #[path = "docs/environment.rs"]
 mod environment;
+#[path = "docs/errors.rs"]
+mod errors;
 #[path = "docs/words.rs"]
 mod words;
 

@@ -58,7 +58,7 @@ impl PageTable {
             let mut entry = [0; 8];
             memory
                 .read(table + 8 * index, &mut entry)
-                .map_err(|source| PagingError::Table { kva, level, source })?;
+                .map_err(|cause| PagingError::Table { kva, level, cause })?;
             let entry = u64::from_le_bytes(entry);
             if entry & PRESENT == 0 {
                 return Err(PagingError::NotPresent { kva, level, entry });
@@ -106,14 +106,14 @@ pub enum PagingError {
         entry: u64,
     },
     /// A page table could not be read.
-    #[error("{kva:#x} cannot be translated at level {level}: {source}")]
+    #[error("{kva:#x} cannot be translated at level {level}: {cause}")]
     Table {
         /// The virtual address that was to be translated.
         kva: u64,
         /// Level of the table.
         level: u32,
         /// Why the table could not be read.
-        source: MemoryError,
+        cause: MemoryError,
     },
 }
 

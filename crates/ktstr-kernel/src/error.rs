@@ -332,12 +332,12 @@ impl From<ktstr_state::StateError> for KernelError {
             ktstr_state::StateError::Io {
                 action,
                 path,
-                source,
+                cause,
                 ..
-            } if source.kind() == io::ErrorKind::StorageFull
-                || source.kind() == io::ErrorKind::QuotaExceeded =>
+            } if cause.kind() == io::ErrorKind::StorageFull
+                || cause.kind() == io::ErrorKind::QuotaExceeded =>
             {
-                Self::io(action, path, source)
+                Self::io(action, path, cause)
             }
             other => Self::State(other),
         }

@@ -61,12 +61,12 @@ pub enum MachineError {
         name: String,
     },
     /// QEMU could not be started, or did not succeed with `--version`.
-    #[error("could not start {}: {source}", path.display())]
+    #[error("could not start {}: {cause}", path.display())]
     Spawn {
         /// The path of the program.
         path: PathBuf,
         /// The underlying I/O error.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// QEMU exited, was killed or closed its monitor, although the host had not requested it.
     #[error("QEMU {status} while {during}; it printed: {stderr}")]
@@ -101,12 +101,12 @@ pub enum MachineError {
         what: String,
     },
     /// An operation on the host failed, in most cases a system call.
-    #[error("{what}: {source}")]
+    #[error("{what}: {cause}")]
     System {
         /// The operation that failed.
         what: String,
         /// The underlying I/O error.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// The address is not in guest memory.
     #[error("guest memory {gpa:#x}+{len:#x} is not RAM of this machine ({size:#x} bytes)")]
@@ -130,10 +130,10 @@ pub enum MachineError {
 
 impl MachineError {
     /// Wraps an I/O error with the operation that failed.
-    pub fn system(what: impl Into<String>, source: impl Into<std::io::Error>) -> Self {
+    pub fn system(what: impl Into<String>, cause: impl Into<std::io::Error>) -> Self {
         Self::System {
             what: what.into(),
-            source: source.into(),
+            cause: cause.into(),
         }
     }
 }

@@ -77,9 +77,9 @@ impl Process {
         unsafe {
             command.pre_exec(move || confine::before_exec(&inherit, parent));
         }
-        let mut child = spawner::spawn(command).map_err(|source| MachineError::Spawn {
+        let mut child = spawner::spawn(command).map_err(|cause| MachineError::Spawn {
             path: program.to_owned(),
-            source,
+            cause,
         })?;
         let console = child.stdout.take().expect("the standard output is a pipe");
         let stderr = child.stderr.take().expect("the standard error is a pipe");

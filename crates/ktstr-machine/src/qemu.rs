@@ -83,7 +83,7 @@ impl Qemu {
             "it is not a regular file".to_owned()
         } else {
             match Self::ask(&path) {
-                Err(MachineError::Spawn { source, .. }) => format!("it does not run: {source}"),
+                Err(MachineError::Spawn { cause, .. }) => format!("it does not run: {cause}"),
                 Err(MachineError::QemuTooOld { found, .. }) if version(&found).is_none() => {
                     format!("for `--version` it prints {found:?}, which is not QEMU's answer")
                 }
@@ -102,14 +102,14 @@ impl Qemu {
         let output = Command::new(path)
             .arg("--version")
             .output()
-            .map_err(|source| MachineError::Spawn {
+            .map_err(|cause| MachineError::Spawn {
                 path: path.to_owned(),
-                source,
+                cause,
             })?;
         if !output.status.success() {
             return Err(MachineError::Spawn {
                 path: path.to_owned(),
-                source: std::io::Error::other(format!("`--version` ended with {}", output.status)),
+                cause: std::io::Error::other(format!("`--version` ended with {}", output.status)),
             });
         }
         let text = String::from_utf8_lossy(&output.stdout);

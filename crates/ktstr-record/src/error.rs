@@ -21,14 +21,14 @@ pub enum RecordError {
         path: PathBuf,
     },
     /// Any other failure of the file system.
-    #[error("cannot {action} {}: {source}; check the path and its permissions, or set KTSTR_RUNS_ROOT", path.display())]
+    #[error("cannot {action} {}: {cause}; check the path and its permissions, or set KTSTR_RUNS_ROOT", path.display())]
     Io {
         /// What was tried, as a verb.
         action: &'static str,
         /// The file or folder on which it was tried.
         path: PathBuf,
         /// The error of the operating system.
-        source: io::Error,
+        cause: io::Error,
     },
     /// The folder of runs is not this user's, or cannot be used.
     #[error(transparent)]
@@ -50,27 +50,27 @@ pub enum RecordError {
         why: String,
     },
     /// A value could not be turned into JSON.
-    #[error("cannot write {name} as JSON: {source}")]
+    #[error("cannot write {name} as JSON: {cause}")]
     Json {
         /// The file that was to be written.
         name: String,
         /// The error of the serializer.
-        source: serde_json::Error,
+        cause: serde_json::Error,
     },
 }
 
 impl RecordError {
     /// Wraps an error of the file system; a full disk is a separate variant, since its remedy differs.
-    pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
+    pub(crate) fn io(action: &'static str, path: &Path, cause: io::Error) -> Self {
         let path = path.to_path_buf();
-        match source.kind() {
+        match cause.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                 Self::DiskFull { action, path }
             }
             _ => Self::Io {
                 action,
                 path,
-                source,
+                cause,
             },
         }
     }
@@ -82,9 +82,9 @@ impl From<ktstr_state::StateError> for RecordError {
             ktstr_state::StateError::Io {
                 action,
                 path,
-                source,
+                cause,
                 ..
-            } => Self::io(action, &path, source),
+            } => Self::io(action, &path, cause),
             other => Self::State(other),
         }
     }

@@ -111,9 +111,9 @@ impl RunDir {
     /// If the name is not a plain file name, the value has no JSON form, or the file cannot be written.
     pub fn add_json(&mut self, name: &str, value: &impl Serialize) -> Result<(), RecordError> {
         check_name(name)?;
-        let json = serde_json::to_vec(value).map_err(|source| RecordError::Json {
+        let json = serde_json::to_vec(value).map_err(|cause| RecordError::Json {
             name: name.to_owned(),
-            source,
+            cause,
         })?;
         if json.len() > JSON_CAP {
             self.omitted.push(format!(
@@ -162,9 +162,9 @@ impl RunDir {
         record.artefacts = std::mem::take(&mut self.artefacts);
         record.omitted.append(&mut self.omitted);
         record.normalise();
-        let mut json = serde_json::to_vec_pretty(&record).map_err(|source| RecordError::Json {
+        let mut json = serde_json::to_vec_pretty(&record).map_err(|cause| RecordError::Json {
             name: RECORD_FILE.to_owned(),
-            source,
+            cause,
         })?;
         json.push(b'\n');
         self.write(RECORD_FILE, &json)?;

@@ -11,7 +11,7 @@ pub const FILE_CAP: u64 = 1 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum Failed {
     /// The file cannot be opened or written.
-    #[error("{0}")]
+    #[error(transparent)]
     Io(#[from] std::io::Error),
     /// The file would become too large, so nothing was appended.
     #[error("it has {size} bytes already, and GitHub shows no file over {FILE_CAP}")]

@@ -78,24 +78,24 @@ pub enum CgroupError {
         available: String,
     },
     /// Finding, creating, removing or reading a cgroup or one of its files failed.
-    #[error("cannot {action} {path:?}: {source}")]
+    #[error("cannot {action} {path:?}: {cause}")]
     Access {
         /// What was tried: "find", "create", "remove", "read" or "list".
         action: &'static str,
         /// The file or folder on which the action failed.
         path: PathBuf,
         /// The error of the system call.
-        source: io::Error,
+        cause: io::Error,
     },
     /// Writing an interface file failed.
-    #[error("cannot write {value:?} to {path:?}: {source}")]
+    #[error("cannot write {value:?} to {path:?}: {cause}")]
     Write {
         /// The absolute path of the interface file.
         path: PathBuf,
         /// The value that was written.
         value: String,
         /// The error of the system call.
-        source: io::Error,
+        cause: io::Error,
     },
     /// A change that was waited for did not happen in time.
     #[error("cgroup {path:?}: {what} within {waited_ms} ms")]

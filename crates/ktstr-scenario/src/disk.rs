@@ -107,7 +107,7 @@ pub enum DiskError {
     #[error("the latency {0:?} is not between 1 us and 10 s")]
     Latency(Duration),
     /// The throttle makes no sense.
-    #[error("{0}")]
+    #[error(transparent)]
     Throttle(#[from] DiskThrottleValidationError),
     /// The rate of bytes is not a multiple of 1 MiB.
     #[error("bytes_per_sec is {0}: give a multiple of 1048576 (1 MiB)")]

@@ -104,20 +104,20 @@ pub enum PayloadError {
         known: String,
     },
     /// A check that can never hold.
-    #[error("payload {payload:?}: {source}")]
+    #[error("payload {payload:?}: {cause}")]
     Check {
         /// The name of the payload.
         payload: &'static str,
         /// What is wrong with the check.
-        source: CheckError,
+        cause: CheckError,
     },
     /// A pattern of a metric is invalid.
-    #[error("payload {payload:?}: {source}")]
+    #[error("payload {payload:?}: {cause}")]
     Pattern {
         /// The name of the payload.
         payload: &'static str,
         /// What is wrong with the pattern.
-        source: PatternError,
+        cause: PatternError,
     },
 }
 
@@ -266,7 +266,7 @@ impl Payload {
         self.validate_checks(self.default_checks)?;
         self.output
             .validate()
-            .map_err(|source| PayloadError::Pattern { payload, source })?;
+            .map_err(|cause| PayloadError::Pattern { payload, cause })?;
         let args = self.default_args.iter();
         args.copied().try_for_each(|arg| self.validate_arg(arg))
     }
@@ -280,7 +280,7 @@ impl Payload {
         checks
             .iter()
             .try_for_each(MetricCheck::validate)
-            .map_err(|source| PayloadError::Check { payload, source })
+            .map_err(|cause| PayloadError::Check { payload, cause })
     }
 
     /// Checks that the payload accepts this argument.

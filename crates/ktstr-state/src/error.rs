@@ -61,7 +61,7 @@ pub enum StateError {
         mode: u32,
     },
     /// A system call failed.
-    #[error("cannot {action} {} ({}): {source}; check its permissions, or {}", path.display(), place.name, place.remedy())]
+    #[error("cannot {action} {} ({}): {cause}; check its permissions, or {}", path.display(), place.name, place.remedy())]
     Io {
         /// The operation that failed, as a verb phrase, such as `write the ticket`.
         action: &'static str,
@@ -70,7 +70,7 @@ pub enum StateError {
         /// The file or folder.
         path: PathBuf,
         /// The underlying I/O error.
-        source: io::Error,
+        cause: io::Error,
     },
 }
 
@@ -79,21 +79,21 @@ impl StateError {
         action: &'static str,
         place: Place,
         path: &Path,
-        source: impl Into<io::Error>,
+        cause: impl Into<io::Error>,
     ) -> Self {
         Self::Io {
             action,
             place,
             path: path.to_owned(),
-            source: source.into(),
+            cause: cause.into(),
         }
     }
 
     /// Returns whether a system call failed because of the location: it does not exist, is read-only, or may not be
     /// accessed. The caller may then try another location.
     pub fn is_unwritable(&self) -> bool {
-        matches!(self, Self::Io { source, .. } if matches!(
-            source.kind(),
+        matches!(self, Self::Io { cause, .. } if matches!(
+            cause.kind(),
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::NotFound
         ))
     }

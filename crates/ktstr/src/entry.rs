@@ -167,12 +167,12 @@ pub enum EntryError {
         field: &'static str,
     },
     /// The topology cannot be built.
-    #[error("test {name:?}: {source}")]
+    #[error("test {name:?}: {cause}")]
     Topology {
         /// The name of the test.
         name: &'static str,
         /// What is wrong with the topology.
-        source: TopologyError,
+        cause: TopologyError,
     },
     /// The topology is valid, but no guest would number its nodes as declared.
     #[error("test {name:?}: {what}, but Linux numbers nodes with CPUs first: declare those first")]
@@ -183,12 +183,12 @@ pub enum EntryError {
         what: &'static str,
     },
     /// The constraints cannot be met, or the test's own topology violates them.
-    #[error("test {name:?}: {source}")]
+    #[error("test {name:?}: {cause}")]
     Constraints {
         /// The name of the test.
         name: &'static str,
         /// What is wrong with the constraints.
-        source: ConstraintsError,
+        cause: ConstraintsError,
     },
     /// There are too many captures, or they are too close together.
     #[error(
@@ -212,12 +212,12 @@ pub enum EntryError {
         field: &'static str,
     },
     /// The pattern for the expected error matches any text, or is not a valid regular expression.
-    #[error("test {name:?}: {source}")]
+    #[error("test {name:?}: {cause}")]
     ExpectedError {
         /// The name of the test.
         name: &'static str,
         /// What is wrong with the pattern.
-        source: ExpectedErrorError,
+        cause: ExpectedErrorError,
     },
     /// The test names an expected error, but does not require one (`expect_err`), or has no scheduler that could report it.
     #[error(
@@ -246,20 +246,20 @@ pub enum EntryError {
         field: &'static str,
     },
     /// The guest cannot have the test's disk.
-    #[error("test {name:?}: disk: {source}")]
+    #[error("test {name:?}: disk: {cause}")]
     Disk {
         /// The name of the test.
         name: &'static str,
         /// What is wrong with the declaration.
-        source: DiskError,
+        cause: DiskError,
     },
     /// One of the test's `perf_delta_assertions` can never be judged.
-    #[error("test {name:?}: perf_delta_assertions: {source}")]
+    #[error("test {name:?}: perf_delta_assertions: {cause}")]
     PerfDelta {
         /// The name of the test.
         name: &'static str,
         /// What is wrong with the assertion.
-        source: PerfDeltaError,
+        cause: PerfDeltaError,
     },
     /// One of the test's `perf_delta_assertions` is about a metric that the test never measures.
     #[error("test {name:?}: perf_delta_assertions: {why}")]
@@ -298,12 +298,12 @@ pub enum EntryError {
         what: &'static str,
     },
     /// A payload cannot be run.
-    #[error("test {name:?}: {source}")]
+    #[error("test {name:?}: {cause}")]
     Payload {
         /// The name of the test.
         name: &'static str,
         /// What is wrong with the payload.
-        source: PayloadError,
+        cause: PayloadError,
     },
     /// Two payloads have the same name, so operations could not tell them apart.
     #[error(
@@ -420,7 +420,7 @@ impl KtstrTestEntry {
         for payload in self.payloads() {
             payload
                 .validate()
-                .map_err(|source| EntryError::Payload { name, source })?;
+                .map_err(|cause| EntryError::Payload { name, cause })?;
             if known
                 .iter()
                 .any(|other| other.name == payload.name && *other != payload)
@@ -494,7 +494,7 @@ impl KtstrTestEntry {
         }
         self.topology
             .validate()
-            .map_err(|source| EntryError::Topology { name, source })?;
+            .map_err(|cause| EntryError::Topology { name, cause })?;
         let cpus = self.topology.total_cpus();
         if cpus > MAX_CPUS {
             return Err(EntryError::Cpus { name, cpus });
@@ -502,7 +502,7 @@ impl KtstrTestEntry {
         self.constraints
             .validate()
             .and_then(|()| self.constraints.holds(&self.topology))
-            .map_err(|source| EntryError::Constraints { name, source })?;
+            .map_err(|cause| EntryError::Constraints { name, cause })?;
         if let Some(what) = unbuilt(&self.topology) {
             return Err(EntryError::NotBuilt { name, what });
         }
@@ -520,7 +520,7 @@ impl KtstrTestEntry {
         self.validate_schedulers()?;
         if let Some(disk) = &self.disk {
             disk.validate()
-                .map_err(|source| EntryError::Disk { name, source })?;
+                .map_err(|cause| EntryError::Disk { name, cause })?;
         }
         for (field, wanted) in [("kaslr", self.kaslr), ("pci", self.pci)] {
             if wanted {
@@ -551,7 +551,7 @@ impl KtstrTestEntry {
         for assertion in self.perf_delta_assertions {
             assertion
                 .validate()
-                .map_err(|source| EntryError::PerfDelta { name, source })?;
+                .map_err(|cause| EntryError::PerfDelta { name, cause })?;
             if let Some(why) = crate::entry_metrics::never_measured(self, assertion) {
                 return Err(EntryError::NeverMeasured { name, why });
             }
@@ -595,7 +595,7 @@ impl KtstrTestEntry {
             .assert
             .merge(&self.assert)
             .validate_expected_error()
-            .map_err(|source| EntryError::ExpectedError { name, source })?;
+            .map_err(|cause| EntryError::ExpectedError { name, cause })?;
         for (field, values) in [
             ("extra_sched_args", self.extra_sched_args),
             ("kargs", self.kargs),

@@ -120,7 +120,7 @@ fn short_docs(text: &str) -> Vec<usize> {
 }
 
 /// Returns the path in the project and the text of every file whose name ends with `.rs` or `.md`.
-fn files() -> Vec<(String, String)> {
+pub(super) fn files() -> Vec<(String, String)> {
     let root = super::root();
     let mut folders: Vec<PathBuf> = vec![root.clone()];
     let mut files = Vec::new();

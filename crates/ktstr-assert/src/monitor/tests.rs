@@ -143,7 +143,7 @@ fn implausible_samples_are_inconclusive() {
     let deep = judged(|_, _, cpu| cpu.local_dsq_depth = 10_001);
     assert_eq!(
         deep.summary,
-        "the monitor's samples are implausible: the run queues were not initialized yet"
+        "monitor data not yet initialized: the samples of the runqueues are implausible"
     );
     assert!(judged(|_, _, cpu| cpu.rq_clock = 0).inconclusive);
 }

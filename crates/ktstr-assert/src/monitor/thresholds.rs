@@ -125,7 +125,7 @@ impl MonitorThresholds {
         }
         if !initialised(&samples) {
             return unsure(
-                "the monitor's samples are implausible: the run queues were not initialized yet",
+                "monitor data not yet initialized: the samples of the runqueues are implausible",
             );
         }
         // Samples on either side of a time without the scheduler are not consecutive.

@@ -200,9 +200,9 @@ mod tests {
     fn into_anyhow_prefers_failures() {
         let mut r = AssertResult::pass();
         assert!(r.clone().into_anyhow_or_log().is_ok());
-        r.record_skip("nothing");
+        r.record_skip("nothing".into());
         assert!(r.clone().into_anyhow_or_log().is_ok());
-        r.record_inconclusive("host");
+        r.record_inconclusive("host".into());
         let err = r.clone().into_anyhow_or_log().expect_err("inconclusive");
         assert_eq!(err.to_string(), "inconclusive: [Other] host");
         r.record_fail(AssertDetail::new(DetailKind::Stuck, "tid 7"));
@@ -215,7 +215,7 @@ mod tests {
         let mut r = AssertResult::pass();
         {
             let _phase = crate::PhaseGuard::install_step(1);
-            r.record_fail("x").note("y");
+            r.record_fail("x".into()).note("y");
             r.record_fail(AssertDetail::from("z").with_phase("own"));
             r.record_pass(PassDetail::unary("n", "is_finite", "1"));
         }

@@ -62,18 +62,18 @@ impl AssertResult {
     }
 
     /// Adds a failure with its detail, which gets the phase label of this thread unless it has one.
-    pub fn record_fail(&mut self, detail: impl Into<AssertDetail>) -> &mut Self {
-        self.record_outcome(Outcome::Fail(detail.into()))
+    pub fn record_fail(&mut self, detail: AssertDetail) -> &mut Self {
+        self.record_outcome(Outcome::Fail(detail))
     }
 
     /// Adds a skip with its detail, which gets the phase label of this thread unless it has one.
-    pub fn record_skip(&mut self, detail: impl Into<AssertDetail>) -> &mut Self {
-        self.record_outcome(Outcome::Skip(detail.into()))
+    pub fn record_skip(&mut self, detail: AssertDetail) -> &mut Self {
+        self.record_outcome(Outcome::Skip(detail))
     }
 
     /// Adds an inconclusive outcome with its detail, which gets the phase label of this thread unless it has one.
-    pub fn record_inconclusive(&mut self, detail: impl Into<AssertDetail>) -> &mut Self {
-        self.record_outcome(Outcome::Inconclusive(detail.into()))
+    pub fn record_inconclusive(&mut self, detail: AssertDetail) -> &mut Self {
+        self.record_outcome(Outcome::Inconclusive(detail))
     }
 
     /// Adds an outcome. Its detail gets the phase label of this thread unless it has one.

@@ -69,7 +69,7 @@ impl Verdict {
 
     /// Adds an inconclusive outcome.
     pub fn inconclusive(&mut self, detail: impl Into<AssertDetail>) -> &mut Self {
-        self.result.record_inconclusive(detail);
+        self.result.record_inconclusive(detail.into());
         self
     }
 

@@ -191,6 +191,6 @@ fn without_samples_the_verdict_is_inconclusive() {
     assert!(verdict.inconclusive);
     assert_eq!(
         verdict.summary,
-        "the monitor's samples are implausible: the run queues were not initialized yet"
+        "monitor data not yet initialized: the samples of the runqueues are implausible"
     );
 }

@@ -56,10 +56,10 @@ fn clear_by(
 ) -> Result<(), CgroupError> {
     let path = dir.join(set.file);
     let written = |value: &str, done: io::Result<()>| {
-        done.map_err(|source| CgroupError::Write {
+        done.map_err(|cause| CgroupError::Write {
             path: path.clone(),
             value: value.to_owned(),
-            source,
+            cause,
         })
     };
     match put(&path, NOTHING) {

@@ -14,7 +14,7 @@ pub(super) fn access(action: &'static str, path: &Path, source: io::Error) -> Cg
     CgroupError::Access {
         action,
         path: path.to_owned(),
-        source: explain(source),
+        cause: explain(source),
     }
 }
 
@@ -47,7 +47,7 @@ pub(super) fn write(path: &Path, value: &str) -> Result<(), CgroupError> {
     raw_write(path, value).map_err(|source| CgroupError::Write {
         path: path.to_owned(),
         value: value.to_owned(),
-        source: explain(source),
+        cause: explain(source),
     })
 }
 
@@ -122,7 +122,7 @@ pub(super) fn move_to(dir: &Path, pid: i32, gone_ok: bool) -> Result<(), CgroupE
         Err(source) => Err(CgroupError::Write {
             path,
             value: pid.to_string(),
-            source: explain(source),
+            cause: explain(source),
         }),
         Ok(()) => Ok(()),
     }

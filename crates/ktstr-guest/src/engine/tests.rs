@@ -53,7 +53,7 @@ impl Fake {
             return Err(CgroupError::Access {
                 action: "pretend",
                 path: self.root.clone(),
-                source: std::io::Error::from_raw_os_error(libc::EBUSY),
+                cause: std::io::Error::from_raw_os_error(libc::EBUSY),
             });
         }
         Ok(())

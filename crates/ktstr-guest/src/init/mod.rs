@@ -54,30 +54,27 @@ const TICK_NS: u64 = 10_000_000;
 /// An error that ends PID 1. The error is a fault of the harness unless its message says otherwise.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum InitError {
-    #[error("could not mount {what} on {target}: {source}")]
+    #[error("could not mount {what} on {target}: {cause}")]
     Mount {
         what: &'static str,
         target: &'static str,
-        source: rustix::io::Errno,
+        cause: rustix::io::Errno,
     },
     #[error(
         "could not map the mailbox through /dev/mem (does this kernel have CONFIG_DEVMEM?): {0}"
     )]
     Mailbox(std::io::Error),
-    #[error("{what}: {source}")]
-    System {
-        what: String,
-        source: std::io::Error,
-    },
+    #[error("{what}: {cause}")]
+    System { what: String, cause: std::io::Error },
     #[error("{0}")]
     Message(String),
 }
 
 impl InitError {
-    pub(crate) fn system(what: impl Into<String>, source: impl Into<std::io::Error>) -> Self {
+    pub(crate) fn system(what: impl Into<String>, cause: impl Into<std::io::Error>) -> Self {
         Self::System {
             what: what.into(),
-            source: source.into(),
+            cause: cause.into(),
         }
     }
 }

@@ -31,11 +31,11 @@ pub(super) fn mount_all() -> Result<(), InitError> {
             // Some kernels mount devtmpfs themselves.
             Ok(()) | Err(rustix::io::Errno::BUSY) => {}
             Err(_) if !needed => {}
-            Err(source) => {
+            Err(cause) => {
                 return Err(InitError::Mount {
                     what,
                     target,
-                    source,
+                    cause,
                 });
             }
         }

@@ -8,12 +8,12 @@ pub enum WorkerError {
     #[error("{0}")]
     Invalid(String),
     /// A system call failed.
-    #[error("cannot {action}: {source}")]
+    #[error("cannot {action}: {cause}")]
     System {
         /// The operation that failed, as a verb phrase.
         action: String,
         /// The error that the kernel returned.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
 }
 
@@ -22,7 +22,7 @@ impl WorkerError {
     pub(super) fn sys(action: impl Into<String>) -> Self {
         Self::System {
             action: action.into(),
-            source: std::io::Error::last_os_error(),
+            cause: std::io::Error::last_os_error(),
         }
     }
 }

@@ -19,7 +19,7 @@ pub(super) fn fork(
 ) -> Result<(i32, OwnedFd), WorkerError> {
     let (ready, notify) = rustix::pipe::pipe().map_err(|e| WorkerError::System {
         action: "create the pipe from the leader of the workers".to_owned(),
-        source: e.into(),
+        cause: e.into(),
     })?;
     let notify_fd = notify.as_raw_fd();
     // Allocate this here, because the child must not allocate.
@@ -43,7 +43,7 @@ pub(super) fn fork(
     let errno = errno.into_iter().find(|errno| *errno != 0);
     Err(WorkerError::System {
         action: format!("start {} workers as threads of one process", plans.len()),
-        source: std::io::Error::from_raw_os_error(errno.unwrap_or(libc::ECHILD)),
+        cause: std::io::Error::from_raw_os_error(errno.unwrap_or(libc::ECHILD)),
     })
 }
 

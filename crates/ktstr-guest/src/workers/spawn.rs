@@ -357,7 +357,7 @@ fn connect(
             for _ in 0..work_loop.group {
                 let (read, write) = rustix::pipe::pipe().map_err(|e| WorkerError::System {
                     action: "make a pipe between workers".to_owned(),
-                    source: e.into(),
+                    cause: e.into(),
                 })?;
                 fds.extend([read, write]);
             }

@@ -144,12 +144,12 @@ pub enum CgroupDefError {
         period_us: u64,
     },
     /// A group of workers is invalid.
-    #[error("cgroup {cgroup:?}: {source}")]
+    #[error("cgroup {cgroup:?}: {cause}")]
     Work {
         /// The name of the cgroup.
         cgroup: String,
         /// What is wrong with the workers.
-        source: WorkSpecError,
+        cause: WorkSpecError,
     },
 }
 
@@ -436,7 +436,7 @@ impl CgroupDef {
                 .validate_on(work.mpol_flags, allowed, &machine)
                 .map_err(|error| CgroupDefError::Work {
                     cgroup: self.name.clone(),
-                    source: error.into(),
+                    cause: error.into(),
                 })?;
         }
         Ok(())
@@ -495,9 +495,9 @@ impl CgroupDef {
         self.merged_works()
             .iter()
             .try_for_each(WorkSpec::validate)
-            .map_err(|source| CgroupDefError::Work {
+            .map_err(|cause| CgroupDefError::Work {
                 cgroup: cgroup(),
-                source,
+                cause,
             })
     }
 }

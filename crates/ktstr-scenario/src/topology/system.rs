@@ -15,20 +15,20 @@ use super::view::{LlcInfo, NodeInfo, NodeMemInfo, TestTopology};
 #[non_exhaustive]
 pub enum SysfsError {
     /// A required file could not be read.
-    #[error("cannot read {path:?}: {source}; is sysfs mounted?")]
+    #[error("cannot read {path:?}: {cause}; is sysfs mounted?")]
     Read {
         /// The file, below `/sys/devices/system`.
         path: PathBuf,
         /// The error of the system call.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// A file does not contain a list of CPUs or nodes.
-    #[error("{path:?} holds no list of numbers: {source}")]
+    #[error("{path:?} holds no list of numbers: {cause}")]
     List {
         /// The file, below `/sys/devices/system`.
         path: PathBuf,
         /// What is wrong with it.
-        source: CpuListError,
+        cause: CpuListError,
     },
     /// The file that lists the online CPUs is empty.
     #[error("{path:?} lists no CPU")]
@@ -92,16 +92,16 @@ struct Node {
 }
 
 fn text(path: &Path) -> Result<String, SysfsError> {
-    std::fs::read_to_string(path).map_err(|source| SysfsError::Read {
+    std::fs::read_to_string(path).map_err(|cause| SysfsError::Read {
         path: path.to_owned(),
-        source,
+        cause,
     })
 }
 
 fn list(path: &Path) -> Result<BTreeSet<usize>, SysfsError> {
-    parse_cpulist(text(path)?.trim()).map_err(|source| SysfsError::List {
+    parse_cpulist(text(path)?.trim()).map_err(|cause| SysfsError::List {
         path: path.to_owned(),
-        source,
+        cause,
     })
 }
 

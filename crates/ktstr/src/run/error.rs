@@ -77,14 +77,14 @@ pub enum RunError {
         last_lines: String,
     },
     /// A file that has to be packed into the guest is missing or cannot be read.
-    #[error("{what} `{path}`: {source}")]
+    #[error("{what} `{path}`: {cause}")]
     Include {
         /// The role of the file.
         what: &'static str,
         /// The path that was tried.
         path: String,
         /// The underlying I/O error.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// A file that was named without a folder was not found.
     #[error(
@@ -98,12 +98,12 @@ pub enum RunError {
         looked: String,
     },
     /// The program of a payload, or a file that it needs, cannot be packed into the guest.
-    #[error("payload `{payload}`: {source}")]
+    #[error("payload `{payload}`: {cause}")]
     Payload {
         /// The name of the payload's declaration.
         payload: String,
         /// What is wrong with the file.
-        source: Box<RunError>,
+        cause: Box<RunError>,
     },
     /// Two files of the host would have the same path in the guest, or one would be below the other.
     #[error(
@@ -152,7 +152,7 @@ impl RunError {
                 | MachineError::NotExecuted { .. },
             ) => EXIT_FAIL,
             Self::Machine(_) | Self::State(_) => EXIT_INCONCLUSIVE,
-            Self::Payload { source, .. } => source.exit_code(),
+            Self::Payload { cause, .. } => cause.exit_code(),
             Self::Declaration { .. }
             | Self::SchedulerNotFound { .. }
             | Self::SchedulerUnusable { .. }

@@ -50,7 +50,7 @@ impl Packer<'_> {
             return Err(RunError::Include {
                 what: "file for the guest",
                 path: spec.to_owned(),
-                source: std::io::Error::new(
+                cause: std::io::Error::new(
                     std::io::ErrorKind::InvalidInput,
                     "the path ends in no name, so the file would have none in the guest: write its name",
                 ),
@@ -67,12 +67,12 @@ impl Packer<'_> {
     ) -> Result<(), RunError> {
         let of_payload = |source: RunError| RunError::Payload {
             payload: payload.name.to_owned(),
-            source: Box::new(source),
+            cause: Box::new(source),
         };
         let declared = payload.program().map_err(|error| RunError::Include {
             what: "payload",
             path: payload.name.to_owned(),
-            source: std::io::Error::new(std::io::ErrorKind::InvalidInput, error),
+            cause: std::io::Error::new(std::io::ErrorKind::InvalidInput, error),
         })?;
         let host = self.find(declared).map_err(of_payload)?;
         let interpreter = program_of(&host).map_err(of_payload)?;
@@ -272,11 +272,11 @@ fn is_elf(host: &Path) -> Result<bool, RunError> {
     Ok(head == ELF)
 }
 
-fn failed(host: &Path, source: std::io::Error) -> RunError {
+fn failed(host: &Path, cause: std::io::Error) -> RunError {
     RunError::Include {
         what: "file for the guest",
         path: host.display().to_string(),
-        source,
+        cause,
     }
 }
 

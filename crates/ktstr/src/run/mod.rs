@@ -579,7 +579,7 @@ impl Run {
         let (periodic_prereqs_ready, periodic_window_end) = (seen_at(opened), seen_at(closed));
         let case = Case {
             scheduler: &plan.scheduler_name(),
-            has_scheduler: entry.scheduler.binary.has_active_scheduling(),
+            under_test: (&entry.scheduler.binary).into(),
             changed: guest.scheduler_changes > 0,
             promises: match in_window.ignores_weights {
                 true => entry.scheduler.promises.without(Promise::CpuWeight),

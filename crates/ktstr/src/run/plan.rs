@@ -514,17 +514,17 @@ pub(super) fn seed(entry: &KtstrTestEntry) -> Result<u64, RunError> {
 }
 
 fn own_binary() -> Result<PathBuf, RunError> {
-    std::env::current_exe().map_err(|source| RunError::Include {
+    std::env::current_exe().map_err(|cause| RunError::Include {
         what: "this test's own binary",
         path: "/proc/self/exe".to_owned(),
-        source,
+        cause,
     })
 }
 
 fn read(what: &'static str, path: &Path) -> Result<Vec<u8>, RunError> {
-    std::fs::read(path).map_err(|source| RunError::Include {
+    std::fs::read(path).map_err(|cause| RunError::Include {
         what,
         path: path.display().to_string(),
-        source,
+        cause,
     })
 }

@@ -29,9 +29,9 @@ fn append_to(file: &Path, record: &Path) -> Result<(), Failed> {
 /// The reason why a run is not on the page.
 #[derive(Debug, thiserror::Error)]
 enum Failed {
-    #[error("{0}")]
+    #[error(transparent)]
     Record(#[from] RecordError),
-    #[error("{0}")]
+    #[error(transparent)]
     Page(#[from] step_summary::Failed),
 }
 

@@ -185,7 +185,7 @@ fn a_guest_that_hangs_with_interrupts_off() {
             "the test function hung before the scenario began",
             "is on cpu0, which serves no timer interrupt any more — the test's fault.\n",
             "fault: the test's (",
-            "the guest's last message was sent at ",
+            "the guest sent its last message at ",
             "cpu0 runs ",
         ],
     );

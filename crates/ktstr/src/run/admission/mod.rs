@@ -78,7 +78,7 @@ fn under_runtime_dir(base: &std::path::Path) -> Result<Folder, StateError> {
             action: "open",
             place: Place::MACHINES,
             path: base.to_owned(),
-            source: std::io::ErrorKind::NotFound.into(),
+            cause: std::io::ErrorKind::NotFound.into(),
         }),
     }
 }

@@ -28,12 +28,12 @@ pub(super) enum TemplateError {
     #[error(transparent)]
     Run(#[from] super::RunError),
     /// The template could not be written or read.
-    #[error("{what}: {source}")]
+    #[error("{what}: {cause}")]
     Files {
         /// The operation that failed.
         what: String,
         /// The underlying I/O error.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// The folder of templates, or a lock in it, cannot be used.
     #[error(transparent)]
@@ -58,10 +58,10 @@ impl From<ktstr_machine::MachineError> for TemplateError {
 }
 
 impl TemplateError {
-    fn files(what: impl Into<String>, source: impl Into<std::io::Error>) -> Self {
+    fn files(what: impl Into<String>, cause: impl Into<std::io::Error>) -> Self {
         Self::Files {
             what: what.into(),
-            source: source.into(),
+            cause: cause.into(),
         }
     }
 }

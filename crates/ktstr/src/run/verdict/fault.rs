@@ -131,7 +131,7 @@ pub(super) fn attribute_fault(judgement: &mut Judgement, case: &Case, logs: Logs
     // A bound on a program's metric, without a scheduler under test, is a claim of the test.
     let of_program = |d: &AssertDetail| matches!(d.finding, Finding::PayloadMetric { .. });
     let of_scheduling =
-        of_scheduling && (case.has_scheduler || !first.is_some_and(|detail| of_program(detail)));
+        of_scheduling && (case.has_scheduler() || !first.is_some_and(|detail| of_program(detail)));
     // The kind of a failure that the test reports in its own words is unknown.
     let own_words =
         first.is_some_and(|d| d.kind == DetailKind::Other && d.finding == Finding::Text);
@@ -140,7 +140,7 @@ pub(super) fn attribute_fault(judgement: &mut Judgement, case: &Case, logs: Logs
         undecided(judgement, CHANGED);
         return;
     }
-    let (fault, why) = match (case.has_scheduler, of_scheduling) {
+    let (fault, why) = match (case.has_scheduler(), of_scheduling) {
         (true, true) => (
             Fault::Scheduler,
             match starved {

@@ -3,6 +3,7 @@
 use ktstr_assert::AssertResult;
 use ktstr_guest::engine::{HOG_KEY, hog_key};
 
+use super::super::UnderTest;
 use super::super::tests::{CASE, judged};
 use super::*;
 
@@ -22,7 +23,11 @@ fn judgement_of(
     judgement.result = result;
     judgement.fault = None;
     let case = Case {
-        has_scheduler,
+        under_test: if has_scheduler {
+            UnderTest::Bpf
+        } else {
+            UnderTest::Nothing
+        },
         changed,
         ..CASE
     };

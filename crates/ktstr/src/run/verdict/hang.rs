@@ -194,7 +194,7 @@ fn spins(
             (cpu_time(on_cpu), given.mul_f64(BUSY_IN_REAL_TIME))
         }
     };
-    let bpf = case.has_scheduler || case.changed;
+    let bpf = case.has_bpf_scheduler() || case.changed;
     let stood = !bpf && stall.guest_clock.is_some() && stall.wall > STOOD;
     let where_it_is = format!("{}[{}] is on cpu{}", on_cpu.comm, on_cpu.pid, on_cpu.cpu);
     if stood {
@@ -222,6 +222,7 @@ fn is_runnable(task: &TaskEnrichment) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::UnderTest;
     use super::*;
 
     const S: Duration = Duration::from_secs(1);
@@ -239,7 +240,7 @@ mod tests {
     }
 
     const EEVDF: Case = Case {
-        has_scheduler: false,
+        under_test: UnderTest::Nothing,
         ..super::super::tests::CASE
     };
 
@@ -255,9 +256,13 @@ mod tests {
             test_pid: Some(100),
             ..GuestState::default()
         };
-        for (has_scheduler, fault) in [(false, Fault::Test), (true, Fault::Undetermined)] {
+        for (under_test, fault) in [
+            (UnderTest::Nothing, Fault::Test),
+            (UnderTest::Builtin, Fault::Test),
+            (UnderTest::Bpf, Fault::Undetermined),
+        ] {
             let case = Case {
-                has_scheduler,
+                under_test,
                 ..EEVDF
             };
             let hang = judge(WatchdogKillReason::Tier1CpuBudget, &stall, &guest, &case);
@@ -281,7 +286,7 @@ mod tests {
                 ..GuestState::default()
             };
             let case = Case {
-                has_scheduler: true,
+                under_test: UnderTest::Bpf,
                 ..EEVDF
             };
             judge(WatchdogKillReason::Tier1CpuBudget, &stall, &guest, &case).fault

@@ -1,7 +1,7 @@
 //! The result of a run, and whose fault it is that the run did not pass.
 
 use ktstr_assert::{AssertDetail, AssertResult, Finding};
-use ktstr_scenario::scheduler::Promises;
+use ktstr_scenario::scheduler::{Promises, SchedulerSpec};
 
 /// The party that is at fault for a run that did not pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -161,12 +161,32 @@ pub(in crate::run) struct Logs<'a> {
     pub(in crate::run) scheduler: &'a str,
 }
 
+/// The kind of the scheduler under test.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::run) enum UnderTest {
+    /// No scheduler is under test, so the kernel's default one decides.
+    Nothing,
+    /// A scheduler inside the kernel, which commands enable. Its tasks are not in the class of sched_ext.
+    Builtin,
+    /// A BPF scheduler, which runs tasks in the class of sched_ext, and is told of weights by callbacks.
+    Bpf,
+}
+
+impl From<&SchedulerSpec> for UnderTest {
+    fn from(spec: &SchedulerSpec) -> Self {
+        match (spec.has_active_scheduling(), spec.has_bpf_scheduler()) {
+            (false, _) => Self::Nothing,
+            (true, false) => Self::Builtin,
+            (true, true) => Self::Bpf,
+        }
+    }
+}
+
 /// The facts about the test that the verdict needs.
 pub(in crate::run) struct Case<'a> {
     /// The name of the scheduler in messages. Without a scheduler under test, the name of the kernel's own one.
     pub(in crate::run) scheduler: &'a str,
-    /// Whether a scheduler is under test: a BPF scheduler, or one that is built into the kernel and has to be enabled.
-    pub(in crate::run) has_scheduler: bool,
+    pub(in crate::run) under_test: UnderTest,
     /// Whether the test has stopped or started schedulers itself. Its findings then do not show which scheduler drove
     /// the CPUs at the time.
     pub(in crate::run) changed: bool,
@@ -179,4 +199,15 @@ pub(in crate::run) struct Case<'a> {
     pub(in crate::run) virtual_clock: bool,
     /// Whether several host threads translated and executed the guest's CPUs in parallel.
     pub(in crate::run) parallel_tcg: bool,
+}
+
+impl Case<'_> {
+    /// Returns whether a scheduler is under test, which then decides about the tasks instead of the kernel's default one.
+    pub(in crate::run) fn has_scheduler(&self) -> bool {
+        self.under_test != UnderTest::Nothing
+    }
+
+    pub(in crate::run) fn has_bpf_scheduler(&self) -> bool {
+        self.under_test == UnderTest::Bpf
+    }
 }

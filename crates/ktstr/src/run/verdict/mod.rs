@@ -30,6 +30,8 @@ pub(super) use contention::{CONTENDED, Contention, downgrade_if_contended};
 pub(super) use fault::default_evidence;
 pub use judgement::Fault;
 pub(crate) use judgement::Judgement;
+#[cfg(test)]
+pub(super) use judgement::UnderTest;
 pub(super) use judgement::{Case, Logs};
 pub(super) use kernel_log::without_time;
 pub(super) use scheduler_exit::{ended_by_own_watchdog, exit_text, is_ejected};
@@ -137,7 +139,7 @@ pub(super) fn monitor(
     // What makes a run inconclusive makes its samples inconclusive as well, with one exception: if only checks of workers
     // had no data, the samples can still be judged. A test that is skipped runs no scenario, so it has no samples.
     let inconclusive = judgement.result.is_inconclusive() && !judgement.lacks_only_data();
-    if !case.has_scheduler || inconclusive || judgement.result.is_skip() {
+    if !case.has_scheduler() || inconclusive || judgement.result.is_skip() {
         return;
     }
     // The user has turned the monitor off, so there is nothing to judge.

@@ -59,7 +59,7 @@ pub(in crate::run) fn see(
     let rules = Rules {
         nice: case.promises.holds(Promise::Nice),
         cpu_weight: case.promises.holds(Promise::CpuWeight),
-        cpu_idle: !case.has_scheduler || case.told_of_idle,
+        cpu_idle: !case.has_bpf_scheduler() || case.told_of_idle,
     };
     read(file?, rules).unwrap_or_else(|error| {
         judgement
@@ -105,7 +105,7 @@ pub(in crate::run) fn judge(
     }
     note(&mut judgement.result, &measured);
     let weighted = &seen.answers.weighted;
-    if case.has_scheduler && !seen.answers.rules.cpu_weight && !weighted.is_empty() {
+    if case.has_bpf_scheduler() && !seen.answers.rules.cpu_weight && !weighted.is_empty() {
         let names: Vec<&str> = weighted.iter().map(String::as_str).collect();
         judgement.result.note(format!(
             "the cpu.weight of {} does not count: the scheduler does not promise to follow it, or has neither ops.cgroup_init nor \
@@ -123,7 +123,7 @@ pub(in crate::run) fn judge(
     }
     let open = judgement.is_open();
     let mut failed = Vec::new();
-    for (promise, found) in findings(&checks, &measured, case.has_scheduler) {
+    for (promise, found) in findings(&checks, &measured, case.has_bpf_scheduler()) {
         let (what, message) = (promise.name(), &found.message);
         if !case.promises.holds(promise) {
             let note = format!("not promised ({what}): {message}");
@@ -149,7 +149,7 @@ pub(in crate::run) fn judge(
         let explicable = |d: &AssertDetail| !matches!(d.finding, Finding::NotDriven { .. });
         let hog = hog::at_all(&judgement.result.measurements, &failed)
             .filter(|_| failed.iter().all(explicable));
-        let (fault, why) = match (hog, case.has_scheduler) {
+        let (fault, why) = match (hog, case.has_scheduler()) {
             (Some(hog), _) => (Fault::Test, hog),
             (_, true) => (Fault::Scheduler, evidence.to_owned()),
             (_, false) => (Fault::Kernel, evidence.to_owned()),
@@ -231,7 +231,7 @@ fn driven(measured: &Measures) -> Option<f64> {
 fn findings(
     checks: &Assert,
     measured: &Measures,
-    has_scheduler: bool,
+    has_bpf_scheduler: bool,
 ) -> Vec<(Promise, AssertDetail)> {
     let value = |limit: Option<Limit>| limit.and_then(Limit::value);
     let ms = |ns: u64| ns / 1_000_000;
@@ -314,7 +314,7 @@ fn findings(
     if let (Some(floor), Some(share), true) = (
         value(checks.min_driven_share),
         driven(measured),
-        has_scheduler,
+        has_bpf_scheduler,
     ) && share < floor
     {
         let finding = Finding::NotDriven { share, floor };

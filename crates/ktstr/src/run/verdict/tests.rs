@@ -15,7 +15,7 @@ pub(in crate::run) const NO_LOGS: Logs<'static> = Logs {
 
 pub(in crate::run) const CASE: Case = Case {
     scheduler: "scx_x",
-    has_scheduler: true,
+    under_test: UnderTest::Bpf,
     changed: false,
     promises: ktstr_scenario::scheduler::Promises::ALL,
     topology: "1n1l2c1t",
@@ -440,7 +440,9 @@ fn a_refusal_is_shown_with_its_reason() {
     assert!(text.lines().count() < 20, "{text}");
     assert_eq!(
         judgement.evidence.as_deref(),
-        Some("it exited with code 1 before it attached; its whole log is scheduler.log, next to record.json")
+        Some(
+            "it exited with code 1 before it attached; its whole log is scheduler.log, next to record.json"
+        )
     );
 }
 
@@ -657,7 +659,7 @@ fn the_monitor_judges_only_a_scheduler_under_test() {
     assert!(without_data.result.is_inconclusive());
     assert_eq!(without_data.fault, Some(Fault::Harness));
     let eevdf = Case {
-        has_scheduler: false,
+        under_test: UnderTest::Nothing,
         ..CASE
     };
     for judgement in [
@@ -809,7 +811,7 @@ fn the_end_of_a_payload_is_the_tests_fault_alone() {
     assert_eq!(judged(Some(slow.clone()), "").0, Some(Fault::Scheduler));
     // Under the kernel's own scheduler a bound on a program's metric is a claim of the test.
     let alone = Case {
-        has_scheduler: false,
+        under_test: UnderTest::Nothing,
         ..CASE
     };
     let result = AssertResult::fail(slow);
