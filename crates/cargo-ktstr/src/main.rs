@@ -88,7 +88,7 @@ enum Command {
     Show(show::Options),
     /// Write one page of HTML about a recorded run: its verdict, a time line of CPUs and tasks, tables, logs.
     Report(report::Options),
-    /// Write the schedule of a recorded run as a trace for the Perfetto UI.
+    /// Write the schedule of a run that was recorded under the virtual clock as a trace for the Perfetto UI (ui.perfetto.dev).
     Trace(trace::Options),
     /// Repeat a run that was recorded under the virtual clock, and say whether the two runs are identical.
     Replay(replay::Options),

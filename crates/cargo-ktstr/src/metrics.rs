@@ -27,14 +27,19 @@ fn page(out: &mut dyn Write) -> Result<()> {
         "# Metrics\n\n\
          <!-- Written by `cargo ktstr metrics > docs/metrics.md`; a test checks that the page matches the registry. -->\n\n\
          A metric has a value only where it was measured: an absent metric is `None`, not 0. The depths of dispatch queues\n\
-         are an exception, because they are 0 on a kernel without sched_ext. The kind states how the samples of a phase become\n\
-         one value; the value of a run is that of the worst cgroup for a metric named `worst_…`. `WakeLatencyNs` and\n\
-         `TimerLatencyNs` have a sample for each wakeup and each timer, and `RunDelayNs` has one for each worker: the whole\n\
-         time for which it waited for a CPU. `total_…_pooled` is the same count as `total_…`, as the numerator of a rate.\n\n\
+         are an exception, because they are 0 on a kernel without sched_ext.\n\n\
+         The kind states how the samples of a phase become one value: of a counter the last minus the first, of a gauge the\n\
+         average or the last, of a peak the largest. A metric of the monitor has one value for the run, from all its samples.\n\
+         Of the others, counters are summed over the phases, a rate is the ratio of the sums, a metric named `worst_…` has the\n\
+         value of the worst cgroup, and any other metric has that of its worst phase.\n\n\
+         `WakeLatencyNs` has a sample for each wakeup, `TimerLatencyNs` one for each expiry of a timer (both at most 100 000\n\
+         per worker, drawn at random), and `RunDelayNs` one for each worker: the whole time for which it waited for a CPU.\n\
+         `total_…_pooled` has the same value as `total_…`; it exists as the numerator of a rate.\n\n\
          The gates are for comparing two values with `MetricDef::is_regression`: a change counts if it is for the worse and\n\
          reaches both gates, the one in units and the one in percent of the baseline. If neither direction of a metric is\n\
          better, no change is a regression, and its gates only apply to a `PerfDeltaAssertion` that sets the direction.\n\
-         `cargo ktstr compare` has statistics of its own.\n\n\
+         A test's `perf_delta_assertions` use these gates, too. `cargo ktstr compare` does not: its gates are those under\n\
+         `[gates]` in `ktstr.toml` (docs/check.md).\n\n\
          | Metric | Kind | Better | Unit | Gates | Source |\n\
          | --- | --- | --- | --- | --- | --- |"
     )?;

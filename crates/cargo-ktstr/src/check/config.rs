@@ -137,7 +137,7 @@ pub fn parse(text: &str) -> Result<Config, Wrong> {
             toml::Value::Integer(count) => Some(count.to_string()),
             toml::Value::String(range) => Some(range.clone()),
             _ => {
-                let why = "`seeds` is a number, or a range as \"3..7\"".to_owned();
+                let why = "`seeds` must be a number, or a range such as \"3..7\"".to_owned();
                 return Err((line(seeds.span().start), why));
             }
         };
@@ -147,10 +147,7 @@ pub fn parse(text: &str) -> Result<Config, Wrong> {
         if !known.contains(&word.get_ref().as_str()) {
             let hint = suggest::hint(word.get_ref(), known.into_iter());
             let all = known.join(", ");
-            let why = format!(
-                "unknown promise `{}`{hint}; there are {all}",
-                word.get_ref()
-            );
+            let why = format!("unknown promise `{}`{hint} (known: {all})", word.get_ref());
             return Err((line(word.span().start), why));
         }
         config.without.push(word.into_inner());
@@ -191,10 +188,7 @@ fn bound(key: &str, value: &toml::Value) -> Result<Bound> {
     let known = BOUNDS.map(|(key, _)| key);
     if !known.contains(&key) {
         let hint = suggest::hint(key, known.into_iter());
-        bail!(
-            "unknown bound `{key}`{hint}; there are {}",
-            known.join(", ")
-        );
+        bail!("unknown bound `{key}`{hint} (known: {})", known.join(", "));
     }
     let number = match value {
         toml::Value::String(word) if word == "off" => return Ok(Bound::Off),
@@ -203,7 +197,7 @@ fn bound(key: &str, value: &toml::Value) -> Result<Bound> {
         _ => f64::NAN,
     };
     if !(number.is_finite() && number >= 0.0) {
-        bail!("`{key}` is a number of at least 0, or \"off\"");
+        bail!("`{key}` must be a number of at least 0, or \"off\"");
     }
     Ok(Bound::At(number))
 }
@@ -213,11 +207,11 @@ fn gate(key: &str, value: &toml::Value) -> Result<GateWish> {
     if !known().any(|name| name == key) {
         let hint = suggest::hint(key, known());
         let all: Vec<&str> = known().collect();
-        bail!("unknown metric `{key}`{hint}; there are {}", all.join(", "));
+        bail!("unknown metric `{key}`{hint} (known: {})", all.join(", "));
     }
     let wrong = || {
         anyhow!(
-            "`{key}` is \"off\", or {{ least = UNITS, share = PART }} with one or both of them, each at least 0"
+            "`{key}` must be \"off\", or {{ least = UNITS, share = PART }} with one or both of them, each at least 0"
         )
     };
     match value {
@@ -238,7 +232,7 @@ fn gate(key: &str, value: &toml::Value) -> Result<GateWish> {
                     "share" => share = Some(number),
                     other => {
                         let hint = suggest::hint(other, ["least", "share"].into_iter());
-                        bail!("unknown key `{other}`{hint}; there are least, share");
+                        bail!("unknown key `{other}`{hint} (known: least, share)");
                     }
                 }
             }
@@ -254,7 +248,7 @@ fn with_hint(message: &str) -> String {
     match (message.starts_with("unknown field"), &words[..]) {
         (true, [word, known @ ..]) => {
             let hint = suggest::hint(word, known.iter().copied());
-            format!("unknown key `{word}`{hint}; there are {}", known.join(", "))
+            format!("unknown key `{word}`{hint} (known: {})", known.join(", "))
         }
         _ => message.trim().to_owned(),
     }
@@ -313,25 +307,25 @@ expires = "2026-12-31"
 
     #[test]
     fn an_unknown_word_is_an_error_with_its_line_and_the_most_similar_word() {
-        insta::assert_snapshot!(error("[matrix]\nseedz = 3\n"), @"2: unknown key `seedz`: did you mean `seeds`?; there are kernels, topologies, scenarios, seeds");
-        insta::assert_snapshot!(error("\n[matrx]\n"), @"2: unknown key `matrx`: did you mean `matrix`?; there are matrix, scheduler, bounds, gates, known");
-        insta::assert_snapshot!(error("[bounds]\nmax_owed = 3\n"), @"2: unknown bound `max_owed`: did you mean `max_owed_ms`?; there are max_owed_ms, min_entitled_share, min_task_share, max_wasted_share, max_wake_wait_ms, max_preemption_rate, min_driven_share");
-        insta::assert_snapshot!(error("[scheduler]\ndoes_not_promise = [\"nise\"]\n"), @"2: unknown promise `nise`: did you mean `nice`?; there are service, fairness, nice, cpu_weight, work_conservation, wake_ups, slices, all_tasks");
+        insta::assert_snapshot!(error("[matrix]\nseedz = 3\n"), @"2: unknown key `seedz`: did you mean `seeds`? (known: kernels, topologies, scenarios, seeds)");
+        insta::assert_snapshot!(error("\n[matrx]\n"), @"2: unknown key `matrx`: did you mean `matrix`? (known: matrix, scheduler, bounds, gates, known)");
+        insta::assert_snapshot!(error("[bounds]\nmax_owed = 3\n"), @"2: unknown bound `max_owed`: did you mean `max_owed_ms`? (known: max_owed_ms, min_entitled_share, min_task_share, max_wasted_share, max_wake_wait_ms, max_preemption_rate, min_driven_share)");
+        insta::assert_snapshot!(error("[scheduler]\ndoes_not_promise = [\"nise\"]\n"), @"2: unknown promise `nise`: did you mean `nice`? (known: service, fairness, nice, cpu_weight, work_conservation, wake_ups, slices, all_tasks)");
     }
 
     #[test]
-    fn a_gate_is_of_a_metric_and_has_numbers() {
-        insta::assert_snapshot!(error("[gates]\nwake_99 = \"off\"\n"), @"2: unknown metric `wake_99`: did you mean `wake_p99`?; there are run_delay, wake_p50, wake_p99, worst_share, wasted, migrations, slice, iterations");
-        insta::assert_snapshot!(error("[gates]\nslice = 3\n"), @r#"2: `slice` is "off", or { least = UNITS, share = PART } with one or both of them, each at least 0"#);
-        insta::assert_snapshot!(error("[gates]\nslice = { share = -1 }\n"), @r#"2: `slice` is "off", or { least = UNITS, share = PART } with one or both of them, each at least 0"#);
-        insta::assert_snapshot!(error("[gates]\nslice = { leest = 1 }\n"), @"2: unknown key `leest`: did you mean `least`?; there are least, share");
+    fn an_invalid_gate_is_an_error_with_its_line() {
+        insta::assert_snapshot!(error("[gates]\nwake_99 = \"off\"\n"), @"2: unknown metric `wake_99`: did you mean `wake_p99`? (known: run_delay, wake_p50, wake_p99, worst_share, wasted, migrations, slice, iterations)");
+        insta::assert_snapshot!(error("[gates]\nslice = 3\n"), @r#"2: `slice` must be "off", or { least = UNITS, share = PART } with one or both of them, each at least 0"#);
+        insta::assert_snapshot!(error("[gates]\nslice = { share = -1 }\n"), @r#"2: `slice` must be "off", or { least = UNITS, share = PART } with one or both of them, each at least 0"#);
+        insta::assert_snapshot!(error("[gates]\nslice = { leest = 1 }\n"), @"2: unknown key `leest`: did you mean `least`? (known: least, share)");
     }
 
     #[test]
     fn an_impossible_value_is_an_error_with_its_line() {
-        insta::assert_snapshot!(error("[bounds]\nmax_owed_ms = -3\n"), @r#"2: `max_owed_ms` is a number of at least 0, or "off""#);
-        insta::assert_snapshot!(error("[bounds]\nmax_owed_ms = nan\n"), @r#"2: `max_owed_ms` is a number of at least 0, or "off""#);
-        insta::assert_snapshot!(error("[matrix]\nseeds = true\n"), @r#"2: `seeds` is a number, or a range as "3..7""#);
+        insta::assert_snapshot!(error("[bounds]\nmax_owed_ms = -3\n"), @r#"2: `max_owed_ms` must be a number of at least 0, or "off""#);
+        insta::assert_snapshot!(error("[bounds]\nmax_owed_ms = nan\n"), @r#"2: `max_owed_ms` must be a number of at least 0, or "off""#);
+        insta::assert_snapshot!(error("[matrix]\nseeds = true\n"), @r#"2: `seeds` must be a number, or a range such as "3..7""#);
         let known = "[[known]]\nscenario = \"steady\"\nreason = \"x\"\nexpires = \"soon\"\n";
         insta::assert_snapshot!(error(known), @"4: expected a date that exists, in the form YYYY-MM-DD, not `soon`");
         let known = "[[known]]\nscenario = \"steady\"\nexpires = \"2026-12-31\"\n";

@@ -42,7 +42,7 @@ pub struct Options {
 }
 
 /// The largest number of characters of a reason in the table; the record has the rest.
-const REASON_WIDTH: usize = 76;
+const REASON_WIDTH: usize = 120;
 
 /// Prints the newest of the selected runs as a table or as JSON, or removes the oldest.
 pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
@@ -174,11 +174,18 @@ fn shout(verdict: RunVerdict) -> String {
     verdict.as_str().to_uppercase()
 }
 
+/// Returns a text of at most [`REASON_WIDTH`] characters. A longer text ends after a word, followed by an ellipsis.
 fn shorten(reason: &str) -> String {
-    if reason.chars().count() <= REASON_WIDTH {
+    let Some((cut, _)) = reason.char_indices().nth(REASON_WIDTH - 1) else {
+        return reason.to_owned();
+    };
+    if reason[cut..].chars().nth(1).is_none() {
         return reason.to_owned();
     }
-    reason.chars().take(REASON_WIDTH - 1).chain(['…']).collect()
+    let kept = reason[..cut]
+        .rsplit_once(' ')
+        .map_or(&reason[..cut], |(words, _)| words);
+    format!("{kept}…")
 }
 
 #[cfg(test)]

@@ -37,11 +37,11 @@ pub struct Options {
     /// Only the task with this pid, or tasks whose name contains this text.
     #[arg(long, value_name = "X")]
     task: Option<String>,
-    /// Only step N of the scenario, from the end of its set-up to the end of its hold time. Steps count from 1, as in `[step 1]`
-    /// of a failure report; records and metrics count from 0 (`Step[0]`).
+    /// Only step N of the scenario, without its set-up: the time for which its state is held. The first step is 1, as in
+    /// `[step 1]` of a failure report; records and metrics name the same step `Step[0]`.
     #[arg(long, value_name = "N")]
     phase: Option<u16>,
-    /// Print a line for each time that a task gave up a CPU: how long it had slept, then waited, and then run.
+    /// Print a line for each time that a task left a CPU: how long it had slept, then waited, and then run.
     #[arg(long, conflicts_with = "json")]
     timehist: bool,
     /// Print a line per task: CPU time, switches, the average wait, and the longest wait with its begin and end.

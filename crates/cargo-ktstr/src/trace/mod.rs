@@ -51,9 +51,9 @@ pub struct Options {
     /// Where to write the trace; the default is `trace.pftrace` in the folder of the record.
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Only this much of the schedule. `500ms`: its last 500 ms. `500ms-before-finding`: the 500 ms that end when the event of
-    /// the first finding ends, such as a long wait; with `-2` after it, the event of the second finding, and so on. A finding
-    /// about a whole step or run has no such event and cannot be used.
+    /// Write only a part of the schedule. `500ms`: its last 500 ms. `500ms-before-finding`: the 500 ms up to the end of what the
+    /// first finding is about, for example of a long wait. `500ms-before-finding-2`: the same for the second finding. A finding
+    /// about a whole step or run cannot be used.
     #[arg(long, value_name = "LENGTH[-before-finding[-N]]")]
     last: Option<Last>,
 }

@@ -32,10 +32,10 @@ pub struct Options {
     /// The run: its name or the start of it, as `cargo ktstr runs` lists it, or the path of its folder or of its `record.json`.
     #[arg(value_name = "RUN")]
     record: PathBuf,
-    /// The task: its pid, or a part of its name.
+    /// The task: its pid, or a part of its name. If the name is that of several tasks, give a pid with TIME.
     task: String,
-    /// A time since the start of the first step, such as `1.25s` or `300ms`. Without it the longest of the task's waits in the
-    /// steps is explained.
+    /// Explain the wait that the task was in at this time after the start of the first step, such as `1.25s` or `300ms`. Without
+    /// a time, its longest wait in the steps is explained.
     time: Option<Span>,
 }
 
@@ -236,7 +236,10 @@ fn listed(story: &Story, tasks: &[Pid]) -> String {
     let more = tasks.len().saturating_sub(NAMES);
     match more {
         0 => format!("there are {}", names.join(", ")),
-        more => format!("there are {} and {more} more", names.join(", ")),
+        more => format!(
+            "there are {} and {more} more, which `cargo ktstr schedule RUN` lists",
+            names.join(", ")
+        ),
     }
 }
 

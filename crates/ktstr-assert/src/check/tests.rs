@@ -106,7 +106,7 @@ fn the_message_for_each_broken_worker() {
     });
     assert!(judge(NONE.min_work_rate(1500.0), &panicked).is_inconclusive());
     insta::assert_snapshot!(lines(NONE.min_iteration_rate(150.0), &with(|w| w.iterations = 10)), @"FAIL [Benchmark] worker 2 iteration rate 20.0/s below floor 150/s");
-    insta::assert_snapshot!(lines(NONE.max_p99_wake_latency_ns(2999), &with(|_| {})), @"FAIL [Benchmark] p99 wake latency 3000ns above 2999ns (6 samples)");
+    insta::assert_snapshot!(lines(NONE.max_p99_wake_latency_ns(2999), &with(|_| {})), @"FAIL [Benchmark] p99 wake latency 0.003 ms above 0.002999 ms (6 samples)");
     insta::assert_snapshot!(lines(NONE.max_wake_latency_cv(0.1), &with(|_| {})), @"FAIL [Benchmark] wake latency cv 0.408 above 0.1");
     insta::assert_snapshot!(lines(NONE.max_migration_ratio(0.09), &with(|_| {})), @"FAIL [Migration] migration ratio 0.100 above 0.09: 20 migrations in 200 iterations");
     insta::assert_snapshot!(lines(NONE.min_page_locality(0.95), &with(|_| {})), @"FAIL [PageLocality] page locality 0.900 below 0.95: 180 of 200 pages on the expected nodes");

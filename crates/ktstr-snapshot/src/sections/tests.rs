@@ -62,7 +62,7 @@ fn a_report_with_pairs_of_fields_is_read_and_written_as_before() {
 }
 
 #[test]
-fn a_report_from_before_a_section_is_the_default() {
+fn a_report_without_the_sections_is_read_as_the_default() {
     let report = parsed(r#"{"sdt_allocations": [], "scx_sched_state": null}"#);
     assert_eq!(report, FailureDumpReport::default());
     assert_eq!(report.scx_sched_state, Section::Absent);

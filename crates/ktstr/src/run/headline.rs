@@ -48,11 +48,10 @@ pub(super) fn headline(result: &AssertResult, fault: Option<Fault>) -> String {
     let Some(first) = all.first() else {
         return String::new();
     };
-    let mut clause = clause(first, &all);
+    let mut clause = shortened(&clause(first, &all));
     if first.host_explains {
-        clause = format!("other work kept the host busy, which can explain this finding: {clause}");
+        clause.push_str("; the host was busy with other work, which can explain this");
     }
-    clause = shortened(&clause);
     match fault {
         Some(Fault::Undetermined) => format!("{clause} — fault undetermined."),
         Some(fault) => format!("{clause} — {fault} fault."),

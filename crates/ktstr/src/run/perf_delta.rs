@@ -226,7 +226,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn with_a_budget_a_host_is_busy_beside_what_the_baseline_shows() {
+    fn with_a_budget_the_usual_dilation_is_that_of_the_baseline() {
         assert_eq!(usual_dilation(2, 2, Some(1.4)), 1.0);
         // Only one of the eight virtual CPUs had work in the baseline, so they hardly waited for each other.
         assert_eq!(usual_dilation(8, 2, Some(1.1)), 1.1);

@@ -8,7 +8,7 @@ use ktstr_state::env::{NO_PERF_MODE, NO_SKIP_MODE};
 use super::RunError;
 use crate::entry::KtstrTestEntry;
 
-const WHY: &str = "performance mode is unavailable: the harness does not pin CPUs of the host";
+const WHY: &str = "ktstr has no performance mode: it does not pin vCPUs to CPUs of the host (with KTSTR_NO_PERF_MODE=1 the test runs without)";
 
 /// Returns the reason why `entry` is skipped; `None` if it is not skipped.
 ///
@@ -26,7 +26,7 @@ fn judged(entry: &KtstrTestEntry, off: bool, no_skip: bool) -> Result<Option<Str
         (true, true) => Err(RunError::Declaration {
             test: entry.name.to_owned(),
             reason: format!(
-                "{WHY}, and {NO_SKIP_MODE} allows no skip: unset it, set {NO_PERF_MODE}, or remove performance_mode"
+                "{WHY}, and {NO_SKIP_MODE} allows no skip: unset it, or remove performance_mode from the test"
             ),
         }),
     }

@@ -240,10 +240,14 @@ impl Finding {
                 p99_ns,
                 bound_ns,
                 samples,
-            } => write!(
-                f,
-                "p99 wake latency {p99_ns}ns above {bound_ns}ns ({samples} samples)"
-            ),
+            } => {
+                let (p99_ms, bound_ms) = (*p99_ns as f64 / 1e6, *bound_ns as f64 / 1e6);
+                let p99_ms = unlike(p99_ms, bound_ms, 1);
+                write!(
+                    f,
+                    "p99 wake latency {p99_ms} ms above {bound_ms} ms ({samples} samples)"
+                )
+            }
             Finding::Migrations {
                 migrations,
                 iterations,

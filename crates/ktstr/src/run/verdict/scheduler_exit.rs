@@ -95,7 +95,7 @@ pub(super) fn ejected(
             reason,
         }));
     let evidence = error_exit.map_or_else(
-        || "the kernel's log says that it ejected the scheduler".to_owned(),
+        || "the kernel's log says that the kernel ejected the scheduler".to_owned(),
         exit_evidence,
     );
     judgement.blame(Fault::Scheduler, evidence);
