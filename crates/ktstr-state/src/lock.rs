@@ -14,8 +14,8 @@ use crate::{Folder, Place, StateError};
 
 /// If a wait for a lock, or for a turn in a [`Queue`](crate::Queue), takes longer than this, it is reported to the user.
 pub const PATIENCE: Duration = Duration::from_secs(2);
-/// The interval at which a lock is polled for the first [`PATIENCE`]. After that the process blocks until the kernel wakes it.
-const LOOK: Duration = Duration::from_millis(10);
+/// The interval at which a lock is polled during the first [`PATIENCE`]. After that the process blocks until it gets the lock.
+const POLL: Duration = Duration::from_millis(10);
 
 /// A lock that this process holds. Dropping it releases the lock.
 #[derive(Debug)]
@@ -102,7 +102,7 @@ impl Lock {
             if self.attempt(place)? {
                 return Ok(self);
             }
-            std::thread::sleep(LOOK);
+            std::thread::sleep(POLL);
         }
         eprintln!("{}", self.notice(what));
         self.file
@@ -294,7 +294,7 @@ mod tests {
         assert!(!child_has, "the child has the lock's file open");
     }
 
-    /// A child that another thread is spawning shares all descriptors until its exec. Here a clone stands for that descriptor.
+    /// A spawned child shares the lock's descriptor until its exec. In this test a clone of the descriptor plays that part.
     #[test]
     fn a_lock_is_free_after_its_release_even_if_a_spawned_child_shares_it() {
         let dir = tempfile::tempdir().unwrap();

@@ -75,8 +75,8 @@ fn spin_on_all(ctx: &Ctx) -> Result<AssertResult> {
     execute_defs(ctx, vec![CgroupDef::named("spin").workers(workers)])
 }
 
-/// Tests for the virtual clock, three for each shape. In the first the CPUs are idle and in the second all are busy, both for so
-/// long that QEMU's translation of the kernel's code matters little. The third is one busy second, with the translation in it.
+/// Tests for the virtual clock, three for each shape. In the first all CPUs are idle and in the second all are busy, both for so
+/// long that QEMU's translation of the kernel's code matters little. The third is busy for one second, so the translation counts.
 macro_rules! clocked {
     ($($idle:ident $busy:ident $first:ident: $numa:tt $llcs:tt $cores:tt,)*) => {$(
         #[ktstr_test(numa_nodes = $numa, llcs = $llcs, cores = $cores, duration_s = 20, num_snapshots = 0)]

@@ -98,7 +98,7 @@ struct OneKnown {
 ///
 /// # Errors
 ///
-/// The file cannot be read, or is not a configuration; the error names the line.
+/// The file cannot be read, or is not a configuration. In the second case the error names the line if it is known.
 pub fn read(named: Option<&Path>) -> Result<(Config, Option<PathBuf>)> {
     let path = named.unwrap_or(Path::new(FILE));
     if named.is_none() && !path.exists() {

@@ -1,5 +1,5 @@
 //! These tests check that nothing reads the environment except the table of variables (`ktstr_state::env`) and the exceptions
-//! in [`READERS`]. They also check that pages, messages and comments name only variables that the table has.
+//! in [`READERS`]. They also check that pages, messages and comments name only variables in the table or in [`WITHOUT_A_ROW`].
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -22,7 +22,7 @@ const WITHOUT_A_ROW: &[&str] = &[
     "KTSTR_TESTS",
 ];
 
-/// The reads of the environment below `crates/*/src` and `schedulers/*/src`: the file, what it reads, and in a comment the
+/// The allowed reads of the environment in `crates/*/src` and `schedulers/*/src`: the file, what it reads, and in a comment the
 /// reason. Build scripts are not covered: they read what cargo sets for them, and cannot depend on the table.
 const READERS: &[(&str, &[&str])] = &[
     // This crate also runs in the guest, so it does not depend on `ktstr-state`, which has the table and belongs to the host.

@@ -30,7 +30,7 @@ pub(crate) fn instead(given: &str, known: &[&str]) -> String {
     }
 }
 
-/// Returns the edit distance: the number of letters to insert, delete, replace, or swap with their neighbour.
+/// Returns the edit distance: the smallest number of letters to insert, delete, replace, or swap with their neighbour.
 fn distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
     let mut rows = vec![(0..=b.len()).collect::<Vec<usize>>()];

@@ -1,4 +1,4 @@
-//! Tests of rt-app files that cannot be run: each error has the line, and what to do.
+//! Tests of rt-app files that cannot be run: each error names the line, and says what is expected or what to do.
 
 use ktstr_scenario::text::Scenario;
 use proptest::prelude::*;
@@ -78,7 +78,7 @@ fn what_cannot_be_done_is_named() {
 }
 
 #[test]
-fn values_that_cannot_be_are_named() {
+fn impossible_values_are_named() {
     insta::assert_snapshot!(of_task("\"run\" : \"10ms\""), @r#"line 2, `tasks.t.run`: found "10ms", expected microseconds, a whole number from 0 to 4294967295"#);
     insta::assert_snapshot!(of_task("\"run\" : 1,\n\"loop\" : 0"), @"line 3, `tasks.t.loop`: found the number 0, expected a number of repetitions, at least 1, or -1 for no end");
     insta::assert_snapshot!(of_task("\"policy\" : \"SCHED_RR\", \"run\" : 1,\n\"priority\" : 100"), @"line 3, `tasks.t.priority`: found the number 100, expected a priority from 1 to 99 under this policy");

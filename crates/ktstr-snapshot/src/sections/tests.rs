@@ -1,4 +1,4 @@
-//! Tests of a section's JSON, of what a report says about all sections, and of their text.
+//! Tests of a section's JSON, of a report's list of unavailable sections, and of the text of the sections.
 
 use super::*;
 

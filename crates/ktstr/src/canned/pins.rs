@@ -11,7 +11,7 @@ use super::cpusets::NAMES;
 use super::expect::Expect;
 use super::{ANY, cut, exactly, needs_cpus, spinners, spread};
 
-/// The maximum spread, in percentage points, of workers that are pinned to pairs of CPUs. Of the two workers on a pair, one
+/// The maximum spread, in percentage points, of workers that are pinned to pairs of CPUs. Of two workers on the same pair, one
 /// could have the first CPU to itself while the other shares the second CPU with three more workers and gets a quarter.
 const PINNED: f64 = 75.0;
 
@@ -38,9 +38,9 @@ pub fn custom_cgroup_affinity_change(ctx: &Ctx) -> Result<AssertResult> {
     let mut expect = Expect::of(execute_scenario_with(ctx, backdrop, steps, Some(&checks))?);
     for step in 1..5 {
         for name in NAMES {
-            // In the worst case all 2 n workers of a machine with n CPUs are on the same n / 2 CPUs. Each then gets a
-            // quarter of a CPU, so the n workers of a cgroup get a quarter of the time of n CPUs. The lengths of
-            // the CPUs' runqueues may differ by a factor of two.
+            // In the worst case all 2 n workers of a machine with n CPUs are on the same n / 2 CPUs. A cgroup then gets a
+            // quarter of the time of n CPUs, and both cgroups together never get more than that whole time. The bound is
+            // half of the quarter, because the lengths of the CPUs' runqueues may differ by a factor of two.
             expect.share(step, name, &NAMES, 0.25 / 2.0);
         }
     }

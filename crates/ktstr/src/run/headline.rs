@@ -18,7 +18,7 @@ pub(super) fn ranked(result: &AssertResult) -> Vec<&AssertDetail> {
     failures
 }
 
-/// Sorts the findings, the most significant first. If that one is about uneven shares, the most uneven one takes its place.
+/// Sorts the findings, the most significant first. If that one is about uneven shares, the most uneven one is moved before it.
 fn order(findings: &mut [&AssertDetail]) {
     findings.sort_by_key(|detail| detail.rank());
     let apart = |detail: &AssertDetail| match detail.finding {
@@ -59,8 +59,8 @@ pub(super) fn headline(result: &AssertResult, fault: Option<Fault>) -> String {
     }
 }
 
-/// Returns a text of at most [`MOST`] characters and an ellipsis. A longer text ends after its last complete clause or, if that
-/// would leave out most of it, after its last complete word.
+/// Returns `text` if it has at most [`MOST`] characters, or else its start and an ellipsis. The start ends with the last complete
+/// clause within [`MOST`] characters or, if that clause ends in the first third of them, with the last complete word.
 fn shortened(text: &str) -> String {
     let Some((cut, _)) = text.char_indices().nth(MOST) else {
         return text.to_owned();
@@ -165,7 +165,7 @@ fn in_ms(ns: u64) -> Time {
     (ns as f64 / 1e6, "ms")
 }
 
-/// Returns the texts of the two times, with the fewest decimals with which they differ, but with at most three.
+/// Returns the texts of the two times with one decimal, or with two or three if they would look the same otherwise.
 fn told_apart(found: Time, bound: Time) -> (String, String) {
     let texts = |decimals: usize| {
         let text = |(value, unit): Time| format!("{value:.decimals$} {unit}");
@@ -256,7 +256,7 @@ pub(super) fn cgroup<'a>(all: &[&'a AssertDetail]) -> Option<&'a str> {
         }
         _ => None,
     };
-    // The kernel may have named a task that is no worker. The less significant findings name the cgroups of workers.
+    // The task that the kernel named may be no worker. Then the less significant findings may still name the cgroup of a worker.
     let followed = || {
         let mut cgroups = all.iter().filter_map(|d| d.cgroup.as_deref());
         cgroups.next().filter(|_| first.explains_the_rest())

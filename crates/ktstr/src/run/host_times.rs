@@ -26,7 +26,7 @@ pub(super) struct HostTimes {
 }
 
 impl HostTimes {
-    /// Reads the times if the guest has reached another point. Call this often.
+    /// Reads the times when the guest reaches another point, and every [`BETWEEN`] during the shutdown. Call this often.
     pub(super) fn poll(&mut self, machine: &mut Machine, guest: &GuestState) {
         if machine.virtual_clock().is_some() {
             return;
@@ -58,7 +58,7 @@ impl HostTimes {
         HostVcpuSchedstat::between(self.called.as_ref()?, over)
     }
 
-    /// Returns for how long the host delayed the shutdown: the longest time for which one vCPU was runnable and did not run. A
+    /// Returns for how long the host delayed the shutdown: the longest total time that one vCPU waited for a host CPU. A
     /// ratio would show little, because the vCPUs are idle for most of a shutdown. `None` if the time was not measured.
     pub(super) fn delay_of_teardown(&self) -> Option<Duration> {
         let ((_, over), (_, last)) = (self.over.as_ref()?, self.last.as_ref()?);

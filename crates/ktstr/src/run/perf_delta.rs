@@ -165,7 +165,7 @@ fn compare(
 fn why_not(baseline: &SidecarResult, vm: &VmResult, kernel: Option<&str>) -> Option<String> {
     let id = &baseline.run_id;
     // This comes first, because a run can end before it has a machine. Its sidecar then has none of the values that are
-    // compared below. A run with a machine may be inconclusive only because it had no baseline itself.
+    // compared below. An inconclusive run with a machine is accepted, because perhaps it only lacked a baseline of its own.
     let ended = match baseline.verdict() {
         "fail" => Some("failed"),
         "skip" => Some("was skipped"),
@@ -210,7 +210,7 @@ fn why_not(baseline: &SidecarResult, vm: &VmResult, kernel: Option<&str>) -> Opt
     }
     let of_host = |dilation: &f64| {
         let vcpus = baseline.vcpus.unwrap_or(1);
-        // With a budget nothing shows which part of the dilation is the host's.
+        // If vCPUs share the CPUs of a budget, nothing shows which part of the dilation comes from other work on the host.
         vcpus <= baseline.cpu_budget.unwrap_or(vcpus) && *dilation > CONTENDED
     };
     if let Some(dilation) = baseline.host_dilation.filter(of_host) {
@@ -247,9 +247,9 @@ mod tests {
         assert_eq!(why_not(baseline(8, 2)), None);
     }
 
-    /// Such a baseline has no settings either, but no older version of ktstr is the reason.
+    /// A baseline that did not run has no settings either, but must not be reported as one that an older ktstr recorded.
     #[test]
-    fn a_baseline_that_did_not_run_is_no_measure() {
+    fn a_baseline_that_did_not_run_is_not_compared() {
         let why = |skipped, inconclusive| {
             let baseline = SidecarResult {
                 skipped,

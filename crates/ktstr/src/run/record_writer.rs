@@ -22,8 +22,8 @@ use super::plan::Plan;
 use super::{Finished, headline, moments, report, repro};
 use crate::vm_result::VmResult;
 
-/// Writes the record and all of its artifacts, or none of them. Returns the path of the record, and how the run compares
-/// with the run `first`, if it repeats one.
+/// Writes the record and all of its artifacts, or none of them. Returns the path of the record and, if this run repeats the
+/// run `first`, how the two compare.
 pub(super) fn write(
     finished: &Finished,
     plan: Option<&Plan>,
@@ -51,7 +51,7 @@ pub(super) fn write(
     record.environment = env::recorded()
         .filter_map(|row| Some((row.name.to_owned(), row.shown()?)))
         .collect();
-    // `KTSTR_TEST_KERNEL` has priority over `KTSTR_KERNEL`, so the request that counted is recorded as `KTSTR_KERNEL`.
+    // `KTSTR_TEST_KERNEL` overrides `KTSTR_KERNEL`. Only `KTSTR_KERNEL` is recorded, with the value of whichever was used.
     let kernel = ktstr_kernel::requested().ok().flatten();
     let kernel = kernel.map(|kernel| (env::KERNEL.name().to_owned(), kernel));
     record.environment.extend(kernel);
@@ -134,8 +134,8 @@ pub(super) fn write(
     Ok((folder.commit(record)?, repeats))
 }
 
-/// Returns the scheduler's statistics in the form in which the record stores them; `None` if the scheduler was not asked for
-/// any.
+/// Returns the scheduler's statistics in the form in which the record stores them; `None` if the test has no scheduler binary
+/// that could be asked for any.
 fn stats(stats: &Result<Value, MissingStatsReason>) -> Option<SchedulerStats> {
     match stats {
         Ok(value) => Some(SchedulerStats::Served(value.clone())),

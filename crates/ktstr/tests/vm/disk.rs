@@ -69,7 +69,7 @@ fn the_disk_was_used(vm: &VmResult) -> Result<()> {
         // kernel's own work for the disk takes CPU time: 13 % for the convoy on Linux 6.12.
         ensure!(asleep > 80.0, "{cgroup} was off the CPU for {asleep} %");
     }
-    // Each of the two readers completes at most one read in 4 ms. The last read ends after the step.
+    // Each of the two readers completes at most one read in 4 ms. It lives longer than the step, since its last read ends later.
     let readers = vm.phase_cgroup(Phase::step(0), "read").expect("it ran");
     let most = 2 * (readers.longest_life_ns / 4_000_000 + 1);
     let count = readers.total_iterations;
