@@ -48,7 +48,8 @@ fn templates_are_deterministic() {
 #[used]
 static UNREAD: [u8; 33] = *b"which text stands here: the first";
 
-/// The run of a binary is the same, whether this binary or another one filled the cache of templates.
+/// The run of a binary is the same, whether this binary or another one filled the cache of templates. The other one has a text
+/// that differs and a symbol more, as a build after a small edit has: its memory differs, and its schedule is the same.
 #[test]
 fn a_template_of_another_binary_changes_nothing() {
     let own = std::fs::read(std::env::current_exe().expect("a path")).expect("this binary");
@@ -56,6 +57,11 @@ fn a_template_of_another_binary_changes_nothing() {
     let other = folder.path().join("other");
     std::fs::write(&other, with_another_text(own)).expect("a writable folder");
     std::fs::set_permissions(&other, PermissionsExt::from_mode(0o755)).expect("own file");
+    let mut add = Command::new("objcopy");
+    let added = add.args(["--add-symbol", "a_function_of_the_next_build=0"]);
+    let status = added.arg(&other).status().expect("binutils");
+    assert!(status.success(), "objcopy: {status}");
+    let mut of_other = None;
     let runs: Vec<_> = [false, true]
         .into_iter()
         .map(|other_first| {
@@ -65,7 +71,7 @@ fn a_template_of_another_binary_changes_nothing() {
             if other_first {
                 let mut command = Command::new(&other);
                 command.args(["--exact", "ktstr/__unit_test_contended__", "--nocapture"]);
-                run(Case::of(command));
+                of_other = Some(run(Case::of(command)));
             }
             let last = run(Case::new("contended"));
             let builds = 1 + usize::from(other_first);
@@ -75,6 +81,9 @@ fn a_template_of_another_binary_changes_nothing() {
         })
         .collect();
     assert_one("after another binary", &runs);
+    let of_other = of_other.expect("the second round ran it");
+    assert_ne!(of_other.record.digest, runs[0].record.digest);
+    assert_eq!(of_other.record.switches, runs[0].record.switches);
 }
 
 /// Returns the numbers of templates of the levels booted, attached and loaded.
