@@ -150,7 +150,7 @@ fn render_to(text: &mut String, s: &Screen) -> std::fmt::Result {
     if !s.counters.is_empty() {
         writeln!(
             text,
-            "\n  {} of {} captures of the scheduler's memory{}",
+            "\n  {} of {} captures of the scheduler's memory, one per column{}",
             s.captures,
             s.requested,
             froze(s.freeze_ms)
@@ -201,7 +201,7 @@ fn started(level: &str) -> &str {
 
 fn froze(freeze_ms: Option<f64>) -> String {
     freeze_ms.map_or_else(String::new, |ms| {
-        format!(", the guest frozen for {ms:.1} ms of host time each (median)")
+        format!("; each froze the guest, for {ms:.1} ms of host time in the median")
     })
 }
 
@@ -324,7 +324,7 @@ mod tests {
           step 2  cg_1          4  1480 ms   1 100 000           3.2 %        24 ms          12
           OFF-CPU SPREAD: the largest minus the smallest share of time off the CPU among the workers. LONGEST GAP: between two iterations.
 
-          4 of 4 captures of the scheduler's memory, the guest frozen for 3.2 ms of host time each (median)
+          4 of 4 captures of the scheduler's memory, one per column; each froze the guest, for 3.2 ms of host time in the median
 
           VARIABLE             step 1  step 1  step 2  step 2
           nr_dispatched  ▁▂▃█   1 200   2 400   4 100   9 900

@@ -37,17 +37,17 @@ pub struct Options {
     /// Only the task with this pid, or tasks whose name contains this text.
     #[arg(long, value_name = "X")]
     task: Option<String>,
-    /// Only step N of the scenario, without its set-up: the time for which its state is held. The first step is 1, as in
-    /// `[step 1]` of a failure report; records and metrics name the same step `Step[0]`.
+    /// Only step N of the scenario, from the end of its set-up to the end of the step. The first step is 1, as in `[step 1]` of a
+    /// failure report; records and metrics call it `Step[0]`.
     #[arg(long, value_name = "N")]
     phase: Option<u16>,
     /// Print a line for each time that a task left a CPU: how long it had slept, then waited, and then run.
     #[arg(long, conflicts_with = "json")]
     timehist: bool,
-    /// Print a line per task: CPU time, switches, the average wait, and the longest wait with its begin and end.
+    /// Print a line per task: CPU time, switches, the average wait, and the longest wait, with its start and end.
     #[arg(long, conflicts_with_all = ["json", "timehist"])]
     latency: bool,
-    /// Print a line for each switch, with the task on every CPU.
+    /// Print a line for each context switch, which shows the task that each CPU runs.
     #[arg(long, conflicts_with_all = ["json", "timehist", "latency"])]
     map: bool,
     /// Print a JSON object instead of tables.

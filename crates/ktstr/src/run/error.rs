@@ -41,7 +41,7 @@ pub enum RunError {
         looked: String,
     },
     /// The file that was named or found as the scheduler's binary cannot run as a scheduler.
-    #[error("{role}: `{}` cannot run as a scheduler: {found}; {advice}", path.display())]
+    #[error("{role}: `{}` cannot run as a scheduler: {found} ({advice})", path.display())]
     SchedulerUnusable {
         /// Where the path of the file comes from.
         role: String,

@@ -25,7 +25,7 @@ pub(super) fn usable(path: &Path, role: &str) -> Result<(), RunError> {
 
 /// Returns what is wrong with a file, and how to fix it; `None` if the file can run in the guest.
 fn problem(path: &Path) -> Option<(String, String)> {
-    const NAME_A_FILE: &str = "name the scheduler's binary";
+    const NAME_A_FILE: &str = "give the path of the scheduler's binary";
     let meta = match std::fs::metadata(path) {
         Ok(meta) => meta,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {

@@ -275,7 +275,7 @@ pub(in crate::run) fn default_evidence(fault: Fault) -> &'static str {
     match fault {
         Fault::Scheduler => "it scheduled the tasks at that time",
         Fault::Test => "the guest and the scheduler kept working",
-        Fault::User => "nothing was run, because of what was set or asked for",
+        Fault::User => "the cause is a setting, a file or an option",
         Fault::Kernel => "no sched_ext scheduler was attached at that time",
         Fault::Harness | Fault::Host | Fault::Undetermined => {
             "this says nothing about the scheduler"
