@@ -31,7 +31,8 @@ fn page(out: &mut dyn Write) -> Result<()> {
          The kind states how the samples of a phase become one value: of a counter the last minus the first, of a gauge the\n\
          average or the last, of a peak the largest. A metric of the monitor has one value for the run, from all its samples.\n\
          Of the others, counters are summed over the phases, a rate is the ratio of the sums, a metric named `worst_…` has the\n\
-         value of the worst cgroup, and any other metric has that of its worst phase.\n\n\
+         value of the worst cgroup, and any other metric has that of its worst phase. A metric of one cgroup in one phase has no\n\
+         value for the run.\n\n\
          `WakeLatencyNs` has a sample for each wakeup, `TimerLatencyNs` one for each expiry of a timer (both at most 100 000\n\
          per worker, drawn at random), and `RunDelayNs` one for each worker: the whole time for which it waited for a CPU.\n\
          `total_…_pooled` has the same value as `total_…`; it exists as the numerator of a rate.\n\n\

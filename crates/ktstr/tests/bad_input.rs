@@ -259,7 +259,7 @@ fn variables_with_invalid_values_are_refused() {
         (
             "KTSTR_TOPOLOGY",
             "4cpu-9llc",
-            "one of the presets: 4cpu-1llc-nosmt, 4cpu-2llc-nosmt",
+            "The presets are: 4cpu-1llc-nosmt, 4cpu-2llc-nosmt",
         ),
         (
             "KTSTR_TOPOLOGY",

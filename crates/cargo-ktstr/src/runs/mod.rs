@@ -182,10 +182,8 @@ fn shorten(reason: &str) -> String {
     if reason[cut..].chars().nth(1).is_none() {
         return reason.to_owned();
     }
-    let kept = reason[..cut]
-        .rsplit_once(' ')
-        .map_or(&reason[..cut], |(words, _)| words);
-    format!("{kept}…")
+    let word = reason[..cut].rfind(' ').filter(|end| *end > cut / 2);
+    format!("{}…", &reason[..word.unwrap_or(cut)])
 }
 
 #[cfg(test)]
@@ -193,6 +191,17 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use ktstr_record::{RunRecord, SchedulerRecord};
+
+    #[test]
+    fn a_reason_is_cut_after_a_word() {
+        let exact = "x".repeat(REASON_WIDTH);
+        assert_eq!(shorten(&exact), exact);
+        let without_spaces = shorten(&"ä".repeat(REASON_WIDTH + 1));
+        assert_eq!(without_spaces.chars().count(), REASON_WIDTH);
+        let words = shorten(&"stalled ".repeat(REASON_WIDTH));
+        assert!(words.ends_with("stalled…"), "{words}");
+        assert!(words.chars().count() <= REASON_WIDTH, "{words}");
+    }
 
     fn listing() -> Listing {
         let record = RunRecord {

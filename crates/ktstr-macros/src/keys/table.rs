@@ -206,10 +206,10 @@ macro_rules! table {
                 bound schedule: Limit
             };
             min_driven_share: Limit, Check = "0.5",
-                "schedule: least share of the workers' CPU time, 0 to 1, that the scheduler under test must give, not \
+                "schedule: least share of the workers' CPU time, 0 to 1, that the BPF scheduler under test must give, not \
                 another class or the bypass" => {
-                /// Schedule: the smallest share of the workers' CPU time, from 0 to 1, that the scheduler under test must
-                /// give, rather than another class or the bypass.
+                /// Schedule: the smallest share of the workers' CPU time, from 0 to 1, that the BPF scheduler under test
+                /// must give, rather than another class or the bypass.
                 bound schedule: Limit
             };
             monitor: Text, Outcome = "`\"enforce\"` if a monitor bound is given",

@@ -169,7 +169,8 @@ fn findings(text: &mut String, all: &[&AssertDetail], headline: &str, same_kind:
             // place belongs to what happened, not to the quote.
             let mut lines = detail.message.split('\n');
             let first = lines.next().unwrap_or_default();
-            let quoted = match first.ends_with(':') {
+            let is_quote = first.ends_with(':') && detail.message.contains('\n');
+            let quoted = match is_quote {
                 true => first.rfind("; ").unwrap_or(first.len() - 1),
                 false => first.len(),
             };

@@ -83,7 +83,10 @@ fn a_template_of_another_binary_changes_nothing() {
     assert_one("after another binary", &runs);
     let of_other = of_other.expect("the second round ran it");
     assert_ne!(of_other.record.digest, runs[0].record.digest);
-    assert_eq!(of_other.record.switches, runs[0].record.switches);
+    assert_eq!(
+        of_other.record.switches, runs[0].record.switches,
+        "one in about a thousand builds has other schedules: if the symbol makes the program pass a multiple of 64 KiB"
+    );
 }
 
 /// Returns the numbers of templates of the levels booted, attached and loaded.

@@ -222,6 +222,7 @@ fn is_runnable(task: &TaskEnrichment) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::plan::TEST_BINARY;
     use super::super::UnderTest;
     use super::*;
 
@@ -237,6 +238,14 @@ mod tests {
             utime_ns: ran.as_nanos() as u64,
             ..TaskEnrichment::default()
         }
+    }
+
+    /// The kernel names a process after its file, in at most 15 bytes (`TASK_COMM_LEN`).
+    #[test]
+    fn the_kernel_gives_the_test_process_this_name() {
+        let (_, name) = TEST_BINARY.rsplit_once('/').expect("a path");
+        assert_eq!(name, TEST_COMM);
+        assert!(name.len() < 16);
     }
 
     const EEVDF: Case = Case {
