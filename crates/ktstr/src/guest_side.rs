@@ -68,7 +68,8 @@ fn call(entry: &'static KtstrTestEntry, job: &TestJob, topology: &TestTopology) 
     let ctx = builder.build();
     link::send(&ToHost::FunctionCalled);
     match catch_unwind(AssertUnwindSafe(|| (entry.func)(&ctx))) {
-        Ok(Ok(result)) => {
+        Ok(Ok(mut result)) => {
+            ktstr_guest::engine::keep_hogs(&mut result);
             link::send(&ToHost::TestResult(Box::new(result)));
             0
         }

@@ -46,6 +46,66 @@ fn a_real_time_worker_that_starves_others_is_the_workloads_fault() {
     assert!(finished.text.contains("stuck"), "{}", finished.text);
 }
 
+fn dropped(ctx: &Ctx) -> Result<AssertResult> {
+    let hog = CgroupDef::named("hog").sched_policy(SchedPolicy::round_robin(1));
+    execute_defs(ctx, vec![hog, CgroupDef::named("others").workers(2)])?;
+    Ok(AssertResult::pass())
+}
+case!(DROPPED = "real_time_hog_dropped", dropped, scheduler: &SCX_KTSTR, topology: TWO_CPUS,
+    duration: Duration::from_secs(1));
+
+/// The exact schedule is judged whatever the test returns, and so are the workers that explain it.
+#[test]
+fn a_real_time_worker_is_to_blame_if_the_test_drops_the_result_of_its_scenario() {
+    let finished = ktstr::run::run(&DROPPED);
+    assert_eq!(finished.exit_code(), 1, "{}", finished.text);
+    assert_eq!(finished.fault, Some(Fault::Test), "{}", finished.text);
+}
+
+/// Runs workers of the least weight beside workers of the greatest, which are stopped later: after them in the same step, and
+/// with the backdrop.
+fn light_beside_heavy(ctx: &Ctx) -> Result<AssertResult> {
+    let light = || CgroupDef::named("light").workers(2).nice(19);
+    let heavy = || CgroupDef::named("heavy").workers(2).nice(-20);
+    let began = std::time::Instant::now();
+    let mut result = execute_defs(ctx, vec![light(), heavy()])?;
+    let took_ms = began.elapsed().as_millis() as u64;
+    let mut verdict = Verdict::new();
+    // The stop helps the light workers after 200 ms; without help it takes 5 s.
+    let claim = verdict.claim("ms until the workers were stopped", took_ms);
+    claim.at_most(2_000);
+    result.merge(verdict.into_result());
+    let step = Step::with_defs(vec![light()], HoldSpec::frac(0.2));
+    let backdrop = Backdrop::new().push_cgroup(heavy());
+    result.merge(execute_scenario(ctx, backdrop, vec![step])?);
+    Ok(result)
+}
+case!(LIGHT = "light_beside_heavy", light_beside_heavy, scheduler: &SCX_KTSTR, topology: TWO_CPUS,
+    duration: Duration::from_secs(1));
+case!(LIGHT_EEVDF = "light_beside_heavy_eevdf", light_beside_heavy, topology: TWO_CPUS,
+    duration: Duration::from_secs(1));
+
+/// The stop of workers that the scheduler rightly gives next to nothing neither takes seconds nor has the scheduler ejected.
+#[test]
+fn a_scheduler_is_not_blamed_for_the_stop_of_light_workers() {
+    for entry in [&LIGHT, &LIGHT_EEVDF] {
+        let finished = ktstr::run::run(entry);
+        assert_eq!(finished.exit_code(), 0, "{}", finished.text);
+    }
+}
+
+fn undecided(_: &Ctx) -> Result<AssertResult> {
+    Ok(AssertResult::inconclusive_msg("the sample was too small"))
+}
+case!(UNDECIDED = "undecided", undecided, duration: Duration::from_secs(1));
+
+#[test]
+fn a_test_that_cannot_decide_is_not_the_harnesss_fault() {
+    let finished = ktstr::run::run(&UNDECIDED);
+    assert_eq!(finished.exit_code(), 2, "{}", finished.text);
+    assert_eq!(finished.fault, Some(Fault::Test), "{}", finished.text);
+}
+
 case!(STARVED = "busy_host", scenarios::steady, scheduler: &SCX_KTSTR, topology: TWO_CPUS,
     duration: Duration::from_secs(2), watchdog_timeout: Duration::from_secs(20),
     clock: ClockMode::Real,

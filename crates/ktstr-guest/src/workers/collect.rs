@@ -2,10 +2,15 @@
 //! groups of the workers that have not exited. Every worker is reaped, whatever it did.
 
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use crate::init::CGROUPS;
+
+/// The value of `cpu.weight` that a cgroup has if nobody sets it.
+const DEFAULT_WEIGHT: u32 = 100;
 /// Guest time that workers have to publish their final counters.
 pub const COLLECT_DEADLINE: Duration = Duration::from_secs(5);
 /// Interval at which the stop signal is sent again. A signal that arrives between a worker's check of its flag and a
@@ -15,6 +20,11 @@ const RESEND: Duration = Duration::from_millis(20);
 /// A worker that got at least this much CPU time since the stop was not starved. A worker that checks for the stop after
 /// each iteration, as all of our bodies do, needs only a small part of this time.
 const SERVED: Duration = Duration::from_millis(100);
+
+/// A worker that is entitled to less CPU time than others gets a real-time policy if it has not exited this long after the stop.
+/// Its competitors may have ten thousand times its weight. They would keep it from running for seconds, in which those of a
+/// cgroup that is stopped later go on working, and sched_ext's watchdog would eject a scheduler that only follows the weights.
+const HELP_AFTER: Duration = Duration::from_millis(200);
 
 /// How a worker process ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +76,46 @@ impl Target<'_> {
     fn cpu_time(&self) -> Duration {
         stat(self.pid).map_or(Duration::ZERO, |stat| stat.cpu_time)
     }
+
+    fn is_light(&self) -> bool {
+        is_light(self.pid) || self.threads.iter().any(|tid| is_light(*tid))
+    }
+
+    /// Makes a worker real-time that is entitled to little CPU time and has got none to speak of since the stop. A worker that
+    /// has got some and goes on ignores the stop, so it gets its former policy back. `former` is that policy of a worker that
+    /// was helped.
+    fn help(&self, at_stop: Duration, former: &mut Option<i32>) {
+        let is_starved = self.cpu_time().saturating_sub(at_stop) < SERVED;
+        match *former {
+            None if is_starved && self.is_runnable() && self.is_light() => {
+                // SAFETY: plain integers. The process is our own child and not yet reaped.
+                *former = Some(unsafe { libc::sched_getscheduler(self.pid) });
+                set_policy(self.pid, libc::SCHED_FIFO, 1);
+            }
+            Some(policy) if !is_starved => set_policy(self.pid, policy, 0),
+            _ => {}
+        }
+    }
+}
+
+/// Returns whether a task has less than the default weight: by its nice value, its policy, or the weight of a cgroup that it is in.
+/// A cgroup with `cpu.idle` has the weight 0.
+fn is_light(tid: i32) -> bool {
+    // SAFETY: plain integers; an error is a negative result.
+    let nice = unsafe { libc::getpriority(libc::PRIO_PROCESS, tid as libc::id_t) };
+    // SAFETY: a plain integer.
+    let policy = unsafe { libc::sched_getscheduler(tid) };
+    let path = std::fs::read_to_string(format!("/proc/{tid}/cgroup")).unwrap_or_default();
+    let path = path.lines().find_map(|line| line.strip_prefix("0::"));
+    let in_light_cgroup = path.is_some_and(|path| {
+        Path::new(path).ancestors().any(|group| {
+            let file = format!("{CGROUPS}{}/cpu.weight", group.display());
+            let weight = std::fs::read_to_string(file).ok();
+            let weight: Option<u32> = weight.and_then(|text| text.trim().parse().ok());
+            weight.is_some_and(|weight| weight < DEFAULT_WEIGHT)
+        })
+    });
+    nice > 0 || policy == libc::SCHED_IDLE || in_light_cgroup
 }
 
 /// Stops the processes and waits for all of them. Returns one end for each, in order.
@@ -73,6 +123,7 @@ pub(super) fn stop_and_reap(workers: &[Target<'_>]) -> Vec<End> {
     let mut ends: Vec<Option<End>> = vec![None; workers.len()];
     let began = Instant::now();
     let at_stop: Vec<Duration> = workers.iter().map(Target::cpu_time).collect();
+    let mut former: Vec<Option<i32>> = vec![None; workers.len()];
     let mut last_sent: Option<Instant> = None;
     loop {
         for (worker, end) in workers.iter().zip(ends.iter_mut()) {
@@ -95,6 +146,12 @@ pub(super) fn stop_and_reap(workers: &[Target<'_>]) -> Vec<End> {
         if last_sent.is_none_or(|at| at.elapsed() >= RESEND) {
             waiting.iter().for_each(|worker| worker.send_stop());
             last_sent = Some(Instant::now());
+        }
+        if began.elapsed() >= HELP_AFTER {
+            let all = workers.iter().zip(&ends).zip(&at_stop).zip(&mut former);
+            for (((worker, _), at_stop), former) in all.filter(|(((_, end), _), _)| end.is_none()) {
+                worker.help(*at_stop, former);
+            }
         }
         wait_any(waiting.iter().map(|worker| worker.pidfd), left.min(RESEND));
     }
@@ -203,18 +260,24 @@ fn is_sched_ext_enabled() -> bool {
 /// nothing is changed: if it does not run the process, sched_ext's watchdog ejects the scheduler, which is a finding. A
 /// failure is ignored: an ordinary user may not do this, and the only effect of a failure is that the wait takes longer.
 fn hurry(pid: i32) {
-    if is_sched_ext_enabled() {
-        return;
+    if !is_sched_ext_enabled() {
+        set_policy(pid, libc::SCHED_FIFO, 1);
     }
+}
+
+/// Sets the policy and the real-time priority of all threads of a process.
+fn set_policy(pid: i32, policy: i32, priority: i32) {
     let threads = std::fs::read_dir(format!("/proc/{pid}/task"));
     for thread in threads.into_iter().flatten().flatten() {
         let name = thread.file_name();
         let Some(tid) = name.to_str().and_then(|name| name.parse().ok()) else {
             continue;
         };
-        let lowest = libc::sched_param { sched_priority: 1 };
-        // SAFETY: `lowest` is readable. The process is our own child and not yet reaped.
-        unsafe { libc::sched_setscheduler(tid, libc::SCHED_FIFO, &lowest) };
+        let param = libc::sched_param {
+            sched_priority: priority,
+        };
+        // SAFETY: `param` is readable. The process is our own child and not yet reaped.
+        unsafe { libc::sched_setscheduler(tid, policy, &param) };
     }
 }
 

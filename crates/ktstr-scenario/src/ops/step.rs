@@ -73,7 +73,7 @@ pub enum HoldSpec {
     Frac(f64),
     /// This duration, in guest time.
     Fixed(Duration),
-    /// Until the end of the test's window. The operations are repeated at every interval.
+    /// Until the end of the test's window. The operations run once before the set-up, and again at every interval.
     Loop {
         /// The time from the start of one repetition to the start of the next, more than 0.
         interval: Duration,
@@ -105,7 +105,7 @@ impl HoldSpec {
         Self::Fixed(duration)
     }
 
-    /// Until the end of the test's window. The operations are repeated at every `interval`.
+    /// Until the end of the test's window. The operations run once before the set-up, and again at every `interval`.
     pub const fn loop_at(interval: Duration) -> Self {
         Self::Loop { interval }
     }

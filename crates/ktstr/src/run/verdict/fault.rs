@@ -63,9 +63,19 @@ pub(super) fn attribute_fault(judgement: &mut Judgement, case: &Case, logs: Logs
         return;
     }
     if judgement.result.is_inconclusive() {
-        let missing = judgement.result.inconclusive_details().next();
-        let what = missing.map_or_else(String::new, |d| d.message.clone());
-        judgement.blame(Fault::Harness, format!("data is missing: {what}"));
+        let details: Vec<&AssertDetail> = judgement.result.inconclusive_details().collect();
+        let what = details
+            .first()
+            .map_or_else(String::new, |d| d.message.clone());
+        let (fault, why) = match killed_for_memory(console, case.memory_mib) {
+            _ if details.iter().all(|detail| is_in_own_words(detail)) => {
+                let why = format!("the test itself reports that it cannot decide: {what}");
+                (Fault::Test, why)
+            }
+            Some(line) => (Fault::Test, line),
+            None => (Fault::Harness, format!("data is missing: {what}")),
+        };
+        judgement.blame(fault, why);
         return;
     }
     let mut failures: Vec<&AssertDetail> = judgement.result.failure_details().collect();
@@ -132,9 +142,7 @@ pub(super) fn attribute_fault(judgement: &mut Judgement, case: &Case, logs: Logs
     let of_program = |d: &AssertDetail| matches!(d.finding, Finding::PayloadMetric { .. });
     let of_scheduling =
         of_scheduling && (case.has_scheduler() || !first.is_some_and(|detail| of_program(detail)));
-    // The kind of a failure that the test reports in its own words is unknown.
-    let own_words =
-        first.is_some_and(|d| d.kind == DetailKind::Other && d.finding == Finding::Text);
+    let own_words = first.is_some_and(|detail| is_in_own_words(detail));
     let scheduler = case.scheduler;
     if case.changed && !own_words {
         undecided(judgement, CHANGED);
@@ -268,6 +276,11 @@ fn panicking_pid(console: &str) -> Option<i32> {
         .find(|l| l.starts_with("CPU: "))?;
     let (_, pid) = line.split_once("PID: ")?;
     pid.split_whitespace().next()?.parse().ok()
+}
+
+/// Returns whether the test reports this in its own words, so that nothing else is known of it.
+fn is_in_own_words(detail: &AssertDetail) -> bool {
+    detail.kind == DetailKind::Other && detail.finding == Finding::Text
 }
 
 /// Returns the text that stands for the evidence if nothing but the failure itself shows the fault.

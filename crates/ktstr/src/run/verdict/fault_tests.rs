@@ -166,9 +166,29 @@ fn each_party_is_blamed_with_its_evidence() {
         "Memory cgroup out of memory: Killed process 1001 (test-x) (raise the cgroup's memory limit)"
     );
 
-    let (fault, why) = named(AssertResult::inconclusive_msg("no wake-ups"), true, "");
+    let missing = || {
+        AssertResult::inconclusive(AssertDetail::of(Finding::NotMeasured {
+            kind: DetailKind::Benchmark,
+            what: "p99 wake latency".to_owned(),
+            why: String::new(),
+        }))
+    };
+    let (fault, why) = named(missing(), true, "");
     assert_eq!(fault, Some(Fault::Harness));
-    assert_eq!(why, "data is missing: no wake-ups");
+    assert_eq!(
+        why,
+        "data is missing: p99 wake latency is unknown, so it was not judged"
+    );
+    assert_eq!(named(missing(), true, of_cgroup).0, Some(Fault::Test));
+    let mut undecided = AssertResult::inconclusive_msg("too few samples");
+    let (fault, why) = named(undecided.clone(), true, "");
+    assert_eq!(fault, Some(Fault::Test));
+    assert_eq!(
+        why,
+        "the test itself reports that it cannot decide: too few samples"
+    );
+    undecided.merge(missing());
+    assert_eq!(named(undecided, true, "").0, Some(Fault::Harness));
     assert_eq!(named(AssertResult::skip("no"), true, "").0, None);
     assert_eq!(named(AssertResult::pass(), true, "").0, None);
 }
