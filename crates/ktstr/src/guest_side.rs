@@ -68,8 +68,7 @@ fn call(entry: &'static KtstrTestEntry, job: &TestJob, topology: &TestTopology) 
     let ctx = builder.build();
     link::send(&ToHost::FunctionCalled);
     match catch_unwind(AssertUnwindSafe(|| (entry.func)(&ctx))) {
-        Ok(Ok(mut result)) => {
-            ktstr_guest::engine::keep_hogs(&mut result);
+        Ok(Ok(result)) => {
             link::send(&ToHost::TestResult(Box::new(result)));
             0
         }

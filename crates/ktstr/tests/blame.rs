@@ -46,22 +46,6 @@ fn a_real_time_worker_that_starves_others_is_the_workloads_fault() {
     assert!(finished.text.contains("stuck"), "{}", finished.text);
 }
 
-fn dropped(ctx: &Ctx) -> Result<AssertResult> {
-    let hog = CgroupDef::named("hog").sched_policy(SchedPolicy::round_robin(1));
-    execute_defs(ctx, vec![hog, CgroupDef::named("others").workers(2)])?;
-    Ok(AssertResult::pass())
-}
-case!(DROPPED = "real_time_hog_dropped", dropped, scheduler: &SCX_KTSTR, topology: TWO_CPUS,
-    duration: Duration::from_secs(1));
-
-/// The exact schedule is judged whatever the test returns, and so are the workers that explain it.
-#[test]
-fn a_real_time_worker_is_to_blame_if_the_test_drops_the_result_of_its_scenario() {
-    let finished = ktstr::run::run(&DROPPED);
-    assert_eq!(finished.exit_code(), 1, "{}", finished.text);
-    assert_eq!(finished.fault, Some(Fault::Test), "{}", finished.text);
-}
-
 /// Runs workers of the least weight beside workers of the greatest, which are stopped later: after them in the same step, and
 /// with the backdrop.
 fn light_beside_heavy(ctx: &Ctx) -> Result<AssertResult> {

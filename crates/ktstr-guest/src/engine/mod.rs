@@ -17,7 +17,7 @@ mod quota;
 mod tests;
 mod window;
 
-pub use outcome::{FIRST_TURN_MS, HOG_KEY, SERVED_MS, hog_key, keep_hogs};
+pub use outcome::{FIRST_TURN_MS, HOG_KEY, SERVED_MS, hog_key};
 pub(crate) use outcome::{acquit_of_gaps, report_ends};
 
 use std::collections::BTreeSet;

@@ -1,9 +1,8 @@
 //! Turns the reports of workers into a result: checks, statistics, and one carrier (a [`PhaseCgroupStats`]) per
 //! cgroup and phase. The raw samples are bounded, so that the result fits into the mailbox.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
-use std::sync::{Mutex, PoisonError};
 
 use ktstr_assert::{
     Assert, AssertDetail, AssertResult, DetailKind, Finding, Outcome, Phase, PhaseBucket,
@@ -46,20 +45,6 @@ pub fn hog_key(step: &str) -> String {
 /// for more than this share of the time of all CPUs that they were on, each of them is a hog.
 const HOG_SHARE: f64 = 0.5;
 
-/// The measurements about hogs of all scenarios of this process, by their keys.
-static HOGS: Mutex<BTreeMap<String, String>> = Mutex::new(BTreeMap::new());
-
-/// Adds the hogs of all scenarios of this process to the result of the test. A test may drop the result of a scenario, but the
-/// hogs still explain what the host finds in the schedule.
-pub fn keep_hogs(result: &mut AssertResult) {
-    let hogs = HOGS.lock().unwrap_or_else(PoisonError::into_inner);
-    for (key, text) in hogs.iter() {
-        if !result.measurements.contains_key(key) {
-            result.note_value(key.clone(), text.clone());
-        }
-    }
-}
-
 /// Records which real-time workers took most of the time of a CPU, or together most of the time of several CPUs. A scheduler
 /// of a lower class cannot give that time to other tasks. `key` is the key of the measurement.
 fn name_hogs(result: &mut AssertResult, key: String, done: &[CgroupReports]) {
@@ -95,11 +80,10 @@ fn name_hogs(result: &mut AssertResult, key: String, done: &[CgroupReports]) {
         ),
     };
     let (tid, percent, on) = (most.tid, 100.0 * share(most), &most.cpus_used);
-    let text = format!("{who}; tid {tid} ran {percent:.0} % of its time on CPUs {on:?}");
-    let mut all = HOGS.lock().unwrap_or_else(PoisonError::into_inner);
-    all.entry(key.clone()).or_insert_with(|| text.clone());
-    drop(all);
-    result.note_value(key, text);
+    result.note_value(
+        key,
+        format!("{who}; tid {tid} ran {percent:.0} % of its time on CPUs {on:?}"),
+    );
 }
 
 /// What workers are judged by.

@@ -13,7 +13,7 @@ use ktstr_scenario::workload::{SchedClass, SchedPolicy};
 use super::sys::{self, MASK_WORDS, Mask};
 
 /// The number of the policy `SCHED_EXT`, from include/uapi/linux/sched.h.
-const SCHED_EXT: i32 = 7;
+pub(super) const SCHED_EXT: i32 = 7;
 
 /// A nice value and a scheduling policy.
 #[derive(Debug, Clone, Copy)]

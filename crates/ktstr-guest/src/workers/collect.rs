@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::attrs::{self, SCHED_EXT};
 use crate::init::CGROUPS;
 
 /// The value of `cpu.weight` that a cgroup has if nobody sets it.
@@ -21,7 +22,7 @@ const RESEND: Duration = Duration::from_millis(20);
 /// each iteration, as all of our bodies do, needs only a small part of this time.
 const SERVED: Duration = Duration::from_millis(100);
 
-/// A worker that is entitled to less CPU time than others gets a real-time policy if it has not exited this long after the stop.
+/// A worker with less than the default weight gets a real-time policy if it has not exited this long after the stop.
 /// Its competitors may have ten thousand times its weight. They would keep it from running for seconds, in which those of a
 /// cgroup that is stopped later go on working, and sched_ext's watchdog would eject a scheduler that only follows the weights.
 const HELP_AFTER: Duration = Duration::from_millis(200);
@@ -82,24 +83,38 @@ impl Target<'_> {
     }
 
     /// Makes a worker real-time that is entitled to little CPU time and has got none to speak of since the stop. A worker that
-    /// has got some and goes on ignores the stop, so it gets its former policy back. `former` is that policy of a worker that
-    /// was helped.
-    fn help(&self, at_stop: Duration, former: &mut Option<i32>) {
+    /// has got some and goes on ignores the stop, so its threads get their policies back.
+    ///
+    /// Only a real-time thread, such as the engine, helps: any other one might not get the CPU back.
+    fn help(&self, at_stop: Duration, helped: &mut Option<Helped>) {
         let is_starved = self.cpu_time().saturating_sub(at_stop) < SERVED;
-        match *former {
+        match helped {
             None if is_starved && self.is_runnable() && self.is_light() => {
-                // SAFETY: plain integers. The process is our own child and not yet reaped.
-                *former = Some(unsafe { libc::sched_getscheduler(self.pid) });
-                set_policy(self.pid, libc::SCHED_FIFO, 1);
+                *helped = Some(Helped {
+                    at_ns: super::sys::now_ns(),
+                    policies: raise(self.pid),
+                });
             }
-            Some(policy) if !is_starved => set_policy(self.pid, policy, 0),
+            Some(helped) if !is_starved => {
+                for (tid, policy) in helped.policies.drain(..) {
+                    set_policy(tid, policy, 0);
+                }
+            }
             _ => {}
         }
     }
 }
 
+/// A worker that was made real-time after the stop.
+struct Helped {
+    /// The monotonic time at which this was done, in nanoseconds. The worker was starved until then.
+    at_ns: u64,
+    /// The policy that each of its threads had before. Threads that were real-time then are left alone.
+    policies: Vec<(i32, i32)>,
+}
+
 /// Returns whether a task has less than the default weight: by its nice value, its policy, or the weight of a cgroup that it is in.
-/// A cgroup with `cpu.idle` has the weight 0.
+/// A cgroup with `cpu.idle` shows a weight of at most 1.
 fn is_light(tid: i32) -> bool {
     // SAFETY: plain integers; an error is a negative result.
     let nice = unsafe { libc::getpriority(libc::PRIO_PROCESS, tid as libc::id_t) };
@@ -123,7 +138,8 @@ pub(super) fn stop_and_reap(workers: &[Target<'_>]) -> Vec<End> {
     let mut ends: Vec<Option<End>> = vec![None; workers.len()];
     let began = Instant::now();
     let at_stop: Vec<Duration> = workers.iter().map(Target::cpu_time).collect();
-    let mut former: Vec<Option<i32>> = vec![None; workers.len()];
+    let may_help = attrs::SchedAttr::own().is_some_and(|attr| attr.is_realtime());
+    let mut helped: Vec<Option<Helped>> = workers.iter().map(|_| None).collect();
     let mut last_sent: Option<Instant> = None;
     loop {
         for (worker, end) in workers.iter().zip(ends.iter_mut()) {
@@ -147,10 +163,11 @@ pub(super) fn stop_and_reap(workers: &[Target<'_>]) -> Vec<End> {
             waiting.iter().for_each(|worker| worker.send_stop());
             last_sent = Some(Instant::now());
         }
-        if began.elapsed() >= HELP_AFTER {
-            let all = workers.iter().zip(&ends).zip(&at_stop).zip(&mut former);
-            for (((worker, _), at_stop), former) in all.filter(|(((_, end), _), _)| end.is_none()) {
-                worker.help(*at_stop, former);
+        if may_help && began.elapsed() >= HELP_AFTER {
+            for (at, worker) in workers.iter().enumerate() {
+                if ends[at].is_none() {
+                    worker.help(at_stop[at], &mut helped[at]);
+                }
             }
         }
         wait_any(waiting.iter().map(|worker| worker.pidfd), left.min(RESEND));
@@ -159,12 +176,16 @@ pub(super) fn stop_and_reap(workers: &[Target<'_>]) -> Vec<End> {
         .iter()
         .zip(ends)
         .zip(at_stop)
-        .map(|((worker, end), at_stop)| match end {
+        .zip(helped)
+        .map(|(((worker, end), at_stop), helped)| match end {
             Some(end) => end,
             None => {
                 let served = worker.cpu_time().saturating_sub(at_stop);
                 let starved = worker.is_runnable() && served < SERVED;
-                let starved_until_ns = starved.then(super::sys::now_ns);
+                let starved_until_ns = match helped {
+                    Some(helped) => Some(helped.at_ns),
+                    None => starved.then(super::sys::now_ns),
+                };
                 kill_and_reap(worker.pid);
                 End::TimedOut { starved_until_ns }
             }
@@ -261,24 +282,46 @@ fn is_sched_ext_enabled() -> bool {
 /// failure is ignored: an ordinary user may not do this, and the only effect of a failure is that the wait takes longer.
 fn hurry(pid: i32) {
     if !is_sched_ext_enabled() {
-        set_policy(pid, libc::SCHED_FIFO, 1);
+        raise(pid);
     }
 }
 
-/// Sets the policy and the real-time priority of all threads of a process.
-fn set_policy(pid: i32, policy: i32, priority: i32) {
+/// Gives the lowest real-time priority to all threads of a process that are not real-time, and returns their former policies.
+/// Processes that they fork are not real-time.
+fn raise(pid: i32) -> Vec<(i32, i32)> {
     let threads = std::fs::read_dir(format!("/proc/{pid}/task"));
-    for thread in threads.into_iter().flatten().flatten() {
-        let name = thread.file_name();
-        let Some(tid) = name.to_str().and_then(|name| name.parse().ok()) else {
-            continue;
-        };
-        let param = libc::sched_param {
-            sched_priority: priority,
-        };
-        // SAFETY: `param` is readable. The process is our own child and not yet reaped.
-        unsafe { libc::sched_setscheduler(tid, policy, &param) };
-    }
+    let tids = threads
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|thread| {
+            let name = thread.file_name();
+            name.to_str()?.parse().ok()
+        });
+    tids.filter_map(|tid: i32| {
+        // SAFETY: a plain integer; an error is a negative result.
+        let policy = unsafe { libc::sched_getscheduler(tid) };
+        let ordinary = [
+            libc::SCHED_OTHER,
+            libc::SCHED_BATCH,
+            libc::SCHED_IDLE,
+            SCHED_EXT,
+        ];
+        ordinary.contains(&policy).then(|| {
+            set_policy(tid, libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, 1);
+            (tid, policy)
+        })
+    })
+    .collect()
+}
+
+/// Sets the policy and the real-time priority of a thread of a child that is not reaped yet.
+fn set_policy(tid: i32, policy: i32, priority: i32) {
+    let param = libc::sched_param {
+        sched_priority: priority,
+    };
+    // SAFETY: `param` is readable.
+    unsafe { libc::sched_setscheduler(tid, policy, &param) };
 }
 
 /// Kills a worker process and its process group, and reaps the worker process.

@@ -77,7 +77,7 @@ impl Expect {
                 Some(carrier) => all.push(carrier.clone()),
                 None => {
                     self.verdict.inconclusive(AssertDetail::new(
-                        DetailKind::Other,
+                        DetailKind::Unfair,
                         format!(
                             "cgroup {cgroup} reported no measurements for step {}",
                             step + 1

@@ -64,9 +64,9 @@ pub(super) fn attribute_fault(judgement: &mut Judgement, case: &Case, logs: Logs
     }
     if judgement.result.is_inconclusive() {
         let details: Vec<&AssertDetail> = judgement.result.inconclusive_details().collect();
-        let what = details
-            .first()
-            .map_or_else(String::new, |d| d.message.clone());
+        // The first one that is not in the test's own words, if there is one.
+        let first = details.iter().min_by_key(|detail| is_in_own_words(detail));
+        let what = first.map_or_else(String::new, |detail| detail.message.clone());
         let (fault, why) = match killed_for_memory(console, case.memory_mib) {
             _ if details.iter().all(|detail| is_in_own_words(detail)) => {
                 let why = format!("the test itself reports that it cannot decide: {what}");

@@ -188,7 +188,9 @@ fn each_party_is_blamed_with_its_evidence() {
         "the test itself reports that it cannot decide: too few samples"
     );
     undecided.merge(missing());
-    assert_eq!(named(undecided, true, "").0, Some(Fault::Harness));
+    let (fault, why) = named(undecided, true, "");
+    assert_eq!(fault, Some(Fault::Harness));
+    assert!(why.contains("p99 wake latency"), "{why}");
     assert_eq!(named(AssertResult::skip("no"), true, "").0, None);
     assert_eq!(named(AssertResult::pass(), true, "").0, None);
 }
