@@ -444,7 +444,7 @@ fn a_worker_that_sleeps_for_long(ctx: &Ctx) -> Result<AssertResult> {
 }
 
 /// Two workers in a cgroup of weight 1, and two in a cgroup of weight 10000. Under EEVDF the first two are entitled to less than
-/// a millisecond in the step, so they possibly do not notice the stop. scx-ktstr ignores the weights of cgroups.
+/// a millisecond in the step, so they notice the stop only with help. scx-ktstr ignores the weights of cgroups.
 fn the_smallest_weight(ctx: &Ctx) -> Result<AssertResult> {
     let weights = [("small", 1), ("big", 10_000)];
     let defs = weights.map(|(name, weight)| CgroupDef::named(name).workers(2).cpu_weight(weight));
