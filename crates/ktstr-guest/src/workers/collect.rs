@@ -113,8 +113,8 @@ struct Helped {
     policies: Vec<(i32, i32)>,
 }
 
-/// Returns whether a task has less than the default weight: by its nice value, its policy, or the weight of a cgroup that it is in.
-/// A cgroup with `cpu.idle` shows a weight of at most 1.
+/// Returns whether a task has less than the default weight: by its nice value, its policy, or the weight of a cgroup that it
+/// is in. A cgroup with `cpu.idle` shows a weight of at most 1.
 fn is_light(tid: i32) -> bool {
     // SAFETY: plain integers; an error is a negative result.
     let nice = unsafe { libc::getpriority(libc::PRIO_PROCESS, tid as libc::id_t) };
