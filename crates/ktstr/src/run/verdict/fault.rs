@@ -67,7 +67,10 @@ pub(super) fn attribute_fault(judgement: &mut Judgement, case: &Case, logs: Logs
         // The first one that is not in the test's own words, if there is one.
         let first = details.iter().min_by_key(|detail| is_in_own_words(detail));
         let what = first.map_or_else(String::new, |detail| detail.message.clone());
-        let (fault, why) = match killed_for_memory(console, case.memory_mib) {
+        // Only a test sets the limit of a cgroup. Who used up the memory of the whole machine is unknown.
+        let of_limit = killed_for_memory(console, case.memory_mib)
+            .filter(|line| line.starts_with("Memory cgroup"));
+        let (fault, why) = match of_limit {
             _ if details.iter().all(|detail| is_in_own_words(detail)) => {
                 let why = format!("the test itself reports that it cannot decide: {what}");
                 (Fault::Test, why)

@@ -180,6 +180,8 @@ fn each_party_is_blamed_with_its_evidence() {
         "data is missing: p99 wake latency is unknown, so it was not judged"
     );
     assert_eq!(named(missing(), true, of_cgroup).0, Some(Fault::Test));
+    let of_machine = "[ 9.1] Out of memory: Killed process 1001 (test-x) total-vm:9kB\n";
+    assert_eq!(named(missing(), true, of_machine).0, Some(Fault::Harness));
     let mut undecided = AssertResult::inconclusive_msg("too few samples");
     let (fault, why) = named(undecided.clone(), true, "");
     assert_eq!(fault, Some(Fault::Test));
