@@ -3,10 +3,12 @@
 //! output of payloads; and the thread that asks the scheduler for its statistics. They sleep nearly all the time, so they hardly
 //! disturb the workload. Their child processes and threads start with the normal policy again (`SCHED_RESET_ON_FORK`).
 
-/// The priority of the engine and of its threads, above any that a test would reasonably give to a worker.
-pub const ENGINE: i32 = 97;
+/// The highest priority of a worker. The engine could not stop a worker whose priority is above its own, or the same.
+pub const MOST_OF_WORKERS: i32 = 97;
+/// The priority of the engine and of its threads.
+pub const ENGINE: i32 = 98;
 /// The priority of PID 1. It is above that of the engine, so that PID 1 can send its reports even while the engine runs.
-pub const PID_1: i32 = 98;
+pub const PID_1: i32 = 99;
 
 /// A guard that keeps the calling thread at a real-time priority while it lives.
 #[derive(Debug)]

@@ -40,10 +40,57 @@ fn a_real_time_worker_that_starves_others_is_the_workloads_fault() {
     assert_eq!(finished.fault, Some(Fault::Test), "{}", finished.text);
     let evidence = finished.evidence.expect("a fault has its evidence");
     assert!(
-        evidence.starts_with("1 real-time worker of cgroup hog took"),
+        evidence.starts_with("the test's real-time task SpinWait["),
         "{evidence}"
     );
+    assert!(evidence.contains("] in cgroup hog "), "{evidence}");
     assert!(finished.text.contains("stuck"), "{}", finished.text);
+}
+
+/// Starves a worker by a real-time thread of the test's own, which no result of the scenario names.
+fn real_time_thread(ctx: &Ctx) -> Result<AssertResult> {
+    static STOP: AtomicBool = AtomicBool::new(false);
+    let victim = CgroupDef::named("victim").cpuset(CpusetSpec::exact([1]));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            bind_to_cpu_1_as_fifo();
+            while !STOP.load(Ordering::Relaxed) {
+                std::hint::spin_loop();
+            }
+        });
+        let result = execute_defs(ctx, vec![victim.workers(1)]);
+        STOP.store(true, Ordering::Relaxed);
+        result
+    })
+}
+case!(THREAD = "real_time_thread", real_time_thread, scheduler: &SCX_KTSTR, topology: TWO_CPUS,
+    duration: Duration::from_secs(2), watchdog_timeout: Duration::from_secs(20),
+    assert: Assert::NO_OVERRIDES.check_not_stuck().max_gap_ms(300));
+
+fn bind_to_cpu_1_as_fifo() {
+    // SAFETY: both structures are plain data, of which all zeros are valid, and live on this stack; 0 is the calling thread.
+    unsafe {
+        let mut cpus: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(1, &mut cpus);
+        assert_eq!(
+            libc::sched_setaffinity(0, size_of_val(&cpus), &raw const cpus),
+            0
+        );
+        let param = libc::sched_param { sched_priority: 50 };
+        assert_eq!(
+            libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const param),
+            0
+        );
+    }
+}
+
+#[test]
+fn a_real_time_thread_of_the_test_that_starves_a_worker_is_the_tests_fault() {
+    let finished = ktstr::run::run(&THREAD);
+    assert_eq!(finished.exit_code(), 1, "{}", finished.text);
+    assert_eq!(finished.fault, Some(Fault::Test), "{}", finished.text);
+    let evidence = finished.evidence.expect("a fault has its evidence");
+    assert!(evidence.contains("real-time task"), "{evidence}");
 }
 
 /// Runs workers of the least weight beside workers of the greatest, which are stopped later: after them in the same step, and
@@ -206,5 +253,35 @@ fn every_metric_of_workers_has_a_value_in_a_real_run() {
     }
     for def in REGISTRY.iter().filter(|def| def.source == Source::Pending) {
         assert_eq!(vm.run_metric(def.name), None, "{}", def.name);
+    }
+}
+
+/// Workers of the highest real-time priority on every CPU, in a step and in a work type of its own.
+fn highest_priority(ctx: &Ctx) -> Result<AssertResult> {
+    let rt = CgroupDef::named("rt").workers(2);
+    let mut result = execute_defs(ctx, vec![rt.sched_policy(SchedPolicy::fifo(99))])?;
+    let own = WorkType::RtStarvation {
+        rt_workers: 2,
+        cfs_workers: 0,
+        rt_priority: 98,
+        burst_iters: 1024,
+    };
+    let own = CgroupDef::named("own").work_type(own).workers(2);
+    result.merge(execute_defs(ctx, vec![own])?);
+    Ok(result)
+}
+case!(HIGHEST = "highest_priority", highest_priority, topology: TWO_CPUS, duration: Duration::from_secs(1));
+
+#[test]
+fn workers_of_the_highest_priority_are_stopped_and_told_of() {
+    let finished = ktstr::run::run(&HIGHEST);
+    assert_eq!(finished.exit_code(), 0, "{}", finished.text);
+    let notes = &finished.result.info_notes;
+    for (cgroup, priority) in [("rt", 99), ("own", 98)] {
+        let told = format!(
+            "cgroup {cgroup}: a worker has the real-time priority 97 instead of {priority}"
+        );
+        let told = notes.iter().filter(|note| note.message.starts_with(&told));
+        assert_eq!(told.count(), 1, "{notes:?}");
     }
 }

@@ -166,11 +166,16 @@ pub(crate) fn report_ends(
     reports: &[WorkerReport],
 ) {
     let place = cgroup.map_or_else(String::new, |name| format!("cgroup {name}: "));
-    for report in reports {
+    let errors = |report: &WorkerReport| {
         let errors = [&report.affinity_error, &report.sched_policy_error];
-        for error in errors.into_iter().flatten() {
-            judged.note(format!("{place}{error}"));
-        }
+        errors.map(|error| error.clone())
+    };
+    // Workers that are refused the same thing in the same words share one note.
+    let errors: BTreeSet<String> = reports.iter().flat_map(errors).flatten().collect();
+    for error in errors {
+        judged.note(format!("{place}{error}"));
+    }
+    for report in reports {
         // A worker that did not do the work that the test declares makes the other workers' results meaningless, so the run fails
         // whatever its checks are. A worker that was killed, or that did not report in time, only adds a note, because this can
         // also happen if the test ran as declared.

@@ -11,6 +11,7 @@ use ktstr_scenario::topology::cpuset_string;
 use ktstr_scenario::workload::{SchedClass, SchedPolicy};
 
 use super::sys::{self, MASK_WORDS, Mask};
+use crate::realtime;
 
 /// The number of the policy `SCHED_EXT`, from include/uapi/linux/sched.h.
 pub(super) const SCHED_EXT: i32 = 7;
@@ -157,7 +158,7 @@ impl SchedAttr {
                 attr.deadline,
                 attr.period,
             ));
-            (attr.policy, attr.priority, deadline)
+            (attr.policy, attr.below_harness().priority, deadline)
         };
         of(self) == of(other)
     }
@@ -209,6 +210,19 @@ impl SchedAttr {
         Self { nice, ..self }
     }
 
+    /// Returns the same attributes with a real-time priority that leaves the harness's own threads above the worker.
+    fn below_harness(self) -> Self {
+        Self {
+            priority: self.priority.min(realtime::MOST_OF_WORKERS as u32),
+            ..self
+        }
+    }
+
+    /// Returns the real-time priority if it is one of the harness's own, so that the worker gets a lower one; `None` otherwise.
+    pub fn is_lowered(&self) -> Option<u32> {
+        (self.below_harness() != *self).then_some(self.priority)
+    }
+
     /// Returns the kernel's number of the policy.
     pub fn policy(&self) -> i32 {
         self.policy as i32
@@ -237,11 +251,12 @@ pub(super) fn policy_name(policy: i32) -> &'static str {
     }
 }
 
-/// Sets the scheduling attributes of a thread; 0 stands for the caller. `Err` is the errno. This may
-/// be called in a forked child.
+/// Sets the scheduling attributes of a thread; 0 stands for the caller. A real-time priority above
+/// [`realtime::MOST_OF_WORKERS`] becomes that one. `Err` is the errno. This may be called in a forked child.
 pub(super) fn set(tid: i32, attr: &SchedAttr) -> Result<(), i32> {
+    let attr = attr.below_harness();
     // SAFETY: `attr` is a valid sched_attr of the size it names; flags are 0.
-    if unsafe { libc::syscall(libc::SYS_sched_setattr, tid, &raw const *attr, 0) } < 0 {
+    if unsafe { libc::syscall(libc::SYS_sched_setattr, tid, &raw const attr, 0) } < 0 {
         return Err(sys::errno());
     }
     Ok(())
@@ -264,6 +279,21 @@ pub(super) fn apply_policy(tid: i32, wanted: &Policy) -> Result<(), String> {
         SchedPolicy::Normal => Ok(()),
         _ => change_policy(tid, wanted),
     }
+}
+
+/// Returns a sentence for the user if a worker with this policy gets a lower real-time priority; `None` otherwise.
+pub(super) fn lowered(policy: &SchedPolicy) -> Option<String> {
+    let priority = SchedAttr::of_policy(policy).is_lowered()?;
+    Some(lowered_from(priority))
+}
+
+/// Returns the sentence for a worker that should have had this real-time priority.
+pub(super) fn lowered_from(priority: u32) -> String {
+    let most = realtime::MOST_OF_WORKERS;
+    format!(
+        "a worker has the real-time priority {most} instead of {priority}: the priorities above {most} belong to the harness, which \
+         could not stop the worker otherwise"
+    )
 }
 
 /// Returns the CPU time of a thread in nanoseconds (Documentation/scheduler/sched-stats.rst); `None` if the thread has exited, or

@@ -342,8 +342,12 @@ impl<'a> WorkerCtx<'a> {
         self.become_attr(&attr.with_own_nice());
     }
 
-    /// Changes the worker's scheduling attributes to these. If the kernel refuses, the worker's report says so.
+    /// Changes the worker's scheduling attributes to these. If the kernel refuses, or if the real-time priority is lowered, the
+    /// worker's report says so.
     pub fn become_attr(&self, attr: &SchedAttr) {
+        if let Some(priority) = attr.is_lowered() {
+            self.tele.lowered_from.store(priority, Relaxed);
+        }
         match attrs::set(0, attr) {
             Ok(()) => self
                 .tele

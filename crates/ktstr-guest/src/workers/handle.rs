@@ -220,6 +220,8 @@ impl WorkloadHandle {
             }
             worker.policy_error = attrs::apply_policy(worker.tid, &worker.policy).err();
             worker.refused = worker.policy_error.is_some();
+            let lowered = || attrs::lowered(&worker.policy.policy);
+            worker.policy_error = worker.policy_error.take().or_else(lowered);
             for (to, from) in worker.tele.allowed.iter().zip(sys::affinity(worker.tid)) {
                 to.store(from, Relaxed);
             }
@@ -281,6 +283,8 @@ impl WorkloadHandle {
         };
         let was_realtime = worker.is_realtime();
         attrs::change_policy(worker.tid, &wanted).map_err(WorkerError::Invalid)?;
+        let lowered = || attrs::lowered(&wanted.policy);
+        worker.policy_error = worker.policy_error.take().or_else(lowered);
         let now = attrs::cpu_ns(worker.tid).unwrap_or(worker.realtime_from_ns);
         if was_realtime {
             let more = now.saturating_sub(worker.realtime_from_ns);

@@ -179,7 +179,9 @@ pub struct Telemetry {
     pub unable_errno: AtomicI32,
     /// The errno of the last refused change of policy; 0 if none was refused.
     pub policy_errno: AtomicI32,
-    /// The policy of that change, as the kernel's constant.
+    /// The real-time priority that the worker should have had, if it got a lower one; 0 otherwise.
+    pub lowered_from: AtomicU32,
+    /// The policy of the refused change, as the kernel's constant.
     pub policy: AtomicI32,
     /// 1 if the last policy that the worker set successfully takes precedence over all fair and sched_ext tasks.
     pub realtime: AtomicU32,

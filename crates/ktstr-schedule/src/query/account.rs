@@ -2,6 +2,7 @@
 //! several CPUs or tasks is measured by the latest time of any CPU.
 
 use super::WaitCause;
+use super::higher::HeldByHigher;
 use super::idle::{usable, usable_time};
 use super::shares::competes;
 use super::state::{Doing, Task};
@@ -67,6 +68,14 @@ impl Walk<'_> {
         let passed = until - task.booked_ns;
         let (cpu, totals) = self.spent(task, passed);
         self.window.add(pid, task, passed);
+        if totals.higher_class_ns > 0 {
+            self.higher.entry(cpu).or_default().add(HeldByHigher {
+                task: pid,
+                class: task.class,
+                from_ns: task.booked_ns,
+                to_ns: until,
+            });
+        }
         let key = Key {
             phase: self.phase,
             task: pid,
@@ -97,7 +106,12 @@ impl Walk<'_> {
         let Some(task) = self.tasks.get(&pid) else {
             return;
         };
-        let (_, totals) = self.spent(task, task.booked_ns - until);
+        let (cpu, totals) = self.spent(task, task.booked_ns - until);
+        if totals.higher_class_ns > 0
+            && let Some(held) = self.higher.get_mut(&cpu)
+        {
+            held.take_back(pid, until);
+        }
         if let Some(sum) = task
             .booked
             .and_then(|key| self.answers.totals.get_mut(&key))

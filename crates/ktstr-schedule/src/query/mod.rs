@@ -5,6 +5,7 @@
 //! the sum for any of these is computed by adding up the matching ones; waits are kept individually.
 
 mod account;
+mod higher;
 mod idle;
 mod marks;
 mod measures;
@@ -23,6 +24,7 @@ mod trail;
 mod waits;
 mod walk;
 
+pub use higher::HeldByHigher;
 pub use idle::Idle;
 pub use marks::{Mark, Span, spans};
 pub use measures::{Measures, OfCgroup, Starved, Underserved, Wasted, Who, measures};
@@ -80,6 +82,9 @@ pub struct Answers {
     /// The runqueues of each wait in which the task was moved, by the task and the start of the wait; filled by [`stretches`].
     /// In every other wait the task was on one runqueue only ([`Did::Waited`]).
     pub queues: BTreeMap<(Pid, u64), Queues>,
+    /// The times in which tasks of a class above sched_ext's held each CPU, in order. Time while sched_ext was off because a CPU
+    /// had gone online or offline is left out.
+    pub higher: BTreeMap<Cpu, Vec<HeldByHigher>>,
     /// Idle time by phase and CPU.
     pub idle: BTreeMap<(Phase, Cpu), Idle>,
     /// The tasks of the schedule.

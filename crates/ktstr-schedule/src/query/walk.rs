@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::ControlFlow;
 
+use super::higher::Higher;
 use super::shares::Window;
 use super::state::{BALANCING_NS, Doing, Task};
 use super::stretches::{Sink, Waker};
@@ -47,6 +48,8 @@ pub(super) struct Walk<'a> {
     /// The weights of cgroups that were set, by path, each with the id of the cgroup. A cgroup that is not here has the default,
     /// 1024.
     pub(super) cgroup_weights: HashMap<String, (u64, f64)>,
+    /// The times in which tasks of a class above sched_ext's held each CPU.
+    pub(super) higher: BTreeMap<Cpu, Higher>,
     pub(super) window: Window,
     /// The time until which shares are not judged, because the weight of a working task changed (`SETTLING_NS`), or because a
     /// bypass (`REPAYING`) or a gap ended.
@@ -81,6 +84,7 @@ impl<'a> Walk<'a> {
             groups_throttle: (tables.missing.iter()).any(|name| name == "throttle_cfs_rq_work"),
             offline: BTreeSet::new(),
             cgroup_weights: HashMap::new(),
+            higher: BTreeMap::new(),
             window: Window::default(),
             unsettled_until_ns: 0,
             unbalanced_until_ns: 0,
@@ -397,6 +401,8 @@ impl<'a> Walk<'a> {
             self.end_wait(pid, false);
             self.end_stretch(pid, None, false);
         }
+        let higher = std::mem::take(&mut self.higher).into_iter();
+        self.answers.higher = higher.map(|(cpu, held)| (cpu, held.into_vec())).collect();
         self.answers
     }
 }

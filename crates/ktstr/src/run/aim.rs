@@ -134,7 +134,7 @@ pub fn step(number: u16) -> String {
 }
 
 /// Returns the pid in `comm[pid]`; `None` if the text does not have this form.
-fn pid_of(task: &str) -> Option<u32> {
+pub(in crate::run) fn pid_of(task: &str) -> Option<u32> {
     let (_, rest) = task.rsplit_once('[')?;
     rest.trim_end_matches(']').parse().ok()
 }

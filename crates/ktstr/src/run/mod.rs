@@ -590,6 +590,16 @@ impl Run {
             memory_mib: plan.memory_mib,
             virtual_clock: machine_kind.mips().is_some(),
             parallel_tcg: machine_kind.parallel_tcg(),
+            hogs: verdict::Hogs::UNSEEN,
+        };
+        let seen = verdict::schedule::see(&case, followed.schedule.as_deref());
+        let (seen, unreadable) = match seen {
+            Ok(seen) => (seen, None),
+            Err(error) => (None, Some(error)),
+        };
+        let case = Case {
+            hogs: verdict::Hogs::new(seen.as_ref(), guest.test_pid),
+            ..case
         };
         *teardown = Teardown::of(&guest);
         *teardown_delay = host_times.delay_of_teardown();
@@ -598,13 +608,15 @@ impl Run {
             report.watchdog_observation = in_window.watchdog;
         }
         let mut judgement = verdict::judge(&case, &end, &guest, &console, scx_exit.as_ref());
+        if let Some(error) = unreadable {
+            let note = format!("the schedule could not be read back: {error}");
+            judgement.result.note(note);
+        }
         let mut checks = entry.scheduler.assert.merge(&entry.assert);
         if guest.scheduler_changes > 0 {
             // The test itself decided when a scheduler drove the tasks, so no minimum share of driven CPU time is required.
             checks.min_driven_share = Some(ktstr_assert::Limit::Off);
         }
-        let schedule = followed.schedule.as_deref();
-        let seen = verdict::schedule::see(&mut judgement, &case, schedule);
         let logs = verdict::Logs {
             console: &console,
             scheduler: &guest.scheduler_log,

@@ -8,7 +8,7 @@ use ktstr_guest::engine::{FIRST_TURN_MS, SERVED_MS};
 use ktstr_schedule::Pid;
 use ktstr_schedule::query::{Answers, Measures, Underserved};
 
-use super::{Judgement, hog};
+use super::{Hogs, Judgement};
 
 const NS_PER_MS: u64 = 1_000_000;
 /// The part of a worker's waits that must have been judged, in milliseconds, before they show what the worker was entitled to.
@@ -26,6 +26,7 @@ pub(super) fn acquit(
     checks: &Assert,
     answers: &Answers,
     measured: &Measures,
+    hogs: &Hogs<'_>,
 ) -> bool {
     if !judgement.result.is_fail() {
         return false;
@@ -54,7 +55,7 @@ pub(super) fn acquit(
                     judged_by_shares(detail, checks, answers, measured)
                 }
                 _ => {
-                    let hog = hog::at(measurements, detail).is_some();
+                    let hog = hogs.at(measurements, detail).is_some();
                     not_waiting(detail, answers, most_owed_ms, counts, hog)
                 }
             };

@@ -48,7 +48,13 @@ fn judged(finding: Finding, answers: &Answers) -> Judgement {
 
 fn judged_by(checks: &Assert, finding: Finding, answers: &Answers) -> Judgement {
     let mut judgement = Judgement::fail(Fault::Scheduler, finding);
-    acquit(&mut judgement, checks, answers, &Measures::default());
+    acquit(
+        &mut judgement,
+        checks,
+        answers,
+        &Measures::default(),
+        &Hogs::UNSEEN,
+    );
     judgement
 }
 
@@ -105,6 +111,7 @@ fn a_gap_is_no_failure_if_the_workers_weight_entitles_it_to_next_to_nothing() {
         &Assert::NO_OVERRIDES,
         &answers,
         &Measures::default(),
+        &Hogs::UNSEEN,
     );
     assert!(hogged.result.is_fail() && hogged.fault == Some(Fault::Test));
     // Too little of the wait was judged to say what the task was entitled to in the rest.
@@ -145,7 +152,13 @@ fn a_bound_of_the_test_on_owed_time_applies_to_gaps_too() {
     for (bound, stands) in [(50.0, true), (200.0, false)] {
         let mut judgement = Judgement::fail(Fault::Scheduler, gap());
         let checks = Assert::NO_OVERRIDES.max_owed_ms(Limit::At(bound));
-        acquit(&mut judgement, &checks, &answers, &Measures::default());
+        acquit(
+            &mut judgement,
+            &checks,
+            &answers,
+            &Measures::default(),
+            &Hogs::UNSEEN,
+        );
         assert_eq!(judgement.result.is_fail(), stands, "{bound}");
     }
 }
@@ -212,6 +225,7 @@ fn failures_that_the_schedule_cannot_judge_remain() {
         &Assert::NO_OVERRIDES,
         &schedule(&[]),
         &Measures::default(),
+        &Hogs::UNSEEN,
     );
     assert!(judgement.result.is_fail());
     assert_eq!(judgement.fault, Some(Fault::Scheduler));
@@ -238,7 +252,13 @@ fn without_a_bound_of_the_test_a_spread_is_judged_by_each_tasks_share_of_its_ent
     };
     let judged = |checks: &Assert, answers: &Answers| {
         let mut judgement = Judgement::fail(Fault::Kernel, spread());
-        acquit(&mut judgement, checks, answers, &Measures::default());
+        acquit(
+            &mut judgement,
+            checks,
+            answers,
+            &Measures::default(),
+            &Hogs::UNSEEN,
+        );
         assert_eq!(judgement.fault.is_some(), judgement.result.is_fail());
         judgement.result
     };
@@ -276,7 +296,8 @@ fn a_fault_is_attributed_again_if_only_missing_data_is_left() {
         &mut judgement,
         &DEFAULTS,
         &schedule(&[]),
-        &Measures::default()
+        &Measures::default(),
+        &Hogs::UNSEEN
     ));
     assert!(judgement.result.is_inconclusive(), "{judgement:?}");
 }

@@ -8,7 +8,7 @@ use ktstr_assert::{AssertDetail, DetailKind, Finding, Outcome, WorkerExitInfo};
 use super::super::guest_state::GuestState;
 use super::super::stall::StallReport;
 use super::kernel_log::without_time;
-use super::{Case, Fault, Judgement, Logs, hog, misfit};
+use super::{Case, Fault, Judgement, Logs, misfit};
 
 /// Attributes the failures that are left after others were removed or excused, since the fault so far may rest on one of
 /// those. The end of a scheduler keeps its fault, and so does a test without a result.
@@ -131,7 +131,7 @@ pub(super) fn attribute_fault(judgement: &mut Judgement, case: &Case, logs: Logs
         return;
     }
     let measurements = &judgement.result.measurements;
-    let hog = hog::at_all(measurements, failures.iter().copied());
+    let hog = case.hogs.at_all(measurements, failures.iter().copied());
     if starved && let Some(hog) = hog {
         judgement.blame(Fault::Test, hog);
         return;

@@ -1,41 +1,197 @@
-//! Finds the hogs of a test: its real-time workers that took most of the time of their CPUs, which a scheduler of a lower class
-//! cannot give to other tasks. The guest names them in measurements, for each step or for the backdrop. A hog of one step
-//! explains nothing in another.
+//! Finds the hogs of a test: its real-time and deadline tasks that took most of the time of their CPUs, which a scheduler of a
+//! lower class cannot give to other tasks.
+//!
+//! The exact schedule shows them all, also threads that the test made itself, and whether one of them ran on the CPU for which a
+//! task waited, at that time. Without an exact schedule only the guest names hogs: its workers, in measurements for each step or
+//! for the backdrop. Those exist only if the test returns the result of the scenario. A hog of one step explains nothing in another.
 
 use std::collections::BTreeMap;
 
-use ktstr_assert::{AssertDetail, NoteValue, Phase};
+use ktstr_assert::{AssertDetail, Finding, NoteValue, Phase};
 use ktstr_guest::engine::{HOG_KEY, hog_key};
+use ktstr_schedule::query::{Answers, Key, Wait};
+use ktstr_schedule::{Class, Pid};
+use ktstr_snapshot::report::ScxExit;
+
+use super::schedule::Seen;
+use crate::run::aim::pid_of;
+use crate::run::step;
 
 type Measurements = BTreeMap<String, NoteValue>;
+/// The time that each task of a higher class ran, in nanoseconds.
+type Ran = BTreeMap<(Pid, Class), u64>;
 
-/// Returns the text about real-time workers that ran at the time of the finding; `None` if there were none. A finding
-/// that belongs to no step may be about any time. The label `BASELINE` counts as no step, because findings about the backdrop at
-/// the end of the run have it, too.
-pub(super) fn at(measurements: &Measurements, detail: &AssertDetail) -> Option<String> {
-    let label = detail.phase.as_deref();
-    match label.filter(|label| **label != *Phase::BASELINE.label()) {
-        None => any(measurements),
-        Some(step) => [HOG_KEY.to_owned(), hog_key(step)]
-            .iter()
-            .find_map(|key| text(measurements.get(key)?)),
+/// The tasks of the test took a CPU if they ran for more than this share of the time.
+const MOST: f64 = 0.5;
+
+/// What shows the hogs of a run.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::run) struct Hogs<'a> {
+    schedule: Option<(&'a Seen, Pid)>,
+}
+
+impl<'a> Hogs<'a> {
+    /// Only the guest can name hogs.
+    pub(in crate::run) const UNSEEN: Self = Self { schedule: None };
+
+    /// Creates the view of a run. `seen` is its exact schedule, which is used only if no part is missing. `test` is the process of
+    /// the test.
+    pub(in crate::run) fn new(seen: Option<&'a Seen>, test: Option<i32>) -> Self {
+        let whole = seen.filter(|seen| seen.answers.missing_ns == 0);
+        let test = test.and_then(|pid| u32::try_from(pid).ok()).map(Pid);
+        Self {
+            schedule: whole.zip(test),
+        }
+    }
+
+    /// Returns the text about the hogs that explain the finding; `None` if none does.
+    pub(super) fn at(&self, measured: &Measurements, detail: &AssertDetail) -> Option<String> {
+        let Some((seen, test)) = self.schedule else {
+            return named_at(measured, detail);
+        };
+        if let Finding::Gap { tid, .. } | Finding::NoProgress { tid, .. } = detail.finding
+            && let Ok(tid) = u32::try_from(tid)
+            && let Some(wait) = longest_wait(&seen.answers, Pid(tid))
+        {
+            return in_wait(seen, test, wait);
+        }
+        let label = step_of(detail);
+        in_steps(seen, test, |phase| match (label, phase) {
+            (None, _) => true,
+            (Some(label), Some(number)) => step(number) == label,
+            (Some(_), None) => false,
+        })
+    }
+
+    /// Returns the text about hogs if hogs explain each of the findings.
+    pub(super) fn at_all<'d>(
+        &self,
+        measured: &Measurements,
+        details: impl IntoIterator<Item = &'d AssertDetail>,
+    ) -> Option<String> {
+        let details = details.into_iter();
+        let hogs: Option<Vec<String>> = details.map(|detail| self.at(measured, detail)).collect();
+        hogs?.into_iter().next()
+    }
+
+    /// Returns the text about the hogs that explain why sched_ext's watchdog ejected the scheduler; `None` if none does.
+    pub(super) fn of_stall(&self, measured: &Measurements, exit: &ScxExit) -> Option<String> {
+        let Some((seen, test)) = self.schedule else {
+            return named_at_any_time(measured);
+        };
+        let stalled = exit.stalled().and_then(|(task, _)| pid_of(task));
+        match stalled.and_then(|pid| longest_wait(&seen.answers, Pid(pid))) {
+            Some(wait) => in_wait(seen, test, wait),
+            // The watchdog itself did not run, or the schedule does not show the task.
+            None => in_steps(seen, test, |_| true),
+        }
     }
 }
 
-/// Returns the text about real-time workers that ran at some time of the test; `None` if there were none.
-pub(super) fn any(measurements: &Measurements) -> Option<String> {
-    let mut named = (measurements.iter()).filter(|(key, _)| key.starts_with(HOG_KEY));
-    named.find_map(|(_, value)| text(value))
+/// Returns the longest wait of the task; `None` if it never waited.
+fn longest_wait(answers: &Answers, task: Pid) -> Option<&Wait> {
+    let waits = answers.waits.iter().filter(|wait| wait.task == task);
+    waits.max_by_key(|wait| wait.len_ns())
 }
 
-/// Returns the text about real-time workers if such workers ran at the time of each of the findings.
-pub(super) fn at_all<'a>(
-    measurements: &Measurements,
-    details: impl IntoIterator<Item = &'a AssertDetail>,
-) -> Option<String> {
-    let details = details.into_iter();
-    let hogs: Option<Vec<String>> = details.map(|detail| at(measurements, detail)).collect();
-    hogs?.into_iter().next()
+/// Returns the text about the tasks of the test that took the CPU during the wait; `None` if they did not.
+fn in_wait(seen: &Seen, test: Pid, wait: &Wait) -> Option<String> {
+    let mut held = seen.answers.held_during(wait);
+    held.retain(|(task, _), _| seen.answers.descends_from(*task, test));
+    let ran_ns: u64 = held.values().sum();
+    let share = ran_ns as f64 / wait.len_ns().max(1) as f64;
+    let most = name_of_most(seen, &held).filter(|_| share > MOST)?;
+    Some(format!(
+        "{most} ran on CPU {} for {:.0} % of the {:.1} s in which task {} waited for that CPU",
+        wait.cpu.0,
+        100.0 * share,
+        wait.len_ns() as f64 / 1e9,
+        wait.task.0
+    ))
+}
+
+/// Returns the text about the tasks of the test that took a CPU in one of the steps for which `matches` is true; `None` if they took
+/// none.
+fn in_steps(seen: &Seen, test: Pid, matches: impl Fn(Option<u16>) -> bool) -> Option<String> {
+    let answers = &seen.answers;
+    let mut held: BTreeMap<_, Ran> = BTreeMap::new();
+    for (
+        Key {
+            phase, cpu, task, ..
+        },
+        totals,
+    ) in &answers.totals
+    {
+        if totals.higher_class_ns > 0 && matches(*phase) && answers.descends_from(*task, test) {
+            // The sums do not tell the class. The last stretch of the task on this CPU does.
+            let stretches = answers.higher.get(cpu).map_or(&[][..], Vec::as_slice);
+            let last = stretches.iter().rfind(|held| held.task == *task);
+            let class = last.map_or(Class::RealTime, |held| held.class);
+            let sum = held.entry((*phase, *cpu)).or_default();
+            let ran_ns = sum.entry((*task, class)).or_default();
+            *ran_ns = ran_ns.saturating_add(totals.higher_class_ns);
+        }
+    }
+    let shares = held.into_iter().filter_map(|((phase, cpu), held)| {
+        let length_ns = answers.phases.get(&phase).copied().unwrap_or(0).max(1);
+        let ran_ns = held.values().fold(0u64, |sum, ns| sum.saturating_add(*ns));
+        Some((ran_ns as f64 / length_ns as f64, phase, cpu, held))
+    });
+    let (share, phase, cpu, held) = shares.max_by(|(a, ..), (b, ..)| a.total_cmp(b))?;
+    let most = name_of_most(seen, &held).filter(|_| share > MOST)?;
+    let when = phase.map_or_else(|| "the time outside of the steps".to_owned(), step);
+    Some(format!(
+        "{most} ran on CPU {} for {:.0} % of {when}",
+        cpu.0,
+        100.0 * share
+    ))
+}
+
+/// Returns the subject of a sentence about these tasks, which names the one that ran longest; `None` if there is none.
+fn name_of_most(seen: &Seen, held: &Ran) -> Option<String> {
+    let ((task, class), _) = held.iter().max_by_key(|(_, ran_ns)| **ran_ns)?;
+    let class = match class {
+        Class::Deadline => "deadline",
+        _ => "real-time",
+    };
+    let info = seen.answers.tasks.get(task)?;
+    let name = info.name().unwrap_or("?");
+    let path = info
+        .cgroups
+        .last()
+        .and_then(|id| seen.tables.cgroups.get(id));
+    let cgroup = path.and_then(|cgroup| cgroup.path.rsplit('/').find(|part| !part.is_empty()));
+    let place = cgroup.map_or_else(String::new, |name| format!(" in cgroup {name}"));
+    Some(match held.len() {
+        1 => format!("the test's {class} task {name}[{}]{place}", task.0),
+        count => format!(
+            "{count} {class} tasks of the test, most of all {name}[{}]{place},",
+            task.0
+        ),
+    })
+}
+
+/// Returns the step to which the finding belongs. The label `BASELINE` counts as no step, because findings about the backdrop at
+/// the end of the run have it, too.
+fn step_of(detail: &AssertDetail) -> Option<&str> {
+    let label = detail.phase.as_deref();
+    label.filter(|label| **label != *Phase::BASELINE.label())
+}
+
+/// Returns what the guest says about real-time workers at the time of the finding; `None` if it names none. A finding that
+/// belongs to no step may be about any time.
+fn named_at(measured: &Measurements, detail: &AssertDetail) -> Option<String> {
+    match step_of(detail) {
+        None => named_at_any_time(measured),
+        Some(step) => [HOG_KEY.to_owned(), hog_key(step)]
+            .iter()
+            .find_map(|key| text(measured.get(key)?)),
+    }
+}
+
+fn named_at_any_time(measured: &Measurements) -> Option<String> {
+    let mut named = measured.iter().filter(|(key, _)| key.starts_with(HOG_KEY));
+    named.find_map(|(_, value)| text(value))
 }
 
 fn text(value: &NoteValue) -> Option<String> {
@@ -48,6 +204,8 @@ fn text(value: &NoteValue) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use ktstr_assert::DetailKind;
+    use ktstr_schedule::query::{HeldByHigher, TaskInfo, Totals, WaitCause};
+    use ktstr_schedule::{Cpu, Tables};
 
     use super::*;
 
@@ -59,15 +217,114 @@ mod tests {
             detail
         };
         let hogs: Measurements = [(hog_key("Step[0]"), "of a step".into())].into();
-        let found = |hogs: &Measurements, phase| at(hogs, &late(phase)).is_some();
+        let found = |hogs: &Measurements, phase| named_at(hogs, &late(phase)).is_some();
         assert!(found(&hogs, Some("Step[0]")) && !found(&hogs, Some("Step[2]")));
         assert!(found(&hogs, None) && found(&hogs, Some("BASELINE")));
         let both = [late(Some("Step[0]")), late(Some("Step[2]"))];
-        assert_eq!(at_all(&hogs, &both), None);
-        assert_eq!(at_all(&hogs, &both[..1]).as_deref(), Some("of a step"));
+        let all = |of: &[AssertDetail]| Hogs::UNSEEN.at_all(&hogs, of);
+        assert_eq!(all(&both), None);
+        assert_eq!(all(&both[..1]).as_deref(), Some("of a step"));
         // Hogs of the backdrop run in each step.
         let hogs: Measurements = [(HOG_KEY.to_owned(), "of the backdrop".into())].into();
         assert!(found(&hogs, Some("Step[0]")) && found(&hogs, None));
-        assert_eq!(any(&Measurements::new()), None);
+        assert_eq!(named_at_any_time(&Measurements::new()), None);
+    }
+
+    const MS: u64 = 1_000_000;
+    const TEST: i32 = 100;
+
+    /// Returns a schedule in which the real-time task 7, which `parent` created, ran on CPU 0 in step 1 from 0 to `ran_ms`, and task
+    /// 9 waited for `cpu` from 0 to 1000 ms.
+    fn seen(parent: i32, ran_ms: u64, cpu: u16) -> Seen {
+        let pid = |pid: i32| Pid(pid.cast_unsigned());
+        let hog = TaskInfo {
+            names: vec!["spin".to_owned()],
+            parent: Some(pid(parent)),
+            ..TaskInfo::default()
+        };
+        let held = HeldByHigher {
+            task: Pid(7),
+            class: Class::RealTime,
+            from_ns: 0,
+            to_ns: ran_ms * MS,
+        };
+        let wait = Wait {
+            phase: Some(1),
+            task: Pid(9),
+            cgroup: None,
+            cpu: Cpu(cpu),
+            cause: WaitCause::Preempted,
+            from_ns: 0,
+            to_ns: 1000 * MS,
+            owed_ns: 0,
+            judged_ns: 0,
+            served: true,
+        };
+        let key = Key {
+            phase: Some(1),
+            task: Pid(7),
+            cgroup: None,
+            cpu: Cpu(0),
+        };
+        let ran = Totals {
+            higher_class_ns: ran_ms * MS,
+            ..Totals::default()
+        };
+        Seen {
+            answers: Answers {
+                tasks: [(Pid(7), hog)].into(),
+                higher: [(Cpu(0), vec![held])].into(),
+                waits: vec![wait],
+                totals: [(key, ran)].into(),
+                phases: [(Some(1), 1000 * MS), (Some(2), 1000 * MS)].into(),
+                ..Answers::default()
+            },
+            tables: Tables::default(),
+        }
+    }
+
+    #[test]
+    fn the_schedule_shows_who_ran_on_the_cpu_that_a_task_waited_for() {
+        let gap = AssertDetail::of(Finding::Gap {
+            tid: 9,
+            gap_ms: 1000,
+            cpu: 0,
+            at_ms: 1000,
+            bound_ms: 300,
+        });
+        let of = |seen: &Seen| {
+            let hogs = Hogs::new(Some(seen), Some(TEST));
+            hogs.at(&Measurements::new(), &gap)
+        };
+        let text = of(&seen(TEST, 900, 0)).expect("a hog");
+        let expected = "the test's real-time task spin[7] ran on CPU 0 for 90 % of the 1.0 s in which task 9 waited for that CPU";
+        assert_eq!(text, expected);
+        assert_eq!(
+            of(&seen(TEST, 400, 0)),
+            None,
+            "most of the time it was free"
+        );
+        assert_eq!(of(&seen(TEST, 900, 1)), None, "another CPU");
+        assert_eq!(of(&seen(55, 900, 0)), None, "not a task of the test");
+    }
+
+    #[test]
+    fn the_schedule_shows_the_hogs_of_each_step() {
+        let mut late = AssertDetail::new(DetailKind::Unfair, "uneven");
+        let hogged = seen(TEST, 900, 1);
+        let measured = [(hog_key("Step[1]"), "of the guest".into())].into();
+        let of = |detail: &AssertDetail, seen: &Seen| {
+            Hogs::new(Some(seen), Some(TEST)).at(&measured, detail)
+        };
+        let text = "the test's real-time task spin[7] ran on CPU 0 for 90 % of Step[0]";
+        assert_eq!(of(&late, &hogged).as_deref(), Some(text));
+        late.phase = Some("Step[0]".into());
+        assert_eq!(of(&late, &hogged).as_deref(), Some(text));
+        assert_eq!(of(&late, &seen(TEST, 400, 1)), None);
+        late.phase = Some("Step[1]".into());
+        assert_eq!(of(&late, &hogged), None, "the schedule has the last word");
+        let mut holed = hogged;
+        holed.answers.missing_ns = 1;
+        assert_eq!(of(&late, &holed).as_deref(), Some("of the guest"));
     }
 }

@@ -3,6 +3,8 @@
 use ktstr_assert::{AssertDetail, AssertResult, Finding};
 use ktstr_scenario::scheduler::{Promises, SchedulerSpec};
 
+use super::Hogs;
+
 /// The party that is at fault for a run that did not pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
@@ -199,6 +201,8 @@ pub(in crate::run) struct Case<'a> {
     pub(in crate::run) virtual_clock: bool,
     /// Whether several host threads translated and executed the guest's CPUs in parallel.
     pub(in crate::run) parallel_tcg: bool,
+    /// What shows which real-time tasks of the test took the CPUs.
+    pub(in crate::run) hogs: Hogs<'a>,
 }
 
 impl Case<'_> {

@@ -28,6 +28,7 @@ use super::stall::StallReport;
 use crate::vm_result::WatchdogKillReason;
 pub(super) use contention::{CONTENDED, Contention, downgrade_if_contended};
 pub(super) use fault::default_evidence;
+pub(super) use hog::Hogs;
 pub use judgement::Fault;
 pub(crate) use judgement::Judgement;
 #[cfg(test)]
@@ -109,8 +110,8 @@ pub(super) fn judge(
         _ => scheduler_exit::judge(&mut judgement, case, guest, console, exit),
     }
     // A scheduler cannot serve any task if real-time workers leave no CPU time.
-    if exit.is_some_and(ScxExit::is_stall)
-        && let Some(hog) = hog::any(&judgement.result.measurements)
+    if let Some(exit) = exit.filter(|exit| exit.is_stall())
+        && let Some(hog) = case.hogs.of_stall(&judgement.result.measurements, exit)
     {
         judgement.blame(Fault::Test, hog);
     }

@@ -8,7 +8,7 @@ use ktstr_schedule::query::Answers;
 
 use super::acquit::OWED_MS;
 use super::schedule::Seen;
-use super::{Case, Fault, Judgement, Logs, fault, hog};
+use super::{Case, Fault, Judgement, Logs, fault};
 
 /// Turns the failures that a quota explains into notes, and makes those that it may explain inconclusive. If no failure is
 /// left and some became inconclusive, the fault is undetermined. If nothing but notes is left, nobody is at fault.
@@ -26,7 +26,10 @@ pub(in crate::run) fn judge(
             // The real-time workers of a test leave no CPU time for others, whatever their quota.
             Outcome::Fail(detail)
                 if !is_proven(&detail, answers)
-                    && hog::at(&judgement.result.measurements, &detail).is_none() =>
+                    && case
+                        .hogs
+                        .at(&judgement.result.measurements, &detail)
+                        .is_none() =>
             {
                 match detail.quota {
                     Some(QuotaEffect::Explains) => {

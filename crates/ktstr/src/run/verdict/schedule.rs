@@ -9,7 +9,7 @@ use ktstr_assert::{Assert, AssertDetail, AssertResult, Finding, Limit, NoteValue
 use ktstr_schedule::query::{Answers, Measures, Phase, Rules, Underserved, Who, measures};
 use ktstr_schedule::{ReadError, Schedule, Tables};
 
-use super::{Case, Fault, Judgement, Logs, fault, hog};
+use super::{Case, Fault, Judgement, Logs, fault};
 use crate::run::step;
 use ktstr_scenario::scheduler::Promise;
 
@@ -49,24 +49,20 @@ pub(in crate::run) struct Seen {
 }
 
 /// Evaluates the schedule `file`, with entitlements that follow nice values and cgroup weights as far as the scheduler
-/// promises to honor them. Returns `None` if there is no schedule, if one of the functions [`NEEDED`] was not observed,
-/// or if the file cannot be read, which is noted in the result.
-pub(in crate::run) fn see(
-    judgement: &mut Judgement,
-    case: &Case,
-    file: Option<&[u8]>,
-) -> Option<Seen> {
+/// promises to honor them. Returns `None` if there is no schedule, or if one of the functions [`NEEDED`] was not observed.
+///
+/// # Errors
+/// If the file cannot be read.
+pub(in crate::run) fn see(case: &Case, file: Option<&[u8]>) -> Result<Option<Seen>, ReadError> {
     let rules = Rules {
         nice: case.promises.holds(Promise::Nice),
         cpu_weight: case.promises.holds(Promise::CpuWeight),
         cpu_idle: !case.has_bpf_scheduler() || case.told_of_idle,
     };
-    read(file?, rules).unwrap_or_else(|error| {
-        judgement
-            .result
-            .note(format!("the schedule could not be read back: {error}"));
-        None
-    })
+    match file {
+        Some(file) => read(file, rules),
+        None => Ok(None),
+    }
 }
 
 /// Applies the schedule of the tasks below the cgroup `root` to the verdict. Failures that the workers' reports gave, and
@@ -92,7 +88,7 @@ pub(in crate::run) fn judge(
     }
     let measured = measures(&seen.answers, &seen.tables, root);
     let checks = DEFAULTS.merge(checks);
-    if super::acquit::acquit(judgement, &checks, &seen.answers, &measured) {
+    if super::acquit::acquit(judgement, &checks, &seen.answers, &measured, &case.hogs) {
         fault::attribute_again(judgement, case, logs);
     }
     // A scheduler that has ended did not produce the rest of the schedule.
@@ -147,7 +143,9 @@ pub(in crate::run) fn judge(
         // The finding that the scheduler drove too little CPU time is an exception: it leaves out the time of real-time tasks, so
         // they do not explain it.
         let explicable = |d: &AssertDetail| !matches!(d.finding, Finding::NotDriven { .. });
-        let hog = hog::at_all(&judgement.result.measurements, &failed)
+        let hog = case
+            .hogs
+            .at_all(&judgement.result.measurements, &failed)
             .filter(|_| failed.iter().all(explicable));
         let (fault, why) = match (hog, case.has_scheduler()) {
             (Some(hog), _) => (Fault::Test, hog),

@@ -23,6 +23,7 @@ pub(in crate::run) const CASE: Case = Case {
     virtual_clock: true,
     told_of_idle: false,
     parallel_tcg: false,
+    hogs: Hogs::UNSEEN,
 };
 
 /// Returns the state of a guest that has the declared topology and has sent `messages` after its greeting.
