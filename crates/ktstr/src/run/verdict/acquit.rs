@@ -20,7 +20,7 @@ pub(super) const OWED_MS: f64 = 50.0;
 /// Turns failures that the schedule does not confirm into notes. If no failure is left and the run is not inconclusive,
 /// nobody is at fault. `checks` contains the bounds that apply, set by the test, by its scheduler or by default. The bound
 /// on the spread has no default in `checks`: if it is there, the test or the scheduler has set it. Returns whether failures
-/// were removed, and others or missing data are left, whose fault has to be determined again.
+/// were removed, and what is left of the result is no pass, so that its fault has to be determined again.
 pub(super) fn acquit(
     judgement: &mut Judgement,
     checks: &Assert,
@@ -74,7 +74,7 @@ pub(super) fn acquit(
     if !judgement.result.is_fail() && !judgement.result.is_inconclusive() {
         judgement.blame_nobody();
     }
-    judgement.result.is_fail() || judgement.lacks_only_data()
+    judgement.result.is_fail() || judgement.result.is_inconclusive()
 }
 
 /// Returns what the schedule shows about a spread; `None` if it shows nothing, so that the finding stands. The default bound

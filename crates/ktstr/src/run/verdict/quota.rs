@@ -56,7 +56,7 @@ pub(in crate::run) fn judge(
              that long for its turn"
         ));
     }
-    if judgement.result.is_fail() || open.is_none() && judgement.lacks_only_data() {
+    if judgement.result.is_fail() || open.is_none() && judgement.result.is_inconclusive() {
         fault::attribute_again(judgement, case, logs);
     } else if let Some(place) = open {
         let why = format!(
@@ -64,7 +64,7 @@ pub(in crate::run) fn judge(
              the virtual clock (KTSTR_CLOCK=virtual) shows more"
         );
         judgement.blame(Fault::Undetermined, why);
-    } else if !judgement.result.is_inconclusive() {
+    } else {
         judgement.blame_nobody();
     }
 }
@@ -143,6 +143,14 @@ mod tests {
         let judgement = judged(Some(QuotaEffect::Explains), &[missing], None);
         assert!(judgement.result.is_inconclusive(), "{judgement:?}");
         assert_eq!(judgement.fault, Some(Fault::Harness));
+    }
+
+    #[test]
+    fn what_the_test_cannot_decide_is_not_the_schedulers_fault() {
+        let own = Outcome::Inconclusive(AssertDetail::from("the sample was too small"));
+        let judgement = judged(Some(QuotaEffect::Explains), &[own], None);
+        assert!(judgement.result.is_inconclusive(), "{judgement:?}");
+        assert_eq!(judgement.fault, Some(Fault::Test), "{judgement:?}");
     }
 
     #[test]
