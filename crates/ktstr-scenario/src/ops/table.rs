@@ -148,8 +148,8 @@ macro_rules! op_table {
                 name: text => capture_tag,
             };
             /// Makes the host watch the first four bytes of a kernel variable, and capture the guest's state under the
-            /// variable's name whenever they have changed; a later capture replaces the one before. The operation is not
-            /// allowed in a step that loops, and a test can watch at most three variables.
+            /// variable's name whenever they have changed; a later capture replaces the one before. The watch ends with its
+            /// scenario, which can watch at most three variables. The operation is not allowed in a step that loops.
             ///
             /// The variable is polled, not trapped. Under the virtual clock it is checked at each switch, wake-up, enqueue,
             /// dequeue or timer interrupt on any CPU; under the real clock, about every half millisecond of host time. A

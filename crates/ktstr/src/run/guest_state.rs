@@ -95,6 +95,8 @@ pub(super) struct GuestState {
     pub(super) seen: (Option<Instant>, Option<Instant>),
     /// The workload window, measured in the guest's clock under the virtual clock, otherwise in the machine's running time.
     pub(super) window: Window,
+    /// The number of scenarios that began, plus the number of those that ended.
+    pub(super) scenario_edges: u32,
 }
 
 /// The guest's description of itself.
@@ -233,6 +235,7 @@ impl GuestState {
                 self.called.get_or_insert_with(Instant::now);
             }
             ToHost::ScenarioStart => {
+                self.scenario_edges = self.scenario_edges.saturating_add(1);
                 self.phase = Body;
                 self.seen = (Some(Instant::now()), None);
                 self.window = Window {
@@ -280,6 +283,7 @@ impl GuestState {
                 elapsed_ms,
                 total_iterations,
             } => {
+                self.scenario_edges = self.scenario_edges.saturating_add(1);
                 self.phase = Teardown;
                 self.held = None;
                 self.window.closed = Some(now);

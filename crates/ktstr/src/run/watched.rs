@@ -21,6 +21,8 @@ const MOST_CAPTURES: u32 = 1024;
 pub(super) struct Watches {
     words: Vec<Watched>,
     taken: u32,
+    /// The value of [`GuestState::scenario_edges`] when `words` was last emptied or filled.
+    edges: u32,
 }
 
 #[derive(Debug)]
@@ -86,6 +88,13 @@ impl Watches {
         now: Duration,
         hold: Option<Hold>,
     ) -> Result<(), MachineError> {
+        // A watch ends with the scenario that asked for it.
+        if std::mem::replace(&mut self.edges, guest.scenario_edges) != guest.scenario_edges
+            && !self.words.is_empty()
+        {
+            self.words.clear();
+            self.program_watches(machine);
+        }
         if machine.virtual_clock().is_some() && !matches!(hold, Some(Hold::Changed(_))) {
             return Ok(());
         }

@@ -226,9 +226,14 @@ fn refusals(ctx: &Ctx) -> Result<AssertResult> {
             ],
             "watched already",
         ),
-        // Two variables are watched by now: a watch lasts until the end of the test, not of its scenario.
+        // The watches of the scenario before have ended with it.
         (
-            vec![watch("dirty_background_ratio"), watch("max_threads")],
+            vec![
+                watch("vm_swappiness"),
+                watch("vm_dirty_ratio"),
+                watch("dirty_background_ratio"),
+                watch("max_threads"),
+            ],
             "at most 3 variables can be watched",
         ),
         (
