@@ -35,3 +35,4 @@ pub mod sampler;
 pub mod scx;
 pub mod symbols;
 mod tasks;
+pub mod trace_buffer;

@@ -362,7 +362,7 @@ impl What {
 
     /// Whether events of this kind are so rare that the writer keeps them even when it drops the frequent events of an old chunk
     /// to limit the size of the file.
-    pub(crate) fn is_rare(&self) -> bool {
+    pub fn is_rare(&self) -> bool {
         !matches!(
             self,
             Self::Switch { .. }

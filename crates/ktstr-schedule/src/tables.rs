@@ -24,11 +24,17 @@ pub enum Source {
     /// not affected by the recording.
     #[default]
     FunctionEntries,
-    /// The kernel's own tracepoints, under the real clock. The format has this source, but ktstr does not write it.
+    /// The kernel's own tracepoints, under the real clock. They do not show affinities, quotas, dispatch queues, and whether an
+    /// ordinary task is in the class of sched_ext, so nothing is concluded about what a task was entitled to.
     Tracepoints,
 }
 
 impl Source {
+    /// Whether the events show everything that decides what a task was entitled to, such as its affinity and its quota.
+    pub fn is_exact(self) -> bool {
+        self == Self::FunctionEntries
+    }
+
     pub(crate) fn code(self) -> u8 {
         match self {
             Self::FunctionEntries => 1,

@@ -60,6 +60,18 @@ impl Writer {
         self.open.push(event);
     }
 
+    /// Notes that this many frequent events between two times, in nanoseconds of the schedule's clock, were lost before they
+    /// could be recorded. The rare events of that time can still be appended.
+    pub fn leave_out(&mut self, from_ns: u64, to_ns: u64, events: u64) {
+        self.pack();
+        self.packed.push(Packed {
+            bytes: encode(&[]),
+            from_ns,
+            to_ns,
+            dropped: [events, 0],
+        });
+    }
+
     /// Returns the whole file.
     pub fn finish(mut self, tables: &Tables) -> Vec<u8> {
         self.pack();
@@ -113,7 +125,9 @@ impl Writer {
         let switches = frequent
             .iter()
             .filter(|event| matches!(event.what, What::Switch { .. }));
-        packed.dropped = [frequent.len() as u64, switches.count() as u64];
+        let [events, of_them] = &mut packed.dropped;
+        *events = events.saturating_add(frequent.len() as u64);
+        *of_them = of_them.saturating_add(switches.count() as u64);
         let before = packed.bytes.len();
         packed.bytes = encode(&rare);
         self.bytes = self.bytes - before + packed.bytes.len();

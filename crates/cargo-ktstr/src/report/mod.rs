@@ -40,8 +40,8 @@ const MESSAGE: usize = 2000;
 /// whose other sections alone are larger exceeds it.
 const CAP: usize = 2_000_000;
 /// The text in place of a time line.
-const NO_SCHEDULE: &str = "<p>This run left no schedule: only runs under the virtual clock leave one, unless \
-                           KTSTR_SCHEDULE is 0.</p>\n";
+const NO_SCHEDULE: &str = "<p>This run left no schedule: KTSTR_SCHEDULE was 0, the machine ended before the schedule could be read, or the \
+                           kernel lacks what shows one.</p>\n";
 
 /// The style sheet of all pages.
 pub const STYLE: &str = include_str!("assets/page.css");
@@ -312,6 +312,8 @@ fn time_line(story: &Story, thinned: &data::Thinned) -> String {
         ));
     }
     notes.extend(story.complete_only());
+    notes
+        .extend((!story.tables.source.is_exact()).then(|| crate::schedule::TRACEPOINTS.to_owned()));
     if !story.tables.missing.is_empty() {
         notes.push(format!(
             "This kernel lacks {}, so the events that they would show are missing.",

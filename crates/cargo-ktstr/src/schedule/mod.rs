@@ -86,6 +86,8 @@ struct OneCpu {
 struct Summary {
     tasks: Vec<Task>,
     cpus: Vec<OneCpu>,
+    /// Whether the schedule shows the affinities of tasks. If it does not, `wasted_ns` and the CPUs' `beside_waiter_ns` are 0.
+    exact: bool,
     wasted_ns: u64,
     /// The start and, in the next field, the end of the interval in which no event is missing, in nanoseconds since the start of
     /// the first step. All values are about this interval.
@@ -95,6 +97,11 @@ struct Summary {
     missing_functions: Vec<String>,
     unreadable: u64,
 }
+
+/// The note about a schedule of a run under the real clock.
+pub const TRACEPOINTS: &str = "The run was under the real clock, so this is what the kernel's tracepoints show: no affinities, no dispatch \
+                               queues, not whether a task is in the class of sched_ext, and no quotas: a task whose cgroup is \
+                               out of quota seems to wait.";
 
 /// Prints the summary of a recorded schedule, or the listing that the options select.
 pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
@@ -216,6 +223,7 @@ fn summarise(
     Summary {
         tasks,
         cpus,
+        exact: tables.source.is_exact(),
         wasted_ns: wasted
             .filter(|(phase, _)| in_phase(**phase))
             .map(|(_, ns)| ns)
@@ -309,17 +317,20 @@ fn print(out: &mut dyn Write, summary: &Summary, phase: Option<u16>) -> Result<(
         ]);
     }
     writeln!(out, "{}\n", table.trim_fmt())?;
-    let mut table = numbers(
-        &["CPU", "BUSY MS", "IDLE MS", "IDLE MS WHILE TASKS WAITED"],
-        0,
-    );
+    let columns = match summary.exact {
+        true => 4,
+        false => 3,
+    };
+    let header = ["CPU", "BUSY MS", "IDLE MS", "IDLE MS WHILE TASKS WAITED"];
+    let mut table = numbers(&header[..columns], 0);
     for cpu in &summary.cpus {
-        table.add_row([
+        let row = [
             cpu.cpu.to_string(),
             ms(cpu.run_ns),
             ms(cpu.idle.idle_ns),
             ms(cpu.idle.beside_waiter_ns),
-        ]);
+        ];
+        table.add_row(row.into_iter().take(columns));
     }
     writeln!(out, "{}\n", table.trim_fmt())?;
     let beside = summary.cpus.iter().map(|cpu| cpu.idle.beside_waiter_ns);
@@ -341,11 +352,14 @@ fn print(out: &mut dyn Write, summary: &Summary, phase: Option<u16>) -> Result<(
         true => ", less than the last column's sum, because a task uses one CPU at a time",
         false => "",
     };
-    writeln!(
-        out,
-        "Waiting tasks could have used {} ms of idle CPU time{less}.",
-        ms(summary.wasted_ns)
-    )?;
+    match summary.exact {
+        true => writeln!(
+            out,
+            "Waiting tasks could have used {} ms of idle CPU time{less}.",
+            ms(summary.wasted_ns)
+        )?,
+        false => writeln!(out, "{TRACEPOINTS}")?,
+    }
     if summary.unreadable != 0 {
         writeln!(
             out,

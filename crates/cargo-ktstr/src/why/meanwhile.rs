@@ -48,6 +48,10 @@ pub fn meanwhile(story: &Story, wait: &Stretch, masks: &[(u64, CpuMask)]) -> Str
         .any(|gap| gap.from_ns < wait.to_ns && gap.to_ns > wait.from_ns);
     let mut text = match (gap, all_idle, all_known) {
         (true, ..) => "Events of that time are missing, so this list is incomplete.\n".to_owned(),
+        (false, idle, _) if !story.tables.source.is_exact() => format!(
+            "In that time all CPUs of the machine were idle for {}, added up.\n",
+            ms(idle)
+        ),
         (false, 0, true) => "No CPU on which it was allowed was idle in that time.\n".to_owned(),
         (false, 0, false) => {
             "No CPU on which it was allowed is known to have been idle in that time.\n".to_owned()

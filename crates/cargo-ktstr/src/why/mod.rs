@@ -169,6 +169,7 @@ fn answer(
             text.push_str(&outside(story));
         }
         let known = history(schedule, story, &stretch).map_err(NoAnswer::Damaged)?;
+        let exact = story.tables.source.is_exact();
         let sets = known.masks.iter().enumerate();
         let sets = sets.map(|(at, (since, mask))| match at {
             0 => cpus(*mask, story.cpus()),
@@ -179,11 +180,11 @@ fn answer(
             ),
         });
         let sets: Vec<String> = sets.collect();
-        text.push_str(&format!(
-            "The task was allowed on {}; the machine has {} CPUs.\n",
-            sets.join(", "),
-            story.cpus()
-        ));
+        let sets = match exact {
+            true => format!("The task was allowed on {}", sets.join(", ")),
+            false => "The kernel's tracepoints, from which this schedule comes, do not show on which CPUs the task was allowed".to_owned(),
+        };
+        text.push_str(&format!("{sets}; the machine has {} CPUs.\n", story.cpus()));
         text.push_str(&meanwhile(story, &stretch, &known.masks));
         if !known.lines.is_empty() {
             text.push_str("\nEvents of the task in that time:\n");

@@ -34,8 +34,8 @@ pub enum SchedPolicy {
     Batch,
     /// `SCHED_IDLE`, the policy with the smallest weight (`WEIGHT_IDLEPRIO` in kernel/sched/sched.h).
     Idle,
-    /// `SCHED_FIFO` with a priority of 1 to 99. The worker gets at most 97, and a note says so: 98 and 99 belong to the threads of
-    /// the harness in the guest, which could not stop the worker otherwise.
+    /// `SCHED_FIFO` with a priority of 1 to 99. The worker gets at most 97, and a note says so: 98 and 99 belong to the
+    /// threads of the harness in the guest, which could not stop the worker otherwise.
     Fifo(u32),
     /// `SCHED_RR` with a priority of 1 to 99, of which the worker gets at most 97, as under `Fifo`.
     RoundRobin(u32),

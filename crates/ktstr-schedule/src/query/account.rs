@@ -191,7 +191,9 @@ impl Walk<'_> {
     /// Returns the affinity of each waiting task; nothing if no CPU is idle.
     fn waiting_masks(&self) -> impl Iterator<Item = crate::CpuMask> + '_ {
         let idle = self.idle != 0;
-        let waiting = self.active.iter().filter(move |_| idle);
+        // Without the affinities, nobody knows which task could have used an idle CPU.
+        let known = idle && self.tables.source.is_exact();
+        let waiting = self.active.iter().filter(move |_| known);
         waiting
             .filter_map(|pid| self.tasks.get(pid))
             .filter(|task| matches!(task.doing, Doing::Waiting { .. }) && competes(task.class))

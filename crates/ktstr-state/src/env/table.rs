@@ -75,7 +75,7 @@ table! {
          the seed draws 30 to 70, less with more than 8 CPUs. `0`: QEMU decides, 250 to 1000, and a wake-up on an idle \
          CPU can be late by that much";
     SCHEDULE "KTSTR_SCHEDULE" Switch [InReadme]
-        "`0`: do not record the schedule of runs under the virtual clock";
+        "`0`: do not record the schedules of runs";
     FRESH_ATTACH "KTSTR_FRESH_ATTACH" Switch [InReadme, InRecord, ZeroIsNone]
         "neither empty nor `0`: no run forks a template that has the scheduler attached";
     TEMPLATES_MIB "KTSTR_TEMPLATES_MIB" Number<u64>(&[0..=u64::MAX >> 20], "expected a number of MiB") [InReadme]

@@ -4,15 +4,18 @@
 use std::time::{Duration, Instant};
 
 use ktstr_guest::protocol::{ToGuest, ToHost};
-use ktstr_machine::{Halt, Hold, Machine, MachineError, MailboxRam, VcpuTime, VirtualClock};
+use ktstr_machine::{Halt, Hold, Machine, MachineError, MailboxRam, Shape, VcpuTime, VirtualClock};
 use ktstr_mailbox::{
     CALL_IDLE, Layout, MailboxMemory, Reader, Ring, RingCursor, RingError, WriteError, Writer,
     is_ready,
 };
 
+use ktstr_state::env;
+
 use super::captures::LazyKernelInfo;
 use super::guest_state::GuestState;
-use super::schedule::Recorder;
+use super::schedule::tracepoints::Edges;
+use super::schedule::{self, Recorder};
 use super::stall::{StallDetector, StallReport};
 use crate::vm_result::{GuestLifecyclePhase, WatchdogKillReason};
 
@@ -95,6 +98,8 @@ pub(super) struct GuestSession {
     pub(super) hold: Option<Hold>,
     /// Records the schedule of a run under the virtual clock.
     pub(super) recorder: Option<Recorder>,
+    /// When the test and its steps began and ended, for the schedule of a run under the real clock.
+    edges: Edges,
 }
 
 impl GuestSession {
@@ -117,6 +122,7 @@ impl GuestSession {
             quiet: (0, Vec::new()),
             hold: None,
             recorder: None,
+            edges: Edges::default(),
         }
     }
 
@@ -310,7 +316,7 @@ impl GuestSession {
         if self.ready {
             // The test's ring is read after PID 1's: when PID 1 has reported that the test has ended, all messages of the
             // test are in its ring.
-            let (machine, guest) = (&self.machine, &mut self.guest);
+            let (machine, guest, edges) = (&self.machine, &mut self.guest, &mut self.edges);
             for reader in [&mut self.agent, &mut self.test] {
                 // After the last message of PID 1 the test's ring is read to its end: no process writes to the ring any more.
                 for _ in 0..ROUNDS {
@@ -319,7 +325,14 @@ impl GuestSession {
                             Some(_) => Duration::from_nanos(time_ns),
                             None => machine.running_time(),
                         };
+                        let (held, test) = (guest.held, guest.test_pid);
                         guest.take(message, now);
+                        if guest.held != held {
+                            edges.holds.push((time_ns, guest.held));
+                        }
+                        if guest.test_pid != test {
+                            edges.from_ns = Some(time_ns);
+                        }
                     });
                     match taken {
                         Ok(BURST) if guest.bye => {}
@@ -364,10 +377,23 @@ impl GuestSession {
         }
     }
 
-    /// Returns the contents of the schedule's file; `None` if no schedule was recorded. The guest must no longer run.
-    pub(super) fn finish_recording(&mut self, kernel_info: &mut LazyKernelInfo) -> Option<Vec<u8>> {
+    /// Returns the contents of the schedule's file; `None` if no schedule was recorded. The guest must no longer run under the
+    /// virtual clock. Under the real clock it is stopped.
+    pub(super) fn finish_recording(
+        &mut self,
+        kernel_info: &mut LazyKernelInfo,
+        shape: &Shape,
+    ) -> Option<Vec<u8>> {
+        let Some(clock) = self.machine.virtual_clock() else {
+            if env::SCHEDULE.is_off() {
+                return None;
+            }
+            // An error only means that the guest has stopped already, or that QEMU is gone.
+            let _ = self.machine.stop();
+            return schedule::of_tracepoints(&self.machine, kernel_info, shape, &self.edges);
+        };
         let mut recorder = self.recorder.take()?;
-        recorder.drain(self.machine.virtual_clock()?);
+        recorder.drain(clock);
         recorder.look_up(&self.machine, kernel_info);
         Some(recorder.finish())
     }

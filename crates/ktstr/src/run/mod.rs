@@ -566,7 +566,7 @@ impl Run {
         };
         moments.end(&mut context, &end)?;
         let mut followed = follow(&session, &end, template)?;
-        followed.schedule = session.finish_recording(&mut kernel_info);
+        followed.schedule = session.finish_recording(&mut kernel_info, &plan.shape);
         let guest_session::GuestSession { machine, guest, .. } = session;
         let console = format!("{before}{}", machine.end());
         let wall = started.elapsed();
@@ -621,15 +621,18 @@ impl Run {
             console: &console,
             scheduler: &guest.scheduler_log,
         };
-        if let Some(seen) = &seen {
-            let root = &plan.job.workload_root;
+        let root = &plan.job.workload_root;
+        followed.metrics = seen.as_ref().map(|seen| {
             let reported = judgement.guest.as_ref().ok().map(|guest| &guest.stats);
-            followed.metrics = Some(schedule::metrics::metrics(seen, root, reported));
+            schedule::metrics::metrics(seen, root, reported)
+        });
+        let exact = seen.as_ref().filter(|seen| seen.is_exact());
+        if let Some(seen) = exact {
             verdict::workers::judge(&mut judgement, seen, &guest.workers);
             verdict::schedule::judge(&mut judgement, &case, &checks, seen, root, logs);
         }
         verdict::monitor(&mut judgement, &case, &checks, report.as_ref());
-        verdict::quota::judge(&mut judgement, &case, seen.as_ref(), logs);
+        verdict::quota::judge(&mut judgement, &case, exact, logs);
         if let Some(seen) = &followed.metrics {
             let stats = &mut judgement.result.stats;
             ktstr_assert::buckets::fold_schedule(&mut stats.phases, &seen.phases);

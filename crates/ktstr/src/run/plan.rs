@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use ktstr_guest::protocol::{Job, SchedulerJob, Setup};
 use ktstr_kernel::Kernel;
-use ktstr_machine::{MachineSpec, Program, Qemu, Shape, stamp};
+use ktstr_machine::{ClockMode, MachineSpec, Program, Qemu, Shape, stamp};
 use ktstr_scenario::scheduler::{Scheduler, SchedulerSpec};
 use ktstr_state::env;
 
 use super::machine_kind::MachineKind;
 use super::workload_root;
-use super::{RunError, include, scheduler, shape};
+use super::{RunError, include, schedule, scheduler, shape};
 use crate::entry::KtstrTestEntry;
 
 /// The folder of the schedulers' programs in the guest.
@@ -242,6 +242,9 @@ impl Plan {
         let mut arguments = vec![format!("{}=1", ktstr_guest::init::GUEST_MARK_ENV)];
         if env::VERBOSE.is_on() {
             arguments.push("loglevel=7".to_owned());
+        }
+        if machine_kind.clock == ClockMode::Real && !env::SCHEDULE.is_off() {
+            arguments.extend(schedule::kernel_arguments(&self.shape));
         }
         arguments.extend(self.declared_kargs().map(str::to_owned));
         MachineSpec {

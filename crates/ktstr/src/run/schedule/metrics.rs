@@ -1,4 +1,4 @@
-//! Computes the metrics of the registry that come from the exact schedule: for each cgroup in each phase, for each phase,
+//! Computes the metrics of the registry that come from the schedule: for each cgroup in each phase, for each phase,
 //! and for the run.
 
 use std::collections::BTreeMap;
@@ -66,16 +66,23 @@ pub(in crate::run) fn metrics(
         let nearest = above.find(|above| known.contains(above));
         nearest.unwrap_or(path).to_owned()
     };
-    let throttles = THROTTLES.iter().all(|name| {
-        let missing = &seen.tables.missing;
-        missing.iter().all(|known| known != name)
-    });
+    let missing = |metric: B| match metric {
+        B::ScheduleThrottledTimeNs => {
+            let missing = &seen.tables.missing;
+            !seen.is_exact()
+                || missing
+                    .iter()
+                    .any(|name| THROTTLES.contains(&name.as_str()))
+        }
+        B::ScheduleIdleBesideWaiterNs => !seen.is_exact(),
+        _ => false,
+    };
     let mut stats = ScenarioStats::default();
     let mut phases: BTreeMap<u16, PhaseBucket> = BTreeMap::new();
     for ((phase, cgroup), numbers) in numbers(&seen.answers, &seen.tables, root, shown) {
         let values = METRICS
             .iter()
-            .filter(|(metric, _)| throttles || *metric != B::ScheduleThrottledTimeNs)
+            .filter(|(metric, _)| !missing(*metric))
             .filter_map(|(metric, read)| Some((metric.wire_name().to_owned(), read(&numbers)?)));
         let bucket = phase.map(|phase| {
             let fresh = || PhaseBucket::new(Phase::from(phase));
@@ -188,6 +195,16 @@ mod tests {
     fn metrics_that_a_kernel_does_not_show_are_absent() {
         let stats = metrics(&seen(&["throttle_cfs_rq_work"]), "/root", None);
         assert_eq!(stats.run_metric("schedule_throttled_time_ns"), None);
+        assert_eq!(stats.run_metric("schedule_switches"), Some(3.0));
+        let mut traced = seen(&[]);
+        traced.tables.source = ktstr_schedule::Source::Tracepoints;
+        let stats = metrics(&traced, "/root", None);
+        for absent in [
+            "schedule_throttled_time_ns",
+            "schedule_idle_beside_waiter_ns",
+        ] {
+            assert_eq!(stats.run_metric(absent), None, "{absent}");
+        }
         assert_eq!(stats.run_metric("schedule_switches"), Some(3.0));
     }
 }

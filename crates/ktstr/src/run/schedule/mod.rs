@@ -1,11 +1,12 @@
-//! Records the exact schedule of a run under the virtual clock: the plugin observes function entries, and the host collects
-//! the observations while the guest is held.
+//! Records the schedule of a run. Under the virtual clock it is exact: the plugin observes function entries, and the host
+//! collects the observations while the guest is held. Under the real clock it consists of what the kernel's tracepoints show.
 
 pub(super) mod metrics;
 mod observe;
 mod points;
 #[cfg(test)]
 mod tests;
+pub(super) mod tracepoints;
 
 use std::collections::BTreeMap;
 
@@ -49,6 +50,34 @@ pub(super) fn add_points(points: &mut WatchPoints, info: &KernelInfo) {
     points.missing = found.missing;
 }
 
+fn topology_of(shape: &Shape) -> Topology {
+    let llcs = shape.llcs().enumerate().flat_map(|(number, llc)| {
+        let cpus = (llc.cores * shape.threads) as usize;
+        std::iter::repeat_n((number as u32, llc.node), cpus)
+    });
+    let (llc, node) = llcs.unzip();
+    Topology { llc, node }
+}
+
+/// Returns the arguments with which the kernel of a machine of this `shape` records its schedule under the real clock.
+pub(super) fn kernel_arguments(shape: &Shape) -> [String; 3] {
+    tracepoints::kernel_arguments(shape.total_memory_mib(), shape.cpus())
+}
+
+/// Returns the contents of the schedule's file for a run under the real clock; `None` if the kernel has no tracepoints, or if
+/// its memory cannot be read. The machine must be stopped.
+pub(super) fn of_tracepoints(
+    machine: &Machine,
+    kernel_info: &mut LazyKernelInfo,
+    shape: &Shape,
+    edges: &tracepoints::Edges,
+) -> Option<Vec<u8>> {
+    let info = kernel_info.get().ok()?;
+    let memory = RamView(machine.ram());
+    let view = KernelView::new(&memory, &info.symbols, &info.btf).ok()?;
+    tracepoints::read(&view, topology_of(shape), edges).ok()
+}
+
 /// The recording of a schedule.
 #[derive(Debug, Default)]
 pub(super) struct Recorder {
@@ -73,13 +102,8 @@ impl Recorder {
         if points.hooks.is_empty() {
             return None;
         }
-        let llcs = shape.llcs().enumerate().flat_map(|(number, llc)| {
-            let cpus = (llc.cores * shape.threads) as usize;
-            std::iter::repeat_n((number as u32, llc.node), cpus)
-        });
-        let (llc, node) = llcs.unzip();
         let tables = Tables {
-            topology: Topology { llc, node },
+            topology: topology_of(shape),
             missing: points.missing.clone(),
             ..Tables::default()
         };

@@ -1,9 +1,10 @@
 //! Finds the hogs of a test: its real-time and deadline tasks that took most of the time of their CPUs, which a scheduler of a
 //! lower class cannot give to other tasks.
 //!
-//! The exact schedule shows them all, also threads that the test made itself, and whether one of them ran on the CPU for which a
-//! task waited, at that time. Without an exact schedule only the guest names hogs: its workers, in measurements for each step or
-//! for the backdrop. Those exist only if the test returns the result of the scenario. A hog of one step explains nothing in another.
+//! The schedule shows them all, also threads that the test made itself, and whether one of them ran on the CPU for which a
+//! task waited, at that time. Without a complete schedule only the guest names hogs: its workers, in measurements for each
+//! step or for the backdrop. Those exist only if the test returns the result of the scenario. A hog of one step explains
+//! nothing in another.
 
 use std::collections::BTreeMap;
 
@@ -34,7 +35,7 @@ impl<'a> Hogs<'a> {
     /// Only the guest can name hogs.
     pub(in crate::run) const UNSEEN: Self = Self { schedule: None };
 
-    /// Creates the view of a run. `seen` is its exact schedule, which is used only if no part is missing. `test` is the process of
+    /// Creates the view of a run. `seen` is its schedule, which is used only if no part is missing. `test` is the process of
     /// the test.
     pub(in crate::run) fn new(seen: Option<&'a Seen>, test: Option<i32>) -> Self {
         let whole = seen.filter(|seen| seen.answers.missing_ns == 0);
@@ -110,8 +111,8 @@ fn in_wait(seen: &Seen, test: Pid, wait: &Wait) -> Option<String> {
     ))
 }
 
-/// Returns the text about the tasks of the test that took a CPU in one of the steps for which `matches` is true; `None` if they took
-/// none.
+/// Returns the text about the tasks of the test that took a CPU in one of the steps for which `matches` is true; `None` if
+/// they took none.
 fn in_steps(seen: &Seen, test: Pid, matches: impl Fn(Option<u16>) -> bool) -> Option<String> {
     let answers = &seen.answers;
     let mut held: BTreeMap<_, Ran> = BTreeMap::new();
@@ -132,10 +133,10 @@ fn in_steps(seen: &Seen, test: Pid, matches: impl Fn(Option<u16>) -> bool) -> Op
             *ran_ns = ran_ns.saturating_add(totals.higher_class_ns);
         }
     }
-    let shares = held.into_iter().filter_map(|((phase, cpu), held)| {
+    let shares = held.into_iter().map(|((phase, cpu), held)| {
         let length_ns = answers.phases.get(&phase).copied().unwrap_or(0).max(1);
         let ran_ns = held.values().fold(0u64, |sum, ns| sum.saturating_add(*ns));
-        Some((ran_ns as f64 / length_ns as f64, phase, cpu, held))
+        (ran_ns as f64 / length_ns as f64, phase, cpu, held)
     });
     let (share, phase, cpu, held) = shares.max_by(|(a, ..), (b, ..)| a.total_cmp(b))?;
     let most = name_of_most(seen, &held).filter(|_| share > MOST)?;
@@ -233,8 +234,8 @@ mod tests {
     const MS: u64 = 1_000_000;
     const TEST: i32 = 100;
 
-    /// Returns a schedule in which the real-time task 7, which `parent` created, ran on CPU 0 in step 1 from 0 to `ran_ms`, and task
-    /// 9 waited for `cpu` from 0 to 1000 ms.
+    /// Returns a schedule in which the real-time task 7, which `parent` created, ran on CPU 0 in step 1 from 0 to `ran_ms`,
+    /// and task 9 waited for `cpu` from 0 to 1000 ms.
     fn seen(parent: i32, ran_ms: u64, cpu: u16) -> Seen {
         let pid = |pid: i32| Pid(pid.cast_unsigned());
         let hog = TaskInfo {

@@ -39,7 +39,7 @@ const NEEDED: [&str; 5] = [
     "dequeue_task_scx",
 ];
 
-/// The exact schedule of a run, evaluated.
+/// The schedule of a run, evaluated.
 #[derive(Debug)]
 pub(in crate::run) struct Seen {
     /// The waits, shares and other values that were computed from the events.
@@ -48,8 +48,16 @@ pub(in crate::run) struct Seen {
     pub(in crate::run) tables: Tables,
 }
 
+impl Seen {
+    /// Whether the schedule shows all that is needed to judge the scheduler. That of the kernel's tracepoints does not.
+    pub(in crate::run) fn is_exact(&self) -> bool {
+        self.tables.source.is_exact()
+    }
+}
+
 /// Evaluates the schedule `file`, with entitlements that follow nice values and cgroup weights as far as the scheduler
-/// promises to honor them. Returns `None` if there is no schedule, or if one of the functions [`NEEDED`] was not observed.
+/// promises to honor them. Returns `None` if there is no schedule, or if it is an exact one, and one of the
+/// functions [`NEEDED`] was not observed.
 ///
 /// # Errors
 /// If the file cannot be read.
@@ -65,7 +73,7 @@ pub(in crate::run) fn see(case: &Case, file: Option<&[u8]>) -> Result<Option<See
     }
 }
 
-/// Applies the schedule of the tasks below the cgroup `root` to the verdict. Failures that the workers' reports gave, and
+/// Applies the exact schedule of the tasks below the cgroup `root` to the verdict. Failures that the workers' reports gave, and
 /// that the schedule does not confirm, become notes. Each bound that the schedule breaks becomes a failure if the scheduler
 /// promises to keep it. It becomes a note if the scheduler does not, or if the checks only report (`report_monitor_only`).
 pub(in crate::run) fn judge(
@@ -156,15 +164,12 @@ pub(in crate::run) fn judge(
     }
 }
 
-/// Reads and evaluates a schedule; `None` if one of the functions [`NEEDED`] was not observed.
+/// Reads and evaluates a schedule; `None` if it is an exact one, and one of the functions [`NEEDED`] was not observed.
 fn read(file: &[u8], rules: Rules) -> Result<Option<Seen>, ReadError> {
     let schedule = Schedule::read(file)?;
     let tables = schedule.tables();
-    if tables
-        .missing
-        .iter()
-        .any(|name| NEEDED.contains(&name.as_str()))
-    {
+    let lacks = |name: &String| NEEDED.contains(&name.as_str());
+    if tables.source.is_exact() && tables.missing.iter().any(lacks) {
         return Ok(None);
     }
     let answers = Answers::under(&schedule, rules)?;
