@@ -80,6 +80,8 @@ pub(super) fn call(
 
 #[cfg(test)]
 mod tests {
+    use ktstr_assert::Assert;
+
     use super::*;
 
     /// Fails with a text that shows that it was called.
