@@ -122,6 +122,9 @@ pub(super) fn judge(
     for report in kernel_log::reports(console) {
         judgement.result.note(report.to_string());
     }
+    if let Some(left) = &guest.scheduler_left {
+        judgement.result.note(left.clone());
+    }
     judgement
 }
 

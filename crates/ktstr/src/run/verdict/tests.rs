@@ -73,6 +73,22 @@ fn a_result_is_taken_as_it_is() {
     assert!(judgement.result.is_pass() && judgement.fault.is_none());
 }
 
+/// The process of a scheduler that outlives SIGKILL is reported. Nothing shows whose fault that is.
+#[test]
+fn a_scheduler_that_cannot_be_killed_is_noted() {
+    let what = "the scheduler, process 7, did not exit within 10 s of SIGKILL: its state is D (disk sleep)";
+    let guest = guest_after(vec![
+        attached(),
+        ToHost::TestResult(Box::new(AssertResult::pass())),
+        ToHost::SchedulerLeft { what: what.into() },
+        ToHost::Bye,
+    ]);
+    let judgement = judge(&CASE, &End::Completed, &guest, "", None);
+    assert!(judgement.result.is_pass(), "{:?}", judgement.result);
+    let notes = &judgement.result.info_notes;
+    assert!(notes.iter().any(|note| note.message == what), "{notes:?}");
+}
+
 #[test]
 fn a_lost_message_is_the_harnesss_fault_whatever_else_was_reported() {
     let lost = End::Lost(crate::run::guest_session::Lost { agent: 1, test: 2 });
