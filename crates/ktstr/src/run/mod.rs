@@ -601,10 +601,7 @@ impl Run {
         }
         let mut judgement = verdict::judge(&case, &end, &guest, &console, scx_exit.as_ref());
         let mut checks = entry.scheduler.assert.merge(&entry.assert);
-        if guest.scheduler_changes > 0 {
-            // The test itself decided when a scheduler drove the tasks, so no minimum share of driven CPU time is required.
-            checks.min_driven_share = Some(ktstr_assert::Limit::Off);
-        }
+        verdict::drop_driven_share(&mut judgement, &case, &mut checks);
         let schedule = followed.schedule.as_deref();
         let seen = verdict::schedule::see(&mut judgement, &case, schedule);
         let logs = verdict::Logs {
