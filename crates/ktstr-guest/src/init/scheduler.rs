@@ -96,8 +96,8 @@ pub(super) fn await_end(
     Ok(ended)
 }
 
-/// Sends SIGTERM to the scheduler, and SIGKILL if it does not exit in time. Returns `None` if it has exited. A process that sleeps
-/// in the kernel where no signal can wake it outlives both; the result then says what it does.
+/// Sends SIGTERM to the scheduler, and SIGKILL if it does not exit in time. Returns `None` if it has exited. A process that
+/// sleeps in the kernel where no signal can wake it outlives both; the result then says what it does.
 pub(super) fn stop(children: &mut Children, child: &Child) -> Result<Option<String>, InitError> {
     for signal in [Signal::TERM, Signal::KILL] {
         child.signal(children, signal);
@@ -113,8 +113,8 @@ pub(super) fn stop(children: &mut Children, child: &Child) -> Result<Option<Stri
     Ok(child.end(children).is_none().then(|| survivor(child.pid())))
 }
 
-/// Describes a scheduler that outlived SIGKILL: its state, and the kernel function in which it waits (proc_pid_status(5),
-/// proc_pid_wchan(5)).
+/// Describes a scheduler that outlived SIGKILL: its state, and the kernel function in which it waits (`proc_pid_status(5)`,
+/// `proc_pid_wchan(5)`).
 fn survivor(pid: i32) -> String {
     let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}"));
     let status = read("status").unwrap_or_default();

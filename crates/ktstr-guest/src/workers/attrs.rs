@@ -299,8 +299,8 @@ fn refused_deadline(tid: i32, attr: &SchedAttr, errno: i32) -> String {
             let cpus = lines.find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
             format!(
                 "; under SCHED_DEADLINE a task must be allowed on all CPUs of its root domain (all CPUs that are in no cpuset \
-                 partition), and this worker is allowed on CPUs {}. Declare no cpuset and no affinity for it, or make its cgroup a \
-                 partition (Op::set_cpuset_partition with CpusetPartition::Root) before its workers start",
+                 partition), and this worker is allowed on CPUs {}. Declare no cpuset and no affinity for it, or make its \
+                 cgroup a partition (Op::set_cpuset_partition with CpusetPartition::Root) before its workers start",
                 cpus.map_or("that are unknown", str::trim)
             )
         }

@@ -13,12 +13,14 @@ pub fn all(ctx: &Ctx) -> Result<AssertResult> {
 }
 
 pub fn frames(ctx: &Ctx) -> Result<AssertResult> {
-    let kinds: [(_, fn(&Ctx) -> Result<()>); 3] = [
-        ("NetTraffic", traffic),
-        ("IrqWake", irq_wake),
-        ("both without an address", without_address),
-    ];
-    each(ctx, &kinds)
+    each(
+        ctx,
+        &[
+            ("NetTraffic", traffic),
+            ("IrqWake", irq_wake),
+            ("both without an address", without_address),
+        ],
+    )
 }
 
 fn rounds(all: &[Seen]) -> u64 {
@@ -263,8 +265,8 @@ fn irq_wake(ctx: &Ctx) -> Result<()> {
 }
 
 /// Takes the address of the loopback device away between two frames, which are a second apart: IPv4 is turned off for a device
-/// whose MTU is below 68 bytes (`inetdev_event()` in net/ipv4/devinet.c). The worker that sends must say what it lacks, instead of
-/// trying to send all the time.
+/// whose MTU is below 68 bytes (`inetdev_event()` in net/ipv4/devinet.c). The worker that sends must say what it lacks, instead
+/// of trying to send all the time.
 fn without_address(ctx: &Ctx) -> Result<()> {
     let half = Duration::from_millis(500);
     for (work, workers) in [

@@ -18,8 +18,8 @@ pub(super) fn steer(call: &mut Call, irq: &IrqSelector, cpu: &usize) -> Result<(
     if !cpus.contains(cpu) {
         bail!("the machine has no CPU {cpu}: its CPUs are {cpus:?}");
     }
-    // An offline CPU handles no interrupt. The kernel reports this as an invalid value, or chooses another CPU (`write_irq_affinity()`
-    // in kernel/irq/proc.c).
+    // An offline CPU handles no interrupt. The kernel reports this as an invalid value, or chooses another CPU
+    // (`write_irq_affinity()` in kernel/irq/proc.c).
     let online = std::fs::read_to_string(ONLINE).with_context(|| format!("reading {ONLINE}"))?;
     if !parse_cpulist(&online)?.contains(cpu) {
         bail!(
