@@ -122,9 +122,7 @@ pub(super) fn judge(
     for report in kernel_log::reports(console) {
         judgement.result.note(report.to_string());
     }
-    if let Some(left) = &guest.scheduler_left {
-        judgement.result.note(left.clone());
-    }
+    scheduler_exit::note_survivor(&mut judgement, guest);
     judgement
 }
 
