@@ -153,7 +153,7 @@ pub fn collect_all(handles: Vec<WorkloadHandle>, checks: &Assert) -> AssertResul
     let mut result = AssertResult::pass();
     for handle in handles {
         let reports = handle.stop_and_collect();
-        let mut judged = checks.assert_cgroup(&reports, None);
+        let mut judged = checks.assert_cgroup_on(&reports, None, None);
         crate::engine::acquit_of_gaps(&mut judged, &reports);
         crate::engine::report_ends(&mut judged, None, &reports);
         result.merge(judged);

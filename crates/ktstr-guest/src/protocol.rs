@@ -234,6 +234,11 @@ pub enum ToHost {
         /// The last signal that a process sent to it and that can have ended it; `None` if there is none or it was not traced.
         signal: Option<SentSignal>,
     },
+    /// PID 1 stopped the scheduler at the end of the run, but its process is still there.
+    SchedulerLeft {
+        /// What the process does, as one sentence for the user.
+        what: String,
+    },
     /// A [`ToGuest::Write`] has been executed.
     Written,
     /// A [`ToGuest::Prepare`] has been executed.

@@ -504,10 +504,29 @@ fn a_full_disk_is_reported_and_leaves_nothing() {
     fs::create_dir(home.0.path().join("small")).unwrap();
     let script = "mount -t tmpfs -o size=16k,mode=700 none \"$KTSTR_KERNEL_TEST_FULL/small\" && exec \"$0\" --exact \
                   tests::a_full_disk_is_reported_and_leaves_nothing";
-    let output = Command::new("unshare")
-        .args(["--user", "--map-root-user", "--mount", "sh", "-c", script])
+    let mounting = |command: &[&str]| {
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--user", "--map-root-user", "--mount"]);
+        unshare.args(command);
+        unshare.env("KTSTR_KERNEL_TEST_FULL", home.0.path());
+        unshare
+    };
+    let probe = mounting(&["mount", "-t", "tmpfs", "none"])
+        .arg(home.0.path().join("small"))
+        .output();
+    let refused = match probe {
+        Ok(probe) if probe.status.success() => None,
+        Ok(probe) => Some(String::from_utf8_lossy(&probe.stderr).trim().to_owned()),
+        Err(error) => Some(error.to_string()),
+    };
+    if let Some(why) = refused {
+        return eprintln!(
+            "skipped: unshare(1) cannot mount a file system in a user namespace here ({why}); allow user namespaces \
+             (user.max_user_namespaces, kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns)"
+        );
+    }
+    let output = mounting(&["sh", "-c", script])
         .arg(std::env::current_exe().unwrap())
-        .env("KTSTR_KERNEL_TEST_FULL", home.0.path())
         .output()
         .unwrap();
     assert!(

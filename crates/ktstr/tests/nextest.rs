@@ -85,6 +85,7 @@ case!(PANICS = "panics", |_| panic!("planted"), host_only: true);
 case!(UNSURE = "unsure", |_| Ok(AssertResult::inconclusive_msg("planted")), host_only: true);
 case!(TWO_LLCS = "two_llcs", only_on_two_llcs, duration: Duration::from_millis(100));
 case!(NO_ERROR = "no_error", |_| Ok(AssertResult::pass()), host_only: true, expect_err: true);
+case!(NO_CGROUP2 = "no_cgroup2", |ctx| execute_defs(ctx, vec![CgroupDef::named("a").workers(1)]), host_only: true);
 
 /// Fails unless the machine has two LLCs. Its entry declares one LLC, so it passes only as a variant on another shape. It looks
 /// at what the guest's kernel shows, not at what the harness says.
@@ -128,6 +129,8 @@ fn ask_with(nextest: bool, arguments: &[&str], kernels: &str, seeds: &str) -> An
     command
         .args(arguments)
         .env("KTSTR_RUNS_ROOT", runs.path())
+        // No cgroup2 file system is there, as on a host that has only cgroup v1.
+        .env("KTSTR_HOST_CGROUP_PARENT", runs.path().join("cgroups"))
         .env("KTSTR_KERNEL_LIST", kernels)
         .env("KTSTR_SEED_LIST", seeds)
         .env_remove("KTSTR_SEED")
@@ -221,6 +224,11 @@ fn one_test_is_run_and_its_exit_code_is_its_verdict() {
         ),
         ("panics", 1, "the test function panicked: planted"),
         ("no_error", 1, "expect_err is set, and the run did not fail"),
+        (
+            "no_cgroup2",
+            1,
+            "the folder is in no cgroup2 file system, which tests that run on the host need for cgroups",
+        ),
         (
             "unsure",
             2,

@@ -233,6 +233,72 @@ fn partitions_keep_to_the_cpus_that_they_get() {
     passes(&PARTITIONS);
 }
 
+/// Runs scenarios that the kernel refuses in part. Each message must name the cause and what to do.
+fn refusals(ctx: &Ctx) -> Result<AssertResult> {
+    let one = |name| CgroupDef::named(name).workers(1);
+    let hold = HoldSpec::fixed(10 * MS);
+    let deadline = SchedPolicy::deadline(2 * MS, 10 * MS, 10 * MS);
+    let nested = vec![one("p"), one("p/c").cpu_weight(50)];
+    let offline = vec![
+        Op::cpu_offline(3),
+        Op::steer_irq(IrqSelector::by_number(1), 3),
+    ];
+    let confined = vec![
+        one("d")
+            .cpuset(CpusetSpec::exact([1]))
+            .sched_policy(deadline),
+    ];
+    // The advice for the last one: the cgroup becomes a partition before its worker starts.
+    let advised = vec![
+        Op::add_cgroup("d"),
+        Op::set_cpuset("d", CpusetSpec::exact([1])),
+        Op::set_cpuset_partition("d", CpusetPartition::Root),
+        Op::spawn(
+            SpawnPlacement::cgroup("d"),
+            WorkSpec::default().workers(1).sched_policy(deadline),
+        ),
+    ];
+    let mut result = AssertResult::pass();
+    for (step, parts) in [
+        (
+            Step::with_defs(nested, hold),
+            &["`domain invalid`", "/p\" has tasks", "into a child"][..],
+        ),
+        (
+            Step::new(offline, hold),
+            &["CPU 3 is offline", "CPUs 0-2", "Op::cpu_online"],
+        ),
+        (
+            Step::with_defs(confined, hold),
+            &[
+                "all CPUs of its root domain",
+                "on CPUs 1.",
+                "CpusetPartition::Root",
+            ],
+        ),
+        (Step::new(advised, hold), &[]),
+    ] {
+        let done = execute_steps(ctx, vec![step])?;
+        let mut said: Vec<String> = done.failure_details().map(|d| d.message.clone()).collect();
+        said.extend(done.info_notes.iter().map(|note| note.message.to_string()));
+        let said = said.join("\n");
+        let missing = parts.iter().find(|part| !said.contains(**part));
+        if let Some(part) = missing {
+            result.merge(AssertResult::fail_msg(format!("no {part:?} in {said:?}")));
+        } else if parts.is_empty() && !said.is_empty() {
+            result.merge(AssertResult::fail_msg(said));
+        }
+    }
+    Ok(result)
+}
+
+case!(REFUSALS = "ops_refusals", refusals, topology: FOUR_CPUS);
+
+#[test]
+fn what_the_kernel_refuses_is_explained() {
+    passes(&REFUSALS);
+}
+
 /// Returns the CPU time of cgroup `a` at a reading, in microseconds.
 fn usage_us(nth: usize) -> u64 {
     let stat = seen(nth, "a/cpu.stat");

@@ -149,6 +149,43 @@ fn what_was_not_measured_is_inconclusive() {
     assert!(judge(NONE.check_not_stuck(), &[]).is_skip());
 }
 
+/// If the caller reports which workers lacked a resource, the checks do not report it again. If no worker is left, nothing is
+/// judged. Otherwise the report of such a worker makes the checks inconclusive.
+#[test]
+fn a_lack_that_the_caller_reports_is_not_reported_again() {
+    let lacks = || WorkerExitInfo::WaitFailed("it needs two nodes".to_owned());
+    let one = with(|w| *w = WorkerReport::missing(2, lacks()));
+    let all = [1, 2].map(|tid| WorkerReport::missing(tid, lacks()));
+    let cpuset = BTreeSet::from([0, 1]);
+    for assert in [
+        NONE.check_not_stuck(),
+        NONE.max_gap_ms(1000),
+        NONE.check_isolation(),
+        NONE.min_work_rate(1.0),
+        NONE.min_iteration_rate(1.0),
+    ] {
+        let by_us = |reports| assert.assert_cgroup_on(reports, Some(&cpuset), None);
+        for result in [by_us(&one), by_us(&all)] {
+            assert!(
+                result.outcomes.is_empty(),
+                "{}: {result:?}",
+                assert.format_human()
+            );
+            assert_eq!(result.stats.total_workers, 2);
+        }
+        let alone = assert.assert_cgroup(&one, Some(&cpuset));
+        assert!(alone.is_inconclusive(), "{alone:?}");
+    }
+    // The other worker is still judged.
+    let slow = NONE.max_gap_ms(19);
+    assert!(slow.assert_cgroup_on(&one, Some(&cpuset), None).is_fail());
+    assert!(
+        NONE.check_not_stuck()
+            .assert_cgroup_on(&[], None, None)
+            .is_skip()
+    );
+}
+
 #[test]
 fn explicit_bounds_replace_the_defaults() {
     let gap = with(|w| w.max_gap_ms = 2500);

@@ -6,6 +6,7 @@ use crate::outcome::finding::NoReport;
 use crate::outcome::{AssertDetail, AssertResult, DetailKind, Finding};
 use crate::stats::{CgroupStats, ScenarioStats};
 use crate::worker::{WorkerExitInfo, WorkerReport, carrier};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The bound on gaps that `not_stuck` implies, in milliseconds of guest time.
@@ -33,7 +34,7 @@ pub(super) fn not_measured(
     AssertDetail::of(Finding::NotMeasured { kind, what, why })
 }
 
-/// Whether a worker lacked a resource for its work. The step already reports this, so the checks do not report it again.
+/// Whether a worker lacked a resource for its work, so that it did none.
 pub(super) fn lacks(w: &WorkerReport) -> bool {
     matches!(w.exit_info, Some(WorkerExitInfo::WaitFailed(_)))
 }
@@ -64,32 +65,38 @@ impl Assert {
         cpuset: Option<&BTreeSet<usize>>,
         nodes: Option<&BTreeSet<usize>>,
     ) -> AssertResult {
-        self.judge_cgroup(reports, cpuset, nodes, None)
+        self.judge_cgroup(reports, reports, cpuset, nodes, None)
     }
 
-    /// The same as [`Self::assert_cgroup`], with the expected and the memory-only NUMA nodes.
+    /// The same as [`Self::assert_cgroup`], with the expected and the memory-only NUMA nodes, if they are known, for callers that
+    /// report by themselves which workers lacked a resource for their work. Such workers are not judged, so that they are not
+    /// reported a second time, as workers whose gaps, rates and CPUs are unknown.
     pub fn assert_cgroup_on(
         &self,
         reports: &[WorkerReport],
         cpuset: Option<&BTreeSet<usize>>,
-        nodes: &CgroupNodes,
+        nodes: Option<&CgroupNodes>,
     ) -> AssertResult {
-        self.judge_cgroup(
-            reports,
-            cpuset,
-            Some(&nodes.expected),
-            Some(&nodes.memory_only),
-        )
+        let judged: Cow<'_, [WorkerReport]> = match reports.iter().any(lacks) {
+            true => reports.iter().filter(|w| !lacks(w)).cloned().collect(),
+            false => reports.into(),
+        };
+        let (expected, memory_only) = nodes
+            .map(|nodes| (&nodes.expected, &nodes.memory_only))
+            .unzip();
+        self.judge_cgroup(reports, &judged, cpuset, expected, memory_only)
     }
 
+    /// Measures all workers of one cgroup, and judges those in `judged`.
     fn judge_cgroup(
         &self,
-        reports: &[WorkerReport],
+        all: &[WorkerReport],
+        judged: &[WorkerReport],
         cpuset: Option<&BTreeSet<usize>>,
         nodes: Option<&BTreeSet<usize>>,
         memory_only: Option<&BTreeSet<usize>>,
     ) -> AssertResult {
-        let mut carrier = carrier(reports);
+        let mut carrier = carrier(all);
         if let Some(nodes) = nodes.filter(|_| !carrier.numa_pages.is_empty()) {
             carrier.set_local_nodes(nodes);
         }
@@ -100,33 +107,36 @@ impl Assert {
         if !self.has_worker_checks() {
             return out;
         }
-        if reports.is_empty() {
+        if all.is_empty() {
             out.record_skip(AssertDetail::new(
                 DetailKind::Skip,
                 "the cgroup had no workers",
             ));
             return out;
         }
+        if judged.is_empty() {
+            return out;
+        }
         let on = self.not_stuck == Some(true);
         if on {
-            self.judge_progress(reports, &mut out);
+            self.judge_progress(judged, &mut out);
         }
         if let Some(bound) = self.max_gap_ms.or(on.then_some(DEFAULT_MAX_GAP_MS)) {
-            judge_gaps(reports, bound, &mut out);
+            judge_gaps(judged, bound, &mut out);
         }
         match self.max_spread_pct {
             // A spread is at most 100 points, so a bound of 100 or more turns the check off.
             Some(bound) if bound >= 100.0 => {}
-            Some(bound) => judge_spread(reports, bound, true, &mut out),
-            None if on => judge_spread(reports, DEFAULT_MAX_SPREAD_PCT, false, &mut out),
+            Some(bound) => judge_spread(judged, bound, true, &mut out),
+            None if on => judge_spread(judged, DEFAULT_MAX_SPREAD_PCT, false, &mut out),
             None => {}
         }
         if self.isolation == Some(true) {
-            judge_isolation(reports, cpuset, &mut out);
+            judge_isolation(judged, cpuset, &mut out);
         }
-        self.judge_rates(reports, &mut out);
-        self.judge_latencies(reports, &mut out);
-        self.judge_migrations(reports, &mut out);
+        self.judge_rates(judged, &mut out);
+        self.judge_latencies(judged, &mut out);
+        self.judge_migrations(judged, &mut out);
         self.judge_numa(&carrier, nodes.is_some(), memory_only, &mut out);
         out
     }

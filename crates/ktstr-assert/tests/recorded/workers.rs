@@ -131,7 +131,7 @@ fn pages() -> [Pair; 3] {
     };
     let judge = |bound: Assert, cgroup: &str| {
         let group = workers("numa", cgroup);
-        bound.assert_cgroup_on(&group.reports, group.cpuset.as_ref(), &nodes)
+        bound.assert_cgroup_on(&group.reports, group.cpuset.as_ref(), Some(&nodes))
     };
     let pair = |what, bound, fails: &str, with| Pair {
         what,

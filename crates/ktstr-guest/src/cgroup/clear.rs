@@ -64,7 +64,7 @@ fn clear_by(
     };
     match put(&path, NOTHING) {
         Err(source) if source.raw_os_error() == Some(libc::ENOSPC) => {}
-        done => return written(NOTHING, done.map_err(explain)),
+        done => return written(NOTHING, done.map_err(|e| explain(&path, e))),
     }
     if set.ends_partitions
         && let Some(sibling) = partition_next_to(dir)?
@@ -82,7 +82,7 @@ fn clear_by(
         (Err(error), None) => return Err(error),
     };
     let all = all.trim();
-    written(all, put(&path, all).map_err(explain))
+    written(all, put(&path, all).map_err(|e| explain(&path, e)))
 }
 
 /// Returns a sibling that is a partition, if there is one. The CPUs of a partition must not be in the set of a sibling.

@@ -14,12 +14,13 @@ pub(super) fn access(action: &'static str, path: &Path, source: io::Error) -> Cg
     CgroupError::Access {
         action,
         path: path.to_owned(),
-        cause: explain(source),
+        cause: explain(path, source),
     }
 }
 
-/// Adds to an error of the kernel what its errno usually means for cgroups, if that is known.
-pub(super) fn explain(source: io::Error) -> io::Error {
+/// Adds to an error of the kernel about the interface file or cgroup `path` what its errno usually means for cgroups, if that is
+/// known.
+pub(super) fn explain(path: &Path, source: io::Error) -> io::Error {
     let hint = match source.raw_os_error() {
         Some(libc::EBUSY) => {
             "it still has tasks or child cgroups, or (for cgroup.subtree_control and \
@@ -32,14 +33,54 @@ pub(super) fn explain(source: io::Error) -> io::Error {
         }
         Some(libc::ESRCH) => "the process has ended",
         Some(libc::EACCES | libc::EPERM | libc::EROFS) => {
-            "cgroup2 must be mounted read-write and the caller be root"
+            "cgroup2 must be mounted read-write, and the caller must be root or own the cgroup; for host_only tests, \
+             KTSTR_HOST_CGROUP_PARENT can name a cgroup that belongs to the caller"
         }
         Some(libc::ENOSPC) => "the parent's limit does not allow it",
         Some(libc::EINVAL | libc::ERANGE) => "the kernel does not accept this value here",
-        Some(libc::EOPNOTSUPP) => "the cgroup is threaded or its type forbids this",
+        Some(libc::EOPNOTSUPP) => {
+            return io::Error::new(source.kind(), format!("{source}: {}", by_type(path)));
+        }
         _ => return source,
     };
     io::Error::new(source.kind(), format!("{source}: {hint}"))
+}
+
+/// Explains by the type of the cgroup of an interface file why the kernel does not support a write to the file or a read of it
+/// (`cgroup_migrate_vet_dst()` and `cgroup_vet_subtree_control_enable()` in kernel/cgroup/cgroup.c).
+fn by_type(file: &Path) -> String {
+    let cgroup = file.parent().unwrap_or(file);
+    let type_of = |at: &Path| std::fs::read_to_string(at.join("cgroup.type")).unwrap_or_default();
+    let root = cgroup
+        .ancestors()
+        .find(|at| type_of(at).trim() == "domain threaded");
+    let root = root.map_or_else(
+        || "a cgroup above it".to_owned(),
+        |root| format!("{root:?}"),
+    );
+    // A cgroup with tasks of its own becomes the root of a threaded subtree as soon as such a controller is enabled below it.
+    let advice =
+        "move the tasks of that cgroup into a child, or make no cgroups with limits below it";
+    match type_of(cgroup).trim() {
+        "domain invalid" => format!(
+            "the type of this cgroup is `domain invalid`, which takes no processes: {root} has tasks or threaded children, and \
+             hands down controllers such as cpu or cpuset; {advice}"
+        ),
+        "domain threaded" => format!(
+            "the type of this cgroup is `domain threaded`, because it has tasks or threaded children, and hands down controllers \
+             such as cpu or cpuset. Such a cgroup cannot hand down memory, io and other controllers that count whole \
+             processes; {advice}"
+        ),
+        "threaded" => format!(
+            "the type of this cgroup is `threaded`: it takes the threads of processes that are in {root} or below, through \
+             cgroup.threads, and no other processes; use a cgroup whose cgroup.type is `domain`"
+        ),
+        "" => "the kernel does not support this for the cgroup, whose cgroup.type cannot be read"
+            .to_owned(),
+        other => format!(
+            "the kernel does not support this for the cgroup, whose type is `{other}` (cgroup.type)"
+        ),
+    }
 }
 
 /// Writes `value` in one system call, because the kernel parses each write on its own.
@@ -47,7 +88,7 @@ pub(super) fn write(path: &Path, value: &str) -> Result<(), CgroupError> {
     raw_write(path, value).map_err(|source| CgroupError::Write {
         path: path.to_owned(),
         value: value.to_owned(),
-        cause: explain(source),
+        cause: explain(path, source),
     })
 }
 
@@ -72,9 +113,8 @@ pub(super) fn read(path: &Path) -> Result<String, CgroupError> {
     std::fs::read_to_string(path).map_err(|e| access("read", path, e))
 }
 
-/// Returns the root of the cgroup2 file system that holds `path`. If no cgroup2 file system holds it, returns
-/// the parent of `path`: writes then fail, because the interface files do not exist.
-pub(super) fn mount_of(path: &Path) -> PathBuf {
+/// Returns the root of the cgroup2 file system that holds `path`; `None` if no cgroup2 file system holds it.
+pub(super) fn mount_of(path: &Path) -> Option<PathBuf> {
     let mut top = None;
     for at in path.ancestors() {
         if is_cgroup2(at) {
@@ -83,7 +123,33 @@ pub(super) fn mount_of(path: &Path) -> PathBuf {
             break;
         }
     }
-    top.or(path.parent()).unwrap_or(path).to_owned()
+    top.map(Path::to_owned)
+}
+
+/// Creates the error for a root of cgroups that no cgroup2 file system holds. It names the cgroup2 file systems of this machine.
+pub(super) fn not_cgroup2(root: &Path) -> CgroupError {
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let mut found = mounts.lines().filter_map(|line| {
+        let mut words = line.split(' ').skip(1);
+        words.next().filter(|_| words.next() == Some("cgroup2"))
+    });
+    let advice = match found.next() {
+        Some(mount) => format!(
+            "cgroup2 is mounted at {mount}: set KTSTR_HOST_CGROUP_PARENT to a folder there, or boot with cgroup2 alone \
+             (systemd.unified_cgroup_hierarchy=1) if the test needs controllers that cgroup v1 has taken"
+        ),
+        None => "no cgroup2 is mounted: boot with cgroup2 alone (systemd.unified_cgroup_hierarchy=1), or mount it, and set \
+                 KTSTR_HOST_CGROUP_PARENT to a folder there"
+            .to_owned(),
+    };
+    let why = format!(
+        "the folder is in no cgroup2 file system, which tests that run on the host need for cgroups; {advice}"
+    );
+    CgroupError::Access {
+        action: "create",
+        path: root.to_owned(),
+        cause: io::Error::other(why),
+    }
 }
 
 fn is_cgroup2(path: &Path) -> bool {
@@ -102,7 +168,12 @@ pub(super) fn enable(dir: &Path, controller: Controller) -> Result<(), CgroupErr
         return Err(CgroupError::ControllerMissing {
             controller,
             path: dir.to_owned(),
-            available: available.trim().to_owned(),
+            available: match available.trim() {
+                "" => {
+                    "none; a controller that cgroup v1 has taken is missing in cgroup2".to_owned()
+                }
+                some => some.to_owned(),
+            },
         });
     }
     write(&control, &format!("+{controller}"))
@@ -120,9 +191,9 @@ pub(super) fn move_to(dir: &Path, pid: i32, gone_ok: bool) -> Result<(), CgroupE
     match raw_write(&path, &pid.to_string()) {
         Err(e) if gone_ok && e.raw_os_error() == Some(libc::ESRCH) => Ok(()),
         Err(source) => Err(CgroupError::Write {
-            path,
             value: pid.to_string(),
-            cause: explain(source),
+            cause: explain(&path, source),
+            path,
         }),
         Ok(()) => Ok(()),
     }

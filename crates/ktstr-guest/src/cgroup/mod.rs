@@ -32,8 +32,8 @@ const REMOVE_TRIES: u32 = 16;
 #[derive(Debug)]
 pub struct CgroupManager {
     root: PathBuf,
-    /// The root of the cgroup2 file system that contains `root`.
-    mount: PathBuf,
+    /// The root of the cgroup2 file system that contains `root`; `None` if none contains it, so that no cgroup can be created.
+    mount: Option<PathBuf>,
     /// The controllers given to `setup`. `create_cgroup` enables them in each cgroup above the new one.
     enabled: Mutex<BTreeSet<Controller>>,
 }
@@ -43,8 +43,11 @@ impl CgroupManager {
     /// [`CgroupOps::setup`] or [`CgroupOps::create_cgroup`].
     pub fn new(root: impl Into<PathBuf>) -> Self {
         let root = root.into();
-        let mount = files::mount_of(&root);
-        Self::mounted(mount, root)
+        Self {
+            mount: files::mount_of(&root),
+            root,
+            enabled: Mutex::new(BTreeSet::new()),
+        }
     }
 
     /// Like [`CgroupManager::new`], for a tree in a cgroup2 file system that is known to be mounted at `mount`, so that the
@@ -52,7 +55,7 @@ impl CgroupManager {
     pub fn mounted(mount: impl Into<PathBuf>, root: impl Into<PathBuf>) -> Self {
         Self {
             root: root.into(),
-            mount: mount.into(),
+            mount: Some(mount.into()),
             enabled: Mutex::new(BTreeSet::new()),
         }
     }
@@ -89,10 +92,21 @@ impl CgroupManager {
         Ok(self.root.join(name))
     }
 
+    fn mount(&self) -> Result<&Path, CgroupError> {
+        let mount = self.mount.as_deref();
+        mount.ok_or_else(|| files::not_cgroup2(&self.root))
+    }
+
+    /// Creates the root, if it is in a cgroup2 file system.
+    fn make_root(&self) -> Result<(), CgroupError> {
+        self.mount()?;
+        std::fs::create_dir_all(&self.root).map_err(|e| access("create", &self.root, e))
+    }
+
     /// Enables `controller` for the children of every directory from the mount down to the parent of `dir`.
     fn enable_above(&self, controller: Controller, dir: &Path) -> Result<(), CgroupError> {
-        let below = dir.strip_prefix(&self.mount).unwrap_or(Path::new(""));
-        let mut at = self.mount.clone();
+        let mut at = self.mount()?.to_owned();
+        let below = dir.strip_prefix(&at).unwrap_or(Path::new("")).to_owned();
         for part in below.components() {
             files::enable(&at, controller)?;
             at.push(part);
@@ -210,7 +224,7 @@ impl CgroupManager {
 
     fn drain_dir(&self, dir: &Path) -> Result<(), CgroupError> {
         for pid in files::procs(dir)? {
-            files::move_to(&self.mount, pid, true)?;
+            files::move_to(self.mount()?, pid, true)?;
         }
         Ok(())
     }
@@ -239,7 +253,11 @@ impl CgroupOps for CgroupManager {
     }
 
     fn setup(&self, controllers: &BTreeSet<Controller>) -> Result<(), CgroupError> {
-        std::fs::create_dir_all(&self.root).map_err(|e| access("create", &self.root, e))?;
+        // A scenario without cgroups can run on a host without cgroup2.
+        if self.mount.is_none() && controllers.is_empty() {
+            return Ok(());
+        }
+        self.make_root()?;
         for controller in controllers {
             self.enable_above(*controller, &self.root)?;
             files::enable(&self.root, *controller)?;
@@ -253,7 +271,7 @@ impl CgroupOps for CgroupManager {
 
     fn create_cgroup(&self, name: &str) -> Result<(), CgroupError> {
         let dir = self.path_of(name)?;
-        std::fs::create_dir_all(&self.root).map_err(|e| access("create", &self.root, e))?;
+        self.make_root()?;
         let mut at = self.root.clone();
         for part in name.split('/') {
             for controller in self.enabled() {

@@ -31,7 +31,7 @@ fn fake() -> (tempfile::TempDir, CgroupManager) {
         std::fs::write(dir.join("cgroup.controllers"), "cpuset cpu memory\n").unwrap();
         std::fs::write(dir.join("cgroup.subtree_control"), "cpuset\n").unwrap();
     }
-    let manager = CgroupManager::new(tmp.path().join("root"));
+    let manager = CgroupManager::mounted(tmp.path(), tmp.path().join("root"));
     (tmp, manager)
 }
 
@@ -103,6 +103,80 @@ fn errors_name_path_value_and_cause() {
         "{freeze}"
     );
     drop(tmp);
+}
+
+/// A plain folder is not taken for a cgroup, as on a machine whose /sys/fs/cgroup has only cgroup v1.
+#[test]
+fn a_root_outside_of_cgroup2_is_refused_and_not_created() {
+    let tmp = tempfile::tempdir().unwrap();
+    let manager = CgroupManager::new(tmp.path().join("root"));
+    for error in [
+        manager.create_cgroup("a").unwrap_err(),
+        manager.setup(&[Controller::Cpu].into()).unwrap_err(),
+    ] {
+        let text = error.to_string();
+        for part in [
+            "root",
+            "in no cgroup2 file system",
+            "KTSTR_HOST_CGROUP_PARENT",
+        ] {
+            assert!(text.contains(part), "{text}");
+        }
+    }
+    manager.setup(&BTreeSet::new()).unwrap();
+    assert!(!tmp.path().join("root").exists());
+}
+
+/// The folders have the types that the kernel gives them: `a` has a process, and enables `cpu` for `a/b`.
+#[test]
+fn an_unsupported_write_names_the_type_and_the_root_of_the_threaded_subtree() {
+    let (tmp, _) = fake();
+    let root = tmp.path().join("root");
+    for (folder, its, parts) in [
+        ("a", "domain threaded\n", ["`domain threaded`", "memory"]),
+        (
+            "a/b",
+            "domain invalid\n",
+            ["`domain invalid`", "root/a\" has tasks"],
+        ),
+        ("a/c", "threaded\n", ["`threaded`", "root/a\" or below"]),
+        ("d", "domain\n", ["`domain`", "does not support"]),
+        ("e", "", ["cgroup.type", "cannot be read"]),
+    ] {
+        let folder = root.join(folder);
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("cgroup.type"), its).unwrap();
+        let error = io::Error::from_raw_os_error(libc::EOPNOTSUPP);
+        let text = files::explain(&folder.join("cgroup.procs"), error).to_string();
+        assert!(parts.iter().all(|part| text.contains(part)), "{text}");
+        assert!(text.starts_with("Operation not supported"), "{text}");
+    }
+}
+
+#[test]
+fn a_process_cannot_be_moved_below_a_threaded_cgroup() {
+    let Some(manager) = real("threaded") else {
+        return;
+    };
+    manager.create_cgroup("a/b").unwrap();
+    manager.create_cgroup("a/c").unwrap();
+    manager
+        .set_file("a/b", None, "cgroup.type", "threaded")
+        .unwrap();
+    let mut child = std::process::Command::new("sleep")
+        .arg("60")
+        .spawn()
+        .unwrap();
+    let moved = manager.move_task("a/c", child.id() as i32);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let text = moved.unwrap_err().to_string();
+    assert!(
+        text.contains("`domain invalid`") && text.contains("/a\" has tasks"),
+        "{text}"
+    );
+    manager.remove_cgroup("a/b").unwrap();
+    finish(manager);
 }
 
 #[test]

@@ -144,7 +144,9 @@ fn check(result: &mut AssertResult, by: &By<'_>, done: &CgroupReports) {
     let name = shown(&done.name);
     let cpus = done.allowed.cpus();
     let nodes = nodes(by.topo, done);
-    let mut judged = by.checks.assert_cgroup_on(&done.reports, cpus, &nodes);
+    let mut judged = by
+        .checks
+        .assert_cgroup_on(&done.reports, cpus, Some(&nodes));
     for cgroup in &mut judged.stats.cgroups {
         name.clone_into(&mut cgroup.cgroup_name);
     }

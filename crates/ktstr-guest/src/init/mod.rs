@@ -339,13 +339,9 @@ impl Agent {
         link::send(&ToHost::SchedulerStopping);
         if let Some(child) = self.scheduler.take() {
             self.signals = None;
-            scheduler::stop(&mut self.children, &child)?;
-            if child.end(&self.children).is_none() {
-                let pid = child.pid();
+            if let Some(left) = scheduler::stop(&mut self.children, &child)? {
                 self.scheduler = Some(child);
-                return refused(format!(
-                    "the scheduler, process {pid}, did not exit within 10 s of SIGKILL"
-                ));
+                return refused(left);
             }
         }
         match program {
@@ -370,7 +366,9 @@ impl Agent {
                 let ended = scheduler::await_end(&mut self.children, child)?;
                 self.report_scheduler_exit(&ended);
             }
-            scheduler::stop(&mut self.children, child)?;
+            if let Some(what) = scheduler::stop(&mut self.children, child)? {
+                link::send(&ToHost::SchedulerLeft { what });
+            }
         }
         scheduler::echo_lines(&self.disable)
     }

@@ -68,9 +68,10 @@ pub(super) fn start(
         if took_ns > ATTACH_WITHIN.as_nanos() as u64 {
             // Stop the scheduler now. If it attached during a later call of this function, that call would take it for its own
             // scheduler, since the file does not say which scheduler is attached.
-            stop(children, &child)?;
+            let left = stop(children, &child)?;
+            let left = left.map_or_else(String::new, |left| format!("; {left}"));
             return not_attached(format!(
-                "{STATE} was still not `enabled` after {} s of guest time",
+                "{STATE} was still not `enabled` after {} s of guest time{left}",
                 ATTACH_WITHIN.as_secs()
             ));
         }
@@ -95,8 +96,9 @@ pub(super) fn await_end(
     Ok(ended)
 }
 
-/// Sends SIGTERM to the scheduler, and SIGKILL if it does not exit in time. The scheduler may still live when this returns.
-pub(super) fn stop(children: &mut Children, child: &Child) -> Result<(), InitError> {
+/// Sends SIGTERM to the scheduler, and SIGKILL if it does not exit in time. Returns `None` if it has exited. A process that
+/// sleeps in the kernel where no signal can wake it outlives both; the result then says what it does.
+pub(super) fn stop(children: &mut Children, child: &Child) -> Result<Option<String>, InitError> {
     for signal in [Signal::TERM, Signal::KILL] {
         child.signal(children, signal);
         let began = monotonic_ns();
@@ -108,7 +110,26 @@ pub(super) fn stop(children: &mut Children, child: &Child) -> Result<(), InitErr
         }
     }
     children.drain();
-    Ok(())
+    Ok(child.end(children).is_none().then(|| survivor(child.pid())))
+}
+
+/// Describes a scheduler that outlived SIGKILL: its state, and the kernel function in which it waits (`proc_pid_status(5)`,
+/// `proc_pid_wchan(5)`).
+fn survivor(pid: i32) -> String {
+    let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}"));
+    let status = read("status").unwrap_or_default();
+    let state = status.lines().find_map(|line| line.strip_prefix("State:"));
+    let state = state.map_or("unknown", str::trim);
+    let place = match read("wchan") {
+        Ok(function) if !matches!(function.trim(), "" | "0") => {
+            format!(", in the kernel function {}", function.trim())
+        }
+        _ => String::new(),
+    };
+    format!(
+        "the scheduler, process {pid}, did not exit within {} s of SIGKILL: its state is {state}{place}",
+        STOP_WITHIN.as_secs()
+    )
 }
 
 /// Executes lines of the form `echo VALUE > PATH`.
@@ -124,4 +145,31 @@ pub(super) fn echo_lines(lines: &[String]) -> Result<(), InitError> {
             .map_err(|e| InitError::system(format!("carrying out `{line}`"), e))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_survivor_is_described_by_its_state() {
+        let mut child = Command::new("sleep").arg("60").spawn().expect("sleep(1)");
+        let pid = child.id();
+        // Right after its start the child may still be running.
+        let text = loop {
+            let text = survivor(pid as i32);
+            if !text.contains("state is R") {
+                break text;
+            }
+            std::thread::yield_now();
+        };
+        child.kill().expect("own child");
+        child.wait().expect("own child");
+        let start = format!("the scheduler, process {pid}, did not exit within 10 s of SIGKILL");
+        assert!(
+            text.starts_with(&start) && text.contains("state is S (sleeping)"),
+            "{text}"
+        );
+        assert!(survivor(i32::MAX).ends_with("its state is unknown"));
+    }
 }

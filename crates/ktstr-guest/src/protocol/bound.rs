@@ -22,6 +22,7 @@ impl ToHost {
                 topology: Ok(text) | Err(text),
             } => bound(text),
             Self::SchedulerNotAttached { reason: text }
+            | Self::SchedulerLeft { what: text }
             | Self::Output { text, .. }
             | Self::TestError { message: text }
             | Self::TestPanicked { message: text }

@@ -310,9 +310,34 @@ pub(super) fn change_policy(tid: i32, wanted: &Policy) -> Result<(), String> {
     attr.nice = wanted.nice.unwrap_or(0);
     set(tid, &attr).map_err(|errno| {
         format!(
-            "cannot set policy {:?} of worker {tid}: {}",
+            "cannot set policy {:?} of worker {tid}: {}{}",
             wanted.policy,
-            os_error(errno)
+            os_error(errno),
+            refused_deadline(tid, &attr, errno)
         )
     })
+}
+
+/// Returns why the kernel usually refuses `SCHED_DEADLINE` with this errno, and what helps; empty for other policies and errors.
+/// Both causes are in `__sched_setscheduler()` in kernel/sched/syscalls.c.
+fn refused_deadline(tid: i32, attr: &SchedAttr, errno: i32) -> String {
+    match errno {
+        _ if attr.policy() != libc::SCHED_DEADLINE => String::new(),
+        libc::EPERM => {
+            let status = std::fs::read_to_string(format!("/proc/{tid}/status")).unwrap_or_default();
+            let mut lines = status.lines();
+            let cpus = lines.find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+            format!(
+                "; under SCHED_DEADLINE a task must be allowed on all CPUs of its root domain (all CPUs that are in no cpuset \
+                 partition), and this worker is allowed on CPUs {}. Declare no cpuset and no affinity for it, or make its \
+                 cgroup a partition (Op::set_cpuset_partition with CpusetPartition::Root) before its workers start",
+                cpus.map_or("that are unknown", str::trim)
+            )
+        }
+        libc::EBUSY => "; the SCHED_DEADLINE tasks of its root domain would together exceed the share of CPU time that they may \
+             reserve (kernel.sched_rt_runtime_us of each kernel.sched_rt_period_us and CPU): declare fewer such workers, or \
+             shorter runtimes"
+            .to_owned(),
+        _ => String::new(),
+    }
 }

@@ -55,6 +55,9 @@ reasons! {
     Epoll = "could not wait for its eventfd";
     /// The loopback device could not be opened or brought up.
     Loopback = "could not send through the loopback device; the first worker of a guest that uses it must run as root";
+    /// A frame could not be sent or received, although the loopback device could be opened.
+    Frame = "could not send or receive a frame through the loopback device, which it had opened; has the test \
+        changed the device's address or MTU?";
     /// The futex with priority inheritance could not be taken.
     PiLock = "could not take a futex with priority inheritance (FUTEX_LOCK_PI2 of Linux 5.14)";
     /// All slots for named objects are taken.

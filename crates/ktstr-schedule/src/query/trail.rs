@@ -46,6 +46,9 @@ pub struct Trail {
     pub earlier: u64,
     /// What happened after the last event; meaningful only for the trail of a task.
     pub meanwhile: Meanwhile,
+    /// Whether the schedule shows a BPF scheduler: its state, its kicks and inserts, or a task in the class of sched_ext. If it
+    /// shows none, the trail does not mention what a BPF scheduler did or left undone.
+    pub has_bpf: bool,
     /// The time from which the schedule has all events, in nanoseconds of the kernel's scheduler clock; the trail has only
     /// these. `None` if the schedule is complete from its start.
     pub complete_from_ns: Option<u64>,
@@ -80,10 +83,12 @@ impl Trail {
         // Whether all events are known since the task last ran.
         let complete_from_ns = schedule.complete_from_ns();
         let mut known = complete_from_ns.is_none();
+        let mut has_bpf = false;
         schedule.for_each(|event| {
             let Ok(event) = event else {
                 return;
             };
+            has_bpf |= is_of_scheduler(&event.what) || matches!(event.what, What::SchedExt { .. });
             // Events at the time 0 describe the state before the recording.
             if event.time_ns == 0 || event.time_ns > until_ns {
                 return;
@@ -162,6 +167,7 @@ impl Trail {
             earlier: all - kept.len() as u64,
             events: kept.into(),
             meanwhile,
+            has_bpf,
             complete_from_ns,
         })
     }
@@ -220,28 +226,32 @@ impl Trail {
         let m = &self.meanwhile;
         let mut counts = Vec::new();
         if let Some(cpu) = m.cpu.filter(|cpu| usize::from(cpu.0) < words.cpus()) {
-            counts.push(format!(
-                "CPU {} had {} and {}",
-                cpu.0,
-                counted(m.switches, "context switch", "es"),
-                counted(m.kicks, "kick", "s")
-            ));
+            let mut had = counted(m.switches, "context switch", "es");
+            if self.has_bpf {
+                had = format!("{had} and {}", counted(m.kicks, "kick", "s"));
+            }
+            counts.push(format!("CPU {} had {had}", cpu.0));
         }
         if let Some(id) = m.dsq {
             let queue = dsq(id);
             let inserts = counted(m.same_queue, "insert", "s");
             counts.push(format!("{queue} got {inserts} of other tasks"));
         }
-        let all = m.same_queue + m.other_queues;
-        counts.push(format!("all DSQs got {}", counted(all, "insert", "s")));
+        if self.has_bpf {
+            let all = m.same_queue + m.other_queues;
+            counts.push(format!("all DSQs got {}", counted(all, "insert", "s")));
+        }
         let queue = match m.in_no_queue {
             true => "; since it last ran, the BPF scheduler has inserted it into no DSQ",
             false => "",
         };
+        let meanwhile = match counts.is_empty() {
+            true => String::new(),
+            false => format!(". Meanwhile {}", counts.join(", ")),
+        };
         Some(format!(
-            "  then no event of the task for {:.3} ms{queue}. Meanwhile {}",
-            passed as f64 / 1e6,
-            counts.join(", ")
+            "  then no event of the task for {:.3} ms{queue}{meanwhile}",
+            passed as f64 / 1e6
         ))
     }
 }
@@ -506,7 +516,7 @@ mod tests {
             format!(
                 "all events of [7] from 0.001100 s up to 0.004000 s:\n  \
                  0.002100 s  was preempted on CPU 0, next: [8]\n  \
-                 then no event of the task for 1.900 ms. Meanwhile all DSQs got 0 inserts\n{missing}"
+                 then no event of the task for 1.900 ms\n{missing}"
             )
         );
         assert_eq!(
@@ -519,6 +529,26 @@ mod tests {
             lines(1_060, A),
             "there is no trail of [7] up to 0.001060 s: the schedule exceeded its size limit, and is complete only from \
              0.001100 s on"
+        );
+    }
+
+    /// Under the kernel's own scheduler there are no DSQs, and nothing is kicked.
+    #[test]
+    fn without_a_bpf_scheduler_the_trail_of_a_task_mentions_none() {
+        let fair = What::Enqueue {
+            task: A,
+            on: Cpu(0),
+            class: Class::Fair,
+            wakeup: true,
+        };
+        let mut events = STARVED.to_vec();
+        events.extend([fair, switch(B, Pid::IDLE), switch(Pid::IDLE, B)]);
+        let text = lines(&events, Some(A), 9, 1);
+        assert_eq!(
+            text,
+            "the last 1 of 3 events of left\\n[7] up to 0.008000 s:\n  \
+             0.002000 s  was enqueued on CPU 0 (class Fair)\n  \
+             then no event of the task for 6.000 ms. Meanwhile CPU 0 had 2 context switches"
         );
     }
 

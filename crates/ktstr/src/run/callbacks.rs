@@ -12,9 +12,16 @@ use crate::vm_result::VmResult;
 /// Calls the test's own callbacks. `post_vm` is called only if the guest sent a result that is not a failure, even if a check of
 /// the host failed. `post_vm_unconditional` is always called. `expect_err` does not invert what the callbacks report. A callback
 /// can turn the run into a skip ([`post_vm_skip`](crate::gates::post_vm_skip)), but not if a callback before it failed. A skip
-/// that `post_vm` requests is ignored if a check of the host has failed. A test without a `post_vm` does not check its periodic
-/// captures itself, so a run that passed so far becomes inconclusive if no periodic capture holds data.
-pub(super) fn call(entry: &KtstrTestEntry, vm: &VmResult, judgement: &mut Judgement) {
+/// that `post_vm` requests is ignored if a check of the host has failed. It is not ignored if the run fails only because
+/// `expect_err` asked for an error that did not come (`missed_error`): the callback says that the run shows nothing, so the
+/// missing error shows nothing either. A test without a `post_vm` does not check its periodic captures itself, so a run that
+/// passed so far becomes inconclusive if no periodic capture holds data.
+pub(super) fn call(
+    entry: &KtstrTestEntry,
+    vm: &VmResult,
+    judgement: &mut Judgement,
+    missed_error: bool,
+) {
     let guest_failed = !matches!(&vm.guest_result, Ok(result) if !result.is_fail());
     let passed_so_far = judgement.result.is_pass() && !guest_failed;
     let mut calls = Vec::new();
@@ -39,13 +46,12 @@ pub(super) fn call(entry: &KtstrTestEntry, vm: &VmResult, judgement: &mut Judgem
     let always = entry.post_vm_unconditional;
     calls.extend(always.map(|call| ("post_vm_unconditional", call)));
     let mut callback_failed = false;
+    let check_failed = judgement.result.is_fail() && !missed_error;
     for (name, call) in calls {
         let problem = match catch_unwind(AssertUnwindSafe(|| call(vm))) {
             Ok(Ok(())) => continue,
             Ok(Err(error)) => match error.downcast_ref::<crate::gates::PostVmSkip>() {
-                Some(skip)
-                    if callback_failed || (name == "post_vm" && judgement.result.is_fail()) =>
-                {
+                Some(skip) if callback_failed || (name == "post_vm" && check_failed) => {
                     judgement.result.note(format!(
                         "{name} asked for a skip, but the run had failed already: {}",
                         skip.reason()
@@ -74,6 +80,8 @@ pub(super) fn call(entry: &KtstrTestEntry, vm: &VmResult, judgement: &mut Judgem
 
 #[cfg(test)]
 mod tests {
+    use ktstr_assert::Assert;
+
     use super::*;
 
     /// Fails with a text that shows that it was called.
@@ -93,7 +101,7 @@ mod tests {
         };
         let mut judgement = Judgement::skip(String::new());
         judgement.result = whole;
-        call(&entry, &vm, &mut judgement);
+        call(&entry, &vm, &mut judgement, false);
         let mut details = judgement.result.failure_details();
         details.any(|detail| detail.message.contains("post_vm was called"))
     }
@@ -110,7 +118,10 @@ mod tests {
             };
             let mut judgement = Judgement::skip(String::new());
             judgement.result = result;
-            call(&entry, &vm, &mut judgement);
+            let missed =
+                entry.expect_err && super::super::expect_error(&entry, Some(&vm), &mut judgement);
+            call(&entry, &vm, &mut judgement, missed);
+            assert!(judgement.result.is_fail() || judgement.fault.is_none());
             judgement.result
         };
         let post_vm = KtstrTestEntry {
@@ -130,6 +141,19 @@ mod tests {
         assert!(after(post_vm, host()).is_fail());
         assert!(after(always, host()).is_skip());
         assert!(after(both, AssertResult::pass()).is_fail());
+        // With `expect_err`, a skip also counts if the expected error did not come.
+        let expecting = |entry| KtstrTestEntry {
+            expect_err: true,
+            ..entry
+        };
+        let other_error = KtstrTestEntry {
+            assert: Assert::NO_OVERRIDES.expect_scx_bpf_error_contains("another error"),
+            ..expecting(post_vm)
+        };
+        assert!(after(expecting(post_vm), AssertResult::pass()).is_skip());
+        assert!(after(expecting(post_vm), host()).is_skip());
+        assert!(after(other_error, host()).is_fail());
+        assert!(after(expecting(both), AssertResult::pass()).is_fail());
     }
 
     #[test]

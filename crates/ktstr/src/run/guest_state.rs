@@ -36,6 +36,8 @@ pub(super) struct GuestState {
     pub(super) scheduler_died: Option<ProcessEnd>,
     /// The last signal that a process sent to the scheduler.
     pub(super) scheduler_signal: Option<SentSignal>,
+    /// What the scheduler's process does that outlived its end by PID 1, as a sentence; `None` if there is none.
+    pub(super) scheduler_left: Option<String>,
     /// Whether the test has stopped the scheduler and no other one has attached since.
     pub(super) stopped_by_test: bool,
     /// How many times the test has stopped or started a scheduler.
@@ -224,6 +226,7 @@ impl GuestState {
                 self.scheduler_died = Some(end);
                 self.scheduler_signal = signal;
             }
+            ToHost::SchedulerLeft { what } => self.scheduler_left = Some(what),
             ToHost::Written => self.written += 1,
             ToHost::Prepared => self.prepared = true,
             ToHost::Loaded => self.loaded = true,

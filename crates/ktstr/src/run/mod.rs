@@ -262,13 +262,12 @@ fn once(declared: &'static KtstrTestEntry, observe: &Observe) -> Finished {
     });
     // A repeat leaves the files of the first run as they are.
     let dumped = is_repeat || dump_if_failed(entry, run.vm.as_ref(), &judgement);
-    if entry.expect_err && began_at_all {
-        expect_error(entry, run.vm.as_ref(), &mut judgement);
-    }
+    let missed_error =
+        entry.expect_err && began_at_all && expect_error(entry, run.vm.as_ref(), &mut judgement);
     if let Some(vm) = &run.vm {
         storm::judge(&mut judgement, entry, vm);
         if !is_repeat {
-            callbacks::call(entry, vm, &mut judgement);
+            callbacks::call(entry, vm, &mut judgement, missed_error);
         }
         // A failure of a callback or of the cleanup budget must not satisfy `expect_err`, so both are judged after
         // `expect_error`, which inverts the verdict.
@@ -382,10 +381,11 @@ fn verdict_of(result: &AssertResult) -> RunVerdict {
 }
 
 /// Inverts the verdict of an `expect_err` test: the run passes if it failed with the error that the test expects, and
-/// fails if it passed or failed with another error. A skip and an inconclusive run stay as they are.
-fn expect_error(entry: &KtstrTestEntry, vm: Option<&VmResult>, judgement: &mut Judgement) {
+/// fails if it passed or failed with another error. A skip and an inconclusive run stay as they are. Returns whether the run
+/// fails only because it passed.
+fn expect_error(entry: &KtstrTestEntry, vm: Option<&VmResult>, judgement: &mut Judgement) -> bool {
     if judgement.result.is_skip() || judgement.result.is_inconclusive() {
-        return;
+        return false;
     }
     if judgement.result.is_fail() {
         let checks = entry.scheduler.assert.merge(&entry.assert);
@@ -394,7 +394,7 @@ fn expect_error(entry: &KtstrTestEntry, vm: Option<&VmResult>, judgement: &mut J
         if other.is_fail() {
             other.merge(std::mem::take(&mut judgement.result));
             judgement.result = other;
-            return;
+            return false;
         }
         let wanted: Vec<String> = judgement
             .result
@@ -406,6 +406,7 @@ fn expect_error(entry: &KtstrTestEntry, vm: Option<&VmResult>, judgement: &mut J
             judgement.result.note(format!("as expected: {message}"));
         }
         judgement.blame_nobody();
+        false
     } else {
         judgement.result.record_fail(AssertDetail::new(
             DetailKind::Other,
@@ -414,6 +415,7 @@ fn expect_error(entry: &KtstrTestEntry, vm: Option<&VmResult>, judgement: &mut J
         if judgement.fault.is_none() {
             judgement.blame(Fault::Test, "the run passed".to_owned());
         }
+        true
     }
 }
 
@@ -613,10 +615,7 @@ impl Run {
             judgement.result.note(note);
         }
         let mut checks = entry.scheduler.assert.merge(&entry.assert);
-        if guest.scheduler_changes > 0 {
-            // The test itself decided when a scheduler drove the tasks, so no minimum share of driven CPU time is required.
-            checks.min_driven_share = Some(ktstr_assert::Limit::Off);
-        }
+        verdict::drop_driven_share(&mut judgement, &case, &mut checks);
         let logs = verdict::Logs {
             console: &console,
             scheduler: &guest.scheduler_log,

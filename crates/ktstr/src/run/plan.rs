@@ -8,7 +8,7 @@ use ktstr_guest::protocol::{Job, SchedulerJob, Setup};
 use ktstr_kernel::Kernel;
 use ktstr_machine::{ClockMode, MachineSpec, Program, Qemu, Shape, stamp};
 use ktstr_scenario::scheduler::{Scheduler, SchedulerSpec};
-use ktstr_state::env;
+use ktstr_state::{Folder, env};
 
 use super::machine_kind::MachineKind;
 use super::workload_root;
@@ -146,7 +146,7 @@ impl Plan {
         };
         let resolve_time = began.elapsed();
         let began = Instant::now();
-        let programs = ktstr_kernel::cache::Cache::from_env()?.folder("programs")?;
+        let programs = programs()?;
         let programs = programs.path();
         let own_path = own_binary()?;
         let own = Program::read(&own_path, Some(programs))?;
@@ -339,6 +339,11 @@ fn size_of(all: &[&Files]) -> u32 {
         })
         .sum();
     (bytes >> 20) as u32
+}
+
+/// Opens the folder of the cache in which programs are kept as they are packed.
+pub(super) fn programs() -> Result<Folder, RunError> {
+    Ok(ktstr_kernel::cache::Cache::from_env()?.folder("programs")?)
 }
 
 /// Packs a program and the shared libraries that it needs.

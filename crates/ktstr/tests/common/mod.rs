@@ -126,6 +126,27 @@ impl Ended {
     }
 }
 
+/// Returns whether unshare(1) with these options lets a process mount a file system. If it does not, prints why the test that
+/// needs this does not run, and how to allow it.
+pub fn can_mount(options: &[&str]) -> bool {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let output = Command::new("unshare")
+        .args(options)
+        .args(["mount", "-t", "tmpfs", "none"])
+        .arg(folder.path())
+        .output();
+    let why = match output {
+        Ok(output) if output.status.success() => return true,
+        Ok(output) => String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        Err(error) => error.to_string(),
+    };
+    eprintln!(
+        "skipped: unshare(1) with {options:?} cannot mount a file system here ({why}). Run the test as root, or allow user \
+         namespaces (user.max_user_namespaces, kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns)"
+    );
+    false
+}
+
 /// Links this user's kernels into the cache in the folder `cache`: each entry is a folder there, with links to the files of the
 /// user's own entry.
 pub fn lend_kernels(cache: &Path) {

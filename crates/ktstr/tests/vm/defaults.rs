@@ -39,7 +39,7 @@ macro_rules! cases {
 
 cases! {
     SOUND_MIX = "defaults_sound", mix, SOUND;
-    EEVDF_MIX = "defaults_eevdf", mix, Scheduler::EEVDF;
+    EEVDF_MIX = "defaults_eevdf", mix, Scheduler::EEVDF, Assert::NO_OVERRIDES.min_driven_share(Limit::At(0.9));
     WASTES = "defaults_wastes", spinners, IDLE_CPU, NONE.max_wasted_share(Limit::At(0.1));
     WASTES_OFF = "defaults_wastes_off", spinners, IDLE_CPU, NONE;
     WASTES_ALLOWED = "defaults_wastes_allowed", spinners, MAY_IDLE, NONE.max_wasted_share(Limit::At(0.1));
@@ -84,9 +84,15 @@ fn run(name: &str) -> Ended {
 
 #[test]
 fn sound_schedulers_pass() {
-    for name in ["defaults_sound", "defaults_eevdf"] {
-        run(name).says(0, &[]);
-    }
+    run("defaults_sound").says(0, &[]);
+    // A bound that cannot be judged without a BPF scheduler is noted, and is not a failure.
+    let eevdf = run("defaults_eevdf");
+    eevdf.says(0, &[]);
+    let result = eevdf.artefact("result.json");
+    assert!(
+        result.contains("min_driven_share = 0.9 does not count: "),
+        "{result}"
+    );
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use ktstr::prelude::*;
+use ktstr_assert::WorkerExitInfo;
 
 use super::watch::{Seen, each, of, one, watch};
 
@@ -12,7 +13,14 @@ pub fn all(ctx: &Ctx) -> Result<AssertResult> {
 }
 
 pub fn frames(ctx: &Ctx) -> Result<AssertResult> {
-    each(ctx, &[("NetTraffic", traffic), ("IrqWake", irq_wake)])
+    each(
+        ctx,
+        &[
+            ("NetTraffic", traffic),
+            ("IrqWake", irq_wake),
+            ("both without an address", without_address),
+        ],
+    )
 }
 
 fn rounds(all: &[Seen]) -> u64 {
@@ -253,6 +261,38 @@ fn irq_wake(ctx: &Ctx) -> Result<()> {
         got > 20 && sent.abs_diff(got) <= 2 && frames.abs_diff(sent) <= 1 && softirqs >= got / 2,
         "{sent} sent, {got} received, {frames} frames and {softirqs} softirqs counted"
     );
+    Ok(())
+}
+
+/// Takes the address of the loopback device away between two frames, which are a second apart: IPv4 is turned off for a device
+/// whose MTU is below 68 bytes (`inetdev_event()` in net/ipv4/devinet.c). The worker that sends must say what it lacks, instead
+/// of trying to send all the time.
+fn without_address(ctx: &Ctx) -> Result<()> {
+    let half = Duration::from_millis(500);
+    for (work, workers) in [
+        (WorkType::net_traffic(1_000_000, 60), 1),
+        (WorkType::irq_wake(1_000_000, 60), 2),
+    ] {
+        let name = work.name();
+        let mut handle = WorkloadHandle::spawn_seeded(&of(work, workers), ctx.seed)?;
+        handle.start();
+        std::thread::sleep(half);
+        std::fs::write("/sys/class/net/lo/mtu", "60")?;
+        std::thread::sleep(2 * half);
+        let sender = handle.stop_and_collect().into_iter().next();
+        std::fs::write("/sys/class/net/lo/mtu", "65536")?;
+        // The device gets its address again when the next worker brings it up. Now it is down: of its flags, only IFF_LOOPBACK is
+        // left.
+        std::fs::write("/sys/class/net/lo/flags", "0x8")?;
+        let why = match sender.context("a report")?.exit_info {
+            Some(WorkerExitInfo::WaitFailed(why)) => why,
+            other => anyhow::bail!("the sender of {name} did not give up: {other:?}"),
+        };
+        ensure!(
+            why.contains("could not send or receive a frame") && why.contains("unreachable"),
+            "{name}: {why}"
+        );
+    }
     Ok(())
 }
 

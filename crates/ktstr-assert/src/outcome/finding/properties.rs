@@ -82,6 +82,26 @@ impl Finding {
 }
 
 impl Finding {
+    /// Returns whether the finding is about tasks that waited for a CPU, so that a task which waited is evidence for it, even if
+    /// the finding names only a cgroup or no task at all. A message of the test, an error of a step or the bound on the guest's
+    /// shutdown is not, whatever the workers waited for.
+    pub fn is_about_waits(&self) -> bool {
+        matches!(
+            self,
+            Finding::NoProgress { .. }
+                | Finding::Gap { .. }
+                | Finding::Spread { .. }
+                | Finding::WakeLatency { .. }
+                | Finding::Sustained { .. }
+                | Finding::IdleCpu { .. }
+                | Finding::WaitingTask { .. }
+                | Finding::Starved { .. }
+                | Finding::Underserved { .. }
+                | Finding::WastedCpu { .. }
+                | Finding::LateWakeups { .. }
+        ) || matches!(self, Finding::Ejected { cause, .. } if !matches!(cause, Ejection::Error))
+    }
+
     /// Whether the message ends with lines of the scheduler's log.
     pub fn quotes_log(&self) -> bool {
         matches!(

@@ -2,9 +2,13 @@
 
 use anyhow::{Context as _, Result, bail};
 use ktstr_scenario::ops::IrqSelector;
+use ktstr_scenario::topology::parse_cpulist;
 
 use super::Call;
 use crate::link;
+
+/// The kernel's list of CPUs that are online.
+const ONLINE: &str = "/sys/devices/system/cpu/online";
 
 pub(super) fn steer(call: &mut Call, irq: &IrqSelector, cpu: &usize) -> Result<()> {
     if !link::is_there() {
@@ -13,6 +17,16 @@ pub(super) fn steer(call: &mut Call, irq: &IrqSelector, cpu: &usize) -> Result<(
     let cpus = call.ctx.topo.all_cpuset();
     if !cpus.contains(cpu) {
         bail!("the machine has no CPU {cpu}: its CPUs are {cpus:?}");
+    }
+    // An offline CPU handles no interrupt. The kernel reports this as an invalid value, or chooses another CPU
+    // (`write_irq_affinity()` in kernel/irq/proc.c).
+    let online = std::fs::read_to_string(ONLINE).with_context(|| format!("reading {ONLINE}"))?;
+    if !parse_cpulist(&online)?.contains(cpu) {
+        bail!(
+            "CPU {cpu} is offline and takes no interrupts: steer the interrupt to one of the CPUs {}, or bring the CPU online \
+             first (Op::cpu_online)",
+            online.trim()
+        );
     }
     let number = match irq {
         IrqSelector::ByNumber(number) => *number,

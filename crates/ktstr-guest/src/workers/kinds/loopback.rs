@@ -46,8 +46,9 @@ impl Socket {
     }
 
     /// Sends a frame that contains the current time. The frame has `bytes` bytes with its headers, but at least 50 and at most
-    /// 1514. Returns `false` if nothing was sent, for instance because a signal interrupted the call.
-    pub fn send(&self, port: u16, bytes: u64) -> bool {
+    /// 1514. Returns `false` if a signal interrupted the call. `Err` is the errno of any other failure, for instance because the
+    /// device has lost its address: the next call would fail as well.
+    pub fn send(&self, port: u16, bytes: u64) -> Result<bool, i32> {
         let mut payload = [0u8; PAYLOAD];
         let (stamp, _) = payload.split_at_mut(8);
         stamp.copy_from_slice(&sys::now_ns().to_ne_bytes());
@@ -65,15 +66,31 @@ impl Socket {
                 ADDRESS_BYTES,
             )
         };
-        sent > 0
+        if sent >= 0 {
+            Ok(true)
+        } else {
+            interrupted().map(|()| false)
+        }
     }
 
-    /// Waits for the next frame. Returns the time at which it was sent, or `None` when a signal interrupts the wait.
-    pub fn receive(&self) -> Option<u64> {
+    /// Waits for the next frame. Returns the time at which it was sent, or `None` when a signal interrupts the wait. `Err` is the
+    /// errno of any other failure.
+    pub fn receive(&self) -> Result<Option<u64>, i32> {
         let mut stamp = [0u8; 8];
         // SAFETY: the buffer has the length that is passed; the rest of the frame is discarded.
         let got = unsafe { libc::recv(self.fd, stamp.as_mut_ptr().cast(), stamp.len(), 0) };
-        (got == 8).then(|| u64::from_ne_bytes(stamp))
+        if got < 0 {
+            return interrupted().map(|()| None);
+        }
+        Ok((got == 8).then(|| u64::from_ne_bytes(stamp)))
+    }
+}
+
+/// Returns `Ok` if a signal interrupted the last system call, and otherwise its errno.
+fn interrupted() -> Result<(), i32> {
+    match sys::errno() {
+        libc::EINTR => Ok(()),
+        errno => Err(errno),
     }
 }
 

@@ -15,8 +15,12 @@ pub(super) fn traffic(ctx: &mut WorkerCtx<'_>) {
         Err(errno) => return ctx.unable(Unable::Loopback, errno),
     };
     while !ctx.stopped() {
-        if !socket.send(socket.port(), bytes) || socket.receive().is_none() {
-            continue;
+        // A frame that cannot be sent is something that the worker lacks. A new attempt would only keep a CPU busy.
+        let sent = socket.send(socket.port(), bytes);
+        match sent.and_then(|sent| Ok(sent && socket.receive()?.is_some())) {
+            Ok(true) => {}
+            Ok(false) => continue,
+            Err(errno) => return ctx.unable(Unable::Frame, errno),
         }
         ctx.count_units(1);
         ctx.iteration();
@@ -42,8 +46,10 @@ pub(super) fn irq_wake(ctx: &mut WorkerCtx<'_>) {
         port.store(u32::from(socket.port()), Release);
         sys::futex_wake(port, 1);
         while !ctx.stopped() {
-            let Some(sent) = socket.receive() else {
-                continue;
+            let sent = match socket.receive() {
+                Ok(Some(sent)) => sent,
+                Ok(None) => continue,
+                Err(errno) => return ctx.unable(Unable::Frame, errno),
             };
             ctx.sample(sys::now_ns().saturating_sub(sent));
             ctx.checkpoint();
@@ -57,8 +63,10 @@ pub(super) fn irq_wake(ctx: &mut WorkerCtx<'_>) {
         sys::futex_wait(port, 0);
     }
     while !ctx.stopped() && ctx.nap(interval).is_some() {
-        if socket.send(port.load(Acquire) as u16, bytes) {
-            ctx.iteration();
+        match socket.send(port.load(Acquire) as u16, bytes) {
+            Ok(true) => ctx.iteration(),
+            Ok(false) => {}
+            Err(errno) => return ctx.unable(Unable::Frame, errno),
         }
         ctx.checkpoint();
     }

@@ -2,6 +2,7 @@
 //! first of these waits (the trail). All times are in nanoseconds of the schedule's clock, which is the kernel's scheduler
 //! clock. The search takes a few passes over the schedule of a run that failed, and no second run.
 
+use ktstr_assert::Finding;
 use ktstr_record::FindingRecord;
 use ktstr_schedule::query::{Answers, Did, Stretch, Timeline, Trail, stretches};
 use ktstr_schedule::words::Words;
@@ -34,7 +35,8 @@ pub(super) struct Target {
 /// What the schedule shows about a failure.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(in crate::run) struct Evidence {
-    /// The trail of the first target as lines.
+    /// The trail of the first target as lines. It is empty if the finding is about no task and not about the scheduler, and if
+    /// it is about the scheduler of a run without a BPF scheduler.
     pub(in crate::run) trail: Vec<String>,
     /// What the findings are about, without repetitions.
     pub(super) targets: Vec<Target>,
@@ -81,13 +83,16 @@ impl Evidence {
             zero_ns: timeline.zero_ns(),
             ..Self::default()
         };
+        // The trail of the scheduler is evidence only for a finding about the scheduler.
+        let of_scheduler = wanted.first().is_some_and(|first| first.is_of_scheduler);
         for wanted in wanted {
             let target = wanted.target(&answers, tables);
             if !evidence.targets.contains(&target) {
                 evidence.targets.push(target);
             }
         }
-        if let Some(first) = evidence.targets.first() {
+        let first = evidence.targets.first();
+        if let Some(first) = first.filter(|first| of_scheduler || first.task.is_some()) {
             let of = first.task.as_ref().map(|(_, pid)| Pid(*pid));
             // At the end of the wait the task gets a CPU; the trail is about what came before.
             let until = first.to_ns.saturating_sub(u64::from(first.task.is_some()));
@@ -96,7 +101,9 @@ impl Evidence {
                 tables,
                 tasks: &answers.tasks,
             };
-            evidence.trail = trail.lines(&words, evidence.zero_ns);
+            if of.is_some() || trail.has_bpf {
+                evidence.trail = trail.lines(&words, evidence.zero_ns);
+            }
         }
         Ok(evidence)
     }
@@ -136,6 +143,8 @@ struct Wanted<'a> {
     /// Whether the finding is about the scheduler and not about a task that waited: the scheduler ended, or was ejected for
     /// something other than the stall of a known task, or the finding comes from a sample of the monitor and names no task.
     is_of_scheduler: bool,
+    /// Whether the finding names its task, or is about tasks that waited. Otherwise no task's wait is evidence for it.
+    is_of_tasks: bool,
     /// The task that the finding's message names, if any. It is the target's task if the finding is about the scheduler.
     named: Option<Pid>,
     /// The longest wait so far that the finding can be about.
@@ -156,6 +165,9 @@ impl<'a> Wanted<'a> {
                 .find(|at| *at >= timeline.zero_ns())
                 .or(timeline.unloaded_ns.first().copied()),
             is_of_scheduler: aim.pid.is_none() && (is_ejected || is_dead || is_sample),
+            is_of_tasks: aim.pid.is_some()
+                || serde_json::from_value::<Finding>(finding.data.clone())
+                    .is_ok_and(|finding| finding.is_about_waits()),
             named: named_in(&finding.message),
             over_ns: match aim.exact {
                 true => over_ns(finding, timeline).max(aim.to_ns),
@@ -179,6 +191,7 @@ impl<'a> Wanted<'a> {
         let is_then = stretch.from_ns < self.aim.to_ns && stretch.to_ns > self.aim.from_ns;
         let is_longer = |other: &Stretch| stretch.len_ns() > other.len_ns();
         if !self.is_of_scheduler
+            && self.is_of_tasks
             && matches!(stretch.did, Did::Waited { .. })
             && is_meant
             && is_then

@@ -132,12 +132,45 @@ fn a_wait_ends_with_the_scheduler() {
 
 #[test]
 fn a_finding_about_a_cgroup_is_about_its_longest_wait() {
-    let late = json!({ "late_wakeups": { "p90_ms": 3.0 } });
+    let late =
+        json!({ "late_wakeups": { "p90_ms": 3.0, "wakeups": 9, "queue": 1.0, "bound_ms": 2.0 } });
     assert_eq!(target(&of(late.clone(), Some("right"))).0, Some(8));
     assert_eq!(target(&of(late.clone(), Some("left"))).0, Some(7));
     // A part of a cgroup's name does not match.
     assert_eq!(target(&of(late.clone(), Some("eft"))), (None, 10, 100));
     assert_eq!(target(&of(late, None)).0, Some(8));
+}
+
+/// A message of the test or of the harness is about no wait, so no task and no scheduler has a trail for it. Without a BPF
+/// scheduler no trail mentions one.
+#[test]
+fn a_finding_that_is_about_no_wait_has_no_trail() {
+    let set_up = json!({ "set_up": { "stage": "step 1", "error": "no cgroup b[8]" } });
+    for data in [serde_json::Value::Null, set_up] {
+        for cgroup in [None, Some("left")] {
+            let evidence = of(data.clone(), cgroup);
+            assert_eq!(target(&evidence), (None, 10, 100), "{data} {cgroup:?}");
+            assert!(evidence.trail.is_empty(), "{:?}", evidence.trail);
+            assert_eq!(evidence.task(), None);
+        }
+    }
+    let mut writer = Writer::default();
+    for (ms, what) in [(10, What::Phase { number: 1 }), (100, What::End {})] {
+        writer.push(Event {
+            time_ns: ms * 1_000_000,
+            cpu: Cpu(0),
+            what,
+        });
+    }
+    let sample = FindingRecord {
+        outcome: "fail".to_owned(),
+        data: json!({ "sustained": { "until_ms": 5 } }),
+        ..FindingRecord::default()
+    };
+    let file = writer.finish(&Tables::default());
+    let eevdf = Evidence::of(&[sample], &file, "/ktstr", None).unwrap();
+    assert_eq!(target(&eevdf), (None, 15, 15));
+    assert!(eevdf.trail.is_empty(), "{:?}", eevdf.trail);
 }
 
 #[test]

@@ -6,10 +6,11 @@ use std::time::SystemTime;
 
 use ktstr_kernel::KernelError;
 use ktstr_kernel::cache::Cache;
+use ktstr_machine::Program;
 use ktstr_state::{Lock, Place, env};
 
 use super::template::{self, Description};
-use crate::run::RunError;
+use crate::run::{RunError, plan};
 
 /// The size limit of all templates together in MiB, unless `KTSTR_TEMPLATES_MIB` sets another.
 const CAP_MIB: u64 = 8 << 10;
@@ -36,6 +37,8 @@ pub struct Summary {
     pub used: SystemTime,
     kernel: PathBuf,
     qemu: PathBuf,
+    /// The hash of the test's program that is loaded, as it is packed.
+    program: Option<String>,
 }
 
 /// The name of the templates' folder in the cache.
@@ -89,21 +92,28 @@ pub fn clean() -> Result<usize, KernelError> {
 }
 
 /// Removes the templates in which a test process of `program` is loaded, and returns the number of those that could be removed.
-/// The next run of the program is then like the first one after a rebuild.
+/// The next run of the program is then like the first one after a rebuild. The program is compared by what of it is packed, as in
+/// the templates' keys, because the template may have been made for a copy of it at another path.
 ///
 /// # Errors
-/// Returns an error if the cache cannot be used.
-pub fn unload(program: &Path) -> Result<usize, KernelError> {
+/// Returns an error if the cache cannot be used, or the program cannot be read.
+pub fn unload(program: &Path) -> Result<usize, RunError> {
     let Some(root) = existing()? else {
         return Ok(0);
     };
-    let end = format!(" {}", program.display());
-    let of_program = |one: &Summary| one.what.starts_with("loaded ") && one.what.ends_with(&end);
-    let all = summaries(&root);
-    Ok(all
+    let program = Program::read(program, Some(plan::programs()?.path()))?;
+    Ok(unload_from(&root, &program.packed_blake3))
+}
+
+/// Removes the templates below `root` in which the program with this hash is loaded, and returns their number.
+pub(super) fn unload_from(root: &Path, hash: &str) -> usize {
+    let all = summaries(root);
+    let loaded = all
         .iter()
-        .filter(|one| of_program(one) && template::discard(&root, &one.key).is_ok())
-        .count())
+        .filter(|one| one.program.as_deref() == Some(hash));
+    loaded
+        .filter(|one| template::discard(root, &one.key).is_ok())
+        .count()
 }
 
 /// Removes templates whose description cannot be read, templates whose kernel or QEMU no longer exists, and the least recently
@@ -156,9 +166,9 @@ fn summaries(root: &Path) -> Vec<Summary> {
                 .unwrap_or(SystemTime::UNIX_EPOCH);
             let text = std::fs::read(&path).unwrap_or_default();
             let description = serde_json::from_slice::<Description>(&text).ok();
-            let (what, kernel, qemu) = description.map_or_else(
-                || ("damaged".to_owned(), PathBuf::new(), PathBuf::new()),
-                |d| (d.what, d.kernel, d.qemu),
+            let (what, kernel, qemu, program) = description.map_or_else(
+                || ("damaged".to_owned(), PathBuf::new(), PathBuf::new(), None),
+                |d| (d.what, d.kernel, d.qemu, d.program),
             );
             let size = std::fs::read_dir(entry.path())
                 .into_iter()
@@ -173,6 +183,7 @@ fn summaries(root: &Path) -> Vec<Summary> {
                 used,
                 kernel,
                 qemu,
+                program,
             })
         })
         .collect()

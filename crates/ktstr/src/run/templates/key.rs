@@ -8,7 +8,7 @@ use crate::run::plan::{Files, Plan};
 /// The number of characters of a key.
 const LEN: usize = 20;
 /// The version of the way in which the host builds and stores templates. It has to be increased with every change of either.
-const FORMAT: u32 = 16;
+const FORMAT: u32 = 17;
 
 /// Returns the key of the booted template. The key covers each byte that is in the guest before a scheduler or a test is loaded.
 /// The same seed must give the same run, and each byte of a file can change how long the kernel takes to unpack the file, and

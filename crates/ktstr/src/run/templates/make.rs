@@ -13,7 +13,7 @@ use crate::run::captures::LazyKernelInfo;
 use crate::run::guest_session::{End, GuestSession};
 use crate::run::guest_state::GuestState;
 use crate::run::machine_kind::MachineKind;
-use crate::run::plan::Plan;
+use crate::run::plan::{Plan, TEST_BINARY};
 use crate::run::start::{Level, Started, boot_points, pack};
 use crate::run::verdict;
 
@@ -171,8 +171,13 @@ impl Maker<'_> {
         if let Some(found) = plan.scheduler.as_ref().filter(|_| session.guest.prepared) {
             what.push_str(&format!(" {}", found.path.display()));
         }
+        let mut program = None;
         if session.guest.loaded {
             what.push_str(&format!(" {}", plan.program.path.display()));
+            program = plan
+                .for_load
+                .get(TEST_BINARY)
+                .map(|file| file.stamp.clone());
         }
         let cursors = session.cursors();
         let GuestSession { machine, guest, .. } = session;
@@ -180,6 +185,7 @@ impl Maker<'_> {
         fit(plan, &guest, &console)?;
         builder.commit(TemplateMeta {
             what,
+            program,
             kernel: plan.kernel.boot.clone(),
             qemu: plan.qemu.path.clone(),
             cursors,

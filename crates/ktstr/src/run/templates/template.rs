@@ -40,6 +40,9 @@ pub(super) struct Description {
     attached: Option<Attached>,
     #[serde(default)]
     loaded: bool,
+    /// The hash of the test's program that is loaded, as it is packed; `None` if none is.
+    #[serde(default)]
+    pub(super) program: Option<String>,
     scheduler_log: String,
     /// The console output of the guest.
     pub(super) console: String,
@@ -297,6 +300,8 @@ fn lock(root: &Path, key: &str) -> Result<Lock, TemplateError> {
 /// The description of a finished template, apart from its files.
 pub(super) struct TemplateMeta<'a> {
     pub(super) what: String,
+    /// The hash of the test's program, as it is packed, if it is loaded.
+    pub(super) program: Option<String>,
     pub(super) kernel: PathBuf,
     pub(super) qemu: PathBuf,
     pub(super) cursors: RingCursors,
@@ -332,6 +337,7 @@ impl TemplateBuilder {
             hello: meta.guest.hello.clone(),
             attached: meta.guest.attached.clone(),
             loaded: meta.guest.loaded,
+            program: meta.program,
             scheduler_log: meta.guest.scheduler_log.clone(),
             console: meta.console,
             present: meta.present,
@@ -395,6 +401,7 @@ mod tests {
     use super::*;
 
     const KEY: &str = "0123";
+    const PROGRAM: &str = "4567";
 
     /// Makes a template with one node of RAM, and returns the folder of templates.
     fn made() -> tempfile::TempDir {
@@ -405,6 +412,7 @@ mod tests {
         let cursor = RingCursor::default();
         let meta = TemplateMeta {
             what: String::new(),
+            program: Some(PROGRAM.to_owned()),
             kernel: PathBuf::new(),
             qemu: PathBuf::new(),
             cursors: RingCursors {
@@ -418,6 +426,18 @@ mod tests {
         };
         builder.commit(meta).expect("a template");
         root
+    }
+
+    /// What counts is the program that is loaded, and not where it was: the same program can be at several paths, and another one
+    /// can be at the same path after a rebuild.
+    #[test]
+    fn a_program_is_unloaded_by_its_contents() {
+        let root = made();
+        let unloaded = |hash| super::super::housekeeping::unload_from(root.path(), hash);
+        assert_eq!(unloaded("89ab"), 0);
+        assert!(root.path().join(KEY).exists());
+        assert_eq!(unloaded(PROGRAM), 1);
+        assert!(!root.path().join(KEY).exists());
     }
 
     /// Puts the file `ram0` into the state after a loss of power: its size and times are those that were recorded, but its

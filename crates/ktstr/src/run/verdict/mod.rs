@@ -17,7 +17,7 @@ mod scheduler_exit;
 mod verifier_log;
 pub(super) mod workers;
 
-use ktstr_assert::{Assert, AssertDetail, Finding, MonitorReport, MonitorThresholds};
+use ktstr_assert::{Assert, AssertDetail, Finding, Limit, MonitorReport, MonitorThresholds};
 use ktstr_machine::Halt;
 use ktstr_record::brief::counted;
 use ktstr_snapshot::report::ScxExit;
@@ -123,7 +123,26 @@ pub(super) fn judge(
     for report in kernel_log::reports(console) {
         judgement.result.note(report.to_string());
     }
+    scheduler_exit::note_survivor(&mut judgement, guest);
     judgement
+}
+
+/// Turns off the bound on the share of CPU time that the scheduler must give (`min_driven_share`) if it cannot be judged. If the
+/// test or the scheduler's declaration sets the bound, a note says why it does not count.
+pub(super) fn drop_driven_share(judgement: &mut Judgement, case: &Case, checks: &mut Assert) {
+    let why = if !case.has_bpf_scheduler() {
+        "no BPF scheduler is under test, and only a BPF scheduler's tasks have a class of their own (sched_ext) by which the \
+         share that it gave can be told"
+    } else if case.changed {
+        "the test itself stops or starts schedulers, so it decides when the scheduler drives the tasks"
+    } else {
+        return;
+    };
+    if let Some(floor) = checks.min_driven_share.and_then(Limit::value) {
+        let note = format!("min_driven_share = {floor} does not count: {why}");
+        judgement.result.note(note);
+    }
+    checks.min_driven_share = Some(Limit::Off);
 }
 
 /// Adds the findings of the monitor. Its bounds apply to a scheduler under test only, so they are checked only if there

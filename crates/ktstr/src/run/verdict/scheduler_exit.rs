@@ -373,3 +373,11 @@ fn ejections(console: &str) -> Vec<Logged> {
     };
     lines.iter().enumerate().filter_map(of).collect()
 }
+
+/// Notes that the scheduler's process outlived the signals with which PID 1 ends it after the test. Nothing shows whether the
+/// scheduler or the kernel is at fault.
+pub(super) fn note_survivor(judgement: &mut Judgement, guest: &GuestState) {
+    if let Some(survivor) = &guest.scheduler_left {
+        judgement.result.note(survivor.clone());
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ktstr_assert::{AssertDetail, AssertResult, DetailKind, SchedulerEnd};
+use ktstr_assert::{Assert, AssertDetail, AssertResult, DetailKind, Limit, SchedulerEnd};
 use ktstr_guest::engine::HOG_KEY;
 use ktstr_guest::protocol::{ProcessEnd, ToHost};
 
@@ -74,6 +74,22 @@ fn a_result_is_taken_as_it_is() {
     assert!(judgement.result.is_pass() && judgement.fault.is_none());
 }
 
+/// The process of a scheduler that outlives SIGKILL is reported. Nothing shows whose fault that is.
+#[test]
+fn a_scheduler_that_cannot_be_killed_is_noted() {
+    let what = "the scheduler, process 7, did not exit within 10 s of SIGKILL: its state is D (disk sleep)";
+    let guest = guest_after(vec![
+        attached(),
+        ToHost::TestResult(Box::new(AssertResult::pass())),
+        ToHost::SchedulerLeft { what: what.into() },
+        ToHost::Bye,
+    ]);
+    let judgement = judge(&CASE, &End::Completed, &guest, "", None);
+    assert!(judgement.result.is_pass(), "{:?}", judgement.result);
+    let notes = &judgement.result.info_notes;
+    assert!(notes.iter().any(|note| note.message == what), "{notes:?}");
+}
+
 #[test]
 fn a_lost_message_is_the_harnesss_fault_whatever_else_was_reported() {
     let lost = End::Lost(crate::run::guest_session::Lost { agent: 1, test: 2 });
@@ -95,6 +111,41 @@ fn a_lost_message_is_the_harnesss_fault_whatever_else_was_reported() {
         text.contains("1 of PID 1 and 2 of the test process"),
         "{text}"
     );
+}
+
+/// The share of the CPU time that the scheduler gave can be told only for tasks of sched_ext's class, and only if the test
+/// leaves the scheduler attached.
+#[test]
+fn a_bound_on_the_driven_share_that_cannot_be_judged_is_noted() {
+    let asked = Assert::NO_OVERRIDES.min_driven_share(Limit::At(0.9));
+    for (under_test, changed, why) in [
+        (UnderTest::Nothing, false, Some("no BPF scheduler")),
+        (UnderTest::Builtin, false, Some("no BPF scheduler")),
+        (UnderTest::Bpf, true, Some("the test itself")),
+        (UnderTest::Bpf, false, None),
+    ] {
+        let case = Case {
+            under_test,
+            changed,
+            ..CASE
+        };
+        let mut checks = asked;
+        let mut judgement = judged(Vec::new());
+        super::drop_driven_share(&mut judgement, &case, &mut checks);
+        let mut notes = judgement.result.info_notes.iter().map(|n| &n.message);
+        let noted = notes.find(|note| note.starts_with("min_driven_share = 0.9 does not count: "));
+        assert_eq!(noted.is_some(), why.is_some(), "{under_test:?} {changed}");
+        assert!(noted.is_none_or(|note| note.contains(why.unwrap_or_default())));
+        assert_eq!(
+            checks.min_driven_share == asked.min_driven_share,
+            why.is_none()
+        );
+        // The default bound is left out without a note.
+        let mut checks = Assert::NO_OVERRIDES;
+        let mut silent = judged(Vec::new());
+        super::drop_driven_share(&mut silent, &case, &mut checks);
+        assert!(silent.result.info_notes.is_empty());
+    }
 }
 
 #[test]
