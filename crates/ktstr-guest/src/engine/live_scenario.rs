@@ -16,6 +16,7 @@ use ktstr_scenario::ops::{CgroupDef, CpusetPartition};
 use ktstr_scenario::workload::WorkSpec;
 
 use super::liveness::Liveness;
+use super::memory_nodes::Placement;
 use super::partition;
 use super::payloads::Payloads;
 use super::quota::{QuotaReach, Quotas};
@@ -57,6 +58,10 @@ pub(super) struct LiveCgroup {
     pub owner: Owner,
     /// The cpuset that the scenario gave to this cgroup; `None` if it has no cpuset of its own.
     pub cpuset: Option<BTreeSet<usize>>,
+    /// The nodes of the `cpuset.mems` that the scenario gave to this cgroup; `None` if it gave none.
+    mems: Option<BTreeSet<usize>>,
+    /// Where the test places the memory of the cgroup's workers.
+    pub placements: BTreeSet<Placement>,
     /// Whether the cgroup is a partition, and of which type.
     pub partition: CpusetPartition,
     pub frozen: bool,
@@ -79,6 +84,8 @@ impl LiveCgroup {
             name: name.to_owned(),
             owner,
             cpuset: None,
+            mems: None,
+            placements: BTreeSet::new(),
             partition: CpusetPartition::Member,
             frozen: false,
             quotas: Quotas::default(),
@@ -102,6 +109,7 @@ impl LiveCgroup {
         &mut self,
         mut handles: Vec<WorkloadHandle>,
         allowed: &Allowed,
+        placements: BTreeSet<Placement>,
         reach: Option<QuotaReach>,
     ) {
         if handles.is_empty() {
@@ -112,6 +120,7 @@ impl LiveCgroup {
             handle.set_apart(MOVED);
         }
         self.allowed = self.allowed.or(allowed);
+        self.placements.extend(placements);
         self.handles.extend(handles);
     }
 
@@ -149,6 +158,8 @@ pub(super) struct CgroupReports {
     pub name: String,
     pub owner: Owner,
     pub allowed: Allowed,
+    /// Where the test places the memory of the workers.
+    pub placements: BTreeSet<Placement>,
     /// What quotas may have done to the workers; `None` if no quota can have limited them.
     pub quota: Option<QuotaReach>,
     pub reports: Vec<WorkerReport>,
@@ -341,6 +352,7 @@ impl LiveScenario {
             self.partitions_are_valid(ctx)?;
         }
         limits(ctx, def)?;
+        self.get(name)?.mems.clone_from(&def.cpuset_mems);
         if let Some((quota, period)) = def.cpu.as_ref().and_then(|cpu| cpu.max_us) {
             self.get(name)?.quotas.set(quota, period);
         }
@@ -379,12 +391,21 @@ impl LiveScenario {
         let measures_pages = self.measures_pages;
         let cpuset = self.cpus_of(name, ctx.topo);
         let cpuset = cpuset.as_ref();
+        let above = self.tracked.iter().filter(|t| is_below(name, &t.name));
+        let nearest = above
+            .filter(|t| t.mems.is_some())
+            .max_by_key(|t| t.name.len());
+        let mems = nearest
+            .and_then(|t| t.mems.as_ref())
+            .map(Placement::of_cpuset);
         let tracked = self.get(name)?;
+        tracked.placements.extend(mems);
         let cpus = cpuset.map_or(ctx.topo.total_cpus(), BTreeSet::len);
         let mut groups = Vec::new();
         for work in works {
             let at = || format!("workers of cgroup {name:?}");
             work.validate().with_context(at)?;
+            tracked.placements.extend(Placement::of_work(work));
             groups.push(Group {
                 count: work
                     .worker_count(cpus, ctx.workers_per_cgroup)
@@ -506,6 +527,7 @@ impl LiveScenario {
                 name: done.name,
                 owner: done.owner,
                 allowed: done.allowed,
+                placements: done.placements,
                 quota: done.reach,
                 reports: done.reports,
             });
@@ -572,6 +594,7 @@ impl LiveScenario {
             name: t.name,
             owner: t.owner,
             allowed: t.allowed,
+            placements: t.placements,
             quota: t.reach,
             reports: t.reports,
         }));

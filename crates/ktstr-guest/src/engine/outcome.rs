@@ -10,6 +10,7 @@ use ktstr_assert::{
 };
 
 use super::live_scenario::{CgroupReports, RUNNER};
+use super::memory_nodes::name_elsewhere;
 use super::quota;
 use ktstr_assert::check::CgroupNodes;
 use ktstr_scenario::topology::TestTopology;
@@ -145,6 +146,13 @@ fn check(result: &mut AssertResult, by: &By<'_>, done: &CgroupReports) {
     let cpus = done.allowed.cpus();
     let nodes = nodes(by.topo, done);
     let mut judged = by.checks.assert_cgroup_on(&done.reports, cpus, &nodes);
+    if done
+        .reports
+        .iter()
+        .any(|report| !report.numa_pages.is_empty())
+    {
+        name_elsewhere(&mut judged, name, &done.placements, &nodes.expected);
+    }
     for cgroup in &mut judged.stats.cgroups {
         name.clone_into(&mut cgroup.cgroup_name);
     }
@@ -373,6 +381,7 @@ mod tests {
                     name: (*name).to_owned(),
                     owner: Owner::Backdrop,
                     allowed: Allowed::All,
+                    placements: BTreeSet::new(),
                     quota: None,
                     reports: reports.to_vec(),
                 })

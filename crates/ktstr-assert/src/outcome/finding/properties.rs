@@ -150,6 +150,15 @@ impl AssertDetail {
         }
     }
 
+    /// Whether the finding is about the NUMA nodes of pages. The kernel chooses a page's node when the page is first touched, by
+    /// the memory policy and, unless that names other nodes, by the CPU on which the task runs.
+    pub fn is_about_pages(&self) -> bool {
+        matches!(
+            self.finding,
+            Finding::PageLocality { .. } | Finding::SlowTier { .. } | Finding::PagesMoved { .. }
+        )
+    }
+
     /// Returns how badly a cgroup does in the property that this detail is about. The cgroup with the largest value stands out.
     /// For a benchmark the value is the wakeup latency, or `None` if the cgroup's wakeup latency was not measured. Also returns
     /// `None` if the statistics of cgroups show nothing about the property.

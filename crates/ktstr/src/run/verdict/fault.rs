@@ -8,7 +8,7 @@ use ktstr_assert::{AssertDetail, DetailKind, Finding, Outcome, WorkerExitInfo};
 use super::super::guest_state::GuestState;
 use super::super::stall::StallReport;
 use super::kernel_log::without_time;
-use super::{Case, Fault, Judgement, Logs, hog, misfit};
+use super::{Case, Fault, Judgement, Logs, hog, misfit, pages};
 
 /// Attributes the failures that are left after others were removed or excused, since the fault so far may rest on one of
 /// those. The end of a scheduler keeps its fault, and so does a test without a result.
@@ -63,7 +63,13 @@ pub(super) fn attribute_fault(judgement: &mut Judgement, case: &Case, logs: Logs
         return;
     }
     if judgement.result.is_inconclusive() {
-        let details: Vec<&AssertDetail> = judgement.result.inconclusive_details().collect();
+        let mut details: Vec<&AssertDetail> = judgement.result.inconclusive_details().collect();
+        if details.iter().all(|detail| detail.is_about_pages()) {
+            let (fault, why) = pages::fault(&judgement.result.measurements, &details);
+            judgement.blame(fault, why);
+            return;
+        }
+        details.retain(|detail| !detail.is_about_pages());
         // The first one that is not in the test's own words, if there is one.
         let first = details.iter().min_by_key(|detail| is_in_own_words(detail));
         let what = first.map_or_else(String::new, |detail| detail.message.clone());
@@ -108,6 +114,14 @@ pub(super) fn attribute_fault(judgement: &mut Judgement, case: &Case, logs: Logs
         judgement.blame(Fault::Test, why);
         return;
     }
+    if failures.iter().all(|detail| detail.is_about_pages()) {
+        match pages::fault(&judgement.result.measurements, &failures) {
+            (Fault::Undetermined, why) => undecided(judgement, &why),
+            (fault, why) => judgement.blame(fault, why),
+        }
+        return;
+    }
+    failures.retain(|detail| !detail.is_about_pages());
     // A payload determines its own exit status, which says nothing about the scheduler or about other findings.
     let of_payload = |d: &AssertDetail| matches!(d.finding, Finding::PayloadFailed { .. });
     if failures.iter().all(|detail| of_payload(detail)) {

@@ -11,6 +11,7 @@ mod hog;
 mod judgement;
 mod kernel_log;
 mod misfit;
+mod pages;
 pub(super) mod quota;
 pub(super) mod schedule;
 mod scheduler_exit;
