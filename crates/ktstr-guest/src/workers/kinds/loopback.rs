@@ -46,8 +46,8 @@ impl Socket {
     }
 
     /// Sends a frame that contains the current time. The frame has `bytes` bytes with its headers, but at least 50 and at most
-    /// 1514. Returns `false` if nothing was sent, for instance because a signal interrupted the call.
-    pub fn send(&self, port: u16, bytes: u64) -> bool {
+    /// 1514. Returns `false` if a signal interrupted the call, so that nothing was sent. `Err` is the errno of another failure.
+    pub fn send(&self, port: u16, bytes: u64) -> Result<bool, i32> {
         let mut payload = [0u8; PAYLOAD];
         let (stamp, _) = payload.split_at_mut(8);
         stamp.copy_from_slice(&sys::now_ns().to_ne_bytes());
@@ -65,7 +65,13 @@ impl Socket {
                 ADDRESS_BYTES,
             )
         };
-        sent > 0
+        match sent {
+            1.. => Ok(true),
+            _ => match sys::errno() {
+                libc::EINTR => Ok(false),
+                errno => Err(errno),
+            },
+        }
     }
 
     /// Waits for the next frame. Returns the time at which it was sent, or `None` when a signal interrupts the wait.

@@ -15,7 +15,12 @@ pub(super) fn traffic(ctx: &mut WorkerCtx<'_>) {
         Err(errno) => return ctx.unable(Unable::Loopback, errno),
     };
     while !ctx.stopped() {
-        if !socket.send(socket.port(), bytes) || socket.receive().is_none() {
+        match socket.send(socket.port(), bytes) {
+            Ok(true) => {}
+            Ok(false) => continue,
+            Err(errno) => return ctx.unable(Unable::Loopback, errno),
+        }
+        if socket.receive().is_none() {
             continue;
         }
         ctx.count_units(1);
@@ -57,8 +62,10 @@ pub(super) fn irq_wake(ctx: &mut WorkerCtx<'_>) {
         sys::futex_wait(port, 0);
     }
     while !ctx.stopped() && ctx.nap(interval).is_some() {
-        if socket.send(port.load(Acquire) as u16, bytes) {
-            ctx.iteration();
+        match socket.send(port.load(Acquire) as u16, bytes) {
+            Ok(true) => ctx.iteration(),
+            Ok(false) => {}
+            Err(errno) => return ctx.unable(Unable::Loopback, errno),
         }
         ctx.checkpoint();
     }
