@@ -7,6 +7,7 @@ pub(super) use allowed::Allowed;
 
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result, bail};
@@ -309,6 +310,11 @@ impl LiveScenario {
         self.tracked.iter().any(|t| t.name == name)
     }
 
+    /// Returns whether the scenario has this cgroup or one below it.
+    pub fn has_below(&self, name: &str) -> bool {
+        self.tracked.iter().any(|t| is_below(&t.name, name))
+    }
+
     /// Creates an empty cgroup.
     pub fn add(&mut self, ctx: &Ctx, owner: Owner, name: &str) -> Result<&mut LiveCgroup> {
         if self.has(name) {
@@ -507,9 +513,34 @@ impl LiveScenario {
         stopped.and(again.map_err(Into::into))
     }
 
+    /// Removes a cgroup and those cgroups below it that the scenario created, the deepest first.
+    ///
+    /// # Errors
+    /// A worker or program cannot be stopped, or the kernel refuses to remove one of the cgroups, for example because there is a
+    /// cgroup below it that the scenario did not create.
+    pub fn remove(&mut self, ctx: &Ctx, name: &str) -> Result<()> {
+        let tracked = self.tracked.iter().map(|t| t.name.clone());
+        let mut all: Vec<String> = tracked.filter(|t| is_below(t, name)).collect();
+        all.sort_by_key(|below| std::cmp::Reverse(below.matches('/').count()));
+        for below in all {
+            self.remove_one(ctx, &below).with_context(|| {
+                let left = children(&ctx.cgroups.parent_path().join(&below));
+                let why = match left.is_empty() {
+                    true => String::new(),
+                    false => format!(
+                        ": it contains the cgroups {}, which the scenario did not create",
+                        left.join(", ")
+                    ),
+                };
+                format!("cgroup {below:?} cannot be removed{why}")
+            })?;
+        }
+        Ok(())
+    }
+
     /// Stops a cgroup's workers and programs, and removes the cgroup. The reports of the workers are kept until the teardown
     /// of the cgroup's owner, and are judged then.
-    pub fn remove(&mut self, ctx: &Ctx, name: &str) -> Result<()> {
+    fn remove_one(&mut self, ctx: &Ctx, name: &str) -> Result<()> {
         self.payloads.end_in(name)?;
         self.stop(ctx, name)?;
         let removed = self.get(name)?;
@@ -604,6 +635,17 @@ impl LiveScenario {
         }
         done
     }
+}
+
+/// Returns the names of the cgroups directly below the cgroup with this folder; empty if the folder cannot be read.
+fn children(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    let mut names: Vec<String> = folders
+        .map(|folder| folder.file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names
 }
 
 /// Removes a cgroup and then the ancestors that were created on the way to it, one after the other. Stops before the first
