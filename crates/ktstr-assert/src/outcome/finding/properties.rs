@@ -53,6 +53,7 @@ impl Finding {
             Finding::Text
             | Finding::Claim { .. }
             | Finding::SetUp { .. }
+            | Finding::WorkerKilled { .. }
             | Finding::PayloadFailed { .. }
             | Finding::KernelPanic { .. }
             | Finding::WentDown { .. }
@@ -74,6 +75,7 @@ impl Finding {
             Finding::NoProgress { tid, .. }
             | Finding::Gap { tid, .. }
             | Finding::OutsideCpuset { tid, .. }
+            | Finding::WorkerKilled { tid, .. }
             | Finding::SlowWorker { tid, .. } => Some(*tid),
             Finding::Bound { tid, .. } => *tid,
             _ => None,
@@ -193,6 +195,7 @@ impl AssertDetail {
             (Finding::Hung { .. }, _) => "guest hung",
             (Finding::TestHung { .. }, _) => "test hung",
             (Finding::SetUp { .. }, _) => "set-up",
+            (Finding::WorkerKilled { .. }, _) => "worker killed",
             (Finding::PayloadFailed { .. }, _) => "payload",
             (Finding::PayloadMetric { .. }, _) => "payload metric",
             (Finding::KernelPanic { .. }, _) => "kernel panic",

@@ -139,6 +139,51 @@ fn a_scheduler_is_not_blamed_for_the_nodes_of_pages() {
     }
 }
 
+/// A worker that a signal killed is the test's fault if the limit of a cgroup or the worker's own crash shows it. Otherwise nothing
+/// shows whose fault it is, unless there is another finding.
+#[test]
+fn a_killed_worker_is_blamed_by_its_evidence() {
+    let killed =
+        |signal| AssertResult::fail(AssertDetail::of(Finding::WorkerKilled { tid: 7, signal }));
+    let of_cgroup = "[ 9.1] Memory cgroup out of memory: Killed process 7 (x) total-vm:9kB\n";
+    let of_machine = "[ 9.1] Out of memory: Killed process 7 (x) total-vm:9kB\n";
+    for (signal, console, fault, why) in [
+        (9, of_cgroup, Fault::Test, "raise the cgroup's memory limit"),
+        (11, "", Fault::Test, "worker 7 crashed"),
+        (9, of_machine, Fault::Undetermined, "raise `memory_mib`"),
+        (
+            9,
+            "",
+            Fault::Undetermined,
+            "nothing shows who sent signal 9",
+        ),
+        (
+            15,
+            of_cgroup,
+            Fault::Undetermined,
+            "nothing shows who sent signal 15",
+        ),
+    ] {
+        let judgement = judgement_of(killed(signal), true, false, console, "");
+        let evidence = judgement.evidence.clone().unwrap_or_default();
+        assert_eq!(judgement.fault, Some(fault), "{evidence}");
+        assert!(evidence.contains(why), "{evidence}");
+        assert_eq!(
+            judgement.result.is_inconclusive(),
+            fault == Fault::Undetermined
+        );
+        assert_eq!(judgement.lacks_only_data(), fault == Fault::Undetermined);
+    }
+    // A worker that also got nothing done makes no difference.
+    let exit = Some(WorkerExitInfo::Signaled(9));
+    let mut idle = killed(9);
+    idle.record_fail(AssertDetail::of(Finding::NoProgress { tid: 7, exit }));
+    assert_eq!(named(idle, true, "").0, Some(Fault::Undetermined));
+    let mut starved = killed(9);
+    starved.record_fail(AssertDetail::new(DetailKind::Stuck, "tid 8 stuck"));
+    assert_eq!(named(starved, true, "").0, Some(Fault::Scheduler));
+}
+
 /// If a scheduler that the test starts does not attach, it is at fault, or the fault is undetermined if its log shows that
 /// it does not fit the kernel. If the step cannot be set up for another reason, the test is at fault.
 #[test]

@@ -10,6 +10,7 @@ mod hang;
 mod hog;
 mod judgement;
 mod kernel_log;
+mod killed;
 mod misfit;
 mod pages;
 pub(super) mod quota;
