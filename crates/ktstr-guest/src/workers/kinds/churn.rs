@@ -22,8 +22,8 @@ pub(super) fn fork_exit(ctx: &mut WorkerCtx<'_>) {
     }
 }
 
-/// Forks a child that exits at once, and returns its process id. Returns `None` if the worker is told to stop, or gives up because
-/// the kernel refuses to fork.
+/// Forks a child that exits at once, and returns its process id. Returns `None` if the worker is told to stop, or gives up
+/// because the kernel refuses to fork.
 pub(super) fn child(ctx: &WorkerCtx<'_>) -> Option<i32> {
     if ctx.stopped() {
         return None;

@@ -139,8 +139,8 @@ fn a_scheduler_is_not_blamed_for_the_nodes_of_pages() {
     }
 }
 
-/// A worker that a signal killed is the test's fault if the limit of a cgroup or the worker's own crash shows it. Otherwise nothing
-/// shows whose fault it is, unless there is another finding.
+/// A worker that a signal killed is the test's fault if the limit of a cgroup or the worker's own crash shows it. Otherwise
+/// nothing shows whose fault it is, unless there is another finding.
 #[test]
 fn a_killed_worker_is_blamed_by_its_evidence() {
     let killed =

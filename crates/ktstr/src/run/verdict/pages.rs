@@ -1,6 +1,6 @@
-//! Attributes findings about the NUMA nodes of pages. The kernel chooses the node of a page when the page is first touched: by the
-//! memory policy, and unless that names other nodes, by the CPU on which the task runs. So a scheduler is at fault only if it ran
-//! a task on a CPU outside the task's cpuset, which is a finding of its own.
+//! Attributes findings about the NUMA nodes of pages. The kernel chooses the node of a page when the page is first touched: by
+//! the memory policy, and unless that names other nodes, by the CPU on which the task runs. So a scheduler is at fault only if
+//! it ran a task on a CPU outside the task's cpuset, which is a finding of its own.
 
 use std::collections::BTreeMap;
 
