@@ -166,6 +166,13 @@ fn calls_it_a_failure(_: &Ctx) -> Result<AssertResult> {
     Ok(AssertResult::fail_msg("planted"))
 }
 
+/// The memory limit of the cgroup kills a worker. No check asks whether the workers got anything done.
+fn exceeds_a_limit(ctx: &Ctx) -> Result<AssertResult> {
+    let faults = WorkType::page_fault_churn(16 << 10, 4096, 64);
+    let limited = CgroupDef::named("limited").workers(1).work_type(faults);
+    execute_defs(ctx, vec![limited.memory_max(3 << 20)])
+}
+
 fn exits(_: &Ctx) -> Result<AssertResult> {
     std::process::exit(7)
 }
@@ -225,6 +232,7 @@ rows! {
     reads_a_pipe: reads_a_pipe_that_nobody_writes, Fail, Some("test"), scheduler: &SOUND;
     stops_itself: stops_itself, Fail, Some("test"), scheduler: &SOUND;
     forks_spinners: forks_spinners, Fail, Some("test"), scheduler: &SOUND;
+    exceeds_a_limit: exceeds_a_limit, Fail, Some("test"), scheduler: &SOUND;
     forks_without_end: forks_without_end, Fail, Some("test"), scheduler: &SOUND;
     eats_memory: eats_memory, Fail, Some("test"), scheduler: &SOUND;
     returns_20_mb: returns_20_mb, Fail, Some("test"), scheduler: &SOUND;

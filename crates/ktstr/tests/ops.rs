@@ -81,7 +81,7 @@ fn seen(nth: usize, file: &str) -> String {
         .lock()
         .expect("no thread panics while it holds the lock");
     let text = seen.get(nth).and_then(|files| files.get(file));
-    text.cloned().unwrap_or_else(|| "(nothing)".to_owned())
+    text.cloned().unwrap_or_else(|| NONE.to_owned())
 }
 
 fn expect(result: &mut AssertResult, nth: usize, file: &str, wanted: &str) {
@@ -165,6 +165,9 @@ fn limits_and_devices_are_as_the_operations_set_them() {
     passes(&LIMITS);
 }
 
+/// What [`seen`] returns for a file that does not exist.
+const NONE: &str = "(nothing)";
+
 /// Two partitions, one of them below another cgroup: one gets another CPU, the two exchange their CPUs, and both end.
 fn partitions(ctx: &Ctx) -> Result<AssertResult> {
     let backdrop = Backdrop::new()
@@ -186,17 +189,18 @@ fn partitions(ctx: &Ctx) -> Result<AssertResult> {
             make("top/c", CpusetPartition::Member),
             Op::clear_cpuset("top/c"),
         ],
-        vec![Op::remove_cgroup("b")],
+        vec![Op::remove_cgroup("b"), Op::remove_cgroup("top")],
     ] {
         steps.extend([Step::new(ops, short), looking()]);
     }
     let mut result = execute_scenario(ctx, backdrop, steps)?;
+
     let wanted = [
         ("isolated", "1", "root", "2", "2", "0,3"),
         ("isolated", "3", "root", "2", "2", "0-1"),
         ("isolated", "2", "root", "3", "3", "0-1"),
         ("isolated", "2", "member", "0-1,3", "", "0-1,3"),
-        ("(nothing)", "(nothing)", "member", "0-3", "", "0-3"),
+        (NONE, NONE, NONE, NONE, NONE, "0-3"),
     ];
     for (nth, (kind_b, cpus_b, kind_c, cpus_c, handed_down, others)) in wanted.iter().enumerate() {
         for (file, wanted) in [
@@ -218,6 +222,24 @@ fn partitions(ctx: &Ctx) -> Result<AssertResult> {
     if !cpus.as_ref().is_some_and(|cpus| cpus.contains(&3)) {
         result.merge(AssertResult::fail_msg(format!("top/c ran on {cpus:?}")));
     }
+    // Only cgroups that the scenario created are removed. Any other one makes the operation fail.
+    ctx.cgroups.create_cgroup("own/foreign")?;
+    let ops = vec![Op::add_cgroup("own"), Op::remove_cgroup("own")];
+    let refused = execute_steps(ctx, vec![Step::new(ops, short)])?;
+    let why = refused
+        .failure_details()
+        .next()
+        .map(|detail| detail.message.clone());
+    let wanted = "cgroup \"own\" cannot be removed: it contains the cgroups foreign, which the scenario did not create: ";
+    let of_kernel = "Device or resource busy (os error 16)";
+    if !why
+        .as_ref()
+        .is_some_and(|why| why.contains(wanted) && why.contains(of_kernel))
+    {
+        result.merge(AssertResult::fail_msg(format!("{why:?}")));
+    }
+    ctx.cgroups.remove_cgroup("own/foreign")?;
+    ctx.cgroups.remove_cgroup("own")?;
     Ok(result)
 }
 

@@ -265,6 +265,7 @@ fn proof(finding: &Finding, waiting: &[i32]) -> Proof {
         | Finding::NotMeasured { .. }
         | Finding::MonitorUnavailable { .. }
         | Finding::SetUp { .. }
+        | Finding::WorkerKilled { .. }
         | Finding::PayloadFailed { .. }
         | Finding::WentDown { .. }
         | Finding::TestPanicked { .. }

@@ -39,7 +39,7 @@ impl Assert {
             }
         }
         if self.max_cross_node_migration_ratio.is_some() {
-            out.merge(self.assert_cross_node_migration(c.cross_node_migrated, c.numa_pages_total));
+            out.merge(self.assert_cross_node_migration(c.cross_node_migrated, c.pages_held));
         }
         if self.max_slow_tier_ratio.is_some() {
             match memory_only {

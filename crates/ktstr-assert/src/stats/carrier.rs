@@ -34,12 +34,14 @@ macro_rules! carrier {
             #[serde(with = "crate::float::list")]
             pub off_cpu_pcts: Vec<f64>,
             $($(#[$doc] pub $total: u64,)?)*
-            /// The number of pages of the workers on each NUMA node.
+            /// The number of pages on each NUMA node that the workers allocated.
             pub numa_pages: BTreeMap<usize, u64>,
             /// The number of pages on the expected nodes; `None` until [`PhaseCgroupStats::set_local_nodes`] names these.
             pub numa_pages_local: Option<u64>,
-            /// The number of pages on all nodes.
+            /// The number of pages on all nodes that the workers allocated.
             pub numa_pages_total: u64,
+            /// The number of all private pages of the workers, including those with which they were forked.
+            pub pages_held: u64,
             /// The number of pages that the kernel moved between nodes in the whole machine, while a worker existed.
             pub cross_node_migrated: u64,
             /// The longest gap between two iterations of one worker, in milliseconds.
@@ -85,6 +87,7 @@ macro_rules! carrier {
                 // A benchmark has rates per CPU-second, for which the CPU time must be known; rt-app has no such rates.
                 let is_measured = |own: &&BenchSlice| known || own.role == BenchRole::RtAppThread;
                 let bench = worker.bench.iter().filter(is_measured);
+                let allocated = worker.numa_pages.values().copied().fold(0, math::sum);
                 Self {
                     num_workers: 1,
                     unmeasured: usize::from(!known),
@@ -94,7 +97,9 @@ macro_rules! carrier {
                     off_cpu_pcts: off_cpu.map(|share| share * 100.0).into_iter().collect(),
                     $($($total: worker.$name,)?)*
                     numa_pages: worker.numa_pages.clone(),
-                    numa_pages_total: worker.numa_pages.values().copied().fold(0, math::sum),
+                    numa_pages_total: allocated,
+                    // Reports of older versions have only one of the two.
+                    pages_held: worker.pages_held.max(allocated),
                     cross_node_migrated: worker.vmstat_numa_pages_migrated,
                     max_gap_ms: worker.max_gap_ms,
                     max_gap_cpu: worker.max_gap_cpu,
@@ -120,6 +125,7 @@ macro_rules! carrier {
                     *sum = math::sum(*sum, pages);
                 }
                 self.numa_pages_total = math::sum(self.numa_pages_total, other.numa_pages_total);
+                self.pages_held = math::sum(self.pages_held, other.pages_held);
                 self.numa_pages_local = match (self.numa_pages_local, other.numa_pages_local) {
                     (Some(a), Some(b)) => Some(math::sum(a, b)),
                     (a, b) => a.or(b),

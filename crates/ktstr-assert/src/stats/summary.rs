@@ -41,8 +41,8 @@ impl PhaseCgroupStats {
     /// Returns the scalars that come from counters, which stripping does not affect.
     pub(super) fn counted(&self) -> BTreeMap<String, f64> {
         let workers = self.num_workers as u64;
-        let cross = (self.numa_pages_total > 0)
-            .then(|| ratio(self.cross_node_migrated, self.numa_pages_total))
+        let cross = (self.pages_held > 0)
+            .then(|| ratio(self.cross_node_migrated, self.pages_held))
             .flatten();
         let local = self.numa_pages_local;
         let whole = self.unmeasured == 0;

@@ -227,9 +227,12 @@ crate::worker_counters!(worker_samples report both {
     max_gap_ms: u64;
     /// The CPU on which the longest gap ended.
     max_gap_cpu: usize;
-    /// The number of pages on each NUMA node at the end, from `/proc/PID/numa_maps`. Empty unless
-    /// `WorkloadHandle::measure_pages` requested it.
+    /// The number of pages on each NUMA node at the end, of those private pages that the worker allocated after its release. For
+    /// threads of one process, the first of them has the pages of all. Empty unless `WorkloadHandle::measure_pages` requested it.
     numa_pages: BTreeMap<usize, u64>;
+    /// The number of all private pages that the worker had at the end, including those with which it was forked, under the
+    /// same conditions as `numa_pages`.
+    pages_held: u64;
     /// The growth of `numa_pages_migrated` in `/proc/vmstat` over the worker's life or the phase. It counts the
     /// pages of the whole machine.
     vmstat_numa_pages_migrated: u64;

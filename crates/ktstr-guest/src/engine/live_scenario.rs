@@ -7,6 +7,7 @@ pub(super) use allowed::Allowed;
 
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result, bail};
@@ -16,6 +17,7 @@ use ktstr_scenario::ops::{CgroupDef, CpusetPartition};
 use ktstr_scenario::workload::WorkSpec;
 
 use super::liveness::Liveness;
+use super::memory_nodes::Placement;
 use super::partition;
 use super::payloads::Payloads;
 use super::quota::{QuotaReach, Quotas};
@@ -57,6 +59,10 @@ pub(super) struct LiveCgroup {
     pub owner: Owner,
     /// The cpuset that the scenario gave to this cgroup; `None` if it has no cpuset of its own.
     pub cpuset: Option<BTreeSet<usize>>,
+    /// The nodes of the `cpuset.mems` that the scenario gave to this cgroup; `None` if it gave none.
+    mems: Option<BTreeSet<usize>>,
+    /// Where the test places the memory of the cgroup's workers.
+    pub placements: BTreeSet<Placement>,
     /// Whether the cgroup is a partition, and of which type.
     pub partition: CpusetPartition,
     pub frozen: bool,
@@ -79,6 +85,8 @@ impl LiveCgroup {
             name: name.to_owned(),
             owner,
             cpuset: None,
+            mems: None,
+            placements: BTreeSet::new(),
             partition: CpusetPartition::Member,
             frozen: false,
             quotas: Quotas::default(),
@@ -102,6 +110,7 @@ impl LiveCgroup {
         &mut self,
         mut handles: Vec<WorkloadHandle>,
         allowed: &Allowed,
+        placements: BTreeSet<Placement>,
         reach: Option<QuotaReach>,
     ) {
         if handles.is_empty() {
@@ -112,6 +121,7 @@ impl LiveCgroup {
             handle.set_apart(MOVED);
         }
         self.allowed = self.allowed.or(allowed);
+        self.placements.extend(placements);
         self.handles.extend(handles);
     }
 
@@ -149,6 +159,8 @@ pub(super) struct CgroupReports {
     pub name: String,
     pub owner: Owner,
     pub allowed: Allowed,
+    /// Where the test places the memory of the workers.
+    pub placements: BTreeSet<Placement>,
     /// What quotas may have done to the workers; `None` if no quota can have limited them.
     pub quota: Option<QuotaReach>,
     pub reports: Vec<WorkerReport>,
@@ -298,6 +310,11 @@ impl LiveScenario {
         self.tracked.iter().any(|t| t.name == name)
     }
 
+    /// Returns whether the scenario has this cgroup or one below it.
+    pub fn has_below(&self, name: &str) -> bool {
+        self.tracked.iter().any(|t| is_below(&t.name, name))
+    }
+
     /// Creates an empty cgroup.
     pub fn add(&mut self, ctx: &Ctx, owner: Owner, name: &str) -> Result<&mut LiveCgroup> {
         if self.has(name) {
@@ -341,6 +358,7 @@ impl LiveScenario {
             self.partitions_are_valid(ctx)?;
         }
         limits(ctx, def)?;
+        self.get(name)?.mems.clone_from(&def.cpuset_mems);
         if let Some((quota, period)) = def.cpu.as_ref().and_then(|cpu| cpu.max_us) {
             self.get(name)?.quotas.set(quota, period);
         }
@@ -379,12 +397,21 @@ impl LiveScenario {
         let measures_pages = self.measures_pages;
         let cpuset = self.cpus_of(name, ctx.topo);
         let cpuset = cpuset.as_ref();
+        let above = self.tracked.iter().filter(|t| is_below(name, &t.name));
+        let nearest = above
+            .filter(|t| t.mems.is_some())
+            .max_by_key(|t| t.name.len());
+        let mems = nearest
+            .and_then(|t| t.mems.as_ref())
+            .map(Placement::of_cpuset);
         let tracked = self.get(name)?;
+        tracked.placements.extend(mems);
         let cpus = cpuset.map_or(ctx.topo.total_cpus(), BTreeSet::len);
         let mut groups = Vec::new();
         for work in works {
             let at = || format!("workers of cgroup {name:?}");
             work.validate().with_context(at)?;
+            tracked.placements.extend(Placement::of_work(work));
             groups.push(Group {
                 count: work
                     .worker_count(cpus, ctx.workers_per_cgroup)
@@ -486,9 +513,34 @@ impl LiveScenario {
         stopped.and(again.map_err(Into::into))
     }
 
+    /// Removes a cgroup and those cgroups below it that the scenario created, the deepest first.
+    ///
+    /// # Errors
+    /// A worker or program cannot be stopped, or the kernel refuses to remove one of the cgroups, for example because there is a
+    /// cgroup below it that the scenario did not create.
+    pub fn remove(&mut self, ctx: &Ctx, name: &str) -> Result<()> {
+        let tracked = self.tracked.iter().map(|t| t.name.clone());
+        let mut all: Vec<String> = tracked.filter(|t| is_below(t, name)).collect();
+        all.sort_by_key(|below| std::cmp::Reverse(below.matches('/').count()));
+        for below in all {
+            self.remove_one(ctx, &below).with_context(|| {
+                let left = children(&ctx.cgroups.parent_path().join(&below));
+                let why = match left.is_empty() {
+                    true => String::new(),
+                    false => format!(
+                        ": it contains the cgroups {}, which the scenario did not create",
+                        left.join(", ")
+                    ),
+                };
+                format!("cgroup {below:?} cannot be removed{why}")
+            })?;
+        }
+        Ok(())
+    }
+
     /// Stops a cgroup's workers and programs, and removes the cgroup. The reports of the workers are kept until the teardown
     /// of the cgroup's owner, and are judged then.
-    pub fn remove(&mut self, ctx: &Ctx, name: &str) -> Result<()> {
+    fn remove_one(&mut self, ctx: &Ctx, name: &str) -> Result<()> {
         self.payloads.end_in(name)?;
         self.stop(ctx, name)?;
         let removed = self.get(name)?;
@@ -506,6 +558,7 @@ impl LiveScenario {
                 name: done.name,
                 owner: done.owner,
                 allowed: done.allowed,
+                placements: done.placements,
                 quota: done.reach,
                 reports: done.reports,
             });
@@ -572,6 +625,7 @@ impl LiveScenario {
             name: t.name,
             owner: t.owner,
             allowed: t.allowed,
+            placements: t.placements,
             quota: t.reach,
             reports: t.reports,
         }));
@@ -581,6 +635,17 @@ impl LiveScenario {
         }
         done
     }
+}
+
+/// Returns the names of the cgroups directly below the cgroup with this folder; empty if the folder cannot be read.
+fn children(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    let mut names: Vec<String> = folders
+        .map(|folder| folder.file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names
 }
 
 /// Removes a cgroup and then the ancestors that were created on the way to it, one after the other. Stops before the first

@@ -8,6 +8,7 @@
 
 mod live_scenario;
 mod liveness;
+mod memory_nodes;
 mod ops;
 mod outcome;
 mod partition;
@@ -17,6 +18,7 @@ mod quota;
 mod tests;
 mod window;
 
+pub use memory_nodes::memory_key;
 pub use outcome::{FIRST_TURN_MS, HOG_KEY, SERVED_MS, hog_key};
 pub(crate) use outcome::{acquit_of_gaps, report_ends};
 

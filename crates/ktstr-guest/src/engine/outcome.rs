@@ -10,6 +10,7 @@ use ktstr_assert::{
 };
 
 use super::live_scenario::{CgroupReports, RUNNER};
+use super::memory_nodes::name_elsewhere;
 use super::quota;
 use ktstr_assert::check::CgroupNodes;
 use ktstr_scenario::topology::TestTopology;
@@ -147,6 +148,13 @@ fn check(result: &mut AssertResult, by: &By<'_>, done: &CgroupReports) {
     let mut judged = by
         .checks
         .assert_cgroup_on(&done.reports, cpus, Some(&nodes));
+    if done
+        .reports
+        .iter()
+        .any(|report| !report.numa_pages.is_empty())
+    {
+        name_elsewhere(&mut judged, name, &done.placements, &nodes.expected);
+    }
     for cgroup in &mut judged.stats.cgroups {
         name.clone_into(&mut cgroup.cgroup_name);
     }
@@ -168,19 +176,27 @@ pub(crate) fn report_ends(
     reports: &[WorkerReport],
 ) {
     let place = cgroup.map_or_else(String::new, |name| format!("cgroup {name}: "));
-    let errors = |report: &WorkerReport| {
-        let errors = [&report.affinity_error, &report.sched_policy_error];
-        errors.map(|error| error.clone())
-    };
     // Workers that are refused the same thing in the same words share one note.
-    let errors: BTreeSet<String> = reports.iter().flat_map(errors).flatten().collect();
-    for error in errors {
+    let refused = reports
+        .iter()
+        .filter_map(|report| report.sched_policy_error.as_ref());
+    for error in refused.collect::<BTreeSet<_>>() {
         judged.note(format!("{place}{error}"));
     }
     for report in reports {
+        // A worker on other CPUs than those that the test declares competes with other tasks than the test means.
+        if let Some(error) = &report.affinity_error {
+            let of = cgroup.map_or_else(String::new, |name| format!(" of cgroup {name}"));
+            let mut detail = AssertDetail::of(Finding::SetUp {
+                stage: format!("the set-up of worker {}{of}", report.tid),
+                error: error.clone(),
+            });
+            detail.cgroup = cgroup.map(|name| name.to_owned().into());
+            judged.record_fail(detail);
+        }
         // A worker that did not do the work that the test declares makes the other workers' results meaningless, so the run fails
-        // whatever its checks are. A worker that was killed, or that did not report in time, only adds a note, because this can
-        // also happen if the test ran as declared.
+        // whatever its checks are. Workers that an operation of the test killed have no report. A worker that did not report in
+        // time only adds a note, because this can also happen if the test ran as declared.
         let failed = match &report.exit_info {
             None => continue,
             Some(WorkerExitInfo::WaitFailed(why)) => format!(": {why}"),
@@ -188,7 +204,14 @@ pub(crate) fn report_ends(
             Some(WorkerExitInfo::Exited(code)) => {
                 format!(" exited with status {code} before it was stopped")
             }
-            Some(info @ (WorkerExitInfo::Signaled(_) | WorkerExitInfo::TimedOut)) => {
+            Some(WorkerExitInfo::Signaled(signal)) => {
+                let (tid, signal) = (report.tid, *signal);
+                let mut detail = AssertDetail::of(Finding::WorkerKilled { tid, signal });
+                detail.cgroup = cgroup.map(|name| name.to_owned().into());
+                judged.record_fail(detail);
+                continue;
+            }
+            Some(info @ WorkerExitInfo::TimedOut) => {
                 judged.note(format!(
                     "{place}worker {} left no report: {info}. Its work until its last checkpoint counts. Metrics \
                      that need its CPU time leave it out, because that time is unknown",
@@ -372,6 +395,33 @@ mod tests {
     }
 
     #[test]
+    fn a_worker_that_was_not_set_up_or_was_killed_fails_the_run_and_a_late_one_does_not() {
+        let ended = |exit_info, affinity_error| {
+            let report = WorkerReport {
+                tid: 7,
+                exit_info,
+                affinity_error,
+                ..WorkerReport::default()
+            };
+            let mut result = AssertResult::pass();
+            report_ends(&mut result, Some("a"), &[report]);
+            let first = result.failure_details().next().cloned();
+            first.map(|detail| (detail.finding, detail.cgroup))
+        };
+        let cgroup = || Some("a".into());
+        let set_up = Finding::SetUp {
+            stage: "the set-up of worker 7 of cgroup a".to_owned(),
+            error: "no".to_owned(),
+        };
+        assert_eq!(ended(None, Some("no".to_owned())), Some((set_up, cgroup())));
+        let killed = Finding::WorkerKilled { tid: 7, signal: 9 };
+        let signaled = Some(WorkerExitInfo::Signaled(9));
+        assert_eq!(ended(signaled, None), Some((killed, cgroup())));
+        assert_eq!(ended(Some(WorkerExitInfo::TimedOut), None), None);
+        assert_eq!(ended(None, None), None);
+    }
+
+    #[test]
     fn hogs_are_named_alone_and_together() {
         let named = |cgroups: &[(&str, &[WorkerReport])]| {
             let done: Vec<CgroupReports> = cgroups
@@ -380,6 +430,7 @@ mod tests {
                     name: (*name).to_owned(),
                     owner: Owner::Backdrop,
                     allowed: Allowed::All,
+                    placements: BTreeSet::new(),
                     quota: None,
                     reports: reports.to_vec(),
                 })

@@ -192,6 +192,7 @@ mod tests {
                 name: "a".to_owned(),
                 owner: Owner::Step,
                 allowed: Allowed::All,
+                placements: Default::default(),
                 quota: Some(QuotaReach {
                     longest_ms: Some(3_000),
                     throttled,

@@ -467,6 +467,24 @@ fn a_quota_above_is_lifted_while_workers_stop() {
 }
 
 #[test]
+fn the_cgroups_below_a_removed_one_are_removed_first() {
+    let (fake, topo) = (Fake::new(), topo());
+    let ctx = Ctx::builder(&fake, &topo).duration(ms(50)).build();
+    let backdrop = Backdrop::new()
+        .push_cgroup(CgroupDef::named("a/b/c").workers(1))
+        .push_op(Op::add_cgroup("a/b"))
+        .push_op(Op::add_cgroup("ab"));
+    let ops = vec![Op::add_cgroup("a"), Op::remove_cgroup("a")];
+    let result = execute_scenario(&ctx, backdrop, vec![Step::new(ops, HoldSpec::FULL)]).unwrap();
+    assert!(result.is_pass(), "{:?}", failures(&result));
+    assert_eq!(result.stats.total_workers, 1);
+    let calls = fake.calls();
+    let removed = calls.iter().filter(|c| c.starts_with("remove_cgroup"));
+    let names = ["a/b/c", "a/b", "a", "ab"].map(|name| format!("remove_cgroup {name}"));
+    assert_eq!(removed.cloned().collect::<Vec<_>>(), names);
+}
+
+#[test]
 fn an_invalid_operation_says_what_to_do() {
     let (fake, topo) = (Fake::new(), topo());
     let ctx = Ctx::builder(&fake, &topo).duration(ms(20)).build();

@@ -62,8 +62,14 @@ pub(super) fn apply_affinity(tid: i32, cpus: &BTreeSet<usize>) -> Result<(), Str
         }
     }
     sys::set_affinity(tid, &mask).map_err(|errno| {
+        let online = std::fs::read_to_string("/sys/devices/system/cpu/online");
+        let online = online.map_or_else(|error| error.to_string(), |text| text.trim().to_owned());
+        let why = match errno {
+            libc::EINVAL => "; none of these CPUs is both online and in its cpuset",
+            _ => "",
+        };
         format!(
-            "cannot set the affinity of worker {tid} to {}: {}; are these CPUs in its cpuset?",
+            "cannot set the affinity of worker {tid} to CPUs {}: {}{why} (online: {online})",
             cpuset_string(cpus),
             os_error(errno)
         )

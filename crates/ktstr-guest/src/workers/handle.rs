@@ -81,9 +81,8 @@ pub struct WorkloadHandle {
     started: bool,
     /// The bit masks of gate waiters to wake when the workers are released, in order.
     wake_order: Vec<u32>,
-    /// `Some` if the NUMA nodes of the workers' pages are measured. The inner value is the kernel's count
-    /// of migrated pages at the release; it is `None` before the release, or if the kernel does not count.
-    pages: Option<Option<u64>>,
+    /// `Some` if the NUMA nodes of the workers' pages are measured: what was measured at the release.
+    pages: Option<pages::AtRelease>,
     // Keeps the phase page mapped for as long as the workers read the phase from it.
     _phase: PhaseCell,
 }
@@ -196,10 +195,12 @@ impl WorkloadHandle {
         self.release();
     }
 
-    /// Makes [`Self::stop_and_collect`] measure the NUMA nodes of the workers' pages. The measurement is optional, because the
-    /// kernel walks the workers' page tables for it. Call this before [`Self::start`].
+    /// Makes [`Self::stop_and_collect`] measure the NUMA nodes of the pages that the workers allocate after their release. Each
+    /// worker then allocates at least one page. The measurement is optional, because the kernel walks the workers' page tables
+    /// for it. Call this before [`Self::start`].
     pub fn measure_pages(&mut self) {
-        self.pages = Some(None);
+        self.pages = Some(pages::AtRelease::default());
+        self.control.measures_pages.store(1, Relaxed);
     }
 
     /// Makes [`Self::start`] wake the workers in an order that depends on the seed. They are divided
@@ -234,8 +235,8 @@ impl WorkloadHandle {
             return;
         }
         self.started = true;
-        if let Some(moved) = &mut self.pages {
-            *moved = pages::moved();
+        if let Some(pages) = &mut self.pages {
+            *pages = pages::AtRelease::of(self.processes.iter().map(|process| process.pid));
         }
         self.control.released_at_ns.store(sys::now_ns(), Relaxed);
         self.control.gate.store(1, Release);
@@ -326,16 +327,13 @@ impl WorkloadHandle {
         let processes = std::mem::take(&mut self.processes);
         // The threads of a process share its pages, so only the first of them reports the pages.
         let mut counted = BTreeSet::new();
-        let seen: Vec<_> = match self.pages {
-            Some(_) => workers
-                .iter()
-                .map(|w| match counted.insert(w.process) {
-                    true => pages::of(w.tid),
-                    false => Default::default(),
-                })
-                .collect(),
-            None => Vec::new(),
-        };
+        let mut seen = Vec::new();
+        if let Some(pages) = &self.pages {
+            seen.extend(workers.iter().map(|w| match processes.get(w.process) {
+                Some(process) if counted.insert(w.process) => pages.seen(process.pid),
+                _ => Default::default(),
+            }));
+        }
         let mut targets = Vec::new();
         for (at, process) in processes.iter().enumerate() {
             let own = |w: &&Worker| process.threads && w.process == at;
@@ -359,9 +357,9 @@ impl WorkloadHandle {
                 report::report(worker, end.clone(), released_ns)
             })
             .collect();
-        if let Some(before) = self.pages {
+        if let Some(pages) = &self.pages {
             let moved = pages::moved()
-                .zip(before)
+                .zip(pages.moved)
                 .map(|(now, before)| now.saturating_sub(before));
             pages::put(&mut reports, seen, moved.unwrap_or_default());
         }

@@ -148,6 +148,8 @@ pub struct Control {
     /// The number of workers that have completed their first iteration, if they were asked to
     /// report it. This is a futex.
     pub first_iterations: AtomicU32,
+    /// 1 if the NUMA nodes of the workers' pages are measured.
+    pub measures_pages: AtomicU32,
 }
 // SAFETY: repr(C), atomics only.
 unsafe impl Zeroed for Control {}

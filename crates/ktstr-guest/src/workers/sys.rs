@@ -310,6 +310,30 @@ pub fn map(len: usize) -> Option<&'static mut [u8]> {
     Some(unsafe { std::slice::from_raw_parts_mut(at.cast::<u8>(), len) })
 }
 
+/// Returns the NUMA node of each of these pages of a process, which are given by their addresses. Pages whose node the kernel
+/// does not tell are left out.
+pub fn nodes_of_pages(pid: i32, pages: &[u64]) -> Vec<usize> {
+    let mut nodes: Vec<i32> = vec![-1; pages.len()];
+    // SAFETY: both arrays have as many elements as the call is told. The call moves no page, because it gets no target nodes.
+    let rc = unsafe {
+        libc::syscall(
+            libc::SYS_move_pages,
+            pid,
+            pages.len(),
+            pages.as_ptr(),
+            std::ptr::null::<i32>(),
+            nodes.as_mut_ptr(),
+            0,
+        )
+    };
+    if rc < 0 {
+        return Vec::new();
+    }
+    // A negative number is an errno.
+    let known = nodes.into_iter().map(usize::try_from);
+    known.filter_map(Result::ok).collect()
+}
+
 /// Returns the thread id of the caller.
 pub fn tid() -> i32 {
     // SAFETY: the call takes no arguments and cannot fail.

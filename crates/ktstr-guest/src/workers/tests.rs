@@ -395,7 +395,11 @@ fn affinity_is_set_and_a_failure_is_reported() {
     assert_eq!(report.affinity_error, None);
     config.affinity = AffinityIntent::exact([1000]);
     let report = run(&config, 20).remove(0);
-    assert!(report.affinity_error.unwrap().contains("1000"));
+    let error = report.affinity_error.unwrap();
+    assert!(
+        error.contains("to CPUs 1000: ") && error.contains("(online: 0"),
+        "{error}"
+    );
     for refused in [
         AffinityIntent::LlcAligned,
         AffinityIntent::random_subset([], 1),

@@ -51,6 +51,9 @@ reasons! {
     Cgroup = "could not find its own cgroup, or create or enter one below it";
     /// The destination cgroup of `CgroupAttachStorm` could not be opened.
     Dest = "could not open cgroup.procs of `dest` next to its own cgroup; declare a cgroup with that name";
+    /// The kernel refused to fork a child, mostly because of a limit.
+    Fork = "could not fork a child; does the limit on tasks (pids.max) of its cgroup, or of one above it, leave room for \
+        the children of all workers?";
     /// The eventfd or the epoll instance failed.
     Epoll = "could not wait for its eventfd";
     /// The loopback device could not be opened or brought up.

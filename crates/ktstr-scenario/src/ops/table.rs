@@ -46,8 +46,8 @@ macro_rules! op_table {
                 /// The cgroup's declaration, workers included.
                 def: (CgroupDef),
             };
-            /// Stops a cgroup's workers, kills its programs, and removes the cgroup. If there is no such cgroup, the
-            /// operation only prints a warning.
+            /// Stops the workers and kills the programs of a cgroup and of the cgroups below it, and removes all of these
+            /// cgroups. If there is no such cgroup, the operation only prints a warning.
             2 remove_cgroup RemoveCgroup => cgroups::remove, effect remove {
                 /// The name of the cgroup to remove.
                 cgroup: text,

@@ -42,6 +42,7 @@ entries! {
     NEAR = "near", near, PLACED;
     FAR = "far", far, PLACED;
     SLOW = "slow", slow, PLACED;
+    OWN = "own", own, PLACED.min_page_locality(0.9);
     UNASKED = "unasked", near, Assert::NO_OVERRIDES;
     LASTING = "lasting", lasting, PLACED;
 }
@@ -56,6 +57,13 @@ fn group(node: usize) -> CgroupDef {
 
 fn placed(ctx: &Ctx, node: usize) -> Result<AssertResult> {
     execute_defs(ctx, vec![group(node)])
+}
+
+/// Workers on the CPUs of node 1, with memory from any node. The process from which they are forked has its memory on the
+/// other nodes.
+fn own(ctx: &Ctx) -> Result<AssertResult> {
+    let cgroup = CgroupDef::named("placed").workers(2);
+    execute_defs(ctx, vec![cgroup.cpuset(CpusetSpec::exact([2, 3]))])
 }
 
 /// Workers that outlive the only step.
@@ -76,10 +84,17 @@ fn slow(ctx: &Ctx) -> Result<AssertResult> {
     placed(ctx, 2)
 }
 
-/// Returns the kinds of the failures.
+/// Returns the kinds of the failures, which are the test's fault.
 fn failures(entry: &'static KtstrTestEntry) -> Vec<DetailKind> {
     let finished = run(entry);
     assert!(!finished.result.is_inconclusive(), "{}", finished.text);
+    if finished.result.is_fail() {
+        let text = &finished.text;
+        assert!(
+            text.contains("cpuset.mems places the memory of cgroup placed on nodes"),
+            "{text}"
+        );
+    }
     let failed = finished.result.failure_details();
     failed.map(|detail| detail.kind).collect()
 }
@@ -87,6 +102,7 @@ fn failures(entry: &'static KtstrTestEntry) -> Vec<DetailKind> {
 #[test]
 fn pages_are_where_they_belong_or_not() {
     assert_eq!(failures(&NEAR), []);
+    assert_eq!(failures(&OWN), []);
     assert_eq!(failures(&FAR), [DetailKind::PageLocality]);
     assert_eq!(
         failures(&SLOW),

@@ -92,10 +92,24 @@ fn attach(ctx: &Ctx) -> Result<()> {
     Ok(())
 }
 
-/// The verdict names what a worker needs and does not find.
+/// The verdict names what a worker needs and does not find, and what keeps it from doing its work as declared.
 pub fn lacking(ctx: &Ctx) -> Result<AssertResult> {
-    let def = CgroupDef::named("nodes").work_type(WorkType::numa_migration_churn(5));
-    execute_defs(ctx, vec![def])
+    let one = |name: &'static str, work| CgroupDef::named(name).workers(1).work_type(work);
+    let storm = WorkType::cgroup_attach_storm("nodes", ReapMode::Waitpid);
+    let faults = WorkType::page_fault_churn(16 << 10, 4096, 64);
+    let defs = vec![
+        one("nodes", WorkType::numa_migration_churn(5)),
+        one("forks", WorkType::ForkExit).pids_max(1),
+        one("storm", storm).pids_max(1),
+        one("pinned", WorkType::SpinWait).affinity(AffinityIntent::exact([3])),
+        one("memory", faults).memory_max(3 << 20),
+    ];
+    let step = Step {
+        setup: defs.into(),
+        ops: vec![Op::cpu_offline(3)],
+        hold: HoldSpec::FULL,
+    };
+    execute_steps(ctx, vec![step])
 }
 
 pub fn swapped(ctx: &Ctx) -> Result<AssertResult> {

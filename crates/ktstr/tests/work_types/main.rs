@@ -105,10 +105,31 @@ tests! {
 #[test]
 fn what_a_worker_lacks_is_in_the_verdict() {
     let finished = ktstr::run::run(&LACKING);
-    assert!(!finished.result.is_pass());
-    let needs = "needs CPUs of two NUMA nodes";
-    assert!(finished.text.contains(needs), "{}", finished.text);
     println!("{}", finished.text);
+    let needs = [
+        ("nodes", "needs CPUs of two NUMA nodes"),
+        (
+            "forks",
+            "could not fork a child; does the limit on tasks (pids.max)",
+        ),
+        ("storm", "Resource temporarily unavailable (os error 11)"),
+        (
+            "pinned",
+            "to CPUs 3: Invalid argument (os error 22); none of these CPUs is both online",
+        ),
+        ("pinned", "(online: 0-2)"),
+        ("memory", "signal 9 killed worker"),
+    ];
+    for (cgroup, text) in needs {
+        let mut failures = finished.result.failure_details();
+        let is_it =
+            |d: &AssertDetail| d.cgroup.as_deref() == Some(cgroup) && d.message.contains(text);
+        assert!(
+            failures.any(is_it),
+            "{cgroup}: {text}\n{:?}",
+            finished.result.outcomes
+        );
+    }
 }
 
 /// The exact schedule shows who woke whom.

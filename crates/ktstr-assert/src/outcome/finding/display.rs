@@ -322,6 +322,10 @@ impl Finding {
             Finding::SetUp { stage, error } | Finding::StartupDeath { stage, error, .. } => {
                 write!(f, "{stage} failed: {error}")
             }
+            Finding::WorkerKilled { tid, signal } => write!(
+                f,
+                "signal {signal} killed worker {tid} before it was told to stop; its work until its last checkpoint counts"
+            ),
             Finding::PayloadFailed {
                 payload,
                 how,

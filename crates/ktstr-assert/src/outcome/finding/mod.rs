@@ -312,6 +312,13 @@ pub enum Finding {
         /// The error with its causes.
         error: String,
     },
+    /// A signal that the harness did not send killed a worker.
+    WorkerKilled {
+        /// The worker's thread id.
+        tid: i32,
+        /// The signal's number.
+        signal: i32,
+    },
     /// A program that the test ran as its workload did not end as the test expects, or did not print what it should.
     PayloadFailed {
         /// The name under which the program is declared.

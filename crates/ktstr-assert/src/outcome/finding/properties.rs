@@ -53,6 +53,7 @@ impl Finding {
             Finding::Text
             | Finding::Claim { .. }
             | Finding::SetUp { .. }
+            | Finding::WorkerKilled { .. }
             | Finding::PayloadFailed { .. }
             | Finding::KernelPanic { .. }
             | Finding::WentDown { .. }
@@ -74,6 +75,7 @@ impl Finding {
             Finding::NoProgress { tid, .. }
             | Finding::Gap { tid, .. }
             | Finding::OutsideCpuset { tid, .. }
+            | Finding::WorkerKilled { tid, .. }
             | Finding::SlowWorker { tid, .. } => Some(*tid),
             Finding::Bound { tid, .. } => *tid,
             _ => None,
@@ -170,6 +172,15 @@ impl AssertDetail {
         }
     }
 
+    /// Whether the finding is about the NUMA nodes of pages. The kernel chooses a page's node when the page is first touched, by
+    /// the memory policy and, unless that names other nodes, by the CPU on which the task runs.
+    pub fn is_about_pages(&self) -> bool {
+        matches!(
+            self.finding,
+            Finding::PageLocality { .. } | Finding::SlowTier { .. } | Finding::PagesMoved { .. }
+        )
+    }
+
     /// Returns how badly a cgroup does in the property that this detail is about. The cgroup with the largest value stands out.
     /// For a benchmark the value is the wakeup latency, or `None` if the cgroup's wakeup latency was not measured. Also returns
     /// `None` if the statistics of cgroups show nothing about the property.
@@ -204,6 +215,7 @@ impl AssertDetail {
             (Finding::Hung { .. }, _) => "guest hung",
             (Finding::TestHung { .. }, _) => "test hung",
             (Finding::SetUp { .. }, _) => "set-up",
+            (Finding::WorkerKilled { .. }, _) => "worker killed",
             (Finding::PayloadFailed { .. }, _) => "payload",
             (Finding::PayloadMetric { .. }, _) => "payload metric",
             (Finding::KernelPanic { .. }, _) => "kernel panic",

@@ -231,6 +231,7 @@ samples! {
     NoAnswer {
         message: text("the mailbox was garbled"),
     }
+    WorkerKilled { tid: 7, signal: 9 }
     PayloadFailed {
         payload: text("fio"),
         how: text("exited with code 1, expected 0"),

@@ -14,7 +14,7 @@ pub(super) fn add_def(call: &mut Call, def: &CgroupDef) -> Result<()> {
 }
 
 pub(super) fn remove(call: &mut Call, cgroup: &str) -> Result<()> {
-    if call.scenario.has(cgroup) {
+    if call.scenario.has_below(cgroup) {
         call.scenario.remove(call.ctx, cgroup)
     } else {
         eprintln!("ktstr: RemoveCgroup: there is no cgroup {cgroup:?}, so nothing is removed");

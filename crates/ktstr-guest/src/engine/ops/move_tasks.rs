@@ -50,6 +50,9 @@ pub(super) fn all(call: &mut Call, from: &str, to: &str) -> Result<()> {
     let reach = scenario.quota_reach(ctx, from);
     let handles = std::mem::take(&mut scenario.get(from)?.handles);
     let allowed = scenario.get(from)?.allowed.clone();
-    scenario.get(to)?.adopt(handles, &allowed, reach);
+    let placements = scenario.get(from)?.placements.clone();
+    scenario
+        .get(to)?
+        .adopt(handles, &allowed, placements, reach);
     Ok(())
 }

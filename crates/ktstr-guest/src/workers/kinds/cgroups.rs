@@ -6,6 +6,7 @@ use super::super::ctx::WorkerCtx;
 use super::super::sys;
 use super::super::text::{self, Text};
 use super::super::unable::Unable;
+use super::churn;
 
 /// The prefix of the cgroups that a worker creates below its own.
 pub(in super::super) const CHURN: &str = "churn_";
@@ -75,17 +76,7 @@ pub(super) fn attach_storm(ctx: &mut WorkerCtx<'_>) {
         unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
     }
     let mut unreaped = 0u32;
-    while !ctx.stopped() {
-        // SAFETY: the child calls only `_exit`.
-        let pid = unsafe { libc::fork() };
-        if pid == 0 {
-            // SAFETY: ends the child and never returns.
-            unsafe { libc::_exit(0) };
-        }
-        if pid < 0 {
-            ctx.work(64);
-            continue;
-        }
+    while let Some(pid) = churn::child(ctx) {
         let mut number = Text::of(b"");
         number.number(pid as u64);
         ctx.count_units(1);

@@ -11,26 +11,34 @@ const MAX_NODES: usize = 16;
 
 /// Forks a child that exits at once, and waits for it.
 pub(super) fn fork_exit(ctx: &mut WorkerCtx<'_>) {
-    while !ctx.stopped() {
-        // SAFETY: the child calls only `_exit`.
-        let pid = unsafe { libc::fork() };
-        if pid == 0 {
-            // SAFETY: ends the child and never returns.
-            unsafe { libc::_exit(0) };
-        }
-        if pid > 0 {
-            let mut status = 0;
-            // SAFETY: waits for our own child. The wait continues when the stop signal arrives,
-            // because the child is about to exit and must be reaped.
-            while unsafe { libc::waitpid(pid, &mut status, 0) } < 0 && sys::errno() == libc::EINTR {
-            }
-            ctx.iteration();
-            ctx.count_units(1);
-            ctx.checkpoint();
-        } else {
-            ctx.work(64);
-        }
+    while let Some(pid) = child(ctx) {
+        let mut status = 0;
+        // SAFETY: waits for our own child. The wait continues when the stop signal arrives, because the child is about to exit
+        // and must be reaped.
+        while unsafe { libc::waitpid(pid, &mut status, 0) } < 0 && sys::errno() == libc::EINTR {}
+        ctx.iteration();
+        ctx.count_units(1);
+        ctx.checkpoint();
     }
+}
+
+/// Forks a child that exits at once, and returns its process id. Returns `None` if the worker is told to stop, or gives up
+/// because the kernel refuses to fork.
+pub(super) fn child(ctx: &WorkerCtx<'_>) -> Option<i32> {
+    if ctx.stopped() {
+        return None;
+    }
+    // SAFETY: the child calls only `_exit`.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        // SAFETY: ends the child and never returns.
+        unsafe { libc::_exit(0) };
+    }
+    if pid < 0 {
+        ctx.unable(Unable::Fork, sys::errno());
+        return None;
+    }
+    Some(pid)
 }
 
 /// Does 512 units at each nice value from -20 to 19. If the kernel does not permit a value, the previous value stays in

@@ -18,13 +18,10 @@ pub(super) fn add_def(stage: &mut Stage<'_>, def: &CgroupDef) -> Checked {
 }
 
 pub(super) fn remove(stage: &mut Stage<'_>, name: &str) -> Checked {
-    if let Some(below) = stage.cgroups.keys().find(|other| is_below(other, name)) {
-        return Err(format!(
-            "cgroup {below:?} is below {name:?}: remove {below:?} first"
-        ));
-    }
-    // The engine only warns if the cgroup does not exist.
-    stage.cgroups.remove(name);
+    // The engine removes the cgroups below, too, and only warns if there is no such cgroup.
+    stage
+        .cgroups
+        .retain(|other, _| other != name && !is_below(other, name));
     Ok(())
 }
 

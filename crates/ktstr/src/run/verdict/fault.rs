@@ -8,7 +8,7 @@ use ktstr_assert::{AssertDetail, DetailKind, Finding, Outcome, WorkerExitInfo};
 use super::super::guest_state::GuestState;
 use super::super::stall::StallReport;
 use super::kernel_log::without_time;
-use super::{Case, Fault, Judgement, Logs, misfit};
+use super::{Case, Fault, Judgement, Logs, killed, misfit, pages};
 
 /// Attributes the failures that are left after others were removed or excused, since the fault so far may rest on one of
 /// those. The end of a scheduler keeps its fault, and so does a test without a result.
@@ -24,7 +24,7 @@ pub(super) fn attribute_again(judgement: &mut Judgement, case: &Case, logs: Logs
 /// Returns the kernel's message about the first process that was killed for lack of memory, and which limit to raise
 /// (`mm/oom_kill.c`, `mm/memcontrol.c`). A message about the memory of a cgroup has priority over one about the memory of
 /// the machine. `None` if no process was killed for lack of memory.
-fn killed_for_memory(console: &str, memory_mib: u32) -> Option<String> {
+pub(super) fn killed_for_memory(console: &str, memory_mib: u32) -> Option<String> {
     let of_machine = format!("{memory_mib} MiB; raise `memory_mib`");
     let kinds = [
         (
@@ -63,7 +63,17 @@ pub(super) fn attribute_fault(judgement: &mut Judgement, case: &Case, logs: Logs
         return;
     }
     if judgement.result.is_inconclusive() {
-        let details: Vec<&AssertDetail> = judgement.result.inconclusive_details().collect();
+        let mut details: Vec<&AssertDetail> = judgement.result.inconclusive_details().collect();
+        if details.iter().all(|detail| detail.is_about_pages()) {
+            let (fault, why) = pages::fault(&judgement.result.measurements, &details);
+            judgement.blame(fault, why);
+            return;
+        }
+        details.retain(|detail| !detail.is_about_pages());
+        if let Some((fault, why)) = killed::fault(details.iter().copied(), case, console) {
+            judgement.blame(fault, why);
+            return;
+        }
         // The first one that is not in the test's own words, if there is one.
         let first = details.iter().min_by_key(|detail| is_in_own_words(detail));
         let what = first.map_or_else(String::new, |detail| detail.message.clone());
@@ -104,10 +114,29 @@ pub(super) fn attribute_fault(judgement: &mut Judgement, case: &Case, logs: Logs
         _ => None,
     });
     if let Some((stage, error)) = set_up {
-        let why = format!("{stage} could not be set up: {error}");
+        let why = format!("{stage} failed, so the test was not run as declared: {error}");
         judgement.blame(Fault::Test, why);
         return;
     }
+    if failures.iter().all(|detail| detail.is_about_pages()) {
+        match pages::fault(&judgement.result.measurements, &failures) {
+            (Fault::Undetermined, why) => undecided(judgement, &why),
+            (fault, why) => judgement.blame(fault, why),
+        }
+        return;
+    }
+    failures.retain(|detail| !detail.is_about_pages());
+    let deaths = failures.iter().copied();
+    if failures.iter().all(|detail| killed::is_death(detail))
+        && let Some((fault, why)) = killed::fault(deaths, case, console)
+    {
+        match fault {
+            Fault::Undetermined => undecided(judgement, &why),
+            _ => judgement.blame(fault, why),
+        }
+        return;
+    }
+    failures.retain(|detail| !matches!(detail.finding, Finding::WorkerKilled { .. }));
     // A payload determines its own exit status, which says nothing about the scheduler or about other findings.
     let of_payload = |d: &AssertDetail| matches!(d.finding, Finding::PayloadFailed { .. });
     if failures.iter().all(|detail| of_payload(detail)) {

@@ -1,7 +1,7 @@
 //! Tests of who is blamed with which evidence.
 
 use ktstr_assert::AssertResult;
-use ktstr_guest::engine::{HOG_KEY, hog_key};
+use ktstr_guest::engine::{HOG_KEY, hog_key, memory_key};
 
 use super::super::UnderTest;
 use super::super::tests::{CASE, judged};
@@ -95,6 +95,93 @@ fn workers_that_end_by_themselves_are_the_tests_fault_and_starved_ones_are_not()
     // Another worker's finding does not become the test's fault.
     let both = vec![no_progress(7, Some(panicked)), gap(8)];
     assert_eq!(fault_of(both).0, Some(Fault::Scheduler));
+}
+
+/// Pages on wrong nodes are the test's fault if its own settings place them there, and undetermined otherwise. Next to another
+/// finding they decide nothing.
+#[test]
+fn a_scheduler_is_not_blamed_for_the_nodes_of_pages() {
+    let far = || {
+        let finding = Finding::PageLocality {
+            local: 1,
+            total: 8,
+            share: 0.125,
+            floor: 0.5,
+        };
+        AssertResult::fail(AssertDetail::of(finding).with_cgroup("a"))
+    };
+    let undetermined = judgement_of(far(), true, false, "", "");
+    assert_eq!(undetermined.fault, Some(Fault::Undetermined));
+    assert!(undetermined.result.is_inconclusive() && undetermined.lacks_only_data());
+    let asked = |cgroup: &str| {
+        let mut result = far();
+        result.note_value(
+            memory_key(cgroup),
+            "cpuset.mems places the memory elsewhere",
+        );
+        judgement_of(result, true, false, "", "")
+    };
+    let of_test = asked("a");
+    assert_eq!(of_test.fault, Some(Fault::Test));
+    assert!(of_test.result.is_fail() && of_test.evidence.is_some_and(|why| why.contains("mems")));
+    assert_eq!(asked("b").fault, Some(Fault::Undetermined));
+    let outside = AssertDetail::new(DetailKind::Isolation, "ran outside its cpuset");
+    for (other, fault) in [
+        (outside, Fault::Scheduler),
+        (
+            AssertDetail::new(DetailKind::Other, "the test says no"),
+            Fault::Test,
+        ),
+    ] {
+        let mut both = far();
+        both.record_fail(other);
+        assert_eq!(named(both, true, "").0, Some(fault));
+    }
+}
+
+/// A worker that a signal killed is the test's fault if the limit of a cgroup or the worker's own crash shows it. Otherwise
+/// nothing shows whose fault it is, unless there is another finding.
+#[test]
+fn a_killed_worker_is_blamed_by_its_evidence() {
+    let killed =
+        |signal| AssertResult::fail(AssertDetail::of(Finding::WorkerKilled { tid: 7, signal }));
+    let of_cgroup = "[ 9.1] Memory cgroup out of memory: Killed process 7 (x) total-vm:9kB\n";
+    let of_machine = "[ 9.1] Out of memory: Killed process 7 (x) total-vm:9kB\n";
+    for (signal, console, fault, why) in [
+        (9, of_cgroup, Fault::Test, "raise the cgroup's memory limit"),
+        (11, "", Fault::Test, "worker 7 crashed"),
+        (9, of_machine, Fault::Undetermined, "raise `memory_mib`"),
+        (
+            9,
+            "",
+            Fault::Undetermined,
+            "nothing shows who sent signal 9",
+        ),
+        (
+            15,
+            of_cgroup,
+            Fault::Undetermined,
+            "nothing shows who sent signal 15",
+        ),
+    ] {
+        let judgement = judgement_of(killed(signal), true, false, console, "");
+        let evidence = judgement.evidence.clone().unwrap_or_default();
+        assert_eq!(judgement.fault, Some(fault), "{evidence}");
+        assert!(evidence.contains(why), "{evidence}");
+        assert_eq!(
+            judgement.result.is_inconclusive(),
+            fault == Fault::Undetermined
+        );
+        assert_eq!(judgement.lacks_only_data(), fault == Fault::Undetermined);
+    }
+    // A worker that also got nothing done makes no difference.
+    let exit = Some(WorkerExitInfo::Signaled(9));
+    let mut idle = killed(9);
+    idle.record_fail(AssertDetail::of(Finding::NoProgress { tid: 7, exit }));
+    assert_eq!(named(idle, true, "").0, Some(Fault::Undetermined));
+    let mut starved = killed(9);
+    starved.record_fail(AssertDetail::new(DetailKind::Stuck, "tid 8 stuck"));
+    assert_eq!(named(starved, true, "").0, Some(Fault::Scheduler));
 }
 
 /// If a scheduler that the test starts does not attach, it is at fault, or the fault is undetermined if its log shows that

@@ -124,10 +124,17 @@ impl Judgement {
         (self.fault, self.evidence) = (None, None);
     }
 
-    /// Returns whether the run is inconclusive for one reason alone: checks of workers lacked data, for example because a worker
-    /// was starved. Other checks may still prove what happened to the worker.
+    /// Returns whether the run is inconclusive only because checks of workers lacked data, for example because a worker was
+    /// starved, or because it is undetermined why pages are on the wrong nodes or who killed a worker. Other checks may still
+    /// prove what happened to the workers.
     pub(super) fn lacks_only_data(&self) -> bool {
-        let unmeasured = |d: &AssertDetail| matches!(d.finding, Finding::NotMeasured { .. });
+        let of_data = |finding: &Finding| {
+            matches!(
+                finding,
+                Finding::NotMeasured { .. } | Finding::WorkerKilled { .. }
+            )
+        };
+        let unmeasured = |d: &AssertDetail| d.is_about_pages() || of_data(&d.finding);
         self.guest.is_ok()
             && self.result.is_inconclusive()
             && self.result.inconclusive_details().all(unmeasured)
