@@ -139,8 +139,8 @@ fn a_scheduler_is_not_blamed_for_the_nodes_of_pages() {
     }
 }
 
-/// A worker that a signal killed is the test's fault if the limit of a cgroup or the worker's own crash shows it. Otherwise
-/// nothing shows whose fault it is, unless there is another finding.
+/// A worker that a signal killed is the test's fault if the limit of a cgroup or the worker's own crash shows it. If the memory
+/// of the machine was used up, nothing shows by whom, unless there is another finding.
 #[test]
 fn a_killed_worker_is_blamed_by_its_evidence() {
     let killed =
@@ -151,18 +151,6 @@ fn a_killed_worker_is_blamed_by_its_evidence() {
         (9, of_cgroup, Fault::Test, "raise the cgroup's memory limit"),
         (11, "", Fault::Test, "worker 7 crashed"),
         (9, of_machine, Fault::Undetermined, "raise `memory_mib`"),
-        (
-            9,
-            "",
-            Fault::Undetermined,
-            "nothing shows who sent signal 9",
-        ),
-        (
-            15,
-            of_cgroup,
-            Fault::Undetermined,
-            "nothing shows who sent signal 15",
-        ),
     ] {
         let judgement = judgement_of(killed(signal), true, false, console, "");
         let evidence = judgement.evidence.clone().unwrap_or_default();
@@ -178,10 +166,37 @@ fn a_killed_worker_is_blamed_by_its_evidence() {
     let exit = Some(WorkerExitInfo::Signaled(9));
     let mut idle = killed(9);
     idle.record_fail(AssertDetail::of(Finding::NoProgress { tid: 7, exit }));
-    assert_eq!(named(idle, true, "").0, Some(Fault::Undetermined));
+    assert_eq!(named(idle, true, of_machine).0, Some(Fault::Undetermined));
     let mut starved = killed(9);
     starved.record_fail(AssertDetail::new(DetailKind::Stuck, "tid 8 stuck"));
     assert_eq!(named(starved, true, "").0, Some(Fault::Scheduler));
+}
+
+/// Nobody but the test sends other signals to its workers.
+#[test]
+fn a_worker_that_the_test_itself_killed_is_only_noted() {
+    for (signal, console, stands) in [
+        (9, "", false),
+        (
+            15,
+            "Out of memory: Killed process 7 (x) total-vm:9kB\n",
+            false,
+        ),
+        (
+            9,
+            "Out of memory: Killed process 7 (x) total-vm:9kB\n",
+            true,
+        ),
+        (11, "", true),
+    ] {
+        let mut judgement = judged(vec![AssertDetail::of(Finding::WorkerKilled {
+            tid: 7,
+            signal,
+        })]);
+        super::super::killed::excuse(&mut judgement, &CASE, console);
+        assert_eq!(judgement.result.is_fail(), stands, "{signal} {console}");
+        assert_eq!(judgement.result.info_notes.is_empty(), stands);
+    }
 }
 
 /// If a scheduler that the test starts does not attach, it is at fault, or the fault is undetermined if its log shows that

@@ -1,9 +1,9 @@
 //! Attributes the death of workers that signals killed. Workers that an operation of the test killed are not among them.
 
-use ktstr_assert::{AssertDetail, Finding, WorkerExitInfo};
+use ktstr_assert::{AssertDetail, Finding, Outcome, WorkerExitInfo};
 
 use super::scheduler_exit::CRASHES;
-use super::{Case, Fault, fault};
+use super::{Case, Fault, Judgement, fault};
 
 /// Returns whether the finding is about a worker that a signal killed.
 pub(super) fn is_death(detail: &AssertDetail) -> bool {
@@ -36,17 +36,37 @@ pub(super) fn fault<'a>(
         );
         return Some((Fault::Test, why));
     }
-    let of_memory = fault::killed_for_memory(console, case.memory_mib);
-    Some(match of_memory.filter(|_| signal == libc::SIGKILL) {
-        // Only a test sets the limit of a cgroup. Who used up the memory of the whole machine is unknown.
-        Some(line) if line.starts_with("Memory cgroup") => (Fault::Test, line),
-        Some(line) => (Fault::Undetermined, line),
-        None => {
-            let why = format!(
-                "nothing shows who sent signal {signal} to worker {tid}: no operation of the test, no OOM killer; if the test itself \
-                 kills its workers, use Op::kill_cgroup"
-            );
-            (Fault::Undetermined, why)
+    let line = fault::killed_for_memory(console, case.memory_mib)?;
+    // Only a test sets the limit of a cgroup. Who used up the memory of the whole machine is unknown.
+    let fault = match line.starts_with("Memory cgroup") {
+        true => Fault::Test,
+        false => Fault::Undetermined,
+    };
+    Some((fault, line))
+}
+
+/// Turns the finding that a worker was killed into a note if the signal was neither the kernel's answer to a crash nor that of
+/// the OOM killer: only the test itself, or a program that it runs, can have sent it, and then it did so on purpose.
+pub(super) fn excuse(judgement: &mut Judgement, case: &Case, console: &str) {
+    let of_memory = fault::killed_for_memory(console, case.memory_mib).is_some();
+    let mut notes = Vec::new();
+    judgement.result.outcomes.retain(|outcome| {
+        let Outcome::Fail(detail) = outcome else {
+            return true;
+        };
+        let Finding::WorkerKilled { signal, .. } = detail.finding else {
+            return true;
+        };
+        let stands = CRASHES.contains(&signal) || signal == libc::SIGKILL && of_memory;
+        if !stands {
+            notes.push(format!(
+                "{}: neither an operation of the test nor the OOM killer sent the signal",
+                detail.message
+            ));
         }
-    })
+        stands
+    });
+    for note in notes {
+        judgement.result.note(note);
+    }
 }

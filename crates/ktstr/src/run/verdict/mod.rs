@@ -121,6 +121,7 @@ pub(super) fn judge(
         console,
         scheduler: &guest.scheduler_log,
     };
+    killed::excuse(&mut judgement, case, console);
     fault::attribute_fault(&mut judgement, case, logs);
     for report in kernel_log::reports(console) {
         judgement.result.note(report.to_string());
