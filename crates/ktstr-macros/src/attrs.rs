@@ -170,6 +170,11 @@ fn value(key: &Key, raw: &RawAttr) -> Result<Value> {
             _ => Ok(Value::Bool(true)),
         };
     };
+    // A literal that a macro passes on (`$x:literal`) comes in an invisible group.
+    let mut expr = expr;
+    while let Expr::Group(group) = expr {
+        expr = &group.expr;
+    }
     let wrong = |what: &str| error(expr.span(), format!("`{name}` takes {what}"));
     match (key.kind, expr) {
         (

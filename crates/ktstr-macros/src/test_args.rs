@@ -370,6 +370,15 @@ mod tests {
         insta::assert_snapshot!(message("expect_err, expect_scx_bpf_error_matches = 5"), @"`expect_scx_bpf_error_matches` takes a string literal or the path of a constant");
     }
 
+    /// A macro by example passes `$x:literal` on in an invisible group.
+    #[test]
+    fn a_literal_that_a_macro_passes_on_is_a_literal() {
+        let seconds: proc_macro2::TokenStream = "5".parse().expect("a literal");
+        let group = proc_macro2::Group::new(proc_macro2::Delimiter::None, seconds);
+        let args = quote::quote! { duration_s = #group };
+        assert!(syn::parse2::<TestArgs>(args).is_ok());
+    }
+
     #[test]
     fn values() {
         insta::assert_snapshot!(message("llcs"), @"`llcs` needs a value: `llcs = …`");

@@ -80,6 +80,21 @@ fn sound_workers_hold_every_check() {
     assert_eq!(nowhere.stats.run_metric("worst_page_locality"), None);
 }
 
+/// Units of different work cannot be compared.
+#[test]
+fn throughput_is_compared_among_workers_of_one_specification() {
+    let other = |group_idx| {
+        let slow = WorkerReport {
+            group_idx,
+            work_units: 10,
+            ..worker(2)
+        };
+        judge(NONE.max_throughput_cv(0.1), &[worker(1), slow])
+    };
+    assert!(other(0).is_fail());
+    assert!(other(1).is_pass(), "{:?}", other(1).outcomes);
+}
+
 #[test]
 fn the_message_for_each_broken_worker() {
     let dead = with(|w| *w = WorkerReport::missing(2, WorkerExitInfo::TimedOut));

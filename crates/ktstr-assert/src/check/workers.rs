@@ -160,11 +160,16 @@ impl Assert {
         let per_cpu_ns =
             |w: &WorkerReport, units: u64| ratio(units, w.cpu_time_ns).filter(|_| !w.cpu_unknown);
         if let Some(bound) = self.max_throughput_cv {
-            let rates = workers().filter_map(|w| per_cpu_ns(w, w.work_units));
-            let rates: Vec<f64> = rates.collect();
+            // Workers of different specifications may do different work, whose units cannot be compared.
+            let mut alike: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
+            for w in workers() {
+                let rate = per_cpu_ns(w, w.work_units);
+                alike.entry(w.group_idx).or_default().extend(rate);
+            }
             // A worker that lacked a resource is not expected to have a rate: the step reports what it lacked.
-            let (measured, all) = (rates.len(), workers().filter(|w| !lacks(w)).count());
-            match cv(rates) {
+            let measured: usize = alike.values().map(Vec::len).sum();
+            let all = workers().filter(|w| !lacks(w)).count();
+            match alike.into_values().filter_map(cv).max_by(f64::total_cmp) {
                 Some(cv) if cv > bound => {
                     let workers = measured;
                     out.record_fail(AssertDetail::of(Finding::Throughput { cv, workers, bound }));

@@ -76,6 +76,8 @@ pub(super) struct LiveCgroup {
     pub allowed: Allowed,
     /// What quotas may have done to the workers that were stopped in this cgroup, or that came from another cgroup.
     reach: Option<QuotaReach>,
+    /// The largest number of migrations that changes of the test may have forced: one for each worker and each change of its CPUs.
+    pub forced_moves: u64,
     reports: Vec<WorkerReport>,
 }
 
@@ -94,8 +96,15 @@ impl LiveCgroup {
             handles: Vec::new(),
             runs_payloads: false,
             allowed: Allowed::All,
+            forced_moves: 0,
             reports: Vec::new(),
         }
+    }
+
+    /// Notes that the test has changed the CPUs of all workers of the cgroup, which may have forced each of them to another CPU.
+    pub fn forces_moves(&mut self) {
+        let workers: usize = self.handles.iter().map(WorkloadHandle::len).sum();
+        self.forced_moves = self.forced_moves.saturating_add(workers as u64);
     }
 
     /// Records what quotas may have done to workers of this cgroup.
@@ -163,6 +172,8 @@ pub(super) struct CgroupReports {
     pub placements: BTreeSet<Placement>,
     /// What quotas may have done to the workers; `None` if no quota can have limited them.
     pub quota: Option<QuotaReach>,
+    /// The largest number of migrations of the workers that changes of the test may have forced.
+    pub forced_moves: u64,
     pub reports: Vec<WorkerReport>,
 }
 
@@ -486,7 +497,16 @@ impl LiveScenario {
     /// it.
     pub fn stop(&mut self, ctx: &Ctx, name: &str) -> Result<()> {
         let reach = self.quota_reach(ctx, name);
-        self.get(name)?.was_limited(reach);
+        // The test may have changed the cpuset without an operation, for example by `ctx.cgroups`.
+        let now = match self.get(name)?.cpuset.is_some() {
+            true => Some(self.allowed_now(ctx, name)),
+            false => None,
+        };
+        let cgroup = self.get(name)?;
+        cgroup.was_limited(reach);
+        if let Some(now) = now {
+            cgroup.allow(now);
+        }
         let is_above = |t: &&LiveCgroup| t.name != name && is_below(name, &t.name);
         let above = || self.tracked.iter().filter(is_above);
         let frozen: Vec<String> = (above().filter(|t| t.frozen))
@@ -560,6 +580,7 @@ impl LiveScenario {
                 allowed: done.allowed,
                 placements: done.placements,
                 quota: done.reach,
+                forced_moves: done.forced_moves,
                 reports: done.reports,
             });
         }
@@ -627,6 +648,7 @@ impl LiveScenario {
             allowed: t.allowed,
             placements: t.placements,
             quota: t.reach,
+            forced_moves: t.forced_moves,
             reports: t.reports,
         }));
         done.retain(|d| !d.reports.is_empty());

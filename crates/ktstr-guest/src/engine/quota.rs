@@ -197,6 +197,7 @@ mod tests {
                     longest_ms: Some(3_000),
                     throttled,
                 }),
+                forced_moves: 0,
                 reports: vec![report],
             };
             mark(&mut judged, &done, bpf);

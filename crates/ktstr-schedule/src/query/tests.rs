@@ -334,6 +334,36 @@ fn a_group_is_still_out_of_quota_after_a_gap() {
     assert_eq!((a.throttled_ns, a.wait_ns), (50, 10));
 }
 
+/// A real-time task takes a fifth of CPU 0, where `A` and `B` take turns. CPU 0 is the only CPU with less time.
+#[test]
+fn nothing_is_concluded_about_shares_if_higher_classes_leave_the_cpus_different_times() {
+    const MS: u64 = 1_000_000;
+    const RT: u32 = 9;
+    let answers = |rt_ms: u64| {
+        let mut script = Script::default();
+        let real_time = What::Enqueue {
+            task: Pid(RT),
+            on: Cpu(0),
+            class: Class::RealTime,
+            wakeup: true,
+        };
+        script.at(MS).phase(1).wake(0, A, 0).wake(0, B, 0);
+        script.push(0, real_time).switch(0, 0, A, Idle);
+        let mut turn = (A, B);
+        for ms in (20..900).step_by(20) {
+            script
+                .at((ms - rt_ms) * MS)
+                .switch(0, turn.0, RT, Preempted);
+            script.at(ms * MS).switch(0, RT, turn.1, Preempted);
+            turn = (turn.1, turn.0);
+        }
+        script.push(0, What::End {});
+        script.answers()
+    };
+    assert!(answers(1).even_ns > 500 * MS);
+    assert_eq!(answers(4).even_ns, 0);
+}
+
 /// A third task may have been waiting since before the gap, and may be entitled to a share of the CPU.
 #[test]
 fn nothing_is_concluded_about_shares_soon_after_a_gap() {

@@ -27,6 +27,37 @@ fn workers_that_move_twice_keep_what_they_were_allowed(ctx: &Ctx) -> Result<Asse
     execute_scenario(ctx, backdrop, steps)
 }
 
+/// The test forces migrations by changes of the affinity, and changes the cpuset of `hand` without an operation. Neither is the
+/// scheduler's doing.
+#[ktstr_test(
+    cores = 4,
+    duration_s = 1,
+    isolation,
+    max_migration_ratio = 0.001,
+    clock = "virtual"
+)]
+fn a_test_may_change_the_cpus_of_its_workers(ctx: &Ctx) -> Result<AssertResult> {
+    let sleepy = WorkType::bursty(Duration::from_millis(1), Duration::from_millis(5));
+    let backdrop = Backdrop::from_cgroups([
+        CgroupDef::named("a").workers(2).work_type(sleepy),
+        on("hand", 2).workers(1),
+    ]);
+    let mut moving = Step::hold(HoldSpec::loop_at(Duration::from_millis(20)));
+    moving.ops = (0..3)
+        .map(|cpu| Op::set_affinity("a", AffinityIntent::exact([cpu])))
+        .collect();
+    let file = ctx.cgroups.parent_path().join("hand/cpuset.cpus");
+    std::thread::scope(|scope| {
+        let by_hand = scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(300));
+            std::fs::write(file, "3")
+        });
+        let result = execute_scenario(ctx, backdrop, vec![moving]);
+        by_hand.join().expect("the thread does not panic")?;
+        result
+    })
+}
+
 /// The kernel gives a cgroup the CPUs of its parent if its own are all offline.
 #[ktstr_test(cores = 4, duration_s = 2, isolation, clock = "virtual")]
 fn a_cpuset_without_an_online_cpu_is_that_of_the_parent(ctx: &Ctx) -> Result<AssertResult> {

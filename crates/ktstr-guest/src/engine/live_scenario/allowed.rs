@@ -40,8 +40,11 @@ impl Allowed {
 
 impl LiveCgroup {
     /// Records which CPUs the cgroup has from now on. If it has or had workers, its earlier CPUs stay allowed, too.
-    fn allow(&mut self, now: Allowed) {
+    pub(super) fn allow(&mut self, now: Allowed) {
         let untouched = self.handles.is_empty() && self.reports.is_empty();
+        if self.allowed != now {
+            self.forces_moves();
+        }
         self.allowed = match untouched {
             true => now,
             false => self.allowed.or(&now),
@@ -56,6 +59,7 @@ impl LiveScenario {
     /// the kernel may update them later.
     pub fn cpu_is_off(&mut self, ctx: &Ctx, cpu: usize) {
         self.off_line.insert(cpu);
+        self.tracked.iter_mut().for_each(LiveCgroup::forces_moves);
         let any = self.has_partitions();
         for at in 0..self.tracked.len() {
             let cpus = self.cpus_of(&self.tracked[at].name, ctx.topo);

@@ -14,6 +14,7 @@ pub(super) fn set(call: &mut Call, cgroup: &str, affinity: &AffinityIntent) -> R
     // Each call makes a new random choice for each worker.
     let mut stream = call.scenario.draws;
     let tracked = call.scenario.get(cgroup)?;
+    tracked.forces_moves();
     for handle in &mut tracked.handles {
         for idx in 0..handle.len() {
             stream += 1;

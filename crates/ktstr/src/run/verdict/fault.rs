@@ -165,6 +165,13 @@ pub(super) fn attribute_fault(judgement: &mut Judgement, case: &Case, logs: Logs
         judgement.blame(Fault::Test, hog);
         return;
     }
+    let of_work = |d: &AssertDetail| matches!(d.finding, Finding::SlowWorker { .. });
+    if !failures.is_empty() && failures.iter().all(|detail| of_work(detail)) {
+        let why = "the bound is on the work in a second of CPU time, and a scheduler decides who gets CPU time, but not how much work \
+                   is done in it";
+        judgement.blame(Fault::Test, why.to_owned());
+        return;
+    }
     let first = failures.first();
     let of_scheduling = first.is_some_and(|detail| {
         detail.is_about_time()

@@ -172,6 +172,24 @@ fn a_killed_worker_is_blamed_by_its_evidence() {
     assert_eq!(named(starved, true, "").0, Some(Fault::Scheduler));
 }
 
+/// How much work a worker does in a second of CPU time is not up to the scheduler.
+#[test]
+fn a_bound_on_the_work_of_a_cpu_second_is_a_claim_of_the_test() {
+    let slow = || {
+        AssertResult::fail(AssertDetail::of(Finding::SlowWorker {
+            tid: 7,
+            rate: "iteration rate".to_owned(),
+            per_second: 50.0,
+            floor: 100.0,
+        }))
+    };
+    assert_eq!(named(slow(), true, "").0, Some(Fault::Test));
+    assert_eq!(named(slow(), false, "").0, Some(Fault::Test));
+    let mut starved = slow();
+    starved.record_fail(AssertDetail::new(DetailKind::Stuck, "tid 8 stuck"));
+    assert_eq!(named(starved, true, "").0, Some(Fault::Scheduler));
+}
+
 /// Nobody but the test sends other signals to its workers.
 #[test]
 fn a_worker_that_the_test_itself_killed_is_only_noted() {
