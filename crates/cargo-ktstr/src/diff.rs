@@ -177,7 +177,8 @@ fn change(from: f64, to: f64) -> String {
     }
 }
 
-/// Describes where the schedules diverge, and lists the captures near that time. Runs under the real clock have no schedules.
+/// Describes where the schedules diverge, and lists the captures near that time. Schedules of runs under the real clock are
+/// not compared, because no two of them are alike.
 fn schedules(left: &Run, right: &Run) -> String {
     let counted = |run: &Run| run.record.clock == Some(Clock::Virtual);
     if !(counted(left) && counted(right)) {

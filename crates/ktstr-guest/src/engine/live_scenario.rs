@@ -76,7 +76,8 @@ pub(super) struct LiveCgroup {
     pub allowed: Allowed,
     /// What quotas may have done to the workers that were stopped in this cgroup, or that came from another cgroup.
     reach: Option<QuotaReach>,
-    /// The largest number of migrations that changes of the test may have forced: one for each worker and each change of its CPUs.
+    /// The largest number of migrations that changes of the test may have forced: one for each worker and each change of its
+    /// CPUs.
     pub forced_moves: u64,
     reports: Vec<WorkerReport>,
 }
