@@ -524,10 +524,30 @@ const STALLS: Scheduler = scx_ktstr(&["--stall-after", "0.3"]);
 const LEAVES: Scheduler = scx_ktstr(&["--exit-after", "0.3"]);
 const FORGETS: Scheduler = scx_ktstr(&["--forget"]);
 const STARVES: Scheduler = scx_ktstr(&["--starve-cgroup"]);
+const LATE: Scheduler = scx_ktstr(&["--late-newcomers"]);
 const EXITS_AT_ONCE: Scheduler =
     Scheduler::named("exits").binary(SchedulerSpec::Path("/bin/false"));
 const MISSING: Scheduler =
     Scheduler::named("missing").binary(SchedulerSpec::Path("/no/such/scheduler"));
+
+/// Workers that start beside busy ones. Under a scheduler that queues new tasks behind all others, they get no CPU before the
+/// step is over.
+fn newcomers(ctx: &Ctx) -> Result<AssertResult> {
+    let backdrop = Backdrop::from_cgroups([CgroupDef::named("old").workers(4)]);
+    let new = CgroupDef::named("new").workers(2);
+    let steps = vec![
+        Step::hold(HoldSpec::fixed(SECOND / 2)),
+        Step::with_defs(vec![new], HoldSpec::FULL),
+    ];
+    execute_scenario(ctx, backdrop, steps)
+}
+
+/// Only the check of stuck workers; those of the exact schedule are off, as they are under the real clock.
+const STUCK_ALONE: Assert = NOT_STUCK
+    .max_gap_ms(1000)
+    .max_owed_ms(Limit::Off)
+    .min_task_share(Limit::Off)
+    .min_entitled_share(Limit::Off);
 
 // Runs with a defective scheduler.
 rows! {
@@ -542,6 +562,8 @@ rows! {
         duration: Duration::from_secs(4);
     starves: two_cgroups, Fail, Some("scheduler"), scheduler: &STARVES,
         duration: Duration::from_secs(4), assert: NOT_STUCK;
+    newcomers_starve: newcomers, Fail, Some("scheduler"), scheduler: &LATE,
+        duration: Duration::from_secs(3), watchdog_timeout: Duration::from_secs(20), assert: STUCK_ALONE;
     exits_at_once: two_spinners, Fail, Some("scheduler"), scheduler: &EXITS_AT_ONCE;
     missing: two_spinners, Fail, Some("user"), scheduler: &MISSING;
 }

@@ -114,9 +114,9 @@ macro_rules! report {
             pub iteration_costs_ns: Vec<u64>,
             /// The number of iterations whose cost was measured, including those that are not in the sample.
             pub iteration_cost_sample_total: u64,
-            /// The time for which the worker was runnable without a CPU, from when it was ready to start until its end, in
-            /// nanoseconds. Unlike `schedstat_run_delay_ns` it includes the wait until the worker first got a CPU. `None` if
-            /// the report is incomplete or the kernel has no schedstats.
+            /// The time for which the worker was runnable without a CPU, from its release until its end, in nanoseconds. Unlike
+            /// `schedstat_run_delay_ns` it includes the wait until the worker first got a CPU. `None` if the report is
+            /// incomplete, the kernel has no schedstats, or the worker's waits before its release could not be read.
             #[claim(skip)]
             #[serde(skip_serializing_if = "Option::is_none")]
             pub waited_ns: Option<u64>,

@@ -226,6 +226,10 @@ impl WorkloadHandle {
             for (to, from) in worker.tele.allowed.iter().zip(sys::affinity(worker.tid)) {
                 to.store(from, Relaxed);
             }
+            if let Some(delay_ns) = attrs::run_delay_ns(worker.tid) {
+                worker.tele.delay_before_ns.store(delay_ns, Relaxed);
+                worker.tele.delay_known.store(1, Relaxed);
+            }
         }
     }
 
