@@ -486,9 +486,34 @@ fn a_crowd(ctx: &Ctx) -> Result<AssertResult> {
     execute_defs(ctx, vec![pipes, yields])
 }
 
+/// Leaves files open until no more can be opened, while the scenario runs.
+fn opens_all_files(ctx: &Ctx) -> Result<AssertResult> {
+    std::thread::scope(|scope| {
+        let (over, wait) = std::sync::mpsc::channel::<()>();
+        scope.spawn(move || {
+            std::thread::sleep(SECOND / 3);
+            let few = libc::rlimit {
+                rlim_cur: 256,
+                rlim_max: 256,
+            };
+            // SAFETY: the structure is on this stack.
+            assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &few) }, 0);
+            let open = || std::fs::File::open("/dev/null").ok();
+            let files: Vec<_> = std::iter::from_fn(open).collect();
+            // The sender is dropped when the scenario is over.
+            let _ = wait.recv();
+            drop(files);
+        });
+        let result = two_spinners(ctx);
+        drop(over);
+        result
+    })
+}
+
 // Nobody is at fault in these runs, so they must pass and blame nobody.
 rows! {
     two_spinners: two_spinners, Pass, None, scheduler: &SOUND, assert: NOT_STUCK;
+    opens_all_files: opens_all_files, Pass, None, scheduler: &SOUND, assert: NOT_STUCK;
     affinity_at_random: affinity_at_random, Pass, None, scheduler: &SOUND,
         assert: NOT_STUCK;
     moved_in_turn: moved_one_after_the_other, Pass, None, scheduler: &SOUND,

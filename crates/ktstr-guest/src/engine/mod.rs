@@ -96,12 +96,14 @@ pub fn execute_scenario_with(
         .setup(&controllers(&backdrop, &steps))
         .context("preparing the cgroup tree of the test")?;
     let checks = checks.unwrap_or(&ctx.assert);
+    let scheduler = attached(ctx);
     let mut run = Run {
         ctx,
         checks,
-        scenario: LiveScenario::new(checks.has_numa_checks(), attached(ctx))?,
+        scenario: LiveScenario::new(checks.has_numa_checks(), scheduler)?,
         window: Window::open(ctx.duration),
-        liveness: Liveness::new(),
+        liveness: Liveness::new(scheduler),
+        is_blind: false,
         result: AssertResult::pass(),
     };
     // Raise the engine's priority, so that the scheduler under test cannot delay the end of a step by starving the engine.
@@ -223,6 +225,8 @@ struct Run<'a, 'c> {
     scenario: LiveScenario,
     window: Window,
     liveness: Liveness,
+    /// Whether a check could not see the scheduler.
+    is_blind: bool,
     result: AssertResult,
 }
 
@@ -284,8 +288,16 @@ impl<'a> Run<'a, '_> {
             paused |= matches!(message, ToHost::ScenarioPause);
             link::send(&message);
         });
+        let blind = liveness.take_blind();
         if paused {
             self.resume();
+        }
+        // Every later check has the same reason, so only the first one is told.
+        if !self.is_blind
+            && let Some(why) = blind
+        {
+            self.is_blind = true;
+            self.result.note(why);
         }
         match found {
             Ok(0) => {}
