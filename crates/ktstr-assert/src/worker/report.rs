@@ -139,6 +139,10 @@ macro_rules! report {
             pub affinity_error: Option<String>,
             /// Why the scheduling policy could not be set; `None` if it was set or not requested.
             pub sched_policy_error: Option<String>,
+            /// The requested real-time priority, if the worker got a lower one because this priority belongs to the harness.
+            #[claim(skip)]
+            #[serde(skip_serializing_if = "Option::is_none")]
+            pub lowered_from: Option<u32>,
             /// The measurements of a benchmark worker in its role; `None` for all other work types.
             #[claim(skip)]
             #[serde(skip_serializing_if = "Option::is_none")]

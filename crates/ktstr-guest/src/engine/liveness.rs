@@ -271,7 +271,7 @@ impl Liveness {
         }
         match self.files.state().as_deref() {
             Ok("enabled" | "enabling") => None,
-            // The kernel ejected the scheduler, or the scheduler detached on its own; the host learns which from the kernel's log.
+            // The kernel ejected the scheduler, or the scheduler detached itself; the host learns which from the kernel's log.
             Ok(state) => Some(Gone::Off(died(
                 SchedulerEnd::Disabled,
                 format!(

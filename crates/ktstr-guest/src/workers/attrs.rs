@@ -287,14 +287,13 @@ pub(super) fn apply_policy(tid: i32, wanted: &Policy) -> Result<(), String> {
     }
 }
 
-/// Returns a sentence for the user if a worker with this policy gets a lower real-time priority; `None` otherwise.
-pub(super) fn lowered(policy: &SchedPolicy) -> Option<String> {
-    let priority = SchedAttr::of_policy(policy).is_lowered()?;
-    Some(lowered_from(priority))
+/// Returns the real-time priority of this policy if a worker with it gets a lower one; `None` otherwise.
+pub(super) fn lowered(policy: &SchedPolicy) -> Option<u32> {
+    SchedAttr::of_policy(policy).is_lowered()
 }
 
 /// Returns the sentence for a worker that should have had this real-time priority.
-pub(super) fn lowered_from(priority: u32) -> String {
+pub(crate) fn lowered_from(priority: u32) -> String {
     let most = realtime::MOST_OF_WORKERS;
     format!(
         "a worker has the real-time priority {most} instead of {priority}: the priorities above {most} belong to the harness, which \

@@ -645,8 +645,8 @@ impl<'a> WorkerCtx<'a> {
         if let Some(slot) = self.tele.slices.get(self.slice) {
             let (_, sched) = self.close_slice(slot, || self.mark());
             let first = &self.since_release;
-            // A task that runs was put on a CPU at least once, so 0 means that the kernel has no schedstats. Before its first turn,
-            // the worker cannot read its own waits, so without the parent's value they are unknown.
+            // A task that runs was put on a CPU at least once, so 0 means that the kernel has no schedstats. The worker cannot
+            // read its own waits before its first turn, so without the parent's value they are unknown.
             if sched.count > 0 && self.tele.delay_known.load(Relaxed) == 1 {
                 let later_ns = sched.run_delay_ns.saturating_sub(first.sched.run_delay_ns);
                 let first_ns = first.waited_ns(self.tele.delay_before_ns.load(Relaxed));
@@ -690,7 +690,7 @@ mod tests {
     use super::super::shared::Shared;
     use super::*;
 
-    /// The worker of the first row has never had a CPU before the release, and waits from before the release until its first turn.
+    /// The worker of the first row has never had a CPU before the release, and its wait began before the release.
     #[test]
     fn a_wait_for_the_first_turn_counts_from_the_release_on() {
         // The sum of the waits before the release and in the first turn, the time since the release, and the expected wait.

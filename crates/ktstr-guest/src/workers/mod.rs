@@ -30,6 +30,7 @@ mod text;
 mod unable;
 
 pub(crate) use arch::spin;
+pub(crate) use attrs::lowered_from;
 
 /// Access to the guest's clock for the engine.
 pub(crate) mod clock {
