@@ -40,7 +40,7 @@ use crate::stats::{Requests, SOCKET};
 use crate::workers::clock::sleep_until;
 use live_scenario::{Attached, LiveScenario, Owner};
 use liveness::Liveness;
-use window::Window;
+use window::{CutSteps, Window};
 
 /// Runs a single step that lasts the whole window. Use this for a scenario whose cgroups and workers never change.
 ///
@@ -104,6 +104,7 @@ pub fn execute_scenario_with(
         window: Window::open(ctx.duration),
         liveness: Liveness::new(scheduler),
         is_blind: false,
+        cut: CutSteps::default(),
         result: AssertResult::pass(),
     };
     // Raise the engine's priority, so that the scheduler under test cannot delay the end of a step by starving the engine.
@@ -227,6 +228,7 @@ struct Run<'a, 'c> {
     liveness: Liveness,
     /// Whether a check could not see the scheduler.
     is_blind: bool,
+    cut: CutSteps,
     result: AssertResult,
 }
 
@@ -427,7 +429,11 @@ impl<'a> Run<'a, '_> {
             HoldSpec::Loop { interval } => Some(self.window.ticks(interval)),
             _ => None,
         };
-        let mut deadline = self.window.deadline(step.hold.requested(self.ctx.duration));
+        let requested = step.hold.requested(self.ctx.duration);
+        let left = self.window.left();
+        let whole = self.ctx.duration;
+        self.cut.add(step_name(k0), requested, left, whole);
+        let mut deadline = self.window.deadline(requested);
         loop {
             let until = match &rounds {
                 Some(ticks) => ticks.next.min(deadline),
@@ -478,6 +484,9 @@ impl<'a> Run<'a, '_> {
             .tear_down(self.ctx, Owner::Backdrop, &mut self.result);
         let judged = self.judged();
         outcome::judge_backdrop(&mut self.result, &judged, done);
+        if let Some(note) = self.cut.note(self.ctx.duration) {
+            self.result.note(note);
+        }
         link::send(&ToHost::ScenarioEnd {
             elapsed_ms,
             total_iterations: self.scenario.total_iterations(),
