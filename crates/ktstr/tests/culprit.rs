@@ -322,6 +322,19 @@ fn a_cpuset_that_is_not_there(ctx: &Ctx) -> Result<AssertResult> {
     )
 }
 
+const SHELL: Payload = Payload::binary("shell", "sh");
+
+fn a_payload_in_a_frozen_cgroup(ctx: &Ctx) -> Result<AssertResult> {
+    steps(
+        ctx,
+        vec![
+            Op::add_cgroup("frozen"),
+            Op::freeze_cgroup("frozen"),
+            Op::run_payload_in_cgroup(&SHELL, Vec::new(), "frozen"),
+        ],
+    )
+}
+
 fn own_worker(ctx: &Ctx, name: &'static str, run: CustomFn) -> Result<AssertResult> {
     let a = CgroupDef::named("a").workers(2);
     execute_defs(ctx, vec![a.work_type(WorkType::custom(name, run))])
@@ -360,6 +373,7 @@ rows! {
     cgroup_twice: the_same_cgroup_twice, Fail, Some("test"), scheduler: &SOUND;
     capture_without_tag: a_capture_without_a_tag, Fail, Some("test"), scheduler: &SOUND;
     cpuset_not_there: a_cpuset_that_is_not_there, Fail, Some("test"), scheduler: &SOUND;
+    payload_in_frozen_cgroup: a_payload_in_a_frozen_cgroup, Fail, Some("test"), scheduler: &SOUND, workloads: &[&SHELL];
     ignores_the_stop: a_worker_that_ignores_the_stop, Fail, Some("test"), scheduler: &SOUND, assert: NOT_STUCK;
     sleeps_through_the_stop: a_worker_that_sleeps_through_the_stop, Fail, Some("test"), scheduler: &SOUND, assert: NOT_STUCK;
     panics_in_a_worker: a_worker_that_panics, Fail, Some("test"), scheduler: &SOUND, assert: NOT_STUCK;
