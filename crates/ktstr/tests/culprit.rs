@@ -322,6 +322,19 @@ fn a_cpuset_that_is_not_there(ctx: &Ctx) -> Result<AssertResult> {
     )
 }
 
+const SHELL: Payload = Payload::binary("shell", "sh");
+
+fn a_payload_in_a_frozen_cgroup(ctx: &Ctx) -> Result<AssertResult> {
+    steps(
+        ctx,
+        vec![
+            Op::add_cgroup("frozen"),
+            Op::freeze_cgroup("frozen"),
+            Op::run_payload_in_cgroup(&SHELL, Vec::new(), "frozen"),
+        ],
+    )
+}
+
 fn own_worker(ctx: &Ctx, name: &'static str, run: CustomFn) -> Result<AssertResult> {
     let a = CgroupDef::named("a").workers(2);
     execute_defs(ctx, vec![a.work_type(WorkType::custom(name, run))])
@@ -360,6 +373,7 @@ rows! {
     cgroup_twice: the_same_cgroup_twice, Fail, Some("test"), scheduler: &SOUND;
     capture_without_tag: a_capture_without_a_tag, Fail, Some("test"), scheduler: &SOUND;
     cpuset_not_there: a_cpuset_that_is_not_there, Fail, Some("test"), scheduler: &SOUND;
+    payload_in_frozen_cgroup: a_payload_in_a_frozen_cgroup, Fail, Some("test"), scheduler: &SOUND, workloads: &[&SHELL];
     ignores_the_stop: a_worker_that_ignores_the_stop, Fail, Some("test"), scheduler: &SOUND, assert: NOT_STUCK;
     sleeps_through_the_stop: a_worker_that_sleeps_through_the_stop, Fail, Some("test"), scheduler: &SOUND, assert: NOT_STUCK;
     panics_in_a_worker: a_worker_that_panics, Fail, Some("test"), scheduler: &SOUND, assert: NOT_STUCK;
@@ -486,9 +500,34 @@ fn a_crowd(ctx: &Ctx) -> Result<AssertResult> {
     execute_defs(ctx, vec![pipes, yields])
 }
 
+/// Leaves files open until no more can be opened, while the scenario runs.
+fn opens_all_files(ctx: &Ctx) -> Result<AssertResult> {
+    std::thread::scope(|scope| {
+        let (over, wait) = std::sync::mpsc::channel::<()>();
+        scope.spawn(move || {
+            std::thread::sleep(SECOND / 3);
+            let few = libc::rlimit {
+                rlim_cur: 256,
+                rlim_max: 256,
+            };
+            // SAFETY: the structure is on this stack.
+            assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &few) }, 0);
+            let open = || std::fs::File::open("/dev/null").ok();
+            let files: Vec<_> = std::iter::from_fn(open).collect();
+            // The sender is dropped when the scenario is over.
+            let _ = wait.recv();
+            drop(files);
+        });
+        let result = two_spinners(ctx);
+        drop(over);
+        result
+    })
+}
+
 // Nobody is at fault in these runs, so they must pass and blame nobody.
 rows! {
     two_spinners: two_spinners, Pass, None, scheduler: &SOUND, assert: NOT_STUCK;
+    opens_all_files: opens_all_files, Pass, None, scheduler: &SOUND, assert: NOT_STUCK;
     affinity_at_random: affinity_at_random, Pass, None, scheduler: &SOUND,
         assert: NOT_STUCK;
     moved_in_turn: moved_one_after_the_other, Pass, None, scheduler: &SOUND,
@@ -524,10 +563,30 @@ const STALLS: Scheduler = scx_ktstr(&["--stall-after", "0.3"]);
 const LEAVES: Scheduler = scx_ktstr(&["--exit-after", "0.3"]);
 const FORGETS: Scheduler = scx_ktstr(&["--forget"]);
 const STARVES: Scheduler = scx_ktstr(&["--starve-cgroup"]);
+const LATE: Scheduler = scx_ktstr(&["--late-newcomers"]);
 const EXITS_AT_ONCE: Scheduler =
     Scheduler::named("exits").binary(SchedulerSpec::Path("/bin/false"));
 const MISSING: Scheduler =
     Scheduler::named("missing").binary(SchedulerSpec::Path("/no/such/scheduler"));
+
+/// Workers that start beside busy ones. Under a scheduler that queues new tasks behind all others, they get no CPU before the
+/// step is over.
+fn newcomers(ctx: &Ctx) -> Result<AssertResult> {
+    let backdrop = Backdrop::from_cgroups([CgroupDef::named("old").workers(4)]);
+    let new = CgroupDef::named("new").workers(2);
+    let steps = vec![
+        Step::hold(HoldSpec::fixed(SECOND / 2)),
+        Step::with_defs(vec![new], HoldSpec::FULL),
+    ];
+    execute_scenario(ctx, backdrop, steps)
+}
+
+/// Only the check of stuck workers; those of the exact schedule are off, as they are under the real clock.
+const STUCK_ALONE: Assert = NOT_STUCK
+    .max_gap_ms(1000)
+    .max_owed_ms(Limit::Off)
+    .min_task_share(Limit::Off)
+    .min_entitled_share(Limit::Off);
 
 // Runs with a defective scheduler.
 rows! {
@@ -542,6 +601,8 @@ rows! {
         duration: Duration::from_secs(4);
     starves: two_cgroups, Fail, Some("scheduler"), scheduler: &STARVES,
         duration: Duration::from_secs(4), assert: NOT_STUCK;
+    newcomers_starve: newcomers, Fail, Some("scheduler"), scheduler: &LATE,
+        duration: Duration::from_secs(3), watchdog_timeout: Duration::from_secs(20), assert: STUCK_ALONE;
     exits_at_once: two_spinners, Fail, Some("scheduler"), scheduler: &EXITS_AT_ONCE;
     missing: two_spinners, Fail, Some("user"), scheduler: &MISSING;
 }

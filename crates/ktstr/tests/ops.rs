@@ -255,7 +255,10 @@ fn partitions_keep_to_the_cpus_that_they_get() {
     passes(&PARTITIONS);
 }
 
-/// Runs scenarios that the kernel refuses in part. Each message must name the cause and what to do.
+/// The cgroup of a scenario that runs while the test ignores the signals of its children.
+const CHILDREN: &str = "children";
+
+/// Runs scenarios that the kernel refuses in part, or that do not fit. Each message must name the cause and what to do.
 fn refusals(ctx: &Ctx) -> Result<AssertResult> {
     let one = |name| CgroupDef::named(name).workers(1);
     let hold = HoldSpec::fixed(10 * MS);
@@ -299,7 +302,23 @@ fn refusals(ctx: &Ctx) -> Result<AssertResult> {
             ],
         ),
         (Step::new(advised, hold), &[]),
+        (
+            Step::hold(HoldSpec::fixed(2 * ctx.duration)),
+            &["step 1 from ", "`duration_s`"],
+        ),
+        (
+            Step::with_defs(vec![one(CHILDREN)], hold),
+            &["the test ignores SIGCHLD"],
+        ),
     ] {
+        let ignores = step.setup.defs(ctx).iter().any(|def| def.name == CHILDREN);
+        // SAFETY: the handlers are constants of the kernel.
+        unsafe {
+            libc::signal(
+                libc::SIGCHLD,
+                [libc::SIG_DFL, libc::SIG_IGN][usize::from(ignores)],
+            )
+        };
         let done = execute_steps(ctx, vec![step])?;
         let mut said: Vec<String> = done.failure_details().map(|d| d.message.clone()).collect();
         said.extend(done.info_notes.iter().map(|note| note.message.to_string()));

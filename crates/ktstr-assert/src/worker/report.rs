@@ -114,9 +114,9 @@ macro_rules! report {
             pub iteration_costs_ns: Vec<u64>,
             /// The number of iterations whose cost was measured, including those that are not in the sample.
             pub iteration_cost_sample_total: u64,
-            /// The time for which the worker was runnable without a CPU, from when it was ready to start until its end, in
-            /// nanoseconds. Unlike `schedstat_run_delay_ns` it includes the wait until the worker first got a CPU. `None` if
-            /// the report is incomplete or the kernel has no schedstats.
+            /// The time for which the worker was runnable without a CPU, from its release until its end, in nanoseconds. Unlike
+            /// `schedstat_run_delay_ns` it includes the wait until the worker first got a CPU. `None` if the report is
+            /// incomplete, the kernel has no schedstats, or the worker's waits before its release could not be read.
             #[claim(skip)]
             #[serde(skip_serializing_if = "Option::is_none")]
             pub waited_ns: Option<u64>,
@@ -139,6 +139,10 @@ macro_rules! report {
             pub affinity_error: Option<String>,
             /// Why the scheduling policy could not be set; `None` if it was set or not requested.
             pub sched_policy_error: Option<String>,
+            /// The requested real-time priority, if the worker got a lower one because this priority belongs to the harness.
+            #[claim(skip)]
+            #[serde(skip_serializing_if = "Option::is_none")]
+            pub lowered_from: Option<u32>,
             /// The measurements of a benchmark worker in its role; `None` for all other work types.
             #[claim(skip)]
             #[serde(skip_serializing_if = "Option::is_none")]

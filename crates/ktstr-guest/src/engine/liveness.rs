@@ -4,6 +4,9 @@
 //! it to attach again (`handle_hotplug` in kernel/sched/ext.c, 6.12 to 7.3). The main loops of schedulers obey that
 //! request. The scheduler therefore gets some time to come back, and its return is a note rather than a failure.
 
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -28,11 +31,105 @@ const POLLS_PER_REPORT: u64 = 100;
 pub(super) struct Liveness {
     root: PathBuf,
     idle: Duration,
+    files: Files,
+    process: Option<Process>,
     counts: Counts,
     /// Whether the kernel may detach the scheduler once more although no CPU went online or offline since it came back. A
     /// scheduler that began to load before the last such change is refused (`check_hotplug_seq`), but the kernel may show it as
     /// enabled until a kernel thread has disabled it.
     may_be_refused: bool,
+    /// Why the scheduler could not be checked, if it could not.
+    blind: Option<String>,
+}
+
+/// A file of the kernel that is read again and again. It is opened only once, so that a test which leaves files open until it may
+/// open no more, or which unmounts the file system, does not hide the scheduler's state. If it cannot be opened at first, each
+/// reading tries again.
+struct Kept {
+    path: PathBuf,
+    file: Option<File>,
+}
+
+impl Kept {
+    fn open(path: PathBuf) -> Self {
+        let file = File::open(&path).ok();
+        Self { path, file }
+    }
+
+    fn read(&self) -> io::Result<String> {
+        let Some(file) = &self.file else {
+            return std::fs::read_to_string(&self.path);
+        };
+        // The kernel makes the text of these files anew whenever it is read from its start, and none is as long as a page.
+        let mut text = [0; 4096];
+        let length = file.read_at(&mut text, 0)?;
+        Ok(String::from_utf8_lossy(text.get(..length).unwrap_or_default()).into_owned())
+    }
+}
+
+/// The files in `/sys/kernel/sched_ext`.
+struct Files {
+    state: Kept,
+    attached: Kept,
+    hotplugs: Kept,
+}
+
+impl Files {
+    fn open(root: &Path) -> Self {
+        let kept = |name: &str| Kept::open(root.join("sys/kernel/sched_ext").join(name));
+        Self {
+            state: kept("state"),
+            attached: kept("enable_seq"),
+            hotplugs: kept("hotplug_seq"),
+        }
+    }
+
+    fn counts(&self) -> Counts {
+        let read = |file: &Kept| {
+            let text = file.read().ok();
+            text.and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+        };
+        Counts {
+            attached: read(&self.attached),
+            hotplugs: read(&self.hotplugs),
+        }
+    }
+
+    /// Returns the state of sched_ext; an error on a kernel without it.
+    fn state(&self) -> io::Result<String> {
+        self.state.read().map(|text| text.trim().to_owned())
+    }
+}
+
+/// The scheduler's process.
+struct Process {
+    pid: i32,
+    stat: Kept,
+}
+
+impl Process {
+    fn open(root: &Path, pid: i32) -> Self {
+        Self {
+            pid,
+            stat: Kept::open(root.join(format!("proc/{pid}/stat"))),
+        }
+    }
+
+    /// Returns the text of `/proc/PID/stat`; `Ok(None)` if there is no such process. Only a `/proc` in which other processes are
+    /// still found shows that a process is gone. Any other error says nothing about the process.
+    fn stat(&self, root: &Path) -> io::Result<Option<String>> {
+        match self.stat.read() {
+            Ok(text) => Ok(Some(text)),
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                match std::fs::symlink_metadata(root.join("proc/self")) {
+                    Ok(_) => Ok(None),
+                    Err(_) => Err(error),
+                }
+            }
+            Err(error) => Err(error),
+        }
+    }
 }
 
 /// Counters in `/sys/kernel/sched_ext`, which exist from 6.12 on; 0 on a kernel without sched_ext.
@@ -44,44 +141,38 @@ struct Counts {
     hotplugs: u64,
 }
 
-impl Counts {
-    fn read(root: &Path) -> Self {
-        let read = |name: &str| {
-            let text = std::fs::read_to_string(root.join("sys/kernel/sched_ext").join(name));
-            text.ok()
-                .and_then(|text| text.trim().parse().ok())
-                .unwrap_or(0)
-        };
-        Self {
-            attached: read("enable_seq"),
-            hotplugs: read("hotplug_seq"),
-        }
-    }
-}
-
 impl Liveness {
     /// Starts from the current values of the counters. Call this when the scheduler has attached.
-    pub(super) fn new() -> Self {
-        Self::at(Path::new("/"))
+    pub(super) fn new(scheduler: Option<Attached>) -> Self {
+        Self::at(Path::new("/"), scheduler.map(|by| by.pid))
     }
 
     /// Starts from the current values of the counters after one attach; `before` has the values from before the attach. The
     /// attach is taken as counted even if `enable_seq` has not grown yet: the kernel counts it only after sched_ext shows the
     /// state `enabled` (`scx_enable` in kernel/sched/ext.c).
-    pub(super) fn after_attach(before: &Self) -> Self {
-        let mut now = Self::at(&before.root);
+    pub(super) fn after_attach(before: &Self, pid: i32) -> Self {
+        let mut now = Self::at(&before.root, Some(pid));
         let counted = before.counts.attached.saturating_add(1);
         now.counts.attached = now.counts.attached.max(counted);
         now
     }
 
-    fn at(root: &Path) -> Self {
+    fn at(root: &Path, pid: Option<i32>) -> Self {
+        let files = Files::open(root);
         Self {
             root: root.to_owned(),
             idle: IDLE,
-            counts: Counts::read(root),
+            counts: files.counts(),
+            files,
+            process: pid.map(|pid| Process::open(root, pid)),
             may_be_refused: false,
+            blind: None,
         }
+    }
+
+    /// Returns why the last check could not see the scheduler, if it could not.
+    pub(super) fn take_blind(&mut self) -> Option<String> {
+        self.blind.take()
     }
 
     /// Checks the scheduler, and waits for it if the kernel asked it to attach again. `on_wait` is called when a wait starts
@@ -105,8 +196,11 @@ impl Liveness {
         bpf: bool,
         on_wait: &mut dyn FnMut(),
     ) -> Result<u64, Finding> {
-        let mut found = check_at(&self.root, pid, bpf);
-        let hotplugs = Counts::read(&self.root).hotplugs;
+        if self.process.as_ref().is_none_or(|known| known.pid != pid) {
+            self.process = Some(Process::open(&self.root, pid));
+        }
+        let mut found = self.look(pid, bpf);
+        let hotplugs = self.files.counts().hotplugs;
         let changed = hotplugs != self.counts.hotplugs;
         if (changed || self.may_be_refused) && matches!(found, Some(Gone::Off(_))) {
             self.may_be_refused = changed;
@@ -120,7 +214,7 @@ impl Liveness {
             None => {
                 // Keep the old count of hotplugs: the kernel counts a hotplug first and detaches the scheduler a moment later,
                 // so the next check must still see the change. An attach may be counted late; see `after_attach`.
-                self.counts.attached = Counts::read(&self.root).attached.max(before);
+                self.counts.attached = self.files.counts().attached.max(before);
                 Ok(self.counts.attached.saturating_sub(before))
             }
         }
@@ -129,7 +223,7 @@ impl Liveness {
     /// Waits until the scheduler is attached again, for at most as long as a start may take. Gives up earlier if the scheduler
     /// exits, or uses no CPU time for `idle`. Returns `None` once the scheduler is attached, or if it is just attaching when
     /// the time is up; otherwise how it exited or was detached.
-    fn await_return(&self, pid: i32, bpf: bool, on_wait: &mut dyn FnMut()) -> Option<Gone> {
+    fn await_return(&mut self, pid: i32, bpf: bool, on_wait: &mut dyn FnMut()) -> Option<Gone> {
         let mut patience = Patience::from(Instant::now(), self.idle);
         let mut polls = 0_u64;
         loop {
@@ -138,12 +232,12 @@ impl Liveness {
             }
             polls += 1;
             std::thread::sleep(POLL);
-            let found = check_at(&self.root, pid, bpf);
-            let lasts = patience.lasts(cpu_ticks(&self.root, pid), Instant::now());
+            let found = self.look(pid, bpf);
+            let lasts = patience.lasts(self.cpu_ticks(), Instant::now());
             // The state `enabling` does not end the wait: the kernel still refuses the scheduler if another CPU has gone
             // online or offline since the scheduler began to load.
             let comes = match found {
-                None => state(&self.root).is_some_and(|state| state == "enabling"),
+                None => self.files.state().is_ok_and(|state| state == "enabling"),
                 Some(Gone::Off(_)) => true,
                 Some(Gone::Ended(_)) => false,
             };
@@ -151,6 +245,58 @@ impl Liveness {
                 return found;
             }
         }
+    }
+
+    /// Returns how the scheduler exited or was detached; `None` while it runs, or if this cannot be seen. If `bpf` is false, it
+    /// counts as running as long as its process lives.
+    fn look(&mut self, pid: i32, bpf: bool) -> Option<Gone> {
+        let stat = self.process.as_ref()?.stat(&self.root);
+        match stat {
+            Ok(None) => {
+                return Some(Gone::Ended(died(
+                    SchedulerEnd::Unknown,
+                    format!("pid {pid} is gone; the scheduler log has its last output"),
+                )));
+            }
+            Ok(Some(stat)) => {
+                if let Some(status) = zombie_status(&stat) {
+                    let (end, how) = how_it_exited(status);
+                    return Some(Gone::Ended(died(end, format!("pid {pid}: {how}"))));
+                }
+            }
+            Err(error) => self.is_blind(&format!("/proc/{pid}/stat: {error}")),
+        }
+        if !bpf {
+            return None;
+        }
+        match self.files.state().as_deref() {
+            Ok("enabled" | "enabling") => None,
+            // The kernel ejected the scheduler, or the scheduler detached itself; the host learns which from the kernel's log.
+            Ok(state) => Some(Gone::Off(died(
+                SchedulerEnd::Disabled,
+                format!(
+                    "pid {pid} still exists, but the kernel has disabled its scheduler or is disabling it (the state of sched_ext is `{state}`)"
+                ),
+            ))),
+            Err(error) => {
+                self.is_blind(&format!("/sys/kernel/sched_ext/state: {error}"));
+                None
+            }
+        }
+    }
+
+    fn is_blind(&mut self, why: &str) {
+        self.blind.get_or_insert_with(|| {
+            format!(
+                "the harness could not see whether the scheduler still ran ({why}): does the test leave files open, or does it \
+                 unmount /proc or /sys?"
+            )
+        });
+    }
+
+    fn cpu_ticks(&self) -> Option<u64> {
+        let stat = self.process.as_ref()?.stat(&self.root).ok()??;
+        cpu_ticks(&stat)
     }
 }
 
@@ -183,10 +329,9 @@ impl Patience {
     }
 }
 
-/// Returns the CPU time that a process has used, in clock ticks, from `/proc/PID/stat` (`proc_pid_stat(5)`, fields 14 and
-/// 15); `None` if it cannot be read.
-fn cpu_ticks(root: &Path, pid: i32) -> Option<u64> {
-    let stat = std::fs::read_to_string(root.join(format!("proc/{pid}/stat"))).ok()?;
+/// Returns the CPU time in the text of `/proc/PID/stat` (`proc_pid_stat(5)`, fields 14 and 15), in clock ticks; `None` if it has
+/// none.
+fn cpu_ticks(stat: &str) -> Option<u64> {
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
     let mut ticks = || fields.next()?.parse::<u64>().ok();
     Some(ticks()?.saturating_add(ticks()?))
@@ -200,55 +345,30 @@ enum Gone {
     Ended(Finding),
 }
 
-/// Returns the state of sched_ext; `None` on a kernel without it.
-fn state(root: &Path) -> Option<String> {
-    let text = std::fs::read_to_string(root.join("sys/kernel/sched_ext/state")).ok()?;
-    Some(text.trim().to_owned())
-}
-
-/// Returns how the scheduler exited or was detached; `None` while it runs. If `bpf` is false, it counts as running as long
-/// as its process lives.
-fn check_at(root: &Path, pid: i32, bpf: bool) -> Option<Gone> {
-    let died = |end, how: String| Finding::SchedulerDied {
+fn died(end: SchedulerEnd, how: String) -> Finding {
+    Finding::SchedulerDied {
         scheduler: None,
         end,
         how,
         log: String::new(),
-    };
-    let stat = std::fs::read_to_string(root.join(format!("proc/{pid}/stat")));
-    let Ok(stat) = stat else {
-        return Some(Gone::Ended(died(
-            SchedulerEnd::Unknown,
-            format!("pid {pid} is gone; the scheduler log has its last output"),
-        )));
-    };
-    if let Some(status) = zombie_status(&stat) {
-        let (end, how) = match (status & 0x7f, status >> 8 & 0xff) {
-            (0, 0) => (
-                SchedulerEnd::Left,
-                "it exited with code 0 before the scenario was over".to_owned(),
-            ),
-            (0, code) => (
-                SchedulerEnd::Crashed,
-                format!("it exited with code {code}; see the scheduler log"),
-            ),
-            (signal, _) => (
-                SchedulerEnd::Crashed,
-                format!("signal {signal} killed it; see the scheduler log"),
-            ),
-        };
-        return Some(Gone::Ended(died(end, format!("pid {pid}: {how}"))));
     }
-    match state(root).as_deref() {
-        Some("enabled" | "enabling") | None => None,
-        Some(_) if !bpf => None,
-        // The kernel ejected the scheduler, or the scheduler detached on its own; the host learns which from the kernel's log.
-        Some(state) => Some(Gone::Off(died(
-            SchedulerEnd::Unknown,
-            format!(
-                "pid {pid} still exists, but the kernel has disabled its scheduler or is disabling it (the state of sched_ext is `{state}`)"
-            ),
-        ))),
+}
+
+/// Returns how a process with this wait status ended.
+fn how_it_exited(status: i32) -> (SchedulerEnd, String) {
+    match (status & 0x7f, status >> 8 & 0xff) {
+        (0, 0) => (
+            SchedulerEnd::Left,
+            "it exited with code 0 before the scenario was over".to_owned(),
+        ),
+        (0, code) => (
+            SchedulerEnd::Crashed,
+            format!("it exited with code {code}; see the scheduler log"),
+        ),
+        (signal, _) => (
+            SchedulerEnd::Crashed,
+            format!("signal {signal} killed it; see the scheduler log"),
+        ),
     }
 }
 
@@ -281,15 +401,33 @@ mod tests {
         if let Some(stat) = stat {
             put("proc/7/stat", stat);
         }
+        put("proc/self", "");
         put("sys/kernel/sched_ext/state", state);
         tmp
     }
 
     fn kind(stat: Option<&str>, state: &str, bpf: bool) -> Option<DetailKind> {
         let tmp = root(stat, state);
-        let (Gone::Off(death) | Gone::Ended(death)) = check_at(tmp.path(), 7, bpf)?;
+        let mut liveness = Liveness::at(tmp.path(), Some(7));
+        let (Gone::Off(death) | Gone::Ended(death)) = liveness.look(7, bpf)?;
+        assert_eq!(liveness.take_blind(), None);
         assert!(death.to_string().starts_with("scheduler process died"));
         Some(death.kind())
+    }
+
+    /// The scheduler runs, and the test has hidden what shows this. A file that was opened before can still be read.
+    #[test]
+    fn a_scheduler_that_cannot_be_seen_has_not_died() {
+        let tmp = root(Some("7 (s) S 1 7 0\n"), "enabled\n");
+        let mut opened_before = Liveness::at(tmp.path(), Some(7));
+        std::fs::remove_dir_all(tmp.path().join("proc")).unwrap();
+        std::fs::remove_dir_all(tmp.path().join("sys")).unwrap();
+        assert!(opened_before.look(7, true).is_none());
+        assert_eq!(opened_before.take_blind(), None);
+        let mut opened_after = Liveness::at(tmp.path(), Some(7));
+        assert!(opened_after.look(7, true).is_none());
+        let why = opened_after.take_blind().unwrap();
+        assert!(why.contains("(/proc/7/stat: No such file"), "{why}");
     }
 
     /// The kernel counts an attach a little after it shows the state `enabled`.
@@ -298,7 +436,7 @@ mod tests {
         let tmp = root(Some("7 (s) S 1 7 0\n"), "enabled\n");
         let seq = tmp.path().join("sys/kernel/sched_ext/enable_seq");
         std::fs::write(&seq, "1\n").unwrap();
-        let mut liveness = Liveness::after_attach(&Liveness::at(tmp.path()));
+        let mut liveness = Liveness::after_attach(&Liveness::at(tmp.path(), None), 7);
         let mut check = || liveness.check_pid(7, true, &mut || {}).unwrap();
         assert_eq!(check(), 0);
         std::fs::write(&seq, "2\n").unwrap();
@@ -315,7 +453,7 @@ mod tests {
         let put = |name: &str, text: &str| std::fs::write(sys.join(name), text).unwrap();
         put("enable_seq", "1\n");
         put("hotplug_seq", "4\n");
-        let mut liveness = Liveness::at(tmp.path());
+        let mut liveness = Liveness::at(tmp.path(), Some(7));
         liveness.idle = Duration::from_millis(500);
         assert_eq!(liveness.check_pid(7, true, &mut || {}).unwrap(), 0);
         if asked {
@@ -353,7 +491,7 @@ mod tests {
         let tmp = root(Some("7 (s) S 1 7 0\n"), "enabled\n");
         put_in(&tmp, "enable_seq", "1\n");
         put_in(&tmp, "hotplug_seq", "4\n");
-        let liveness = Liveness::at(tmp.path());
+        let liveness = Liveness::at(tmp.path(), Some(7));
         put_in(&tmp, "hotplug_seq", "15\n");
         (tmp, liveness)
     }
@@ -412,9 +550,8 @@ mod tests {
     #[test]
     fn cpu_time_is_read_behind_the_name() {
         let stat = "7 (a) b) S 1 7 7 0 -1 4194560 1 2 3 4 150 25 0 0 20 0\n";
-        let tmp = root(Some(stat), "enabled\n");
-        assert_eq!(cpu_ticks(tmp.path(), 7), Some(175));
-        assert_eq!(cpu_ticks(tmp.path(), 8), None);
+        assert_eq!(cpu_ticks(stat), Some(175));
+        assert_eq!(cpu_ticks("7 (a) b) S 1"), None);
     }
 
     #[test]

@@ -40,7 +40,7 @@ use crate::stats::{Requests, SOCKET};
 use crate::workers::clock::sleep_until;
 use live_scenario::{Attached, LiveScenario, Owner};
 use liveness::Liveness;
-use window::Window;
+use window::{CutSteps, Window};
 
 /// Runs a single step that lasts the whole window. Use this for a scenario whose cgroups and workers never change.
 ///
@@ -96,12 +96,15 @@ pub fn execute_scenario_with(
         .setup(&controllers(&backdrop, &steps))
         .context("preparing the cgroup tree of the test")?;
     let checks = checks.unwrap_or(&ctx.assert);
+    let scheduler = attached(ctx);
     let mut run = Run {
         ctx,
         checks,
-        scenario: LiveScenario::new(checks.has_numa_checks(), attached(ctx))?,
+        scenario: LiveScenario::new(checks.has_numa_checks(), scheduler)?,
         window: Window::open(ctx.duration),
-        liveness: Liveness::new(),
+        liveness: Liveness::new(scheduler),
+        is_blind: false,
+        cut: CutSteps::default(),
         result: AssertResult::pass(),
     };
     // Raise the engine's priority, so that the scheduler under test cannot delay the end of a step by starving the engine.
@@ -223,6 +226,9 @@ struct Run<'a, 'c> {
     scenario: LiveScenario,
     window: Window,
     liveness: Liveness,
+    /// Whether a check could not see the scheduler.
+    is_blind: bool,
+    cut: CutSteps,
     result: AssertResult,
 }
 
@@ -284,8 +290,16 @@ impl<'a> Run<'a, '_> {
             paused |= matches!(message, ToHost::ScenarioPause);
             link::send(&message);
         });
+        let blind = liveness.take_blind();
         if paused {
             self.resume();
+        }
+        // Every later check has the same reason, so only the first one is told.
+        if !self.is_blind
+            && let Some(why) = blind
+        {
+            self.is_blind = true;
+            self.result.note(why);
         }
         match found {
             Ok(0) => {}
@@ -415,7 +429,11 @@ impl<'a> Run<'a, '_> {
             HoldSpec::Loop { interval } => Some(self.window.ticks(interval)),
             _ => None,
         };
-        let mut deadline = self.window.deadline(step.hold.requested(self.ctx.duration));
+        let requested = step.hold.requested(self.ctx.duration);
+        let left = self.window.left();
+        let whole = self.ctx.duration;
+        self.cut.add(step_name(k0), requested, left, whole);
+        let mut deadline = self.window.deadline(requested);
         loop {
             let until = match &rounds {
                 Some(ticks) => ticks.next.min(deadline),
@@ -466,6 +484,9 @@ impl<'a> Run<'a, '_> {
             .tear_down(self.ctx, Owner::Backdrop, &mut self.result);
         let judged = self.judged();
         outcome::judge_backdrop(&mut self.result, &judged, done);
+        if let Some(note) = self.cut.note(self.ctx.duration) {
+            self.result.note(note);
+        }
         link::send(&ToHost::ScenarioEnd {
             elapsed_ms,
             total_iterations: self.scenario.total_iterations(),

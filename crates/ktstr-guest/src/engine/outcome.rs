@@ -12,6 +12,7 @@ use ktstr_assert::{
 use super::live_scenario::{CgroupReports, RUNNER};
 use super::memory_nodes::name_elsewhere;
 use super::quota;
+use crate::workers::lowered_from;
 use ktstr_assert::check::CgroupNodes;
 use ktstr_scenario::topology::TestTopology;
 
@@ -177,16 +178,15 @@ pub(crate) fn report_ends(
     reports: &[WorkerReport],
 ) {
     let place = cgroup.map_or_else(String::new, |name| format!("cgroup {name}: "));
-    // Workers that are refused the same thing in the same words share one note.
-    let refused = reports
-        .iter()
-        .filter_map(|report| report.sched_policy_error.as_ref());
-    for error in refused.collect::<BTreeSet<_>>() {
-        judged.note(format!("{place}{error}"));
+    // Workers with the same priority share one note.
+    let lowered = reports.iter().filter_map(|report| report.lowered_from);
+    for priority in lowered.collect::<BTreeSet<_>>() {
+        judged.note(format!("{place}{}", lowered_from(priority)));
     }
     for report in reports {
-        // A worker on other CPUs than those that the test declares competes with other tasks than the test means.
-        if let Some(error) = &report.affinity_error {
+        // A worker on other CPUs, or under another policy, than the test declares competes with other tasks than the test means.
+        let refused = [&report.affinity_error, &report.sched_policy_error];
+        for error in refused.into_iter().flatten() {
             let of = cgroup.map_or_else(String::new, |name| format!(" of cgroup {name}"));
             let mut detail = AssertDetail::of(Finding::SetUp {
                 stage: format!("the set-up of worker {}{of}", report.tid),
@@ -445,24 +445,36 @@ mod tests {
 
     #[test]
     fn a_worker_that_was_not_set_up_or_was_killed_fails_the_run_and_a_late_one_does_not() {
+        let of = |report: WorkerReport| {
+            let mut result = AssertResult::pass();
+            report_ends(&mut result, Some("a"), &[WorkerReport { tid: 7, ..report }]);
+            let first = result.failure_details().next().cloned();
+            first.map(|detail| (detail.finding, detail.cgroup))
+        };
         let ended = |exit_info, affinity_error| {
-            let report = WorkerReport {
-                tid: 7,
+            of(WorkerReport {
                 exit_info,
                 affinity_error,
                 ..WorkerReport::default()
-            };
-            let mut result = AssertResult::pass();
-            report_ends(&mut result, Some("a"), &[report]);
-            let first = result.failure_details().next().cloned();
-            first.map(|detail| (detail.finding, detail.cgroup))
+            })
         };
         let cgroup = || Some("a".into());
         let set_up = Finding::SetUp {
             stage: "the set-up of worker 7 of cgroup a".to_owned(),
             error: "no".to_owned(),
         };
-        assert_eq!(ended(None, Some("no".to_owned())), Some((set_up, cgroup())));
+        let set_up = Some((set_up, cgroup()));
+        assert_eq!(ended(None, Some("no".to_owned())), set_up);
+        let other_policy = WorkerReport {
+            sched_policy_error: Some("no".to_owned()),
+            ..WorkerReport::default()
+        };
+        assert_eq!(of(other_policy), set_up);
+        let lower_priority = WorkerReport {
+            lowered_from: Some(99),
+            ..WorkerReport::default()
+        };
+        assert_eq!(of(lower_priority), None);
         let killed = Finding::WorkerKilled { tid: 7, signal: 9 };
         let signaled = Some(WorkerExitInfo::Signaled(9));
         assert_eq!(ended(signaled, None), Some((killed, cgroup())));

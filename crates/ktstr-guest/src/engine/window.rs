@@ -97,11 +97,15 @@ impl Window {
         self.elapsed_ns() / 1_000_000
     }
 
+    /// Returns the window time that is left.
+    pub fn left(&self) -> Duration {
+        Duration::from_nanos(self.length_ns.saturating_sub(self.elapsed_ns()))
+    }
+
     /// Returns the monotonic time in ns at which a hold of length `requested` ends. A hold ends with the window at the
     /// latest.
     pub fn deadline(&self, requested: Duration) -> u64 {
-        let left = self.length_ns.saturating_sub(self.elapsed_ns());
-        now_ns().saturating_add(ns(requested).min(left))
+        now_ns().saturating_add(ns(requested.min(self.left())))
     }
 
     /// Returns ticks at this interval, the first of which is one interval from now.
@@ -117,6 +121,53 @@ impl Window {
     pub fn sleep_slice(&self, until: u64) -> bool {
         sleep_until(until.min(now_ns().saturating_add(POLL_NS)));
         now_ns() >= until
+    }
+}
+
+/// A hold for part of the window counts as cut if it loses more than this share of its length. The harness itself uses a little
+/// window time between two steps, so holds that fill the window exactly lose a little, too.
+const LOSES: f64 = 0.25;
+/// A hold for the whole window, such as [`HoldSpec::FULL`](ktstr_scenario::ops::HoldSpec::FULL), mostly means the rest of the
+/// window. It counts as cut if less than this share of the window is left.
+const RESTS: f64 = 0.01;
+/// The number of steps that the note about cut steps names.
+const NAMED: usize = 3;
+
+/// The steps of a scenario that did not fit into the window.
+#[derive(Debug, Default)]
+pub(super) struct CutSteps(Vec<(String, Duration, Duration)>);
+
+impl CutSteps {
+    /// Adds a step if its hold of length `requested` is cut. `left` is the rest of a window of length `window`.
+    pub fn add(&mut self, step: String, requested: Duration, left: Duration, window: Duration) {
+        let least = match requested == window {
+            true => window.mul_f64(RESTS),
+            false => requested.mul_f64(1.0 - LOSES),
+        };
+        if left < least {
+            self.0.push((step, requested, left));
+        }
+    }
+
+    /// Returns the note about these steps, unless there are none.
+    pub fn note(&self, window: Duration) -> Option<String> {
+        let ms = |time: &Duration| time.as_millis();
+        let named = self.0.iter().take(NAMED);
+        let mut named: Vec<String> = named
+            .map(|(step, from, to)| format!("{step} from {} ms to {} ms", ms(from), ms(to)))
+            .collect();
+        let more = self.0.len().saturating_sub(NAMED);
+        if more > 0 {
+            named.push(format!("and {more} more"));
+        }
+        (!named.is_empty()).then(|| {
+            format!(
+                "the steps do not fit into the test's window of {} ms, so these were cut: {}. Set `duration_s` to at least the \
+                 sum of all steps, or shorten them",
+                ms(&window),
+                named.join(", ")
+            )
+        })
     }
 }
 
@@ -150,6 +201,26 @@ mod tests {
         assert!(soon <= now_ns() + 5_000_000);
         while !window.sleep_slice(soon) {}
         assert!(now_ns() >= soon);
+    }
+
+    #[test]
+    fn steps_that_lose_much_of_their_hold_are_named() {
+        let ms = Duration::from_millis;
+        let window = ms(1000);
+        let mut cut = CutSteps::default();
+        for (requested, left) in [(1000, 1000), (1000, 200), (500, 495), (0, 0)] {
+            cut.add("step 1".to_owned(), ms(requested), ms(left), window);
+        }
+        assert_eq!(cut.note(window), None);
+        for (at, (requested, left)) in [(800, 198), (1000, 2), (2000, 0), (1, 0)]
+            .into_iter()
+            .enumerate()
+        {
+            cut.add(format!("step {}", at + 2), ms(requested), ms(left), window);
+        }
+        let note = cut.note(window).unwrap_or_default();
+        let named = "step 2 from 800 ms to 198 ms, step 3 from 1000 ms to 2 ms, step 4 from 2000 ms to 0 ms, and 1 more.";
+        assert!(note.contains(named), "{note}");
     }
 
     #[test]

@@ -16,6 +16,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use super::capture::Capture;
 use super::leftover;
 use crate::clock::monotonic_ns;
+use crate::workers::wait_failed;
 
 /// Number of programs that this process has started so far.
 static RUNS: AtomicUsize = AtomicUsize::new(0);
@@ -160,7 +161,7 @@ impl Process {
         };
         let output = self.capture.take().map(Capture::finish);
         if reaped.0 < 0 {
-            return Err(reaped.1);
+            return Err(io::Error::other(wait_failed(&reaped.1)));
         }
         let ([stdout, stderr], exited_ns) = output.unwrap_or_default();
         let end = match libc::WIFSIGNALED(status) {

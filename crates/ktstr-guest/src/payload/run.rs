@@ -142,7 +142,18 @@ impl PayloadRun<'_> {
                          ctx.cgroups.create_cgroup, or in a step"
                     )
                 })?;
-                let path = self.cgroups.parent_path().join(cgroup).join("cgroup.procs");
+                let root = self.cgroups.parent_path();
+                if let Some(frozen) = frozen(root, cgroup) {
+                    bail!(
+                        "payload {name:?}: cgroup {cgroup:?} is frozen{}, so the program could not start: thaw it first, with \
+                         Op::unfreeze_cgroup({frozen:?}) or ctx.cgroups.set_freeze({frozen:?}, false)",
+                        match frozen == *cgroup {
+                            true => String::new(),
+                            false => format!(" together with {frozen:?} above it"),
+                        }
+                    );
+                }
+                let path = root.join(cgroup).join("cgroup.procs");
                 let file = std::fs::OpenOptions::new().write(true).open(&path);
                 Some(file.with_context(|| format!("payload {name:?}: {}", path.display()))?)
             }
@@ -168,6 +179,18 @@ impl PayloadRun<'_> {
             process,
         ))
     }
+}
+
+/// Returns the name of the cgroup that keeps this one frozen: itself, or one above it below the test's root; `None` if there is
+/// none. A program enters its cgroup before it is executed, and whoever starts it waits for the execution, which in a frozen
+/// cgroup never comes.
+fn frozen<'a>(root: &Path, cgroup: &'a str) -> Option<&'a str> {
+    let upwards = Path::new(cgroup).ancestors().filter_map(Path::to_str);
+    let mut upwards = upwards.filter(|name| !name.is_empty());
+    upwards.find(|name| {
+        let file = root.join(name).join("cgroup.freeze");
+        std::fs::read_to_string(file).is_ok_and(|text| text.trim() == "1")
+    })
 }
 
 /// Returns advice on an error of starting a program, or an empty text.

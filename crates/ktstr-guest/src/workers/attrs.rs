@@ -287,14 +287,13 @@ pub(super) fn apply_policy(tid: i32, wanted: &Policy) -> Result<(), String> {
     }
 }
 
-/// Returns a sentence for the user if a worker with this policy gets a lower real-time priority; `None` otherwise.
-pub(super) fn lowered(policy: &SchedPolicy) -> Option<String> {
-    let priority = SchedAttr::of_policy(policy).is_lowered()?;
-    Some(lowered_from(priority))
+/// Returns the real-time priority of this policy if a worker with it gets a lower one; `None` otherwise.
+pub(super) fn lowered(policy: &SchedPolicy) -> Option<u32> {
+    SchedAttr::of_policy(policy).is_lowered()
 }
 
 /// Returns the sentence for a worker that should have had this real-time priority.
-pub(super) fn lowered_from(priority: u32) -> String {
+pub(crate) fn lowered_from(priority: u32) -> String {
     let most = realtime::MOST_OF_WORKERS;
     format!(
         "a worker has the real-time priority {most} instead of {priority}: the priorities above {most} belong to the harness, which \
@@ -305,8 +304,18 @@ pub(super) fn lowered_from(priority: u32) -> String {
 /// Returns the CPU time of a thread in nanoseconds (Documentation/scheduler/sched-stats.rst); `None` if the thread has exited, or
 /// if the kernel does not count it.
 pub(super) fn cpu_ns(tid: i32) -> Option<u64> {
+    schedstat(tid, 0)
+}
+
+/// Returns the sum of the times in nanoseconds for which a thread was runnable without a CPU. A wait that is still going on is
+/// not part of it. `None` has the same reasons as in [`cpu_ns`].
+pub(super) fn run_delay_ns(tid: i32) -> Option<u64> {
+    schedstat(tid, 1)
+}
+
+fn schedstat(tid: i32, field: usize) -> Option<u64> {
     let text = std::fs::read_to_string(format!("/proc/{tid}/schedstat")).ok()?;
-    text.split_whitespace().next()?.parse().ok()
+    text.split_whitespace().nth(field)?.parse().ok()
 }
 
 /// Sets the policy of a worker by its thread id, whatever its policy was before, and the nice value,

@@ -174,7 +174,6 @@ extern "C" fn on_stop(_: libc::c_int) {
 /// Waits at the gate, runs the body, and publishes the final counters.
 pub(super) fn work(plan: &Plan<'_>) {
     let gate_bit = 1 << ((plan.base.wrapping_add(plan.member)) % 32);
-    let at_gate = sys::schedstat();
     while plan.control.gate.load(Acquire) == 0 && !STOP.load(Relaxed) {
         sys::futex_wait_as(&plan.control.gate, 0, gate_bit);
     }
@@ -200,7 +199,6 @@ pub(super) fn work(plan: &Plan<'_>) {
         &plan.work.work_type,
         plan.rng,
     );
-    ctx.at_gate = at_gate;
     ctx.params = plan.work_loop.params;
     ctx.wake_link = plan.wake_link;
     ctx.member = plan.member;

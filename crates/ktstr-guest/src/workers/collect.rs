@@ -251,10 +251,38 @@ fn try_reap(pid: i32) -> Option<End> {
             let error = std::io::Error::last_os_error();
             match error.raw_os_error() {
                 Some(libc::EINTR) => None,
-                _ => Some(End::WaitFailed(error.to_string())),
+                _ => Some(End::WaitFailed(wait_failed(&error))),
             }
         }
     }
+}
+
+/// Returns the sentence for an error of waiting for a child. A missing child has a cause in the test, whose process is the
+/// parent.
+pub(crate) fn wait_failed(error: &std::io::Error) -> String {
+    if error.raw_os_error() != Some(libc::ECHILD) {
+        return error.to_string();
+    }
+    let why = match ignores_children() {
+        true => {
+            "the test ignores SIGCHLD, so the kernel keeps no exit status of its children: leave SIGCHLD at its default while \
+             workers or payloads run"
+        }
+        false => {
+            "nothing but the test can have waited for this child: let the test wait only for children of its own, by their ids"
+        }
+    };
+    format!("{error}: {why}")
+}
+
+/// Returns whether this process ignores SIGCHLD, or asks for no exit status of its children (`SA_NOCLDWAIT`).
+fn ignores_children() -> bool {
+    // SAFETY: zeroes are a valid value of this plain structure.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel writes the structure; the handler stays as it is.
+    let rc = unsafe { libc::sigaction(libc::SIGCHLD, std::ptr::null(), &mut action) };
+    let ignored = action.sa_sigaction == libc::SIG_IGN || action.sa_flags & libc::SA_NOCLDWAIT != 0;
+    rc == 0 && ignored
 }
 
 fn decode(status: i32) -> End {

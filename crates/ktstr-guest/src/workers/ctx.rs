@@ -68,8 +68,6 @@ pub(super) struct WorkerCtx<'a> {
     pub reports_first: bool,
     /// The descriptor that a custom function's report is written to; -1 means none.
     pub report_fd: i32,
-    /// The scheduling statistics of the worker when it reached the gate.
-    pub at_gate: SchedStat,
     /// Bytes that the group shares, if its work type needs some.
     pub bytes: Option<&'a Bytes>,
     /// The CPUs that the worker was allowed to use when the gate opened.
@@ -93,6 +91,25 @@ pub(super) struct WorkerCtx<'a> {
     last_ns: u64,
     released_ns: u64,
     cpu: u32,
+    since_release: SinceRelease,
+}
+
+/// What a worker reads in its first turn after the release.
+#[derive(Debug, Clone, Copy, Default)]
+struct SinceRelease {
+    sched: SchedStat,
+    /// The time in ns since the release. It is read after `sched`, so that it is not less than a wait that began at the release.
+    ns: u64,
+}
+
+impl SinceRelease {
+    /// Returns the time in ns for which the worker waited for a CPU between the release and its first turn. `delay_before_ns` is
+    /// the sum of its waits that the parent has read just before the release. A wait that was going on then is not in that sum;
+    /// its part before the release does not count.
+    fn waited_ns(&self, delay_before_ns: u64) -> u64 {
+        let waited = self.sched.run_delay_ns.saturating_sub(delay_before_ns);
+        waited.min(self.ns)
+    }
 }
 
 impl<'a> WorkerCtx<'a> {
@@ -119,7 +136,6 @@ impl<'a> WorkerCtx<'a> {
             park_after: 0,
             reports_first: false,
             report_fd: -1,
-            at_gate: SchedStat::default(),
             bytes: None,
             allowed,
             rng,
@@ -137,6 +153,7 @@ impl<'a> WorkerCtx<'a> {
             last_ns: released_ns,
             released_ns,
             cpu: sys::current_cpu(),
+            since_release: SinceRelease::default(),
         };
         ctx.counters.began_ns = released_ns;
         // The counters are compared with the exact schedule from this mark on, so everything that is counted must come
@@ -144,7 +161,10 @@ impl<'a> WorkerCtx<'a> {
         ctx.counters.began_cpu_ns = ctx.mark();
         ctx.cpu = sys::current_cpu();
         ctx.counters.sched = sys::schedstat();
-        ctx.at_gate = ctx.counters.sched;
+        ctx.since_release = SinceRelease {
+            sched: ctx.counters.sched,
+            ns: sys::now_ns().saturating_sub(released_ns),
+        };
         tele.slices_used.store(1, Relaxed);
         // This checkpoint records the gap of a worker that waited long for a CPU after the release.
         ctx.checkpoint();
@@ -624,10 +644,15 @@ impl<'a> WorkerCtx<'a> {
         self.checkpoint();
         if let Some(slot) = self.tele.slices.get(self.slice) {
             let (_, sched) = self.close_slice(slot, || self.mark());
-            // A task that runs was put on a CPU at least once, so 0 means that the kernel has no schedstats.
-            if sched.count > 0 {
-                let waited_ns = sched.run_delay_ns.saturating_sub(self.at_gate.run_delay_ns);
-                self.tele.waited_ns.store(waited_ns, Relaxed);
+            let first = &self.since_release;
+            // A task that runs was put on a CPU at least once, so 0 means that the kernel has no schedstats. The worker cannot
+            // read its own waits before its first turn, so without the parent's value they are unknown.
+            if sched.count > 0 && self.tele.delay_known.load(Relaxed) == 1 {
+                let later_ns = sched.run_delay_ns.saturating_sub(first.sched.run_delay_ns);
+                let first_ns = first.waited_ns(self.tele.delay_before_ns.load(Relaxed));
+                self.tele
+                    .waited_ns
+                    .store(first_ns.saturating_add(later_ns), Relaxed);
                 self.tele.waited_known.store(1, Relaxed);
             }
         }
@@ -664,6 +689,26 @@ fn place(phase: &AtomicU16, mut cpu: impl FnMut() -> u32) -> (u32, u16) {
 mod tests {
     use super::super::shared::Shared;
     use super::*;
+
+    /// The worker of the first row has never had a CPU before the release, and its wait began before the release.
+    #[test]
+    fn a_wait_for_the_first_turn_counts_from_the_release_on() {
+        // The sum of the waits before the release and in the first turn, the time since the release, and the expected wait.
+        for (before, in_first_turn, since_release, expected) in [
+            (0, 4_500, 4_000, 4_000),
+            (30, 50, 4_000, 20),
+            (30, 30, 4_000, 0),
+        ] {
+            let first = SinceRelease {
+                sched: SchedStat {
+                    run_delay_ns: in_first_turn,
+                    ..SchedStat::default()
+                },
+                ns: since_release,
+            };
+            assert_eq!(first.waited_ns(before), expected);
+        }
+    }
 
     fn cpus_of(slice: &Slice) -> Vec<usize> {
         let first = slice.cpus[0].load(Relaxed);

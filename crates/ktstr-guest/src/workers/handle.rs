@@ -43,6 +43,8 @@ pub(super) struct Worker {
     pub policy: attrs::Policy,
     pub affinity_error: Option<String>,
     pub policy_error: Option<String>,
+    /// The real-time priority that the worker should have had, if it got a lower one.
+    pub lowered_from: Option<u32>,
     /// Whether the kernel refused the policy with which the worker was to start.
     pub refused: bool,
     /// The CPU time of the worker when it got its present policy, in nanoseconds; 0 if it still has its first policy.
@@ -221,10 +223,13 @@ impl WorkloadHandle {
             }
             worker.policy_error = attrs::apply_policy(worker.tid, &worker.policy).err();
             worker.refused = worker.policy_error.is_some();
-            let lowered = || attrs::lowered(&worker.policy.policy);
-            worker.policy_error = worker.policy_error.take().or_else(lowered);
+            worker.lowered_from = attrs::lowered(&worker.policy.policy);
             for (to, from) in worker.tele.allowed.iter().zip(sys::affinity(worker.tid)) {
                 to.store(from, Relaxed);
+            }
+            if let Some(delay_ns) = attrs::run_delay_ns(worker.tid) {
+                worker.tele.delay_before_ns.store(delay_ns, Relaxed);
+                worker.tele.delay_known.store(1, Relaxed);
             }
         }
     }
@@ -284,8 +289,7 @@ impl WorkloadHandle {
         };
         let was_realtime = worker.is_realtime();
         attrs::change_policy(worker.tid, &wanted).map_err(WorkerError::Invalid)?;
-        let lowered = || attrs::lowered(&wanted.policy);
-        worker.policy_error = worker.policy_error.take().or_else(lowered);
+        worker.lowered_from = worker.lowered_from.or(attrs::lowered(&wanted.policy));
         let now = attrs::cpu_ns(worker.tid).unwrap_or(worker.realtime_from_ns);
         if was_realtime {
             let more = now.saturating_sub(worker.realtime_from_ns);

@@ -30,6 +30,8 @@ mod text;
 mod unable;
 
 pub(crate) use arch::spin;
+pub(crate) use attrs::lowered_from;
+pub(crate) use collect::wait_failed;
 
 /// Access to the guest's clock for the engine.
 pub(crate) mod clock {

@@ -64,6 +64,8 @@ pub(super) fn report(worker: &Worker, end: End, released_ns: u64) -> WorkerRepor
         .policy_error
         .clone()
         .or_else(|| own_policy_error(tele));
+    let own = Some(tele.lowered_from.load(Relaxed)).filter(|priority| *priority > 0);
+    report.lowered_from = worker.lowered_from.or(own);
     report
 }
 
@@ -83,20 +85,16 @@ pub(super) fn numbers(worker: &Worker) -> Option<WorkerNumbers> {
     })
 }
 
-/// Returns why a worker does not have the policy that it set itself: the kernel refused it, or the worker got a lower real-time
-/// priority. `None` if it has the policy.
+/// Returns the kernel's refusal of a policy that the worker set itself; `None` if it refused none.
 fn own_policy_error(tele: &Telemetry) -> Option<String> {
     let errno = tele.policy_errno.load(Relaxed);
-    let priority = tele.lowered_from.load(Relaxed);
-    let lowered = (priority > 0).then(|| attrs::lowered_from(priority));
-    let refused = (errno != 0).then(|| {
+    (errno != 0).then(|| {
         format!(
             "the worker cannot set the policy {} of its work type: {}",
             attrs::policy_name(tele.policy.load(Relaxed)),
             std::io::Error::from_raw_os_error(errno)
         )
-    });
-    refused.or(lowered)
+    })
 }
 
 /// Returns the report of a custom function. Times and schedstat values that the function left at 0, and its CPUs if it left

@@ -164,8 +164,8 @@ pub struct MigrationSlot {
     pub cpus: AtomicU64,
 }
 
-/// All counters of one worker. Only the worker writes them, with two exceptions: its parent writes `allowed`, and its leader
-/// may write `setup_errno`, too.
+/// All counters of one worker. Only the worker writes them, with two exceptions: its parent writes `allowed`, `delay_before_ns`
+/// and `delay_known` before the release, and its leader may write `setup_errno`, too.
 #[repr(C)]
 #[derive(Debug)]
 pub struct Telemetry {
@@ -192,9 +192,13 @@ pub struct Telemetry {
     /// CPU time in ns that passed between the clock readings just before and just after a mark in the exact schedule, summed over
     /// the worker's first and last mark. The worker's CPU time between the marks is uncertain by this much.
     pub slack_ns: AtomicU64,
-    /// The time in ns for which the worker was runnable without a CPU, from when it reached the gate until its end.
+    /// The time in ns for which the worker was runnable without a CPU before its release, as the parent read it.
+    pub delay_before_ns: AtomicU64,
+    /// 1 if the parent could read `delay_before_ns`.
+    pub delay_known: AtomicU32,
+    /// The time in ns for which the worker was runnable without a CPU, from its release until its end.
     pub waited_ns: AtomicU64,
-    /// 1 once `waited_ns` is known, which needs a kernel with schedstats.
+    /// 1 once `waited_ns` is known, which needs a kernel with schedstats and a known `delay_before_ns`.
     pub waited_known: AtomicU32,
     /// Number of slices in use.
     pub slices_used: AtomicU32,

@@ -311,6 +311,7 @@ impl WorkloadHandle {
             },
             affinity_error: None,
             policy_error: None,
+            lowered_from: None,
             refused: false,
             realtime_from_ns: 0,
             realtime_ns: 0,

@@ -489,6 +489,8 @@ pub enum SchedulerEnd {
     Crashed,
     /// The scheduler exited with code 0.
     Left,
+    /// The scheduler's process lived, but sched_ext showed that it was disabled. Why is unknown.
+    Disabled,
     /// How the scheduler ended is unknown.
     Unknown,
 }

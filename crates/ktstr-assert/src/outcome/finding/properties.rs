@@ -44,7 +44,9 @@ impl Finding {
             Finding::SchedulerDied { end, .. } => match end {
                 SchedulerEnd::Crashed => DetailKind::SchedulerCrashed,
                 SchedulerEnd::Left => DetailKind::SchedulerExitedCleanly,
-                SchedulerEnd::Unknown => DetailKind::SchedulerDiedUnknownReason,
+                SchedulerEnd::Disabled | SchedulerEnd::Unknown => {
+                    DetailKind::SchedulerDiedUnknownReason
+                }
             },
             Finding::NotAttached { .. } | Finding::StartupDeath { .. } => {
                 DetailKind::SchedulerDiedUnknownReason

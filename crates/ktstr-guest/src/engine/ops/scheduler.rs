@@ -30,13 +30,13 @@ fn staged(scheduler: &Scheduler) -> StartOf {
 }
 
 fn change(call: &mut Call, stop: bool, start: Option<StartOf>) -> Result<()> {
-    let before = Liveness::new();
+    let before = Liveness::new(None);
     let changed = lifecycle::change(&SchedulerChange { stop, start });
     // Start the next check from the counters as they are now. Otherwise it would report the attach of this operation as an attach
     // that the kernel requested.
     call.scenario.changed = Some(match &changed {
-        Ok(Some(_)) => Liveness::after_attach(&before),
-        _ => Liveness::new(),
+        Ok(Some(pid)) => Liveness::after_attach(&before, *pid),
+        _ => Liveness::new(None),
     });
     let attached = match changed {
         Ok(pid) => pid.map(|pid| Attached { pid, bpf: true }),

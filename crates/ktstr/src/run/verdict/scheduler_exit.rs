@@ -136,16 +136,20 @@ fn merge_exit(
         how,
         log: last_words(&guest.scheduler_log),
     });
-    let mut seen = false;
+    // Whether the engine noticed the end, and whether it saw that sched_ext was disabled.
+    let (mut seen, mut disabled) = (false, false);
     for outcome in &mut judgement.result.outcomes {
         let Outcome::Fail(detail) = outcome else {
             continue;
         };
         if let Finding::SchedulerDied { end: known, .. } = &mut detail.finding {
             seen = true;
-            if *known == SchedulerEnd::Unknown {
+            disabled |= *known == SchedulerEnd::Disabled;
+            if matches!(known, SchedulerEnd::Disabled | SchedulerEnd::Unknown) {
                 // The finding of the guest's engine is kept if nothing else is known.
-                *known = end;
+                if end != SchedulerEnd::Unknown {
+                    *known = end;
+                }
                 let finding = finding.clone().unwrap_or_else(|| detail.finding.clone());
                 *detail = AssertDetail {
                     phase: detail.phase.take(),
@@ -167,7 +171,7 @@ fn merge_exit(
     }
     let (fault, why) = match starved {
         Some(line) => (Fault::Undetermined, line),
-        None => culprit(case, guest, left),
+        None => culprit(case, guest, left, disabled),
     };
     judgement.blame(fault, why);
     if fault != Fault::Undetermined {
@@ -183,8 +187,14 @@ fn merge_exit(
 }
 
 /// Attributes the end of a scheduler that the kernel did not eject, and returns the evidence. `left` is sched_ext's record
-/// of an exit that was requested; `None` if there is no such record.
-fn culprit(case: &Case, guest: &GuestState, left: Option<&ScxExit>) -> (Fault, String) {
+/// of an exit that was requested; `None` if there is no such record. `disabled` is whether the guest's engine saw that sched_ext
+/// was disabled.
+fn culprit(
+    case: &Case,
+    guest: &GuestState,
+    left: Option<&ScxExit>,
+    disabled: bool,
+) -> (Fault, String) {
     if let Some(signal) = guest.scheduler_signal.as_ref()
         && Some(signal.sender) != guest.scheduler_pid()
         && signal.can_end(guest.scheduler_died)
@@ -232,11 +242,17 @@ fn culprit(case: &Case, guest: &GuestState, left: Option<&ScxExit>) -> (Fault, S
             _ => format!("its process {end} while the test ran"),
         });
     let evidence: Vec<String> = process.into_iter().chain(notes).collect();
-    let evidence = match evidence.is_empty() {
-        true => "sched_ext is disabled, and nothing else is known to have disabled it".to_owned(),
-        false => evidence.join("; "),
-    };
-    (Fault::Scheduler, evidence)
+    match (evidence.is_empty(), disabled) {
+        (false, _) => (Fault::Scheduler, evidence.join("; ")),
+        (true, true) => {
+            let why = "sched_ext was disabled, and nothing else is known to have disabled it";
+            (Fault::Scheduler, why.to_owned())
+        }
+        (true, false) => {
+            let why = "the engine found no process of the scheduler, but PID 1, which sees every end, reported none";
+            (Fault::Undetermined, why.to_owned())
+        }
+    }
 }
 
 /// Returns whether the last lines of a scheduler's log mention a timeout of its own, and no signal is known to have ended it.

@@ -512,7 +512,7 @@ fn found_dead() -> ToHost {
     ToHost::TestResult(Box::new(AssertResult::fail(AssertDetail::of(
         Finding::SchedulerDied {
             scheduler: None,
-            end: SchedulerEnd::Unknown,
+            end: SchedulerEnd::Disabled,
             how:
                 "pid 101 still exists, but the kernel has disabled its scheduler or is disabling it (the state of sched_ext \
                  is `disabling`)"
@@ -570,6 +570,23 @@ fn leaving_ejection_and_killing_are_distinguished() {
         assert_eq!(judgement.fault, Some(Fault::Scheduler));
         assert!(judgement.evidence.is_some());
     }
+}
+
+/// The engine found no process, while PID 1, which reaps the scheduler, has not seen its end: the two contradict each other.
+#[test]
+fn a_scheduler_that_nobody_saw_end_is_not_blamed() {
+    let gone = ToHost::TestResult(Box::new(AssertResult::fail(AssertDetail::of(
+        Finding::SchedulerDied {
+            scheduler: None,
+            end: SchedulerEnd::Unknown,
+            how: "pid 101 is gone".into(),
+            log: String::new(),
+        },
+    ))));
+    let guest = guest_after(vec![attached(), gone]);
+    let judgement = judge(&CASE, &End::Completed, &guest, "", None);
+    assert_eq!(judgement.fault, Some(Fault::Undetermined));
+    assert!(!judgement.result.is_fail(), "{:?}", judgement.result);
 }
 
 #[test]
