@@ -165,6 +165,10 @@ pub(super) fn attribute_fault(judgement: &mut Judgement, case: &Case, logs: Logs
         judgement.blame(Fault::Test, hog);
         return;
     }
+    if starved && let Some(engine) = case.hogs.engine(failures.iter().copied()) {
+        unproven(judgement, Fault::Harness, engine);
+        return;
+    }
     let first = failures.first();
     let of_scheduling = first.is_some_and(|detail| {
         detail.is_about_time()
@@ -258,12 +262,17 @@ pub(super) const CHANGED: &str = "the test started and stopped schedulers itself
 
 /// Makes all failures inconclusive, because it is undetermined whose fault they are. `why` is the evidence.
 pub(super) fn undecided(judgement: &mut Judgement, why: &str) {
+    unproven(judgement, Fault::Undetermined, why.to_owned());
+}
+
+/// Makes all failures inconclusive, because they say nothing about the scheduler or the test. `why` is the evidence.
+pub(super) fn unproven(judgement: &mut Judgement, fault: Fault, why: String) {
     for outcome in &mut judgement.result.outcomes {
         if let Outcome::Fail(detail) = outcome {
             *outcome = Outcome::Inconclusive(detail.clone());
         }
     }
-    judgement.blame(Fault::Undetermined, why.to_owned());
+    judgement.blame(fault, why);
 }
 
 /// Attributes a kernel panic, and returns the evidence.
