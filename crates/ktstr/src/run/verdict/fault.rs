@@ -6,7 +6,7 @@ use std::time::Duration;
 use ktstr_assert::{AssertDetail, DetailKind, Finding, Outcome, WorkerExitInfo};
 
 use super::super::guest_state::GuestState;
-use super::super::stall::StallReport;
+use super::super::stall::{self, StallReport};
 use super::kernel_log::without_time;
 use super::{Case, Fault, Judgement, Logs, killed, misfit, pages};
 
@@ -379,6 +379,14 @@ pub(super) fn hang_evidence(stall: &StallReport, guest: &GuestState) -> String {
         .take(8)
         .collect();
     parts.extend((!at.is_empty()).then(|| at.join(", ")));
+    parts.extend(stall.limit.map(|limit| {
+        format!(
+            "a test may send nothing for {}, which is the longer of `duration_s` and `watchdog_timeout_s`, and {:.0} s more: if \
+             it needs longer before or after a scenario, raise one of them",
+            secs(limit),
+            stall::MARGIN.as_secs_f64()
+        )
+    }));
     parts.join("; ")
 }
 
