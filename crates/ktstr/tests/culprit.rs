@@ -441,8 +441,8 @@ fn frozen_for_long(ctx: &Ctx) -> Result<AssertResult> {
     execute_scenario(ctx, backdrop, steps)
 }
 
-/// Freezes a worker that has competitors before and after, and workers that sleep. The gap and the latency that follow are above the
-/// bounds of [`TIGHT`].
+/// Freezes a worker that has competitors before and after, and workers that sleep. The gap and the latency that follow are above
+/// the bounds of [`TIGHT`].
 fn frozen_beside_others(ctx: &Ctx) -> Result<AssertResult> {
     let ms = Duration::from_millis;
     // They sleep a little, because a bound on latencies is judged only where somebody is woken.

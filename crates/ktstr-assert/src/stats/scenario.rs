@@ -122,8 +122,8 @@ impl ScenarioStats {
     }
 }
 
-/// Merges buckets by step index. `into` is ordered by step index, and stays so. A scenario adds a bucket for each of its steps, so
-/// the time for one bucket must not grow with their number.
+/// Merges buckets by step index. `into` is ordered by step index, and stays so. A scenario adds a bucket for each of its steps,
+/// so the time for one bucket must not grow with their number.
 pub(crate) fn merge_phases(into: &mut Vec<PhaseBucket>, from: Vec<PhaseBucket>) {
     for bucket in from {
         let at = into.partition_point(|b| b.step_index < bucket.step_index);

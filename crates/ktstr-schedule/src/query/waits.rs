@@ -61,8 +61,8 @@ impl Wait {
     }
 }
 
-/// The waits of one task, in order, without those as a deadline task: the kernel keeps a deadline task that has used up its budget
-/// from running until its next period, and the schedule shows that time as a wait.
+/// The waits of one task, in order, without those as a deadline task: the kernel keeps a deadline task that has used up its
+/// budget from running until its next period, and the schedule shows that time as a wait.
 struct WaitsOfTask {
     /// The start and the end of each wait.
     waits: Vec<(u64, u64)>,
@@ -104,7 +104,8 @@ impl WaitsOfTask {
 
 impl Answers {
     /// Returns the longest total time that `task` waited in any period of `within_ns` nanoseconds, in nanoseconds; `None` if the
-    /// schedule does not contain the task, or has a gap, in which the task may have waited. Waits as a deadline task do not count.
+    /// schedule does not contain the task, or has a gap, in which the task may have waited. Waits as a deadline task do not
+    /// count.
     pub fn most_waited_ns(&self, task: Pid, within_ns: u64) -> Option<u64> {
         let own = self.all_waits_of(task)?;
         // The period with the longest total wait starts at the start of a wait, or ends at the end of one.

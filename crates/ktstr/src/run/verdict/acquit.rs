@@ -171,7 +171,8 @@ fn not_waiting(
             // The waits of a deadline task do not count, so nothing shows that one that never ran was not starved.
             true if is_idle && ran_ms == 0 => return None,
             true => {
-                " (its waits as a deadline task do not count, since the kernel makes it wait when it has used up its budget)"
+                " (its waits as a deadline task do not count, since the kernel makes it wait when it has used \
+                 up its budget)"
             }
             false => "",
         };
@@ -206,8 +207,8 @@ fn not_waiting(
     })
 }
 
-/// The largest difference between the rates of the guest's monotonic clock, by which a worker reports, and the scheduler clock, by
-/// which the schedule counts.
+/// The largest difference between the rates of the guest's monotonic clock, by which a worker reports, and the scheduler clock,
+/// by which the schedule counts.
 const CLOCKS_APART: f64 = 0.001;
 
 /// Returns how long the worker can have waited at most in a gap of `gap_ms` that ended `at_ms` after its release, in nanoseconds;

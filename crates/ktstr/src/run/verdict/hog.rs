@@ -6,8 +6,8 @@
 //! step or for the backdrop. Those exist only if the test returns the result of the scenario. A hog of one step explains
 //! nothing in another.
 //!
-//! The engine of the harness is a real-time task, too: the main thread of the test's process, which runs the scenario. A test with
-//! many steps can keep it busy for long. The schedule shows that as well, and it is the harness's fault.
+//! The engine of the harness is a real-time task, too: the main thread of the test's process, which runs the scenario. A test
+//! with many steps can keep it busy for long. The schedule shows that as well, and it is the harness's fault.
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,6 @@
-//! Acquits the scheduler of wake-up latencies that the exact schedule does not confirm. A worker measures the time from the moment
-//! at which it should wake up until it runs. This includes time in which it could not run under any scheduler: it was frozen,
-//! stopped, or out of quota. The schedule shows for how long it waited for a CPU.
+//! Acquits the scheduler of wake-up latencies that the exact schedule does not confirm. A worker measures the time from the
+//! moment at which it should wake up until it runs. This includes time in which it could not run under any scheduler: it was
+//! frozen, stopped, or out of quota. The schedule shows for how long it waited for a CPU.
 
 use std::collections::BTreeMap;
 
@@ -128,8 +128,8 @@ fn after_wakeups(mut waits: Vec<&Wait>) -> Vec<u64> {
     all
 }
 
-/// Returns the 99th percentile of as many waits as there were samples. The longest waits are taken, since the samples may be those
-/// of the longest waits.
+/// Returns the 99th percentile of as many waits as there were samples. The longest waits are taken, since the samples may be
+/// those of the longest waits.
 fn p99_of_longest(mut waits: Vec<u64>, samples: usize) -> Option<u64> {
     waits.sort_unstable();
     let first = waits.len().saturating_sub(samples);
