@@ -455,6 +455,59 @@ fn frozen_for_long(ctx: &Ctx) -> Result<AssertResult> {
     execute_scenario(ctx, backdrop, steps)
 }
 
+/// Freezes a worker that has competitors before and after, and workers that sleep. The gap and the latency that follow are above
+/// the bounds of [`TIGHT`].
+fn frozen_beside_others(ctx: &Ctx) -> Result<AssertResult> {
+    let ms = Duration::from_millis;
+    // They sleep a little, because a bound on latencies is judged only where somebody is woken.
+    let busy = |name: &'static str, workers| {
+        let work = WorkType::bursty(ms(20), ms(1));
+        CgroupDef::named(name).workers(workers).work_type(work)
+    };
+    let backdrop = Backdrop::from_cgroups([
+        busy("a", 1),
+        busy("b", 2),
+        CgroupDef::named("sleeps")
+            .workers(2)
+            .work_type(WorkType::bursty(ms(1), ms(50))),
+    ]);
+    let both = |op: fn(&'static str) -> Op| vec![op("a"), op("sleeps")];
+    let step = |ops, hold| Step {
+        setup: Vec::new().into(),
+        ops,
+        hold: HoldSpec::fixed(ms(hold)),
+    };
+    let steps = vec![
+        step(Vec::new(), 700),
+        step(both(Op::freeze_cgroup), 600),
+        step(both(Op::unfreeze_cgroup), 600),
+    ];
+    execute_scenario(ctx, backdrop, steps)
+}
+
+/// A deadline task that needs several budgets for each burst, and workers that need more than their quota. The kernel keeps both
+/// from running for longer than [`TIGHT`] allows.
+fn budgets_that_run_out(ctx: &Ctx) -> Result<AssertResult> {
+    let ms = Duration::from_millis;
+    let deadline = SchedPolicy::deadline(ms(5), ms(400), ms(400));
+    let defs = vec![
+        CgroupDef::named("deadline")
+            .workers(1)
+            .work_type(WorkType::bursty(ms(6), ms(1)))
+            .sched_policy(deadline),
+        CgroupDef::named("quota")
+            .workers(2)
+            .work_type(WorkType::bursty(ms(1), ms(5)))
+            .cpu_quota(ms(2), ms(400)),
+    ];
+    execute_defs(ctx, defs)
+}
+
+/// Bounds that a frozen or throttled worker breaks, and no other worker of a sound scheduler.
+const TIGHT: Assert = Assert::NO_OVERRIDES
+    .max_gap_ms(300)
+    .max_p99_wake_latency_ns(200_000_000);
+
 /// Custom workers: their function sleeps for longer than the check of stuck workers allows, and reports no work.
 fn a_worker_that_sleeps_for_long(ctx: &Ctx) -> Result<AssertResult> {
     own_worker(ctx, "sleeps for long", |ctx| {
@@ -542,6 +595,10 @@ rows! {
     small_quota: a_small_quota, Pass, None, assert: NOT_STUCK;
     frozen_for_long: frozen_for_long, Pass, None, scheduler: &SOUND,
         duration: Duration::from_secs(4), assert: NOT_STUCK;
+    frozen_beside_others: frozen_beside_others, Pass, None, topology: Topology::new(1, 1, 1, 1),
+        duration: Duration::from_secs(2), assert: TIGHT;
+    budgets_that_run_out: budgets_that_run_out, Pass, None,
+        duration: Duration::from_secs(2), assert: TIGHT;
     weights_that_nobody_tells: the_smallest_weight, Pass, None, scheduler: &SOUND,
         duration: Duration::from_secs(2), assert: NOT_STUCK;
     smallest_weight: the_smallest_weight, Pass, None,

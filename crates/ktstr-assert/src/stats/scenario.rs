@@ -122,13 +122,14 @@ impl ScenarioStats {
     }
 }
 
-/// Merges buckets by step index. The result is ordered by step index.
+/// Merges buckets by step index. `into` is ordered by step index, and stays so. A scenario adds a bucket for each of its steps,
+/// so the time for one bucket must not grow with their number.
 pub(crate) fn merge_phases(into: &mut Vec<PhaseBucket>, from: Vec<PhaseBucket>) {
     for bucket in from {
-        match into.iter_mut().find(|b| b.step_index == bucket.step_index) {
-            Some(mine) => mine.merge(bucket),
-            None => into.push(bucket),
+        let at = into.partition_point(|b| b.step_index < bucket.step_index);
+        match into.get_mut(at) {
+            Some(mine) if mine.step_index == bucket.step_index => mine.merge(bucket),
+            _ => into.insert(at, bucket),
         }
     }
-    into.sort_by_key(|b| b.step_index);
 }

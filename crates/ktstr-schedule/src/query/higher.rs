@@ -106,6 +106,7 @@ mod tests {
             let held = answers.held_during(&Wait {
                 phase: None,
                 task: Pid(9),
+                class: Class::Ext,
                 cgroup: None,
                 cpu: Cpu(cpu),
                 cause: WaitCause::Woken,

@@ -63,6 +63,8 @@ impl Walk<'_> {
             holed,
         };
         self.answers.marks.push(mark);
+        let at_ns = self.time;
+        self.info(pid).first_mark_ns.get_or_insert(at_ns);
     }
 }
 

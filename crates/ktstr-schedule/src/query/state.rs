@@ -160,11 +160,24 @@ pub struct TaskInfo {
     pub cgroups: Vec<u64>,
     /// The last nice value that the schedule shows; `None` if it shows none.
     pub nice: Option<i8>,
+    /// When each task with the pid was created, in nanoseconds of the kernel's scheduler clock.
+    pub forks_ns: Vec<u64>,
+    /// When the first mark with the pid was left ([`Mark`](super::Mark)), in nanoseconds of the kernel's scheduler clock.
+    pub first_mark_ns: Option<u64>,
 }
 
 impl TaskInfo {
     /// Returns its latest name; `None` if none is known.
     pub fn name(&self) -> Option<&str> {
         self.names.last().map(String::as_str)
+    }
+
+    /// Returns the time at which the task was created, and that of its first mark, in nanoseconds of the kernel's scheduler
+    /// clock. `None` if the schedule does not show both, or if several tasks had the pid, so that it does not tell them apart.
+    pub fn began_ns(&self) -> Option<(u64, u64)> {
+        match self.forks_ns[..] {
+            [forked_ns] => Some((forked_ns, self.first_mark_ns?)),
+            _ => None,
+        }
     }
 }

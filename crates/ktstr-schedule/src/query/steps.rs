@@ -229,11 +229,12 @@ impl Walk<'_> {
         let owed_ns = std::mem::take(&mut task.owed_ns);
         let judged_ns = std::mem::take(&mut task.judged_ns);
         if let Doing::Waiting { from_ns, cause } = task.doing {
-            let cgroup = task.cgroup;
+            let (class, cgroup) = (task.class, task.cgroup);
             let cpu = task.waited_on(time, served);
             self.answers.waits.push(Wait {
                 phase: self.phase,
                 task: pid,
+                class,
                 cgroup,
                 cpu,
                 cause,

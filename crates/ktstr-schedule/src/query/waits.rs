@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{Answers, Phase};
-use crate::event::{Cpu, Pid};
+use crate::event::{Class, Cpu, Pid};
 
 /// How a wait began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -30,6 +30,8 @@ pub struct Wait {
     pub phase: Phase,
     /// The task that waited.
     pub task: Pid,
+    /// The scheduling class of the task when the wait ended.
+    pub class: Class,
     /// The id of the task's cgroup; `None` if it is unknown.
     pub cgroup: Option<u64>,
     /// The CPU on whose runqueue the task was for the longest part of the wait. Another CPU may then have run the task.
@@ -59,44 +61,70 @@ impl Wait {
     }
 }
 
+/// The waits of one task, in order, without those as a deadline task: the kernel keeps a deadline task that has used up its
+/// budget from running until its next period, and the schedule shows that time as a wait.
+struct WaitsOfTask {
+    /// The start and the end of each wait.
+    waits: Vec<(u64, u64)>,
+    /// The total wait before each wait begins. A task waits for one CPU at a time, so waits do not overlap.
+    before: Vec<u64>,
+}
+
+impl WaitsOfTask {
+    fn new(answers: &Answers, task: Pid) -> Self {
+        let waits = answers.waits.iter();
+        let own = waits.filter(|wait| wait.task == task && wait.class != Class::Deadline);
+        let mut waits: Vec<(u64, u64)> = own.map(|wait| (wait.from_ns, wait.to_ns)).collect();
+        waits.sort_unstable();
+        let before = waits.iter().scan(0u64, |sum, (from, to)| {
+            let before = *sum;
+            *sum = sum.saturating_add(to.saturating_sub(*from));
+            Some(before)
+        });
+        let before = before.collect();
+        Self { waits, before }
+    }
+
+    /// Returns how long the task has waited until `time`, in nanoseconds.
+    fn until(&self, time: u64) -> u64 {
+        match self.waits.partition_point(|(from, _)| *from <= time) {
+            0 => 0,
+            after => {
+                let (from, to) = self.waits[after - 1];
+                self.before[after - 1].saturating_add(time.min(to).saturating_sub(from))
+            }
+        }
+    }
+
+    /// Returns how long the task waited from one time to another, in nanoseconds.
+    fn between(&self, from_ns: u64, to_ns: u64) -> u64 {
+        self.until(to_ns).saturating_sub(self.until(from_ns))
+    }
+}
+
 impl Answers {
     /// Returns the longest total time that `task` waited in any period of `within_ns` nanoseconds, in nanoseconds; `None` if the
-    /// schedule does not contain the task, or has a gap, in which the task may have waited.
+    /// schedule does not contain the task, or has a gap, in which the task may have waited. Waits as a deadline task do not
+    /// count.
     pub fn most_waited_ns(&self, task: Pid, within_ns: u64) -> Option<u64> {
-        if self.missing_ns > 0 || !self.tasks.contains_key(&task) {
-            return None;
-        }
-        let mut waits: Vec<(u64, u64)> = self
-            .waits
-            .iter()
-            .filter(|wait| wait.task == task)
-            .map(|wait| (wait.from_ns, wait.to_ns))
-            .collect();
-        waits.sort_unstable();
-        // The total wait before each wait begins. A task waits for one CPU at a time, so waits do not overlap.
-        let sums: Vec<u64> = waits
-            .iter()
-            .scan(0u64, |sum, (from, to)| {
-                let before = *sum;
-                *sum = sum.saturating_add(to.saturating_sub(*from));
-                Some(before)
-            })
-            .collect();
-        let until = |time: u64| -> u64 {
-            match waits.partition_point(|(from, _)| *from <= time) {
-                0 => 0,
-                after => {
-                    let (from, to) = waits[after - 1];
-                    sums[after - 1].saturating_add(time.min(to).saturating_sub(from))
-                }
-            }
-        };
+        let own = self.all_waits_of(task)?;
         // The period with the longest total wait starts at the start of a wait, or ends at the end of one.
-        let begin = waits.iter().map(|(from, _)| *from);
-        let end = waits.iter().map(|(_, to)| to.saturating_sub(within_ns));
+        let begin = own.waits.iter().map(|(from, _)| *from);
+        let end = own.waits.iter().map(|(_, to)| to.saturating_sub(within_ns));
         let most = begin
             .chain(end)
-            .map(|began| until(began.saturating_add(within_ns)).saturating_sub(until(began)));
+            .map(|began| own.between(began, began.saturating_add(within_ns)));
         Some(most.max().unwrap_or(0))
+    }
+
+    /// Returns the total time that `task` waited between two times, in nanoseconds; `None` if the schedule does not contain the
+    /// task, or has a gap, in which the task may have waited. Waits as a deadline task do not count.
+    pub fn waited_between_ns(&self, task: Pid, from_ns: u64, to_ns: u64) -> Option<u64> {
+        Some(self.all_waits_of(task)?.between(from_ns, to_ns))
+    }
+
+    fn all_waits_of(&self, task: Pid) -> Option<WaitsOfTask> {
+        let known = self.missing_ns == 0 && self.tasks.contains_key(&task);
+        known.then(|| WaitsOfTask::new(self, task))
     }
 }

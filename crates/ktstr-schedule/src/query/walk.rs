@@ -205,7 +205,10 @@ impl<'a> Walk<'a> {
                 };
                 self.active.remove(&task);
                 self.tasks.insert(task, made);
-                self.info(task).parent = Some(parent);
+                let at_ns = self.time;
+                let info = self.info(task);
+                info.parent = Some(parent);
+                info.forks_ns.push(at_ns);
             }
             What::Name { task, name } => {
                 if self.task(task).name.replace(name) == Some(name) {
@@ -380,6 +383,7 @@ impl<'a> Walk<'a> {
             Some(Wait {
                 phase: self.phase,
                 task: *pid,
+                class: task.class,
                 cgroup: task.cgroup,
                 cpu: task.waited_on(self.time, false),
                 cause,

@@ -360,7 +360,7 @@ impl GuestSession {
         }
         if self.is_past_stall_limit(stall_limit) {
             let reason = WatchdogKillReason::Tier1CpuBudget;
-            return Ok(Some(End::TimedOut(reason, self.stall_report())));
+            return Ok(Some(End::TimedOut(reason, self.stall_report(stall_limit))));
         }
         Ok(self.check(stall_limit))
     }
@@ -406,7 +406,7 @@ impl GuestSession {
         }
         self.next_check = now + CHECK;
         let reason = self.stalled(stall_limit)?;
-        Some(End::TimedOut(reason, self.stall_report()))
+        Some(End::TimedOut(reason, self.stall_report(stall_limit)))
     }
 
     fn stalled(&mut self, stall_limit: Duration) -> Option<WatchdogKillReason> {
@@ -460,7 +460,7 @@ impl GuestSession {
     }
 
     /// Describes the stall of a guest that the host gave up on.
-    fn stall_report(&mut self) -> StallReport {
+    fn stall_report(&mut self, stall_limit: Duration) -> StallReport {
         let elapsed = self
             .stall_detector
             .since_progress(self.machine.cpu_time().unwrap_or_default());
@@ -479,6 +479,7 @@ impl GuestSession {
             vcpus: vcpus.filter_map(ran).collect(),
             cpus: self.vcpus,
             tasks: Vec::new(),
+            limit: (self.guest.phase > GuestLifecyclePhase::Attach).then_some(stall_limit),
             processes: Vec::new(),
         }
     }

@@ -492,7 +492,7 @@ impl Run {
             ..
         } = machine;
         let longest = entry.duration.max(entry.watchdog_timeout);
-        let stall_limit = longest.saturating_add(Duration::from_secs(15));
+        let stall_limit = longest.saturating_add(stall::MARGIN);
         let mut timeouts_set = session.guest.all_attaches();
         let mut timeout_set = None;
         let mut host_times = HostTimes::default();

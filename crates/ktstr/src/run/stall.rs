@@ -18,6 +18,9 @@ const IDLE_LIMIT: Duration = Duration::from_secs(20);
 /// A stall whose wall time is this many times the patience shows that the host is too slow.
 const DEAD_MAN_FACTOR: u32 = 10;
 
+/// A test may send nothing for this much longer than its duration or its watchdog's timeout, whichever is longer.
+pub(super) const MARGIN: Duration = Duration::from_secs(15);
+
 /// Measures the time since the last sign of progress.
 #[derive(Debug)]
 pub(super) struct StallDetector {
@@ -46,6 +49,8 @@ pub(super) struct StallReport {
     pub(super) cpus: u32,
     /// The current task of each of the guest's CPUs, if the guest's memory can be read.
     pub(super) tasks: Vec<String>,
+    /// How long the test may send nothing; `None` before the test process has started.
+    pub(super) limit: Option<Duration>,
     /// The guest's processes and threads, if its memory can be read.
     pub(super) processes: Vec<TaskEnrichment>,
 }

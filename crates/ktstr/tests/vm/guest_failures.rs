@@ -187,6 +187,7 @@ fn a_guest_that_hangs_with_interrupts_off() {
             "fault: the test's (",
             "the guest sent its last message at ",
             "cpu0 runs ",
+            "a test may send nothing for ",
         ],
     );
 }

@@ -5,9 +5,10 @@
 
 use ktstr_assert::{Assert, AssertDetail, Finding, Limit, Outcome, WorkerExitInfo};
 use ktstr_guest::engine::{FIRST_TURN_MS, SERVED_MS};
-use ktstr_schedule::Pid;
-use ktstr_schedule::query::{Answers, Measures, Underserved};
+use ktstr_schedule::query::{Answers, Measures, TaskInfo, Underserved};
+use ktstr_schedule::{Class, Pid};
 
+use super::hog::Measurements;
 use super::{Hogs, Judgement};
 
 const NS_PER_MS: u64 = 1_000_000;
@@ -33,7 +34,6 @@ pub(super) fn acquit(
     }
     // A real-time hog of the test leaves no CPU time to which other workers are entitled, so a gap at the time of a hog would be
     // acquitted. It stands nevertheless, because it is the test's fault.
-    let measurements = &judgement.result.measurements;
     let bound = checks.max_owed_ms.and_then(Limit::value);
     let most_owed_ms = bound.unwrap_or(OWED_MS);
     // Whether a worker that ran, but less than it was entitled to, would fail the run by the share of CPU time that it got.
@@ -46,19 +46,29 @@ pub(super) fn acquit(
         shares_judged,
         turns_count,
     };
+    explain(judgement, |measurements, detail| match detail.finding {
+        // A bound on the spread that was set explicitly applies as it is.
+        Finding::Spread { .. } if checks.max_spread_pct.is_none() => {
+            judged_by_shares(detail, checks, answers, measured)
+        }
+        _ => {
+            let hog = hogs.at(measurements, detail).is_some();
+            not_waiting(detail, answers, most_owed_ms, counts, hog)
+        }
+    })
+}
+
+/// Turns each failure for which `why` returns a reason into a note of that reason. If no failure is left and the run is not
+/// inconclusive, nobody is at fault. Returns whether failures were removed, and what is left of the result is no pass.
+pub(super) fn explain(
+    judgement: &mut Judgement,
+    why: impl Fn(&Measurements, &AssertDetail) -> Option<String>,
+) -> bool {
     let mut explained = Vec::new();
+    let measurements = &judgement.result.measurements;
     judgement.result.outcomes.retain(|outcome| match outcome {
         Outcome::Fail(detail) => {
-            let why = match detail.finding {
-                // A bound on the spread that was set explicitly applies as it is.
-                Finding::Spread { .. } if checks.max_spread_pct.is_none() => {
-                    judged_by_shares(detail, checks, answers, measured)
-                }
-                _ => {
-                    let hog = hogs.at(measurements, detail).is_some();
-                    not_waiting(detail, answers, most_owed_ms, counts, hog)
-                }
-            };
+            let why = why(measurements, detail);
             let keep = why.is_none();
             explained.extend(why);
             keep
@@ -128,13 +138,14 @@ fn not_waiting(
     counts: Counts,
     hog: bool,
 ) -> Option<String> {
-    let (tid, gap_ms, bound_ms, answered) = match &detail.finding {
+    let (tid, gap, bound_ms, answered) = match &detail.finding {
         Finding::Gap {
             tid,
             gap_ms,
+            at_ms,
             bound_ms,
             ..
-        } => (*tid, Some(*gap_ms), *bound_ms, true),
+        } => (*tid, Some((*gap_ms, *at_ms)), *bound_ms, true),
         Finding::NoProgress { tid, exit } => match exit {
             None => (*tid, None, FIRST_TURN_MS, true),
             Some(WorkerExitInfo::TimedOut) => (*tid, None, FIRST_TURN_MS, false),
@@ -143,21 +154,35 @@ fn not_waiting(
         _ => return None,
     };
     let task = Pid(u32::try_from(tid).ok()?);
-    let within_ns = gap_ms.map_or(u64::MAX, |ms| ms.saturating_mul(NS_PER_MS));
-    let waited_ms = answers.most_waited_ns(task, within_ns)? / NS_PER_MS;
+    let waited_ns = match gap {
+        None => answers.most_waited_ns(task, u64::MAX)?,
+        Some((gap_ms, at_ms)) => waited_in_gap_ns(answers, task, gap_ms, at_ms)?,
+    };
+    let waited_ms = waited_ns / NS_PER_MS;
+    let gap_ms = gap.map(|(gap_ms, _)| gap_ms);
+    let is_idle = matches!(detail.finding, Finding::NoProgress { .. });
+    let ran_ms = answers.sum(|key| key.task == task).run_ns / NS_PER_MS;
     let how_long = gap_ms.map_or_else(String::new, |ms| format!(" for {ms} ms"));
     if waited_ms <= bound_ms {
         // If a worker was served and yet did not respond to the request to stop, the finding stands, although the fault is
         // not the scheduler's.
+        let mut waits = answers.waits.iter();
+        let aside = match waits.any(|wait| wait.task == task && wait.class == Class::Deadline) {
+            // The waits of a deadline task do not count, so nothing shows that one that never ran was not starved.
+            true if is_idle && ran_ms == 0 => return None,
+            true => {
+                " (its waits as a deadline task do not count, since the kernel makes it wait when it has used \
+                 up its budget)"
+            }
+            false => "",
+        };
         return answered.then(|| {
             format!(
                 "worker {tid} got nothing done{how_long}, and the schedule shows that it waited for a CPU for {waited_ms} ms of \
-                 that at most: it was asleep, frozen, out of quota or at work"
+                 that at most{aside}: it was asleep, frozen, out of quota or at work"
             )
         });
     }
-    let is_idle = matches!(detail.finding, Finding::NoProgress { .. });
-    let ran_ms = answers.sum(|key| key.task == task).run_ns / NS_PER_MS;
     if is_idle && answered && counts.shares_judged && ran_ms >= SERVED_MS {
         return Some(format!(
             "worker {tid} got nothing done, and the schedule shows that it ran for {ran_ms} ms: its work takes longer"
@@ -180,6 +205,33 @@ fn not_waiting(
              meanwhile, its weight entitled it to {owed_ms:.1} ms"
         )
     })
+}
+
+/// The largest difference between the rates of the guest's monotonic clock, by which a worker reports, and the scheduler clock,
+/// by which the schedule counts.
+const CLOCKS_APART: f64 = 0.001;
+
+/// Returns how long the worker can have waited at most in a gap of `gap_ms` that ended `at_ms` after its release, in nanoseconds;
+/// `None` if the schedule does not show it.
+///
+/// The worker was released between its creation and its first mark, which it leaves as soon as it runs after its release. So the
+/// gap lies within a period that is longer than the gap by the time between the two. If the schedule does not show them, the gap
+/// may be any period of its length.
+fn waited_in_gap_ns(answers: &Answers, task: Pid, gap_ms: u64, at_ms: u64) -> Option<u64> {
+    let anywhere_ns = answers.most_waited_ns(task, gap_ms.saturating_mul(NS_PER_MS))?;
+    let began = answers.tasks.get(&task).and_then(TaskInfo::began_ns);
+    // A gap that is longer than the life of the worker is not reported by the harness, but by the test's own function.
+    let Some((forked_ns, marked_ns)) = began.filter(|_| gap_ms <= at_ms) else {
+        return Some(anywhere_ns);
+    };
+    let at_ns = at_ms.saturating_mul(NS_PER_MS);
+    // Reported times are whole milliseconds.
+    let slack_ns = (at_ns as f64 * CLOCKS_APART) as u64 + NS_PER_MS;
+    let gap_ns = gap_ms.saturating_add(1).saturating_mul(NS_PER_MS);
+    let from_ns = (forked_ns.saturating_add(at_ns)).saturating_sub(gap_ns.saturating_add(slack_ns));
+    let to_ns = marked_ns.saturating_add(at_ns).saturating_add(slack_ns);
+    let here_ns = answers.waited_between_ns(task, from_ns, to_ns)?;
+    Some(here_ns.min(anywhere_ns))
 }
 
 /// Returns the most CPU time that a single wait can have kept from the task, in nanoseconds: what it was owed in the part of the

@@ -2,8 +2,8 @@
 
 use ktstr_assert::{AssertResult, DetailKind};
 use ktstr_guest::engine::HOG_KEY;
-use ktstr_schedule::Cpu;
 use ktstr_schedule::query::{TaskInfo, Wait, WaitCause};
+use ktstr_schedule::{Class, Cpu};
 
 use super::*;
 use crate::run::verdict::Fault;
@@ -16,6 +16,7 @@ fn schedule(waits: &[(u64, u64)]) -> Answers {
     let wait = |&(from, to): &(u64, u64)| Wait {
         phase: Some(1),
         task: Pid(7),
+        class: Class::Ext,
         cgroup: None,
         cpu: Cpu(0),
         cause: WaitCause::Preempted,
@@ -300,4 +301,40 @@ fn a_fault_is_attributed_again_if_only_missing_data_is_left() {
         &Hogs::UNSEEN
     ));
     assert!(judgement.result.is_inconclusive(), "{judgement:?}");
+}
+
+/// The worker was frozen from 1500 to 4000 ms after its release, and waited for others as long at another time.
+#[test]
+fn only_the_waits_in_a_gap_confirm_it() {
+    // It was created at 90 ms, released at 100 ms, and ran first at 120 ms.
+    let began = |forks_ns: &[u64]| TaskInfo {
+        forks_ns: forks_ns.to_vec(),
+        first_mark_ns: Some(120 * MS),
+        ..TaskInfo::default()
+    };
+    let stands = |wait, info: TaskInfo| {
+        let mut answers = schedule(&[wait]);
+        answers.tasks.insert(Pid(7), info);
+        judged(gap(), &answers).result.is_fail()
+    };
+    let elsewhere = (5000, 8000);
+    assert!(!stands(elsewhere, began(&[90 * MS])));
+    assert!(stands((1600, 4100), began(&[90 * MS])));
+    // If the schedule does not show when the worker began, the gap may be anywhere.
+    assert!(stands(elsewhere, TaskInfo::default()));
+    assert!(stands(elsewhere, began(&[90 * MS, 9000 * MS])));
+}
+
+/// A deadline task that has used up its budget looks as if it waited.
+#[test]
+fn waits_of_a_deadline_task_confirm_no_gap() {
+    let mut answers = schedule(&[(1500, 4000)]);
+    answers.waits[0].class = Class::Deadline;
+    let judgement = judged(gap(), &answers);
+    assert!(!judgement.result.is_fail());
+    let note = judgement.result.info_notes[0].to_string();
+    assert!(note.contains("has used up its budget"), "{note}");
+    // A deadline task that never ran may have been starved.
+    let idle = Finding::NoProgress { tid: 7, exit: None };
+    assert!(judged(idle, &answers).result.is_fail());
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use ktstr_assert::{AssertDetail, DetailKind, Finding, Outcome, WorkerExitInfo};
 
 use super::super::guest_state::GuestState;
-use super::super::stall::StallReport;
+use super::super::stall::{self, StallReport};
 use super::kernel_log::without_time;
 use super::{Case, Fault, Judgement, Logs, killed, misfit, pages};
 
@@ -165,6 +165,10 @@ pub(super) fn attribute_fault(judgement: &mut Judgement, case: &Case, logs: Logs
         judgement.blame(Fault::Test, hog);
         return;
     }
+    if starved && let Some(engine) = case.hogs.engine(failures.iter().copied()) {
+        unproven(judgement, Fault::Harness, engine);
+        return;
+    }
     let of_work = |d: &AssertDetail| matches!(d.finding, Finding::SlowWorker { .. });
     if !failures.is_empty() && failures.iter().all(|detail| of_work(detail)) {
         let why = "the bound is on the work in a second of CPU time, and a scheduler decides who gets CPU time, but not how much work \
@@ -265,12 +269,17 @@ pub(super) const CHANGED: &str = "the test started and stopped schedulers itself
 
 /// Makes all failures inconclusive, because it is undetermined whose fault they are. `why` is the evidence.
 pub(super) fn undecided(judgement: &mut Judgement, why: &str) {
+    unproven(judgement, Fault::Undetermined, why.to_owned());
+}
+
+/// Makes all failures inconclusive, because they say nothing about the scheduler or the test. `why` is the evidence.
+pub(super) fn unproven(judgement: &mut Judgement, fault: Fault, why: String) {
     for outcome in &mut judgement.result.outcomes {
         if let Outcome::Fail(detail) = outcome {
             *outcome = Outcome::Inconclusive(detail.clone());
         }
     }
-    judgement.blame(Fault::Undetermined, why.to_owned());
+    judgement.blame(fault, why);
 }
 
 /// Attributes a kernel panic, and returns the evidence.
@@ -377,6 +386,14 @@ pub(super) fn hang_evidence(stall: &StallReport, guest: &GuestState) -> String {
         .take(8)
         .collect();
     parts.extend((!at.is_empty()).then(|| at.join(", ")));
+    parts.extend(stall.limit.map(|limit| {
+        format!(
+            "a test may send nothing for {}, which is the longer of `duration_s` and `watchdog_timeout_s`, and {:.0} s more: if \
+             it needs longer before or after a scenario, raise one of them",
+            secs(limit),
+            stall::MARGIN.as_secs_f64()
+        )
+    }));
     parts.join("; ")
 }
 

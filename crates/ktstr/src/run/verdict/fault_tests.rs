@@ -328,9 +328,10 @@ fn a_hang_is_reported_with_what_the_guest_did_meanwhile() {
     let mut stall = StallReport {
         guest_clock: Some(secs(20.5)),
         tasks: vec!["test-x[1003]".to_owned(), "swapper/1[0]".to_owned()],
+        limit: Some(secs(17.0)),
         ..StallReport::default()
     };
-    insta::assert_snapshot!(hang_evidence(&stall, &guest), @"the guest sent its last message at 3.4 s of guest time and took its last timer interrupt at 20.5 s; cpu0 runs test-x[1003], cpu1 runs swapper/1[0]");
+    insta::assert_snapshot!(hang_evidence(&stall, &guest), @"the guest sent its last message at 3.4 s of guest time and took its last timer interrupt at 20.5 s; cpu0 runs test-x[1003], cpu1 runs swapper/1[0]; a test may send nothing for 17.0 s, which is the longer of `duration_s` and `watchdog_timeout_s`, and 15 s more: if it needs longer before or after a scenario, raise one of them");
     stall = StallReport {
         guest_clock: Some(Duration::ZERO),
         wall: secs(34.0),

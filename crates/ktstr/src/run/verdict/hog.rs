@@ -5,6 +5,9 @@
 //! task waited, at that time. Without a complete schedule only the guest names hogs: its workers, in measurements for each
 //! step or for the backdrop. Those exist only if the test returns the result of the scenario. A hog of one step explains
 //! nothing in another.
+//!
+//! The engine of the harness is a real-time task, too: the main thread of the test's process, which runs the scenario. A test
+//! with many steps can keep it busy for long. The schedule shows that as well, and it is the harness's fault.
 
 use std::collections::BTreeMap;
 
@@ -18,12 +21,21 @@ use super::schedule::Seen;
 use crate::run::aim::pid_of;
 use crate::run::step;
 
-type Measurements = BTreeMap<String, NoteValue>;
+pub(super) type Measurements = BTreeMap<String, NoteValue>;
 /// The time that each task of a higher class ran, in nanoseconds.
 type Ran = BTreeMap<(Pid, Class), u64>;
 
 /// The tasks of the test took a CPU if they ran for more than this share of the time.
 const MOST: f64 = 0.5;
+
+/// Whose tasks took a CPU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    /// The test: all tasks that its process created.
+    Test,
+    /// The harness: the main thread of the test's process, which runs the scenario.
+    Harness,
+}
 
 /// What shows the hogs of a run.
 #[derive(Debug, Clone, Copy)]
@@ -47,21 +59,23 @@ impl<'a> Hogs<'a> {
 
     /// Returns the text about the hogs that explain the finding; `None` if none does.
     pub(super) fn at(&self, measured: &Measurements, detail: &AssertDetail) -> Option<String> {
-        let Some((seen, test)) = self.schedule else {
-            return named_at(measured, detail);
-        };
-        if let Finding::Gap { tid, .. } | Finding::NoProgress { tid, .. } = detail.finding
-            && let Ok(tid) = u32::try_from(tid)
-            && let Some(wait) = longest_wait(&seen.answers, Pid(tid))
-        {
-            return in_wait(seen, test, wait);
+        match self.schedule {
+            Some(seen) => explains(seen, Owner::Test, detail),
+            None => named_at(measured, detail),
         }
-        let label = step_of(detail);
-        in_steps(seen, test, |phase| match (label, phase) {
-            (None, _) => true,
-            (Some(label), Some(number)) => step(number) == label,
-            (Some(_), None) => false,
-        })
+    }
+
+    /// Returns the text about the engine of the harness if the time that it ran explains each of the findings.
+    pub(super) fn engine<'d>(
+        &self,
+        details: impl IntoIterator<Item = &'d AssertDetail>,
+    ) -> Option<String> {
+        let seen = self.schedule?;
+        let details = details.into_iter();
+        let all: Option<Vec<String>> = details
+            .map(|detail| explains(seen, Owner::Harness, detail))
+            .collect();
+        all?.into_iter().next()
     }
 
     /// Returns the text about hogs if hogs explain each of the findings.
@@ -77,14 +91,63 @@ impl<'a> Hogs<'a> {
 
     /// Returns the text about the hogs that explain why sched_ext's watchdog ejected the scheduler; `None` if none does.
     pub(super) fn of_stall(&self, measured: &Measurements, exit: &ScxExit) -> Option<String> {
-        let Some((seen, test)) = self.schedule else {
-            return named_at_any_time(measured);
-        };
-        let stalled = exit.stalled().and_then(|(task, _)| pid_of(task));
-        match stalled.and_then(|pid| longest_wait(&seen.answers, Pid(pid))) {
-            Some(wait) => in_wait(seen, test, wait),
-            // The watchdog itself did not run, or the schedule does not show the task.
-            None => in_steps(seen, test, |_| true),
+        match self.schedule {
+            Some(seen) => explains_stall(seen, Owner::Test, exit),
+            None => named_at_any_time(measured),
+        }
+    }
+
+    /// Returns the text about the engine of the harness if it explains why sched_ext's watchdog ejected the scheduler.
+    pub(super) fn engine_of_stall(&self, exit: &ScxExit) -> Option<String> {
+        explains_stall(self.schedule?, Owner::Harness, exit)
+    }
+}
+
+/// Returns the text about the hogs of `owner` that explain the finding; `None` if none does.
+fn explains((seen, test): (&Seen, Pid), owner: Owner, detail: &AssertDetail) -> Option<String> {
+    let wait = match &detail.finding {
+        Finding::Gap { tid, .. } | Finding::NoProgress { tid, .. } => {
+            let tid = u32::try_from(*tid).ok();
+            tid.and_then(|tid| longest_wait(&seen.answers, Pid(tid)))
+        }
+        Finding::Starved { task, .. } => {
+            pid_of(task).and_then(|pid| most_owed_wait(&seen.answers, Pid(pid)))
+        }
+        _ => None,
+    };
+    if let Some(wait) = wait {
+        return in_wait(seen, test, owner, wait);
+    }
+    let label = step_of(detail);
+    in_steps(seen, test, owner, |phase| match (label, phase) {
+        (None, _) => true,
+        (Some(label), Some(number)) => step(number) == label,
+        (Some(_), None) => false,
+    })
+}
+
+/// Returns the text about the hogs of `owner` that explain why sched_ext's watchdog ejected the scheduler; `None` if none does.
+fn explains_stall((seen, test): (&Seen, Pid), owner: Owner, exit: &ScxExit) -> Option<String> {
+    let stalled = exit.stalled().and_then(|(task, _)| pid_of(task));
+    match stalled.and_then(|pid| longest_wait(&seen.answers, Pid(pid))) {
+        Some(wait) => in_wait(seen, test, owner, wait),
+        // The watchdog itself did not run, or the schedule does not show the task.
+        None => in_steps(seen, test, owner, |_| true),
+    }
+}
+
+/// Returns the wait in which the task was owed the most CPU time; `None` if it never waited.
+fn most_owed_wait(answers: &Answers, task: Pid) -> Option<&Wait> {
+    let waits = answers.waits.iter().filter(|wait| wait.task == task);
+    waits.max_by_key(|wait| wait.owed_ns)
+}
+
+impl Owner {
+    /// Returns whether the task is the owner's.
+    fn has(self, answers: &Answers, task: Pid, test: Pid) -> bool {
+        match self {
+            Self::Test => answers.descends_from(task, test),
+            Self::Harness => task == test,
         }
     }
 }
@@ -95,13 +158,13 @@ fn longest_wait(answers: &Answers, task: Pid) -> Option<&Wait> {
     waits.max_by_key(|wait| wait.len_ns())
 }
 
-/// Returns the text about the tasks of the test that took the CPU during the wait; `None` if they did not.
-fn in_wait(seen: &Seen, test: Pid, wait: &Wait) -> Option<String> {
+/// Returns the text about the tasks of `owner` that took the CPU during the wait; `None` if they did not.
+fn in_wait(seen: &Seen, test: Pid, owner: Owner, wait: &Wait) -> Option<String> {
     let mut held = seen.answers.held_during(wait);
-    held.retain(|(task, _), _| seen.answers.descends_from(*task, test));
+    held.retain(|(task, _), _| owner.has(&seen.answers, *task, test));
     let ran_ns: u64 = held.values().sum();
     let share = ran_ns as f64 / wait.len_ns().max(1) as f64;
-    let most = name_of_most(seen, &held).filter(|_| share > MOST)?;
+    let most = name_of_most(seen, owner, &held).filter(|_| share > MOST)?;
     Some(format!(
         "{most} ran on CPU {} for {:.0} % of the {:.1} s in which task {} waited for that CPU",
         wait.cpu.0,
@@ -111,9 +174,14 @@ fn in_wait(seen: &Seen, test: Pid, wait: &Wait) -> Option<String> {
     ))
 }
 
-/// Returns the text about the tasks of the test that took a CPU in one of the steps for which `matches` is true; `None` if
+/// Returns the text about the tasks of `owner` that took a CPU in one of the steps for which `matches` is true; `None` if
 /// they took none.
-fn in_steps(seen: &Seen, test: Pid, matches: impl Fn(Option<u16>) -> bool) -> Option<String> {
+fn in_steps(
+    seen: &Seen,
+    test: Pid,
+    owner: Owner,
+    matches: impl Fn(Option<u16>) -> bool,
+) -> Option<String> {
     let answers = &seen.answers;
     let mut held: BTreeMap<_, Ran> = BTreeMap::new();
     for (
@@ -123,7 +191,7 @@ fn in_steps(seen: &Seen, test: Pid, matches: impl Fn(Option<u16>) -> bool) -> Op
         totals,
     ) in &answers.totals
     {
-        if totals.higher_class_ns > 0 && matches(*phase) && answers.descends_from(*task, test) {
+        if totals.higher_class_ns > 0 && matches(*phase) && owner.has(answers, *task, test) {
             // The sums do not tell the class. The last stretch of the task on this CPU does.
             let stretches = answers.higher.get(cpu).map_or(&[][..], Vec::as_slice);
             let last = stretches.iter().rfind(|held| held.task == *task);
@@ -139,7 +207,7 @@ fn in_steps(seen: &Seen, test: Pid, matches: impl Fn(Option<u16>) -> bool) -> Op
         (ran_ns as f64 / length_ns as f64, phase, cpu, held)
     });
     let (share, phase, cpu, held) = shares.max_by(|(a, ..), (b, ..)| a.total_cmp(b))?;
-    let most = name_of_most(seen, &held).filter(|_| share > MOST)?;
+    let most = name_of_most(seen, owner, &held).filter(|_| share > MOST)?;
     let when = phase.map_or_else(|| "the time outside of the steps".to_owned(), step);
     Some(format!(
         "{most} ran on CPU {} for {:.0} % of {when}",
@@ -149,7 +217,7 @@ fn in_steps(seen: &Seen, test: Pid, matches: impl Fn(Option<u16>) -> bool) -> Op
 }
 
 /// Returns the subject of a sentence about these tasks, which names the one that ran longest; `None` if there is none.
-fn name_of_most(seen: &Seen, held: &Ran) -> Option<String> {
+fn name_of_most(seen: &Seen, owner: Owner, held: &Ran) -> Option<String> {
     let ((task, class), _) = held.iter().max_by_key(|(_, ran_ns)| **ran_ns)?;
     let class = match class {
         Class::Deadline => "deadline",
@@ -157,6 +225,12 @@ fn name_of_most(seen: &Seen, held: &Ran) -> Option<String> {
     };
     let info = seen.answers.tasks.get(task)?;
     let name = info.name().unwrap_or("?");
+    if owner == Owner::Harness {
+        return Some(format!(
+            "the engine of the harness, the {class} task {name}[{}],",
+            task.0
+        ));
+    }
     let path = info
         .cgroups
         .last()
@@ -174,7 +248,7 @@ fn name_of_most(seen: &Seen, held: &Ran) -> Option<String> {
 
 /// Returns the step to which the finding belongs. The label `BASELINE` counts as no step, because findings about the backdrop at
 /// the end of the run have it, too.
-fn step_of(detail: &AssertDetail) -> Option<&str> {
+pub(super) fn step_of(detail: &AssertDetail) -> Option<&str> {
     let label = detail.phase.as_deref();
     label.filter(|label| **label != *Phase::BASELINE.label())
 }
@@ -252,6 +326,7 @@ mod tests {
         let wait = Wait {
             phase: Some(1),
             task: Pid(9),
+            class: Class::Ext,
             cgroup: None,
             cpu: Cpu(cpu),
             cause: WaitCause::Preempted,
@@ -307,6 +382,27 @@ mod tests {
         );
         assert_eq!(of(&seen(TEST, 900, 1)), None, "another CPU");
         assert_eq!(of(&seen(55, 900, 0)), None, "not a task of the test");
+        // If task 7 is the test's main thread, it is the engine.
+        let starved = AssertDetail::of(Finding::Starved {
+            task: "spin[9]".to_owned(),
+            waited_ms: 1000,
+            owed_ms: 60,
+            from_ms: 0,
+            served: true,
+            bound_ms: 50.0,
+        });
+        let engine = |ran_ms, test| {
+            let seen = seen(1, ran_ms, 0);
+            let hogs = Hogs::new(Some(&seen), Some(test));
+            let both = [&gap, &starved].map(|detail| hogs.engine([detail]));
+            assert_eq!(both[0], both[1]);
+            both.into_iter().flatten().next()
+        };
+        let text = engine(900, 7).expect("the engine");
+        let expected = "the engine of the harness, the real-time task spin[7], ran on CPU 0 for 90 % of the 1.0 s";
+        assert!(text.starts_with(expected), "{text}");
+        assert_eq!(engine(400, 7), None);
+        assert_eq!(engine(900, TEST), None, "a task of the test");
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod hog;
 mod judgement;
 mod kernel_log;
 mod killed;
+mod latency;
 mod misfit;
 mod pages;
 pub(super) mod quota;
@@ -112,10 +113,13 @@ pub(super) fn judge(
         _ => scheduler_exit::judge(&mut judgement, case, guest, console, exit),
     }
     // A scheduler cannot serve any task if real-time workers leave no CPU time.
-    if let Some(exit) = exit.filter(|exit| exit.is_stall())
-        && let Some(hog) = case.hogs.of_stall(&judgement.result.measurements, exit)
-    {
-        judgement.blame(Fault::Test, hog);
+    if let Some(exit) = exit.filter(|exit| exit.is_stall()) {
+        let hog = case.hogs.of_stall(&judgement.result.measurements, exit);
+        if let Some(hog) = hog {
+            judgement.blame(Fault::Test, hog);
+        } else if let Some(engine) = case.hogs.engine_of_stall(exit) {
+            fault::unproven(&mut judgement, Fault::Harness, engine);
+        }
     }
     let logs = Logs {
         console,

@@ -59,9 +59,13 @@ pub(in crate::run) fn judge(
     if judgement.result.is_fail() || open.is_none() && judgement.result.is_inconclusive() {
         fault::attribute_again(judgement, case, logs);
     } else if let Some(place) = open {
+        let more = match case.virtual_clock {
+            true => "",
+            false => "; the virtual clock (KTSTR_CLOCK=virtual) shows more",
+        };
         let why = format!(
-            "a quota (cpu.max) limits {place} or one above it, and nothing shows whether the quota kept its workers from running; \
-             the virtual clock (KTSTR_CLOCK=virtual) shows more"
+            "a quota (cpu.max) limits {place} or one above it, and nothing shows whether the quota kept its workers from \
+             running{more}"
         );
         judgement.blame(Fault::Undetermined, why);
     } else {
@@ -90,7 +94,7 @@ fn is_proven(detail: &AssertDetail, answers: Option<&Answers>) -> bool {
 mod tests {
     use ktstr_assert::{AssertResult, Finding};
     use ktstr_schedule::query::{Wait, WaitCause};
-    use ktstr_schedule::{Cpu, Tables};
+    use ktstr_schedule::{Class, Cpu, Tables};
 
     use super::super::tests::{CASE, NO_LOGS};
     use super::*;
@@ -129,6 +133,8 @@ mod tests {
         assert_eq!(open.fault, Some(Fault::Undetermined));
         let why = open.evidence.expect("evidence");
         assert!(why.starts_with("a quota (cpu.max) limits cgroup limited or one above it"));
+        // The run was under the virtual clock, so there is no reason to advise it.
+        assert!(!why.contains("KTSTR_CLOCK"), "{why}");
         let other = judged(None, &[], None);
         assert!(other.result.is_fail() && other.fault == Some(Fault::Scheduler));
     }
@@ -170,6 +176,7 @@ mod tests {
                 waits: vec![Wait {
                     phase: Some(1),
                     task: Pid(7),
+                    class: Class::Ext,
                     cgroup: None,
                     cpu: Cpu(0),
                     cause: WaitCause::Preempted,

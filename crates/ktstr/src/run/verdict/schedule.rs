@@ -96,7 +96,9 @@ pub(in crate::run) fn judge(
     }
     let measured = measures(&seen.answers, &seen.tables, root);
     let checks = DEFAULTS.merge(checks);
-    if super::acquit::acquit(judgement, &checks, &seen.answers, &measured, &case.hogs) {
+    let of_latency = super::latency::acquit(judgement, seen, root);
+    let of_gaps = super::acquit::acquit(judgement, &checks, &seen.answers, &measured, &case.hogs);
+    if of_latency || of_gaps {
         fault::attribute_again(judgement, case, logs);
     }
     // A scheduler that has ended did not produce the rest of the schedule.
@@ -155,6 +157,11 @@ pub(in crate::run) fn judge(
             .hogs
             .at_all(&judgement.result.measurements, &failed)
             .filter(|_| failed.iter().all(explicable));
+        let engine = case.hogs.engine(&failed);
+        if let Some(engine) = engine.filter(|_| hog.is_none() && failed.iter().all(explicable)) {
+            fault::unproven(judgement, Fault::Harness, engine);
+            return;
+        }
         let (fault, why) = match (hog, case.has_scheduler()) {
             (Some(hog), _) => (Fault::Test, hog),
             (_, true) => (Fault::Scheduler, evidence.to_owned()),
