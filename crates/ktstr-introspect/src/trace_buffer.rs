@@ -148,7 +148,7 @@ mod tests {
     /// Returns a page whose first event has the time 1000, with this data.
     fn page(words: &[u32]) -> Vec<u8> {
         let mut page = 1000u64.to_le_bytes().to_vec();
-        page.extend((4 * words.len() as u64 | 1 << 31).to_le_bytes());
+        page.extend(((4 * words.len() as u64) | (1 << 31)).to_le_bytes());
         page.extend(words.iter().flat_map(|word| word.to_le_bytes()));
         page.resize(PAGE, 0xff);
         page
