@@ -88,11 +88,11 @@ enum Command {
     Show(show::Options),
     /// Write one page of HTML about a recorded run: its verdict, a time line of CPUs and tasks, tables, logs.
     Report(report::Options),
-    /// Write the schedule of a run that was recorded under the virtual clock as a trace for the Perfetto UI (ui.perfetto.dev).
+    /// Write the schedule of a recorded run as a trace for the Perfetto UI (ui.perfetto.dev).
     Trace(trace::Options),
     /// Repeat a run that was recorded under the virtual clock, and say whether the two runs are identical.
     Replay(replay::Options),
-    /// Show which tasks ran on which CPUs and how long tasks waited, in a run that was recorded under the virtual clock.
+    /// Show which tasks ran on which CPUs and how long tasks waited, in a recorded run.
     Schedule(schedule::Options),
     /// Explain why a task waited: since when, in which queue, and what its CPUs did during that time.
     Why(why::Options),

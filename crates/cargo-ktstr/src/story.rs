@@ -57,7 +57,8 @@ pub fn bytes(record: &Path) -> Result<(PathBuf, Vec<u8>)> {
     let path = record.with_file_name(SCHEDULE_FILE);
     let file = fs::read(&path).with_context(|| {
         format!(
-            "reading {}: only runs under the virtual clock leave a schedule, unless KTSTR_SCHEDULE is 0",
+            "reading {}: a run leaves no schedule if KTSTR_SCHEDULE is 0, if the machine ended before the schedule could be read, or if the \
+             kernel lacks what shows one",
             path.display()
         )
     })?;

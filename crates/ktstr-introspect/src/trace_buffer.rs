@@ -13,8 +13,8 @@ const HEADER: usize = 16;
 const WRITTEN: u64 = 0xf_ffff;
 /// The lowest bits of a `next` pointer in the list of pages are flags (`RB_FLAG_MASK`).
 const FLAGS: u64 = 3;
-/// The largest number of pages of a CPU that are read: 64 MiB.
-const MAX_PAGES: usize = 1 << 14;
+/// The largest number of pages of a CPU that are read: 4 MiB, and a few pages by which the kernel rounds up.
+const MAX_PAGES: usize = (1 << 10) + 8;
 
 /// The values of `type_len` in the header of an event (`include/linux/ring_buffer.h`); smaller values are lengths in words.
 const PADDING: u32 = 29;

@@ -79,6 +79,8 @@ pub(super) struct LiveCgroup {
     /// The largest number of migrations that changes of the test may have forced: one for each worker and each change of its
     /// CPUs.
     pub forced_moves: u64,
+    /// The CPUs that the cgroup had when they were last noted; `None` before that.
+    last_allowed: Option<Allowed>,
     reports: Vec<WorkerReport>,
 }
 
@@ -98,6 +100,7 @@ impl LiveCgroup {
             runs_payloads: false,
             allowed: Allowed::All,
             forced_moves: 0,
+            last_allowed: None,
             reports: Vec::new(),
         }
     }

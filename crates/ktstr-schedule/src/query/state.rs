@@ -44,6 +44,8 @@ pub(super) struct Task {
     pub doing: Doing,
     pub cgroup: Option<u64>,
     pub class: Class,
+    /// Its class when its current activity began.
+    pub waits_in: Class,
     pub mask: CpuMask,
     /// The last change of its affinity after it had started to work: the time in nanoseconds, and the CPUs on which it had a
     /// claim before.
@@ -119,6 +121,7 @@ impl Default for Task {
             doing: Doing::Unknown,
             cgroup: None,
             class: Class::Unknown,
+            waits_in: Class::Unknown,
             mask: CpuMask::ALL,
             confined: None,
             ran_on: None,

@@ -180,6 +180,7 @@ impl Walk<'_> {
         let now = self.time;
         let task = self.task(pid);
         task.doing = doing;
+        task.waits_in = task.class;
         task.since_ns = now;
         task.booked_ns = now;
         task.queues.clear();
@@ -229,7 +230,7 @@ impl Walk<'_> {
         let owed_ns = std::mem::take(&mut task.owed_ns);
         let judged_ns = std::mem::take(&mut task.judged_ns);
         if let Doing::Waiting { from_ns, cause } = task.doing {
-            let (class, cgroup) = (task.class, task.cgroup);
+            let (class, cgroup) = (task.waits_in, task.cgroup);
             let cpu = task.waited_on(time, served);
             self.answers.waits.push(Wait {
                 phase: self.phase,

@@ -30,7 +30,7 @@ pub struct Wait {
     pub phase: Phase,
     /// The task that waited.
     pub task: Pid,
-    /// The scheduling class of the task when the wait ended.
+    /// The scheduling class of the task when the wait began.
     pub class: Class,
     /// The id of the task's cgroup; `None` if it is unknown.
     pub cgroup: Option<u64>,

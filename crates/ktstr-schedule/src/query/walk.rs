@@ -383,7 +383,7 @@ impl<'a> Walk<'a> {
             Some(Wait {
                 phase: self.phase,
                 task: *pid,
-                class: task.class,
+                class: task.waits_in,
                 cgroup: task.cgroup,
                 cpu: task.waited_on(self.time, false),
                 cause,

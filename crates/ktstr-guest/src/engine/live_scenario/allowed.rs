@@ -42,7 +42,11 @@ impl LiveCgroup {
     /// Records which CPUs the cgroup has from now on. If it has or had workers, its earlier CPUs stay allowed, too.
     pub(super) fn allow(&mut self, now: Allowed) {
         let untouched = self.handles.is_empty() && self.reports.is_empty();
-        if self.allowed != now {
+        if self
+            .last_allowed
+            .replace(now.clone())
+            .is_some_and(|last| last != now)
+        {
             self.forces_moves();
         }
         self.allowed = match untouched {
@@ -59,7 +63,8 @@ impl LiveScenario {
     /// the kernel may update them later.
     pub fn cpu_is_off(&mut self, ctx: &Ctx, cpu: usize) {
         self.off_line.insert(cpu);
-        self.tracked.iter_mut().for_each(LiveCgroup::forces_moves);
+        let had = |t: &&mut LiveCgroup| t.allowed.cpus().is_none_or(|cpus| cpus.contains(&cpu));
+        (self.tracked.iter_mut().filter(had)).for_each(LiveCgroup::forces_moves);
         let any = self.has_partitions();
         for at in 0..self.tracked.len() {
             let cpus = self.cpus_of(&self.tracked[at].name, ctx.topo);

@@ -325,13 +325,15 @@ impl Walk<'_> {
             || self.bypass.is_some();
         // A window counts only if it begins after the queues have become balanced again. If some tasks are confined,
         // the CPUs on which the others start are arbitrary.
-        let mut masks = consumers.iter().filter(|one| one.long).map(|one| one.mask);
+        let long = || consumers.iter().filter(|one| one.long);
+        let contested = long().fold(0, |all, one| all | one.mask);
+        let mut masks = long().map(|one| one.mask);
         let first = masks.next();
         let confined = masks.any(|mask| Some(mask) != first);
         let joined = self.joined_ns.filter(|_| confined);
         let begun_ns = joined.map_or(0, |joined| joined.saturating_add(BALANCING_NS));
         let balanced = window.from_ns >= self.unbalanced_until_ns.max(begun_ns)
-            && !self.is_uneven(window, length);
+            && !self.is_uneven(window, length, contested);
         let concludes = balanced && !moved;
         let time = match concludes {
             true => &mut self.answers.even_ns,
@@ -378,8 +380,8 @@ impl Walk<'_> {
         }
     }
 
-    /// Whether real-time, deadline and stop tasks left much less time on one CPU than on another one.
-    fn is_uneven(&self, window: &Window, length: u64) -> bool {
+    /// Whether real-time, deadline and stop tasks left much less time on one of the `contested` CPUs than on another one.
+    fn is_uneven(&self, window: &Window, length: u64, contested: u128) -> bool {
         let cpus = self.tables.topology.llc.len().clamp(1, CPUS);
         let mut taken: Vec<u64> = vec![0; cpus];
         for ((cpu, class), ns) in &window.above_ns {
@@ -390,7 +392,9 @@ impl Walk<'_> {
             }
         }
         let online = (0u16..).zip(taken);
-        let taken = online.filter(|(cpu, _)| !self.offline.contains(&Cpu(*cpu)));
+        let taken = online.filter(|(cpu, _)| {
+            !self.offline.contains(&Cpu(*cpu)) && CpuMask::of(contested).contains(Cpu(*cpu))
+        });
         let (least, most) = taken.fold((u64::MAX, 0), |(least, most), (_, ns)| {
             (ns.min(least), ns.max(most))
         });

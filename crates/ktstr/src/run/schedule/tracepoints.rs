@@ -3,7 +3,8 @@
 //! because a template then has them already.
 //!
 //! Tracepoints show less than the function entries that are observed under the virtual clock: no affinities, no quotas, no
-//! classes of ordinary tasks and no dispatch queues. So nothing is judged by such a schedule; it is for people.
+//! classes of ordinary tasks and no dispatch queues. So such a schedule judges no scheduler. It is for people, and it shows which
+//! real-time tasks, of the test or of the harness, took a CPU.
 
 use std::collections::HashMap;
 
@@ -22,6 +23,9 @@ const CLOCK: &str = "mono";
 const MEMORY_SHARE: u64 = 16;
 /// The bounds on the size of the buffer of one CPU in KiB. A switch and the wake-up before it take about 150 bytes.
 const BUFFER_KIB: std::ops::RangeInclusive<u64> = 64..=4096;
+
+/// The largest number of entries that are read. The buffers of 128 CPUs hold half of that in the shortest entries.
+const MAX_ENTRIES: usize = 1 << 23;
 
 /// The flags of a tracepoint's entry for an interrupt (`TRACE_FLAG_HARDIRQ` and `TRACE_FLAG_SOFTIRQ`,
 /// `include/linux/trace_events.h`).
@@ -203,6 +207,7 @@ pub(in crate::run) fn read<M: GuestMemory + ?Sized>(
         buffer.for_each(|time_ns, data| {
             first_ns.get_or_insert(time_ns);
             if time_ns >= from_ns
+                && entries.len() < MAX_ENTRIES
                 && let Some((entry, path)) = formats.read(time_ns, on, data)
             {
                 paths.extend(path.map(|path| (entry.numbers[1].cast_unsigned(), path)));
@@ -213,6 +218,10 @@ pub(in crate::run) fn read<M: GuestMemory + ?Sized>(
             complete_ns = complete_ns.max(first_ns.unwrap_or(u64::MAX)).min(LATEST_NS);
             overrun += buffer.overrun;
         }
+    }
+    if entries.len() == MAX_ENTRIES {
+        // Nobody knows which entries are missing.
+        complete_ns = LATEST_NS;
     }
     entries.sort_by_key(|entry| entry.time_ns);
     let mut sketch = Sketch {

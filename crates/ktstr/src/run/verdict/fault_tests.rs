@@ -2,9 +2,13 @@
 
 use ktstr_assert::AssertResult;
 use ktstr_guest::engine::{HOG_KEY, hog_key, memory_key};
+use ktstr_schedule::query::{Answers, Key, Totals};
+use ktstr_schedule::{Cpu, Pid, Tables};
 
+use super::super::Hogs;
 use super::super::UnderTest;
-use super::super::tests::{CASE, judged};
+use super::super::schedule::Seen;
+use super::super::tests::{CASE, NO_LOGS, judged};
 use super::*;
 
 fn named(result: AssertResult, has_scheduler: bool, console: &str) -> (Option<Fault>, String) {
@@ -183,11 +187,44 @@ fn a_bound_on_the_work_of_a_cpu_second_is_a_claim_of_the_test() {
             floor: 100.0,
         }))
     };
-    assert_eq!(named(slow(), true, "").0, Some(Fault::Test));
-    assert_eq!(named(slow(), false, "").0, Some(Fault::Test));
+    let key = Key {
+        phase: Some(1),
+        task: Pid(7),
+        cgroup: None,
+        cpu: Cpu(0),
+    };
+    let blamed = |result: AssertResult, preempted| {
+        let ran = Totals {
+            run_ns: 1_000_000_000,
+            preempted,
+            ..Totals::default()
+        };
+        let seen = Seen {
+            answers: Answers {
+                totals: [(key, ran)].into(),
+                ..Answers::default()
+            },
+            tables: Tables::default(),
+        };
+        let mut judgement = judged(vec![]);
+        (judgement.result, judgement.fault) = (result, None);
+        let case = Case {
+            hogs: Hogs::new(Some(&seen), Some(1)),
+            ..CASE
+        };
+        attribute_fault(&mut judgement, &case, NO_LOGS);
+        judgement.fault
+    };
+    assert_eq!(blamed(slow(), 50), Some(Fault::Test));
+    assert_eq!(blamed(slow(), 5000), Some(Fault::Scheduler));
+    assert_eq!(
+        named(slow(), true, "").0,
+        Some(Fault::Scheduler),
+        "no schedule"
+    );
     let mut starved = slow();
     starved.record_fail(AssertDetail::new(DetailKind::Stuck, "tid 8 stuck"));
-    assert_eq!(named(starved, true, "").0, Some(Fault::Scheduler));
+    assert_eq!(blamed(starved, 50), Some(Fault::Scheduler));
 }
 
 /// Nobody but the test sends other signals to its workers.

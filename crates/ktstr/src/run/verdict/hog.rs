@@ -48,9 +48,13 @@ impl<'a> Hogs<'a> {
     pub(in crate::run) const UNSEEN: Self = Self { schedule: None };
 
     /// Creates the view of a run. `seen` is its schedule, which is used only if no part is missing. `test` is the process of
-    /// the test.
+    /// the test, which can switch the kernel's tracepoints off, so a schedule without events of theirs is not used, either.
     pub(in crate::run) fn new(seen: Option<&'a Seen>, test: Option<i32>) -> Self {
-        let whole = seen.filter(|seen| seen.answers.missing_ns == 0);
+        let is_whole = |seen: &&Seen| {
+            let traced = seen.tables.missing.is_empty() && !seen.answers.totals.is_empty();
+            seen.answers.missing_ns == 0 && (seen.is_exact() || traced)
+        };
+        let whole = seen.filter(is_whole);
         let test = test.and_then(|pid| u32::try_from(pid).ok()).map(Pid);
         Self {
             schedule: whole.zip(test),
@@ -63,6 +67,16 @@ impl<'a> Hogs<'a> {
             Some(seen) => explains(seen, Owner::Test, detail),
             None => named_at(measured, detail),
         }
+    }
+
+    /// Returns how often the task left its CPU although it could have gone on, or came to another CPU, in a second of its CPU time;
+    /// `None` if the schedule does not show the task.
+    pub(super) fn disturbances(&self, tid: i32) -> Option<f64> {
+        let (seen, _) = self.schedule?;
+        let task = Pid(u32::try_from(tid).ok()?);
+        let all = seen.answers.sum(|key| key.task == task);
+        let count = all.preempted.saturating_add(all.migrations);
+        (all.run_ns > 0).then(|| count as f64 / (all.run_ns as f64 / 1e9))
     }
 
     /// Returns the text about the engine of the harness if the time that it ran explains each of the findings.
@@ -119,11 +133,8 @@ fn explains((seen, test): (&Seen, Pid), owner: Owner, detail: &AssertDetail) -> 
         return in_wait(seen, test, owner, wait);
     }
     let label = step_of(detail);
-    in_steps(seen, test, owner, |phase| match (label, phase) {
-        (None, _) => true,
-        (Some(label), Some(number)) => step(number) == label,
-        (Some(_), None) => false,
-    })
+    let matches = |number| label.is_none_or(|label| step(number) == label);
+    in_steps(seen, test, owner, matches)
 }
 
 /// Returns the text about the hogs of `owner` that explain why sched_ext's watchdog ejected the scheduler; `None` if none does.
@@ -158,8 +169,13 @@ fn longest_wait(answers: &Answers, task: Pid) -> Option<&Wait> {
     waits.max_by_key(|wait| wait.len_ns())
 }
 
-/// Returns the text about the tasks of `owner` that took the CPU during the wait; `None` if they did not.
+/// Returns the text about the tasks of `owner` that took the CPU during the wait; `None` if they did not, or if another CPU was idle
+/// that a waiting task could have used, since a scheduler has to use it.
 fn in_wait(seen: &Seen, test: Pid, owner: Owner, wait: &Wait) -> Option<String> {
+    let wasted_ns = seen.answers.wasted_late_ns.get(&wait.phase).copied();
+    if wasted_ns.unwrap_or(0) as f64 > MOST * wait.len_ns() as f64 {
+        return None;
+    }
     let mut held = seen.answers.held_during(wait);
     held.retain(|(task, _), _| owner.has(&seen.answers, *task, test));
     let ran_ns: u64 = held.values().sum();
@@ -174,15 +190,14 @@ fn in_wait(seen: &Seen, test: Pid, owner: Owner, wait: &Wait) -> Option<String> 
     ))
 }
 
-/// Returns the text about the tasks of `owner` that took a CPU in one of the steps for which `matches` is true; `None` if
-/// they took none.
-fn in_steps(
-    seen: &Seen,
-    test: Pid,
-    owner: Owner,
-    matches: impl Fn(Option<u16>) -> bool,
-) -> Option<String> {
+/// Returns the text about the tasks of `owner` that took a CPU in one of the steps whose numbers match; `None` if they took none. What
+/// they did outside of the steps is set-up and teardown. Nothing links the engine's time to a finding without a wait, so the engine
+/// explains none of these.
+fn in_steps(seen: &Seen, test: Pid, owner: Owner, matches: impl Fn(u16) -> bool) -> Option<String> {
     let answers = &seen.answers;
+    if owner == Owner::Harness {
+        return None;
+    }
     let mut held: BTreeMap<_, Ran> = BTreeMap::new();
     for (
         Key {
@@ -191,28 +206,36 @@ fn in_steps(
         totals,
     ) in &answers.totals
     {
-        if totals.higher_class_ns > 0 && matches(*phase) && owner.has(answers, *task, test) {
+        let Some(phase) = phase.filter(|number| matches(*number)) else {
+            continue;
+        };
+        if totals.higher_class_ns > 0 && owner.has(answers, *task, test) {
             // The sums do not tell the class. The last stretch of the task on this CPU does.
             let stretches = answers.higher.get(cpu).map_or(&[][..], Vec::as_slice);
             let last = stretches.iter().rfind(|held| held.task == *task);
             let class = last.map_or(Class::RealTime, |held| held.class);
-            let sum = held.entry((*phase, *cpu)).or_default();
+            let sum = held.entry((phase, *cpu)).or_default();
             let ran_ns = sum.entry((*task, class)).or_default();
             *ran_ns = ran_ns.saturating_add(totals.higher_class_ns);
         }
     }
     let shares = held.into_iter().map(|((phase, cpu), held)| {
-        let length_ns = answers.phases.get(&phase).copied().unwrap_or(0).max(1);
+        let length_ns = answers
+            .phases
+            .get(&Some(phase))
+            .copied()
+            .unwrap_or(0)
+            .max(1);
         let ran_ns = held.values().fold(0u64, |sum, ns| sum.saturating_add(*ns));
         (ran_ns as f64 / length_ns as f64, phase, cpu, held)
     });
     let (share, phase, cpu, held) = shares.max_by(|(a, ..), (b, ..)| a.total_cmp(b))?;
     let most = name_of_most(seen, owner, &held).filter(|_| share > MOST)?;
-    let when = phase.map_or_else(|| "the time outside of the steps".to_owned(), step);
     Some(format!(
-        "{most} ran on CPU {} for {:.0} % of {when}",
+        "{most} ran on CPU {} for {:.0} % of {}",
         cpu.0,
-        100.0 * share
+        100.0 * share,
+        step(phase)
     ))
 }
 
@@ -382,6 +405,9 @@ mod tests {
         );
         assert_eq!(of(&seen(TEST, 900, 1)), None, "another CPU");
         assert_eq!(of(&seen(55, 900, 0)), None, "not a task of the test");
+        let mut wasteful = seen(TEST, 900, 0);
+        wasteful.answers.wasted_late_ns = [(Some(1), 600 * MS)].into();
+        assert_eq!(of(&wasteful), None, "another CPU was idle");
         // If task 7 is the test's main thread, it is the engine.
         let starved = AssertDetail::of(Finding::Starved {
             task: "spin[9]".to_owned(),
@@ -420,6 +446,16 @@ mod tests {
         assert_eq!(of(&late, &seen(TEST, 400, 1)), None);
         late.phase = Some("Step[1]".into());
         assert_eq!(of(&late, &hogged), None, "the schedule has the last word");
+        // What the test does before the first step and after the last one explains nothing.
+        late.phase = None;
+        let mut set_up = seen(TEST, 900, 1);
+        let totals = std::mem::take(&mut set_up.answers.totals).into_iter();
+        set_up.answers.totals = totals
+            .map(|(key, ran)| (Key { phase: None, ..key }, ran))
+            .collect();
+        set_up.answers.phases.insert(None, 1000 * MS);
+        assert_eq!(of(&late, &set_up), None);
+        late.phase = Some("Step[1]".into());
         let mut holed = hogged;
         holed.answers.missing_ns = 1;
         assert_eq!(of(&late, &holed).as_deref(), Some("of the guest"));

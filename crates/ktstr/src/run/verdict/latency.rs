@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use ktstr_assert::{AssertDetail, DetailKind, Finding};
-use ktstr_schedule::query::{Wait, WaitCause, percentile};
+use ktstr_schedule::query::{Wait, WaitCause};
 use ktstr_schedule::{Class, Pid};
 
 use super::Judgement;
@@ -133,10 +133,13 @@ fn after_wakeups(mut waits: Vec<&Wait>) -> Vec<u64> {
 fn p99_of_longest(mut waits: Vec<u64>, samples: usize) -> Option<u64> {
     waits.sort_unstable();
     let first = waits.len().saturating_sub(samples);
+    // Each sample that is no wait is one of length 0. The guest tells the number of samples, which may be any number.
     let missing = samples.saturating_sub(waits.len());
-    let mut longest = vec![0; missing];
-    longest.extend_from_slice(&waits[first..]);
-    percentile(&longest, 99.0)
+    let rank = samples.saturating_sub(samples / 100);
+    match rank.checked_sub(missing) {
+        None | Some(0) => (samples > 0).then_some(0),
+        Some(rank) => waits.get(first + rank - 1).copied(),
+    }
 }
 
 /// Returns the population standard deviation of the values divided by their mean; `None` if the mean is 0.
@@ -156,6 +159,27 @@ mod tests {
     use crate::run::verdict::Fault;
 
     const MS: u64 = 1_000_000;
+
+    #[test]
+    fn the_percentile_is_that_of_as_many_waits_as_samples() {
+        use ktstr_schedule::query::percentile;
+        let waits: Vec<u64> = (1..=250).collect();
+        for samples in [1, 2, 99, 100, 101, 200, 250, 251, 300, 20_000] {
+            let missing = samples - waits.len().min(samples);
+            let first = waits.len().saturating_sub(samples);
+            let mut all = vec![0; missing];
+            all.extend_from_slice(&waits[first..]);
+            let expected = percentile(&all, 99.0);
+            assert_eq!(
+                p99_of_longest(waits.clone(), samples),
+                expected,
+                "{samples}"
+            );
+        }
+        // A guest may claim any number.
+        assert_eq!(p99_of_longest(vec![5], usize::MAX), Some(0));
+        assert_eq!(p99_of_longest(vec![5], 0), None);
+    }
     use WaitCause::{Preempted, Woken};
 
     /// Returns a schedule in which task 7 of the cgroup `s` had these waits in step 1, each with its start and end in ms.

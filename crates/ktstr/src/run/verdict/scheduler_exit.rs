@@ -11,8 +11,8 @@ use super::{Case, Fault, Judgement, last_words, out_of_memory};
 use crate::vm_result::VmResult;
 
 /// The signals by which the kernel ends a process for what the process itself did (signal(7)): SIGILL, SIGTRAP, SIGABRT, SIGBUS,
-/// SIGFPE, SIGSEGV and SIGSYS.
-pub(super) const CRASHES: [i32; 7] = [4, 5, 6, 7, 8, 11, 31];
+/// SIGFPE, SIGSEGV, SIGPIPE, SIGXCPU, SIGXFSZ and SIGSYS.
+pub(super) const CRASHES: [i32; 10] = [4, 5, 6, 7, 8, 11, 13, 24, 25, 31];
 
 /// Returns the text about the scheduler's end, in which tests search for an expected error: the kernel's message or, if the
 /// kernel did not eject the scheduler, the end of the scheduler's own log. Empty if no failure is about the scheduler's end.
