@@ -60,7 +60,7 @@ pub(super) fn excuse(judgement: &mut Judgement, case: &Case, console: &str) {
         let stands = CRASHES.contains(&signal) || signal == libc::SIGKILL && of_memory;
         if !stands {
             notes.push(format!(
-                "{}: neither an operation of the test nor the OOM killer sent the signal",
+                "{}: the test itself, or a program that it runs, sent the signal, since neither the harness nor the kernel did",
                 detail.message
             ));
         }
