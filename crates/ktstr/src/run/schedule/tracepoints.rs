@@ -21,6 +21,8 @@ use super::{LATEST_NS, nice_of};
 const CLOCK: &str = "mono";
 /// The share of the machine's memory that the buffers of all CPUs take together is one in this many.
 const MEMORY_SHARE: u64 = 16;
+/// The largest size of the buffers of all CPUs together in MiB. The host reads and decodes them at the end of a run.
+const BUFFERS_MIB: u64 = 64;
 /// The bounds on the size of the buffer of one CPU in KiB. A switch and the wake-up before it take about 150 bytes.
 const BUFFER_KIB: std::ops::RangeInclusive<u64> = 64..=4096;
 
@@ -66,7 +68,8 @@ pub(in crate::run) fn kernel_arguments(memory_mib: u64, cpus: u32) -> [String; 3
     let events = TRACEPOINTS
         .iter()
         .map(|(_, system, name, ..)| format!("{system}:{name}"));
-    let each_kib = memory_mib.saturating_mul(1024) / (MEMORY_SHARE * u64::from(cpus.max(1)));
+    let all_mib = (memory_mib / MEMORY_SHARE).min(BUFFERS_MIB);
+    let each_kib = all_mib * 1024 / u64::from(cpus.max(1));
     let each_kib = each_kib.clamp(*BUFFER_KIB.start(), *BUFFER_KIB.end());
     [
         format!("trace_event={}", events.collect::<Vec<_>>().join(",")),

@@ -147,6 +147,7 @@ fn the_buffers_take_a_share_of_the_memory() {
     assert_eq!(size(256, 4), "trace_buf_size=4096K");
     assert_eq!(size(256, 16), "trace_buf_size=1024K");
     assert_eq!(size(64, 128), "trace_buf_size=64K");
+    assert_eq!(size(16384, 128), "trace_buf_size=512K");
     let events = &kernel_arguments(256, 4)[0];
     assert!(
         events.starts_with("trace_event=sched:sched_switch,sched:sched_waking,"),
