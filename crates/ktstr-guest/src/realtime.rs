@@ -1,7 +1,8 @@
 //! Protects the harness from the scheduler under test. These threads of the guest run with a real-time policy, which takes
 //! precedence over all fair and sched_ext tasks: PID 1; the engine, which executes the steps of a scenario; the readers of the
-//! output of payloads; and the thread that asks the scheduler for its statistics. They sleep nearly all the time in a step. What the
-//! engine does between steps takes time: the schedule shows it, and the scheduler is not blamed for it. Their child processes and threads start with the normal policy again (`SCHED_RESET_ON_FORK`).
+//! output of payloads; and the thread that asks the scheduler for its statistics. They sleep nearly all the time in a step.
+//! What the engine does between steps takes time: the schedule shows it, and the scheduler is not blamed for it. Their child
+//! processes and threads start with the normal policy again (`SCHED_RESET_ON_FORK`).
 
 /// The highest priority of a worker. The engine could not stop a worker whose priority is above its own, or the same.
 pub const MOST_OF_WORKERS: i32 = 97;

@@ -267,8 +267,8 @@ fn of_workers(failures: &mut Vec<&AssertDetail>) -> Option<String> {
     why.filter(|_| failures.iter().all(own_words))
 }
 
-/// A worker that is preempted or moved at most this often in a second of its CPU time does its work at its own rate: what a switch
-/// costs is a few microseconds.
+/// A worker that is preempted or moved at most this often in a second of its CPU time does its work at its own rate: what a
+/// switch costs is a few microseconds.
 const UNDISTURBED: f64 = 500.0;
 
 /// The evidence if the test has changed schedulers, and nothing shows which of them is at fault.

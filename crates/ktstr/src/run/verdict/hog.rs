@@ -69,8 +69,8 @@ impl<'a> Hogs<'a> {
         }
     }
 
-    /// Returns how often the task left its CPU although it could have gone on, or came to another CPU, in a second of its CPU time;
-    /// `None` if the schedule does not show the task.
+    /// Returns how often the task left its CPU although it could have gone on, or came to another CPU, in a second of its CPU
+    /// time; `None` if the schedule does not show the task.
     pub(super) fn disturbances(&self, tid: i32) -> Option<f64> {
         let (seen, _) = self.schedule?;
         let task = Pid(u32::try_from(tid).ok()?);
@@ -169,8 +169,8 @@ fn longest_wait(answers: &Answers, task: Pid) -> Option<&Wait> {
     waits.max_by_key(|wait| wait.len_ns())
 }
 
-/// Returns the text about the tasks of `owner` that took the CPU during the wait; `None` if they did not, or if another CPU was idle
-/// that a waiting task could have used, since a scheduler has to use it.
+/// Returns the text about the tasks of `owner` that took the CPU during the wait; `None` if they did not, or if another CPU was
+/// idle that a waiting task could have used, since a scheduler has to use it.
 fn in_wait(seen: &Seen, test: Pid, owner: Owner, wait: &Wait) -> Option<String> {
     let wasted_ns = seen.answers.wasted_late_ns.get(&wait.phase).copied();
     if wasted_ns.unwrap_or(0) as f64 > MOST * wait.len_ns() as f64 {
@@ -190,9 +190,9 @@ fn in_wait(seen: &Seen, test: Pid, owner: Owner, wait: &Wait) -> Option<String> 
     ))
 }
 
-/// Returns the text about the tasks of `owner` that took a CPU in one of the steps whose numbers match; `None` if they took none. What
-/// they did outside of the steps is set-up and teardown. Nothing links the engine's time to a finding without a wait, so the engine
-/// explains none of these.
+/// Returns the text about the tasks of `owner` that took a CPU in one of the steps whose numbers match; `None` if they took
+/// none. What they did outside of the steps is set-up and teardown. Nothing links the engine's time to a finding without a wait,
+/// so the engine explains none of these.
 fn in_steps(seen: &Seen, test: Pid, owner: Owner, matches: impl Fn(u16) -> bool) -> Option<String> {
     let answers = &seen.answers;
     if owner == Owner::Harness {
