@@ -101,7 +101,7 @@ impl Files {
     }
 }
 
-/// The scheduler's process.
+/// The process of the scheduler, with the file in /proc that shows its state.
 struct Process {
     pid: i32,
     stat: Kept,

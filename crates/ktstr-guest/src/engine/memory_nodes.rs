@@ -20,7 +20,7 @@ pub fn memory_key(cgroup: &str) -> String {
 /// A setting of the test that says where memory comes from.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Placement {
-    /// The setting's name.
+    /// The setting as messages name it, such as `cpuset.mems`.
     what: String,
     nodes: BTreeSet<usize>,
     /// Whether each of the nodes is used, no matter on which node the worker runs.

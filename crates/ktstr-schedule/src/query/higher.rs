@@ -6,6 +6,9 @@ use std::collections::BTreeMap;
 use super::{Answers, Wait};
 use crate::event::{Class, Pid};
 
+/// The largest number of ancestors of a task that are looked at.
+const MAX_ANCESTORS: usize = 256;
+
 /// A stretch of time in which one task of a higher class ran on a CPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeldByHigher {
@@ -65,13 +68,13 @@ impl Answers {
         held
     }
 
-    /// Returns whether `task` was created by `ancestor`, by a task that `ancestor` had created, and so on, as far as the schedule
-    /// shows. A task is no descendant of itself.
+    /// Returns whether `task` was created by `ancestor`, by a task that `ancestor` had created, and so on for up to 256 tasks, as
+    /// far as the schedule shows. A task is no descendant of itself.
     pub fn descends_from(&self, task: Pid, ancestor: Pid) -> bool {
         let parent = |task: Pid| self.tasks.get(&task)?.parent;
         // Pids are reused, so a chain of parents may be a circle.
         let chain = std::iter::successors(parent(task), |task| parent(*task));
-        chain.take(self.tasks.len()).any(|task| task == ancestor)
+        chain.take(MAX_ANCESTORS).any(|task| task == ancestor)
     }
 }
 

@@ -316,7 +316,7 @@ pub enum Finding {
     WorkerKilled {
         /// The worker's thread id.
         tid: i32,
-        /// The signal's number.
+        /// The number of the signal, as in signal(7).
         signal: i32,
     },
     /// A program that the test ran as its workload did not end as the test expects, or did not print what it should.

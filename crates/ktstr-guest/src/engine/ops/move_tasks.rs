@@ -48,11 +48,14 @@ pub(super) fn all(call: &mut Call, from: &str, to: &str) -> Result<()> {
         scenario.get(to)?.runs_payloads |= programs;
     }
     let reach = scenario.quota_reach(ctx, from);
+    // The new cgroup may have other CPUs. What was forced before belongs to the workers, and so to both cgroups.
+    scenario.get(from)?.forces_moves();
+    let forced = scenario.get(from)?.forced_moves;
     let handles = std::mem::take(&mut scenario.get(from)?.handles);
     let allowed = scenario.get(from)?.allowed.clone();
     let placements = scenario.get(from)?.placements.clone();
-    scenario
-        .get(to)?
-        .adopt(handles, &allowed, placements, reach);
+    let there = scenario.get(to)?;
+    there.forced_moves = there.forced_moves.saturating_add(forced);
+    there.adopt(handles, &allowed, placements, reach);
     Ok(())
 }
