@@ -32,6 +32,11 @@ impl Policy {
             SchedPolicy::Fifo(_) | SchedPolicy::RoundRobin(_) | SchedPolicy::Deadline { .. }
         )
     }
+
+    /// Returns whether the policy is `SCHED_DEADLINE`.
+    pub fn is_deadline(&self) -> bool {
+        matches!(self.policy, SchedPolicy::Deadline { .. })
+    }
 }
 
 /// Converts a name to the form that `PR_SET_NAME` takes: cut to 15 bytes, and padded with NULs.
@@ -345,7 +350,8 @@ fn refused_deadline(tid: i32, attr: &SchedAttr, errno: i32) -> String {
             format!(
                 "; under SCHED_DEADLINE a task must be allowed on all CPUs of its root domain (all CPUs that are in no cpuset \
                  partition), and this worker is allowed on CPUs {}. Declare no cpuset and no affinity for it, or make its \
-                 cgroup a partition (Op::set_cpuset_partition with CpusetPartition::Root) before its workers start",
+                 cgroup a partition (Op::set_cpuset_partition with CpusetPartition::Root) before its workers start. For a \
+                 worker that sleeps, the kernel looks at the CPU on which it last ran",
                 cpus.map_or("that are unknown", str::trim)
             )
         }

@@ -221,6 +221,14 @@ impl WorkloadHandle {
             if let Some(cpus) = &worker.affinity {
                 worker.affinity_error = attrs::apply_affinity(worker.tid, cpus).err();
             }
+        }
+        // The kernel checks SCHED_DEADLINE against the root domain of the CPU on which a sleeping thread last ran, although a
+        // cpuset or an affinity may have forbidden that CPU since then. A wake-up assigns one of the allowed CPUs before the
+        // system call returns (try_to_wake_up() in kernel/sched/core.c of 7.3), and the thread then waits at the gate again.
+        if self.workers.iter().any(|worker| worker.policy.is_deadline()) {
+            sys::futex_wake(&self.control.gate, i32::MAX);
+        }
+        for worker in &mut self.workers {
             worker.policy_error = attrs::apply_policy(worker.tid, &worker.policy).err();
             worker.refused = worker.policy_error.is_some();
             worker.lowered_from = attrs::lowered(&worker.policy.policy);
