@@ -225,7 +225,11 @@ impl WorkloadHandle {
         // The kernel checks SCHED_DEADLINE against the root domain of the CPU on which a sleeping thread last ran, although a
         // cpuset or an affinity may have forbidden that CPU since then. A wake-up assigns one of the allowed CPUs before the
         // system call returns (try_to_wake_up() in kernel/sched/core.c of 7.3), and the thread then waits at the gate again.
-        if self.workers.iter().any(|worker| worker.policy.is_deadline()) {
+        if self
+            .workers
+            .iter()
+            .any(|worker| worker.policy.is_deadline())
+        {
             sys::futex_wake(&self.control.gate, i32::MAX);
         }
         for worker in &mut self.workers {
