@@ -263,6 +263,7 @@ fn proof(finding: &Finding, waiting: &[i32]) -> Proof {
         | Finding::Claim { .. } => Proof::Expected,
         Finding::Text
         | Finding::NotMeasured { .. }
+        | Finding::NothingToMeasure { .. }
         | Finding::MonitorUnavailable { .. }
         | Finding::SetUp { .. }
         | Finding::WorkerKilled { .. }

@@ -1,7 +1,7 @@
 //! Tests each check with a case that holds, a case that does not hold, and a case without data.
 
 use super::Assert;
-use crate::outcome::AssertResult;
+use crate::outcome::{AssertResult, Finding};
 use crate::worker::{WorkerExitInfo, WorkerReport};
 use std::collections::BTreeSet;
 
@@ -162,6 +162,36 @@ fn what_was_not_measured_is_inconclusive() {
             .is_inconclusive()
     );
     assert!(judge(NONE.check_not_stuck(), &[]).is_skip());
+}
+
+/// A bound on what the work never does is different from missing data: here both workers finished, and neither was woken.
+#[test]
+fn a_bound_that_does_not_fit_the_work_is_told_from_missing_data() {
+    let worked = |tid, entitlement| WorkerReport {
+        tid,
+        entitlement,
+        iterations: 10,
+        wall_time_ns: 2_000_000_000,
+        cpu_time_ns: 1_000_000_000,
+        off_cpu_ns: 1_000_000_000,
+        ..WorkerReport::default()
+    };
+    let both = [worked(1, 1), worked(2, 2)];
+    let unfit = |assert: Assert, workers: &[WorkerReport]| {
+        let result = judge(assert, workers);
+        let mut details = result.inconclusive_details();
+        details.any(|detail| matches!(detail.finding, Finding::NothingToMeasure { .. }))
+    };
+    for assert in [
+        NONE.max_p99_wake_latency_ns(1),
+        NONE.max_wake_latency_cv(0.1),
+        NONE.max_spread_pct(15.0),
+    ] {
+        assert!(unfit(assert, &both), "{}", assert.format_human());
+        let started = WorkerReport::missing(3, WorkerExitInfo::TimedOut);
+        let cut = [worked(1, 1), started];
+        assert!(!unfit(assert, &cut), "{}", assert.format_human());
+    }
 }
 
 /// If the caller reports which workers lacked a resource, the checks do not report it again. If no worker is left, nothing is

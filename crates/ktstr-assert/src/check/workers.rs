@@ -34,6 +34,12 @@ pub(super) fn not_measured(
     AssertDetail::of(Finding::NotMeasured { kind, what, why })
 }
 
+/// Creates the detail for a check of something that the workers of a cgroup never did, although their reports are complete.
+fn nothing(kind: DetailKind, what: &str, why: String) -> AssertDetail {
+    let what = what.to_owned();
+    AssertDetail::of(Finding::NothingToMeasure { kind, what, why })
+}
+
 /// Whether a worker lacked a resource for its work, so that it did none.
 pub(super) fn lacks(w: &WorkerReport) -> bool {
     matches!(w.exit_info, Some(WorkerExitInfo::WaitFailed(_)))
@@ -223,7 +229,13 @@ impl Assert {
                 .iter()
                 .flat_map(|w| w.wake_latencies_ns.iter().copied())
         };
+        // A worker that never got to its work has no samples either, and then nothing shows whether its work has wake-ups.
+        let worked = |w: &WorkerReport| w.exit_info.is_none() && w.iterations > 0;
         let none = |what: &str| {
+            if reports.iter().all(worked) {
+                let why = "the work measures no wake-ups; choose a work type that sleeps, or leave this bound out".to_owned();
+                return nothing(DetailKind::Benchmark, what, why);
+            }
             let why = ": no wake-ups were sampled".to_owned();
             unknown(DetailKind::Benchmark, what, why)
         };
@@ -343,6 +355,12 @@ fn judge_spread(reports: &[WorkerReport], bound: f64, asked: bool, out: &mut Ass
             }));
         }
         Some(_) => {}
+        None if asked && alike.values().map(Vec::len).sum::<usize>() == reports.len() => {
+            let why = "no two workers of this cgroup were entitled to the same share of the CPU time; start at least two alike, \
+                       or leave this bound out"
+                .to_owned();
+            out.record_inconclusive(nothing(DetailKind::Unfair, "spread", why));
+        }
         None if asked => {
             let why = format!(
                 ": {} of {} workers measured their off-CPU time, and no 2 of them were entitled to \

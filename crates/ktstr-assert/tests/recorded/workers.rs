@@ -199,8 +199,8 @@ fn checks_without_data_are_inconclusive() {
     "#);
     let wakes = NONE.max_p99_wake_latency_ns(1).max_wake_latency_cv(0.1);
     insta::assert_snapshot!(shown(&judge(wakes, ("sound", "even"))), @r#"
-    UNSURE [Benchmark] p99 wake latency is unknown, so it was not judged: no wake-ups were sampled
-    UNSURE [Benchmark] wake latency cv is unknown, so it was not judged: no wake-ups were sampled
+    UNSURE [Benchmark] p99 wake latency was not judged: the work measures no wake-ups; choose a work type that sleeps, or leave this bound out
+    UNSURE [Benchmark] wake latency cv was not judged: the work measures no wake-ups; choose a work type that sleeps, or leave this bound out
     "#);
 }
 

@@ -91,6 +91,9 @@ impl Display for Finding {
                 "" => write!(f, "{what} is unknown, so it was not judged"),
                 why => write!(f, "{what} is unknown, so it was not judged{why}"),
             },
+            Finding::NothingToMeasure { what, why, .. } => {
+                write!(f, "{what} was not judged: {why}")
+            }
             Finding::Starved {
                 task,
                 waited_ms,

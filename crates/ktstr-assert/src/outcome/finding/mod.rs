@@ -180,6 +180,16 @@ pub enum Finding {
         /// Why there is no measurement, with the punctuation that joins it to the message, as in `: no CPU time`; may be empty.
         why: String,
     },
+    /// The test enabled a check of something that its workload never does, such as a bound on the wake-up latency of work that
+    /// never sleeps. The reports of the workers are complete, so no data is missing.
+    NothingToMeasure {
+        /// The kind of the check.
+        kind: DetailKind,
+        /// What the check is about: `p99 wake latency`, `spread`.
+        what: String,
+        /// What the workload does not do, and what to do about it.
+        why: String,
+    },
     /// A monitor bound was violated for several consecutive samples.
     Sustained {
         /// The bound that was violated, with its value.

@@ -36,7 +36,9 @@ impl Finding {
             Finding::PageLocality { .. } => DetailKind::PageLocality,
             Finding::PagesMoved { .. } => DetailKind::CrossNodeMigration,
             Finding::SlowTier { .. } => DetailKind::SlowTier,
-            Finding::NotMeasured { kind, .. } | Finding::Bound { kind, .. } => *kind,
+            Finding::NotMeasured { kind, .. }
+            | Finding::NothingToMeasure { kind, .. }
+            | Finding::Bound { kind, .. } => *kind,
             Finding::Sustained { .. }
             | Finding::IdleCpu { .. }
             | Finding::WaitingTask { .. }

@@ -104,6 +104,11 @@ samples! {
         what: text("spread"),
         why: text(": one worker"),
     }
+    NothingToMeasure {
+        kind: DetailKind::Benchmark,
+        what: text("p99 wake latency"),
+        why: text("the work never sleeps"),
+    }
     Sustained {
         bound: MonitorBound::LocalDsq { cpu: 1, depth: 50 },
         samples: 5,

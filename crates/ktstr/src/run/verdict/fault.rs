@@ -86,6 +86,10 @@ pub(super) fn attribute_fault(judgement: &mut Judgement, case: &Case, logs: Logs
                 (Fault::Test, why)
             }
             Some(line) => (Fault::Test, line),
+            None if details.iter().all(|detail| is_for_the_test(detail)) => {
+                let why = format!("a check of the test does not fit its workload: {what}");
+                (Fault::Test, why)
+            }
             None => (Fault::Harness, format!("data is missing: {what}")),
         };
         judgement.blame(fault, why);
@@ -337,6 +341,12 @@ fn panicking_pid(console: &str) -> Option<i32> {
 /// Returns whether the test reports this in its own words, so that nothing else is known of it.
 fn is_in_own_words(detail: &AssertDetail) -> bool {
     detail.kind == DetailKind::Other && detail.finding == Finding::Text
+}
+
+/// Returns whether only the author of the test can change that this was not decided: the test says so itself, or its workload
+/// never does what the check needs.
+fn is_for_the_test(detail: &AssertDetail) -> bool {
+    is_in_own_words(detail) || matches!(detail.finding, Finding::NothingToMeasure { .. })
 }
 
 /// Returns the text that stands for the evidence if nothing but the failure itself shows the fault.

@@ -337,6 +337,19 @@ fn each_party_is_blamed_with_its_evidence() {
         "data is missing: p99 wake latency is unknown, so it was not judged"
     );
     assert_eq!(named(missing(), true, of_cgroup).0, Some(Fault::Test));
+    let mut unfit = AssertResult::inconclusive(AssertDetail::of(Finding::NothingToMeasure {
+        kind: DetailKind::Benchmark,
+        what: "p99 wake latency".to_owned(),
+        why: "the work never sleeps".to_owned(),
+    }));
+    let (fault, why) = named(unfit.clone(), true, "");
+    assert_eq!(fault, Some(Fault::Test));
+    assert_eq!(
+        why,
+        "a check of the test does not fit its workload: p99 wake latency was not judged: the work never sleeps"
+    );
+    unfit.merge(missing());
+    assert_eq!(named(unfit, true, "").0, Some(Fault::Harness));
     let of_machine = "[ 9.1] Out of memory: Killed process 1001 (test-x) total-vm:9kB\n";
     assert_eq!(named(missing(), true, of_machine).0, Some(Fault::Harness));
     let mut undecided = AssertResult::inconclusive_msg("too few samples");
