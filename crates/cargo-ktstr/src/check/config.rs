@@ -90,7 +90,7 @@ struct OneKnown {
     kernel: Option<String>,
     topology: Option<String>,
     reason: String,
-    expires: Spanned<String>,
+    expires: Spanned<toml::Value>,
 }
 
 /// Reads the file that was given, or else [`FILE`] in the current folder if it exists. Also returns the path of the file that was
@@ -166,7 +166,11 @@ pub fn parse(text: &str) -> Result<Config, Wrong> {
     for known in root.known {
         let at = known.span().start;
         let known = known.into_inner();
-        let expires = known.expires.get_ref().parse::<Date>();
+        let expires = match known.expires.get_ref() {
+            toml::Value::String(date) => date.parse::<Date>(),
+            // A date of TOML, which has no quotes. One with a time is not a day.
+            other => other.to_string().parse::<Date>(),
+        };
         let expires = expires.map_err(|why| (line(known.expires.span().start), why))?;
         if known.reason.trim().is_empty() {
             return Err((line(at), "a known failure needs a `reason`".to_owned()));
@@ -198,6 +202,11 @@ fn bound(key: &str, value: &toml::Value) -> Result<Bound> {
     };
     if !(number.is_finite() && number >= 0.0) {
         bail!("`{key}` must be a number of at least 0, or \"off\"");
+    }
+    if key.ends_with("_share") && number > 1.0 {
+        bail!(
+            "`{key}` must be a share from 0 to 1, such as 0.7, or \"off\": no scheduler can reach {number}"
+        );
     }
     Ok(Bound::At(number))
 }
@@ -298,6 +307,11 @@ expires = "2026-12-31"
         assert_eq!(config.gates["wake_p99"], GateWish::At { least, share });
         assert_eq!(config.known[0].line, 19);
         assert_eq!(parse("").expect("nothing").known.len(), 0);
+        let unquoted = WHOLE.replace("\"2026-12-31\"", "2026-12-31");
+        assert_eq!(
+            parse(&unquoted).expect("a configuration").known,
+            config.known
+        );
     }
 
     fn error(text: &str) -> String {
@@ -325,9 +339,12 @@ expires = "2026-12-31"
     fn an_impossible_value_is_an_error_with_its_line() {
         insta::assert_snapshot!(error("[bounds]\nmax_owed_ms = -3\n"), @r#"2: `max_owed_ms` must be a number of at least 0, or "off""#);
         insta::assert_snapshot!(error("[bounds]\nmax_owed_ms = nan\n"), @r#"2: `max_owed_ms` must be a number of at least 0, or "off""#);
+        insta::assert_snapshot!(error("[bounds]\nmin_task_share = 1.5\n"), @r#"2: `min_task_share` must be a share from 0 to 1, such as 0.7, or "off": no scheduler can reach 1.5"#);
         insta::assert_snapshot!(error("[matrix]\nseeds = true\n"), @r#"2: `seeds` must be a number, or a range such as "3..7""#);
         let known = "[[known]]\nscenario = \"steady\"\nreason = \"x\"\nexpires = \"soon\"\n";
         insta::assert_snapshot!(error(known), @"4: expected a date that exists, in the form YYYY-MM-DD, not `soon`");
+        let known = known.replace("\"soon\"", "2026-12-31T10:00:00");
+        insta::assert_snapshot!(error(&known), @"4: expected a date that exists, in the form YYYY-MM-DD, not `2026-12-31T10:00:00`");
         let known = "[[known]]\nscenario = \"steady\"\nexpires = \"2026-12-31\"\n";
         insta::assert_snapshot!(error(known), @"1: missing field `reason`");
         assert!(error("[matrix\n").starts_with("1: "));

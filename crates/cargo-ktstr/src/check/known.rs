@@ -11,6 +11,7 @@ use super::report::{KnownNote, Report, Row};
 use super::walk::Pair;
 use crate::cell::axes::{self, OWN};
 use crate::cell::own_shape;
+use crate::suggest;
 
 /// Checks that an entry names places that can exist. `all` are the names of all scenarios.
 ///
@@ -92,10 +93,20 @@ pub fn apply(report: &mut Report, config: &Config, today: Date, pairs: &[Pair]) 
     let unseen = unseen.filter(|(known, seen)| !seen && ran(known));
     report.unseen = unseen
         .map(|(known, _)| {
-            format!(
-                "line {}: {} ({}) did not occur: if it is fixed, remove the entry",
-                known.line, known.scenario, known.reason
-            )
+            // A check has no list of all names, since claims bring their own. The names that occurred show a mistyped one.
+            let rows = report.broken.iter().chain(&report.known);
+            let others = rows.filter(|row| row.scenario == known.scenario);
+            let hint = match &known.check {
+                Some(check) => suggest::hint(check, others.map(|row| row.check.as_str())),
+                None => String::new(),
+            };
+            let (line, scenario, reason) = (known.line, &known.scenario, &known.reason);
+            match (&known.check, hint.as_str()) {
+                (Some(check), hint) if !hint.is_empty() => {
+                    format!("line {line}: {scenario} ({reason}): no check `{check}` failed{hint}")
+                }
+                _ => format!("line {line}: {scenario} ({reason}) did not occur: if it is fixed, remove the entry"),
+            }
         })
         .collect();
 }
@@ -143,6 +154,14 @@ mod tests {
         assert_eq!((expired.broken.len(), expired.known.len()), (1, 0));
         assert!(expired.broken[0].known.as_ref().is_some_and(|k| k.expired));
         assert_eq!(expired.exit, 1);
+    }
+
+    #[test]
+    fn a_mistyped_check_is_recognised() {
+        let report = report(mixed(), &known("check = \"starvatoin\"", "2027-01-01"));
+        let unseen =
+            "line 1: steady (issue 12): no check `starvatoin` failed: did you mean `starvation`?";
+        assert_eq!(report.unseen, [unseen]);
     }
 
     #[test]

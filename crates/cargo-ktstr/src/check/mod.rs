@@ -123,10 +123,19 @@ pub struct Outputs {
     results: Option<PathBuf>,
 }
 
+impl Outputs {
+    /// Returns an error if one of the files cannot be written.
+    fn ensure_writable(&self) -> Result<()> {
+        let files = [&self.json, &self.junit, &self.html, &self.results];
+        ensure_writable(files.into_iter().flatten())
+    }
+}
+
 /// Runs the check and prints what it found. Every error that prevents a judgement is exit code 2, since 1 means that the
 /// scheduler is broken.
 pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     let began = Instant::now();
+    options.outputs.ensure_writable()?;
     let (config, file) = config::read(options.config.as_deref())?;
     if let Some(file) = &file {
         eprint_line(&format!("reading {}", file.display()));
@@ -252,11 +261,29 @@ pub fn hash(path: &Path) -> Result<String> {
     Ok(blake3::hash(&bytes).to_hex().to_string())
 }
 
-/// Writes a file atomically: the text goes to a file with `.part` added to its name, which is then renamed.
-pub fn write(path: &Path, text: &str) -> Result<()> {
+/// Returns an error if one of the files cannot be written; `-` stands for the screen. A command whose runs take minutes calls
+/// this first, so that a mistyped folder is not found after the runs.
+pub fn ensure_writable<'a>(paths: impl IntoIterator<Item = &'a PathBuf>) -> Result<()> {
+    for path in paths.into_iter().filter(|path| **path != Path::new("-")) {
+        let cannot = || format!("{} cannot be written, so nothing was run", path.display());
+        ensure!(!path.is_dir(), "{}: it is a folder", cannot());
+        let part = part_of(path);
+        std::fs::write(&part, "").with_context(cannot)?;
+        std::fs::remove_file(&part).with_context(cannot)?;
+    }
+    Ok(())
+}
+
+/// Returns the name of a file while it is being written.
+fn part_of(path: &Path) -> PathBuf {
     let mut part = path.as_os_str().to_owned();
     part.push(".part");
-    let part = PathBuf::from(part);
+    PathBuf::from(part)
+}
+
+/// Writes a file atomically: the text goes to a file with `.part` added to its name, which is then renamed.
+pub fn write(path: &Path, text: &str) -> Result<()> {
+    let part = part_of(path);
     std::fs::write(&part, text)
         .and_then(|()| std::fs::rename(&part, path))
         .inspect_err(|_| drop(std::fs::remove_file(&part)))
@@ -282,5 +309,16 @@ mod tests {
         let error = print_outcome(&mut Vec::new(), &testing::results(), &outputs).unwrap_err();
         assert!(format!("{error:#}").contains("page.html"), "{error:#}");
         assert!(Results::read(&path).is_ok());
+        let early = format!("{:#}", outputs.ensure_writable().unwrap_err());
+        assert!(
+            early.contains("none/page.html cannot be written, so nothing was run: No such file"),
+            "{early}"
+        );
+        let fine = [PathBuf::from("-"), path, folder.path().join("new")];
+        ensure_writable(&fine).unwrap();
+        let left = std::fs::read_dir(folder.path()).unwrap().count();
+        assert_eq!(left, 1, "the attempt leaves no file");
+        let folder = ensure_writable(&[folder.path().to_owned()]).unwrap_err();
+        assert!(folder.to_string().ends_with("it is a folder"), "{folder}");
     }
 }

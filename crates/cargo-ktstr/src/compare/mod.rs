@@ -149,6 +149,7 @@ impl Job {
 /// Runs the comparison and prints its conclusions.
 pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     let began = Instant::now();
+    check::ensure_writable(&options.json)?;
     let (config, _) = check::config(options.config.as_deref())?;
     if stored::is_set(&options.a) || stored::is_set(&options.b) {
         let report = of_sets(options, &config.gates, began)?;

@@ -23,6 +23,7 @@ use self::case::{Baseline, Case, Scheduler};
 use self::page::{Alarm, Caught, CleanRow, DefectRow, Report};
 use self::search::{CAUGHT, Row};
 use crate::cell::{self, pool};
+use crate::check;
 use crate::exit::Exit;
 use crate::json::{self, Limit};
 
@@ -76,6 +77,7 @@ pub struct Options {
 /// Runs the matrix and reports. The exit code is 1 if a defect was not caught, was caught too seldom or was not run, or if
 /// a run under a scheduler without defects failed.
 pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
+    check::ensure_writable(&options.out)?;
     let scheduler = ktstr::run::find_scheduler_binary(&cell::SCX_KTSTR)?
         .context("scx-ktstr has no binary")?
         .path;
@@ -155,7 +157,7 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
             true => page::markdown(&report),
             false => page::schedulers(&report),
         };
-        std::fs::write(path, page).with_context(|| format!("writing {}", path.display()))?;
+        check::write(path, &page)?;
     }
     let escaped = report.defects.iter().any(|row| row.verdict != Caught::Yes);
     let accused = report.clean.iter().any(|row| row.count.hits > 0);

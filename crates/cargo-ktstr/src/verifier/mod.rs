@@ -73,6 +73,7 @@ type Job = (Kernel, Option<String>);
 
 /// Loads the scheduler everywhere, and prints the verifier's statistics.
 pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
+    check::ensure_writable(&options.json)?;
     let binary = check::scheduler(&options.binary)?;
     let hash = check::hash(&binary)?;
     let earlier = options.baseline.as_deref().map(Report::read).transpose()?;

@@ -53,10 +53,7 @@ pub fn head(story: &Story, stretch: &Stretch) -> String {
                     seconds(story, left_dsq_ns.unwrap_or_default())
                 ),
                 (Some(id), true) => {
-                    format!(
-                        "It was in {}, and CPU {got} took it from there.",
-                        story::dsq(id)
-                    )
+                    format!("It was in {}, and CPU {got} ran it next.", story::dsq(id))
                 }
                 (Some(id), false) => format!("It was in {}.", story::dsq(id)),
                 (None, _) => format!("It was on the runqueue of {}.", queues(story, stretch)),

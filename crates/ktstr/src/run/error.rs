@@ -31,8 +31,8 @@ pub enum RunError {
     State(#[from] ktstr_state::StateError),
     /// The scheduler's binary was not found.
     #[error(
-        "the scheduler `{name}` was not found; tried\n{looked}\nrun the test in the workspace that has \
-         the package, or name the scheduler's binary with KTSTR_SCHEDULER"
+        "the scheduler `{name}` was not found. Run the test in the workspace that has the package, or set KTSTR_SCHEDULER to the \
+         path of the scheduler's binary. What was tried:\n{looked}"
     )]
     SchedulerNotFound {
         /// The name of the scheduler.
