@@ -24,7 +24,7 @@ pub struct RenderLimits {
     pub depth: usize,
     /// The largest number of elements of one array.
     pub elements: usize,
-    /// The largest number of values in the whole tree, without those behind pointers.
+    /// The largest number of nodes in the whole tree, without those behind pointers.
     pub nodes: usize,
     /// The number of CPUs for which a CPU mask is rendered. Higher bits are ignored, because the kernel may allocate only as many
     /// bytes of a mask as the machine's CPUs need, and what follows belongs to something else.

@@ -1,7 +1,7 @@
 //! The kernel cache: `<root>/kernels/<id>/` holds one complete entry for each kernel image.
 //!
-//! An entry is written to a temporary folder, and then renamed into place. The writer holds a lock, which the operating system
-//! releases if the writer is killed. A reader therefore sees a complete entry or none. The folders are used only if this user
+//! An entry is written to a temporary folder, and then renamed into place, so a reader sees a complete entry or none. The writer
+//! holds a lock, which the operating system releases if the writer is killed. The folders are used only if this user
 //! owns them and nobody else can write to them. What a killed process left in temporary folders is removed by the next writer.
 
 use std::collections::BTreeMap;
@@ -166,8 +166,8 @@ impl Cache {
             let meta = fs::metadata(dir.join(&kernel.id).join(file::META));
             meta.and_then(|meta| meta.modified()).ok()
         };
-        // The release of a kernel that its user built does not show that it is real-time, but its version line does
-        // (`UTS_VERSION`, scripts/mkcompile_h).
+        // If a user built a kernel with PREEMPT_RT, its release does not show this, but its version line does
+        // (`UTS_VERSION`, scripts/mkcompile_h). Such kernels come last.
         let real_time = |kernel: &Kernel| kernel.version_text.contains("PREEMPT_RT");
         whole.sort_by(|a, b| {
             (real_time(a).cmp(&real_time(b)))
@@ -248,9 +248,9 @@ impl Cache {
         })
     }
 
-    /// Imports an image as an entry, unless one exists already. An entry is created again if it is damaged, if it lacks a
-    /// configuration that is now known, or if the image to import was built from source or fetched, and the entry
-    /// records another source.
+    /// Imports an image as an entry, unless one exists already. An entry is created again if it is damaged, or if it lacks a
+    /// configuration that is now known. The entry of an image that was built from source or fetched is also created again if
+    /// it records another source.
     pub(crate) fn import(
         &self,
         material: &Material,
@@ -294,7 +294,7 @@ impl Cache {
         })
     }
 
-    /// Takes the lock of all writers, and removes what killed writers left behind.
+    /// Takes the lock that all writers share, and removes what killed writers left behind.
     fn lock(&self) -> Result<Lock, KernelError> {
         let folder = self.folder(KERNELS)?;
         let dir = folder.path();
@@ -313,7 +313,7 @@ impl Cache {
         Ok(lock)
     }
 
-    /// Creates a temporary folder on the cache's disk. The caller must hold the lock.
+    /// Creates a temporary folder in the cache. The caller must hold the lock.
     fn aside(&self) -> Result<tempfile::TempDir, KernelError> {
         let dir = self.kernels();
         tempfile::Builder::new()

@@ -1,5 +1,5 @@
 //! `cargo ktstr table FILE...`: shows the results of several checks on one page of Markdown. Nothing is run. The page has no wall
-//! times, no dates and no paths of records, only what the virtual clock decides: the same checks give exactly the same page.
+//! times, no dates and no paths of records, only results that the virtual clock reproduces: the same checks give the same page.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -17,9 +17,9 @@ use super::show;
 use crate::cell::Proof;
 use crate::exit::Exit;
 
-/// The largest number of lines that are shown of the reason why a scheduler does not load.
+/// If a scheduler does not load, at most this many lines of the reason are shown.
 const REASON: usize = 6;
-/// The largest number of characters that are shown of a message.
+/// At most this many characters of a message are shown.
 const MESSAGE: usize = 400;
 
 /// The options of `cargo ktstr table`.
@@ -162,13 +162,13 @@ fn without_folder(text: &str, report: &Report) -> String {
     without_registry(&(out + rest))
 }
 
-/// Returns the position behind the last character that is in `set`; 0 if none is.
+/// Returns the position after the last character that is in `set`; 0 if there is none.
 fn behind_last(text: &str, set: impl Fn(char) -> bool) -> usize {
     let last = text.char_indices().rfind(|(_, c)| set(*c));
     last.map_or(0, |(at, c)| at + c.len_utf8())
 }
 
-/// Removes the folders of cargo's registry from the paths of source files, which logs of schedulers name.
+/// Removes the folders of cargo's registry from the paths of source files that appear in the logs of schedulers.
 fn without_registry(text: &str) -> String {
     const SOURCES: &str = "/registry/src/";
     let mut rest = text;

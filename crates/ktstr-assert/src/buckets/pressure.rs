@@ -1,5 +1,5 @@
 //! The metrics of a phase that come from the pressure stall information (PSI) of interrupts. Captures contain it for each
-//! cgroup if the kernel accounts the time of interrupts (`CONFIG_IRQ_TIME_ACCOUNTING`). The kernel updates
+//! cgroup if the kernel accounts for the time of interrupts (`CONFIG_IRQ_TIME_ACCOUNTING`). The kernel updates
 //! the numbers every two seconds.
 
 use crate::metric::BuiltinMetric as B;

@@ -51,8 +51,8 @@ impl Assert {
         }
     }
 
-    /// Judges the message about the scheduler's end, which comes from the kernel or the scheduler. In the regular expression `^`
-    /// and `$` match at the start and the end of each line. The result is a pass if the test expects no particular error.
+    /// Judges the message about the scheduler's end, which comes from the kernel or the scheduler. In the regular expression,
+    /// `^` and `$` match at the start and the end of each line. The result is a pass if the test expects no particular error.
     pub fn evaluate_scx_bpf_error_match(&self, printed: &str) -> AssertResult {
         let mut out = AssertResult::default();
         let mut fail = |wanted: String| {
@@ -79,7 +79,7 @@ fn compiled(pattern: &str) -> Result<Regex, Error> {
     RegexBuilder::new(pattern).multi_line(true).build()
 }
 
-/// Returns the last [`MOST`] characters, after an ellipsis if it leaves out others. A scheduler reports its end last.
+/// Returns the last [`MOST`] characters, with `…` in front if text was cut: a scheduler prints the reason for its exit last.
 fn tail(printed: &str) -> String {
     let count = printed.chars().count();
     let text: String = printed.chars().skip(count.saturating_sub(MOST)).collect();

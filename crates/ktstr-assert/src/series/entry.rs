@@ -7,7 +7,7 @@ use serde_json::Value;
 /// The prefix of the tags of periodic captures.
 pub const PERIODIC_TAG_PREFIX: &str = "periodic_";
 
-/// A capture that was drained from the bridge, the host's store of captures.
+/// A capture that was drained from the bridge (the store in which the host keeps captures).
 #[derive(Clone, Debug)]
 pub struct DrainedSnapshotEntry {
     /// The tag under which the capture was stored.

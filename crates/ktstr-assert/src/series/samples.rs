@@ -48,7 +48,7 @@ impl SampleSeries {
         Self::from_drained_typed(drained.into_iter().map(entry).collect(), monitor)
     }
 
-    /// Creates a series of captures as they were drained from the bridge, the host's store of captures.
+    /// Creates a series of the captures that were drained from the bridge (the store in which the host keeps captures).
     pub fn from_drained_typed(
         entries: Vec<DrainedSnapshotEntry>,
         monitor: Option<MonitorReport>,
@@ -71,7 +71,7 @@ impl SampleSeries {
         &self.entries
     }
 
-    /// Returns the number of captures, placeholders included.
+    /// Returns the number of captures, including placeholders for captures that could not be read.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
@@ -96,7 +96,7 @@ impl SampleSeries {
         self.monitor.as_ref().map(MonitorView::new)
     }
 
-    /// Returns a view of the CPU times that the guest's kernel accounts; `None` if no capture contains them.
+    /// Returns a view of the guest's CPU times (`kernel_cpustat`), which the host reads; `None` if no capture contains them.
     pub fn host(&self) -> Option<HostView<'_>> {
         HostView::of(self)
     }

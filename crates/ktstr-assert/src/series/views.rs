@@ -1,4 +1,4 @@
-//! Further views of a series: the monitor's samples, and the CPU times that the guest's kernel accounts.
+//! Further views of a series: the monitor's samples, and the CPU times of the guest.
 
 use super::{SampleSeries, SeriesField};
 use crate::monitor::{MonitorReport, MonitorSample, MonitorSummary, event_seconds};

@@ -62,7 +62,7 @@ impl PayloadHandle {
     pub fn wait(mut self) -> Result<(AssertResult, PayloadMetrics)> {
         let left = self.limit.saturating_sub(self.process.age());
         let ended = self.process.has_ended(Some(left));
-        // Show the host that the guest is alive: programs may be awaited one after the other, each for as long as its limit.
+        // Show the host that the guest is alive: a test may wait for several payloads in turn, for each up to its time limit.
         crate::link::send(&ToHost::Alive);
         if ended {
             return self.ended(None);

@@ -1,4 +1,4 @@
-//! Locks, conditions, barriers, semaphores and timers that workers share by name, whichever cgroup or process they are in.
+//! Locks, condition variables, barriers, semaphores and timers that workers of any cgroup or process share by name.
 //!
 //! They are in a hash table in the memory that all workers of a scenario share. A worker finds an object by a hash of its kind
 //! and its name, and the first worker that looks for it takes the next free slot for it. Nothing here allocates or panics.
@@ -23,7 +23,7 @@ pub enum Kind {
     Lock,
     /// A lock whose holder inherits the priority of its waiters. Its word has the format of the kernel's `FUTEX_LOCK_PI`.
     PiLock,
-    /// A queue of workers that wait for a signal.
+    /// A condition variable: a queue of workers that wait until another worker signals it.
     Condition,
     /// A queue of workers that wait until the last of them has come.
     Barrier,
@@ -33,13 +33,13 @@ pub enum Kind {
     Timer,
     /// A timer that only the worker with this thread id uses.
     OwnTimer(i32),
-    /// A lock of one CPU among the members of one group; see [`Kind::of_cpu`].
+    /// The lock for one CPU that the members of one group share; see [`Kind::of_cpu`].
     CpuLock(u32),
 }
 
 impl Kind {
-    /// Returns the kind of the lock of `cpu` in the group whose first member has this thread id. Both numbers fit into the 32
-    /// bits: the kernel has fewer than 2^22 thread ids (`PID_MAX_LIMIT`), and workers run on the first 1024 CPUs.
+    /// Returns the kind of the lock for `cpu` in the group whose first member has this thread id. Both numbers fit into 32 bits
+    /// together: the kernel has fewer than 2^22 thread ids (`PID_MAX_LIMIT`), and workers run on the first 1024 CPUs.
     pub fn of_cpu(cpu: u32, first: i32) -> Self {
         Self::CpuLock(cpu << 22 | first as u32 & ((1 << 22) - 1))
     }
@@ -57,8 +57,8 @@ pub struct Object {
     pub came: AtomicU32,
     /// The monotonic time in ns at which a timer's next period begins; 0 before its first use.
     pub next_ns: AtomicU64,
-    /// Monotonic times in ns. For a lock or a semaphore, the first is the time of the last release. For a queue, the time at
-    /// which a waiter was released is at the index of its place modulo `STAMPS`.
+    /// Monotonic times in ns. For a lock or a semaphore, the first is the time of the last release. For a queue, the release
+    /// time of the waiter at place `p` has the index `p % STAMPS`.
     stamps: [AtomicU64; STAMPS],
 }
 
@@ -194,7 +194,7 @@ impl Object {
         true
     }
 
-    /// Lets all waiters go whose place is before `end`.
+    /// Releases all waiters whose place is before `end`.
     pub fn let_go_before(&self, end: u32) {
         let now = sys::now_ns();
         for stamp in &self.stamps {
@@ -210,7 +210,7 @@ impl Object {
         sys::futex_wake_those(&self.word, u32::MAX);
     }
 
-    /// Lets all waiters go that have come so far.
+    /// Releases all waiters that have come so far.
     pub fn let_all_go(&self) {
         let end = self.came.load(Acquire);
         if end != self.word.load(Acquire) {
@@ -225,7 +225,7 @@ impl Object {
         sys::futex_wake(&self.word, 1);
     }
 
-    /// Subtracts one from the semaphore, and waits while it is 0. Returns whether this had to wait, or `None` if `stopped`
+    /// Waits while the semaphore is 0, and then subtracts one from it. Returns whether this had to wait, or `None` if `stopped`
     /// returns `true` first.
     pub fn take(&self, stopped: impl Fn() -> bool) -> Option<bool> {
         let mut waited = false;

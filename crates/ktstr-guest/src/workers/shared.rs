@@ -122,7 +122,7 @@ pub struct PhasePage {
     pub phase: AtomicU16,
     /// The number of parts of the disk that workers have taken.
     pub disk_parts: AtomicU32,
-    /// The locks, conditions, barriers, semaphores and timers that workers name.
+    /// The locks, condition variables, barriers, semaphores and timers that workers name.
     pub objects: Objects,
 }
 // SAFETY: repr(C), atomics only.

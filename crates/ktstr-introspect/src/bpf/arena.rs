@@ -35,7 +35,7 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
     /// Returns where the arena `map` is.
     ///
     /// # Errors
-    /// If the map cannot be read, or if the kernel's types lack the members.
+    /// The map cannot be read, or the kernel's types lack one of the members that are needed.
     pub fn bpf_arena(&self, map: &BpfMap) -> Result<Arena, KernelError> {
         let field = |name| self.read_member(map.kva, &self.member("bpf_arena", name)?);
         let area = field("kern_vm")?;

@@ -30,7 +30,7 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
     /// Returns the elements of a task, cgroup, inode or socket storage, at most `max`.
     ///
     /// # Errors
-    /// If a list cannot be read, or the kernel's types lack the members.
+    /// A list cannot be read, or the kernel's types lack one of the members that are needed.
     pub fn bpf_storage_entries(
         &self,
         map: &BpfMap,

@@ -31,7 +31,7 @@ pub struct CaptureOptions {
     pub max_map_bytes: u64,
     /// The largest number of bytes that are read for all maps and their types together.
     pub max_total_bytes: u64,
-    /// The largest number of values that are rendered for all maps together.
+    /// The largest number of nodes that are rendered for all maps together.
     pub max_total_nodes: usize,
     /// The limits of each rendered value.
     pub limits: RenderLimits,
@@ -58,11 +58,11 @@ impl Default for CaptureOptions {
     }
 }
 
-/// The limits on what is read behind the pointers in the values of maps. They are separate from the limits on the values, so
-/// that a value never lacks a part because of what another value points to.
+/// The limits on what is read behind the pointers in the values of maps. These are separate from the limits on the values
+/// themselves, so that what is read behind the pointers of one value never causes another value to be cut short.
 ///
 /// A map may use up to half of the budget that the maps before it left, so that a map with many pointers leaves some for the
-/// others. For comparison: a task is rendered as some 900 values, and a CPU mask as one.
+/// others. To put `nodes` into proportion: a task is rendered as some 900 nodes, and a CPU mask as one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PointerLimits {
     /// The largest number of pointers on a path from a value; 0 follows none.
@@ -71,12 +71,12 @@ pub struct PointerLimits {
     pub targets: usize,
     /// The largest number of bytes that are read behind pointers in one capture.
     pub bytes: u64,
-    /// The largest number of values that are rendered behind pointers in one capture.
+    /// The largest number of nodes that are rendered behind pointers in one capture.
     pub nodes: usize,
     /// The largest size of one target in bytes. A larger target is not read at all.
     pub target_bytes: u64,
-    /// The largest number of values that are rendered behind one pointer in a value, including the values behind the
-    /// pointers in its target.
+    /// The largest number of nodes that are rendered for one pointer in the value of a map, including the nodes for the pointers
+    /// in its target.
     pub target_nodes: usize,
 }
 
@@ -93,8 +93,8 @@ impl Default for PointerLimits {
     }
 }
 
-/// What a reader of a section has: the stopped guest, and the options of the capture. Each reader implements [`ReadSection`]
-/// for this type, in the module of the kernel structures that it reads.
+/// The input for reading a section: the stopped guest, and the options of the capture. [`ReadSection`] is implemented for this
+/// type once for each section, in the module that reads the kernel structures of that section.
 ///
 /// [`ReadSection`]: ktstr_snapshot::ReadSection
 pub(crate) struct Reading<'r, 'g, M: GuestMemory + ?Sized> {

@@ -9,7 +9,7 @@ use super::node::{Node, Value};
 /// does not count.
 const WIDTH: usize = 100;
 
-/// Writes a whole text.
+/// Returns the TOML text of the whole tree `root`.
 pub(super) fn write(root: &Node) -> String {
     let mut out = String::new();
     if let Value::Table(entries) = &root.value {

@@ -1,4 +1,4 @@
-//! Accounting of time. A task's time is measured by the clock with which the kernel accounts it. Time that concerns
+//! Accounting of time. A task's time is measured by the clock with which the kernel accounts for it. Time that concerns
 //! several CPUs or tasks is measured by the latest time of any CPU.
 
 use super::WaitCause;

@@ -35,7 +35,7 @@ pub(super) fn usable(idle: u128, waiting: impl Iterator<Item = CpuMask>) -> (u12
     (wanted, matching.taken.count_ones())
 }
 
-/// A maximum matching of CPUs and the tasks that were added, by augmenting paths (Berge 1957).
+/// A maximum matching of CPUs and the tasks that were added. It is computed by augmenting paths (Berge 1957).
 struct Matching {
     /// The CPUs that have a task.
     taken: u128,
@@ -56,7 +56,7 @@ impl Default for Matching {
 }
 
 impl Matching {
-    /// Adds a task that may run on the CPUs `mask`. Tasks that have a CPU already move to other ones where that makes room.
+    /// Adds a task that may run on the CPUs `mask`. A task that already has a CPU is moved to another one if that makes room.
     fn add(&mut self, mask: u128) {
         // For each CPU that was reached: the CPU whose task would move to it, or the CPU itself if the new task would take it.
         let mut from = [0; CPUS];
@@ -152,7 +152,7 @@ mod tests {
     fn tasks_that_may_only_run_on_the_same_cpu_use_one() {
         let waiting = [mask(0b001), mask(0b001), mask(0b110)];
         assert_eq!(usable(0b111, waiting.into_iter()), (0b111, 2));
-        // The first task moves to another CPU, so that the second one has one, too.
+        // The first task moves to another CPU, so that the second task gets a CPU, too.
         let waiting = [mask(0b011), mask(0b001)];
         assert_eq!(usable(0b111, waiting.into_iter()), (0b011, 2));
     }

@@ -169,7 +169,7 @@ impl Walk<'_> {
         self.begin(pid, doing);
     }
 
-    /// Ends the current activity of the task: accounts it, and reports it to the sink.
+    /// Ends the current activity of the task: accounts for it, and reports it to the sink.
     fn end(&mut self, pid: Pid, then: Option<Reason>, served: bool) {
         self.book(pid);
         self.end_stretch(pid, then, served);

@@ -51,7 +51,7 @@ fn a_wait_of_centuries_is_as_long_as_it_is() {
     script.at(1).phase(1).wake(0, A, 0).push(1, real_time);
     script.switch(1, 0, B, Idle);
     for again in 1..4 {
-        // A change of a task accounts its time. The clock of the second change is behind, so that change takes the time
+        // A change of a task accounts for its time. The clock of the second change is behind, so that change takes the time
         // back.
         for at in [FAR + again, 1] {
             script.at(at).affinity(A, 0b11).affinity(B, 0b11);

@@ -1,8 +1,8 @@
 //! Canned scenarios: typical loads for a scheduler. Each is a function that a test can call, or that can serve as a test
-//! function itself. A scenario adapts its size to the machine, holds each step for a fraction of the window, and returns a
-//! skip with the reason if the topology does not fit.
+//! function itself. A scenario adapts its size to the machine, holds each step for a fraction of the workload window, and
+//! returns a skip with the reason if the topology does not fit.
 //!
-//! In addition to the test's own checks, almost every scenario claims what any correct scheduler does: CPUs are not idle
+//! In addition to the test's own checks, almost every scenario checks what any correct scheduler does: CPUs are not idle
 //! while workers wait, equal workers get equal CPU time within a factor of two, wakeups are not delayed for long, and a
 //! task stays on the CPUs to which it is confined. The bounds here and in `expect.rs` are generous. They catch schedulers
 //! that are broken; they do not measure how good a scheduler is.

@@ -23,14 +23,14 @@ use crate::vm_result::{GuestLifecyclePhase, WatchdogKillReason};
 const POLL: Duration = Duration::from_micros(500);
 /// How long the host waits for the guest to be held before it checks whether the machine still runs.
 const HOLD_WAIT: Duration = Duration::from_millis(50);
-/// The largest number of messages per poll: a guest that floods the mailbox must not keep the host from its other
-/// duties.
+/// The largest number of messages that a poll reads from each ring while the guest runs: a guest that floods the mailbox must
+/// not keep the host from its other duties.
 const BURST: usize = 256;
 /// The largest number of bursts, of [`BURST`] messages each, that a poll reads from a ring once the guest has sent its last
 /// message. Together they are more messages than a ring can hold.
 const ROUNDS: usize = 1024;
-/// How long a boot may show no progress. Under the virtual clock this limits the guest time since the last message. Under both
-/// clocks it is also the patience for [`StallDetector::check`], which assumes that the host runs the guest at full speed.
+/// How long a boot may show no progress. Under the virtual clock this limits the guest time without progress. Under both
+/// clocks it is also passed to [`StallDetector::check`] as the patience with a guest that the host runs at full speed.
 const BOOT_PATIENCE: Duration = Duration::from_secs(60);
 /// What each CPU adds to [`BOOT_PATIENCE`].
 const BOOT_PATIENCE_PER_CPU: Duration = Duration::from_secs(4);
@@ -45,7 +45,7 @@ const CHECK: Duration = Duration::from_millis(250);
 pub(super) enum End {
     /// The guest sent its last message.
     Completed,
-    /// The guest stopped without the host's doing: it powered off or reset itself, or its accelerator failed.
+    /// The guest stopped, but not at the host's request: it powered off or reset itself, or its accelerator failed.
     Halted(Halt),
     /// The host gave up on the guest.
     TimedOut(WatchdogKillReason, StallReport),
@@ -91,14 +91,14 @@ pub(super) struct GuestSession {
     vcpus: u32,
     ready: bool,
     next_check: Instant,
-    /// The number of messages that showed progress ([`GuestState::progress`]), and the CPU times of the vCPUs, at the first
-    /// check after the last of these messages.
+    /// The state at the first check after the last message that showed progress: the number of such messages
+    /// ([`GuestState::progress`]), and the CPU times of the vCPUs.
     quiet: (u64, Vec<Option<VcpuTime>>),
     /// Under the virtual clock: why the guest has been held since the last poll.
     pub(super) hold: Option<Hold>,
     /// Records the schedule of a run under the virtual clock.
     pub(super) recorder: Option<Recorder>,
-    /// When the test and its steps began and ended, for the schedule of a run under the real clock.
+    /// For the schedule of a run under the real clock: when the test process started, and when each hold began and ended.
     edges: Edges,
 }
 
@@ -174,7 +174,7 @@ impl GuestSession {
         }
     }
 
-    /// Stores a file in the guest. Returns an end if the session ends before the file is stored.
+    /// Stores a file in the guest. Returns how the session ended if it ended before the file was stored.
     pub(super) fn write_file(
         &mut self,
         path: &str,
@@ -204,7 +204,7 @@ impl GuestSession {
         Ok(None)
     }
 
-    /// Waits until `reached` is true. Returns an end if the session ends first.
+    /// Waits until `reached` is true. Returns how the session ended if it ended first.
     pub(super) fn wait_until(
         &mut self,
         reached: impl Fn(&GuestState) -> bool,
@@ -220,15 +220,15 @@ impl GuestSession {
         }
     }
 
-    /// Lets the machine run from where it was started or restored.
+    /// Resumes a machine that was started or restored in the paused state. Under the virtual clock, the guest is then held.
     pub(super) fn run(&mut self) -> Result<(), MachineError> {
         self.machine.run()?;
         self.hold = self.machine.virtual_clock().and_then(VirtualClock::held);
         Ok(())
     }
 
-    /// Under the virtual clock: lets the guest run until it waits for a message, and leaves it held there. Returns an end if
-    /// the session ends first. Does nothing under the real clock.
+    /// Under the virtual clock: lets the guest run until it waits for a message, and leaves it held there. Returns how the
+    /// session ended if it ended first. Does nothing under the real clock.
     pub(super) fn run_until_idle(&mut self) -> Result<Option<End>, MachineError> {
         if self.machine.virtual_clock().is_none() {
             return Ok(None);
@@ -243,7 +243,7 @@ impl GuestSession {
 
     /// Runs the guest to its end, and calls `on_tick` after every poll, with the reason why the guest is held. Under
     /// the virtual clock it is called only while the guest is held: at any other moment its effect would depend on the
-    /// speed of the host. `stall_limit` is how long the guest may send nothing once the test process has started.
+    /// speed of the host. `stall_limit` is how long the guest may show no progress once the test process has started.
     pub(super) fn run_to_end(
         &mut self,
         stall_limit: Duration,
@@ -269,8 +269,8 @@ impl GuestSession {
         }
     }
 
-    /// Returns the current time on the clock that measures windows: guest time under the virtual clock, otherwise the time
-    /// for which the machine was not stopped.
+    /// Returns the current time on the clock that measures workload windows: guest time under the virtual clock, otherwise the
+    /// time for which the machine has run, without the time for which it was stopped.
     pub(super) fn now(&self) -> Duration {
         match (self.machine.virtual_clock(), self.hold) {
             (Some(_), Some(Hold::Due(ns))) => Duration::from_nanos(ns),
@@ -365,9 +365,9 @@ impl GuestSession {
         Ok(self.check(stall_limit))
     }
 
-    /// Returns whether, under the virtual clock, the guest has sent nothing for `stall_limit` of guest time, once the test
-    /// process has started. The answer is `true` only while the guest is held because a requested time has come ([`Hold::Due`]),
-    /// so it does not depend on the speed of the host.
+    /// Returns whether, under the virtual clock, the guest has shown no progress for `stall_limit` of guest time. This is always
+    /// `false` before the test process has started. The answer is `true` only while the guest is held because a requested time
+    /// has come ([`Hold::Due`]), so it does not depend on the speed of the host.
     fn is_past_stall_limit(&self, stall_limit: Duration) -> bool {
         match self.hold {
             Some(Hold::Due(ns)) if self.guest.phase > GuestLifecyclePhase::Attach => {
@@ -377,8 +377,8 @@ impl GuestSession {
         }
     }
 
-    /// Returns the contents of the schedule's file; `None` if no schedule was recorded. The guest must no longer run under the
-    /// virtual clock. Under the real clock it is stopped.
+    /// Returns the contents of the schedule's file; `None` if no schedule was recorded. Under the virtual clock, the guest must
+    /// have stopped before this call. Under the real clock, this call stops the guest.
     pub(super) fn finish_recording(
         &mut self,
         kernel_info: &mut LazyKernelInfo,
@@ -415,9 +415,9 @@ impl GuestSession {
             GuestLifecyclePhase::Attach => ATTACH_PATIENCE,
             _ => stall_limit,
         };
-        // Under the virtual clock, guest time that passes shows that the guest makes progress, but not that the test does. A
-        // guest that hangs while its timers run is detected by the guest time for which it sends nothing: here before the test
-        // function is called, and in `is_past_stall_limit` afterwards.
+        // Under the virtual clock, guest time that passes shows that the guest runs, but not that the test makes progress. A
+        // guest that hangs while its timers run is detected by the guest time since its last message that showed progress: here
+        // before the test function is called, and in `is_past_stall_limit` afterwards.
         if self.guest.called.is_none()
             && let Some(clock) = self.machine.virtual_clock()
             && is_silent(clock.now_ns(), self.guest.progress_at, patience)
@@ -441,8 +441,8 @@ impl GuestSession {
         }
     }
 
-    /// Returns whether the host kept the machine's vCPUs from running since the guest's last message. Also returns `true` if
-    /// the times of the vCPUs are unknown, and under the virtual clock.
+    /// Returns whether the host kept the machine's vCPUs from running since the guest's last message that showed progress. Also
+    /// returns `true` if the times of the vCPUs are unknown, and under the virtual clock.
     fn host_was_busy(&mut self) -> bool {
         if self.machine.virtual_clock().is_some() {
             return true;
@@ -485,14 +485,14 @@ impl GuestSession {
     }
 }
 
-/// Returns whether threads that ran and waited for this long, in nanoseconds, waited so long that a slow guest is the host's
-/// fault. Threads that used no CPU time show nothing, and then the host is assumed to be slow.
+/// Returns whether the host slowed the guest down: its threads ran for `ran_ns` and waited for a CPU for `waited_ns`, at least
+/// half as long. If they used no CPU time, nothing can be concluded, and the host is assumed to be slow.
 fn dilated(ran_ns: u64, waited_ns: u64) -> bool {
     ran_ns == 0 || waited_ns >= ran_ns / 2
 }
 
-/// Returns whether a guest whose clock shows `now_ns` has sent nothing for longer than `patience`; `at` is the time of its
-/// last message.
+/// Returns whether a guest whose clock shows `now_ns` has shown no progress for longer than `patience`; `at` is the time of
+/// its last message that showed progress.
 fn is_silent(now_ns: u64, at: Duration, patience: Duration) -> bool {
     Duration::from_nanos(now_ns) > at.saturating_add(patience)
 }
@@ -569,7 +569,7 @@ mod tests {
         for message in [ToHost::TestStarted { pid: 7 }, ToHost::Bye] {
             writer.write(&memory, &message.encode(), 7).expect("room");
         }
-        // The offset of a byte in the payload of the first frame, behind the frame's header of 32 bytes.
+        // The offset of a byte in the payload of the first frame, which follows the frame's header of 32 bytes.
         let at = Ring::Test.offset() as usize + 32 + 13;
         memory.0.borrow_mut()[at] ^= 1;
         let mut reader = Reader::new(Ring::Test);

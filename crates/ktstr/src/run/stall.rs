@@ -42,8 +42,8 @@ pub(super) struct StallReport {
     pub(super) wall: Duration,
     /// The CPU time that QEMU got from the host during `wall`.
     pub(super) cpu_used: Duration,
-    /// The CPU time of each vCPU since the guest sent its last message, as far as the host can report it; empty under the
-    /// virtual clock, where one thread executes all vCPUs.
+    /// The CPU time of each vCPU since the guest's last message that showed progress, as far as the host can report it; empty
+    /// under the virtual clock, where one thread executes all vCPUs.
     pub(super) vcpus: Vec<Duration>,
     /// The number of the guest's CPUs.
     pub(super) cpus: u32,

@@ -44,8 +44,8 @@ fn of_steps(vm: &VmResult) -> Result<()> {
     interrupts(vm)
 }
 
-/// Checks that the metrics of interrupt pressure exist only if the kernel accounts the time of interrupts. The stock kernel does
-/// not.
+/// Checks that the metrics of interrupt pressure exist if and only if the kernel accounts for the time of interrupts. The stock
+/// kernel does not.
 fn interrupts(vm: &VmResult) -> Result<()> {
     let series = vm.periodic_series();
     let groups = series.iter_samples().flat_map(|s| s.snapshot.cgroup_psi());

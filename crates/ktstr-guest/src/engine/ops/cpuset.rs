@@ -27,7 +27,7 @@ pub(super) fn swap(call: &mut Call, a: &str, b: &str) -> Result<()> {
     put(call, &[(a, of_b), (b, of_a)])
 }
 
-/// Changes the CPUs of cgroups. Partitions among them become members until all CPUs are written. There are two reasons:
+/// Changes the CPUs of cgroups. Partitions among these cgroups are plain members until all cpusets are written, for two reasons:
 /// the kernel lets a partition keep its exclusive CPUs whatever cpuset is written, and two partitions must never share a CPU.
 fn put(call: &mut Call, changes: &[Change<'_>]) -> Result<()> {
     for (name, cpus) in changes {

@@ -16,7 +16,7 @@ pub(super) enum End {
     NoRoom,
 }
 
-/// Takes the lock of the CPU that the worker runs on.
+/// Takes the lock for the CPU that the worker runs on.
 pub(super) fn take<'a>(ctx: &WorkerCtx<'a>) -> Result<&'a Object, End> {
     let first = ctx.tid_of(ctx.base);
     loop {
@@ -30,7 +30,7 @@ pub(super) fn take<'a>(ctx: &WorkerCtx<'a>) -> Result<&'a Object, End> {
         } else if sys::current_cpu() == cpu {
             return Ok(lock);
         } else {
-            // The worker was moved after it read its CPU, so it holds the lock of a CPU on which it no longer runs.
+            // The worker was moved after it read its CPU, so it holds the lock for a CPU on which it no longer runs.
             give(lock);
         }
     }

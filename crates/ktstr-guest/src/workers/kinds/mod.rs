@@ -40,8 +40,8 @@ pub(super) use schbench::shared_bytes;
 pub(super) use signals::on_signal;
 
 /// Returns the keys of the objects that a worker with this thread id names, so that they can be reset once no worker uses them
-/// any more. The locks of CPUs are left out, because they need no reset: their keys contain the thread id of the first member of
-/// the group, so later workers do not find them.
+/// any more. The locks for CPUs ([`CpuLock`](super::objects::Kind::CpuLock)) are left out, because they need no reset: their
+/// keys contain the thread id of the first member of the group, so later workers do not find them.
 pub(super) fn named_objects(work_type: &WorkType, tid: i32) -> Vec<u64> {
     match work_type {
         WorkType::RtApp {
@@ -76,17 +76,17 @@ pub(super) enum Peers {
     /// The workers at the same index of other groups, because the members of a group do different
     /// things.
     SameMember,
-    /// No other worker, because this one changes its own affinity, policy or cgroup, or runs a
-    /// function of the test or a thread of rt-app.
+    /// No other worker, because the nice value, affinity, policy or cgroup of this one changes, or because it runs a function
+    /// of the test or a thread of rt-app.
     Nobody,
 }
 
-/// The work loop of a work type and its parameters.
+/// The body of a work type, the parameters that the body gets, and how the workers form groups and are compared.
 #[derive(Clone, Copy)]
 pub(super) struct WorkLoop {
-    /// The loop. It returns when the worker is told to stop.
+    /// The body. It returns when the worker is told to stop.
     pub run: fn(&mut WorkerCtx<'_>),
-    /// The parameters of the loop. Each loop documents their meaning.
+    /// The parameters of the body. Each body documents their meaning.
     pub params: [u64; 4],
     /// How the members of a group are connected.
     pub graph: WakeGraph,
@@ -97,7 +97,7 @@ pub(super) struct WorkLoop {
 }
 
 impl WorkLoop {
-    /// Creates the loop of workers that do not wake each other. Each worker is a group of its own.
+    /// Describes the body of workers that do not wake each other. Each worker is a group of its own.
     fn new<const N: usize>(run: fn(&mut WorkerCtx<'_>), given: [u64; N]) -> Self {
         const { assert!(N <= 4, "a body gets at most four parameters") };
         let mut params = [0; 4];
