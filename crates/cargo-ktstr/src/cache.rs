@@ -23,7 +23,7 @@ pub enum Command {
         #[command(flatten)]
         limit: Limit,
     },
-    /// Remove all templates; later runs make the ones that they need again.
+    /// Remove all templates; a later run that needs one makes it again.
     Clean,
     /// Print the path of the folder that holds the templates.
     Path,

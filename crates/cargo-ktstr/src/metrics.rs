@@ -28,14 +28,17 @@ fn page(out: &mut dyn Write) -> Result<()> {
          <!-- Written by `cargo ktstr metrics > docs/metrics.md`; a test checks that the page matches the registry. -->\n\n\
          A metric has a value only where it was measured: an absent metric is `None`, not 0. The depths of dispatch queues\n\
          are an exception, because they are 0 on a kernel without sched_ext.\n\n\
-         The kind states how the samples of a phase become one value: of a counter the last minus the first, of a gauge the\n\
-         average or the last, of a peak the largest. A metric of the monitor has one value for the run, from all its samples.\n\
-         Of the others, counters are summed over the phases, a rate is the ratio of the sums, a metric named `worst_…` has the\n\
-         value of the worst cgroup, and any other metric has that of its worst phase. A metric of one cgroup in one phase has no\n\
-         value for the run.\n\n\
-         `WakeLatencyNs` has a sample for each wakeup, `TimerLatencyNs` one for each expiry of a timer (both at most 100 000\n\
-         per worker, drawn at random), and `RunDelayNs` one for each worker: the whole time for which it waited for a CPU.\n\
-         `total_…_pooled` has the same value as `total_…`; it exists as the numerator of a rate.\n\n\
+         The kind states how the samples of a phase become one value. For a counter this is the last sample minus the first, for\n\
+         a gauge the mean of the samples or the last one, and for a peak the largest. If the source is `monitor`, the metric has\n\
+         one value for the run, from all samples. With every other source, the phases are combined: counters are summed, a rate\n\
+         is the ratio of the sums, a metric named `worst_…` has the value of the worst cgroup, and every other metric has its\n\
+         value in the worst phase. A metric whose kind is `one cgroup in one phase` has no value for the run.\n\n\
+         Some kinds are computed from samples of the workers: `WakeLatencyNs` (one for each wakeup), `TimerLatencyNs` (one for\n\
+         each expiry of a timer) and `RunDelayNs` (one for each worker: the whole time for which it waited for a CPU). Of the\n\
+         first two, at most 100 000 per worker are kept, drawn at random. `total_…_pooled` has the same value as `total_…`: use\n\
+         `total_…`, because the copy only serves as the numerator of a rate.\n\n\
+         The source is what measures the metric: `workers` are the reports of the test's tasks, `monitor` the samples of the\n\
+         runqueues (one every 100 ms on average), `captures` the snapshots of guest memory, and `schedule` the exact schedule.\n\n\
          The gates are for comparing two values with `MetricDef::is_regression`: a change counts if it is for the worse and\n\
          reaches both gates, the one in units and the one in percent of the baseline. If neither direction of a metric is\n\
          better, no change is a regression, and its gates only apply to a `PerfDeltaAssertion` that sets the direction.\n\

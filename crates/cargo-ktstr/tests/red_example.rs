@@ -45,7 +45,7 @@ fn marked(text: &str) -> String {
 const STARTS: &[&str] = &[
     "ktstr_test 'fair' [sched=scx-ktstr] [topo=1n1l2c1t] failed: the kernel ejected scx-ktstr, which ",
     "  the kernel ejected scheduler `scx-ktstr`: runnable task stall (",
-    "  scheduler process died: pid ",
+    "  scheduler process died: the kernel has disabled the scheduler or is disabling it (the state of sched_ext is `",
     "  tid ",
     "  fault: the scheduler's (sched_ext reported SCX_EXIT_ERROR_STALL; detected in scx_",
     "cgroup ",
@@ -58,7 +58,13 @@ const STARTS: &[&str] = &[
     "record: …/target/ktstr/",
 ];
 /// The beginnings of lines that are the same in every run, except for their numbers.
-const WHOLE: &[&str] = &["--- ", "stage: ", "2 of 4 captures", "ktstr: ", "again: "];
+const WHOLE: &[&str] = &[
+    "--- ",
+    "last stage: ",
+    "2 of 4 captures",
+    "ktstr: ",
+    "again: ",
+];
 
 /// Returns the parts of `text` that every run of the example under the defect prints. Which of the stalled tasks waited longest,
 /// and so which task the kernel dumps first, depends on the schedule, which differs from build to build.

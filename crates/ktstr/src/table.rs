@@ -14,7 +14,11 @@ pub fn cgroups_with_odd_ones(stats: &ScenarioStats, odd: &[usize]) -> String {
         "cgroup", "workers", "cpu ms", "iterations", "off-cpu spread %", "max gap ms", "migrations"
     )];
     for (at, cgroup) in stats.cgroups.iter().enumerate() {
-        let mark = if odd.contains(&at) { "  <--" } else { "" };
+        let mark = if odd.contains(&at) {
+            "  <-- main finding"
+        } else {
+            ""
+        };
         lines.push(format!(
             "{:<16} {:>7} {:>10} {:>12} {:>16} {:>10} {:>10}{mark}",
             cgroup.cgroup_name,

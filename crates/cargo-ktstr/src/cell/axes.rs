@@ -36,9 +36,9 @@ pub struct Kernel {
 /// The options that select kernels.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct KernelOptions {
-    /// The kernels to run on, each in a form that `cargo ktstr kernel path` accepts, such as 7.3, debian:7.0+rt or a path, or
-    /// as a range such as 6.12..7.3, which includes both ends. Kernels that are not cached are fetched. May be given more than
-    /// once. Without this option: the kernel that tests use, which `KTSTR_KERNEL` selects.
+    /// The kernels to run on: releases such as 7.3, packages such as debian:7.0+rt, paths of images, or ranges such as 6.12..7.3,
+    /// which include both ends. `cargo ktstr kernel path --help` names all forms except ranges. Kernels that are not cached are
+    /// fetched. May be given more than once. Without this option: the kernel that tests use, which `KTSTR_KERNEL` selects.
     #[arg(
         long,
         visible_alias = "kernel",

@@ -61,22 +61,24 @@ pub use self::walk::{Pair, tidy};
 pub struct Options {
     /// The binary of the scheduler that is checked.
     binary: PathBuf,
-    /// A dozen scenarios with one seed each, in about two minutes. Without --quick and --thorough: all scenarios with two seeds
-    /// each, in about a quarter of an hour. In both cases a run that is expected to end later is not started, and the screen
-    /// says how many were left out.
+    /// A dozen scenarios with one seed each, within about two minutes. With neither --quick nor --thorough: all scenarios with
+    /// two seeds each, within about a quarter of an hour. Both times are limits: a run that is not expected to end within the
+    /// limit is not started, and the report says how many runs were left out.
     #[arg(long, conflicts_with = "thorough")]
     quick: bool,
-    /// All scenarios with five seeds each, on their own shape and on one more, without a time limit.
+    /// All scenarios with five seeds each, each on its own machine topology and on a second one with two LLCs and SMT, without a
+    /// time limit.
     #[arg(long)]
     thorough: bool,
     /// The kernels on which the scheduler is checked.
     #[command(flatten)]
     kernels: KernelOptions,
-    /// Shapes of the machine: presets such as 8cpu-2llc-smt, shapes such as 1n2l2c1t (NUMA nodes, LLCs in total, cores per LLC,
-    /// threads per core), or `own` for each scenario's own shape, which is the default.
+    /// Machine topologies: presets such as 8cpu-2llc-smt, shapes such as 1n2l2c1t (NUMA nodes, LLCs in total, cores per LLC,
+    /// threads per core), or `own` for each scenario's own topology, which is the default.
     #[arg(long, value_name = "SHAPE,...", value_delimiter = ',')]
     topologies: Vec<String>,
-    /// How many seeds: 4 means 1, 2, 3 and 4. Or a range that excludes its end: 3..7 means 3, 4, 5 and 6.
+    /// How many seeds each scenario runs with (a seed selects one schedule among many): 4 means 1, 2, 3 and 4. Or a range that
+    /// excludes its end: 3..7 means 3, 4, 5 and 6.
     #[arg(long, value_name = "N")]
     seeds: Option<String>,
     /// Run only these scenarios, instead of those that the configuration, --quick or --thorough selects.
@@ -85,7 +87,7 @@ pub struct Options {
     /// Give each machine at least this much memory, in MiB, for a scheduler that needs more than machines have by default.
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(axes::MEMORY_MIB))]
     memory_mib: Option<u32>,
-    /// The number of runs at once, instead of one per core.
+    /// How many runs are in progress at once, instead of one per core of the host.
     #[arg(long, value_name = "N")]
     jobs: Option<NonZeroUsize>,
     /// The configuration, instead of ktstr.toml in this folder.

@@ -25,7 +25,7 @@ const MESSAGE: usize = 400;
 /// The options of `cargo ktstr table`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// Results of whole checks, as `cargo ktstr check --results FILE` or `cargo ktstr merge --results FILE` wrote them. The rows
+    /// Results of checks, as `cargo ktstr check --results FILE` or `cargo ktstr merge --results FILE` wrote them. The rows
     /// are in the order of these files.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
@@ -184,11 +184,11 @@ fn without_registry(text: &str) -> String {
 fn refusal(text: &mut String, kernel: &NotLoaded, report: &Report) {
     let fault = match kernel.blamed {
         true => "",
-        false => ", which is not the scheduler's fault",
+        false => " (this is not the scheduler's fault)",
     };
     let _ = writeln!(
         text,
-        "It does not load on {}{fault}:\n",
+        "The scheduler does not load on {}{fault}:\n",
         inline(&kernel.kernel)
     );
     for line in kernel.reason.iter().take(REASON) {

@@ -85,7 +85,8 @@ pub struct Options {
     /// The kernels on which both schedulers run.
     #[command(flatten)]
     kernels: KernelOptions,
-    /// Shapes of the machine, as for `check`: presets, shapes, or `own` for each scenario's own shape, which is the default.
+    /// Machine topologies (see `cargo ktstr check --help`): presets, shapes, or `own` for each scenario's own, which is the
+    /// default.
     #[arg(long, value_name = "SHAPE,...", value_delimiter = ',')]
     topologies: Vec<String>,
     /// The number of seeds, counted from seed 1, or a range that excludes its end: 3..14 stands for the seeds 3 to 13. Without
@@ -109,7 +110,7 @@ pub struct Options {
     /// Give each machine at least this much memory, in MiB, for a scheduler that needs more than machines have by default.
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(axes::MEMORY_MIB))]
     memory_mib: Option<u32>,
-    /// The number of runs at once, instead of one per core.
+    /// How many runs are in progress at once, instead of one per core of the host.
     #[arg(long, value_name = "N")]
     jobs: Option<NonZeroUsize>,
     /// Write all numbers here as JSON (docs/check.md); `-` prints them instead of the table.

@@ -40,7 +40,7 @@ pub struct Options {
     /// Run all seeds even if some fail, which is the default.
     #[arg(long)]
     keep_going: bool,
-    /// The number of runs at once, instead of one per core.
+    /// How many runs are in progress at once, instead of one per core of the host.
     #[arg(long, short, value_name = "N")]
     jobs: Option<NonZeroUsize>,
     /// Print a JSON object instead of a table.

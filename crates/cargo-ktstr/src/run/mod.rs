@@ -47,7 +47,7 @@ pub struct Options {
     /// The seed of the run, instead of the file's.
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// The kernel, in a form that `cargo ktstr kernel path` accepts, such as 7.3, debian:7.0+rt or a path.
+    /// The kernel, in a form that `cargo ktstr kernel path` accepts, such as 7.3, debian:7.0+rt or the path of an image.
     #[arg(long, value_name = "SPEC")]
     kernel: Option<String>,
     /// Print the file in its normal form, TOML with all parameters written out, and run nothing.

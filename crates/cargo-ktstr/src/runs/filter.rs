@@ -17,7 +17,8 @@ pub struct Filter {
     /// Only runs with this verdict: pass, fail, inconclusive or skip.
     #[arg(long, value_parser = verdict)]
     verdict: Option<RunVerdict>,
-    /// Only runs under a scheduler whose name or version contains this text; `eevdf` selects those without one.
+    /// Only runs under a scheduler whose name or version contains this text; `eevdf` selects runs under the
+    /// kernel's own scheduler.
     #[arg(long, value_name = "PART")]
     scheduler: Option<String>,
     /// Only runs on a kernel whose release contains this text, such as `7.3`.

@@ -35,8 +35,8 @@ pub struct Options {
     /// How much of a long list and of a long text the JSON contains.
     #[command(flatten)]
     limit: Limit,
-    /// Instead of listing the selected runs, remove the oldest of them until the rest of them take up at most this much, such as
-    /// `500MiB`; `0` removes all of them. Runs that are not selected are neither counted nor removed.
+    /// Do not list the selected runs, but remove the oldest until those that remain take up at most this much, such as `500MiB`;
+    /// `0` removes all of them. Runs that are not selected are neither counted nor removed.
     #[arg(long, value_name = "SIZE", conflicts_with_all = ["last", "json"])]
     clean: Option<Size>,
 }

@@ -37,8 +37,8 @@ pub struct Options {
     /// Only the task with this pid, or tasks whose name contains this text.
     #[arg(long, value_name = "X")]
     task: Option<String>,
-    /// Only step N of the scenario, from the end of its set-up to the end of the step. The first step is 1, as in `[step 1]` of a
-    /// failure report; records and metrics call it `Step[0]`.
+    /// Only step N of the scenario, from when the step has been set up until it ends. Steps count from 1, as in `[step 1]` of a
+    /// failure report; records and metrics count from 0 and call step 1 `Step[0]`.
     #[arg(long, value_name = "N")]
     phase: Option<u16>,
     /// Print a line for each time that a task left a CPU: how long it had slept, then waited, and then run.
@@ -47,7 +47,7 @@ pub struct Options {
     /// Print a line per task: CPU time, switches, the average wait, and the longest wait, with its start and end.
     #[arg(long, conflicts_with_all = ["json", "timehist"])]
     latency: bool,
-    /// Print a line for each context switch, which shows the task that each CPU runs.
+    /// Print a line for each context switch, with the task on each CPU after the switch.
     #[arg(long, conflicts_with_all = ["json", "timehist", "latency"])]
     map: bool,
     /// Print a JSON object instead of tables.

@@ -64,7 +64,7 @@ pub struct Options {
     /// The binary of the tests; nothing is built in this case.
     #[arg(long, value_name = "PATH", conflicts_with = "package")]
     binary: Option<PathBuf>,
-    /// The number of runs at once, instead of one per core.
+    /// How many runs are in progress at once, instead of one per core of the host.
     #[arg(long, short, value_name = "N")]
     jobs: Option<NonZeroUsize>,
     /// Print only the names of the tests.

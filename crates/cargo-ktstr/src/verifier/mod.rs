@@ -35,7 +35,7 @@ pub struct Options {
     /// The kernels into which the scheduler is loaded.
     #[command(flatten)]
     kernels: KernelOptions,
-    /// Shapes of the machine, as for `check`; the default is two CPUs.
+    /// Machine topologies, such as 8cpu-2llc-smt or 1n2l2c1t (see `cargo ktstr check --help`); the default is two CPUs.
     #[arg(
         long,
         visible_alias = "topology",
@@ -54,7 +54,7 @@ pub struct Options {
     /// Give each machine at least this much memory, in MiB, for a scheduler that needs more than machines have by default.
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(axes::MEMORY_MIB))]
     memory_mib: Option<u32>,
-    /// The number of virtual machines that run at once, instead of one per core of the host.
+    /// How many virtual machines run at once, instead of one per core of the host.
     #[arg(long, value_name = "N")]
     jobs: Option<NonZeroUsize>,
     /// Write the whole result here as JSON (docs/verifier.md); `-` prints it instead of the table.

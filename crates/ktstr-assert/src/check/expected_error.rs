@@ -11,7 +11,9 @@ const MOST: usize = 400;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ExpectedErrorError {
     /// The pattern matches any text.
-    #[error("{field} = {pattern:?} matches any text, even an empty one: name a part of the error")]
+    #[error(
+        "{field} = {pattern:?} matches any text, even an empty one: write a part of the expected error"
+    )]
     MatchesAll {
         /// The name of the field of [`Assert`].
         field: &'static str,
@@ -68,7 +70,9 @@ impl Assert {
             match compiled(pattern) {
                 Ok(regex) if regex.is_match(printed) => {}
                 Ok(_) => fail(format!("the scheduler's error should match {pattern:?}")),
-                Err(error) => fail(format!("{pattern:?} is not a regular expression ({error})")),
+                Err(error) => fail(format!(
+                    "the scheduler's error should match {pattern:?} (which is no regular expression: {error})"
+                )),
             }
         }
         out
@@ -140,8 +144,8 @@ mod tests {
                 .expect_err("the expectation must be refused");
             error.to_string()
         };
-        insta::assert_snapshot!(why(NONE.expect_scx_bpf_error_contains("")), @r#"expect_scx_bpf_error_contains = "" matches any text, even an empty one: name a part of the error"#);
-        insta::assert_snapshot!(why(NONE.expect_scx_bpf_error_matches("a*")), @r#"expect_scx_bpf_error_matches = "a*" matches any text, even an empty one: name a part of the error"#);
+        insta::assert_snapshot!(why(NONE.expect_scx_bpf_error_contains("")), @r#"expect_scx_bpf_error_contains = "" matches any text, even an empty one: write a part of the expected error"#);
+        insta::assert_snapshot!(why(NONE.expect_scx_bpf_error_matches("a*")), @r#"expect_scx_bpf_error_matches = "a*" matches any text, even an empty one: write a part of the expected error"#);
         insta::assert_snapshot!(why(NONE.expect_scx_bpf_error_matches("(")), @r#"expect_scx_bpf_error_matches = "(" is not a regular expression: found open group without closing ')'"#);
         assert!(NONE.validate_expected_error().is_ok());
         assert!(

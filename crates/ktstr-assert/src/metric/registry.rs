@@ -160,7 +160,7 @@ macro_rules! registry {
 #[rustfmt::skip]
 registry! {
     // Spread, gap and migration
-    WorstSpread "worst_spread" LowerBetter [Gauge(GaugeFold::Last)] 5.0, 0.25, "%" Workers;
+    WorstSpread "worst_spread" LowerBetter [Gauge(GaugeFold::Last)] 5.0, 0.25, "pp" Workers;
     WorstGapMs "worst_gap_ms" LowerBetter [Peak] 500.0, 0.5, "ms" Workers;
     TotalMigrations "total_migrations" Informational [Counter] 2.0, 0.3, "" Workers;
     WorstMigrationRatio "worst_migration_ratio" LowerBetter [Gauge(GaugeFold::Last)] 0.05, 0.2, "" Workers;
@@ -177,8 +177,8 @@ registry! {
     TotalFallbackPooled "total_fallback_pooled" Informational [Counter] 1.0, 0.3, "" Monitor;
     TotalKeepLastPooled "total_keep_last_pooled" Informational [Counter] 1.0, 0.3, "" Monitor;
     TotalEventVcpuSec "total_event_vcpu_sec" Informational [Counter] 0.001, 0.3, "s" Monitor;
-    FallbackPerVcpuSec "fallback_per_vcpu_sec" LowerBetter [Rate { numerator: "total_fallback_pooled", denominator: "total_event_vcpu_sec" }] 1.0, 0.3, "" Monitor;
-    KeepLastPerVcpuSec "keep_last_per_vcpu_sec" LowerBetter [Rate { numerator: "total_keep_last_pooled", denominator: "total_event_vcpu_sec" }] 1.0, 0.3, "" Monitor;
+    FallbackPerVcpuSec "fallback_per_vcpu_sec" LowerBetter [Rate { numerator: "total_fallback_pooled", denominator: "total_event_vcpu_sec" }] 1.0, 0.3, "1/vcpu-s" Monitor;
+    KeepLastPerVcpuSec "keep_last_per_vcpu_sec" LowerBetter [Rate { numerator: "total_keep_last_pooled", denominator: "total_event_vcpu_sec" }] 1.0, 0.3, "1/vcpu-s" Monitor;
     // Runqueue schedstat
     TotalRunDelay "total_run_delay" Informational [Counter] 1000.0, 0.1, "ns" Monitor;
     TotalPcount "total_pcount" Informational [Counter] 1.0, 0.1, "" Monitor;
@@ -192,11 +192,11 @@ registry! {
     TtwuLocalFraction "ttwu_local_fraction" HigherBetter [Rate { numerator: "total_ttwu_local", denominator: "total_ttwu_count" }] 0.05, 0.1, "" Monitor;
     SchedGoidleFraction "sched_goidle_fraction" Informational [Rate { numerator: "total_sched_goidle", denominator: "total_sched_count" }] 0.05, 0.1, "" Monitor;
     RunDelayPerVcpuSec "run_delay_per_vcpu_sec" LowerBetter [Rate { numerator: "total_run_delay", denominator: "total_schedstat_vcpu_sec" }] 1000.0, 0.3, "ns/vcpu-s" Monitor;
-    PcountPerVcpuSec "pcount_per_vcpu_sec" Informational [Rate { numerator: "total_pcount", denominator: "total_schedstat_vcpu_sec" }] 1.0, 0.3, "" Monitor;
-    SchedCountPerVcpuSec "sched_count_per_vcpu_sec" Informational [Rate { numerator: "total_sched_count", denominator: "total_schedstat_vcpu_sec" }] 1.0, 0.3, "" Monitor;
-    YldCountPerVcpuSec "yld_count_per_vcpu_sec" Informational [Rate { numerator: "total_yld_count", denominator: "total_schedstat_vcpu_sec" }] 1.0, 0.3, "" Monitor;
-    TtwuCountPerVcpuSec "ttwu_count_per_vcpu_sec" Informational [Rate { numerator: "total_ttwu_count", denominator: "total_schedstat_vcpu_sec" }] 1.0, 0.3, "" Monitor;
-    SchedGoidlePerVcpuSec "sched_goidle_per_vcpu_sec" Informational [Rate { numerator: "total_sched_goidle", denominator: "total_schedstat_vcpu_sec" }] 1.0, 0.3, "" Monitor;
+    PcountPerVcpuSec "pcount_per_vcpu_sec" Informational [Rate { numerator: "total_pcount", denominator: "total_schedstat_vcpu_sec" }] 1.0, 0.3, "1/vcpu-s" Monitor;
+    SchedCountPerVcpuSec "sched_count_per_vcpu_sec" Informational [Rate { numerator: "total_sched_count", denominator: "total_schedstat_vcpu_sec" }] 1.0, 0.3, "1/vcpu-s" Monitor;
+    YldCountPerVcpuSec "yld_count_per_vcpu_sec" Informational [Rate { numerator: "total_yld_count", denominator: "total_schedstat_vcpu_sec" }] 1.0, 0.3, "1/vcpu-s" Monitor;
+    TtwuCountPerVcpuSec "ttwu_count_per_vcpu_sec" Informational [Rate { numerator: "total_ttwu_count", denominator: "total_schedstat_vcpu_sec" }] 1.0, 0.3, "1/vcpu-s" Monitor;
+    SchedGoidlePerVcpuSec "sched_goidle_per_vcpu_sec" Informational [Rate { numerator: "total_sched_goidle", denominator: "total_schedstat_vcpu_sec" }] 1.0, 0.3, "1/vcpu-s" Monitor;
     // Wake latency over the run
     WorstP99WakeLatencyUs "worst_p99_wake_latency_us" LowerBetter [Distribution { source: WakeLatencyNs, reduction: P99 }] 50.0, 0.25, "µs" Workers;
     WorstMedianWakeLatencyUs "worst_median_wake_latency_us" LowerBetter [Distribution { source: WakeLatencyNs, reduction: Median }] 20.0, 0.25, "µs" Workers;
@@ -236,8 +236,8 @@ registry! {
     TotalPhaseGuestCpuNs "total_phase_guest_cpu_ns" Informational [Counter] 1000.0, 0.3, "ns" Captures;
     AvgIrqUtil "avg_irq_util" LowerBetter [Gauge(GaugeFold::Avg)] 20.0, 0.3, "" Monitor;
     MaxAvgIrqUtil "max_avg_irq_util" LowerBetter [Peak] 50.0, 0.3, "" Monitor;
-    HardirqsPerCpuSec "hardirqs_per_cpu_sec" Informational [Rate { numerator: "total_hardirqs", denominator: "total_phase_guest_cpu_sec" }] 1.0, 0.3, "" Captures;
-    NetRxSoftirqsPerCpuSec "net_rx_softirqs_per_cpu_sec" Informational [Rate { numerator: "total_softirq_net_rx", denominator: "total_phase_guest_cpu_sec" }] 1.0, 0.3, "" Captures;
+    HardirqsPerCpuSec "hardirqs_per_cpu_sec" Informational [Rate { numerator: "total_hardirqs", denominator: "total_phase_guest_cpu_sec" }] 1.0, 0.3, "1/cpu-s" Captures;
+    NetRxSoftirqsPerCpuSec "net_rx_softirqs_per_cpu_sec" Informational [Rate { numerator: "total_softirq_net_rx", denominator: "total_phase_guest_cpu_sec" }] 1.0, 0.3, "1/cpu-s" Captures;
     IrqTimeFraction "irq_time_fraction" LowerBetter [Rate { numerator: "total_irq_time_ns", denominator: "total_phase_guest_cpu_ns" }] 0.02, 0.3, "" Captures;
     MaxCpuHardirqs "max_cpu_hardirqs" Informational [Peak] 10.0, 0.5, "" Captures;
     MaxCpuSoftirqNetRx "max_cpu_softirq_net_rx" Informational [Peak] 10.0, 0.5, "" Captures;
@@ -285,7 +285,7 @@ registry! {
     AvgOffCpuPct "avg_off_cpu_pct" LowerBetter [PerPhase] 5.0, 0.25, "%" Workers;
     MinOffCpuPct "min_off_cpu_pct" LowerBetter [PerPhase] 5.0, 0.25, "%" Workers;
     MaxOffCpuPct "max_off_cpu_pct" LowerBetter [PerPhase] 5.0, 0.25, "%" Workers;
-    OffCpuSpreadPct "off_cpu_spread_pct" LowerBetter [PerPhase] 5.0, 0.25, "%" Workers;
+    OffCpuSpreadPct "off_cpu_spread_pct" LowerBetter [PerPhase] 5.0, 0.25, "pp" Workers;
     MigrationRatio "migration_ratio" LowerBetter [PerPhase] 0.05, 0.2, "" Workers;
     IterationsPerWorker "iterations_per_worker" Informational [PerPhase] 10.0, 0.1, "" Workers;
     PageLocality "page_locality" HigherBetter [PerPhase] 0.05, 0.1, "" Workers;

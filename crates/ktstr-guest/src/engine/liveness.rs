@@ -275,7 +275,7 @@ impl Liveness {
             Ok(state) => Some(Gone::Off(died(
                 SchedulerEnd::Disabled,
                 format!(
-                    "pid {pid} still exists, but the kernel has disabled its scheduler or is disabling it (the state of sched_ext is `{state}`)"
+                    "the kernel has disabled the scheduler or is disabling it (the state of sched_ext is `{state}`); its process, pid {pid}, still exists"
                 ),
             ))),
             Err(error) => {

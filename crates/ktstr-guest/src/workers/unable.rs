@@ -64,7 +64,7 @@ reasons! {
     /// The futex with priority inheritance could not be taken.
     PiLock = "could not take a futex with priority inheritance (FUTEX_LOCK_PI2 of Linux 5.14)";
     /// All slots for named objects are taken.
-    Objects = "names more locks, conditions, barriers, semaphores and timers than the 4096 of a scenario";
+    Objects = "names more locks, condition variables, barriers, semaphores and timers than the 4096 of a scenario";
     /// The worker holds as many locks as it can.
     Locks = "tried to take a 17th lock; a thread of rt-app can hold 16";
     /// The kernel refused the CPUs that the worker wanted.

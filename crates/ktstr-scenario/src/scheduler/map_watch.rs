@@ -60,7 +60,7 @@ impl WatchBpfMap {
     ) -> Self {
         assert!(
             !map.is_empty(),
-            "WatchBpfMap: the end of the map's name is empty"
+            "WatchBpfMap: the suffix of the map's name is empty"
         );
         assert!(
             !field.is_empty(),

@@ -24,7 +24,7 @@ impl BpfMapWrite {
     pub const fn new(map: &'static str, field: &'static str, value: u32) -> Self {
         assert!(
             !map.is_empty(),
-            "BpfMapWrite: the end of the map's name is empty"
+            "BpfMapWrite: the suffix of the map's name is empty"
         );
         assert!(
             !field.is_empty(),

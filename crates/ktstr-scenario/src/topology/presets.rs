@@ -145,7 +145,7 @@ mod tests {
         let error = Topology::from_name("8cpu-3llc").expect_err("no such preset");
         let message = error.to_string();
         assert!(
-            message.starts_with("topology \"8cpu-3llc\" is neither a shape nor a preset. A shape is such as 1n2l4c1t (NUMA nodes, LLCs in total, cores per LLC, threads per core). The presets are: 4cpu-1llc-nosmt, "),
+            message.starts_with("topology \"8cpu-3llc\" is neither a shape nor a preset. A shape looks like 1n2l4c1t (1 NUMA node, 2 LLCs in total, 4 cores per LLC, 1 thread per core). The presets are: 4cpu-1llc-nosmt, "),
             "{message}"
         );
     }

@@ -18,8 +18,8 @@ pub enum TopologyParseError {
     },
     /// The name of an unknown preset.
     #[error(
-        "topology {text:?} is neither a shape nor a preset. A shape is such as 1n2l4c1t (NUMA nodes, LLCs in total, cores per LLC, \
-         threads per core). The presets are: {known}"
+        "topology {text:?} is neither a shape nor a preset. A shape looks like 1n2l4c1t (1 NUMA node, 2 LLCs in total, 4 cores \
+         per LLC, 1 thread per core). The presets are: {known}"
     )]
     UnknownPreset {
         /// The name, as it was given.

@@ -195,9 +195,11 @@ fn findings(text: &mut String, all: &[&AssertDetail], headline: &str, same_kind:
         .collect();
     if !more.is_empty() {
         let more = more.join(", ");
+        let left_out: usize = shown.values().map(|seen| seen.saturating_sub(few)).sum();
         let _ = write!(
             text,
-            "\n  ... and more findings ({more}), all of which are in the record"
+            "\n  ... and {} ({more}), all of which are in the record",
+            counted(left_out, "more finding")
         );
     }
 }
@@ -334,7 +336,7 @@ fn sections(
     log_lines: usize,
 ) {
     let mut diagnostics = format!(
-        "stage: {:?}, exit_code={} ({}); {}, {}, wall {:.1} s, boot {:.1} s",
+        "last stage: {:?}, exit_code={} ({}); {}, {}, wall {:.1} s, boot {:.1} s",
         vm.final_guest_phase,
         vm.exit_code,
         match vm.exit_code {

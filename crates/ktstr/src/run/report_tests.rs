@@ -85,7 +85,10 @@ fn finished(judgement: Judgement, vm: Option<VmResult>) -> Finished {
         result: judgement.result,
         scheduler: None,
         vm,
-        timings: Timings::default(),
+        timings: Timings {
+            boot: Duration::from_millis(200),
+            ..Timings::default()
+        },
         wall: Duration::from_millis(12_345),
         text: String::new(),
         record: Some("target/ktstr/RUN/record.json".into()),
@@ -112,9 +115,17 @@ fn screen(judgement: Judgement) -> String {
     shown(&finished(judgement, None))
 }
 
-/// Returns the whole screen of a run in a machine.
+/// Returns the whole screen of a run in a machine. If the test has a result, its process started and ended.
 #[track_caller]
-fn whole_screen(end: &End, left: Left) -> String {
+fn whole_screen(end: &End, mut left: Left) -> String {
+    let is_result = |message: &ToHost| matches!(message, ToHost::TestResult(_));
+    if left.messages.iter().any(is_result) {
+        left.messages.insert(0, ToHost::TestStarted { pid: 1000 });
+        left.messages.push(ToHost::TestEnded {
+            end: ProcessEnd::Exited(0),
+            oom_killed: false,
+        });
+    }
     let (judgement, guest) = judged(end, &left);
     let vm = VmResult {
         final_guest_phase: guest.phase,
@@ -425,7 +436,7 @@ fn only_the_first_findings_of_a_kind_are_shown() {
         "{text}"
     );
     assert!(
-        text.contains("... and more findings (37 NoProgress), all of which are in the record"),
+        text.contains("... and 37 more findings (37 NoProgress), all of which are in the record"),
         "{text}"
     );
 }

@@ -68,6 +68,6 @@ fn a_scheduler_that_stays_has_no_error() {
 fn a_pattern_that_matches_any_text_is_refused() {
     let finished = run(&NOTHING);
     assert_eq!(finished.exit_code(), 1, "{}", finished.text);
-    let wanted = "expect_scx_bpf_error_matches = \"x*\" matches any text, even an empty one: name a part of the error";
+    let wanted = "expect_scx_bpf_error_matches = \"x*\" matches any text, even an empty one: write a part of the expected error";
     assert!(finished.text.contains(wanted), "{}", finished.text);
 }

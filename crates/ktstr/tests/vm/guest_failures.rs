@@ -66,7 +66,7 @@ fn a_scheduler_that_the_verifier_refuses() {
             "invalid mem access 'scalar' — the scheduler's fault.\n",
             "its last output",
             "fault: the scheduler's",
-            "stage: Attach",
+            "last stage: Attach",
         ],
     );
     // The artefact has the whole log; the screen shows only the end of it.

@@ -144,7 +144,7 @@ fn a_scheduler_that_stalls() {
             " no CPU ",
             "(sched_ext reported SCX_EXIT_ERROR_STALL; detected in scx_",
             "stall=1",
-            "  <--\n",
+            "  <-- main finding\n",
         ],
     );
 }
@@ -221,7 +221,7 @@ fn wake_ups_that_come_late() {
         &[
             "failed: the p99 wake latency of cgroup `pipes` was ",
             ", more than the allowed 20.0 ms",
-            "  <--\nspin ",
+            "  <-- main finding\nspin ",
         ],
     );
 }
@@ -231,7 +231,7 @@ fn a_cgroup_that_is_starved() {
     let finished = screen(&STARVED, &[" made no progress (0 work units)"]);
     let text = &finished.text;
     // The schedule decides which of the two cgroups is starved, and whether the kernel ejects the scheduler in time.
-    let marked = text.lines().find(|line| line.ends_with("<--"));
+    let marked = text.lines().find(|line| line.ends_with("<-- main finding"));
     let name = marked.and_then(|line| line.split(' ').next());
     let name = name.unwrap_or_else(|| panic!("no cgroup is marked in {text}"));
     assert!(["left", "right"].contains(&name), "{text}");

@@ -40,7 +40,10 @@ fn of_steps(vm: &VmResult) -> Result<()> {
     }
     let run = vm.run_metric("observed_task_cpu_time_ns");
     // There are fewer than two captures before the first step, so the CPU time of the run is that of the steps.
-    ensure!(run == Some(all), "{run:?}, and the steps have {all}");
+    ensure!(
+        run == Some(all),
+        "CPU time of the run: {run:?} ns, of its steps: {all} ns"
+    );
     interrupts(vm)
 }
 

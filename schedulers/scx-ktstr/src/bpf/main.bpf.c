@@ -369,8 +369,8 @@ void ktstr_dump(u64 *args)
 {
 	ktstr_dump_line("ktstr: dispatched=%llu enqueued=%llu select_cpu=%llu yielded=%llu",
 			nr_dispatched, nr_enqueued, nr_select_cpu, nr_yielded);
-	ktstr_dump_line("ktstr: defects=0x%llx stall=%u crash=%u degrade=%u", defects, stall,
-			crash, degrade_rt);
+	ktstr_dump_line("ktstr: injected faults: stall=%u crash=%u degrade=%u defects=0x%llx",
+			stall, crash, degrade_rt, defects);
 	for (u32 llc = 0; llc < KTSTR_MAX_LLCS && llc < nr_llcs; llc++)
 		ktstr_dump_line("ktstr: llc %u: vtime=%llu queued=%d", llc, clock_of(llc),
 				dsq_nr_queued(llc));

@@ -128,8 +128,8 @@ fn found_dead() -> ToHost {
             scheduler: None,
             end: SchedulerEnd::Disabled,
             how:
-                "pid 101 still exists, but the kernel has disabled its scheduler or is disabling it (the state of sched_ext \
-                 is `disabling`)"
+                "the kernel has disabled the scheduler or is disabling it (the state of sched_ext is `disabling`); its process, \
+                 pid 101, still exists"
                     .into(),
             log: String::new(),
         },
