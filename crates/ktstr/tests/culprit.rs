@@ -364,8 +364,59 @@ fn a_worker_that_exits(ctx: &Ctx) -> Result<AssertResult> {
     own_worker(ctx, "exits", |_| std::process::exit(3))
 }
 
+/// Works until the request to stop, and returns a report of its own.
+fn works(ctx: &WorkerCtx) -> WorkerReport {
+    let mut report = WorkerReport::default();
+    while !ctx.stop().load(Relaxed) {
+        report.iterations += 1;
+        report.work_units += 1;
+    }
+    report
+}
+
+/// A worker of a cgroup with a cpuset moves itself to the root cgroup, where it may run on all CPUs, and pins itself to CPU 0.
+fn a_worker_that_leaves_its_cgroup(ctx: &Ctx) -> Result<AssertResult> {
+    let a = CgroupDef::named("a")
+        .workers(1)
+        .cpuset(CpusetSpec::exact([1]));
+    let work = WorkType::custom("leaves", |ctx| {
+        let root = "/sys/fs/cgroup/cgroup.procs";
+        std::fs::write(root, std::process::id().to_string()).expect("the test is root");
+        let mut first = rustix::thread::CpuSet::new();
+        first.set(0);
+        rustix::thread::sched_setaffinity(None, &first).expect("CPU 0 is allowed there");
+        works(ctx)
+    });
+    let b = CgroupDef::named("b").workers(3);
+    execute_defs(ctx, vec![a.work_type(work), b])
+}
+
+/// Four workers share two CPUs, and each iteration takes 600 ms of CPU time, so it takes more than a second.
+fn workers_whose_iterations_are_long(ctx: &Ctx) -> Result<AssertResult> {
+    let work = WorkType::custom("computes", |ctx| {
+        let mut report = WorkerReport::default();
+        while !ctx.stop().load(Relaxed) {
+            let began = Instant::now();
+            let cpu_time = || rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+            let millis =
+                |time: rustix::time::Timespec| time.tv_sec * 1000 + time.tv_nsec / 1_000_000;
+            let from_ms = millis(cpu_time());
+            while millis(cpu_time()) - from_ms < 600 && !ctx.stop().load(Relaxed) {}
+            report.iterations += 1;
+            report.work_units += 1;
+            report.max_gap_ms = report.max_gap_ms.max(began.elapsed().as_millis() as u64);
+        }
+        report
+    });
+    execute_defs(ctx, vec![CgroupDef::named("a").workers(4).work_type(work)])
+}
+
 // Tests that request something wrong, or kill their scheduler.
 rows! {
+    leaves_its_cgroup: a_worker_that_leaves_its_cgroup, Fail, Some("test"), scheduler: &SOUND,
+        assert: Assert::NO_OVERRIDES.check_isolation();
+    works_long_between_reports: workers_whose_iterations_are_long, Fail, Some("test"), scheduler: &SOUND,
+        duration: Duration::from_secs(3), assert: NOT_STUCK.max_gap_ms(500);
     kills_the_scheduler: kills_the_scheduler, Fail, Some("test"), scheduler: &SOUND;
     ends_the_scheduler: ends_the_scheduler, Fail, Some("test"), scheduler: &SOUND;
     crashes_the_scheduler: crashes_the_scheduler, Fail, Some("test"), scheduler: &SOUND;
@@ -577,8 +628,20 @@ fn opens_all_files(ctx: &Ctx) -> Result<AssertResult> {
     })
 }
 
+/// Starts its own program twice, as a test does that has a helper process.
+fn runs_itself(ctx: &Ctx) -> Result<AssertResult> {
+    for _ in 0..2 {
+        std::process::Command::new("/proc/self/exe")
+            .arg("--list")
+            .stdout(std::process::Stdio::null())
+            .status()?;
+    }
+    two_spinners(ctx)
+}
+
 // Nobody is at fault in these runs, so they must pass and blame nobody.
 rows! {
+    runs_itself: runs_itself, Pass, None, scheduler: &SOUND, assert: NOT_STUCK;
     two_spinners: two_spinners, Pass, None, scheduler: &SOUND, assert: NOT_STUCK;
     opens_all_files: opens_all_files, Pass, None, scheduler: &SOUND, assert: NOT_STUCK;
     affinity_at_random: affinity_at_random, Pass, None, scheduler: &SOUND,
@@ -620,6 +683,7 @@ const STALLS: Scheduler = scx_ktstr(&["--stall-after", "0.3"]);
 const LEAVES: Scheduler = scx_ktstr(&["--exit-after", "0.3"]);
 const FORGETS: Scheduler = scx_ktstr(&["--forget"]);
 const STARVES: Scheduler = scx_ktstr(&["--starve-cgroup"]);
+const STARVES_NICE: Scheduler = scx_ktstr(&["--starve-nice"]);
 const LATE: Scheduler = scx_ktstr(&["--late-newcomers"]);
 const EXITS_AT_ONCE: Scheduler =
     Scheduler::named("exits").binary(SchedulerSpec::Path("/bin/false"));
@@ -636,6 +700,14 @@ fn newcomers(ctx: &Ctx) -> Result<AssertResult> {
         Step::with_defs(vec![new], HoldSpec::FULL),
     ];
     execute_scenario(ctx, backdrop, steps)
+}
+
+/// The test cannot decide something itself, which does not make the scheduler better.
+fn undecided_beside_starved_workers(ctx: &Ctx) -> Result<AssertResult> {
+    let nice = CgroupDef::named("nice").workers(2).nice(10);
+    let mut result = execute_defs(ctx, vec![CgroupDef::named("a").workers(3), nice])?;
+    result.record_inconclusive("the test has too few samples of its own".into());
+    Ok(result)
 }
 
 /// Only the check of stuck workers; those of the exact schedule are off, as they are under the real clock.
@@ -658,6 +730,8 @@ rows! {
         duration: Duration::from_secs(4);
     starves: two_cgroups, Fail, Some("scheduler"), scheduler: &STARVES,
         duration: Duration::from_secs(4), assert: NOT_STUCK;
+    starves_beside_an_undecided_claim: undecided_beside_starved_workers, Fail, Some("scheduler"), scheduler: &STARVES_NICE,
+        duration: Duration::from_secs(3), watchdog_timeout: Duration::from_secs(20);
     newcomers_starve: newcomers, Fail, Some("scheduler"), scheduler: &LATE,
         duration: Duration::from_secs(3), watchdog_timeout: Duration::from_secs(20), assert: STUCK_ALONE;
     exits_at_once: two_spinners, Fail, Some("scheduler"), scheduler: &EXITS_AT_ONCE;

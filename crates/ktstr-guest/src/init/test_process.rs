@@ -21,9 +21,10 @@ use crate::protocol::{Job, Stream, ToHost};
 /// The environment variable that tells a process that it is the guest's test process.
 pub(crate) const TEST_PROCESS_ENV: &str = "KTSTR_GUEST_TEST";
 
-/// Whether this process is the guest's test process.
+/// Whether this process is the guest's test process. Its children inherit the variable, and the test may start its own program
+/// again, but only the test process is a child of PID 1.
 pub fn is_test_process() -> bool {
-    std::env::var_os(TEST_PROCESS_ENV).is_some()
+    std::env::var_os(TEST_PROCESS_ENV).is_some() && std::os::unix::process::parent_id() == 1
 }
 
 /// Interval at which PID 1 polls whether the process is ready or has exited.

@@ -85,6 +85,10 @@ impl Walk<'_> {
         if totals != Totals::default() {
             let sum = self.answers.totals.entry(key).or_default();
             *sum = *sum + totals;
+            if totals.run_ns > 0 && !task.mask.contains(cpu) {
+                let outside = self.answers.outside_ns.entry(pid).or_default();
+                *outside = outside.saturating_add(totals.run_ns);
+            }
             let of_cgroup = (self.phase, task.cgroup);
             let allowed = self.answers.allowed.entry(of_cgroup);
             let allowed = allowed.or_insert(crate::CpuMask::of(0));

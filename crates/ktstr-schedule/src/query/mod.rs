@@ -95,6 +95,9 @@ pub struct Answers {
     pub phases: BTreeMap<Phase, u64>,
     /// The CPUs on which the tasks that ran or waited were allowed to run, by phase and cgroup: the union over the tasks.
     pub allowed: BTreeMap<(Phase, Option<u64>), CpuMask>,
+    /// How long each task ran on CPUs on which it was not allowed to run, in nanoseconds. A task whose CPUs change while it runs
+    /// stays where it is for some microseconds, until the kernel has moved it. Tasks that never did so are not in the map.
+    pub outside_ns: BTreeMap<Pid, u64>,
     /// The CPU time of all CPUs that were online, by phase, in CPU-nanoseconds.
     pub cpu_ns: BTreeMap<Phase, u64>,
     /// The idle CPU time that a waiting task could have used, by phase, in CPU-nanoseconds. It is the integral over time

@@ -217,7 +217,12 @@ const CLOCKS_APART: f64 = 0.001;
 /// The worker was released between its creation and its first mark, which it leaves as soon as it runs after its release. So the
 /// gap lies within a period that is longer than the gap by the time between the two. If the schedule does not show them, the gap
 /// may be any period of its length.
-fn waited_in_gap_ns(answers: &Answers, task: Pid, gap_ms: u64, at_ms: u64) -> Option<u64> {
+pub(super) fn waited_in_gap_ns(
+    answers: &Answers,
+    task: Pid,
+    gap_ms: u64,
+    at_ms: u64,
+) -> Option<u64> {
     let anywhere_ns = answers.most_waited_ns(task, gap_ms.saturating_mul(NS_PER_MS))?;
     let began = answers.tasks.get(&task).and_then(TaskInfo::began_ns);
     // A gap that is longer than the life of the worker is not reported by the harness, but by the test's own function.
@@ -236,7 +241,7 @@ fn waited_in_gap_ns(answers: &Answers, task: Pid, gap_ms: u64, at_ms: u64) -> Op
 
 /// Returns the most CPU time that a single wait can have kept from the task, in nanoseconds: what it was owed in the part of the
 /// wait that was judged, and all of the rest.
-fn most_kept_ns(answers: &Answers, task: Pid) -> u64 {
+pub(super) fn most_kept_ns(answers: &Answers, task: Pid) -> u64 {
     let waits = answers.waits.iter().filter(|wait| wait.task == task);
     let kept = waits.map(|wait| {
         let rest = wait.len_ns().saturating_sub(wait.judged_ns);

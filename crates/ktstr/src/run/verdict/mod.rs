@@ -13,6 +13,7 @@ mod kernel_log;
 mod killed;
 mod latency;
 mod misfit;
+mod of_test;
 mod pages;
 pub(super) mod quota;
 pub(super) mod schedule;

@@ -101,6 +101,7 @@ pub(in crate::run) fn judge(
     if of_latency || of_gaps {
         fault::attribute_again(judgement, case, logs);
     }
+    super::of_test::attribute(judgement, seen);
     // A scheduler that has ended did not produce the rest of the schedule.
     if judgement
         .result
