@@ -147,6 +147,16 @@ fn sum_up(text: &mut String, report: &Report) -> std::fmt::Result {
             counted(hidden, "test")
         )?;
     }
+    if report.tests == 0 {
+        let needed = report.pairs_needed.map_or_else(
+            || "more seeds".to_owned(),
+            |needed| format!("at least {needed} seeds"),
+        );
+        writeln!(
+            text,
+            "Nothing was tested, because no scenario has enough pairs of runs with numbers on both sides: run both with {needed} (`--seeds`)."
+        )?;
+    }
     let few = count(Conclusion::TooFewSeeds);
     if few > 0 {
         match report.pairs_needed {
@@ -242,6 +252,18 @@ mod tests {
         assert!(text.contains(seeds), "{text}");
         let hidden = "No difference shows in 1 test. A difference smaller than CAN SHOW can have gone unnoticed.";
         assert!(text.contains(hidden), "{text}");
+    }
+
+    #[test]
+    fn a_comparison_without_tests_says_what_it_lacks() {
+        let mut report = compared(50.0);
+        report.rows.clear();
+        (report.tests, report.pairs_needed) = (0, Some(6));
+        let text = render(&report);
+        assert!(
+            text.contains("run both with at least 6 seeds (`--seeds`)."),
+            "{text}"
+        );
     }
 
     #[test]

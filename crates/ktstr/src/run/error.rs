@@ -31,8 +31,8 @@ pub enum RunError {
     State(#[from] ktstr_state::StateError),
     /// The scheduler's binary was not found.
     #[error(
-        "the scheduler `{name}` was not found. Run the test in the workspace that has the package, or set KTSTR_SCHEDULER to the \
-         path of the scheduler's binary. What was tried:\n{looked}"
+        "the scheduler `{name}` was not found. Run the test in the workspace that has the package, or give the path of the \
+         scheduler's binary (a test: in KTSTR_SCHEDULER; `cargo ktstr run`: after --scheduler). What was tried:\n{looked}"
     )]
     SchedulerNotFound {
         /// The name of the scheduler.
