@@ -222,6 +222,11 @@ pub enum ToHost {
     },
     /// The test is about to stop, start or replace a scheduler, so the exit of the attached scheduler is intended.
     SchedulerStopping,
+    /// The test starts a scheduler. What the scheduler that ran before has printed was sent before this message.
+    SchedulerStarting {
+        /// The name under which the test staged the scheduler; `None` for the test's own scheduler.
+        staged: Option<String>,
+    },
     /// The guest waits for a scheduler to attach, or the test has waited for a payload. Both may take long, and the host gives
     /// up on a guest that sends nothing.
     Alive,

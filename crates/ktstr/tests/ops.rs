@@ -561,6 +561,42 @@ fn schedulers_come_and_go_and_nobody_is_blamed() {
     passes(&COMES_AND_GOES);
 }
 
+const EXITER: Scheduler = Scheduler::named("exiter")
+    .binary(SchedulerSpec::Discover("scx-ktstr"))
+    .sched_args(&["--exit-after", "0.3"]);
+
+fn replaces_by_one_that_leaves(ctx: &Ctx) -> Result<AssertResult> {
+    let steps = vec![
+        Step::hold(HoldSpec::fixed(200 * MS)),
+        Step::with_op(Op::replace_scheduler(&EXITER), HoldSpec::fixed(1500 * MS)),
+    ];
+    execute_steps(ctx, steps)
+}
+
+case!(STAGED_LEAVES = "ops_staged_leaves", replaces_by_one_that_leaves, topology: TWO_CPUS, scheduler: &OWN,
+    staged_schedulers: &[&EXITER], duration: Duration::from_secs(2), watchdog_timeout: Duration::from_secs(20));
+
+/// The finding, its evidence and the quoted log are about the scheduler that left, not about the one before it.
+#[test]
+fn a_staged_scheduler_that_leaves_is_named() {
+    let finished = ktstr::run::run(&STAGED_LEAVES);
+    assert!(finished.result.is_fail(), "{}", finished.text);
+    let parts = [
+        "failed: exiter stopped on its own",
+        "scheduler process died: `exiter` stopped on its own and exited with code 0",
+        "ktstr: exiting, because the time of --exit-after has passed",
+        "the scheduler's fault",
+        "(the process of `exiter`, which the test started, exited with code 0",
+    ];
+    for part in parts {
+        let text = &finished.text;
+        assert!(text.contains(part), "no {part:?} in {text}");
+    }
+    // Both schedulers have printed this line.
+    let quoted = finished.text.matches("ktstr: attached").count();
+    assert_eq!(quoted, 1, "{}", finished.text);
+}
+
 /// In each scenario, the harness watches the scheduler that the scenario before has left attached, if there is one.
 fn two_scenarios(ctx: &Ctx) -> Result<AssertResult> {
     let hold = HoldSpec::fixed(300 * MS);

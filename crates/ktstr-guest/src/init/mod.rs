@@ -290,10 +290,6 @@ impl Agent {
     /// Stops and starts schedulers as the test requests. The outer `Err` is an error of the harness, which ends PID 1.
     fn change(&mut self, change: SchedulerChange) -> Result<SchedulerAnswer, InitError> {
         let refused = |why: String| Ok(Err(ChangeError::Refused(why)));
-        let name = match &change.start {
-            Some(StartOf::Staged(name)) => name.clone(),
-            _ => "of the test".to_owned(),
-        };
         let job = match &change.start {
             None => None,
             Some(StartOf::Own) => match &self.own {
@@ -347,8 +343,13 @@ impl Agent {
         match program {
             None => Ok(Ok(None)),
             Some((path, args, env)) => {
+                let staged = match change.start {
+                    Some(StartOf::Staged(name)) => Some(name),
+                    Some(StartOf::Own) | None => None,
+                };
+                let scheduler = staged.clone().unwrap_or_else(|| "of the test".to_owned());
+                link::send(&ToHost::SchedulerStarting { staged });
                 let started = self.start(&path, &args, &env)?;
-                let scheduler = name;
                 Ok(started
                     .map(Some)
                     .map_err(|why| ChangeError::NotAttached { scheduler, why }))

@@ -53,6 +53,7 @@ impl ToHost {
                     payload.bound();
                 }
             }
+            Self::SchedulerStarting { staged } => staged.iter_mut().for_each(bound),
             // The host rejects a write that is too long.
             Self::Ask {
                 ask: Ask::WriteMaps | Ask::WriteKernel { .. },

@@ -34,6 +34,12 @@ pub(super) struct GuestState {
     pub(super) attached: Option<Attached>,
     pub(super) not_attached: Option<String>,
     pub(super) scheduler_died: Option<ProcessEnd>,
+    /// The scheduler that attached last.
+    pub(super) attached_as: Started,
+    /// The scheduler whose process ended last before PID 1 stopped it; `None` if there is none.
+    pub(super) died_as: Option<Started>,
+    /// The scheduler that the test has started last, until it attaches.
+    pub(super) starting: Option<Started>,
     /// The last signal that a process sent to the scheduler.
     pub(super) scheduler_signal: Option<SentSignal>,
     /// What the scheduler's process does that outlived its end by PID 1, as a sentence; `None` if there is none.
@@ -117,6 +123,17 @@ pub(super) struct Attached {
     pub(super) took: Duration,
 }
 
+/// A scheduler that was started, and where its lines are in the log of all schedulers.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Started {
+    /// The name under which the test staged the scheduler; `None` for the test's own scheduler.
+    pub(super) staged: Option<String>,
+    /// The offset of its first line.
+    log_from: usize,
+    /// The offset of the first line of the scheduler that was started next; `None` if none was.
+    log_to: Option<usize>,
+}
+
 /// Measures the time of the workload window, without its pauses.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Window {
@@ -180,6 +197,18 @@ impl GuestState {
         self.attached.as_ref().map(|attached| attached.pid)
     }
 
+    /// Returns the scheduler whose end the guest has reported last; without such a report, the one that attached last.
+    pub(super) fn ended_scheduler(&self) -> &Started {
+        self.died_as.as_ref().unwrap_or(&self.attached_as)
+    }
+
+    /// Returns what [`Self::ended_scheduler`] has printed.
+    pub(super) fn log_of_ended(&self) -> &str {
+        let of = self.ended_scheduler();
+        let to = of.log_to.unwrap_or(self.scheduler_log.len());
+        self.scheduler_log.get(of.log_from..to).unwrap_or_default()
+    }
+
     /// Processes one message. `now` is the guest time at which the message was sent under the virtual clock, otherwise the
     /// machine's running time.
     pub(super) fn take(&mut self, mut message: ToHost, now: Duration) {
@@ -208,7 +237,20 @@ impl GuestState {
                 self.stopped_by_test = true;
                 self.scheduler_changes = self.scheduler_changes.saturating_add(1);
             }
+            ToHost::SchedulerStarting { staged } => {
+                let at = self.scheduler_log.len();
+                let before = std::iter::once(&mut self.attached_as).chain(&mut self.died_as);
+                before.for_each(|started| _ = started.log_to.get_or_insert(at));
+                self.starting = Some(Started {
+                    staged,
+                    log_from: at,
+                    log_to: None,
+                });
+            }
             ToHost::SchedulerAttached { pid, took_ns } => {
+                if let Some(started) = self.starting.take() {
+                    self.attached_as = started;
+                }
                 self.stopped_by_test = false;
                 self.attaches = self.attaches.saturating_add(1);
                 self.attached = Some(Attached {
@@ -224,6 +266,7 @@ impl GuestState {
             ToHost::SchedulerNotAttached { reason } => self.not_attached = Some(reason),
             ToHost::SchedulerDied { end, signal } => {
                 self.scheduler_died = Some(end);
+                self.died_as = Some(self.attached_as.clone());
                 self.scheduler_signal = signal;
             }
             ToHost::SchedulerLeft { what } => self.scheduler_left = Some(what),

@@ -93,7 +93,7 @@ pub(super) fn judge(
         End::TimedOut(reason, stall) => {
             let slow = *reason == WatchdogKillReason::Tier3Deadman && !case.virtual_clock;
             let of_host = judgement.evidence.clone().filter(|_| slow);
-            scheduler_exit::ejected(&mut judgement, case, console, exit);
+            scheduler_exit::ejected(&mut judgement, case, guest, console, exit);
             // A host that is too slow also keeps tasks waiting until sched_ext's watchdog expires.
             if let Some(evidence) = of_host
                 && contention::excuse(&mut judgement, AssertDetail::is_about_time)

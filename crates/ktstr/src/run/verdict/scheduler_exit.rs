@@ -61,13 +61,14 @@ pub(super) fn judge(
             .filter(|_| guest.scheduler_died == Some(ProcessEnd::Signaled(9)));
         merge_exit(judgement, case, guest, known, exit, starved);
     }
-    ejected(judgement, case, console, exit);
+    ejected(judgement, case, guest, console, exit);
 }
 
 /// Adds the finding that the kernel ejected the scheduler, if it did.
 pub(super) fn ejected(
     judgement: &mut Judgement,
     case: &Case,
+    guest: &GuestState,
     console: &str,
     exit: Option<&ScxExit>,
 ) {
@@ -79,9 +80,13 @@ pub(super) fn ejected(
         Some(exit) => (logged.into_iter()).rfind(|logged| logged.reason.starts_with(&exit.reason)),
         None => (!logged.is_empty()).then(|| logged.swap_remove(0)),
     };
-    // If the test has replaced its scheduler, only the kernel's log shows which one was ejected.
-    let name = logged.as_ref().map(|logged| logged.scheduler.clone());
-    let name = name.filter(|_| case.changed);
+    let known_as = logged.as_ref().map(|logged| logged.scheduler.clone());
+    let staged = (guest.attached_as.staged.as_ref()).filter(|_| error_exit.is_some());
+    // If the test has replaced its scheduler and sched_ext's record is lost, only the kernel's log shows which one was ejected.
+    let name = match staged {
+        Some(staged) => Some(staged.clone()),
+        None => (known_as.clone()).filter(|_| case.changed && error_exit.is_none()),
+    };
     let name = name.unwrap_or_else(|| case.scheduler.to_owned());
     let logged = logged.map(|logged| logged.reason);
     let Some(reason) = error_exit.map(reason).or(logged) else {
@@ -94,10 +99,14 @@ pub(super) fn ejected(
             cause: cause(&reason),
             reason,
         }));
-    let evidence = error_exit.map_or_else(
+    let mut evidence = error_exit.map_or_else(
         || "the kernel's log says that the kernel ejected the scheduler".to_owned(),
         exit_evidence,
     );
+    if let (Some(staged), Some(known_as)) = (staged, known_as) {
+        evidence =
+            format!("the test started `{staged}`, which sched_ext calls `{known_as}`; {evidence}");
+    }
     judgement.blame(Fault::Scheduler, evidence);
 }
 
@@ -130,11 +139,12 @@ fn merge_exit(
         (Some(end), _) => (SchedulerEnd::Crashed, Some(end.to_string())),
         (None, None) => (SchedulerEnd::Unknown, None),
     };
+    let staged = guest.ended_scheduler().staged.clone();
     let finding = how.map(|how| Finding::SchedulerDied {
-        scheduler: (!case.changed).then(|| case.scheduler.to_owned()),
+        scheduler: staged.or_else(|| Some(case.scheduler.to_owned())),
         end,
         how,
-        log: last_words(&guest.scheduler_log),
+        log: last_words(guest.log_of_ended()),
     });
     // Whether the engine noticed the end, and whether it saw that sched_ext was disabled.
     let (mut seen, mut disabled) = (false, false);
@@ -233,13 +243,17 @@ fn culprit(
     let notes = left
         .filter(|_| matches!(guest.scheduler_died, Some(ProcessEnd::Exited(0)) | None))
         .map(|exit| format!("sched_ext reported {}: {}", exit.kind_name, exit.reason));
+    let whose = match &guest.ended_scheduler().staged {
+        Some(staged) => format!("the process of `{staged}`, which the test started,"),
+        None => "its process".to_owned(),
+    };
     let process = guest
         .scheduler_died
         .map(|end| match end {
             ProcessEnd::Signaled(signal) if !CRASHES.contains(&signal) => {
-                format!("its process {end} while the test ran, and no other process is known to have sent the signal")
+                format!("{whose} {end} while the test ran, and no other process is known to have sent the signal")
             }
-            _ => format!("its process {end} while the test ran"),
+            _ => format!("{whose} {end} while the test ran"),
         });
     let evidence: Vec<String> = process.into_iter().chain(notes).collect();
     match (evidence.is_empty(), disabled) {
@@ -258,7 +272,7 @@ fn culprit(
 /// Returns whether the last lines of a scheduler's log mention a timeout of its own, and no signal is known to have ended it.
 pub(in crate::run) fn ended_by_own_watchdog(guest: &GuestState) -> bool {
     let of_itself = matches!(guest.scheduler_died, Some(ProcessEnd::Exited(_)) | None);
-    let last = last_words(&guest.scheduler_log).to_lowercase();
+    let last = last_words(guest.log_of_ended()).to_lowercase();
     ["watchdog", "timed out", "timeout"]
         .iter()
         .any(|word| of_itself && last.contains(word))

@@ -65,10 +65,79 @@ fn a_second_ejection_has_its_own_name_and_reason() {
         changed: true,
         ..CASE
     };
-    let guest = guest_after(vec![attached(), passed]);
-    let judgement = judge(&case, &End::Completed, &guest, console, Some(&stalled));
+    // The name is the declared one, and that of sched_ext is in the evidence.
+    for (staged, name) in [(Some("staller"), "`staller`"), (None, "`scx_x`")] {
+        let start = [attached(), starting(staged), attached(), passed.clone()];
+        let guest = guest_after(start.to_vec());
+        let judgement = judge(&case, &End::Completed, &guest, console, Some(&stalled));
+        let text = message(&judgement);
+        let words = format!("{name}: runnable task stall");
+        assert!(text.contains(&words), "{text}");
+        let evidence = judgement.evidence.unwrap_or_default();
+        let has_ops_name =
+            evidence.contains("the test started `staller`, which sched_ext calls `b`");
+        assert_eq!(has_ops_name, staged.is_some(), "{evidence}");
+    }
+}
+
+fn starting(staged: Option<&str>) -> ToHost {
+    let staged = staged.map(str::to_owned);
+    ToHost::SchedulerStarting { staged }
+}
+
+fn prints(text: &str) -> ToHost {
+    ToHost::Output {
+        stream: ktstr_guest::protocol::Stream::Scheduler,
+        text: text.to_owned(),
+    }
+}
+
+/// The scheduler whose process ended is named, with its own lines: neither the one before it nor one that was started after it.
+#[test]
+fn a_staged_scheduler_that_ends_is_named_and_quoted_alone() {
+    let died = |code| ToHost::SchedulerDied {
+        end: ProcessEnd::Exited(code),
+        signal: None,
+    };
+    let passed = ToHost::TestResult(Box::new(AssertResult::pass()));
+    let second = vec![
+        attached(),
+        prints("of the first\n"),
+        starting(Some("exiter")),
+        prints("of the second\n"),
+        attached(),
+        died(0),
+        prints("its last word\n"),
+    ];
+    let third = [
+        starting(Some("sound")),
+        prints("of the third\n"),
+        attached(),
+    ];
+    let case = Case {
+        changed: true,
+        ..CASE
+    };
+    for more in [&third[..0], &third[..2], &third] {
+        let messages = [&second, more, std::slice::from_ref(&passed)].concat();
+        let judgement = judge(&case, &End::Completed, &guest_after(messages), "", None);
+        assert_eq!(
+            message(&judgement),
+            "scheduler process died: `exiter` stopped on its own and exited with code 0; its last output:\n    \
+             of the second\n    its last word"
+        );
+        assert_eq!(judgement.fault, Some(Fault::Scheduler));
+        let evidence = judgement.evidence.unwrap_or_default();
+        assert!(
+            evidence.contains("`exiter`, which the test started"),
+            "{evidence}"
+        );
+    }
+    // The test started its own scheduler again.
+    let restarted = vec![attached(), starting(None), attached(), died(1), passed];
+    let judgement = judge(&case, &End::Completed, &guest_after(restarted), "", None);
     let text = message(&judgement);
-    assert!(text.contains("`b`: runnable task stall"), "{text}");
+    assert!(text.contains("`scx_x` exited with code 1"), "{text}");
 }
 
 #[test]
@@ -362,10 +431,7 @@ fn a_restart_after_a_hotplug_is_not_the_schedulers_fault() {
 
 #[test]
 fn a_schedulers_own_watchdog_says_little_under_the_virtual_clock() {
-    let log = ToHost::Output {
-        stream: ktstr_guest::protocol::Stream::Scheduler,
-        text: "watchdog: no progress for 10 s, exiting\n".into(),
-    };
+    let log = prints("watchdog: no progress for 10 s, exiting\n");
     let died = ToHost::SchedulerDied {
         end: ProcessEnd::Exited(1),
         signal: None,
