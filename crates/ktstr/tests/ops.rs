@@ -586,6 +586,7 @@ fn a_staged_scheduler_that_leaves_is_named() {
         "scheduler process died: `exiter` stopped on its own and exited with code 0",
         "ktstr: exiting, because the time of --exit-after has passed",
         "the scheduler's fault",
+        "ended: `exiter`, which the test started later (scx-ktstr --exit-after 0.3)",
         "(the process of `exiter`, which the test started, exited with code 0",
     ];
     for part in parts {

@@ -132,6 +132,7 @@ fn text_within(finished: &Finished, limits: Limits) -> String {
         if let Some(ran) = &finished.scheduler {
             let _ = write!(text, "\nscheduler: {ran}");
         }
+        text.push_str(&ended_staged(finished, &all));
         if let (Some(run), Some(pid)) = (&run, finished.evidence_of_schedule.task()) {
             let _ = write!(text, "\nwhy: cargo ktstr why {run} {pid}");
         }
@@ -145,6 +146,29 @@ fn text_within(finished: &Finished, limits: Limits) -> String {
         let _ = write!(text, "\nrecord: {}", record.display());
     }
     text
+}
+
+/// Returns a line about the staged scheduler that ended, because the line about the test's own scheduler names another binary.
+/// Empty if no staged scheduler ended.
+fn ended_staged(finished: &Finished, all: &[&AssertDetail]) -> String {
+    let own = finished.scheduler.as_ref().map(|ran| ran.shown.as_str());
+    let ended = all.iter().find_map(|detail| match &detail.finding {
+        Finding::SchedulerDied { scheduler, .. } => scheduler.as_deref(),
+        Finding::Ejected { scheduler, .. } => Some(scheduler.as_str()),
+        _ => None,
+    });
+    let mut staged = finished.entry.staged_schedulers.iter();
+    let Some(staged) = staged.find(|one| Some(one.name) == ended && ended != own) else {
+        return String::new();
+    };
+    let binary = staged.binary.display_name();
+    let args = staged.sched_args.join(" ");
+    let command = format!("{binary} {args}");
+    format!(
+        "\nended: `{}`, which the test started later ({})",
+        staged.name,
+        command.trim_end()
+    )
 }
 
 /// Returns the step of a finding as screens name it; `None` if it is about no step, or if its message begins with the step.
