@@ -124,9 +124,9 @@ impl Judgement {
         (self.fault, self.evidence) = (None, None);
     }
 
-    /// Returns whether the run is inconclusive only because the test reports that it cannot decide something itself, because checks
-    /// of workers had no data, for example because a worker was starved, or because it is undetermined why pages are on the wrong
-    /// nodes or who killed a worker. Other checks may still prove what happened to the workers.
+    /// Returns whether the run is inconclusive only because the test reports that it cannot decide something itself, because
+    /// checks of workers had no data, for example because a worker was starved, or because it is undetermined why pages are on
+    /// the wrong nodes or who killed a worker. Other checks may still prove what happened to the workers.
     pub(super) fn lacks_only_data(&self) -> bool {
         let of_data = |finding: &Finding| {
             matches!(

@@ -1,8 +1,8 @@
-//! Attributes failures to the test if the exact schedule shows that no scheduler could have prevented them: a worker ran outside of
-//! its cpuset because its affinity allowed it, or worked for longer than the bound on its gaps without waiting for a CPU. A
-//! function of the test (`WorkType::Custom`) may also report what did not happen. The kernel does not run a task on a CPU that its
-//! affinity excludes, whatever the scheduler wants (`is_cpu_allowed()` in kernel/sched/core.c and `task_can_run_on_remote_rq()` in
-//! kernel/sched/ext.c of 7.3).
+//! Attributes failures to the test if the exact schedule shows that no scheduler could have prevented them: a worker ran
+//! outside of its cpuset because its affinity allowed it, or worked for longer than the bound on its gaps without waiting for a
+//! CPU. A function of the test (`WorkType::Custom`) may also report what did not happen. The kernel does not run a task on a CPU
+//! that its affinity excludes, whatever the scheduler wants (`is_cpu_allowed()` in kernel/sched/core.c and
+//! `task_can_run_on_remote_rq()` in kernel/sched/ext.c of 7.3).
 
 use ktstr_assert::{AssertDetail, Finding};
 use ktstr_schedule::Pid;
@@ -83,7 +83,8 @@ mod tests {
 
     const MS: u64 = NS_PER_MS;
 
-    /// Returns a schedule of 4 s in which task 7 ran on this CPU for a second, `outside_ns` of which its affinity excluded the CPU.
+    /// Returns a schedule of 4 s in which task 7 ran on this CPU for a second. For `outside_ns` of it, its affinity excluded the
+    /// CPU.
     fn schedule(cpu: u16, outside_ns: u64) -> Seen {
         let info = TaskInfo {
             forks_ns: vec![0],
