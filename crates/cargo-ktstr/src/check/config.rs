@@ -205,7 +205,7 @@ fn bound(key: &str, value: &toml::Value) -> Result<Bound> {
     }
     if key.ends_with("_share") && number > 1.0 {
         bail!(
-            "`{key}` must be a share from 0 to 1, such as 0.7, or \"off\": no scheduler can reach {number}"
+            "`{key}` must be a share from 0 to 1, such as 0.7, or \"off\": a share is never {number}"
         );
     }
     Ok(Bound::At(number))
@@ -339,7 +339,7 @@ expires = "2026-12-31"
     fn an_impossible_value_is_an_error_with_its_line() {
         insta::assert_snapshot!(error("[bounds]\nmax_owed_ms = -3\n"), @r#"2: `max_owed_ms` must be a number of at least 0, or "off""#);
         insta::assert_snapshot!(error("[bounds]\nmax_owed_ms = nan\n"), @r#"2: `max_owed_ms` must be a number of at least 0, or "off""#);
-        insta::assert_snapshot!(error("[bounds]\nmin_task_share = 1.5\n"), @r#"2: `min_task_share` must be a share from 0 to 1, such as 0.7, or "off": no scheduler can reach 1.5"#);
+        insta::assert_snapshot!(error("[bounds]\nmin_task_share = 1.5\n"), @r#"2: `min_task_share` must be a share from 0 to 1, such as 0.7, or "off": a share is never 1.5"#);
         insta::assert_snapshot!(error("[matrix]\nseeds = true\n"), @r#"2: `seeds` must be a number, or a range such as "3..7""#);
         let known = "[[known]]\nscenario = \"steady\"\nreason = \"x\"\nexpires = \"soon\"\n";
         insta::assert_snapshot!(error(known), @"4: expected a date that exists, in the form YYYY-MM-DD, not `soon`");

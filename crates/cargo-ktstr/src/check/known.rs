@@ -95,7 +95,12 @@ pub fn apply(report: &mut Report, config: &Config, today: Date, pairs: &[Pair]) 
         .map(|(known, _)| {
             // A check has no list of all names, since claims bring their own. The names that occurred show a mistyped one.
             let rows = report.broken.iter().chain(&report.known);
-            let others = rows.filter(|row| row.scenario == known.scenario);
+            let is_there = |row: &&Row| {
+                row.scenario == known.scenario
+                    && is_of_kernel(known, &row.kernel)
+                    && is_of_shape(known, &row.topology)
+            };
+            let others = rows.filter(is_there);
             let hint = match &known.check {
                 Some(check) => suggest::hint(check, others.map(|row| row.check.as_str())),
                 None => String::new(),
@@ -103,7 +108,7 @@ pub fn apply(report: &mut Report, config: &Config, today: Date, pairs: &[Pair]) 
             let (line, scenario, reason) = (known.line, &known.scenario, &known.reason);
             match (&known.check, hint.as_str()) {
                 (Some(check), hint) if !hint.is_empty() => {
-                    format!("line {line}: {scenario} ({reason}): no check `{check}` failed{hint}")
+                    format!("line {line}: {scenario} ({reason}): no check `{check}` failed there{hint} If it is fixed, remove the entry")
                 }
                 _ => format!("line {line}: {scenario} ({reason}) did not occur: if it is fixed, remove the entry"),
             }
@@ -159,8 +164,8 @@ mod tests {
     #[test]
     fn a_mistyped_check_is_recognised() {
         let report = report(mixed(), &known("check = \"starvatoin\"", "2027-01-01"));
-        let unseen =
-            "line 1: steady (issue 12): no check `starvatoin` failed: did you mean `starvation`?";
+        let unseen = "line 1: steady (issue 12): no check `starvatoin` failed there: did you mean `starvation`? If it is fixed, \
+                      remove the entry";
         assert_eq!(report.unseen, [unseen]);
     }
 

@@ -269,11 +269,19 @@ pub fn ensure_writable<'a>(paths: impl IntoIterator<Item = &'a PathBuf>) -> Resu
     for path in paths.into_iter().filter(|path| **path != Path::new("-")) {
         let cannot = || format!("{} cannot be written, so nothing was run", path.display());
         ensure!(!path.is_dir(), "{}: it is a folder", cannot());
+        if is_special(path) {
+            continue;
+        }
         let part = part_of(path);
         std::fs::write(&part, "").with_context(cannot)?;
         std::fs::remove_file(&part).with_context(cannot)?;
     }
     Ok(())
+}
+
+/// Whether the path is that of a device or a pipe, which is written as it is and must not be replaced by a file.
+fn is_special(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|meta| !meta.is_file() && !meta.is_dir())
 }
 
 /// Returns the name of a file while it is being written.
@@ -283,8 +291,12 @@ fn part_of(path: &Path) -> PathBuf {
     PathBuf::from(part)
 }
 
-/// Writes a file atomically: the text goes to a file with `.part` added to its name, which is then renamed.
+/// Writes a file atomically: the text goes to a file with `.part` added to its name, which is then renamed. A device or a pipe
+/// is written directly.
 pub fn write(path: &Path, text: &str) -> Result<()> {
+    if is_special(path) {
+        return std::fs::write(path, text).with_context(|| format!("writing {}", path.display()));
+    }
     let part = part_of(path);
     std::fs::write(&part, text)
         .and_then(|()| std::fs::rename(&part, path))
@@ -316,7 +328,13 @@ mod tests {
             early.contains("none/page.html cannot be written, so nothing was run: No such file"),
             "{early}"
         );
-        let fine = [PathBuf::from("-"), path, folder.path().join("new")];
+        write(Path::new("/dev/null"), "nothing is kept").unwrap();
+        assert!(is_special(Path::new("/dev/null")), "it is still a device");
+        let fine = ["-", "/dev/null"]
+            .map(PathBuf::from)
+            .into_iter()
+            .chain([path, folder.path().join("new")]);
+        let fine: Vec<PathBuf> = fine.collect();
         ensure_writable(&fine).unwrap();
         let left = std::fs::read_dir(folder.path()).unwrap().count();
         assert_eq!(left, 1, "the attempt leaves no file");

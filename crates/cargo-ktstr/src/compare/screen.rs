@@ -148,14 +148,20 @@ fn sum_up(text: &mut String, report: &Report) -> std::fmt::Result {
         )?;
     }
     if report.tests == 0 {
-        let needed = report.pairs_needed.map_or_else(
-            || "more seeds".to_owned(),
-            |needed| format!("at least {needed} seeds"),
-        );
-        writeln!(
-            text,
-            "Nothing was tested, because no scenario has enough pairs of runs with numbers on both sides: run both with {needed} (`--seeds`)."
-        )?;
+        let [first, end] = report.seeds;
+        let few = report
+            .pairs_needed
+            .filter(|needed| end.saturating_sub(first) < *needed as u64);
+        match few {
+            Some(needed) => writeln!(
+                text,
+                "Nothing was tested: a test needs at least {needed} pairs of runs, so run both with at least {needed} seeds (`--seeds`)."
+            )?,
+            None => writeln!(
+                text,
+                "Nothing was tested, because no scenario has enough pairs in which both runs have numbers."
+            )?,
+        }
     }
     let few = count(Conclusion::TooFewSeeds);
     if few > 0 {
@@ -259,6 +265,9 @@ mod tests {
         let mut report = compared(50.0);
         report.rows.clear();
         (report.tests, report.pairs_needed) = (0, Some(6));
+        let enough = "Nothing was tested, because no scenario has enough pairs in which both runs have numbers.";
+        assert!(render(&report).contains(enough), "7 seeds are enough");
+        report.seeds = [1, 2];
         let text = render(&report);
         assert!(
             text.contains("run both with at least 6 seeds (`--seeds`)."),

@@ -22,7 +22,7 @@ const STATS: &str = "scx_stats";
 /// The values of variables, by map and name: for each capture that has the variable, its time in milliseconds, and the value.
 pub type Series = BTreeMap<(String, String), Vec<(f64, f64)>>;
 
-/// Returns the time of a capture in milliseconds of the window's time, which stands still while steps are set up. If the record
+/// Returns the time of a capture in milliseconds of the window's time, which pauses while steps are set up. If the record
 /// does not have that time, returns the position of the capture in the list.
 #[allow(
     clippy::unnecessary_wraps,

@@ -72,7 +72,7 @@ pub fn write(trace: &mut Packets, record: &RunRecord, story: &Story, captures: &
         tracks.span(own, &text, from, to);
     }
     waiting(&mut tracks, story);
-    // The time of the window stands still while a step is set up, so the time on the kernel's scheduler clock is preferred.
+    // The time of the window pauses while a step is set up, so the time on the kernel's scheduler clock is preferred.
     let at = |_, capture: Option<&CaptureRecord>| {
         let capture = capture?;
         let since = |clock: u64| clock as f64 / 1e6 - story.zero_ns() as f64 / 1e6;

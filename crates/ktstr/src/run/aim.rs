@@ -65,7 +65,7 @@ impl Aim {
 
 /// Returns the interval in the data of a finding; `None` if the data has none. The times that a worker reports (`at_ms`) count
 /// from `released`, the time at which the worker was released, which is the start of its step's hold. The clock of the monitor's
-/// times (`until_ms`) starts with the first hold and stands still between two holds. All other times count from the start of the
+/// times (`until_ms`) starts with the first hold and pauses between two holds. All other times count from the start of the
 /// first hold. For a
 /// stall that sched_ext reported, the interval ends when a scheduler was unloaded. If several were unloaded within the steps, the
 /// last unload counts, because an earlier one may be part of a restart by the test. If none was, the first unload after the steps

@@ -632,6 +632,9 @@ impl Run {
         }
         verdict::monitor(&mut judgement, &case, &checks, report.as_ref());
         verdict::quota::judge(&mut judgement, &case, exact, logs);
+        if let Some(seen) = exact {
+            verdict::of_test::attribute(&mut judgement, seen);
+        }
         if let Some(seen) = &followed.metrics {
             let stats = &mut judgement.result.stats;
             ktstr_assert::buckets::fold_schedule(&mut stats.phases, &seen.phases);

@@ -30,7 +30,7 @@ pub(super) fn label(first: &Finished) -> String {
 /// shortly before its end. The times count from the start of the workload window, and there are at most `most` of them.
 pub(super) fn window_times(record: &RunRecord, most: usize) -> Vec<Duration> {
     // Without a schedule, only the findings have times. A worker's times count from the start of its step, so the timeline
-    // is built from the lengths of the steps in the statistics. The time of the window stands still between the steps.
+    // is built from the lengths of the steps in the statistics. The time of the window pauses between the steps.
     let phases = record.stats["phases"].as_array();
     let mut end_ns = 0;
     let held = phases.into_iter().flatten().filter_map(|phase| {

@@ -13,7 +13,7 @@ mod kernel_log;
 mod killed;
 mod latency;
 mod misfit;
-mod of_test;
+pub(super) mod of_test;
 mod pages;
 pub(super) mod quota;
 pub(super) mod schedule;
@@ -165,7 +165,8 @@ pub(super) fn monitor(
         return;
     };
     // What makes a run inconclusive makes its samples inconclusive as well, with one exception: if only checks of workers
-    // had no data, the samples can still be judged. A test that is skipped runs no scenario, so it has no samples.
+    // had no data, or the test itself cannot decide something, the samples can still be judged. A test that is skipped runs no
+    // scenario, so it has no samples.
     let inconclusive = judgement.result.is_inconclusive() && !judgement.lacks_only_data();
     if !case.has_scheduler() || inconclusive || judgement.result.is_skip() {
         return;

@@ -12,13 +12,20 @@ use super::schedule::Seen;
 use super::{Fault, Judgement};
 
 const NS_PER_MS: u64 = 1_000_000;
+/// The kernel function by which every class changes the affinity of a task (kernel/sched/core.c).
+const AFFINITIES_BY: &str = "set_cpus_allowed_common";
 /// How long a task may run on a CPU that its affinity has just come to exclude, in nanoseconds, before the kernel has moved it.
 const MOVING_NS: u64 = 1_000_000;
 
-/// Blames the test for failures that are left if the schedule explains all of them in this way.
-pub(super) fn attribute(judgement: &mut Judgement, seen: &Seen) {
+/// Blames the test if the schedule explains all failures in this way. This comes after all other checks have added their
+/// findings, because a scheduler is not better for what the test did beside its defect.
+pub(in crate::run) fn attribute(judgement: &mut Judgement, seen: &Seen) {
     let blamed = matches!(judgement.fault, Some(Fault::Scheduler | Fault::Kernel));
-    if !blamed || !judgement.result.is_fail() || seen.answers.missing_ns > 0 {
+    if !blamed
+        || judgement.guest.is_err()
+        || !judgement.result.is_fail()
+        || seen.answers.missing_ns > 0
+    {
         return;
     }
     let explained = |detail: &AssertDetail| explained(detail, seen);
@@ -28,6 +35,12 @@ pub(super) fn attribute(judgement: &mut Judgement, seen: &Seen) {
     }
 }
 
+/// Whether the schedule shows each change of an affinity.
+fn knows_affinities(seen: &Seen) -> bool {
+    let mut missing = seen.tables.missing.iter();
+    seen.is_exact() && !missing.any(|name| name == AFFINITIES_BY)
+}
+
 /// Returns what the schedule shows about the worker that the finding is about; `None` if it confirms the finding, shows nothing,
 /// or the finding is of another kind.
 fn explained(detail: &AssertDetail, seen: &Seen) -> Option<String> {
@@ -35,7 +48,7 @@ fn explained(detail: &AssertDetail, seen: &Seen) -> Option<String> {
     let task = Pid(u32::try_from(tid).ok()?);
     let answers = &seen.answers;
     match &detail.finding {
-        Finding::OutsideCpuset { cpus, .. } if seen.tables.source.is_exact() => {
+        Finding::OutsideCpuset { cpus, .. } if knows_affinities(seen) => {
             let outside_ns = answers.outside_ns.get(&task).copied().unwrap_or(0);
             if outside_ns > MOVING_NS {
                 return None;
@@ -49,7 +62,7 @@ fn explained(detail: &AssertDetail, seen: &Seen) -> Option<String> {
                 ),
                 _ => format!(
                     "the schedule shows that worker {tid} was allowed on CPUs {cpus:?} when it ran there: the test changed its \
-                     cgroup, its cpuset or its affinity other than by an operation of the scenario"
+                     cgroup, its cpuset or its affinity"
                 ),
             })
         }
@@ -140,6 +153,9 @@ mod tests {
             fault(outside(), &schedule(0, 500 * MS)).0,
             Some(Fault::Scheduler)
         );
+        let mut unseen = schedule(0, 0);
+        unseen.tables.missing.push(AFFINITIES_BY.to_owned());
+        assert_eq!(fault(outside(), &unseen).0, Some(Fault::Scheduler));
         // The tracepoints of a run under the real clock show no affinities.
         let mut real = schedule(0, 0);
         real.tables.source = ktstr_schedule::Source::Tracepoints;
@@ -185,6 +201,19 @@ mod tests {
             fault(gap(1000), &waits(10)).0,
             Some(Fault::Scheduler),
             "the rest is within the bound"
+        );
+        let throughput = Finding::Throughput {
+            cv: 0.9,
+            workers: 2,
+            bound: 0.1,
+        };
+        let all = [gap(1200), throughput].map(AssertDetail::of);
+        let mut both = judged(all.to_vec());
+        attribute(&mut both, &waits(10));
+        assert_eq!(
+            both.fault,
+            Some(Fault::Scheduler),
+            "one of them is not explained"
         );
         assert_eq!(
             fault(gap(1200), &waits(150)).0,

@@ -85,8 +85,8 @@ pub(in crate::run) fn judge(
     logs: Logs<'_>,
 ) {
     // What makes a run inconclusive makes its schedule inconclusive as well, with one exception: if only checks of workers
-    // had no data, the schedule can still be judged. A guest without a result did not run the test to its end, which is
-    // reported already.
+    // had no data, or the test itself cannot decide something, the schedule can still be judged. A guest without a result did
+    // not run the test to its end, which is reported already.
     let inconclusive = judgement.result.is_inconclusive() && !judgement.lacks_only_data();
     if inconclusive || judgement.guest.is_err() {
         return;
@@ -101,7 +101,6 @@ pub(in crate::run) fn judge(
     if of_latency || of_gaps {
         fault::attribute_again(judgement, case, logs);
     }
-    super::of_test::attribute(judgement, seen);
     // A scheduler that has ended did not produce the rest of the schedule.
     if judgement
         .result

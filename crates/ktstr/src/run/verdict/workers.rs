@@ -31,9 +31,10 @@ const TOLD: usize = 3;
 /// Judges the counters of the workers against the schedule.
 pub(in crate::run) fn judge(judgement: &mut Judgement, seen: &Seen, workers: &[WorkerNumbers]) {
     // Without the function whose calls are the marks, nothing can be compared. An inconclusive run needs no second
-    // reason.
+    // reason, unless its schedule is judged nevertheless.
     let missing = &seen.tables.missing;
-    if missing.iter().any(|name| name == MARKS_BY) || judgement.result.is_inconclusive() {
+    let inconclusive = judgement.result.is_inconclusive() && !judgement.lacks_only_data();
+    if missing.iter().any(|name| name == MARKS_BY) || inconclusive {
         return;
     }
     let found = disagreements(seen, workers);
