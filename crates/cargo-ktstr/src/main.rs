@@ -122,8 +122,8 @@ enum Command {
     /// Check a scheduler that you have as a binary: what is broken, what is slower than EEVDF. Needs no Cargo project and no
     /// code.
     Check(check::Options),
-    /// Load a scheduler on each kernel, and show the BPF verifier's statistics for each of the scheduler's programs. No workload
-    /// runs.
+    /// Load a scheduler on each kernel, and show the BPF verifier's statistics for each of the scheduler's programs.
+    /// No workload runs.
     Verifier(verifier::Options),
     /// Merge the results of the shards of a check, or show the result of a check again. Nothing is run.
     Merge(check::merge::Options),

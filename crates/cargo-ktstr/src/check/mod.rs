@@ -66,8 +66,8 @@ pub struct Options {
     /// limit is not started, and the report says how many runs were left out.
     #[arg(long, conflicts_with = "thorough")]
     quick: bool,
-    /// All scenarios with five seeds each, each on its own machine topology and on a second one with two LLCs and SMT, without a
-    /// time limit.
+    /// All scenarios with five seeds each, each on its own machine topology and on a second one with two LLCs and SMT.
+    /// There is no time limit.
     #[arg(long)]
     thorough: bool,
     /// The kernels on which the scheduler is checked.

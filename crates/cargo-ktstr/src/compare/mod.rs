@@ -85,8 +85,8 @@ pub struct Options {
     /// The kernels on which both schedulers run.
     #[command(flatten)]
     kernels: KernelOptions,
-    /// Machine topologies (see `cargo ktstr check --help`): presets, shapes, or `own` for each scenario's own, which is the
-    /// default.
+    /// Machine topologies (see `cargo ktstr check --help`): presets, shapes, or `own` for each scenario's own topology,
+    /// which is the default.
     #[arg(long, value_name = "SHAPE,...", value_delimiter = ',')]
     topologies: Vec<String>,
     /// The number of seeds, counted from seed 1, or a range that excludes its end: 3..14 stands for the seeds 3 to 13. Without

@@ -343,8 +343,8 @@ fn is_in_own_words(detail: &AssertDetail) -> bool {
     detail.kind == DetailKind::Other && detail.finding == Finding::Text
 }
 
-/// Returns whether only the author of the test can change that this was not decided: the test says so itself, or its workload
-/// never does what the check needs.
+/// Returns whether the test is the reason why this was not decided: it reports so itself, or its workload never does what the
+/// check measures.
 fn is_for_the_test(detail: &AssertDetail) -> bool {
     is_in_own_words(detail) || matches!(detail.finding, Finding::NothingToMeasure { .. })
 }

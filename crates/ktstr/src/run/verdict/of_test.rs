@@ -96,8 +96,8 @@ mod tests {
 
     const MS: u64 = NS_PER_MS;
 
-    /// Returns a schedule of 4 s in which task 7 ran on this CPU for a second. For `outside_ns` of it, its affinity excluded the
-    /// CPU.
+    /// Returns a schedule of 4 s in which task 7 ran on this CPU for a second.
+    /// For `outside_ns` of that second, its affinity excluded the CPU.
     fn schedule(cpu: u16, outside_ns: u64) -> Seen {
         let info = TaskInfo {
             forks_ns: vec![0],
