@@ -37,6 +37,21 @@ fn two_tasks_share_a_cpu() {
     assert_eq!(causes, [C::Woken, C::Woken, C::Preempted, C::Yielded]);
 }
 
+/// A task runs on CPU 0 from 5 to 105 ns, and may use only CPU 1 from 50 ns on. The other task may run where it runs.
+#[test]
+fn a_run_outside_of_the_affinity_is_counted() {
+    let mut script = Script::default();
+    script.at(0).wake(0, A, 0).wake(0, B, 0);
+    script.affinity(A, 0b01).affinity(B, 0b01);
+    script.at(5).switch(0, 0, A, Idle);
+    script.at(50).affinity(A, 0b10);
+    script.at(105).switch(0, A, B, Preempted);
+    script.at(155).switch(0, B, 0, Slept);
+    script.at(300).push(0, What::End {});
+    let outside: Vec<_> = script.answers().outside_ns.into_iter().collect();
+    assert_eq!(outside, [(Pid(A), 55)]);
+}
+
 /// Times that leap over centuries and back, as in a damaged file, do not overflow.
 #[test]
 fn a_wait_of_centuries_is_as_long_as_it_is() {
